@@ -1,0 +1,1 @@
+"""Benchmarks of mixedar against its rivals: problems, adapters and a runner."""

@@ -1,0 +1,164 @@
+# Fits one model with one R package and writes what it cost.
+# Called by rpeer.py with key=value arguments; data.csv, tiny.csv and
+# responses.bin lie in the folder.  Reading them is not part of the time.
+
+pairs <- strsplit(commandArgs(trailingOnly = TRUE), "=", fixed = TRUE)
+arg <- lapply(pairs, function(p) paste(p[-1], collapse = "="))
+names(arg) <- vapply(pairs, `[`, "", 1)
+number <- function(key) as.numeric(arg[[key]])
+one_column <- function(left) as.formula(paste(left, "|", arg$groups))
+
+begin <- proc.time()[["elapsed"]]
+suppressPackageStartupMessages(library(arg$package, character.only = TRUE))
+import_s <- proc.time()[["elapsed"]] - begin
+
+read <- function(name) read.csv(file.path(arg$folder, name))
+
+lme4_formula <- as.formula(
+  paste(arg$formula, "+ (", arg$random, "|", arg$groups, ")")
+)
+
+# nlme's default; single fits go over to "optim" when it fails.
+optimiser <- "nlminb"
+
+fit_nlme <- function(data) {
+  form <- one_column(paste("~", arg$time))
+  correlation <- if (arg$residual == "ar1") {
+    corAR1(form = form)
+  } else {
+    corCAR1(form = form)
+  }
+  fixed <- as.formula(arg$formula)
+  fit <- lme(fixed, data = data, correlation = correlation,
+             random = one_column(paste("~", arg$random)),
+             control = lmeControl(opt = optimiser))
+  table <- summary(fit)$tTable
+  rho <- coef(fit$modelStruct$corStruct, unconstrained = FALSE)
+  list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Value"],
+       bse = table[, "Std.Error"], rho = as.numeric(rho), converged = 1)
+}
+
+fit_lme4 <- function(data) {
+  fit <- lmer(lme4_formula, data = data)
+  table <- coef(summary(fit))
+  code <- fit@optinfo$conv$opt
+  list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Estimate"],
+       bse = table[, "Std. Error"], rho = NA, converged = as.numeric(code == 0))
+}
+
+fit_glmmTMB <- function(data) {
+  # All times between the first and the last are levels, so that a missing
+  # wave counts as a gap.
+  steps <- seq(min(data[[arg$time]]), max(data[[arg$time]]))
+  data$time_factor <- factor(data[[arg$time]], levels = steps)
+  formula <- as.formula(paste(
+    arg$formula, "+ (", arg$random, "|", arg$groups, ") +",
+    "ar1(0 + time_factor |", arg$groups, ")"
+  ))
+  fit <- glmmTMB(formula, data = data, dispformula = ~0, REML = TRUE)
+  table <- summary(fit)$coefficients$cond
+  blocks <- VarCorr(fit)$cond
+  rho <- attr(blocks[[length(blocks)]], "correlation")[1, 2]
+  list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Estimate"],
+       bse = table[, "Std. Error"], rho = rho,
+       converged = as.numeric(fit$fit$convergence == 0))
+}
+
+fitters <- list(nlme = fit_nlme, lme4 = fit_lme4, glmmTMB = fit_glmmTMB)
+fit_one <- fitters[[arg$package]]
+
+# A fit from the data frame for each response.  lme4 has refit(), but version
+# 1.1-31 counts one fixed effect whatever their number in its REML criterion, so
+# that refit(fit, y) disagrees with lmer() on the same y.
+refit_one <- function(y) {
+  data[[arg$response]] <- y
+  fit_one(data)
+}
+
+# Peak resident memory, as for the Python peers: reset, then read.
+peak_bytes <- function() {
+  lines <- tryCatch(readLines("/proc/self/status"), error = function(e) "")
+  line <- grep("^VmHWM:", lines, value = TRUE)
+  if (length(line)) 1024 * as.numeric(gsub("[^0-9]", "", line)) else NA
+}
+reset_peak <- function() {
+  gc()
+  try(cat("5", file = "/proc/self/clear_refs"), silent = TRUE)
+}
+
+quietly <- function(expr) suppressWarnings(suppressMessages(expr))
+now <- function() {
+  p <- proc.time()
+  c(wall = p[["elapsed"]], cpu = p[["user.self"]] + p[["sys.self"]])
+}
+
+data <- read("data.csv")
+small <- read("tiny.csv")
+begin <- proc.time()[["elapsed"]]
+try(quietly(fit_one(small)), silent = TRUE)
+warmup_s <- proc.time()[["elapsed"]] - begin
+
+if (number("responses") > 0) {
+  connection <- file(file.path(arg$folder, "responses.bin"), "rb")
+  y <- readBin(connection, "double", number("responses") * nrow(data))
+  close(connection)
+  y <- matrix(y, nrow = nrow(data))
+  reset_peak()
+  before <- peak_bytes()
+  llf <- rho <- numeric(0)
+  failed <- 0
+  start <- now()
+  for (i in seq_len(ncol(y))) {
+    got <- try(quietly(refit_one(y[, i])), silent = TRUE)
+    if (inherits(got, "try-error")) {
+      failed <- failed + 1
+      llf[i] <- rho[i] <- NA
+    } else {
+      last <- got
+      failed <- failed + (got$converged == 0)
+      llf[i] <- got$llf
+      rho[i] <- got$rho
+    }
+    if (proc.time()[["elapsed"]] - start[["wall"]] > number("refit_seconds")) break
+  }
+  cost <- (now() - start) / i
+  fits <- i
+  peak <- peak_bytes() - before
+  last$llf <- mean(llf[1:5])
+  last$rho <- mean(rho[1:5])
+} else {
+  reset_peak()
+  before <- peak_bytes()
+  costs <- NULL
+  repeat {
+    start <- now()
+    last <- try(quietly(fit_one(data)), silent = TRUE)
+    if (inherits(last, "try-error")) {
+      if (arg$package != "nlme" || optimiser == "optim") stop(last)
+      optimiser <- "optim"
+      reset_peak()
+      next
+    }
+    costs <- rbind(costs, now() - start)
+    if (nrow(costs) == 1) peak <- peak_bytes() - before
+    if (sum(costs[, "wall"]) >= number("at_least") || nrow(costs) >= 25) break
+  }
+  cost <- apply(costs, 2, median)
+  fits <- nrow(costs)
+  failed <- 0
+}
+
+result <- list(
+  wall = cost[["wall"]], cpu = cost[["cpu"]], fits = fits, failed = failed,
+  peak_bytes = peak, import_s = import_s, warmup_s = warmup_s,
+  llf = last$llf, rho = last$rho, converged = last$converged,
+  params = last$params, bse = last$bse
+)
+lines <- vapply(names(result), function(key) {
+  paste(c(key, format(as.numeric(result[[key]]), digits = 15, trim = TRUE)),
+        collapse = "\t")
+}, "")
+if (optimiser == "optim") {
+  lines <- c(lines, "note\tits default optimiser failed, opt = \"optim\" used")
+}
+writeLines(lines, arg$out)

@@ -1,0 +1,69 @@
+"""mixedar itself."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.peers.base import Estimate, Floats, PythonPeer, Refit, dense_design
+from benchmarks.problems import ModelSpec, Problem
+
+
+class MixedAR(PythonPeer):
+    """The package under test; every ratio in the report refers to it."""
+
+    name = "mixedar"
+    distribution = "mixedar"
+    module = "mixedar"
+    residuals = ("ar1", "car1")
+
+    def load(self) -> None:
+        """Import the formula interface too, as a user's script does."""
+        importlib.import_module("mixedar.formula.api")
+
+    def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
+        """Formula fit with the residual structure of the model."""
+        api: Any = importlib.import_module("mixedar.formula.api")
+        result = api.mixedlm(
+            model.formula,
+            data,
+            groups=model.groups,
+            re_formula=f"~{model.re_formula}",
+            time=model.time,
+            residual=model.residual,
+        ).fit()
+        return _estimate(result)
+
+    def refitter(self, problem: Problem) -> Refit:
+        """The model's ``refit`` when there is one, else a new model each time."""
+        model_class: Any = importlib.import_module("mixedar").MixedLMAR
+        exog, exog_re, groups, time = dense_design(problem)
+        kwargs = {
+            "exog_re": exog_re,
+            "time": time,
+            "residual": problem.model.residual,
+        }
+        if hasattr(model_class, "refit"):
+            first = model_class(problem.responses[0], exog, groups, **kwargs)
+            return lambda response: _estimate(first.refit(response))
+
+        def refit(response: Floats) -> Estimate:
+            return _estimate(model_class(response, exog, groups, **kwargs).fit())
+
+        return refit
+
+
+def _estimate(result: Any) -> Estimate:
+    _ = result.pvalues  # R's summary computes them as well
+    return Estimate(
+        float(result.llf),
+        [float(v) for v in result.fe_params],
+        [float(v) for v in result.bse_fe],
+        float(result.rho),
+        bool(result.converged),
+    )
+
+
+PEER = MixedAR()

@@ -1,0 +1,305 @@
+"""
+The workloads: seeded generators that return a data frame and a model.
+
+Every generator takes a ``scale``: 1 is the published size, and smaller values
+shrink the number of clusters (or the length of the series), so that the same
+code serves a smoke run of seconds and the tests.  Nothing here imports
+mixedar: the data must not depend on the program under test.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["ONLY_MIXEDAR", "PROBLEMS", "ModelSpec", "Problem", "build", "tiny"]
+
+#: Workloads that rivals run only when they are named on the command line.
+ONLY_MIXEDAR = ("huge",)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A linear mixed model in words that every adapter can translate.
+
+    Attributes
+    ----------
+    response : str
+        Column of the response.
+    fixed : tuple of str
+        Columns of the fixed effects; an intercept is always added.
+    groups : str
+        Column that names the clusters.
+    slopes : tuple of str
+        Columns with a random slope; a random intercept is always added, and
+        all random effects are correlated.
+    time : str
+        Column of the times within a cluster.
+    residual : str
+        ``"ar1"`` or ``"car1"``: the correlation of the residuals of a cluster.
+    """
+
+    response: str
+    fixed: tuple[str, ...]
+    groups: str
+    slopes: tuple[str, ...]
+    time: str
+    residual: str
+
+    @property
+    def formula(self) -> str:
+        """Fixed part of the formula, as statsmodels and R read it."""
+        return f"{self.response} ~ {' + '.join(self.fixed)}"
+
+    @property
+    def re_formula(self) -> str:
+        """Right-hand side of the random part, ``"1"`` or ``"1 + x"``."""
+        return " + ".join(("1", *self.slopes))
+
+    @property
+    def lme4_formula(self) -> str:
+        """The whole model without its residual structure, as lme4 reads it."""
+        return f"{self.formula} + ({self.re_formula} | {self.groups})"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data and model of one workload.
+
+    Attributes
+    ----------
+    name : str
+        Key in :data:`PROBLEMS`.
+    title : str
+        One line for the report.
+    model : ModelSpec
+        What is to be fitted.
+    data : DataFrame
+        One row an observation, sorted by cluster and time.
+    responses : ndarray of shape (n_fits, n_rows)
+        For the workloads that refit: one response a fit.  Empty otherwise.
+    """
+
+    name: str
+    title: str
+    model: ModelSpec
+    data: pd.DataFrame
+    responses: Floats = field(default_factory=lambda: np.empty((0, 0)))
+
+    @property
+    def design_bytes(self) -> int:
+        """Size of X and Z as dense float64 arrays, in bytes."""
+        columns = len(self.model.fixed) + len(self.model.slopes) + 2
+        return 8 * len(self.data) * columns
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return int(self.data[self.model.groups].nunique())
+
+    @property
+    def largest_cluster(self) -> int:
+        """Rows of the largest cluster."""
+        return int(self.data[self.model.groups].value_counts().iloc[0])
+
+
+GROWTH = ModelSpec("y", ("time", "treatment"), "id", ("time",), "time", "ar1")
+DROPOUT = ModelSpec("y", ("time", "dose"), "id", ("dose",), "time", "ar1")
+LONG = ModelSpec("y", ("x",), "id", (), "time", "car1")
+REFITS = ModelSpec("y", ("time", "x"), "id", (), "time", "ar1")
+REFITS_SLOPE = ModelSpec("y", ("time", "x"), "id", ("time",), "time", "ar1")
+
+
+def _ar1(rng: np.random.Generator, clusters: int, waves: int, rho: float) -> Floats:
+    """Stationary AR(1) noise of unit variance, shape (clusters, waves)."""
+    noise = rng.standard_normal((clusters, waves))
+    step = np.sqrt(1.0 - rho**2)
+    for j in range(1, waves):
+        noise[:, j] = rho * noise[:, j - 1] + step * noise[:, j]
+    return noise
+
+
+def _car1(rng: np.random.Generator, times: Floats, rho: float) -> Floats:
+    """Stationary CAR(1) noise of unit variance at `times` (series, length)."""
+    noise = rng.standard_normal(times.shape)
+    carry = rho ** np.diff(times, axis=1)
+    step = np.sqrt(1.0 - carry**2)
+    for j in range(1, times.shape[1]):
+        noise[:, j] = carry[:, j - 1] * noise[:, j - 1] + step[:, j - 1] * noise[:, j]
+    return noise
+
+
+def _growth_frame(seed: int, clusters: int, waves: int) -> pd.DataFrame:
+    """Growth curves: two arms (a text column), random slope, AR(1) residuals."""
+    rng = np.random.default_rng(seed)
+    time = np.tile(np.arange(waves), clusters)
+    arm = np.repeat(np.arange(clusters) % 2, waves)
+    b = rng.standard_normal((clusters, 2)) * (0.58, 0.26)
+    y = 0.13 + 0.51 * time - 0.42 * arm
+    y += np.repeat(b[:, 0], waves) + np.repeat(b[:, 1], waves) * time
+    y += 0.95 * _ar1(rng, clusters, waves, 0.67).ravel()
+    return pd.DataFrame(
+        {
+            "y": y,
+            "time": time,
+            "treatment": np.array(["control", "treatment"], dtype=object)[arm],
+            "id": np.repeat(np.arange(1, clusters + 1), waves),
+        }
+    )
+
+
+def _shipped_growth() -> pd.DataFrame | None:
+    """The growth data of the package, read without importing the package."""
+    spec = importlib.util.find_spec("mixedar")
+    for place in (spec and spec.submodule_search_locations) or ():
+        path = Path(place) / "datasets" / "growth.csv.gz"
+        if path.is_file():
+            return pd.read_csv(path, converters={"y": float})
+    return None
+
+
+def _clusters(full: int, scale: float) -> int:
+    return max(40, round(full * scale))
+
+
+def growth(scale: float) -> Problem:
+    """The package's growth data at scale 1, simulated ones otherwise."""
+    frame = _shipped_growth() if scale == 1.0 else None
+    origin = "shipped" if frame is not None else "simulated"
+    if frame is None:
+        frame = _growth_frame(1, _clusters(2_500, scale), 4)
+    title = f"growth ({origin}): random slope, text factor"
+    return Problem("growth", title, GROWTH, frame)
+
+
+def big(scale: float) -> Problem:
+    """The growth model with fifty times the clusters."""
+    frame = _growth_frame(2, _clusters(125_000, scale), 4)
+    return Problem("big", "growth model, 125,000 x 4 at scale 1", GROWTH, frame)
+
+
+def huge(scale: float) -> Problem:
+    """The growth model on a million clusters; rivals only when named."""
+    frame = _growth_frame(3, _clusters(1_000_000, scale), 5)
+    title = "growth model, 1,000,000 x 5 at scale 1"
+    return Problem("huge", title, GROWTH, frame)
+
+
+def dropout(scale: float) -> Problem:
+    """Drop-out, missing waves, and a random slope on a row's own covariate."""
+    rng = np.random.default_rng(4)
+    clusters, waves = _clusters(100_000, scale), 8
+    time = np.tile(np.arange(waves), clusters)
+    cluster = np.repeat(np.arange(clusters), waves)
+    dose = rng.normal(1.0, 0.5, clusters * waves)
+    b = rng.multivariate_normal([0.0, 0.0], [[0.5, 0.1], [0.1, 0.3]], clusters)
+    y = 1.0 - 0.2 * time + 0.6 * dose
+    y += b[cluster, 0] + b[cluster, 1] * dose
+    y += _ar1(rng, clusters, waves, 0.5).ravel()
+    # Each person leaves for good with probability 0.1 a wave; a wave before
+    # that is missed with probability 0.15; everybody has the first wave.
+    last = rng.geometric(0.1, clusters)
+    seen = (time < last[cluster]) & (rng.random(time.size) > 0.15) | (time == 0)
+    frame = pd.DataFrame({"y": y, "time": time, "dose": dose, "id": cluster + 1})
+    frame = frame.loc[seen].reset_index(drop=True)
+    title = "drop-out, missing waves, slope on a covariate that varies by row"
+    return Problem("dropout", title, DROPOUT, frame)
+
+
+def long(scale: float) -> Problem:
+    """Forty long series at irregular times: CAR(1), random intercept."""
+    rng = np.random.default_rng(5)
+    series, length = 40, max(20, round(20_000 * scale))
+    time = np.cumsum(rng.exponential(1.0, (series, length)), axis=1)
+    x = rng.standard_normal((series, length))
+    y = 2.0 + 0.3 * x + rng.standard_normal((series, 1))
+    y += 1.5 * _car1(rng, time, 0.6)
+    frame = pd.DataFrame(
+        {
+            "y": y.ravel(),
+            "x": x.ravel(),
+            "time": time.ravel(),
+            "id": np.repeat(np.arange(1, series + 1), length),
+        }
+    )
+    title = "40 series x 20,000 irregular times at scale 1, CAR(1)"
+    return Problem("long", title, LONG, frame)
+
+
+def _refits(scale: float, name: str, model: ModelSpec, seed: int) -> Problem:
+    """Small data sets that share X, Z and times and differ in the response."""
+    rng = np.random.default_rng(seed)
+    clusters, waves, fits = 30, 5, max(5, round(10_000 * scale))
+    rows = clusters * waves
+    time = np.tile(np.arange(waves), clusters)
+    cluster = np.repeat(np.arange(clusters), waves)
+    x = np.repeat(rng.standard_normal(clusters), waves)
+    noise = _ar1(rng, fits * clusters, waves, 0.4).reshape(fits, rows)
+    y = 1.0 + 0.5 * time + 0.3 * x + noise
+    y += rng.standard_normal((fits, clusters))[:, cluster]
+    if model.slopes:
+        y += 0.4 * rng.standard_normal((fits, clusters))[:, cluster] * time
+    frame = pd.DataFrame({"y": y[0], "time": time, "x": x, "id": cluster + 1})
+    effects = "intercept and slope" if model.slopes else "intercept"
+    title = f"10,000 refits of 30 x 5 at scale 1, random {effects}, one core"
+    return Problem(name, title, model, frame, y)
+
+
+def refits(scale: float) -> Problem:
+    """Many small fits with a random intercept, as in a bootstrap."""
+    return _refits(scale, "refits", REFITS, 6)
+
+
+def refits_slope(scale: float) -> Problem:
+    """Many small fits with a random slope, as in a bootstrap."""
+    return _refits(scale, "refits_slope", REFITS_SLOPE, 7)
+
+
+PROBLEMS: dict[str, Callable[[float], Problem]] = {
+    "growth": growth,
+    "big": big,
+    "huge": huge,
+    "dropout": dropout,
+    "long": long,
+    "refits": refits,
+    "refits_slope": refits_slope,
+}
+
+
+def build(name: str, scale: float = 1.0) -> Problem:
+    """Make a workload.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`PROBLEMS`.
+    scale : float
+        Size relative to the published one, in (0, 1].
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or a scale outside (0, 1].
+    """
+    if name not in PROBLEMS:
+        raise ValueError(f"no workload {name!r}; there are {', '.join(PROBLEMS)}")
+    if not 0.0 < scale <= 1.0:
+        raise ValueError(f"scale must lie in (0, 1], not {scale}")
+    return PROBLEMS[name](scale)
+
+
+def tiny(name: str) -> Problem:
+    """The smallest version of a workload: for warming up and for tests."""
+    return build(name, 0.0005)

@@ -1,0 +1,8 @@
+"""Mixed models with correlated residuals, and panel estimators beside them."""
+
+from mixedar.mixed import MixedLMAR, MixedLMARResults
+from mixedar.residual import AR1, CAR1, Independent
+
+__version__ = "0.1.0"
+
+__all__ = ["AR1", "CAR1", "Independent", "MixedLMAR", "MixedLMARResults"]

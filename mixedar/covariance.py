@@ -1,0 +1,166 @@
+"""
+The covariance of the random effects and its parameters.
+
+``Psi = Lambda Lambda'`` (relative to the residual variance) consists of an
+unstructured block for the correlated random effects and of one variance for
+each variance component, repeated over the component's columns.  The
+optimiser works on the entries of ``Lambda``, which makes a singular ``Psi``
+an ordinary point; inference works on the entries of ``Psi``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RandomCovariance"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RandomCovariance:
+    """
+    Layout of the random-effects covariance parameters.
+
+    Attributes
+    ----------
+    k_re : int
+        Order of the unstructured block.
+    vc_sizes : tuple of int
+        Number of columns of each variance component.
+    fixed : ndarray, shape (k_re (k_re + 1) / 2 + len(vc_sizes),)
+        NaN where an entry of ``Lambda`` is free, and otherwise its value:
+        first the lower triangle of the block row by row, then the standard
+        deviations of the components.
+    """
+
+    k_re: int
+    vc_sizes: tuple[int, ...]
+    fixed: FloatArray
+
+    @classmethod
+    def free(cls, k_re: int, vc_sizes: tuple[int, ...] = ()) -> RandomCovariance:
+        """The layout in which every entry is estimated."""
+        return cls(k_re, vc_sizes, np.full(_triangle(k_re) + len(vc_sizes), np.nan))
+
+    @property
+    def k_cov(self) -> int:
+        """Number of covariance parameters, free or not."""
+        return _triangle(self.k_re) + len(self.vc_sizes)
+
+    @property
+    def order(self) -> int:
+        """Number of columns of the random-effects design."""
+        return self.k_re + sum(self.vc_sizes)
+
+    @cached_property
+    def is_free(self) -> NDArray[np.bool_]:
+        """Which entries are estimated, shape (k_cov,)."""
+        return np.isnan(self.fixed)
+
+    @cached_property
+    def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of the block's lower triangle, row by row."""
+        return np.tril_indices(self.k_re)
+
+    @cached_property
+    def directions(self) -> FloatArray:
+        """``dPsi / dv_k`` for each entry, shape (k_cov, order, order)."""
+        out = np.zeros((self.k_cov, self.order, self.order))
+        for k, (i, j) in enumerate(zip(*self.tril, strict=True)):
+            out[k, i, j] = out[k, j, i] = 1.0
+        first = self.k_re
+        for k, size in enumerate(self.vc_sizes, start=_triangle(self.k_re)):
+            columns = np.arange(first, first + size)
+            out[k, columns, columns] = 1.0
+            first += size
+        return out
+
+    def entries(self, theta: FloatArray) -> FloatArray:
+        """All entries of ``Lambda`` from the free ones, shape (k_cov,)."""
+        out = self.fixed.copy()
+        out[self.is_free] = theta
+        return out
+
+    def factor(self, theta: FloatArray) -> FloatArray:
+        """
+        ``Lambda`` at the free entries.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (number of free entries,)
+
+        Returns
+        -------
+        ndarray, shape (order, order)
+        """
+        entries = self.entries(theta)
+        out = np.zeros((self.order, self.order))
+        out[self.tril] = entries[: len(self.tril[0])]
+        if self.vc_sizes:
+            diagonal = np.repeat(entries[len(self.tril[0]) :], self.vc_sizes)
+            columns = np.arange(self.k_re, self.order)
+            out[columns, columns] = diagonal
+        return out
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
+        entries = self.entries(theta)
+        count = len(self.tril[0])
+        block = np.zeros((self.k_re, self.k_re))
+        block[self.tril] = entries[:count]
+        return np.concatenate([(block @ block.T)[self.tril], entries[count:] ** 2])
+
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """``dv / dtheta``, shape (k_cov, number of free entries)."""
+        entries = self.entries(theta)
+        rows, columns = self.tril
+        count = len(rows)
+        block = np.zeros((self.k_re, self.k_re))
+        block[self.tril] = entries[:count]
+        out = np.zeros((self.k_cov, self.k_cov))
+        for k in range(count):
+            # d(LL') = E L' + L E' with E the unit matrix at (i, j)
+            i, j = rows[k], columns[k]
+            change = np.zeros((self.k_re, self.k_re))
+            change[i] += block[:, j]
+            change[:, i] += block[:, j]
+            out[:count, k] = change[self.tril]
+        vc = np.arange(count, self.k_cov)
+        out[vc, vc] = 2.0 * entries[count:]
+        return out[:, self.is_free]
+
+    def curvature(self, gradient: FloatArray) -> FloatArray:
+        """
+        Second derivatives of ``v`` by theta, weighted by a gradient.
+
+        Parameters
+        ----------
+        gradient : ndarray, shape (k_cov,)
+
+        Returns
+        -------
+        ndarray, shape (free, free)
+        """
+        rows, columns = self.tril
+        count = len(rows)
+        out = np.zeros((self.k_cov, self.k_cov))
+        weight = np.zeros((self.k_re, self.k_re))
+        weight[rows, columns] = weight[columns, rows] = gradient[:count]
+        # v_ab counts once, so d2 v_ab = (e_i e_k' + e_k e_i')_ab for j == l
+        same = columns[:, None] == columns[None, :]
+        doubled = np.where(rows[:, None] == rows[None, :], 2.0, 1.0)
+        out[:count, :count] = np.where(
+            same, doubled * weight[np.ix_(rows, rows)], 0.0
+        )
+        vc = np.arange(count, self.k_cov)
+        out[vc, vc] = 2.0 * gradient[count:]
+        return out[np.ix_(self.is_free, self.is_free)]
+
+
+def _triangle(k: int) -> int:
+    return k * (k + 1) // 2

@@ -1,0 +1,103 @@
+"""
+Errors and warnings of the package.
+
+Every message says what is wrong, where (which group, time or column) and
+what to do.  All errors derive from :class:`MixedARError` and, because bad
+data are bad values, from :class:`ValueError`; code written for statsmodels
+that catches ``ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BoundaryWarning",
+    "ConvergenceWarning",
+    "DroppedRowsWarning",
+    "DuplicateTimeError",
+    "EmptyDataError",
+    "GroupError",
+    "IdentificationError",
+    "IdentificationWarning",
+    "LengthError",
+    "MissingDataError",
+    "MixedARError",
+    "MixedARWarning",
+    "NotComputedError",
+    "RankDeficiencyError",
+    "ResponseError",
+    "TimeError",
+    "UnknownColumnError",
+    "UnsupportedError",
+]
+
+
+class MixedARError(ValueError):
+    """Base of all errors that the package raises on purpose."""
+
+
+class EmptyDataError(MixedARError):
+    """No rows are left.  Check ``subset=`` and the missing values."""
+
+
+class LengthError(MixedARError):
+    """Arrays differ in length.  Pass one value a row of the data."""
+
+
+class UnknownColumnError(MixedARError):
+    """A column is not in the data.  The message lists near matches."""
+
+
+class MissingDataError(MixedARError):
+    """NaN or infinite values.  Remove them or pass ``missing="drop"``."""
+
+
+class ResponseError(MixedARError):
+    """The response cannot be modelled (constant, not numeric, two columns)."""
+
+
+class GroupError(MixedARError):
+    """The grouping cannot be used (one group only, labels of mixed types)."""
+
+
+class TimeError(MixedARError):
+    """The time variable does not suit the residual structure."""
+
+
+class DuplicateTimeError(TimeError):
+    """A time occurs twice in one series.  Aggregate, or pass ``series=``."""
+
+
+class RankDeficiencyError(MixedARError):
+    """Columns of a design are linear combinations of others; drop them."""
+
+
+class IdentificationError(MixedARError):
+    """The data cannot tell the requested parameters apart; simplify."""
+
+
+class UnsupportedError(MixedARError):
+    """A combination that has no defined meaning here; the message says why."""
+
+
+class NotComputedError(MixedARError):
+    """A statistic cannot be computed from this fit; the message says why."""
+
+
+class MixedARWarning(UserWarning):
+    """Base of all warnings of the package."""
+
+
+class ConvergenceWarning(MixedARWarning):
+    """The optimiser stopped before the scaled gradient was small."""
+
+
+class BoundaryWarning(MixedARWarning):
+    """The estimate lies on the edge of the parameter space."""
+
+
+class IdentificationWarning(MixedARWarning):
+    """Parameters are estimated, but the likelihood hardly tells them apart."""
+
+
+class DroppedRowsWarning(MixedARWarning):
+    """Rows with missing values were left out; the message counts them."""

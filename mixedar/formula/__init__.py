@@ -1,0 +1,1 @@
+"""The formula interface; use ``import mixedar.formula.api as mar``."""

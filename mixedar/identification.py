@@ -1,0 +1,140 @@
+"""
+Whether the data can tell the covariance parameters apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.compress import ClusterRows
+from mixedar.covariance import RandomCovariance
+from mixedar.exceptions import IdentificationError
+from mixedar.residual import ResidualStructure
+
+__all__ = ["check_identified"]
+
+FloatArray = NDArray[np.float64]
+
+_ROWS = 12  # rows of a cluster that are looked at
+_SAMPLE = 40  # clusters of a first look, and of a second
+_ALL = 4000
+
+
+def check_identified(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    covariance: RandomCovariance,
+    names: Sequence[str],
+    z_map: FloatArray,
+) -> None:
+    """
+    Raise if parameters change the covariance of the data in the same way.
+
+    The derivatives of ``V`` by the covariance parameters and the residual
+    variance, over all patterns of times and designs, have to be linearly
+    independent (Rothenberg, 1971, Econometrica 39, theorem 1).
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+    covariance : RandomCovariance
+    names : sequence of str
+        Names of the covariance parameters, then the residual parameters.
+    z_map : ndarray, shape (q, q)
+        Scaling of the random-effects design.
+
+    Raises
+    ------
+    IdentificationError
+        Naming the parameters that cannot be told apart.
+    """
+    free = np.flatnonzero(covariance.is_free)
+    if len(free) + structure.k_free == 0:
+        return
+    patterns = np.flatnonzero(rows.weights > 0.0)
+    sizes = np.diff(rows.offsets)[patterns]
+    patterns = patterns[np.argsort(-sizes, kind="stable")]
+    if len(patterns) > _SAMPLE:
+        # the largest clusters tell most; a spread over the rest covers the others
+        spread = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
+        first = np.concatenate([patterns[: _SAMPLE // 2], spread])
+    else:
+        first = patterns
+    null = _null_directions(rows, structure, covariance, free, first, z_map)
+    if null.shape[1] and len(patterns) > len(first):
+        null = _null_directions(
+            rows, structure, covariance, free, patterns[:_ALL], z_map
+        )
+    if null.shape[1] == 0:
+        return
+    labels = [names[k] for k in free] + list(
+        names[covariance.k_cov : covariance.k_cov + structure.k_free]
+    )
+    labels.append("residual variance")
+    involved = np.abs(null).max(axis=1) > 1e-6
+    culprits = ", ".join(
+        repr(label) for label, hit in zip(labels, involved, strict=True) if hit
+    )
+    largest = int(np.diff(rows.offsets).max())
+    raise IdentificationError(
+        f"the data cannot tell apart {culprits}: they change the covariance of the "
+        f"observations in the same way (the largest group has {largest} "
+        f"observation{'s' if largest != 1 else ''}). Use fewer random effects "
+        "(re_formula), a simpler residual structure (residual='independent'), or hold "
+        "a parameter fixed"
+    )
+
+
+def _null_directions(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    covariance: RandomCovariance,
+    free: NDArray[np.intp],
+    clusters: NDArray[np.intp],
+    z_map: FloatArray,
+) -> FloatArray:
+    """Combinations of parameters that leave V unchanged, to first order."""
+    directions = covariance.directions[free]
+    u = np.array([0.37])  # a generic point
+    parts = []
+    seen: set[bytes] = set()
+    for cluster in clusters:
+        start = rows.offsets[cluster]
+        end = min(rows.offsets[cluster + 1], start + _ROWS)
+        z, gaps = rows.z[start:end] @ z_map, rows.gaps[start:end]
+        key = z.tobytes() + gaps.tobytes()
+        if key in seen:
+            continue
+        seen.add(key)
+        n = end - start
+        lower = np.tril_indices(n)
+        columns = [(z @ direction @ z.T)[lower] for direction in directions]
+        if structure.k_params:
+            series = np.cumsum(gaps == 0.0)
+            same = (series[:, None] == series[None, :])[lower]
+            time = np.cumsum(gaps)
+
+            def residual(at: FloatArray, time: FloatArray = time) -> FloatArray:
+                return structure.correlation(time, structure.from_unconstrained(at))
+
+            if structure.k_free:
+                step = 1e-6
+                slope = (residual(u + step) - residual(u - step)) / (2.0 * step)
+                columns.append(np.where(same, slope[lower], 0.0))
+            columns.append(np.where(same, residual(u)[lower], 0.0))
+        else:
+            columns.append(np.eye(n)[lower])
+        parts.append(np.column_stack(columns))
+    matrix = np.concatenate(parts)
+    lengths = np.sqrt((matrix**2).sum(axis=0))
+    empty = lengths < 1e-10 * lengths.max(initial=0.0)
+    lengths[empty] = 1.0
+    matrix = matrix / lengths
+    matrix[:, empty] = 0.0
+    _, values, right = np.linalg.svd(matrix, full_matrices=True)
+    values = np.concatenate([values, np.zeros(len(right) - len(values))])
+    return right[values < 1e-7].T

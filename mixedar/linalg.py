@@ -1,0 +1,173 @@
+"""
+Linear algebra for many small matrices at once.
+
+The matrices of a batch lie along the *last* axis, shape ``(q, k, m)`` for
+``m`` matrices of ``q`` rows and ``k`` columns, so that a loop over ``q`` in
+Python runs over contiguous vectors of length ``m`` in NumPy.  For large ``q``
+or few matrices the batched routines of :mod:`numpy.linalg` take over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["bmm", "inverse_cholesky", "left_multiply", "pivoted_rank", "trace_product"]
+
+FloatArray = NDArray[np.float64]
+
+# Up to this order an unrolled loop over vectors beats numpy.linalg's stacks.
+_UNROLL = 4
+# Below this many matrices the overhead of Python's loop exceeds the gain.
+_FEW = 256
+
+
+def bmm(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Product of two batches of matrices.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j, m)
+    b : ndarray, shape (j, k, m)
+
+    Returns
+    -------
+    ndarray, shape (i, k, m)
+    """
+    i, j, m = a.shape
+    if m < _FEW or j > _UNROLL:
+        out = np.matmul(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
+        return out.transpose(1, 2, 0)
+    result = np.empty((i, b.shape[1], m))
+    for r in range(i):
+        np.multiply(b[0], a[r, 0], out=result[r])
+        for c in range(1, j):
+            result[r] += b[c] * a[r, c]
+    return result
+
+
+def left_multiply(matrix: FloatArray, batch: FloatArray) -> FloatArray:
+    """
+    Multiply every matrix of a batch from the left by one and the same matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (i, j)
+    batch : ndarray, shape (j, k, m)
+
+    Returns
+    -------
+    ndarray, shape (i, k, m)
+    """
+    j, k, m = batch.shape
+    return (matrix @ batch.reshape(j, k * m)).reshape(matrix.shape[0], k, m)
+
+
+def trace_product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Trace of the product of each pair of matrices, ``tr(a_m b_m)``.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (q, q, m)
+
+    Returns
+    -------
+    ndarray, shape (m,)
+    """
+    return np.einsum("abm,bam->m", a, b)
+
+
+def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """
+    Inverse Cholesky factors and log-determinants of a batch.
+
+    Parameters
+    ----------
+    a : ndarray, shape (q, q, m)
+        Symmetric positive definite matrices.
+
+    Returns
+    -------
+    inverse_factor : ndarray, shape (q, q, m)
+        Lower triangular ``C`` with ``C a C' = I``.
+    logdet : ndarray, shape (m,)
+        ``log |a|``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    q, _, m = a.shape
+    if q > _UNROLL or (m < _FEW and q > 1):
+        factor = np.linalg.cholesky(a.transpose(2, 0, 1))
+        logdet = 2.0 * np.log(np.einsum("mii->mi", factor)).sum(axis=1)
+        return np.linalg.inv(factor).transpose(1, 2, 0), logdet
+    factor = np.zeros_like(a)
+    inverse = np.zeros_like(a)
+    product = np.ones(m)
+    logdet = np.zeros(m)
+    for i in range(q):
+        pivot = a[i, i].copy()
+        for k in range(i):
+            pivot -= factor[i, k] ** 2
+        if not (pivot > 0.0).all():
+            raise np.linalg.LinAlgError("matrix is not positive definite")
+        root = np.sqrt(pivot)
+        factor[i, i] = root
+        np.divide(1.0, root, out=inverse[i, i])
+        product *= pivot
+        for r in range(i + 1, q):
+            entry = a[r, i].copy()
+            for k in range(i):
+                entry -= factor[r, k] * factor[i, k]
+            factor[r, i] = entry * inverse[i, i]
+    np.log(product, out=logdet)
+    for c in range(q):
+        for r in range(c + 1, q):
+            total = factor[r, c] * inverse[c, c]
+            for k in range(c + 1, r):
+                total += factor[r, k] * inverse[k, c]
+            inverse[r, c] = -total * inverse[r, r]
+    return inverse, logdet
+
+
+def pivoted_rank(
+    r_factor: FloatArray, tol: float = 1e-10
+) -> tuple[int, NDArray[np.intp]]:
+    """
+    Numerical rank of a matrix from its R factor, and which columns to blame.
+
+    Columns are taken in their own order: a column is dependent when what the
+    columns before it leave of it is below `tol` times its length, as in R's
+    ``lm``.
+
+    Parameters
+    ----------
+    r_factor : ndarray, shape (k, p)
+        Upper triangular (or any matrix with the same cross-product).
+    tol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    rank : int
+    dependent : ndarray of int
+        Positions of the dependent columns.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->j", r_factor, r_factor))
+    columns: list[FloatArray] = []
+    dependent = []
+    for j in range(r_factor.shape[1]):
+        column = r_factor[:, j] / norms[j] if norms[j] > 0 else r_factor[:, j]
+        for _ in range(2):  # twice is enough (Kahan, Parlett)
+            for basis in columns:
+                column = column - basis * (basis @ column)
+        length = np.sqrt(column @ column)
+        if length <= tol:
+            dependent.append(j)
+        else:
+            columns.append(column / length)
+    return len(columns), np.asarray(dependent, dtype=np.intp)

@@ -1,0 +1,182 @@
+"""
+From a model to its results: the search, its verdict and the warnings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from statsmodels.regression.mixed_linear_model import MixedLMParams
+from statsmodels.tools.sm_exceptions import (
+    ConvergenceWarning as StatsmodelsConvergenceWarning,
+)
+from statsmodels.tools.sm_exceptions import SingularMatrixWarning
+
+from mixedar.exceptions import BoundaryWarning, ConvergenceWarning, UnsupportedError
+from mixedar.mixed.evaluation import factor_entries
+from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
+from mixedar.optimize import Optimum, SearchPath, find_modes
+from mixedar.problem import LikelihoodProblem
+
+__all__ = ["FitConvergenceWarning", "SingularCovarianceWarning", "fit_model"]
+
+FloatArray = NDArray[np.float64]
+
+# Accepted by statsmodels' fit; Newton's method has no use for these.
+_IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
+
+
+class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
+    """The random-effects covariance is singular at the maximum."""
+
+
+class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
+    """The optimiser did not reach a maximum."""
+
+
+def fit_model(
+    model: Any,
+    *,
+    start_params: Any,
+    reml: bool,
+    do_cg: bool,
+    free: MixedLMParams | None,
+    full_output: bool,
+    method: Any,
+    niter_sa: int,
+    gtol: float = 1e-10,
+    maxiter: int = 200,
+    **ignored: Any,
+) -> MixedLMARResultsWrapper:
+    """
+    Maximise the likelihood of a model.  Arguments as in ``MixedLMAR.fit``.
+
+    Returns
+    -------
+    MixedLMARResultsWrapper
+    """
+    unused = sorted(set(ignored) - _IGNORED)
+    if unused:
+        warnings.warn(
+            f"Argument{'s' if len(unused) > 1 else ''} {', '.join(unused)} not used by "
+            "MixedLMAR.fit. Future versions will raise on these arguments.",
+            FutureWarning,
+            stacklevel=3,
+        )
+    start, residual = _read_start(model, start_params)
+    problem = LikelihoodProblem(
+        model._rows,
+        model.nobs,
+        model.residual,
+        model._layout(free, start),
+        reml=reml,
+    )
+    theta = None
+    if start is not None or residual is not None:
+        theta = _start_theta(problem, model, start, residual)
+    model.reml = reml  # statsmodels' loglike reads it; results keep their own
+    if not do_cg:
+        if theta is None:
+            theta = _start_theta(problem, model, None, None)
+        llf = problem.evaluate(theta, derivatives=False).llf
+        search = SearchPath(theta, llf, 0, 1, np.inf, False)
+        modes = [Optimum(problem.estimate(theta), search)]
+    else:
+        modes = find_modes(
+            problem,
+            start=theta,
+            method=_method(method),
+            gtol=min(float(gtol), 1e-6),
+            maxiter=int(maxiter),
+            keep_path=full_output,
+        )
+    results = MixedLMARResults(model, problem, modes, free)
+    if do_cg:
+        _warn(results, modes[0])
+    results.hist = [_history(mode.search) for mode in modes] if full_output else None
+    return MixedLMARResultsWrapper(results)
+
+
+def _method(method: Any) -> str:
+    if method is None:
+        return "newton"
+    names = [method] if isinstance(method, str) else list(method)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UnsupportedError(
+            f"method={method!r}: give a name such as 'newton' or 'bfgs'"
+        )
+    return str(names[0]).lower()
+
+
+def _read_start(
+    model: Any, start_params: Any
+) -> tuple[MixedLMParams | None, FloatArray | None]:
+    """Covariance parameters and residual parameters of a user's start."""
+    if start_params is None:
+        return None, None
+    if isinstance(start_params, MixedLMParams):
+        return start_params, getattr(start_params, "residual_params", None)
+    values = np.asarray(start_params, dtype=np.float64)
+    k_cov, k_residual = model.k_re2 + model.k_vc, model.residual.k_params
+    for has_fe in (True, False):
+        k = k_cov + (model.k_fe if has_fe else 0)
+        for extra in (k_residual, 0):
+            if len(values) == k + extra:
+                packed = MixedLMParams.from_packed(
+                    values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
+                )
+                return packed, values[k:] if extra else None
+    raise UnsupportedError(
+        f"invalid start_params: {len(values)} values, but the model has {model.k_fe} "
+        f"fixed effects, {k_cov} covariance and {k_residual} residual parameters"
+    )
+
+
+def _start_theta(
+    problem: LikelihoodProblem,
+    model: Any,
+    start: MixedLMParams | None,
+    residual: FloatArray | None,
+) -> FloatArray:
+    if start is None:
+        start = MixedLMParams.from_components(
+            cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
+        )
+    if residual is None:
+        residual = model._residual_default()
+    vcomp = start.vcomp if model.k_vc else np.empty(0)
+    theta = problem.theta_from(factor_entries(start.cov_re, vcomp), residual)
+    # exactly zero is a saddle of the factor: nothing would ever leave it
+    lam, u = problem.split(theta)
+    return np.concatenate([np.where(lam == 0.0, 1e-2, lam), u])
+
+
+def _history(search: SearchPath) -> dict[str, Any]:
+    return {
+        "converged": search.converged,
+        "iterations": search.iterations,
+        "fcalls": search.evaluations,
+        "decrement": search.decrement,
+        "llf": search.llf,
+        "path": list(search.path),
+    }
+
+
+def _warn(results: MixedLMARResults, best: Optimum) -> None:
+    if not best.search.converged:
+        warnings.warn(
+            f"the optimiser stopped after {best.search.iterations} iterations with an "
+            f"expected gain of {best.search.decrement:.2g} in log-likelihood; try "
+            "fit(maxiter=1000), another start, or fewer random effects",
+            FitConvergenceWarning,
+            stacklevel=5,
+        )
+    if results.boundary_notes:
+        warnings.warn(
+            "; ".join(results.boundary_notes),
+            SingularCovarianceWarning if best.estimate.singular else BoundaryWarning,
+            stacklevel=5,
+        )

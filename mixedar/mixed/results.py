@@ -1,0 +1,310 @@
+"""
+Results of a linear mixed model with correlated residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from statsmodels.base import model as base
+from statsmodels.base.wrapper import populate_wrapper, union_dicts
+from statsmodels.regression.mixed_linear_model import (
+    MixedLMParams,
+    MixedLMResults,
+    MixedLMResultsWrapper,
+)
+
+from mixedar.exceptions import NotComputedError
+from mixedar.mixed.predicted import PredictedValues
+from mixedar.mixed.report import summarize
+from mixedar.mixed.wald import WaldInference
+from mixedar.optimize import Optimum
+from mixedar.problem import Estimate, LikelihoodProblem
+from mixedar.summary import ResultsSummary
+
+__all__ = ["MixedLMARResults", "MixedLMARResultsWrapper"]
+
+FloatArray = NDArray[np.float64]
+
+
+class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
+    """
+    Estimates of a MixedLMAR model; a snapshot that no later fit changes.
+
+    Attributes
+    ----------
+    params : ndarray, shape (k,)
+        Fixed effects, lower triangle of `cov_re` row by row, variance
+        components, residual parameters, all on the scale of the data.
+    fe_params, bse_fe : ndarray, shape (p,)
+        Fixed effects and their standard errors (under ML without nlme's factor
+        ``sqrt(N / (N - p))``, which R's ``vcov`` does not have either).
+    cov_re : ndarray, shape (q, q)
+        Covariance of the random effects.
+    vcomp : ndarray, shape (k_vc,)
+        Variance components.
+    scale : float
+        Residual variance.
+    bse_scale : float
+        Its standard error from the observed information.
+    residual_params : Series
+        Parameters of the residual structure.
+    rho : float
+        The AR(1) or CAR(1) parameter.
+    llf, aic, bic : float
+        (Restricted) log-likelihood with all constants, and criteria as nlme
+        computes them: BIC's number of observations is N - p under REML.
+    df_resid : Series
+        Containment degrees of freedom of each fixed effect, as nlme.
+    modes : DataFrame
+        All distinct maxima that were found, the best first.
+    converged : bool
+    at_boundary : bool
+        Whether a variance is zero, a correlation one, or the residual
+        parameter at the end of its range; `boundary_notes` says which.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        problem: LikelihoodProblem,
+        modes: Sequence[Optimum],
+        free: MixedLMParams | None,
+    ) -> None:
+        best = modes[0].estimate
+        p, k_re2, k_vc = model.k_fe, model.k_re2, model.k_vc
+        params = np.concatenate([best.beta, best.cov_values, best.residual_params])
+        k = len(params)
+        cov = np.zeros((k, k))
+        cov[:p, :p] = best.cov_beta
+        cov[p:, p:] = best.cov_theta[:-1, :-1]
+        held = np.zeros(k, dtype=bool)
+        held[p : p + k_re2 + k_vc] = ~problem.covariance.is_free
+        held[p + k_re2 + k_vc :] = problem.structure.k_free == 0
+        cov[held] = cov[:, held] = 0.0
+        base.LikelihoodModelResults.__init__(
+            self, model, params, normalized_cov_params=cov / best.scale, scale=best.scale
+        )
+        self.use_t = True
+        self.nobs = model.nobs
+        self.n_groups = model.n_groups
+        self.reml = problem.reml
+        self.method = "REML" if problem.reml else "ML"
+        self.k_fe, self.k_re, self.k_re2, self.k_vc = p, model.k_re, k_re2, k_vc
+        self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
+        self.hist = None
+        self.converged = modes[0].search.converged
+        self.fe_params = best.beta
+        self.cov_re_unscaled = best.psi[: model.k_re, : model.k_re]
+        self.cov_re = best.scale * self.cov_re_unscaled
+        self.vcomp = best.cov_values[k_re2:]
+        self.bse_scale = float(np.sqrt(best.cov_theta[-1, -1]))
+        self.structure = problem.structure
+        self._residual_values = best.residual_params
+        self._llf = float(best.llf)
+        self._k_estimated = p + problem.k_theta + 1
+        self._df_fe = model.df_containment
+        self._names = list(model.data.param_names)
+        self._theta = best.theta
+        self._z_map = problem.z_map
+        lam, self._u = problem.split(best.theta)
+        self._factor = problem.covariance.factor(lam)
+        self._sizes = model._grouped.sizes[[0, -1]] if model.n_groups else None
+        sizes = model._grouped.sizes
+        self._group_sizes = (int(sizes.min()), float(sizes.mean()), int(sizes.max()))
+        self._labels = (model.endog_names, model.residual.label, model.time_unit)
+        self._residual_at_boundary = best.residual_at_boundary
+        self._singular = best.singular
+        self.modes = _modes_frame(modes, self._names)
+        packed = MixedLMParams.from_components(
+            fe_params=best.beta,
+            cov_re=self.cov_re_unscaled,
+            vcomp=self.vcomp / best.scale,
+        )
+        packed.residual_params = best.residual_params
+        self.params_object = packed
+
+    @property
+    def llf(self) -> float:
+        """(Restricted) log-likelihood."""
+        return self._llf
+
+    @property
+    def df_modelwc(self) -> int:
+        """Number of estimated parameters, the residual variance included."""
+        return self._k_estimated
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, counting fixed effects and all free variances."""
+        return 2.0 * (self.df_modelwc - self._llf)
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion with N - p observations under REML, as nlme."""
+        n = self.nobs - self.k_fe if self.reml else self.nobs
+        return float(np.log(n)) * self.df_modelwc - 2.0 * self._llf
+
+    @property
+    def residual_params(self) -> pd.Series:
+        """Parameters of the residual structure."""
+        return pd.Series(
+            self._residual_values, index=list(self.structure.param_names), dtype=float
+        )
+
+    @property
+    def rho(self) -> float:
+        """
+        Autoregressive parameter of the residuals.
+
+        Raises
+        ------
+        NotComputedError
+            If the residual structure has none.
+        """
+        if "rho" not in self.structure.param_names:
+            raise NotComputedError(
+                f"residuals are {self.structure.label}: there is no rho"
+            )
+        return float(self.residual_params["rho"])
+
+    @property
+    def df_resid(self) -> pd.Series:
+        """Containment degrees of freedom of each fixed effect."""
+        return pd.Series(self._df_fe, index=self._names[: self.k_fe])
+
+    @df_resid.setter
+    def df_resid(self, value: Any) -> None:
+        """Set by statsmodels' base class; containment replaces it."""
+
+    @property
+    def bse_fe(self) -> FloatArray:
+        """Standard errors of the fixed effects."""
+        return np.sqrt(np.diag(self.cov_params()))[: self.k_fe]
+
+    @property
+    def bse_re(self) -> FloatArray:
+        """Standard errors of covariance parameters, on the scale of the data."""
+        k = self.k_fe + self.k_re2 + self.k_vc
+        return np.sqrt(np.diag(self.cov_params()))[self.k_fe : k]
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the maximum lies on the edge of the parameter space."""
+        return bool(self._singular or self._residual_at_boundary)
+
+    @cached_property
+    def boundary_notes(self) -> list[str]:
+        """What exactly lies on the boundary, in words."""
+        notes = []
+        if self._singular:
+            notes.append(
+                "The random effects covariance is singular: " + self._singular_part()
+            )
+        if self._residual_at_boundary:
+            values = ", ".join(
+                f"{name} = {value:.6g}" for name, value in self.residual_params.items()
+            )
+            notes.append(
+                f"The residual parameter lies at the end of its range: {values}"
+            )
+        return notes
+
+    def _singular_part(self) -> str:
+        names = self._names[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
+        inner = self._factor @ self._factor.T
+        block = inner[: self.k_re, : self.k_re]
+        diagonal = np.diag(self.cov_re)
+        rows, columns = np.tril_indices(self.k_re)
+        parts = []
+        spread = np.diag(self._z_map)[: self.k_re] ** 2
+        relative = np.diag(self.cov_re_unscaled) / np.where(spread > 0, spread, 1.0)
+        zero = [k for k in range(self.k_re) if relative[k] < 1e-8]
+        for k in zero:
+            label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
+            parts.append(f"the variance {label!r} is zero")
+        for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+            if i == j or i in zero or j in zero:
+                continue
+            correlation = self.cov_re[i, j] / np.sqrt(diagonal[i] * diagonal[j])
+            if abs(correlation) > 1.0 - 1e-6:
+                parts.append(f"the correlation in {names[k]!r} is {correlation:+.0f}")
+        for k, value in enumerate(self.vcomp):
+            if value < 1e-8 * self.scale:
+                parts.append(f"the variance {names[self.k_re2 + k]!r} is zero")
+        if not parts:
+            rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())
+            parts.append(f"it has rank {rank} of {self.k_re}")
+        return ", ".join(parts)
+
+    def summary(  # type: ignore[override]
+        self,
+        yname: str | None = None,
+        xname_fe: Sequence[str] | None = None,
+        xname_re: Sequence[str] | None = None,
+        title: str | None = None,
+        alpha: float = 0.05,
+    ) -> ResultsSummary:
+        """
+        Tables of the fit.
+
+        Parameters
+        ----------
+        yname : str, optional
+            Name of the response.
+        xname_fe, xname_re : sequence of str, optional
+            Names of the fixed effects, and of the covariance parameters.
+        title : str, optional
+        alpha : float
+            1 - coverage of the confidence intervals.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        return summarize(self, yname, xname_fe, xname_re, title, alpha)
+
+    def remove_data(self) -> None:
+        """Drop all arrays of the data; the summary keeps its numbers."""
+        self.std_residual_quantiles  # noqa: B018  the summary needs them
+        self.boundary_notes  # noqa: B018
+        for name in self._row_caches:
+            self.__dict__.pop(name, None)
+        model = self.model
+        model.__dict__ = dict(model._without_lists())
+        super().remove_data()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        for name in self._row_caches:
+            state.pop(name, None)
+        return state
+
+
+def _modes_frame(modes: Sequence[Optimum], names: Sequence[str]) -> pd.DataFrame:
+    def row(estimate: Estimate, converged: bool) -> list[Any]:
+        values = np.concatenate(
+            [estimate.beta, estimate.cov_values, estimate.residual_params]
+        )
+        boundary = estimate.singular or estimate.residual_at_boundary
+        return [estimate.llf, *values, estimate.scale, converged, boundary]
+
+    return pd.DataFrame(
+        [row(mode.estimate, mode.search.converged) for mode in modes],
+        columns=["llf", *names, "scale", "converged", "at_boundary"],
+    )
+
+
+class MixedLMARResultsWrapper(MixedLMResultsWrapper):
+    """Attaches names and the caller's index to the results' arrays."""
+
+    _attrs = {"fitted_marginal": "rows"}
+    _wrap_attrs = union_dicts(MixedLMResultsWrapper._wrap_attrs, _attrs)
+
+
+populate_wrapper(MixedLMARResultsWrapper, MixedLMARResults)

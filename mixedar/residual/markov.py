@@ -1,0 +1,129 @@
+"""
+First-order Markov structures: correlation depends on neighbours alone.
+
+If neighbours at distance ``d`` have the correlation ``phi(d)``, the inverse
+of ``R`` is tridiagonal.  With ``a = x_t - x_{t-1}``,
+
+    x' R^-1 x = sum_t x_t^2 + sum_{t>1} alpha(d_t) a_t^2
+                            + 2 sum_{t>1} beta(d_t) x_t x_{t-1},
+
+where ``alpha = phi^2 / (1 - phi^2)`` and ``beta = -phi / (1 + phi)``; writing
+it with differences keeps the digits when ``phi`` is close to one.  The
+log-determinant is ``sum log(1 - phi(d_t)^2)``.  Nothing of size n x n is
+needed, at any spacing (Pinheiro and Bates, 2000, section 5.3).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mixedar.residual.base import ResidualStructure
+
+__all__ = ["MarkovStructure", "PrecisionCoefficients", "Step"]
+
+FloatArray = NDArray[np.float64]
+
+
+class Step(NamedTuple):
+    """
+    Correlation across a gap and its derivatives by the unconstrained parameter.
+
+    Attributes
+    ----------
+    phi, d1, d2 : ndarray, shape (k,)
+        Value, first and second derivative.
+    complement : ndarray, shape (k,)
+        ``1 - phi^2``, computed without cancellation.
+    """
+
+    phi: FloatArray
+    d1: FloatArray
+    d2: FloatArray
+    complement: FloatArray
+
+
+@dataclass(frozen=True)
+class PrecisionCoefficients:
+    """
+    Weights of squared differences and of products of neighbours.
+
+    Attributes
+    ----------
+    alpha, beta, logdet : ndarray, shape (orders, k)
+        Row 0 holds the values; rows 1 and 2, when there, the first and second
+        derivatives by the unconstrained parameter.
+    """
+
+    alpha: FloatArray
+    beta: FloatArray
+    logdet: FloatArray
+
+
+class MarkovStructure(ResidualStructure):
+    """Structures with ``corr(e_s, e_t) = prod phi(d)`` over the steps between."""
+
+    @abstractmethod
+    def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
+        """Correlation at the given distances, any shape."""
+
+    @abstractmethod
+    def step(self, gaps: FloatArray, u: FloatArray) -> Step:
+        """Correlation across gaps, with derivatives by the unconstrained parameter."""
+
+    def precision_coefficients(
+        self, gaps: FloatArray, u: FloatArray, *, derivatives: bool
+    ) -> PrecisionCoefficients:
+        """
+        Coefficients of the tridiagonal inverse for a set of gaps.
+
+        Parameters
+        ----------
+        gaps : ndarray, shape (k,)
+            Positive distances between neighbours.
+        u : ndarray, shape (k_free,)
+            Unconstrained parameters.
+        derivatives : bool
+            Whether first and second derivatives are wanted.
+        """
+        phi, d1, d2, omega = self.step(gaps, u)
+        plus = 1.0 + phi
+        square = phi * phi
+        orders = 3 if derivatives and self.k_free else 1
+        alpha, beta, logdet = np.empty((3, orders, len(gaps)))
+        np.divide(square, omega, out=alpha[0])
+        np.divide(-phi, plus, out=beta[0])
+        np.log(omega, out=logdet[0])
+        if orders == 3:
+            d1_squared = d1 * d1
+            slope = 2.0 * phi / (omega * omega)
+            alpha[1] = slope * d1
+            alpha[2] = (2.0 + 6.0 * square) / omega**3 * d1_squared + slope * d2
+            slope = -1.0 / (plus * plus)
+            beta[1] = slope * d1
+            beta[2] = 2.0 / plus**3 * d1_squared + slope * d2
+            slope = -2.0 * phi / omega
+            logdet[1] = slope * d1
+            logdet[2] = -2.0 * (1.0 + square) / omega**2 * d1_squared + slope * d2
+        return PrecisionCoefficients(alpha, beta, logdet)
+
+    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
+        phi = self.correlation_at(np.diff(time), params)
+        out = np.array(x, dtype=np.float64)
+        scale = 1.0 / np.sqrt((1.0 - phi) * (1.0 + phi))
+        shape = (-1,) + (1,) * (out.ndim - 1)
+        out[1:] = (x[1:] - phi.reshape(shape) * x[:-1]) * scale.reshape(shape)
+        return out
+
+    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
+        phi = self.correlation_at(np.diff(time), params)
+        return float(np.log((1.0 - phi) * (1.0 + phi)).sum())
+
+    def cross_correlation(
+        self, time: FloatArray, new_time: FloatArray, params: ArrayLike
+    ) -> FloatArray:
+        return self.correlation_at(np.abs(np.subtract.outer(time, new_time)), params)

@@ -1,0 +1,237 @@
+"""
+Checks of arrays before any arithmetic; every error names what and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from mixedar.exceptions import (
+    GroupError,
+    LengthError,
+    MissingDataError,
+    RankDeficiencyError,
+    ResponseError,
+)
+from mixedar.linalg import pivoted_rank
+
+__all__ = [
+    "check_finite",
+    "check_lengths",
+    "check_rank",
+    "check_response",
+    "group_codes",
+]
+
+FloatArray = NDArray[np.float64]
+
+_CHUNK = 1 << 20
+
+
+def check_lengths(n: int, **arrays: Any) -> None:
+    """
+    Raise unless all arrays have `n` rows.
+
+    Parameters
+    ----------
+    n : int
+        Rows of the response.
+    **arrays
+        Arrays by argument name; None is skipped.
+
+    Raises
+    ------
+    LengthError
+    """
+    for name, array in arrays.items():
+        if array is not None and len(array) != n:
+            raise LengthError(
+                f"{name} has {len(array)} rows but endog has {n}; pass one value for "
+                "each observation"
+            )
+
+
+def check_finite(
+    x: FloatArray, names: Sequence[str], what: str, index: Any = None
+) -> None:
+    """
+    Raise if an array holds NaN or infinite values.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (n, k)
+    names : sequence of str
+        Column names.
+    what : str
+        The argument's name, for the message.
+    index : sequence, optional
+        Row labels; positions by default.
+
+    Raises
+    ------
+    MissingDataError
+    """
+    columns = x.reshape(len(x), -1)
+    # a sum is finite unless a value is not (or it overflows): no mask is built
+    # for clean data
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(columns.sum(axis=0)).all():
+            return
+    for j, name in enumerate(names):
+        bad = ~np.isfinite(columns[:, j])
+        if bad.any():
+            first = int(np.argmax(bad))
+            label = first if index is None else index[first]
+            raise MissingDataError(
+                f"{what} column {name!r} has {int(bad.sum())} missing or infinite "
+                f"values, first in row {label!r}; remove those rows or pass "
+                "missing='drop'"
+            )
+
+
+def check_rank(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if the columns of a design are linearly dependent.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+        The design, or rows with the same cross-product.
+    names : sequence of str
+        Column names.
+    what : str
+        What the columns are, for the message.
+
+    Raises
+    ------
+    RankDeficiencyError
+        Naming columns whose removal mends it.
+    """
+    if x.shape[1] == 0:
+        return
+    factor = qr(x, mode="r", check_finite=False)[0][: x.shape[1]]
+    rank, dependent = pivoted_rank(factor)
+    if rank < x.shape[1]:
+        culprits = ", ".join(repr(names[j]) for j in dependent)
+        raise RankDeficiencyError(
+            f"the {what} design of {x.shape[1]} columns has rank {rank}: {culprits} "
+            f"{'is a' if len(dependent) == 1 else 'are'} linear "
+            f"combination{'' if len(dependent) == 1 else 's'} of the columns before; "
+            "leave out such columns"
+        )
+
+
+def check_response(w: FloatArray, y_range: float, name: str) -> None:
+    """
+    Raise if the response leaves nothing to be explained.
+
+    Parameters
+    ----------
+    w : ndarray, shape (n, p + 1)
+        Fixed-effects design and response, or rows with their cross-product.
+    y_range : float
+        Largest less smallest response.
+    name : str
+        The response's name.
+
+    Raises
+    ------
+    ResponseError
+    """
+    if y_range == 0.0:
+        raise ResponseError(
+            f"the response {name!r} is constant; there is no variation to model"
+        )
+    factor = qr(w, mode="r", check_finite=False)[0][: w.shape[1]]
+    last = abs(factor[-1, -1]) if len(factor) == w.shape[1] else 0.0
+    if last <= 1e-13 * np.sqrt((factor[:, -1] ** 2).sum()):
+        raise ResponseError(
+            f"the response {name!r} is a linear combination of the fixed effects; no "
+            "residual variation is left to model"
+        )
+
+
+def group_codes(
+    groups: Any, name: str = "groups"
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """
+    Number the groups in the sorted order of their labels.
+
+    Parameters
+    ----------
+    groups : array_like, shape (n,)
+    name : str
+        For messages.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+    labels : ndarray, shape (m,)
+
+    Raises
+    ------
+    MissingDataError
+        If a label is missing.
+    GroupError
+        If labels of different types cannot be sorted.
+    """
+    values = groups
+    if isinstance(values, (pd.Series, pd.Index)):
+        values = values.array
+    else:
+        values = np.asarray(values)
+        if values.ndim != 1:
+            raise GroupError(f"{name} must have one dimension, not {values.ndim}")
+        if values.dtype == object:
+            kinds = {type(v) for v in values}
+            if len(kinds) > 1:
+                values = pd.array(values, dtype=object)
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        used = values.remove_unused_categories()
+        codes, labels = used.codes, np.asarray(used.categories)
+        order = _sorted(labels, name)
+        rank = np.empty(len(order), dtype=np.intp)
+        rank[order] = np.arange(len(order))
+        missing = codes < 0
+        if not missing.any():
+            return rank[codes], labels[order]
+    else:
+        codes, labels = pd.factorize(values)
+        missing = codes < 0
+        if not missing.any():
+            labels = np.asarray(labels)
+            if len(labels) > 1 and not _increasing(labels):
+                order = _sorted(labels, name)
+                rank = np.empty(len(order), dtype=np.intp)
+                rank[order] = np.arange(len(order))
+                return rank[codes], labels[order]
+            return codes, labels
+    raise MissingDataError(
+        f"{name} has {int(missing.sum())} missing labels, first in row "
+        f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
+    )
+
+
+def _increasing(labels: NDArray[Any]) -> bool:
+    try:
+        return bool((labels[:-1] < labels[1:]).all())
+    except TypeError:
+        return False
+
+
+def _sorted(labels: NDArray[Any], name: str) -> NDArray[np.intp]:
+    try:
+        return np.argsort(labels, kind="stable")
+    except TypeError:
+        kinds = sorted({type(v).__name__ for v in labels})
+        raise GroupError(
+            f"{name} mixes labels of the types {', '.join(kinds)}, which cannot be "
+            "sorted (1 and '1' would be two groups); convert the column to one type, "
+            "for example with .astype(str)"
+        ) from None
