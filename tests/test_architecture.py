@@ -27,13 +27,13 @@ FLOORS = {
     "mixedar.residual.*": 2,
     "mixedar.compress": 2,
     "mixedar.covariance": 2,
-    "mixedar.simulate": 2,
     "mixedar.residual": 3,
     "mixedar.moments": 3,
     "mixedar.effects": 3,
     "mixedar.identification": 3,
     "mixedar.likelihood": 3,
     "mixedar.problem": 3,
+    "mixedar.simulate": 3,
     "mixedar.datasets": 4,
     "mixedar.design.*": 4,
     "mixedar.optimize": 4,
@@ -144,7 +144,8 @@ def test_low_floors_know_numpy_and_scipy_only(module: str) -> None:
 @pytest.mark.parametrize("module", PATHS)
 def test_module_is_short_and_documented(module: str) -> None:
     text = PATHS[module].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST
+    lines = text.count("\n")
+    assert lines <= LONGEST, f"{module} wants to be two modules"
     if module.rpartition(".")[2].startswith("_") and not module.endswith("__main__"):
         return
     assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"

@@ -55,8 +55,7 @@ def capture_namespace(depth: int | None = None) -> dict[str, Any]:
     frame: FrameType | None = sys._getframe(1)
     steps = 0
     while frame is not None and frame.f_back is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if depth is None and module.split(".")[0] != __name__.split(".")[0]:
+        if depth is None and not _passes_on(frame):
             break
         if depth is not None and steps >= depth:
             break
@@ -66,6 +65,13 @@ def capture_namespace(depth: int | None = None) -> dict[str, Any]:
         return {**frame.f_globals, **frame.f_locals}
     finally:
         del frame
+
+
+def _passes_on(frame: FrameType) -> bool:
+    """Whether a frame is this package's, or a subclass's ``from_formula``."""
+    module = str(frame.f_globals.get("__name__", ""))
+    ours = module.split(".")[0] == __name__.split(".")[0]
+    return ours or frame.f_code.co_name == "from_formula"
 
 
 def as_namespace(eval_env: Any) -> Mapping[str, Any]:

@@ -152,7 +152,7 @@ class MixedLMAR(PackedLikelihood, LazyGroupLists):
         self.re_cov = re_cov
         self.residual = resolve(residual)
         self.reml = True
-        self.fe_pen = self.re_pen = self.cov_pen = None
+        self.fe_pen = self.re_pen = self.cov_pen = self._freepat = None
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
@@ -212,6 +212,7 @@ class MixedLMAR(PackedLikelihood, LazyGroupLists):
         self.k_re = 0 if self.exog_re is None else self.exog_re.shape[1]
         self.k_re2 = self.k_re * (self.k_re + 1) // 2
         self.k_params = self.k_fe + self.k_re2
+        self._components = design.vc if design is not None and design.vc else None
         if design is not None and design.vc:
             self._vc = vc.from_components(design.vc, self.nobs)
         elif self.k_vc:
@@ -268,7 +269,12 @@ class MixedLMAR(PackedLikelihood, LazyGroupLists):
             names = full = ["Group Var"]
             self.data.param_names = [*self.exog_names, *names]
         else:
-            everything, names, full = self._make_param_names(exog_re)
+            if isinstance(exog_re, pd.Series) and exog_re.name is None:
+                exog_re = None
+            named = isinstance(exog_re, (pd.DataFrame, pd.Series))
+            everything, names, full = self._make_param_names(
+                exog_re if named else self.exog_re
+            )
             self.data.param_names = everything
         self.data.param_names = [*self.data.param_names, *self.residual.param_names]
         self.data.exog_re_names = names
