@@ -9,7 +9,16 @@ from pathlib import Path
 
 __all__ = ["describe", "memory_bytes", "python_versions"]
 
-_PACKAGES = ("numpy", "scipy", "pandas", "statsmodels", "patsy", "formulaic")
+# pandas keeps text columns in pyarrow when that is there, which changes its speed.
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "statsmodels",
+    "patsy",
+    "formulaic",
+)
 
 
 def _cpu_model() -> str:

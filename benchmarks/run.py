@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", type=float, default=limits.timeout, help="seconds a process")
     add("--budget", type=float, default=limits.budget, help="seconds a peer repeats")
     add("--refit-seconds", type=float, default=limits.refit_seconds)
-    add("--threads", type=int, default=0, help="BLAS/OpenMP/Rayon (default: theirs)")
+    add("--threads", type=int, default=1, help="BLAS/OpenMP/Rayon; 0: their choice")
     return parser
 
 
@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     versions = _versions(peers)
     print("machine:", ", ".join(f"{key} {value}" for key, value in about.items()))
     print("versions:", ", ".join(f"{key} {value}" for key, value in versions.items()))
-    print(f"scale {scale:g}, {repeat} rounds, median (min - max) over processes\n")
+    threads = f"{limits.threads} thread(s)" if limits.threads else "threads as set"
+    print(f"scale {scale:g}, {threads}, {repeat} round(s), one process each\n")
     record: dict[str, Any] = {
         "machine": about,
         "versions": versions,
@@ -130,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "peers": [dataclasses.asdict(entry) for entry in entries],
         }
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     return int(failed)
 

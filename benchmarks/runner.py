@@ -52,7 +52,7 @@ class Limits:
     budget: float = 120.0
     at_least: float = 1.0
     refit_seconds: float = 20.0
-    threads: int = 0
+    threads: int = 1
 
 
 @dataclass

@@ -23,6 +23,11 @@ FloatArray = NDArray[np.float64]
 
 # Starting random-effects variances, as shares of the residual variance.
 _START_RATIOS = (0.3, 2.0, 0.03)
+# Along the grid of residual parameters rough maxima will do, ...
+_ROUGH_GAIN = 0.3
+_ROUGH_STEPS = 8
+# ... and a profile that has fallen so far is not followed further.
+_HOPELESS = 30.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def newton(
     maxiter: int = 200,
     known: Sequence[FloatArray] = (),
     keep_path: bool = False,
+    polish: bool = True,
 ) -> SearchPath:
     """
     Maximise by Newton's method within a trust region.
@@ -95,6 +101,8 @@ def newton(
         Maxima found before: a search that is clearly on its way to one of
         them ends.
     keep_path : bool
+    polish : bool
+        Whether to take that last step.
 
     Returns
     -------
@@ -122,7 +130,7 @@ def newton(
         )
         noise = 1e-15 * max(abs(current.llf), 1.0)
         if decrement <= max(gtol, noise) and values.min(initial=0.0) > -1e-7:
-            if polished or decrement <= 1e-3 * noise:
+            if polished or not polish or decrement <= 1e-3 * noise:
                 return SearchPath(
                     theta, current.llf, iteration, evaluations, decrement, True,
                     tuple(path) if keep_path else (),
@@ -149,7 +157,7 @@ def newton(
         length = float(np.linalg.norm(step))
         if ratio < 0.25:
             radius = 0.25 * length
-        elif ratio > 0.75 and length > 0.99 * radius:
+        elif ratio > 0.75 and length > 0.85 * radius:
             radius = min(2.0 * radius, 8.0)
         # close to the maximum rounding decides about gains; Newton is right
         if gain > 0.0 or (polished and gain > -100.0 * noise):
@@ -213,29 +221,118 @@ def _approaches(
     return any(float(np.abs(theta - other).max()) < 0.02 for other in known)
 
 
-def _starts(problem: LikelihoodProblem) -> list[FloatArray]:
-    """Starting points, the most promising first, one for each residual start."""
+def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
+    """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
     cov = problem.covariance
     rows, columns = cov.tril
     unit = np.concatenate([(rows == columns).astype(float), np.ones(len(cov.vc_sizes))])
     count = max(len(cov.vc_sizes) + cov.k_re, 1)
-    scored = []
-    ratios = _START_RATIOS if cov.order else (1.0,)
-    for u in problem.structure.start_grid():
-        best: tuple[float, FloatArray] | None = None
-        for ratio in ratios:
-            entries = np.sqrt(ratio / count) * unit
-            theta = np.concatenate([entries[cov.is_free], u])
+    best, best_llf = np.empty(0), -np.inf
+    for ratio in _START_RATIOS if problem.k_cov_free else (1.0,):
+        lam = (np.sqrt(ratio / count) * unit)[cov.is_free]
+        llf = _value(problem, np.concatenate([lam, u]))
+        if llf > best_llf:
+            best, best_llf = lam, llf
+    if not np.isfinite(best_llf):
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return best
+
+
+def _value(problem: LikelihoodProblem, theta: FloatArray) -> float:
+    try:
+        return problem.evaluate(theta, derivatives=False).llf
+    except np.linalg.LinAlgError:
+        return -np.inf
+
+
+@dataclass(frozen=True)
+class _ProfilePoint:
+    """
+    The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
+
+    `slope` is the derivative of the profile by the (first) residual
+    parameter, corrected to first order for what is left to gain in ``Lambda``.
+    """
+
+    lam: FloatArray
+    u: FloatArray
+    llf: float
+    slope: float
+
+    @property
+    def theta(self) -> FloatArray:
+        return np.concatenate([self.lam, self.u])
+
+
+def _profile_point(
+    problem: LikelihoodProblem, lam: FloatArray, u: FloatArray
+) -> _ProfilePoint:
+    k = problem.k_cov_free
+    last: dict[bytes, ThetaEvaluation] = {}
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        last[entries.tobytes()] = point
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    # a standard deviation of zero is a saddle that no gradient leaves
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+    search = newton(evaluate, lam, gtol=_ROUGH_GAIN, maxiter=_ROUGH_STEPS, polish=False)
+    point = last[search.theta.tobytes()]
+    llf, slope = point.llf, 0.0
+    if len(u):
+        slope = float(point.gradient[k])
+    if len(u) and k:
+        values, vectors = np.linalg.eigh(-point.hessian[:k, :k])
+        if values[0] > 1e-8 * values[-1]:
+            step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
+            slope += float(point.hessian[k, :k] @ step)
+            llf += 0.5 * float(point.gradient[:k] @ step)
+    return _ProfilePoint(search.theta, u, llf, slope)
+
+
+def _starts(problem: LikelihoodProblem) -> list[FloatArray]:
+    """
+    Starting points, the most promising first.
+
+    With one residual parameter the likelihood is profiled along a grid of it.
+    Wherever its slope changes from rising to falling there is a maximum
+    between, so that one search each finds the modes.
+    """
+    grid = list(problem.structure.start_grid())
+    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
+    if problem.structure.k_free != 1:
+        points = [first, *(_profile_point(problem, first.lam, u) for u in grid[1:])]
+        return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+    points = [first]
+    for outward in (-1.0, 1.0):
+        side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
+        point = first
+        for u in sorted(side, key=lambda u: outward * u[0]):
+            best = max(p.llf for p in points)
+            if point.slope * outward < 0.0 and point.llf < best - _HOPELESS:
+                break
             try:
-                llf = problem.evaluate(theta, derivatives=False).llf
+                point = _profile_point(problem, point.lam, u)
             except np.linalg.LinAlgError:
-                continue
-            if best is None or llf > best[0]:
-                best = (llf, theta)
-        if best is not None:
-            scored.append(best)
-    scored.sort(key=lambda item: -item[0])
-    return [theta for _, theta in scored]
+                break
+            points.append(point)
+    points.sort(key=lambda p: float(p.u[0]))
+    chosen = []
+    if points[0].slope <= 0.0:
+        chosen.append((points[0].llf, points[0].theta))
+    if points[-1].slope > 0.0:
+        chosen.append((points[-1].llf, points[-1].theta))
+    for left, right in zip(points[:-1], points[1:], strict=True):
+        if left.slope > 0.0 >= right.slope:
+            share = left.slope / (left.slope - right.slope)
+            theta = (1.0 - share) * left.theta + share * right.theta
+            near = max(left, right, key=lambda p: p.llf)
+            if _value(problem, theta) < near.llf:
+                theta = near.theta
+            chosen.append((near.llf, theta))
+    chosen.sort(key=lambda item: -item[0])
+    return [theta for _, theta in chosen]
 
 
 def find_modes(

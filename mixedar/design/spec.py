@@ -31,6 +31,8 @@ from mixedar.exceptions import MixedARError, UnknownColumnError
 __all__ = ["FormulaSpec", "design_for", "fit_formula"]
 
 BLOCK = 250_000  # rows evaluated at a time
+# Up to this many rows a second call of the engine costs more than it saves.
+_AT_ONCE = 50_000
 _SAMPLE = 2
 
 
@@ -317,10 +319,12 @@ def fit_formula(
     spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
     spec.available = columns.available
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if rowwise:
+        if rowwise and len(frame) > _AT_ONCE:
             spec._fit()
             return spec, spec._evaluate(frame)
+        sample, spec._training = spec._training, frame
         matrix, missing = spec._fit()
+        spec._training = sample
     return spec, _with_gaps(matrix, missing, len(frame))
 
 

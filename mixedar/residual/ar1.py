@@ -65,9 +65,10 @@ class AR1(MarkovStructure):
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
             return [np.empty(0)]
+        values = (0.4, 0.0, -0.5, 0.75, 0.95)
         if self.rho is not None:
-            return [np.array([np.arctanh(self.rho)])]
-        return [np.array([np.arctanh(r)]) for r in (0.5, 0.1, 0.9, -0.4)]
+            values = (self.rho, *values)
+        return [np.array([np.arctanh(value)]) for value in values]
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         if self.fixed:

@@ -62,7 +62,7 @@ class ResidualStructure(ABC):
     @abstractmethod
     def start_grid(self) -> Sequence[FloatArray]:
         """
-        Unconstrained starting values, the most plausible first.
+        Unconstrained starting values: the first one, and a spread of others.
 
         Returns
         -------

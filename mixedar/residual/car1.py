@@ -76,9 +76,10 @@ class CAR1(MarkovStructure):
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
             return [np.empty(0)]
+        grid = [np.array([logit(value)]) for value in (0.4, 0.05, 0.75, 0.95)]
         if self.rho is not None:
-            return [self.to_unconstrained([self.rho])]
-        return [np.array([logit(r)]) for r in (0.5, 0.1, 0.9)]
+            grid.insert(0, self.to_unconstrained([self.rho]))
+        return grid
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         if self.fixed:

@@ -1,0 +1,371 @@
+"""
+Panel data as arrays: rows sorted by entity and time, and the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError
+from mixedar.grouped import group_rows
+from mixedar.residual import AR1, CAR1
+from mixedar.timeaxis import TimeAxis, time_axis
+from mixedar.validate import check_finite, check_lengths, group_codes
+
+__all__ = ["PanelData", "Spread", "make_panel"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+class Spread(NamedTuple):
+    """Smallest, mean and largest number of observations of an entity."""
+
+    min: int
+    mean: float
+    max: int
+
+
+@dataclass(frozen=True, eq=False)
+class PanelData:
+    """
+    A panel: n observations of N entities, sorted by entity and time.
+
+    Attributes
+    ----------
+    y : ndarray, shape (n,)
+        Response.
+    x : ndarray, shape (n, p)
+        Regressors, the constant (if any) included.
+    names : tuple of str
+        Their names; ``"Intercept"`` is the constant.
+    entity : ndarray of int, shape (n,)
+        Entity numbers ``0 ... N - 1``, in the order of `entity_labels`.
+    time : ndarray of int, shape (n,)
+        Period numbers ``0 ... T - 1``, in the order of `time_labels`.
+    times : ndarray, shape (n,)
+        Times as numbers, in units of `time_unit`: whole numbers if `on_grid`.
+    entity_labels : ndarray, shape (N,)
+        Sorted labels of the entities.
+    time_labels : ndarray, shape (T,)
+        Sorted labels of the periods.
+    order : ndarray of int, shape (n,), or None
+        Positions of the caller's rows in sorted order; None if they are sorted.
+    offsets : ndarray of int, shape (N + 1,)
+        Entity ``i`` has the rows ``offsets[i]:offsets[i + 1]``.
+    index : pandas.Index
+        Labels of the rows in the caller's order.
+    endog_name, entity_name, time_name : str
+        Names; `time_name` is ``"row"`` if no times were given.
+    has_time : bool
+        Whether times were given; else the order of the rows counts.
+    on_grid : bool
+        Whether the times lie on a grid of equal steps.
+    time_unit : str or None
+        What one unit of time is; None for plain numbers.
+    n_dropped : int
+        Rows left out because of missing values.
+    """
+
+    y: FloatArray
+    x: FloatArray
+    names: tuple[str, ...]
+    entity: IntArray
+    time: IntArray
+    times: FloatArray
+    entity_labels: NDArray[Any]
+    time_labels: NDArray[Any]
+    order: IntArray | None
+    offsets: IntArray
+    index: pd.Index
+    endog_name: str = "y"
+    entity_name: str = "entity"
+    time_name: str = "time"
+    has_time: bool = True
+    on_grid: bool = True
+    time_unit: str | None = None
+    n_dropped: int = 0
+
+    @property
+    def nobs(self) -> int:
+        """Number of observations, n."""
+        return len(self.y)
+
+    @property
+    def n_entities(self) -> int:
+        """Number of entities, N."""
+        return len(self.entity_labels)
+
+    @property
+    def n_periods(self) -> int:
+        """Number of distinct times, T."""
+        return len(self.time_labels)
+
+    @cached_property
+    def sizes(self) -> IntArray:
+        """Observations of each entity, shape (N,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def spread(self) -> Spread:
+        """Smallest, mean and largest number of observations of an entity."""
+        sizes = self.sizes
+        return Spread(int(sizes.min()), float(sizes.mean()), int(sizes.max()))
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every entity is observed in every period."""
+        return self.nobs == self.n_entities * self.n_periods
+
+    @cached_property
+    def constant(self) -> int | None:
+        """Position of the constant column in `x`; None without one."""
+        for j in range(self.x.shape[1]):
+            column = self.x[:, j]
+            if column[0] != 0.0 and column[0] == column[-1]:
+                if (column == column[0]).all():
+                    return j
+        return None
+
+    @cached_property
+    def singletons(self) -> list[Any]:
+        """Labels of the entities with one observation."""
+        return list(self.entity_labels[self.sizes == 1])
+
+    @cached_property
+    def gaps(self) -> FloatArray:
+        """Time since the entity's observation before, 0 at its first, shape (n,)."""
+        gaps = np.zeros(self.nobs)
+        gaps[1:] = np.diff(self.times)
+        gaps[self.offsets[:-1]] = 0.0
+        return gaps
+
+    def sort(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Bring values from the caller's order into sorted order."""
+        return values if self.order is None else values[self.order]
+
+    def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Bring values from sorted order into the caller's."""
+        if self.order is None:
+            return values
+        out = np.empty_like(values)
+        out[self.order] = values
+        return out
+
+    def series(self, values: NDArray[Any], name: str | None = None) -> pd.Series:
+        """Label sorted values, shape (n,), in the caller's order and index."""
+        return pd.Series(self.unsort(values), index=self.index, name=name, copy=False)
+
+    def entity_series(self, values: NDArray[Any], name: str | None = None) -> pd.Series:
+        """Label one value an entity, shape (N,)."""
+        index = pd.Index(self.entity_labels, name=self.entity_name)
+        return pd.Series(values, index=index, name=name)
+
+    def time_series(self, values: NDArray[Any], name: str | None = None) -> pd.Series:
+        """Label one value a period, shape (T,)."""
+        index = pd.Index(self.time_labels, name=self.time_name)
+        return pd.Series(values, index=index, name=name)
+
+    def entity_sums(self, values: FloatArray) -> FloatArray:
+        """
+        Sums over the observations of each entity.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            In sorted order.
+
+        Returns
+        -------
+        ndarray, shape (N,) or (N, k)
+        """
+        return np.add.reduceat(values, self.offsets[:-1], axis=0)
+
+    def entity_means(self, values: FloatArray) -> FloatArray:
+        """Means over the observations of each entity; shapes as `entity_sums`."""
+        sizes = self.sizes if values.ndim == 1 else self.sizes[:, None]
+        return self.entity_sums(values) / sizes
+
+    def time_means(self, values: FloatArray) -> FloatArray:
+        """Means over the observations of each period, shape (T,) or (T, k)."""
+        columns = values.reshape(self.nobs, -1)
+        counts = np.bincount(self.time, minlength=self.n_periods)
+        out = np.empty((self.n_periods, columns.shape[1]))
+        for j in range(columns.shape[1]):
+            sums = np.bincount(self.time, columns[:, j], self.n_periods)
+            out[:, j] = sums / counts
+        return out.reshape(self.n_periods, *values.shape[1:])
+
+    def spread_out(self, per_entity: NDArray[Any]) -> NDArray[Any]:
+        """Repeat one value an entity for each of its observations."""
+        return np.repeat(per_entity, self.sizes, axis=0)
+
+    def demean(self, values: FloatArray) -> FloatArray:
+        """Values less the means of their entities, shape of `values`."""
+        # the grand mean first: large offsets would cost digits otherwise
+        centred = values - values.mean(axis=0)
+        return centred - self.spread_out(self.entity_means(centred))
+
+    def quasi_demean(self, values: FloatArray, theta: FloatArray) -> FloatArray:
+        """
+        Values less the fraction `theta` of the means of their entities.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            In sorted order.
+        theta : ndarray, shape (N,)
+            Fractions.
+
+        Returns
+        -------
+        ndarray, shape of `values`
+        """
+        weights = theta if values.ndim == 1 else theta[:, None]
+        return values - self.spread_out(weights * self.entity_means(values))
+
+
+def make_panel(
+    endog: FloatArray,
+    exog: FloatArray,
+    names: Sequence[str],
+    entity: Any,
+    time: Any = None,
+    *,
+    index: pd.Index | None = None,
+    endog_name: str = "y",
+    entity_name: str = "entity",
+    time_name: str = "time",
+    n_dropped: int = 0,
+) -> PanelData:
+    """
+    Validate arrays and sort them by entity and time.
+
+    Parameters
+    ----------
+    endog : ndarray, shape (n,)
+        Response.
+    exog : ndarray, shape (n, p)
+        Regressors.
+    names : sequence of str
+        Their names.
+    entity : array_like, shape (n,)
+        Labels of the entities.
+    time : array_like, shape (n,), optional
+        Times: numbers, dates or periods; the order of rows by default.
+    index : pandas.Index, optional
+        Row labels; positions by default.
+    endog_name, entity_name, time_name : str
+        For messages and summaries.
+    n_dropped : int
+        Rows that were left out before.
+
+    Returns
+    -------
+    PanelData
+
+    Raises
+    ------
+    EmptyDataError
+        If there are no rows.
+    LengthError
+        If arrays differ in length.
+    MissingDataError
+        If values are missing or infinite.
+    GroupError
+        If entity labels cannot be sorted.
+    TimeError
+        If times are neither numbers nor dates.
+    DuplicateTimeError
+        If an entity is observed twice at one time.
+    """
+    n = len(endog)
+    if n == 0:
+        raise EmptyDataError("there are no observations; check subset= and missing=")
+    check_lengths(n, exog=exog, entity=entity, time=time)
+    index = pd.RangeIndex(n) if index is None else index
+    check_finite(endog, [endog_name], "the response's", index)
+    check_finite(exog, list(names), "regressor", index)
+    codes, labels = group_codes(entity, entity_name)
+    if time is None:
+        grouped = group_rows(codes, None, None, len(labels))
+        inside = np.arange(n) - np.repeat(grouped.offsets[:-1], grouped.sizes)
+        times, axis = grouped.sort(inside.astype(np.float64)), None
+        times = inside.astype(np.float64)
+        period, time_labels = inside, np.arange(grouped.sizes.max())
+    else:
+        axis, on_grid = _axis(time, time_name)
+        grouped = group_rows(codes, axis.values, None, len(labels))
+        _refuse_twins(grouped.duplicate(), codes, labels, time, entity_name, time_name)
+        times = grouped.sort(axis.values)
+        period, time_labels = _periods(axis.values, time)
+        period = grouped.sort(period)
+    return PanelData(
+        y=grouped.sort(endog),
+        x=grouped.sort(exog),
+        names=tuple(names),
+        entity=np.repeat(np.arange(len(labels)), grouped.sizes),
+        time=period,
+        times=times,
+        entity_labels=labels,
+        time_labels=time_labels,
+        order=grouped.order,
+        offsets=grouped.offsets,
+        index=index,
+        endog_name=endog_name,
+        entity_name=entity_name,
+        time_name=time_name if axis is not None else "row",
+        has_time=axis is not None,
+        on_grid=True if axis is None else on_grid,
+        time_unit=None if axis is None else axis.unit,
+        n_dropped=n_dropped,
+    )
+
+
+def _axis(time: Any, name: str) -> tuple[TimeAxis, bool]:
+    """Whole numbers where the times lie on a grid, real numbers elsewhere."""
+    # raises for what is neither numbers nor dates
+    real = time_axis(time, CAR1(), name)
+    try:
+        return time_axis(time, AR1(), name), True
+    except TimeError:
+        return real, False
+
+
+def _periods(values: FloatArray, time: Any) -> tuple[IntArray, NDArray[Any]]:
+    """Number the distinct times in their order; labels as the caller gave them."""
+    codes, levels = pd.factorize(values)
+    rank = np.empty(len(levels), dtype=np.intp)
+    order = np.argsort(levels, kind="stable")
+    rank[order] = np.arange(len(levels))
+    firsts = np.empty(len(levels), dtype=np.intp)
+    firsts[codes[::-1]] = np.arange(len(codes))[::-1]
+    labels = pd.Series(time).iloc[firsts[order]].to_numpy()
+    return rank[codes], labels
+
+
+def _refuse_twins(
+    twins: tuple[int, int] | None,
+    codes: IntArray,
+    labels: NDArray[Any],
+    time: Any,
+    entity_name: str,
+    time_name: str,
+) -> None:
+    if twins is None:
+        return
+    row, other = twins
+    when = pd.Series(time).iloc[row]
+    raise DuplicateTimeError(
+        f"{entity_name} {labels[codes[row]]!r} is observed twice at {time_name} "
+        f"{when!r} (rows {row} and {other}, counted from 0); a panel has one "
+        "observation for each entity and time: aggregate, or check the columns that "
+        "were named as entity= and time="
+    )
