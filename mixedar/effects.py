@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
 from mixedar.grouped import GroupedRows
-from mixedar.linalg import bmm, inverse_cholesky, left_multiply
+from mixedar.linalg import apply, identity_plus, inverse_cholesky, multiply_right
 from mixedar.moments import moment_blocks
 from mixedar.residual import MarkovStructure, ResidualStructure
 
@@ -80,15 +80,11 @@ def predict_effects(
     for block in moment_blocks(rows, structure):
         moments = block.at(u, derivatives=False)
         zz, zw = moments.zz[0], moments.zw[0]
-        half = left_multiply(factor.T, zz)
-        a = left_multiply(factor.T, np.ascontiguousarray(half.transpose(1, 0, 2)))
-        a[np.arange(q), np.arange(q)] += 1.0
-        inverse_factor, _ = inverse_cholesky(a)
-        root = np.tensordot(inverse_factor, factor, axes=([1], [1])).transpose(0, 2, 1)
-        inner = bmm(root.transpose(1, 0, 2), bmm(root, zw))[:, 0]
+        inverse_factor, _ = inverse_cholesky(identity_plus(factor, zz))
+        root = multiply_right(inverse_factor, factor.T)
+        inner = apply(root.transpose(1, 0, 2), apply(root, zw))[0]
         means[block.clusters] = (z_map @ inner).T
-        user_root = np.tensordot(root, z_map, axes=([1], [1])).transpose(0, 2, 1)
-        roots[:, :, block.clusters] = user_root
+        roots[:, :, block.clusters] = multiply_right(root, z_map.T)
     return PredictedEffects(means, roots)
 
 

@@ -22,7 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.covariance import RandomCovariance
-from mixedar.linalg import bmm, inverse_cholesky, left_multiply, trace_product
+from mixedar.linalg import (
+    apply,
+    bmm,
+    identity_plus,
+    inverse_cholesky,
+    multiply_right,
+    trace_product,
+)
 from mixedar.moments import MomentBlock, Moments
 
 __all__ = ["ClusterSums", "Evaluation", "cluster_sums", "joint", "profile"]
@@ -142,8 +149,8 @@ def _block_sums(
     factor: FloatArray,
     derivatives: bool,
 ) -> ClusterSums:
-    zz, zw = moments.zz[0], moments.zw[0]
-    q, width, m = zw.shape
+    zz, zw = moments.zz[0], moments.zw[0]  # M (q, q, m) and N' (p + 1, q, m)
+    width, q, m = zw.shape
     n_residual = 1 if len(moments.ww) > 1 else 0
     k_cov = covariance.k_cov
     k = (k_cov + n_residual) if derivatives else 0
@@ -158,82 +165,83 @@ def _block_sums(
         )
 
     # A = I + Lambda' M Lambda is well conditioned for singular Lambda
-    half = left_multiply(factor.T, zz)
-    a = left_multiply(factor.T, np.ascontiguousarray(half.transpose(1, 0, 2)))
-    diagonal = np.arange(q)
-    a[diagonal, diagonal] += 1.0
-    inverse_factor, logdet = inverse_cholesky(a)
+    inverse_factor, logdet = inverse_cholesky(identity_plus(factor, zz))
     # root = L_A^-1 Lambda', so that K = Psi (I + M Psi)^-1 = root' root
-    root = np.tensordot(inverse_factor, factor, axes=([1], [1])).transpose(0, 2, 1)
-    root = np.ascontiguousarray(root)
-    reduced = bmm(root, zw)
+    root = multiply_right(inverse_factor, factor.T)
+    reduced = apply(root, zw)
+    flat = reduced.reshape(width, q * m)
     d = float(moments.logdet[0] + weights @ logdet)
-    s = moments.ww[0] - _gram(reduced, reduced)
+    s = moments.ww[0] - flat @ flat.T
     if not derivatives:
         return ClusterSums(d, s, d1, s1, d2, s2)
 
-    shrink = bmm(root.transpose(1, 0, 2), root)  # K
-    effect = bmm(root.transpose(1, 0, 2), reduced)  # K N
-    b = zw - bmm(zz, effect)  # Z'H^-1 W
+    across = root.transpose(1, 0, 2)
+    shrink = bmm(across, root)  # K
+    effect = apply(across, reduced)  # K N
+    b = zw - apply(zz, effect)  # Z'H^-1 W
     mk = bmm(zz, shrink)
     u = zz - bmm(mk, zz)  # Z'H^-1 Z
     directions = covariance.directions
-    ebs = [left_multiply(directions[i], b) for i in range(k_cov)]
-    ues = [bmm(u, _constant(directions[i], m)) for i in range(k_cov)]
-    ubs = [bmm(u, eb) for eb in ebs]
-    weighted_u = u @ weights
-    for i in range(k_cov):
-        d1[i] = (weighted_u * directions[i]).sum()
-        s1[i] = -_gram(b, ebs[i])
-        for j in range(i + 1):
-            d2[i, j] = d2[j, i] = -(trace_product(ues[i], ues[j]) @ weights)
-            product = _gram(ebs[j], ubs[i])
-            s2[i, j] = s2[j, i] = product + product.T
+    eb = np.matmul(directions[:, None], b)  # (k, p + 1, q, m)
+    rows = eb.reshape(k_cov * width, q * m)
+    d1[:k_cov] = directions.reshape(k_cov, q * q) @ (u @ weights).ravel()
+    s1[:k_cov] = -(rows @ b.reshape(width, q * m).T).reshape(k_cov, width, width)
+    d2[:k_cov, :k_cov] = -_trace_products(u, weights, directions)
+    stack = apply(u, eb)
     if n_residual:
         r = k_cov
         zz1, zz2 = moments.zz[1], moments.zz[2]
         zw1, zw2 = moments.zw[1], moments.zw[2]
         kz1 = bmm(shrink, zz1)
-        d1[r] = moments.logdet[1] + np.einsum("aam->m", kz1) @ weights
-        j1 = zw1 - bmm(zz1, effect)
-        s1[r] = moments.ww[1] - _gram(j1, effect) - _gram(effect, zw1)
-        fj = j1 - bmm(mk, j1)
+        j1 = zw1 - apply(zz1, effect)
+        fj = j1 - apply(mk, j1)
         fz1 = zz1 - bmm(mk, zz1)
         u1 = fz1 - bmm(fz1, mk.transpose(1, 0, 2))  # derivative of U
-        weighted_u1 = u1 @ weights
-        for i in range(k_cov):
-            d2[i, r] = d2[r, i] = (weighted_u1 * directions[i]).sum()
-            product = _gram(fj, ebs[i])
-            s2[i, r] = s2[r, i] = -(product + product.T)
-        d2[r, r] = moments.logdet[2] + weights @ (
-            trace_product(shrink, zz2) - trace_product(kz1, kz1)
+        d1[r] = moments.logdet[1] + np.einsum("aam,m->", kz1, weights)
+        d2[:r, r] = d2[r, :r] = (
+            directions.reshape(k_cov, q * q) @ (u1 @ weights).ravel()
         )
-        product = _gram(zw2, effect)
-        rj = bmm(root, j1)
-        s2[r, r] = (
-            moments.ww[2]
-            - product
-            - product.T
-            + _gram(effect, bmm(zz2, effect))
-            - 2.0 * _gram(rj, rj)
+        d2[r, r] = (
+            moments.logdet[2]
+            + np.einsum("abm,bam,m->", shrink, zz2, weights)
+            - np.einsum("abm,bam,m->", kz1, kz1, weights)
         )
+        flat_effect = effect.reshape(width, q * m)
+        product = j1.reshape(width, q * m) @ flat_effect.T
+        s1[r] = moments.ww[1] - product - flat_effect @ zw1.reshape(width, q * m).T
+        half = zw2 - 0.5 * apply(zz2, effect)
+        product = half.reshape(width, q * m) @ flat_effect.T
+        rj = apply(root, j1).reshape(width, q * m)
+        s2[r, r] = moments.ww[2] - product - product.T - 2.0 * (rj @ rj.T)
+        stack = np.concatenate([stack, -fj[None]])
+    # d2S by (k, l) is B'E_k U E_l B and its transpose; with the residual
+    # parameter -B'E_k F J
+    product = rows @ stack.reshape(k * width, q * m).T
+    product = product.reshape(k_cov, width, k, width).transpose(0, 2, 1, 3)
+    product = product + product.transpose(0, 1, 3, 2)
+    s2[:k_cov] = product
+    if n_residual:
+        s2[k_cov, :k_cov] = product[:, k_cov]
     return ClusterSums(d, s, d1, s1, d2, s2)
 
 
-def _gram(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``sum_m a_m' b_m`` for batches of shape (q, k, m)."""
-    if a.shape[2] == 1 or a.shape[0] == 1:
-        left = a.transpose(1, 0, 2).reshape(a.shape[1], -1)
-        right = b.transpose(1, 0, 2).reshape(b.shape[1], -1)
-        return left @ right.T
-    out = a[0] @ b[0].T
-    for i in range(1, len(a)):
-        out += a[i] @ b[i].T
+def _trace_products(
+    u: FloatArray, weights: FloatArray, directions: FloatArray
+) -> FloatArray:
+    """``sum_m w_m tr(U_m E_k U_m E_l)``, shape (k, k)."""
+    k, q, _ = directions.shape
+    if q <= 8:
+        flat = u.reshape(q * q, -1)
+        pairs = ((flat * weights) @ flat.T).reshape(q, q, q, q)
+        pairs = pairs.transpose(1, 2, 3, 0).reshape(q * q, q * q)
+        rows = directions.reshape(k, q * q)
+        return rows @ pairs @ rows.T
+    ue = [multiply_right(u, direction) for direction in directions]
+    out = np.empty((k, k))
+    for i in range(k):
+        for j in range(i + 1):
+            out[i, j] = out[j, i] = trace_product(ue[i], ue[j]) @ weights
     return out
-
-
-def _constant(matrix: FloatArray, m: int) -> FloatArray:
-    return np.broadcast_to(matrix[:, :, None], (*matrix.shape, m))
 
 
 def profile(sums: ClusterSums, n: int, *, reml: bool) -> Evaluation:

@@ -12,7 +12,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bmm", "inverse_cholesky", "left_multiply", "pivoted_rank", "trace_product"]
+__all__ = [
+    "apply",
+    "bmm",
+    "identity_plus",
+    "inverse_cholesky",
+    "multiply_right",
+    "pivoted_rank",
+    "trace_product",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -36,9 +44,11 @@ def bmm(a: FloatArray, b: FloatArray) -> FloatArray:
     ndarray, shape (i, k, m)
     """
     i, j, m = a.shape
-    if m < _FEW or j > _UNROLL:
+    if m < _FEW and j <= _UNROLL:
+        return np.einsum("ijm,jkm->ikm", a, b)
+    if j > _UNROLL:
         out = np.matmul(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
-        return out.transpose(1, 2, 0)
+        return np.ascontiguousarray(out.transpose(1, 2, 0))
     result = np.empty((i, b.shape[1], m))
     for r in range(i):
         np.multiply(b[0], a[r, 0], out=result[r])
@@ -47,21 +57,72 @@ def bmm(a: FloatArray, b: FloatArray) -> FloatArray:
     return result
 
 
-def left_multiply(matrix: FloatArray, batch: FloatArray) -> FloatArray:
+def apply(a: FloatArray, x: FloatArray) -> FloatArray:
     """
-    Multiply every matrix of a batch from the left by one and the same matrix.
+    Multiply vectors by the matrix of their own cluster.
 
     Parameters
     ----------
-    matrix : ndarray, shape (i, j)
-    batch : ndarray, shape (j, k, m)
+    a : ndarray, shape (i, j, m)
+    x : ndarray, shape (..., j, m)
+
+    Returns
+    -------
+    ndarray, shape (..., i, m)
+    """
+    i, j, m = a.shape
+    if m < _FEW and j <= _UNROLL:
+        return np.einsum("ijm,...jm->...im", a, x)
+    if j > _UNROLL:
+        flat = x.reshape(-1, j, m)
+        out = np.matmul(a.transpose(2, 0, 1), flat.transpose(2, 1, 0))
+        return np.ascontiguousarray(out.transpose(2, 1, 0)).reshape(
+            *x.shape[:-2], i, m
+        )
+    result = np.empty((*x.shape[:-2], i, m))
+    for r in range(i):
+        target = result[..., r, :]
+        np.multiply(x[..., 0, :], a[r, 0], out=target)
+        for c in range(1, j):
+            target += x[..., c, :] * a[r, c]
+    return result
+
+
+def multiply_right(a: FloatArray, matrix: FloatArray) -> FloatArray:
+    """
+    Multiply every matrix of a batch from the right by one and the same.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j, m)
+    matrix : ndarray, shape (j, k)
 
     Returns
     -------
     ndarray, shape (i, k, m)
     """
-    j, k, m = batch.shape
-    return (matrix @ batch.reshape(j, k * m)).reshape(matrix.shape[0], k, m)
+    return np.matmul(matrix.T, a)
+
+
+def identity_plus(factor: FloatArray, m: FloatArray) -> FloatArray:
+    """
+    ``I + Lambda' M Lambda`` for every ``M`` of a batch.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (q, q)
+    m : ndarray, shape (q, q, n)
+        Symmetric.
+
+    Returns
+    -------
+    ndarray, shape (q, q, n)
+    """
+    q, _, n = m.shape
+    half = (factor.T @ m.reshape(q, q * n)).reshape(q, q, n)
+    out = np.matmul(factor.T, half)
+    out[np.arange(q), np.arange(q)] += 1.0
+    return out
 
 
 def trace_product(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -101,7 +162,7 @@ def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
         If a matrix is not positive definite.
     """
     q, _, m = a.shape
-    if q > _UNROLL or (m < _FEW and q > 1):
+    if q > _UNROLL or (m < _FEW and q > 2):
         factor = np.linalg.cholesky(a.transpose(2, 0, 1))
         logdet = 2.0 * np.log(np.einsum("mii->mi", factor)).sum(axis=1)
         return np.linalg.inv(factor).transpose(1, 2, 0), logdet

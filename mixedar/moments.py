@@ -44,7 +44,8 @@ class Moments:
     Attributes
     ----------
     zz : ndarray, shape (orders, q, q, m)
-    zw : ndarray, shape (orders, q, p + 1, m)
+    zw : ndarray, shape (orders, p + 1, q, m)
+        Transposed: ``W'R^-1 Z``.
     ww : ndarray, shape (orders, p + 1, p + 1)
         Summed over the clusters.
     logdet : ndarray, shape (orders,)
@@ -148,7 +149,7 @@ class _GapBlock(MomentBlock):
         starts = ends - sizes
         q, width = z.shape[1], w.shape[1]
         terms = 1 + 2 * len(gaps)
-        self._zt = np.empty((terms, q, q + width, len(clusters)))
+        self._zt = np.empty((terms, q + width, q, len(clusters)))
         self._ww = np.empty((terms, width, width))
         self._zt[0], self._ww[0] = _products(z, z, w, w, starts)
         for k, distance in enumerate(gaps):
@@ -163,10 +164,10 @@ class _GapBlock(MomentBlock):
         self._counts = np.array([rows_weight[gap == d].sum() for d in gaps])
 
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        terms, q, columns, m = self._zt.shape
+        terms, columns, q, m = self._zt.shape
         if self._structure is None:
             return Moments(
-                self._zt[:, :, :q], self._zt[:, :, q:], self._ww, np.zeros(1)
+                self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1)
             )
         coefficients = self._structure.precision_coefficients(
             self._gaps, u, derivatives=derivatives
@@ -176,10 +177,10 @@ class _GapBlock(MomentBlock):
         mix[0, 0] = 1.0
         mix[:, 1::2] = coefficients.alpha
         mix[:, 2::2] = coefficients.beta
-        zt = (mix @ self._zt.reshape(terms, -1)).reshape(orders, q, columns, m)
+        zt = (mix @ self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
         ww = (mix @ self._ww.reshape(terms, -1)).reshape(orders, *self._ww.shape[1:])
         return Moments(
-            zt[:, :, :q], zt[:, :, q:], ww, coefficients.logdet @ self._counts
+            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
         )
 
 
@@ -231,7 +232,7 @@ class _RowBlock(MomentBlock):
         alpha[:, self._here] = coefficients.alpha[:, self._class]
         beta[:, self._here] = coefficients.beta[:, self._class]
         q, width, m = self._shape
-        zt = np.zeros((orders, q, q + width, m))
+        zt = np.zeros((orders, q + width, q, m))
         ww = np.zeros((orders, width, width))
         zt[0], ww[0] = self._base
         for k, (a, b) in enumerate(self._features):
@@ -241,16 +242,16 @@ class _RowBlock(MomentBlock):
             for order in range(orders):
                 values = alpha[order] * difference
                 values += beta[order] * neighbour
-                zt[order, a, b] += np.add.reduceat(values, self._starts)
+                zt[order, b, a] += np.add.reduceat(values, self._starts)
         for a in range(q):
             for b in range(a):
-                zt[:, a, b] = zt[:, b, a]
+                zt[:, b, a] = zt[:, a, b]
         for order in range(orders):
             ww[order] += (self._dw * alpha[order][:, None]).T @ self._dw
             cross = (self._w * beta[order][:, None]).T @ self._pw
             ww[order] += cross + cross.T
         return Moments(
-            zt[:, :, :q], zt[:, :, q:], ww, coefficients.logdet @ self._counts
+            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
         )
 
 
@@ -295,20 +296,21 @@ def _products(
 
     Returns
     -------
-    zt : ndarray, shape (q, q + p + 1, m)
+    zt : ndarray, shape (q + p + 1, q, m)
+        ``zt[b, a]`` is the product of column ``a`` of `z1` with column ``b``.
     ww : ndarray, shape (p + 1, p + 1)
     """
     q, width, m = z1.shape[1], w1.shape[1], len(starts)
-    zt = np.empty((q, q + width, m))
+    zt = np.empty((q + width, q, m))
     if m <= q * (q + width):
         t2 = np.concatenate([z2, w2], axis=1)
         edges = np.append(starts, len(z1))
         for i in range(m):
             rows = slice(edges[i], edges[i + 1])
-            zt[:, :, i] = z1[rows].T @ t2[rows]
+            zt[:, :, i] = t2[rows].T @ z1[rows]
     else:
         for a in range(q):
             for b in range(q + width):
                 other = z2[:, b] if b < q else w2[:, b - q]
-                zt[a, b] = np.add.reduceat(z1[:, a] * other, starts)
+                zt[b, a] = np.add.reduceat(z1[:, a] * other, starts)
     return zt, w1.T @ w2

@@ -1,0 +1,383 @@
+"""
+Results of the panel estimators: one vocabulary for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from mixedar.panel.data import PanelData, Spread
+from mixedar.panel.effects import Effects, squared_correlations
+from mixedar.panel.estimate import Kind, PanelEstimate
+from mixedar.panel.report import summarize
+from mixedar.panel.wald import linear_test
+from mixedar.summary import ResultsSummary
+
+__all__ = ["PanelResults"]
+
+FloatArray = NDArray[np.float64]
+
+
+class PanelResults:
+    """
+    Estimates of a panel model; a snapshot that no later fit changes.
+
+    Attributes
+    ----------
+    model : object
+        The model that was fitted.
+    panel : PanelData
+        The data, sorted by entity and time.
+    estimate : PanelEstimate
+        The numbers without labels.
+    kind : str
+        ``"fe"``, ``"re"``, ``"between"``, ``"fd"``, ``"pooled"``, ``"fe_ar1"``
+        or ``"re_ar1"``.
+    method : str
+        The estimator in words.
+    params : Series, shape (k,)
+        Coefficients.  Under fixed effects the intercept, if the formula has one,
+        is the average effect (Stata's ``_cons``).
+    scale : float
+        Estimated variance of the idiosyncratic errors (sigma squared).
+    df_resid : int
+        Residual degrees of freedom, estimated effects counted.
+    nobs : int
+        Rows of the regression: observations, entities (between) or differences.
+    theta : Series, shape (N,), or None
+        Fraction of each entity's mean that quasi-demeaning subtracts.
+    rho : float or None
+        Autoregressive parameter of the errors.
+    llf : float or None
+        Log-likelihood, of fits by maximum likelihood and by least squares.
+    absorbed : list of str
+        Regressors without variation once the effects are removed.
+    notes : list of str
+        Remarks, printed by the summary.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        estimate: PanelEstimate,
+        mixed: Any = None,
+    ) -> None:
+        self.model = model
+        self.estimate = estimate
+        self.panel: PanelData = model.panel
+        self.mixed = mixed
+        self.kind: Kind = estimate.kind
+        self.method = estimate.method
+        names = [self.panel.names[j] for j in estimate.columns]
+        self.params = pd.Series(estimate.params, index=names, name="params")
+        self.scale = float(estimate.scale)
+        self.df_resid = int(estimate.df_resid)
+        self.nobs = int(estimate.nobs)
+        self.cov_type = estimate.info.cov_type
+        self.use_t = bool(np.isfinite(estimate.info.df))
+        self.rho = estimate.rho
+        self.llf = estimate.llf
+        self.absorbed = list(estimate.absorbed)
+        self.notes = list(estimate.notes)
+
+    # -- coefficients --------------------------------------------------------
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of the coefficients."""
+        values = np.sqrt(np.diag(self.estimate.cov))
+        return pd.Series(values, index=self.params.index, name="bse")
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Coefficients divided by their standard errors."""
+        return (self.params / self.bse).rename("tvalues")
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values by Student's t or, if ``use_t`` is False, the normal."""
+        values = 2.0 * self._distribution.sf(np.abs(self.tvalues))
+        return pd.Series(values, index=self.params.index, name="pvalues")
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """
+        Confidence intervals of the coefficients.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage.
+
+        Returns
+        -------
+        DataFrame, shape (k, 2)
+            Columns 0 (lower) and 1 (upper).
+        """
+        half = self._distribution.isf(alpha / 2.0) * self.bse
+        return pd.DataFrame({0: self.params - half, 1: self.params + half})
+
+    def cov_params(self) -> pd.DataFrame:
+        """
+        Estimated covariance of the coefficients.
+
+        Returns
+        -------
+        DataFrame, shape (k, k)
+        """
+        names = self.params.index
+        return pd.DataFrame(self.estimate.cov, index=names, columns=names)
+
+    @property
+    def df_inference(self) -> float:
+        """
+        Degrees of freedom of t and F tests; infinite for the normal.
+
+        One less than the number of clusters if standard errors are clustered,
+        `df_resid` for other fits of fixed effects and of least squares, and
+        infinite for random effects.
+        """
+        return self.estimate.info.df
+
+    @property
+    def _distribution(self) -> Any:
+        return stats.t(self.df_inference) if self.use_t else stats.norm
+
+    def wald_test(self, r_matrix: Any, use_f: bool | None = None) -> Any:
+        """
+        Wald test of linear restrictions.
+
+        Parameters
+        ----------
+        r_matrix : str, array_like or tuple
+            Restrictions such as ``"x1 = x2, x3 = 0"``, or a matrix.
+        use_f : bool, optional
+            F instead of chi-squared; by default wherever t is used.
+
+        Returns
+        -------
+        statsmodels.stats.contrast.ContrastResults
+        """
+        use_f = self.use_t if use_f is None else use_f
+        return linear_test(self, r_matrix, "wald", use_f)
+
+    def f_test(self, r_matrix: Any) -> Any:
+        """
+        F test of linear restrictions; see `wald_test`.
+
+        Returns
+        -------
+        statsmodels.stats.contrast.ContrastResults
+        """
+        return linear_test(self, r_matrix, "wald", True)
+
+    def t_test(self, r_matrix: Any) -> Any:
+        """
+        t tests of linear combinations, one by one; see `wald_test`.
+
+        Returns
+        -------
+        statsmodels.stats.contrast.ContrastResults
+        """
+        return linear_test(self, r_matrix, "t", self.use_t)
+
+    @cached_property
+    def f_slopes(self) -> Any:
+        """Wald test that all coefficients but the intercept are zero, or None."""
+        k = len(self.params)
+        slopes = [j for j, c in enumerate(self.estimate.columns) if not self._is_one(c)]
+        if not slopes:
+            return None
+        return self.wald_test(np.eye(k)[slopes])
+
+    def _is_one(self, column: int) -> bool:
+        return self.panel.constant is not None and column == self.panel.constant
+
+    # -- rows ----------------------------------------------------------------
+
+    @cached_property
+    def _effects(self) -> Effects:
+        return Effects.of(self.panel, self.estimate)
+
+    @property
+    def fitted_marginal(self) -> pd.Series:
+        """``x b``, without the effects; in the caller's order."""
+        return self._series(self._effects.xb, "fitted_marginal")
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """
+        Fitted values, estimated effects included; in the caller's order.
+
+        One value an entity for ``kind`` ``"between"`` (its mean), and only rows
+        that have a predecessor for ``"fd"`` (the difference).
+        """
+        return self._series(self._effects.fitted, "fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response less `fittedvalues`: the idiosyncratic residuals."""
+        return self._series(self._effects.resid, "resid")
+
+    @property
+    def resid_combined(self) -> pd.Series:
+        """Residuals that include the effects, ``y - x b``."""
+        effects = self._effects
+        return self._series(effects.y - effects.xb, "resid_combined")
+
+    def _series(self, values: FloatArray, name: str) -> pd.Series:
+        if self.kind == "between":
+            return self.panel.entity_series(values, name)
+        if self.estimate.rows is None:
+            return self.panel.series(values, name)
+        everywhere = np.full(self.panel.nobs, np.nan)
+        everywhere[self.estimate.rows] = values
+        inside = np.zeros(self.panel.nobs, dtype=bool)
+        inside[self.estimate.rows] = True
+        keep = self.panel.unsort(inside)
+        return self.panel.series(everywhere, name)[keep]
+
+    @property
+    def effects(self) -> pd.Series | None:
+        """
+        Estimated effects of the entities, shape (N,); None without effects.
+
+        Under fixed effects with an intercept, deviations from their average over
+        the observations (plm's ``dmean``); without one, levels.  Under random
+        effects the predictor ``theta (2 - theta) (ybar - xbar b)``.
+        """
+        values = self._effects.entity
+        return None if values is None else self.panel.entity_series(values, "effects")
+
+    @property
+    def time_effects(self) -> pd.Series | None:
+        """Estimated effects of the periods, shape (T,), as `effects`; or None."""
+        values = self._effects.time
+        return None if values is None else self.panel.time_series(values, "effects")
+
+    # -- the model as a whole --------------------------------------------------
+
+    @property
+    def theta(self) -> pd.Series | None:
+        """Fraction of each entity's mean subtracted, shape (N,); None without."""
+        values = self.estimate.theta
+        return None if values is None else self.panel.entity_series(values, "theta")
+
+    @cached_property
+    def variance_decomposition(self) -> pd.Series | None:
+        """
+        Variances of the effects and of the idiosyncratic errors, and their ratio.
+
+        Returns
+        -------
+        Series or None
+            ``effects``, ``residual`` and ``fraction``, the part of the effects
+            in the sum; under fixed effects the variance of the estimated
+            effects (square of Stata's ``sigma_u``).
+        """
+        residual = self.estimate.sigma2_e
+        between = self.estimate.sigma2_u
+        if between is None and self._effects.entity is not None:
+            between = float(np.var(self._effects.entity, ddof=1))
+        if residual is None or between is None:
+            return None
+        fraction = between / (between + residual) if between + residual > 0 else np.nan
+        values = {"effects": between, "residual": residual, "fraction": fraction}
+        return pd.Series(values, name="variance_decomposition")
+
+    @cached_property
+    def _rsquared(self) -> tuple[float, float, float]:
+        return squared_correlations(self.panel, self.estimate)
+
+    @property
+    def rsquared_within(self) -> float:
+        """Squared correlation of entity-demeaned ``y`` and ``x b``, as Stata."""
+        return self._rsquared[0]
+
+    @property
+    def rsquared_between(self) -> float:
+        """Squared correlation of entity means of ``y`` and ``x b``, as Stata."""
+        return self._rsquared[1]
+
+    @property
+    def rsquared_overall(self) -> float:
+        """Squared correlation of ``y`` and ``x b``, as Stata."""
+        return self._rsquared[2]
+
+    @property
+    def n_entities(self) -> int:
+        """Number of entities."""
+        return self.panel.n_entities
+
+    @property
+    def n_groups(self) -> int:
+        """Number of entities, as the mixed results call it."""
+        return self.panel.n_entities
+
+    @property
+    def n_times(self) -> Spread:
+        """Observations of an entity: min, mean and max."""
+        return self.panel.spread
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the coefficients."""
+        return list(self.params.index)
+
+    @property
+    def endog_name(self) -> str:
+        """Name of the response."""
+        return self.panel.endog_name
+
+    def predict(self, exog: ArrayLike | pd.DataFrame | None = None) -> Any:
+        """
+        Predict ``x b`` for new rows, without effects.
+
+        Parameters
+        ----------
+        exog : DataFrame or array_like, optional
+            Data for the formula, or a matrix with the columns of the model's
+            `exog`; the model's own rows by default.
+
+        Returns
+        -------
+        Series or ndarray
+            NaN where a value is missing.
+        """
+        if exog is None:
+            return self.fitted_marginal
+        matrix, index = self.model.new_rows(exog)
+        values = matrix[:, self.estimate.columns] @ self.estimate.params
+        return values if index is None else pd.Series(values, index, name="predicted")
+
+    def summary(
+        self,
+        yname: str | None = None,
+        xname: Sequence[str] | None = None,
+        title: str | None = None,
+        alpha: float = 0.05,
+    ) -> ResultsSummary:
+        """
+        Tables of the fit.
+
+        Parameters
+        ----------
+        yname : str, optional
+            Name of the response.
+        xname : sequence of str, optional
+            Names of the coefficients.
+        title : str, optional
+        alpha : float
+            1 - coverage of the confidence intervals.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        return summarize(self, yname, xname, title, alpha)
