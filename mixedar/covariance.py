@@ -107,32 +107,30 @@ class RandomCovariance:
             out[columns, columns] = diagonal
         return out
 
+    @cached_property
+    def _quadratic(self) -> FloatArray:
+        """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
+        rows, columns = self.tril
+        count = len(rows)
+        out = np.zeros((self.k_cov,) * 3)
+        position = {(i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
+        for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+            for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
+                a, b = position[i, c], position[j, c]
+                out[k, a, b] += 1.0
+                out[k, b, a] += 1.0
+        for k in range(count, self.k_cov):
+            out[k, k, k] = 2.0
+        return out
+
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
         entries = self.entries(theta)
-        count = len(self.tril[0])
-        block = np.zeros((self.k_re, self.k_re))
-        block[self.tril] = entries[:count]
-        return np.concatenate([(block @ block.T)[self.tril], entries[count:] ** 2])
+        return 0.5 * (self._quadratic @ entries) @ entries
 
     def jacobian(self, theta: FloatArray) -> FloatArray:
         """``dv / dtheta``, shape (k_cov, number of free entries)."""
-        entries = self.entries(theta)
-        rows, columns = self.tril
-        count = len(rows)
-        block = np.zeros((self.k_re, self.k_re))
-        block[self.tril] = entries[:count]
-        out = np.zeros((self.k_cov, self.k_cov))
-        for k in range(count):
-            # d(LL') = E L' + L E' with E the unit matrix at (i, j)
-            i, j = rows[k], columns[k]
-            change = np.zeros((self.k_re, self.k_re))
-            change[i] += block[:, j]
-            change[:, i] += block[:, j]
-            out[:count, k] = change[self.tril]
-        vc = np.arange(count, self.k_cov)
-        out[vc, vc] = 2.0 * entries[count:]
-        return out[:, self.is_free]
+        return (self._quadratic @ self.entries(theta))[:, self.is_free]
 
     def curvature(self, gradient: FloatArray) -> FloatArray:
         """
@@ -146,20 +144,8 @@ class RandomCovariance:
         -------
         ndarray, shape (free, free)
         """
-        rows, columns = self.tril
-        count = len(rows)
-        out = np.zeros((self.k_cov, self.k_cov))
-        weight = np.zeros((self.k_re, self.k_re))
-        weight[rows, columns] = weight[columns, rows] = gradient[:count]
-        # v_ab counts once, so d2 v_ab = (e_i e_k' + e_k e_i')_ab for j == l
-        same = columns[:, None] == columns[None, :]
-        doubled = np.where(rows[:, None] == rows[None, :], 2.0, 1.0)
-        out[:count, :count] = np.where(
-            same, doubled * weight[np.ix_(rows, rows)], 0.0
-        )
-        vc = np.arange(count, self.k_cov)
-        out[vc, vc] = 2.0 * gradient[count:]
-        return out[np.ix_(self.is_free, self.is_free)]
+        weighted = np.tensordot(gradient, self._quadratic, axes=1)
+        return weighted[np.ix_(self.is_free, self.is_free)]
 
 
 def _triangle(k: int) -> int:

@@ -83,6 +83,7 @@ def newton(
     known: Sequence[FloatArray] = (),
     keep_path: bool = False,
     polish: bool = True,
+    hopeless: float = -np.inf,
 ) -> SearchPath:
     """
     Maximise by Newton's method within a trust region.
@@ -103,6 +104,8 @@ def newton(
     keep_path : bool
     polish : bool
         Whether to take that last step.
+    hopeless : float
+        Give up when even four times the expected gain stays below.
 
     Returns
     -------
@@ -136,6 +139,10 @@ def newton(
                     tuple(path) if keep_path else (),
                 )
             polished = True
+        elif iteration > 1 and current.llf + 4.0 * decrement < hopeless:
+            return SearchPath(
+                theta, current.llf, iteration, evaluations, decrement, False
+            )
         elif _approaches(theta, current.llf, known, decrement):
             return SearchPath(
                 theta, current.llf, iteration, evaluations, decrement, False
@@ -265,7 +272,10 @@ class _ProfilePoint:
 
 
 def _profile_point(
-    problem: LikelihoodProblem, lam: FloatArray, u: FloatArray
+    problem: LikelihoodProblem,
+    lam: FloatArray,
+    u: FloatArray,
+    hopeless: float = -np.inf,
 ) -> _ProfilePoint:
     k = problem.k_cov_free
     last: dict[bytes, ThetaEvaluation] = {}
@@ -277,7 +287,14 @@ def _profile_point(
 
     # a standard deviation of zero is a saddle that no gradient leaves
     lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-    search = newton(evaluate, lam, gtol=_ROUGH_GAIN, maxiter=_ROUGH_STEPS, polish=False)
+    search = newton(
+        evaluate,
+        lam,
+        gtol=_ROUGH_GAIN,
+        maxiter=_ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
     point = last[search.theta.tobytes()]
     llf, slope = point.llf, 0.0
     if len(u):
@@ -313,7 +330,7 @@ def _starts(problem: LikelihoodProblem) -> list[FloatArray]:
             if point.slope * outward < 0.0 and point.llf < best - _HOPELESS:
                 break
             try:
-                point = _profile_point(problem, point.lam, u)
+                point = _profile_point(problem, point.lam, u, best - _HOPELESS)
             except np.linalg.LinAlgError:
                 break
             points.append(point)

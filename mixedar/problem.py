@@ -178,6 +178,8 @@ class LikelihoodProblem:
         point = self.profile_at(theta, derivatives=derivatives)
         if not derivatives:
             return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
+        if self.k_theta == 0:
+            return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
         jacobian, curvature = self._chain(theta, point.gradient)
         return ThetaEvaluation(
             point.llf,

@@ -25,7 +25,7 @@ from mixedar.design.engine import (
     na_action,
     unknown_name,
 )
-from mixedar.design.terms import FormulaUse
+from mixedar.design.terms import FormulaUse, plain_terms
 from mixedar.exceptions import MixedARError, UnknownColumnError
 
 __all__ = ["FormulaSpec", "design_for", "fit_formula"]
@@ -318,6 +318,10 @@ def fit_formula(
     engine = engine or FormulaManager().engine
     spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
     spec.available = columns.available
+    plain = _plain_columns(use, frame) if rowwise and parsed is None else None
+    if plain is not None:
+        spec.column_names, matrix = plain
+        return spec, matrix
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if rowwise and len(frame) > _AT_ONCE:
             spec._fit()
@@ -326,6 +330,24 @@ def fit_formula(
         matrix, missing = spec._fit()
         spec._training = sample
     return spec, _with_gaps(matrix, missing, len(frame))
+
+
+def _plain_columns(
+    use: FormulaUse, frame: pd.DataFrame
+) -> tuple[list[str], np.ndarray] | None:
+    """Names and matrix of a sum of numeric columns, without the engine."""
+    names = plain_terms(use.formula)
+    if names is None or not names or "Intercept" in frame.columns:
+        return None
+    columns = [name for name in names if name in frame.columns]
+    if len(columns) < len(names) - (names[0] == "Intercept"):
+        return None
+    if any(getattr(frame[name].dtype, "kind", "O") not in "iuf" for name in columns):
+        return None
+    matrix = np.empty((len(frame), len(names)))
+    for j, name in enumerate(names):
+        matrix[:, j] = frame[name] if name in frame.columns else 1.0
+    return names, matrix
 
 
 def design_for(

@@ -18,7 +18,8 @@ import numpy as np
 
 from mixedar.exceptions import MixedARError, ResponseError
 
-__all__ = ["FormulaUse", "indicator_factor", "read_formula", "split_formula"]
+__all__ = ["FormulaUse", "indicator_factor",
+    "plain_terms", "read_formula", "split_formula"]
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -122,6 +123,34 @@ def split_formula(formula: str) -> tuple[str | None, str]:
         raise ResponseError(f"The formula {formula!r} has more than one '~'.")
     left = sides[0].strip() if len(sides) == 2 else ""
     return left or None, sides[-1].strip()
+
+
+def plain_terms(formula: str) -> list[str] | None:
+    """
+    Terms of a formula that is a sum of names, with or without an intercept.
+
+    Parameters
+    ----------
+    formula : str
+        One-sided, without ``~``.
+
+    Returns
+    -------
+    list[str] or None
+        ``"Intercept"`` first, unless the formula has ``0 +``, then the names in
+        their order; None for any other formula.
+    """
+    names: dict[str, None] = {}
+    intercept = True
+    for i, piece in enumerate(formula.split("+")):
+        word = piece.strip()
+        if word == "0" and i == 0:
+            intercept = False
+        elif word.isidentifier():
+            names[word] = None
+        elif not (word == "1" and i == 0):
+            return None
+    return [*(["Intercept"] if intercept else []), *names]
 
 
 def indicator_factor(formula: str) -> tuple[str, bool] | None:

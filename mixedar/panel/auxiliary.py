@@ -1,0 +1,201 @@
+"""
+Least squares for auxiliary regressions, with the rank of their columns known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+__all__ = [
+    "Correction",
+    "Regression",
+    "Wald",
+    "cluster_covariance",
+    "column_sizes",
+    "independent_columns",
+    "regress",
+    "wald",
+]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
+Correction = Literal["HC0", "HC1", "sss"]
+
+RANK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Regression:
+    """
+    A least-squares fit.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (p,)
+        Columns that are no linear combination of those before them.
+    params : ndarray, shape (k,)
+        Coefficients of the kept columns.
+    bread : ndarray, shape (k, k)
+        Inverse of the cross-products of the kept columns.
+    resid : ndarray, shape (n,)
+    """
+
+    kept: BoolArray
+    params: FloatArray
+    bread: FloatArray
+    resid: FloatArray
+
+    @property
+    def rank(self) -> int:
+        return len(self.params)
+
+    @property
+    def ssr(self) -> float:
+        return float(self.resid @ self.resid)
+
+
+class Wald(NamedTuple):
+    """A Wald statistic and the rank of the covariance."""
+
+    statistic: float
+    df: int
+
+
+def column_sizes(x: FloatArray) -> FloatArray:
+    """Lengths of columns, 1 for columns of zeros, shape (p,)."""
+    sizes = np.sqrt(np.einsum("ij,ij->j", x, x))
+    return np.where(sizes > 0.0, sizes, 1.0)
+
+
+def independent_columns(
+    triangle: FloatArray, tolerance: float = RANK_TOLERANCE
+) -> BoolArray:
+    """
+    Find the columns that those before them do not span.
+
+    Parameters
+    ----------
+    triangle : ndarray, shape (m, p)
+        R factor of a design whose columns had length 1 before any demeaning.
+    tolerance : float
+        Length below which what is left of a column counts as rounding error.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,)
+    """
+    basis = np.empty((triangle.shape[0], 0))
+    kept = np.zeros(triangle.shape[1], dtype=bool)
+    for j in range(triangle.shape[1]):
+        rest = triangle[:, j]
+        for _ in range(2):  # once more, for what rounding left
+            rest = rest - basis @ (basis.T @ rest)
+        length = float(np.sqrt(rest @ rest))
+        if length > tolerance:
+            kept[j] = True
+            basis = np.column_stack([basis, rest / length])
+    return kept
+
+
+def regress(
+    x: FloatArray, y: FloatArray, sizes: FloatArray | None = None
+) -> Regression:
+    """
+    Least squares; columns spanned by earlier ones are left out.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+    y : ndarray, shape (n,)
+    sizes : ndarray, shape (p,), optional
+        Lengths of the columns before demeaning, against which rounding errors
+        are judged; their present lengths by default.
+
+    Returns
+    -------
+    Regression
+    """
+    p = x.shape[1]
+    sizes = column_sizes(x) if sizes is None else sizes
+    joint = np.empty((len(y), p + 1))
+    np.divide(x, sizes, out=joint[:, :p])
+    joint[:, p] = y
+    triangle = np.linalg.qr(joint, mode="r")
+    kept = independent_columns(triangle[:, :p])
+    columns = np.append(kept, True)
+    triangle = np.linalg.qr(triangle[:, columns], mode="r")
+    k = int(kept.sum())
+    root = triangle[:k, :k]
+    if k:
+        params = solve_triangular(root, triangle[:k, k]) / sizes[kept]
+        inverse = solve_triangular(root, np.eye(k)) / sizes[kept][:, None]
+    else:
+        params, inverse = np.empty(0), np.empty((0, 0))
+    resid = y - (x if kept.all() else x[:, kept]) @ params
+    return Regression(kept, params, inverse @ inverse.T, resid)
+
+
+def cluster_covariance(
+    x: FloatArray,
+    resid: FloatArray,
+    bread: FloatArray,
+    offsets: IntArray,
+    correction: Correction,
+) -> FloatArray:
+    """
+    Sandwich covariance, clustered by entity.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+        Regressors, rows of a cluster together.
+    resid : ndarray, shape (n,)
+    bread : ndarray, shape (k, k)
+        Inverse of ``x'x``.
+    offsets : ndarray of int, shape (G + 1,)
+        Where clusters begin.
+    correction : {"HC0", "HC1", "sss"}
+        Factor 1, ``n / (n - k)``, or ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+    """
+    n, k = x.shape
+    clusters = len(offsets) - 1
+    scores = np.add.reduceat(x * resid[:, None], offsets[:-1], axis=0)
+    half = scores @ bread
+    factor = 1.0
+    if correction != "HC0":
+        factor = n / (n - k)
+    if correction == "sss":
+        factor *= clusters / (clusters - 1) * (n - 1) / n
+    return factor * (half.T @ half)
+
+
+def wald(params: FloatArray, cov: FloatArray) -> Wald:
+    """
+    Wald statistic that all `params` are zero.
+
+    Parameters
+    ----------
+    params : ndarray, shape (q,)
+    cov : ndarray, shape (q, q)
+        Of whatever rank; directions without variance are left out.
+
+    Returns
+    -------
+    Wald
+    """
+    scale = np.sqrt(np.diag(cov))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
+    keep = values > 1e-12 * max(float(values[-1]), 0.0)
+    along = vectors.T @ (params / scale)
+    return Wald(float((along[keep] ** 2 / values[keep]).sum()), int(keep.sum()))
