@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
+from mixedar.linalg import stacked_r_factor
+
 __all__ = ["ClusterRows", "compress"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
-
-_CHUNK = 1 << 15  # clusters of one QR step: bounds the memory that is copied
 
 
 @dataclass(frozen=True)
@@ -210,22 +210,20 @@ def _pseudo_clusters(
 ) -> FloatArray:
     """R factor of the rows ``vec(W_i)'``, folded back to (count * size, p + 1)."""
     width = x.shape[1] + 1
-    factor = np.empty((0, size * width))
     contiguous = bool((np.diff(starts) == size).all())
-    for first in range(0, len(starts), _CHUNK):
-        chunk = starts[first : first + _CHUNK]
-        stacked = np.empty((len(factor) + len(chunk), size, width))
-        stacked[: len(factor)] = factor.reshape(len(factor), size, width)
-        target = stacked[len(factor) :]
+
+    def rows(first: int, last: int) -> FloatArray:
+        chunk = starts[first:last]
+        out = np.empty((len(chunk), size, width))
         if contiguous:
-            rows: slice | IntArray = slice(chunk[0], chunk[-1] + size)
+            where: slice | IntArray = slice(chunk[0], chunk[-1] + size)
         else:
-            rows = (chunk[:, None] + np.arange(size)).ravel()
-        target[:, :, :-1] = x[rows].reshape(len(chunk), size, width - 1)
-        target[:, :, -1] = y[rows].reshape(len(chunk), size)
-        matrix = stacked.reshape(len(stacked), size * width)
-        factor = qr(matrix, mode="r", overwrite_a=True, check_finite=False)[0]
-        factor = factor[: size * width]
+            where = (chunk[:, None] + np.arange(size)).ravel()
+        out[:, :, :-1] = x[where].reshape(len(chunk), size, width - 1)
+        out[:, :, -1] = y[where].reshape(len(chunk), size)
+        return out.reshape(len(chunk), size * width)
+
+    factor = stacked_r_factor(rows, len(starts), size * width)
     return _drop_empty_rows(factor, width).reshape(-1, width)
 
 

@@ -9,8 +9,11 @@ or few matrices the batched routines of :mod:`numpy.linalg` take over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 __all__ = [
     "apply",
@@ -19,6 +22,8 @@ __all__ = [
     "inverse_cholesky",
     "multiply_right",
     "pivoted_rank",
+    "r_factor",
+    "stacked_r_factor",
     "trace_product",
 ]
 
@@ -193,6 +198,60 @@ def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
                 total += factor[r, k] * inverse[k, c]
             inverse[r, c] = -total * inverse[r, r]
     return inverse, logdet
+
+
+def rows_at_a_time(columns: int) -> int:
+    """
+    Rows of a QR step that stays in cache and below the size at which OpenBLAS
+    starts threads, whose waiting costs more than they save.
+    """
+    return max(8000 // max(columns, 1) - columns, columns, 64)
+
+
+def stacked_r_factor(
+    rows: Callable[[int, int], FloatArray], n: int, columns: int
+) -> FloatArray:
+    """
+    R factor of a tall matrix that is delivered in pieces.
+
+    Parameters
+    ----------
+    rows : callable
+        ``rows(start, stop)`` gives those rows, shape (stop - start, columns).
+    n : int
+        Number of rows.
+    columns : int
+
+    Returns
+    -------
+    ndarray, shape (min(n, columns), columns)
+        Upper triangular, with the cross-product of the whole matrix.
+    """
+    factor = np.empty((0, columns))
+    step = rows_at_a_time(columns)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        stacked = np.empty((len(factor) + stop - start, columns), order="F")
+        stacked[: len(factor)] = factor
+        stacked[len(factor) :] = rows(start, stop)
+        factor = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
+        factor = factor[:columns]
+    return factor
+
+
+def r_factor(x: FloatArray) -> FloatArray:
+    """
+    R factor of a tall matrix.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+
+    Returns
+    -------
+    ndarray, shape (min(n, k), k)
+    """
+    return stacked_r_factor(lambda a, b: x[a:b], len(x), x.shape[1])
 
 
 def pivoted_rank(

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr, solve_triangular
+from scipy.linalg import solve_triangular
 
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
+from mixedar.linalg import r_factor
 from mixedar.likelihood import Evaluation, cluster_sums, profile
 from mixedar.moments import moment_blocks
 from mixedar.residual import ResidualStructure
@@ -376,7 +377,7 @@ class LikelihoodProblem:
 
 def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
     """Upper triangular map after which ``W'W = n I``."""
-    factor = qr(w, mode="r", check_finite=False)[0][: w.shape[1]]
+    factor = r_factor(w)
     return solve_triangular(factor, np.eye(w.shape[1])) * np.sqrt(n)
 
 
@@ -406,7 +407,7 @@ def random_effects_map(rows: ClusterRows, n: int, covariance: RandomCovariance) 
     if k_re:
         block = rows.z[used, :k_re] * root_weights[:, None]
         if covariance.is_free[: len(covariance.tril[0])].all():
-            factor = qr(block, mode="r", check_finite=False)[0][:k_re]
+            factor = r_factor(block)
             out[:k_re, :k_re] = solve_triangular(factor, np.eye(k_re)) * np.sqrt(n)
         else:
             length = np.sqrt((block**2).sum(axis=0) / n)

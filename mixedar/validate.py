@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
 from mixedar.exceptions import (
     GroupError,
@@ -19,7 +18,7 @@ from mixedar.exceptions import (
     RankDeficiencyError,
     ResponseError,
 )
-from mixedar.linalg import pivoted_rank
+from mixedar.linalg import pivoted_rank, r_factor
 
 __all__ = [
     "check_finite",
@@ -115,7 +114,7 @@ def check_rank(x: FloatArray, names: Sequence[str], what: str) -> None:
     """
     if x.shape[1] == 0:
         return
-    factor = qr(x, mode="r", check_finite=False)[0][: x.shape[1]]
+    factor = r_factor(x)
     rank, dependent = pivoted_rank(factor)
     if rank < x.shape[1]:
         culprits = ", ".join(repr(names[j]) for j in dependent)
@@ -148,7 +147,7 @@ def check_response(w: FloatArray, y_range: float, name: str) -> None:
         raise ResponseError(
             f"the response {name!r} is constant; there is no variation to model"
         )
-    factor = qr(w, mode="r", check_finite=False)[0][: w.shape[1]]
+    factor = r_factor(w)
     last = abs(factor[-1, -1]) if len(factor) == w.shape[1] else 0.0
     if last <= 1e-13 * np.sqrt((factor[:, -1] ** 2).sum()):
         raise ResponseError(

@@ -28,7 +28,7 @@ FLOORS = {
     "mixedar.compress": 2,
     "mixedar.covariance": 2,
     "mixedar.residual": 3,
-    "mixedar.moments": 3,
+    "mixedar.moments.*": 3,
     "mixedar.effects": 3,
     "mixedar.identification": 3,
     "mixedar.likelihood": 3,

@@ -27,7 +27,14 @@ class PredictedValues(MixedLMResults):
     """What a fit says of groups and observations, in the caller's row order."""
 
     # arrays of the data's length: not pickled, made again when asked for
-    _row_caches = ("fitted_marginal", "fittedvalues", "resid", "_effects")
+    _row_caches = (
+        "fitted_marginal",
+        "fittedvalues",
+        "resid",
+        "_effects",
+        "random_effects",
+        "random_effects_cov",
+    )
 
     @cached_property
     def _effects(self) -> PredictedEffects:
@@ -134,7 +141,7 @@ class PredictedValues(MixedLMResults):
             return parts[component].column_names(group)
         return list(self.model.exog_vc.colnames[component][group])
 
-    @property
+    @cached_property
     def random_effects(self) -> dict[Any, pd.Series]:
         """
         Conditional means of the random effects given the data, by group.
@@ -155,7 +162,7 @@ class PredictedValues(MixedLMResults):
             out[label] = pd.Series(means[i, columns], index=names)
         return out
 
-    @property
+    @cached_property
     def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
         """Conditional covariance of the random effects given the data, by group."""
         roots = self._effects.roots

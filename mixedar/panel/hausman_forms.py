@@ -226,7 +226,8 @@ def augmented_test(
         Plain least squares instead of quasi-demeaned data.
     plain_constant : bool
         Leave the constant a constant, as plm does; with entities of different
-        lengths, quasi-demeaning makes it ``1 - theta_i``.
+        lengths, quasi-demeaning makes it ``1 - theta_i``.  A plain constant lets
+        the statistic depend on the origins of the variables.
 
     Returns
     -------
@@ -235,7 +236,8 @@ def augmented_test(
     """
     x = panel.x[:, columns]
     constant = [j for j, c in enumerate(columns) if c == panel.constant]
-    if constant:
+    centred = bool(constant) and not plain_constant
+    if centred:
         # slopes do not change, and large offsets cost no digits
         shift = x.mean(axis=0)
         shift[constant] = 0.0
@@ -254,7 +256,7 @@ def augmented_test(
         base[:, constant] = x[:, constant]
     extra = within if added == "within" else spread - kept_part
     design = np.column_stack([base, extra[:, varying]])
-    y = panel.y - panel.y.mean() if constant else panel.y
+    y = panel.y - panel.y.mean() if centred else panel.y
     y = panel.quasi_demean(y, fraction)
     fit = regress(design, y, np.append(sizes, sizes[varying]))
     names = [panel.names[c] for c, v in zip(columns, varying, strict=True) if v]

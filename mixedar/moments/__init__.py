@@ -1,0 +1,82 @@
+"""
+Cross-products of whitened rows, as functions of the residual parameters.
+
+For each cluster the mixed-model algebra needs ``M = Z'R^-1 Z``,
+``N = Z'R^-1 W`` and, summed over clusters, ``G = W'R^-1 W`` and ``log|R|``.
+For Markov structures these are linear in few functions of the parameter (see
+:mod:`mixedar.residual.markov`), so the products of rows are formed once:
+per cluster and distinct gap where gaps repeat, so that a long series costs no
+more than a short one, and otherwise row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixedar.compress import ClusterRows
+from mixedar.exceptions import UnsupportedError
+from mixedar.moments.block import MomentBlock, Moments
+from mixedar.moments.gap_block import GapBlock
+from mixedar.moments.long_block import LongBlock
+from mixedar.moments.row_block import RowBlock
+from mixedar.residual import MarkovStructure, ResidualStructure
+
+__all__ = ["MomentBlock", "Moments", "moment_blocks"]
+
+# Blocks by set of distinct gaps pay as long as there are few such sets.
+_MAX_GAP_SETS = 24
+# From this mean number of rows a matrix product for each cluster pays.
+_LONG = 200
+
+
+def moment_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[MomentBlock]:
+    """
+    Prepare the products of rows that a residual structure calls for.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+
+    Returns
+    -------
+    list of MomentBlock
+        Together they hold every cluster once.
+
+    Raises
+    ------
+    UnsupportedError
+        If no block knows how to whiten for the structure.
+    """
+    everyone = np.arange(rows.n_clusters)
+    if structure.k_params == 0:
+        return [GapBlock(rows, everyone, None, np.empty(0))]
+    if not isinstance(structure, MarkovStructure):
+        raise UnsupportedError(
+            f"residual structure {structure.label!r} is not first-order Markov; "
+            "the likelihood cannot whiten it yet"
+        )
+    inside = rows.gaps > 0.0
+    distinct, class_of_gap = np.unique(rows.gaps[inside], return_inverse=True)
+    sizes = np.diff(rows.offsets)
+    if len(distinct) <= 62:
+        present = np.zeros(len(rows.gaps), dtype=np.int64)
+        present[inside] = np.left_shift(np.int64(1), class_of_gap)
+        sets = np.bitwise_or.reduceat(present, rows.offsets[:-1])
+        unique_sets, set_of_cluster = np.unique(sets, return_inverse=True)
+        n_gaps = np.array([int(s).bit_count() for s in unique_sets])
+        cost = float((1 + 2 * n_gaps[set_of_cluster]).sum())
+        if len(unique_sets) <= _MAX_GAP_SETS and cost <= 2.0 * sizes.sum():
+            blocks: list[MomentBlock] = []
+            for k, bits in enumerate(unique_sets):
+                gaps = distinct[[i for i in range(len(distinct)) if bits >> i & 1]]
+                members = np.flatnonzero(set_of_cluster == k)
+                blocks.append(GapBlock(rows, members, structure, gaps))
+            return blocks
+    if sizes.sum() >= _LONG * rows.n_clusters:
+        return [LongBlock(rows, everyone, structure)]
+    return [RowBlock(rows, everyone, structure)]

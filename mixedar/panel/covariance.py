@@ -1,0 +1,374 @@
+"""
+Covariances of coefficients, with small-sample factors by name.
+
+All of them are sandwiches of the transformed regression ``y* = X* b + e``:
+bread ``(X*'X*)^-1`` and a meat of scores ``x*_r e_r`` that are summed over the
+rows that may be correlated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.exceptions import (
+    GroupError,
+    LengthError,
+    MissingDataError,
+    UnknownColumnError,
+    UnsupportedError,
+)
+from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import CovarianceInfo
+
+__all__ = ["CovarianceRequest", "Regression", "cluster_codes", "sandwich"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+_NAMES = {
+    "classical": "classical",
+    "nonrobust": "classical",
+    "unadjusted": "classical",
+    "robust": "robust",
+    "clustered": "clustered",
+    "cluster": "clustered",
+    "hac": "hac",
+    "driscoll-kraay": "driscoll-kraay",
+    "dk": "driscoll-kraay",
+}
+_FACTORS = (None, "HC1", "sss", "stata", "dof")
+
+
+@dataclass(frozen=True)
+class CovarianceRequest:
+    """
+    The covariance that the user asks for.
+
+    Attributes
+    ----------
+    cov_type : str
+        ``"classical"``, ``"robust"`` (White), ``"clustered"``, ``"hac"``
+        (autocorrelation within entities) or ``"driscoll-kraay"``.
+    cluster : str, array_like or tuple of two
+        ``"entity"``, ``"time"``, ``"both"``, a column of the data, or labels, one
+        a row; two of them for two-way clustering.
+    small_sample : str or None
+        Factor with n rows, k columns of the transformed regression and G clusters:
+        None for 1; ``"HC1"`` for ``n / (n - k)``; ``"sss"`` (plm) for
+        ``G / (G - 1) (n - 1) / (n - k)``; ``"stata"`` for the same with the
+        constant, and effects that are not nested in the clusters, counted in k
+        (for ``"robust"``, all effects counted); ``"dof"`` for ``n / df_resid``.
+    kernel : str
+        ``"bartlett"``, ``"parzen"`` or ``"quadratic-spectral"``.
+    bandwidth : float, optional
+        Largest lag; ``floor(4 (T / 100)^(2/9))`` by default.
+    """
+
+    cov_type: str = "classical"
+    cluster: Any = "entity"
+    small_sample: str | None = None
+    kernel: str = "bartlett"
+    bandwidth: float | None = None
+
+    @classmethod
+    def read(
+        cls,
+        cov_type: str,
+        cluster: Any = None,
+        small_sample: str | None = "default",
+        kernel: str = "bartlett",
+        bandwidth: float | None = None,
+    ) -> CovarianceRequest:
+        """
+        Check the arguments of a fit; see the attributes.
+
+        Raises
+        ------
+        UnsupportedError
+            For unknown names, or options that do not go together.
+        """
+        name = _NAMES.get(str(cov_type).lower())
+        if name is None:
+            raise UnsupportedError(
+                f"cov_type={cov_type!r}: choose 'classical', 'robust', 'clustered', "
+                "'hac' or 'driscoll-kraay'"
+            )
+        if cluster is not None and name != "clustered":
+            raise UnsupportedError(f"cluster= needs cov_type='clustered', not {name!r}")
+        if bandwidth is not None and name not in ("hac", "driscoll-kraay"):
+            raise UnsupportedError(
+                f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
+            )
+        if small_sample == "default":
+            small_sample = "stata" if name in ("clustered", "robust") else "dof"
+        if small_sample not in _FACTORS or (
+            small_sample == "sss" and name != "clustered"
+        ):
+            raise UnsupportedError(
+                f"small_sample={small_sample!r} is not defined for {name} covariances; "
+                "choose None, 'HC1', 'stata' or 'dof', and 'sss' for clusters"
+            )
+        cluster = "entity" if cluster is None else cluster
+        return cls(name, cluster, small_sample, kernel, bandwidth)
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """
+    A transformed regression, rows in sorted order.
+
+    Attributes
+    ----------
+    x : ndarray, shape (r, k)
+        Regressors.
+    resid : ndarray, shape (r,)
+        Residuals.
+    entity, time : ndarray of int, shape (r,)
+        Entity and period of each row.
+    df_resid : int
+        Residual degrees of freedom, effects counted.
+    k_plain : int
+        Columns without a constant that only stands for the mean of the effects.
+    effects : tuple of str
+        Effects that are removed from the rows.
+    use_t : bool
+        Whether unclustered inference uses Student's t.
+    """
+
+    x: FloatArray
+    resid: FloatArray
+    entity: IntArray
+    time: IntArray
+    df_resid: int
+    k_plain: int
+    effects: tuple[str, ...] = ()
+    use_t: bool = True
+
+
+def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntArray]:
+    """
+    Number the clusters of each dimension.
+
+    Parameters
+    ----------
+    panel : PanelData
+    cluster : str, array_like or tuple of two
+        See :class:`CovarianceRequest`.
+    data : DataFrame, optional
+        Where columns are looked up.
+
+    Returns
+    -------
+    list of ndarray of int, shape (n,)
+        In sorted order; one or two.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a column does not exist.
+    LengthError
+        If labels do not have one value for each row.
+    MissingDataError
+        If a label is missing.
+    """
+    if isinstance(cluster, str) and cluster == "both":
+        cluster = ("entity", "time")
+    parts = list(cluster) if isinstance(cluster, tuple) else [cluster]
+    if len(parts) > 2:
+        raise UnsupportedError("cluster= takes one or two dimensions")
+    return [_one_dimension(panel, part, data) for part in parts]
+
+
+def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
+    if isinstance(part, str) and part in ("entity", panel.entity_name):
+        return panel.entity
+    if isinstance(part, str) and part in ("time", panel.time_name):
+        return panel.time
+    if isinstance(part, str):
+        if data is None or part not in data.columns:
+            known = [] if data is None else list(data.columns)
+            raise UnknownColumnError(
+                f"cluster={part!r} is neither 'entity', 'time', 'both' nor a column of "
+                f"the data ({', '.join(map(str, known[:8]))})"
+            )
+        part = data[part]
+    if len(part) != panel.nobs:
+        raise LengthError(
+            f"cluster= has {len(part)} labels; the model has {panel.nobs} rows"
+        )
+    codes = pd.factorize(part.array if isinstance(part, pd.Series) else part)[0]
+    if (codes < 0).any():
+        raise MissingDataError(f"cluster= has {int((codes < 0).sum())} missing labels")
+    return panel.sort(codes.astype(np.intp))
+
+
+def sandwich(
+    regression: Regression,
+    request: CovarianceRequest,
+    clusters: Sequence[IntArray] = (),
+) -> tuple[FloatArray, CovarianceInfo]:
+    """
+    Covariance of the coefficients of a transformed regression.
+
+    Parameters
+    ----------
+    regression : Regression
+    request : CovarianceRequest
+    clusters : sequence of ndarray of int, shape (r,)
+        Cluster numbers of the rows, one or two dimensions.
+
+    Returns
+    -------
+    cov : ndarray, shape (k, k)
+    info : CovarianceInfo
+
+    Raises
+    ------
+    GroupError
+        If there is one cluster only.
+    UnsupportedError
+        If the bandwidth is not below the number of periods.
+
+    References
+    ----------
+    Arellano, M. (1987), Computing robust standard errors for within-groups
+    estimators, Oxford Bulletin of Economics and Statistics 49, 431-434.
+    Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011), Robust inference with
+    multiway clustering, Journal of Business and Economic Statistics 29, 238-249.
+    Driscoll, J. C. and Kraay, A. C. (1998), Consistent covariance matrix
+    estimation with spatially dependent panel data, Review of Economics and
+    Statistics 80, 549-560.
+    """
+    x, n = regression.x, len(regression.x)
+    gram = x.T @ x
+    scale = np.sqrt(np.diag(gram))
+    bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
+    df = float(regression.df_resid) if regression.use_t else np.inf
+    if request.cov_type == "classical":
+        variance = regression.resid @ regression.resid / regression.df_resid
+        return variance * bread, CovarianceInfo(df=df)
+    scores = x * regression.resid[:, None]
+    label, counts = request.cov_type, ()
+    factor = _row_factor(regression, request, clusters)
+    if request.cov_type == "robust":
+        meat = scores.T @ scores
+        label = "robust (White)"
+    elif request.cov_type == "clustered":
+        meat, counts = _clustered(scores, clusters, request.small_sample)
+        df = min(counts) - 1.0
+        label = "clustered"
+    elif request.cov_type == "hac":
+        meat = _within_lags(scores, regression, request)
+        label = f"HAC, {request.kernel}"
+    else:
+        periods, rows = np.unique(regression.time, return_inverse=True)
+        sums = np.zeros((len(periods), x.shape[1]))
+        np.add.at(sums, rows, scores)
+        meat = _lagged(sums, None, _weights(request, len(periods), True))
+        df = len(periods) - 1.0
+        label = f"Driscoll-Kraay, {request.kernel}"
+    cov = factor * (bread @ meat @ bread)
+    if request.small_sample is not None:
+        label += f", small sample: {request.small_sample}"
+    info = CovarianceInfo(request.cov_type, request.small_sample, counts, df, label)
+    return 0.5 * (cov + cov.T), info
+
+
+def _row_factor(
+    regression: Regression, request: CovarianceRequest, clusters: Sequence[IntArray]
+) -> float:
+    """The part of the small-sample factor that counts rows and coefficients."""
+    n, name = len(regression.x), request.small_sample
+    if name is None:
+        return 1.0
+    if name == "dof" or (name == "stata" and request.cov_type != "clustered"):
+        return n / regression.df_resid
+    k = regression.k_plain
+    if name == "stata" and regression.effects:
+        k += 1
+        for effect in regression.effects:
+            codes = getattr(regression, effect)
+            if not all(_is_nested(codes, cluster) for cluster in clusters):
+                k += len(np.unique(codes)) - 1
+    return n / (n - k)
+
+
+def _is_nested(codes: IntArray, cluster: IntArray) -> bool:
+    """Whether all rows of a level belong to one cluster."""
+    first = np.zeros(codes.max() + 1, dtype=np.intp)
+    first[codes] = cluster
+    return bool((first[codes] == cluster).all())
+
+
+def _clustered(
+    scores: FloatArray, clusters: Sequence[IntArray], small_sample: str | None
+) -> tuple[FloatArray, tuple[int, ...]]:
+    """Sum of the outer products of cluster sums; two-way by inclusion-exclusion."""
+    n, counted = len(scores), small_sample in ("sss", "stata")
+    parts = list(clusters)
+    if len(parts) == 2:
+        both = pd.factorize(parts[0] * (int(parts[1].max()) + 1) + parts[1])[0]
+        parts.append(both.astype(np.intp))
+    meat = np.zeros((scores.shape[1],) * 2)
+    counts = []
+    for position, codes in enumerate(parts):
+        sums = np.column_stack([np.bincount(codes, column) for column in scores.T])
+        groups = int((np.bincount(codes) > 0).sum())
+        if groups < 2:
+            raise GroupError("there is only one cluster; clustered errors need several")
+        factor = groups / (groups - 1.0) * (n - 1.0) / n if counted else 1.0
+        meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
+        counts.append(groups)
+    return meat, tuple(counts[: len(clusters)])
+
+
+def _weights(request: CovarianceRequest, periods: int, strict: bool) -> FloatArray:
+    """Kernel weights of the lags 0, 1, ..., at most ``periods - 1``."""
+    from linearmodels.iv.covariance import KERNEL_LOOKUP
+
+    kernel = KERNEL_LOOKUP.get(str(request.kernel).lower())
+    if kernel is None:
+        raise UnsupportedError(
+            f"kernel={request.kernel!r}: choose 'bartlett', 'parzen' or "
+            "'quadratic-spectral'"
+        )
+    bandwidth = request.bandwidth
+    if bandwidth is None:
+        bandwidth = float(np.floor(4.0 * (periods / 100.0) ** (2.0 / 9.0)))
+    if bandwidth < 0 or (strict and bandwidth >= periods):
+        raise UnsupportedError(
+            f"bandwidth {bandwidth:g} must be below the number of periods, {periods}"
+        )
+    return np.asarray(kernel(bandwidth, periods - 1), dtype=np.float64)
+
+
+def _within_lags(
+    scores: FloatArray, regression: Regression, request: CovarianceRequest
+) -> FloatArray:
+    """Lags count observations of an entity, as in linearmodels."""
+    periods = len(np.unique(regression.time))
+    return _lagged(scores, regression.entity, _weights(request, periods, False))
+
+
+def _lagged(
+    scores: FloatArray, entity: IntArray | None, weights: FloatArray
+) -> FloatArray:
+    meat = scores.T @ scores
+    for lag in range(1, min(len(weights), len(scores))):
+        if weights[lag] == 0.0:
+            continue
+        ahead, behind = scores[lag:], scores[:-lag]
+        if entity is not None:
+            same = entity[lag:] == entity[:-lag]
+            if not same.any():
+                break
+            ahead, behind = ahead[same], behind[same]
+        product = ahead.T @ behind
+        meat = meat + weights[lag] * (product + product.T)
+    return meat
