@@ -57,6 +57,7 @@ class ClusterRows:
 
     @property
     def n_clusters(self) -> int:
+        """Number of (pseudo-)clusters."""
         return len(self.weights)
 
     def transformed(self, z_map: FloatArray, w_map: FloatArray) -> ClusterRows:

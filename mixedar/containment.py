@@ -43,7 +43,7 @@ def containment_df(
     """
     n, p = exog.shape
     counts = [int(codes.max()) + 1 for codes in levels]
-    kept = [k for k, count in enumerate(counts) if 1 < count]
+    kept = [k for k, count in enumerate(counts) if count > 1]
     if not has_random_effects or not kept:
         return np.full(p, float(n - p))
     strata = [counts[k] for k in kept] + [n]

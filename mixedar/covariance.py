@@ -113,7 +113,9 @@ class RandomCovariance:
         rows, columns = self.tril
         count = len(rows)
         out = np.zeros((self.k_cov,) * 3)
-        position = {(i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
+        position = {
+            (i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))
+        }
         for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
             for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
                 a, b = position[i, c], position[j, c]

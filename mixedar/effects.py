@@ -91,7 +91,6 @@ def predict_effects(
 def whiten_series(
     x: FloatArray,
     grouped: GroupedRows,
-    time: FloatArray | None,
     structure: ResidualStructure,
     params: FloatArray,
 ) -> FloatArray:
@@ -103,8 +102,6 @@ def whiten_series(
     x : ndarray, shape (n,)
         In sorted order.
     grouped : GroupedRows
-    time : ndarray, shape (n,), or None
-        Sorted times; without them rows count.
     structure : ResidualStructure
     params : ndarray, shape (k_params,)
 
@@ -126,8 +123,6 @@ def whiten_series(
     starts = np.flatnonzero(~inside)
     for start, end in zip(starts, np.append(starts[1:], len(x)), strict=True):
         where = slice(start, end)
-        axis = (
-            np.arange(end - start, dtype=np.float64) if time is None else time[where]
-        )
-        out[where] = structure.whiten(x[where, None], axis, params)[:, 0]
+        time = np.cumsum(grouped.gaps[where])
+        out[where] = structure.whiten(x[where, None], time, params)[:, 0]
     return out

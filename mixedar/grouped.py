@@ -38,10 +38,12 @@ class GroupedRows:
 
     @property
     def n_groups(self) -> int:
+        """Number of groups."""
         return len(self.offsets) - 1
 
     @property
     def sizes(self) -> IntArray:
+        """Rows of each group, shape (m,)."""
         return np.diff(self.offsets)
 
     @property

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
 from mixedar.exceptions import IdentificationError
+from mixedar.linalg import r_factor
 from mixedar.residual import ResidualStructure
 
 __all__ = ["check_identified"]
@@ -135,6 +136,6 @@ def _null_directions(
     lengths[empty] = 1.0
     matrix = matrix / lengths
     matrix[:, empty] = 0.0
-    _, values, right = np.linalg.svd(matrix, full_matrices=True)
+    _, values, right = np.linalg.svd(r_factor(matrix), full_matrices=True)
     values = np.concatenate([values, np.zeros(len(right) - len(values))])
     return right[values < 1e-7].T

@@ -81,9 +81,7 @@ def apply(a: FloatArray, x: FloatArray) -> FloatArray:
     if j > _UNROLL:
         flat = x.reshape(-1, j, m)
         out = np.matmul(a.transpose(2, 0, 1), flat.transpose(2, 1, 0))
-        return np.ascontiguousarray(out.transpose(2, 1, 0)).reshape(
-            *x.shape[:-2], i, m
-        )
+        return np.ascontiguousarray(out.transpose(2, 1, 0)).reshape(*x.shape[:-2], i, m)
     result = np.empty((*x.shape[:-2], i, m))
     for r in range(i):
         target = result[..., r, :]

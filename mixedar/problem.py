@@ -18,18 +18,14 @@ from scipy.linalg import solve_triangular
 
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
-from mixedar.linalg import r_factor
 from mixedar.likelihood import Evaluation, cluster_sums, profile
+from mixedar.linalg import r_factor
 from mixedar.moments import moment_blocks
 from mixedar.residual import ResidualStructure
 
-__all__ = ["Estimate", "LikelihoodProblem", "ThetaEvaluation", "random_effects_map"]
+__all__ = ["LikelihoodProblem", "ThetaEvaluation", "random_effects_map"]
 
 FloatArray = NDArray[np.float64]
-
-# Relative to the residual variance: a random-effects direction that adds less
-# is zero for every purpose.
-_SINGULAR = 1e-8
 
 
 @dataclass(frozen=True)
@@ -48,48 +44,6 @@ class ThetaEvaluation:
     llf: float
     gradient: FloatArray
     hessian: FloatArray
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """
-    A point of the parameter space on the user's scale.
-
-    Attributes
-    ----------
-    theta : ndarray
-        The optimiser's coordinates.
-    llf : float
-    beta : ndarray, shape (p,)
-    cov_beta : ndarray, shape (p, p)
-        ``scale (X'H^-1 X)^-1``.
-    scale : float
-        Residual variance.
-    psi : ndarray, shape (q, q)
-        Random-effects covariance divided by `scale`, all columns.
-    cov_values : ndarray, shape (k_cov,)
-        Lower triangle of the unstructured block, then the variance
-        components, on the scale of the data.
-    residual_params : ndarray, shape (k_params,)
-    cov_theta : ndarray, shape (k_cov + k_params + 1,) squared
-        Covariance of `cov_values`, `residual_params` and `scale` from the
-        observed information; NaN where it does not exist.
-    singular : bool
-        Whether the random-effects covariance is singular.
-    residual_at_boundary : bool
-    """
-
-    theta: FloatArray
-    llf: float
-    beta: FloatArray
-    cov_beta: FloatArray
-    scale: float
-    psi: FloatArray
-    cov_values: FloatArray
-    residual_params: FloatArray
-    cov_theta: FloatArray
-    singular: bool
-    residual_at_boundary: bool
 
 
 class LikelihoodProblem:
@@ -144,6 +98,7 @@ class LikelihoodProblem:
 
     @property
     def k_theta(self) -> int:
+        """Number of parameters of the optimiser."""
         return self.k_cov_free + self.structure.k_free
 
     def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -181,17 +136,25 @@ class LikelihoodProblem:
             return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
         if self.k_theta == 0:
             return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
-        jacobian, curvature = self._chain(theta, point.gradient)
+        jacobian, curvature = self.chain(theta, point.gradient)
         return ThetaEvaluation(
             point.llf,
             jacobian.T @ point.gradient,
             jacobian.T @ point.hessian @ jacobian + curvature,
         )
 
-    def _chain(
+    def chain(
         self, theta: FloatArray, gradient: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Jacobian of ``v`` by theta and the curvature term of the chain rule."""
+        """
+        Jacobian of ``v`` by theta and the curvature term of the chain rule.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+        gradient : ndarray, shape (k_cov + k_free,)
+            Derivative of the log-likelihood by ``v``.
+        """
         lam, u = self.split(theta)
         k_cov, k_free, k_u = self.covariance.k_cov, self.k_cov_free, len(u)
         jacobian = np.zeros((k_cov + k_u, k_free + k_u))
@@ -255,59 +218,6 @@ class LikelihoodProblem:
             [entries[cov.is_free], self.structure.to_unconstrained(params)]
         )
 
-    def estimate(self, theta: FloatArray) -> Estimate:
-        """
-        The user's parameters and their covariance at a point.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-
-        Returns
-        -------
-        Estimate
-        """
-        point = self.profile_at(theta, derivatives=True)
-        lam, u = self.split(theta)
-        cov = self.covariance
-        w_map, p = self.w_map, len(self.w_map) - 1
-        # W map = [X y] w_map:  y = X beta  <=>  w_map [-beta_int; 1] ~ [-beta; 1]
-        combined = w_map @ np.append(-point.beta, 1.0)
-        beta = -combined[:p] / combined[p]
-        scale = point.scale / combined[p] ** 2
-        cov_beta = w_map[:p, :p] @ point.sxx_inverse @ w_map[:p, :p].T * scale
-        inner = cov.factor(lam)
-        outer = self.z_map @ inner
-        psi = outer @ outer.T
-        params = self.structure.from_unconstrained(u)
-        spectrum = np.linalg.eigvalsh(inner @ inner.T) if cov.order else np.ones(1)
-        singular = bool(spectrum.min() < _SINGULAR)
-        to_user = self.value_map()
-        relative = to_user @ cov.values(lam)
-        cov_theta = self._covariance_of_estimates(
-            theta, point, scale, to_user, relative, u
-        )
-        cov_theta = (cov_theta + cov_theta.T) / 2.0
-        if singular:
-            k = self.covariance.k_cov
-            cov_theta[:k] = np.nan
-            cov_theta[:, :k] = np.nan
-        return Estimate(
-            theta=theta,
-            llf=point.llf,
-            beta=beta,
-            cov_beta=(cov_beta + cov_beta.T) / 2.0,
-            scale=scale,
-            psi=psi,
-            cov_values=scale * relative,
-            residual_params=params,
-            cov_theta=cov_theta,
-            singular=singular,
-            residual_at_boundary=self.structure.at_boundary(params)
-            if self.structure.k_free
-            else False,
-        )
-
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""
         cov = self.covariance
@@ -325,55 +235,6 @@ class LikelihoodProblem:
         out[vc, vc] = np.diagonal(self.z_map)[firsts] ** 2
         return out
 
-    def _covariance_of_estimates(
-        self,
-        theta: FloatArray,
-        point: Evaluation,
-        scale: float,
-        to_user: FloatArray,
-        relative: FloatArray,
-        u: FloatArray,
-    ) -> FloatArray:
-        """Inverse observed information, mapped to the user's parameters."""
-        k_cov, k_params = self.covariance.k_cov, self.structure.k_params
-        p = len(self.w_map) - 1
-        df = self.n - p if self.reml else self.n
-        jacobian, curvature = self._chain(theta, point.gradient)
-        # information of (theta, log sigma2): the residual variance is no
-        # longer profiled out; rss_gradient / scale = d2(-llf) / dv dlog(sigma2)
-        slope = jacobian.T @ (point.rss_gradient / point.scale)
-        k = len(theta)
-        information = np.empty((k + 1, k + 1))
-        information[:k, :k] = -(jacobian.T @ point.hessian @ jacobian + curvature)
-        information[:k, :k] += np.outer(slope, slope) / (2.0 * df)
-        information[:k, k] = information[k, :k] = -0.5 * slope
-        information[k, k] = 0.5 * df
-        to_params = np.zeros((k_cov + k_params + 1, k + 1))
-        to_params[:k_cov, : self.k_cov_free] = (
-            scale * to_user @ jacobian[:k_cov, : self.k_cov_free]
-        )
-        to_params[:k_cov, k] = scale * relative
-        if self.structure.k_free:
-            to_params[k_cov : k_cov + k_params, self.k_cov_free : k] = (
-                self.structure.jacobian(u)
-            )
-        to_params[-1, k] = scale
-        values, vectors = np.linalg.eigh(information)
-        floor = 1e-12 * max(values.max(), 1.0)
-        if values.min() < -1e-6 * max(values.max(), 1.0):
-            return np.full((k_cov + k_params + 1,) * 2, np.nan)
-        # directions without information belong to a singular covariance;
-        # whatever depends on them has no standard error
-        keep = values > floor
-        lost = np.abs(to_params @ vectors[:, ~keep]).max(axis=1, initial=0.0)
-        root = to_params @ (vectors[:, keep] / np.sqrt(values[keep]))
-        out = root @ root.T
-        size = np.abs(to_params).max(axis=1)
-        undefined = lost > 1e-6 * np.where(size > 0.0, size, 1.0)
-        out[undefined] = np.nan
-        out[:, undefined] = np.nan
-        return out
-
 
 def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
     """Upper triangular map after which ``W'W = n I``."""
@@ -381,7 +242,9 @@ def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
     return solve_triangular(factor, np.eye(w.shape[1])) * np.sqrt(n)
 
 
-def random_effects_map(rows: ClusterRows, n: int, covariance: RandomCovariance) -> FloatArray:
+def random_effects_map(
+    rows: ClusterRows, n: int, covariance: RandomCovariance
+) -> FloatArray:
     """
     Map after which the random-effects design has unit mean squares.
 

@@ -50,9 +50,7 @@ class TimeAxis:
     unit: str | None
 
 
-def time_axis(
-    time: Any, structure: ResidualStructure, name: str = "time"
-) -> TimeAxis:
+def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> TimeAxis:
     """
     Convert times to numbers that suit a residual structure.
 

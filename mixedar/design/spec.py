@@ -30,7 +30,7 @@ from mixedar.exceptions import MixedARError, UnknownColumnError
 
 __all__ = ["FormulaSpec", "design_for", "fit_formula"]
 
-BLOCK = 250_000  # rows evaluated at a time
+BLOCK = 65_536  # rows evaluated at a time: bounds what the engine copies
 # Up to this many rows a second call of the engine costs more than it saves.
 _AT_ONCE = 50_000
 _SAMPLE = 2

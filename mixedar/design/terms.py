@@ -18,8 +18,13 @@ import numpy as np
 
 from mixedar.exceptions import MixedARError, ResponseError
 
-__all__ = ["FormulaUse", "indicator_factor",
-    "plain_terms", "read_formula", "split_formula"]
+__all__ = [
+    "FormulaUse",
+    "indicator_factor",
+    "plain_terms",
+    "read_formula",
+    "split_formula",
+]
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)

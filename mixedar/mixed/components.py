@@ -49,7 +49,9 @@ class ComponentColumns:
         self.sizes = tuple(matrix.shape[1] for matrix in matrices)
 
 
-def from_components(components: Sequence[VarianceComponent], n: int) -> ComponentColumns:
+def from_components(
+    components: Sequence[VarianceComponent], n: int
+) -> ComponentColumns:
     """
     Columns of components that a formula gave.
 
@@ -83,7 +85,9 @@ def from_components(components: Sequence[VarianceComponent], n: int) -> Componen
     return ComponentColumns(matrices, levels)
 
 
-def from_spec(exog_vc: Any, rows_by_group: Sequence[IntArray], n: int) -> ComponentColumns:
+def from_spec(
+    exog_vc: Any, rows_by_group: Sequence[IntArray], n: int
+) -> ComponentColumns:
     """
     Columns of statsmodels' per-group matrices.
 
@@ -126,7 +130,7 @@ def _check_size(n: int, widths: Sequence[int], names: Sequence[str]) -> None:
     if n * sum(widths) > _MAX_NUMBERS:
         widest = names[int(np.argmax(widths))]
         raise UnsupportedError(
-            f"variance component {widest!r} has up to {max(widths)} levels in one group; "
-            f"for {n} rows that does not fit into memory. Make it the grouping "
+            f"variance component {widest!r} has up to {max(widths)} levels in one "
+            f"group; for {n} rows that does not fit into memory. Make it the grouping "
             "(groups=) where it is nested, or leave out the larger level"
         )

@@ -150,7 +150,9 @@ class PackedLikelihood(MixedLM):
                 f"{k_residual} residual parameters"
             )
         sqrt = self.use_sqrt if use_sqrt is None else use_sqrt
-        packed = MixedLMParams.from_packed(values[:k], self.k_fe, self.k_re, sqrt, has_fe)
+        packed = MixedLMParams.from_packed(
+            values[:k], self.k_fe, self.k_re, sqrt, has_fe
+        )
         residual = values[k:] if len(values) > k else self._residual_default()
         return _Point(packed.fe_params, packed.cov_re, packed.vcomp, residual)
 
@@ -162,7 +164,10 @@ class PackedLikelihood(MixedLM):
         self, point: _Point, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
         problem = LikelihoodProblem(
-            self._rows, self.nobs, self.residual, self._layout(None, None),
+            self._rows,
+            self.nobs,
+            self.residual,
+            self._layout(None, None),
             reml=self.reml,
         )
         theta = problem.theta_from(
@@ -170,7 +175,10 @@ class PackedLikelihood(MixedLM):
         )
         lam, u = problem.split(theta)
         sums = cluster_sums(
-            problem.blocks, problem.covariance, problem.covariance.factor(lam), u,
+            problem.blocks,
+            problem.covariance,
+            problem.covariance.factor(lam),
+            u,
             derivatives=derivatives,
         )
         return problem, sums
@@ -204,7 +212,8 @@ class PackedLikelihood(MixedLM):
             for j in range(len(u)):
                 shift = step * np.eye(len(u))[j]
                 slopes = [
-                    1.0 / problem.structure.jacobian(u + s)[j, j] for s in (shift, -shift)
+                    1.0 / problem.structure.jacobian(u + s)[j, j]
+                    for s in (shift, -shift)
                 ]
                 second = (slopes[0] - slopes[1]) / (2 * step) / jacobian[j, j]
                 at = p + k_cov + j

@@ -15,6 +15,7 @@ from statsmodels.tools.sm_exceptions import (
 )
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
+from mixedar.estimate import estimate_at
 from mixedar.exceptions import BoundaryWarning, ConvergenceWarning, UnsupportedError
 from mixedar.mixed.evaluation import factor_entries
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
@@ -83,7 +84,7 @@ def fit_model(
             theta = _start_theta(problem, model, None, None)
         llf = problem.evaluate(theta, derivatives=False).llf
         search = SearchPath(theta, llf, 0, 1, np.inf, False)
-        modes = [Optimum(problem.estimate(theta), search)]
+        modes = [Optimum(estimate_at(problem, theta), search)]
     else:
         modes = find_modes(
             problem,

@@ -75,6 +75,7 @@ class LazyGroupLists(MixedLM):
         return self._reparam()[1]
 
     def group_list(self, array: Any) -> Any:
+        """Split rows by group; None stays None."""
         if array is None:
             return None
         return [np.array(array[rows]) for rows in self._rows_by_group]

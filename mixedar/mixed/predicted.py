@@ -41,8 +41,8 @@ class PredictedValues(MixedLMResults):
         model = self.model
         if model.endog is None:
             raise NotComputedError(
-                "the data were removed from this fit; random effects, fitted values and "
-                "residuals need them"
+                "the data were removed from this fit; random effects, fitted values "
+                "and residuals need them"
             )
         grouped = model._grouped
         return predict_effects(
@@ -102,12 +102,11 @@ class PredictedValues(MixedLMResults):
         if kind != "raw":
             values = values / np.sqrt(self.scale)
         if kind == "normalized":
-            grouped, axis = self.model._grouped, self.model._axis
+            grouped = self.model._grouped
             values = grouped.unsort(
                 whiten_series(
                     grouped.sort(values),
                     grouped,
-                    None if axis is None else grouped.sort(axis.values),
                     self.structure,
                     self._residual_values,
                 )
@@ -218,7 +217,9 @@ class PredictedValues(MixedLMResults):
         else:
             matrix = np.asarray(exog, dtype=np.float64)
             if matrix.ndim == 1:
-                matrix = matrix[None, :] if len(matrix) == self.k_fe else matrix[:, None]
+                matrix = (
+                    matrix[None, :] if len(matrix) == self.k_fe else matrix[:, None]
+                )
         if matrix.shape[1] != self.k_fe:
             raise LengthError(
                 f"exog has {matrix.shape[1]} columns; the model has {self.k_fe} fixed "
@@ -245,7 +246,8 @@ class PredictedValues(MixedLMResults):
         params = np.concatenate(
             [
                 self.fe_params,
-                self.params[self.k_fe : self.k_fe + self.k_re2 + self.k_vc] / self.scale,
+                self.params[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
+                / self.scale,
                 self._residual_values,
             ]
         )

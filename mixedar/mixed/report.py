@@ -54,9 +54,7 @@ def summarize(
     if results.structure.k_params:
         header["Time unit:"] = unit
     tables = [_parameters(results, names, alpha)]
-    if k_cov or results.structure.k_params == 0:
-        tables.append(_random_effects(results))
-    elif results.structure.k_params:
+    if k_cov or results.structure.k_params == 0 or results.structure.k_params:
         tables.append(_random_effects(results))
     if p > 1:
         tables.append(_correlations(results, names[:p]))
@@ -116,7 +114,11 @@ def _random_effects(results: Any) -> SummaryTable:
     variances = np.concatenate(
         [np.diag(results.cov_re), results.vcomp, [results.scale]]
     )
-    names = [*results.model.data.exog_re_names, *results.model.exog_vc.names, "Residual"]
+    names = [
+        *results.model.data.exog_re_names,
+        *results.model.exog_vc.names,
+        "Residual",
+    ]
     deviations = np.sqrt(variances)
     data = {"Variance": variances, "Std.Dev.": deviations}
     formats = {}
@@ -173,8 +175,8 @@ def _notes(results: Any) -> list[str]:
     if len(results.modes) > 1:
         others = ", ".join(f"{llf:.4f}" for llf in results.modes["llf"].iloc[1:])
         notes.append(
-            f"The likelihood has {len(results.modes)} maxima; the best is shown, others "
-            f"have the log-likelihood {others} (see modes)."
+            f"The likelihood has {len(results.modes)} maxima; the best is shown, "
+            f"others have the log-likelihood {others} (see modes)."
         )
     if not results.converged:
         notes.append("The optimiser did not reach a maximum: do not use these numbers.")

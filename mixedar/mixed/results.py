@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,13 @@ from statsmodels.regression.mixed_linear_model import (
     MixedLMResultsWrapper,
 )
 
+from mixedar.estimate import Estimate
 from mixedar.exceptions import NotComputedError
 from mixedar.mixed.predicted import PredictedValues
 from mixedar.mixed.report import summarize
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
-from mixedar.problem import Estimate, LikelihoodProblem
+from mixedar.problem import LikelihoodProblem
 from mixedar.summary import ResultsSummary
 
 __all__ = ["MixedLMARResults", "MixedLMARResultsWrapper"]
@@ -88,7 +89,11 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         held[p + k_re2 + k_vc :] = problem.structure.k_free == 0
         cov[held] = cov[:, held] = 0.0
         base.LikelihoodModelResults.__init__(
-            self, model, params, normalized_cov_params=cov / best.scale, scale=best.scale
+            self,
+            model,
+            params,
+            normalized_cov_params=cov / best.scale,
+            scale=best.scale,
         )
         self.use_t = True
         self.nobs = model.nobs
@@ -303,7 +308,7 @@ def _modes_frame(modes: Sequence[Optimum], names: Sequence[str]) -> pd.DataFrame
 class MixedLMARResultsWrapper(MixedLMResultsWrapper):
     """Attaches names and the caller's index to the results' arrays."""
 
-    _attrs = {"fitted_marginal": "rows"}
+    _attrs: ClassVar[dict[str, str]] = {"fitted_marginal": "rows"}
     _wrap_attrs = union_dicts(MixedLMResultsWrapper._wrap_attrs, _attrs)
 
 

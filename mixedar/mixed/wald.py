@@ -216,7 +216,9 @@ class WaldInference(MixedLMResults):
         keep = spectrum > 1e-10 * spectrum[-1]
         rank = int(keep.sum())
         standardized = vectors.T @ (difference / lengths)
-        if (np.abs(standardized[~keep]) > 1e-6 * (1 + np.abs(standardized).max())).any():
+        if (
+            np.abs(standardized[~keep]) > 1e-6 * (1 + np.abs(standardized).max())
+        ).any():
             raise NotComputedError(
                 "the restrictions contradict one another: some are linear combinations "
                 "of others with different right-hand sides"
@@ -242,7 +244,9 @@ class WaldInference(MixedLMResults):
         )
 
     def f_test(  # type: ignore[override]
-        self, r_matrix: Any, cov_p: ArrayLike | None = None,
+        self,
+        r_matrix: Any,
+        cov_p: ArrayLike | None = None,
         invcov: ArrayLike | None = None,
     ) -> ContrastResults:
         """

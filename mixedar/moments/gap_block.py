@@ -68,11 +68,10 @@ class GapBlock(MomentBlock):
         self._counts = np.array([rows_weight[gap == d].sum() for d in gaps])
 
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
         terms, columns, q, m = self._zt.shape
         if self._structure is None:
-            return Moments(
-                self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1)
-            )
+            return Moments(self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1))
         coefficients = self._structure.precision_coefficients(
             self._gaps, u, derivatives=derivatives
         )
@@ -83,6 +82,4 @@ class GapBlock(MomentBlock):
         mix[:, 2::2] = coefficients.beta
         zt = (mix @ self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
         ww = (mix @ self._ww.reshape(terms, -1)).reshape(orders, *self._ww.shape[1:])
-        return Moments(
-            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
-        )
+        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)

@@ -37,6 +37,7 @@ class LongBlock(MomentBlock):
         self._shape = (rows.z.shape[1], rows.w.shape[1], rows.n_clusters)
 
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
         q, width, m = self._shape
         orders = 3 if derivatives and self._structure.k_free else 1
         zt = np.empty((orders, q + width, q, m))

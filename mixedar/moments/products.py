@@ -38,6 +38,7 @@ def differences(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
 def difference_products(
     z: FloatArray, w: FloatArray, here: NDArray[np.bool_], starts: IntArray
 ) -> tuple[FloatArray, FloatArray]:
+    """Products of the differences from the row before, by cluster."""
     dz, dw = differences(z, here), differences(w, here)
     return products(dz, dz, dw, dw, starts)
 

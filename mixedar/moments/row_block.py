@@ -60,6 +60,7 @@ class RowBlock(MomentBlock):
         return difference, neighbour
 
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
         coefficients = self._structure.precision_coefficients(
             self._distances, u, derivatives=derivatives
         )
@@ -87,6 +88,4 @@ class RowBlock(MomentBlock):
             ww[order] += (self._dw * alpha[order][:, None]).T @ self._dw
             cross = (self._w * beta[order][:, None]).T @ self._pw
             ww[order] += cross + cross.T
-        return Moments(
-            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
-        )
+        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)

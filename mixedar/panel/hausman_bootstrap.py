@@ -139,7 +139,9 @@ def estimates(
     re[:, products.kept] = both
     unit = products.scale[-1] / products.scale[:-1]
     square = products.scale[-1] ** 2
-    return SwamyArora(fe * unit, re * unit, sigma2_u * square, sigma2_e * square, failed)
+    return SwamyArora(
+        fe * unit, re * unit, sigma2_u * square, sigma2_e * square, failed
+    )
 
 
 def bootstrap_test(

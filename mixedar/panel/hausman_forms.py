@@ -270,8 +270,6 @@ def augmented_test(
         cov = scale * fit.bread
     else:
         used = design if fit.kept.all() else design[:, fit.kept]
-        cov = cluster_covariance(
-            used, fit.resid, fit.bread, panel.offsets, correction
-        )
+        cov = cluster_covariance(used, fit.resid, fit.bread, panel.offsets, correction)
     statistic, df = wald(fit.params[last], cov[last, last])
     return AugmentedTest(tested, fit.params[last], statistic, df)

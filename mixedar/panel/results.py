@@ -67,12 +67,10 @@ class PanelResults:
         self,
         model: Any,
         estimate: PanelEstimate,
-        mixed: Any = None,
     ) -> None:
         self.model = model
         self.estimate = estimate
         self.panel: PanelData = model.panel
-        self.mixed = mixed
         self.kind: Kind = estimate.kind
         self.method = estimate.method
         names = [self.panel.names[j] for j in estimate.columns]
@@ -179,7 +177,7 @@ class PanelResults:
 
     def t_test(self, r_matrix: Any) -> Any:
         """
-        t tests of linear combinations, one by one; see `wald_test`.
+        T tests of linear combinations, one by one; see `wald_test`.
 
         Returns
         -------

@@ -19,10 +19,10 @@ from mixedar.residual.markov import MarkovStructure
 __all__ = [
     "AR1",
     "CAR1",
+    "STRUCTURES",
     "Independent",
     "MarkovStructure",
     "ResidualStructure",
-    "STRUCTURES",
     "resolve",
 ]
 

@@ -1,0 +1,215 @@
+"""
+Newton's method within a trust region, for likelihoods with exact Hessians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.problem import ThetaEvaluation
+
+__all__ = ["SearchPath", "newton"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SearchPath:
+    """
+    What one run of the optimiser did.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (k,)
+        Where it stopped.
+    llf : float
+    iterations : int
+    evaluations : int
+    decrement : float
+        Half the squared length of the gradient in the metric of the Hessian:
+        by how much the log-likelihood might still rise.
+    converged : bool
+    path : list of (ndarray, float)
+        Points and log-likelihoods, if asked for.
+    """
+
+    theta: FloatArray
+    llf: float
+    iterations: int
+    evaluations: int
+    decrement: float
+    converged: bool
+    path: tuple[tuple[FloatArray, float], ...] = ()
+
+
+def newton(
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    *,
+    gtol: float = 1e-10,
+    maxiter: int = 200,
+    known: Sequence[FloatArray] = (),
+    keep_path: bool = False,
+    polish: bool = True,
+    hopeless: float = -np.inf,
+) -> SearchPath:
+    """
+    Maximise by Newton's method within a trust region.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Value, gradient and Hessian at a point; it may raise ``LinAlgError``.
+    theta : ndarray, shape (k,)
+        Start.
+    gtol : float
+        Converged when the decrement, in units of log-likelihood, is below;
+        one more step is taken then, which squares the error.
+    maxiter : int
+    known : sequence of ndarray
+        Maxima found before: a search that is clearly on its way to one of
+        them ends.
+    keep_path : bool
+    polish : bool
+        Whether to take that last step.
+    hopeless : float
+        Give up when even four times the expected gain stays below.
+
+    Returns
+    -------
+    SearchPath
+
+    References
+    ----------
+    Nocedal, J. and Wright, S. J. (2006), Numerical Optimization, 2nd edition,
+    Springer, algorithms 4.1 and 4.3.
+    """
+    current = evaluate(theta)
+    evaluations = 1
+    radius = 1.0
+    decrement = np.inf
+    path = [(theta, current.llf)]
+    polished = False
+    for iteration in range(1, maxiter + 1):
+        values, vectors = np.linalg.eigh(-current.hessian)
+        slope = vectors.T @ current.gradient
+        floor = 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
+        curved = np.abs(values) > floor
+        decrement = 0.5 * float(
+            (slope[curved] ** 2 / np.abs(values[curved])).sum()
+            + np.abs(slope[~curved]).sum()
+        )
+        noise = 1e-15 * max(abs(current.llf), 1.0)
+        if decrement <= max(gtol, noise) and values.min(initial=0.0) > -1e-7:
+            if polished or not polish or decrement <= 1e-3 * noise:
+                return SearchPath(
+                    theta,
+                    current.llf,
+                    iteration,
+                    evaluations,
+                    decrement,
+                    True,
+                    tuple(path) if keep_path else (),
+                )
+            polished = True
+        elif _is_idle(iteration, theta, current, decrement, known, hopeless):
+            return SearchPath(
+                theta, current.llf, iteration, evaluations, decrement, False
+            )
+        step = vectors @ _trust_region_step(values, slope, radius, floor)
+        predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
+        try:
+            trial = evaluate(theta + step)
+        except np.linalg.LinAlgError:
+            trial = None
+        evaluations += 1
+        gain = -np.inf if trial is None else trial.llf - current.llf
+        if not np.isfinite(gain):
+            radius = 0.25 * min(radius, float(np.linalg.norm(step)))
+            continue
+        ratio = gain / predicted if predicted > 0.0 else 1.0
+        length = float(np.linalg.norm(step))
+        if ratio < 0.25:
+            radius = 0.25 * length
+        elif ratio > 0.75 and length > 0.85 * radius:
+            radius = min(2.0 * radius, 8.0)
+        # close to the maximum rounding decides about gains; Newton is right
+        if gain > 0.0 or (polished and gain > -100.0 * noise):
+            assert trial is not None
+            theta, current = theta + step, trial
+            if keep_path:
+                path.append((theta, current.llf))
+        elif polished or radius < 1e-12:
+            return SearchPath(
+                theta,
+                current.llf,
+                iteration,
+                evaluations,
+                decrement,
+                decrement <= 1e4 * max(gtol, noise),
+                tuple(path) if keep_path else (),
+            )
+    return SearchPath(
+        theta,
+        current.llf,
+        maxiter,
+        evaluations,
+        decrement,
+        False,
+        tuple(path) if keep_path else (),
+    )
+
+
+def _trust_region_step(
+    values: FloatArray, slope: FloatArray, radius: float, floor: float
+) -> FloatArray:
+    """Step of at most `radius` in the eigenbasis of the negative Hessian."""
+    if len(values) == 0:
+        return slope
+    if values[0] > floor:
+        step = slope / values
+        if np.linalg.norm(step) <= radius:
+            return step
+    elif np.abs(slope[values <= floor]).max(initial=0.0) < 1e-12:
+        # a saddle, or a flat direction: rounding has to push
+        step = np.where(values > floor, slope / np.maximum(values, floor), 0.0)
+        if values[0] < -1e-7:
+            step[0] = 0.5 * radius
+        if np.linalg.norm(step) <= radius:
+            return step
+    # Shift the spectrum until the step fits: |slope / (lifted + nu)| <= radius.
+    lifted = values + max(0.0, -float(values[0]))
+    low = 1e-12 * max(float(np.abs(values).max()), 1e-300)
+    high = low
+    while np.linalg.norm(slope / (lifted + high)) > radius:
+        low, high = high, 16.0 * high
+    while high > 1.05 * low:
+        middle = np.sqrt(low * high)
+        length = np.linalg.norm(slope / (lifted + middle))
+        if length > radius:
+            low = middle
+        else:
+            high = middle
+            if length > 0.9 * radius:
+                break
+    return slope / (lifted + high)
+
+
+def _is_idle(
+    iteration: int,
+    theta: FloatArray,
+    current: ThetaEvaluation,
+    decrement: float,
+    known: Sequence[FloatArray],
+    hopeless: float,
+) -> bool:
+    """Whether a search leads to a maximum known already, or nowhere."""
+    if iteration > 1 and current.llf + 4.0 * decrement < hopeless:
+        return True
+    return decrement < 1e-3 and any(
+        float(np.abs(theta - other).max()) < 0.02 for other in known
+    )

@@ -1,0 +1,1 @@
+"""Panel estimators: fixed and random effects and their relatives."""

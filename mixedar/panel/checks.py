@@ -1,0 +1,112 @@
+"""
+Which regressors can have a coefficient: collinear and absorbed columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from mixedar.exceptions import RankDeficiencyError
+from mixedar.linalg import pivoted_rank
+
+__all__ = ["absorbed_columns", "check_collinear", "listing"]
+
+FloatArray = NDArray[np.float64]
+
+# Part of the length of a centred column that rounding may leave of it.
+_ABSORBED = 1e-9
+
+
+def listing(names: Sequence[object], most: int = 5) -> str:
+    """
+    Join names for a message, at most `most` of them.
+
+    Parameters
+    ----------
+    names : sequence
+    most : int
+
+    Returns
+    -------
+    str
+    """
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown + (", ..." if len(names) > most else "")
+
+
+def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if columns are linear combinations of others, and say of which.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+    names : sequence of str
+        Names of the columns.
+    what : str
+        What the columns are, for the message.
+
+    Raises
+    ------
+    RankDeficiencyError
+        Naming the columns.
+    """
+    k = x.shape[1]
+    if k == 0:
+        return
+    norms = np.sqrt(np.einsum("ij,ij->j", x, x))
+    norms[norms == 0.0] = 1.0
+    factor = qr(x / norms, mode="r", check_finite=False, overwrite_a=True)[0][:k]
+    rank, dependent = pivoted_rank(factor)
+    if rank == k:
+        return
+    independent = [j for j in range(k) if j not in dependent]
+    parts = []
+    for j in dependent:
+        before = [i for i in independent if i < j]
+        weights = np.linalg.lstsq(factor[:, before], factor[:, j], rcond=None)[0]
+        used = [names[i] for i, w in zip(before, weights, strict=True) if abs(w) > 1e-8]
+        if len(factor) < k:
+            reason = f"there are only {len(factor)} rows"
+        else:
+            reason = f"a combination of {listing(used)}" if used else "zero everywhere"
+        parts.append(f"{names[j]!r} ({reason})")
+    raise RankDeficiencyError(
+        f"{what} of {k} columns have rank {rank}: leave out {', '.join(parts)}, or "
+        "another column of the same combination"
+    )
+
+
+def absorbed_columns(
+    before: FloatArray, after: FloatArray
+) -> tuple[list[int], list[int]]:
+    """
+    Columns of which the effects leave nothing.
+
+    Parameters
+    ----------
+    before : ndarray, shape (n, k)
+        Columns less their grand means.
+    after : ndarray, shape (n, k)
+        The same with the effects removed.
+
+    Returns
+    -------
+    absorbed : list of int
+        Columns without variation once the effects are removed.
+    collinear : list of int
+        Columns that are then combinations of the columns before them.
+    """
+    total = np.sqrt(np.einsum("ij,ij->j", before, before))
+    left = np.sqrt(np.einsum("ij,ij->j", after, after))
+    absorbed = [j for j in range(len(total)) if left[j] <= _ABSORBED * total[j]]
+    kept = [j for j in range(len(total)) if j not in absorbed]
+    if not kept:
+        return absorbed, []
+    factor = qr(after[:, kept] / left[kept], mode="r", check_finite=False)[0]
+    dependent = pivoted_rank(factor[: len(kept)], 1e-9)[1]
+    return absorbed, [kept[j] for j in dependent]

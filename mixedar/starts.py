@@ -1,0 +1,154 @@
+"""
+Where to begin: the likelihood profiled along the residual parameter.
+
+REML surfaces with random slopes and serial correlation are flat and can have
+several maxima.  The profile along a grid of the residual parameter shows
+between which points they lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.newton import newton
+from mixedar.problem import LikelihoodProblem, ThetaEvaluation
+
+__all__ = ["starting_points"]
+
+FloatArray = NDArray[np.float64]
+
+# Starting random-effects variances, as shares of the residual variance.
+_START_RATIOS = (0.3, 2.0, 0.03)
+# Along the grid of residual parameters rough maxima will do, ...
+_ROUGH_GAIN = 0.3
+_ROUGH_STEPS = 8
+# ... and a profile that has fallen so far is not followed further.
+_HOPELESS = 30.0
+
+
+def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
+    """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
+    cov = problem.covariance
+    rows, columns = cov.tril
+    unit = np.concatenate([(rows == columns).astype(float), np.ones(len(cov.vc_sizes))])
+    count = max(len(cov.vc_sizes) + cov.k_re, 1)
+    best, best_llf = np.empty(0), -np.inf
+    for ratio in _START_RATIOS if problem.k_cov_free else (1.0,):
+        lam = (np.sqrt(ratio / count) * unit)[cov.is_free]
+        llf = _value(problem, np.concatenate([lam, u]))
+        if llf > best_llf:
+            best, best_llf = lam, llf
+    if not np.isfinite(best_llf):
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return best
+
+
+def _value(problem: LikelihoodProblem, theta: FloatArray) -> float:
+    try:
+        return problem.evaluate(theta, derivatives=False).llf
+    except np.linalg.LinAlgError:
+        return -np.inf
+
+
+@dataclass(frozen=True)
+class _ProfilePoint:
+    """
+    The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
+
+    `slope` is the derivative of the profile by the (first) residual
+    parameter, corrected to first order for what is left to gain in ``Lambda``.
+    """
+
+    lam: FloatArray
+    u: FloatArray
+    llf: float
+    slope: float
+
+    @property
+    def theta(self) -> FloatArray:
+        return np.concatenate([self.lam, self.u])
+
+
+def _profile_point(
+    problem: LikelihoodProblem,
+    lam: FloatArray,
+    u: FloatArray,
+    hopeless: float = -np.inf,
+) -> _ProfilePoint:
+    k = problem.k_cov_free
+    last: dict[bytes, ThetaEvaluation] = {}
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        last[entries.tobytes()] = point
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    # a standard deviation of zero is a saddle that no gradient leaves
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+    search = newton(
+        evaluate,
+        lam,
+        gtol=_ROUGH_GAIN,
+        maxiter=_ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
+    point = last[search.theta.tobytes()]
+    llf, slope = point.llf, 0.0
+    if len(u):
+        slope = float(point.gradient[k])
+    if len(u) and k:
+        values, vectors = np.linalg.eigh(-point.hessian[:k, :k])
+        if values[0] > 1e-8 * values[-1]:
+            step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
+            slope += float(point.hessian[k, :k] @ step)
+            llf += 0.5 * float(point.gradient[:k] @ step)
+    return _ProfilePoint(search.theta, u, llf, slope)
+
+
+def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
+    """
+    Starting points, the most promising first.
+
+    With one residual parameter the likelihood is profiled along a grid of it.
+    Wherever its slope changes from rising to falling there is a maximum
+    between, so that one search each finds the modes.
+    """
+    grid = list(problem.structure.start_grid())
+    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
+    if problem.structure.k_free != 1:
+        points = [first, *(_profile_point(problem, first.lam, u) for u in grid[1:])]
+        return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+    points = [first]
+    for outward in (-1.0, 1.0):
+        side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
+        point = first
+        for u in sorted(side, key=lambda u: outward * u[0]):
+            best = max(p.llf for p in points)
+            if point.slope * outward < 0.0 and point.llf < best - _HOPELESS:
+                break
+            try:
+                point = _profile_point(problem, point.lam, u, best - _HOPELESS)
+            except np.linalg.LinAlgError:
+                break
+            points.append(point)
+    points.sort(key=lambda p: float(p.u[0]))
+    chosen = []
+    if points[0].slope <= 0.0:
+        chosen.append((points[0].llf, points[0].theta))
+    if points[-1].slope > 0.0:
+        chosen.append((points[-1].llf, points[-1].theta))
+    for left, right in pairwise(points):
+        if left.slope > 0.0 >= right.slope:
+            share = left.slope / (left.slope - right.slope)
+            theta = (1.0 - share) * left.theta + share * right.theta
+            near = max(left, right, key=lambda p: p.llf)
+            if _value(problem, theta) < near.llf:
+                theta = near.theta
+            chosen.append((near.llf, theta))
+    chosen.sort(key=lambda item: -item[0])
+    return [theta for _, theta in chosen]
