@@ -47,7 +47,9 @@ def containment_df(
     if not has_random_effects or not kept:
         return np.full(p, float(n - p))
     strata = [counts[k] for k in kept] + [n]
-    constant = np.array([bool((exog[:, j] == exog[0, j]).all()) for j in range(p)])
+    constant = np.array(
+        [bool((exog[:, j] == exog[0, j]).all()) for j in range(p)], dtype=bool
+    )
     stratum = np.full(p, len(strata) - 1)
     # from the inside out: a column constant within the groups of a level is
     # estimated at that level or further out

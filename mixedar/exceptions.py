@@ -9,6 +9,10 @@ that catches ``ValueError`` keeps working.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 __all__ = [
     "BoundaryWarning",
     "ConvergenceWarning",
@@ -19,6 +23,7 @@ __all__ = [
     "IdentificationError",
     "IdentificationWarning",
     "LengthError",
+    "MagnitudeError",
     "MissingDataError",
     "MixedARError",
     "MixedARWarning",
@@ -28,7 +33,26 @@ __all__ = [
     "TimeError",
     "UnknownColumnError",
     "UnsupportedError",
+    "shown",
 ]
+
+
+def shown(value: Any) -> str:
+    """
+    A label or number as it reads in a message.
+
+    Parameters
+    ----------
+    value : object
+        NumPy's scalars lose the name of their type.
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 class MixedARError(ValueError):
@@ -53,6 +77,10 @@ class MissingDataError(MixedARError):
 
 class ResponseError(MixedARError):
     """The response cannot be modelled (constant, not numeric, two columns)."""
+
+
+class MagnitudeError(MixedARError):
+    """Numbers so large or small that squares overflow.  Change the unit."""
 
 
 class GroupError(MixedARError):

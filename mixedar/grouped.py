@@ -5,6 +5,7 @@ Rows sorted by group, series and time, and the way back to the caller's order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def group_rows(
         ordered = bool(((gap >= 0.0) | new_series).all())
     order = None
     if not ordered:
-        keys: list[NDArray] = [codes]
+        keys: list[NDArray[Any]] = [codes]
         if series is not None:
             keys.insert(0, series)
         if time is not None:

@@ -72,7 +72,7 @@ def check_identified(
         )
     if null.shape[1] == 0:
         return
-    labels = [names[k] for k in free] + list(
+    labels = [names[int(k)] for k in free] + list(
         names[covariance.k_cov : covariance.k_cov + structure.k_free]
     )
     labels.append("residual variance")
@@ -84,8 +84,10 @@ def check_identified(
     raise IdentificationError(
         f"the data cannot tell apart {culprits}: they change the covariance of the "
         f"observations in the same way (the largest group has {largest} "
-        f"observation{'s' if largest != 1 else ''}). Use fewer random effects "
-        "(re_formula), a simpler residual structure (residual='independent'), or hold "
+        f"observation{'s' if largest != 1 else ''}"
+        f"{': all groups are of size one' if largest == 1 else ''}). Use fewer random "
+        "effects (re_formula), a simpler residual structure "
+        "(residual='independent'), or hold "
         "a parameter fixed"
     )
 

@@ -15,6 +15,7 @@ of nlme, lme4 and statsmodels, without ``log|X'X| / 2``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -232,8 +233,8 @@ def _trace_products(
     k, q, _ = directions.shape
     if q <= 8:
         flat = u.reshape(q * q, -1)
-        pairs = ((flat * weights) @ flat.T).reshape(q, q, q, q)
-        pairs = pairs.transpose(1, 2, 3, 0).reshape(q * q, q * q)
+        products = ((flat * weights) @ flat.T).reshape(q, q, q, q)
+        pairs = products.transpose(1, 2, 3, 0).reshape(q * q, q * q)
         rows = directions.reshape(k, q * q)
         return rows @ pairs @ rows.T
     ue = [multiply_right(u, direction) for direction in directions]
@@ -244,7 +245,7 @@ def _trace_products(
     return out
 
 
-def profile(sums: ClusterSums, n: int, *, reml: bool) -> Evaluation:
+def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Evaluation:
     """
     Profile the fixed effects and the residual variance out.
 
@@ -255,6 +256,8 @@ def profile(sums: ClusterSums, n: int, *, reml: bool) -> Evaluation:
         Number of observations.
     reml : bool
         Restricted likelihood.
+    shift : float
+        Added to the log-likelihood, for scaled designs.
 
     Returns
     -------
@@ -275,7 +278,11 @@ def profile(sums: ClusterSums, n: int, *, reml: bool) -> Evaluation:
     beta = inverse_root.T @ root[p, :p]
     logdet_x = 2.0 * float(np.log(np.diagonal(root)[:p]).sum()) if reml else 0.0
     scale = rss / df
-    llf = -0.5 * (sums.d + logdet_x + df * (1.0 + np.log(2.0 * np.pi * scale)))
+    llf = -0.5 * (sums.d + logdet_x + df * (1.0 + math.log(2.0 * math.pi * scale)))
+    llf += shift
+    if len(sums.d1) == 0:
+        none = np.empty(0)
+        return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)), none)
 
     e = np.append(-beta, 1.0)
     se = sums.s1 @ e  # (k, p + 1)

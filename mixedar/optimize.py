@@ -8,6 +8,7 @@ returns the best first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,22 @@ from mixedar.newton import SearchPath, newton
 from mixedar.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.starts import starting_points
 
-__all__ = ["Optimum", "SearchPath", "find_modes"]
+__all__ = ["METHODS", "Optimum", "SearchPath", "find_modes"]
+
+#: Optimisers by name: scipy's name, and whether it takes gradients.
+METHODS = {
+    "newton": ("newton", True),
+    "bfgs": ("BFGS", True),
+    "lbfgs": ("L-BFGS-B", True),
+    "l-bfgs-b": ("L-BFGS-B", True),
+    "cg": ("CG", True),
+    "ncg": ("Newton-CG", True),
+    "tnc": ("TNC", True),
+    "slsqp": ("SLSQP", True),
+    "nm": ("Nelder-Mead", False),
+    "nelder-mead": ("Nelder-Mead", False),
+    "powell": ("Powell", False),
+}
 
 FloatArray = NDArray[np.float64]
 
@@ -118,20 +134,20 @@ def _same(a: SearchPath, b: SearchPath) -> bool:
 def _by_scipy(
     problem: LikelihoodProblem, theta: FloatArray, method: str, maxiter: int
 ) -> FloatArray:
-    names = {"lbfgs": "L-BFGS-B", "nm": "Nelder-Mead", "ncg": "Newton-CG"}
+    name, gradient = METHODS[method]
 
-    def objective(x: FloatArray) -> tuple[float, FloatArray]:
+    def objective(x: FloatArray) -> Any:
         try:
-            point = problem.evaluate(x, derivatives=True)
+            point = problem.evaluate(x, derivatives=gradient)
         except np.linalg.LinAlgError:
-            return np.inf, np.zeros_like(x)
-        return -point.llf, -point.gradient
+            return (np.inf, np.zeros_like(x)) if gradient else np.inf
+        return (-point.llf, -point.gradient) if gradient else -point.llf
 
     result = minimize(
         objective,
         theta,
-        jac=True,
-        method=names.get(method.lower(), method),
+        jac=True if gradient else None,
+        method=name,
         options={"maxiter": maxiter},
     )
     return np.asarray(result.x)

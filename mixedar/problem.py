@@ -57,6 +57,7 @@ class LikelihoodProblem:
     n : int
         Number of observations behind them.
     structure : ResidualStructure
+        Bound to the gaps of the data.
     covariance : RandomCovariance
         Fixed entries of ``Lambda`` are on the user's scale.
     reml : bool
@@ -73,7 +74,7 @@ class LikelihoodProblem:
     ) -> None:
         self.n = n
         self.reml = reml
-        self.structure = structure.bind(rows.gaps[rows.gaps > 0.0])
+        self.structure = structure
         self.w_map = _orthonormal_map(rows.w, n)
         self.z_map = random_effects_map(rows, n, covariance)
         fixed = covariance.fixed.copy()
@@ -115,8 +116,7 @@ class LikelihoodProblem:
             u,
             derivatives=derivatives,
         )
-        result = profile(sums, self.n, reml=self.reml)
-        return replace(result, llf=result.llf + self.shift)
+        return profile(sums, self.n, reml=self.reml, shift=self.shift)
 
     def evaluate(self, theta: FloatArray, *, derivatives: bool) -> ThetaEvaluation:
         """
@@ -209,7 +209,7 @@ class LikelihoodProblem:
         inner = np.linalg.solve(self.z_map[: cov.k_re, : cov.k_re], block)
         if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
             # QR of the transpose makes the rotated factor triangular again
-            inner = np.linalg.qr(inner.T, mode="r").T
+            inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
         firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
         entries = np.concatenate(
             [inner[cov.tril], factor[count:] / np.diagonal(self.z_map)[firsts]]

@@ -5,13 +5,14 @@ Times of any kind as numbers, with the unit in which they count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.exceptions import MissingDataError, TimeError
+from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
 
 __all__ = ["TimeAxis", "time_axis"]
@@ -75,7 +76,10 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     MissingDataError
         If a time is missing or infinite.
     """
-    column = time if isinstance(time, pd.Series) else pd.Series(np.asarray(time))
+    if np.ndim(time) != 1:
+        raise TimeError(f"time {name!r} must have one dimension, not {np.ndim(time)}")
+    column = time if isinstance(time, pd.Series) else pd.Series(time)
+    column = column.reset_index(drop=True) if not column.index.is_unique else column
     if column.dtype == object:
         column = column.infer_objects()
     if column.dtype == object:
@@ -95,17 +99,18 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     if pd.api.types.is_timedelta64_dtype(dtype):
         nanoseconds = pd.TimedeltaIndex(column).as_unit("ns").asi8
         return _from_nanoseconds(nanoseconds, structure)
-    if not (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)):
+    numeric = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    if not numeric or pd.api.types.is_complex_dtype(dtype):
         raise TimeError(
             f"time {name!r} is neither numbers nor dates (it holds {dtype}, for "
-            f"example {column.iloc[0]!r}); convert it, for instance with "
+            f"example {shown(column.iloc[0])}); convert it, for instance with "
             "pandas.to_datetime or pandas.to_numeric"
         )
     values = column.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         where = column.index[int(np.argmin(np.isfinite(values)))]
         raise MissingDataError(
-            f"time {name!r} is infinite in row {where!r}; remove the row"
+            f"time {name!r} is infinite in row {shown(where)}; remove the row"
         )
     if not structure.integer_time or pd.api.types.is_integer_dtype(dtype):
         return TimeAxis(values, None)
@@ -117,7 +122,7 @@ def _check_missing(column: pd.Series, name: str) -> None:
     if missing.any():
         raise MissingDataError(
             f"time {name!r} is missing in {int(missing.sum())} rows, first in row "
-            f"{column.index[int(np.argmax(missing))]!r}; remove them or pass "
+            f"{shown(column.index[int(np.argmax(missing))])}; remove them or pass "
             "missing='drop'"
         )
 
@@ -130,7 +135,10 @@ def _from_objects(column: pd.Series, name: str) -> pd.Series:
             f"time {name!r} holds text, for example {first.iloc[0]!r}; convert it "
             "with pandas.to_datetime or pandas.to_numeric"
         )
+    kinds = {isinstance(value, Number) for value in column}
     for convert in (pd.to_numeric, pd.to_datetime, pd.PeriodIndex):
+        if len(kinds) > 1:
+            break
         try:
             return pd.Series(convert(column), index=column.index)
         except (TypeError, ValueError):
@@ -186,14 +194,16 @@ def _on_grid(
     """Whole numbers from floats that are whole, shifted, or equally spaced."""
     first = values.min()
     shifted = values - first
-    if (np.abs(shifted - np.rint(shifted)) <= _GRID_TOLERANCE).all():
-        return TimeAxis(np.rint(shifted), None)
     unique = np.unique(shifted)
     steps = np.diff(unique)
     # decimals are not exact: neighbours closer than rounding are one time
-    steps = steps[steps > 1e-9 * max(unique[-1], 1e-300)]
+    steps = steps[steps > 1e-9 * unique[-1]]
+    if len(steps) == 0:
+        return TimeAxis(np.zeros(len(values)), None)
     step = steps.min()
-    grid = shifted / step
+    whole = np.abs(shifted - np.rint(shifted)) <= _GRID_TOLERANCE
+    if step > 0.5 and whole.all():
+        return TimeAxis(np.rint(shifted), None)
     # the smallest step carries rounding; the whole range measures it better
     step *= unique[-1] / step / max(np.rint(unique[-1] / step), 1.0)
     grid = shifted / step
@@ -203,6 +213,6 @@ def _on_grid(
     bad = int(np.argmax(off > 1e3 * _GRID_TOLERANCE))
     raise TimeError(
         f"{structure.label} needs integer or equally spaced times, but {name!r} is "
-        f"{column.iloc[bad]!r} in row {column.index[bad]!r}; use residual='car1' for "
-        "real-valued times, or number the occasions"
+        f"{values[bad]:.10g} in row {shown(column.index[bad])}; use "
+        "residual='car1' for real-valued times, or number the occasions"
     )

@@ -14,17 +14,21 @@ from numpy.typing import NDArray
 from mixedar.exceptions import (
     GroupError,
     LengthError,
+    MagnitudeError,
     MissingDataError,
     RankDeficiencyError,
     ResponseError,
+    shown,
 )
 from mixedar.linalg import pivoted_rank, r_factor
 
 __all__ = [
     "check_finite",
     "check_lengths",
+    "check_magnitude",
     "check_rank",
     "check_response",
+    "float_array",
     "group_codes",
 ]
 
@@ -89,8 +93,68 @@ def check_finite(
             label = first if index is None else index[first]
             raise MissingDataError(
                 f"{what} column {name!r} has {int(bad.sum())} missing or infinite "
-                f"values, first in row {label!r}; remove those rows or pass "
+                f"values, first in row {shown(label)}; remove those rows or pass "
                 "missing='drop'"
+            )
+
+
+def float_array(x: Any, what: str) -> FloatArray:
+    """
+    Numbers from whatever a user passes as an array.
+
+    Parameters
+    ----------
+    x : array_like
+    what : str
+        The argument's name, for messages.
+
+    Returns
+    -------
+    ndarray
+        The array itself if it holds float64 already.
+
+    Raises
+    ------
+    ResponseError
+        If it holds text, objects or complex numbers.
+    """
+    values = np.asarray(x)
+    if values.dtype.kind in "biuf":
+        return np.asarray(values, dtype=np.float64)
+    if values.dtype.kind == "O":
+        try:
+            return np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            pass
+    raise ResponseError(
+        f"{what} is not numeric (it holds {values.dtype}); convert it, or use the "
+        "formula interface for categories"
+    )
+
+
+def check_magnitude(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if squares of squares of a column would overflow or underflow.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (n, k)
+        Finite.
+    names : sequence of str
+    what : str
+        The argument's name, for the message.
+
+    Raises
+    ------
+    MagnitudeError
+    """
+    columns = x.reshape(len(x), -1)
+    for j, name in enumerate(names):
+        largest = max(float(columns[:, j].max()), -float(columns[:, j].min()))
+        if largest != 0.0 and not 1e-30 <= largest <= 1e30:
+            raise MagnitudeError(
+                f"{what} column {name!r} has values up to {largest:.3g} in size, whose "
+                "variances double precision cannot hold; use another unit"
             )
 
 
@@ -180,17 +244,15 @@ def group_codes(
     GroupError
         If labels of different types cannot be sorted.
     """
-    values = groups
+    if np.ndim(groups) != 1:
+        raise GroupError(
+            f"{name} must be one label for each row, not an object of "
+            f"{np.ndim(groups)} dimensions"
+        )
+    # a list may mix types, which an array would turn into text
+    values: Any = groups if hasattr(groups, "dtype") else pd.Series(list(groups))
     if isinstance(values, (pd.Series, pd.Index)):
         values = values.array
-    else:
-        values = np.asarray(values)
-        if values.ndim != 1:
-            raise GroupError(f"{name} must have one dimension, not {values.ndim}")
-        if values.dtype == object:
-            kinds = {type(v) for v in values}
-            if len(kinds) > 1:
-                values = pd.array(values, dtype=object)
     if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
         used = values.remove_unused_categories()
         codes, labels = used.codes, np.asarray(used.categories)
@@ -201,6 +263,13 @@ def group_codes(
         if not missing.any():
             return rank[codes], labels[order]
     else:
+        if getattr(values.dtype, "kind", "O") == "f":
+            numbers = np.asarray(values, dtype=np.float64)
+            if np.isinf(numbers).any():
+                raise MissingDataError(
+                    f"{name} has an infinite label in row "
+                    f"{int(np.argmax(np.isinf(numbers)))}; remove or rename it"
+                )
         codes, labels = pd.factorize(values)
         missing = codes < 0
         if not missing.any():

@@ -387,5 +387,4 @@ def check_missing_option(missing: str) -> None:
     if missing not in ("none", "raise", "drop"):
         raise MixedARError(
             f'missing={missing!r} is not known; use "none", "raise" or "drop".'
-            + near_matches(missing, ["none", "raise", "drop"])
         )

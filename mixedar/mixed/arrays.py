@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     GroupError,
     LengthError,
     ResponseError,
+    shown,
 )
 from mixedar.grouped import GroupedRows, group_rows
 from mixedar.identification import check_identified
@@ -34,8 +35,10 @@ from mixedar.timeaxis import time_axis
 from mixedar.validate import (
     check_finite,
     check_lengths,
+    check_magnitude,
     check_rank,
     check_response,
+    float_array,
     group_codes,
 )
 
@@ -56,42 +59,57 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
             exog = np.asarray(exog)
         if isinstance(exog, np.ndarray) and exog.ndim == 1:
             exog = exog[:, None]
-        values = np.asarray(endog)
+        values = float_array(endog, "the response")
         if values.ndim > 1 and values.shape[1] > 1:
             raise ResponseError(
                 f"the response has {values.shape[1]} columns; model one at a time"
             )
-        if values.dtype.kind not in "biuf":
-            try:
-                endog = pd.Series(endog).astype(np.float64)
-            except (TypeError, ValueError):
-                raise ResponseError(
-                    f"the response is not numeric (it holds {values.dtype})"
-                ) from None
+        index = getattr(endog, "index", None)
+        name = str(getattr(endog, "name", None) or "y")
+        check_finite(values, [name], "the response's", index)
+        check_magnitude(values, [name], "the response's")
+        if index is None:
+            endog = values
+        elif getattr(endog, "dtype", None) != np.float64:
+            endog = endog.astype(np.float64)
+        design = float_array(exog, "exog")
+        columns = getattr(exog, "columns", None)
+        names = (
+            [f"number {k}" for k in range(1, _width(design) + 1)]
+            if columns is None
+            else [str(column) for column in columns]
+        )
+        check_finite(design, names, "fixed-effects", getattr(exog, "index", None))
+        check_magnitude(design, names, "fixed-effects")
+        if columns is None and not isinstance(exog, pd.Series):
+            exog = design
         # the base class would compute a rank over all rows to find an implicit
         # constant, which nothing here needs
         LikelihoodModel.__init__(self, endog, exog, missing="none", hasconst=False)
         self._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual"]
         self._init_keys += ["series", "re_cov", "use_sqrt"]
-        self.endog = np.asarray(self.endog, dtype=np.float64)
-        self.exog = np.asarray(self.exog, dtype=np.float64)
+        self.endog: FloatArray = np.asarray(self.data.endog, dtype=np.float64)
+        self.exog: FloatArray = np.asarray(self.data.exog, dtype=np.float64)
         if self.exog.ndim == 1:
             self.exog = self.exog[:, None]
         self.k_fe = self.exog.shape[1]
         self.nobs = self.n_totobs = len(self.endog)
 
     def _init_groups(self, groups: Any) -> None:
+        if groups is None:
+            raise GroupError("groups= is missing: pass one group label for each row")
         self._codes, labels = group_codes(groups)
         self.group_labels = labels.tolist()
         self.n_groups = len(labels)
 
     def _init_random_effects(self, exog_re: Any, design: Design | None) -> None:
+        self.exog_re: FloatArray | None
         if exog_re is None and self.k_vc == 0:
             self.exog_re = np.ones((self.nobs, 1))
         elif exog_re is None:
             self.exog_re = None
         else:
-            self.exog_re = np.asarray(exog_re, dtype=np.float64)
+            self.exog_re = float_array(exog_re, "exog_re")
             if self.exog_re.ndim == 1:
                 self.exog_re = self.exog_re[:, None]
         self.data.exog_re = self.exog_re
@@ -121,14 +139,15 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
             gaps = np.zeros(self.nobs)
             grouped = GroupedRows(grouped.order, grouped.offsets, gaps)
         self._grouped = grouped
+        self.residual = self.residual.bind(grouped.gaps[grouped.gaps > 0.0])
         twins = grouped.duplicate()
         if twins is not None:
             row, other = twins
-            label = self.group_labels[self._codes[row]]
+            label = shown(self.group_labels[self._codes[row]])
             # rows by position: an index label may occur more than once
-            when = pd.Series(time).iloc[row]
+            when = shown(pd.Series(time).iloc[row])
             raise DuplicateTimeError(
-                f"time {name!r} is {when!r} twice in group {label!r} (rows {row} and "
+                f"time {name!r} is {when} twice in group {label} (rows {row} and "
                 f"{other}, counted from 0); {self.residual.label} needs one "
                 "observation for each time: aggregate, or name the independent series "
                 "inside a group with series="
@@ -136,16 +155,19 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
 
     def _check_data(self) -> None:
         index = self.data.row_labels
-        check_finite(self.endog, [self.endog_names], "the response's", index)
-        check_finite(self.exog, self.exog_names, "fixed-effects", index)
         if self.exog_re is not None:
             names = [f"x_re{k + 1}" for k in range(self.k_re)]
+            if self.data.exog_re_names:
+                names = self.data.exog_re_names
             check_finite(self.exog_re, names, "random-effects", index)
+            check_magnitude(self.exog_re, names, "random-effects")
         for name, matrix in zip(self.exog_vc.names, self._vc.matrices, strict=True):
             check_finite(matrix, [name] * matrix.shape[1], "variance-component", index)
+
+    def _check_groups(self) -> None:
         if self.k_re and self.n_groups == 1:
             raise GroupError(
-                f"all rows belong to one group, {self.group_labels[0]!r}: random "
+                f"all rows belong to one group, {shown(self.group_labels[0])}: random "
                 "effects of groups cannot be estimated from one. Use re_formula='0' "
                 "for a regression with correlated errors, or vc_formula for effects "
                 "inside the group"
@@ -265,3 +287,7 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
 
     def __getstate__(self) -> dict[str, Any]:
         return self._without_lists()
+
+
+def _width(x: FloatArray) -> int:
+    return 1 if x.ndim == 1 else x.shape[1]

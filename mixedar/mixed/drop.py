@@ -70,8 +70,9 @@ def drop_missing(
 
 
 def _missing(array: Any) -> NDArray[np.bool_]:
-    mask = np.asarray(pd.isna(array if hasattr(array, "shape") else np.asarray(array)))
-    return mask if mask.ndim == 1 else mask.any(axis=1)
+    values = array if hasattr(array, "shape") else np.asarray(array)
+    mask: NDArray[np.bool_] = np.asarray(pd.isna(values))
+    return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
 
 
 def _take(array: Any, keep: NDArray[np.bool_]) -> Any:

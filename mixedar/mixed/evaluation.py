@@ -17,6 +17,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
 from mixedar.exceptions import LengthError
 from mixedar.likelihood import ClusterSums, cluster_sums, joint, profile
+from mixedar.linalg import r_factor
 from mixedar.problem import LikelihoodProblem
 
 __all__ = ["PackedLikelihood", "factor_entries"]
@@ -48,7 +49,7 @@ def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
     q = len(cov_re)
     values, vectors = np.linalg.eigh(cov_re) if q else (np.empty(0), np.empty((0, 0)))
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    lower = np.linalg.qr(root.T, mode="r").T if q else root
+    lower = r_factor(root.T).T if q else root
     return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
 
 
@@ -75,7 +76,7 @@ class PackedLikelihood(MixedLM):
         point = self._point(params, has_fe=False)
         problem, sums = self._sums(point, derivatives=False)
         if profile_fe:
-            return profile(sums, self.nobs, reml=self.reml).llf + problem.shift
+            return profile(sums, self.nobs, reml=self.reml, shift=problem.shift).llf
         beta, offset = problem.inner_beta(point.fe_params), problem.shift
         return joint(sums, beta, self.nobs, reml=self.reml)[0] + offset
 

@@ -19,8 +19,9 @@ from mixedar.estimate import estimate_at
 from mixedar.exceptions import BoundaryWarning, ConvergenceWarning, UnsupportedError
 from mixedar.mixed.evaluation import factor_entries
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
-from mixedar.optimize import Optimum, SearchPath, find_modes
+from mixedar.optimize import METHODS, Optimum, SearchPath, find_modes
 from mixedar.problem import LikelihoodProblem
+from mixedar.validate import float_array
 
 __all__ = ["FitConvergenceWarning", "SingularCovarianceWarning", "fit_model"]
 
@@ -67,6 +68,7 @@ def fit_model(
             FutureWarning,
             stacklevel=3,
         )
+    _check_options(gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     problem = LikelihoodProblem(
         model._rows,
@@ -101,6 +103,15 @@ def fit_model(
     return MixedLMARResultsWrapper(results)
 
 
+def _check_options(gtol: Any, maxiter: Any, free: Any) -> None:
+    if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
+        raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
+    if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
+        raise UnsupportedError(f"gtol={gtol!r} is not a positive number")
+    if free is not None and not isinstance(free, MixedLMParams):
+        raise UnsupportedError("free= takes a MixedLMParams of zeros and ones")
+
+
 def _method(method: Any) -> str:
     if method is None:
         return "newton"
@@ -109,7 +120,12 @@ def _method(method: Any) -> str:
         raise UnsupportedError(
             f"method={method!r}: give a name such as 'newton' or 'bfgs'"
         )
-    return str(names[0]).lower()
+    name = str(names[0]).lower()
+    if name not in METHODS:
+        raise UnsupportedError(
+            f"method={method!r} is not known; there are {', '.join(sorted(METHODS))}"
+        )
+    return name
 
 
 def _read_start(
@@ -120,7 +136,9 @@ def _read_start(
         return None, None
     if isinstance(start_params, MixedLMParams):
         return start_params, getattr(start_params, "residual_params", None)
-    values = np.asarray(start_params, dtype=np.float64)
+    values = float_array(start_params, "start_params")
+    if not np.isfinite(values).all():
+        raise UnsupportedError("start_params holds missing or infinite values")
     k_cov, k_residual = model.k_re2 + model.k_vc, model.residual.k_params
     for has_fe in (True, False):
         k = k_cov + (model.k_fe if has_fe else 0)
@@ -129,7 +147,13 @@ def _read_start(
                 packed = MixedLMParams.from_packed(
                     values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
                 )
-                return packed, values[k:] if extra else None
+                residual = values[k:] if extra else None
+                if residual is not None and not (np.abs(residual) < 1.0).all():
+                    raise UnsupportedError(
+                        f"start_params: the residual parameter {residual[0]:g} is not "
+                        "between -1 and 1"
+                    )
+                return packed, residual
     raise UnsupportedError(
         f"invalid start_params: {len(values)} values, but the model has {model.k_fe} "
         f"fixed effects, {k_cov} covariance and {k_residual} residual parameters"

@@ -17,16 +17,18 @@ from statsmodels.regression.mixed_linear_model import (
     _convert_vc,
 )
 
-from mixedar.design import Design, FormulaSpec, build_design, capture_namespace
+from mixedar.design import Design, build_design, capture_namespace
 from mixedar.exceptions import (
+    BoundaryWarning,
     DroppedRowsWarning,
     EmptyDataError,
+    GroupError,
     UnsupportedError,
 )
-from mixedar.mixed.arrays import ModelArrays
 from mixedar.mixed.distribution import MixedDistribution
 from mixedar.mixed.drop import drop_missing
 from mixedar.mixed.fitting import fit_model
+from mixedar.mixed.penalised import PenalisedFits
 from mixedar.residual import ResidualStructure, resolve
 from mixedar.validate import (
     check_lengths,
@@ -38,7 +40,7 @@ __all__ = ["MixedLMAR"]
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
-class MixedLMAR(ModelArrays):
+class MixedLMAR(PenalisedFits):
     """
     Linear mixed model with correlated residuals within groups.
 
@@ -89,10 +91,10 @@ class MixedLMAR(ModelArrays):
 
     def __init__(
         self,
-        endog: ArrayLike,
-        exog: ArrayLike,
-        groups: ArrayLike,
-        exog_re: ArrayLike | None = None,
+        endog: Any,
+        exog: Any,
+        groups: Any,
+        exog_re: Any = None,
         exog_vc: Any = None,
         time: Any = None,
         residual: str | ResidualStructure | None = "ar1",
@@ -109,6 +111,10 @@ class MixedLMAR(ModelArrays):
             raise UnsupportedError(
                 f"argument {unknown[0]} not permitted for MixedLMAR initialization"
             )
+        if missing not in ("none", "raise", "drop"):
+            raise UnsupportedError(
+                f"missing={missing!r}: choose 'none', 'raise' or 'drop'"
+            )
         if re_cov not in ("unstructured", "diagonal"):
             raise UnsupportedError(
                 f"re_cov={re_cov!r}: choose 'unstructured' or 'diagonal'"
@@ -121,7 +127,9 @@ class MixedLMAR(ModelArrays):
                 stacklevel=2,
             )
             exog_vc = _convert_vc(exog_vc)
-        n = len(np.asarray(endog)) if not hasattr(endog, "__len__") else len(endog)
+        if not hasattr(endog, "shape"):
+            endog = np.asarray(endog)
+        n = endog.shape[0] if endog.shape else 1
         check_lengths(
             n, exog=exog, groups=groups, exog_re=exog_re, time=time, series=series
         )
@@ -146,13 +154,14 @@ class MixedLMAR(ModelArrays):
         self._init_data(endog, exog)
         self._init_groups(groups)
         self._init_random_effects(exog_re, design)
-        self._init_time(time, series)
-        self._check_data()
+        self._check_groups()
         self._set_names(exog_re)
+        self._check_data()
+        self._init_time(time, series)
         self._init_engine()
 
     @classmethod
-    def from_formula(  # type: ignore[override]
+    def from_formula(
         cls,
         formula: str,
         data: Any,
@@ -210,8 +219,8 @@ class MixedLMAR(ModelArrays):
             For data or formulas that cannot be used.
         """
         if groups is None:
-            raise AttributeError(
-                "'groups' is a required keyword argument in MixedLM.from_formula"
+            raise GroupError(
+                "groups= is missing: name the column with the group labels"
             )
         if eval_env is None:
             eval_env = capture_namespace()
@@ -254,12 +263,12 @@ class MixedLMAR(ModelArrays):
         model.formula = formula
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.groups_name, model.time_name = design.groups_name, design.time_name
-        model.formula_spec: FormulaSpec = design.model_spec
+        model.formula_spec = design.model_spec
         model.re_spec = design.re_spec
         model.data.frame = design.frame
         return model
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         start_params: Any = None,
         reml: bool = True,
@@ -335,27 +344,29 @@ class MixedLMAR(ModelArrays):
             **fit_kwargs,
         )
 
-    def fit_regularized(self, *args: Any, **kwargs: Any) -> Any:
+    def refit(self, endog: ArrayLike, **fit_kwargs: Any) -> Any:
         """
-        Penalised fit by statsmodels; independent residuals only.
+        Fit the same model to another response, as in a bootstrap.
 
-        Raises
-        ------
-        UnsupportedError
-            For correlated residuals.
+        Parameters
+        ----------
+        endog : array_like, shape (n,)
+            In the order of the model's rows.
+        **fit_kwargs
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        MixedLMARResultsWrapper
+            Of a new model, which shares designs, groups and times with this one.
+            Estimates on the boundary do not warn; ``at_boundary`` tells.
         """
-        self._refuse_penalty("fit_regularized")
-        return super().fit_regularized(*args, **kwargs)
+        with warnings.catch_warnings():
+            # singular covariances are routine in a bootstrap; results say so
+            warnings.simplefilter("ignore", BoundaryWarning)
+            return self.with_endog(endog).fit(**fit_kwargs)
 
-    def _refuse_penalty(self, what: str) -> None:
-        if self.residual.k_params:
-            raise UnsupportedError(
-                f"{what}: penalised likelihoods are available for residual="
-                f"'independent' only; statsmodels' penalised fit ignores the "
-                f"{self.residual.label} correlation of this model"
-            )
-
-    def get_distribution(  # type: ignore[override]
+    def get_distribution(
         self, params: ArrayLike, scale: float, exog: ArrayLike | None = None
     ) -> MixedDistribution:
         """

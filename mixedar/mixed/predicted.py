@@ -4,7 +4,6 @@ Predicted random effects, fitted values and residuals of a fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -186,7 +185,7 @@ class PredictedValues(MixedLMResults):
             columns=list(self.model.data.exog_re_names),
         )
 
-    def predict(  # type: ignore[override]
+    def predict(
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
         """
@@ -210,7 +209,7 @@ class PredictedValues(MixedLMResults):
         index = getattr(exog, "index", None)
         spec = getattr(self.model, "formula_spec", None)
         if spec is not None and transform:
-            if isinstance(exog, Mapping) and not isinstance(exog, pd.DataFrame):
+            if not isinstance(exog, pd.DataFrame):
                 exog = pd.DataFrame(exog)
                 index = exog.index
             matrix, _ = design_for(spec, exog)
@@ -253,7 +252,7 @@ class PredictedValues(MixedLMResults):
         )
         return self.model.get_distribution(params, self.scale, exog)
 
-    def profile_re(  # type: ignore[override]
+    def profile_re(
         self,
         re_ix: int | str,
         vtype: str,

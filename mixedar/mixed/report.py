@@ -141,7 +141,7 @@ def _correlations(results: Any, names: Sequence[str]) -> SummaryTable:
     cov = results.cov_params()[: results.k_fe, : results.k_fe]
     deviations = np.sqrt(np.diag(cov))
     frame = pd.DataFrame(
-        cov / np.outer(deviations, deviations), index=names, columns=names
+        cov / np.outer(deviations, deviations), index=list(names), columns=list(names)
     )
     return SummaryTable(
         frame,

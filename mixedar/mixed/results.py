@@ -102,7 +102,7 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         self.method = "REML" if problem.reml else "ML"
         self.k_fe, self.k_re, self.k_re2, self.k_vc = p, model.k_re, k_re2, k_vc
         self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
-        self.hist = None
+        self.hist: list[dict[str, Any]] | None = None
         self.converged = modes[0].search.converged
         self.fe_params = best.beta
         self.cov_re_unscaled = best.psi[: model.k_re, : model.k_re]
@@ -247,7 +247,7 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
             parts.append(f"it has rank {rank} of {self.k_re}")
         return ", ".join(parts)
 
-    def summary(  # type: ignore[override]
+    def summary(
         self,
         yname: str | None = None,
         xname_fe: Sequence[str] | None = None,

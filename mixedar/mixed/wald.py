@@ -164,7 +164,7 @@ class WaldInference(MixedLMResults):
         df = self._contrast_df(matrix)
         return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
 
-    def wald_test(  # type: ignore[override]
+    def wald_test(
         self,
         r_matrix: Any,
         cov_p: ArrayLike | None = None,
@@ -243,7 +243,7 @@ class WaldInference(MixedLMResults):
             df_num=count,
         )
 
-    def f_test(  # type: ignore[override]
+    def f_test(
         self,
         r_matrix: Any,
         cov_p: ArrayLike | None = None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar.exceptions import UnsupportedError
-from mixedar.residual.markov import MarkovStructure, Step
+from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 __all__ = ["AR1"]
 
@@ -33,6 +33,11 @@ class AR1(MarkovStructure):
         Starting value, between -1 and 1; by default several are tried.
     fixed : bool
         Hold `rho` at its starting value instead of estimating it.
+    common_gap : int
+        Greatest common divisor of the gaps, set by :meth:`bind`.  The optimiser
+        works with the correlation across it, so that monthly data counted in
+        days are no harder than in months.  If it is even, ``rho`` and ``-rho``
+        are the same model, and the positive one is reported.
 
     Raises
     ------
@@ -47,6 +52,7 @@ class AR1(MarkovStructure):
 
     rho: float | None = None
     fixed: bool = False
+    common_gap: int = 1
 
     code: ClassVar[str] = "ar1"
     label: ClassVar[str] = "AR(1)"
@@ -54,60 +60,79 @@ class AR1(MarkovStructure):
     integer_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.rho is not None and not -1.0 < self.rho < 1.0:
-            raise UnsupportedError(
-                f"AR1: rho={self.rho!r} is not between -1 and 1; a stationary "
-                "AR(1) needs |rho| < 1"
-            )
-        if self.fixed and self.rho is None:
-            raise UnsupportedError("AR1: fixed=True needs a value, as in AR1(0.5, ...)")
+        check_start("AR1", self.rho, self.fixed, -1.0)
+
+    def bind(self, gaps: FloatArray) -> AR1:
+        if len(gaps) == 0:
+            return self
+        common = int(np.gcd.reduce(np.unique(gaps).astype(np.int64)))
+        return replace(self, common_gap=common)
+
+    @property
+    def _power(self) -> int:
+        """``s ** power`` is the correlation across the common gap."""
+        return 2 if self.common_gap % 2 == 0 else 1
 
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
             return [np.empty(0)]
-        values = (0.4, 0.0, -0.5, 0.75, 0.95)
+        values = [0.4, 0.0, -0.5, 0.75, 0.95] if self._power == 1 else [0.6, 0.85, 0.2]
+        grid = [np.array([np.arctanh(value)]) for value in values]
         if self.rho is not None:
-            values = (self.rho, *values)
-        return [np.array([np.arctanh(value)]) for value in values]
+            grid.insert(0, self.to_unconstrained([self.rho]))
+        return grid
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         if self.fixed:
             return np.empty(0)
-        return np.arctanh(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+        rho = np.atleast_1d(np.asarray(params, dtype=np.float64))
+        root = np.sign(rho) * np.abs(rho) ** (self.common_gap / self._power)
+        return np.arctanh(np.abs(root) if self._power == 2 else root)
 
     def from_unconstrained(self, u: ArrayLike) -> FloatArray:
         if self.fixed:
             return np.array([self.rho], dtype=np.float64)
-        return np.tanh(np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT))
+        s = np.tanh(np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT))
+        sign = np.abs(np.sign(s)) if self._power == 2 else np.sign(s)
+        return sign * np.abs(s) ** (self._power / self.common_gap)
 
     def jacobian(self, u: ArrayLike) -> FloatArray:
         if self.fixed:
             return np.empty((0, 0))
-        return np.diag(1.0 - self.from_unconstrained(u) ** 2)
+        s = np.tanh(np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT))
+        exponent = self._power / self.common_gap
+        sign = np.sign(s) if self._power == 2 else 1.0
+        with np.errstate(divide="ignore"):  # rho = 0 has no finite derivative then
+            slope = exponent * np.abs(s) ** (exponent - 1.0)
+        return np.diag(sign * slope * (1.0 - s * s))
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        return bool(np.abs(np.asarray(params)).max() > 1.0 - 1e-6)
+        across = np.abs(np.asarray(params, dtype=np.float64)) ** self.common_gap
+        if self._power == 2 and not self.fixed and across.min() < 1e-6:
+            return True
+        return bool(across.max() > 1.0 - 1e-6)
 
     def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
         rho = float(np.ravel(np.asarray(params))[0])
         return np.power(rho, distance)
 
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
-        rho = float(self.from_unconstrained(u)[0])
-        complement = (1.0 - rho) * (1.0 + rho)
-        phi = np.power(rho, gaps)
         if self.fixed:
+            assert self.rho is not None
+            phi = np.power(self.rho, gaps)
             empty = np.empty(0)
-            return Step(phi, empty, empty, 1.0 - phi * phi)
-        first = gaps * np.power(rho, gaps - 1.0)
-        # d - 1 = 0 has to win over a negative power of rho = 0
-        second = np.where(
-            gaps > 1.0, gaps * (gaps - 1.0) * np.power(rho, np.abs(gaps - 2.0)), 0.0
-        )
-        omega = np.where(gaps == 1.0, complement, 1.0 - phi * phi)
+            return Step(phi, empty, empty, (1.0 - phi) * (1.0 + phi))
+        s = math.tanh(min(max(float(u[0]), -_LIMIT), _LIMIT))
+        slope = (1.0 - s) * (1.0 + s)
+        k = gaps * (self._power / self.common_gap)  # whole numbers
+        k = np.rint(k)
+        phi = np.power(s, k)
+        first = k * np.power(s, k - 1.0)
+        # the factor k - 1 = 0 has to win over a negative power of zero
+        second = k * (k - 1.0) * np.power(s, np.abs(k - 2.0))
         return Step(
             phi,
-            first * complement,
-            second * complement**2 - 2.0 * rho * complement * first,
-            omega,
+            first * slope,
+            (second * slope - 2.0 * s * first) * slope,
+            (1.0 - phi) * (1.0 + phi),
         )

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from mixedar.exceptions import UnsupportedError
-from mixedar.residual.markov import MarkovStructure, Step
+from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 __all__ = ["CAR1"]
 
@@ -58,15 +57,7 @@ class CAR1(MarkovStructure):
     param_names: ClassVar[tuple[str, ...]] = ("rho",)
 
     def __post_init__(self) -> None:
-        if self.rho is not None and not 0.0 < self.rho < 1.0:
-            raise UnsupportedError(
-                f"CAR1: rho={self.rho!r} is not between 0 and 1; for negative "
-                "correlation on integer times use AR1"
-            )
-        if self.fixed and self.rho is None:
-            raise UnsupportedError(
-                "CAR1: fixed=True needs a value, as in CAR1(0.5, ...)"
-            )
+        check_start("CAR1", self.rho, self.fixed, 0.0)
 
     def bind(self, gaps: FloatArray) -> CAR1:
         if len(gaps) == 0:

@@ -22,9 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar.exceptions import UnsupportedError
 from mixedar.residual.base import ResidualStructure
 
-__all__ = ["MarkovStructure", "PrecisionCoefficients", "Step"]
+__all__ = ["MarkovStructure", "PrecisionCoefficients", "Step", "check_start"]
 
 FloatArray = NDArray[np.float64]
 
@@ -62,6 +63,41 @@ class PrecisionCoefficients:
     alpha: FloatArray
     beta: FloatArray
     logdet: FloatArray
+
+
+def check_start(name: str, rho: object, fixed: bool, lower: float) -> None:
+    """
+    Check the starting value of an autoregressive parameter.
+
+    Parameters
+    ----------
+    name : str
+        The structure's class, for messages.
+    rho : float or None
+        The value.
+    fixed : bool
+        Whether it is held.
+    lower : float
+        End of the open interval below; 1 is the one above.
+
+    Raises
+    ------
+    UnsupportedError
+        If `rho` is no number in the interval, or is held and missing.
+    """
+    if rho is None:
+        if fixed:
+            raise UnsupportedError(
+                f"{name}: fixed=True needs a value, as in {name}(0.5, fixed=True)"
+            )
+        return
+    if isinstance(rho, bool) or not isinstance(rho, (int, float, np.number)):
+        raise UnsupportedError(f"{name}: rho={rho!r} is not a number")
+    if not lower < float(rho) < 1.0:
+        hint = "" if lower < 0.0 else "; for negative correlation use AR1"
+        raise UnsupportedError(
+            f"{name}: rho={rho!r} is not between {lower:g} and 1{hint}"
+        )
 
 
 class MarkovStructure(ResidualStructure):

@@ -1,0 +1,278 @@
+"""
+Tests for random effects of entities and periods.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mixedar.exceptions import UnsupportedError
+from mixedar.panel.data import PanelData
+from mixedar.panel.regressions import regressions_of
+from mixedar.panel.test_result import TestResult, TestText
+
+__all__ = [
+    "breusch_pagan",
+    "gourieroux_holly_monfort",
+    "honda",
+    "king_wu",
+    "wooldridge_effects",
+]
+
+FloatArray = NDArray[np.float64]
+Effects = Literal["entity", "time", "twoways"]
+
+WHOSE = {
+    "entity": "entities",
+    "time": "periods",
+    "twoways": "entities and periods",
+}
+_REFERENCES = {
+    "Breusch-Pagan LM": (
+        "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253; unbalanced "
+        "panels: Baltagi and Li (1990), Economics Letters 34, 109-113"
+    ),
+    "Honda": "Honda (1985), Review of Economic Studies 52, 681-690",
+    "King-Wu": (
+        "King and Wu (1997), Econometric Reviews 16, 131-156; Baltagi, Chang and Li "
+        "(1992), Journal of Econometrics 54, 95-120"
+    ),
+    "Gourieroux-Holly-Monfort": (
+        "Gourieroux, Holly and Monfort (1982), Econometrica 50, 63-80; Baltagi, Chang "
+        "and Li (1992), Journal of Econometrics 54, 95-120"
+    ),
+}
+
+
+class LagrangeParts(NamedTuple):
+    """Standardised scores of the two variances, and the numbers of pairs."""
+
+    entity: float
+    time: float
+    pairs_entity: float
+    pairs_time: float
+
+
+def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
+    """
+    Score statistics of the variances of entity and of period effects.
+
+    Parameters
+    ----------
+    panel : PanelData
+    resid : ndarray, shape (n,)
+        Of plain least squares.
+
+    Returns
+    -------
+    LagrangeParts
+        Standard normal under the null, NaN where every entity (or period) has
+        one observation.
+    """
+    n = panel.nobs
+    total = float(resid @ resid)
+    values = []
+    pairs = []
+    for codes, levels in (
+        (panel.entity, panel.n_entities),
+        (panel.time, panel.n_periods),
+    ):
+        counts = np.bincount(codes, minlength=levels).astype(np.float64)
+        sums = np.bincount(codes, resid, levels)
+        count = float(counts @ counts) - n
+        excess = float(sums @ sums) / total - 1.0
+        pairs.append(count)
+        values.append(n * excess / np.sqrt(2.0 * count) if count > 0.0 else np.nan)
+    return LagrangeParts(values[0], values[1], pairs[0], pairs[1])
+
+
+def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
+    whose = WHOSE[effects]
+    return TestText(
+        f"{name} test for effects of {whose}",
+        f"no random effects of {whose}: their variance is zero",
+        f"there are effects of {whose}"
+        + (" (variance above zero)" if one_sided else ""),
+        _REFERENCES[name],
+    )
+
+
+def _parts(fit: Any, effects: str) -> tuple[LagrangeParts, str | None]:
+    if effects not in WHOSE:
+        raise UnsupportedError(
+            f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
+        )
+    base = regressions_of(fit)
+    panel = base.panel
+    parts = lagrange_parts(panel, base.pooled.resid)
+    reason = None
+    if effects != "time" and not parts.pairs_entity > 0.0:
+        reason = "every entity has one observation"
+    elif effects != "entity" and not panel.has_time:
+        reason = "no times were given, so that there are no periods"
+    elif effects != "entity" and not parts.pairs_time > 0.0:
+        reason = "every period has one observation"
+    return parts, reason
+
+
+def breusch_pagan(
+    fit: Any, effects: Effects = "entity", one_sided: bool = False
+) -> TestResult:
+    """
+    Breusch and Pagan's Lagrange multiplier test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+    effects : {"entity", "time", "twoways"}
+        Whose effects.
+    one_sided : bool
+        p-value from the mixture of chi-squared distributions that belongs to a
+        variance, which cannot be negative (Stata's ``xttest0``); one kind of
+        effects only.
+
+    Returns
+    -------
+    TestResult
+
+    Raises
+    ------
+    UnsupportedError
+        For unknown `effects`, or `one_sided` with two kinds of effects.
+    """
+    if one_sided and effects == "twoways":
+        raise UnsupportedError(
+            "breusch_pagan: one_sided=True is for one kind of effects; use "
+            "gourieroux_holly_monfort(fit) for both"
+        )
+    text = _effects_text("Breusch-Pagan LM", effects, one_sided)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "chi2")
+    if effects == "twoways":
+        return text.result(parts.entity**2 + parts.time**2, "chi2", 2)
+    score = parts.entity if effects == "entity" else parts.time
+    if not one_sided:
+        return text.result(score**2, "chi2", 1)
+    pvalue = 0.5 * stats.chi2.sf(score**2, 1) if score > 0.0 else 1.0
+    # the statistic of a variance that would be estimated as negative is zero
+    return text.result(max(score, 0.0) ** 2, "chibar2", 1, pvalue=pvalue)
+
+
+def honda(fit: Any, effects: Effects = "entity") -> TestResult:
+    """
+    Honda's one-sided test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    effects : {"entity", "time", "twoways"}
+        Whose effects.
+
+    Returns
+    -------
+    TestResult
+    """
+    text = _effects_text("Honda", effects, True)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "norm, upper tail")
+    value = {
+        "entity": parts.entity,
+        "time": parts.time,
+        "twoways": (parts.entity + parts.time) / np.sqrt(2.0),
+    }[effects]
+    return text.result(value, "norm, upper tail")
+
+
+def king_wu(fit: Any, effects: Effects = "entity") -> TestResult:
+    """
+    King and Wu's locally mean most powerful one-sided test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    effects : {"entity", "time", "twoways"}
+        Whose effects; for one kind it is Honda's test.
+
+    Returns
+    -------
+    TestResult
+    """
+    text = _effects_text("King-Wu", effects, True)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "norm, upper tail")
+    value = parts.entity if effects == "entity" else parts.time
+    if effects == "twoways":
+        total = parts.pairs_entity + parts.pairs_time
+        value = (
+            np.sqrt(parts.pairs_entity / total) * parts.entity
+            + np.sqrt(parts.pairs_time / total) * parts.time
+        )
+    return text.result(value, "norm, upper tail")
+
+
+def gourieroux_holly_monfort(fit: Any) -> TestResult:
+    """
+    One-sided test for effects of entities and periods together.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+
+    Returns
+    -------
+    TestResult
+        Under the null a mixture of chi-squared distributions with 0, 1 and 2
+        degrees of freedom and weights 1/4, 1/2 and 1/4.
+    """
+    text = _effects_text("Gourieroux-Holly-Monfort", "twoways", True)
+    parts, reason = _parts(fit, "twoways")
+    if reason is not None:
+        return text.missing(reason, "chibar2")
+    value = max(parts.entity, 0.0) ** 2 + max(parts.time, 0.0) ** 2
+    pvalue = 0.5 * stats.chi2.sf(value, 1) + 0.25 * stats.chi2.sf(value, 2)
+    if value == 0.0:
+        pvalue = 1.0
+    return text.result(value, "chibar2", 2, pvalue=pvalue)
+
+
+def wooldridge_effects(fit: Any) -> TestResult:
+    """
+    Wooldridge's test for unobserved effects, without their distribution.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+
+    Returns
+    -------
+    TestResult
+        Also sensitive to serial correlation of the errors.
+    """
+    base = regressions_of(fit)
+    panel, resid = base.panel, base.pooled.resid
+    text = TestText(
+        "Wooldridge test for unobserved effects",
+        "residuals of an entity are uncorrelated: there are no effects",
+        "residuals of an entity are correlated",
+        "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, "
+        "section 10.4.4",
+    )
+    sums = panel.entity_sums(resid)
+    products = 0.5 * (sums**2 - panel.entity_sums(resid**2))
+    products[panel.sizes == 1] = 0.0
+    spread = float(products @ products)
+    if spread == 0.0:
+        return text.missing("every entity has one observation", "norm")
+    return text.result(products.sum() / np.sqrt(spread), "norm")
