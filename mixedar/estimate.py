@@ -101,6 +101,10 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         k = problem.covariance.k_cov
         cov_theta[:k] = np.nan
         cov_theta[:, :k] = np.nan
+    at_end = bool(problem.structure.k_free) and problem.structure.at_boundary(params)
+    if at_end:  # no standard error exists at the end of a parameter's range
+        cov_theta[problem.covariance.k_cov : -1] = np.nan
+        cov_theta[:, problem.covariance.k_cov : -1] = np.nan
     return Estimate(
         theta=theta,
         llf=point.llf,
@@ -112,9 +116,7 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         residual_params=params,
         cov_theta=cov_theta,
         singular=singular,
-        residual_at_boundary=problem.structure.at_boundary(params)
-        if problem.structure.k_free
-        else False,
+        residual_at_boundary=at_end,
     )
 
 

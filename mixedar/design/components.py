@@ -9,7 +9,8 @@ evaluated group by group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -154,14 +155,17 @@ class VarianceComponent:
 
 
 class _Lazy(Sequence[Any]):
-    """A list whose items are computed when asked for."""
+    """One item of a component for each group, computed when asked for."""
 
-    def __init__(self, length: int, item: Callable[[int], Any]) -> None:
-        self._length = length
-        self._item = item
+    def __init__(self, part: VarianceComponent) -> None:
+        self._part = part
+
+    @abstractmethod
+    def _item(self, group: int) -> Any:
+        """Names or matrix of one group."""
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._part.n_columns)
 
     @overload
     def __getitem__(self, i: int) -> Any: ...
@@ -169,8 +173,27 @@ class _Lazy(Sequence[Any]):
     def __getitem__(self, i: slice) -> list[Any]: ...
     def __getitem__(self, i: int | slice) -> Any:
         if isinstance(i, slice):
-            return [self._item(j) for j in range(*i.indices(self._length))]
-        return self._item(range(self._length)[i])
+            return [self._item(j) for j in range(*i.indices(len(self)))]
+        return self._item(range(len(self))[i])
+
+
+class _LazyNames(_Lazy):
+    """Column names of a component by group."""
+
+    def _item(self, group: int) -> list[str]:
+        return self._part.column_names(group, all_levels=True)
+
+
+class _LazyMatrices(_Lazy):
+    """Design matrices of a component by group."""
+
+    def __init__(self, part: VarianceComponent, use_sparse: bool) -> None:
+        super().__init__(part)
+        self._use_sparse = use_sparse
+
+    def _item(self, group: int) -> Any:
+        matrix = self._part.group_matrix(group, all_levels=True)
+        return sparse.csr_array(matrix) if self._use_sparse else matrix
 
 
 def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -> Any:
@@ -189,21 +212,10 @@ def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -
     statsmodels.regression.mixed_linear_model.VCSpec
         Equal to what ``MixedLM.from_formula`` builds.
     """
-
-    def matrices(part: VarianceComponent) -> _Lazy:
-        def item(i: int) -> Any:
-            matrix = part.group_matrix(i, all_levels=True)
-            return sparse.csr_array(matrix) if use_sparse else matrix
-
-        return _Lazy(len(part.n_columns), item)
-
-    def names(part: VarianceComponent) -> _Lazy:
-        return _Lazy(len(part.n_columns), lambda i: part.column_names(i, True))
-
     return VCSpec(
         [part.name for part in components],
-        [names(part) for part in components],
-        [matrices(part) for part in components],
+        [_LazyNames(part) for part in components],
+        [_LazyMatrices(part, use_sparse) for part in components],
     )
 
 

@@ -4,7 +4,6 @@ Between the panel and linearmodels: standardised columns out, estimates back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,17 +106,18 @@ def frames(
     y, x : DataFrame
         Indexed by entity and period numbers.
     """
-    codes = [panel.entity, panel.time]
+    codes: Any = [panel.entity, panel.time]
+    levels: Any = [range(panel.n_entities), range(panel.n_periods)]
     if rows is not None:
         codes = [c[rows] for c in codes]
     # nothing is factorised again
     index = pd.MultiIndex(
-        levels=[range(panel.n_entities), range(panel.n_periods)],
+        levels=levels,
         codes=codes,
         names=["entity", "time"],
         verify_integrity=False,
     )
-    names: Sequence[str] = [f"x{j}" for j in range(x.shape[1])]
+    names = pd.Index([f"x{j}" for j in range(x.shape[1])])
     return (
         pd.DataFrame(y[:, None], index=index, columns=["y"], copy=False),
         pd.DataFrame(x, index=index, columns=names, copy=False),

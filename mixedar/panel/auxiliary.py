@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 __all__ = [
+    "RANK_TOLERANCE",
     "Correction",
     "Regression",
     "Wald",

@@ -20,6 +20,7 @@ from mixedar.exceptions import (
     ResponseError,
     TimeError,
     UnsupportedError,
+    shown,
 )
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.validate import check_lengths
@@ -125,10 +126,15 @@ class PanelModel:
 
     def _check_panel(self) -> None:
         panel = self.panel
+        if (panel.y == panel.y[0]).all():
+            raise ResponseError(
+                f"the response {panel.endog_name!r} is constant; there is no variation "
+                "to model"
+            )
         if self._needs_entities and panel.n_entities == 1:
             raise GroupError(
                 f"all rows belong to one {panel.entity_name}, "
-                f"{panel.entity_labels[0]!r}: a panel needs several entities. Check "
+                f"{shown(panel.entity_labels[0])}: a panel needs several entities. Check "
                 "the column named as entity=, or use a regression for time series"
             )
         if self._needs_repeats and panel.spread.max == 1:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
-from mixedar.exceptions import RankDeficiencyError
-from mixedar.linalg import pivoted_rank
+from mixedar.exceptions import RankDeficiencyError, ResponseError
+from mixedar.linalg import pivoted_rank, r_factor
+from mixedar.panel.data import PanelData
 
-__all__ = ["absorbed_columns", "check_collinear", "listing"]
+__all__ = ["absorbed_columns", "check_collinear", "check_residuals", "listing"]
 
 FloatArray = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
         return
     norms = np.sqrt(np.einsum("ij,ij->j", x, x))
     norms[norms == 0.0] = 1.0
-    factor = qr(x / norms, mode="r", check_finite=False, overwrite_a=True)[0][:k]
+    factor = r_factor(x / norms)
     rank, dependent = pivoted_rank(factor)
     if rank == k:
         return
@@ -107,6 +107,27 @@ def absorbed_columns(
     kept = [j for j in range(len(total)) if j not in absorbed]
     if not kept:
         return absorbed, []
-    factor = qr(after[:, kept] / left[kept], mode="r", check_finite=False)[0]
-    dependent = pivoted_rank(factor[: len(kept)], 1e-9)[1]
+    dependent = pivoted_rank(r_factor(after[:, kept] / left[kept]), 1e-9)[1]
     return absorbed, [kept[j] for j in dependent]
+
+
+def check_residuals(resid: FloatArray, panel: PanelData) -> None:
+    """
+    Raise if the model leaves nothing of the response.
+
+    Parameters
+    ----------
+    resid : ndarray, shape (r,)
+        Residuals.
+    panel : PanelData
+
+    Raises
+    ------
+    ResponseError
+    """
+    total = panel.y - panel.y.mean()
+    if resid @ resid <= 1e-26 * (total @ total):
+        raise ResponseError(
+            f"the response {panel.endog_name!r} is a combination of the regressors and "
+            "the effects; no residual variation is left to model"
+        )

@@ -202,7 +202,8 @@ def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
         raise LengthError(
             f"cluster= has {len(part)} labels; the model has {panel.nobs} rows"
         )
-    codes = pd.factorize(part.array if isinstance(part, pd.Series) else part)[0]
+    labels: Any = part.array if isinstance(part, pd.Series) else part
+    codes = pd.factorize(labels)[0]
     if (codes < 0).any():
         raise MissingDataError(f"cluster= has {int((codes < 0).sum())} missing labels")
     return panel.sort(codes.astype(np.intp))
@@ -245,7 +246,7 @@ def sandwich(
     estimation with spatially dependent panel data, Review of Economics and
     Statistics 80, 549-560.
     """
-    x, n = regression.x, len(regression.x)
+    x = regression.x
     gram = x.T @ x
     scale = np.sqrt(np.diag(gram))
     bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
@@ -254,7 +255,8 @@ def sandwich(
         variance = regression.resid @ regression.resid / regression.df_resid
         return variance * bread, CovarianceInfo(df=df)
     scores = x * regression.resid[:, None]
-    label, counts = request.cov_type, ()
+    label = request.cov_type
+    counts: tuple[int, ...] = ()
     factor = _row_factor(regression, request, clusters)
     if request.cov_type == "robust":
         meat = scores.T @ scores

@@ -65,7 +65,7 @@ def pesaran_cd(fit: Any, residuals: Residuals | None = None) -> TestResult:
     UnsupportedError
         For unknown `residuals`, or ``"quasi"`` without random effects.
     """
-    text = TestText("Pesaran CD test", _NONE, _SOME, _PESARAN)
+    text = TestText("Pesaran CD", _NONE, _SOME, _PESARAN)
     sums = _pair_sums(fit, residuals, absolute=False)
     if isinstance(sums, str):
         return text.missing(sums, "norm")
@@ -107,12 +107,12 @@ def cross_section_lm(
         )
     name, reference = {
         "lm": (
-            "Breusch-Pagan LM test of cross-section independence",
+            "Breusch-Pagan LM (cross-section)",
             "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253",
         ),
-        "scaled": ("Scaled LM test of cross-section independence", _PESARAN),
+        "scaled": ("Scaled LM (cross-section)", _PESARAN),
         "bias_corrected": (
-            "Bias-corrected scaled LM test of cross-section independence",
+            "Bias-corrected scaled LM",
             "Baltagi, Feng and Kao (2012), Journal of Econometrics 170, 164-177",
         ),
     }[form]
@@ -192,7 +192,7 @@ def _residuals(base: PanelRegressions, which: str | None) -> FloatArray:
     if which is None:
         which = "pooled"
         if base.kind.startswith("fe"):
-            which = "within"
+            return base.removed(base.effects or ("entity",))[1].resid
         elif base.kind.startswith("re") and base.theta is not None:
             which = "quasi"
     if which == "within":

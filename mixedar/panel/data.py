@@ -13,11 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError
+from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
 from mixedar.grouped import group_rows
 from mixedar.residual import AR1, CAR1
 from mixedar.timeaxis import TimeAxis, time_axis
-from mixedar.validate import check_finite, check_lengths, group_codes
+from mixedar.validate import (
+    check_finite,
+    check_lengths,
+    check_magnitude,
+    group_codes,
+)
 
 __all__ = ["PanelData", "Spread", "make_panel"]
 
@@ -129,9 +134,10 @@ class PanelData:
         """Position of the constant column in `x`; None without one."""
         for j in range(self.x.shape[1]):
             column = self.x[:, j]
-            if column[0] != 0.0 and column[0] == column[-1]:
-                if (column == column[0]).all():
-                    return j
+            # the ends first: most columns are dismissed without a pass
+            ends = column[0] == column[-1] and column[0] != 0.0
+            if ends and (column == column[0]).all():
+                return j
         return None
 
     @cached_property
@@ -283,6 +289,8 @@ def make_panel(
         If entity labels cannot be sorted.
     TimeError
         If times are neither numbers nor dates.
+    MagnitudeError
+        If numbers are so large or small that squares overflow.
     DuplicateTimeError
         If an entity is observed twice at one time.
     """
@@ -293,20 +301,22 @@ def make_panel(
     index = pd.RangeIndex(n) if index is None else index
     check_finite(endog, [endog_name], "the response's", index)
     check_finite(exog, list(names), "regressor", index)
+    check_magnitude(endog, [endog_name], "the response's")
+    check_magnitude(exog, list(names), "regressor")
     codes, labels = group_codes(entity, entity_name)
     if time is None:
         grouped = group_rows(codes, None, None, len(labels))
-        inside = np.arange(n) - np.repeat(grouped.offsets[:-1], grouped.sizes)
-        times, axis = grouped.sort(inside.astype(np.float64)), None
-        times = inside.astype(np.float64)
-        period, time_labels = inside, np.arange(grouped.sizes.max())
+        # the order of rows counts: sorted rows of an entity are 0, 1, 2, ...
+        period = np.arange(n) - np.repeat(grouped.offsets[:-1], grouped.sizes)
+        times, axis, on_grid = period.astype(np.float64), None, True
+        time_labels: NDArray[Any] = np.arange(grouped.sizes.max())
     else:
         axis, on_grid = _axis(time, time_name)
         grouped = group_rows(codes, axis.values, None, len(labels))
         _refuse_twins(grouped.duplicate(), codes, labels, time, entity_name, time_name)
         times = grouped.sort(axis.values)
         period, time_labels = _periods(axis.values, time)
-        period = grouped.sort(period)
+        period = period if grouped.order is None else period[grouped.order]
     return PanelData(
         y=grouped.sort(endog),
         x=grouped.sort(exog),
@@ -323,7 +333,7 @@ def make_panel(
         entity_name=entity_name,
         time_name=time_name if axis is not None else "row",
         has_time=axis is not None,
-        on_grid=True if axis is None else on_grid,
+        on_grid=on_grid,
         time_unit=None if axis is None else axis.unit,
         n_dropped=n_dropped,
     )
@@ -364,8 +374,8 @@ def _refuse_twins(
     row, other = twins
     when = pd.Series(time).iloc[row]
     raise DuplicateTimeError(
-        f"{entity_name} {labels[codes[row]]!r} is observed twice at {time_name} "
-        f"{when!r} (rows {row} and {other}, counted from 0); a panel has one "
+        f"{entity_name} {shown(labels[codes[row]])} is observed twice at {time_name} "
+        f"{shown(when)} (rows {row} and {other}, counted from 0); a panel has one "
         "observation for each entity and time: aggregate, or check the columns that "
         "were named as entity= and time="
     )

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import lsmr
 
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
 
-__all__ = ["Effects", "squared_correlations", "two_way_effects"]
+__all__ = ["Effects", "squared", "squared_correlations", "two_way_effects"]
 
 FloatArray = NDArray[np.float64]
 
@@ -124,6 +122,9 @@ def two_way_effects(
     time : ndarray, shape (T,)
         Effects of the periods; their mean over the observations is zero.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import lsmr
+
     n_entities, n_periods = panel.n_entities, panel.n_periods
     cells = (np.ones(panel.nobs), (panel.entity, panel.time))
     if n_periods <= _DENSE:
@@ -167,15 +168,28 @@ def squared_correlations(
         Within (entity-demeaned), between (entity means, one each) and overall.
         Zero where ``x b`` does not vary, NaN where the response does not.
     """
+    if estimate.rsquared is not None:
+        return estimate.rsquared
     xb = linear_prediction(panel, estimate)
     return (
-        _squared(panel.demean(panel.y), panel.demean(xb)),
-        _squared(panel.entity_means(panel.y), panel.entity_means(xb)),
-        _squared(panel.y, xb),
+        squared(panel.demean(panel.y), panel.demean(xb)),
+        squared(panel.entity_means(panel.y), panel.entity_means(xb)),
+        squared(panel.y, xb),
     )
 
 
-def _squared(a: FloatArray, b: FloatArray) -> float:
+def squared(a: FloatArray, b: FloatArray) -> float:
+    """
+    Squared correlation; 0 if `b` does not vary, NaN if `a` does not.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n,)
+
+    Returns
+    -------
+    float
+    """
     scale = np.abs(b).max(initial=0.0)
     a, b = a - a.mean(), b - b.mean()
     total, explained = float(a @ a), float(b @ b)

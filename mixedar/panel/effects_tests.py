@@ -93,7 +93,7 @@ def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
 def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
     whose = WHOSE[effects]
     return TestText(
-        f"{name} test for effects of {whose}",
+        f"{name}{', one-sided' if one_sided and 'LM' in name else ''} ({whose})",
         f"no random effects of {whose}: their variance is zero",
         f"there are effects of {whose}"
         + (" (variance above zero)" if one_sided else ""),
@@ -263,7 +263,7 @@ def wooldridge_effects(fit: Any) -> TestResult:
     base = regressions_of(fit)
     panel, resid = base.panel, base.pooled.resid
     text = TestText(
-        "Wooldridge test for unobserved effects",
+        "Wooldridge (unobserved effects)",
         "residuals of an entity are uncorrelated: there are no effects",
         "residuals of an entity are correlated",
         "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, "

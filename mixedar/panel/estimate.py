@@ -95,6 +95,9 @@ class PanelEstimate:
         The rows that are subtracted from them.
     entity_effects : ndarray, shape (N,), or None
         Effects where the estimator has a predictor of its own.
+    rsquared : tuple of float or None
+        R squared within, between and overall where they are not those of the
+        data as they are.
     """
 
     kind: Kind
@@ -119,3 +122,4 @@ class PanelEstimate:
     rows: NDArray[np.intp] | None = None
     previous: NDArray[np.intp] | None = None
     entity_effects: FloatArray | None = None
+    rsquared: tuple[float, float, float] | None = None

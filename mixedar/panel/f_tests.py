@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mixedar.exceptions import UnsupportedError
-from mixedar.panel.auxiliary import column_sizes, regress
+from mixedar.panel.auxiliary import column_sizes
 from mixedar.panel.effects_tests import WHOSE, Effects
-from mixedar.panel.fixed_effects import remove_effects
 from mixedar.panel.regressions import PanelRegressions, regressions_of
 from mixedar.panel.test_result import TestResult, TestText
 
@@ -53,7 +52,7 @@ def f_test_effects(
     base = regressions_of(fit)
     whose = WHOSE["time" if against == "entity" else effects]
     text = TestText(
-        f"F test for fixed effects of {whose}",
+        f"F test of fixed effects ({whose})",
         f"all effects of {whose} are zero",
         f"some effects of {whose} are not zero",
         "Moulton and Randolph (1989), Econometrica 57, 685-693",
@@ -94,9 +93,7 @@ def _within_fit(base: PanelRegressions, effects: str) -> tuple[float, int]:
     if effects == "entity":
         return base.within.ssr, base.df_within
     removed: tuple[str, ...] = ("time",) if effects == "time" else ("entity", "time")
-    both = np.column_stack([base.slopes, panel.y - panel.y.mean()])
-    both = remove_effects(panel, both, removed)
-    fit = regress(both[:, :-1], both[:, -1], column_sizes(base.slopes))
+    _, fit = base.removed(removed)
     counted = panel.n_periods
     if effects == "twoways":
         counted += panel.n_entities - 1
@@ -133,7 +130,7 @@ def poolability(
     panel = base.panel
     what = "coefficients" if against == "pooled" else "slopes"
     text = TestText(
-        f"Poolability F test (equal {what})",
+        f"Poolability (equal {what})",
         f"all entities have the same {what}",
         f"{what} differ between entities",
         "Chow (1960), Econometrica 28, 591-605; Baltagi (2021), Econometric Analysis "

@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError
+from mixedar.exceptions import (
+    IdentificationError,
+    TimeError,
+    UnsupportedError,
+    shown,
+)
 from mixedar.panel.adapter import frames, standardize
 from mixedar.panel.base import PanelModel
-from mixedar.panel.checks import absorbed_columns, check_collinear, listing
+from mixedar.panel.checks import (
+    absorbed_columns,
+    check_collinear,
+    check_residuals,
+    listing,
+)
 from mixedar.panel.covariance import (
     CovarianceRequest,
     Regression,
@@ -83,7 +93,7 @@ class FixedEffects(PanelModel):
                 )
             if panel.n_periods == 1:
                 raise TimeError(
-                    f"all rows belong to one period, {panel.time_labels[0]!r}: effects "
+                    f"all rows belong to one period, {shown(panel.time_labels[0])}: effects "
                     "of periods need several"
                 )
 
@@ -159,6 +169,8 @@ class FixedEffects(PanelModel):
             drop_absorbed=True,
             check_rank=False,
         ).fit(**_memory(panel, effects))
+        resid = np.asarray(fit.resids, dtype=np.float64)
+        check_residuals(resid, panel)
         params = standard.params(fit.params.to_numpy())
         df_resid = int(fit.df_resid)
         info = CovarianceInfo(df=float(df_resid))
@@ -167,7 +179,7 @@ class FixedEffects(PanelModel):
         else:
             regression = Regression(
                 within,
-                np.asarray(fit.resids, dtype=np.float64),
+                resid,
                 panel.entity,
                 panel.time,
                 df_resid,
@@ -177,7 +189,6 @@ class FixedEffects(PanelModel):
             cov, info = sandwich(regression, request, clusters)
         if position is not None:
             params, cov = _with_level(panel, columns, position, params, cov)
-        pooled = fit.f_pooled
         estimate = PanelEstimate(
             kind="fe",
             method=_METHODS[self.effects],
@@ -195,9 +206,7 @@ class FixedEffects(PanelModel):
             effects=effects,
             sigma2_e=float(fit.s2),
             llf=float(fit.loglik),
-            f_pooled=None
-            if faint.any() or not hasattr(pooled, "df_denom")
-            else (float(pooled.stat), float(pooled.df), float(pooled.df_denom)),
+            f_pooled=None if faint.any() else _f_statistic(fit.f_pooled),
         )
         return PanelResults(self, estimate)
 
@@ -299,7 +308,14 @@ def _faint(before: FloatArray, after: FloatArray) -> NDArray[np.bool_]:
     return left < _FAINT * total
 
 
-def _memory(panel: PanelData, effects: tuple[str, ...]) -> dict[str, bool]:
+def _f_statistic(test: Any) -> tuple[float, float, float] | None:
+    """Statistic and degrees of freedom; None if linearmodels has no test."""
+    if getattr(test, "df_denom", None) is None:
+        return None
+    return float(test.stat), float(test.df), float(test.df_denom)
+
+
+def _memory(panel: PanelData, effects: tuple[str, ...]) -> dict[str, Any]:
     """Choose linearmodels' two-way algorithm without its warning."""
     if len(effects) < 2:
         return {}

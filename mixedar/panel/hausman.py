@@ -144,7 +144,7 @@ def hausman(
     check_kinds(fe, re)
     check_samples(fe.panel, re.panel, ("fe", "re"))
     names = common_names(fe, re)
-    if str(fe.kind) != str(re.kind) or str(fe.kind).endswith("_ar1"):
+    if str(fe.kind).endswith("_ar1"):
         name = _serial_method(name, fe, re)
     both = compare_fits(fe, re, names)
 
@@ -254,7 +254,10 @@ def _augmented(
     below = re.panel.n_entities - 1
     ratio = text.result(found.statistic / found.df, "F", (found.df, below), note=note)
     first, second = (ratio, chi2) if use_f else (chi2, ratio)
-    details = ((second.symbol, second.statistic), (f"P>{second.symbol}", second.pvalue))
+    details = (
+        (f"{second.symbol}({second.df_text})", second.statistic),
+        ("its p-value", second.pvalue),
+    )
     return text.result(
         first.statistic, first.distribution, first.df, note=note, details=details
     )
@@ -313,7 +316,7 @@ def _bootstrap(
         "chi2",
         found.df,
         note=note,
-        details=(("bootstrap p", found.pvalue_bootstrap),),
+        details=(("p-value from the replicates", found.pvalue_bootstrap),),
     )
     chosen = [both.names[j] for j in positions]
     cov = pd.DataFrame(found.cov, index=chosen, columns=chosen)

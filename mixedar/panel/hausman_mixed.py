@@ -117,7 +117,7 @@ def hausman_mixed(
         notes=_notes(mixed, augmented, tested),
         nobs=panel.nobs,
         n_entities=panel.n_entities,
-        mixed=augmented,
+        mixed=mixed if augmented is None else augmented,
     )
 
 
@@ -248,6 +248,8 @@ def _notes(mixed: Any, augmented: Any, tested: list[str]) -> tuple[str, ...]:
         f"Tested jointly in the mixed model ({mixed.structure.label} residuals, "
         f"{mixed.method}): {', '.join(tested)}. Each coefficient is the slope between "
         "entities less the slope within them.",
+        "Coefficients of fixed effects and of the mixed model also differ because they "
+        "weight observations differently; the test is that of the means.",
         "Random slopes that are related to the regressors are another matter, which "
         "entity means alone do not show.",
     ]

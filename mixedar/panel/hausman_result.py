@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedar.panel.auxiliary import RANK_TOLERANCE
 from mixedar.panel.test_result import Degrees, TestResult, results_frame
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -50,7 +51,8 @@ class HausmanResult:
     draws : DataFrame, shape (B, r), or None
         Differences in the bootstrap replicates.
     mixed : object
-        The augmented mixed model, if the test came from one.
+        Results of the mixed model with entity means (of the model itself if no
+        mean could be added), for a test against a mixed model; else None.
     """
 
     method: str
@@ -144,9 +146,12 @@ class HausmanResult:
             )
         ]
         if len(self.comparison):
+            second = "RE" if self.mixed is None else "Mixed"
             shown = self.comparison.rename(
-                columns={"fe": "FE", "re": "RE", "std_err": "s.e.(diff)"}
+                columns={"fe": "FE", "re": second, "std_err": "s.e.(diff)"}
             )
+            if not self.comparison["std_err"].notna().any():
+                shown = shown.drop(columns="s.e.(diff)")
             tables.append(
                 SummaryTable(shown, "Coefficients", name="comparison", missing="-")
             )
@@ -157,7 +162,8 @@ class HausmanResult:
         if self.eigenvalues is not None and len(self.eigenvalues):
             ends = self.eigenvalues[[0, -1]] if len(self.eigenvalues) > 1 else None
             values = self.eigenvalues[:1] if ends is None else ends
-            header["Scaled eigenvalues:"] = " to ".join(f"{v:.3g}" for v in values)
+            shown_ends = [f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values]
+            header["Scaled eigenvalues:"] = " to ".join(shown_ends)
             header["Rank:"] = self.identified
         notes = [
             f"{test.name}: no p-value; {test.reason}."
@@ -165,8 +171,13 @@ class HausmanResult:
             if test.reason
         ]
         notes += [test.note for test in self.tests if test.note]
+        for test in self.tests:
+            if test.details:
+                also = ", ".join(f"{key} = {value:.4g}" for key, value in test.details)
+                notes.append(f"{test.name}, other forms: {also}.")
         return ResultsSummary(
-            title="Hausman test of random effects",
+            title="Hausman test: fixed effects against "
+            + ("random effects" if self.mixed is None else "a mixed model"),
             header=header,
             tables=tables,
             notes=[*notes, *self.notes, self.meaning],

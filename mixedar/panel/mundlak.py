@@ -98,7 +98,7 @@ def mundlak_design(panel: PanelData, within: bool = False) -> MundlakDesign:
             continue
         trial = np.column_stack([*fixed, *(means[:, i] for i in added), means[:, k]])
         trial /= np.maximum(np.sqrt(np.einsum("ij,ij->j", trial, trial)), 1e-300)
-        factor = np.linalg.qr(trial, mode="r")
+        factor: FloatArray = np.linalg.qr(trial, mode="r")  # type: ignore[assignment]
         if trial.shape[1] - 1 not in pivoted_rank(factor, 1e-9)[1]:
             added.append(int(k))
     names = [panel.names[j] for j in slopes]

@@ -18,7 +18,7 @@ from mixedar.exceptions import (
 )
 from mixedar.panel.adapter import Standardized, frames, standardize
 from mixedar.panel.base import PanelModel
-from mixedar.panel.checks import check_collinear
+from mixedar.panel.checks import check_collinear, check_residuals
 from mixedar.panel.covariance import (
     CovarianceRequest,
     Regression,
@@ -144,6 +144,7 @@ class RandomEffects(PanelModel):
         gls, cov, theta, sigma2_u, sigma2_e, llf = numbers
         x = panel.quasi_demean(standard.x, theta)
         resid = panel.quasi_demean(panel.y, theta) - x @ gls
+        check_residuals(resid, panel)
         info = CovarianceInfo()
         if request.cov_type != "classical":
             regression = Regression(
@@ -248,11 +249,16 @@ def _lr_statistic(panel: PanelData, standard: Standardized, llf: float | None) -
     resid = panel.y - standard.x @ np.linalg.lstsq(standard.x, panel.y, rcond=None)[0]
     n = panel.nobs
     pooled = -0.5 * n * (np.log(2.0 * np.pi * (resid @ resid) / n) + 1.0)
-    return max(0.0, 2.0 * (float(llf or pooled) - pooled))
+    gain = 0.0 if llf is None else 2.0 * (llf - float(pooled))
+    return max(0.0, gain)
 
 
 def _observed(
-    panel: PanelData, x: FloatArray, params: FloatArray, sigma2_u: float, sigma2_e: float
+    panel: PanelData,
+    x: FloatArray,
+    params: FloatArray,
+    sigma2_u: float,
+    sigma2_e: float,
 ) -> FloatArray:
     """
     Inverse of the negative Hessian, its block of the coefficients.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.auxiliary import Regression, column_sizes, regress
 from mixedar.panel.data import PanelData
+from mixedar.panel.fixed_effects import remove_effects
 
 __all__ = ["PanelRegressions", "regressions_of"]
 
@@ -31,6 +32,8 @@ class PanelRegressions:
         Kind of the fit that is tested: ``"pooled"``, ``"fe"``, ``"re"``, ...
     theta : ndarray, shape (N,), optional
         Fractions of the means that random effects subtract.
+    effects : tuple of str
+        Effects that the fit removes; only those of periods matter here.
 
     Attributes
     ----------
@@ -42,11 +45,17 @@ class PanelRegressions:
     """
 
     def __init__(
-        self, panel: PanelData, kind: str = "pooled", theta: FloatArray | None = None
+        self,
+        panel: PanelData,
+        kind: str = "pooled",
+        theta: FloatArray | None = None,
+        effects: tuple[str, ...] = (),
     ) -> None:
         self.panel = panel
         self.kind = kind
         self.theta = theta
+        self.effects = effects
+        self._removed: dict[tuple[str, ...], tuple[FloatArray, Regression]] = {}
         x = panel.x
         if panel.constant is not None:
             shift = x.mean(axis=0)
@@ -71,6 +80,31 @@ class PanelRegressions:
         return regress(
             self.x_within, self.panel.demean(self.panel.y), column_sizes(self.slopes)
         )
+
+    def removed(self, effects: tuple[str, ...]) -> tuple[FloatArray, Regression]:
+        """
+        Regressors without the given effects, and the regression on them.
+
+        Parameters
+        ----------
+        effects : tuple of str
+            ``("entity",)``, ``("time",)`` or ``("entity", "time")``.
+
+        Returns
+        -------
+        x : ndarray, shape (n, k)
+        fit : Regression
+        """
+        if effects == ("entity",):
+            return self.x_within, self.within
+        if effects not in self._removed:
+            y = self.panel.y - self.panel.y.mean()
+            both = np.column_stack([self.slopes, y])
+            both = remove_effects(self.panel, both, effects)
+            x = both[:, :-1]
+            fit = regress(x, both[:, -1], column_sizes(self.slopes))
+            self._removed[effects] = x, fit
+        return self._removed[effects]
 
     @property
     def df_within(self) -> int:
@@ -169,4 +203,5 @@ def regressions_of(fit: Any) -> PanelRegressions:
             f"specification tests need a panel fit (fixed_effects, random_effects, "
             f"pooled, ...), not {type(fit).__name__}"
         )
-    return PanelRegressions(panel, fit.kind, fit.estimate.theta)
+    estimate = fit.estimate
+    return PanelRegressions(panel, fit.kind, estimate.theta, estimate.effects)

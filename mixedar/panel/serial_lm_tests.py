@@ -122,7 +122,7 @@ def bera_sosa_escudero_yoon(
     a, b, n = moments.a, moments.b, moments.n
     if test == "ar":
         text = TestText(
-            "Bera-Sosa-Escudero-Yoon test for AR(1) errors",
+            "Bera-Sosa-Escudero-Yoon (AR(1))",
             "the errors are not serially correlated, allowing for random effects",
             "they follow an AR(1) process",
             _BSY,
@@ -135,7 +135,7 @@ def bera_sosa_escudero_yoon(
         value = n**2 * crossed * inner**2 / (pairs * moments.spread)
         return text.result(value, "chi2", 1)
     text = TestText(
-        "Bera-Sosa-Escudero-Yoon test for random effects",
+        "Bera-Sosa-Escudero-Yoon (effects)",
         "there are no random effects, allowing for AR(1) errors",
         "there are random effects",
         _BSY,
@@ -165,7 +165,7 @@ def baltagi_li_joint(fit: Any, plm: bool = False) -> TestResult:
     TestResult
     """
     text = TestText(
-        "Baltagi-Li joint test for random effects and AR(1) errors",
+        "Baltagi-Li joint (effects, AR(1))",
         "there are neither random effects nor serially correlated errors",
         "there are random effects, or AR(1) errors, or both",
         "Baltagi and Li (1991), Statistics and Probability Letters 11, 277-280; " + _BSY,
@@ -200,9 +200,9 @@ def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
     """
     base = regressions_of(fit)
     panel = base.panel
-    sign = "positively " if one_sided else ""
+    sign, end = ("positively ", ", one-sided") if one_sided else ("", "")
     text = TestText(
-        "Baltagi-Li test for AR(1) errors given random effects",
+        f"Baltagi-Li AR(1) given effects{end}",
         "the errors are not serially correlated, whatever the random effects",
         f"they are {sign}serially correlated (AR(1))",
         "Baltagi and Li (1995), Journal of Econometrics 68, 133-151",
@@ -304,7 +304,7 @@ def bhargava_durbin_watson(fit: Any) -> TestResult:
     """
     base = regressions_of(fit)
     text = TestText(
-        "Bhargava-Franzini-Narendranathan Durbin-Watson",
+        "Bhargava et al. Durbin-Watson",
         "the errors are not serially correlated",
         "they follow an AR(1) process",
         "Bhargava, Franzini and Narendranathan (1982), Review of Economic Studies 49, "
@@ -333,7 +333,7 @@ def baltagi_wu_lbi(fit: Any) -> TestResult:
     """
     base = regressions_of(fit)
     text = TestText(
-        "Baltagi-Wu locally best invariant statistic",
+        "Baltagi-Wu LBI",
         "the errors are not serially correlated",
         "they follow an AR(1) process",
         "Baltagi and Wu (1999), Econometric Theory 15, 814-823",

@@ -58,7 +58,7 @@ def wooldridge_ar(fit: Any) -> TestResult:
     base = regressions_of(fit)
     panel = base.panel
     text = TestText(
-        "Wooldridge test for serial correlation (fixed effects)",
+        "Wooldridge, within residuals",
         _NONE,
         _SOME,
         _WOOLDRIDGE + "10.5.4",
@@ -99,7 +99,7 @@ def wooldridge_fd(fit: Any, null: Literal["fd", "fe"] = "fd") -> TestResult:
         raise UnsupportedError(f"null={null!r}: choose 'fd' or 'fe'")
     what = "differenced errors" if null == "fd" else "errors in levels"
     text = TestText(
-        "Wooldridge first-difference test for serial correlation",
+        f"Wooldridge, first differences (null: {null})",
         f"the {what} are not serially correlated",
         _SOME,
         _WOOLDRIDGE + "10.6.3",
@@ -134,7 +134,7 @@ def wooldridge_drukker(fit: Any) -> TestResult:
     TestResult
     """
     text = TestText(
-        "Wooldridge-Drukker test for serial correlation",
+        "Wooldridge-Drukker",
         _NONE,
         _SOME,
         "Drukker (2003), Stata Journal 3, 168-177; " + _WOOLDRIDGE + "10.6.3",
@@ -235,21 +235,21 @@ def breusch_godfrey(
     order = int(panel.sizes.min()) if order is None else order
     if order < 1:
         raise UnsupportedError(f"order={order}: the test needs one lag or more")
-    which = "fixed" if base.kind.startswith("fe") else "pooled"
+    which = "FE" if base.kind.startswith("fe") else "OLS"
     if base.kind.startswith("re") and base.theta is not None:
-        which = "random"
+        which = "RE"
     text = TestText(
-        f"Breusch-Godfrey test for serial correlation (order {order}, {which} "
-        f"{'effects' if which != 'pooled' else 'least squares'})",
+        f"Breusch-Godfrey ({which}, order {order})",
         f"the errors are not serially correlated up to order {order}",
         _SOME,
         "Breusch (1978), Australian Economic Papers 17, 334-355; Godfrey (1978), "
         "Econometrica 46, 1293-1301; " + _WOOLDRIDGE + "7.8",
     )
-    if which == "fixed":
-        x, resid = base.x_within, base.within.resid
+    if which == "FE":
+        x, regression = base.removed(base.effects or ("entity",))
+        resid = regression.resid
         sizes = column_sizes(base.slopes)
-    elif which == "random":
+    elif which == "RE":
         x, regression = base.quasi
         resid, sizes = regression.resid, base.sizes
     else:

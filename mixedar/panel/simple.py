@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError
 from mixedar.panel.adapter import Standardized, frames, standardize
 from mixedar.panel.base import PanelModel
-from mixedar.panel.checks import absorbed_columns, check_collinear, listing
+from mixedar.panel.checks import (
+    absorbed_columns,
+    check_collinear,
+    check_residuals,
+    listing,
+)
 from mixedar.panel.covariance import (
     CovarianceRequest,
     Regression,
@@ -290,7 +295,8 @@ class FirstDifferenceOLS(PanelModel):
         rows = np.flatnonzero(follows)
         if self.gaps == "skip" and panel.has_time:
             # one step of the grid is the smallest distance between two periods
-            step = 1.0 if panel.on_grid else float(np.diff(np.unique(panel.times)).min())
+            distances = np.diff(np.unique(panel.times))
+            step = 1.0 if panel.on_grid else float(distances.min())
             rows = np.flatnonzero(follows & (panel.gaps <= step * (1.0 + 1e-9)))
         if not len(rows):
             raise TimeError(
@@ -326,12 +332,13 @@ def _results(
     df_resid = int(fit.df_resid)
     info = CovarianceInfo(df=float(df_resid))
     cov = fit.cov.to_numpy()
+    resid = np.asarray(fit.resids, dtype=np.float64)
+    check_residuals(resid, panel)
     if request.cov_type != "classical":
         x, entity, time = standard.x, panel.entity, panel.time
         clusters: list[IntArray] = []
         if request.cov_type == "clustered":
             clusters = cluster_codes(panel, request.cluster, model.data)
-        resid = np.asarray(fit.resids, dtype=np.float64)
         if kind == "between":
             x = panel.entity_means(x)
             entity = time = np.arange(panel.n_entities)
