@@ -13,13 +13,14 @@ from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
 from mixedar.exceptions import IdentificationError
 from mixedar.linalg import r_factor
-from mixedar.residual import ResidualStructure
+from mixedar.residual import MarkovStructure, ResidualStructure
 
 __all__ = ["check_identified"]
 
 FloatArray = NDArray[np.float64]
 
-_ROWS = 12  # rows of a cluster that are looked at
+_ROWS = 12  # rows of a cluster that are looked at, ...
+_MANY_ROWS = 60  # ... and before an error is raised
 _SAMPLE = 40  # clusters of a first look, and of a second
 _ALL = 4000
 
@@ -65,10 +66,10 @@ def check_identified(
         first = np.concatenate([patterns[: _SAMPLE // 2], spread])
     else:
         first = patterns
-    null = _null_directions(rows, structure, covariance, free, first, z_map)
-    if null.shape[1] and len(patterns) > len(first):
+    null = _null_directions(rows, structure, covariance, free, first, z_map, _ROWS)
+    if null.shape[1] and (len(patterns) > len(first) or sizes.max() > _ROWS):
         null = _null_directions(
-            rows, structure, covariance, free, patterns[:_ALL], z_map
+            rows, structure, covariance, free, patterns[:_ALL], z_map, _MANY_ROWS
         )
     if null.shape[1] == 0:
         return
@@ -99,6 +100,7 @@ def _null_directions(
     free: NDArray[np.intp],
     clusters: NDArray[np.intp],
     z_map: FloatArray,
+    limit: int,
 ) -> FloatArray:
     """Combinations of parameters that leave V unchanged, to first order."""
     directions = covariance.directions[free]
@@ -106,23 +108,22 @@ def _null_directions(
     parts = []
     seen: set[bytes] = set()
     for cluster in clusters:
-        start = rows.offsets[cluster]
-        end = min(rows.offsets[cluster + 1], start + _ROWS)
-        z, gaps = rows.z[start:end] @ z_map, rows.gaps[start:end]
-        key = z.tobytes() + gaps.tobytes()
+        start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
+        picked = _spread(end - start, limit)
+        z = rows.z[start + picked] @ z_map
+        gaps = rows.gaps[start:end]
+        time, series = np.cumsum(gaps)[picked], np.cumsum(gaps == 0.0)[picked]
+        key = z.tobytes() + time.tobytes() + series.tobytes()
         if key in seen:
             continue
         seen.add(key)
-        n = end - start
-        lower = np.tril_indices(n)
+        lower = np.tril_indices(len(picked))
         columns = [(z @ direction @ z.T)[lower] for direction in directions]
         if structure.k_params:
-            series = np.cumsum(gaps == 0.0)
             same = (series[:, None] == series[None, :])[lower]
-            time = np.cumsum(gaps)
 
             def residual(at: FloatArray, time: FloatArray = time) -> FloatArray:
-                return structure.correlation(time, structure.from_unconstrained(at))
+                return _correlation(structure, time, at)
 
             if structure.k_free:
                 step = 1e-6
@@ -130,7 +131,7 @@ def _null_directions(
                 columns.append(np.where(same, slope[lower], 0.0))
             columns.append(np.where(same, residual(u)[lower], 0.0))
         else:
-            columns.append(np.eye(n)[lower])
+            columns.append(np.eye(len(picked))[lower])
         parts.append(np.column_stack(columns))
     matrix = np.concatenate(parts)
     lengths = np.sqrt((matrix**2).sum(axis=0))
@@ -141,3 +142,26 @@ def _null_directions(
     _, values, right = np.linalg.svd(r_factor(matrix), full_matrices=True)
     values = np.concatenate([values, np.zeros(len(right) - len(values))])
     return right[values < 1e-7].T
+
+
+def _spread(n: int, limit: int) -> NDArray[np.intp]:
+    """Rows from the beginning, the middle and the end of a cluster."""
+    if n <= limit:
+        return np.arange(n)
+    third = limit // 3
+    middle = (n - third) // 2
+    parts = (np.arange(third), middle + np.arange(third), n - third + np.arange(third))
+    return np.unique(np.concatenate(parts))
+
+
+def _correlation(
+    structure: ResidualStructure, time: FloatArray, u: FloatArray
+) -> FloatArray:
+    """Residual correlation at an unconstrained parameter, any unit of time."""
+    if not isinstance(structure, MarkovStructure):
+        return structure.correlation(time, structure.from_unconstrained(u))
+    distance = np.abs(np.subtract.outer(time, time))
+    apart = distance > 0.0
+    out = np.ones_like(distance)
+    out[apart] = structure.step(distance[apart], u).phi
+    return out

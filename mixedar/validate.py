@@ -53,6 +53,10 @@ def check_lengths(n: int, **arrays: Any) -> None:
     LengthError
     """
     for name, array in arrays.items():
+        if array is not None and np.ndim(array) == 0:
+            raise LengthError(
+                f"{name} is a single value; pass one value for each observation"
+            )
         if array is not None and len(array) != n:
             raise LengthError(
                 f"{name} has {len(array)} rows but endog has {n}; pass one value for "

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Output:
-    """What a page shows in ``page[start:end]``, and what really comes out."""
+    """
+    What a page shows in ``page[start:end]``, and what really comes out.
+
+    `unfenced` says that the page has no block for it yet.
+    """
 
     line: int
     start: int
     end: int
     shown: str
     found: str
+    unfenced: bool = False
 
 
 def blocks(page: str) -> list[Block]:
@@ -85,7 +91,7 @@ def run(path: Path) -> Iterator[Output]:
     """Run a page in the working folder; yield shown and real outputs."""
     page = blocks(path.read_text(encoding="utf-8"))
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for block, following in zip(page, [*page[1:], None], strict=True):
+    for block, following in zip_longest(page, page[1:]):
         if block.language == "console":
             yield from _run_console(block)
         if block.language != "python":
@@ -101,7 +107,7 @@ def run(path: Path) -> Iterator[Output]:
                 following.line, following.start, following.end, following.text, found
             )
         elif found:
-            yield Output(block.line, block.end, block.end, "", found)
+            yield Output(block.line, block.end, block.end, "", found, unfenced=True)
 
 
 def _run_console(block: Block) -> Iterator[Output]:
@@ -167,10 +173,8 @@ def update(path: Path) -> int:
     outputs = list(run(path))
     changed = [o for o in outputs if difference(o.shown, o.found) is not None]
     for output in reversed(changed):
-        if output.start == output.end and page[output.start :].startswith("```\n"):
-            new = f"```\n\n```text\n{output.found}"
-        else:
-            new = output.found
+        opening = "```\n\n```text\n" if output.unfenced else ""
+        new = opening + output.found
         page = page[: output.start] + new + page[output.end :]
     path.write_text(page, encoding="utf-8")
     return len(changed)

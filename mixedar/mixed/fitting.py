@@ -68,7 +68,7 @@ def fit_model(
             FutureWarning,
             stacklevel=3,
         )
-    _check_options(gtol, maxiter, free)
+    _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     problem = LikelihoodProblem(
         model._rows,
@@ -103,19 +103,26 @@ def fit_model(
     return MixedLMARResultsWrapper(results)
 
 
-def _check_options(gtol: Any, maxiter: Any, free: Any) -> None:
+def _check_options(model: Any, gtol: Any, maxiter: Any, free: Any) -> None:
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
         raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
     if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
         raise UnsupportedError(f"gtol={gtol!r} is not a positive number")
-    if free is not None and not isinstance(free, MixedLMParams):
+    if free is None:
+        return
+    if not isinstance(free, MixedLMParams):
         raise UnsupportedError("free= takes a MixedLMParams of zeros and ones")
+    if (free.k_re, free.k_vc) != (model.k_re, model.k_vc):
+        raise UnsupportedError(
+            f"free= is for {free.k_re} random effects and {free.k_vc} variance "
+            f"components; the model has {model.k_re} and {model.k_vc}"
+        )
 
 
 def _method(method: Any) -> str:
     if method is None:
         return "newton"
-    names = [method] if isinstance(method, str) else list(method)
+    names = list(method) if isinstance(method, (list, tuple)) else [method]
     if not names or not all(isinstance(name, str) for name in names):
         raise UnsupportedError(
             f"method={method!r}: give a name such as 'newton' or 'bfgs'"
@@ -197,11 +204,11 @@ def _warn(results: MixedLMARResults, best: Optimum) -> None:
             f"expected gain of {best.search.decrement:.2g} in log-likelihood; try "
             "fit(maxiter=1000), another start, or fewer random effects",
             FitConvergenceWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
     if results.boundary_notes:
         warnings.warn(
             "; ".join(results.boundary_notes),
             SingularCovarianceWarning if best.estimate.singular else BoundaryWarning,
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -216,7 +216,9 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
                 f"{name} = {value:.6g}" for name, value in self.residual_params.items()
             )
             notes.append(
-                f"The residual parameter lies at the end of its range: {values}"
+                f"The residual parameter lies at the end of its range: {values} for "
+                "one unit of time (if that is much longer or shorter than the gaps, "
+                "count time in another)"
             )
         return notes
 

@@ -129,7 +129,7 @@ class FixedEffectsAR1(AR1Model):
                 f"{len(rows)} rows cannot estimate {count} effects, {len(columns)} "
                 "coefficients and a variance; use fewer regressors"
             )
-        coef: FloatArray = np.linalg.lstsq(x, y, rcond=None)[0]
+        coef = np.asarray(np.linalg.lstsq(x, y, rcond=None)[0], dtype=np.float64)
         resid = y - x @ coef
         check_residuals(resid, panel)
         clusters: list[IntArray] = []
@@ -166,7 +166,7 @@ class FixedEffectsAR1(AR1Model):
         sums = np.bincount(entity, levels[rows], panel.n_entities)
         counts = np.bincount(entity, minlength=panel.n_entities)
         # an entity without a row in the regression: the mean of what it has
-        effects: FloatArray = panel.entity_means(levels)
+        effects = panel.entity_means(levels)
         effects[counts > 0] = sums[counts > 0] / counts[counts > 0]
         estimate = PanelEstimate(
             kind="fe_ar1",

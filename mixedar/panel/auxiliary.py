@@ -19,6 +19,7 @@ __all__ = [
     "cluster_covariance",
     "column_sizes",
     "independent_columns",
+    "r_factor",
     "regress",
     "wald",
 ]
@@ -54,10 +55,12 @@ class Regression:
 
     @property
     def rank(self) -> int:
+        """Number of kept columns, k."""
         return len(self.params)
 
     @property
     def ssr(self) -> float:
+        """Sum of squared residuals."""
         return float(self.resid @ self.resid)
 
 
@@ -72,6 +75,11 @@ def column_sizes(x: FloatArray) -> FloatArray:
     """Lengths of columns, 1 for columns of zeros, shape (p,)."""
     sizes = np.sqrt(np.einsum("ij,ij->j", x, x))
     return np.where(sizes > 0.0, sizes, 1.0)
+
+
+def r_factor(x: FloatArray) -> FloatArray:
+    """Upper triangle R with ``x'x = R'R``, shape (min(n, p), p)."""
+    return np.asarray(np.linalg.qr(x, mode="r"), dtype=np.float64)
 
 
 def independent_columns(
@@ -127,10 +135,10 @@ def regress(
     joint = np.empty((len(y), p + 1))
     np.divide(x, sizes, out=joint[:, :p])
     joint[:, p] = y
-    triangle = np.linalg.qr(joint, mode="r")
+    triangle = r_factor(joint)
     kept = independent_columns(triangle[:, :p])
     columns = np.append(kept, True)
-    triangle = np.linalg.qr(triangle[:, columns], mode="r")
+    triangle = r_factor(triangle[:, columns])
     k = int(kept.sum())
     root = triangle[:k, :k]
     if k:

@@ -134,8 +134,8 @@ class PanelModel:
         if self._needs_entities and panel.n_entities == 1:
             raise GroupError(
                 f"all rows belong to one {panel.entity_name}, "
-                f"{shown(panel.entity_labels[0])}: a panel needs several entities. Check "
-                "the column named as entity=, or use a regression for time series"
+                f"{shown(panel.entity_labels[0])}: a panel needs several entities. "
+                "Check the column named as entity=, or use a regression for time series"
             )
         if self._needs_repeats and panel.spread.max == 1:
             raise TimeError(

@@ -31,11 +31,11 @@ class PairSums(NamedTuple):
     """
     Sums over pairs of entities that share two times or more.
 
-    ``count`` pairs; sums of ``rho``, ``|rho|``, ``sqrt(T) rho`` and ``T rho^2``,
+    Number of pairs; sums of ``rho``, ``|rho|``, ``sqrt(T) rho`` and ``T rho^2``,
     where T is the number of times that a pair shares.
     """
 
-    count: float
+    pairs: float
     rho: float
     absolute: float
     weighted: float
@@ -69,8 +69,8 @@ def pesaran_cd(fit: Any, residuals: Residuals | None = None) -> TestResult:
     sums = _pair_sums(fit, residuals, absolute=False)
     if isinstance(sums, str):
         return text.missing(sums, "norm")
-    mean = sums.rho / sums.count
-    value = sums.weighted / np.sqrt(sums.count)
+    mean = sums.rho / sums.pairs
+    value = sums.weighted / np.sqrt(sums.pairs)
     return text.result(value, "norm", details=(("mean rho", mean),))
 
 
@@ -125,8 +125,8 @@ def cross_section_lm(
     if isinstance(sums, str):
         return text.missing(sums, distribution)
     if form == "lm":
-        return text.result(sums.squares, "chi2", sums.count)
-    value = (sums.squares - sums.count) / np.sqrt(2.0 * sums.count)
+        return text.result(sums.squares, "chi2", sums.pairs)
+    value = (sums.squares - sums.pairs) / np.sqrt(2.0 * sums.pairs)
     if form == "bias_corrected":
         value -= panel.n_entities / (2.0 * (panel.n_periods - 1))
     return text.result(value, "norm")
@@ -155,12 +155,10 @@ def mean_correlation(
     sums = _pair_sums(fit, residuals, absolute=absolute)
     if isinstance(sums, str):
         return float("nan")
-    return (sums.absolute if absolute else sums.rho) / sums.count
+    return (sums.absolute if absolute else sums.rho) / sums.pairs
 
 
-def _pair_sums(
-    fit: Any, residuals: str | None, *, absolute: bool
-) -> PairSums | str:
+def _pair_sums(fit: Any, residuals: str | None, *, absolute: bool) -> PairSums | str:
     base = regressions_of(fit)
     panel = base.panel
     if not panel.has_time:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar.panel.auxiliary import RANK_TOLERANCE, independent_columns
+from mixedar.panel.auxiliary import RANK_TOLERANCE, independent_columns, r_factor
 from mixedar.panel.data import PanelData
 
 __all__ = ["EntityProducts", "SizeClass", "WeightedProducts", "entity_products"]
@@ -181,9 +181,9 @@ def entity_products(
         part = means[members]
         classes.append(SizeClass(int(size), members, part[:, rows] * part[:, cols]))
     root = np.sqrt(panel.nobs)
-    inside = np.linalg.qr(data[:, :-1] / root, mode="r")
+    inside = r_factor(data[:, :-1] / root)
     weights = np.sqrt(sizes / panel.nobs)[:, None]
-    outside = np.linalg.qr(means[:, :-1] * weights, mode="r")
+    outside = r_factor(means[:, :-1] * weights)
     return EntityProducts(
         within=within,
         classes=tuple(classes),

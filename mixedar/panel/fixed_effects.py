@@ -93,8 +93,8 @@ class FixedEffects(PanelModel):
                 )
             if panel.n_periods == 1:
                 raise TimeError(
-                    f"all rows belong to one period, {shown(panel.time_labels[0])}: effects "
-                    "of periods need several"
+                    f"all rows belong to one period, {shown(panel.time_labels[0])}: "
+                    "effects of periods need several"
                 )
 
     def fit(

@@ -243,7 +243,7 @@ def _solve(
         return np.empty((len(products), 0)), total
     rows = np.arange(len(products))
     gram = products[np.ix_(rows, columns, columns)]
-    right = products[np.ix_(rows, columns, [y])]
+    right = products[:, columns, y]
     size = np.sqrt(np.einsum("bii->bi", gram))
     bad = (size <= 0.0).any(axis=1)
     size[bad] = 1.0
@@ -253,7 +253,7 @@ def _solve(
     singular = smallest < _SINGULAR
     gram[singular] = np.eye(len(columns))
     failed |= bad | singular
-    along = right[:, :, 0] / size
+    along = right / size
     scaled = np.linalg.solve(gram, along[:, :, None])[:, :, 0]
     ssr = total - np.einsum("bi,bi->b", scaled, along)
     return scaled / size, np.maximum(ssr, 0.0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixedar.exceptions import UnsupportedError
-from mixedar.panel.auxiliary import column_sizes, independent_columns
+from mixedar.panel.auxiliary import column_sizes, independent_columns, r_factor
 from mixedar.panel.data import PanelData
 
 __all__ = ["check_kinds", "check_samples", "common_names", "require_classical"]
@@ -188,7 +188,7 @@ def _not_absorbed(panel: PanelData, base: list[str], extra: list[str]) -> list[s
     """Extra regressors that vary within entities beyond what `base` does."""
     columns = [panel.names.index(name) for name in [*base, *extra]]
     x = panel.x[:, columns] - panel.x[:, columns].mean(axis=0)
-    triangle = np.linalg.qr(panel.demean(x) / column_sizes(x), mode="r")
+    triangle = r_factor(panel.demean(x) / column_sizes(x))
     kept = independent_columns(triangle)
     return [n for n, k in zip(extra, kept[len(base) :], strict=True) if k]
 
@@ -216,7 +216,7 @@ def require_classical(fe: Any, re: Any, method: str) -> str | None:
     if not wrong:
         return None
     return (
-        f"the {method} form needs classical covariances, and {' and '.join(wrong)}: the "
-        "difference of robust covariances is no covariance of the difference; refit "
+        f"the {method} form needs classical covariances, and {' and '.join(wrong)}: "
+        "the difference of robust covariances is not that of the difference; refit "
         "with the classical one, or use method='mundlak-robust'"
     )

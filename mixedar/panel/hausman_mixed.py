@@ -16,6 +16,7 @@ from mixedar.panel.auxiliary import (
     RANK_TOLERANCE,
     column_sizes,
     independent_columns,
+    r_factor,
 )
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.hausman_inputs import check_samples
@@ -236,7 +237,7 @@ def _means(panel: PanelData) -> tuple[FloatArray, list[str]]:
     varies &= np.any(x != spread, axis=0)
     candidates = np.flatnonzero(varies)
     joint = np.column_stack([x / sizes, spread[:, candidates] / sizes[candidates]])
-    kept = independent_columns(np.linalg.qr(joint, mode="r"))[x.shape[1] :]
+    kept = independent_columns(r_factor(joint))[x.shape[1] :]
     columns = candidates[kept]
     return spread[:, columns], [f"mean({panel.names[j]})" for j in columns]
 

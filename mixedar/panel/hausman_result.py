@@ -162,7 +162,9 @@ class HausmanResult:
         if self.eigenvalues is not None and len(self.eigenvalues):
             ends = self.eigenvalues[[0, -1]] if len(self.eigenvalues) > 1 else None
             values = self.eigenvalues[:1] if ends is None else ends
-            shown_ends = [f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values]
+            shown_ends = [
+                f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values
+            ]
             header["Scaled eigenvalues:"] = " to ".join(shown_ends)
             header["Rank:"] = self.identified
         notes = [

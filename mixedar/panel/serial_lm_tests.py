@@ -25,8 +25,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _BSY = (
-    "Bera, Sosa-Escudero and Yoon (2001), Journal of Econometrics 101, 1-23; unbalanced "
-    "panels: Sosa-Escudero and Bera (2008), Stata Journal 8, 68-78"
+    "Bera, Sosa-Escudero and Yoon (2001), Journal of Econometrics 101, 1-23; "
+    "unbalanced panels: Sosa-Escudero and Bera (2008), Stata Journal 8, 68-78"
 )
 _SHORT = "every entity has fewer than three observations"
 _TABLES = (
@@ -168,7 +168,8 @@ def baltagi_li_joint(fit: Any, plm: bool = False) -> TestResult:
         "Baltagi-Li joint (effects, AR(1))",
         "there are neither random effects nor serially correlated errors",
         "there are random effects, or AR(1) errors, or both",
-        "Baltagi and Li (1991), Statistics and Probability Letters 11, 277-280; " + _BSY,
+        "Baltagi and Li (1991), Statistics and Probability Letters 11, 277-280; "
+        + _BSY,
     )
     moments = pooled_moments(regressions_of(fit), plm)
     if moments.spread <= 0.0:
@@ -281,9 +282,9 @@ def ar_score(
     out[0, 2] = sigma2_e * ((2.0 * a * c + size * c**2) * links).sum()
     out[1, 2] = sigma2_e * (total**2 * links).sum()
     out[2, 0], out[2, 1] = out[0, 2], out[1, 2]
-    out[2, 2] = sigma2_e**2 * (
-        a**2 * links + 2.0 * a * c * squares + (c * links) ** 2
-    ).sum()
+    out[2, 2] = (
+        sigma2_e**2 * (a**2 * links + 2.0 * a * c * squares + (c * links) ** 2).sum()
+    )
     return score, 0.5 * out
 
 

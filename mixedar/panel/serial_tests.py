@@ -266,9 +266,7 @@ def breusch_godfrey(
     if total == 0.0:
         return text.missing("the model fits without residuals", "chi2", order)
     design = np.column_stack([x, lagged])
-    unexplained = regress(
-        design, resid, np.append(sizes, column_sizes(lagged))
-    ).ssr
+    unexplained = regress(design, resid, np.append(sizes, column_sizes(lagged))).ssr
     value = panel.nobs * (1.0 - unexplained / total)
     note = None
     if lags == "stacked" and panel.n_entities > 1:

@@ -114,9 +114,7 @@ class PanelTests:
                 columns=["", "statistic", "df", "p-value"],
             )
             formats = {"statistic": "statistic", "p-value": ".4g"}
-            tables.append(
-                SummaryTable(frame, title.capitalize(), formats, missing="-")
-            )
+            tables.append(SummaryTable(frame, title.capitalize(), formats, missing="-"))
             notes += _gathered(
                 [(t.name, f"no {_lacking(t)}; {t.reason}.") for t in tests if t.reason]
             )
@@ -154,7 +152,7 @@ def panel_tests(fit: Any) -> PanelTests:
         A test that does not apply has a reason in place of a number.
     """
     base = regressions_of(fit)
-    groups = {
+    groups: dict[str, list[Run]] = {
         "effects": _effects(base),
         "poolability": [poolability, partial(poolability, against="within")],
         "serial correlation": _serial(base),

@@ -139,7 +139,8 @@ class TestResult:
         notes = [f"Null: {self.null}.", f"Alternative: {self.alternative}."]
         if self.reason:
             notes.append(f"Not computed: {self.reason}.")
-        notes += [self.note] * bool(self.note)
+        if self.note:
+            notes.append(self.note)
         notes.append(f"Reference: {self.reference}.")
         return ResultsSummary(title=self.name, tables=[table], notes=notes)
 

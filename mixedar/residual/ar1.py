@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar.exceptions import TimeError
 from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 __all__ = ["AR1"]
@@ -65,7 +66,13 @@ class AR1(MarkovStructure):
     def bind(self, gaps: FloatArray) -> AR1:
         if len(gaps) == 0:
             return self
-        common = int(np.gcd.reduce(np.unique(gaps).astype(np.int64)))
+        distinct = np.unique(gaps)
+        if distinct[-1] > 2.0**53:
+            raise TimeError(
+                f"times {distinct[-1]:.3g} units apart are not exact whole numbers; "
+                "count time in a larger unit"
+            )
+        common = int(np.gcd.reduce(distinct.astype(np.int64)))
         return replace(self, common_gap=common)
 
     @property

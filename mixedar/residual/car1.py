@@ -91,7 +91,9 @@ class CAR1(MarkovStructure):
         return np.diag(rho * expit(-np.asarray(u)) / self.reference_gap)
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        log_rho = float(np.log(np.ravel(np.asarray(params))[0])) * self.reference_gap
+        with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
+            log_rho = float(np.log(np.ravel(np.asarray(params))[0]))
+        log_rho *= self.reference_gap
         return not np.log(1e-6) < log_rho < -1e-6
 
     def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
