@@ -202,11 +202,11 @@ def check_results(fit: Any) -> None:
     # parameters are on the scale of the data, variances row by row
     params = np.asarray(fit.params)
     rows, columns = np.tril_indices(q)
-    np.testing.assert_array_equal(
-        params[p : p + k_cov - k_vc], np.asarray(fit.cov_re)[rows, columns]
+    np.testing.assert_allclose(
+        params[p : p + k_cov - k_vc], np.asarray(fit.cov_re)[rows, columns], rtol=1e-12
     )
-    np.testing.assert_array_equal(
-        params[p + k_cov - k_vc : p + k_cov], np.asarray(fit.vcomp)
+    np.testing.assert_allclose(
+        params[p + k_cov - k_vc : p + k_cov], np.asarray(fit.vcomp), rtol=1e-12
     )
     np.testing.assert_array_equal(params[:p], fit.fe_params)
     assert np.shape(fit.cov_re) == (q, q)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,12 @@ from statsmodels.regression.mixed_linear_model import (
 from mixedar.estimate import Estimate
 from mixedar.exceptions import NotComputedError
 from mixedar.mixed.predicted import PredictedValues
-from mixedar.mixed.report import summarize
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
 from mixedar.problem import LikelihoodProblem
-from mixedar.summary import ResultsSummary
+
+if TYPE_CHECKING:
+    from mixedar.summary import ResultsSummary
 
 __all__ = ["MixedLMARResults", "MixedLMARResultsWrapper"]
 
@@ -274,6 +275,8 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         -------
         ResultsSummary
         """
+        from mixedar.mixed.report import summarize  # only when it is printed
+
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
 
     def remove_data(self) -> None:

@@ -144,9 +144,9 @@ def estimate_rho(
         coef = np.linalg.lstsq(prais(x, rho), prais(y, rho), rcond=None)[0]
         return y - x @ coef
 
-    rho = _rho(residuals(0.0), follows, x.shape[1], method)
+    rho = _checked(_rho(residuals(0.0), follows, x.shape[1], method), method)
     if method == "onestep":
-        return _checked(rho, method)
+        return rho
     for _ in range(1 if two_step else _STEPS):
         before, rho = rho, _rho(residuals(rho), follows, x.shape[1], method)
         _checked(rho, method)

@@ -80,8 +80,16 @@ class PanelModel:
         x, names = _regressors(exog)
         index = getattr(endog, "index", None)
         if not isinstance(index, pd.Index):
+            index = getattr(exog, "index", None)
+        if not isinstance(index, pd.Index):
             index = pd.RangeIndex(len(y))
         check_lengths(len(y), exog=x, entity=entity, time=time)
+        other = getattr(exog, "index", None)
+        if isinstance(other, pd.Index) and not other.equals(index):
+            raise UnsupportedError(
+                "endog and exog have different row labels; bring exog into the order of "
+                "endog with exog.reindex(endog.index), or pass arrays to go by position"
+            )
         dropped = 0
         if missing == "drop":
             keep = np.isfinite(y) & np.isfinite(x).all(axis=1)

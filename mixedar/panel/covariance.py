@@ -179,7 +179,13 @@ def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntA
     """
     if isinstance(cluster, str) and cluster == "both":
         cluster = ("entity", "time")
-    parts = list(cluster) if isinstance(cluster, tuple) else [cluster]
+    several = isinstance(cluster, (tuple, list)) and (
+        isinstance(cluster, tuple) or all(isinstance(part, str) for part in cluster)
+    )
+    # a list of texts as long as the data are labels, a short one names columns
+    if several and isinstance(cluster, list) and len(cluster) == panel.nobs:
+        several = False
+    parts = list(cluster) if several else [cluster]
     if len(parts) > 2:
         raise UnsupportedError("cluster= takes one or two dimensions")
     return [_one_dimension(panel, part, data) for part in parts]
@@ -202,7 +208,7 @@ def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
         raise LengthError(
             f"cluster= has {len(part)} labels; the model has {panel.nobs} rows"
         )
-    labels: Any = part.array if isinstance(part, pd.Series) else part
+    labels: Any = part.array if isinstance(part, pd.Series) else np.asarray(part)
     codes = pd.factorize(labels)[0]
     if (codes < 0).any():
         raise MissingDataError(f"cluster= has {int((codes < 0).sum())} missing labels")

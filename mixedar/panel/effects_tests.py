@@ -91,9 +91,14 @@ def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
 
 
 def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
+    if effects not in WHOSE:
+        raise UnsupportedError(
+            f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
+        )
     whose = WHOSE[effects]
+    short = "two-way" if effects == "twoways" else whose
     return TestText(
-        f"{name}{', one-sided' if one_sided and 'LM' in name else ''} ({whose})",
+        f"{name}{', one-sided' if one_sided and 'LM' in name else ''} ({short})",
         f"no random effects of {whose}: their variance is zero",
         f"there are effects of {whose}"
         + (" (variance above zero)" if one_sided else ""),
@@ -102,10 +107,6 @@ def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
 
 
 def _parts(fit: Any, effects: str) -> tuple[LagrangeParts, str | None]:
-    if effects not in WHOSE:
-        raise UnsupportedError(
-            f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
-        )
     base = regressions_of(fit)
     panel = base.panel
     parts = lagrange_parts(panel, base.pooled.resid)

@@ -51,8 +51,9 @@ def f_test_effects(
         )
     base = regressions_of(fit)
     whose = WHOSE["time" if against == "entity" else effects]
+    short = "two-way" if whose == WHOSE["twoways"] else whose
     text = TestText(
-        f"F test of fixed effects ({whose})",
+        f"F test of fixed effects ({short})",
         f"all effects of {whose} are zero",
         f"some effects of {whose} are not zero",
         "Moulton and Randolph (1989), Econometrica 57, 685-693",

@@ -61,7 +61,7 @@ def check_kinds(fe: Any, re: Any) -> None:
             "random_effects(...) or of mixedlm(...). To test pooled least squares "
             "against fixed effects use f_test_effects(fe)"
         )
-    if kinds[0] != kinds[1] and not (kinds[0] == "fe" and kinds[1] == "re"):
+    if len({str(kind).endswith("_ar1") for kind in kinds}) > 1:
         raise UnsupportedError(
             f"hausman: {shown[0]} cannot be compared with {shown[1]}: both or neither "
             "must have AR(1) errors"

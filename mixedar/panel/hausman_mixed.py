@@ -4,13 +4,14 @@ Fixed effects against a mixed model with random slopes or correlated residuals.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import MixedARWarning, NotComputedError, UnsupportedError
 from mixedar.mixed import MixedLMAR
 from mixedar.panel.auxiliary import (
     RANK_TOLERANCE,
@@ -92,7 +93,11 @@ def hausman_mixed(
     frame["std_err"] = np.nan
     augmented = None
     if tested:
-        augmented = add_means(model, panel.unsort(means), tested).fit(reml=mixed.reml)
+        with warnings.catch_warnings():
+            # what they say stands in the notes
+            warnings.simplefilter("ignore", MixedARWarning)
+            added = add_means(model, panel.unsort(means), tested)
+            augmented = added.fit(reml=mixed.reml)
         selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
         found = augmented.wald_test(selector, use_f=use_f)
         if use_f:
@@ -256,4 +261,8 @@ def _notes(mixed: Any, augmented: Any, tested: list[str]) -> tuple[str, ...]:
     ]
     if not augmented.converged:
         notes.append("The mixed model with entity means did not converge.")
+    notes += [
+        f"In the mixed model with entity means: {note}."
+        for note in augmented.boundary_notes
+    ]
     return tuple(notes)

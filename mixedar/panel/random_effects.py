@@ -241,7 +241,10 @@ def _likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Numbers
         sigma2_u = 0.0
     theta = 1.0 - np.sqrt(sigma2_e / (sigma2_e + panel.sizes * sigma2_u))
     cov = np.asarray(fit.cov_params())[:k, :k]
-    return np.asarray(fit.fe_params), cov, theta, sigma2_u, sigma2_e, float(fit.llf)
+    llf = float(fit.llf)
+    if reml:  # its constant depends on the scale of the columns
+        llf += float(np.linalg.slogdet(standard.back)[1])
+    return np.asarray(fit.fe_params), cov, theta, sigma2_u, sigma2_e, llf
 
 
 def _lr_statistic(panel: PanelData, standard: Standardized, llf: float | None) -> float:

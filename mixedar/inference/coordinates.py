@@ -1,0 +1,265 @@
+"""
+The likelihood surface cut at a value of one parameter.
+
+Everything but that parameter moves freely in coordinates that never leave the
+parameter space: entries of a Cholesky factor whose rows are ordered so that the
+held standard deviation, covariance or correlation is simple in them
+(Pinheiro and Bates, 1996), the unconstrained residual parameters, and the
+logarithm of the residual variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.covariance import RandomCovariance
+from mixedar.exceptions import NotComputedError
+from mixedar.inference.surface import Surface
+from mixedar.inference.targets import Target
+from mixedar.linalg import r_factor
+
+__all__ = ["CutPoint", "CutSurface"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """
+    Log-likelihood at a point of the cut.
+
+    Attributes
+    ----------
+    llf : float
+    gradient, hessian : ndarray
+        By the free coordinates.
+    slope : float
+        Derivative by the held parameter's path coordinate.
+    cross : ndarray
+        Mixed derivatives by free coordinates and path coordinate, up to
+        curvature of the coordinates.
+    """
+
+    llf: float
+    gradient: FloatArray
+    hessian: FloatArray
+    slope: float
+    cross: FloatArray
+
+
+class CutSurface:
+    """
+    The surface with one parameter held.
+
+    Parameters
+    ----------
+    surface : Surface
+    fixed : ndarray, shape (k_cov,)
+        Held entries of the user's relative factor, NaN where free.
+    target : Target
+
+    Raises
+    ------
+    NotComputedError
+        If entries of the factor are held in a pattern that reordering its rows
+        would destroy.
+    """
+
+    def __init__(self, surface: Surface, fixed: FloatArray, target: Target) -> None:
+        self.surface = surface
+        self.target = target
+        covariance = surface.problem.covariance
+        self.k_re = covariance.k_re
+        self.layout = RandomCovariance.free(self.k_re, covariance.vc_sizes)
+        rows, columns = self.layout.tril
+        count = len(rows)
+        self.order = self._rows_order(target)
+        held = np.array(fixed)
+        block = held[:count]
+        if (self.order != np.arange(self.k_re)).any() and not np.isnan(block).all():
+            if not (block[rows != columns] == 0.0).all():
+                raise NotComputedError(
+                    f"{target.name}: entries of the random-effects factor are held in "
+                    "a pattern that has no profile here; use method='wald'"
+                )
+            diagonal = np.empty(self.k_re)
+            diagonal[columns[rows == columns]] = block[rows == columns]
+            block[rows == columns] = diagonal[self.order]
+        self.fixed = held
+        # where the entries of the reordered covariance stand in the user's order
+        position = {
+            (i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))
+        }
+        self.index = np.arange(self.layout.k_cov)
+        for k, (a, b) in enumerate(zip(rows, columns, strict=True)):
+            i, j = self.order[a], self.order[b]
+            self.index[k] = position[max(i, j), min(i, j)]
+        k_cov, k_u = self.layout.k_cov, surface.problem.structure.k_free
+        self.k_y = k_cov + k_u + 1
+        free = np.ones(self.k_y, dtype=bool)
+        free[:k_cov] = np.isnan(self.fixed)
+        free[self._eliminated(k_cov)] = False
+        self.free = np.flatnonzero(free)
+        # for correlations: logarithms of the two standard deviations
+        self.logs = [0, 1] if target.path == "corr" else []
+
+    def _rows_order(self, target: Target) -> NDArray[np.intp]:
+        order = list(range(self.k_re))
+        if target.path in ("cov", "corr"):
+            first = [target.j, target.i]
+        elif target.path == "sd" and target.i < self.k_re:
+            first = [target.i]
+        else:
+            first = []
+        return np.array([*first, *(k for k in order if k not in first)], dtype=np.intp)
+
+    def _eliminated(self, k_cov: int) -> int:
+        target = self.target
+        if target.path == "sd":
+            if target.i < self.k_re:
+                return 0
+            return len(self.layout.tril[0]) + target.i - self.k_re
+        if target.path in ("cov", "corr"):
+            return 1
+        return k_cov + target.j if target.path == "residual" else -1
+
+    # coordinates ----------------------------------------------------------
+
+    def start(self, root: FloatArray, vc: FloatArray, u: FloatArray, s: float) -> (
+        FloatArray
+    ):
+        """
+        Free coordinates of a point.
+
+        Parameters
+        ----------
+        root : ndarray, shape (k_re, any)
+            Root of the covariance of the correlated random effects.
+        vc : ndarray
+            Standard deviations of the variance components.
+        u : ndarray, shape (k_free,)
+        s : float
+            Logarithm of the residual variance.
+
+        Returns
+        -------
+        ndarray
+        """
+        lower = np.zeros((self.k_re, self.k_re))
+        if self.k_re:
+            upper = r_factor(np.asarray(root[self.order].T, dtype=np.float64))
+            lower[:, : len(upper)] = upper.T
+            lower *= np.where(np.diag(lower) < 0.0, -1.0, 1.0)
+        y = np.concatenate([lower[self.layout.tril], vc, u, [s]])
+        if self.logs:
+            y[2] = np.hypot(y[1], y[2])
+        x = y[self.free]
+        if self.logs:
+            x[:2] = np.log(np.maximum(x[:2], 1e-8 * np.exp(0.5 * s)))
+        return x
+
+    def natural(self, s: float) -> FloatArray:
+        """A length to measure each free coordinate by."""
+        spread = np.abs(np.diag(self.surface.problem.z_map)) * np.exp(0.5 * s)
+        rows = self.order[self.layout.tril[0]]
+        sizes = self.surface.problem.covariance.vc_sizes
+        firsts = (self.k_re + np.cumsum((0, *sizes))[:-1]).astype(int)
+        out = np.ones(self.k_y)
+        out[: self.layout.k_cov] = spread[np.concatenate([rows, firsts])]
+        x = out[self.free]
+        x[: len(self.logs)] = 1.0
+        return x
+
+    def _expand(
+        self, x: FloatArray, t: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """All coordinates ``y``, their Jacobian by `x`, and derivative by `t`."""
+        k_cov = self.layout.k_cov
+        y, jacobian = np.zeros(self.k_y), np.zeros((self.k_y, len(x)))
+        along = np.zeros(self.k_y)
+        y[self.free] = x
+        jacobian[self.free, np.arange(len(x))] = 1.0
+        path = self.target.path
+        at = self._eliminated(k_cov)
+        if path == "corr":
+            first, second = np.exp(np.minimum(x[:2], 300.0))
+            sine, cosine = np.sin(t), np.cos(t)
+            y[:3] = first, second * sine, second * cosine
+            jacobian[:3, :2] = [[first, 0.0], [0.0, y[1]], [0.0, y[2]]]
+            along[1:3] = y[2], -y[1]
+        elif path == "cov":
+            y[1] = t / x[0]
+            jacobian[1, 0] = -t / x[0] ** 2
+            along[1] = 1.0 / x[0]
+        elif path == "sigma":
+            y[-1], along[-1] = 2.0 * t, 2.0
+        else:
+            y[at], along[at] = t, 1.0
+        held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
+        if len(held):  # held relative to the residual's standard deviation
+            y[held] = self.fixed[held] * np.exp(0.5 * y[-1])
+            jacobian[held] = 0.5 * y[held, None] * jacobian[-1]
+            along[held] = 0.5 * y[held] * along[-1]
+        return y, jacobian, along
+
+    def _curvature(
+        self, x: FloatArray, t: float, y: FloatArray, gradient: FloatArray
+    ) -> FloatArray:
+        """Second derivatives of ``y`` by `x`, weighted by a gradient."""
+        out = np.zeros((len(x), len(x)))
+        if self.target.path == "corr":
+            out[0, 0] = gradient[0] * y[0]
+            out[1, 1] = gradient[1] * y[1] + gradient[2] * y[2]
+        elif self.target.path == "cov":
+            out[0, 0] = gradient[1] * 2.0 * t / x[0] ** 3
+        held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
+        if len(held) and self.free[-1] == self.k_y - 1:
+            out[-1, -1] += 0.25 * gradient[held] @ y[held]
+        return out
+
+    def evaluate(self, x: FloatArray, t: float) -> CutPoint:
+        """
+        Log-likelihood on the cut.
+
+        Parameters
+        ----------
+        x : ndarray
+            Free coordinates.
+        t : float
+            Path coordinate of the held parameter.
+
+        Returns
+        -------
+        CutPoint
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the point is out of reach of the arithmetic.
+        """
+        if self.target.path == "cov" and x[0] == 0.0:
+            raise np.linalg.LinAlgError("a covariance needs a variance")
+        k_cov = self.layout.k_cov
+        y, jacobian, along = self._expand(x, t)
+        entries = y[:k_cov]
+        factor = self.layout.factor(entries)
+        user = factor.copy()
+        user[self.order] = factor[: self.k_re]
+        values = np.empty(k_cov)
+        values[self.index] = self.layout.values(entries)
+        point = self.surface.at(user, values, y[k_cov:-1], float(y[-1]))
+        change = np.eye(self.k_y)
+        change[self.index, :k_cov] = self.layout.jacobian(entries)
+        gradient = change.T @ point.gradient
+        hessian = change.T @ point.hessian @ change
+        hessian[:k_cov, :k_cov] += self.layout.curvature(point.gradient[self.index])
+        return CutPoint(
+            point.llf,
+            jacobian.T @ gradient,
+            jacobian.T @ hessian @ jacobian + self._curvature(x, t, y, gradient),
+            float(along @ gradient),
+            jacobian.T @ hessian @ along,
+        )
