@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from mixedar.linalg import stacked_r_factor
+from mixedar.linalg import product, stacked_r_factor
 
 __all__ = ["ClusterRows", "compress"]
 
@@ -63,7 +63,11 @@ class ClusterRows:
     def transformed(self, z_map: FloatArray, w_map: FloatArray) -> ClusterRows:
         """The same rows with ``z @ z_map`` and ``w @ w_map``."""
         return ClusterRows(
-            self.z @ z_map, self.w @ w_map, self.gaps, self.offsets, self.weights
+            product(self.z, z_map),
+            product(self.w, w_map),
+            self.gaps,
+            self.offsets,
+            self.weights,
         )
 
 

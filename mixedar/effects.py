@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
 from mixedar.grouped import GroupedRows
-from mixedar.linalg import apply, identity_plus, inverse_cholesky, multiply_right
+from mixedar.linalg import (
+    apply,
+    identity_plus,
+    inverse_cholesky,
+    multiply_right,
+    product,
+)
 from mixedar.moments import moment_blocks
 from mixedar.residual import MarkovStructure, ResidualStructure
 
@@ -75,7 +81,7 @@ def predict_effects(
     q, m = z.shape[1], grouped.n_groups
     means, roots = np.zeros((m, q)), np.zeros((q, q, m))
     rows = ClusterRows(
-        z @ z_map, resid[:, None], grouped.gaps, grouped.offsets, np.ones(m)
+        product(z, z_map), resid[:, None], grouped.gaps, grouped.offsets, np.ones(m)
     )
     for block in moment_blocks(rows, structure):
         moments = block.at(u, derivatives=False)

@@ -22,6 +22,7 @@ __all__ = [
     "inverse_cholesky",
     "multiply_right",
     "pivoted_rank",
+    "product",
     "r_factor",
     "stacked_r_factor",
     "trace_product",
@@ -31,6 +32,8 @@ FloatArray = NDArray[np.float64]
 
 # Up to this order an unrolled loop over vectors beats numpy.linalg's stacks.
 _UNROLL = 4
+# Multiplications from which OpenBLAS spreads a product over threads.
+_THREADS_FROM = 250_000
 # Below this many matrices the overhead of Python's loop exceeds the gain.
 _FEW = 256
 
@@ -122,7 +125,7 @@ def identity_plus(factor: FloatArray, m: FloatArray) -> FloatArray:
     ndarray, shape (q, q, n)
     """
     q, _, n = m.shape
-    half = (factor.T @ m.reshape(q, q * n)).reshape(q, q, n)
+    half = product(factor.T, m.reshape(q, q * n)).reshape(q, q, n)
     out = np.matmul(factor.T, half)
     out[np.arange(q), np.arange(q)] += 1.0
     return out
@@ -196,6 +199,45 @@ def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
                 total += factor[r, k] * inverse[k, c]
             inverse[r, c] = -total * inverse[r, r]
     return inverse, logdet
+
+
+def product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Matrix product in pieces too small for OpenBLAS to start threads.
+
+    On a machine with nothing else to do threads gain little for matrices with
+    one long side; on a busy one their waiting for one another can cost a
+    hundredfold.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j)
+    b : ndarray, shape (j, k)
+
+    Returns
+    -------
+    ndarray, shape (i, k)
+    """
+    i, j = a.shape
+    k = b.shape[1]
+    if i * j * k <= _THREADS_FROM:
+        return a @ b
+    if j >= max(i, k):
+        step = max(_THREADS_FROM // (i * k), 16)
+        out = a[:, :step] @ b[:step]
+        for first in range(step, j, step):
+            out += a[:, first : first + step] @ b[first : first + step]
+        return out
+    out = np.empty((i, k))
+    if i >= k:
+        step = max(_THREADS_FROM // (j * k), 1)
+        for first in range(0, i, step):
+            np.matmul(a[first : first + step], b, out=out[first : first + step])
+    else:
+        step = max(_THREADS_FROM // (i * j), 1)
+        for first in range(0, k, step):
+            out[:, first : first + step] = a @ b[:, first : first + step]
+    return out
 
 
 def rows_at_a_time(columns: int) -> int:

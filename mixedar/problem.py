@@ -20,7 +20,7 @@ from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
 from mixedar.likelihood import Evaluation, cluster_sums, profile
 from mixedar.linalg import r_factor
-from mixedar.moments import moment_blocks
+from mixedar.moments import likelihood_blocks
 from mixedar.residual import ResidualStructure
 
 __all__ = ["LikelihoodProblem", "ThetaEvaluation", "random_effects_map"]
@@ -86,7 +86,7 @@ class LikelihoodProblem:
         fixed[count:] /= np.diagonal(self.z_map)[firsts.astype(int)]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
-        self.blocks = moment_blocks(
+        self.blocks = likelihood_blocks(
             rows.transformed(self.z_map, self.w_map), self.structure
         )
         # log|X'V^-1 X| changes by the map's determinant

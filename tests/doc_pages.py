@@ -102,7 +102,11 @@ def run(path: Path) -> Iterator[Output]:
         with redirect_stdout(printed):
             exec(compile(source, str(path), "exec"), namespace)
         found = printed.getvalue()
-        if following is not None and following.adjacent and following.language == "text":
+        if (
+            following is not None
+            and following.adjacent
+            and following.language == "text"
+        ):
             yield Output(
                 following.line, following.start, following.end, following.text, found
             )
@@ -151,9 +155,7 @@ def difference(shown: str, found: str) -> str | None:
     ]
     if skeletons[0] != skeletons[1]:
         return "the texts differ"
-    for one, other in zip(
-        _NUMBER.findall(shown), _NUMBER.findall(found), strict=True
-    ):
+    for one, other in zip(_NUMBER.findall(shown), _NUMBER.findall(found), strict=True):
         if one != other and abs(float(one) - float(other)) > 1.01 * _last_place(one):
             return f"{one} is shown, {other} comes out"
     return None

@@ -25,7 +25,9 @@ def test_examples(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
 def test_links_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = re.sub(
+        r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
             continue
@@ -49,7 +51,14 @@ def test_languages_of_blocks(path: Path) -> None:
     page = blocks(path.read_text(encoding="utf-8"))
     fences = re.findall(r"^```", path.read_text(encoding="utf-8"), flags=re.M)
     assert len(fences) == 2 * len(page)
-    assert {b.language for b in page} <= {"python", "text", "console", "sh", "r", "math"}
+    assert {b.language for b in page} <= {
+        "python",
+        "text",
+        "console",
+        "sh",
+        "r",
+        "math",
+    }
 
 
 def test_readme_sets_up_in_two_commands() -> None:

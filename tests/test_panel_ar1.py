@@ -129,7 +129,14 @@ def unbalanced(seed: int, entities: int = 14) -> pd.DataFrame:
         y = 2.0 + x @ [1.0, -0.5] + 0.5 * z + u + e
         rows.append(
             pd.DataFrame(
-                {"id": f"e{i:02}", "t": times, "y": y, "a": x[:, 0], "b": x[:, 1], "z": z}
+                {
+                    "id": f"e{i:02}",
+                    "t": times,
+                    "y": y,
+                    "a": x[:, 0],
+                    "b": x[:, 1],
+                    "z": z,
+                }
             )
         )
     data = pd.concat(rows, ignore_index=True)

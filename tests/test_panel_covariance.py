@@ -31,8 +31,11 @@ def data() -> pd.DataFrame:
     entities, periods = 30, 8
     n = entities * periods
     frame = pd.DataFrame(
-        {"id": np.repeat(np.arange(entities), periods), "t": np.tile(np.arange(periods), entities)}
-    )  # fmt: skip
+        {
+            "id": np.repeat(np.arange(entities), periods),
+            "t": np.tile(np.arange(periods), entities),
+        }
+    )
     frame["x1"] = rng.normal(size=n) + frame["id"] / 10.0
     frame["x2"] = rng.normal(size=n) + frame["t"] / 5.0
     frame["industry"] = frame["id"] % 5
@@ -131,6 +134,10 @@ def test_clusters_against_linearmodels(
     same(fit, other.fit(cov_type="clustered", debiased=False, **their))
     counts = {"entity": 30, "time": 8, "both": 8, "industry": 5, "two": 5}
     assert fit.df_inference == counts[cluster] - 1
+    negative = list(fit.bse.index[fit.bse.isna()])
+    assert negative == list(fit.bse.index[np.diag(fit.cov_params()) < 0.0])
+    assert bool(negative) == any("variance is negative" in n for n in fit.notes)
+    assert str(fit.summary())
     assert_allclose(
         fit.pvalues, 2.0 * stats.t.sf(np.abs(fit.tvalues), counts[cluster] - 1)
     )
@@ -177,7 +184,11 @@ def test_first_differences_against_linearmodels(data: pd.DataFrame) -> None:
 def test_labels_instead_of_columns(data: pd.DataFrame) -> None:
     model = mar.pooled(FORMULA, data, "id", "t")
     by_name = model.fit("clustered", cluster="coin")
-    for labels in (data["coin"], data["coin"].to_numpy(), [f"c{i}" for i in data["coin"]]):
+    for labels in (
+        data["coin"],
+        data["coin"].to_numpy(),
+        [f"c{i}" for i in data["coin"]],
+    ):
         fit = model.fit("clustered", cluster=labels)
         assert_allclose(fit.bse, by_name.bse, rtol=1e-12)
     both = model.fit("clustered", cluster=["coin", "entity"])
@@ -224,7 +235,9 @@ def test_bad_requests(
 
 def test_one_cluster(data: pd.DataFrame) -> None:
     with pytest.raises(GroupError, match="only one cluster"):
-        mar.pooled(FORMULA, data, "id", "t").fit("clustered", cluster=np.ones(len(data)))
+        mar.pooled(FORMULA, data, "id", "t").fit(
+            "clustered", cluster=np.ones(len(data))
+        )
     labels = data["coin"].astype(float).where(data["coin"] > 0)
     with pytest.raises(MissingDataError, match="missing labels"):
         mar.pooled(FORMULA, data, "id", "t").fit("clustered", cluster=labels)
@@ -241,6 +254,4 @@ def test_between_has_nothing_to_cluster(data: pd.DataFrame) -> None:
     meat = (x * np.asarray(resid)[:, None]).T @ (x * np.asarray(resid)[:, None])
     fit = model.fit("robust", small_sample=None)
     assert_allclose(fit.cov_params(), bread @ meat @ bread, rtol=1e-9)
-    assert_allclose(
-        model.fit("robust").bse, fit.bse * np.sqrt(30.0 / 27.0), rtol=1e-12
-    )
+    assert_allclose(model.fit("robust").bse, fit.bse * np.sqrt(30.0 / 27.0), rtol=1e-12)

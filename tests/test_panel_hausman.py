@@ -246,8 +246,9 @@ def test_growth_is_not_identified() -> None:
     assert got.rejects() is None
     assert got.identified == 0
     text = " ".join(str(got).split())
-    assert "not identified: fixed and random effects agree to rounding error on time" in (
-        text
+    assert (
+        "not identified: fixed and random effects agree to rounding error on time"
+        in (text)
     )
 
 
@@ -420,7 +421,7 @@ def test_bootstrap_counts_failed_replicates() -> None:
 def test_bootstrap_that_mostly_fails() -> None:
     data = simulated(n=12)
     data["rare"] = ((data["id"] == 3) & (data["t"] > 2)) * 1.0
-    fe, re = pair(data, "y ~ x1 + rare")
+    _, re = pair(data, "y ~ x1 + rare")
     panel = re.panel
     products = entity_products(panel, re.estimate.columns, panel.constant)
     with pytest.raises(NotComputedError, match="of 10 bootstrap replicates"):
@@ -649,3 +650,10 @@ def test_arrays_as_well() -> None:
     fe = FixedEffects(data["y"].to_numpy(), x, **where).fit()
     re = RandomEffects(data["y"].to_numpy(), x, **where).fit()
     assert_allclose(hausman(fe, re).statistic, hausman(*pair(data)).statistic)
+
+
+def test_front_door() -> None:
+    assert mar.hausman is hausman
+    assert {"hausman", "panel_tests"} <= set(dir(mar)) & set(mar.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'hausmann'"):
+        mar.hausmann  # noqa: B018

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar.design.columns import near_matches, table_column
+from mixedar.design.columns import table_column
 from mixedar.exceptions import (
     EmptyDataError,
     LengthError,
@@ -330,13 +330,17 @@ def missing_error(
         shown = ", ".join(str(index[i]) for i in rows[:_SHOWN])
         more = ", ..." if len(rows) > _SHOWN else ""
         word = "row" if len(rows) == 1 else "rows"
-        parts.append(f"{label} {len(rows)} ({word} {shown}{more})")
+        noun = "value" if len(rows) == 1 else "values"
+        parts.append(
+            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {shown}{more})"
+        )
     remedy = (
         'Remove them or pass missing="drop".'
         if what == "Missing"
         else "Correct or remove these rows."
     )
-    return MissingDataError(f"{what} values in {'; '.join(parts)}. {remedy}")
+    found = "; ".join(parts)
+    return MissingDataError(f"{found[0].upper()}{found[1:]}. {remedy}")
 
 
 def check_finite(

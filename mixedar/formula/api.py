@@ -1,5 +1,8 @@
 """Lower-case functions that take a formula and a DataFrame."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mixedar.mixed import MixedLMAR
 from mixedar.panel import (
     BetweenOLS,
@@ -13,13 +16,19 @@ from mixedar.panel import (
     within_between,
 )
 
+if TYPE_CHECKING:
+    from mixedar.panel.hausman import hausman
+    from mixedar.panel.specification import panel_tests
+
 __all__ = [
     "between",
     "first_difference",
     "fixed_effects",
     "fixed_effects_ar1",
+    "hausman",
     "mixedlm",
     "mundlak",
+    "panel_tests",
     "pooled",
     "random_effects",
     "random_effects_ar1",
@@ -34,3 +43,20 @@ first_difference = FirstDifferenceOLS.from_formula
 pooled = PooledOLS.from_formula
 fixed_effects_ar1 = FixedEffectsAR1.from_formula
 random_effects_ar1 = RandomEffectsAR1.from_formula
+
+# Tests of fits that exist already: loaded when they are first asked for.
+_LATER = {
+    "hausman": "mixedar.panel.hausman",
+    "panel_tests": "mixedar.panel.specification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

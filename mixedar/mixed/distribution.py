@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 from statsmodels.tools.rng_qrng import check_random_state
 
+from mixedar.exceptions import NotComputedError
 from mixedar.simulate import correlated_residuals
+from mixedar.validate import check_lengths
 
 __all__ = ["MixedDistribution"]
 
@@ -44,7 +46,10 @@ class MixedDistribution:
             values[:k], model.k_fe, model.k_re, False, True
         )
         self.model = model
+        if model.exog is None:
+            raise NotComputedError("the data were removed from this model")
         self.exog = model.exog if exog is None else np.asarray(exog)
+        check_lengths(model.nobs, exog=self.exog)
         self.fe_params = packed.fe_params
         self.cov_re = scale * packed.cov_re
         self.vcomp = scale * packed.vcomp

@@ -16,7 +16,12 @@ from statsmodels.tools.sm_exceptions import (
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from mixedar.estimate import estimate_at
-from mixedar.exceptions import BoundaryWarning, ConvergenceWarning, UnsupportedError
+from mixedar.exceptions import (
+    BoundaryWarning,
+    ConvergenceWarning,
+    NotComputedError,
+    UnsupportedError,
+)
 from mixedar.mixed.evaluation import factor_entries
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
 from mixedar.optimize import METHODS, Optimum, SearchPath, find_modes
@@ -60,6 +65,10 @@ def fit_model(
     -------
     MixedLMARResultsWrapper
     """
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this model by remove_data(); build it again"
+        )
     unused = sorted(set(ignored) - _IGNORED)
     if unused:
         warnings.warn(

@@ -25,6 +25,7 @@ from mixedar.exceptions import (
     GroupError,
     UnsupportedError,
 )
+from mixedar.mixed.data import FormulaData
 from mixedar.mixed.distribution import MixedDistribution
 from mixedar.mixed.drop import drop_missing
 from mixedar.mixed.fitting import fit_model
@@ -264,6 +265,8 @@ class MixedLMAR(PenalisedFits):
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.groups_name, model.time_name = design.groups_name, design.time_name
         model.formula_spec = design.model_spec
+        model.data.__class__ = FormulaData
+        model.data.formula_spec = design.model_spec
         model.re_spec = design.re_spec
         model.data.frame = design.frame
         return model

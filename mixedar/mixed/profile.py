@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from statsmodels.tools.validation import string_like
 
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.mixed.evaluation import factor_entries
 from mixedar.optimize import find_modes
 from mixedar.problem import LikelihoodProblem
@@ -52,6 +52,8 @@ def profile_variance(
     """
     vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
     model = results.model
+    if model.endog is None:
+        raise NotComputedError("the data were removed from this fit")
     k_re = model.k_re
     if vtype == "re":
         if not isinstance(re_ix, (int, np.integer)) or not 0 <= re_ix < k_re:

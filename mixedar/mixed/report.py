@@ -52,7 +52,9 @@ def summarize(
         "Converged:": "Yes" if results.converged else "No",
     }
     if results.structure.k_params:
-        header["Time unit:"] = unit
+        header["Time unit:"] = "as given" if unit == "1" else unit
+    if results.df_method != "containment":
+        header["DF method:"] = results._df_spec.label
     tables = [_parameters(results, names, alpha)]
     if k_cov or results.structure.k_params == 0 or results.structure.k_params:
         tables.append(_random_effects(results))
@@ -91,20 +93,19 @@ def _parameters(results: Any, names: Sequence[str], alpha: float) -> SummaryTabl
     df = np.full(k, np.nan)
     df[: results.k_fe] = results._df_fe
     interval = results.conf_int(alpha)
-    frame = pd.DataFrame(
-        {
-            "Coef.": np.asarray(results.params),
-            "Std.Err.": np.where(
-                np.asarray(results.bse) > 0.0, np.asarray(results.bse), np.nan
-            ),
-            "DF": df,
-            "t": results.tvalues,
-            "P>|t|": results.pvalues,
-            f"[{alpha / 2:.4g}": interval[:, 0],
-            f"{1 - alpha / 2:.4g}]": interval[:, 1],
-        },
-        index=list(names),
-    )
+    columns = {
+        "Coef.": np.asarray(results.params),
+        "Std.Err.": np.where(
+            np.asarray(results.bse) > 0.0, np.asarray(results.bse), np.nan
+        ),
+    }
+    if results.df_method == "normal":
+        columns |= {"z": results.tvalues, "P>|z|": results.pvalues}
+    else:
+        columns |= {"DF": df, "t": results.tvalues, "P>|t|": results.pvalues}
+    columns[f"[{alpha / 2:.4g}"] = interval[:, 0]
+    columns[f"{1 - alpha / 2:.4g}]"] = interval[:, 1]
+    frame = pd.DataFrame(columns, index=list(names))
     return SummaryTable(frame, title="Parameters", name="parameters")
 
 
@@ -166,17 +167,18 @@ def _quantiles(results: Any) -> SummaryTable | None:
 
 
 def _notes(results: Any) -> list[str]:
+    tests, *others = results._df_notes()
     notes = [
-        "t tests of the fixed effects use containment degrees of freedom. Intervals "
-        "of variances are on the log scale, of residual parameters on the "
-        "unconstrained scale."
+        f"{tests} Intervals of variances are on the log scale, of residual "
+        "parameters on the unconstrained scale.",
+        *others,
     ]
     notes.extend(f"{note}." for note in results.boundary_notes)
     if len(results.modes) > 1:
-        others = ", ".join(f"{llf:.4f}" for llf in results.modes["llf"].iloc[1:])
+        lower = ", ".join(f"{llf:.4f}" for llf in results.modes["llf"].iloc[1:])
         notes.append(
             f"The likelihood has {len(results.modes)} maxima; the best is shown, "
-            f"others have the log-likelihood {others} (see modes)."
+            f"others have the log-likelihood {lower} (see modes)."
         )
     if not results.converged:
         notes.append("The optimiser did not reach a maximum: do not use these numbers.")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.base import model as base
+from statsmodels.base.data import PandasData
 from statsmodels.base.wrapper import populate_wrapper, union_dicts
 from statsmodels.regression.mixed_linear_model import (
     MixedLMParams,
@@ -20,7 +21,8 @@ from statsmodels.regression.mixed_linear_model import (
 )
 
 from mixedar.estimate import Estimate
-from mixedar.exceptions import NotComputedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.inference.df import resolve_df
 from mixedar.mixed.predicted import PredictedValues
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
@@ -62,7 +64,8 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         (Restricted) log-likelihood with all constants, and criteria as nlme
         computes them: BIC's number of observations is N - p under REML.
     df_resid : Series
-        Containment degrees of freedom of each fixed effect, as nlme.
+        Degrees of freedom of each fixed effect: containment, as nlme, unless
+        :meth:`with_df` chose another method.
     modes : DataFrame
         All distinct maxima that were found, the best first.
     converged : bool
@@ -181,7 +184,7 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
 
     @property
     def df_resid(self) -> pd.Series:
-        """Containment degrees of freedom of each fixed effect."""
+        """Degrees of freedom of each fixed effect."""
         return pd.Series(self._df_fe, index=self._names[: self.k_fe])
 
     @df_resid.setter
@@ -257,6 +260,7 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         xname_re: Sequence[str] | None = None,
         title: str | None = None,
         alpha: float = 0.05,
+        df: Any = None,
     ) -> ResultsSummary:
         """
         Tables of the fit.
@@ -270,17 +274,76 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         title : str, optional
         alpha : float
             1 - coverage of the confidence intervals.
+        df : str, float or DFMethod, optional
+            Degrees of freedom, as in :meth:`with_df`; those of the results by
+            default.
 
         Returns
         -------
         ResultsSummary
         """
+        if df is not None:
+            other = self._copy_with_df(resolve_df(df))
+            return other.summary(yname, xname_fe, xname_re, title, alpha)
         from mixedar.mixed.report import summarize  # only when it is printed
 
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
 
+    def with_df(
+        self, df: Any, *, kr: str | None = None, information: str | None = None
+    ) -> MixedLMARResultsWrapper:
+        """
+        The same fit with other degrees of freedom in all its tests.
+
+        Parameters
+        ----------
+        df : str, float or DFMethod
+            ``"containment"``, ``"between-within"``, ``"residual"``,
+            ``"satterthwaite"``, ``"kenward-roger"``, ``"normal"``, or a number.
+            With Kenward-Roger standard errors and ``cov_params()`` hold the
+            correction for small samples.
+        kr : {"full", "linear"}, optional
+            Kenward-Roger with (default) or without the term of second order.
+        information : {"observed", "expected"}, optional
+            Information of the covariance parameters: observed by default for
+            Satterthwaite (as lmerTest), expected for Kenward-Roger (as
+            pbkrtest).
+
+        Returns
+        -------
+        MixedLMARResultsWrapper
+
+        Raises
+        ------
+        UnsupportedError
+            For unknown names and options.
+        NotComputedError
+            If the method is not defined for this fit.
+        """
+        method = resolve_df(df, kr, information)
+        return MixedLMARResultsWrapper(self._copy_with_df(method))
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Refuse statsmodels' bootstrap, which resamples single rows.
+
+        Raises
+        ------
+        UnsupportedError
+            Always.
+        """
+        raise UnsupportedError(
+            "resampling rows breaks the groups; simulate with "
+            "fit.get_distribution().rvs(rng=...) and refit with model.refit(y)"
+        )
+
     def remove_data(self) -> None:
-        """Drop all arrays of the data; the summary keeps its numbers."""
+        """
+        Drop all arrays of the data, the model's own included.
+
+        The summary keeps its numbers.  As in statsmodels, other fits of the same
+        model lose their data too.
+        """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes  # noqa: B018
         for name in self._row_caches:
@@ -315,6 +378,21 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
 
     _attrs: ClassVar[dict[str, str]] = {"fitted_marginal": "rows"}
     _wrap_attrs = union_dicts(MixedLMResultsWrapper._wrap_attrs, _attrs)
+    # the rows of an interval depend on `cols`, which the parent's wrapper ignores
+    _wrap_methods: ClassVar[dict[str, Any]] = {
+        name: how
+        for name, how in MixedLMResultsWrapper._wrap_methods.items()
+        if name != "conf_int"
+    }
+
+    def conf_int(self, alpha: float = 0.05, cols: Any = None, **kwargs: Any) -> Any:
+        """Confidence intervals by name; see :meth:`WaldInference.conf_int`."""
+        results = self._results
+        values = results.conf_int(alpha, **kwargs)
+        if not isinstance(results.model.data, PandasData):
+            return values if cols is None else values[np.asarray(cols)]
+        frame = pd.DataFrame(values, index=results._names)
+        return frame if cols is None else frame.iloc[np.asarray(cols)]
 
 
 populate_wrapper(MixedLMARResultsWrapper, MixedLMARResults)

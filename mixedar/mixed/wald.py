@@ -1,10 +1,12 @@
 """
-Wald tests and intervals with the degrees of freedom of each coefficient.
+Wald tests and intervals with a choice of degrees of freedom.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,18 @@ from statsmodels.regression.mixed_linear_model import MixedLMResults
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.inference.contrasts import ContrastMethod
+from mixedar.inference.derivatives import PrecisionDerivatives
+from mixedar.inference.df import (
+    METHODS,
+    DFMethod,
+    contrast_method,
+    derivatives_of,
+    resolve_df,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["WaldInference"]
 
@@ -21,10 +35,87 @@ FloatArray = NDArray[np.float64]
 
 
 class WaldInference(MixedLMResults):
-    """t and F tests of fixed effects with containment degrees of freedom."""
+    """
+    t and F tests of fixed effects.
+
+    Methods that test take ``df=``: ``"containment"`` (nlme's rule, the default),
+    ``"between-within"``, ``"residual"``, ``"satterthwaite"``,
+    ``"kenward-roger"``, ``"normal"``, a number, or a
+    :class:`mixedar.inference.DFMethod` with options.
+    """
 
     _df_fe: FloatArray
+    _df_spec: DFMethod = DFMethod("containment")
     _names: list[str]
+
+    @property
+    def df_method(self) -> str:
+        """The method of degrees of freedom, ``"containment"`` by default."""
+        return self._df_spec.name
+
+    @cached_property
+    def _unadjusted(self) -> tuple[FloatArray, FloatArray]:
+        """Model covariance of the fixed effects, and containment DF."""
+        p = self.k_fe
+        return np.asarray(self.cov_params())[:p, :p], self._df_fe
+
+    @cached_property
+    def _precision_derivatives(self) -> PrecisionDerivatives:
+        return derivatives_of(self)
+
+    @cached_property
+    def _contrast_methods(self) -> dict[DFMethod, ContrastMethod]:
+        return {}
+
+    def _contrast_method(self, df: Any) -> ContrastMethod:
+        """The method that a ``df=`` argument names; computed once."""
+        method = self._df_spec if df is None else resolve_df(df)
+        known = self._contrast_methods
+        if method not in known:
+            known[method] = contrast_method(self, method)
+        return known[method]
+
+    def _copy_with_df(self, method: DFMethod) -> Self:
+        """A copy whose errors, t values and tests follow a method."""
+        found = self._contrast_method(method)
+        out = copy.copy(self)  # shares what was computed so far
+        out._cache = {}
+        out._df_spec = method
+        p = self.k_fe
+        out._df_fe = found.single(np.eye(p))
+        cov = np.array(self.normalized_cov_params)
+        cov[:p, :p] = found.cov / self.scale
+        out.normalized_cov_params = cov
+        out.use_t = method.name != "normal"
+        return out
+
+    def _df_notes(self) -> list[str]:
+        """What a reader of the tests has to know about their DF."""
+        notes = []
+        method = self._df_spec
+        if method.name == "given":
+            notes.append(f"t tests of the fixed effects use {method.value:g} DF.")
+        elif method.name == "normal":
+            notes.append("Tests of the fixed effects use the normal distribution.")
+        else:
+            notes.append(
+                "t tests of the fixed effects use "
+                f"{METHODS[method.name]} degrees of freedom."
+            )
+        if method.name == "kenward-roger":
+            term = "with" if method.kr == "full" else "without"
+            notes.append(
+                "Standard errors hold the Kenward-Roger correction, "
+                f"{term} its second-order term."
+            )
+        notes.extend(self._contrast_method(None).notes)
+        spent = [n for n, df in zip(self._names, self._df_fe, strict=False) if df <= 0]
+        if spent:
+            notes.append(
+                f"No degrees of freedom are left for {', '.join(spent)}: there is no "
+                "test of this kind."
+            )
+        return notes
 
     @property
     def tvalues(self) -> FloatArray:
@@ -47,7 +138,9 @@ class WaldInference(MixedLMResults):
         out[:p] = 2.0 * _t_sf(np.abs(self.tvalues[:p]), self._df_fe)
         return out
 
-    def conf_int(self, alpha: float = 0.05, cols: Any = None) -> FloatArray:
+    def conf_int(
+        self, alpha: float = 0.05, cols: Any = None, df: Any = None
+    ) -> FloatArray:
         """
         Confidence intervals.
 
@@ -61,12 +154,19 @@ class WaldInference(MixedLMResults):
             1 - coverage.
         cols : array_like of int, optional
             Which parameters; all by default.
+        df : str, float or DFMethod, optional
+            Degrees of freedom of the fixed effects; those of the results by
+            default.
 
         Returns
         -------
         ndarray, shape (k, 2)
             NaN where no standard error exists.
         """
+        if df is not None:
+            other = self._copy_with_df(resolve_df(df))
+            return other.conf_int(alpha, cols)
+        check_alpha(alpha)
         params = np.asarray(self.params)
         bse = np.asarray(self.bse)
         out = np.full((len(params), 2), np.nan)
@@ -124,12 +224,9 @@ class WaldInference(MixedLMResults):
             )
         return matrix, values
 
-    def _contrast_df(self, matrix: FloatArray) -> FloatArray:
-        """Smallest degrees of freedom among the coefficients of each row."""
-        used = np.abs(matrix) > 0.0
-        return np.where(used, self._df_fe, np.inf).min(axis=1)
-
-    def t_test(self, r_matrix: Any, use_t: bool | None = None) -> ContrastResults:
+    def t_test(
+        self, r_matrix: Any, use_t: bool | None = None, df: Any = None
+    ) -> ContrastResults:
         """
         Test linear combinations of the fixed effects, one by one.
 
@@ -138,31 +235,49 @@ class WaldInference(MixedLMResults):
         r_matrix : array_like, shape (k, p), str, or tuple
             Restrictions; ``"time = 0.5"``; or ``(R, q)`` for ``R b = q``.
         use_t : bool, optional
-            False for normal p-values; by default Student's t with the smallest
-            degrees of freedom of the coefficients involved.
+            False for normal p-values.
+        df : str, float or DFMethod, optional
+            Degrees of freedom; those of the results by default.  Methods by
+            column take the smallest of the coefficients involved.
 
         Returns
         -------
         ContrastResults
+            ``sd`` and ``df_denom`` follow the method.
 
         Raises
         ------
         UnsupportedError
-            If `r_matrix` has the wrong number of columns.
+            If `r_matrix` has the wrong number of columns, or `df` is unknown.
+        NotComputedError
+            If a row is zero, or the method is not defined for this fit.
         """
         matrix, values = self._contrasts(r_matrix)
-        p = self.k_fe
+        if not (np.abs(matrix).max(axis=1, initial=0.0) > 0.0).all():
+            raise NotComputedError(
+                "a contrast involves no fixed effect: its row is zero"
+            )
+        method = self._contrast_method(df)
         effect = matrix @ self.fe_params
-        cov = self.cov_params()[:p, :p]
-        sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, cov, matrix))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = (effect - values) / sd
-        if use_t is False:
+        sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, method.cov, matrix))
+        t = (effect - values) / sd
+        normal = self.df_method == "normal" if df is None else False
+        if df is not None:
+            normal = resolve_df(df).name == "normal"
+        if use_t is False or (normal and use_t is None):
             return ContrastResults(
                 effect=effect, statistic=t, sd=sd, distribution="norm"
             )
-        df = self._contrast_df(matrix)
-        return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
+        freedom = method.single(matrix)
+        self._check_freedom(freedom)
+        return ContrastResults(effect=effect, t=t, sd=sd, df_denom=freedom)
+
+    def _check_freedom(self, df: FloatArray) -> None:
+        if not (np.asarray(df) > 0.0).all():
+            raise NotComputedError(
+                "no degrees of freedom are left in the stratum of these effects; use "
+                "df='satterthwaite' or df='kenward-roger'"
+            )
 
     def wald_test(
         self,
@@ -172,6 +287,7 @@ class WaldInference(MixedLMResults):
         use_f: bool | None = None,
         df_constraints: int | None = None,
         scalar: bool = True,
+        df: Any = None,
     ) -> ContrastResults:
         """
         Joint Wald test of linear restrictions on the fixed effects.
@@ -185,24 +301,38 @@ class WaldInference(MixedLMResults):
         invcov : array_like, shape (k, k), optional
             Inverse covariance of the restrictions.
         use_f : bool, optional
-            F with containment degrees of freedom (default), or chi-square.
+            F (default), or chi-square.
         df_constraints : int, optional
             Number of restrictions; the rank of `r_matrix` by default.
         scalar : bool
             Statistic as a number, not an array.
+        df : str, float or DFMethod, optional
+            Denominator degrees of freedom; those of the results by default.
+            Satterthwaite's are pooled as Fai and Cornelius do.
 
         Returns
         -------
         ContrastResults
+            Kenward-Roger's F is scaled; its ``scaling`` holds the factor.
 
         Raises
         ------
         NotComputedError
-            If the restrictions have no variance, or are inconsistent.
+            If the restrictions have no variance, or are inconsistent, or the
+            method of degrees of freedom is not defined for this fit.
+        UnsupportedError
+            If `cov_p` or `invcov` comes with a method that implies a covariance.
         """
         matrix, values = self._contrasts(r_matrix)
-        p = self.k_fe
-        cov = self.cov_params()[:p, :p] if cov_p is None else np.asarray(cov_p)
+        spec = self._df_spec if df is None else resolve_df(df)
+        implied = spec.name in ("satterthwaite", "kenward-roger")
+        if implied and not (cov_p is None and invcov is None):
+            raise UnsupportedError(
+                f"df={spec.name!r} belongs to the model's own covariance; leave out "
+                "cov_p= and invcov=, or choose df='containment'"
+            )
+        method = self._contrast_method(spec)
+        cov = method.cov if cov_p is None else np.asarray(cov_p)
         difference = matrix @ self.fe_params - values
         middle = matrix @ cov @ matrix.T
         lengths = np.sqrt(np.diag(middle))
@@ -229,48 +359,72 @@ class WaldInference(MixedLMResults):
             statistic = float(difference @ np.asarray(invcov) @ difference)
         count = rank if df_constraints is None else df_constraints
         shape: Any = statistic
-        if use_f is False:
+        normal = spec.name == "normal" and use_f is None
+        if use_f is False or normal:
             return ContrastResults(
                 chi2=shape if scalar else np.array([[shape]]),
                 statistic=shape if scalar else np.array([[shape]]),
                 df_denom=count,
                 distribution="chi2",
             )
-        value = shape / count
-        return ContrastResults(
-            F=value if scalar else np.array([[value]]),
-            df_denom=float(self._contrast_df(matrix).min()),
-            df_num=count,
+        freedom, scaling = method.joint(matrix, rank)
+        self._check_freedom(np.array([freedom]))
+        value = shape / count * scaling
+        result = ContrastResults(
+            F=value if scalar else np.array([[value]]), df_denom=freedom, df_num=count
         )
+        result.scaling = scaling
+        return result
 
     def f_test(
         self,
         r_matrix: Any,
         cov_p: ArrayLike | None = None,
         invcov: ArrayLike | None = None,
+        df: Any = None,
     ) -> ContrastResults:
         """
         Joint F test of linear restrictions on the fixed effects.
 
         Parameters
         ----------
-        r_matrix, cov_p, invcov
+        r_matrix, cov_p, invcov, df
             As in :meth:`wald_test`.
 
         Returns
         -------
         ContrastResults
-            Denominator degrees of freedom are the smallest of the coefficients
-            involved.
         """
-        return self.wald_test(r_matrix, cov_p=cov_p, invcov=invcov, use_f=True)
+        return self.wald_test(r_matrix, cov_p=cov_p, invcov=invcov, use_f=True, df=df)
+
+
+def check_alpha(alpha: float) -> None:
+    """
+    Raise unless `alpha` is a probability that leaves an interval.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    if not 0.0 < alpha < 1.0:
+        raise UnsupportedError(
+            f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+        )
 
 
 def _t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
     """Upper tail of Student's t; NaN without degrees of freedom."""
-    return np.where(df > 0.0, stats.t.sf(t, np.where(df > 0.0, df, 1.0)), np.nan)
+    finite = np.isfinite(df) & (df > 0.0)
+    tail = stats.t.sf(t, np.where(finite, df, 1.0))
+    return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
 
 
 def _t_isf(q: float, df: FloatArray) -> FloatArray:
     """Upper quantile of Student's t; NaN without degrees of freedom."""
-    return np.where(df > 0.0, stats.t.isf(q, np.where(df > 0.0, df, 1.0)), np.nan)
+    finite = np.isfinite(df) & (df > 0.0)
+    point = stats.t.isf(q, np.where(finite, df, 1.0))
+    return np.where(finite, point, np.where(df > 0.0, stats.norm.isf(q), np.nan))

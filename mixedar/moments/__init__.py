@@ -18,13 +18,18 @@ import numpy as np
 from mixedar.compress import ClusterRows
 from mixedar.exceptions import UnsupportedError
 from mixedar.moments.block import MomentBlock, Moments
+from mixedar.moments.dense_block import DenseBlock
 from mixedar.moments.gap_block import GapBlock
 from mixedar.moments.long_block import LongBlock
 from mixedar.moments.row_block import RowBlock
 from mixedar.residual import MarkovStructure, ResidualStructure
 
-__all__ = ["MomentBlock", "Moments", "moment_blocks"]
+__all__ = ["MomentBlock", "Moments", "likelihood_blocks", "moment_blocks"]
 
+# Covariance matrices are written out for clusters of so many rows, ...
+_DENSE_ROWS = 12
+# ... as long as all matrices together have so many entries.
+_DENSE_NUMBERS = 2**15
 # Blocks by set of distinct gaps pay as long as there are few such sets.
 _MAX_GAP_SETS = 24
 # From this mean number of rows a matrix product for each cluster pays.
@@ -80,3 +85,30 @@ def moment_blocks(
     if sizes.sum() >= _LONG * rows.n_clusters:
         return [LongBlock(rows, everyone, structure)]
     return [RowBlock(rows, everyone, structure)]
+
+
+def likelihood_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[MomentBlock]:
+    """
+    Blocks for the cheapest evaluation of the likelihood.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+
+    Returns
+    -------
+    list of MomentBlock
+        One dense block where clusters are short and their patterns few.
+    """
+    markov = structure if isinstance(structure, MarkovStructure) else None
+    longest = int(np.diff(rows.offsets).max())
+    # a pattern begins where a weight is not zero
+    starts = np.flatnonzero(rows.weights > 0.0)
+    few = len(starts) * longest**2 <= _DENSE_NUMBERS
+    if longest > _DENSE_ROWS or not few or (structure.k_params and markov is None):
+        return moment_blocks(rows, structure)
+    patterns = np.split(np.arange(rows.n_clusters), starts[1:])
+    return [DenseBlock(rows, patterns, markov)]

@@ -5,40 +5,19 @@ What a block of clusters tells the likelihood.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mixedar.covariance import RandomCovariance
+from mixedar.moments.arrays import Moments
+from mixedar.sums import ClusterSums
+from mixedar.woodbury import woodbury_sums
 
 __all__ = ["MomentBlock", "Moments"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """
-    Whitened cross-products of a block of m clusters.
-
-    The first axis holds the values (0) and, when asked for, the first (1) and
-    second (2) derivatives by the unconstrained residual parameter.
-
-    Attributes
-    ----------
-    zz : ndarray, shape (orders, q, q, m)
-    zw : ndarray, shape (orders, p + 1, q, m)
-        Transposed: ``W'R^-1 Z``.
-    ww : ndarray, shape (orders, p + 1, p + 1)
-        Summed over the clusters.
-    logdet : ndarray, shape (orders,)
-        Log-determinant of all residual correlation matrices.
-    """
-
-    zz: FloatArray
-    zw: FloatArray
-    ww: FloatArray
-    logdet: FloatArray
 
 
 class MomentBlock(ABC):
@@ -50,3 +29,29 @@ class MomentBlock(ABC):
     @abstractmethod
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
         """Moments at an unconstrained residual parameter, shape (k_free,)."""
+
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """
+        Cluster sums at a point of the parameter space.
+
+        Parameters
+        ----------
+        covariance : RandomCovariance
+        factor : ndarray, shape (q, q)
+            ``Lambda`` with ``Psi = Lambda Lambda'``.
+        u : ndarray, shape (k_free,)
+        derivatives : bool
+
+        Returns
+        -------
+        ClusterSums
+        """
+        moments = self.at(u, derivatives=derivatives)
+        return woodbury_sums(moments, self.weights, covariance, factor, derivatives)

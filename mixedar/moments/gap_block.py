@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
+from mixedar.linalg import product
 from mixedar.moments.block import MomentBlock, Moments
 from mixedar.moments.products import (
     difference_products,
@@ -80,6 +81,6 @@ class GapBlock(MomentBlock):
         mix[0, 0] = 1.0
         mix[:, 1::2] = coefficients.alpha
         mix[:, 2::2] = coefficients.beta
-        zt = (mix @ self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
+        zt = product(mix, self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
         ww = (mix @ self._ww.reshape(terms, -1)).reshape(orders, *self._ww.shape[1:])
         return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)

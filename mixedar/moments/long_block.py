@@ -19,7 +19,7 @@ __all__ = ["LongBlock"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
-_CHUNK = 4096
+_CHUNK = 2048
 
 
 class LongBlock(MomentBlock):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedar.linalg import product
+
 __all__ = [
     "difference_products",
     "differences",
@@ -78,4 +80,4 @@ def products(
             for b in range(q + width):
                 other = z2[:, b] if b < q else w2[:, b - q]
                 zt[b, a] = np.add.reduceat(z1[:, a] * other, starts)
-    return zt, w1.T @ w2
+    return zt, product(w1.T, w2)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
+from mixedar.linalg import product
 from mixedar.moments.block import MomentBlock, Moments
 from mixedar.moments.products import differences, previous, products
 from mixedar.residual import MarkovStructure
@@ -85,7 +86,7 @@ class RowBlock(MomentBlock):
             for b in range(a):
                 zt[:, b, a] = zt[:, a, b]
         for order in range(orders):
-            ww[order] += (self._dw * alpha[order][:, None]).T @ self._dw
-            cross = (self._w * beta[order][:, None]).T @ self._pw
+            ww[order] += product((self._dw * alpha[order][:, None]).T, self._dw)
+            cross = product((self._w * beta[order][:, None]).T, self._pw)
             ww[order] += cross + cross.T
         return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)

@@ -87,8 +87,9 @@ class PanelModel:
         other = getattr(exog, "index", None)
         if isinstance(other, pd.Index) and not other.equals(index):
             raise UnsupportedError(
-                "endog and exog have different row labels; bring exog into the order of "
-                "endog with exog.reindex(endog.index), or pass arrays to go by position"
+                "endog and exog have different row labels; bring exog into the order "
+                "of endog with exog.reindex(endog.index), or pass arrays to go by "
+                "position"
             )
         dropped = 0
         if missing == "drop":

@@ -120,7 +120,8 @@ class Comparison:
             "the test is not identified: fixed and random effects agree to rounding "
             f"error on {shown}, because no regressor that varies within entities "
             "differs between them (one with the same mean in every entity, such as "
-            "time in a balanced panel, carries no information on this)"
+            "time in a balanced panel, carries no information on this), or because "
+            "the model of random effects contains the means of the entities"
         )
 
     def frame(self, form: str | None) -> pd.DataFrame:

@@ -125,7 +125,14 @@ def cross_section_lm(
     if isinstance(sums, str):
         return text.missing(sums, distribution)
     if form == "lm":
-        return text.result(sums.squares, "chi2", sums.pairs)
+        note = None
+        if panel.n_periods < panel.n_entities:
+            note = (
+                f"It needs many more periods than entities, and there are "
+                f"{panel.n_periods} and {panel.n_entities}: it rejects too often. "
+                "Pesaran's CD does not."
+            )
+        return text.result(sums.squares, "chi2", sums.pairs, note=note)
     value = (sums.squares - sums.pairs) / np.sqrt(2.0 * sums.pairs)
     if form == "bias_corrected":
         value -= panel.n_entities / (2.0 * (panel.n_periods - 1))

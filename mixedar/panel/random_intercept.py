@@ -36,7 +36,7 @@ class RandomIntercept:
     resid: FloatArray
 
 
-def fit_random_intercept(base: PanelRegressions) -> RandomIntercept:
+def fit_random_intercept(base: PanelRegressions) -> RandomIntercept | None:
     """
     Maximise the likelihood over the ratio of the two variances.
 
@@ -47,9 +47,12 @@ def fit_random_intercept(base: PanelRegressions) -> RandomIntercept:
     Returns
     -------
     RandomIntercept
-        ``sigma2_u`` is 0 where the likelihood falls from there on.
+        ``sigma2_u`` is 0 where the likelihood falls from there on.  None if it
+        rises without end, because the within regression leaves no residuals.
     """
     panel = base.panel
+    if base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
+        return None
     columns = np.flatnonzero(base.pooled.kept)
     constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
     products = entity_products(panel, columns, constant)
@@ -72,6 +75,8 @@ def fit_random_intercept(base: PanelRegressions) -> RandomIntercept:
         upper = 1.0
         while slope(upper) > 0.0 and upper < 1e12:
             upper *= 8.0
+        if slope(upper) > 0.0:
+            return None
         ratio = float(brentq(slope, 0.0, upper, xtol=1e-14 * upper, rtol=1e-14))
     params, ssr = _gls(sums, kept, ratio)
     unit = products.scale[-1] / products.scale[kept]

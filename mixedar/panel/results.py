@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from mixedar.exceptions import NotComputedError
 from mixedar.panel.data import PanelData, Spread
 from mixedar.panel.effects import Effects, squared_correlations
 from mixedar.panel.estimate import Kind, PanelEstimate
@@ -84,13 +85,21 @@ class PanelResults:
         self.llf = estimate.llf
         self.absorbed = list(estimate.absorbed)
         self.notes = list(estimate.notes)
+        negative = np.flatnonzero(np.diag(estimate.cov) < 0.0)
+        if len(negative):
+            self.notes.append(
+                f"No standard error for {', '.join(names[j] for j in negative)}: the "
+                "two-way clustered variance is negative, which happens with few "
+                "clusters."
+            )
 
     # -- coefficients --------------------------------------------------------
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors of the coefficients."""
-        values = np.sqrt(np.diag(self.estimate.cov))
+        """Standard errors of the coefficients; NaN where a variance is negative."""
+        variances = np.diag(self.estimate.cov)
+        values = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
         return pd.Series(values, index=self.params.index, name="bse")
 
     @property
@@ -187,12 +196,19 @@ class PanelResults:
 
     @cached_property
     def f_slopes(self) -> Any:
-        """Wald test that all coefficients but the intercept are zero, or None."""
+        """
+        Wald test that all coefficients but the intercept are zero.
+
+        None if there are none, or if their covariance is singular.
+        """
         k = len(self.params)
         slopes = [j for j, c in enumerate(self.estimate.columns) if not self._is_one(c)]
         if not slopes:
             return None
-        return self.wald_test(np.eye(k)[slopes])
+        try:
+            return self.wald_test(np.eye(k)[slopes])
+        except NotComputedError:
+            return None
 
     def _is_one(self, column: int) -> bool:
         return self.panel.constant is not None and column == self.panel.constant

@@ -17,23 +17,19 @@ from mixedar.panel.test_result import TestResult, TestText
 __all__ = [
     "baltagi_li_conditional",
     "baltagi_li_joint",
-    "baltagi_wu_lbi",
     "bera_sosa_escudero_yoon",
-    "bhargava_durbin_watson",
 ]
 
 FloatArray = NDArray[np.float64]
+Convention = Literal["stata", "plm", "article"]
+
+_LONG = 15  # observations an entity from which conventions hardly differ
 
 _BSY = (
     "Bera, Sosa-Escudero and Yoon (2001), Journal of Econometrics 101, 1-23; "
     "unbalanced panels: Sosa-Escudero and Bera (2008), Stata Journal 8, 68-78"
 )
 _SHORT = "every entity has fewer than three observations"
-_TABLES = (
-    "the distribution depends on the regressors; without serial correlation the "
-    "statistic is near 2, with positive correlation below (critical values: Bhargava, "
-    "Franzini and Narendranathan, 1982)"
-)
 
 
 class PooledMoments(NamedTuple):
@@ -51,23 +47,33 @@ class PooledMoments(NamedTuple):
         return self.squares - 3.0 * self.n + 2.0 * self.entities
 
 
-def pooled_moments(base: PanelRegressions, plm: bool = False) -> PooledMoments:
+def pooled_moments(
+    base: PanelRegressions, convention: Convention = "stata"
+) -> PooledMoments:
     """
     Return the statistics A and B of Bera, Sosa-Escudero and Yoon.
 
     Parameters
     ----------
     base : PanelRegressions
-    plm : bool
-        Count the entities of the fullest period, as plm does, not all of them.
+    convention : {"stata", "plm", "article"}
+        As in :func:`bera_sosa_escudero_yoon`.
 
     Returns
     -------
     PooledMoments
         ``a``: one less the squared sums by entity over the sum of squares; ``b``:
-        products with the row before over the squares of the same rows, as in
-        Stata's ``xttest1`` and plm.
+        products with the row before over squares.
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `convention`.
     """
+    if convention not in ("stata", "plm", "article"):
+        raise UnsupportedError(
+            f"convention={convention!r}: choose 'stata', 'plm' or 'article'"
+        )
     panel, resid = base.panel, base.pooled.resid
     total = float(resid @ resid)
     sums = panel.entity_sums(resid)
@@ -75,11 +81,15 @@ def pooled_moments(base: PanelRegressions, plm: bool = False) -> PooledMoments:
     sizes = panel.sizes.astype(np.float64)
     if not len(rows):
         return PooledMoments(0.0, 0.0, panel.nobs, panel.n_entities, panel.nobs)
+    bottom = total if convention == "article" else float(resid[rows] @ resid[rows])
+    entities = panel.n_entities
+    if convention == "plm":
+        entities = int(np.bincount(panel.time).max())
     return PooledMoments(
         a=1.0 - float(sums @ sums) / total,
-        b=float(resid[rows] @ resid[rows - 1]) / float(resid[rows] @ resid[rows]),
+        b=float(resid[rows] @ resid[rows - 1]) / bottom,
         n=panel.nobs,
-        entities=int(np.bincount(panel.time).max()) if plm else panel.n_entities,
+        entities=entities,
         squares=float(sizes @ sizes),
     )
 
@@ -88,7 +98,7 @@ def bera_sosa_escudero_yoon(
     fit: Any,
     test: Literal["ar", "re"] = "ar",
     one_sided: bool = True,
-    plm: bool = False,
+    convention: Convention = "stata",
 ) -> TestResult:
     """
     Test one departure from least squares, robust to a little of the other.
@@ -102,9 +112,12 @@ def bera_sosa_escudero_yoon(
         AR(1) errors.
     one_sided : bool
         Whether the test for random effects is one-sided.
-    plm : bool
-        In unbalanced panels, reproduce plm, which takes the number of entities
-        in the fullest period for the number of entities.
+    convention : {"stata", "plm", "article"}
+        Lagged products are divided by the squares of the rows that have a
+        predecessor (Stata's ``xttest1``), which rejects too often in short
+        panels, or by all squares (the article).  plm differs from Stata in
+        unbalanced panels: it takes the number of entities in the fullest period
+        for the number of entities.
 
     Returns
     -------
@@ -118,7 +131,8 @@ def bera_sosa_escudero_yoon(
     """
     if test not in ("ar", "re"):
         raise UnsupportedError(f"test={test!r}: choose 'ar' or 're'")
-    moments = pooled_moments(regressions_of(fit), plm)
+    base = regressions_of(fit)
+    moments = pooled_moments(base, convention)
     a, b, n = moments.a, moments.b, moments.n
     if test == "ar":
         text = TestText(
@@ -133,7 +147,8 @@ def bera_sosa_escudero_yoon(
         crossed = moments.squares - n
         inner = b + pairs / crossed * a
         value = n**2 * crossed * inner**2 / (pairs * moments.spread)
-        return text.result(value, "chi2", 1)
+        note = _short_note(base, convention)
+        return text.result(value, "chi2", 1, note=note)
     text = TestText(
         "Bera-Sosa-Escudero-Yoon (effects)",
         "there are no random effects, allowing for AR(1) errors",
@@ -149,7 +164,17 @@ def bera_sosa_escudero_yoon(
     return text.result(value**2, "chi2", 1)
 
 
-def baltagi_li_joint(fit: Any, plm: bool = False) -> TestResult:
+def _short_note(base: PanelRegressions, convention: str) -> str | None:
+    mean = base.panel.spread.mean
+    if convention == "article" or mean >= _LONG:
+        return None
+    return (
+        f"With {mean:.3g} observations an entity it rejects too often; "
+        "convention='article' does not."
+    )
+
+
+def baltagi_li_joint(fit: Any, convention: Convention = "stata") -> TestResult:
     """
     Baltagi and Li's joint test for random effects and AR(1) errors.
 
@@ -157,13 +182,19 @@ def baltagi_li_joint(fit: Any, plm: bool = False) -> TestResult:
     ----------
     fit : PanelResults or PanelData
         Any panel fit; the residuals are those of plain least squares.
-    plm : bool
+    convention : {"stata", "plm", "article"}
         As in :func:`bera_sosa_escudero_yoon`.
 
     Returns
     -------
     TestResult
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `convention`.
     """
+    base = regressions_of(fit)
     text = TestText(
         "Baltagi-Li joint (effects, AR(1))",
         "there are neither random effects nor serially correlated errors",
@@ -171,12 +202,13 @@ def baltagi_li_joint(fit: Any, plm: bool = False) -> TestResult:
         "Baltagi and Li (1991), Statistics and Probability Letters 11, 277-280; "
         + _BSY,
     )
-    moments = pooled_moments(regressions_of(fit), plm)
+    moments = pooled_moments(base, convention)
     if moments.spread <= 0.0:
         return text.missing(_SHORT, "chi2", 2)
     a, b, n = moments.a, moments.b, moments.n
     value = (a + 2.0 * b) ** 2 / (2.0 * moments.spread) + b**2 / (n - moments.entities)
-    return text.result(n**2 * value, "chi2", 2)
+    note = _short_note(base, convention)
+    return text.result(n**2 * value, "chi2", 2, note=note)
 
 
 def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
@@ -219,6 +251,12 @@ def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
             "no two observations of an entity are one unit of time apart", distribution
         )
     fitted = fit_random_intercept(base)
+    if fitted is None:
+        return text.missing(
+            "fixed effects fits without residuals, so that the likelihood has no "
+            "maximum",
+            distribution,
+        )
     score, information = ar_score(base, fitted.resid, fitted.sigma2_u, fitted.sigma2_e)
     rest = information[2, 2] - information[2, :2] @ np.linalg.solve(
         information[:2, :2], information[:2, 2]
@@ -286,84 +324,3 @@ def ar_score(
         sigma2_e**2 * (a**2 * links + 2.0 * a * c * squares + (c * links) ** 2).sum()
     )
     return score, 0.5 * out
-
-
-def bhargava_durbin_watson(fit: Any) -> TestResult:
-    """
-    Durbin-Watson statistic of Bhargava, Franzini and Narendranathan.
-
-    Parameters
-    ----------
-    fit : PanelResults or PanelData
-        Any panel fit; the residuals are those of fixed effects.
-
-    Returns
-    -------
-    TestResult
-        Without a p-value.  Across a gap in time the earlier residual counts as
-        zero (the modified statistic of Baltagi and Wu).
-    """
-    base = regressions_of(fit)
-    text = TestText(
-        "Bhargava et al. Durbin-Watson",
-        "the errors are not serially correlated",
-        "they follow an AR(1) process",
-        "Bhargava, Franzini and Narendranathan (1982), Review of Economic Studies 49, "
-        "533-549; with gaps: Baltagi and Wu (1999), Econometric Theory 15, 814-823",
-    )
-    parts = _gap_sums(base)
-    if isinstance(parts, str):
-        return text.missing(parts)
-    return text.result(parts[0], "none", reason=_TABLES)
-
-
-def baltagi_wu_lbi(fit: Any) -> TestResult:
-    """
-    Baltagi and Wu's locally best invariant statistic.
-
-    Parameters
-    ----------
-    fit : PanelResults or PanelData
-        Any panel fit; the residuals are those of fixed effects.
-
-    Returns
-    -------
-    TestResult
-        Without a p-value, as in Stata.  Equals the Durbin-Watson statistic of
-        Bhargava, Franzini and Narendranathan but for the ends of the series.
-    """
-    base = regressions_of(fit)
-    text = TestText(
-        "Baltagi-Wu LBI",
-        "the errors are not serially correlated",
-        "they follow an AR(1) process",
-        "Baltagi and Wu (1999), Econometric Theory 15, 814-823",
-    )
-    parts = _gap_sums(base)
-    if isinstance(parts, str):
-        return text.missing(parts)
-    return text.result(sum(parts), "none", reason=_TABLES)
-
-
-def _gap_sums(base: PanelRegressions) -> tuple[float, float, float, float] | str:
-    """Baltagi and Wu's d1 to d4, or why there are none."""
-    panel = base.panel
-    if not base.has_previous.any():
-        return "every entity has one observation"
-    if not panel.on_grid:
-        return "the times do not lie on a grid of equal steps"
-    resid = base.within.resid
-    total = float(resid @ resid)
-    if total <= 1e-20 * float(panel.y @ panel.y):
-        return "fixed effects fits without residuals"
-    rows = np.flatnonzero(base.has_previous)
-    near = base.follows[rows]
-    here, before = resid[rows], resid[rows - 1]
-    first = resid[panel.offsets[:-1]]
-    last = resid[panel.offsets[1:] - 1]
-    return (
-        float(((here - before * near) ** 2).sum()) / total,
-        float((before[~near] ** 2).sum()) / total,
-        float(first @ first) / total,
-        float(last @ last) / total,
-    )

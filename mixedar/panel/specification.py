@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import UnknownColumnError
-from mixedar.panel.cross_section import cross_section_lm, pesaran_cd
+from mixedar.panel.cross_section import (
+    cross_section_lm,
+    mean_correlation,
+    pesaran_cd,
+)
+from mixedar.panel.durbin_watson import baltagi_wu_lbi, bhargava_durbin_watson
 from mixedar.panel.effects_tests import (
     breusch_pagan,
     gourieroux_holly_monfort,
@@ -26,9 +31,7 @@ from mixedar.panel.regressions import PanelRegressions, regressions_of
 from mixedar.panel.serial_lm_tests import (
     baltagi_li_conditional,
     baltagi_li_joint,
-    baltagi_wu_lbi,
     bera_sosa_escudero_yoon,
-    bhargava_durbin_watson,
 )
 from mixedar.panel.serial_tests import (
     breusch_godfrey,
@@ -39,7 +42,30 @@ from mixedar.panel.serial_tests import (
 from mixedar.panel.test_result import TestResult, results_frame
 from mixedar.summary import ResultsSummary, SummaryTable
 
-__all__ = ["PanelTests", "panel_tests"]
+__all__ = [
+    "PanelTests",
+    "TestResult",
+    "baltagi_li_conditional",
+    "baltagi_li_joint",
+    "baltagi_wu_lbi",
+    "bera_sosa_escudero_yoon",
+    "bhargava_durbin_watson",
+    "breusch_godfrey",
+    "breusch_pagan",
+    "cross_section_lm",
+    "f_test_effects",
+    "gourieroux_holly_monfort",
+    "honda",
+    "king_wu",
+    "mean_correlation",
+    "panel_tests",
+    "pesaran_cd",
+    "poolability",
+    "wooldridge_ar",
+    "wooldridge_drukker",
+    "wooldridge_effects",
+    "wooldridge_fd",
+]
 
 # Breusch-Godfrey with as many lags as periods is not of interest in long panels.
 _MOST_LAGS = 4

@@ -101,16 +101,19 @@ def linear_test(results: Any, r_matrix: Any, kind: str, use_t: bool) -> Contrast
     if use_t and not np.isfinite(df):
         df = results.df_resid
     if kind == "t":
-        sd = np.sqrt(np.diag(cov))
+        variances = np.diag(cov)
+        sd = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
         t = (effect - values) / sd
         if not use_t:
             return ContrastResults(
                 effect=effect, statistic=t, sd=sd, distribution="norm"
             )
         return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
-    spread = np.sqrt(np.diag(cov))
-    scaled = cov / np.outer(spread, spread) if (spread > 0).all() else cov
-    if not (spread > 0).all() or np.linalg.matrix_rank(scaled) < len(matrix):
+    variances = np.diag(cov)
+    positive = bool((variances > 0.0).all())
+    spread = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    scaled = cov / np.outer(spread, spread)
+    if not positive or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * len(matrix):
         raise NotComputedError(
             f"the covariance of the {len(matrix)} restrictions is singular; some "
             "follow from others, or there are fewer clusters than restrictions"

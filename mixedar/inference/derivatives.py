@@ -1,0 +1,326 @@
+"""
+Derivatives of the fixed effects' precision by the covariance parameters.
+
+The parameters are ``theta = (entries of the random-effects covariance,
+variance components, rho, sigma2)``: what the results print, and SAS.  ``V`` is
+linear in all but ``rho``.  Everything Satterthwaite's and Kenward and Roger's
+methods ask of the data is here, in arrays whose size does not depend on them.
+
+Units: the residual variance is one at the estimate, and the designs are the
+likelihood's internal, orthonormal ones.  Both methods are invariant to such
+linear changes, and the numbers stay of order one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.compress import ClusterRows
+from mixedar.covariance import RandomCovariance
+from mixedar.inference.curvature import (
+    ResidualCurvature,
+    natural_derivatives,
+    residual_curvature,
+)
+from mixedar.likelihood import ClusterSums, cluster_sums
+from mixedar.problem import LikelihoodProblem
+from mixedar.residual import ResidualStructure
+
+__all__ = ["PrecisionDerivatives", "precision_derivatives"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PrecisionDerivatives:
+    """
+    Kenward and Roger's ingredients, and the likelihood's derivatives.
+
+    Attributes
+    ----------
+    to_inner : ndarray, shape (p, p)
+        A contrast on the user's scale times this is one on the internal scale.
+    scale : float
+        Residual variance on the user's scale.
+    phi : ndarray, shape (p, p)
+        ``Phi = (X'V^-1 X)^-1``.
+    p : ndarray, shape (k, p, p)
+        ``P_i = -X'V^-1 V_i V^-1 X``.
+    q : ndarray, shape (k, k, p, p)
+        ``Q_ij = X'V^-1 V_i V^-1 V_j V^-1 X``, the mean of it and its transpose.
+    r : ndarray, shape (k, k, p, p)
+        ``R_ij = X'V^-1 V_ij V^-1 X``: zero but for pairs with ``rho``.
+    traces : ndarray, shape (k, k)
+        ``tr(V^-1 V_i V^-1 V_j)``.
+    observed : ndarray, shape (k, k)
+        Minus the second derivatives of the (restricted) log-likelihood.
+    expected : ndarray, shape (k, k)
+        Their expectation.
+    jacobian : ndarray, shape (k, k_free + k_residual + 1)
+        Derivative of ``theta`` by the free entries of the covariance's
+        triangular factor, the unconstrained residual parameter and
+        ``log(sigma2)``: coordinates in which a singular covariance is an
+        ordinary point.
+    curvature : ndarray, shape (k_free + k_residual + 1,) squared
+        Second derivatives of ``theta`` by those, weighted by minus the
+        gradient of the log-likelihood.
+    estimated : ndarray of bool, shape (k,)
+        Which parameters are not held.
+    unrestricted : bool
+        Whether those vary freely: what is held are covariances or variances
+        of zero.
+    """
+
+    to_inner: FloatArray
+    scale: float
+    phi: FloatArray
+    p: FloatArray
+    q: FloatArray
+    r: FloatArray
+    traces: FloatArray
+    observed: FloatArray
+    expected: FloatArray
+    jacobian: FloatArray
+    curvature: FloatArray
+    estimated: NDArray[np.bool_]
+    unrestricted: bool
+
+    def contrasts(self, matrix: FloatArray) -> FloatArray:
+        """Contrasts of the internal fixed effects, shape (c, p)."""
+        return np.asarray(matrix @ self.to_inner)
+
+    def to_user(self, cov: FloatArray) -> FloatArray:
+        """A covariance of the internal fixed effects on the user's scale."""
+        out = self.scale * self.to_inner @ cov @ self.to_inner.T
+        return np.asarray((out + out.T) / 2.0)
+
+
+def precision_derivatives(
+    rows: ClusterRows,
+    n: int,
+    structure: ResidualStructure,
+    layout: RandomCovariance,
+    factor: FloatArray,
+    u: FloatArray,
+    *,
+    reml: bool,
+    hold_rho: bool = False,
+) -> PrecisionDerivatives:
+    """
+    Collect the derivatives at the estimate of a fit.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        Compressed rows on the user's scale.
+    n : int
+        Number of observations.
+    structure : ResidualStructure
+        Bound to the data.
+    layout : RandomCovariance
+        Its ``fixed`` says which entries are held (their values are read off
+        `factor`).
+    factor : ndarray, shape (q, q)
+        ``Lambda`` in internal coordinates.
+    u : ndarray, shape (k_residual,)
+        Unconstrained residual parameters.
+    reml : bool
+    hold_rho : bool
+        Take the residual parameter as known.
+
+    Returns
+    -------
+    PrecisionDerivatives
+
+    Raises
+    ------
+    UnsupportedError
+        For residual structures whose second derivatives are not known.
+    numpy.linalg.LinAlgError
+        If the precision is singular to rounding.
+    """
+    held = ~layout.is_free
+    mask = np.where(held, 0.0, np.nan)
+    problem = LikelihoodProblem(
+        rows, n, structure, replace(layout, fixed=mask), reml=reml
+    )
+    count = len(layout.tril[0])
+    firsts = layout.k_re + np.cumsum((0, *layout.vc_sizes))[:-1]
+    entries = np.concatenate(
+        [factor[layout.tril], np.diagonal(factor)[firsts.astype(int)]]
+    )
+    covariance = replace(problem.covariance, fixed=np.where(held, entries, np.nan))
+    lam = entries[~held]
+    values = covariance.values(lam)
+    sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
+    if len(u) and not hold_rho:
+        inner = rows.transformed(problem.z_map, problem.w_map)
+        bend = residual_curvature(inner, structure, factor, u)
+        chain = _Chain(values, natural_derivatives(structure, u))
+    else:
+        sums, bend = _without_residual(sums, len(values)), None
+        chain = _Chain(values, None)
+    parts = chain.differentiate(sums, bend, n)
+
+    w_map = problem.w_map
+    p = len(w_map) - 1
+    root = np.linalg.cholesky(sums.s)
+    inverse_root = np.linalg.inv(root[:p, :p])
+    phi = inverse_root.T @ inverse_root
+    e = np.append(-phi @ sums.s[:p, p], 1.0)
+    scale = float(root[p, p] ** 2) / (n - p if reml else n)
+    gradient, observed = _observed(parts, phi, e, scale, reml)
+    r = parts.r[:, :, :p, :p]
+    q = (parts.s2[:, :, :p, :p] + r) / 2.0
+    first = parts.s1[:, :p, :p]
+    off = layout.tril[0] != layout.tril[1]
+    return PrecisionDerivatives(
+        to_inner=w_map[:p, :p],
+        scale=scale / w_map[p, p] ** 2,
+        phi=phi,
+        p=first,
+        q=q,
+        r=r,
+        traces=parts.traces,
+        observed=observed,
+        expected=_expected(parts.traces, phi, first, q, reml),
+        jacobian=chain.to_factor(covariance.jacobian(lam)),
+        curvature=chain.factor_curvature(covariance.curvature(gradient[: len(values)])),
+        estimated=np.append(~held, np.ones(chain.k - len(values), dtype=bool)),
+        unrestricted=bool(
+            (entries[held] == 0.0).all()
+            and (not held[:count].any() or held[:count][off].all())
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Derivatives of ``log|V|`` and ``W'V^-1 W`` by ``theta``."""
+
+    d1: FloatArray
+    d2: FloatArray
+    s1: FloatArray
+    s2: FloatArray
+    r: FloatArray
+    traces: FloatArray
+
+
+class _Chain:
+    """
+    From the likelihood's ``(Psi, u)`` to ``theta = (sigma2 Psi, rho, sigma2)``.
+
+    At ``sigma2 = 1``: ``V = sigma2 H(theta[:-2] / sigma2, u(rho))``.
+    """
+
+    def __init__(self, values: FloatArray, rho: tuple[float, float] | None) -> None:
+        count = len(values)
+        self.values, self.k_x = values, count + (rho is not None)
+        self.k = self.k_x + 1
+        self.rho = rho
+        # d(Psi, u) / dtheta, and its second derivatives
+        self.first = np.zeros((self.k_x, self.k))
+        self.first[: self.k_x, : self.k_x] = np.eye(self.k_x)
+        self.first[:count, -1] = -values
+        self.second = np.zeros((self.k_x, self.k, self.k))
+        index = np.arange(count)
+        self.second[index, index, -1] = self.second[index, -1, index] = -1.0
+        self.second[:count, -1, -1] = 2.0 * values
+        self.slope = self.bend = 0.0
+        if rho is not None:
+            self.slope = 1.0 / rho[0]
+            self.bend = -rho[1] / rho[0] ** 3
+            self.first[count, count] = self.slope
+            self.second[count, count, count] = self.bend
+
+    def differentiate(
+        self, sums: ClusterSums, bend: ResidualCurvature | None, n: int
+    ) -> _Parts:
+        """Derivatives by ``theta``; `n` is the number of observations."""
+        c, t = self.first, self.second
+        d1 = c.T @ sums.d1
+        d2 = c.T @ sums.d2 @ c + np.einsum("a,aij->ij", sums.d1, t)
+        d1[-1] += n
+        d2[-1, -1] -= n
+        s1 = np.einsum("ai,axy->ixy", c, sums.s1)
+        s2 = np.einsum("ai,bj,abxy->ijxy", c, c, sums.s2, optimize=True)
+        s2 += np.einsum("axy,aij->ijxy", sums.s1, t)
+        # the factor 1 / sigma2 of V^-1
+        s2[:, -1] -= s1
+        s2[-1, :] -= s1
+        s2[-1, -1] += 2.0 * sums.s
+        s1[-1] -= sums.s
+        r = np.zeros_like(s2)
+        of_second = np.zeros_like(d2)  # tr(V^-1 V_ij)
+        if bend is not None:
+            a = self.k_x - 1
+            r[a, a] = bend.sandwich * self.slope**2 - sums.s1[a] * self.bend
+            r[a, -1] = r[-1, a] = -sums.s1[a] * self.slope
+            of_second[a, a] = bend.trace * self.slope**2 + sums.d1[a] * self.bend
+            of_second[a, -1] = of_second[-1, a] = sums.d1[a] * self.slope
+        return _Parts(d1, d2, s1, s2, r, of_second - d2)
+
+    def to_factor(self, jacobian: FloatArray) -> FloatArray:
+        """Derivative of ``theta`` by (factor, unconstrained, ``log sigma2``)."""
+        count, free = jacobian.shape
+        out = np.zeros((self.k, free + self.k - count))
+        out[:count, :free] = jacobian
+        out[:count, -1] = self.values
+        if self.rho is not None:
+            out[count, free] = self.rho[0]
+        out[-1, -1] = 1.0
+        return out
+
+    def factor_curvature(self, curvature: FloatArray) -> FloatArray:
+        """Pad the factor's curvature; the gradient by the others is zero."""
+        free, extra = len(curvature), self.k - len(self.values)
+        out = np.zeros((free + extra, free + extra))
+        out[:free, :free] = curvature
+        return out
+
+
+def _without_residual(sums: ClusterSums, count: int) -> ClusterSums:
+    """Derivatives by the first `count` parameters alone."""
+    return ClusterSums(
+        sums.d,
+        sums.s,
+        sums.d1[:count],
+        sums.s1[:count],
+        sums.d2[:count, :count],
+        sums.s2[:count, :count],
+    )
+
+
+def _observed(
+    parts: _Parts, phi: FloatArray, e: FloatArray, scale: float, reml: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Gradient and Hessian of minus the log-likelihood, fixed effects profiled."""
+    p = len(phi)
+    se = parts.s1 @ e
+    gradient = parts.d1 + se @ e / scale
+    rss2 = np.einsum("ijxy,x,y->ij", parts.s2, e, e)
+    rss2 -= 2.0 * se[:, :p] @ phi @ se[:, :p].T
+    hessian = parts.d2 + rss2 / scale
+    if reml:
+        inner = phi @ parts.s1[:, :p, :p]
+        gradient = gradient + np.einsum("ixx->i", inner)
+        hessian += np.einsum("ijxy,yx->ij", parts.s2[:, :, :p, :p], phi)
+        hessian -= np.einsum("ixy,jyx->ij", inner, inner)
+    return 0.5 * gradient, 0.5 * hessian
+
+
+def _expected(
+    traces: FloatArray, phi: FloatArray, first: FloatArray, q: FloatArray, reml: bool
+) -> FloatArray:
+    """Kenward and Roger (1997), section 2: the expected information."""
+    if not reml:
+        return 0.5 * traces
+    inner = phi @ first
+    return 0.5 * (
+        traces
+        - 2.0 * np.einsum("ijxy,yx->ij", q, phi)
+        + np.einsum("ixy,jyx->ij", inner, inner)
+    )

@@ -1,0 +1,363 @@
+"""
+Profile likelihoods of covariance parameters.
+
+References
+----------
+Bates, D. M. and Watts, D. G. (1988), Nonlinear Regression Analysis and Its
+Applications, Wiley, section 6.1.
+
+Venzon, D. J. and Moolgavkar, S. H. (1988), A method for computing
+profile-likelihood-based confidence intervals, Applied Statistics 37, 87-94.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.interpolate import CubicHermiteSpline
+
+from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.inference.path import ProfilePath, Start, starts_of
+from mixedar.inference.surface import Surface, problem_of
+from mixedar.inference.targets import Target, select, targets_of
+
+__all__ = ["Profile", "ProfileEngine", "check_alpha", "profile_likelihood"]
+
+FloatArray = NDArray[np.float64]
+
+_POINTS = 12  # nodes on either side of the estimate
+
+
+def check_alpha(alpha: float) -> float:
+    """
+    Return `alpha` if it is a probability.
+
+    Raises
+    ------
+    UnsupportedError
+        Otherwise.
+    """
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)):
+        raise UnsupportedError(f"alpha={alpha!r} is not a number between 0 and 1")
+    if not 0.0 < float(alpha) < 1.0:
+        raise UnsupportedError(f"alpha={alpha!r} is not between 0 and 1")
+    return float(alpha)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """
+    The likelihood maximised over all parameters but one.
+
+    Attributes
+    ----------
+    parameter : str
+    estimate : float
+    grid : ndarray, shape (k,)
+        Values of the parameter, increasing.
+    zeta : ndarray, shape (k,)
+        Signed root of twice the fall of the log-likelihood: standard normal at
+        the true value in large samples, a straight line if the surface is
+        quadratic.
+    likelihood : ndarray, shape (k,)
+        Maximised (restricted) log-likelihood.
+    llf : float
+        Its maximum.
+    slope : ndarray, shape (k,)
+        Derivative of `zeta` by the value; NaN where there is none.
+    limits : tuple of float
+        Ends of the parameter's range.
+    note : str
+        What is special: an end of the range within the grid, a higher maximum.
+    """
+
+    parameter: str
+    estimate: float
+    grid: FloatArray
+    zeta: FloatArray
+    likelihood: FloatArray
+    llf: float
+    slope: FloatArray
+    limits: tuple[float, float]
+    note: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        The grid as a table.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``value``, ``zeta`` and ``llf``.
+        """
+        return pd.DataFrame(
+            {"value": self.grid, "zeta": self.zeta, "llf": self.likelihood}
+        )
+
+    def conf_int(self, alpha: float = 0.05) -> FloatArray:
+        """
+        Interval by inverting the likelihood-ratio test.
+
+        Interpolates zeta; the nodes of the 95 % interval are exact.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage.
+
+        Returns
+        -------
+        ndarray, shape (2,)
+            An end of the parameter's range where the profile does not fall
+            enough.
+
+        Raises
+        ------
+        UnsupportedError
+            If `alpha` is no probability, or so small that the grid ends before.
+        """
+        level = float(stats.norm.isf(check_alpha(alpha) / 2.0))
+        ends = []
+        for side, limit in ((-1.0, self.limits[0]), (1.0, self.limits[1])):
+            here = side * self.zeta >= 0.0
+            height, value = side * self.zeta[here], self.grid[here]
+            order = np.argsort(height)
+            if len(order) == 0 or height[order[-1]] < level - 1e-6:
+                edge = value[order[-1]] if len(order) else self.estimate
+                scale = 1e-3 * max(abs(limit), abs(self.estimate), 1e-300)
+                if np.isfinite(limit) and abs(edge - limit) > scale:
+                    raise UnsupportedError(
+                        f"alpha={alpha:g} lies beyond the grid of this profile; ask "
+                        "conf_int_re(method='profile') for it"
+                    )
+                ends.append(limit)
+                continue
+            ends.append(_inverse(height[order], value[order], level))
+        return np.array(ends)
+
+    def plot(self, axes: Any = None, alpha: float = 0.05) -> Any:
+        """
+        Zeta and log-likelihood by the value of the parameter.
+
+        Parameters
+        ----------
+        axes : sequence of two matplotlib Axes, optional
+        alpha : float
+            Level of the interval that is marked.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes, shape (2,)
+        """
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            _, axes = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
+        axes = np.ravel(np.asarray(axes, dtype=object))
+        level = float(stats.norm.isf(check_alpha(alpha) / 2.0))
+        top, bottom = axes[0], axes[-1]
+        top.plot(self.grid, self.zeta, marker=".")
+        top.axhline(0.0, color="0.7", linewidth=0.8)
+        for sign in (-1.0, 1.0):
+            top.axhline(sign * level, color="0.7", linewidth=0.8, linestyle="--")
+        top.set_ylabel("zeta")
+        bottom.plot(self.grid, self.likelihood, marker=".")
+        bottom.axhline(
+            self.llf - 0.5 * level**2, color="0.7", linewidth=0.8, linestyle="--"
+        )
+        bottom.set_ylabel("log-likelihood")
+        for axis in (top, bottom):
+            axis.axvline(self.estimate, color="0.7", linewidth=0.8)
+            axis.set_xlabel(self.parameter)
+        return axes
+
+
+def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
+    """Value at a height between nodes, piecewise linear near repeated heights."""
+    keep = np.concatenate([[True], np.diff(height) > 1e-9])
+    height, value = height[keep], value[keep]
+    k = int(np.searchsorted(height, level - 1e-6))
+    if k < len(height) and abs(height[k] - level) < 1e-6:
+        return float(value[k])
+    if len(height) < 3:
+        return float(np.interp(level, height, value))
+    slopes = np.gradient(value, height)
+    return float(CubicHermiteSpline(height, value, slopes)(level))
+
+
+class ProfileEngine:
+    """
+    Profiles of one fit; parameters on one path share their nodes.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    """
+
+    def __init__(self, results: Any) -> None:
+        self.results = results
+        self.targets = targets_of(results)
+        self._surface = Surface(problem_of(results))
+        self._fixed = results.model._layout(
+            results.freepat, results.params_object
+        ).fixed
+        self._starts: list[Start] = starts_of(results)
+        self._paths: dict[tuple[str, int, int], ProfilePath] = {}
+
+    def path(self, target: Target) -> ProfilePath:
+        """
+        The path of a parameter.
+
+        Raises
+        ------
+        NotComputedError
+            If the parameter is held, or cannot be profiled; it says why.
+        """
+        if target.held:
+            raise NotComputedError(f"{target.name!r} is {target.held}")
+        key = (target.path, target.i, target.j)
+        if key not in self._paths:
+            try:
+                self._paths[key] = ProfilePath(
+                    self._surface, self._fixed, target, self._starts, self.results.llf
+                )
+            except np.linalg.LinAlgError as error:
+                raise NotComputedError(
+                    f"the profile of {target.name!r} cannot begin: {error}"
+                ) from error
+        return self._paths[key]
+
+    def interval(self, target: Target, alpha: float) -> tuple[float, float, list[str]]:
+        """
+        Profile interval of a parameter.
+
+        Returns
+        -------
+        lower, upper : float
+        notes : list of str
+            Why an end is an end of the range, and the like.
+        """
+        path = self.path(target)
+        level = float(stats.norm.isf(alpha / 2.0))
+        spread = path.spread
+        low, high = path.end(level, -1.0, spread), path.end(level, 1.0, spread)
+        notes = _notes(target, path, low.reached, high.reached)
+        return (*(_at(target, end.t, end.reached) for end in (low, high)), notes)
+
+    def profile(self, target: Target) -> Profile:
+        """The profile on a grid; see :func:`profile_likelihood`."""
+        path = self.path(target)
+        spread = path.spread
+        marks = {path.center}
+        level = float(stats.norm.isf(0.025))
+        reached = []
+        for side in (-1.0, 1.0):
+            inner = path.end(level, side, spread)
+            outer = path.end(3.3, side, spread)
+            reached.append(inner.reached)
+            marks.add(inner.t)
+            stop = outer.t
+            if np.isinf(stop):
+                far = [t for t in path.nodes if (t - path.center) * side > 0.0]
+                stop = max(far, key=lambda t: side * t) if far else path.center
+            marks.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
+        rows = []
+        for t in sorted(m for m in marks if np.isfinite(m)):
+            try:
+                node = path.node(t)
+            except np.linalg.LinAlgError:
+                continue
+            zeta = path.zeta(t)
+            speed = target.slope(t)
+            ratio = -node.slope / (zeta * speed) if zeta * speed != 0.0 else np.nan
+            rows.append([target.value(t), zeta, node.llf, ratio])
+        grid, zeta, llf, slope = np.array(rows).T
+        low, high = (_at(target, limit, False) for limit in target.limits)
+        notes = _notes(target, path, *reached)
+        return Profile(
+            target.name,
+            target.estimate,
+            grid,
+            zeta,
+            llf,
+            self.results.llf,
+            slope,
+            (low, high),
+            "; ".join(notes),
+        )
+
+
+def _at(target: Target, t: float, reached: bool) -> float:
+    """The parameter at the end of a path; its whole range where that ends."""
+    if reached:
+        return target.value(t)
+    if target.kind == "residual":
+        low, high = target.limits
+        side = -1e3 if abs(t - low) <= abs(t - high) else 1e3
+        return target.value(side)
+    if np.isinf(t):
+        return 0.0 if target.path == "sigma" and t < 0.0 else t
+    return target.value(t)
+
+
+def _notes(target: Target, path: ProfilePath, low: bool, high: bool) -> list[str]:
+    notes = []
+    edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}
+    room = [abs(path.center - limit) for limit in target.limits]
+    at_low, at_high = room[0] < 1e-6, room[1] < 1e-6
+    if target.path == "sd":
+        at_low = room[0] < 1e-4 * path.cut.natural(path.starts[0].s).min(initial=1.0)
+    if at_low or at_high:
+        where = edge.get(target.path, "the boundary")
+        notes.append(f"one-sided: the estimate lies on the boundary ({where})")
+    if not low and not at_low:
+        what = "zero" if target.path == "sd" else "the lower end of the range"
+        notes.append(f"{what} is not rejected: the likelihood falls too little")
+    if not high and not at_high:
+        notes.append(
+            "the upper end of the range is not rejected: the likelihood falls too "
+            "little"
+        )
+    if np.isfinite(path.higher):
+        notes.append(
+            f"a higher maximum was met ({path.higher:.6f}): fit again from other starts"
+        )
+    if any(not node.converged for node in path.nodes.values()):
+        notes.append("some constrained maxima are approximate")
+    return notes
+
+
+def profile_likelihood(results: Any, parameter: str) -> Profile:
+    """
+    Profile likelihood of a covariance parameter.
+
+    Everything else, fixed effects and residual variance included, is maximised
+    again at each value, by Newton's method with analytic derivatives from the
+    solution before.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    parameter : str
+        A name from ``conf_int_re().index``, such as ``"rho"``, ``"sigma"`` or
+        ``"sd(id)"``.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such parameter.
+    NotComputedError
+        If it is held, or the data were removed.
+    """
+    engine = ProfileEngine(results)
+    (target,) = select(engine.targets, str(parameter))
+    return engine.profile(target)
