@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.base import Facts
-from benchmarks.problems import ModelSpec, Problem, build, tiny
+from benchmarks.problems import Problem, build, tiny
+from benchmarks.specs import ModelSpec, PanelSpec
 
 __all__ = ["facts_of", "main", "read_facts", "write"]
 
@@ -64,7 +65,8 @@ def read_facts(folder: Path) -> Facts:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in raw.pop("model").items()
     }
-    return Facts(model=ModelSpec(**model), **raw)
+    spec = PanelSpec if "task" in model else ModelSpec
+    return Facts(model=spec(**model), **raw)
 
 
 def main(argv: list[str]) -> None:

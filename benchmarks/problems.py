@@ -18,56 +18,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.panel_problems import (
+    ENTITIES,
+    PANEL_WORKLOADS,
+    PERIODS,
+    TASKS,
+    panel_frame,
+)
+from benchmarks.specs import ModelSpec
+
 __all__ = ["ONLY_MIXEDAR", "PROBLEMS", "ModelSpec", "Problem", "build", "tiny"]
 
 #: Workloads that rivals run only when they are named on the command line.
 ONLY_MIXEDAR = ("huge",)
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A linear mixed model in words that every adapter can translate.
-
-    Attributes
-    ----------
-    response : str
-        Column of the response.
-    fixed : tuple of str
-        Columns of the fixed effects; an intercept is always added.
-    groups : str
-        Column that names the clusters.
-    slopes : tuple of str
-        Columns with a random slope; a random intercept is always added, and
-        all random effects are correlated.
-    time : str
-        Column of the times within a cluster.
-    residual : str
-        ``"ar1"`` or ``"car1"``: the correlation of the residuals of a cluster.
-    """
-
-    response: str
-    fixed: tuple[str, ...]
-    groups: str
-    slopes: tuple[str, ...]
-    time: str
-    residual: str
-
-    @property
-    def formula(self) -> str:
-        """Fixed part of the formula, as statsmodels and R read it."""
-        return f"{self.response} ~ {' + '.join(self.fixed)}"
-
-    @property
-    def re_formula(self) -> str:
-        """Right-hand side of the random part, ``"1"`` or ``"1 + x"``."""
-        return " + ".join(("1", *self.slopes))
-
-    @property
-    def lme4_formula(self) -> str:
-        """The whole model without its residual structure, as lme4 reads it."""
-        return f"{self.formula} + ({self.re_formula} | {self.groups})"
 
 
 @dataclass(frozen=True)
@@ -97,8 +62,7 @@ class Problem:
     @property
     def design_bytes(self) -> int:
         """Size of X and Z as dense float64 arrays, in bytes."""
-        columns = len(self.model.fixed) + len(self.model.slopes) + 2
-        return 8 * len(self.data) * columns
+        return 8 * len(self.data) * self.model.design_columns
 
     @property
     def n_clusters(self) -> int:
@@ -263,6 +227,18 @@ def refits_slope(scale: float) -> Problem:
     return _refits(scale, "refits_slope", REFITS_SLOPE, 7)
 
 
+def _panel(name: str) -> Callable[[float], Problem]:
+    """Generator of a panel workload; they share the data."""
+    model = PANEL_WORKLOADS[name]
+    size = f"{ENTITIES:,} x {PERIODS} at scale 1"
+
+    def panel(scale: float) -> Problem:
+        frame = panel_frame(_clusters(ENTITIES, scale))
+        return Problem(name, f"{TASKS[model.task]}, {size}", model, frame)
+
+    return panel
+
+
 PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "growth": growth,
     "big": big,
@@ -271,6 +247,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "long": long,
     "refits": refits,
     "refits_slope": refits_slope,
+    **{name: _panel(name) for name in PANEL_WORKLOADS},
 }
 
 

@@ -9,12 +9,22 @@ from typing import Any
 from benchmarks.peers.base import Facts
 from benchmarks.runner import PeerRuns
 
-__all__ = ["imports_table", "workload_table"]
+__all__ = [
+    "align",
+    "cost_cells",
+    "cost_titles",
+    "imports_table",
+    "median_of",
+    "reference_wall",
+    "run_count",
+    "seconds_text",
+    "workload_table",
+]
 
 REFERENCE = "mixedar"
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     """Three significant digits with the unit that suits."""
     if value < 1e-3:
         return f"{1e6 * value:.3g} us"
@@ -24,21 +34,22 @@ def _seconds(value: float) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    middle = _seconds(statistics.median(values))
+    middle = seconds_text(statistics.median(values))
     if len(values) == 1:
         return middle
-    return f"{middle} ({_seconds(min(values))} - {_seconds(max(values))})"
+    return f"{middle} ({seconds_text(min(values))} - {seconds_text(max(values))})"
 
 
-def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:
+def median_of(runs: Sequence[dict[str, Any]], key: str) -> float | None:
+    """Median over the runs that have a value; None when none has."""
     values = [run[key] for run in runs if run.get(key) is not None]
     return statistics.median(values) if values else None
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width: the first two and the last left, the rest right."""
+def align(rows: Sequence[Sequence[str]], labels: int = 2) -> list[str]:
+    """Columns of equal width: the first `labels` and the last left, others right."""
     widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
-    left = {0, 1, len(widths) - 1}
+    left = {*range(labels), len(widths) - 1}
     lines = []
     for row in rows:
         cells = [
@@ -49,17 +60,61 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def cost_titles(unit: str = "wall") -> list[str]:
+    """Titles of :func:`cost_cells`."""
+    return [unit, "cpu", "x mixedar", "peak MB", "x design"]
+
+
+def cost_cells(entry: PeerRuns, facts: Facts, reference: float | None) -> list[str]:
+    """Wall and processor time, ratio to mixedar, memory.
+
+    Parameters
+    ----------
+    entry : PeerRuns
+        With one run or more.
+    facts : Facts
+        The workload.
+    reference : float or None
+        Median wall seconds of mixedar.
+
+    Returns
+    -------
+    list of str
+    """
+    wall = statistics.median(run["wall"] for run in entry.runs)
+    cpu = median_of(entry.runs, "cpu")
+    peak = median_of(entry.runs, "peak_bytes")
+    # Small designs vanish in the allocator's rounding.
+    small = facts.design_bytes < 2**20
+    return [
+        _spread([run["wall"] for run in entry.runs]),
+        "-" if cpu is None else seconds_text(cpu),
+        "-" if reference is None else f"{wall / reference:,.2f}",
+        "-" if peak is None else f"{peak / 1e6:,.1f}",
+        "-" if peak is None or small else f"{peak / facts.design_bytes:,.1f}",
+    ]
+
+
+def run_count(runs: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:
+    """The last cell of a row: how many processes, and what to know of them."""
+    return f"{len(runs)} run{'s' * (len(runs) > 1)}" + "".join(f"; {n}" for n in notes)
+
+
+def reference_wall(entries: Sequence[PeerRuns]) -> float | None:
+    """Median wall seconds of mixedar; None when it did not run."""
+    for entry in entries:
+        if entry.peer == REFERENCE:
+            return median_of(entry.runs, "wall")
+    return None
+
+
 def _row(entry: PeerRuns, facts: Facts, reference: float | None) -> list[str]:
     runs = entry.runs
     if not runs:
         return [entry.peer, *["-"] * 8, entry.note]
     wall = statistics.median(run["wall"] for run in runs)
-    cpu = _median(runs, "cpu")
-    peak = _median(runs, "peak_bytes")
-    # Small designs vanish in the allocator's rounding.
-    small = facts.design_bytes < 2**20
-    llf = _median(runs, "llf")
-    rho = _median(runs, "rho")
+    llf = median_of(runs, "llf")
+    rho = median_of(runs, "rho")
     notes = sorted({run["note"] for run in runs if "note" in run})
     notes += [entry.note] if entry.note else []
     if facts.responses:
@@ -71,14 +126,10 @@ def _row(entry: PeerRuns, facts: Facts, reference: float | None) -> list[str]:
     return [
         entry.peer,
         entry.fitted,
-        _spread([run["wall"] for run in runs]),
-        "-" if cpu is None else _seconds(cpu),
-        "-" if reference is None else f"{wall / reference:,.2f}",
-        "-" if peak is None else f"{peak / 1e6:,.1f}",
-        "-" if peak is None or small else f"{peak / facts.design_bytes:,.1f}",
+        *cost_cells(entry, facts, reference),
         "-" if llf is None else f"{llf:.4f}",
         "-" if rho is None else f"{rho:.4f}",
-        f"{len(runs)} run{'s' * (len(runs) > 1)}" + "".join(f"; {n}" for n in notes),
+        run_count(runs, notes),
     ]
 
 
@@ -96,11 +147,6 @@ def workload_table(facts: Facts, entries: Sequence[PeerRuns]) -> str:
     -------
     str
     """
-    walls = [
-        statistics.median(run["wall"] for run in entry.runs)
-        for entry in entries
-        if entry.peer == REFERENCE and entry.runs
-    ]
     model = facts.model
     head = [
         f"{facts.name}: {facts.title}",
@@ -109,11 +155,10 @@ def workload_table(facts: Facts, entries: Sequence[PeerRuns]) -> str:
         f"  {model.lme4_formula}, residuals {model.residual} over {model.time}, REML",
     ]
     unit = "wall a fit" if facts.responses else "wall"
-    titles = ["peer", "fits", unit, "cpu", "x mixedar", "peak MB", "x design"]
-    titles += ["logLik", "rho", ""]
-    rows = [titles]
-    rows += [_row(entry, facts, walls[0] if walls else None) for entry in entries]
-    body = [f"  {line}" for line in _align(rows)]
+    rows = [["peer", "fits", *cost_titles(unit), "logLik", "rho", ""]]
+    reference = reference_wall(entries)
+    rows += [_row(entry, facts, reference) for entry in entries]
+    body = [f"  {line}" for line in align(rows)]
     others = [e.peer for e in entries if e.runs and e.fitted == "no AR"]
     if others:
         body.append(
@@ -133,5 +178,5 @@ def imports_table(seconds: dict[str, list[float] | str]) -> str:
             continue
         ratio = statistics.median(walls) / reference if reference else None
         rows.append([label, _spread(walls), "-" if ratio is None else f"{ratio:.3f}"])
-    body = [f"  {line}" for line in _align(rows)]
+    body = [f"  {line}" for line in align(rows)]
     return "\n".join(["imports: fresh interpreters, whole process", *body])

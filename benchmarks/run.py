@@ -17,15 +17,17 @@ from typing import Any
 if __package__ in (None, ""):  # called by path: make the package importable
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import machine, report
+from benchmarks import machine, panel_report, report
 from benchmarks.imports import measure_imports
-from benchmarks.peers import PEERS
+from benchmarks.panel_problems import PANEL_WORKLOADS
+from benchmarks.peers import PANEL_PEERS, PEERS, peers_of
 from benchmarks.problems import ONLY_MIXEDAR, PROBLEMS
 from benchmarks.runner import Limits, child_environment, run_workload
 
 __all__ = ["main"]
 
 WORKLOADS = (*PROBLEMS, "imports")
+ALL_PEERS = tuple(PEERS | PANEL_PEERS)
 SMOKE_SCALE = 0.002
 
 
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--smoke", action="store_true", help="tiny data, one round: does it run?")
     add("--workloads", type=_names(WORKLOADS), metavar="A,B", default=None)
-    add("--peers", type=_names(tuple(PEERS)), metavar="A,B", default=None)
+    add("--peers", type=_names(ALL_PEERS), metavar="A,B", default=None)
     add("--repeat", type=int, default=5, help="rounds over all peers (default 5)")
     add("--scale", type=float, default=1.0, help="size, in (0, 1] (default 1)")
     add("--json", type=Path, metavar="FILE", help="write everything there")
@@ -61,11 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _versions(peers: Sequence[str]) -> dict[str, str]:
+def _versions(workloads: Sequence[str], peers: Sequence[str]) -> dict[str, str]:
     found = machine.python_versions()
-    for name in peers:
-        if PEERS[name].missing() is None:
-            found |= PEERS[name].versions()
+    known = {n: p for w in workloads for n, p in peers_of(w).items() if n in peers}
+    for peer in known.values():
+        if peer.missing() is None:
+            found |= peer.versions()
     return found
 
 
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     workloads = options.workloads or list(WORKLOADS)
-    peers = options.peers or list(PEERS)
+    peers = options.peers or list(ALL_PEERS)
     scale = SMOKE_SCALE if options.smoke else options.scale
     repeat = 1 if options.smoke else options.repeat
     limits = Limits(
@@ -100,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threads=options.threads,
     )
     about = machine.describe()
-    versions = _versions(peers)
+    versions = _versions(workloads, peers)
     print("machine:", ", ".join(f"{key} {value}" for key, value in about.items()))
     print("versions:", ", ".join(f"{key} {value}" for key, value in versions.items()))
     threads = f"{limits.threads} thread(s)" if limits.threads else "threads as set"
@@ -120,11 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             record["imports"] = seconds
             print(report.imports_table(seconds) + "\n", flush=True)
             continue
-        chosen = peers
+        chosen = [peer for peer in peers if peer in peers_of(name)]
+        if not chosen:
+            print(f"{name}: none of {', '.join(peers)} does this\n", flush=True)
+            continue
         if name in ONLY_MIXEDAR and not options.peers:
             chosen = ["mixedar"]
         facts, entries = run_workload(name, chosen, scale, repeat, limits, _say)
-        print(report.workload_table(facts, entries) + "\n", flush=True)
+        panel = name in PANEL_WORKLOADS
+        table = panel_report.panel_table if panel else report.workload_table
+        print(table(facts, entries) + "\n", flush=True)
         failed |= any(entry.note.startswith("failed") for entry in entries)
         record["workloads"][name] = {
             "facts": dataclasses.asdict(facts),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import memory_bytes
-from benchmarks.peers import PEERS
+from benchmarks.peers import peers_of
 from benchmarks.peers.base import Facts, Job
 from benchmarks.prepare import read_facts
 
@@ -62,7 +62,8 @@ class PeerRuns:
     Attributes
     ----------
     peer, fitted : str
-        Adapter, and the residual structure that it fitted.
+        Adapter, and the residual structure that it fitted or, for a panel
+        workload, what it computed.
     runs : list of dict
         One result a process that ended well.
     note : str
@@ -140,7 +141,7 @@ def prepare(name: str, scale: float, folder: Path, csv: bool) -> Facts:
 
 def _run_once(entry: PeerRuns, job: Job, limits: Limits) -> None:
     """One process of one peer; its result or its failure goes into `entry`."""
-    peer = PEERS[entry.peer]
+    peer = peers_of(job.facts.name)[entry.peer]
     threads = 1 if job.facts.responses else limits.threads
     start = time.perf_counter()
     failure = _execute(peer.command(job), child_environment(threads), limits.timeout)
@@ -169,7 +170,7 @@ def run_workload(
     name : str
         Key of the workload.
     peers : sequence of str
-        Adapters, in the order of a round.
+        Adapters that know the workload, in the order of a round.
     scale : float
         Size relative to the published one.
     repeat : int
@@ -183,15 +184,16 @@ def run_workload(
     -------
     Facts, list of PeerRuns
     """
-    present = {peer: PEERS[peer].missing() for peer in peers}
-    csv = any(PEERS[p].needs_csv and not why for p, why in present.items())
+    known = peers_of(name)
+    present = {peer: known[peer].missing() for peer in peers}
+    csv = any(known[p].needs_csv and not why for p, why in present.items())
     with tempfile.TemporaryDirectory(prefix="mixedar-bench-") as place:
         folder = Path(place)
         facts = prepare(name, scale, folder, csv)
         entries = []
         for peer, missing in present.items():
-            entry = PeerRuns(peer, PEERS[peer].fitted(facts.model))
-            reason = missing or PEERS[peer].refuse(facts)
+            entry = PeerRuns(peer, known[peer].fitted(facts.model))
+            reason = missing or known[peer].refuse(facts)
             entry.note = f"skipped: {reason}" if reason else ""
             entries.append(entry)
         for turn in range(repeat):

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import measure
-from benchmarks.peers import PEERS
-from benchmarks.peers.base import Estimate, PythonPeer
+from benchmarks.peers import peers_of
+from benchmarks.peers.base import Estimate, PythonPeer, PythonProgram
 from benchmarks.problems import Problem
 
 __all__ = ["fit_once", "main", "refit_many"]
@@ -29,17 +29,19 @@ __all__ = ["fit_once", "main", "refit_many"]
 MOST_CALLS = 25
 
 
-def fit_once(peer: PythonPeer, problem: Problem, at_least: float) -> dict[str, Any]:
-    """Measure fits of the whole problem, each from a fresh copy of the frame."""
+def fit_once(peer: PythonProgram, problem: Problem, at_least: float) -> dict[str, Any]:
+    """Measure fits of the whole problem from one copy of the frame."""
     data = problem.data.copy()
     done = measure(lambda: peer.fit(data, problem.model), at_least, MOST_CALLS)
+    found = dataclasses.asdict(done.value)
+    share = found.get("share", 1.0)
     return {
-        "wall": done.wall,
-        "cpu": done.cpu,
+        "wall": done.wall / share,
+        "cpu": done.cpu / share,
         "fits": done.calls,
         "failed": 0,
         "peak_bytes": done.extra_bytes,
-        **dataclasses.asdict(done.value),
+        **found,
     }
 
 
@@ -94,10 +96,10 @@ def refit_many(peer: PythonPeer, problem: Problem, seconds: float) -> dict[str, 
 def main(argv: list[str]) -> None:
     """Load, warm up on the tiny problem, measure, write JSON."""
     name, folder, out, at_least, refit_seconds = argv
-    peer = PEERS[name]
-    if not isinstance(peer, PythonPeer):
-        raise TypeError(f"{name} does not run in Python")
     problem: Problem = pickle.loads((Path(folder) / "problem.pkl").read_bytes())
+    peer = peers_of(problem.name)[name]
+    if not isinstance(peer, PythonProgram):
+        raise TypeError(f"{name} does not run in Python")
     small: Problem = pickle.loads((Path(folder) / "tiny.pkl").read_bytes())
     start = time.perf_counter()
     peer.load()
@@ -105,13 +107,13 @@ def main(argv: list[str]) -> None:
     # After the import: statsmodels puts filters of its own in front.
     warnings.simplefilter("ignore")
     try:
-        if small.responses.size:
+        if isinstance(peer, PythonPeer) and small.responses.size:
             peer.refitter(small)(small.responses[0])
         peer.fit(small.data, small.model)
     except Exception:  # tiny data may defeat a program; warming up is all they do
         pass
     warm = time.perf_counter()
-    if problem.responses.size:
+    if isinstance(peer, PythonPeer) and problem.responses.size:
         result = refit_many(peer, problem, float(refit_seconds))
     else:
         result = fit_once(peer, problem, float(at_least))

@@ -95,8 +95,10 @@ def newton(
     path = [(theta, current.llf)]
     polished = False
     for iteration in range(1, maxiter + 1):
-        values, vectors = np.linalg.eigh(-current.hessian)
-        slope = vectors.T @ current.gradient
+        # steps are measured relative to parameters that are large
+        scale = np.maximum(np.abs(theta), 1.0)
+        values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
+        slope = vectors.T @ (current.gradient * scale)
         floor = 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
         curved = np.abs(values) > floor
         decrement = 0.5 * float(
@@ -120,7 +122,8 @@ def newton(
             return SearchPath(
                 theta, current.llf, iteration, evaluations, decrement, False
             )
-        step = vectors @ _trust_region_step(values, slope, radius, floor)
+        scaled_step = vectors @ _trust_region_step(values, slope, radius, floor)
+        step = scaled_step * scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
         try:
             trial = evaluate(theta + step)
@@ -129,10 +132,10 @@ def newton(
         evaluations += 1
         gain = -np.inf if trial is None else trial.llf - current.llf
         if not np.isfinite(gain):
-            radius = 0.25 * min(radius, float(np.linalg.norm(step)))
+            radius = 0.25 * min(radius, float(np.linalg.norm(scaled_step)))
             continue
         ratio = gain / predicted if predicted > 0.0 else 1.0
-        length = float(np.linalg.norm(step))
+        length = float(np.linalg.norm(scaled_step))
         if ratio < 0.25:
             radius = 0.25 * length
         elif ratio > 0.75 and length > 0.85 * radius:
@@ -211,5 +214,6 @@ def _is_idle(
     if iteration > 1 and current.llf + 4.0 * decrement < hopeless:
         return True
     return decrement < 1e-3 and any(
-        float(np.abs(theta - other).max()) < 0.02 for other in known
+        bool((np.abs(theta - other) < 0.02 * np.maximum(np.abs(other), 1.0)).all())
+        for other in known
     )

@@ -22,7 +22,7 @@ __all__ = ["starting_points"]
 FloatArray = NDArray[np.float64]
 
 # Starting random-effects variances, as shares of the residual variance.
-_START_RATIOS = (0.3, 2.0, 0.03)
+_START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
 # Along the grid of residual parameters rough maxima will do, ...
 _ROUGH_GAIN = 0.3
 _ROUGH_STEPS = 8
@@ -42,6 +42,8 @@ def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
         llf = _value(problem, np.concatenate([lam, u]))
         if llf > best_llf:
             best, best_llf = lam, llf
+        elif np.isfinite(best_llf):
+            break  # the ratios rise: past the top
     if not np.isfinite(best_llf):
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     return best

@@ -94,7 +94,7 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     if pd.api.types.is_datetime64_any_dtype(dtype):
         stamps = pd.DatetimeIndex(column)
         if stamps.tz is not None:
-            stamps = stamps.tz_convert("UTC").tz_localize(None)
+            stamps = _without_zone(stamps)
         return _from_datetimes(stamps, structure)
     if pd.api.types.is_timedelta64_dtype(dtype):
         nanoseconds = pd.TimedeltaIndex(column).as_unit("ns").asi8
@@ -106,13 +106,17 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
             f"example {shown(column.iloc[0])}); convert it, for instance with "
             "pandas.to_datetime or pandas.to_numeric"
         )
+    if pd.api.types.is_integer_dtype(dtype):
+        # in whole numbers first: counters of nanoseconds exceed a float's digits
+        whole = column.to_numpy()
+        return TimeAxis((whole - whole.min()).astype(np.float64), None)
     values = column.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         where = column.index[int(np.argmin(np.isfinite(values)))]
         raise MissingDataError(
             f"time {name!r} is infinite in row {shown(where)}; remove the row"
         )
-    if not structure.integer_time or pd.api.types.is_integer_dtype(dtype):
+    if not structure.integer_time:
         return TimeAxis(values, None)
     return _on_grid(values, column, structure, name)
 
@@ -147,6 +151,14 @@ def _from_objects(column: pd.Series, name: str) -> pd.Series:
         f"time {name!r} mixes values that are neither all numbers nor all dates; "
         "convert it with pandas.to_datetime or pandas.to_numeric"
     )
+
+
+def _without_zone(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Wall-clock times if they share the time of day, else universal time."""
+    local = stamps.tz_localize(None)
+    if len((local - local.normalize()).unique()) == 1:
+        return local  # days stay days where clocks change
+    return stamps.tz_convert("UTC").tz_localize(None)
 
 
 def _from_datetimes(stamps: pd.DatetimeIndex, structure: ResidualStructure) -> TimeAxis:

@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar.residual import MarkovStructure, ResidualStructure
+from snapshots import assert_same_snapshot, numbers, snapshot
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 SIZES = (1, 2, 3, 7, 40)
 
@@ -42,7 +43,7 @@ def check_structure(structure: ResidualStructure, params: Array, time: Array) ->
     assert R.shape == (n, n)
     np.testing.assert_array_equal(np.diag(R), np.ones(n))
     np.testing.assert_array_equal(R, R.T)
-    factor = np.linalg.cholesky(R)
+    factor: Array = np.linalg.cholesky(R)
     whitened = structure.whiten(factor, time, params)
     assert whitened.shape == (n, n)
     np.testing.assert_allclose(whitened, np.eye(n), atol=1e-9)
@@ -224,12 +225,8 @@ def check_results(fit: Any) -> None:
     cov = np.asarray(fit.cov_params())
     assert cov.shape == (k, k)
     np.testing.assert_array_equal(cov, cov.T)
-    np.testing.assert_allclose(
-        fit.bse_fe, np.sqrt(np.diag(cov)[:p]), rtol=1e-12
-    )
-    np.testing.assert_allclose(
-        fit.tvalues[:p], fit.fe_params / fit.bse_fe, rtol=1e-12
-    )
+    np.testing.assert_allclose(fit.bse_fe, np.sqrt(np.diag(cov)[:p]), rtol=1e-12)
+    np.testing.assert_allclose(fit.tvalues[:p], fit.fe_params / fit.bse_fe, rtol=1e-12)
     interval = fit.conf_int()
     if has_names(fit):
         assert list(interval.index) == names
@@ -291,7 +288,9 @@ def check_rows(fit: Any) -> None:
     np.testing.assert_allclose(
         fit.fittedvalues + np.asarray(fit.resid), y, atol=1e-9 * np.abs(y).max()
     )
-    np.testing.assert_allclose(fit.fitted_marginal, model.exog @ np.asarray(fit.fe_params))
+    np.testing.assert_allclose(
+        fit.fitted_marginal, model.exog @ np.asarray(fit.fe_params)
+    )
     raw = fit.residuals()
     np.testing.assert_array_equal(raw, fit.resid)
     np.testing.assert_allclose(
@@ -323,7 +322,9 @@ def check_summary(fit: Any) -> None:
     assert "tabular" in latex
     assert "nan" not in text.lower().split()
     assert len(summary.tables) > 1
-    frames = summary.to_frames() if hasattr(summary, "to_frames") else summary.to_frame()
+    frames = (
+        summary.to_frames() if hasattr(summary, "to_frames") else summary.to_frame()
+    )
     assert frames is not None
 
 
@@ -373,42 +374,3 @@ def check_removed(fit: Any, folder: Path) -> None:
     twin = _load(path)
     assert str(twin.summary()) == text
     assert_same_snapshot(numbers(twin), before)
-
-
-def numbers(fit: Any) -> dict[str, Any]:
-    """Everything that does not need the data."""
-    return {
-        name: np.asarray(getattr(fit, name), dtype=float)
-        for name in (
-            "params", "fe_params", "bse", "bse_fe", "cov_re", "vcomp", "scale",
-            "residual_params", "llf", "aic", "bic", "df_resid", "tvalues", "pvalues",
-            "nobs", "n_groups", "converged", "at_boundary", "df_modelwc", "bse_scale",
-        )
-    } | {  # fmt: skip
-        "conf_int": np.asarray(fit.conf_int()),
-        "cov_params": np.asarray(fit.cov_params()),
-        "modes": fit.modes.to_numpy(dtype=float),
-        "method": fit.method,
-    }
-
-
-def snapshot(fit: Any) -> dict[str, Any]:
-    """All numbers, those of rows and groups included."""
-    out = numbers(fit)
-    for name in ("fittedvalues", "fitted_marginal", "resid"):
-        out[name] = np.asarray(getattr(fit, name))
-    for kind in ("raw", "pearson", "normalized"):
-        out[kind] = fit.residuals(kind=kind).to_numpy()
-    for label, b in fit.random_effects.items():
-        out[f"b {label}"] = b.to_numpy()
-        out[f"cov b {label}"] = fit.random_effects_cov[label].to_numpy()
-    return out
-
-
-def assert_same_snapshot(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        if isinstance(value, str):
-            assert found[name] == value
-        else:
-            np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)

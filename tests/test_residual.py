@@ -74,7 +74,9 @@ def test_whitening(structure: ResidualStructure, params: Any, n: int) -> None:
 
 
 @pytest.mark.parametrize(("structure", "params"), CASES)
-def test_whitening_keeps_its_argument(structure: ResidualStructure, params: Any) -> None:
+def test_whitening_keeps_its_argument(
+    structure: ResidualStructure, params: Any
+) -> None:
     contracts.check_whitening_leaves_input(structure, params)
 
 
@@ -147,9 +149,7 @@ def test_binding_changes_the_coordinates_not_the_model(
     contracts.check_structure(bound, np.array([rho]), time)
     contracts.check_parameters(bound, np.array([rho]))
     contracts.check_starts(bound)
-    contracts.check_derivatives(
-        bound, bound.to_unconstrained([rho]), scale * REAL_GAPS
-    )
+    contracts.check_derivatives(bound, bound.to_unconstrained([rho]), scale * REAL_GAPS)
     np.testing.assert_allclose(
         bound.correlation(time, [rho]), structure.correlation(time, [rho])
     )
@@ -237,7 +237,9 @@ def test_near_misses_are_suggested() -> None:
         resolve("arr1")
 
 
-@pytest.mark.parametrize("rho", [1.0, -1.0, 2, float("nan"), float("inf"), "a", [0.5, 1]])
+@pytest.mark.parametrize(
+    "rho", [1.0, -1.0, 2, float("nan"), float("inf"), "a", [0.5, 1]]
+)
 def test_ar1_refuses(rho: Any) -> None:
     with pytest.raises(MixedARError, match="rho"):
         AR1(rho)
@@ -258,5 +260,6 @@ def test_fixed_needs_a_value(structure: Any) -> None:
 def test_a_starting_value_comes_first() -> None:
     for structure in (AR1(-0.35), CAR1(0.35)):
         first = structure.from_unconstrained(structure.start_grid()[0])
+        assert structure.rho is not None
         np.testing.assert_allclose(first, [structure.rho])
     assert AR1(0.2).k_free == 1

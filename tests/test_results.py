@@ -1,123 +1,37 @@
-"""Tests, predictions, simulation and persistence of fits."""
+"""Results keep their contract, and their numbers are those of the oracle."""
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 import warnings
-from functools import cache
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from statsmodels.iolib.smpickle import load_pickle
-from statsmodels.iolib.summary2 import summary_col
 
 import contracts
-import mixedar.formula.api as mar
 import oracle
-from mixedar import AR1, CAR1, MixedLMAR
+from fitted_models import (
+    every,
+    fit_named,
+    oracle_of,
+    reference_frame,
+    shared,
+)
+from mixedar import MixedLMAR
 from mixedar.exceptions import (
     BoundaryWarning,
-    LengthError,
     MixedARError,
     NotComputedError,
     UnsupportedError,
 )
 
 
-def half(x: Any) -> Any:
-    """A function for formulas that pickles have to find again."""
-    return np.asarray(x) / 2.0
-
-
-@cache
-def _frame() -> pd.DataFrame:
-    rng = np.random.default_rng(11)
-    m, size = 40, 8
-    group = np.repeat(np.arange(m), size)
-    time = np.tile(np.arange(size), m)
-    noise = rng.normal(size=(m, size))
-    for k in range(1, size):
-        noise[:, k] = 0.6 * noise[:, k - 1] + 0.8 * noise[:, k]
-    x = rng.normal(size=m * size)
-    b = rng.normal(size=(2, m))[:, group]
-    day = rng.normal(size=(m, 2))[group, time // 4]
-    y = 1.0 + 0.5 * x + 2.5 * b[0] + 0.9 * b[1] * x + 1.2 * day + noise.ravel()
-    frame = pd.DataFrame({"y": y, "x": x, "t": time, "id": group})
-    frame["arm"] = np.where(group % 3 == 0, "b", "a")
-    frame["day"] = frame["t"] // 4
-    keep = rng.uniform(size=len(frame)) < 0.85
-    frame = frame[keep].sample(frac=1.0, random_state=1)
-    frame.index = pd.Index([f"row{k}" for k in range(len(frame))][::-1], name="label")
-    return frame
-
-
 @pytest.fixture
 def data() -> pd.DataFrame:
-    return _frame().copy()
-
-
-MODELS: dict[str, dict[str, Any]] = {
-    "intercept": {},
-    "slope": {"re_formula": "~ x"},
-    "diagonal": {"re_formula": "~ x", "re_cov": "diagonal"},
-    "gls": {"re_formula": "0"},
-    "car1": {"residual": "car1", "re_formula": "~ x"},
-    "independent": {"residual": "independent", "re_formula": "~ x"},
-    "components": {"vc_formula": {"day": "0 + C(day)"}},
-    "both": {"vc_formula": {"day": "0 + C(day)"}, "re_formula": "1"},
-    "series": {"series": "day"},
-    "fixed": {"residual": AR1(0.4, fixed=True)},
-    "ols": {"residual": "independent", "re_formula": "0"},
-}
-
-
-def build(data: pd.DataFrame, formula: str = "y ~ x + arm", **options: Any) -> Any:
-    options = {"groups": "id", "time": "t", **options}
-    return mar.mixedlm(formula, data, **options)
-
-
-def fit_named(name: str, reml: bool = True) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BoundaryWarning)
-        return build(_frame().copy(), **MODELS[name]).fit(reml=reml)
-
-
-@cache
-def shared(name: str, reml: bool = True) -> Any:
-    """A fit that no test may change."""
-    return fit_named(name, reml)
-
-
-every = pytest.mark.parametrize("name", MODELS)
-
-
-def oracle_of(fit: Any) -> tuple[oracle.Problem, oracle.Parameters]:
-    """The same model and estimates for the oracle, which reads the frame itself."""
-    data, model = _frame(), fit.model
-    names = model.exog_vc.names
-    problem = oracle.Problem(
-        y=data["y"].to_numpy(),
-        X=np.asarray(model.exog),
-        groups=data["id"].to_numpy(),
-        Z=None if fit.k_re == 0 else np.asarray(model.exog_re),
-        time=data["t"].to_numpy(dtype=float),
-        series=None if model.series is None else data["day"].to_numpy(),
-        vc={name: data[name].to_numpy() for name in names},
-    )
-    rho = fit.residual_params.get("rho", 0.0)
-    return problem, oracle.Parameters(
-        sigma2=fit.scale,
-        rho=float(rho),
-        cov_re=None if fit.k_re == 0 else np.asarray(fit.cov_re),
-        vcomp=dict(zip(names, np.asarray(fit.vcomp), strict=True)),
-    )
+    return reference_frame().copy()
 
 
 # The contract
@@ -148,9 +62,7 @@ def test_removed_data(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("residual", ["ar1", "car1", "independent"])
-def test_contract_for_arrays(
-    data: pd.DataFrame, residual: str, tmp_path: Path
-) -> None:
+def test_contract_for_arrays(data: pd.DataFrame, residual: str, tmp_path: Path) -> None:
     def fresh() -> Any:
         return MixedLMAR(
             data["y"].to_numpy(),
@@ -218,13 +130,13 @@ def test_predictions_and_residuals(name: str, reml: bool) -> None:
     tolerance: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-8}
     np.testing.assert_allclose(fit.fitted_marginal, exact.fitted_marginal, **tolerance)
     np.testing.assert_allclose(fit.fittedvalues, exact.fitted_conditional, **tolerance)
-    np.testing.assert_allclose(fit.resid, _frame()["y"] - exact.fitted_conditional,
-                               **tolerance)  # fmt: skip
+    resid = reference_frame()["y"] - exact.fitted_conditional
+    np.testing.assert_allclose(fit.resid, resid, **tolerance)
     np.testing.assert_allclose(fit.residuals("pearson"), exact.pearson, **tolerance)
     np.testing.assert_allclose(
         fit.residuals("normalized"), exact.normalized, **tolerance
     )
-    assert list(fit.fittedvalues.index) == list(_frame().index)
+    assert list(fit.fittedvalues.index) == list(reference_frame().index)
 
 
 @every
@@ -312,7 +224,9 @@ def test_intervals() -> None:
     lower, upper = np.arctanh(interval.loc["rho"].to_numpy())
     assert (lower + upper) / 2 == pytest.approx(np.arctanh(fit.rho))
     assert fit.conf_int(cols=[0, 2]).shape == (2, 2)
-    np.testing.assert_array_equal(fit.conf_int(cols=[0, 2]), fit.conf_int().iloc[[0, 2]])
+    np.testing.assert_array_equal(
+        fit.conf_int(cols=[0, 2]), fit.conf_int().iloc[[0, 2]]
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0, -0.1, np.nan])
@@ -374,7 +288,9 @@ def test_f_and_wald_tests() -> None:
         assert wald.statistic == pytest.approx(chi2)
         assert wald.pvalue == pytest.approx(stats.chi2.sf(chi2, 2))
     one = fit.f_test("x = 0.5")
-    assert one.fvalue == pytest.approx(float(np.squeeze(fit.t_test("x = .5").tvalue)) ** 2)
+    assert one.fvalue == pytest.approx(
+        float(np.squeeze(fit.t_test("x = .5").tvalue)) ** 2
+    )
     # a restriction said twice counts once
     twice = fit.f_test("x = 0.5, 2*x = 1")
     assert (twice.df_num, twice.fvalue) == (1, pytest.approx(one.fvalue))
@@ -400,306 +316,3 @@ def test_wald_test_terms() -> None:
         table["F" if "F" in table else "chi2"].astype(float),
         fit.tvalues.iloc[:3] ** 2,
     )
-
-
-# Predictions
-
-
-def test_predict_from_a_frame(data: pd.DataFrame) -> None:
-    fit = shared("slope")
-    pd.testing.assert_series_equal(
-        fit.predict(), fit.fitted_marginal, check_names=False
-    )
-    found = fit.predict(data.iloc[5:9])
-    pd.testing.assert_series_equal(
-        found, fit.fitted_marginal.iloc[5:9], check_names=False
-    )
-    new = pd.DataFrame({"x": [0.0, 1.0], "arm": ["b", "a"]}, index=["u", "v"])
-    found = fit.predict(new)
-    b = fit.fe_params
-    expected = [b["Intercept"] + b["arm[T.b]"], b["Intercept"] + b["x"]]
-    np.testing.assert_allclose(found, expected)
-    assert list(found.index) == ["u", "v"]
-    np.testing.assert_allclose(fit.predict(new.to_dict("list")), expected)
-    # one level only, and an unused one
-    np.testing.assert_allclose(fit.predict(new.iloc[[0]]), expected[:1])
-    category = new.assign(arm=pd.Categorical(["b", "a"], ["b", "a", "c"]))
-    np.testing.assert_allclose(fit.predict(category), expected)
-    missing = fit.predict(new.assign(x=[np.nan, 1.0]))
-    assert np.isnan(missing.iloc[0])
-    assert missing.iloc[1] == pytest.approx(expected[1])
-
-
-def test_predict_from_arrays() -> None:
-    fit = shared("slope")
-    X = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-    np.testing.assert_allclose(
-        fit.predict(X, transform=False), X @ fit.fe_params.to_numpy()
-    )
-    with pytest.raises(LengthError, match="3 fixed"):
-        fit.predict(np.ones((2, 4)), transform=False)
-
-
-def test_predict_refuses_new_levels_and_lost_columns() -> None:
-    fit = shared("slope")
-    with pytest.raises(MixedARError, match="'q'"):
-        fit.predict(pd.DataFrame({"x": [1.0], "arm": ["q"]}))
-    with pytest.raises(MixedARError, match="'arm'"):
-        fit.predict(pd.DataFrame({"x": [1.0]}))
-
-
-def test_predict_with_a_users_function(data: pd.DataFrame) -> None:
-    fit = build(data, "y ~ half(x) + arm").fit()
-    plain = build(data).fit()
-    assert fit.fe_params["half(x)"] == pytest.approx(2 * plain.fe_params["x"])
-    new = pd.DataFrame({"x": [3.0], "arm": ["a"]})
-    np.testing.assert_allclose(fit.predict(new), plain.predict(new), rtol=1e-6)
-
-
-def test_stateful_transforms_remember(data: pd.DataFrame) -> None:
-    fit = build(data, "y ~ center(x) + arm").fit()
-    new = data.iloc[:2]
-    np.testing.assert_allclose(fit.predict(new), fit.fitted_marginal.iloc[:2])
-
-
-# Simulation
-
-
-@pytest.mark.parametrize("name", ["slope", "car1", "both", "series", "gls", "diagonal"])
-def test_draws_have_the_covariance_of_the_model(name: str) -> None:
-    fit = shared(name)
-    problem, at = oracle_of(fit)
-    y = np.array([fit.get_distribution().rvs(rng=k) for k in range(3000)])
-    np.testing.assert_allclose(
-        y.mean(axis=0), fit.fitted_marginal, atol=5 * y.std() / np.sqrt(3000)
-    )
-    draws = y - np.asarray(fit.fitted_marginal)
-    # the three largest groups, whole blocks of V
-    for part in sorted(oracle._parts(problem, at), key=lambda p: -len(p.rows))[:3]:
-        found = np.cov(draws[:, part.rows].T)
-        sd = np.sqrt(np.diag(part.V))
-        error = (found - part.V) / np.outer(sd, sd)
-        assert np.abs(error).max() < 5 * np.sqrt(2 / 3000)
-    other = np.corrcoef(draws.T)[np.ix_(*two_groups(problem.groups))]
-    assert np.abs(other).max() < 5 / np.sqrt(3000)
-
-
-def two_groups(groups: Any) -> tuple[Any, Any]:
-    return np.flatnonzero(groups == 0), np.flatnonzero(groups == 1)
-
-
-def test_draws_can_be_repeated(data: pd.DataFrame) -> None:
-    distribution = shared("slope").get_distribution()
-    np.testing.assert_array_equal(distribution.rvs(rng=3), distribution.rvs(rng=3))
-    generator = np.random.default_rng(3)
-    assert (distribution.rvs(rng=generator) != distribution.rvs(rng=generator)).all()
-    with pytest.raises(MixedARError):
-        shared("slope").get_distribution(np.ones((5, 3))).rvs()
-    shifted = shared("slope").get_distribution(
-        np.asarray(shared("slope").model.exog) + [1.0, 0.0, 0.0]
-    )
-    difference = shifted.rvs(rng=3) - distribution.rvs(rng=3)
-    np.testing.assert_allclose(difference, shared("slope").fe_params["Intercept"])
-
-
-@every
-def test_with_endog(name: str, data: pd.DataFrame) -> None:
-    fit = shared(name)
-    y = fit.get_distribution().rvs(rng=5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BoundaryWarning)
-        other = fit.model.with_endog(y).fit()
-        expected = build(data.assign(y=y), **MODELS[name]).fit()
-    assert other.llf == pytest.approx(expected.llf, abs=1e-9)
-    np.testing.assert_allclose(other.params, expected.params, rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(other.resid, expected.resid, rtol=1e-5, atol=1e-6)
-    # the model it came from is as it was
-    np.testing.assert_array_equal(fit.model.endog, data["y"])
-    assert fit.model.loglike(fit.params_object) == pytest.approx(fit.llf, abs=1e-9)
-
-
-def test_with_endog_checks(data: pd.DataFrame) -> None:
-    model = shared("slope").model
-    with pytest.raises(LengthError):
-        model.with_endog(np.ones(3))
-    with pytest.raises(MixedARError, match="missing"):
-        model.with_endog(data["y"].to_numpy() * np.nan)
-    with pytest.raises(MixedARError, match="constant"):
-        model.with_endog(np.ones(len(data)))
-
-
-# Profiles
-
-
-@pytest.mark.parametrize(
-    ("name", "which", "kind"),
-    [("slope", 0, "re"), ("slope", 1, "re"), ("both", "day", "vc"), ("diagonal", 1, "re")],
-)
-def test_profile_of_a_variance(name: str, which: Any, kind: str) -> None:
-    fit = shared(name)
-    estimate = fit.cov_re.iloc[which, which] if kind == "re" else fit.vcomp.item()
-    distance = 0.5 * estimate
-    curve = fit.profile_re(
-        which, kind, num_low=2, dist_low=distance, num_high=2, dist_high=distance
-    )
-    assert curve.shape == (5, 2)
-    assert (np.diff(curve[:, 0]) > 0).all()
-    assert curve[2, 0] == pytest.approx(estimate, rel=1e-5)
-    assert curve[2, 1] == pytest.approx(fit.llf, abs=1e-8)
-    assert (curve[[0, 1, 3, 4], 1] < fit.llf).all()
-    assert curve[0, 1] < curve[1, 1]
-    assert curve[4, 1] < curve[3, 1]
-
-
-def test_profile_keeps_the_residual_structure() -> None:
-    # a profile that forgot rho would lie below the maximum everywhere
-    fit = shared("slope")
-    curve = fit.profile_re(0, "re", num_low=1, dist_low=0.1, num_high=1, dist_high=0.1)
-    independent = shared("independent")
-    assert curve[1, 1] == pytest.approx(fit.llf, abs=1e-8)
-    assert curve[1, 1] > independent.llf + 1
-    assert fit.model.residual == AR1()
-
-
-def test_profile_refuses() -> None:
-    fit = shared("slope")
-    with pytest.raises(MixedARError, match="dist_low"):
-        fit.profile_re(0, "re", dist_low=1e6)
-    with pytest.raises(MixedARError, match="2 random effects"):
-        fit.profile_re(2, "re")
-    with pytest.raises(MixedARError, match="variance components"):
-        fit.profile_re("nobody", "vc")
-
-
-# Summaries
-
-
-def test_summary_options() -> None:
-    fit = shared("slope")
-    text = str(
-        fit.summary(
-            yname="weight", xname_fe=["a", "b", "c"], title="A title", alpha=0.1
-        )
-    )
-    assert "weight" in text
-    assert "A title" in text
-    assert "[0.05" in text
-    with pytest.raises(LengthError, match="xname_fe"):
-        fit.summary(xname_fe=["a"])
-    table = summary_col([fit, shared("gls")], stars=True)
-    assert "arm[T.b]" in str(table)
-
-
-def test_summary_units() -> None:
-    data = _frame().copy()
-    data["date"] = pd.Timestamp("2021-01-04") + pd.to_timedelta(7 * data["t"], unit="D")
-    fit = build(data, time="date").fit()
-    assert "1 week" in str(fit.summary())
-    assert fit.llf == pytest.approx(shared("intercept").llf, abs=1e-9)
-
-
-@pytest.mark.parametrize("name", ["slope", "both", "gls", "independent"])
-def test_summary_numbers(name: str) -> None:
-    fit = shared(name)
-    text = str(fit.summary())
-    assert f"{fit.llf:.4f}" in text
-    assert f"{fit.aic:.4f}" in text
-    assert f"{fit.fe_params['x']:.4f}" in text
-
-
-# Persistence
-
-
-def test_removed_data_are_missed_politely() -> None:
-    fit = fit_named("slope")
-    fit.remove_data()
-    new = pd.DataFrame({"x": [1.0], "arm": ["a"]})
-    np.testing.assert_allclose(fit.predict(new), shared("slope").predict(new))
-    for call in (
-        lambda: fit.fittedvalues,
-        lambda: fit.resid,
-        lambda: fit.random_effects,
-        lambda: fit.predict(),
-        lambda: fit.profile_re(0, "re"),
-        lambda: fit.get_distribution().rvs(),
-        lambda: fit.model.fit(),
-    ):
-        with pytest.raises(NotComputedError, match="data"):
-            call()
-
-
-def test_pickles_find_functions_again(data: pd.DataFrame, tmp_path: Path) -> None:
-    fit = build(data, "y ~ half(x) + arm").fit()
-    path = tmp_path / "fit.pickle"
-    fit.save(path)
-    new = pd.DataFrame({"x": [3.0], "arm": ["a"]})
-    for twin in (load_pickle(path), pickle.loads(pickle.dumps(fit))):
-        np.testing.assert_allclose(twin.predict(new), fit.predict(new))
-        assert twin.model.fit().llf == pytest.approx(fit.llf, abs=1e-10)
-
-
-SCRIPT = """
-import pickle
-import sys
-import numpy as np
-import pandas as pd
-import mixedar.formula.api as mar
-
-def third(x):
-    return np.asarray(x) / 3.0
-
-def main(data, path):
-    local = 2.0
-    fit = mar.mixedlm("y ~ third(x) + I(local * x ** 2) + arm", data, groups="id",
-                      time="t", vc_formula={"day": "0 + C(day)"}, re_formula="1").fit()
-    fit.save(path)
-    again = pickle.loads(pickle.dumps(fit))
-    new = data.iloc[:3]
-    assert np.allclose(again.predict(new), fit.predict(new))
-    assert str(again.summary()) == str(fit.summary())
-    assert abs(again.model.fit().llf - fit.llf) < 1e-9
-    from statsmodels.iolib.smpickle import load_pickle
-    assert np.allclose(load_pickle(path).predict(new), fit.predict(new))
-
-if __name__ == "__main__":
-    main(pd.read_csv(sys.argv[1]), sys.argv[2])
-    print("pickled")
-"""
-
-
-def test_pickling_in_a_script(data: pd.DataFrame, tmp_path: Path) -> None:
-    script, table = tmp_path / "script.py", tmp_path / "data.csv"
-    script.write_text(dedent(SCRIPT))
-    data.to_csv(table, index=False)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), str(table), str(tmp_path / "f")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "pickled"
-    # and another process, which does not have the script's functions, reads the numbers
-    read = "import sys; from statsmodels.iolib.smpickle import load_pickle;"
-    read += "print(load_pickle(sys.argv[1]).rho)"
-    other = subprocess.run(
-        [sys.executable, "-c", read, str(tmp_path / "f")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert other.returncode == 0, other.stderr
-
-
-def test_pickles_are_small(data: pd.DataFrame) -> None:
-    fit = build(data, re_formula="~ x").fit()
-    fit.fittedvalues, fit.random_effects, fit.random_effects_cov  # noqa: B018
-    before = len(pickle.dumps(build(data, re_formula="~ x").fit()))
-    assert len(pickle.dumps(fit)) < 1.2 * before
-
-
-def test_car1_objects_in_fits(data: pd.DataFrame) -> None:
-    fit = build(data, residual=CAR1(0.3)).fit()
-    twin = pickle.loads(pickle.dumps(fit))
-    assert twin.model.residual == CAR1(0.3)
-    assert twin.rho == fit.rho

@@ -1,20 +1,27 @@
-"""One adapter module per rival; the order is the order of the report."""
+"""One adapter module per rival; the order is the order of the report.
+
+Mixed models and panel regressions have rivals of their own; mixedar is in both.
+"""
 
 from __future__ import annotations
 
+from benchmarks.panel_problems import PANEL_WORKLOADS
 from benchmarks.peers import (
     glmmtmb,
     interlace_lme,
+    linearmodels,
     lme4,
     mixedar,
+    mixedar_panel,
     mixedlm,
     mixedlm_rs,
     nlme,
+    plm,
     statsmodels_mixedlm,
 )
 from benchmarks.peers.base import Peer
 
-__all__ = ["PEERS"]
+__all__ = ["PANEL_PEERS", "PEERS", "peers_of"]
 
 PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER
@@ -29,3 +36,22 @@ PEERS: dict[str, Peer] = {
         statsmodels_mixedlm,
     )
 }
+
+PANEL_PEERS: dict[str, Peer] = {
+    module.PEER.name: module.PEER for module in (mixedar_panel, linearmodels, plm)
+}
+
+
+def peers_of(workload: str) -> dict[str, Peer]:
+    """The adapters that know what a workload asks for.
+
+    Parameters
+    ----------
+    workload : str
+        Key of the workload.
+
+    Returns
+    -------
+    dict of str to Peer
+    """
+    return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

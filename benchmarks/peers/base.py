@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from benchmarks.problems import ModelSpec, Problem
 
-__all__ = ["Estimate", "Facts", "Job", "Peer", "PythonPeer", "Refit", "dense_design"]
+__all__ = [
+    "Estimate",
+    "Facts",
+    "Job",
+    "Peer",
+    "PythonPeer",
+    "PythonProgram",
+    "Refit",
+    "dense_design",
+]
 
 Floats = NDArray[np.float64]
 
@@ -104,7 +113,7 @@ class Job:
 
 
 class Peer(ABC):
-    """A program that fits mixed models."""
+    """A program that fits mixed models or panel regressions."""
 
     name: ClassVar[str]
     #: Residual structures that the program fits together with random effects.
@@ -138,7 +147,7 @@ class Peer(ABC):
         return "no AR"
 
 
-class PythonPeer(Peer):
+class PythonProgram(Peer):
     """An adapter whose program is a Python package."""
 
     distribution: ClassVar[str]
@@ -181,6 +190,14 @@ class PythonPeer(Peer):
     def load(self) -> None:
         """Import everything that the first fit would import."""
         importlib.import_module(self.module)
+
+    @abstractmethod
+    def fit(self, data: pd.DataFrame, model: Any) -> Any:
+        """From the data frame to a dataclass of what the report shows."""
+
+
+class PythonPeer(PythonProgram):
+    """A Python package that fits mixed models."""
 
     @abstractmethod
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:

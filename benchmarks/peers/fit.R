@@ -2,17 +2,9 @@
 # Called by rpeer.py with key=value arguments; data.csv, tiny.csv and
 # responses.bin lie in the folder.  Reading them is not part of the time.
 
-pairs <- strsplit(commandArgs(trailingOnly = TRUE), "=", fixed = TRUE)
-arg <- lapply(pairs, function(p) paste(p[-1], collapse = "="))
-names(arg) <- vapply(pairs, `[`, "", 1)
-number <- function(key) as.numeric(arg[[key]])
+here <- sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))
+source(file.path(dirname(gsub("~+~", " ", here, fixed = TRUE)), "common.R"))
 one_column <- function(left) as.formula(paste(left, "|", arg$groups))
-
-begin <- proc.time()[["elapsed"]]
-suppressPackageStartupMessages(library(arg$package, character.only = TRUE))
-import_s <- proc.time()[["elapsed"]] - begin
-
-read <- function(name) read.csv(file.path(arg$folder, name))
 
 lme4_formula <- as.formula(
   paste(arg$formula, "+ (", arg$random, "|", arg$groups, ")")
@@ -75,28 +67,8 @@ refit_one <- function(y) {
   fit_one(data)
 }
 
-# Peak resident memory, as for the Python peers: reset, then read.
-peak_bytes <- function() {
-  lines <- tryCatch(readLines("/proc/self/status"), error = function(e) "")
-  line <- grep("^VmHWM:", lines, value = TRUE)
-  if (length(line)) 1024 * as.numeric(gsub("[^0-9]", "", line)) else NA
-}
-reset_peak <- function() {
-  gc()
-  try(cat("5", file = "/proc/self/clear_refs"), silent = TRUE)
-}
-
-quietly <- function(expr) suppressWarnings(suppressMessages(expr))
-now <- function() {
-  p <- proc.time()
-  c(wall = p[["elapsed"]], cpu = p[["user.self"]] + p[["sys.self"]])
-}
-
 data <- read("data.csv")
-small <- read("tiny.csv")
-begin <- proc.time()[["elapsed"]]
-try(quietly(fit_one(small)), silent = TRUE)
-warmup_s <- proc.time()[["elapsed"]] - begin
+warmup_s <- warm_up(fit_one)
 
 if (number("responses") > 0) {
   connection <- file(file.path(arg$folder, "responses.bin"), "rb")
@@ -154,11 +126,7 @@ result <- list(
   llf = last$llf, rho = last$rho, converged = last$converged,
   params = last$params, bse = last$bse
 )
-lines <- vapply(names(result), function(key) {
-  paste(c(key, format(as.numeric(result[[key]]), digits = 15, trim = TRUE)),
-        collapse = "\t")
-}, "")
-if (optimiser == "optim") {
-  lines <- c(lines, "note\tits default optimiser failed, opt = \"optim\" used")
+note <- if (optimiser == "optim") {
+  "its default optimiser failed, opt = \"optim\" used"
 }
-writeLines(lines, arg$out)
+write_result(result, note)

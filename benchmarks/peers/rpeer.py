@@ -1,4 +1,4 @@
-"""Adapters whose program is an R package, run by ``fit.R``."""
+"""Adapters whose program is an R package, run by a script beside this file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from benchmarks.peers.base import Job, Peer
 
 __all__ = ["RPeer"]
 
-_SCRIPT = Path(__file__).with_name("fit.R")
 _ASK = (
-    'for (p in c("nlme", "lme4", "glmmTMB")) '
+    'for (p in c("nlme", "lme4", "glmmTMB", "plm", "collapse")) '
     "cat(p, tryCatch(as.character(packageVersion(p)), "
     'error = function(e) ""), "\\n"); '
     'cat("R", as.character(getRversion()), "\\n"); '
@@ -43,6 +42,10 @@ class RPeer(Peer):
     """An R package; the time is taken inside R, around fit and summary."""
 
     package: ClassVar[str]
+    #: The script, in the folder of this file.
+    script: ClassVar[str] = "fit.R"
+    #: Packages that the program stands on, for the versions.
+    stands_on: ClassVar[tuple[str, ...]] = ()
     needs_csv = True
 
     def missing(self) -> str | None:
@@ -56,32 +59,40 @@ class RPeer(Peer):
     def versions(self) -> dict[str, str]:
         """Versions of the package, of R and of the BLAS that R uses."""
         found = _installed()
-        wanted = (self.package, "R", "R-BLAS")
+        wanted = (self.package, *self.stands_on, "R", "R-BLAS")
         return {name: found[name] for name in wanted if name in found}
 
+    def arguments(self, job: Job) -> dict[str, object]:
+        """What the script is told of the model."""
+        model = job.facts.model
+        return {
+            "random": model.re_formula,
+            "residual": model.residual,
+            "responses": job.facts.responses,
+            "refit_seconds": job.refit_seconds,
+        }
+
     def command(self, job: Job) -> list[str]:
-        """``Rscript fit.R`` with the job as ``key=value`` arguments."""
+        """``Rscript`` with the job as ``key=value`` arguments."""
         model = job.facts.model
         arguments = {
             "package": self.package,
             "folder": job.folder,
             "out": job.out,
             "formula": model.formula,
-            "random": model.re_formula,
             "groups": model.groups,
             "time": model.time,
             "response": model.response,
-            "residual": model.residual,
-            "responses": job.facts.responses,
             "at_least": job.at_least,
-            "refit_seconds": job.refit_seconds,
+            **self.arguments(job),
         }
         rscript = shutil.which("Rscript") or "Rscript"
+        script = Path(__file__).with_name(self.script)
         pairs = [f"{key}={value}" for key, value in arguments.items()]
-        return [rscript, "--vanilla", str(_SCRIPT), *pairs]
+        return [rscript, "--vanilla", str(script), *pairs]
 
     def read(self, job: Job) -> dict[str, Any]:
-        """The tab-separated lines that ``fit.R`` wrote."""
+        """The tab-separated lines that the script wrote."""
         result: dict[str, Any] = {}
         for line in job.out.read_text().splitlines():
             key, *values = line.split("\t")
@@ -89,7 +100,11 @@ class RPeer(Peer):
                 result[key] = values[0]
                 continue
             numbers = [None if v in ("NA", "NaN") else float(v) for v in values]
-            result[key] = numbers if key in ("params", "bse") else numbers[0]
+            if key in ("params", "bse"):
+                # A single NA: a test, which has no coefficients to show.
+                result[key] = [] if numbers == [None] else numbers
+            else:
+                result[key] = numbers[0]
         for key in ("fits", "failed", "peak_bytes"):
             result[key] = int(result[key])
         return result

@@ -339,8 +339,7 @@ def missing_error(
         if what == "Missing"
         else "Correct or remove these rows."
     )
-    found = "; ".join(parts)
-    return MissingDataError(f"{found[0].upper()}{found[1:]}. {remedy}")
+    return MissingDataError(f"{'; '.join(parts)}. {remedy}")
 
 
 def check_finite(

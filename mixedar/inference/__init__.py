@@ -13,6 +13,16 @@ from typing import Any
 _EXPORTS = {
     "DFMethod": "mixedar.inference.df",
     "resolve_df": "mixedar.inference.df",
+    "BootstrapDraws": "mixedar.inference.bootstrap",
+    "MarginalMeans": "mixedar.inference.means",
+    "Profile": "mixedar.inference.profile",
+    "RobustResults": "mixedar.inference.robust",
+    "anova_terms": "mixedar.inference.terms",
+    "conf_int_re": "mixedar.inference.intervals",
+    "information_criteria": "mixedar.inference.criteria",
+    "likelihood_ratio_table": "mixedar.inference.anova",
+    "profile_likelihood": "mixedar.inference.profile",
+    "simulated_null": "mixedar.inference.anova",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -118,9 +118,7 @@ def likelihood_ratio_table(
     from mixedar.inference.criteria import information_criteria
 
     if null not in ("auto", "chi2", "simulate"):
-        raise UnsupportedError(
-            f"null={null!r}: choose 'auto', 'chi2' or 'simulate'"
-        )
+        raise UnsupportedError(f"null={null!r}: choose 'auto', 'chi2' or 'simulate'")
     if refit not in (None, "ml"):
         raise UnsupportedError(f"refit={refit!r}: choose None or 'ml'")
     results = [getattr(fit, "_results", fit) for fit in fits]
@@ -138,9 +136,7 @@ def likelihood_ratio_table(
         rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
     rng = np.random.default_rng(seed)
     for k, (i, j) in enumerate(pairwise(range(len(results))), start=1):
-        small, large = sorted(
-            (results[i], results[j]), key=lambda one: one.df_modelwc
-        )
+        small, large = sorted((results[i], results[j]), key=lambda one: one.df_modelwc)
         found = null_distribution(small, large)
         rows[k][4] = f"{labels[i]} vs {labels[j]}"
         rows[k][9] = found.note
@@ -160,9 +156,7 @@ def likelihood_ratio_table(
         statistic = max(statistic, 0.0)
         rows[k][5:7] = statistic, large.df_modelwc - small.df_modelwc
         if null == "simulate":
-            draws = simulated_null(
-                small, large, n_sim, seed=rng, progress=progress
-            )
+            draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
             # the observed statistic is one draw under the hypothesis
             rows[k][7] = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
             rows[k][8], rows[k][9] = f"simulated ({len(draws)})", ""

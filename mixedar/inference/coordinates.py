@@ -128,9 +128,9 @@ class CutSurface:
 
     # coordinates ----------------------------------------------------------
 
-    def start(self, root: FloatArray, vc: FloatArray, u: FloatArray, s: float) -> (
-        FloatArray
-    ):
+    def start(
+        self, root: FloatArray, vc: FloatArray, u: FloatArray, s: float
+    ) -> FloatArray:
         """
         Free coordinates of a point.
 

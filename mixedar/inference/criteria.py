@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import UnsupportedError
+from mixedar.inference.targets import held_entries
 
 __all__ = ["information_criteria"]
 
@@ -85,8 +86,8 @@ def _zero_parameters(results: Any) -> int:
     relative = np.diag(results.cov_re_unscaled) / np.where(spread > 0.0, spread, 1.0)
     zero = relative < 1e-8
     rows, columns = np.tril_indices(results.k_re)
-    layout = results.model._layout(results.freepat, results.params_object)
-    here = (zero[rows] | zero[columns]) & layout.is_free[: len(rows)]
-    vc_free = layout.is_free[len(rows) :]
+    free = ~held_entries(results)
+    here = (zero[rows] | zero[columns]) & free[: len(rows)]
+    vc_free = free[len(rows) :]
     vc_zero = np.asarray(results.vcomp) < 1e-8 * results.scale
     return int(here.sum() + (vc_zero & vc_free).sum())

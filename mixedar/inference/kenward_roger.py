@@ -15,8 +15,13 @@ in the parameters.  It does not for AR(1): ``kr="full"`` has it, as SAS'
 
 With ``R_ij`` the result depends on how a nonlinear ``V`` is parametrised
 (Kenward and Roger, 2009).  The parameters here are those that the results and
-SAS print: variances and covariances of the random effects, ``rho``, and the
-residual variance.
+SAS print: variances and covariances of the random effects, ``rho`` at a distance
+of one unit of time (so that the unit matters to the term), and the residual
+variance.
+
+``W`` is the inverse of the expected information, as in the paper and in
+pbkrtest, or of the observed one, as in SAS unless its ``scoring`` option is
+given.
 
 References
 ----------
@@ -161,7 +166,8 @@ class KenwardRogerDF(ContrastMethod):
             raise NotComputedError(
                 "the Kenward-Roger covariance of the fixed effects is not positive "
                 "definite: the covariance parameters are too uncertain for the "
-                "correction; use df='satterthwaite'"
+                "correction; leave out its second-order term (kr='linear'), or use "
+                "df='satterthwaite'"
             )
         self.cov = d.to_user(adjusted)
         self.notes: list[str] = []

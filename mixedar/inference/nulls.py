@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mixedar.inference.targets import held_entries
+
 __all__ = ["NullDistribution", "null_distribution", "same_columns"]
 
 FloatArray = NDArray[np.float64]
@@ -88,9 +90,7 @@ def _columns(x: FloatArray | None) -> FloatArray:
 
 def _contains(outer: FloatArray, inner: FloatArray) -> bool:
     """Whether every row of `inner` is one of `outer`'s."""
-    return all(
-        any(np.array_equal(row, other) for other in outer) for row in inner
-    )
+    return all(any(np.array_equal(row, other) for other in outer) for row in inner)
 
 
 def _inside(small: FloatArray, large: FloatArray) -> bool:
@@ -151,11 +151,10 @@ def _half(difference: int, note: str) -> NullDistribution:
 
 
 def _free_variances(results: Any) -> int:
-    layout = results.model._layout(results.freepat, results.params_object)
-    rows, columns = layout.tril
-    return int(layout.is_free[: len(rows)][rows == columns].sum()) + int(
-        layout.is_free[len(rows) :].sum()
-    )
+    free = ~held_entries(results)
+    rows, columns = np.tril_indices(results.k_re)
+    block = free[: len(rows)]
+    return int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
 
 
 def _residual_boundary(small: Any, large: Any) -> str:
@@ -193,6 +192,5 @@ def _not_nested(small: Any, large: Any) -> str:
 
 
 def _free_covariances(results: Any) -> int:
-    layout = results.model._layout(results.freepat, results.params_object)
-    rows, columns = layout.tril
-    return int(layout.is_free[: len(rows)][rows != columns].sum())
+    rows, columns = np.tril_indices(results.k_re)
+    return int((~held_entries(results))[: len(rows)][rows != columns].sum())

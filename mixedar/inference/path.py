@@ -5,7 +5,8 @@ Following a profile: constrained maxima with warm starts, and its ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -170,18 +171,33 @@ class ProfilePath:
         first = self.starts[0]
         x = self.cut.start(first.root, first.vc, first.u, first.s)
         natural = self.cut.natural(first.s)
-        self._others = [
-            self.cut.start(s.root, s.vc, s.u, s.s) for s in self.starts[1:]
-        ]
+        self._others = [self.cut.start(s.root, s.vc, s.u, s.s) for s in self.starts[1:]]
         self._metric = np.diag(natural)
         if self.target.path == "cov" and x[0] < 1e-4 * natural[0]:
             # a covariance needs variances to begin with
             x[0] = 1e-2 * natural[0]
-        try:
+        with suppress(np.linalg.LinAlgError):
             self._metric = _metric(self.cut.evaluate(x, self.center), natural)
-        except np.linalg.LinAlgError:
-            pass
         self.nodes[self.center] = self._maximise(x, self.center)
+        self.floor = self._without_variance()
+
+    def _without_variance(self) -> float:
+        """
+        For a correlation, the likelihood where one of the variances is zero.
+
+        Every correlation is as good there: the profile never falls below.
+        """
+        if self.target.kind != "corr":
+            return -np.inf
+        found = [-np.inf]
+        for k in (self.target.i, self.target.j):
+            zero = replace(self.target, kind="sd", i=k, j=k, estimate=0.0)
+            with suppress(np.linalg.LinAlgError):
+                path = ProfilePath(
+                    self.surface, self.fixed, zero, self.starts, self.llf
+                )
+                found.append(path.nodes[path.center].llf)
+        return max(found)
 
     @property
     def spread(self) -> float:
@@ -258,6 +274,8 @@ class ProfilePath:
         if not found:
             raise np.linalg.LinAlgError(f"no likelihood at {t:g}")
         best = max(found, key=lambda node: node.llf)
+        if best.llf < self.floor:
+            best = replace(best, llf=self.floor, slope=0.0, converged=True)
         if best.llf > self.llf + _HIGHER:
             self.higher = max(self.higher, best.llf)
         self.nodes[t] = best
@@ -301,6 +319,8 @@ class ProfilePath:
         room = abs(limit - self.center)
         if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
             return End(self.center, 0.0, False)
+        if 2.0 * (self.llf - self.floor) < level**2:
+            return End(limit, side * self.zeta(limit), False)
         # distance a > 0 from the center; zeta(inside) < level <= zeta(outside)
         inside, outside, reached = 0.0, np.inf, 0.0
         distance = min(level * spread, room)

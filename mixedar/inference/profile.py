@@ -246,8 +246,9 @@ class ProfileEngine:
         level = float(stats.norm.isf(alpha / 2.0))
         spread = path.spread
         low, high = path.end(level, -1.0, spread), path.end(level, 1.0, spread)
-        notes = _notes(target, path, low.reached, high.reached)
-        return (*(_at(target, end.t, end.reached) for end in (low, high)), notes)
+        notes = _notes(target, path, low.reached, high.reached, level)
+        lower = _at(target, low.t, low.reached)
+        return lower, _at(target, high.t, high.reached), notes
 
     def profile(self, target: Target) -> Profile:
         """The profile on a grid; see :func:`profile_likelihood`."""
@@ -278,7 +279,7 @@ class ProfileEngine:
             rows.append([target.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
         low, high = (_at(target, limit, False) for limit in target.limits)
-        notes = _notes(target, path, *reached)
+        notes = _notes(target, path, *reached, level)
         return Profile(
             target.name,
             target.estimate,
@@ -305,7 +306,9 @@ def _at(target: Target, t: float, reached: bool) -> float:
     return target.value(t)
 
 
-def _notes(target: Target, path: ProfilePath, low: bool, high: bool) -> list[str]:
+def _notes(
+    target: Target, path: ProfilePath, low: bool, high: bool, level: float
+) -> list[str]:
     notes = []
     edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}
     room = [abs(path.center - limit) for limit in target.limits]
@@ -315,6 +318,11 @@ def _notes(target: Target, path: ProfilePath, low: bool, high: bool) -> list[str
     if at_low or at_high:
         where = edge.get(target.path, "the boundary")
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")
+    if 2.0 * (path.llf - path.floor) < level**2:
+        notes.append(
+            "a variance of zero is not rejected, and with it no correlation is"
+        )
+        low = high = True
     if not low and not at_low:
         what = "zero" if target.path == "sd" else "the lower end of the range"
         notes.append(f"{what} is not rejected: the likelihood falls too little")

@@ -81,7 +81,7 @@ def pooled_df(nu: FloatArray) -> float:
         ``2 E / (E - r)`` with ``E = sum nu / (nu - 2)``; 2 if a component has
         no more than that, as in lmerTest.
     """
-    if len(nu) == 1 or float(np.ptp(nu)) < 1e-8 or not np.isfinite(nu).any():
+    if len(nu) == 1 or not np.isfinite(nu).any() or float(np.ptp(nu)) < 1e-8:
         return float(nu.mean())
     if (nu <= 2.0).any():
         return 2.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.residual import ResidualStructure
 
-__all__ = ["Target", "select", "targets_of"]
+__all__ = ["Target", "held_entries", "select", "targets_of"]
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["sd", "variance", "cov", "corr", "residual", "sigma", "scale"]
@@ -143,6 +143,28 @@ class Target:
         return inner
 
 
+def held_entries(results: Any) -> NDArray[np.bool_]:
+    """
+    Which entries of the random-effects factor are held, not estimated.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+
+    Returns
+    -------
+    ndarray of bool, shape (k_cov,)
+        Lower triangle row by row, then the variance components.
+    """
+    rows, columns = np.tril_indices(results.k_re)
+    held = np.zeros(len(rows) + results.k_vc, dtype=bool)
+    if results.freepat is not None:
+        held |= results.freepat.get_packed(use_sqrt=False, has_fe=False) == 0.0
+    if results.model.re_cov == "diagonal":
+        held[: len(rows)][rows != columns] = True
+    return held
+
+
 def targets_of(results: Any) -> list[Target]:
     """
     All covariance parameters of a fit.
@@ -163,11 +185,10 @@ def targets_of(results: Any) -> list[Target]:
     u = np.asarray(results._u)
     names = list(results._names[p:])
     effects = [*model.data.exog_re_names, *model.exog_vc.names]
-    layout = model._layout(results.freepat, results.params_object)
     cov_re, vcomp = np.asarray(results.cov_re), np.asarray(results.vcomp)
-    rows, columns = layout.tril
+    rows, columns = np.tril_indices(k_re)
     variances = np.concatenate([np.diag(cov_re), vcomp])
-    is_held = ~layout.is_free
+    is_held = held_entries(results)
     first: list[Target] = []
     second: list[Target] = []
 

@@ -56,8 +56,7 @@ def flatness(results: Any) -> tuple[dict[str, float], float]:
         return {}, np.inf
     inverse = (vectors**2 / spectrum).sum(axis=1)
     factors = {
-        names[k]: float(value)
-        for k, value in zip(free, np.sqrt(inverse), strict=True)
+        names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
     }
     targets = targets_of(results)
     for target in targets:

@@ -16,6 +16,12 @@ class FormulaData(PandasData):
 
     formula_spec: Any
 
+    @classmethod
+    def adopt(cls, data: PandasData, formula_spec: Any) -> None:
+        """Turn a handler that statsmodels made into one of this class."""
+        data.__class__ = cls
+        data.formula_spec = formula_spec
+
     @property
     def model_spec(self) -> Any:
         """Patsy's DesignInfo or formulaic's ModelSpec."""

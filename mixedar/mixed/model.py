@@ -265,8 +265,7 @@ class MixedLMAR(PenalisedFits):
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.groups_name, model.time_name = design.groups_name, design.time_name
         model.formula_spec = design.model_spec
-        model.data.__class__ = FormulaData
-        model.data.formula_spec = design.model_spec
+        FormulaData.adopt(model.data, design.model_spec)
         model.re_spec = design.re_spec
         model.data.frame = design.frame
         return model

@@ -289,40 +289,6 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
 
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
 
-    def with_df(
-        self, df: Any, *, kr: str | None = None, information: str | None = None
-    ) -> MixedLMARResultsWrapper:
-        """
-        The same fit with other degrees of freedom in all its tests.
-
-        Parameters
-        ----------
-        df : str, float or DFMethod
-            ``"containment"``, ``"between-within"``, ``"residual"``,
-            ``"satterthwaite"``, ``"kenward-roger"``, ``"normal"``, or a number.
-            With Kenward-Roger standard errors and ``cov_params()`` hold the
-            correction for small samples.
-        kr : {"full", "linear"}, optional
-            Kenward-Roger with (default) or without the term of second order.
-        information : {"observed", "expected"}, optional
-            Information of the covariance parameters: observed by default for
-            Satterthwaite (as lmerTest), expected for Kenward-Roger (as
-            pbkrtest).
-
-        Returns
-        -------
-        MixedLMARResultsWrapper
-
-        Raises
-        ------
-        UnsupportedError
-            For unknown names and options.
-        NotComputedError
-            If the method is not defined for this fit.
-        """
-        method = resolve_df(df, kr, information)
-        return MixedLMARResultsWrapper(self._copy_with_df(method))
-
     def bootstrap(self, *args: Any, **kwargs: Any) -> Any:
         """
         Refuse statsmodels' bootstrap, which resamples single rows.
@@ -396,3 +362,4 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
 
 
 populate_wrapper(MixedLMARResultsWrapper, MixedLMARResults)
+MixedLMARResults._wrapper = MixedLMARResultsWrapper

@@ -4,37 +4,24 @@ Wald tests and intervals with a choice of degrees of freedom.
 
 from __future__ import annotations
 
-import copy
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.formula._manager import FormulaManager
-from statsmodels.regression.mixed_linear_model import MixedLMResults
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
-from mixedar.inference.contrasts import ContrastMethod
-from mixedar.inference.derivatives import PrecisionDerivatives
-from mixedar.inference.df import (
-    METHODS,
-    DFMethod,
-    contrast_method,
-    derivatives_of,
-    resolve_df,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from mixedar.inference.df import resolve_df
+from mixedar.mixed.freedom import DegreesOfFreedom
 
 __all__ = ["WaldInference"]
 
 FloatArray = NDArray[np.float64]
 
 
-class WaldInference(MixedLMResults):
+class WaldInference(DegreesOfFreedom):
     """
     t and F tests of fixed effects.
 
@@ -43,79 +30,6 @@ class WaldInference(MixedLMResults):
     ``"kenward-roger"``, ``"normal"``, a number, or a
     :class:`mixedar.inference.DFMethod` with options.
     """
-
-    _df_fe: FloatArray
-    _df_spec: DFMethod = DFMethod("containment")
-    _names: list[str]
-
-    @property
-    def df_method(self) -> str:
-        """The method of degrees of freedom, ``"containment"`` by default."""
-        return self._df_spec.name
-
-    @cached_property
-    def _unadjusted(self) -> tuple[FloatArray, FloatArray]:
-        """Model covariance of the fixed effects, and containment DF."""
-        p = self.k_fe
-        return np.asarray(self.cov_params())[:p, :p], self._df_fe
-
-    @cached_property
-    def _precision_derivatives(self) -> PrecisionDerivatives:
-        return derivatives_of(self)
-
-    @cached_property
-    def _contrast_methods(self) -> dict[DFMethod, ContrastMethod]:
-        return {}
-
-    def _contrast_method(self, df: Any) -> ContrastMethod:
-        """The method that a ``df=`` argument names; computed once."""
-        method = self._df_spec if df is None else resolve_df(df)
-        known = self._contrast_methods
-        if method not in known:
-            known[method] = contrast_method(self, method)
-        return known[method]
-
-    def _copy_with_df(self, method: DFMethod) -> Self:
-        """A copy whose errors, t values and tests follow a method."""
-        found = self._contrast_method(method)
-        out = copy.copy(self)  # shares what was computed so far
-        out._cache = {}
-        out._df_spec = method
-        p = self.k_fe
-        out._df_fe = found.single(np.eye(p))
-        cov = np.array(self.normalized_cov_params)
-        cov[:p, :p] = found.cov / self.scale
-        out.normalized_cov_params = cov
-        out.use_t = method.name != "normal"
-        return out
-
-    def _df_notes(self) -> list[str]:
-        """What a reader of the tests has to know about their DF."""
-        notes = []
-        method = self._df_spec
-        if method.name == "given":
-            notes.append(f"t tests of the fixed effects use {method.value:g} DF.")
-        elif method.name == "normal":
-            notes.append("Tests of the fixed effects use the normal distribution.")
-        else:
-            notes.append(
-                "t tests of the fixed effects use "
-                f"{METHODS[method.name]} degrees of freedom."
-            )
-        if method.name == "kenward-roger":
-            term = "with" if method.kr == "full" else "without"
-            notes.append(
-                "Standard errors hold the Kenward-Roger correction, "
-                f"{term} its second-order term."
-            )
-        notes.extend(self._contrast_method(None).notes)
-        spent = [n for n, df in zip(self._names, self._df_fe, strict=False) if df <= 0]
-        if spent:
-            notes.append(
-                f"No degrees of freedom are left for {', '.join(spent)}: there is no "
-                "test of this kind."
-            )
-        return notes
 
     @property
     def tvalues(self) -> FloatArray:
@@ -257,14 +171,12 @@ class WaldInference(MixedLMResults):
             raise NotComputedError(
                 "a contrast involves no fixed effect: its row is zero"
             )
-        method = self._contrast_method(df)
+        spec = self._df_spec if df is None else resolve_df(df)
+        method = self._contrast_method(spec)
         effect = matrix @ self.fe_params
         sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, method.cov, matrix))
         t = (effect - values) / sd
-        normal = self.df_method == "normal" if df is None else False
-        if df is not None:
-            normal = resolve_df(df).name == "normal"
-        if use_t is False or (normal and use_t is None):
+        if use_t is False or (use_t is None and spec.name == "normal"):
             return ContrastResults(
                 effect=effect, statistic=t, sd=sd, distribution="norm"
             )
@@ -359,8 +271,7 @@ class WaldInference(MixedLMResults):
             statistic = float(difference @ np.asarray(invcov) @ difference)
         count = rank if df_constraints is None else df_constraints
         shape: Any = statistic
-        normal = spec.name == "normal" and use_f is None
-        if use_f is False or normal:
+        if use_f is False or (use_f is None and spec.name == "normal"):
             return ContrastResults(
                 chi2=shape if scalar else np.array([[shape]]),
                 statistic=shape if scalar else np.array([[shape]]),
@@ -373,6 +284,8 @@ class WaldInference(MixedLMResults):
         result = ContrastResults(
             F=value if scalar else np.array([[value]]), df_denom=freedom, df_num=count
         )
+        if np.isinf(freedom):  # scipy's F distribution does not know infinity
+            result.pvalue = stats.chi2.sf(value * count, count)
         result.scaling = scaling
         return result
 

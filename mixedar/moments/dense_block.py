@@ -22,9 +22,13 @@ from mixedar.moments.arrays import Moments
 from mixedar.moments.block import MomentBlock
 from mixedar.moments.gap_block import GapBlock
 from mixedar.residual import MarkovStructure
+from mixedar.residual.markov import Step
 from mixedar.sums import ClusterSums
 
 __all__ = ["DenseBlock"]
+
+# Beyond this ratio of variances H is not inverted.
+_CONDITION = 1e4
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -97,15 +101,14 @@ class DenseBlock(MomentBlock):
         """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
         return self._moments.at(u, derivatives=derivatives)
 
-    def _correlations(self, u: FloatArray, derivatives: bool) -> FloatArray:
+    def _correlations(self, step: Step | None, derivatives: bool) -> FloatArray:
         """R of each pattern and its derivatives, shape (orders, g, n, n)."""
         known = len(self._known)
         free = 0 if self._structure is None else self._structure.k_free
         orders = 3 if derivatives and free else 1
         values = np.zeros((orders, known + len(self._distances)))
         values[0, :known] = self._known
-        if self._structure is not None and len(self._distances):
-            step = self._structure.step(self._distances, u)
+        if step is not None:
             values[0, known:] = step.phi
             if orders == 3:
                 values[1, known:], values[2, known:] = step.d1, step.d2
@@ -128,7 +131,14 @@ class DenseBlock(MomentBlock):
         derivatives: bool,
     ) -> ClusterSums:
         """Cluster sums at a point; see :meth:`MomentBlock.sums`."""
-        correlations = self._correlations(u, derivatives)
+        step = None
+        condition = 1.0 + float((factor * factor).sum())
+        if self._structure is not None and len(self._distances):
+            step = self._structure.step(self._distances, u)
+            condition /= float(step.complement.min())
+        if not condition < _CONDITION:  # the Woodbury identity keeps its digits
+            return super().sums(covariance, factor, u, derivatives=derivatives)
+        correlations = self._correlations(step, derivatives)
         h = correlations[0]
         g, n, _ = h.shape
         width = self._rows.w.shape[1]
@@ -138,14 +148,18 @@ class DenseBlock(MomentBlock):
         pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
         d = 2.0 * float(self._multiplicity @ np.log(pivots).sum(axis=1))
         inverse = np.linalg.inv(h)
-        if not derivatives:
-            s = product(inverse.reshape(1, -1), self._gram).reshape(width, width)
-            none = np.empty((0, width, width))
-            return ClusterSums(
-                d, s, np.empty(0), none, np.empty((0, 0)), none[None, :0]
-            )
         slopes = self._slopes(covariance)
         curved = len(correlations) == 3
+        if not derivatives or not (len(slopes) or curved):
+            s = product(inverse.reshape(1, -1), self._gram).reshape(width, width)
+            return ClusterSums(
+                d,
+                s,
+                np.empty(0),
+                np.empty((0, width, width)),
+                np.empty((0, 0)),
+                np.empty((0, 0, width, width)),
+            )
         if curved:
             slopes = np.concatenate([slopes, correlations[1:2]])
         k = len(slopes)

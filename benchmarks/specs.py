@@ -1,0 +1,77 @@
+"""Models in words that every adapter can translate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ModelSpec", "PanelSpec"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A linear mixed model.
+
+    Attributes
+    ----------
+    response : str
+        Column of the response.
+    fixed : tuple of str
+        Columns of the fixed effects; an intercept is always added.
+    groups : str
+        Column that names the clusters.
+    slopes : tuple of str
+        Columns with a random slope; a random intercept is always added, and
+        all random effects are correlated.
+    time : str
+        Column of the times within a cluster.
+    residual : str
+        ``"ar1"`` or ``"car1"``: the correlation of the residuals of a cluster.
+    """
+
+    response: str
+    fixed: tuple[str, ...]
+    groups: str
+    slopes: tuple[str, ...]
+    time: str
+    residual: str
+
+    @property
+    def formula(self) -> str:
+        """Fixed part of the formula, as statsmodels and R read it."""
+        return f"{self.response} ~ {' + '.join(self.fixed)}"
+
+    @property
+    def re_formula(self) -> str:
+        """Right-hand side of the random part, ``"1"`` or ``"1 + x"``."""
+        return " + ".join(("1", *self.slopes))
+
+    @property
+    def lme4_formula(self) -> str:
+        """The whole model without its residual structure, as lme4 reads it."""
+        return f"{self.formula} + ({self.re_formula} | {self.groups})"
+
+    @property
+    def design_columns(self) -> int:
+        """Columns of X and Z."""
+        return len(self.fixed) + len(self.slopes) + 2
+
+
+@dataclass(frozen=True)
+class PanelSpec(ModelSpec):
+    """A panel regression with effects of entities, and what to do with it.
+
+    ``groups`` are the entities, ``slopes`` is empty and ``residual`` is
+    ``"independent"``.
+
+    Attributes
+    ----------
+    task : str
+        A key of :data:`~benchmarks.panel_problems.TASKS`.
+    """
+
+    task: str
+
+    @property
+    def design_columns(self) -> int:
+        """Columns of X with its constant."""
+        return len(self.fixed) + 1

@@ -1,0 +1,319 @@
+"""
+The record of a fit of statsmodels or linearmodels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.genmod.cov_struct import Autoregressive, Exchangeable
+from statsmodels.genmod.families import Gaussian
+from statsmodels.genmod.families.links import Identity
+from statsmodels.regression.linear_model import GLSAR, OLS
+
+from mixedar.compare.own import gram, sample_of
+from mixedar.compare.record import (
+    Component,
+    Design,
+    FitRecord,
+    Likelihood,
+    Sample,
+    covariances,
+)
+
+__all__ = ["gee_record", "linear_record", "linearmodels_record", "mixedlm_record"]
+
+FloatArray = NDArray[np.float64]
+
+_COV_TYPES = {
+    "nonrobust": "classical",
+    "Unadjusted": "classical",
+    "cluster": "clustered",
+    "Clustered": "clustered",
+    "Robust": "robust",
+}
+
+
+def linear_record(fit: Any) -> FitRecord:
+    """
+    Record of least squares: OLS, WLS, GLS or GLSAR.
+
+    Parameters
+    ----------
+    fit : statsmodels RegressionResults
+
+    Returns
+    -------
+    FitRecord
+    """
+    model = fit.model
+    names = tuple(map(str, model.exog_names))
+    sample = sample_of(model)
+    plain = isinstance(model, OLS)
+    components = []
+    if isinstance(model, GLSAR) and np.size(model.rho) == 1:
+        components.append(Component("rho", "residual", float(np.ravel(model.rho)[0])))
+    if plain:
+        scale = float(fit.scale)
+        components.append(Component("Residual Var", "residual", scale, ("residual",)))
+    likelihood = None
+    if not isinstance(model, GLSAR):  # that one leaves out the first row
+        design = Design(names, gram(getattr(model, "exog", None)))
+        k = int(fit.df_model) + int(model.k_constant) + 1
+        n = int(fit.nobs)
+        likelihood = Likelihood("ML", float(fit.llf), k, n, design)
+    # other R squareds are those of weighted or transformed responses
+    centred = plain and bool(model.k_constant)
+    freedom = getattr(fit, "df_resid_inference", None)
+    freedom = fit.df_resid if freedom is None else freedom
+    return FitRecord(
+        estimator=type(model).__name__,
+        cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
+        terms=names,
+        estimate=np.asarray(fit.params, dtype=np.float64),
+        std_error=np.asarray(fit.bse, dtype=np.float64),
+        df=np.full(len(names), float(freedom) if fit.use_t else np.inf),
+        components=tuple(components),
+        sample=sample,
+        nobs=int(fit.nobs),
+        n_groups=_cluster_count(fit),
+        df_resid=float(fit.df_resid),
+        scale=float(fit.scale),
+        likelihood=likelihood,
+        criteria=(float(fit.aic), float(fit.bic)),
+        rsquared={"overall": float(fit.rsquared)} if centred else {},
+    )
+
+
+def _cluster_count(fit: Any) -> int | None:
+    if fit.cov_type != "cluster":
+        return None
+    count = getattr(fit, "n_groups", None)
+    return None if count is None else int(count)
+
+
+def gee_record(fit: Any) -> FitRecord:
+    """
+    Record of generalised estimating equations.
+
+    Parameters
+    ----------
+    fit : statsmodels GEEResults
+
+    Returns
+    -------
+    FitRecord
+    """
+    model = fit.model
+    names = tuple(map(str, model.exog_names))
+    structure, components = model.cov_struct, []
+    if np.size(structure.dep_params) == 1:
+        value = float(np.ravel(structure.dep_params)[0])
+        if isinstance(structure, Autoregressive):
+            components.append(Component("rho", "residual", value))
+        elif isinstance(structure, Exchangeable):
+            components.append(Component("Exchangeable Corr", "residual", value))
+    linear = isinstance(model.family, Gaussian)
+    if linear and isinstance(model.family.link, Identity):
+        scale = float(fit.scale)
+        components.append(Component("Residual Var", "residual", scale, ("residual",)))
+    return FitRecord(
+        estimator="GEE",
+        cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
+        terms=names,
+        estimate=np.asarray(fit.params, dtype=np.float64),
+        std_error=np.asarray(fit.bse, dtype=np.float64),
+        df=np.full(len(names), float(fit.df_resid) if fit.use_t else np.inf),
+        components=tuple(components),
+        sample=sample_of(model),
+        nobs=int(fit.nobs),
+        n_groups=len(model.group_labels),
+        df_resid=float(fit.df_resid),
+        scale=float(fit.scale),
+        converged=bool(fit.converged),
+    )
+
+
+def mixedlm_record(fit: Any) -> FitRecord:
+    """
+    Record of statsmodels' own mixed model.
+
+    Variances are brought to the scale of the data; they have no standard errors,
+    since those of statsmodels are on another scale.
+
+    Parameters
+    ----------
+    fit : statsmodels MixedLMResults
+
+    Returns
+    -------
+    FitRecord
+    """
+    model, p = fit.model, int(fit.k_fe)
+    names = tuple(map(str, model.data.param_names[:p]))
+    effects = [str(name) for name in model.data.exog_re_names][: int(fit.k_re)]
+    components = covariances(effects, np.asarray(fit.cov_re, dtype=np.float64))
+    variances = np.atleast_1d(np.asarray(fit.vcomp, dtype=np.float64))
+    for name, value in zip(model.exog_vc.names, variances, strict=True):
+        components.append(Component(f"{name} Var", "random", float(value), (name,)))
+    scale = float(fit.scale)
+    components.append(Component("Residual Var", "residual", scale, ("residual",)))
+    n, kind = int(model.n_totobs), str(fit.method)
+    k = len(fit.params) + 1
+    if fit.freepat is not None:
+        k = int(fit.freepat.get_packed(use_sqrt=False, has_fe=True).sum()) + 1
+    return FitRecord(
+        estimator=kind,
+        cov_type="model",
+        terms=names,
+        estimate=np.asarray(fit.fe_params, dtype=np.float64),
+        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
+        df=np.full(p, np.inf),
+        components=tuple(components),
+        sample=sample_of(model),
+        nobs=n,
+        n_groups=int(model.n_groups),
+        scale=scale,
+        likelihood=Likelihood(
+            kind=kind,
+            llf=float(fit.llf),
+            k=k,
+            n=n - p if kind == "REML" else n,
+            design=Design(names, gram(getattr(model, "exog", None))),
+        ),
+        criteria=(float(fit.aic), float(fit.bic)),
+        converged=bool(fit.converged),
+    )
+
+
+_LINEARMODELS = {
+    "RandomEffects": "GLS",
+    "PooledOLS": "OLS",
+    "BetweenOLS": "between",
+    "FirstDifferenceOLS": "differences",
+    "FamaMacBeth": "Fama-MacBeth",
+}
+
+
+def linearmodels_record(fit: Any) -> FitRecord:
+    """
+    Record of a panel fit of linearmodels.
+
+    R squareds are the squared correlations, as Stata has them; the variance of
+    the entities' effects is named after level 0 of the index.
+
+    Parameters
+    ----------
+    fit : linearmodels PanelResults
+
+    Returns
+    -------
+    FitRecord
+    """
+    model = fit.model
+    name = type(model).__name__
+    effects = bool(getattr(model, "entity_effects", False))
+    periods = bool(getattr(model, "time_effects", False))
+    others = bool(getattr(model, "other_effects", False))
+    any_effects = effects or periods or others
+    response = model.dependent.dataframe
+    y = np.sort(response.to_numpy(dtype=np.float64).ravel())
+    errors = fit.std_errors.to_numpy(dtype=np.float64)
+    theta = getattr(fit, "theta", None)
+    k = _count(fit, effects, periods)
+    return FitRecord(
+        estimator=_LINEARMODELS.get(name, "within" if any_effects else "OLS"),
+        cov_type=_linearmodels_covariance(fit),
+        terms=tuple(map(str, fit.params.index)),
+        estimate=fit.params.to_numpy(dtype=np.float64),
+        std_error=errors,
+        df=np.full(len(errors), _student(fit)),
+        components=tuple(_linearmodels_components(fit, name, effects, k)),
+        sample=Sample(str(response.columns[0]), len(y), y, response.index),
+        nobs=int(fit.nobs),
+        n_groups=int(fit.entity_info["total"]),
+        df_resid=float(fit.df_resid),
+        scale=float(fit.s2),
+        likelihood=None if others else _linearmodels_likelihood(fit, name, k),
+        theta=None if theta is None else np.asarray(theta, dtype=np.float64).ravel(),
+        rsquared={
+            "within": float(fit.corr_squared_within),
+            "between": float(fit.corr_squared_between),
+            "overall": float(fit.corr_squared_overall),
+        },
+        notes=_linearmodels_notes(name, effects),
+    )
+
+
+def _linearmodels_covariance(fit: Any) -> str:
+    label = str(getattr(fit, "_cov_type", "classical"))
+    return _COV_TYPES.get(label, label.lower())
+
+
+def _student(fit: Any) -> float:
+    """Degrees of freedom that its intervals use; infinite for the normal."""
+    width = (fit.conf_int().iloc[:, 1] - fit.params) / fit.std_errors
+    normal = stats.norm.isf(0.025)
+    student = stats.t.isf(0.025, float(fit.df_resid))
+    point = float(width.iloc[0])
+    return float(fit.df_resid) if abs(point - student) < abs(point - normal) else np.inf
+
+
+def _count(fit: Any, effects: bool, periods: bool) -> int:
+    """Coefficients, estimated effects and the residual variance."""
+    k = len(fit.params) + 1
+    if effects or periods:
+        x = fit.model.exog.dataframe[list(fit.params.index)].to_numpy(dtype=np.float64)
+        k += 0 if (np.ptp(x, axis=0) == 0.0).any() else 1
+        k += (int(fit.entity_info["total"]) - 1) * effects
+        k += (int(fit.time_info["total"]) - 1) * periods
+    return k
+
+
+def _linearmodels_components(
+    fit: Any, name: str, effects: bool, k: int
+) -> list[Component]:
+    out = []
+    entity = str(fit.model.dependent.dataframe.index.names[0] or "entity")
+    if name == "RandomEffects":
+        parts = fit.variance_decomposition
+        value, rest = float(parts["Effects"]), float(parts["Residual"])
+        out.append(Component(f"{entity} Var", "random", value, (entity,)))
+        out.append(Component("Residual Var", "residual", rest, ("residual",)))
+        return out
+    if effects:
+        # one value an entity, as the standard deviation of its effects is defined
+        estimated = fit.estimated_effects.groupby(level=0).first()
+        value = float(estimated.iloc[:, 0].var())
+        out.append(Component(f"{entity} Var", "random", value, (entity,)))
+    if name in ("PanelOLS", "PooledOLS") and fit.nobs > k - 1:
+        # df_resid counts effects or not, depending on the covariance
+        value = float(fit.resid_ss) / (float(fit.nobs) - (k - 1))
+        out.append(Component("Residual Var", "residual", value, ("residual",)))
+    return out
+
+
+def _linearmodels_likelihood(fit: Any, name: str, k: int) -> Likelihood | None:
+    """Of least squares without weights; effects count as parameters."""
+    model = fit.model
+    weighted = float(np.ptp(model.weights.values2d)) > 0.0
+    if name not in ("PanelOLS", "PooledOLS") or weighted:
+        return None
+    names = list(fit.params.index)
+    design = Design(tuple(map(str, names)), gram(model.exog.dataframe[names]))
+    return Likelihood("ML", float(fit.loglik), k, int(fit.nobs), design)
+
+
+def _linearmodels_notes(name: str, effects: bool) -> tuple[str, ...]:
+    if effects:
+        return (
+            "the variance of the effects is that of the estimated effects, and holds "
+            "their error of estimation.",
+        )
+    if name in ("BetweenOLS", "FirstDifferenceOLS"):
+        what = "means of the entities" if name == "BetweenOLS" else "differences"
+        return (f"observations are {what}.",)
+    return ()

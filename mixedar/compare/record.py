@@ -1,0 +1,263 @@
+"""
+The numbers of a fit, in the same words for every kind of model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from mixedar.exceptions import UnsupportedError
+
+__all__ = ["Component", "Design", "FitRecord", "Likelihood", "Sample", "covariances"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Component:
+    """
+    One covariance parameter.
+
+    Attributes
+    ----------
+    name : str
+        As in ``params`` of a mixed model: ``"id Var"``, ``"id x time Cov"``,
+        ``"rho"``.
+    group : str
+        ``"random"`` or ``"residual"``.
+    value : float
+        On the scale of the data.
+    labels : tuple of str
+        The effect of a variance, both effects of a covariance; empty for a
+        correlation parameter.
+    std_error : float
+        NaN where there is none.
+    interval : tuple of float
+        Ends of the confidence interval; NaN where there is none.
+    """
+
+    name: str
+    group: str
+    value: float
+    labels: tuple[str, ...] = ()
+    std_error: float = np.nan
+    interval: tuple[float, float] = (np.nan, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """
+    What a model was fitted to.
+
+    Attributes
+    ----------
+    name : str
+        Of the response.
+    size : int
+        Rows of the data, before means or differences are taken.
+    y : ndarray, shape (size,), or None
+        Response in ascending order; None if the data have been removed.
+    index : pandas.Index or None
+        Labels of the rows.
+    """
+
+    name: str
+    size: int
+    y: FloatArray | None
+    index: pd.Index | None
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """
+    The design of the coefficients, as far as a restricted likelihood needs it.
+
+    Attributes
+    ----------
+    names : tuple of str
+    gram : ndarray, shape (p, p), or None
+        Cross-products of the columns; None if the data have been removed.
+    """
+
+    names: tuple[str, ...]
+    gram: FloatArray | None
+
+    def same(self, other: Design) -> bool:
+        """Whether the columns are the same, in any order."""
+        if sorted(self.names) != sorted(other.names):
+            return False
+        if self.gram is None or other.gram is None:
+            return True
+        order = [other.names.index(name) for name in self.names]
+        there = other.gram[np.ix_(order, order)]
+        size = np.sqrt(np.outer(np.diag(self.gram), np.diag(self.gram)))
+        return bool((np.abs(self.gram - there) <= 1e-8 * size).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """
+    A likelihood at its maximum.
+
+    Attributes
+    ----------
+    kind : str
+        ``"ML"`` or ``"REML"``.
+    llf : float
+    k : int
+        Parameters, the residual variance and estimated effects counted.
+    n : int
+        Observations that BIC counts: N - p under REML.
+    design : Design
+    """
+
+    kind: str
+    llf: float
+    k: int
+    n: int
+    design: Design
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return 2.0 * (self.k - self.llf)
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion."""
+        return float(np.log(self.n)) * self.k - 2.0 * self.llf
+
+
+@dataclass(frozen=True, eq=False)
+class FitRecord:
+    """
+    Numbers of a fit.
+
+    Attributes
+    ----------
+    estimator : str
+        ``"OLS"``, ``"within"``, ``"GLS"``, ``"REML"``, ...
+    cov_type : str
+        How standard errors were estimated.
+    terms : tuple of str
+        Names of the k coefficients.
+    estimate, std_error : ndarray, shape (k,)
+    df : ndarray, shape (k,)
+        Degrees of freedom of Student's t; infinite for the normal distribution.
+    components : tuple of Component
+        Covariance parameters.
+    sample : Sample
+    nobs : int
+        Rows of the regression.
+    n_groups : int or None
+        Groups, entities or clusters.
+    df_resid : float
+        Residual degrees of freedom; NaN where each coefficient has its own.
+    scale : float
+        Residual variance as the fit gives it.
+    likelihood : Likelihood or None
+        None if the method has none of the response itself.
+    criteria : tuple of float
+        AIC and BIC as the fit gives them; NaN where it does not.
+    theta : ndarray or None
+        Fractions of the means that random effects subtract.
+    rsquared : mapping of str to float
+        ``"within"``, ``"between"``, ``"overall"``.
+    converged : bool or None
+        None where nothing iterates.
+    notes : tuple of str
+        What a reader of a table has to know about this fit.
+    """
+
+    estimator: str
+    cov_type: str
+    terms: tuple[str, ...]
+    estimate: FloatArray
+    std_error: FloatArray
+    df: FloatArray
+    components: tuple[Component, ...]
+    sample: Sample
+    nobs: int
+    n_groups: int | None = None
+    df_resid: float = np.nan
+    scale: float = np.nan
+    likelihood: Likelihood | None = None
+    criteria: tuple[float, float] = (np.nan, np.nan)
+    theta: FloatArray | None = None
+    rsquared: Mapping[str, float] = field(default_factory=dict)
+    converged: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rho(self) -> float:
+        """The autoregressive parameter; NaN without one."""
+        return next((c.value for c in self.components if c.name == "rho"), np.nan)
+
+    def coefficients(self, alpha: float = 0.05) -> pd.DataFrame:
+        """
+        Coefficients with tests and intervals.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage.
+
+        Returns
+        -------
+        DataFrame, shape (k, 7)
+            Indexed by term: ``estimate, std_error, statistic, df, p_value,
+            conf_low, conf_high``.
+
+        Raises
+        ------
+        UnsupportedError
+            If `alpha` is not between 0 and 1.
+        """
+        if not 0.0 < alpha < 1.0:
+            raise UnsupportedError(
+                f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+            )
+        error = np.where(self.std_error > 0.0, self.std_error, np.nan)
+        # Student's t with infinite degrees of freedom is the normal distribution
+        df = np.where(self.df > 0.0, self.df, np.nan)
+        statistic = self.estimate / error
+        half = stats.t.isf(alpha / 2.0, df) * error
+        columns = {
+            "estimate": self.estimate,
+            "std_error": error,
+            "statistic": statistic,
+            "df": df,
+            "p_value": 2.0 * stats.t.sf(np.abs(statistic), df),
+            "conf_low": self.estimate - half,
+            "conf_high": self.estimate + half,
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.terms, name="term"))
+
+
+def covariances(names: list[str], cov: FloatArray) -> list[Component]:
+    """
+    Variances and covariances of random effects, row by row of the lower triangle.
+
+    Parameters
+    ----------
+    names : list of str, length q
+    cov : ndarray, shape (q, q)
+
+    Returns
+    -------
+    list of Component
+    """
+    out = []
+    for i, name in enumerate(names):
+        for j, other in enumerate(names[:i]):
+            value = float(cov[i, j])
+            label = f"{other} x {name} Cov"
+            out.append(Component(label, "random", value, (other, name)))
+        out.append(Component(f"{name} Var", "random", float(cov[i, i]), (name,)))
+    return out

@@ -1,0 +1,147 @@
+"""
+Adds the methods of this package to the results of mixed models.
+
+Results live on a lower floor and know nothing of what is asked of them here;
+every method imports its module when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixedar.mixed.results import MixedLMARResults
+
+__all__ = ["InferenceMethods", "attach"]
+
+
+class InferenceMethods:
+    """The methods, as they stand on ``MixedLMARResults`` after :func:`attach`."""
+
+    def conf_int_re(
+        self,
+        method: str = "profile",
+        alpha: float = 0.05,
+        parameters: str | Iterable[str] | None = None,
+        *,
+        n_boot: int = 1000,
+        seed: Any = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """
+        Intervals for variances, correlations, residual parameters and sigma.
+
+        See :func:`mixedar.inference.intervals.conf_int_re`.
+        """
+        from mixedar.inference.intervals import conf_int_re
+
+        return conf_int_re(
+            self,
+            method,
+            alpha,
+            parameters,
+            n_boot=n_boot,
+            seed=seed,
+            progress=progress,
+        )
+
+    def profile(self, parameter: str) -> Any:
+        """
+        Profile likelihood of a covariance parameter.
+
+        See :func:`mixedar.inference.profile.profile_likelihood`.
+        """
+        from mixedar.inference.profile import profile_likelihood
+
+        return profile_likelihood(self, parameter)
+
+    def bootstrap(
+        self, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
+    ) -> Any:
+        """
+        Parametric bootstrap.
+
+        See :func:`mixedar.inference.bootstrap.bootstrap`.
+        """
+        from mixedar.inference.bootstrap import bootstrap
+
+        return bootstrap(self, n_boot, seed=seed, progress=progress)
+
+    def anova(self, *others: Any, **options: Any) -> pd.DataFrame:
+        """
+        Tests of the terms, or likelihood-ratio tests against other fits.
+
+        See :func:`mixedar.inference.anova.anova`.
+        """
+        from mixedar.inference.anova import anova
+
+        return anova(self, *others, **options)
+
+    def wald_test_terms(
+        self,
+        skip_single: bool = False,
+        extra_constraints: Any = None,
+        combine_terms: Sequence[str] | None = None,
+        scalar: Any = None,
+        df: Any = None,
+    ) -> Any:
+        """
+        Joint Wald tests of the columns of each term.
+
+        See :func:`mixedar.inference.terms.wald_test_terms`.
+        """
+        from mixedar.inference.terms import wald_test_terms
+
+        return wald_test_terms(
+            self, skip_single, extra_constraints, combine_terms, scalar, df
+        )
+
+    def robust(self, cov_type: str = "CR2") -> Any:
+        """
+        The fit with cluster-robust standard errors.
+
+        See :func:`mixedar.inference.robust.robust`.
+        """
+        from mixedar.inference.robust import robust
+
+        return robust(self, cov_type)
+
+    def information_criteria(self, ic: str = "nlme") -> pd.Series:
+        """
+        AIC, BIC and others by the convention of a program.
+
+        See :func:`mixedar.inference.criteria.information_criteria`.
+        """
+        from mixedar.inference.criteria import information_criteria
+
+        return information_criteria(self, ic)
+
+    def marginal_means(
+        self,
+        variables: str | Sequence[str],
+        *,
+        at: Mapping[str, Any] | None = None,
+        by: str | Sequence[str] | None = None,
+        df: Any = None,
+        cov_type: str | None = None,
+        weights: str = "equal",
+    ) -> Any:
+        """
+        Estimated marginal means.
+
+        See :func:`mixedar.inference.marginal_means.marginal_means`.
+        """
+        from mixedar.inference.marginal_means import marginal_means
+
+        return marginal_means(
+            self, variables, at=at, by=by, df=df, cov_type=cov_type, weights=weights
+        )
+
+
+def attach() -> None:
+    """Put the methods on ``MixedLMARResults``; calling it again changes nothing."""
+    for name, method in vars(InferenceMethods).items():
+        if not name.startswith("_"):
+            setattr(MixedLMARResults, name, method)
