@@ -1,7 +1,14 @@
 """Classes for arrays; ``import mixedar.api as ma``."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import AR1, CAR1, Independent, ResidualStructure
+
+if TYPE_CHECKING:
+    from mixedar.compare import compare
+    from mixedar.tidy import glance, tidy
 
 __all__ = [
     "AR1",
@@ -10,4 +17,25 @@ __all__ = [
     "MixedLMAR",
     "MixedLMARResults",
     "ResidualStructure",
+    "compare",
+    "glance",
+    "tidy",
 ]
+
+# What needs fits that exist already is loaded when it is first asked for.
+_LATER = {
+    "compare": "mixedar.compare",
+    "glance": "mixedar.tidy",
+    "tidy": "mixedar.tidy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

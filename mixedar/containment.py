@@ -80,8 +80,8 @@ def nested_levels(groups: IntArray, inner: Sequence[IntArray]) -> list[IntArray]
     groups : ndarray of int, shape (n,)
         Codes of the groups.
     inner : sequence of ndarray of int
-        Codes of further factors, within groups; those that do not nest
-        (crossed factors, or one unit a row) are left out.
+        Codes of further factors, within groups; crossed factors, and those
+        with one unit a row, are left out.
 
     Returns
     -------
@@ -93,12 +93,18 @@ def nested_levels(groups: IntArray, inner: Sequence[IntArray]) -> list[IntArray]
         key = groups.astype(np.int64) * (int(codes.max()) + 1) + codes
         unique, combined = np.unique(key, return_inverse=True)
         candidates.append((len(unique), combined))
-    for count, codes in sorted(candidates, key=lambda item: item[0]):
-        outer = levels[-1]
-        if count >= len(groups) or count <= int(outer.max()) + 1:
+    candidates.sort(key=lambda item: item[0])
+    for k, (count, codes) in enumerate(candidates):
+        if count >= len(groups) or count <= int(levels[-1].max()) + 1:
             continue
-        parent = np.empty(count, dtype=np.intp)
-        parent[codes] = outer
-        if (parent[codes] == outer).all():
+        others = [other for j, (_, other) in enumerate(candidates) if j != k]
+        if all(_nested(codes, o) or _nested(o, codes) for o in [levels[-1], *others]):
             levels.append(codes)
     return levels
+
+
+def _nested(inner: IntArray, outer: IntArray) -> bool:
+    """Whether every unit of one factor lies in a single unit of another."""
+    parent = np.empty(int(inner.max()) + 1, dtype=np.intp)
+    parent[inner] = outer
+    return bool((parent[inner] == outer).all())

@@ -27,6 +27,7 @@ __all__ = [
     "MissingDataError",
     "MixedARError",
     "MixedARWarning",
+    "NoParameterError",
     "NotComputedError",
     "RankDeficiencyError",
     "ResponseError",
@@ -109,6 +110,10 @@ class UnsupportedError(MixedARError):
 
 class NotComputedError(MixedARError):
     """A statistic cannot be computed from this fit; the message says why."""
+
+
+class NoParameterError(NotComputedError, AttributeError):
+    """The model has no such parameter; ``hasattr`` is False."""
 
 
 class MixedARWarning(UserWarning):

@@ -99,12 +99,8 @@ def newton(
         scale = np.maximum(np.abs(theta), 1.0)
         values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
         slope = vectors.T @ (current.gradient * scale)
-        floor = 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
-        curved = np.abs(values) > floor
-        decrement = 0.5 * float(
-            (slope[curved] ** 2 / np.abs(values[curved])).sum()
-            + np.abs(slope[~curved]).sum()
-        )
+        floor = _floor(values)
+        decrement = _decrement(values, slope)
         noise = 1e-15 * max(abs(current.llf), 1.0)
         if decrement <= max(gtol, noise) and values.min(initial=0.0) > -1e-7:
             if polished or not polish or decrement <= 1e-3 * noise:
@@ -156,6 +152,9 @@ def newton(
                 decrement <= 1e4 * max(gtol, noise),
                 tuple(path) if keep_path else (),
             )
+    scale = np.maximum(np.abs(theta), 1.0)
+    values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
+    decrement = _decrement(values, vectors.T @ (current.gradient * scale))
     return SearchPath(
         theta,
         current.llf,
@@ -165,6 +164,18 @@ def newton(
         False,
         tuple(path) if keep_path else (),
     )
+
+
+def _floor(values: FloatArray) -> float:
+    """Curvatures below are rounding."""
+    return 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
+
+
+def _decrement(values: FloatArray, slope: FloatArray) -> float:
+    """Gain in log-likelihood that the quadratic model promises."""
+    curved = np.abs(values) > _floor(values)
+    gain = (slope[curved] ** 2 / np.abs(values[curved])).sum()
+    return 0.5 * float(gain + np.abs(slope[~curved]).sum())
 
 
 def _trust_region_step(

@@ -33,6 +33,20 @@ _NANOSECONDS = (
 )
 
 
+_PERIODS = {
+    "Y": "year",
+    "A": "year",
+    "Q": "quarter",
+    "M": "month",
+    "W": "week",
+    "D": "day",
+    "B": "business day",
+    "h": "hour",
+    "min": "minute",
+    "s": "second",
+}
+
+
 @dataclass(frozen=True)
 class TimeAxis:
     """
@@ -89,8 +103,10 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     _check_missing(column, name)
     dtype = column.dtype
     if isinstance(dtype, pd.PeriodDtype):
-        ordinals = pd.PeriodIndex(column).asi8.astype(np.float64)
-        return TimeAxis(ordinals, f"1 {dtype.freq.freqstr} period")
+        ordinals = (pd.PeriodIndex(column).asi8).astype(np.float64)
+        code = str(dtype.freq.freqstr)
+        unit = _PERIODS.get(code.split("-")[0].rstrip("E"), f"{code} period")
+        return TimeAxis(ordinals - ordinals.min(), f"1 {unit}")
     if pd.api.types.is_datetime64_any_dtype(dtype):
         stamps = pd.DatetimeIndex(column)
         if stamps.tz is not None:

@@ -16,10 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks import prepare, problems, report  # noqa: E402
+from benchmarks import panel_report, prepare, problems, report, run, worker  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
-from benchmarks.peers import PEERS  # noqa: E402
+from benchmarks.panel_problems import PANEL_WORKLOADS  # noqa: E402
+from benchmarks.peers import PANEL_PEERS, PEERS, peers_of  # noqa: E402
 from benchmarks.peers.base import Job, PythonPeer, dense_design  # noqa: E402
+from benchmarks.peers.panel import PanelProgram  # noqa: E402
 from benchmarks.peers.rpeer import RPeer  # noqa: E402
 from benchmarks.runner import Limits, PeerRuns, run_workload  # noqa: E402
 from benchmarks.worker import fit_once, refit_many  # noqa: E402
@@ -30,6 +32,12 @@ AR1_MODEL = "y ~ time + treatment"
 def _python_peer(name: str) -> PythonPeer:
     peer = PEERS[name]
     assert isinstance(peer, PythonPeer)
+    return peer
+
+
+def _panel_program(name: str) -> PanelProgram:
+    peer = PANEL_PEERS[name]
+    assert isinstance(peer, PanelProgram)
     return peer
 
 
@@ -47,6 +55,8 @@ def test_workload_is_reproducible_and_complete(name: str) -> None:
     assert ordered.index.is_monotonic_increasing
     assert first.n_clusters >= 30
     p, q = len(model.fixed) + 1, len(model.slopes) + 1
+    if name in PANEL_WORKLOADS:  # there is no Z
+        q = 0
     assert first.design_bytes == 8 * len(first.data) * (p + q)
 
 
@@ -92,11 +102,14 @@ def test_build_refuses(name: str, scale: float, message: str) -> None:
         problems.build(name, scale)
 
 
-def test_facts_survive_the_way_through_a_file(tmp_path: Path) -> None:
-    problem, small = problems.build("growth", 0.02), problems.tiny("growth")
+@pytest.mark.parametrize("name", ["growth", "panel_re"])
+def test_facts_survive_the_way_through_a_file(name: str, tmp_path: Path) -> None:
+    problem, small = problems.build(name, 0.002), problems.tiny(name)
     prepare.write(problem, small, tmp_path, csv=True)
     assert prepare.read_facts(tmp_path) == prepare.facts_of(problem)
-    read = pd.read_csv(tmp_path / "data.csv", converters={"y": float})
+    # Python's float reads back what was written, to the last bit.
+    exact = dict.fromkeys(problem.data.select_dtypes("float"), float)
+    read = pd.read_csv(tmp_path / "data.csv", converters=exact)
     pd.testing.assert_frame_equal(read, problem.data)
 
 
@@ -124,6 +137,85 @@ def test_refits_agree_with_the_formula_fit(name: str) -> None:
     result = refit_many(peer, problem, 60.0)
     assert result["fits"] == len(problem.responses)
     assert result["llf"] is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [n for n in PANEL_WORKLOADS if "bootstrap" not in n])
+def test_linearmodels_computes_what_mixedar_computes(name: str) -> None:
+    problem = problems.tiny(name)
+    ours, theirs = (
+        fit_once(_panel_program(peer), problem, 0.0)
+        for peer in ("mixedar", "linearmodels")
+    )
+    assert ours["df"] == theirs["df"]
+    assert ours["df"] == (None if name in ("panel_fe", "panel_re") else 4)
+    if ours["df"]:
+        assert ours["statistic"] == pytest.approx(theirs["statistic"], rel=1e-8)
+    if not name.startswith("panel_hausman"):  # tests have no coefficients of their own
+        assert ours["params"] == pytest.approx(theirs["params"], rel=1e-8, abs=1e-10)
+        assert ours["bse"] == pytest.approx(theirs["bse"], rel=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bootstrap_of_a_rival_is_scaled_up() -> None:
+    problem = problems.tiny("panel_bootstrap")
+    ours = fit_once(_panel_program("mixedar"), problem, 0.0)
+    theirs = fit_once(_panel_program("linearmodels"), problem, 0.0)
+    assert ours["statistic"] > 0
+    assert 0 < ours["test_s"] < ours["wall"]
+    assert theirs["share"] == pytest.approx(2 / 999)
+    entries = [PeerRuns("mixedar", "one", [ours]), PeerRuns("other", "two", [theirs])]
+    table = panel_report.panel_table(prepare.facts_of(problem), entries)
+    assert "1 run; scaled up from 0.2 % of the work" in table
+    assert table.endswith("mixedar: one\n  other: two")
+
+
+def test_every_panel_peer_says_what_it_computes() -> None:
+    for name, model in PANEL_WORKLOADS.items():
+        for peer in peers_of(name).values():
+            assert peer.fitted(model)
+
+
+def test_plm_is_skipped_without_r(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    plm = PANEL_PEERS["plm"]
+    assert plm.missing() == "Rscript is not on the PATH"
+    facts = prepare.facts_of(problems.tiny("panel_fe"))
+    entry = PeerRuns("plm", plm.fitted(facts.model), note=f"skipped: {plm.missing()}")
+    table = panel_report.panel_table(facts, [entry])
+    assert table.endswith("skipped: Rscript is not on the PATH")
+
+
+def test_worker_runs_a_panel_workload(tmp_path: Path) -> None:
+    small = problems.tiny("panel_hausman")
+    prepare.write(small, small, tmp_path, csv=False)
+    out = tmp_path / "out"
+    worker.main(["mixedar", str(tmp_path), str(out), "0", "0"])
+    result = json.loads(out.read_text())
+    assert result["df"] == 4
+    assert {"wall", "cpu", "peak_bytes", "import_s", "warmup_s"} <= set(result)
+
+
+def test_plm_is_told_the_task_and_read(tmp_path: Path) -> None:
+    facts = prepare.facts_of(problems.tiny("panel_hausman"))
+    out = tmp_path / "out"
+    job = Job("plm", facts, tmp_path, out, 0.0, 0.0)
+    command = PANEL_PEERS["plm"].command(job)
+    assert Path(command[2]).name == "plm.R"
+    assert {"task=hausman", "regressors=x1 x2 x3 x4"} <= set(command)
+    lines = ["wall\t1.5", "params\tNA", "bse\tNA", "statistic\t3.5", "fits\t1"]
+    out.write_text("\n".join([*lines, "failed\t0", "peak_bytes\t1024"]))
+    result = PANEL_PEERS["plm"].read(job)
+    assert result["params"] == result["bse"] == []
+    assert result["statistic"] == 3.5
+
+
+def test_command_line_leaves_out_peers_that_do_something_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["--smoke", "--workloads", "panel_fe", "--peers", "statsmodels"]
+    assert run.main(command) == 0
+    assert "panel_fe: none of statsmodels does this" in capsys.readouterr().out
 
 
 def test_measure_counts_what_the_work_takes() -> None:
@@ -196,10 +288,8 @@ def test_smoke_run_from_the_command_line(tmp_path: Path) -> None:
     assert {"wall", "cpu", "peak_bytes", "import_s", "process_s"} <= set(runs[0])
 
 
-def test_command_line_names_what_exists() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "run.py")]
-    done = subprocess.run(
-        [*command, "--peers", "nobody"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "there are mixedar, nlme" in done.stderr
+def test_command_line_names_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run.main(["--peers", "nobody"])
+    assert stopped.value.code == 2
+    assert "there are mixedar, nlme" in capsys.readouterr().err

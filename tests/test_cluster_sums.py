@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mixedar import AR1, CAR1, Independent
+from cluster_cases import (
+    LAYOUTS,
+    STRUCTURES,
+    assert_same_sums,
+    dense_sums,
+    every_layout,
+    psi_of,
+    random_rows,
+    sums_at,
+)
+from mixedar import AR1, Independent
 from mixedar.compress import ClusterRows, compress
-from mixedar.covariance import RandomCovariance
-from mixedar.likelihood import ClusterSums, cluster_sums, joint, profile
+from mixedar.likelihood import cluster_sums, joint, profile
 from mixedar.moments import (
     dense_block,
     gap_block,
@@ -24,76 +31,12 @@ from mixedar.moments import (
     row_block,
 )
 from mixedar.moments.block import MomentBlock
-from mixedar.problem import LikelihoodProblem
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.residual import MarkovStructure
 from random_designs import exact, pack, random_design, random_parameters
 
 Array = NDArray[Any]
 
 both = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
-
-
-def random_rows(
-    seed: int, q: int, p: int = 2, m: int = 7, *, real: bool
-) -> ClusterRows:
-    """Clusters of one or two series each, uncompressed."""
-    rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 9, size=m)
-    n = int(sizes.sum())
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    gaps: Array = rng.uniform(0.1, 3.0, size=n)
-    if not real:
-        gaps = np.ceil(gaps)
-    gaps[offsets[:-1]] = 0.0
-    inner = rng.uniform(size=n) < 0.15  # another series begins
-    gaps[inner] = 0.0
-    return ClusterRows(
-        rng.normal(size=(n, q)),
-        rng.normal(size=(n, p + 1)),
-        gaps,
-        offsets,
-        np.ones(m),
-    )
-
-
-def dense_sums(
-    rows: ClusterRows, structure: ResidualStructure, psi: Array, u: Array
-) -> tuple[float, Array]:
-    """Definition of D and S."""
-    params = structure.from_unconstrained(u)
-    total, sums = 0.0, np.zeros((rows.w.shape[1],) * 2)
-    for start, end in zip(rows.offsets[:-1], rows.offsets[1:], strict=True):
-        gaps = rows.gaps[start:end]
-        series = np.cumsum(gaps == 0.0)
-        R = structure.correlation(np.cumsum(gaps), params)
-        H = np.where(series[:, None] == series[None, :], R, 0.0)
-        H = H + rows.z[start:end] @ psi @ rows.z[start:end].T
-        w = rows.w[start:end]
-        total += float(np.linalg.slogdet(H)[1])
-        sums += w.T @ np.linalg.solve(H, w)
-    return total, sums
-
-
-LAYOUTS = {
-    "none": RandomCovariance.free(0),
-    "one": RandomCovariance.free(1),
-    "two": RandomCovariance.free(2),
-    "three": RandomCovariance.free(3),
-    "component": RandomCovariance.free(0, (3,)),
-    "mixed": RandomCovariance.free(2, (2, 1)),
-}
-every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-STRUCTURES = [AR1(), CAR1(), AR1(0.4, fixed=True)]
-
-
-def psi_of(layout: RandomCovariance, v: Array) -> Array:
-    return np.asarray(np.tensordot(v[: layout.k_cov], layout.directions, axes=1))
-
-
-def sums_at(blocks: Any, layout: RandomCovariance, psi: Array, u: Array) -> ClusterSums:
-    values, vectors = np.linalg.eigh(psi) if len(psi) else (np.empty(0), psi)
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    return cluster_sums(blocks, layout, root, u, derivatives=True)
 
 
 @every_layout
@@ -192,17 +135,6 @@ def patterns_of(rows: ClusterRows) -> list[NDArray[np.intp]]:
     """Clusters that follow the first one of their pattern, which has the weight."""
     starts = np.flatnonzero(rows.weights > 0.0)
     return np.split(np.arange(rows.n_clusters), starts[1:])
-
-
-def assert_same_sums(found: ClusterSums, expected: ClusterSums) -> None:
-    for name in ("d", "s", "d1", "s1", "d2", "s2"):
-        a, b = getattr(found, name), getattr(expected, name)
-        if np.size(a) == np.size(b) == 0:
-            continue
-        np.testing.assert_allclose(
-            a, b, rtol=1e-9, atol=1e-10 * max(np.abs(b).max(initial=0.0), 1.0),
-            err_msg=name,
-        )  # fmt: skip
 
 
 @every_layout
@@ -306,112 +238,6 @@ def test_every_cluster_is_in_one_block() -> None:
         blocks = moment_blocks(rows, structure)
         where = np.concatenate([block.clusters for block in blocks])
         assert sorted(where.tolist()) == list(range(50))
-
-
-# Compression
-
-
-def uncompressed(model: Any) -> ClusterRows:
-    sort = model._grouped.sort
-    return ClusterRows(
-        sort(model._random_design()),
-        np.column_stack([sort(model.exog), sort(model.endog)]),
-        model._grouped.gaps,
-        model._grouped.offsets,
-        np.ones(model.n_groups),
-    )
-
-
-@pytest.mark.parametrize("structure", ["ar1", "independent"])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"q": 0, "balanced": True, "m": 60},
-        {"q": 2, "balanced": True, "m": 60},
-        {"q": 3, "balanced": True, "m": 60, "p": 1},
-        {"q": 1, "m": 300},
-        {"q": 2, "m": 60},
-    ],
-)
-def test_compression_loses_nothing(kind: dict[str, Any], structure: str) -> None:
-    model = random_design(31, structure=structure, **kind).model
-    full, small = uncompressed(model), model._rows
-    if kind.get("balanced"):
-        assert small.n_clusters < 20
-    assert small.weights.sum() == full.weights.sum() == model.n_groups
-    cov = model._layout(None, None)
-    psi = psi_of(cov, cov.values(np.full(cov.k_cov, 0.6)))
-    u = np.full(model.residual.k_free, 0.3)
-    expected = sums_at(moment_blocks(full, model.residual), cov, psi, u)
-    for choose in (moment_blocks, likelihood_blocks):
-        assert_same_sums(sums_at(choose(small, model.residual), cov, psi, u), expected)
-
-
-@settings(max_examples=30)
-@given(
-    seed=st.integers(0, 10**6),
-    m=st.integers(1, 60),
-    n_patterns=st.integers(1, 3),
-    size=st.integers(1, 4),
-    p=st.integers(0, 2),
-)
-def test_compression_of_a_few_patterns(
-    seed: int, m: int, n_patterns: int, size: int, p: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    pattern = rng.integers(0, n_patterns, size=m)
-    z = rng.normal(size=(n_patterns, size, 2))[pattern].reshape(-1, 2)
-    gaps: Array = rng.integers(1, 4, size=(n_patterns, size)) * 1.0
-    gaps[:, 0] = 0.0
-    x, y = rng.normal(size=(m * size, p)), rng.normal(size=m * size)
-    if p:
-        x[:, 0] = 1.0
-    offsets = np.arange(m + 1) * size
-    full = ClusterRows(
-        z, np.column_stack([x, y]), gaps[pattern].ravel(), offsets, np.ones(m)
-    )
-    small = compress(z, x, y, gaps[pattern].ravel(), offsets)
-    assert small.n_clusters <= m
-    cov = LAYOUTS["two"]
-    psi = np.array([[1.0, 0.3], [0.3, 0.5]])
-    u = np.array([-0.6])
-    for rows in (small, full):
-        assert (rows.offsets[1:] > rows.offsets[:-1]).all()
-    expected = sums_at(moment_blocks(full, AR1()), cov, psi, u)
-    for choose in (moment_blocks, likelihood_blocks):
-        assert_same_sums(sums_at(choose(small, AR1()), cov, psi, u), expected)
-
-
-def test_compression_of_large_and_small_columns() -> None:
-    # columns of very different sizes, and one that is the same everywhere
-    rng = np.random.default_rng(2)
-    m, size = 400, 4
-    x = np.column_stack(
-        [
-            np.ones(m * size),
-            2000.0 + np.tile(np.arange(size), m),
-            1e-7 * rng.normal(size=m * size),
-            1e8 * rng.normal(size=m * size),
-        ]
-    )
-    y = 1e5 + rng.normal(size=m * size)
-    z = np.tile(np.column_stack([np.ones(size), 2000.0 + np.arange(size)]), (m, 1))
-    gaps = np.tile([0.0, 1.0, 1.0, 1.0], m)
-    offsets = np.arange(m + 1) * size
-    full = ClusterRows(z, np.column_stack([x, y]), gaps, offsets, np.ones(m))
-    small = compress(z, x, y, gaps, offsets)
-    assert small.n_clusters < 30
-    cov = LAYOUTS["two"]
-    found = []
-    for rows in (small, full):
-        problem = LikelihoodProblem(rows, m * size, AR1(), cov, reml=True)
-        theta = problem.theta_from(np.array([0.5, 0.1, 0.3]), np.array([0.4]))
-        found.append(problem.evaluate(theta, derivatives=True))
-    assert found[0].llf == pytest.approx(found[1].llf, abs=1e-6)
-    # the sign of a column of the factor is a matter of taste
-    np.testing.assert_allclose(
-        np.abs(found[0].gradient), np.abs(found[1].gradient), rtol=1e-6, atol=1e-5
-    )
 
 
 # Profiling

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy import sparse
@@ -532,7 +532,9 @@ def test_missing_results_under_repeated_labels(engine, formula):
     )
     assert_same(design, parent(formula, data[~gone], groups="id"))
     assert design.n_dropped == gone.sum()
-    with pytest.raises(MissingDataError, match=rf"{gone.sum()} missing values in the result"):
+    with pytest.raises(
+        MissingDataError, match=rf"{gone.sum()} missing values in the result"
+    ):
         build_design(formula, repeated, groups="id", eval_env=NAMES)
 
 
@@ -541,7 +543,9 @@ def test_functions_may_deal_with_missing_values(engine):
     data.loc[[2, 6], "x"] = np.nan
     design = build_design("y ~ x.fillna(0)", data, groups="id")
     assert_array_equal(design.exog[:, 1], data["x"].fillna(0))
-    with pytest.raises(MissingDataError, match=r"2 missing values in 'x' \(rows 2, 6\)"):
+    with pytest.raises(
+        MissingDataError, match=r"2 missing values in 'x' \(rows 2, 6\)"
+    ):
         build_design("y ~ times_two(x)", data, groups="id", eval_env=NAMES)
     design = build_design(
         "y ~ center(x)", data, groups="id", missing="drop", eval_env=NAMES
@@ -840,6 +844,8 @@ def test_splitting_formulas():
     )
 )
 def test_any_text_is_coded_as_by_the_engine(labels):
+    # patsy itself takes texts that float() reads as NaN for missing
+    assume(not any(label.strip().lower().lstrip("+-") == "nan" for label in labels))
     n = len(labels)
     data = pd.DataFrame(
         {"y": np.arange(n) * 1.5, "g": np.arange(n) // 2, "text": labels}
@@ -915,5 +921,7 @@ def test_messages_are_short():
     data["x"] = np.nan
     with pytest.raises(MissingDataError) as caught:
         build_design("y ~ x", data, groups="id")
-    assert re.search(r"\d+ missing values in 'x' \(rows 0, 1, 2, 3, 4, \.\.\.\)", str(caught.value))
+    assert re.search(
+        r"\d+ missing values in 'x' \(rows 0, 1, 2, 3, 4, \.\.\.\)", str(caught.value)
+    )
     assert len(str(caught.value)) < 150

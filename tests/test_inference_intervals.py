@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import optimize, stats
+from statsmodels.regression.mixed_linear_model import MixedLMParams
 
 import mixedar.formula.api as mar
 import oracle
+from mixedar import AR1
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,
@@ -321,6 +323,56 @@ def test_bootstrap_finds_what_refit_finds() -> None:
         other = fit.model.refit(distribution.rvs(rng=rng))
         assert other.llf == pytest.approx(llf, abs=1e-5)
         assert other.rho == pytest.approx(rho, abs=1e-3)
+
+
+def test_held_patterns() -> None:
+    rng = np.random.default_rng(0)
+    data = simulated(60, 6, seed=4)
+    w = rng.normal(size=len(data))
+    data["w"], b = w, rng.normal(size=60)
+    data["y"] += b[data["id"]] * w
+    model = mar.mixedlm("y ~ t", data, groups="id", re_formula="~t + w", time="t")
+    pattern = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 1.0]])
+    free = MixedLMParams.from_components(fe_params=np.ones(2), cov_re=pattern)
+    fit = model.fit(free=free)
+    found = fit.conf_int_re()
+    assert found.loc["rho", "method"] == "profile"
+    # rows of this factor cannot be reordered: Wald, and it says so
+    assert found.loc["sd(w)", "method"] == "wald"
+    assert "no profile" in found.loc["sd(w)", "note"]
+    row = fit.conf_int_re("wald").loc["sd(w)"]
+    assert found.loc["sd(w)", "lower"] == row.lower
+    assert found.loc["corr(id, t)", "note"] == "held, not estimated"
+    diagonal = mar.mixedlm(
+        "y ~ t", data, groups="id", re_formula="~t + w", time="t", re_cov="diagonal"
+    ).fit()
+    found = diagonal.conf_int_re()
+    names = ["sd(id)", "sd(t)", "sd(w)", "rho", "sigma"]
+    assert (found.loc[names, "method"] == "profile").all()
+    assert np.isfinite(found.loc[names, "upper"].to_numpy(dtype=float)).all()
+
+
+def test_fixed_rho_is_not_profiled() -> None:
+    data = simulated(40, 6, seed=2)
+    model = mar.mixedlm(
+        "y ~ t", data, groups="id", re_formula="~t", time="t", residual=AR1(0.3, True)
+    )
+    found = model.fit().conf_int_re()
+    assert found.loc["rho", "note"] == "held, not estimated"
+    assert np.isfinite(found.drop(index="rho").upper.astype(float)).all()
+
+
+def test_units_do_not_matter() -> None:
+    data = simulated(40, 6, rho=0.3, seed=5)
+    options = {"groups": "id", "time": "t", "re_formula": "~t"}
+    one = mar.mixedlm("y ~ t", data, **options).fit()
+    other = mar.mixedlm("y ~ t", data.assign(y=data["y"] * 1e5), **options).fit()
+    a, b = one.conf_int_re(), other.conf_int_re()
+    for name, factor in (("sigma", 1e5), ("sd(t)", 1e5), ("rho", 1.0), ("scale", 1e10)):
+        for end in ("lower", "upper"):
+            assert b.loc[name, end] == pytest.approx(
+                factor * a.loc[name, end], rel=1e-4
+            )
 
 
 def test_bad_arguments() -> None:

@@ -13,16 +13,22 @@ import_s <- proc.time()[["elapsed"]] - begin
 
 read <- function(name) read.csv(file.path(arg$folder, name))
 
-# Peak resident memory, as for the Python peers: reset, then read.
-peak_bytes <- function() {
+# Peak memory beyond that at the start, as for the Python peers: reset, then
+# read.  What reading the file has freed stays with the process, and what is then
+# allocated there does not show in resident memory; R's own count of its heap sees
+# that, but not what compiled code allocates.  So the larger of the two.
+resident <- function() {
   lines <- tryCatch(readLines("/proc/self/status"), error = function(e) "")
   line <- grep("^VmHWM:", lines, value = TRUE)
   if (length(line)) 1024 * as.numeric(gsub("[^0-9]", "", line)) else NA
 }
-reset_peak <- function() {
-  gc()
+heap <- function(counts) 2^20 * sum(counts[, ncol(counts)])  # its peak, in MB
+start_memory <- function() {
+  counts <- gc(reset = TRUE)
   try(cat("5", file = "/proc/self/clear_refs"), silent = TRUE)
+  c(resident(), heap(counts))
 }
+extra_memory <- function(start) max(c(resident(), heap(gc())) - start, na.rm = TRUE)
 
 quietly <- function(expr) suppressWarnings(suppressMessages(expr))
 now <- function() {

@@ -75,8 +75,7 @@ if (number("responses") > 0) {
   y <- readBin(connection, "double", number("responses") * nrow(data))
   close(connection)
   y <- matrix(y, nrow = nrow(data))
-  reset_peak()
-  before <- peak_bytes()
+  before <- start_memory()
   llf <- rho <- numeric(0)
   failed <- 0
   start <- now()
@@ -95,12 +94,11 @@ if (number("responses") > 0) {
   }
   cost <- (now() - start) / i
   fits <- i
-  peak <- peak_bytes() - before
+  peak <- extra_memory(before)
   last$llf <- mean(llf[1:5])
   last$rho <- mean(rho[1:5])
 } else {
-  reset_peak()
-  before <- peak_bytes()
+  before <- start_memory()
   costs <- NULL
   repeat {
     start <- now()
@@ -108,11 +106,11 @@ if (number("responses") > 0) {
     if (inherits(last, "try-error")) {
       if (arg$package != "nlme" || optimiser == "optim") stop(last)
       optimiser <- "optim"
-      reset_peak()
+      before <- start_memory()
       next
     }
     costs <- rbind(costs, now() - start)
-    if (nrow(costs) == 1) peak <- peak_bytes() - before
+    if (nrow(costs) == 1) peak <- extra_memory(before)
     if (sum(costs[, "wall"]) >= number("at_least") || nrow(costs) >= 25) break
   }
   cost <- apply(costs, 2, median)

@@ -65,14 +65,13 @@ work <- tasks[[arg$task]]
 
 data <- read("data.csv")
 warmup_s <- warm_up(work)
-reset_peak()
-before <- peak_bytes()
+before <- start_memory()
 costs <- NULL
 repeat {
   start <- now()
   last <- quietly(work(data))
   costs <- rbind(costs, now() - start)
-  if (nrow(costs) == 1) peak <- peak_bytes() - before
+  if (nrow(costs) == 1) peak <- extra_memory(before)
   if (sum(costs[, "wall"]) >= number("at_least") || nrow(costs) >= 25) break
 }
 cost <- apply(costs, 2, median) / last$share

@@ -18,6 +18,7 @@ __all__ = ["FORMATS", "ModelsTable", "legend", "thresholds"]
 FORMATS: dict[str, Format] = {
     "Observations": ".0f",
     "Groups": ".0f",
+    "rho": ".3f",
     "theta": ".3f",
     "R-squared": ".3f",
     "R-squared within": ".3f",
@@ -73,8 +74,9 @@ class ModelsTable(SummaryTable):
     Parameters
     ----------
     frame : DataFrame, shape (rows, models)
-        Numbers, rows by ``(part, term, value)``; object columns of methods may
-        hold text.
+        Numbers, rows by ``(part, term, value)``.
+    methods : DataFrame of str, shape (m, models)
+        The last rows.
     pvalues : DataFrame, shape (terms, models)
     levels : sequence of float
         Of :func:`thresholds`.
@@ -106,43 +108,48 @@ class ModelsTable(SummaryTable):
         """Return the cells as strings, standard errors below estimates."""
         labels: list[str] = []
         rows: list[list[str]] = []
-        for part in ("coefficients", "components", "statistics"):
-            if part not in self.frame.index.get_level_values("part"):
-                continue
-            if rows:
+        last = None
+        for k, (part, term, value) in enumerate(self.frame.index):
+            if last not in (part, None):
                 labels.append("")
                 rows.append([""] * self.frame.shape[1])
-            block = self.frame.loc[part]
-            for term in dict.fromkeys(block.index.get_level_values("term")):
-                lines = self._lines(part, term, block.loc[term])
-                labels += [str(term), ""][: len(lines)]
-                rows += lines
+            last = part
+            if value == "estimate":  # the standard errors are in the next row
+                rows += self._pair(str(term), self.frame.iloc[k : k + 2])
+                labels += [str(term), ""]
+            elif value != "std_error":
+                rows.append(self._row(part, str(term), self.frame.iloc[k]))
+                labels.append(str(term))
         for term, texts in self._methods.iterrows():
             labels.append(str(term))
             rows.append([str(text) for text in texts])
-        return pd.DataFrame(rows, index=labels, columns=self.frame.columns, dtype=object)
+        return pd.DataFrame(
+            rows, index=labels, columns=self.frame.columns, dtype=object
+        )
 
     def aligns(self) -> str:
         """Return one letter a printed column: all are centred."""
         return "c" * self.frame.shape[1]
 
-    def _lines(self, part: str, term: str, block: pd.DataFrame) -> list[list[str]]:
-        if part != "coefficients":
-            row = block.iloc[0]
-            default = FORMATS.get(term, self._custom.get("component", _digits(row)))
-            return [format_values(row, self._custom.get(term, default))]
-        estimate, error = block.loc["estimate"], block.loc["std_error"]
+    def _row(self, part: str, term: str, values: pd.Series) -> list[str]:
+        default = FORMATS.get(term, _digits(values))
+        if term.startswith("Corr("):
+            default = ".3f"
+        if part == "components":
+            default = self._custom.get("component", default)
+        return format_values(values, self._custom.get(term, default))
+
+    def _pair(self, term: str, block: pd.DataFrame) -> list[list[str]]:
+        estimate, error = block.iloc[0], block.iloc[1]
         common = self._custom.get(term, _decimals(estimate, error))
         first = format_values(estimate, self._custom.get("estimate", common))
         second = format_values(error, self._custom.get("std_error", common))
-        marks = [self._mark(p) for p in self._pvalues.loc[term]]
+        pvalues = self._pvalues.loc[term].to_numpy(dtype=float)
+        marks = ["*" * sum(p < level for level in self._levels) for p in pvalues]
         return [
             [text + mark for text, mark in zip(first, marks, strict=True)],
             [f"({text})" if text else "" for text in second],
         ]
-
-    def _mark(self, pvalue: float) -> str:
-        return "*" * sum(pvalue < level for level in self._levels)
 
 
 def _decimals(estimate: pd.Series, error: pd.Series) -> Format:
@@ -163,4 +170,6 @@ def _digits(values: pd.Series) -> Format:
     if not sizes:
         return ".3f"
     places = 2 - math.floor(math.log10(min(sizes)))
-    return "number" if places > 6 or max(sizes) >= 1e9 else f".{min(max(places, 2), 4)}f"
+    return (
+        "number" if places > 6 or max(sizes) >= 1e9 else f".{min(max(places, 2), 4)}f"
+    )

@@ -14,7 +14,12 @@ from statsmodels.genmod.families import Gaussian
 from statsmodels.genmod.families.links import Identity
 from statsmodels.regression.linear_model import GLSAR, OLS
 
-from mixedar.compare.own import gram, sample_of
+from mixedar.compare.own import (
+    TRANSFORMED,
+    estimated_effects_note,
+    gram,
+    sample_of,
+)
 from mixedar.compare.record import (
     Component,
     Design,
@@ -83,7 +88,7 @@ def linear_record(fit: Any) -> FitRecord:
         df_resid=float(fit.df_resid),
         scale=float(fit.scale),
         likelihood=likelihood,
-        criteria=(float(fit.aic), float(fit.bic)),
+        criteria=(np.nan, np.nan) if likelihood is None else (fit.aic, fit.bic),
         rsquared={"overall": float(fit.rsquared)} if centred else {},
     )
 
@@ -244,7 +249,7 @@ def linearmodels_record(fit: Any) -> FitRecord:
             "between": float(fit.corr_squared_between),
             "overall": float(fit.corr_squared_overall),
         },
-        notes=_linearmodels_notes(name, effects),
+        notes=_linearmodels_notes(name, _entity(fit) if effects else None),
     )
 
 
@@ -277,7 +282,7 @@ def _linearmodels_components(
     fit: Any, name: str, effects: bool, k: int
 ) -> list[Component]:
     out = []
-    entity = str(fit.model.dependent.dataframe.index.names[0] or "entity")
+    entity = _entity(fit)
     if name == "RandomEffects":
         parts = fit.variance_decomposition
         value, rest = float(parts["Effects"]), float(parts["Residual"])
@@ -307,13 +312,11 @@ def _linearmodels_likelihood(fit: Any, name: str, k: int) -> Likelihood | None:
     return Likelihood("ML", float(fit.loglik), k, int(fit.nobs), design)
 
 
-def _linearmodels_notes(name: str, effects: bool) -> tuple[str, ...]:
-    if effects:
-        return (
-            "the variance of the effects is that of the estimated effects, and holds "
-            "their error of estimation.",
-        )
-    if name in ("BetweenOLS", "FirstDifferenceOLS"):
-        what = "means of the entities" if name == "BetweenOLS" else "differences"
-        return (f"observations are {what}.",)
-    return ()
+def _entity(fit: Any) -> str:
+    return str(fit.model.dependent.dataframe.index.names[0] or "entity")
+
+
+def _linearmodels_notes(name: str, entity: str | None) -> tuple[str, ...]:
+    if entity is not None:
+        return (estimated_effects_note(entity),)
+    return (TRANSFORMED[name],) if name in TRANSFORMED else ()

@@ -14,7 +14,15 @@ from scipy import stats
 from mixedar.compare.record import Component, Design, FitRecord, Likelihood, Sample
 from mixedar.panel.checks import listing
 
-__all__ = ["gram", "mixed_record", "panel_record", "robust_record", "sample_of"]
+__all__ = [
+    "TRANSFORMED",
+    "estimated_effects_note",
+    "gram",
+    "mixed_record",
+    "panel_record",
+    "robust_record",
+    "sample_of",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,7 +35,25 @@ _KINDS = {
     "fe_ar1": "within AR(1)",
     "re_ar1": "GLS AR(1)",
 }
+_MEANS = "observations are means of the entities."
+_DIFFERENCES = "observations are differences."
+#: What regressions of something else than the response itself are about, by the
+#: kind of panel estimator or the class of linearmodels.
+TRANSFORMED = {
+    "between": _MEANS,
+    "BetweenOLS": _MEANS,
+    "fd": _DIFFERENCES,
+    "FirstDifferenceOLS": _DIFFERENCES,
+}
 _DF_LABELS = {"kenward-roger": "KR"}
+
+
+def estimated_effects_note(entity: str) -> str:
+    """What the variance of fixed effects is."""
+    return (
+        f"the variance of {entity} is that of the estimated effects, and holds their "
+        "error of estimation."
+    )
 
 
 def gram(exog: Any) -> FloatArray | None:
@@ -252,14 +278,9 @@ def _panel_notes(fit: Any) -> list[str]:
         them = listing(fit.absorbed)
         notes.append(f"the effects absorb {them}.")
     if fit.kind in ("fe", "fe_ar1") and fit.variance_decomposition is not None:
-        name = fit.panel.entity_name
-        notes.append(
-            f"the variance of {name} is that of the estimated effects, and holds "
-            "their error of estimation."
-        )
+        notes.append(estimated_effects_note(fit.panel.entity_name))
     if fit.kind in ("re", "re_ar1") and fit.estimate.sigma2_u == 0.0:
         notes.append("the estimated variance of the effects is zero.")
-    if fit.kind in ("between", "fd"):
-        what = "means of the entities" if fit.kind == "between" else "differences"
-        notes.append(f"observations are {what}.")
+    if fit.kind in TRANSFORMED:
+        notes.append(TRANSFORMED[fit.kind])
     return notes

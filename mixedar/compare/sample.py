@@ -62,7 +62,9 @@ def sample_classes(
             if k:
                 message = _difference(names[0], samples[0], names[k], sample)
                 if not allow:
-                    raise SampleMismatchError(f"compare: mismatch: {message}. {_REMEDY}")
+                    raise SampleMismatchError(
+                        f"compare: mismatch: {message}. {_REMEDY}"
+                    )
                 notes.append(f"Different samples: {message}.")
         classes.append(found)
     return classes, notes

@@ -37,8 +37,9 @@ def na_action(manager: FormulaManager, drop: bool) -> Any:
 
 def unknown_name(name: str, use: FormulaUse, available: list[Any]) -> str:
     """Say that a name of a formula means nothing, and what it may have meant."""
+    formula = use.formula.removeprefix("0 + ")  # as a response is written
     return (
-        f"{name!r} in the formula {use.formula!r} is neither a column of the data "
+        f"{name!r} in the formula {formula!r} is neither a column of the data "
         f"nor a variable.{near_matches(name, available)}"
     )
 

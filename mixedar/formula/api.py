@@ -17,14 +17,18 @@ from mixedar.panel import (
 )
 
 if TYPE_CHECKING:
+    from mixedar.compare import compare
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
+    from mixedar.tidy import glance, tidy
 
 __all__ = [
     "between",
+    "compare",
     "first_difference",
     "fixed_effects",
     "fixed_effects_ar1",
+    "glance",
     "hausman",
     "mixedlm",
     "mundlak",
@@ -32,6 +36,7 @@ __all__ = [
     "pooled",
     "random_effects",
     "random_effects_ar1",
+    "tidy",
     "within_between",
 ]
 
@@ -44,10 +49,13 @@ pooled = PooledOLS.from_formula
 fixed_effects_ar1 = FixedEffectsAR1.from_formula
 random_effects_ar1 = RandomEffectsAR1.from_formula
 
-# Tests of fits that exist already: loaded when they are first asked for.
+# What needs fits that exist already is loaded when it is first asked for.
 _LATER = {
+    "compare": "mixedar.compare",
+    "glance": "mixedar.tidy",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",
+    "tidy": "mixedar.tidy",
 }
 
 

@@ -82,8 +82,8 @@ class CutSurface:
         if (self.order != np.arange(self.k_re)).any() and not np.isnan(block).all():
             if not (block[rows != columns] == 0.0).all():
                 raise NotComputedError(
-                    f"{target.name}: entries of the random-effects factor are held in "
-                    "a pattern that has no profile here; use method='wald'"
+                    "no profile: entries of the random-effects factor are held in a "
+                    "pattern that reordering its rows would destroy"
                 )
             diagonal = np.empty(self.k_re)
             diagonal[columns[rows == columns]] = block[rows == columns]

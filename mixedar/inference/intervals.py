@@ -5,6 +5,7 @@ Intervals for variances, correlations and residual parameters.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,10 @@ def conf_int_re(
         standard deviations ``sd(...)``, correlations ``corr(..., ...)`` and
         ``sigma``; columns ``estimate``, ``lower``, ``upper``, ``method`` and
         ``note``, which says where an interval is one-sided or missing and why,
-        and where the surface is flat.  ``attrs["condition"]`` is the condition
-        number of the correlation matrix of the estimates.
+        and where the surface is flat.  A parameter that cannot be profiled
+        because other entries are held has its Wald interval, and the note says
+        so.  ``attrs["condition"]`` is the condition number of the correlation
+        matrix of the estimates.
 
     Raises
     ------
@@ -93,6 +96,7 @@ def conf_int_re(
     for target in targets:
         notes: list[str] = []
         lower = upper = np.nan
+        used = method
         if target.held:
             notes.append(target.held)
         elif _undefined(results, target):
@@ -102,7 +106,9 @@ def conf_int_re(
             try:
                 lower, upper, notes = engine.interval(target, alpha)
             except MixedARError as error:
-                notes = [str(error)]
+                notes, used = [str(error)], "wald"
+                with suppress(NotComputedError):
+                    lower, upper = WaldIntervals(results, alpha).interval(target)
         elif draws is not None:
             values = draws.values(target)
             lower, upper = np.quantile(values, [alpha / 2.0, 1.0 - alpha / 2.0])
@@ -120,7 +126,7 @@ def conf_int_re(
                 "parameters were known"
             )
         rows.append(
-            [target.estimate, float(lower), float(upper), method, "; ".join(notes)]
+            [target.estimate, float(lower), float(upper), used, "; ".join(notes)]
         )
     frame = pd.DataFrame(
         rows,

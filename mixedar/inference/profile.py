@@ -279,7 +279,7 @@ class ProfileEngine:
             rows.append([target.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
         low, high = (_at(target, limit, False) for limit in target.limits)
-        notes = _notes(target, path, *reached, level)
+        notes = _notes(target, path, reached[0], reached[1], level)
         return Profile(
             target.name,
             target.estimate,

@@ -31,6 +31,7 @@ from mixedar.mixed import components as vc
 from mixedar.mixed.evaluation import PackedLikelihood
 from mixedar.mixed.parent import LazyGroupLists
 from mixedar.problem import random_effects_map
+from mixedar.residual import ResidualStructure
 from mixedar.timeaxis import time_axis
 from mixedar.validate import (
     check_finite,
@@ -52,6 +53,8 @@ FloatArray = NDArray[np.float64]
 
 class ModelArrays(PackedLikelihood, LazyGroupLists):
     """What the constructor of MixedLMAR does, step by step."""
+
+    residual: ResidualStructure
 
     def _init_data(self, endog: Any, exog: Any) -> None:
         """What statsmodels' base class does with endog and exog."""

@@ -4,6 +4,7 @@ Dropping rows with missing values from all arrays of a model together.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.regression.mixed_linear_model import VCSpec
 
-from mixedar.exceptions import EmptyDataError
+from mixedar.exceptions import DroppedRowsWarning, EmptyDataError
 
-__all__ = ["drop_missing"]
+__all__ = ["drop_missing", "warn_dropped"]
 
 
 def drop_missing(
@@ -106,3 +107,14 @@ def _keep_components(
         )
         colnames.append([n for n, here in zip(names, stays, strict=True) if here])
     return VCSpec(list(exog_vc.names), colnames, mats)
+
+
+def warn_dropped(count: int) -> None:
+    """Say how many rows were left out, if any were."""
+    if count:
+        warnings.warn(
+            f"{count} row{'s' if count > 1 else ''} with missing values "
+            f"{'were' if count > 1 else 'was'} left out",
+            DroppedRowsWarning,
+            stacklevel=3,
+        )

@@ -20,14 +20,13 @@ from statsmodels.regression.mixed_linear_model import (
 from mixedar.design import Design, build_design, capture_namespace
 from mixedar.exceptions import (
     BoundaryWarning,
-    DroppedRowsWarning,
     EmptyDataError,
     GroupError,
     UnsupportedError,
 )
 from mixedar.mixed.data import FormulaData
 from mixedar.mixed.distribution import MixedDistribution
-from mixedar.mixed.drop import drop_missing
+from mixedar.mixed.drop import drop_missing, warn_dropped
 from mixedar.mixed.fitting import fit_model
 from mixedar.mixed.penalised import PenalisedFits
 from mixedar.residual import ResidualStructure, resolve
@@ -143,7 +142,7 @@ class MixedLMAR(PenalisedFits):
             endog, exog, groups, exog_re, exog_vc, time, series, n_dropped = (
                 drop_missing(*arrays)
             )
-            _warn_dropped(n_dropped)
+            warn_dropped(n_dropped)
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
         self.residual = resolve(residual)
@@ -241,7 +240,7 @@ class MixedLMAR(PenalisedFits):
             vc_use_sparse=use_sparse,
         )
         if design.n_dropped:
-            _warn_dropped(design.n_dropped)
+            warn_dropped(design.n_dropped)
         exog_re: Any = design.exog_re
         if exog_re is None and not design.vc:
             exog_re = np.empty((len(design.endog), 0))
@@ -390,13 +389,3 @@ class MixedLMAR(PenalisedFits):
             Its ``rvs`` draws random effects and correlated residuals.
         """
         return MixedDistribution(self, params, scale, exog)
-
-
-def _warn_dropped(count: int) -> None:
-    if count:
-        warnings.warn(
-            f"{count} row{'s' if count > 1 else ''} with missing values "
-            f"{'were' if count > 1 else 'was'} left out",
-            DroppedRowsWarning,
-            stacklevel=3,
-        )

@@ -4,6 +4,7 @@ Results of a linear mixed model with correlated residuals.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,7 @@ from statsmodels.regression.mixed_linear_model import (
 )
 
 from mixedar.estimate import Estimate
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import NoParameterError, UnsupportedError
 from mixedar.inference.df import resolve_df
 from mixedar.mixed.predicted import PredictedValues
 from mixedar.mixed.wald import WaldInference
@@ -73,6 +74,8 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         Whether a variance is zero, a correlation one, or the residual
         parameter at the end of its range; `boundary_notes` says which.
     """
+
+    model: Any
 
     def __init__(
         self,
@@ -173,11 +176,11 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
 
         Raises
         ------
-        NotComputedError
-            If the residual structure has none.
+        NoParameterError
+            If the residual structure has none; it is an ``AttributeError`` too.
         """
         if "rho" not in self.structure.param_names:
-            raise NotComputedError(
+            raise NoParameterError(
                 f"residuals are {self.structure.label}: there is no rho"
             )
         return float(self.residual_params["rho"])
@@ -305,17 +308,19 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
 
     def remove_data(self) -> None:
         """
-        Drop all arrays of the data, the model's own included.
+        Drop all arrays of the data from this fit and its model.
 
-        The summary keeps its numbers.  As in statsmodels, other fits of the same
-        model lose their data too.
+        The summary keeps its numbers.  Other fits of the same model, and the
+        model they hold, keep their data: this fit goes on with a bare copy.
         """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes  # noqa: B018
         for name in self._row_caches:
             self.__dict__.pop(name, None)
-        model = self.model
-        model.__dict__ = dict(model._without_lists())
+        bare = object.__new__(type(self.model))
+        bare.__dict__ = dict(self.model._without_lists())
+        bare.data = copy.copy(self.model.data)
+        self.model = bare
         super().remove_data()
 
     def __getstate__(self) -> dict[str, Any]:

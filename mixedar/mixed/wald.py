@@ -131,6 +131,9 @@ class WaldInference(DegreesOfFreedom):
         else:
             matrix = np.atleast_2d(np.asarray(r_matrix, dtype=float))
             values = np.zeros(len(matrix))
+        # statsmodels' own helpers pass a column for every parameter
+        if matrix.shape[1] == len(self._names) and not matrix[:, p:].any():
+            matrix = matrix[:, :p]
         if matrix.shape[1] != p:
             raise UnsupportedError(
                 f"r_matrix for t-test should have {p:d} columns, one for each fixed "

@@ -1,0 +1,218 @@
+"""
+The numeric frames of a comparison.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mixedar.compare.record import Component, FitRecord
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+
+__all__ = [
+    "coefficients_frame",
+    "components_frame",
+    "methods_frame",
+    "statistics_frame",
+]
+
+# A variance in units of the residual variance that only rounding keeps from zero.
+_NOTHING = 1e-20
+_RSQUARED = ("within", "between", "overall")
+
+
+def coefficients_frame(
+    records: Mapping[str, FitRecord],
+    alpha: float,
+    rename: Mapping[str, str] | None,
+    keep: str | Iterable[str] | None,
+    drop: str | Iterable[str] | None,
+) -> pd.DataFrame:
+    """
+    Coefficients of all fits, rows in the order of first appearance.
+
+    Parameters
+    ----------
+    records : mapping of str to FitRecord
+    alpha : float
+        1 - coverage.
+    rename : mapping of str to str, optional
+        New names; several old names may get one new name.
+    keep, drop : str or iterable of str, optional
+        Coefficients to show, or not to show, under their old or new names.
+
+    Returns
+    -------
+    DataFrame, shape (terms, 7 models)
+
+    Raises
+    ------
+    UnknownColumnError
+        For a name that no fit has.
+    UnsupportedError
+        If two coefficients of one fit get one name.
+    """
+    rename = dict(rename or {})
+    old = list(dict.fromkeys(t for r in records.values() for t in r.terms))
+    _check_known("rename", rename, old)
+    frames = {}
+    for name, record in records.items():
+        frame = record.coefficients(alpha).rename(index=rename)
+        twice = list(frame.index[frame.index.duplicated()].unique())
+        if twice:
+            raise UnsupportedError(
+                f"compare: {name!r} has several coefficients called {twice[0]!r}"
+                + (" after rename; give them different names" if rename else "")
+            )
+        frames[name] = frame
+    terms = list(dict.fromkeys(rename.get(term, term) for term in old))
+    known = [*old, *terms]
+
+    def chosen(names: str | Iterable[str] | None, what: str) -> set[str]:
+        given = [names] if isinstance(names, str) else list(names or ())
+        _check_known(what, given, known)
+        return {rename.get(name, name) for name in given}
+
+    if keep is not None:
+        wanted = chosen(keep, "keep")
+        terms = [term for term in terms if term in wanted]
+    unwanted = chosen(drop, "drop")
+    terms = [term for term in terms if term not in unwanted]
+    columns = {name: frame.reindex(terms) for name, frame in frames.items()}
+    return pd.concat(columns, axis=1, names=["model", "value"])
+
+
+def _check_known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), list(map(str, known)), 1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownColumnError(
+            f"compare: {what}={name!r} is a coefficient of none of the fits{guess} "
+            f"They have {', '.join(map(repr, dict.fromkeys(known)))}"
+        )
+
+
+def components_frame(records: Mapping[str, FitRecord], kind: str) -> pd.DataFrame:
+    """
+    Covariance parameters of all fits.
+
+    Parameters
+    ----------
+    records : mapping of str to FitRecord
+    kind : {"sd", "variance"}
+        Standard deviations and correlations, or variances and covariances.
+
+    Returns
+    -------
+    DataFrame, shape (components, models)
+        Random effects first, then residuals.
+
+    Raises
+    ------
+    UnsupportedError
+        For another `kind`.
+    """
+    if kind not in ("sd", "variance"):
+        raise UnsupportedError(
+            f"compare: components={kind!r}: choose 'sd' or 'variance'"
+        )
+    columns = {}
+    order: list[tuple[int, str]] = []
+    for name, record in records.items():
+        values = {}
+        variances = {
+            c.labels[0]: c.value for c in record.components if len(c.labels) == 1
+        }
+        for component in record.components:
+            label, value, place = _shown(component, variances, kind)
+            if len(component.labels) == 1 and component.value < _NOTHING * record.scale:
+                value = 0.0
+            if np.isfinite(value):
+                values[label] = value
+                order.append((place, label))
+        columns[name] = pd.Series(values, dtype=float)
+    labels = [label for _, label in sorted(dict.fromkeys(order), key=lambda x: x[0])]
+    return pd.DataFrame(columns, index=labels, columns=list(records), dtype=float)
+
+
+def _shown(
+    component: Component, variances: Mapping[str, float], kind: str
+) -> tuple[str, float, int]:
+    """Label, value and place of a row."""
+    labels, value, sd = component.labels, component.value, kind == "sd"
+    residual = component.group == "residual"
+    if not labels:  # a correlation parameter
+        return component.name, value, 3
+    if len(labels) == 1:
+        shown = float(np.sqrt(max(value, 0.0))) if sd else value
+        return f"{'SD' if sd else 'Var'}({labels[0]})", shown, 2 if residual else 0
+    name = f"{'Corr' if sd else 'Cov'}({', '.join(labels)})"
+    size = float(np.sqrt(max(variances[labels[0]] * variances[labels[1]], 0.0)))
+    if value == 0.0 or size == 0.0:  # uncorrelated by assumption, or no variance
+        return name, np.nan, 1
+    return name, value / size if sd else value, 1
+
+
+def statistics_frame(
+    records: Mapping[str, FitRecord], likelihoods: Sequence[str]
+) -> pd.DataFrame:
+    """
+    Numbers of the fits as a whole.
+
+    Parameters
+    ----------
+    records : mapping of str to FitRecord
+    likelihoods : sequence of str
+        Fits whose likelihoods may be compared.
+
+    Returns
+    -------
+    DataFrame, shape (statistics, models)
+        Without rows that all fits lack.
+    """
+    within = any("within" in record.rsquared for record in records.values())
+    columns = {}
+    for name, record in records.items():
+        groups = np.nan if record.n_groups is None else float(record.n_groups)
+        values = {"Observations": float(record.nobs), "Groups": groups}
+        if record.theta is not None:
+            values["theta"] = float(np.median(record.theta))
+        for part in _RSQUARED:
+            label = f"R-squared {part}" if within else "R-squared"
+            if part in record.rsquared:
+                values[label] = float(record.rsquared[part])
+        if name in likelihoods and record.likelihood is not None:
+            values["Log-likelihood"] = record.likelihood.llf
+            values["AIC"] = record.likelihood.aic
+            values["BIC"] = record.likelihood.bic
+        columns[name] = pd.Series(values)
+    rows = ["Observations", "Groups", "theta"]
+    rows += [f"R-squared {part}" for part in _RSQUARED] if within else ["R-squared"]
+    rows += ["Log-likelihood", "AIC", "BIC"]
+    frame = pd.DataFrame(columns, index=rows, columns=list(records), dtype=float)
+    return frame.dropna(how="all")
+
+
+def methods_frame(records: Mapping[str, FitRecord]) -> pd.DataFrame:
+    """
+    How coefficients and their standard errors were estimated.
+
+    Parameters
+    ----------
+    records : mapping of str to FitRecord
+
+    Returns
+    -------
+    DataFrame of str, shape (2, models)
+    """
+    rows = {
+        "Estimator": [record.estimator for record in records.values()],
+        "Std. errors": [record.cov_type for record in records.values()],
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(records))

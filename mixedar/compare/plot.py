@@ -1,0 +1,118 @@
+"""
+Coefficients with intervals, models side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_coefficients"]
+
+_INTERCEPTS = ("Intercept", "const", "(Intercept)")
+# Okabe and Ito's colours, distinct under the common forms of colour blindness;
+# the markers tell models apart in black and white.
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+_MARKERS = "osD^vPX*"
+
+
+def plot_coefficients(
+    frame: pd.DataFrame,
+    ax: Axes | None,
+    coefficients: str | Iterable[str] | None,
+    alpha: float,
+) -> Axes:
+    """
+    Draw the frame of ``Comparison.coefficients``; arguments as for its ``plot``.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if not 0.0 < alpha < 1.0:
+        raise UnsupportedError(
+            f"plot: alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+        )
+    terms = _terms(frame, coefficients)
+    models = list(dict.fromkeys(frame.columns.get_level_values("model")))
+    new = ax is None
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        width = 5.0 + 0.07 * (_longest(terms) + _longest(models))
+        height = 1.2 + len(terms) * (0.2 + 0.16 * len(models))
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    base = np.arange(len(terms), dtype=float)
+    # the models of one coefficient share 0.8 of the distance to the next
+    offsets = 0.8 * ((np.arange(len(models)) + 0.5) / len(models) - 0.5)
+    ax.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    for row in base[1:]:
+        ax.axhline(row - 0.5, color="0.9", linewidth=0.8, zorder=0)
+    for k, model in enumerate(models):
+        part = frame[model].loc[terms]
+        half = stats.t.isf(alpha / 2.0, part["df"]) * part["std_error"]
+        ax.errorbar(
+            part["estimate"],
+            base + offsets[k],
+            xerr=np.nan_to_num(half.to_numpy()),
+            label=model,
+            color=_COLOURS[k % len(_COLOURS)],
+            marker=_MARKERS[k % len(_MARKERS)],
+            markersize=4.5,
+            markeredgewidth=0.0,
+            linestyle="none",
+            elinewidth=1.4,
+        )
+    ax.set_yticks(base, labels=[str(term) for term in terms])
+    ax.set_ylim(len(terms) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(f"Estimate with {100 * (1 - alpha):g}% interval")
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    if new:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    else:  # there may be other axes to the right
+        ax.legend(frameon=False)
+    return ax
+
+
+def _longest(names: Iterable[object]) -> int:
+    return max((len(str(name)) for name in names), default=0)
+
+
+def _terms(frame: pd.DataFrame, coefficients: str | Iterable[str] | None) -> list[str]:
+    known = list(frame.index)
+    if coefficients is None:
+        terms = [term for term in known if term not in _INTERCEPTS]
+    else:
+        given = [coefficients] if isinstance(coefficients, str) else coefficients
+        terms = list(dict.fromkeys(given))
+    for term in terms:
+        if term not in known:
+            raise UnknownColumnError(
+                f"plot: {term!r} is not in the table; its coefficients are "
+                f"{', '.join(map(repr, known))}"
+            )
+    if not terms:
+        raise UnsupportedError(
+            "plot: there is no coefficient to draw (the intercept is left out unless "
+            "coefficients= names it)"
+        )
+    return terms
