@@ -16,7 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RandomCovariance"]
+from mixedar.linalg import r_factor
+
+__all__ = ["RandomCovariance", "factor_entries"]
 
 FloatArray = NDArray[np.float64]
 
@@ -148,6 +150,27 @@ class RandomCovariance:
         """
         weighted = np.tensordot(gradient, self._quadratic, axes=1)
         return weighted[np.ix_(self.is_free, self.is_free)]
+
+
+def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
+    """
+    Lower triangle of a root of `cov_re`, then standard deviations.
+
+    Parameters
+    ----------
+    cov_re : ndarray, shape (q, q)
+        Positive semidefinite.
+    vcomp : ndarray, shape (k,)
+
+    Returns
+    -------
+    ndarray, shape (q (q + 1) / 2 + k,)
+    """
+    q = len(cov_re)
+    values, vectors = np.linalg.eigh(cov_re) if q else (np.empty(0), np.empty((0, 0)))
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    lower = r_factor(root.T).T if q else root
+    return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
 
 
 def _triangle(k: int) -> int:

@@ -52,9 +52,8 @@ def tidy(fit: Any, alpha: float = 0.05) -> pd.DataFrame:
     --------
     >>> import mixedar.formula.api as mar
     >>> from mixedar.datasets import load_orthodont
-    >>> model = mar.mixedlm(
-    ...     "distance ~ age", load_orthodont(), "subject", time="occ"
-    ... )
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> list(mar.tidy(model.fit())["term"])
     ['Intercept', 'age', 'subject Var', 'rho', 'Residual Var']
     """

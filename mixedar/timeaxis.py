@@ -21,6 +21,8 @@ FloatArray = NDArray[np.float64]
 
 # Steps of a regular grid may deviate by this much of a step (rounded decimals).
 _GRID_TOLERANCE = 1e-6
+# Dates whose closest pair is further apart than so many steps have no grid.
+_MAX_STEPS = 100
 _NANOSECONDS = (
     ("week", 604_800_000_000_000),
     ("day", 86_400_000_000_000),
@@ -111,10 +113,10 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
         stamps = pd.DatetimeIndex(column)
         if stamps.tz is not None:
             stamps = _without_zone(stamps)
-        return _from_datetimes(stamps, structure)
+        return _from_datetimes(stamps, structure, name)
     if pd.api.types.is_timedelta64_dtype(dtype):
         nanoseconds = pd.TimedeltaIndex(column).as_unit("ns").asi8
-        return _from_nanoseconds(nanoseconds, structure)
+        return _from_nanoseconds(nanoseconds, structure, name)
     numeric = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
     if not numeric or pd.api.types.is_complex_dtype(dtype):
         raise TimeError(
@@ -177,7 +179,9 @@ def _without_zone(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
     return stamps.tz_convert("UTC").tz_localize(None)
 
 
-def _from_datetimes(stamps: pd.DatetimeIndex, structure: ResidualStructure) -> TimeAxis:
+def _from_datetimes(
+    stamps: pd.DatetimeIndex, structure: ResidualStructure, name: str
+) -> TimeAxis:
     if structure.integer_time:
         # Months are no fixed number of days, yet a grid of first days is one.
         day = stamps.day.to_numpy()
@@ -188,7 +192,7 @@ def _from_datetimes(stamps: pd.DatetimeIndex, structure: ResidualStructure) -> T
             months = (stamps.year * 12 + stamps.month).to_numpy(dtype=np.float64)
             if len(np.unique(months)) > 1:
                 return TimeAxis(*_months(months))
-    return _from_nanoseconds(stamps.as_unit("ns").asi8, structure)
+    return _from_nanoseconds(stamps.as_unit("ns").asi8, structure, name)
 
 
 def _months(months: FloatArray) -> tuple[FloatArray, str]:
@@ -199,15 +203,22 @@ def _months(months: FloatArray) -> tuple[FloatArray, str]:
 
 
 def _from_nanoseconds(
-    nanoseconds: NDArray[np.int64], structure: ResidualStructure
+    nanoseconds: NDArray[np.int64], structure: ResidualStructure, name: str
 ) -> TimeAxis:
     """A grid's own step for integer times, and days otherwise."""
     since = nanoseconds - nanoseconds.min()
     if not structure.integer_time:
         return TimeAxis(since / 86_400_000_000_000, "1 day")
-    step = int(np.gcd.reduce(np.unique(since)))
+    distinct = np.unique(since)
+    step = int(np.gcd.reduce(distinct))
     if step == 0:
         return TimeAxis(since.astype(np.float64), None)
+    if np.diff(distinct).min() > _MAX_STEPS * step:
+        raise TimeError(
+            f"{structure.label} needs equally spaced times, but no common step fits "
+            f"the times {name!r} (their greatest common divisor is {step} ns); use "
+            "residual='car1' for irregular times, or number the occasions"
+        )
     for unit, length in _NANOSECONDS:
         if step % length == 0:
             count = step // length

@@ -18,13 +18,10 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.inference.anova import anova, likelihood_ratio_table, simulated_null
-from mixedar.inference.attach import attach
 from mixedar.inference.nulls import NullDistribution, null_distribution
 from mixedar.inference.terms import terms_of
 from reference_cases import load
 from test_reference_mixed import RECORDED, fitted
-
-attach()
 
 CLASSICAL = [
     name

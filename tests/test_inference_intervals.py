@@ -22,15 +22,12 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.inference.attach import attach
 from mixedar.inference.bootstrap import bootstrap
 from mixedar.inference.path import starts_of
 from mixedar.inference.profile import ProfileEngine
 from mixedar.inference.surface import Surface, problem_of
 from reference_cases import case_names, load, oracle_parameters, oracle_problem
 from test_reference_mixed import NAMES, RECORDED, fitted
-
-attach()
 
 LR = float(stats.chi2.isf(0.05, 1)) / 2.0
 WITH_INTERVALS = [name for name in RECORDED if load(name).expected.get("intervals")]

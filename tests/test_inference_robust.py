@@ -13,13 +13,10 @@ import pytest
 import mixedar.formula.api as mar
 import oracle
 from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
-from mixedar.inference.attach import attach
 from mixedar.inference.robust import robust
 from mixedar.inference.sandwich import COV_TYPES, sandwich
 from reference_cases import case_names, load, oracle_parameters, oracle_problem
 from test_reference_mixed import NAMES, fitted
-
-attach()
 
 CHECKED = [name for name in NAMES if load(name).expected.get("robust")]
 ONE_LEVEL = ["orthodont_rs_ar1_reml", "sleepstudy_rs_reml", "bodyweight_car1_reml"]

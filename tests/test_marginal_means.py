@@ -20,12 +20,9 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.inference.attach import attach
 from mixedar.inference.marginal_means import marginal_means
 from reference_cases import load
 from test_reference_mixed import fitted
-
-attach()
 
 
 @pytest.fixture(scope="module")

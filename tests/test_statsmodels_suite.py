@@ -55,11 +55,7 @@ def _collected() -> dict[str, Any]:
             if name not in DIFFERENT:
                 found[name] = value
         elif isinstance(value, type) and name.startswith("Test"):
-            body = {
-                key: None
-                for key in vars(value)
-                if f"{name}::{key}" in DIFFERENT
-            }
+            body = {key: None for key in vars(value) if f"{name}::{key}" in DIFFERENT}
             found[name] = type(name, (value,), {"__module__": __name__, **body})
     return found
 

@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
         # bad data are bad values: the package's own errors, those of the parsers
         # of files and those of linear algebra are all ValueErrors
         message = _one_line(str(error)) or type(error).__name__
+        message = message.replace('missing="drop"', "--missing drop").replace(
+            "missing='drop'", "--missing drop"
+        )
         sys.stderr.write(f"{prog}: error: {message}\n")
         return 1
     return 0
@@ -78,7 +81,8 @@ def _growth() -> str:
 
 def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
     """The results of ``fit``, as text."""
-    data = read_table(arguments.file)
+    labels = [name for name in (arguments.groups, arguments.series) if name]
+    data = read_table(arguments.file, labels)
     if arguments.time in data.columns:
         data[arguments.time] = parse_dates(data[arguments.time])
     model = MixedLMAR.from_formula(

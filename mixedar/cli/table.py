@@ -4,6 +4,7 @@ Data files as tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 _ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
 
 
-def read_table(path: str) -> pd.DataFrame:
+def read_table(path: str, labels: Sequence[str] = ()) -> pd.DataFrame:
     """
     Read a CSV or Parquet file, by its suffix.
 
@@ -27,10 +28,14 @@ def read_table(path: str) -> pd.DataFrame:
         ``.csv``, ``.tsv``, ``.parquet`` or ``.pq``; text may be compressed
         (``.csv.gz``).
 
+    labels : sequence of str
+        Columns of labels: where numbers would lose their spelling (``001``) they
+        stay text.
+
     Returns
     -------
     DataFrame
-        Columns as pandas reads them; empty cells and NA are missing values.
+        Other columns as pandas reads them; empty cells and NA are missing values.
 
     Raises
     ------
@@ -53,11 +58,13 @@ def read_table(path: str) -> pd.DataFrame:
         if kind in _PARQUET:
             table = pd.read_parquet(file)
         else:
-            table = pd.read_csv(
-                file,
-                sep="\t" if kind == ".tsv" else ",",
-                low_memory=False,
-            )
+            separator = "\t" if kind == ".tsv" else ","
+            table = pd.read_csv(file, sep=separator, low_memory=False)
+            for name in labels:
+                if name in table and pd.api.types.is_integer_dtype(table[name]):
+                    text = pd.read_csv(file, sep=separator, usecols=[name], dtype=str)
+                    if (text[name] != table[name].astype(str)).any():
+                        table[name] = text[name]
     except ImportError:
         raise MixedARError(
             f"{path}: reading Parquet needs pyarrow, which is not installed; "

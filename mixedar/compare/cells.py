@@ -93,7 +93,7 @@ class ModelsTable(SummaryTable):
         custom: Mapping[str, Format],
     ) -> None:
         super().__init__(frame, name="models")
-        known = {*_GENERAL, *frame.index.get_level_values("term")}
+        known = {*_GENERAL, *FORMATS, *frame.index.get_level_values("term")}
         unknown = [key for key in custom if key not in known]
         if unknown:
             raise UnknownColumnError(

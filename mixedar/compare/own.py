@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mixedar.compare.record import Component, Design, FitRecord, Likelihood, Sample
-from mixedar.panel.checks import listing
 
 __all__ = [
     "TRANSFORMED",
@@ -228,6 +227,7 @@ def panel_record(fit: Any) -> FitRecord:
             "between": fit.rsquared_between,
             "overall": fit.rsquared_overall,
         },
+        absorbed=tuple(fit.absorbed),
         notes=tuple(_panel_notes(fit)),
     )
 
@@ -274,9 +274,6 @@ def _panel_likelihood(fit: Any) -> Likelihood | None:
 
 def _panel_notes(fit: Any) -> list[str]:
     notes = []
-    if fit.absorbed:
-        them = listing(fit.absorbed)
-        notes.append(f"the effects absorb {them}.")
     if fit.kind in ("fe", "fe_ar1") and fit.variance_decomposition is not None:
         notes.append(estimated_effects_note(fit.panel.entity_name))
     if fit.kind in ("re", "re_ar1") and fit.estimate.sigma2_u == 0.0:

@@ -75,8 +75,7 @@ def plot_coefficients(
             label=model,
             color=_COLOURS[k % len(_COLOURS)],
             marker=_MARKERS[k % len(_MARKERS)],
-            markersize=4.5,
-            markeredgewidth=0.0,
+            markersize=5.0,
             linestyle="none",
             elinewidth=1.4,
         )
@@ -89,7 +88,7 @@ def plot_coefficients(
     if new:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     else:  # there may be other axes to the right
-        ax.legend(frameon=False)
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, ncol=3)
     return ax
 
 

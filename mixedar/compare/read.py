@@ -102,4 +102,6 @@ def _refusal(fit: Any, what: str) -> str:
         return f"{what} is the class {fit.__name__}; pass the results of a fit"
     if callable(getattr(fit, "fit", None)):
         return f"{what} is a {name}, a model that is not fitted; pass what .fit() gives"
-    return f"{what} is of type {name}; accepted are {ACCEPTED}"
+    model = getattr(fit, "model", None)
+    of = "" if model is None else f" ({type(model).__name__})"
+    return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"

@@ -171,6 +171,8 @@ class FitRecord:
         ``"within"``, ``"between"``, ``"overall"``.
     converged : bool or None
         None where nothing iterates.
+    absorbed : tuple of str
+        Regressors that the effects leave no variation of.
     notes : tuple of str
         What a reader of a table has to know about this fit.
     """
@@ -192,6 +194,7 @@ class FitRecord:
     theta: FloatArray | None = None
     rsquared: Mapping[str, float] = field(default_factory=dict)
     converged: bool | None = None
+    absorbed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -22,6 +22,7 @@ from mixedar.compare.read import ACCEPTED, read
 from mixedar.compare.record import FitRecord
 from mixedar.compare.sample import comparable, sample_classes
 from mixedar.exceptions import EmptyDataError, UnsupportedError
+from mixedar.panel.checks import listing
 from mixedar.summary import Format, ResultsSummary
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def compare(
         first += f"; {legend(levels)}"
     notes = [f"{first}.", *notes, *likelihoods.notes]
     notes += _criteria_note(records, likelihoods.names)
-    notes += _fit_notes(records)
+    notes += _fit_notes(records, rename or {})
     return Comparison(frames, notes, levels, formats, title)
 
 
@@ -308,11 +309,16 @@ def _criteria_note(
     return [f"AIC and BIC count {what} as parameters."]
 
 
-def _fit_notes(records: Mapping[str, FitRecord]) -> list[str]:
+def _fit_notes(
+    records: Mapping[str, FitRecord], rename: Mapping[str, str]
+) -> list[str]:
     """Remarks of the fits, those of several fits once."""
     notes: dict[str, list[str]] = {}
     for name, record in records.items():
         own = list(record.notes)
+        if record.absorbed:
+            them = listing([rename.get(term, term) for term in record.absorbed])
+            own.insert(0, f"the effects absorb {them}.")
         if record.converged is False:
             own.append("the optimiser did not converge: do not use these numbers.")
         if record.theta is not None and np.ptp(record.theta) > 1e-12:

@@ -15,7 +15,12 @@ from mixedar.design.columns import ColumnStore, numeric_values, table_column
 from mixedar.design.components import GroupRows, VarianceComponent, build_component
 from mixedar.design.rows import RowVariable, resolve
 from mixedar.design.spec import FormulaSpec, fit_formula
-from mixedar.design.terms import FormulaUse, read_formula, split_formula
+from mixedar.design.terms import (
+    FormulaUse,
+    has_bar,
+    read_formula,
+    split_formula,
+)
 from mixedar.exceptions import (
     GroupError,
     MixedARError,
@@ -97,6 +102,13 @@ def read_formulas(
         if text is not None and split_formula(text)[0] is not None:
             raise UnsupportedError(f"{key}: the formula {text!r} must be one-sided.")
     vc = dict(vc_formula or {})
+    for key, text in {"formula": right, **one_sided}.items():
+        if text is not None and has_bar(text):
+            raise UnsupportedError(
+                f"{key}: the formula {text!r} has a bar, as lme4 and nlme write "
+                "groups; here groups= names the groups and re_formula='~t' the random "
+                "effects (inside I() a bar is Python's 'or')"
+            )
     return ModelFormulas(
         read_formula(left, namespace),
         read_formula(right, namespace),

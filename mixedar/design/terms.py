@@ -20,6 +20,7 @@ from mixedar.exceptions import MixedARError, ResponseError
 
 __all__ = [
     "FormulaUse",
+    "has_bar",
     "indicator_factor",
     "plain_terms",
     "read_formula",
@@ -128,6 +129,24 @@ def split_formula(formula: str) -> tuple[str | None, str]:
         raise ResponseError(f"The formula {formula!r} has more than one '~'.")
     left = sides[0].strip() if len(sides) == 2 else ""
     return left or None, sides[-1].strip()
+
+
+def has_bar(formula: str) -> bool:
+    """
+    Whether a formula has a ``|`` outside of function calls.
+
+    Parameters
+    ----------
+    formula : str
+
+    Returns
+    -------
+    bool
+    """
+    previous = None
+    while formula != previous:  # innermost calls first
+        previous, formula = formula, re.sub(r"[\w.]+\([^()]*\)", "", formula)
+    return "|" in formula
 
 
 def plain_terms(formula: str) -> list[str] | None:

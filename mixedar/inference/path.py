@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedar.covariance import factor_entries
 from mixedar.inference.coordinates import CutPoint, CutSurface
 from mixedar.inference.surface import Surface
 from mixedar.inference.targets import Target
 from mixedar.linalg import r_factor
-from mixedar.mixed.evaluation import factor_entries
 from mixedar.newton import newton
 from mixedar.problem import ThetaEvaluation
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
+from mixedar.covariance import factor_entries
 from mixedar.exceptions import LengthError
 from mixedar.likelihood import ClusterSums, cluster_sums, joint, profile
-from mixedar.linalg import r_factor
 from mixedar.problem import LikelihoodProblem
 
-__all__ = ["PackedLikelihood", "factor_entries"]
+__all__ = ["PackedLikelihood"]
 
 FloatArray = NDArray[np.float64]
 
@@ -30,27 +30,6 @@ class _Point(NamedTuple):
     cov_re: FloatArray
     vcomp: FloatArray
     residual: FloatArray
-
-
-def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
-    """
-    Lower triangle of a root of `cov_re`, then standard deviations.
-
-    Parameters
-    ----------
-    cov_re : ndarray, shape (q, q)
-        Positive semidefinite.
-    vcomp : ndarray, shape (k,)
-
-    Returns
-    -------
-    ndarray, shape (q (q + 1) / 2 + k,)
-    """
-    q = len(cov_re)
-    values, vectors = np.linalg.eigh(cov_re) if q else (np.empty(0), np.empty((0, 0)))
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    lower = r_factor(root.T).T if q else root
-    return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
 
 
 class PackedLikelihood(MixedLM):

@@ -15,6 +15,7 @@ from statsmodels.tools.sm_exceptions import (
 )
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
+from mixedar.covariance import factor_entries
 from mixedar.estimate import estimate_at
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -22,7 +23,6 @@ from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
 )
-from mixedar.mixed.evaluation import factor_entries
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
 from mixedar.optimize import METHODS, Optimum, SearchPath, find_modes
 from mixedar.problem import LikelihoodProblem

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from statsmodels.tools.validation import string_like
 
+from mixedar.covariance import factor_entries
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.mixed.evaluation import factor_entries
 from mixedar.optimize import find_modes
 from mixedar.problem import LikelihoodProblem
 

@@ -22,8 +22,9 @@ from statsmodels.regression.mixed_linear_model import (
 )
 
 from mixedar.estimate import Estimate
-from mixedar.exceptions import NoParameterError, UnsupportedError
+from mixedar.exceptions import NoParameterError
 from mixedar.inference.df import resolve_df
+from mixedar.mixed.inference_methods import InferenceMethods
 from mixedar.mixed.predicted import PredictedValues
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
@@ -37,7 +38,9 @@ __all__ = ["MixedLMARResults", "MixedLMARResultsWrapper"]
 FloatArray = NDArray[np.float64]
 
 
-class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
+class MixedLMARResults(
+    InferenceMethods, WaldInference, PredictedValues, MixedLMResults
+):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
 
@@ -291,20 +294,6 @@ class MixedLMARResults(WaldInference, PredictedValues, MixedLMResults):
         from mixedar.mixed.report import summarize  # only when it is printed
 
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
-
-    def bootstrap(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        Refuse statsmodels' bootstrap, which resamples single rows.
-
-        Raises
-        ------
-        UnsupportedError
-            Always.
-        """
-        raise UnsupportedError(
-            "resampling rows breaks the groups; simulate with "
-            "fit.get_distribution().rvs(rng=...) and refit with model.refit(y)"
-        )
 
     def remove_data(self) -> None:
         """

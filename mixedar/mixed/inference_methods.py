@@ -1,8 +1,7 @@
 """
-Adds the methods of this package to the results of mixed models.
+What can be asked of a fit beyond its tables: intervals, tests, robust errors.
 
-Results live on a lower floor and know nothing of what is asked of them here;
-every method imports its module when it is called.
+Every method imports its module when it is called.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from statsmodels.regression.mixed_linear_model import MixedLMResults
 
-from mixedar.mixed.results import MixedLMARResults
-
-__all__ = ["InferenceMethods", "attach"]
+__all__ = ["InferenceMethods"]
 
 
-class InferenceMethods:
-    """The methods, as they stand on ``MixedLMARResults`` after :func:`attach`."""
+class InferenceMethods(MixedLMResults):
+    """Methods of :mod:`mixedar.inference` on the results of a mixed model."""
 
     def conf_int_re(
         self,
@@ -138,10 +136,3 @@ class InferenceMethods:
         return marginal_means(
             self, variables, at=at, by=by, df=df, cov_type=cov_type, weights=weights
         )
-
-
-def attach() -> None:
-    """Put the methods on ``MixedLMARResults``; calling it again changes nothing."""
-    for name, method in vars(InferenceMethods).items():
-        if not name.startswith("_"):
-            setattr(MixedLMARResults, name, method)
