@@ -64,7 +64,9 @@ def containment_df(
     df = np.empty(len(strata))
     for position, units in enumerate(strata):
         estimated = int(((stratum == position) & ~constant).sum())
-        df[position] = units - outside - estimated
+        # nlme counts one more inside the outermost level without an intercept
+        quirk = 1 if position > 0 and not constant.any() else 0
+        df[position] = units - outside - estimated + quirk
         outside = units
     result = df[stratum]
     result[constant] = df.max()

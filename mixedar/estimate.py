@@ -76,8 +76,11 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     -------
     Estimate
     """
-    point = problem.profile_at(theta, derivatives=True)
     lam, u = problem.split(theta)
+    # a standard deviation that is zero to rounding is zero
+    theta = np.concatenate([np.where(np.abs(lam) < 1e-7, 0.0, lam), u])
+    lam, u = problem.split(theta)
+    point = problem.profile_at(theta, derivatives=True)
     cov = problem.covariance
     w_map, p = problem.w_map, len(problem.w_map) - 1
     # W map = [X y] w_map:  y = X beta  <=>  w_map [-beta_int; 1] ~ [-beta; 1]

@@ -104,7 +104,7 @@ def _null_directions(
 ) -> FloatArray:
     """Combinations of parameters that leave V unchanged, to first order."""
     directions = covariance.directions[free]
-    u = np.array([0.37])  # a generic point
+    u = structure.start_grid()[0]  # a generic point for these gaps
     parts = []
     seen: set[bytes] = set()
     for cluster in clusters:

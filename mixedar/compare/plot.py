@@ -88,7 +88,15 @@ def plot_coefficients(
     if new:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     else:  # there may be other axes to the right
-        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, ncol=3)
+        across = max(1, 48 // (_longest(models) + 3))
+        ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            frameon=False,
+            ncol=min(across, len(models)),
+            columnspacing=0.8,
+            handletextpad=0.1,
+        )
     return ax
 
 

@@ -232,7 +232,8 @@ def wald_test_terms(
     """
     results = getattr(results, "_results", results)
     identity = np.eye(results.k_fe)
-    terms = terms_of(results)
+    # in the order of the design's columns, as statsmodels has them
+    terms = sorted(terms_of(results), key=lambda term: min(term.columns))
     hypotheses = [
         (term.name, identity[term.columns])
         for term in terms

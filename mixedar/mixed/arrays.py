@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     GroupError,
     LengthError,
     ResponseError,
+    UnsupportedError,
     shown,
 )
 from mixedar.grouped import GroupedRows, group_rows
@@ -35,7 +36,6 @@ from mixedar.residual import ResidualStructure
 from mixedar.timeaxis import time_axis
 from mixedar.validate import (
     check_finite,
-    check_lengths,
     check_magnitude,
     check_rank,
     check_response,
@@ -276,8 +276,19 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
         model
             Shares designs, groups and times with this model.
         """
-        values = np.asarray(endog, dtype=np.float64)
-        check_lengths(self.nobs, endog=values)
+        index = getattr(endog, "index", None)
+        labels = self.data.row_labels
+        if index is not None and labels is not None and not labels.equals(index):
+            raise UnsupportedError(
+                "the new response has another index than the model's rows; bring it "
+                "into their order, or pass an array"
+            )
+        values = float_array(endog, "the response")
+        if values.shape != (self.nobs,):
+            raise LengthError(
+                f"the new response has the shape {values.shape}; the model has "
+                f"{self.nobs} observations"
+            )
         check_finite(values, [self.endog_names], "the response's")
         other = object.__new__(type(self))
         other.__dict__ = self._without_lists()

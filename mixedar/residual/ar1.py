@@ -39,6 +39,9 @@ class AR1(MarkovStructure):
         works with the correlation across it, so that monthly data counted in
         days are no harder than in months.  If it is even, ``rho`` and ``-rho``
         are the same model, and the positive one is reported.
+    typical_gap : float
+        Median gap in units of `common_gap`, set by :meth:`bind`: where starting
+        values differ.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class AR1(MarkovStructure):
     rho: float | None = None
     fixed: bool = False
     common_gap: int = 1
+    typical_gap: float = 1.0
 
     code: ClassVar[str] = "ar1"
     label: ClassVar[str] = "AR(1)"
@@ -73,7 +77,8 @@ class AR1(MarkovStructure):
                 "count time in a larger unit"
             )
         common = int(np.gcd.reduce(distinct.astype(np.int64)))
-        return replace(self, common_gap=common)
+        typical = max(float(np.median(gaps)) / common, 1.0)
+        return replace(self, common_gap=common, typical_gap=typical)
 
     @property
     def _power(self) -> int:
@@ -83,7 +88,18 @@ class AR1(MarkovStructure):
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
             return [np.empty(0)]
-        values = [0.4, 0.0, -0.5, 0.75, 0.95] if self._power == 1 else [0.6, 0.85, 0.2]
+        if self._power == 2:
+            values = [0.6, 0.85, 0.2, 0.97]
+        elif self.typical_gap > 1.0:
+            # what matters is the correlation across a typical gap
+            positive = [
+                value ** (1.0 / self.typical_gap) for value in (0.4, 0.75, 0.95)
+            ]
+            values = [*positive, 0.4, 0.0, -0.5]
+        else:
+            values = [0.4, 0.0, -0.5, 0.75, 0.95]
+        if self._power == 2 and self.typical_gap > 1.0:
+            values = [value ** (1.0 / self.typical_gap) for value in values]
         grid = [np.array([np.arctanh(value)]) for value in values]
         if self.rho is not None:
             grid.insert(0, self.to_unconstrained([self.rho]))
