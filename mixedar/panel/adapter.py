@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixedar.panel.data import PanelData
 
-__all__ = ["Standardized", "frames", "standardize"]
+__all__ = ["Standardized", "frames", "lean", "standardize"]
 
 FloatArray = NDArray[np.float64]
 
@@ -122,3 +122,41 @@ def frames(
         pd.DataFrame(y[:, None], index=index, columns=["y"], copy=False),
         pd.DataFrame(x, index=index, columns=names, copy=False),
     )
+
+
+def lean(model: type[Any]) -> type[Any]:
+    """
+    A linearmodels estimator that leaves out what the package computes itself.
+
+    R-squared and the F test of all slopes take more than half of the time of a
+    fit; here they are computed when they are asked for.  The methods are
+    linearmodels' own internals: should they be renamed, fits are slower again and
+    nothing else.
+
+    Parameters
+    ----------
+    model : type
+        ``PanelOLS``, ``RandomEffects`` or ``PooledOLS``.
+
+    Returns
+    -------
+    type
+        A subclass.
+    """
+    from linearmodels.shared.hypotheses import InapplicableTestStatistic
+
+    nothing = float("nan")
+
+    class Lean(model):
+        def _rsquared(self, *args: Any, **kwargs: Any) -> tuple[float, float, float]:
+            return nothing, nothing, nothing
+
+        def _rsquared_corr(
+            self, *args: Any, **kwargs: Any
+        ) -> tuple[float, float, float]:
+            return nothing, nothing, nothing
+
+        def _f_statistic(self, *args: Any, **kwargs: Any) -> Any:
+            return InapplicableTestStatistic(reason="left out", name="F")
+
+    return Lean

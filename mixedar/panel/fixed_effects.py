@@ -15,7 +15,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.panel.adapter import frames, standardize
+from mixedar.panel.adapter import frames, lean, standardize
 from mixedar.panel.base import PanelModel
 from mixedar.panel.checks import (
     absorbed_columns,
@@ -161,7 +161,7 @@ class FixedEffects(PanelModel):
             within = within[:, kept]
         standard = standardize(given, position, center=False)
         y, x = frames(panel, panel.y, standard.x)
-        fit = PanelOLS(
+        fit = lean(PanelOLS)(
             y,
             x,
             entity_effects="entity" in effects,

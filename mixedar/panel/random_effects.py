@@ -16,7 +16,7 @@ from mixedar.exceptions import (
     IdentificationError,
     UnsupportedError,
 )
-from mixedar.panel.adapter import Standardized, frames, standardize
+from mixedar.panel.adapter import Standardized, frames, lean, standardize
 from mixedar.panel.base import PanelModel
 from mixedar.panel.checks import check_collinear, check_residuals
 from mixedar.panel.covariance import (
@@ -205,7 +205,7 @@ def _swamy_arora(
 
     y, x = frames(panel, panel.y, standard.x)
     try:
-        fit = LinearRandomEffects(y, x, check_rank=False).fit(
+        fit = lean(LinearRandomEffects)(y, x, check_rank=False).fit(
             small_sample=baltagi_chang
         )
     except ValueError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError
-from mixedar.panel.adapter import Standardized, frames, standardize
+from mixedar.panel.adapter import Standardized, frames, lean, standardize
 from mixedar.panel.base import PanelModel
 from mixedar.panel.checks import (
     absorbed_columns,
@@ -85,7 +85,7 @@ class PooledOLS(PanelModel):
         _check_df(panel.nobs, panel.x.shape[1], "observations")
         standard = standardize(panel.x, panel.constant)
         y, x = frames(panel, panel.y, standard.x)
-        fit = LinearPooledOLS(y, x, check_rank=False).fit()
+        fit = lean(LinearPooledOLS)(y, x, check_rank=False).fit()
         return _results(
             self,
             fit,
@@ -263,7 +263,7 @@ class FirstDifferenceOLS(PanelModel):
         _check_df(len(rows), x.shape[1], "differences")
         standard = standardize(x, position)
         y, frame = frames(panel, panel.y[rows] - panel.y[rows - 1], standard.x, rows)
-        fit = LinearPooledOLS(y, frame, check_rank=False).fit()
+        fit = lean(LinearPooledOLS)(y, frame, check_rank=False).fit()
         notes = []
         if gone:
             names = ", ".join(panel.names[slopes[j]] for j in gone)
