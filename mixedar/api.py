@@ -4,6 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mixedar.mixed import MixedLMAR, MixedLMARResults
+from mixedar.panel import (
+    BetweenOLS,
+    FirstDifferenceOLS,
+    FixedEffects,
+    FixedEffectsAR1,
+    PanelResults,
+    PooledOLS,
+    RandomEffects,
+    RandomEffectsAR1,
+)
 from mixedar.residual import AR1, CAR1, Independent, ResidualStructure
 
 if TYPE_CHECKING:
@@ -13,9 +23,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AR1",
     "CAR1",
+    "BetweenOLS",
+    "FirstDifferenceOLS",
+    "FixedEffects",
+    "FixedEffectsAR1",
     "Independent",
     "MixedLMAR",
     "MixedLMARResults",
+    "PanelResults",
+    "PooledOLS",
+    "RandomEffects",
+    "RandomEffectsAR1",
     "ResidualStructure",
     "compare",
     "glance",

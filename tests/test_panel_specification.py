@@ -22,10 +22,10 @@ from mixedar.panel import effects_tests as et
 from mixedar.panel import f_tests as ft
 from mixedar.panel import serial_lm_tests as sl
 from mixedar.panel import serial_tests as st
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.random_intercept import fit_random_intercept
 from mixedar.panel.regressions import regressions_of
 from mixedar.panel.specification import PanelTests, panel_tests
-from mixedar.panel.test_result import TestResult, TestText
 from reference_cases import read_csv
 
 FOLDER = Path(__file__).parent / "reference" / "panel"

@@ -18,7 +18,7 @@ from mixedar.panel.hausman_forms import (
     identified_columns,
 )
 from mixedar.panel.hausman_texts import FORMS
-from mixedar.panel.test_result import TestResult
+from mixedar.panel.outcome import TestResult
 
 __all__ = ["Comparison", "compare_fits"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.auxiliary import regress
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.regressions import PanelRegressions, regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = ["cross_section_lm", "mean_correlation", "pesaran_cd"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.regressions import PanelRegressions, regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = ["baltagi_wu_lbi", "bhargava_durbin_watson"]
 

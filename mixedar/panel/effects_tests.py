@@ -12,8 +12,8 @@ from scipy import stats
 
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.data import PanelData
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.regressions import regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = [
     "breusch_pagan",

@@ -11,8 +11,8 @@ import numpy as np
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.auxiliary import column_sizes
 from mixedar.panel.effects_tests import WHOSE, Effects
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.regressions import PanelRegressions, regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = ["f_test_effects", "poolability", "separate_fits"]
 

@@ -26,7 +26,7 @@ from mixedar.panel.hausman_inputs import (
 from mixedar.panel.hausman_mixed import hausman_mixed
 from mixedar.panel.hausman_result import HausmanResult, meaning_of
 from mixedar.panel.hausman_texts import AUGMENTED, BOOTSTRAP, FORMS
-from mixedar.panel.test_result import TestResult
+from mixedar.panel.outcome import TestResult
 
 __all__ = ["HausmanResult", "hausman"]
 

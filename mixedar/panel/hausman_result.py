@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar.panel.auxiliary import RANK_TOLERANCE
-from mixedar.panel.test_result import Degrees, TestResult, results_frame
+from mixedar.panel.outcome import Degrees, TestResult, results_frame
 from mixedar.summary import ResultsSummary, SummaryTable
 
 __all__ = ["HausmanResult", "meaning_of"]

@@ -4,7 +4,7 @@ Names, hypotheses and references of the forms of Hausman's test.
 
 from __future__ import annotations
 
-from mixedar.panel.test_result import TestText
+from mixedar.panel.outcome import TestText
 
 __all__ = ["AUGMENTED", "BOOTSTRAP", "FORMS", "MIXED"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.exceptions import UnsupportedError
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.random_intercept import fit_random_intercept
 from mixedar.panel.regressions import PanelRegressions, regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = [
     "baltagi_li_conditional",

@@ -17,8 +17,8 @@ from mixedar.panel.auxiliary import (
     regress,
 )
 from mixedar.panel.data import PanelData
+from mixedar.panel.outcome import TestResult, TestText
 from mixedar.panel.regressions import PanelRegressions, regressions_of
-from mixedar.panel.test_result import TestResult, TestText
 
 __all__ = [
     "breusch_godfrey",

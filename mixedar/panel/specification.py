@@ -27,6 +27,7 @@ from mixedar.panel.effects_tests import (
     wooldridge_effects,
 )
 from mixedar.panel.f_tests import f_test_effects, poolability
+from mixedar.panel.outcome import TestResult, results_frame
 from mixedar.panel.regressions import PanelRegressions, regressions_of
 from mixedar.panel.serial_lm_tests import (
     baltagi_li_conditional,
@@ -39,7 +40,6 @@ from mixedar.panel.serial_tests import (
     wooldridge_drukker,
     wooldridge_fd,
 )
-from mixedar.panel.test_result import TestResult, results_frame
 from mixedar.summary import ResultsSummary, SummaryTable
 
 __all__ = [
