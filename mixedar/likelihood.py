@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar.covariance import RandomCovariance
 from mixedar.moments import MomentBlock
@@ -127,9 +128,12 @@ def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Eva
     s = sums.s
     p = len(s) - 1
     df = n - p if reml else n
-    root = np.linalg.cholesky(s)  # its last pivot is the square root of the RSS
-    rss = float(root[p, p] ** 2)
-    inverse_root = np.linalg.inv(root[:p, :p])
+    # LAPACK itself: numpy's checks cost more than so small a factorisation
+    root, failed = dpotrf(s, lower=1, clean=1)
+    if failed or not math.isfinite(root[p, p]):
+        raise np.linalg.LinAlgError("X'H^-1 X is singular to rounding")
+    rss = float(root[p, p] ** 2)  # the last pivot
+    inverse_root = dtrtri(root[:p, :p], lower=1)[0] if p else root[:0, :0]
     sxx_inverse = inverse_root.T @ inverse_root
     beta = inverse_root.T @ root[p, :p]
     logdet_x = 2.0 * float(np.log(np.diagonal(root)[:p]).sum()) if reml else 0.0
