@@ -115,7 +115,7 @@ def gee_record(fit: Any) -> FitRecord:
     model = fit.model
     names = tuple(map(str, model.exog_names))
     structure, components = model.cov_struct, []
-    if np.size(structure.dep_params) == 1:
+    if structure.dep_params is not None and np.size(structure.dep_params) == 1:
         value = float(np.ravel(structure.dep_params)[0])
         if isinstance(structure, Autoregressive):
             components.append(Component("rho", "residual", value))

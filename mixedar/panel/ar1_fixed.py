@@ -13,7 +13,7 @@ from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.panel.adapter import standardize
 from mixedar.panel.ar1 import AR1Model, WithinFit
 from mixedar.panel.ar1_rho import ar1_transform
-from mixedar.panel.checks import check_residuals, listing
+from mixedar.panel.checks import check_residuals, listing, singleton_notes
 from mixedar.panel.covariance import (
     CovarianceRequest,
     Regression,
@@ -154,6 +154,7 @@ class FixedEffectsAR1(AR1Model):
             )
             levels = panel.y - panel.x[:, columns] @ params
         notes = self.gaps_note()
+        notes += singleton_notes(panel, "do not take part: nothing is left of them")
         lost = panel.nobs - len(rows)
         if lost:
             notes.append(

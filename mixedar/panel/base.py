@@ -19,6 +19,7 @@ from mixedar.exceptions import (
     LengthError,
     ResponseError,
     TimeError,
+    UnknownColumnError,
     UnsupportedError,
     shown,
 )
@@ -205,15 +206,19 @@ class PanelModel:
         elif isinstance(eval_env, int) and eval_env >= 0:
             eval_env = capture_namespace(eval_env + 1)
         entity, time = _from_index(data, entity, time)
-        design = build_design(
-            formula,
-            data,
-            groups=entity,
-            time=time,
-            subset=subset,
-            missing=missing,
-            eval_env=eval_env,
-        )
+        try:
+            design = build_design(
+                formula,
+                data,
+                groups=entity,
+                time=time,
+                subset=subset,
+                missing=missing,
+                eval_env=eval_env,
+            )
+        except UnknownColumnError as error:
+            # the design speaks of groups, the panel of entities
+            raise UnknownColumnError(str(error).replace("groups=", "entity=")) from None
         _warn_dropped(design.n_dropped)
         panel = make_panel(
             design.endog,
@@ -263,12 +268,21 @@ class PanelModel:
         ------
         LengthError
             If a matrix does not have p columns.
+        UnknownColumnError
+            If data lack a column, for a model without a formula of its own.
         """
         index = getattr(exog, "index", None)
         index = index if isinstance(index, pd.Index) else None
         if self.formula_spec is not None and not isinstance(exog, np.ndarray):
             return design_for(self.formula_spec, exog)[0], index
-        if isinstance(exog, pd.DataFrame) and set(self.panel.names) <= set(exog):
+        if isinstance(exog, pd.DataFrame):
+            absent = [name for name in self.panel.names if name not in exog]
+            if absent:
+                raise UnknownColumnError(
+                    f"new rows need the columns {', '.join(self.panel.names)} of this "
+                    f"model's design; {', '.join(absent)} are not there (the means of "
+                    "entities are columns of their own)"
+                )
             exog = exog[list(self.panel.names)]
         matrix = np.asarray(exog, dtype=np.float64)
         matrix = matrix[:, None] if matrix.ndim == 1 else matrix

@@ -13,7 +13,13 @@ from mixedar.exceptions import RankDeficiencyError, ResponseError
 from mixedar.linalg import pivoted_rank, r_factor
 from mixedar.panel.data import PanelData
 
-__all__ = ["absorbed_columns", "check_collinear", "check_residuals", "listing"]
+__all__ = [
+    "absorbed_columns",
+    "check_collinear",
+    "check_residuals",
+    "listing",
+    "singleton_notes",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -131,3 +137,26 @@ def check_residuals(resid: FloatArray, panel: PanelData) -> None:
             f"the response {panel.endog_name!r} is a combination of the regressors and "
             "the effects; no residual variation is left to model"
         )
+
+
+def singleton_notes(panel: PanelData, meaning: str) -> list[str]:
+    """
+    Count and name the entities with a single observation.
+
+    Parameters
+    ----------
+    panel : PanelData
+    meaning : str
+        What becomes of them, a clause that follows "They".
+
+    Returns
+    -------
+    list of str
+        One sentence or two, or nothing if there are none.
+    """
+    if not panel.singletons:
+        return []
+    return [
+        f"Entities with one observation: {len(panel.singletons)} ({panel.entity_name} "
+        f"{listing(panel.singletons)}). They {meaning}."
+    ]

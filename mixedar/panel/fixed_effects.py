@@ -22,6 +22,7 @@ from mixedar.panel.checks import (
     check_collinear,
     check_residuals,
     listing,
+    singleton_notes,
 )
 from mixedar.panel.covariance import (
     CovarianceRequest,
@@ -260,12 +261,11 @@ class FixedEffects(PanelModel):
                 f"Without a coefficient: {', '.join(names)}, collinear with the other "
                 "regressors once the effects are removed."
             )
-        if panel.singletons and self.effects != "time":
-            count = len(panel.singletons)
-            notes.append(
-                f"Entities with one observation: {count} ({panel.entity_name} "
-                f"{listing(panel.singletons)}). They say nothing about the slopes, but "
-                "are counted in the numbers of observations and entities."
+        if self.effects != "time":
+            notes += singleton_notes(
+                panel,
+                "say nothing about the slopes, but are counted in the numbers of "
+                "observations and entities",
             )
         return tuple(notes)
 

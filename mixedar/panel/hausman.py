@@ -237,7 +237,8 @@ def _augmented(
     if not found.tested:
         return text.missing(
             "it is not identified: no regressor varies both within and between "
-            + "entities, so that there is nothing to add",
+            + "entities, or the model contains their means already, so that there is "
+            "nothing to add",
             "chi2",
             0,
         )

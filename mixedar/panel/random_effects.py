@@ -18,7 +18,7 @@ from mixedar.exceptions import (
 )
 from mixedar.panel.adapter import Standardized, frames, lean, standardize
 from mixedar.panel.base import PanelModel
-from mixedar.panel.checks import check_collinear, check_residuals
+from mixedar.panel.checks import check_collinear, check_residuals, singleton_notes
 from mixedar.panel.covariance import (
     CovarianceRequest,
     Regression,
@@ -154,7 +154,8 @@ class RandomEffects(PanelModel):
         elif observed:
             cov = _observed(panel, standard.x, gls, sigma2_u, sigma2_e)
             info = CovarianceInfo("observed", label="observed information")
-        method_text, notes = _METHODS[method], []
+        method_text = _METHODS[method]
+        notes = singleton_notes(panel, "inform the variance between entities only")
         if method == "swamy-arora" and np.ptp(panel.sizes):
             name = {"harmonic": "harmonic mean", "baltagi-chang": "Baltagi-Chang"}
             method_text += f", unbalanced: {name[unbalanced]}"
