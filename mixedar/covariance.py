@@ -82,8 +82,14 @@ class RandomCovariance:
             first += size
         return out
 
+    @cached_property
+    def _all_free(self) -> bool:
+        return bool(self.is_free.all())
+
     def entries(self, theta: FloatArray) -> FloatArray:
         """All entries of ``Lambda`` from the free ones, shape (k_cov,)."""
+        if self._all_free:
+            return theta
         out = self.fixed.copy()
         out[self.is_free] = theta
         return out
@@ -134,6 +140,8 @@ class RandomCovariance:
 
     def jacobian(self, theta: FloatArray) -> FloatArray:
         """``dv / dtheta``, shape (k_cov, number of free entries)."""
+        if self._all_free:
+            return self._quadratic @ theta
         return (self._quadratic @ self.entries(theta))[:, self.is_free]
 
     def curvature(self, gradient: FloatArray) -> FloatArray:
@@ -148,7 +156,10 @@ class RandomCovariance:
         -------
         ndarray, shape (free, free)
         """
-        weighted = np.tensordot(gradient, self._quadratic, axes=1)
+        k = self.k_cov
+        weighted = (gradient @ self._quadratic.reshape(k, k * k)).reshape(k, k)
+        if self._all_free:
+            return weighted
         return weighted[np.ix_(self.is_free, self.is_free)]
 
 

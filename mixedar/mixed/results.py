@@ -135,7 +135,7 @@ class MixedLMARResults(
         self._labels = (model.endog_names, model.residual.label, model.time_unit)
         self._residual_at_boundary = best.residual_at_boundary
         self._singular = best.singular
-        self.modes = _modes_frame(modes, self._names)
+        self._modes = tuple((mode.estimate, mode.search.converged) for mode in modes)
         packed = MixedLMParams.from_components(
             fe_params=best.beta,
             cov_re=self.cov_re_unscaled,
@@ -153,6 +153,11 @@ class MixedLMARResults(
     def df_modelwc(self) -> int:
         """Number of estimated parameters, the residual variance included."""
         return self._k_estimated
+
+    @cached_property
+    def modes(self) -> pd.DataFrame:
+        """All distinct maxima that were found, the best first."""
+        return _modes_frame(self._modes, self._names)
 
     @property
     def aic(self) -> float:
@@ -319,7 +324,9 @@ class MixedLMARResults(
         return state
 
 
-def _modes_frame(modes: Sequence[Optimum], names: Sequence[str]) -> pd.DataFrame:
+def _modes_frame(
+    modes: Sequence[tuple[Estimate, bool]], names: Sequence[str]
+) -> pd.DataFrame:
     def row(estimate: Estimate, converged: bool) -> list[Any]:
         values = np.concatenate(
             [estimate.beta, estimate.cov_values, estimate.residual_params]
@@ -328,7 +335,7 @@ def _modes_frame(modes: Sequence[Optimum], names: Sequence[str]) -> pd.DataFrame
         return [estimate.llf, *values, estimate.scale, converged, boundary]
 
     return pd.DataFrame(
-        [row(mode.estimate, mode.search.converged) for mode in modes],
+        [row(estimate, converged) for estimate, converged in modes],
         columns=["llf", *names, "scale", "converged", "at_boundary"],
     )
 
