@@ -672,3 +672,13 @@ def test_printed_numbers_are_the_numbers(power: int, seed: int, count: int) -> N
     estimates = [float(text) for text in lines[at].split()[1:]]
     within = [abs(e - fit.params["a"]) for e, fit in zip(estimates, fits, strict=False)]
     assert (np.array(within) <= 0.06 * np.array(expected)).all()
+
+
+def test_estimating_equations_with_independence() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(range(10), 4), "x": rng.normal(size=40)})
+    data["y"] = data["x"] + rng.normal(size=40)
+    fit = smf.gee("y ~ x", "g", data).fit()
+    table = mar.compare({"GEE": fit})
+    assert table.coefficients.shape[0] > 0
+    assert mar.tidy(fit)["estimate"].notna().all()

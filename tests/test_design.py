@@ -925,3 +925,13 @@ def test_messages_are_short():
         r"\d+ missing values in 'x' \(rows 0, 1, 2, 3, 4, \.\.\.\)", str(caught.value)
     )
     assert len(str(caught.value)) < 150
+
+
+def test_a_lag_loses_its_first_row_only():
+    data = pd.DataFrame({"y": np.arange(8.0) ** 2, "x": np.arange(8.0), "g": 1})
+    design = build_design("y ~ x.shift(1)", data, groups="g", missing="drop")
+    assert design.n_dropped == 1
+    assert_array_equal(design.exog[:, 1], np.arange(7.0))
+    assert_array_equal(design.endog, data["y"][1:])
+    assert list(design.index) == list(range(1, 8))
+    assert len(design.groups) == 7

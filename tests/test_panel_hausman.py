@@ -657,3 +657,19 @@ def test_front_door() -> None:
     assert {"hausman", "panel_tests"} <= set(dir(mar)) & set(mar.__all__)
     with pytest.raises(AttributeError, match="no attribute 'hausmann'"):
         mar.hausmann  # noqa: B018
+
+
+@pytest.mark.parametrize("method", ["default", "classical", "sigmaless", "bootstrap"])
+def test_coefficients_of_another_meaning_are_not_compared(method: str) -> None:
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"id": np.repeat(range(12), 5), "t": np.tile(range(5), 12)})
+    data["x"], data["z"] = rng.normal(size=(2, 60))
+    data["m"] = data["x"] + data.groupby("id")["x"].transform("mean")
+    data["y"] = data["x"] + data["z"] + rng.normal(size=60)
+    fits = [
+        estimator("y ~ x + z + m", data, entity="id", time="t").fit()
+        for estimator in (mar.fixed_effects, mar.random_effects)
+    ]
+    found = mar.hausman(*fits, method=method)
+    assert method == "default" or np.isnan(found.statistic)
+    assert "left out m (collinear" in " ".join(str(found).split())

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedar.design.columns import ColumnStore, as_frame, numeric_values, take
 from mixedar.design.evaluate import (
+    Evaluated,
     ModelFormulas,
     evaluate,
     formula_columns,
@@ -122,6 +123,7 @@ def build_design(
 
     start = None if subset is None else subset_rows(subset, table.index)
     rows = _complete_rows(start, table, columns, formulas, variables, missing)
+    first: tuple[np.ndarray, Evaluated] | None = None
     while True:
         index = table.index if rows is None else table.index.take(rows)
         if not len(index):
@@ -141,8 +143,15 @@ def build_design(
             break
         if missing != "drop":
             raise _explain(gaps, store, formulas, index)
+        if first is not None and not parts.components:
+            # a lag has a new gap in whatever is left: keep the first evaluation
+            rows, parts = first
+            index = table.index.take(rows)
+            kept = {key: v.take(rows, index) for key, v in variables.items()}
+            break
         # Levels and transforms must not see the rows that go: start again.
         rows = (np.arange(len(index)) if rows is None else rows)[~gaps]
+        first = first or (rows, parts.without(gaps))
     before = len(table) if start is None else len(start)
 
     group = kept.get("groups")

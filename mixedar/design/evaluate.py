@@ -5,7 +5,7 @@ The formulas of one model: read them, find their columns, evaluate them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,16 @@ class Evaluated:
     exog_re: np.ndarray | None
     re_spec: FormulaSpec | None
     components: list[VarianceComponent]
+
+    def without(self, gone: np.ndarray) -> Evaluated:
+        """The same arrays less some rows, shape (n,) of bool; no components."""
+        keep = ~gone
+        return replace(
+            self,
+            endog=self.endog[keep],
+            exog=self.exog[keep],
+            exog_re=None if self.exog_re is None else self.exog_re[keep],
+        )
 
     def columns(self) -> Iterator[tuple[str, np.ndarray]]:
         """All numeric columns with their labels."""

@@ -22,6 +22,7 @@ from mixedar.panel.hausman_inputs import (
     check_samples,
     common_names,
     require_classical,
+    unlike_coefficients,
 )
 from mixedar.panel.hausman_mixed import hausman_mixed
 from mixedar.panel.hausman_result import HausmanResult, meaning_of
@@ -157,7 +158,11 @@ def hausman(
         return _bootstrap(fe, re, both, reps, seed, progress)
     if name in _AUGMENTED:
         return _result(name, (augmented(name),), both, fe, None)
+    unlike = unlike_coefficients(fe, re)
     problem = require_classical(fe, re, "sigmamore" if name == "default" else name)
+    if unlike is not None and name != "default":
+        return _result(name, (FORMS[name].missing(unlike, "chi2"),), both, fe, None)
+    problem = unlike or problem
     if name == "default":
         if problem is None:
             first = both.test("sigmamore")
@@ -274,6 +279,11 @@ def _bootstrap(
 ) -> HausmanResult:
     if reps < 10:
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
+    unlike = unlike_coefficients(fe, re)
+    if unlike is not None:
+        return _result(
+            "bootstrap", (BOOTSTRAP.missing(unlike, "chi2"),), both, fe, None
+        )
     problem = require_classical(fe, re, "bootstrap")
     positions = both.identified
     if problem is not None:

@@ -11,8 +11,15 @@ import numpy as np
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.auxiliary import column_sizes, independent_columns, r_factor
 from mixedar.panel.data import PanelData
+from mixedar.panel.fixed_effects import remove_effects
 
-__all__ = ["check_kinds", "check_samples", "common_names", "require_classical"]
+__all__ = [
+    "check_kinds",
+    "check_samples",
+    "common_names",
+    "require_classical",
+    "unlike_coefficients",
+]
 
 _KINDS = {
     "fe": "fixed effects",
@@ -219,4 +226,40 @@ def require_classical(fe: Any, re: Any, method: str) -> str | None:
         f"the {method} form needs classical covariances, and {' and '.join(wrong)}: "
         "the difference of robust covariances is not that of the difference; refit "
         "with the classical one, or use method='mundlak-robust'"
+    )
+
+
+def unlike_coefficients(fe: Any, re: Any) -> str | None:
+    """
+    Say why coefficients of the same name do not mean the same.
+
+    Fixed effects leave out a regressor that varies within entities but is a
+    combination of others there; random effects keep it, and with it the others
+    get another meaning.
+
+    Parameters
+    ----------
+    fe, re : PanelResults
+
+    Returns
+    -------
+    str or None
+        None if the comparison is one of like with like.
+    """
+    panel = fe.panel
+    kept = {re.panel.names[j] for j in re.estimate.columns}
+    names = [name for name in fe.absorbed if name in kept]
+    if not names:
+        return None
+    columns = panel.x[:, [panel.names.index(name) for name in names]]
+    columns = columns - columns.mean(axis=0)
+    within = remove_effects(panel, columns, fe.estimate.effects)
+    left = np.sqrt((within**2).sum(axis=0)) > 1e-7 * np.sqrt((columns**2).sum(axis=0))
+    moved = [name for name, varies in zip(names, left, strict=True) if varies]
+    if not moved:
+        return None
+    return (
+        f"fixed effects left out {', '.join(moved)} (collinear with other regressors "
+        "within entities) and random effects did not, so that coefficients of the same "
+        "name differ in meaning; write the model without it, or use method='mundlak'"
     )

@@ -131,7 +131,8 @@ def _statistics(results: Any) -> SummaryTable | None:
             quantiles = np.quantile(theta, [0.0, 0.5, 1.0])
             for name, value in zip(("min", "median", "max"), quantiles, strict=True):
                 rows[f"theta, {name}"] = float(value)
-    test = results.estimate.f_pooled
+    # with columns absorbed linearmodels tests another null than plm's pFtest
+    test = None if results.absorbed else results.estimate.f_pooled
     if test is not None:
         value, df_num, df_denom = test
         rows[f"F({df_num:.0f}, {df_denom:.0f}), all effects zero"] = value
