@@ -97,7 +97,7 @@ class AR1(MarkovStructure):
             ]
             values = [*positive, 0.4, 0.0, -0.5]
         else:
-            values = [0.4, 0.0, -0.5, 0.75, 0.95]
+            values = [0.4, -0.4, 0.75, 0.95]
         if self._power == 2 and self.typical_gap > 1.0:
             values = [value ** (1.0 / self.typical_gap) for value in values]
         grid = [np.array([np.arctanh(value)]) for value in values]
