@@ -4,6 +4,7 @@ Newton's method within a trust region, for likelihoods with exact Hessians.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -128,10 +129,10 @@ def newton(
         evaluations += 1
         gain = -np.inf if trial is None else trial.llf - current.llf
         if not np.isfinite(gain):
-            radius = 0.25 * min(radius, float(np.linalg.norm(scaled_step)))
+            radius = 0.25 * min(radius, _length(scaled_step))
             continue
         ratio = gain / predicted if predicted > 0.0 else 1.0
-        length = float(np.linalg.norm(scaled_step))
+        length = _length(scaled_step)
         if ratio < 0.25:
             radius = 0.25 * length
         elif ratio > 0.75 and length > 0.85 * radius:
@@ -166,6 +167,10 @@ def newton(
     )
 
 
+def _length(x: FloatArray) -> float:
+    return math.sqrt(float(x @ x))
+
+
 def _floor(values: FloatArray) -> float:
     """Curvatures below are rounding."""
     return 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
@@ -186,24 +191,24 @@ def _trust_region_step(
         return slope
     if values[0] > floor:
         step = slope / values
-        if np.linalg.norm(step) <= radius:
+        if _length(step) <= radius:
             return step
     elif np.abs(slope[values <= floor]).max(initial=0.0) < 1e-12:
         # a saddle, or a flat direction: rounding has to push
         step = np.where(values > floor, slope / np.maximum(values, floor), 0.0)
         if values[0] < -1e-7:
             step[0] = 0.5 * radius
-        if np.linalg.norm(step) <= radius:
+        if _length(step) <= radius:
             return step
     # Shift the spectrum until the step fits: |slope / (lifted + nu)| <= radius.
     lifted = values + max(0.0, -float(values[0]))
     low = 1e-12 * max(float(np.abs(values).max()), 1e-300)
     high = low
-    while np.linalg.norm(slope / (lifted + high)) > radius:
+    while _length(slope / (lifted + high)) > radius:
         low, high = high, 16.0 * high
     while high > 1.05 * low:
         middle = np.sqrt(low * high)
-        length = np.linalg.norm(slope / (lifted + middle))
+        length = _length(slope / (lifted + middle))
         if length > radius:
             low = middle
         else:
