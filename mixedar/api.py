@@ -1,8 +1,8 @@
 """Classes for arrays; ``import mixedar.api as ma``."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mixedar.lazy import lazy_names
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel import (
     BetweenOLS,
@@ -47,13 +47,4 @@ _LATER = {
     "tidy": "mixedar.tidy",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = lazy_names(globals(), _LATER)

@@ -64,10 +64,6 @@ class GroupedRows:
         out[self.order] = x
         return out
 
-    def codes(self) -> IntArray:
-        """Group number of each sorted row."""
-        return np.repeat(np.arange(self.n_groups), self.sizes)
-
     def duplicate(self) -> tuple[int, int] | None:
         """
         Two of the caller's rows that share series and time, if any do.

@@ -95,6 +95,13 @@ def newton(
     decrement = np.inf
     path = [(theta, current.llf)]
     polished = False
+
+    def ended(iteration: int, converged: bool) -> SearchPath:
+        kept = tuple(path) if keep_path else ()
+        return SearchPath(
+            theta, current.llf, iteration, evaluations, decrement, converged, kept
+        )
+
     for iteration in range(1, maxiter + 1):
         # steps are measured relative to parameters that are large
         scale = np.maximum(np.abs(theta), 1.0)
@@ -105,20 +112,10 @@ def newton(
         noise = 1e-15 * max(abs(current.llf), 1.0)
         if decrement <= max(gtol, noise) and values.min(initial=0.0) > -1e-7:
             if polished or not polish or decrement <= 1e-3 * noise:
-                return SearchPath(
-                    theta,
-                    current.llf,
-                    iteration,
-                    evaluations,
-                    decrement,
-                    True,
-                    tuple(path) if keep_path else (),
-                )
+                return ended(iteration, True)
             polished = True
         elif _is_idle(iteration, theta, current, decrement, known, hopeless):
-            return SearchPath(
-                theta, current.llf, iteration, evaluations, decrement, False
-            )
+            return ended(iteration, False)
         scaled_step = vectors @ _trust_region_step(values, slope, radius, floor)
         step = scaled_step * scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
@@ -151,20 +148,11 @@ def newton(
                 evaluations,
                 decrement,
                 decrement <= 1e4 * max(gtol, noise),
-                tuple(path) if keep_path else (),
             )
     scale = np.maximum(np.abs(theta), 1.0)
     values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
     decrement = _decrement(values, vectors.T @ (current.gradient * scale))
-    return SearchPath(
-        theta,
-        current.llf,
-        maxiter,
-        evaluations,
-        decrement,
-        False,
-        tuple(path) if keep_path else (),
-    )
+    return ended(maxiter, False)
 
 
 def _length(x: FloatArray) -> float:

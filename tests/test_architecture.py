@@ -20,6 +20,7 @@ import mixedar
 
 FLOORS = {
     "mixedar.exceptions": 0,
+    "mixedar.lazy": 0,
     "mixedar.containment": 0,
     "mixedar.linalg": 0,
     "mixedar.residual.base": 1,

@@ -129,7 +129,6 @@ class MixedLMARResults(
         self._z_map = problem.z_map
         lam, self._u = problem.split(best.theta)
         self._factor = problem.covariance.factor(lam)
-        self._sizes = model._grouped.sizes[[0, -1]] if model.n_groups else None
         sizes = model._grouped.sizes
         self._group_sizes = (int(sizes.min()), float(sizes.mean()), int(sizes.max()))
         self._labels = (model.endog_names, model.residual.label, model.time_unit)
