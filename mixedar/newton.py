@@ -141,14 +141,7 @@ def newton(
             if keep_path:
                 path.append((theta, current.llf))
         elif polished or radius < 1e-12:
-            return SearchPath(
-                theta,
-                current.llf,
-                iteration,
-                evaluations,
-                decrement,
-                decrement <= 1e4 * max(gtol, noise),
-            )
+            return ended(iteration, decrement <= 1e4 * max(gtol, noise))
     scale = np.maximum(np.abs(theta), 1.0)
     values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
     decrement = _decrement(values, vectors.T @ (current.gradient * scale))
