@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.plotting.style import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_coefficients"]
 
 _INTERCEPTS = ("Intercept", "const", "(Intercept)")
-# Okabe and Ito's colours, distinct under the common forms of colour blindness;
-# the markers tell models apart in black and white.
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
-_MARKERS = "osD^vPX*"
 
 
 def plot_coefficients(
@@ -73,8 +62,8 @@ def plot_coefficients(
             base + offsets[k],
             xerr=np.nan_to_num(half.to_numpy()),
             label=model,
-            color=_COLOURS[k % len(_COLOURS)],
-            marker=_MARKERS[k % len(_MARKERS)],
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
             markersize=5.0,
             linestyle="none",
             elinewidth=1.4,

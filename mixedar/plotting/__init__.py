@@ -1,0 +1,3 @@
+"""
+Pictures of fits; matplotlib is imported only when one is drawn.
+"""
