@@ -47,6 +47,8 @@ class ClusterRows:
         How often the log-determinant of a cluster counts: 1 for real
         clusters; of the pseudo-clusters of a pattern the first carries the
         number of real clusters and the others 0.
+    marks : ndarray, shape (n, c), or None
+        What the residual structure reads of a row beside the gap.
     """
 
     z: FloatArray
@@ -54,6 +56,7 @@ class ClusterRows:
     gaps: FloatArray
     offsets: IntArray
     weights: FloatArray
+    marks: FloatArray | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -68,11 +71,17 @@ class ClusterRows:
             self.gaps,
             self.offsets,
             self.weights,
+            self.marks,
         )
 
 
 def compress(
-    z: FloatArray, x: FloatArray, y: FloatArray, gaps: FloatArray, offsets: IntArray
+    z: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    gaps: FloatArray,
+    offsets: IntArray,
+    marks: FloatArray | None = None,
 ) -> ClusterRows:
     """
     Replace clusters by pseudo-clusters wherever that makes fewer of them.
@@ -87,12 +96,14 @@ def compress(
         Response.
     gaps : ndarray, shape (n,)
     offsets : ndarray of int, shape (m + 1,)
+    marks : ndarray, shape (n, c), optional
+        Clusters share a pattern only if they share these as well.
 
     Returns
     -------
     ClusterRows
     """
-    pieces = list(_pieces(z, x, y, gaps, offsets))
+    pieces = list(_pieces(z, x, y, gaps, offsets, marks))
     if len(pieces) == 1:
         return pieces[0]
     sizes = np.concatenate([np.diff(piece.offsets) for piece in pieces])
@@ -102,13 +113,20 @@ def compress(
         np.concatenate([piece.gaps for piece in pieces]),
         np.concatenate([[0], np.cumsum(sizes)]),
         np.concatenate([piece.weights for piece in pieces]),
+        None if marks is None else np.concatenate([p.marks for p in pieces]),
     )
 
 
 def _pieces(
-    z: FloatArray, x: FloatArray, y: FloatArray, gaps: FloatArray, offsets: IntArray
+    z: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    gaps: FloatArray,
+    offsets: IntArray,
+    marks: FloatArray | None,
 ) -> Iterator[ClusterRows]:
     sizes = np.diff(offsets)
+    key = z if marks is None else np.concatenate([z, marks], axis=1)
     width = x.shape[1] + 1
     leftover: list[IntArray] = []
     for size in np.unique(sizes):
@@ -117,7 +135,7 @@ def _pieces(
             leftover.append(clusters)
             continue
         starts = offsets[clusters]
-        shared, rest = _patterns(z, gaps, starts, int(size), int(size) * width)
+        shared, rest = _patterns(key, gaps, starts, int(size), int(size) * width)
         if len(rest):
             leftover.append(clusters[rest])
         for members in shared:
@@ -132,6 +150,7 @@ def _pieces(
                 np.tile(gaps[first], count),
                 np.arange(count + 1) * int(size),
                 weights,
+                None if marks is None else np.tile(marks[first], (count, 1)),
             )
     if leftover:
         kept = np.sort(np.concatenate(leftover))
@@ -145,6 +164,7 @@ def _pieces(
             gaps[rows],
             np.concatenate([[0], np.cumsum(sizes[kept])]),
             np.ones(len(kept)),
+            None if marks is None else marks[rows],
         )
 
 

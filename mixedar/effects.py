@@ -19,7 +19,13 @@ from mixedar.linalg import (
     product,
 )
 from mixedar.moments import moment_blocks
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.moments.roots import series_roots
+from mixedar.residual import (
+    Heteroscedastic,
+    Independent,
+    MarkovStructure,
+    ResidualStructure,
+)
 
 __all__ = ["PredictedEffects", "predict_effects", "whiten_series"]
 
@@ -80,6 +86,16 @@ def predict_effects(
     """
     q, m = z.shape[1], grouped.n_groups
     means, roots = np.zeros((m, q)), np.zeros((q, q, m))
+    if not isinstance(structure, (Independent, MarkovStructure)):
+        columns = np.column_stack([product(z, z_map), resid])
+        params = structure.from_unconstrained(u)
+        z = whiten_series(columns, grouped, structure, params)
+        z, resid, z_map, outer_map = z[:, :q], z[:, q], np.eye(q), z_map
+        free = GroupedRows(grouped.order, grouped.offsets, np.zeros(len(resid)))
+        inner = predict_effects(z, resid, free, Independent(), u[:0], z_map, factor)
+        return PredictedEffects(
+            inner.means @ outer_map.T, multiply_right(inner.roots, outer_map.T)
+        )
     rows = ClusterRows(
         product(z, z_map), resid[:, None], grouped.gaps, grouped.offsets, np.ones(m)
     )
@@ -105,7 +121,7 @@ def whiten_series(
 
     Parameters
     ----------
-    x : ndarray, shape (n,)
+    x : ndarray, shape (n,) or (n, k)
         In sorted order.
     grouped : GroupedRows
     structure : ResidualStructure
@@ -113,22 +129,29 @@ def whiten_series(
 
     Returns
     -------
-    ndarray, shape (n,)
+    ndarray, of the shape of `x`
         ``(x_t - phi x_{t-1}) / sqrt(1 - phi^2)`` for Markov structures.
     """
     inside = ~grouped.first_of_series
-    if structure.k_params == 0:
+    if isinstance(structure, Independent):
         return x.copy()
+    if isinstance(structure, Heteroscedastic):
+        inner, marks, own = structure.inner(grouped.marks, params)
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        sd = structure.row_scales(grouped.marks, params).reshape(shape)
+        alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
+        return whiten_series(x / sd, alone, inner, own)
     if isinstance(structure, MarkovStructure):
-        phi = structure.correlation_at(grouped.gaps[inside], params)
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        phi = structure.correlation_at(grouped.gaps[inside], params).reshape(shape)
         out = x.copy()
         before = x[np.flatnonzero(inside) - 1]
         out[inside] = (x[inside] - phi * before) / np.sqrt((1.0 - phi) * (1.0 + phi))
         return out
     out = np.empty_like(x)
-    starts = np.flatnonzero(~inside)
-    for start, end in zip(starts, np.append(starts[1:], len(x)), strict=True):
-        where = slice(start, end)
-        time = np.cumsum(grouped.gaps[where])
-        out[where] = structure.whiten(x[where, None], time, params)[:, 0]
+    u = structure.to_unconstrained(params)
+    for rows, roots, which in series_roots(grouped, structure, u):
+        inverse = np.linalg.inv(roots)
+        values = x[rows].reshape(*rows.shape, -1)
+        out[rows] = (inverse[which] @ values).reshape(x[rows].shape)
     return out

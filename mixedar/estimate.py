@@ -88,14 +88,15 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     beta = -combined[:p] / combined[p]
     scale = point.scale / combined[p] ** 2
     cov_beta = w_map[:p, :p] @ point.sxx_inverse @ w_map[:p, :p].T * scale
+    # a direction is zero or not beside the residuals that there are, not by sigma
     inner = cov.factor(lam)
-    outer = problem.z_map @ inner
+    outer = problem.z_map @ problem.factor(theta)
     psi = outer @ outer.T
     params = problem.structure.from_unconstrained(u)
     spectrum = np.linalg.eigvalsh(inner @ inner.T) if cov.order else np.ones(1)
     singular = bool(spectrum.min() < _SINGULAR)
     to_user = problem.value_map()
-    relative = to_user @ cov.values(lam)
+    relative = to_user @ problem.values(theta)
     cov_theta = _covariance_of_estimates(
         problem, theta, point, scale, to_user, relative, u
     )
@@ -147,13 +148,11 @@ def _covariance_of_estimates(
     information[:k, k] = information[k, :k] = -0.5 * slope
     information[k, k] = 0.5 * df
     to_params = np.zeros((k_cov + k_params + 1, k + 1))
-    to_params[:k_cov, : problem.k_cov_free] = (
-        scale * to_user @ jacobian[:k_cov, : problem.k_cov_free]
-    )
+    to_params[:k_cov, :k] = scale * to_user @ jacobian[:k_cov]
     to_params[:k_cov, k] = scale * relative
     if problem.structure.k_free:
         to_params[k_cov : k_cov + k_params, problem.k_cov_free : k] = (
-            problem.structure.jacobian(u)
+            problem.structure.natural(u).first.T
         )
     to_params[-1, k] = scale
     values, vectors = np.linalg.eigh(information)

@@ -31,6 +31,7 @@ __all__ = [
     "NotComputedError",
     "RankDeficiencyError",
     "ResponseError",
+    "StructureError",
     "TimeError",
     "UnknownColumnError",
     "UnsupportedError",
@@ -90,6 +91,10 @@ class GroupError(MixedARError):
 
 class TimeError(MixedARError):
     """The time variable does not suit the residual structure."""
+
+
+class StructureError(MixedARError):
+    """The data cannot carry the residual structure or variance function."""
 
 
 class DuplicateTimeError(TimeError):

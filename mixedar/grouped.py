@@ -31,11 +31,15 @@ class GroupedRows:
     gaps : ndarray, shape (n,)
         Distance in time to the row before, in sorted order; 0 on the first
         row of every series.
+    marks : ndarray, shape (n, c), or None
+        What the residual structure reads of a row beside the gap, in sorted
+        order.
     """
 
     order: IntArray | None
     offsets: IntArray
     gaps: FloatArray
+    marks: FloatArray | None = None
 
     @property
     def n_groups(self) -> int:
@@ -63,6 +67,24 @@ class GroupedRows:
         out = np.empty_like(x)
         out[self.order] = x
         return out
+
+    def part(self, rows: IntArray, offsets: IntArray) -> GroupedRows:
+        """
+        Some of the sorted rows, as groups of their own.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            Sorted rows; whole series in their order.
+        offsets : ndarray of int
+            Where the groups begin among them, and the end.
+
+        Returns
+        -------
+        GroupedRows
+        """
+        marks = None if self.marks is None else self.marks[rows]
+        return GroupedRows(None, offsets, self.gaps[rows], marks)
 
     def duplicate(self) -> tuple[int, int] | None:
         """

@@ -13,7 +13,8 @@ from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
 from mixedar.exceptions import IdentificationError
 from mixedar.linalg import r_factor
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.moments.residual_matrices import ResidualMatrices
+from mixedar.residual import Independent, ResidualStructure
 
 __all__ = ["check_identified"]
 
@@ -109,33 +110,38 @@ def _null_directions(
     seen: set[bytes] = set()
     for cluster in clusters:
         start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
-        picked = _spread(end - start, limit)
-        z = rows.z[start + picked] @ z_map
-        gaps = rows.gaps[start:end]
-        time, series = np.cumsum(gaps)[picked], np.cumsum(gaps == 0.0)[picked]
-        key = z.tobytes() + time.tobytes() + series.tobytes()
+        picked = start + _spread(end - start, limit)
+        z = rows.z[picked] @ z_map
+        # rows left out lengthen the gap to the next of their series
+        time = np.cumsum(rows.gaps[start:end])[picked - start]
+        series = np.cumsum(rows.gaps[start:end] == 0.0)[picked - start]
+        gaps = np.diff(time, prepend=time[0])
+        gaps[np.diff(series, prepend=series[0]) != 0] = 0.0
+        gaps[0] = 0.0
+        marks = np.empty((len(z), 0)) if rows.marks is None else rows.marks[picked]
+        key = z.tobytes() + gaps.tobytes() + marks.tobytes()
         if key in seen:
             continue
         seen.add(key)
         lower = np.tril_indices(len(picked))
         columns = [(z @ direction @ z.T)[lower] for direction in directions]
-        if structure.k_params:
-            same = (series[:, None] == series[None, :])[lower]
-
-            def residual(at: FloatArray, time: FloatArray = time) -> FloatArray:
-                return _correlation(structure, time, at)
-
-            if structure.k_free:
-                step = 1e-6
-                slope = (residual(u + step) - residual(u - step)) / (2.0 * step)
-                columns.append(np.where(same, slope[lower], 0.0))
-            columns.append(np.where(same, residual(u)[lower], 0.0))
+        if not isinstance(structure, Independent):
+            matrices = ResidualMatrices(structure, gaps[None], marks[None])
+            found = matrices.values(u)
+            every = slice(None)
+            slopes = matrices.slopes(found, every)[:, 0]
+            columns += [slope[lower] for slope in slopes]
+            columns.append(matrices.matrices(found, every)[0][lower])
         else:
             columns.append(np.eye(len(picked))[lower])
         parts.append(np.column_stack(columns))
     matrix = np.concatenate(parts)
     lengths = np.sqrt((matrix**2).sum(axis=0))
-    empty = lengths < 1e-10 * lengths.max(initial=0.0)
+    # random effects and residuals may be of very different size
+    k = len(free)
+    empty = np.concatenate(
+        [part <= 1e-10 * part.max(initial=0.0) for part in (lengths[:k], lengths[k:])]
+    )
     lengths[empty] = 1.0
     matrix = matrix / lengths
     matrix[:, empty] = 0.0
@@ -152,16 +158,3 @@ def _spread(n: int, limit: int) -> NDArray[np.intp]:
     middle = (n - third) // 2
     parts = (np.arange(third), middle + np.arange(third), n - third + np.arange(third))
     return np.unique(np.concatenate(parts))
-
-
-def _correlation(
-    structure: ResidualStructure, time: FloatArray, u: FloatArray
-) -> FloatArray:
-    """Residual correlation at an unconstrained parameter, any unit of time."""
-    if not isinstance(structure, MarkovStructure):
-        return structure.correlation(time, structure.from_unconstrained(u))
-    distance = np.abs(np.subtract.outer(time, time))
-    apart = distance > 0.0
-    out = np.ones_like(distance)
-    out[apart] = structure.step(distance[apart], u).phi
-    return out

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar.covariance import RandomCovariance
-from mixedar.moments import MomentBlock
+from mixedar.moments import LikelihoodBlock
 from mixedar.sums import ClusterSums
 
 __all__ = ["ClusterSums", "Evaluation", "cluster_sums", "joint", "profile"]
@@ -64,7 +64,7 @@ class Evaluation:
 
 
 def cluster_sums(
-    blocks: Sequence[MomentBlock],
+    blocks: Sequence[LikelihoodBlock],
     covariance: RandomCovariance,
     factor: FloatArray,
     u: FloatArray,
@@ -76,7 +76,7 @@ def cluster_sums(
 
     Parameters
     ----------
-    blocks : sequence of MomentBlock
+    blocks : sequence of LikelihoodBlock
     covariance : RandomCovariance
     factor : ndarray, shape (q, q)
         ``Lambda`` with ``Psi = Lambda Lambda'``; it may be singular.
@@ -154,8 +154,8 @@ def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Eva
     rss1 = se @ e
     deviance1 = sums.d1 + sums.s1.reshape(k, -1) @ weight.ravel()
     cross = se[:, :p] @ inverse_root.T
-    deviance2 = sums.d2 + (sums.s2.reshape(k * k, -1) @ weight.ravel()).reshape(k, k)
-    deviance2 -= (2.0 * (cross @ cross.T) + np.outer(rss1, rss1) / rss) / scale
+    profiled = 2.0 * (cross @ cross.T) + np.outer(rss1, rss1) / rss
+    deviance2 = sums.second(weight) - profiled / scale
     if reml and p:
         inner = (inverse_root @ sums.s1[:, :p, :p] @ inverse_root.T).reshape(k, -1)
         deviance2 -= inner @ inner.T
@@ -196,22 +196,21 @@ def joint(
     first, second = np.zeros(p + k), np.zeros((p + k, p + k))
     se = sums.s1 @ e
     rss1 = np.concatenate([-2.0 * (sums.s @ e)[:p], se @ e])
-    rss2 = np.empty_like(second)
+    rss2 = np.zeros_like(second)
     rss2[:p, :p] = 2.0 * sxx
     rss2[p:, :p] = -2.0 * se[:, :p]
     rss2[:p, p:] = rss2[p:, :p].T
-    rss2[p:, p:] = np.einsum("klij,i,j->kl", sums.s2, e, e)
     first += rss1 / scale
     second += rss2 / scale - np.outer(rss1, rss1) / (scale * rss)
     first[p:] += sums.d1
-    second[p:, p:] += sums.d2
+    weight = np.outer(e, e) / scale
     if reml and p:
         inverse = np.linalg.inv(sxx)
         deviance += float(np.linalg.slogdet(sxx)[1])
         sxx1 = sums.s1[:, :p, :p]
         inner = inverse @ sxx1
         first[p:] += np.einsum("kij,ij->k", sxx1, inverse)
-        second[p:, p:] += np.einsum(
-            "klij,ij->kl", sums.s2[:, :, :p, :p], inverse
-        ) - np.einsum("kij,lji->kl", inner, inner)
+        second[p:, p:] -= np.einsum("kij,lji->kl", inner, inner)
+        weight[:p, :p] += inverse
+    second[p:, p:] += sums.second(weight)
     return -0.5 * deviance, -0.5 * first, -0.5 * second

@@ -7,15 +7,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
 
 from mixedar.problem import ThetaEvaluation
 
 __all__ = ["SearchPath", "newton"]
 
 FloatArray = NDArray[np.float64]
+
+# Up to so many parameters the spectrum costs no more than a factorisation.
+_SMALL = 8
 
 
 @dataclass(frozen=True)
@@ -103,21 +108,17 @@ def newton(
         )
 
     for iteration in range(1, maxiter + 1):
-        # steps are measured relative to parameters that are large
-        scale = np.maximum(np.abs(theta), 1.0)
-        values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
-        slope = vectors.T @ (current.gradient * scale)
-        floor = _floor(values)
-        decrement = _decrement(values, slope)
+        model = _Quadratic(theta, current)
+        decrement = model.decrement
         noise = 1e-15 * max(abs(current.llf), 1.0)
-        if decrement <= max(gtol, noise) and values.min(initial=0.0) > -1e-7:
+        if decrement <= max(gtol, noise) and model.smallest > -1e-7:
             if polished or not polish or decrement <= 1e-3 * noise:
                 return ended(iteration, True)
             polished = True
         elif _is_idle(iteration, theta, current, decrement, known, hopeless):
             return ended(iteration, False)
-        scaled_step = vectors @ _trust_region_step(values, slope, radius, floor)
-        step = scaled_step * scale
+        scaled_step = model.step(radius)
+        step = scaled_step * model.scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
         try:
             trial = evaluate(theta + step)
@@ -142,10 +143,72 @@ def newton(
                 path.append((theta, current.llf))
         elif polished or radius < 1e-12:
             return ended(iteration, decrement <= 1e4 * max(gtol, noise))
-    scale = np.maximum(np.abs(theta), 1.0)
-    values, vectors = np.linalg.eigh(-current.hessian * np.outer(scale, scale))
-    decrement = _decrement(values, vectors.T @ (current.gradient * scale))
+    decrement = _Quadratic(theta, current).decrement
     return ended(maxiter, False)
+
+
+class _Quadratic:
+    """
+    The quadratic model of the log-likelihood around a point.
+
+    Steps are measured relative to parameters that are large.  Where the surface
+    is concave a Cholesky factor does; the spectrum is computed where it is not,
+    or where a step has to be cut short.
+    """
+
+    def __init__(self, theta: FloatArray, point: ThetaEvaluation) -> None:
+        self.scale = np.maximum(np.abs(theta), 1.0)
+        self._matrix = -point.hessian * np.outer(self.scale, self.scale)
+        self._gradient = point.gradient * self.scale
+        self._newton: FloatArray | None = None
+        if len(theta) > _SMALL:
+            root, failed = dpotrf(self._matrix, lower=1)
+            if not failed:
+                pivots = np.diag(root)
+                if pivots.min() ** 2 > 1e-10 * np.diag(self._matrix).max():
+                    self._root = root
+                    self._newton = dpotrs(root, self._gradient, lower=1)[0]
+
+    @cached_property
+    def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        values, vectors = np.linalg.eigh(self._matrix)
+        return values, vectors, vectors.T @ self._gradient
+
+    @property
+    def decrement(self) -> float:
+        """Gain in log-likelihood that the model promises."""
+        if self._newton is not None:
+            return 0.5 * float(self._gradient @ self._newton)
+        values, _, slope = self._spectrum
+        return _decrement(values, slope)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest curvature, at most zero."""
+        if self._newton is not None:
+            return 0.0
+        return float(self._spectrum[0].min(initial=0.0))
+
+    def step(self, radius: float) -> FloatArray:
+        """The step to the model's maximum within a radius, scaled."""
+        if self._newton is not None:
+            return self._shortened(self._newton, radius)
+        values, vectors, slope = self._spectrum
+        return vectors @ _trust_region_step(values, slope, radius, _floor(values))
+
+    def _shortened(self, step: FloatArray, radius: float) -> FloatArray:
+        """Newton's iteration for the shift that gives a step its length (4.3)."""
+        shift = 0.0
+        root = self._root
+        for _ in range(20):
+            length = _length(step)
+            if length <= (1.05 * radius if shift else radius):
+                break
+            half = dtrtrs(root, step, lower=1)[0]
+            shift += (length / radius - 1.0) * float(step @ step) / float(half @ half)
+            root = dpotrf(self._matrix + shift * np.eye(len(step)), lower=1)[0]
+            step = dpotrs(root, self._gradient, lower=1)[0]
+        return step
 
 
 def _length(x: FloatArray) -> float:

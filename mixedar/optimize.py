@@ -58,6 +58,7 @@ def find_modes(
     problem: LikelihoodProblem,
     *,
     start: FloatArray | None = None,
+    alone: bool = False,
     method: str = "newton",
     gtol: float = 1e-10,
     maxiter: int = 200,
@@ -71,6 +72,8 @@ def find_modes(
     problem : LikelihoodProblem
     start : ndarray, shape (k_theta,), optional
         A first start; the usual ones follow.
+    alone : bool
+        Begin at `start` only.
     method : str
         ``"newton"``, or a method of :func:`scipy.optimize.minimize`, whose
         result Newton's method then refines.
@@ -91,7 +94,7 @@ def find_modes(
         llf = problem.evaluate(theta, derivatives=False).llf
         search = SearchPath(theta, llf, 0, 1, 0.0, True)
         return [Optimum(estimate_at(problem, theta), search)]
-    starts = starting_points(problem)
+    starts = [] if alone else starting_points(problem)
     if start is not None:
         starts.insert(0, start)
     searches: list[SearchPath] = []

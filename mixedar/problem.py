@@ -5,7 +5,9 @@ Inside, the designs are rotated and scaled so that ``Z'Z / N`` and ``X'X / N``
 are identities and the response has unit length: shifts and scales of time,
 of covariates and of the response then change nothing but rounding.  This is
 where the optimiser's vector ``theta`` = (free entries of ``Lambda``,
-unconstrained residual parameters) is turned into the user's parameters.
+unconstrained residual parameters) is turned into the user's parameters.  With a
+variance function ``Lambda`` is measured by the standard deviation of a typical
+residual instead of ``sigma``, which is that of a row where the function is one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from scipy.linalg import solve_triangular
 
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
+from mixedar.jets import Jet
 from mixedar.likelihood import Evaluation, cluster_sums, profile
 from mixedar.linalg import r_factor
 from mixedar.moments import likelihood_blocks
@@ -26,6 +29,9 @@ from mixedar.residual import ResidualStructure
 __all__ = ["LikelihoodProblem", "ThetaEvaluation", "random_effects_map"]
 
 FloatArray = NDArray[np.float64]
+
+# Rows that are looked at for a typical standard deviation.
+_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,13 @@ class LikelihoodProblem:
         count = len(covariance.tril[0])
         # a mask that is not all free comes with a diagonal map
         fixed[:count] /= np.diagonal(block_map)[covariance.tril[0]]
+        # entries that are held are relative to sigma
+        self._by_sigma = bool((fixed[~np.isnan(fixed)] != 0.0).any())
         firsts = covariance.k_re + np.cumsum((0, *covariance.vc_sizes))[:-1]
         fixed[count:] /= np.diagonal(self.z_map)[firsts.astype(int)]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
+        self._typical = None if self._by_sigma else _typical_rows(rows, structure)
         self.blocks = likelihood_blocks(
             rows.transformed(self.z_map, self.w_map), self.structure
         )
@@ -102,17 +111,69 @@ class LikelihoodProblem:
         """Number of parameters of the optimiser."""
         return self.k_cov_free + self.structure.k_free
 
+    def level(self, u: FloatArray) -> Jet | None:
+        """
+        Logarithm of the residuals' typical standard deviation, by ``sigma``.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (), or None if ``Lambda`` is measured by ``sigma``
+        """
+        if self._typical is None:
+            return None
+        positions, shares = self._typical
+        logs = self.structure.log_sd(positions, u)
+        return None if logs is None else (logs * shares).sum()
+
+    def factor(self, theta: FloatArray) -> FloatArray:
+        """
+        ``Lambda`` relative to ``sigma``, in internal coordinates.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+
+        Returns
+        -------
+        ndarray, shape (q, q)
+        """
+        lam, u = self.split(theta)
+        return self.covariance.factor(lam) * self._unit(u)
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        """
+        Entries of ``Psi`` relative to ``sigma``, in internal coordinates.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+
+        Returns
+        -------
+        ndarray, shape (k_cov,)
+        """
+        lam, u = self.split(theta)
+        return self.covariance.values(lam) * self._unit(u) ** 2
+
+    def _unit(self, u: FloatArray) -> float:
+        level = self.level(u)
+        return 1.0 if level is None else float(np.exp(level.value))
+
     def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free entries of ``Lambda``, and unconstrained residual parameters."""
         return theta[: self.k_cov_free], theta[self.k_cov_free :]
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
         """Profiled likelihood in internal coordinates; `llf` is the user's."""
-        lam, u = self.split(theta)
+        _, u = self.split(theta)
         sums = cluster_sums(
             self.blocks,
             self.covariance,
-            self.covariance.factor(lam),
+            self.factor(theta),
             u,
             derivatives=derivatives,
         )
@@ -162,6 +223,20 @@ class LikelihoodProblem:
         jacobian[k_cov:, k_free:] = np.eye(k_u)
         curvature = np.zeros((k_free + k_u, k_free + k_u))
         curvature[:k_free, :k_free] = self.covariance.curvature(gradient[:k_cov])
+        level = self.level(u)
+        if level is not None:
+            # v = exp(2 m(u)) q(lam)
+            unit = float(np.exp(2.0 * level.value))
+            values = unit * self.covariance.values(lam)
+            jacobian[:k_cov, :k_free] *= unit
+            jacobian[:k_cov, k_free:] = 2.0 * np.outer(values, level.first)
+            curvature[:k_free, :k_free] *= unit
+            slope = jacobian[:k_cov, :k_free].T @ gradient[:k_cov]
+            cross = 2.0 * np.outer(slope, level.first)
+            curvature[:k_free, k_free:] = cross
+            curvature[k_free:, :k_free] = cross.T
+            bend = 4.0 * np.outer(level.first, level.first) + 2.0 * level.second
+            curvature[k_free:, k_free:] = float(gradient[:k_cov] @ values) * bend
         return jacobian, curvature
 
     def inner_beta_map(self) -> FloatArray:
@@ -214,9 +289,8 @@ class LikelihoodProblem:
         entries = np.concatenate(
             [inner[cov.tril], factor[count:] / np.diagonal(self.z_map)[firsts]]
         )
-        return np.concatenate(
-            [entries[cov.is_free], self.structure.to_unconstrained(params)]
-        )
+        u = self.structure.to_unconstrained(params)
+        return np.concatenate([entries[cov.is_free] / self._unit(u), u])
 
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""
@@ -234,6 +308,20 @@ class LikelihoodProblem:
         vc = np.arange(count, cov.k_cov)
         out[vc, vc] = np.diagonal(self.z_map)[firsts] ** 2
         return out
+
+
+def _typical_rows(
+    rows: ClusterRows, structure: ResidualStructure
+) -> tuple[FloatArray, FloatArray] | None:
+    """Some rows as the structure sees them, and their shares."""
+    if rows.marks is None:
+        return None
+    marks = rows.marks[:: max(len(rows.marks) // _SAMPLE, 1)]
+    distinct, count = np.unique(marks, axis=0, return_counts=True)
+    positions = np.column_stack([np.zeros(len(distinct)), distinct])
+    if structure.log_sd(positions[:1], structure.start_grid()[0]) is None:
+        return None
+    return positions, count / len(marks)
 
 
 def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:

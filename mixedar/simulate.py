@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar.grouped import GroupedRows
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.moments.roots import series_roots
+from mixedar.residual import (
+    Heteroscedastic,
+    Independent,
+    MarkovStructure,
+    ResidualStructure,
+)
 
 __all__ = ["correlated_residuals"]
 
@@ -36,8 +42,14 @@ def correlated_residuals(
     -------
     ndarray, of the shape of `noise`
     """
-    if structure.k_params == 0:
+    if isinstance(structure, Independent):
         return noise
+    if isinstance(structure, Heteroscedastic):
+        inner, marks, own = structure.inner(grouped.marks, params)
+        alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
+        sd = structure.row_scales(grouped.marks, params)
+        shape = (-1,) + (1,) * (noise.ndim - 1)
+        return correlated_residuals(noise, alone, inner, own) * sd.reshape(shape)
     out = noise.copy()
     first = grouped.first_of_series
     starts = np.flatnonzero(first)
@@ -54,9 +66,8 @@ def correlated_residuals(
                 innovation[rows].reshape(shape) * noise[rows]
             )
         return out
-    for start, length in zip(starts, lengths, strict=True):
-        where = slice(start, start + length)
-        time = np.cumsum(grouped.gaps[where])
-        root = np.linalg.cholesky(structure.correlation(time, params))
-        out[where] = root @ noise[where]
+    u = structure.to_unconstrained(params)
+    for rows, roots, which in series_roots(grouped, structure, u):
+        values = noise[rows].reshape(*rows.shape, -1)
+        out[rows] = (roots[which] @ values).reshape(noise[rows].shape)
     return out

@@ -121,10 +121,9 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     between, so that one search each finds the modes.
     """
     grid = list(problem.structure.start_grid())
-    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
     if problem.structure.k_free != 1:
-        points = [first, *(_profile_point(problem, first.lam, u) for u in grid[1:])]
-        return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+        return _separate_points(problem, grid)
+    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
     points = [first]
     for outward in (-1.0, 1.0):
         side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
@@ -154,3 +153,18 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
             chosen.append((near.llf, theta))
     chosen.sort(key=lambda item: -item[0])
     return [theta for _, theta in chosen]
+
+
+def _separate_points(
+    problem: LikelihoodProblem, grid: list[FloatArray]
+) -> list[FloatArray]:
+    """The points of a grid, roughly maximised over ``Lambda``, the best first."""
+    points = []
+    for u in grid:
+        try:
+            points.append(_profile_point(problem, _first_factor(problem, u), u))
+        except np.linalg.LinAlgError:
+            continue
+    if not points:
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return [p.theta for p in sorted(points, key=lambda p: -p.llf)]

@@ -5,13 +5,68 @@ What the likelihood needs of the data at one point of the parameter space.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClusterSums"]
+__all__ = ["ArrayCurvature", "ClusterSums", "Curvature"]
 
 FloatArray = NDArray[np.float64]
+
+
+class Curvature(Protocol):
+    """
+    Second derivatives of ``D`` and ``S`` by ``v``, of some of the clusters.
+
+    The likelihood needs them contracted with one matrix only, which takes far
+    fewer operations than the arrays when there are many parameters.
+    """
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """
+        ``d2D + <d2S, weight>``.
+
+        Parameters
+        ----------
+        weight : ndarray, shape (p + 1, p + 1), or None
+            Symmetric; None for ``d2D`` alone.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+        """
+        ...
+
+    def arrays(self) -> FloatArray:
+        """``d2S`` itself, shape (k, k, p + 1, p + 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayCurvature:
+    """
+    Second derivatives that are there as arrays.
+
+    Attributes
+    ----------
+    d2 : ndarray, shape (k, k)
+    s2 : ndarray, shape (k, k, p + 1, p + 1)
+    """
+
+    d2: FloatArray
+    s2: FloatArray
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """``d2D + <d2S, weight>``; see :class:`Curvature`."""
+        if weight is None:
+            return self.d2
+        k = len(self.d2)
+        return self.d2 + (self.s2.reshape(k * k, -1) @ weight.ravel()).reshape(k, k)
+
+    def arrays(self) -> FloatArray:
+        """``d2S``; see :class:`Curvature`."""
+        return self.s2
 
 
 @dataclass(frozen=True)
@@ -25,17 +80,46 @@ class ClusterSums:
     s : ndarray, shape (p + 1, p + 1)
     d1 : ndarray, shape (k,)
     s1 : ndarray, shape (k, p + 1, p + 1)
-    d2 : ndarray, shape (k, k)
-    s2 : ndarray, shape (k, k, p + 1, p + 1)
-        The derivatives have length 0 when they were not asked for.
+        First derivatives, of length 0 when they were not asked for.
+    curvatures : tuple of Curvature
+        Second derivatives, block by block.
     """
 
     d: float
     s: FloatArray
     d1: FloatArray
     s1: FloatArray
-    d2: FloatArray
-    s2: FloatArray
+    curvatures: tuple[Curvature, ...] = ()
+
+    @classmethod
+    def values(cls, d: float, s: FloatArray) -> ClusterSums:
+        """Sums without derivatives."""
+        return cls(d, s, np.empty(0), np.empty((0, *s.shape)))
+
+    @property
+    def k(self) -> int:
+        """Number of parameters."""
+        return len(self.d1)
+
+    def second(self, weight: FloatArray | None = None) -> FloatArray:
+        """``d2D + <d2S, weight>``, shape (k, k)."""
+        out = np.zeros((self.k, self.k))
+        for part in self.curvatures:
+            out += part.contract(weight)
+        return out
+
+    @property
+    def d2(self) -> FloatArray:
+        """Second derivatives of ``D``, shape (k, k)."""
+        return self.second()
+
+    @property
+    def s2(self) -> FloatArray:
+        """Second derivatives of ``S``, shape (k, k, p + 1, p + 1)."""
+        out = np.zeros((self.k, self.k, *self.s.shape))
+        for part in self.curvatures:
+            out += part.arrays()
+        return out
 
     def __add__(self, other: ClusterSums) -> ClusterSums:
         return ClusterSums(
@@ -43,6 +127,5 @@ class ClusterSums:
             self.s + other.s,
             self.d1 + other.d1,
             self.s1 + other.s1,
-            self.d2 + other.d2,
-            self.s2 + other.s2,
+            self.curvatures + other.curvatures,
         )

@@ -37,7 +37,7 @@ FloatArray = NDArray[np.float64]
 _CHUNK = 1 << 20
 
 
-def check_lengths(n: int, **arrays: Any) -> None:
+def check_lengths(n: int, /, **arrays: Any) -> None:
     """
     Raise unless all arrays have `n` rows.
 

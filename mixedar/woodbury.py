@@ -22,7 +22,7 @@ from mixedar.linalg import (
     trace_product,
 )
 from mixedar.moments.arrays import Moments
-from mixedar.sums import ClusterSums
+from mixedar.sums import ArrayCurvature, ClusterSums
 
 __all__ = ["woodbury_sums"]
 
@@ -60,17 +60,22 @@ def woodbury_sums(
     """
     zz, zw = moments.zz[0], moments.zw[0]  # M (q, q, m) and N' (p + 1, q, m)
     width, q, m = zw.shape
-    n_residual = 1 if len(moments.ww) > 1 else 0
-    k_cov = covariance.k_cov
-    k = (k_cov + n_residual) if derivatives else 0
+    k_cov, k_u = covariance.k_cov, moments.k if derivatives else 0
+    k = (k_cov + k_u) if derivatives else 0
+    pairs = [(i, j, moments.second(i, j)) for i in range(k_u) for j in range(i + 1)]
     d1, s1 = np.zeros(k), np.zeros((k, width, width))
     d2, s2 = np.zeros((k, k)), np.zeros((k, k, width, width))
     if q == 0:
-        if k:
-            d1[0], d2[0, 0] = moments.logdet[1:]
-            s1[0], s2[0, 0] = moments.ww[1:]
+        d1[:], s1[:] = moments.logdet[1 : 1 + k_u], moments.ww[1 : 1 + k_u]
+        for i, j, at in pairs:
+            d2[i, j] = d2[j, i] = moments.logdet[at]
+            s2[i, j] = s2[j, i] = moments.ww[at]
         return ClusterSums(
-            float(moments.logdet[0]), moments.ww[0].copy(), d1, s1, d2, s2
+            float(moments.logdet[0]),
+            moments.ww[0].copy(),
+            d1,
+            s1,
+            (ArrayCurvature(d2, s2),) if k else (),
         )
 
     # A = I + Lambda' M Lambda is well conditioned for singular Lambda
@@ -82,7 +87,7 @@ def woodbury_sums(
     d = float(moments.logdet[0] + weights @ logdet)
     s = moments.ww[0] - product(flat, flat.T)
     if not derivatives:
-        return ClusterSums(d, s, d1, s1, d2, s2)
+        return ClusterSums(d, s, d1, s1)
 
     across = root.transpose(1, 0, 2)
     shrink = bmm(across, root)  # K
@@ -96,43 +101,48 @@ def woodbury_sums(
     d1[:k_cov] = directions.reshape(k_cov, q * q) @ (u @ weights).ravel()
     s1[:k_cov] = -product(rows, b.reshape(width, q * m).T).reshape(k_cov, width, width)
     d2[:k_cov, :k_cov] = -_trace_products(u, weights, directions)
-    stack = apply(u, eb)
-    if n_residual:
-        r = k_cov
-        zz1, zz2 = moments.zz[1], moments.zz[2]
-        zw1, zw2 = moments.zw[1], moments.zw[2]
+    stack = [apply(u, eb)]
+    flat_effect = effect.reshape(width, q * m)
+    slopes, reduced_slopes = [], []
+    for r in range(k_u):
+        at = 1 + r
+        zz1, zw1 = moments.zz[at], moments.zw[at]
         kz1 = bmm(shrink, zz1)
         j1 = zw1 - apply(zz1, effect)
-        fj = j1 - apply(mk, j1)
         fz1 = zz1 - bmm(mk, zz1)
         u1 = fz1 - bmm(fz1, mk.transpose(1, 0, 2))  # derivative of U
-        d1[r] = moments.logdet[1] + np.einsum("aam,m->", kz1, weights)
-        d2[:r, r] = d2[r, :r] = (
-            directions.reshape(k_cov, q * q) @ (u1 @ weights).ravel()
-        )
-        d2[r, r] = (
-            moments.logdet[2]
-            + np.einsum("abm,bam,m->", shrink, zz2, weights)
-            - np.einsum("abm,bam,m->", kz1, kz1, weights)
-        )
-        flat_effect = effect.reshape(width, q * m)
+        d1[k_cov + r] = moments.logdet[at] + np.einsum("aam,m->", kz1, weights)
+        mixed = directions.reshape(k_cov, q * q) @ (u1 @ weights).ravel()
+        d2[:k_cov, k_cov + r] = d2[k_cov + r, :k_cov] = mixed
         cross = product(j1.reshape(width, q * m), flat_effect.T)
-        s1[r] = moments.ww[1] - cross
-        s1[r] -= product(flat_effect, zw1.reshape(width, q * m).T)
+        s1[k_cov + r] = moments.ww[at] - cross
+        s1[k_cov + r] -= product(flat_effect, zw1.reshape(width, q * m).T)
+        stack.append(-(j1 - apply(mk, j1))[None])
+        slopes.append(kz1)
+        reduced_slopes.append(apply(root, j1).reshape(width, q * m))
+    for i, j, at in pairs:
+        zz2, zw2 = moments.zz[at], moments.zw[at]
+        d2_pair = (
+            moments.logdet[at]
+            + np.einsum("abm,bam,m->", shrink, zz2, weights)
+            - np.einsum("abm,bam,m->", slopes[i], slopes[j], weights)
+        )
         half = zw2 - 0.5 * apply(zz2, effect)
         cross = product(half.reshape(width, q * m), flat_effect.T)
-        rj = apply(root, j1).reshape(width, q * m)
-        s2[r, r] = moments.ww[2] - cross - cross.T - 2.0 * product(rj, rj.T)
-        stack = np.concatenate([stack, -fj[None]])
+        both = product(reduced_slopes[i], reduced_slopes[j].T)
+        s2_pair = moments.ww[at] - cross - cross.T - both - both.T
+        at_i, at_j = k_cov + i, k_cov + j
+        d2[at_i, at_j] = d2[at_j, at_i] = d2_pair
+        s2[at_i, at_j] = s2[at_j, at_i] = s2_pair
     # d2S by (k, l) is B'E_k U E_l B and its transpose; with the residual
     # parameter -B'E_k F J
-    both = product(rows, stack.reshape(k * width, q * m).T)
+    stacked = stack[0] if k_u == 0 else np.concatenate(stack)
+    both = product(rows, stacked.reshape(k * width, q * m).T)
     both = both.reshape(k_cov, width, k, width).transpose(0, 2, 1, 3)
     both = both + both.transpose(0, 1, 3, 2)
     s2[:k_cov] = both
-    if n_residual:
-        s2[k_cov, :k_cov] = both[:, k_cov]
-    return ClusterSums(d, s, d1, s1, d2, s2)
+    s2[k_cov:, :k_cov] = both[:, k_cov:].transpose(1, 0, 2, 3)
+    return ClusterSums(d, s, d1, s1, (ArrayCurvature(d2, s2),))
 
 
 def _trace_products(

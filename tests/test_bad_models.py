@@ -206,9 +206,9 @@ def test_large_constant_in_the_response(data: pd.DataFrame) -> None:
 # Residual structures and options of fit
 
 
-@pytest.mark.parametrize("residual", ["bogus", "ar2", 3, ["ar1"], ""])
+@pytest.mark.parametrize("residual", ["bogus", "ar1x", 3, ["ar1"], ""])
 def test_unknown_residual(data: pd.DataFrame, residual: Any) -> None:
-    with pytest.raises(UnsupportedError, match=r"'ar1', 'car1', 'independent'|AR1"):
+    with pytest.raises(UnsupportedError, match=r"'ar1', 'ar1h', 'arma'|AR1"):
         by_formula(data, residual=residual)
 
 

@@ -25,6 +25,9 @@ __all__ = ["CutPoint", "CutSurface"]
 
 FloatArray = NDArray[np.float64]
 
+# Newton steps to hold a parameter of several coordinates.
+_MOST_STEPS = 60
+
 
 @dataclass(frozen=True)
 class CutPoint:
@@ -103,6 +106,7 @@ class CutSurface:
         free[:k_cov] = np.isnan(self.fixed)
         free[self._eliminated(k_cov)] = False
         self.free = np.flatnonzero(free)
+        self._last: float | None = None
         # for correlations: logarithms of the two standard deviations
         self.logs = [0, 1] if target.path == "corr" else []
 
@@ -124,7 +128,7 @@ class CutSurface:
             return len(self.layout.tril[0]) + target.i - self.k_re
         if target.path in ("cov", "corr"):
             return 1
-        return k_cov + target.j if target.path == "residual" else -1
+        return k_cov + target.at if target.path == "residual" else -1
 
     # coordinates ----------------------------------------------------------
 
@@ -196,6 +200,14 @@ class CutSurface:
             along[1] = 1.0 / x[0]
         elif path == "sigma":
             y[-1], along[-1] = 2.0 * t, 2.0
+        elif self.target.coupled:
+            here = slice(k_cov, self.k_y - 1)
+            y[here] = self._solved(y[here], t)
+            slopes = self.target.structure.natural(y[here]).first[:, self.target.j]
+            steepest = slopes[self.target.at]
+            # the held parameter stays while the others move
+            jacobian[at] = -(slopes @ jacobian[here]) / steepest
+            along[at] = self.target.slope(t) / steepest
         else:
             y[at], along[at] = t, 1.0
         held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
@@ -205,8 +217,32 @@ class CutSurface:
             along[held] = 0.5 * y[held] * along[-1]
         return y, jacobian, along
 
+    def _solved(self, u: FloatArray, t: float) -> FloatArray:
+        """The coordinate that gives the held parameter its value, for the others."""
+        target, u = self.target, u.copy()
+        wanted = target.value(t)
+        u[target.at] = target.u[target.at] if self._last is None else self._last
+        for _ in range(_MOST_STEPS):
+            natural = target.structure.natural(u)
+            miss = float(natural.value[target.j]) - wanted
+            slope = float(natural.first[target.at, target.j])
+            if abs(miss) <= 1e-14 * max(1.0, abs(wanted)):
+                self._last = float(u[target.at])
+                return u
+            if slope == 0.0 or not np.isfinite(miss):
+                break
+            u[target.at] -= float(np.clip(miss / slope, -1.0, 1.0))
+        if abs(miss) <= 1e-11:
+            return u
+        raise np.linalg.LinAlgError("the held parameter cannot have this value here")
+
     def _curvature(
-        self, x: FloatArray, t: float, y: FloatArray, gradient: FloatArray
+        self,
+        x: FloatArray,
+        t: float,
+        y: FloatArray,
+        gradient: FloatArray,
+        jacobian: FloatArray,
     ) -> FloatArray:
         """Second derivatives of ``y`` by `x`, weighted by a gradient."""
         out = np.zeros((len(x), len(x)))
@@ -215,6 +251,15 @@ class CutSurface:
             out[1, 1] = gradient[1] * y[1] + gradient[2] * y[2]
         elif self.target.path == "cov":
             out[0, 0] = gradient[1] * 2.0 * t / x[0] ** 3
+        elif self.target.coupled:
+            here = slice(self.layout.k_cov, self.k_y - 1)
+            natural = self.target.structure.natural(y[here])
+            slopes = natural.first[:, self.target.j]
+            bends = natural.second[:, :, self.target.j]
+            moved = jacobian[here]
+            at = self.layout.k_cov + self.target.at
+            steepest = slopes[self.target.at]
+            out -= gradient[at] / steepest * (moved.T @ bends @ moved)
         held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
         if len(held) and self.free[-1] == self.k_y - 1:
             out[-1, -1] += 0.25 * gradient[held] @ y[held]
@@ -256,10 +301,11 @@ class CutSurface:
         gradient = change.T @ point.gradient
         hessian = change.T @ point.hessian @ change
         hessian[:k_cov, :k_cov] += self.layout.curvature(point.gradient[self.index])
+        curvature = self._curvature(x, t, y, gradient, jacobian)
         return CutPoint(
             point.llf,
             jacobian.T @ gradient,
-            jacobian.T @ hessian @ jacobian + self._curvature(x, t, y, gradient),
+            jacobian.T @ hessian @ jacobian + curvature,
             float(along @ gradient),
             jacobian.T @ hessian @ along,
         )

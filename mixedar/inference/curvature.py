@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
 from mixedar.compress import ClusterRows
-from mixedar.exceptions import UnsupportedError
+from mixedar.covariance import RandomCovariance
 from mixedar.linalg import (
     apply,
     bmm,
@@ -33,10 +33,11 @@ from mixedar.linalg import (
     multiply_right,
 )
 from mixedar.moments import moment_blocks
+from mixedar.moments.covariance_block import PatternCurvature, covariance_blocks
 from mixedar.moments.products import previous, products
 from mixedar.residual import MarkovStructure, ResidualStructure
 
-__all__ = ["ResidualCurvature", "natural_derivatives", "residual_curvature"]
+__all__ = ["ResidualCurvature", "residual_curvature"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -49,49 +50,51 @@ class ResidualCurvature:
 
     Attributes
     ----------
-    sandwich : ndarray, shape (p + 1, p + 1)
+    sandwich : ndarray, shape (k, k, p + 1, p + 1)
         ``sum_i W_i' H_i^-1 Rddot_i H_i^-1 W_i``.
-    trace : float
+    trace : ndarray, shape (k, k)
         ``sum_i tr(H_i^-1 Rddot_i)``.
     """
 
     sandwich: FloatArray
-    trace: float
+    trace: FloatArray
 
 
 def residual_curvature(
     rows: ClusterRows,
     structure: ResidualStructure,
+    covariance: RandomCovariance,
     factor: FloatArray,
     u: FloatArray,
 ) -> ResidualCurvature:
     """
-    Sandwich and trace of the second derivative of the residual correlation.
+    Sandwiches and traces of second derivatives of the residual correlation.
 
     Parameters
     ----------
     rows : ClusterRows
         Rows in the coordinates of `factor`.
     structure : ResidualStructure
-        Bound to the data, with one free parameter.
+        Bound to the data.
+    covariance : RandomCovariance
     factor : ndarray, shape (q, q)
         ``Lambda`` with ``Psi = Lambda Lambda'``; it may be singular.
-    u : ndarray, shape (1,)
-        Unconstrained residual parameter.
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
 
     Returns
     -------
     ResidualCurvature
-
-    Raises
-    ------
-    UnsupportedError
-        If the structure is not a Markov structure with one free parameter.
     """
-    if not isinstance(structure, MarkovStructure) or structure.k_free != 1:
-        raise UnsupportedError(
-            f"Kenward-Roger is not available for {structure.label} residuals: it needs "
-            "a first-order structure with one parameter; use df='satterthwaite'"
+    if not isinstance(structure, MarkovStructure):
+        inner = slice(covariance.k_cov, None)
+        found = [
+            PatternCurvature(block, covariance, factor, u).bends()
+            for block in covariance_blocks(rows, structure)
+        ]
+        return ResidualCurvature(
+            np.sum([sandwiches[inner, inner] for sandwiches, _ in found], axis=0),
+            np.sum([traces[inner, inner] for _, traces in found], axis=0),
         )
     images, squares = _symmetrised_slopes(rows, structure, u)
     q, width = rows.z.shape[1], rows.w.shape[1]
@@ -127,7 +130,8 @@ def residual_curvature(
         cross = flat @ zw.reshape(width, -1).T
         sandwich += flat @ apply(zz, effect).reshape(width, -1).T - cross - cross.T
         trace -= float(np.einsum("abm,bam,m->", bmm(across, root), zz, block.weights))
-    return ResidualCurvature((sandwich + sandwich.T) / 2.0, trace)
+    sandwich = (sandwich + sandwich.T) / 2.0
+    return ResidualCurvature(sandwich[None, None], np.array([[trace]]))
 
 
 def _symmetrised_slopes(
@@ -161,48 +165,3 @@ def _symmetrised_slopes(
     backward = solve_banded((0, 1), bands, shifted, check_finite=False)
     images = 2.0 * diagonal[:, None] * white - below[:, None] * before - backward
     return images, 4.0 * diagonal**2 + 2.0 * below**2
-
-
-def natural_derivatives(
-    structure: ResidualStructure, u: FloatArray
-) -> tuple[float, float]:
-    """
-    First and second derivative of ``rho`` by the unconstrained parameter.
-
-    Parameters
-    ----------
-    structure : ResidualStructure
-        With ``corr = rho^distance``.
-    u : ndarray, shape (1,)
-
-    Returns
-    -------
-    first, second : float
-        NaN or infinite where ``rho = 0`` and the common gap exceeds one.
-
-    Raises
-    ------
-    UnsupportedError
-        For any other structure.
-    """
-    if (
-        not isinstance(structure, MarkovStructure)
-        or structure.param_names != ("rho",)
-        or structure.k_free != 1
-    ):
-        raise UnsupportedError(
-            f"degrees of freedom from the data are not available for {structure.label} "
-            "residuals; use df='containment'"
-        )
-    # a gap at which the structure is exact: rho^gap = phi(gap)
-    gap = float(getattr(structure, "common_gap", 1))
-    step = structure.step(np.array([gap]), u)
-    first = float(structure.jacobian(u)[0, 0])
-    if gap == 1.0:
-        return float(step.d1[0]), float(step.d2[0])
-    rho = float(structure.from_unconstrained(u)[0])
-    if rho == 0.0:
-        return first, np.nan
-    curved = gap * (gap - 1.0) * rho ** (gap - 2.0) * first**2
-    second = (float(step.d2[0]) - curved) / (gap * rho ** (gap - 1.0))
-    return first, second

@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
-from mixedar.inference.curvature import (
-    ResidualCurvature,
-    natural_derivatives,
-    residual_curvature,
-)
+from mixedar.inference.curvature import ResidualCurvature, residual_curvature
+from mixedar.jets import Jet, inverse_derivatives
 from mixedar.likelihood import ClusterSums, cluster_sums
 from mixedar.problem import LikelihoodProblem
 from mixedar.residual import ResidualStructure
+from mixedar.sums import ArrayCurvature
 
 __all__ = ["PrecisionDerivatives", "precision_derivatives"]
 
@@ -158,8 +156,8 @@ def precision_derivatives(
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
     if len(u) and not hold_rho:
         inner = rows.transformed(problem.z_map, problem.w_map)
-        bend = residual_curvature(inner, structure, factor, u)
-        chain = _Chain(values, natural_derivatives(structure, u))
+        bend = residual_curvature(inner, structure, covariance, factor, u)
+        chain = _Chain(values, _free_part(structure.natural(u)))
     else:
         sums, bend = _without_residual(sums, len(values)), None
         chain = _Chain(values, None)
@@ -216,25 +214,25 @@ class _Chain:
     At ``sigma2 = 1``: ``V = sigma2 H(theta[:-2] / sigma2, u(rho))``.
     """
 
-    def __init__(self, values: FloatArray, rho: tuple[float, float] | None) -> None:
+    def __init__(self, values: FloatArray, natural: Jet | None) -> None:
         count = len(values)
-        self.values, self.k_x = values, count + (rho is not None)
+        extra = 0 if natural is None else len(natural)
+        self.values, self.count, self.k_x = values, count, count + extra
         self.k = self.k_x + 1
-        self.rho = rho
+        self.natural = natural
         # d(Psi, u) / dtheta, and its second derivatives
         self.first = np.zeros((self.k_x, self.k))
-        self.first[: self.k_x, : self.k_x] = np.eye(self.k_x)
-        self.first[:count, -1] = -values
         self.second = np.zeros((self.k_x, self.k, self.k))
         index = np.arange(count)
+        self.first[index, index] = 1.0
+        self.first[:count, -1] = -values
         self.second[index, index, -1] = self.second[index, -1, index] = -1.0
         self.second[:count, -1, -1] = 2.0 * values
-        self.slope = self.bend = 0.0
-        if rho is not None:
-            self.slope = 1.0 / rho[0]
-            self.bend = -rho[1] / rho[0] ** 3
-            self.first[count, count] = self.slope
-            self.second[count, count, count] = self.bend
+        if natural is not None:
+            here = slice(count, self.k_x)
+            slopes, bends = inverse_derivatives(natural)
+            self.first[here, here] = slopes
+            self.second[here, here, here] = bends
 
     def differentiate(
         self, sums: ClusterSums, bend: ResidualCurvature | None, n: int
@@ -256,11 +254,16 @@ class _Chain:
         r = np.zeros_like(s2)
         of_second = np.zeros_like(d2)  # tr(V^-1 V_ij)
         if bend is not None:
-            a = self.k_x - 1
-            r[a, a] = bend.sandwich * self.slope**2 - sums.s1[a] * self.bend
-            r[a, -1] = r[-1, a] = -sums.s1[a] * self.slope
-            of_second[a, a] = bend.trace * self.slope**2 + sums.d1[a] * self.bend
-            of_second[a, -1] = of_second[-1, a] = sums.d1[a] * self.slope
+            here = slice(self.count, self.k_x)
+            slopes, bends = c[here, here], t[here, here, here]
+            s1_inner, d1_inner = sums.s1[here], sums.d1[here]
+            r[here, here] = np.einsum(
+                "ki,lj,klxy->ijxy", slopes, slopes, bend.sandwich, optimize=True
+            ) - np.einsum("kij,kxy->ijxy", bends, s1_inner)
+            r[here, -1] = r[-1, here] = -np.einsum("ki,kxy->ixy", slopes, s1_inner)
+            of_second[here, here] = slopes.T @ bend.trace @ slopes
+            of_second[here, here] += np.tensordot(d1_inner, bends, 1)
+            of_second[here, -1] = of_second[-1, here] = d1_inner @ slopes
         return _Parts(d1, d2, s1, s2, r, of_second - d2)
 
     def to_factor(self, jacobian: FloatArray) -> FloatArray:
@@ -269,8 +272,8 @@ class _Chain:
         out = np.zeros((self.k, free + self.k - count))
         out[:count, :free] = jacobian
         out[:count, -1] = self.values
-        if self.rho is not None:
-            out[count, free] = self.rho[0]
+        if self.natural is not None:
+            out[count:-1, free:-1] = self.natural.first.T
         out[-1, -1] = 1.0
         return out
 
@@ -284,14 +287,15 @@ class _Chain:
 
 def _without_residual(sums: ClusterSums, count: int) -> ClusterSums:
     """Derivatives by the first `count` parameters alone."""
+    curvature = ArrayCurvature(sums.d2[:count, :count], sums.s2[:count, :count])
     return ClusterSums(
-        sums.d,
-        sums.s,
-        sums.d1[:count],
-        sums.s1[:count],
-        sums.d2[:count, :count],
-        sums.s2[:count, :count],
+        sums.d, sums.s, sums.d1[:count], sums.s1[:count], (curvature,) if count else ()
     )
+
+
+def _free_part(natural: Jet) -> Jet:
+    """The residual parameters that are estimated."""
+    return natural[natural.first.any(axis=0)]
 
 
 def _observed(

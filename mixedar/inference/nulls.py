@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mixedar.inference.targets import held_entries
+from mixedar.residual import Nesting, nesting
 
 __all__ = ["NullDistribution", "null_distribution", "same_columns"]
 
@@ -95,6 +96,8 @@ def _contains(outer: FloatArray, inner: FloatArray) -> bool:
 
 def _inside(small: FloatArray, large: FloatArray) -> bool:
     """Whether the columns of `small` lie in the span of those of `large`."""
+    if small is large:
+        return True
     if small.shape[1] > large.shape[1]:
         return False
     if _contains(large.T, small.T):
@@ -128,21 +131,23 @@ def null_distribution(small: Any, large: Any) -> NullDistribution:
         return NullDistribution((), (), "no parameter is tested", False)
     plain = NullDistribution((difference,), (1.0,), "")
     added = _free_variances(large) - _free_variances(small)
-    structure = _residual_boundary(small, large)
-    if added == 0 and not structure:
+    found = _residual_nesting(small, large)
+    edges = added + len(found.edges)
+    if edges == 0 and not found.irregular:
         return plain
+    if edges == 1 and not found.irregular and (found.edges or not small.at_boundary):
+        note = "a variance of zero is on the boundary"
+        return _half(difference, found.edges[0] if found.edges else note)
     naive = "the naive chi-square is conservative; null='simulate' is exact"
-    if added == 0 and structure == "car1":
-        note = "rho = 0 is the lower end of the range of CAR(1)"
-        return _half(difference, note)
-    if added == 1 and not structure and not small.at_boundary:
-        return _half(difference, "a variance of zero is on the boundary")
-    if small.at_boundary:
+    if found.irregular:
+        what = found.irregular
+        naive = "the chi-square is an approximation; null='simulate' is exact"
+    elif small.at_boundary:
         what = "the smaller model itself lies on the boundary"
-    elif structure == "irregular":
-        what = "CAR(1) on unequal gaps has no regular limit at rho = 0"
-    else:
+    elif added == edges:
         what = f"{added} variances are on the boundary, the mixture is not known"
+    else:
+        what = f"{edges} parameters are on the boundary, the mixture is not known"
     return NullDistribution((difference,), (1.0,), f"{what}: {naive}", False)
 
 
@@ -157,15 +162,10 @@ def _free_variances(results: Any) -> int:
     return int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
 
 
-def _residual_boundary(small: Any, large: Any) -> str:
-    """Whether serial correlation is added at the end of its range."""
-    if small.structure.k_free or not large.structure.k_free:
-        return ""
-    if large.structure.code != "car1":
-        return ""  # rho = 0 lies inside the range of AR(1): two-sided
-    gaps = large.model._grouped.gaps
-    gaps = gaps[gaps > 0.0]
-    return "car1" if len(gaps) == 0 or np.ptp(gaps) == 0.0 else "irregular"
+def _residual_nesting(small: Any, large: Any) -> Nesting:
+    """How the residual structure of one is a case of the other's."""
+    grouped = large.model._grouped
+    return nesting(small.structure, large.structure, grouped.gaps)
 
 
 def _not_nested(small: Any, large: Any) -> str:
@@ -183,12 +183,26 @@ def _not_nested(small: Any, large: Any) -> str:
     free = [_free_covariances(results) for results in (small, large)]
     if free[0] > free[1]:
         return "the smaller model has more covariances of random effects"
-    one, two = small.structure, large.structure
-    if one.k_free and two.k_free and one.code != two.code:
-        return f"residuals are {one.label} in one and {two.label} in the other"
-    if one.k_free and not two.k_free:
-        return f"residuals are {one.label} in the smaller model only"
-    return ""
+    if not _same_series(small, large):
+        return "times or series of the residuals differ"
+    return _residual_nesting(small, large).apart
+
+
+def _same_series(small: Any, large: Any) -> bool:
+    """Whether two structures that read times see the rows in the same order."""
+    reads = [
+        one.structure.uses_time
+        or any(mark.kind == "level" for mark in one.structure.marks)
+        for one in (small, large)
+    ]
+    if not all(reads) or not all(
+        one.structure.needs_distinct_times for one in (small, large)
+    ):
+        return True
+    a, b = small.model._grouped, large.model._grouped
+    orders = [np.arange(len(g.gaps)) if g.order is None else g.order for g in (a, b)]
+    same = np.array_equal(*orders)
+    return same and np.array_equal(a.first_of_series, b.first_of_series)
 
 
 def _free_covariances(results: Any) -> int:

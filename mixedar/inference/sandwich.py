@@ -314,7 +314,7 @@ def _batches(grouped: GroupedRows) -> Iterator[tuple[IntArray, IntArray]]:
 def _roots(results: Any, grouped: GroupedRows, rows: IntArray) -> FloatArray:
     """Cholesky factors of the residual correlation, shape (m, n, n)."""
     m, n = rows.shape
-    part = GroupedRows(None, np.arange(m + 1) * n, grouped.gaps[rows].ravel())
+    part = grouped.part(rows.ravel(), np.arange(m + 1) * n)
     noise = np.tile(np.eye(n), (m, 1))
     root = correlated_residuals(
         noise, part, results.structure, results._residual_values

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,9 @@ from mixedar.residual import ResidualStructure
 __all__ = ["Target", "held_entries", "select", "targets_of"]
 
 FloatArray = NDArray[np.float64]
+# Fisher's z of a correlation that is one to rounding.
+_COUPLED_END = 9.0
+
 Kind = Literal["sd", "variance", "cov", "corr", "residual", "sigma", "scale"]
 
 
@@ -60,6 +64,30 @@ class Target:
             return "sd"
         return "sigma" if self.kind == "scale" else self.kind
 
+    @cached_property
+    def _slopes(self) -> FloatArray:
+        """Derivatives of the residual parameter by the unconstrained ones."""
+        return self.structure.natural(self.u).first[:, self.j]
+
+    @property
+    def at(self) -> int:
+        """The unconstrained coordinate that moves the residual parameter most."""
+        return int(np.argmax(np.abs(self._slopes)))
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the residual parameter depends on several coordinates."""
+        return self.kind == "residual" and int(np.count_nonzero(self._slopes)) > 1
+
+    @property
+    def _fisher(self) -> bool:
+        return self.structure.links[self.j] == "correlation"
+
+    def _moved(self, t: float) -> FloatArray:
+        u = self.u.copy()
+        u[self.at] = t
+        return u
+
     def value(self, t: float) -> float:
         """
         The parameter at a path coordinate.
@@ -73,9 +101,9 @@ class Target:
         if self.kind == "corr":
             return float(np.sin(t))
         if self.kind == "residual":
-            u = self.u.copy()
-            u[self.j] = t
-            return float(self.structure.from_unconstrained(u)[self.j])
+            if self.coupled:
+                return float(np.tanh(t)) if self._fisher else float(t)
+            return float(self.structure.from_unconstrained(self._moved(t))[self.j])
         if self.kind in ("sigma", "scale"):
             return float(np.exp(t if self.kind == "sigma" else 2.0 * t))
         return float(t)
@@ -87,9 +115,10 @@ class Target:
         if self.kind == "corr":
             return float(np.cos(t))
         if self.kind == "residual":
-            u = self.u.copy()
-            u[self.j] = t
-            return float(self.structure.jacobian(u)[self.j, self.j])
+            if self.coupled:
+                return 1.0 - self.value(t) ** 2 if self._fisher else 1.0
+            natural = self.structure.natural(self._moved(t))
+            return float(natural.first[self.at, self.j])
         if self.kind in ("sigma", "scale"):
             return self.value(t) * (1.0 if self.kind == "sigma" else 2.0)
         return 1.0
@@ -101,9 +130,11 @@ class Target:
         if self.kind == "corr":
             return float(np.arcsin(np.clip(value, -1.0, 1.0)))
         if self.kind == "residual":
+            if self.coupled:
+                return float(np.arctanh(value)) if self._fisher else float(value)
             params = self.structure.from_unconstrained(self.u)
             params[self.j] = value
-            return float(self.structure.to_unconstrained(params)[self.j])
+            return float(self.structure.to_unconstrained(params)[self.at])
         if self.kind in ("sigma", "scale"):
             return float(np.log(value)) / (1.0 if self.kind == "sigma" else 2.0)
         return float(value)
@@ -116,6 +147,9 @@ class Target:
         if self.kind == "corr":
             return -np.pi / 2, np.pi / 2
         if self.kind == "residual":
+            if self.coupled:
+                end = _COUPLED_END if self._fisher else np.inf
+                return -end, end
             return self._end(-1.0), self._end(1.0)
         return -np.inf, np.inf
 
@@ -123,11 +157,10 @@ class Target:
         """Where the structure says that its parameter is at an end."""
 
         def outside(t: float) -> bool:
-            u = self.u.copy()
-            u[self.j] = t
-            return self.structure.at_boundary(self.structure.from_unconstrained(u))
+            params = self.structure.from_unconstrained(self._moved(t))
+            return self.structure.at_boundary(params)
 
-        inner = float(self.u[self.j])
+        inner = float(self.u[self.at])
         if outside(inner):
             return inner
         step = 1.0
@@ -217,9 +250,11 @@ def targets_of(results: Any) -> list[Target]:
         add(first, names[len(rows) + k], "variance", here, here, vcomp[k], held)
         name = f"sd({effects[here]})"
         add(second, name, "sd", here, here, np.sqrt(vcomp[k]), held)
+    natural = structure.natural(u)
     for k, name in enumerate(structure.param_names):
         value = results._residual_values[k]
-        add(first, name, "residual", 0, k, value, structure.k_free == 0)
+        held = not natural.first[:, k].any()
+        add(first, name, "residual", 0, k, value, held)
     add(first, "scale", "scale", 0, 0, results.scale, False)
     add(second, "sigma", "sigma", 0, 0, np.sqrt(results.scale), False)
     return first + second

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from scipy.special import expit, logit
 
 from mixedar.estimate import estimate_at
 from mixedar.exceptions import NotComputedError
+from mixedar.inference.residual_intervals import residual_intervals
 from mixedar.inference.surface import problem_of
 from mixedar.inference.targets import Target, targets_of
 
@@ -153,16 +153,13 @@ class WaldIntervals:
         k = self.results.k_re2 + self.results.k_vc + target.j
         error = float(np.sqrt(self.cov[k, k]))
         self._check(target, error)
-        x = target.estimate
-        if target.structure.code == "ar1":
-            half, center = self.z * error / (1.0 - x * x), np.arctanh(x)
-            return float(np.tanh(center - half)), float(np.tanh(center + half))
-        if target.structure.code == "car1":
-            half, center = self.z * error / (x * (1.0 - x)), logit(x)
-            return float(expit(center - half)), float(expit(center + half))
-        t = target.coordinate(x)
-        half = self.z * error / target.slope(t)
-        return target.value(t - half), target.value(t + half)
+        bse = np.full(target.structure.k_params, np.nan)
+        bse[target.j] = error
+        intervals = residual_intervals(
+            target.structure, target.u, bse, self.z, named=True
+        )
+        lower, upper = intervals[target.j]
+        return float(lower), float(upper)
 
     def _check(self, target: Target, error: float) -> None:
         if error > 0.0 and np.isfinite(error):

@@ -5,7 +5,8 @@ The arrays of a mixed model: checked, grouped, sorted and compressed.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,6 @@ from mixedar.containment import containment_df, nested_levels
 from mixedar.covariance import RandomCovariance
 from mixedar.design import Design
 from mixedar.exceptions import (
-    DuplicateTimeError,
     EmptyDataError,
     GroupError,
     LengthError,
@@ -26,14 +26,16 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.grouped import GroupedRows, group_rows
 from mixedar.identification import check_identified
 from mixedar.mixed import components as vc
 from mixedar.mixed.evaluation import PackedLikelihood
+from mixedar.mixed.fitted_weights import first_fitted, reads_fitted
 from mixedar.mixed.parent import LazyGroupLists
+from mixedar.mixed.positions import data_layout, row_positions
+from mixedar.mixed.siblings import sibling
 from mixedar.problem import random_effects_map
 from mixedar.residual import ResidualStructure
-from mixedar.timeaxis import time_axis
+from mixedar.unchanged import UNCHANGED
 from mixedar.validate import (
     check_finite,
     check_magnitude,
@@ -42,6 +44,7 @@ from mixedar.validate import (
     float_array,
     group_codes,
 )
+from mixedar.variance.base import FITTED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,7 +93,8 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
         # constant, which nothing here needs
         LikelihoodModel.__init__(self, endog, exog, missing="none", hasconst=False)
         self._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual"]
-        self._init_keys += ["series", "re_cov", "use_sqrt"]
+        self._init_keys += ["series", "re_cov", "use_sqrt", "weights"]
+        self._init_keys += ["residual_data"]
         self.endog: FloatArray = np.asarray(self.data.endog, dtype=np.float64)
         self.exog: FloatArray = np.asarray(self.data.exog, dtype=np.float64)
         if self.exog.ndim == 1:
@@ -129,32 +133,20 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
         else:
             self._vc = vc.ComponentColumns([], [])
 
-    def _init_time(self, time: Any, series: Any) -> None:
-        name = getattr(time, "name", None) or "time"
-        values, self.time_unit = None, "row"
-        if time is not None:
-            axis = time_axis(time, self.residual, name)
-            values, self.time_unit = axis.values, axis.unit or "1"
-        series_codes = None if series is None else group_codes(series, "series")[0]
-        grouped = group_rows(self._codes, values, series_codes, self.n_groups)
-        if not self.residual.needs_distinct_times:
-            # times do not matter: every row is a series of its own
-            gaps = np.zeros(self.nobs)
-            grouped = GroupedRows(grouped.order, grouped.offsets, gaps)
-        self._grouped = grouped
-        self.residual = self.residual.bind(grouped.gaps[grouped.gaps > 0.0])
-        twins = grouped.duplicate()
-        if twins is not None:
-            row, other = twins
-            label = shown(self.group_labels[self._codes[row]])
-            # rows by position: an index label may occur more than once
-            when = shown(pd.Series(time).iloc[row])
-            raise DuplicateTimeError(
-                f"time {name!r} is {when} twice in group {label} (rows {row} and "
-                f"{other}, counted from 0); {self.residual.label} needs one "
-                "observation for each time: aggregate, or name the independent series "
-                "inside a group with series="
-            )
+    def _init_time(self, time: Any, series: Any, columns: Mapping[str, Any]) -> None:
+        if reads_fitted(self.residual):
+            columns = {**columns, FITTED: first_fitted(self)}
+        positions = row_positions(
+            self.residual, self._codes, self.group_labels, time, series, columns
+        )
+        self.time_unit = positions.unit
+        self._grouped, self._mark_labels = positions.grouped, positions.labels
+        self._bind_residual()
+
+    def _bind_residual(self) -> None:
+        """Tell the residual structure what it has to know of the data."""
+        layout = data_layout(self._grouped, self._mark_labels)
+        self.residual = self.residual.bind_layout(layout)
 
     def _check_data(self) -> None:
         index = self.data.row_labels
@@ -208,17 +200,21 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
                 f"{self.nobs} observations cannot estimate {p} fixed effects and a "
                 "residual variance; use fewer columns"
             )
+        self._check_identified()
+        attributes = ["exog_re", "groups", "time", "series", "_codes", "_grouped"]
+        attributes += ["residual_data"]
+        attributes += ["_rows", "_vc", "data.exog_re", "data.frame"]
+        self._data_attr.extend(attributes)
+
+    def _check_identified(self) -> None:
         layout = self._layout(None, None)
         check_identified(
             self._rows,
             self.residual,
             layout,
-            self.data.param_names[p:],
+            self.data.param_names[self.k_fe :],
             random_effects_map(self._rows, self.nobs, layout),
         )
-        attributes = ["exog_re", "groups", "time", "series", "_codes", "_grouped"]
-        attributes += ["_rows", "_vc", "data.exog_re", "data.frame"]
-        self._data_attr.extend(attributes)
 
     def _compressed(self) -> ClusterRows:
         sort = self._grouped.sort
@@ -228,6 +224,7 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
             sort(self.endog),
             self._grouped.gaps,
             self._grouped.offsets,
+            self._grouped.marks,
         )
 
     def _random_design(self) -> FloatArray:
@@ -298,6 +295,44 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
         other._rows = other._compressed()
         check_response(other._rows.w, float(np.ptp(values)), self.endog_names)
         return other
+
+    def with_residual(
+        self, residual: Any, weights: Any = UNCHANGED, residual_data: Any = None
+    ) -> Self:
+        """
+        The same model with another residual structure.
+
+        No formula of the effects is evaluated again.
+
+        Parameters
+        ----------
+        residual : str, ResidualStructure or None
+            As for the model.
+        weights : VarianceFunction, str, array_like or None, optional
+            Variance function; that of the model's own ``weights=`` by default,
+            None for one variance.
+        residual_data : DataFrame or mapping of str to array_like, optional
+            Columns that the structure reads, one value for each of the model's
+            rows; those of the data frame by default.
+
+        Returns
+        -------
+        model
+            Shares designs, groups and times with this model.
+
+        Raises
+        ------
+        MixedARError
+            If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
+        """
+        return self._sibling(residual, weights, residual_data, ())
+
+    def _sibling(
+        self, residual: Any, weights: Any, residual_data: Any, relatives: Iterable[Any]
+    ) -> Self:
+        """As :meth:`with_residual`; shares compressed data with the relatives."""
+        other = sibling(self, residual, weights, residual_data, relatives)
+        return cast("Self", other)
 
     def __getstate__(self) -> dict[str, Any]:
         return self._without_lists()

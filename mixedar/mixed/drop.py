@@ -25,7 +25,8 @@ def drop_missing(
     exog_vc: Any,
     time: Any,
     series: Any,
-) -> tuple[Any, Any, Any, Any, Any, Any, Any, int]:
+    columns: dict[str, Any],
+) -> tuple[Any, Any, Any, Any, Any, Any, Any, dict[str, Any], int]:
     """
     Keep the rows that are complete in every array.
 
@@ -36,6 +37,8 @@ def drop_missing(
     exog_vc : VCSpec or None
         Per-group matrices, whose rows are dropped as well; groups that lose
         all rows go.
+    columns : dict of array_like
+        What the residual structure reads.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def drop_missing(
     EmptyDataError
         If no row is complete.
     """
-    arrays = [endog, exog, groups, exog_re, time, series]
+    arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
     n = len(endog)
     keep = np.ones(n, dtype=bool)
     for array in arrays:
@@ -63,11 +66,13 @@ def drop_missing(
     if dropped == n:
         raise EmptyDataError("every row has a missing value; nothing is left to fit")
     if dropped == 0:
-        return endog, exog, groups, exog_re, exog_vc, time, series, 0
+        return endog, exog, groups, exog_re, exog_vc, time, series, columns, 0
     if exog_vc is not None and len(exog_vc.names):
         exog_vc = _keep_components(exog_vc, rows_by_group, keep)
-    endog, exog, groups, exog_re, time, series = (_take(a, keep) for a in arrays)
-    return endog, exog, groups, exog_re, exog_vc, time, series, dropped
+    kept = [_take(array, keep) for array in arrays]
+    endog, exog, groups, exog_re, time, series = kept[:6]
+    columns = dict(zip(columns, kept[6:], strict=True))
+    return endog, exog, groups, exog_re, exog_vc, time, series, columns, dropped
 
 
 def _missing(array: Any) -> NDArray[np.bool_]:
@@ -116,5 +121,5 @@ def warn_dropped(count: int) -> None:
             f"{count} row{'s' if count > 1 else ''} with missing values "
             f"{'were' if count > 1 else 'was'} left out",
             DroppedRowsWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -17,6 +17,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
 from mixedar.covariance import factor_entries
 from mixedar.exceptions import LengthError
+from mixedar.jets import inverse_derivatives
 from mixedar.likelihood import ClusterSums, cluster_sums, joint, profile
 from mixedar.problem import LikelihoodProblem
 
@@ -153,11 +154,11 @@ class PackedLikelihood(MixedLM):
         theta = problem.theta_from(
             factor_entries(point.cov_re, point.vcomp), point.residual
         )
-        lam, u = problem.split(theta)
+        _, u = problem.split(theta)
         sums = cluster_sums(
             problem.blocks,
             problem.covariance,
-            problem.covariance.factor(lam),
+            problem.factor(theta),
             u,
             derivatives=derivatives,
         )
@@ -182,20 +183,12 @@ class PackedLikelihood(MixedLM):
         change[:p, :p] = problem.inner_beta_map() if p else 0.0
         change[p : p + k_cov, p : p + k_cov] = np.linalg.inv(to_user)
         u = problem.structure.to_unconstrained(point.residual)
-        jacobian = problem.structure.jacobian(u)
-        change[p + k_cov :, p + k_cov :] = np.linalg.inv(jacobian)
-        inner = hessian.copy()
-        hessian = change.T @ inner @ change
-        if len(u):
-            # curvature of u(rho); one parameter at a time
-            step = 1e-5
-            for j in range(len(u)):
-                shift = step * np.eye(len(u))[j]
-                slopes = [
-                    1.0 / problem.structure.jacobian(u + s)[j, j]
-                    for s in (shift, -shift)
-                ]
-                second = (slopes[0] - slopes[1]) / (2 * step) / jacobian[j, j]
-                at = p + k_cov + j
-                hessian[at, at] += gradient[at] * second
-        return change.T @ gradient, hessian
+        inverse, bend = inverse_derivatives(problem.structure.natural(u))
+        k_inner, k_user = p + k_cov, p + k_cov + len(point.residual)
+        wide = np.zeros((len(gradient), k_user))
+        wide[:k_inner, :k_inner] = change[:k_inner, :k_inner]
+        wide[k_inner:, k_inner:] = inverse
+        hessian = wide.T @ hessian @ wide
+        # curvature of u(params)
+        hessian[k_inner:, k_inner:] += np.tensordot(gradient[k_inner:], bend, 1)
+        return wide.T @ gradient, hessian

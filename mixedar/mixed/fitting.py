@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
 )
+from mixedar.mixed.fitted_weights import reads_fitted, until_fitted_stay
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
 from mixedar.optimize import METHODS, Optimum, SearchPath, find_modes
 from mixedar.problem import LikelihoodProblem
@@ -79,36 +80,43 @@ def fit_model(
         )
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
-    problem = LikelihoodProblem(
-        model._rows,
-        model.nobs,
-        model.residual,
-        model._layout(free, start),
-        reml=reml,
-    )
-    theta = None
-    if start is not None or residual is not None:
-        theta = _start_theta(problem, model, start, residual)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
-    if not do_cg:
-        if theta is None:
-            theta = _start_theta(problem, model, None, None)
-        llf = problem.evaluate(theta, derivatives=False).llf
-        search = SearchPath(theta, llf, 0, 1, np.inf, False)
-        modes = [Optimum(estimate_at(problem, theta), search)]
-    else:
-        modes = find_modes(
-            problem,
-            start=theta,
-            method=_method(method),
-            gtol=min(float(gtol), 1e-6),
-            maxiter=int(maxiter),
-            keep_path=full_output,
+
+    def search(model: Any, theta: FloatArray | None) -> MixedLMARResults:
+        layout = model._layout(free, start)
+        problem = LikelihoodProblem(
+            model._rows, model.nobs, model.residual, layout, reml=reml
         )
-    results = MixedLMARResults(model, problem, modes, free)
+        alone = theta is not None
+        if theta is None and (start is not None or residual is not None or not do_cg):
+            theta = _start_theta(problem, model, start, residual)
+        if not do_cg:
+            assert theta is not None
+            llf = problem.evaluate(theta, derivatives=False).llf
+            path = SearchPath(theta, llf, 0, 1, np.inf, False)
+            modes = [Optimum(estimate_at(problem, theta), path)]
+        else:
+            modes = find_modes(
+                problem,
+                start=theta,
+                alone=alone,
+                method=_method(method),
+                gtol=min(float(gtol), 1e-6),
+                maxiter=int(maxiter),
+                keep_path=full_output,
+            )
+        results = MixedLMARResults(model, problem, modes, free)
+        kept = [_history(mode.search) for mode in modes] if full_output else None
+        results.hist = kept
+        return results
+
+    if do_cg and reads_fitted(model.residual):
+        results, stayed = until_fitted_stay(model, search)
+        results.converged = results.converged and stayed
+    else:
+        results, stayed = search(model, None), True
     if do_cg:
-        _warn(results, modes[0])
-    results.hist = [_history(mode.search) for mode in modes] if full_output else None
+        _warn(results, stayed)
     return MixedLMARResultsWrapper(results)
 
 
@@ -206,11 +214,19 @@ def _history(search: SearchPath) -> dict[str, Any]:
     }
 
 
-def _warn(results: MixedLMARResults, best: Optimum) -> None:
-    if not best.search.converged:
+def _warn(results: MixedLMARResults, stayed: bool) -> None:
+    search = results._search
+    if not stayed:
         warnings.warn(
-            f"the optimiser stopped after {best.search.iterations} iterations with an "
-            f"expected gain of {best.search.decrement:.2g} in log-likelihood; try "
+            "the fitted values that the variance function reads did not settle; "
+            "simplify weights=, or let it read a covariate",
+            FitConvergenceWarning,
+            stacklevel=4,
+        )
+    elif not search.converged:
+        warnings.warn(
+            f"the optimiser stopped after {search.iterations} iterations with an "
+            f"expected gain of {search.decrement:.2g} in log-likelihood; try "
             "fit(maxiter=1000), another start, or fewer random effects",
             FitConvergenceWarning,
             stacklevel=4,
@@ -218,6 +234,6 @@ def _warn(results: MixedLMARResults, best: Optimum) -> None:
     if results.boundary_notes:
         warnings.warn(
             "; ".join(results.boundary_notes),
-            SingularCovarianceWarning if best.estimate.singular else BoundaryWarning,
+            SingularCovarianceWarning if results._singular else BoundaryWarning,
             stacklevel=4,
         )

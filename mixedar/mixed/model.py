@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import (
     MixedLMParams,
@@ -17,22 +16,21 @@ from statsmodels.regression.mixed_linear_model import (
     _convert_vc,
 )
 
-from mixedar.design import Design, build_design, capture_namespace
+from mixedar.design import Design, capture_namespace
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
     GroupError,
     UnsupportedError,
 )
-from mixedar.mixed.data import FormulaData
 from mixedar.mixed.distribution import MixedDistribution
 from mixedar.mixed.drop import drop_missing, warn_dropped
 from mixedar.mixed.fitting import fit_model
+from mixedar.mixed.from_formula import model_from_formula
 from mixedar.mixed.penalised import PenalisedFits
-from mixedar.residual import ResidualStructure, resolve
-from mixedar.validate import (
-    check_lengths,
-)
+from mixedar.mixed.residual_model import residual_from_arrays
+from mixedar.residual import ResidualStructure
+from mixedar.validate import check_lengths
 
 __all__ = ["MixedLMAR"]
 
@@ -67,7 +65,8 @@ class MixedLMAR(PenalisedFits):
         for each group.  By default the order of the rows counts.
     residual : str or ResidualStructure
         ``"ar1"`` (integer or equally spaced times), ``"car1"`` (any times),
-        ``"independent"``, or a structure such as ``AR1(0.5, fixed=True)``.
+        ``"independent"``, another name (an unknown one lists them all), or a
+        structure such as ``AR1(0.5, fixed=True)``.
     series : array_like, shape (n,), optional
         Labels of independent series inside the groups, nlme's
         ``~ time | group/series``.
@@ -77,6 +76,13 @@ class MixedLMAR(PenalisedFits):
         How packed parameters are read, as in statsmodels.
     missing : {"none", "raise", "drop"}
         Missing values raise, or their rows are dropped from every array.
+    weights : VarianceFunction, str or array_like, optional
+        Variance function of the residuals, such as ``VarPower("x")``; a column
+        of `residual_data` or an array holds known weights, the residual
+        variance being ``scale / weights``.
+    residual_data : DataFrame or mapping of str to array_like, optional
+        Columns that the residual structure and the variance function read
+        (coordinates, strata, covariates), n rows.
 
     Raises
     ------
@@ -102,6 +108,8 @@ class MixedLMAR(PenalisedFits):
         re_cov: str = "unstructured",
         use_sqrt: bool = True,
         missing: str = "none",
+        weights: Any = None,
+        residual_data: Any = None,
         **kwargs: Any,
     ) -> None:
         unknown = sorted(
@@ -137,27 +145,32 @@ class MixedLMAR(PenalisedFits):
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
             )
+        found = residual_from_arrays(residual, weights, residual_data, n)
+        self.residual, columns = found.structure, found.columns
         if missing == "drop" and design is None:
             arrays = endog, exog, groups, exog_re, exog_vc, time, series
-            endog, exog, groups, exog_re, exog_vc, time, series, n_dropped = (
-                drop_missing(*arrays)
+            endog, exog, groups, exog_re, exog_vc, time, series, columns, n_dropped = (
+                drop_missing(*arrays, columns)
             )
             warn_dropped(n_dropped)
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
-        self.residual = resolve(residual)
         self.reml = True
         self.fe_pen = self.re_pen = self.cov_pen = self._freepat = None
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
+        # the structure holds its variance function already
+        self.weights, self.residual_data = None, columns
+        self._weighted = weights is not None
+        self.variance_specs = found.specs
         self._init_data(endog, exog)
         self._init_groups(groups)
         self._init_random_effects(exog_re, design)
         self._check_groups()
+        self._init_time(time, series, columns)
         self._set_names(exog_re)
         self._check_data()
-        self._init_time(time, series)
         self._init_engine()
 
     @classmethod
@@ -175,6 +188,7 @@ class MixedLMAR(PenalisedFits):
         time: Any = None,
         residual: str | ResidualStructure | None = "ar1",
         series: Any = None,
+        weights: Any = None,
         eval_env: Any = None,
         **kwargs: Any,
     ) -> MixedLMAR:
@@ -203,6 +217,9 @@ class MixedLMAR(PenalisedFits):
             Columns of times, and of series inside groups.
         residual : str or ResidualStructure
             Residual structure.
+        weights : VarianceFunction, str or array_like, optional
+            Variance function of the residuals; a column or an array holds
+            known weights.
         eval_env : int, mapping or patsy.EvalEnvironment, optional
             Where formulas find functions and variables: the caller's scope by
             default, ``-1`` for none.
@@ -226,48 +243,23 @@ class MixedLMAR(PenalisedFits):
             eval_env = capture_namespace()
         elif isinstance(eval_env, int) and eval_env >= 0:
             eval_env = capture_namespace(eval_env + 1)
-        design = build_design(
+        return model_from_formula(
+            cls,
             formula,
             data,
-            groups=groups,
             re_formula=re_formula,
             vc_formula=vc_formula,
-            time=time,
-            series=series,
             subset=subset,
+            use_sparse=use_sparse,
             missing=missing,
-            eval_env=eval_env,
-            vc_use_sparse=use_sparse,
-        )
-        if design.n_dropped:
-            warn_dropped(design.n_dropped)
-        exog_re: Any = design.exog_re
-        if exog_re is None and not design.vc:
-            exog_re = np.empty((len(design.endog), 0))
-        elif exog_re is not None:
-            exog_re = pd.DataFrame(
-                exog_re, index=design.index, columns=design.exog_re_names, copy=False
-            )
-        model = cls(
-            pd.Series(design.endog, design.index, name=design.endog_name, copy=False),
-            pd.DataFrame(design.exog, design.index, design.exog_names, copy=False),
-            groups=design.group_values,
-            exog_re=exog_re,
-            exog_vc=design.vc_spec() if design.vc else None,
-            time=design.time,
+            groups=groups,
+            time=time,
             residual=residual,
-            series=design.series,
-            design=design,
+            series=series,
+            weights=weights,
+            eval_env=eval_env,
             **kwargs,
         )
-        model.formula = formula
-        model.re_formula, model.vc_formula = re_formula, vc_formula
-        model.groups_name, model.time_name = design.groups_name, design.time_name
-        model.formula_spec = design.model_spec
-        FormulaData.adopt(model.data, design.model_spec)
-        model.re_spec = design.re_spec
-        model.data.frame = design.frame
-        return model
 
     def fit(
         self,

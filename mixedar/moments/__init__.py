@@ -16,20 +16,39 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedar.compress import ClusterRows
-from mixedar.exceptions import UnsupportedError
-from mixedar.moments.block import MomentBlock, Moments
+from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.moments.block import LikelihoodBlock, MomentBlock, Moments
+from mixedar.moments.covariance_block import covariance_blocks
 from mixedar.moments.dense_block import DenseBlock
 from mixedar.moments.gap_block import GapBlock
 from mixedar.moments.long_block import LongBlock
 from mixedar.moments.row_block import RowBlock
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.moments.scaled_block import ScaledBlock
+from mixedar.residual import (
+    Heteroscedastic,
+    Independent,
+    MarkovStructure,
+    ResidualStructure,
+)
 
-__all__ = ["MomentBlock", "Moments", "likelihood_blocks", "moment_blocks"]
+__all__ = [
+    "LikelihoodBlock",
+    "MomentBlock",
+    "Moments",
+    "likelihood_blocks",
+    "moment_blocks",
+]
 
 # Covariance matrices are written out for clusters of so many rows, ...
 _DENSE_ROWS = 12
 # ... as long as all matrices together have so many entries.
 _DENSE_NUMBERS = 2**15
+# Beyond so many rows of a cluster, or entries of all matrices, those of a
+# tridiagonal precision are not written out.
+_LONG_DENSE = 40
+_MANY_DENSE = 2**16
+# Memory for covariance matrices that are written out.
+_MOST_BYTES = 4 * 2**30
 # Blocks by set of distinct gaps pay as long as there are few such sets.
 _MAX_GAP_SETS = 24
 # From this mean number of rows a matrix product for each cluster pays.
@@ -58,12 +77,12 @@ def moment_blocks(
         If no block knows how to whiten for the structure.
     """
     everyone = np.arange(rows.n_clusters)
-    if structure.k_params == 0:
+    if isinstance(structure, Independent):
         return [GapBlock(rows, everyone, None, np.empty(0))]
     if not isinstance(structure, MarkovStructure):
         raise UnsupportedError(
-            f"residual structure {structure.label!r} is not first-order Markov; "
-            "the likelihood cannot whiten it yet"
+            f"residual structure {structure.label!r} is not first-order Markov: it "
+            "has no moments that are linear in few functions of its parameters"
         )
     inside = rows.gaps > 0.0
     distinct, class_of_gap = np.unique(rows.gaps[inside], return_inverse=True)
@@ -89,7 +108,7 @@ def moment_blocks(
 
 def likelihood_blocks(
     rows: ClusterRows, structure: ResidualStructure
-) -> Sequence[MomentBlock]:
+) -> Sequence[LikelihoodBlock]:
     """
     Blocks for the cheapest evaluation of the likelihood.
 
@@ -100,15 +119,41 @@ def likelihood_blocks(
 
     Returns
     -------
-    list of MomentBlock
+    list of LikelihoodBlock
         One dense block where clusters are short and their patterns few.
     """
+    if not isinstance(structure, (Independent, MarkovStructure)):
+        return _formula_blocks(rows, structure)
     markov = structure if isinstance(structure, MarkovStructure) else None
     longest = int(np.diff(rows.offsets).max())
     # a pattern begins where a weight is not zero
     starts = np.flatnonzero(rows.weights > 0.0)
     few = len(starts) * longest**2 <= _DENSE_NUMBERS
-    if longest > _DENSE_ROWS or not few or (structure.k_params and markov is None):
+    if longest > _DENSE_ROWS or not few:
         return moment_blocks(rows, structure)
     patterns = np.split(np.arange(rows.n_clusters), starts[1:])
     return [DenseBlock(rows, patterns, markov)]
+
+
+def _formula_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[LikelihoodBlock]:
+    """Blocks for structures that are not first-order Markov with one variance."""
+    longest = int(np.diff(rows.offsets).max())
+    tridiagonal = isinstance(structure, Heteroscedastic) and isinstance(
+        structure.structure, (MarkovStructure, Independent)
+    )
+    patterns = np.diff(rows.offsets)[rows.weights > 0.0]
+    many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
+    if tridiagonal and many:
+        assert isinstance(structure, Heteroscedastic)
+        return [ScaledBlock(rows, structure)]
+    needed = 8.0 * longest**2 * (structure.k_free + 4)
+    if needed > _MOST_BYTES:
+        raise StructureError(
+            f"{structure.label} residuals need matrices of order {longest}, the rows "
+            f"of the largest group, {needed / 2**30:.0f} GiB. Split the series "
+            "with series=, or use residual='ar1' or 'car1', whose cost is linear in "
+            "the rows"
+        )
+    return covariance_blocks(rows, structure)

@@ -14,22 +14,16 @@ from mixedar.moments.arrays import Moments
 from mixedar.sums import ClusterSums
 from mixedar.woodbury import woodbury_sums
 
-__all__ = ["MomentBlock", "Moments"]
+__all__ = ["LikelihoodBlock", "MomentBlock", "Moments"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 
-class MomentBlock(ABC):
-    """Clusters whose moments are computed together."""
-
-    clusters: IntArray
-    weights: FloatArray
+class LikelihoodBlock(ABC):
+    """Clusters whose part in the likelihood is computed together."""
 
     @abstractmethod
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at an unconstrained residual parameter, shape (k_free,)."""
-
     def sums(
         self,
         covariance: RandomCovariance,
@@ -52,6 +46,32 @@ class MomentBlock(ABC):
         Returns
         -------
         ClusterSums
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance is not positive definite to rounding.
         """
+
+
+class MomentBlock(LikelihoodBlock):
+    """Clusters whose whitened cross-products are computed together."""
+
+    clusters: IntArray
+    weights: FloatArray
+
+    @abstractmethod
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at an unconstrained residual parameter, shape (k_free,)."""
+
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         moments = self.at(u, derivatives=derivatives)
         return woodbury_sums(moments, self.weights, covariance, factor, derivatives)

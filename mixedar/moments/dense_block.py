@@ -23,7 +23,7 @@ from mixedar.moments.block import MomentBlock
 from mixedar.moments.gap_block import GapBlock
 from mixedar.residual import MarkovStructure
 from mixedar.residual.markov import Step
-from mixedar.sums import ClusterSums
+from mixedar.sums import ArrayCurvature, ClusterSums
 
 __all__ = ["DenseBlock"]
 
@@ -152,14 +152,7 @@ class DenseBlock(MomentBlock):
         curved = len(correlations) == 3
         if not derivatives or not (len(slopes) or curved):
             s = product(inverse.reshape(1, -1), self._gram).reshape(width, width)
-            return ClusterSums(
-                d,
-                s,
-                np.empty(0),
-                np.empty((0, width, width)),
-                np.empty((0, 0)),
-                np.empty((0, 0, width, width)),
-            )
+            return ClusterSums.values(d, s)
         if curved:
             slopes = np.concatenate([slopes, correlations[1:2]])
         k = len(slopes)
@@ -181,4 +174,5 @@ class DenseBlock(MomentBlock):
         s2 = s2 + s2.transpose(0, 1, 3, 2)
         if curved:
             s2[-1, -1] -= out[-1]
-        return ClusterSums(d, out[0], d1, -out[1 : 1 + k], d2, s2)
+        curvature = ArrayCurvature(d2, s2)
+        return ClusterSums(d, out[0], d1, -out[1 : 1 + k], (curvature,))

@@ -1,86 +1,56 @@
 """
-Residual structures and the registry that finds them by name.
-
-``resolve("ar1")`` gives ``AR1()``; aliases from nlme, SAS and glmmTMB are
-understood.
+Residual structures, one to a file, and the registry that finds them by name.
 """
 
-from __future__ import annotations
-
-import difflib
-
-from mixedar.exceptions import UnsupportedError
 from mixedar.residual.ar1 import AR1
-from mixedar.residual.base import ResidualStructure
+from mixedar.residual.arma import ARMA
+from mixedar.residual.base import DataLayout, Mark, ResidualStructure
 from mixedar.residual.car1 import CAR1
+from mixedar.residual.compound_symmetry import CompoundSymmetry
+from mixedar.residual.formula import FormulaStructure
+from mixedar.residual.heteroscedastic import Heteroscedastic
 from mixedar.residual.independent import Independent
 from mixedar.residual.markov import MarkovStructure
+from mixedar.residual.matern import Matern
+from mixedar.residual.nesting import Nesting, nesting
+from mixedar.residual.occasions import AnteDependence, Unstructured
+from mixedar.residual.registry import STRUCTURES, combine, resolve
+from mixedar.residual.spatial import (
+    Exponential,
+    Gaussian,
+    Linear,
+    RationalQuadratic,
+    Spherical,
+)
+from mixedar.residual.toeplitz import Toeplitz
+from mixedar.residual.wrapped import Nugget, Stratified
 
 __all__ = [
     "AR1",
+    "ARMA",
     "CAR1",
     "STRUCTURES",
+    "AnteDependence",
+    "CompoundSymmetry",
+    "DataLayout",
+    "Exponential",
+    "FormulaStructure",
+    "Gaussian",
+    "Heteroscedastic",
     "Independent",
+    "Linear",
+    "Mark",
     "MarkovStructure",
+    "Matern",
+    "Nesting",
+    "Nugget",
+    "RationalQuadratic",
     "ResidualStructure",
+    "Spherical",
+    "Stratified",
+    "Toeplitz",
+    "Unstructured",
+    "combine",
+    "nesting",
     "resolve",
 ]
-
-STRUCTURES: dict[str, type[ResidualStructure]] = {
-    cls.code: cls for cls in (Independent, AR1, CAR1)
-}
-
-_ALIASES = {
-    "iid": "independent",
-    "id": "independent",
-    "none": "independent",
-    "vc": "independent",
-    "ar(1)": "ar1",
-    "corar1": "ar1",
-    "car(1)": "car1",
-    "corcar1": "car1",
-    "ou": "car1",
-}
-
-
-def resolve(residual: str | ResidualStructure | type | None) -> ResidualStructure:
-    """
-    Turn what a user passes as ``residual=`` into a structure.
-
-    Parameters
-    ----------
-    residual : str, ResidualStructure, class or None
-        A registry name or alias (case does not matter), an instance, a class,
-        or None for independent residuals.
-
-    Returns
-    -------
-    ResidualStructure
-
-    Raises
-    ------
-    UnsupportedError
-        If nothing of that name exists; the message lists what does.
-    """
-    if residual is None:
-        return Independent()
-    if isinstance(residual, ResidualStructure):
-        return residual
-    if isinstance(residual, type) and issubclass(residual, ResidualStructure):
-        return residual()
-    if isinstance(residual, str):
-        key = residual.strip().lower()
-        key = _ALIASES.get(key, key)
-        if key in STRUCTURES:
-            return STRUCTURES[key]()
-        known = sorted(STRUCTURES)
-        near = difflib.get_close_matches(key, [*known, *_ALIASES], n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UnsupportedError(
-            f"residual={residual!r} is not a residual structure{hint}; "
-            f"there are {', '.join(repr(k) for k in known)}"
-        )
-    raise UnsupportedError(
-        "residual= takes a name such as 'ar1', a structure such as AR1(0.5), or "
-        f"None; got {type(residual).__name__}"
-    )

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar.exceptions import TimeError
+from mixedar.jets import Jet
+from mixedar.residual.base import Link
 from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 __all__ = ["AR1"]
@@ -34,6 +36,10 @@ class AR1(MarkovStructure):
         Starting value, between -1 and 1; by default several are tried.
     fixed : bool
         Hold `rho` at its starting value instead of estimating it.
+    nugget : bool
+        Add independent measurement error: AR(1) plus noise, SAS's ``LOCAL``.
+    by : str, optional
+        Column of strata, each with a parameter of its own, SAS's ``GROUP=``.
     common_gap : int
         Greatest common divisor of the gaps, set by :meth:`bind`.  The optimiser
         works with the correlation across it, so that monthly data counted in
@@ -56,6 +62,8 @@ class AR1(MarkovStructure):
 
     rho: float | None = None
     fixed: bool = False
+    nugget: bool = False
+    by: str | None = None
     common_gap: int = 1
     typical_gap: float = 1.0
 
@@ -66,6 +74,10 @@ class AR1(MarkovStructure):
 
     def __post_init__(self) -> None:
         check_start("AR1", self.rho, self.fixed, -1.0)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return ("correlation",)
 
     def bind(self, gaps: FloatArray) -> AR1:
         if len(gaps) == 0:
@@ -128,6 +140,23 @@ class AR1(MarkovStructure):
         with np.errstate(divide="ignore"):  # rho = 0 has no finite derivative then
             slope = exponent * np.abs(s) ** (exponent - 1.0)
         return np.diag(sign * slope * (1.0 - s * s))
+
+    def natural(self, u: FloatArray) -> Jet:
+        if self.fixed:
+            return Jet.constant([self.rho], 0)
+        s = np.tanh(np.clip(u, -_LIMIT, _LIMIT))
+        rest = (1.0 - s) * (1.0 + s)
+        sign = np.abs(np.sign(s)) if self._power == 2 else np.sign(s)
+        root = self._power / self.common_gap
+        slope = self.jacobian(u)[0]
+        if root == 1.0:
+            bend = -2.0 * s * slope
+        else:  # infinite at rho = 0, where the curve is vertical
+            with np.errstate(divide="ignore"):
+                size = np.abs(s)
+                bend = root * (root - 1.0) * size ** (root - 2.0) * rest**2
+                bend = sign * (bend - 2.0 * size * root * size ** (root - 1.0) * rest)
+        return Jet(self.from_unconstrained(u), [slope], [[bend]])
 
     def at_boundary(self, params: ArrayLike) -> bool:
         across = np.abs(np.asarray(params, dtype=np.float64)) ** self.common_gap

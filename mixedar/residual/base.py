@@ -11,14 +11,64 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ResidualStructure"]
+from mixedar.jets import Jet
+
+__all__ = ["DataLayout", "Link", "Mark", "ResidualStructure"]
 
 FloatArray = NDArray[np.float64]
+
+#: Scales for intervals: as it is, Fisher's z, or the logit.
+Link = Literal["identity", "correlation", "share"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """
+    What a structure reads of a row beside its distance in time.
+
+    Attributes
+    ----------
+    kind : {"level", "number", "stratum"}
+        The occasion, by its place among all occasions; a number, such as a
+        coordinate; or the number of a category.
+    column : str or None
+        The column of the data; None stands for the time variable.
+    """
+
+    kind: Literal["level", "number", "stratum"]
+    column: str | None
+
+
+@dataclass(frozen=True)
+class DataLayout:
+    """
+    What a structure learns of the data before the search begins.
+
+    Attributes
+    ----------
+    gaps : ndarray
+        Distances between neighbouring times of a series, all series together.
+    longest : int
+        Rows of the longest series.
+    span : float
+        Longest distance of two times of a series.
+    marks : ndarray, shape (n, c)
+        Values of the structure's :attr:`~ResidualStructure.marks`.
+    labels : tuple of (tuple of str or None)
+        For each mark the names of its levels or strata, None for numbers.
+    """
+
+    gaps: FloatArray
+    longest: int
+    span: float
+    marks: FloatArray
+    labels: tuple[tuple[str, ...] | None, ...]
 
 
 class ResidualStructure(ABC):
@@ -48,6 +98,27 @@ class ResidualStructure(ABC):
     needs_distinct_times: ClassVar[bool] = True
 
     fixed: bool = False
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """
+        Scale on which each parameter is roughly normal.
+
+        Where a parameter depends on several unconstrained ones, an interval
+        cannot run along one of them.
+        """
+        plain: Link = "identity"
+        return (plain,) * self.k_params
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether distances in time matter; if not, times are not looked at."""
+        return True
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What it reads of each row beside the time."""
+        return ()
 
     @property
     def k_params(self) -> int:
@@ -112,6 +183,66 @@ class ResidualStructure(ABC):
         """
 
     @abstractmethod
+    def natural(self, u: FloatArray) -> Jet:
+        """
+        Parameters on the user's scale with their derivatives by `u`.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (k_params,)
+        """
+
+    def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """
+        What the correlation of two different rows of a series depends on.
+
+        Parameters
+        ----------
+        a, b : ndarray, shape (l, 1 + c)
+            Positions of the rows: time, then the marks.
+
+        Returns
+        -------
+        ndarray, shape (l, f)
+            The distance in time unless a structure says otherwise.
+        """
+        return np.abs(a[:, :1] - b[:, :1])
+
+    @abstractmethod
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        """
+        Correlations with their derivatives by the unconstrained parameters.
+
+        Parameters
+        ----------
+        cells : ndarray, shape (l, f)
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (l,)
+        """
+
+    def log_sd(self, positions: FloatArray, u: FloatArray) -> Jet | None:
+        """
+        Logarithm of the rows' standard deviations, relative to the first.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (l, 1 + c)
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (l,), or None if all rows have one variance
+        """
+        return None
+
+    @abstractmethod
     def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
         """
         Multiply by the inverse Cholesky factor of the correlation matrix.
@@ -120,8 +251,8 @@ class ResidualStructure(ABC):
         ----------
         x : ndarray, shape (n, k)
             Rows in the order of `time`.
-        time : ndarray, shape (n,)
-            Increasing.
+        time : ndarray, shape (n,) or (n, 1 + c)
+            Increasing; for structures with marks the positions.
         params : array_like, shape (k_params,)
 
         Returns
@@ -194,3 +325,22 @@ class ResidualStructure(ABC):
             `self` unless the structure has a scale of its own.
         """
         return self
+
+    def bind_layout(self, layout: DataLayout) -> ResidualStructure:
+        """
+        The structure adapted to all that it has to know of the data.
+
+        Parameters
+        ----------
+        layout : DataLayout
+
+        Returns
+        -------
+        ResidualStructure
+
+        Raises
+        ------
+        MixedARError
+            If the data cannot carry the structure.
+        """
+        return self.bind(layout.gaps)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+from mixedar.jets import Jet
+from mixedar.residual.base import Link
 from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 __all__ = ["CAR1"]
@@ -33,6 +35,10 @@ class CAR1(MarkovStructure):
         Starting value, between 0 and 1; by default several are tried.
     fixed : bool
         Hold `rho` at its starting value instead of estimating it.
+    nugget : bool
+        Add independent measurement error.
+    by : str, optional
+        Column of strata, each with a parameter of its own.
     reference_gap : float
         Distance at which the optimiser parametrises the correlation, so that
         the unit of time changes nothing; set by :meth:`bind`.
@@ -50,6 +56,8 @@ class CAR1(MarkovStructure):
 
     rho: float | None = None
     fixed: bool = False
+    nugget: bool = False
+    by: str | None = None
     reference_gap: float = 1.0
 
     code: ClassVar[str] = "car1"
@@ -58,6 +66,10 @@ class CAR1(MarkovStructure):
 
     def __post_init__(self) -> None:
         check_start("CAR1", self.rho, self.fixed, 0.0)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return ("share",)
 
     def bind(self, gaps: FloatArray) -> CAR1:
         if len(gaps) == 0:
@@ -89,6 +101,16 @@ class CAR1(MarkovStructure):
             return np.empty((0, 0))
         rho = self.from_unconstrained(u)
         return np.diag(rho * expit(-np.asarray(u)) / self.reference_gap)
+
+    def natural(self, u: FloatArray) -> Jet:
+        if self.fixed:
+            return Jet.constant([self.rho], 0)
+        rho = self.from_unconstrained(u)
+        rest, share = expit(-u), expit(u)
+        slope = rest / self.reference_gap
+        # in this order rho = 0 wins over the overflow in tiny units of time
+        bend = rho * slope * slope - rho * slope * share
+        return Jet(rho, [rho * slope], [[bend]])
 
     def at_boundary(self, params: ArrayLike) -> bool:
         with np.errstate(divide="ignore"):  # rho underflows in tiny units of time

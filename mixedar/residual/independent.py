@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar.jets import Jet
 from mixedar.residual.base import ResidualStructure
 
 __all__ = ["Independent"]
@@ -36,6 +37,12 @@ class Independent(ResidualStructure):
 
     def jacobian(self, u: ArrayLike) -> FloatArray:
         return np.empty((0, 0))
+
+    def natural(self, u: FloatArray) -> Jet:
+        return Jet.constant(np.empty(0), 0)
+
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        return Jet.constant(np.zeros(len(cells)), 0)
 
     def at_boundary(self, params: ArrayLike) -> bool:
         return False

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar.exceptions import UnsupportedError
+from mixedar.jets import Jet
 from mixedar.residual.base import ResidualStructure
 
 __all__ = ["MarkovStructure", "PrecisionCoefficients", "Step", "check_start"]
@@ -111,6 +112,12 @@ class MarkovStructure(ResidualStructure):
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         """Correlation across gaps, with derivatives by the unconstrained parameter."""
 
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        phi, d1, d2, _ = self.step(cells[:, 0], u)
+        if self.k_free == 0:
+            return Jet.constant(phi, 0)
+        return Jet(phi, d1[None], d2[None, None])
+
     def precision_coefficients(
         self, gaps: FloatArray, u: FloatArray, *, derivatives: bool
     ) -> PrecisionCoefficients:
@@ -148,7 +155,7 @@ class MarkovStructure(ResidualStructure):
         return PrecisionCoefficients(alpha, beta, logdet)
 
     def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
-        phi = self.correlation_at(np.diff(time), params)
+        phi = self.correlation_at(np.diff(_times(time)), params)
         out = np.array(x, dtype=np.float64)
         scale = 1.0 / np.sqrt((1.0 - phi) * (1.0 + phi))
         shape = (-1,) + (1,) * (out.ndim - 1)
@@ -156,10 +163,16 @@ class MarkovStructure(ResidualStructure):
         return out
 
     def logdet(self, time: FloatArray, params: ArrayLike) -> float:
-        phi = self.correlation_at(np.diff(time), params)
+        phi = self.correlation_at(np.diff(_times(time)), params)
         return float(np.log((1.0 - phi) * (1.0 + phi)).sum())
 
     def cross_correlation(
         self, time: FloatArray, new_time: FloatArray, params: ArrayLike
     ) -> FloatArray:
-        return self.correlation_at(np.abs(np.subtract.outer(time, new_time)), params)
+        apart = np.subtract.outer(_times(time), _times(new_time))
+        return self.correlation_at(np.abs(apart), params)
+
+
+def _times(time: FloatArray) -> FloatArray:
+    """Times, shape (n,), from those or from positions."""
+    return time if np.ndim(time) == 1 else time[:, 0]

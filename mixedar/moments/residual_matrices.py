@@ -1,0 +1,258 @@
+"""
+Residual covariance matrices of many short series at once.
+
+The correlation of two rows depends on few features of the pair (a distance, two
+occasions, ...), so that distinct *cells* are evaluated once and looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.jets import Jet
+from mixedar.linalg import product
+from mixedar.residual import ResidualStructure
+
+__all__ = ["ResidualMatrices", "ResidualValues", "share_values", "unique_rows"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+# Places in the table of correlations that no cell has.
+_APART, _DIAGONAL, _FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ResidualValues:
+    """
+    Correlations of all cells and standard deviations of all kinds of rows.
+
+    Attributes
+    ----------
+    table : Jet of shape (2 + l,)
+        Zero, one, and the correlations of the cells.
+    log_sd : Jet of shape (m,), or None
+    """
+
+    table: Jet
+    log_sd: Jet | None
+
+
+class ResidualMatrices:
+    """
+    ``R`` of `g` series (or clusters of series) of `n` rows each.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+        Bound to the data.
+    gaps : ndarray, shape (g, n)
+        0 where a series begins.
+    marks : ndarray, shape (g, n, c)
+    """
+
+    def __init__(
+        self, structure: ResidualStructure, gaps: FloatArray, marks: FloatArray
+    ) -> None:
+        self.structure = structure
+        g, n = gaps.shape
+        time = np.cumsum(gaps, axis=1)
+        series = np.cumsum(gaps == 0.0, axis=1)
+        positions = np.concatenate([time[:, :, None], marks], axis=2)
+        rows, columns = np.triu_indices(n, 1)
+        same = series[:, rows] == series[:, columns]
+        cells = structure.cells(positions[:, rows][same], positions[:, columns][same])
+        self.cells, which = unique_rows(cells)
+        above = np.full((g, len(rows)), _APART, dtype=np.int32)
+        above[same] = which + _FIRST
+        self.lookup = np.full((g, n, n), _DIAGONAL, dtype=np.int32)
+        self.lookup[:, rows, columns] = above
+        self.lookup[:, columns, rows] = above
+        self._last: tuple[bytes, ResidualValues] | None = None
+        self._shared: ResidualMatrices | None = None
+        self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
+        k = structure.k_free
+        if structure.log_sd(positions[0, :1], np.zeros(k)) is not None:
+            flat = positions.reshape(g * n, -1)
+            # distances in time count from each cluster's own beginning
+            flat = np.concatenate([np.zeros((g * n, 1)), flat[:, 1:]], axis=1)
+            self.kinds, kind = unique_rows(flat)
+            self.kind = kind.reshape(g, n)
+
+    kinds: FloatArray
+    kind: IntArray
+
+    @property
+    def heteroscedastic(self) -> bool:
+        """Whether rows differ in their variances."""
+        return len(self.kinds) > 0
+
+    def values(self, u: FloatArray) -> ResidualValues:
+        """
+        What the matrices are looked up in.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+        """
+        if self._shared is not None:
+            return self._shared.values(u)
+        key = u.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._values(u)
+        return self._last[1]
+
+    def _values(self, u: FloatArray) -> ResidualValues:
+        found = self.structure.cell_values(self.cells, u)
+        k = found.k
+        table = Jet(
+            np.concatenate([[0.0, 1.0], found.value]),
+            np.concatenate([np.zeros((k, 2)), found.first], axis=1),
+            np.concatenate([np.zeros((k, k, 2)), found.second], axis=2),
+        )
+        log_sd = self.structure.log_sd(self.kinds, u) if self.heteroscedastic else None
+        return ResidualValues(table, log_sd)
+
+    def scales(self, values: ResidualValues, some: slice) -> FloatArray | None:
+        """Standard deviations of the rows, shape (g, n)."""
+        if values.log_sd is None:
+            return None
+        return np.exp(values.log_sd.value)[self.kind[some]]
+
+    def matrices(self, values: ResidualValues, some: slice) -> FloatArray:
+        """
+        The covariance matrices of some of the series.
+
+        Returns
+        -------
+        ndarray, shape (g, n, n)
+        """
+        out = values.table.value[self.lookup[some]]
+        sd = self.scales(values, some)
+        return out if sd is None else out * (sd[:, :, None] * sd[:, None, :])
+
+    def slopes(self, values: ResidualValues, some: slice) -> FloatArray:
+        """
+        Derivatives of the matrices by the unconstrained parameters.
+
+        Returns
+        -------
+        ndarray, shape (k, g, n, n)
+        """
+        out = values.table.first[:, self.lookup[some]]
+        sd = self.scales(values, some)
+        if sd is None or values.log_sd is None:
+            return out
+        log_slopes = values.log_sd.first[:, self.kind[some]]
+        sums = log_slopes[:, :, :, None] + log_slopes[:, :, None, :]
+        both = sd[:, :, None] * sd[:, None, :]
+        return out * both + sums * (values.table.value[self.lookup[some]] * both)
+
+    def curvature(
+        self, values: ResidualValues, some: slice, weight: FloatArray
+    ) -> FloatArray:
+        """
+        Second derivatives of the matrices, contracted.
+
+        Parameters
+        ----------
+        values : ResidualValues
+        some : slice
+        weight : ndarray, shape (g, n, n)
+            Symmetric.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+            ``sum_ab weight_ab d2 R_ab / du_k du_l``.
+        """
+        table, log_sd = values.table, values.log_sd
+        sd = self.scales(values, some)
+        lookup = self.lookup[some]
+        if sd is not None:
+            weight = weight * (sd[:, :, None] * sd[:, None, :])
+        count = len(table.value)
+        cells = np.bincount(lookup.ravel(), weight.ravel(), minlength=count)
+        out = _along(table.second, cells)
+        if log_sd is None:
+            return out
+        kind = self.kind[some]
+        slopes = log_sd.first[:, kind]
+        # weight * R by rows, and by pairs
+        weighted = weight * table.value[lookup]
+        by_kind = np.bincount(
+            kind.ravel(), weighted.sum(axis=2).ravel(), minlength=len(self.kinds)
+        )
+        squares = log_sd.first[:, None] * log_sd.first[None, :]
+        out = out + 2.0 * _along(log_sd.second + squares, by_kind)
+        k = len(slopes)
+        flat = slopes.reshape(k, -1)
+        pairs = (weighted @ slopes[..., None])[..., 0]
+        out += 2.0 * product(flat, pairs.reshape(k, -1).T)
+        if table.first.any():
+            mixed = (weight * table.first[:, lookup]).sum(axis=3)
+            cross = 2.0 * product(flat, mixed.reshape(k, -1).T)
+            out += cross + cross.T
+        return out
+
+
+def _along(second: FloatArray, weights: FloatArray) -> FloatArray:
+    """Second derivatives, shape (k, k, l), summed with weights."""
+    k = len(second)
+    return product(second.reshape(k * k, -1), weights[:, None]).reshape(k, k)
+
+
+def share_values(parts: Sequence[ResidualMatrices]) -> None:
+    """
+    Let matrices of different sizes look up the same table.
+
+    Parameters
+    ----------
+    parts : sequence of ResidualMatrices
+        Of one structure; the first keeps the table of all.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return
+    cells, which = unique_rows(np.concatenate([part.cells for part in parts]))
+    kinds, kind = unique_rows(np.concatenate([part.kinds for part in parts]))
+    cell_at = np.cumsum([0, *(len(part.cells) for part in parts)])
+    kind_at = np.cumsum([0, *(len(part.kinds) for part in parts)])
+    for i, part in enumerate(parts):
+        places = np.concatenate(
+            [[_APART, _DIAGONAL], which[cell_at[i] : cell_at[i + 1]] + _FIRST]
+        )
+        part.lookup = places.astype(np.int32)[part.lookup]
+        if part.heteroscedastic:
+            part.kind = kind[kind_at[i] : kind_at[i + 1]][part.kind]
+        if i:
+            part.cells, part.kinds = cells[:0], kinds
+            part._shared = first
+    first.cells, first.kinds = cells, kinds
+
+
+def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
+    """
+    Distinct rows, and for each row the place of its own among them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (l, f)
+
+    Returns
+    -------
+    distinct : ndarray, shape (d, f)
+    which : ndarray of int, shape (l,)
+    """
+    code = np.zeros(len(x), dtype=np.intp)
+    for column in x.T:
+        values, inverse = np.unique(column, return_inverse=True)
+        _, code = np.unique(code * len(values) + inverse, return_inverse=True)
+    count = int(code.max(initial=-1)) + 1
+    first = np.full(count, len(x), dtype=np.intp)
+    np.minimum.at(first, code, np.arange(len(x)))
+    return x[first], code

@@ -1,0 +1,226 @@
+"""Autoregressive moving averages of any order on integer times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mixedar.exceptions import TimeError, UnsupportedError
+from mixedar.jets import Jet, clip, solve, stack
+from mixedar.residual.base import ResidualStructure
+from mixedar.residual.formula import FormulaStructure
+
+__all__ = ["ARMA"]
+
+FloatArray = NDArray[np.float64]
+
+_LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
+_MOST_LAGS = 10_000
+
+
+@dataclass(frozen=True)
+class ARMA(FormulaStructure):
+    """
+    ARMA(p, q): ``e_t = sum phi_i e_{t-i} + a_t + sum theta_j a_{t-j}``.
+
+    Gaps count: the correlation of two observations is the process's
+    autocorrelation at the difference of their times.  Stationarity and
+    invertibility hold throughout: the search moves partial autocorrelations.
+
+    Parameters
+    ----------
+    p, q : int
+        Orders, not both zero.
+    phi, theta : sequence of float, optional
+        Starting values, of a stationary and invertible process.
+    fixed : bool
+        Hold the parameters at their starting values.
+    by : str, optional
+        Column of strata, each with parameters of its own.
+    longest_lag : int
+        Largest difference of two times, set by :meth:`bind`.
+
+    Raises
+    ------
+    UnsupportedError
+        If the orders are not whole numbers, or the starting values not of a
+        stationary and invertible process.
+
+    References
+    ----------
+    Barndorff-Nielsen, O. and Schou, G. (1973), On the parametrization of
+    autoregressive models by partial autocorrelations, Journal of Multivariate
+    Analysis 3, 408-419.
+
+    Brockwell, P. J. and Davis, R. A. (1991), Time Series: Theory and Methods,
+    2nd edition, Springer, section 3.3.
+    """
+
+    p: int = 1
+    q: int = 1
+    phi: tuple[float, ...] | None = None
+    theta: tuple[float, ...] | None = None
+    fixed: bool = False
+    by: str | None = None
+    longest_lag: int = 1
+
+    code: ClassVar[str] = "arma"
+    integer_time: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, order in (("p", self.p), ("q", self.q)):
+            whole = isinstance(order, (int, np.integer)) and not isinstance(order, bool)
+            if not whole or order < 0:
+                raise UnsupportedError(
+                    f"ARMA: {name}={order!r} is not a whole number of 0 or more"
+                )
+        if self.p + self.q == 0:
+            raise UnsupportedError("ARMA(0, 0) is residual='independent'")
+        for name, values, order, roots in (
+            ("phi", self.phi, self.p, "stationary"),
+            ("theta", self.theta, self.q, "invertible"),
+        ):
+            if values is None:
+                if self.fixed and order:
+                    raise UnsupportedError(f"ARMA: fixed=True needs {name}=")
+                continue
+            object.__setattr__(self, name, tuple(float(v) for v in np.ravel(values)))
+            if len(np.ravel(values)) != order:
+                raise UnsupportedError(
+                    f"ARMA: {name} has {len(np.ravel(values))} values for order {order}"
+                )
+            sign = 1.0 if name == "phi" else -1.0
+            partial = _to_partial(sign * np.ravel(np.asarray(values, dtype=float)))
+            if not (np.abs(partial) < 1.0).all():
+                raise UnsupportedError(f"ARMA: {name}={values!r} is not {roots}")
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        """Name in summaries."""
+        return f"ARMA({self.p}, {self.q})"
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the parameters."""
+        names = [f"phi{i + 1}" for i in range(self.p)]
+        return (*names, *(f"theta{j + 1}" for j in range(self.q)))
+
+    @property
+    def held(self) -> FloatArray:
+        return np.array([*(self.phi or ()), *(self.theta or ())], dtype=np.float64)
+
+    def bind(self, gaps: FloatArray) -> ResidualStructure:
+        return self
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        if self.fixed:
+            return [np.empty(0)]
+        p, k = self.p, self.k_params
+        grid: list[FloatArray] = []
+        for ar, ma in ((0.4, 0.0), (0.8, -0.4), (-0.3, 0.0), (0.0, 0.4), (0.0, -0.4)):
+            partial = np.zeros(k)
+            if p:
+                partial[0] = ar
+            if self.q:
+                partial[p] = ma if p else ma + ar
+            u = np.arctanh(partial)
+            if not any((u == other).all() for other in grid):
+                grid.append(u)
+        if self.phi is not None or self.theta is not None:
+            phi = self.phi or (0.0,) * p
+            theta = self.theta or (0.0,) * self.q
+            grid.insert(0, self.to_unconstrained([*phi, *theta]))
+        return grid
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        if self.fixed:
+            return np.empty(0)
+        values = np.ravel(np.asarray(params, dtype=np.float64))
+        phi, theta = values[: self.p], values[self.p :]
+        return np.arctanh(np.concatenate([_to_partial(phi), -_to_partial(-theta)]))
+
+    def from_variables(self, u: Jet) -> Jet:
+        partial = np.tanh(clip(u, -_LIMIT, _LIMIT))
+        k = partial.k
+        phi = _from_partial([partial[i] for i in range(self.p)])
+        theta = _from_partial([-partial[self.p + j] for j in range(self.q)])
+        return stack([*phi, *(-value for value in theta)], k)
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        values = np.ravel(np.asarray(params, dtype=np.float64))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            partial = np.concatenate(
+                [_to_partial(values[: self.p]), _to_partial(-values[self.p :])]
+            )
+        return not bool((np.abs(partial) < 1.0 - 5e-6).all())
+
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        lags = np.rint(cells[:, 0]).astype(np.intp)
+        most = int(lags.max(initial=0))
+        if most > _MOST_LAGS:
+            raise TimeError(
+                f"{self.label}: two times of a series are {most} steps apart, more "
+                f"than the {_MOST_LAGS} of which autocorrelations are computed; count "
+                "time in a larger unit, or use residual='car1'"
+            )
+        if not isinstance(params, Jet):
+            params = Jet.constant(params, 0)
+            return _autocorrelations(params, self.p, self.q, most).value[lags]
+        return _autocorrelations(params, self.p, self.q, most)[lags]
+
+
+def _to_partial(phi: FloatArray) -> FloatArray:
+    """Partial autocorrelations of an autoregression (Levinson, backwards)."""
+    phi = np.array(phi, dtype=np.float64)
+    partial = np.empty(len(phi))
+    for k in range(len(phi) - 1, -1, -1):
+        last = partial[k] = phi[k]
+        phi = (phi[:k] + last * phi[:k][::-1]) / (1.0 - last**2)
+    return partial
+
+
+def _from_partial(partial: list[Jet]) -> list[Jet]:
+    """Coefficients of the autoregression with given partial autocorrelations."""
+    phi: list[Jet] = []
+    for last in partial:
+        phi = [a - last * b for a, b in zip(phi, phi[::-1], strict=True)] + [last]
+    return phi
+
+
+def _autocorrelations(params: Jet, p: int, q: int, most: int) -> Jet:
+    """Autocorrelations at lags ``0 ... most`` (Brockwell and Davis, 3.3.8-9)."""
+    k = params.k
+    phi = [params[i] for i in range(p)]
+    theta = [Jet.constant(1.0, k), *(params[p + j] for j in range(q))]
+    # weights of the infinite moving average up to lag q
+    psi: list[Jet] = []
+    for j in range(q + 1):
+        psi.append(theta[j])
+        for i in range(min(j, p)):
+            psi[j] = psi[j] + phi[i] * psi[j - i - 1]
+    right = []
+    for lag in range(max(p, q) + 1):
+        total = Jet.constant(0.0, k)
+        for j in range(lag, q + 1):
+            total = total + theta[j] * psi[j - lag]
+        right.append(total)
+    # gamma(lag) - sum phi_i gamma(|lag - i|) = right(lag), lag = 0 ... p
+    orders = range(p + 1)
+    matrix = [[Jet.constant(float(i == j), k) for j in orders] for i in orders]
+    for lag in range(p + 1):
+        for i in range(p):
+            place = abs(lag - i - 1)
+            matrix[lag][place] = matrix[lag][place] - phi[i]
+    first = solve(stack([stack(row, k) for row in matrix], k), stack(right[: p + 1], k))
+    gamma = [first[i] for i in range(p + 1)]
+    for lag in range(p + 1, most + 1):
+        total = right[lag] if lag <= q else Jet.constant(0.0, k)
+        for i in range(p):
+            total = total + phi[i] * gamma[lag - i - 1]
+        gamma.append(total)
+    out = stack(gamma[: most + 1], k)
+    return out / gamma[0]

@@ -1,0 +1,285 @@
+"""
+Which residual structures are special cases of which others.
+
+The likelihood ratio of two structures has its usual chi-square distribution
+only if the smaller one lies inside the parameter space of the larger one, with
+all parameters identified there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.residual.ar1 import AR1
+from mixedar.residual.arma import ARMA
+from mixedar.residual.base import ResidualStructure
+from mixedar.residual.car1 import CAR1
+from mixedar.residual.compound_symmetry import CompoundSymmetry
+from mixedar.residual.heteroscedastic import Heteroscedastic
+from mixedar.residual.independent import Independent
+from mixedar.residual.matern import Matern
+from mixedar.residual.nested_variances import Nesting, variance_nesting
+from mixedar.residual.occasions import AnteDependence, Unstructured
+from mixedar.residual.spatial import DistanceStructure, Exponential
+from mixedar.residual.toeplitz import Toeplitz
+from mixedar.residual.wrapped import Nugget, Stratified
+
+__all__ = ["Nesting", "nesting"]
+
+FloatArray = NDArray[np.float64]
+
+_INSIDE = Nesting()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What nesting depends on beside the structures: the gaps of the data."""
+
+    gaps: FloatArray
+
+    @property
+    def equal_gaps(self) -> bool:
+        return len(self.gaps) == 0 or float(np.ptp(self.gaps)) == 0.0
+
+    @property
+    def lattice(self) -> tuple[int, bool]:
+        """Common step of whole times, and whether it is a gap itself."""
+        if len(self.gaps) == 0:
+            return 1, True
+        whole = np.unique(self.gaps).astype(np.int64)
+        step = int(np.gcd.reduce(whole))
+        return step, int(whole[0]) == step
+
+
+def nesting(
+    small: ResidualStructure, large: ResidualStructure, gaps: FloatArray
+) -> Nesting:
+    """
+    Whether one residual structure is a case of another, and where.
+
+    Parameters
+    ----------
+    small, large : ResidualStructure
+        Bound to the same data, variance functions included.
+    gaps : ndarray
+        Distances between neighbouring times, as the larger one sees them.
+
+    Returns
+    -------
+    Nesting
+    """
+    one, first = _parts(small)
+    two, second = _parts(large)
+    place = _Place(gaps[gaps > 0.0])
+    return _correlations(one, two, place).and_also(variance_nesting(first, second))
+
+
+def _parts(structure: Any) -> tuple[Any, Any]:
+    """Correlation and variance function."""
+    if isinstance(structure, Heteroscedastic):
+        return structure.structure, structure.variance
+    return structure, None
+
+
+def _apart(small: ResidualStructure, large: ResidualStructure) -> Nesting:
+    if isinstance(large, Independent):
+        return Nesting(apart=f"residuals are {small.label} in the smaller model only")
+    return Nesting(
+        apart=f"residuals are {small.label} in one and {large.label} in the other"
+    )
+
+
+def _correlations(small: Any, large: Any, place: _Place) -> Nesting:
+    if small == large:
+        return _INSIDE
+    if isinstance(large, Stratified):
+        if isinstance(small, Stratified):
+            if small.by != large.by:
+                return Nesting(apart=f"strata are {small.by!r} and {large.by!r}")
+            small = small.structure
+        return _correlations(small, large.structure, place).times(len(large.strata))
+    if isinstance(small, Stratified):
+        return Nesting(apart=f"only the smaller model has parameters by {small.by!r}")
+    if _is_held(small) or _is_held(large):
+        return _held(small, large)
+    if isinstance(large, Nugget):
+        return _into_nugget(small, large, place)
+    if isinstance(small, Nugget):
+        return _from_nugget(small, large)
+    if isinstance(small, Independent):
+        return _from_independent(large, place)
+    return _plain(small, large)
+
+
+def _is_held(structure: Any) -> bool:
+    return structure.k_params > 0 and structure.k_free == 0
+
+
+def _held(small: Any, large: Any) -> Nesting:
+    """Parameters held at values lie inside the range of free ones."""
+    same = type(small) is type(large) and _is_held(small) and not _is_held(large)
+    if same and getattr(small, "coords", ()) == getattr(large, "coords", ()):
+        orders = [(getattr(s, "p", 0), getattr(s, "q", 0)) for s in (small, large)]
+        smooth = [getattr(s, "smoothness", None) for s in (small, large)]
+        if orders[0] == orders[1] and smooth[1] in (None, smooth[0]):
+            return _INSIDE
+    return Nesting(apart="parameters are held at values of their own")
+
+
+def _into_nugget(small: Any, large: Nugget, place: _Place) -> Nesting:
+    inner = large.structure
+    if isinstance(small, Nugget):
+        return _correlations(small.structure, inner, place)
+    if isinstance(small, Independent):
+        return Nesting(
+            irregular=f"without correlation the parameters of {large.label} cannot be "
+            "told apart"
+        )
+    edge = Nesting(edges=("a nugget of zero is on the boundary",))
+    return _correlations(small, inner, place).and_also(edge)
+
+
+def _from_nugget(small: Nugget, large: Any) -> Nesting:
+    inner = small.structure
+    if isinstance(large, Unstructured) and _by_occasion(inner):
+        return _INSIDE
+    if isinstance(large, Toeplitz) and _every_lag(large) and _by_lag(inner):
+        return _INSIDE
+    # AR(1) plus noise is an ARMA(1, 1) process (Granger and Morris, 1976)
+    if isinstance(inner, AR1) and isinstance(large, ARMA) and large.p and large.q:
+        return _INSIDE
+    return _apart(small, large)
+
+
+def _from_independent(large: Any, place: _Place) -> Nesting:
+    if isinstance(large, (CompoundSymmetry, Toeplitz, AnteDependence, Unstructured)):
+        return _INSIDE
+    if isinstance(large, AR1):
+        return _into_ar1(place)
+    if isinstance(large, ARMA):
+        if large.p and large.q:
+            return Nesting(
+                irregular=f"without correlation the parameters of {large.label} cannot "
+                "be told apart"
+            )
+        return _INSIDE
+    line = isinstance(large, CAR1) or (
+        isinstance(large, Exponential) and not large.coords
+    )
+    if line and place.equal_gaps:
+        what = "CAR(1)" if isinstance(large, CAR1) else "exponential correlation"
+        return Nesting(edges=(f"rho = 0 is the lower end of the range of {what}",))
+    if line and isinstance(large, CAR1):
+        return Nesting(
+            irregular="CAR(1) on unequal gaps has no regular limit at rho = 0"
+        )
+    if isinstance(large, DistanceStructure):
+        return Nesting(
+            irregular=f"{large.label} correlation has no regular limit at a range of 0"
+        )
+    return Nesting(
+        apart=f"it is not known whether {large.label} residuals can be independent"
+    )
+
+
+def _into_ar1(place: _Place) -> Nesting:
+    step, is_gap = place.lattice
+    if not is_gap:
+        return Nesting(
+            irregular="AR(1) without neighbours at its step has no regular limit at "
+            "rho = 0"
+        )
+    if step % 2 == 0:
+        return Nesting(
+            edges=(
+                f"with gaps of {step} only rho^{step} matters, which is not negative",
+            )
+        )
+    return _INSIDE
+
+
+def _plain(small: Any, large: Any) -> Nesting:
+    """Two structures with free parameters, neither of them wrapped."""
+    if isinstance(large, Unstructured) and _by_occasion(small):
+        return _INSIDE
+    if isinstance(large, Toeplitz):
+        return _INSIDE if _inside_toeplitz(small, large) else _apart(small, large)
+    if isinstance(large, AnteDependence):
+        inside = isinstance(small, (AR1, CAR1)) or _on_the_line(small)
+        return _INSIDE if inside else _apart(small, large)
+    if isinstance(large, (AR1, ARMA)):
+        return _into_arma(small, large)
+    if isinstance(large, (CAR1, DistanceStructure)):
+        return _into_distances(small, large)
+    same = type(small) is type(large) and not isinstance(large, Independent)
+    return _INSIDE if same else _apart(small, large)
+
+
+def _orders(structure: Any) -> tuple[int, int] | None:
+    if isinstance(structure, ARMA):
+        return structure.p, structure.q
+    # on a grid of times CAR(1) is AR(1) with positive rho
+    single = isinstance(structure, (AR1, CAR1)) or _on_the_line(structure)
+    return (1, 0) if single else None
+
+
+def _into_arma(small: Any, large: Any) -> Nesting:
+    one, two = _orders(small), _orders(large)
+    assert two is not None
+    if one is None or one[0] > two[0] or one[1] > two[1]:
+        return _apart(small, large)
+    if one[0] < two[0] and one[1] < two[1]:
+        return Nesting(
+            irregular=f"added orders on both sides cancel out: {large.label} is not "
+            f"identified at {small.label}"
+        )
+    return _INSIDE
+
+
+def _inside_toeplitz(small: Any, large: Toeplitz) -> bool:
+    if _every_lag(large):
+        return _by_lag(small)
+    if isinstance(small, Toeplitz):
+        return small.k_params <= large.k_params
+    return isinstance(small, ARMA) and small.p == 0 and small.q <= large.k_params
+
+
+def _into_distances(small: Any, large: Any) -> Nesting:
+    coords = getattr(large, "coords", ())
+    if getattr(small, "coords", ()) != coords:
+        return _apart(small, large)
+    exponential = isinstance(small, (CAR1, Exponential))
+    if isinstance(large, Matern):
+        free = large.smoothness is None
+        if isinstance(small, Matern) and (free or small.smoothness == large.smoothness):
+            return _INSIDE
+        half = free or large.smoothness == 0.5
+        return _INSIDE if exponential and half else _apart(small, large)
+    if isinstance(large, (CAR1, Exponential)):
+        half = isinstance(small, Matern) and small.smoothness == 0.5
+        return _INSIDE if exponential or half else _apart(small, large)
+    return _INSIDE if type(small) is type(large) else _apart(small, large)
+
+
+def _on_the_line(structure: Any) -> bool:
+    return isinstance(structure, Exponential) and not structure.coords
+
+
+def _by_lag(structure: Any) -> bool:
+    """Whether correlations depend on the difference of times alone."""
+    if isinstance(structure, DistanceStructure):
+        return not structure.coords
+    return isinstance(structure, (AR1, CAR1, ARMA, CompoundSymmetry, Toeplitz))
+
+
+def _by_occasion(structure: Any) -> bool:
+    """Whether correlations depend on the pair of times alone."""
+    return _by_lag(structure) or isinstance(structure, (AnteDependence, Unstructured))
+
+
+def _every_lag(structure: Toeplitz) -> bool:
+    return structure.k_params >= structure.lags

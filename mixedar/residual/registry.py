@@ -1,0 +1,228 @@
+"""
+Residual structures by name.
+
+``resolve("ar1")`` gives ``AR1()``; names from nlme, SAS, glmmTMB and mmrm are
+understood.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from mixedar.exceptions import UnsupportedError
+from mixedar.residual.ar1 import AR1
+from mixedar.residual.arma import ARMA
+from mixedar.residual.base import ResidualStructure
+from mixedar.residual.car1 import CAR1
+from mixedar.residual.compound_symmetry import CompoundSymmetry
+from mixedar.residual.heteroscedastic import Heteroscedastic
+from mixedar.residual.independent import Independent
+from mixedar.residual.matern import Matern
+from mixedar.residual.occasions import AnteDependence, Unstructured
+from mixedar.residual.spatial import (
+    Exponential,
+    Gaussian,
+    Linear,
+    RationalQuadratic,
+    Spherical,
+)
+from mixedar.residual.toeplitz import Toeplitz
+from mixedar.residual.wrapped import Nugget, Stratified
+from mixedar.variance.base import VarianceFunction
+
+__all__ = ["STRUCTURES", "combine", "resolve"]
+
+STRUCTURES: dict[str, type[ResidualStructure]] = {
+    cls.code: cls
+    for cls in (
+        Independent,
+        AR1,
+        CAR1,
+        ARMA,
+        CompoundSymmetry,
+        Toeplitz,
+        AnteDependence,
+        Unstructured,
+        Exponential,
+        Gaussian,
+        Matern,
+        Spherical,
+        RationalQuadratic,
+        Linear,
+    )
+}
+
+# With a variance of its own for every occasion.
+_HETEROGENEOUS = {
+    "ar1h": "ar1",
+    "csh": "cs",
+    "toeph": "toep",
+    "adh": "ad",
+    "un": "unr",
+}
+
+_ALIASES = {
+    "iid": "independent",
+    "id": "independent",
+    "none": "independent",
+    "vc": "independent",
+    "ar(1)": "ar1",
+    "corar1": "ar1",
+    "arh(1)": "ar1h",
+    "arh1": "ar1h",
+    "car(1)": "car1",
+    "corcar1": "car1",
+    "ou": "car1",
+    "sp(pow)": "car1",
+    "pow": "car1",
+    "corarma": "arma",
+    "corcompsymm": "cs",
+    "compsymm": "cs",
+    "exchangeable": "cs",
+    "toeplitz": "toep",
+    "heterogeneous toeplitz": "toeph",
+    "ante": "ad",
+    "ante-dependence": "ad",
+    "ante(1)": "adh",
+    "ante1": "adh",
+    "us": "un",
+    "unstructured": "un",
+    "corsymm": "unr",
+    "corexp": "exp",
+    "exponential": "exp",
+    "sp(exp)": "exp",
+    "sp_exp": "exp",
+    "corgaus": "gau",
+    "gaussian": "gau",
+    "sp(gau)": "gau",
+    "matern": "mat",
+    "sp(matern)": "mat",
+    "corspher": "sph",
+    "spherical": "sph",
+    "sp(sph)": "sph",
+    "corratio": "ratio",
+    "rational quadratic": "ratio",
+    "corlin": "lin",
+    "linear": "lin",
+    "sp(lin)": "lin",
+}
+
+
+def resolve(residual: str | ResidualStructure | type | None) -> ResidualStructure:
+    """
+    Turn what a user passes as ``residual=`` into a structure.
+
+    Parameters
+    ----------
+    residual : str, ResidualStructure, class or None
+        A registry name or alias (case does not matter), an instance, a class,
+        or None for independent residuals.
+
+    Returns
+    -------
+    ResidualStructure
+
+    Raises
+    ------
+    UnsupportedError
+        If nothing of that name exists; the message lists what does.
+    """
+    if residual is None:
+        return Independent()
+    if isinstance(residual, ResidualStructure):
+        return _completed(residual)
+    if isinstance(residual, type) and issubclass(residual, ResidualStructure):
+        return residual()
+    if isinstance(residual, str):
+        return _by_name(residual)
+    raise UnsupportedError(
+        "residual= takes a name such as 'ar1', a structure such as AR1(0.5), or "
+        f"None; got {type(residual).__name__}"
+    )
+
+
+def combine(
+    structure: ResidualStructure, variance: VarianceFunction | None
+) -> ResidualStructure:
+    """
+    A structure with a variance function.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+    variance : VarianceFunction or None
+
+    Returns
+    -------
+    ResidualStructure
+
+    Raises
+    ------
+    UnsupportedError
+        If the structure has a variance function of its own already.
+    """
+    if variance is None:
+        return structure
+    if isinstance(structure, Heteroscedastic):
+        raise UnsupportedError(
+            f"residual={structure.label!r} has variances by occasion already; take the "
+            "homogeneous structure ('ar1' for 'ar1h', 'unr' for 'un') and pass "
+            "weights=VarComb(VarIdent(), ...)"
+        )
+    return Heteroscedastic(structure, variance)
+
+
+def _completed(structure: Any) -> ResidualStructure:
+    """Wrap a structure that asks for a nugget or for strata."""
+    known = {f.name for f in fields(structure)} if is_dataclass(structure) else set()
+    out: Any = structure
+    nugget = "nugget" in known and structure.nugget is True
+    by = None
+    if "by" in known and not isinstance(structure, Stratified):
+        by = structure.by
+    if by is not None:
+        out = replace(out, by=None)
+    if nugget:
+        out = Nugget(replace(out, nugget=False))
+    if by is not None:
+        out = Stratified(out, by)
+    return out
+
+
+def _by_name(name: str) -> ResidualStructure:
+    key = re.sub(r"\s+", " ", name.strip().lower())
+    key = _ALIASES.get(key, key)
+    if key in _HETEROGENEOUS:
+        from mixedar.variance.ident import VarIdent
+
+        return Heteroscedastic(STRUCTURES[_HETEROGENEOUS[key]](), VarIdent())
+    if key in STRUCTURES:
+        return STRUCTURES[key]()
+    orders = _orders(key)
+    if orders is not None:
+        return ARMA(*orders)
+    bands = re.fullmatch(r"toep\(?(\d+)\)?", key)
+    if bands:
+        return Toeplitz(int(bands[1]))
+    known = sorted([*STRUCTURES, *_HETEROGENEOUS, "arma11"])
+    near = difflib.get_close_matches(key, [*known, *_ALIASES], n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UnsupportedError(
+        f"residual={name!r} is not a residual structure{hint}; "
+        f"there are {', '.join(repr(k) for k in known)}"
+    )
+
+
+def _orders(key: str) -> tuple[int, int] | None:
+    """``arma21``, ``arma(2,1)``, ``ar2`` and ``ma(1)`` as orders."""
+    found = re.fullmatch(r"arma\(?(\d)\s?,?\s?(\d)\)?", key)
+    if found:
+        return int(found[1]), int(found[2])
+    found = re.fullmatch(r"(ar|ma)\(?(\d)\)?", key)
+    if found:
+        order = int(found[2])
+        return (order, 0) if found[1] == "ar" else (0, order)
+    return None
