@@ -1,0 +1,335 @@
+"""
+How far a mixed model draws the estimates of groups toward those of the population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.by_group.effects import group_index
+from mixedar.by_group.model import ByGroupOLS
+from mixedar.by_group.predicted import (
+    GroupTerms,
+    codes_of,
+    conditional_variances,
+    design_of,
+    group_terms,
+    marginal_variances,
+    means_of,
+)
+from mixedar.by_group.results import ByGroupResults
+from mixedar.exceptions import UnsupportedError
+
+if TYPE_CHECKING:
+    from mixedar.summary import ResultsSummary
+
+__all__ = ["Shrinkage", "shrinkage"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shrinkage:
+    """
+    Estimates of groups by themselves and in a mixed model, side by side.
+
+    Attributes
+    ----------
+    table : DataFrame, shape (m k, 7)
+        A row for each group and coefficient, its index:
+
+        - ``own``: least squares in the group alone;
+        - ``mixed``: fixed effect plus predicted random effect;
+        - ``population``: the fixed effect (0 where there is none);
+        - ``distance_own``, ``distance_mixed``: absolute distances to it;
+        - ``shrinkage``: the part of the way to the population that `mixed` has
+          gone, ``1 - (mixed - population) / (own - population)``;
+        - ``reliability``: the squared correlation of predicted and true random
+          effect in the model, ``1 - var(b | y) / var(b)``.
+    measures : DataFrame, shape (k, 8)
+        For each coefficient: ``groups`` with an estimate of their own,
+        ``variance_own`` and ``variance_mixed`` over these groups, their ``ratio``;
+        ``variance_model`` (of the random effect, in ``cov_re``), the
+        ``ratio_model`` of ``variance_mixed`` to it; ``shrinkage``, 1 less the slope
+        of the mixed deviations from the population on the own ones; and the mean
+        ``reliability``.
+    cov_re : DataFrame, shape (k, k)
+        Covariance of the random effects in the model.
+    problems : Series
+        Why groups lack an estimate of their own, by group.
+    adjusted : list of str
+        Fixed effects without a random effect: their contributions were taken out
+        of the response before the groups' own regressions.
+
+    Notes
+    -----
+    With several coefficients the shrinkage of one can be negative or exceed 1,
+    since the estimate of one coefficient of a group informs on the others; and it
+    is unstable where `own` happens to lie close to the population.  The slope in
+    `measures` weighs such groups down.
+    """
+
+    table: pd.DataFrame
+    measures: pd.DataFrame
+    cov_re: pd.DataFrame
+    problems: pd.Series
+    adjusted: list[str]
+    groups_name: str
+
+    @property
+    def coefficients(self) -> list[str]:
+        """Names of the k coefficients."""
+        return list(self.measures.index)
+
+    @property
+    def population(self) -> pd.Series:
+        """Estimates of the population, shape (k,)."""
+        return self.table["population"].groupby(level=1, sort=False).first()
+
+    def frame(self, what: str) -> pd.DataFrame:
+        """
+        One column of the table with a row for each group.
+
+        Parameters
+        ----------
+        what : str
+            Name of the column.
+
+        Returns
+        -------
+        DataFrame, shape (m, k)
+
+        Raises
+        ------
+        UnsupportedError
+            If there is no such column.
+        """
+        if what not in self.table.columns:
+            raise UnsupportedError(
+                f"the table has no column {what!r}; it has {list(self.table.columns)}"
+            )
+        k = len(self.measures)
+        groups = self.table.index.get_level_values(0)[::k]
+        values = self.table[what].to_numpy().reshape(-1, k)
+        return pd.DataFrame(values, groups, self.coefficients)
+
+    def summary(self, title: str | None = None) -> ResultsSummary:
+        """
+        The measures, and what was compared.
+
+        Parameters
+        ----------
+        title : str, optional
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        from mixedar.by_group.report import summarize_shrinkage
+
+        return summarize_shrinkage(self, title)
+
+    def plot(
+        self,
+        kind: str = "density",
+        coefficients: str | Sequence[str] | None = None,
+        *,
+        max_groups: int = 150,
+        seed: int = 0,
+        ax: Any = None,
+    ) -> Any:
+        """
+        Draw the comparison.
+
+        See :func:`mixedar.plotting.shrinkage.plot_shrinkage`.
+        """
+        from mixedar.plotting.shrinkage import plot_shrinkage
+
+        return plot_shrinkage(
+            self, kind, coefficients, max_groups=max_groups, seed=seed, ax=ax
+        )
+
+
+def shrinkage(fit: Any, by_group: ByGroupResults | None = None) -> Shrinkage:
+    """
+    Compare the coefficients of groups in a mixed model with their own regressions.
+
+    The own regressions are least squares on the columns of the random effects.
+    What the other fixed effects contribute, at their estimates in the mixed model,
+    is taken out of the response first: then all groups have the same population
+    value, and differ from it by their random effects and error alone.  Where the
+    other fixed effects do not vary within groups (treatment arms), only the
+    estimates' origin changes by that.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    by_group : ByGroupResults, optional
+        Regressions of the same rows whose columns include those of the random
+        effects; further columns are kept in the own regressions.  By default there
+        are none.
+
+    Returns
+    -------
+    Shrinkage
+
+    Raises
+    ------
+    UnsupportedError
+        If the model has no random effects, or `by_group` has other rows or lacks
+        their columns.
+    NotComputedError
+        If the data were removed from the fit.
+
+    Notes
+    -----
+    ``ratio`` is below 1 because predictions of random effects vary less than the
+    effects (by the reliability, on average) and own estimates vary more (by their
+    errors).
+
+    References
+    ----------
+    Raudenbush, S. W. and Bryk, A. S. (2002), Hierarchical Linear Models, 2nd ed.,
+    Sage, chapter 3; Robinson, G. K. (1991), That BLUP is a good thing: the
+    estimation of random effects, Statistical Science 6, 15-51.
+    """
+    terms = group_terms(fit)
+    if not terms.names:
+        raise UnsupportedError(
+            "the model has no random effect of the groups themselves: there is nothing "
+            "that it could draw toward the population (re_formula='1' is a random "
+            "intercept)"
+        )
+    regressions, columns = _regressions(fit, terms, by_group)
+    own = regressions.solve(fit.model.endog - np.asarray(fit.fitted_marginal))
+    deviations = np.where(own.identified, own.coefficients, np.nan)[columns].T
+    predicted = means_of(fit)[:, terms.columns]
+    model = marginal_variances(fit)[terms.columns]
+    errors = conditional_variances(fit, "known")[:, terms.columns]
+    reliability = np.zeros_like(errors)
+    np.divide(model - errors, model, out=reliability, where=model > 0.0)
+    beta = np.asarray(fit.fe_params)
+    population = np.where(terms.fixed >= 0, beta[terms.fixed], 0.0)
+    index = group_index(fit)
+    problems = regressions.fit().groups["reason"]
+    others = set(range(len(beta))) - set(terms.fixed.tolist())
+    return Shrinkage(
+        table=_table(
+            deviations, predicted, population, reliability, index, terms.names
+        ),
+        measures=_measures(deviations, predicted, model, reliability, terms.names),
+        cov_re=_cov_re(fit, terms),
+        problems=problems.iloc[np.flatnonzero(np.isnan(deviations).any(axis=1))],
+        adjusted=[fit.model.exog_names[j] for j in sorted(others)],
+        groups_name=str(index.name),
+    )
+
+
+def _regressions(
+    fit: Any, terms: GroupTerms, by_group: ByGroupResults | None
+) -> tuple[ByGroupOLS, NDArray[np.intp]]:
+    """The groups' own regressions, and where the columns of the terms are."""
+    model = fit.model
+    design = design_of(fit)[:, terms.columns]
+    if by_group is None:
+        frame = pd.DataFrame(design, columns=terms.names)
+        return ByGroupOLS(model.endog, frame, model.groups), np.arange(len(terms.names))
+    if not isinstance(by_group, ByGroupResults):
+        raise UnsupportedError(
+            f"by_group= is a {type(by_group).__name__}; pass what by_group(...) returns"
+        )
+    own = by_group.model
+    if not (
+        np.array_equal(own.endog, model.endog)
+        and np.array_equal(own.codes, codes_of(fit))
+        and list(own.labels) == list(model.group_labels)
+    ):
+        raise UnsupportedError(
+            "the regressions by group have other rows, or other groups, than the fit "
+            f"({len(own.endog)} and {model.nobs} rows); fit both to the same data, in "
+            "the same order"
+        )
+    columns = []
+    for k, name in enumerate(terms.names):
+        same = [
+            j
+            for j in range(own.exog.shape[1])
+            if np.array_equal(own.exog[:, j], design[:, k])
+        ]
+        if not same:
+            raise UnsupportedError(
+                f"the regressions by group have no column for the random effect "
+                f"{name!r}; theirs are {own.exog_names}"
+            )
+        columns.append(same[0])
+    return own, np.asarray(columns, dtype=np.intp)
+
+
+def _table(
+    deviations: FloatArray,
+    predicted: FloatArray,
+    population: FloatArray,
+    reliability: FloatArray,
+    index: pd.Index,
+    names: list[str],
+) -> pd.DataFrame:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(deviations != 0.0, 1.0 - predicted / deviations, np.nan)
+    labels = pd.MultiIndex.from_product([index, pd.Index(names, name="coefficient")])
+    columns = {
+        "own": population + deviations,
+        "mixed": population + predicted,
+        "population": np.broadcast_to(population, deviations.shape),
+        "distance_own": np.abs(deviations),
+        "distance_mixed": np.abs(predicted),
+        "shrinkage": part,
+        "reliability": reliability,
+    }
+    return pd.DataFrame({k: v.ravel() for k, v in columns.items()}, index=labels)
+
+
+def _measures(
+    deviations: FloatArray,
+    predicted: FloatArray,
+    model: FloatArray,
+    reliability: FloatArray,
+    names: list[str],
+) -> pd.DataFrame:
+    rows = []
+    for k in range(len(names)):
+        here = np.isfinite(deviations[:, k])
+        own, mixed = deviations[here, k], predicted[here, k]
+        variances = [x.var(ddof=1) if len(x) > 1 else np.nan for x in (own, mixed)]
+        squares = float(own @ own)
+        rows.append(
+            {
+                "groups": int(here.sum()),
+                "variance_own": variances[0],
+                "variance_mixed": variances[1],
+                "ratio": _ratio(variances[1], variances[0]),
+                "variance_model": model[k],
+                "ratio_model": _ratio(variances[1], model[k]),
+                "shrinkage": 1.0 - _ratio(float(own @ mixed), squares),
+                "reliability": reliability[:, k].mean(),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(names, name="coefficient"))
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(a / b) if b > 0.0 else float("nan")
+
+
+def _cov_re(fit: Any, terms: GroupTerms) -> pd.DataFrame:
+    """Covariance of the terms; variance components stand on their own."""
+    values = np.diag(marginal_variances(fit)[terms.columns])
+    inner = np.flatnonzero(terms.columns < fit.k_re)
+    block = np.atleast_2d(np.asarray(fit.cov_re))
+    values[np.ix_(inner, inner)] = block[: len(inner), : len(inner)]
+    return pd.DataFrame(values, index=terms.names, columns=terms.names)
