@@ -1,0 +1,218 @@
+"""
+Variance components of new rows, in the columns that their groups had in the fit.
+
+A component is built for the group's own rows and the new ones together, and its
+columns are recognised by the old rows.  Columns without an old row are levels that
+the group did not have: their effects are zero on average, with the component's
+variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.design import VarianceComponent
+from mixedar.design.columns import ColumnStore, recode, table_column
+from mixedar.design.components import GroupRows, build_component
+from mixedar.design.terms import read_formula
+from mixedar.exceptions import MissingDataError, UnsupportedError, shown
+
+__all__ = ["component_columns", "component_squares"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+def component_columns(
+    model: Any,
+    position: int,
+    table: pd.DataFrame,
+    codes: IntArray,
+    namespace: Mapping[str, Any],
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Columns of one component for new rows.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+        From formulas.
+    position : int
+        Number of the component.
+    table : DataFrame, k rows
+    codes : ndarray of int, shape (k,)
+        Numbers of the groups; from the model's number of groups on for groups
+        that are not in the fit.
+    namespace : mapping of str to object
+        The caller's variables.
+
+    Returns
+    -------
+    columns : ndarray, shape (k, size)
+    squares : ndarray, shape (k,)
+        Sums of squares of the columns that the group did not have.
+
+    Raises
+    ------
+    UnknownColumnError, MissingDataError
+        If a column of the formula is missing, or has missing values.
+    UnsupportedError
+        If the formula cannot be continued.
+    """
+    part: VarianceComponent = model._components[position]
+    groups, local = np.unique(codes, return_inverse=True)
+    old_rows = np.flatnonzero(np.isin(model._codes, groups))
+    old_local = np.searchsorted(groups, model._codes[old_rows])
+    joint = _built(
+        model,
+        part.name,
+        table,
+        old_rows,
+        np.concatenate([old_local, local]),
+        namespace,
+    )
+    size, count = model._vc.sizes[position], len(old_rows)
+    if part.kind == joint.kind == "indicator":
+        return _indicators(part, joint, old_rows, size)
+    out, squares = np.zeros((len(codes), size)), np.zeros(len(codes))
+    if len(part.names_by_group) == len(joint.names_by_group) == 1:
+        assert joint.matrix is not None
+        out[:] = joint.matrix[count:]
+        unknown = codes >= model.n_groups
+        squares[unknown] = (out[unknown] ** 2).sum(axis=1)
+        out[unknown] = 0.0
+        return out, squares
+    for i, group in enumerate(groups):
+        rows = joint.groups.rows(i)
+        matrix, names = joint.group_matrix(i), joint.column_names(i)
+        before, new = matrix[rows < count], matrix[rows >= count]
+        known: dict[str, int] = {}
+        if group < model.n_groups:
+            known = {name: j for j, name in enumerate(part.column_names(int(group)))}
+            _check_coding(model, part, int(group), before, names, known)
+        for j, name in enumerate(names):
+            where = rows[rows >= count] - count
+            if name in known:
+                out[where, known[name]] = new[:, j]
+            else:
+                squares[where] += new[:, j] ** 2
+    return out, squares
+
+
+def component_squares(
+    model: Any, position: int, table: pd.DataFrame, namespace: Mapping[str, Any]
+) -> FloatArray:
+    """
+    Sums of squares of a component's columns in a group of which nothing is known.
+
+    Parameters
+    ----------
+    model, position, table, namespace
+        As in :func:`component_columns`.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Each row is taken for the only one of its group.
+    """
+    part: VarianceComponent = model._components[position]
+    k = len(table)
+    if part.kind == "indicator":
+        return np.ones(k)
+    none = np.empty(0, dtype=np.intp)
+    built = _built(model, part.name, table, none, np.arange(k), namespace)
+    return np.ones(k) if built.matrix is None else (built.matrix**2).sum(axis=1)
+
+
+def _built(
+    model: Any,
+    name: str,
+    table: pd.DataFrame,
+    old_rows: IntArray,
+    codes: IntArray,
+    namespace: Mapping[str, Any],
+) -> VarianceComponent:
+    """The component for some old rows followed by the new ones."""
+    text = model.vc_formula[name]
+    use = read_formula(text, namespace)
+    frame = model.data.frame
+    known = {*frame.columns, *frame.index.names}
+    columns = {}
+    for column in sorted(use.names & known):
+        old, new = table_column(frame, column), table_column(table, column, "newdata: ")
+        missing = new.isna().to_numpy()
+        if missing.any():
+            raise MissingDataError(
+                f"column {column!r} of vc_formula is missing in row "
+                f"{shown(new.index[int(np.argmax(missing))])} of the new rows"
+            )
+        columns[column] = _joined(old.iloc[old_rows], new, column)
+    index = pd.RangeIndex(len(codes))
+    store = ColumnStore(columns, index, list(frame.columns))
+    labels = np.arange(int(codes.max(initial=-1)) + 1)
+    return build_component(name, text, store, GroupRows(codes, labels), namespace)
+
+
+def _joined(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
+    """Old values followed by new ones, of the old type."""
+    if isinstance(old.dtype, pd.CategoricalDtype):
+        old = old.astype(old.cat.categories.dtype)
+    if isinstance(new.dtype, pd.CategoricalDtype):
+        new = new.astype(new.cat.categories.dtype)
+    new = recode(new, old.dtype, name)
+    if pd.api.types.is_numeric_dtype(new.dtype) > pd.api.types.is_numeric_dtype(
+        old.dtype
+    ):
+        raise UnsupportedError(
+            f"column {name!r} of the new rows holds {shown(new.iloc[0])}, that of the "
+            f"data {shown(old.iloc[0])}; convert it to the same type"
+        )
+    return pd.concat([old, new], ignore_index=True).rename(name)
+
+
+def _indicators(
+    part: VarianceComponent, joint: VarianceComponent, old_rows: IntArray, size: int
+) -> tuple[FloatArray, FloatArray]:
+    """Columns of the old indicators, found through the rows that had them."""
+    assert part.codes is not None
+    assert joint.codes is not None
+    count = len(old_rows)
+    cell = joint.starts[joint.groups.codes] + joint.codes
+    column = np.full(int(joint.starts[-1]), -1)
+    column[cell[:count]] = part.codes[old_rows]
+    found = column[cell[count:]]
+    out = np.zeros((len(found), size))
+    known = np.flatnonzero(found >= 0)
+    out[known, found[known]] = 1.0
+    return out, (found < 0).astype(np.float64)
+
+
+def _check_coding(
+    model: Any,
+    part: VarianceComponent,
+    group: int,
+    before: FloatArray,
+    names: list[str],
+    known: dict[str, int],
+) -> None:
+    """The old rows must have their old columns, and nothing in the new ones."""
+    old = part.group_matrix(group)
+    again = np.zeros_like(old)
+    rest = 0.0
+    for j, name in enumerate(names):
+        if name in known:
+            again[:, known[name]] = before[:, j]
+        else:
+            rest = max(rest, float(np.abs(before[:, j]).max(initial=0.0)))
+    if rest > 0.0 or not np.allclose(again, old, rtol=1e-10, atol=1e-12):
+        raise UnsupportedError(
+            f"variance component {part.name!r}: the formula "
+            f"{model.vc_formula[part.name]!r} gives the rows of group "
+            f"{shown(model.group_labels[group])} other columns when rows are added; "
+            "write indicators, as in '0 + C(level)'"
+        )

@@ -1,0 +1,293 @@
+"""
+Predictions for groups: conditional means and the variance of their errors.
+
+What is predicted is ``x beta + z b + o`` with known ``o``: ``o = 0`` and the rows
+asked for at level "group"; ``x - c'X``, ``z - c'Z`` and ``c'y`` with the kriging
+weights ``c`` in a forecast, because ``e = y - X beta - Z b``.  ``sigma2 R`` is the
+covariance of the residuals, with a variance function their variances too.  With
+``K = Lambda (I + Lambda' Z'R^-1 Z Lambda)^-1 Lambda'`` the best linear unbiased
+prediction of ``b`` is ``K Z'R^-1 (y - X beta)``, and the error has the variance
+
+    d Phi d' + sigma2 z K z',    d = x - z K Z'R^-1 X,
+
+``Phi`` being the covariance of the fixed effects: the inverse of Henderson's
+mixed-model equations, group by group (Henderson, C. R., 1975, Best linear
+unbiased estimation and prediction under a selection model, Biometrics 31,
+423-447; Robinson, G. K., 1991, That BLUP is a good thing: the estimation of
+random effects, Statistical Science 6, 15-32).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.effects import PredictedEffects, predict_effects
+from mixedar.linalg import apply, product
+from mixedar.prediction.correlations import is_correlated, relative_sd
+from mixedar.prediction.kriging import Kriging, krige
+from mixedar.prediction.marks import with_fitted
+from mixedar.prediction.observed import ObservedRows, observed_rows
+from mixedar.prediction.request import Places, Request
+
+__all__ = ["GroupPredictor", "Point", "prior_variance", "residual_variance"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+# Numbers gathered at a time: what stays in cache.
+_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Point:
+    """
+    Parameters at which predictions are made.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (p,)
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` in the likelihood's internal coordinates.
+    """
+
+    beta: FloatArray
+    u: FloatArray
+    factor: FloatArray
+
+    @classmethod
+    def of(cls, fit: Any) -> Point:
+        """The estimates of a fit."""
+        return cls(np.asarray(fit.fe_params), fit._u, fit._factor)
+
+
+def prior_variance(fit: Any, request: Request) -> FloatArray:
+    """
+    Variance of ``z b`` in a group of which nothing was observed.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    request : Request
+
+    Returns
+    -------
+    ndarray, shape (k,)
+    """
+    half = product(request.exog_re, fit._z_map @ fit._factor)
+    return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
+
+
+def residual_variance(fit: Any, request: Request, fitted: FloatArray) -> FloatArray:
+    """
+    Variance of residuals of which no other residual tells.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    request : Request
+    fitted : ndarray, shape (k,)
+        Predicted means of the rows, which variances may depend on.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    MixedARError
+        If it cannot be told.
+    """
+    if request.marks is None:
+        assert request.lacking is not None
+        raise request.lacking
+    marks = with_fitted(fit.model, request.marks, fitted)
+    sd = relative_sd(fit.structure, marks, fit._residual_values)
+    return np.asarray(fit.scale * sd**2)
+
+
+class GroupPredictor:
+    """
+    Predictions for known groups.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    request : Request
+        Rows of groups that are in the fit, group by group.
+    forecast : bool
+        Whether the residuals of the group are used.
+    """
+
+    def __init__(self, fit: Any, request: Request, forecast: bool) -> None:
+        self.fit = fit
+        self.request = request
+        self.forecast = forecast and is_correlated(fit.structure)
+        new = np.diff(request.codes, prepend=-1) > 0
+        self.codes = np.cumsum(new) - 1
+        self.observed: ObservedRows = observed_rows(fit, request.codes[new])
+
+    def mean(self) -> FloatArray:
+        """Predictions at the estimates, shape (k,)."""
+        if not self.forecast:
+            return self.group_mean
+        beta = np.asarray(self.fit.fe_params)
+        return self._combine(beta, self._effects.means, self._kriging)
+
+    def mean_at(self, point: Point) -> FloatArray:
+        """
+        Predictions at some parameters.
+
+        Parameters
+        ----------
+        point : Point
+
+        Returns
+        -------
+        ndarray, shape (k,)
+        """
+        kriging = self._kriging_at(point.u) if self.forecast else None
+        effects = _predicted(self.fit, self.observed, point)
+        return self._combine(point.beta, effects.means, kriging)
+
+    def _combine(
+        self, beta: FloatArray, effects: FloatArray, kriging: Kriging | None
+    ) -> FloatArray:
+        """``x beta + z b``, and what the residuals add."""
+        observed, request = self.observed, self.request
+        mean = request.exog @ beta + _rowwise(request.exog_re, effects, self.codes)
+        if kriging is not None:
+            grouped = observed.grouped
+            group = np.repeat(np.arange(grouped.n_groups), grouped.sizes)
+            fitted = observed.exog @ beta + _rowwise(observed.exog_re, effects, group)
+            mean += kriging.weights @ (observed.endog - fitted)
+        return np.asarray(mean)
+
+    @cached_property
+    def group_mean(self) -> FloatArray:
+        """``x beta + z b`` at the estimates, shape (k,)."""
+        beta = np.asarray(self.fit.fe_params)
+        return self._combine(beta, self._effects.means, None)
+
+    @cached_property
+    def _effects(self) -> PredictedEffects:
+        return _predicted(self.fit, self.observed, Point.of(self.fit))
+
+    @cached_property
+    def _kriging(self) -> Kriging:
+        return self._kriging_at(self.fit._u)
+
+    @property
+    def _places(self) -> Places:
+        assert self.request.places is not None  # of every forecast
+        return self.request.places
+
+    @cached_property
+    def _series(self) -> IntArray:
+        """Number of each row's series among those observed, -1 for none."""
+        observed, places = self.observed, self._places
+        wanted = places.series
+        first = np.flatnonzero(observed.grouped.first_of_series)
+        keys = places.fitted_series[observed.rows[first]]
+        order = np.argsort(keys)
+        at = np.searchsorted(keys, wanted, sorter=order)
+        number = order[np.minimum(at, len(order) - 1)]
+        return np.where(keys[number] == wanted, number, -1)
+
+    @cached_property
+    def _positions(self) -> tuple[FloatArray, FloatArray]:
+        """Times and marks of the observed rows, and of those asked for."""
+        observed, places, marks = self.observed, self._places, self.request.marks
+        assert marks is not None  # of every forecast
+        if self.fit.structure.marks:
+            marks = with_fitted(self.fit.model, marks, self.group_mean)
+        return (
+            np.column_stack([places.fitted_time[observed.rows], observed.marks]),
+            np.column_stack([places.time, marks]),
+        )
+
+    def _kriging_at(self, u: FloatArray) -> Kriging:
+        """Kriging weights at unconstrained residual parameters."""
+        structure = self.fit.structure
+        old, new = self._positions
+        return krige(
+            structure,
+            structure.from_unconstrained(u),
+            (self.observed.series, old),
+            (self._series, new),
+        )
+
+    def error_variance(self, cov: FloatArray) -> FloatArray:
+        """
+        Variance of the errors of :meth:`mean`.
+
+        Parameters
+        ----------
+        cov : ndarray, shape (p, p)
+            Covariance of the fixed effects.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+        """
+        fit, request, observed = self.fit, self.request, self.observed
+        x, z = request.exog, request.exog_re
+        if self.forecast:
+            weights = self._kriging.weights
+            x = x - weights @ observed.exog
+            z = z - weights @ observed.exog_re
+        roots = self._effects.roots
+        cross = observed.cross_products(fit)
+        variance = np.empty(len(x))
+        q, p = cross.shape[:2]
+        step = max(_AT_ONCE // (q * (q + p) + p + 1), 1)
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            codes = self.codes[rows]
+            root = roots[:, :, codes]
+            half = apply(root, z[rows].T)
+            weight = apply(root.transpose(1, 0, 2), half)  # K z'
+            d = x[rows].T - np.einsum("abm,am->bm", cross[:, :, codes], weight)
+            total = fit.scale * np.einsum("am,am->m", half, half)
+            variance[rows] = total + np.einsum("bm,bm->m", d, cov @ d)
+        return np.maximum(variance, 0.0) + request.new_effects
+
+    def residual_variance(self) -> FloatArray:
+        """
+        What an observation adds to it, shape (k,).
+
+        Raises
+        ------
+        MixedARError
+            If it cannot be told.
+        """
+        if self.forecast:
+            return np.asarray(self.fit.scale * self._kriging.share)
+        return residual_variance(self.fit, self.request, self.group_mean)
+
+
+def _rowwise(z: FloatArray, effects: FloatArray, codes: IntArray) -> FloatArray:
+    """``z b`` with the effects of each row's group."""
+    total = np.zeros(len(z))
+    for j in range(z.shape[1]):
+        total += z[:, j] * effects[codes, j]
+    return total
+
+
+def _predicted(fit: Any, observed: ObservedRows, point: Point) -> PredictedEffects:
+    """Predicted random effects of the observed groups at some parameters."""
+    return predict_effects(
+        observed.exog_re,
+        observed.endog - observed.exog @ point.beta,
+        observed.grouped,
+        fit.structure,
+        point.u,
+        fit._z_map,
+        point.factor,
+    )

@@ -1,0 +1,215 @@
+"""
+What a prediction answers: means, standard errors, intervals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar.summary import ResultsSummary, SummaryTable
+
+__all__ = ["PredictionResults"]
+
+FloatArray = NDArray[np.float64]
+
+_TITLES = {
+    "population": "Population predictions",
+    "group": "Predictions for groups",
+    "forecast": "Forecasts",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionResults:
+    """
+    Predictions of k rows, in the order of the rows asked for.
+
+    Names and meanings are those of statsmodels' ``PredictionResults``.
+
+    Attributes
+    ----------
+    predicted_mean : ndarray, shape (k,)
+        Predictions.
+    var_pred_mean : ndarray, shape (k,)
+        Variance of the error of `predicted_mean` as a prediction of the mean:
+        ``X beta``, ``X beta + Z b``, or the conditional mean that a forecast
+        estimates.
+    var_resid : ndarray, shape (k,)
+        What the variance of an observation adds to it; NaN where the rows do not
+        have what it depends on.
+    df : ndarray, shape (k,)
+        Degrees of freedom of the intervals; infinite for the normal
+        distribution.
+    row_labels : Index
+        Labels of the rows.
+    level : str
+        ``"population"``, ``"group"`` or ``"forecast"``.
+    notes : tuple of str
+        What a reader has to know.
+    lacking : MixedARError or None
+        Why `var_resid` is not known.
+    """
+
+    predicted_mean: FloatArray
+    var_pred_mean: FloatArray
+    var_resid: FloatArray
+    df: FloatArray
+    row_labels: pd.Index
+    level: str
+    notes: tuple[str, ...] = ()
+    lacking: MixedARError | None = None
+
+    @property
+    def se_mean(self) -> FloatArray:
+        """Standard errors of the means, shape (k,)."""
+        return np.sqrt(self.var_pred_mean)
+
+    @property
+    def se_obs(self) -> FloatArray:
+        """
+        Standard errors of the means as predictions of observations.
+
+        Raises
+        ------
+        MixedARError
+            If their variance is not known; the message says what is missing.
+        """
+        if self.lacking is not None:
+            raise self.lacking
+        return np.sqrt(self.var_pred_mean + self.var_resid)
+
+    def conf_int(self, obs: bool = False, alpha: float = 0.05) -> FloatArray:
+        """
+        Intervals.
+
+        Parameters
+        ----------
+        obs : bool
+            For an observation instead of the mean.
+        alpha : float
+            1 - coverage.
+
+        Returns
+        -------
+        ndarray, shape (k, 2)
+            NaN where no degrees of freedom are left.
+
+        Raises
+        ------
+        UnsupportedError
+            If `alpha` is not between 0 and 1.
+        MixedARError
+            For observations of which the variance is not known; the message says
+            what is missing.
+        """
+        return self._interval(self.se_obs if obs else self.se_mean, alpha)
+
+    def _interval(self, se: FloatArray, alpha: float) -> FloatArray:
+        if not 0.0 < alpha < 1.0:
+            raise UnsupportedError(
+                f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+            )
+        # degrees of freedom repeat, and quantiles of t are slow
+        distinct, where = np.unique(self.df, return_inverse=True)
+        finite = np.isfinite(distinct) & (distinct > 0.0)
+        quantile = stats.t.isf(alpha / 2.0, np.where(finite, distinct, 1.0))
+        normal = np.where(distinct > 0.0, stats.norm.isf(alpha / 2.0), np.nan)
+        half = np.where(finite, quantile, normal)[where] * se
+        return np.column_stack([self.predicted_mean - half, self.predicted_mean + half])
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """
+        All of it in one table.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``,
+            ``obs_ci_lower``, ``obs_ci_upper``, with the rows' own index; NaN in
+            the last two where the variance of an observation is not known.
+        """
+        mean = self.conf_int(False, alpha)
+        obs = self._interval(np.sqrt(self.var_pred_mean + self.var_resid), alpha)
+        return pd.DataFrame(
+            {
+                "mean": self.predicted_mean,
+                "mean_se": self.se_mean,
+                "mean_ci_lower": mean[:, 0],
+                "mean_ci_upper": mean[:, 1],
+                "obs_ci_lower": obs[:, 0],
+                "obs_ci_upper": obs[:, 1],
+            },
+            index=self.row_labels,
+        )
+
+    def summary(self, alpha: float = 0.05, max_rows: int = 30) -> ResultsSummary:
+        """
+        The table, printed.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage of the intervals.
+        max_rows : int
+            How many rows to print at most.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        count = len(self.predicted_mean)
+        frame = self._head(max(int(max_rows), 0)).summary_frame(alpha)
+        frame = frame.rename(
+            columns={
+                "mean": "Mean",
+                "mean_se": "Std.Err.",
+                "mean_ci_lower": f"Mean [{alpha / 2:.4g}",
+                "mean_ci_upper": f"{1 - alpha / 2:.4g}]",
+                "obs_ci_lower": f"Obs. [{alpha / 2:.4g}",
+                "obs_ci_upper": f"{1 - alpha / 2:.4g}] ",
+            }
+        )
+        notes = list(self.notes)
+        if len(frame) < count:
+            notes.append(
+                f"The first {len(frame)} of {count} rows; summary_frame() has all."
+            )
+        table = SummaryTable(frame, title="Row", name="predictions")
+        return ResultsSummary(
+            title=_TITLES[self.level],
+            header={"Level:": self.level, "No. rows:": count},
+            tables=[table],
+            notes=notes,
+        )
+
+    def _head(self, count: int) -> PredictionResults:
+        return PredictionResults(
+            self.predicted_mean[:count],
+            self.var_pred_mean[:count],
+            self.var_resid[:count],
+            self.df[:count],
+            self.row_labels[:count],
+            self.level,
+            self.notes,
+            self.lacking,
+        )
+
+    def __len__(self) -> int:
+        return len(self.predicted_mean)
+
+    def __repr__(self) -> str:
+        return self.summary().as_text()
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
