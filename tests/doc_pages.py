@@ -6,8 +6,12 @@ what it prints.  In a ``console`` block each ``$ python -m mixedar`` line is run
 the lines below it are its output.  The blocks of a page share one namespace and
 one folder, empty at first, and run in their order.  Other blocks are not run.
 
-``python tests/doc_pages.py`` writes the outputs into the pages anew; read the
-difference before you keep it.
+A page that shows ``images/NAME.png`` has to make ``NAME.png`` in that folder, and
+what it makes has to look like the image in ``docs/images``.  Figures are closed
+after each block, as notebooks do.
+
+``python tests/doc_pages.py`` writes the outputs and images of all pages anew, or of
+those named on the command line; read the difference before you keep it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,12 +32,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IMAGES = ROOT / "docs" / "images"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _COMMAND = "$ python -m mixedar"
+_IMAGE = re.compile(r"!\[([^\]]*)\]\((?:docs/)?images/([\w.-]+\.png)\)")
+# Images are compared by the mean colours of so many tiles a side.
+_TILES = 24
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ def run(path: Path) -> Iterator[Output]:
         source = "\n" * (block.line - 1) + block.text
         with redirect_stdout(printed):
             exec(compile(source, str(path), "exec"), namespace)
+        _close_figures()
         found = printed.getvalue()
         if (
             following is not None
@@ -142,6 +154,53 @@ def _run_console(block: Block) -> Iterator[Output]:
         at = stop
 
 
+def _close_figures() -> None:
+    """Close what the block drew; matplotlib may never have been imported."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def images(path: Path) -> dict[str, str]:
+    """Return names and descriptions of the images that a page shows."""
+    page = path.read_text(encoding="utf-8")
+    return {name: " ".join(text.split()) for text, name in _IMAGE.findall(page)}
+
+
+def image_difference(shown: Path, found: Path) -> str | None:
+    """
+    Say how two images differ, or None.
+
+    Fonts and the layout engine move a picture by a few pixels from one version of
+    matplotlib to the next; the mean colours of its tiles hardly change.
+    """
+    if not found.exists():
+        return f"the page does not make {found.name}"
+    if not shown.exists():
+        return f"docs/images/{shown.name} is missing"
+    one, other = (_tiles(path) for path in (shown, found))
+    if np.abs(np.log(one[1] / other[1])).max() > 0.05:
+        return f"{shown.name}: {one[1]} pixels are shown, {other[1]} come out"
+    distance = np.abs(one[0] - other[0])
+    if distance.max() > 0.3 or distance.mean() > 0.01:
+        return (
+            f"{shown.name}: the pictures differ, by {distance.max():.2f} at most and "
+            f"{distance.mean():.3f} on average"
+        )
+    return None
+
+
+def _tiles(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean colours of the tiles of an image, and its height and width."""
+    from matplotlib.image import imread
+
+    pixels = imread(path)[:, :, :3].astype(float)
+    size = np.array(pixels.shape[:2])
+    rows, columns = (np.linspace(0, n, _TILES + 1).astype(int)[:-1] for n in size)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
+    counts = np.add.reduceat(np.add.reduceat(np.ones(size), rows, 0), columns, 1)
+    return sums / counts[:, :, None], size
+
+
 def difference(shown: str, found: str) -> str | None:
     """
     Say how outputs differ, or None.
@@ -173,12 +232,19 @@ def update(path: Path) -> int:
     """Write the real outputs into a page; return how many were changed."""
     page = path.read_text(encoding="utf-8")
     outputs = list(run(path))
-    changed = [o for o in outputs if difference(o.shown, o.found) is not None]
+    changed: list[Any] = [
+        o for o in outputs if difference(o.shown, o.found) is not None
+    ]
     for output in reversed(changed):
         opening = "```\n\n```text\n" if output.unfenced else ""
         new = opening + output.found
         page = page[: output.start] + new + page[output.end :]
     path.write_text(page, encoding="utf-8")
+    for name in images(path):
+        if image_difference(IMAGES / name, Path(name)) is not None:
+            IMAGES.mkdir(exist_ok=True)
+            shutil.copyfile(name, IMAGES / name)
+            changed.append(name)
     return len(changed)
 
 
@@ -195,7 +261,9 @@ def _empty_folder() -> Iterator[None]:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    for each in PAGES:
+    os.environ["MPLBACKEND"] = "Agg"
+    named = [ROOT / name for name in sys.argv[1:]]
+    for each in named or PAGES:
         with _empty_folder():
             count = update(each)
         sys.stdout.write(f"{each.relative_to(ROOT)}: {count} outputs written\n")

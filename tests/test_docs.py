@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from doc_pages import PAGES, ROOT, blocks, difference, run
+from doc_pages import (
+    IMAGES,
+    PAGES,
+    ROOT,
+    blocks,
+    difference,
+    image_difference,
+    images,
+    run,
+)
 
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
@@ -20,7 +29,34 @@ def test_examples(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         for output in run(path)
         if (found := difference(output.shown, output.found)) is not None
     ]
+    wrong += [
+        f"{path.name}: {found}"
+        for name in images(path)
+        if (found := image_difference(IMAGES / name, tmp_path / name)) is not None
+    ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_image_is_shown_and_described() -> None:
+    shown = {name: text for path in PAGES for name, text in images(path).items()}
+    assert set(shown) == {path.name for path in IMAGES.iterdir()}
+    assert all(len(text) > 20 for text in shown.values())
+
+
+def test_images_are_compared_by_what_they_show(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    def draw(name: str, height: float, **options: float) -> Path:
+        figure = Figure(figsize=(4.0, 3.0), **options)
+        figure.subplots().bar([0, 1], [1.0, height])
+        figure.savefig(tmp_path / name)
+        return tmp_path / name
+
+    one, same = draw("one.png", 2.0), draw("same.png", 2.0)
+    assert image_difference(one, same) is None
+    assert "differ" in str(image_difference(one, draw("other.png", 0.5)))
+    assert "pixels" in str(image_difference(one, draw("large.png", 2.0, dpi=150)))
+    assert "does not make" in str(image_difference(one, tmp_path / "none.png"))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
@@ -57,6 +93,8 @@ def test_languages_of_blocks(path: Path) -> None:
         "console",
         "sh",
         "r",
+        "stata",
+        "sas",
         "math",
     }
 

@@ -397,3 +397,29 @@ def test_removed_data_are_named() -> None:
     with pytest.raises(NotComputedError, match="removed"):
         fit.conf_int_re()
     assert np.isfinite(fit.conf_int_re("wald", parameters="sigma").lower).all()
+
+
+def test_profile_at_other_levels() -> None:
+    # where the profile bends, a cubic through its nodes may leave them
+    fit = fitted("seed_ar1_reml")
+    for name in ("rho", "corr(id, time)", "sd(id)"):
+        profile = fit.profile(name)
+        widths = []
+        for alpha in (0.3, 0.1, 0.05, 0.01):
+            found = profile.conf_int(alpha)
+            exact = fit.conf_int_re(alpha=alpha, parameters=name)
+            exact = exact[["lower", "upper"]].to_numpy(float)[0]
+            width = exact[1] - exact[0]
+            np.testing.assert_allclose(found, exact, atol=0.01 * width)
+            widths.append(found)
+        lower, upper = np.array(widths).T
+        assert (np.diff(lower) <= 0.0).all()
+        assert (np.diff(upper) >= 0.0).all()
+        # no gap in zeta that a plot would bridge by a line
+        assert np.abs(np.diff(profile.zeta)).max() < 1.0
+
+
+def test_profile_that_ends_before_the_level() -> None:
+    # a variance of zero is not rejected at 1%, and every correlation with it
+    profile = fitted("orthodont_rs_ar1_reml").profile("corr(subject, age)")
+    np.testing.assert_allclose(profile.conf_int(0.01), [-1.0, 1.0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import mixedar.formula.api as mar
 import oracle
@@ -166,6 +167,73 @@ def test_view() -> None:
     assert "age:sex[T.Male]" in text
     assert frame.shape == (4, 7)
     assert "CR2" in repr(view)
+
+
+def test_all_results_with_the_robust_covariance() -> None:
+    fit = fitted("orthodont_ri_ar1_ml")
+    view, full = fit.robust("CR2"), fit.get_robustcov_results("CR2")
+    assert (fit.cov_type, full.cov_type) == ("nonrobust", "CR2")
+    for name in ("fe_params", "bse_fe", "df_resid"):
+        pd.testing.assert_series_equal(
+            getattr(full, name), getattr(view, name), check_names=False
+        )
+    np.testing.assert_allclose(full.pvalues[:4], view.pvalues)
+    np.testing.assert_allclose(full.conf_int()[:4], view.conf_int())
+    rows = np.eye(4)[1:]
+    assert full.f_test(rows).pvalue == pytest.approx(view.wald_test(rows).pvalue)
+    means = full.marginal_means("sex", at={"age": 10})
+    np.testing.assert_allclose(
+        means.to_frame()["se"],
+        fit.marginal_means("sex", at={"age": 10}, cov_type="CR2").to_frame()["se"],
+    )
+    table = full.anova(type="marginal")
+    np.testing.assert_allclose(table["F"], full.wald_test_terms().table
+                               .loc[table.index, "statistic"])  # fmt: skip
+    # tests of types 1 and 2 leave terms out as the model does
+    for kind in (1, 2, 3):
+        assert np.isfinite(full.anova(type=kind)["p"]).all()
+    assert "robust (CR2, clusters are the 27" in str(full.summary())
+    # likelihoods and covariance parameters are the model's
+    assert full.llf == fit.llf
+    pd.testing.assert_frame_equal(full.conf_int_re("wald"), fit.conf_int_re("wald"))
+
+
+def test_other_degrees_of_freedom_with_robust_errors() -> None:
+    fit = fitted("orthodont_rs_ar1_reml")
+    full = fit.get_robustcov_results("CR1")
+    for df in ("containment", "residual", 12.0):
+        test, model = full.t_test(np.eye(4), df=df), fit.t_test(np.eye(4), df=df)
+        np.testing.assert_allclose(test.df_denom, model.df_denom)
+        np.testing.assert_allclose(test.sd, full.bse_fe)
+    normal = fit.get_robustcov_results("CR1", use_t=False)
+    z = normal.fe_params / normal.bse_fe
+    np.testing.assert_allclose(normal.pvalues[:4], 2.0 * stats.norm.sf(abs(z)))
+    with pytest.raises(NotComputedError, match="corrects the covariance of the model"):
+        full.with_df("kenward-roger")
+    # and back
+    plain = full.get_robustcov_results("nonrobust")
+    np.testing.assert_allclose(plain.bse_fe, fit.bse_fe)
+    assert plain.cov_type == "nonrobust"
+    kr = full.get_robustcov_results("nonrobust").with_df("kenward-roger")
+    np.testing.assert_allclose(kr.bse_fe, fit.with_df("kenward-roger").bse_fe)
+    again = full.get_robustcov_results("CR2")
+    np.testing.assert_allclose(again.bse_fe, fit.robust("CR2").bse_fe)
+
+
+def test_robust_errors_by_fit() -> None:
+    model = mar.mixedlm(
+        "distance ~ age * sex",
+        load("orthodont_ri_ar1_ml").data,
+        groups="subject",
+        time="occ",
+    )
+    found = model.fit(reml=False, cov_type="cr2")
+    expected = model.fit(reml=False).robust("CR2")
+    assert found.cov_type == "CR2"
+    np.testing.assert_allclose(found.bse_fe, expected.bse_fe)
+    np.testing.assert_allclose(model.fit(cov_type="nonrobust").bse, model.fit().bse)
+    with pytest.warns(FutureWarning, match="cov_type not used"):
+        model.fit(cov_type="HC3")
 
 
 def test_dependent_restrictions() -> None:

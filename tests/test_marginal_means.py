@@ -21,6 +21,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.inference.marginal_means import marginal_means
+from mixedar.inference.means import studentized_range
 from reference_cases import load
 from test_reference_mixed import fitted
 
@@ -120,8 +121,45 @@ def test_pairwise_and_adjustment(trial: Any) -> None:
     assert "p_adjusted" not in plain
     wide = means.pairwise(adjust="bonferroni")
     assert ((wide["upper"] - wide["lower"]) > (plain["upper"] - plain["lower"])).all()
-    with pytest.raises(UnsupportedError, match="adjust='tukey'"):
-        means.pairwise(adjust="tukey")
+    with pytest.raises(UnsupportedError, match="adjust='scheffe'"):
+        means.pairwise(adjust="scheffe")
+
+
+def test_tukey_is_emmeans_s() -> None:
+    # R emmeans 1.8.4, pairs(emmeans(lmer(grain ~ nitro * variety + (1 | block)), ~
+    # variety, lmer.df = "satterthwaite")) and its confint, on nlme's Oats without the
+    # rows 1, 5, 6, 20, 33, 50, 51, 70
+    data = load("oats_nested_reml").data
+    data = data.drop(index=data.index[[0, 4, 5, 19, 32, 49, 50, 69]])
+    fit = mar.mixedlm(
+        "grain ~ nitro * variety", data, groups="block", residual="independent"
+    ).fit()
+    means = fit.marginal_means("variety", df="satterthwaite")
+    found = means.pairwise("tukey")
+    expected = [
+        [-4.57894522074, 5.04581281824, 53.0014007406, 0.6380139552819],
+        [6.69555627394, 4.99195554613, 53.0200533310, 0.3790123229852],
+        [11.27450149468, 4.99365288600, 53.0276219786, 0.0708554934046],
+    ]
+    columns = ["difference", "se", "df", "p_adjusted"]
+    np.testing.assert_allclose(found[columns], expected, rtol=2e-5)
+    ends = [
+        [-16.745724484491, 7.5878340430],
+        [-5.341237493250, 18.7323500411],
+        [-0.766335680342, 23.3153386697],
+    ]
+    np.testing.assert_allclose(found[["lower", "upper"]], ends, rtol=2e-5)
+    # two means: nothing to adjust
+    two = fit.marginal_means("variety", at={"variety": ["Victory", "Marvellous"]})
+    pair = two.pairwise("tukey")
+    assert pair["p_adjusted"][0] == pytest.approx(pair["p"][0], rel=1e-6)
+    # R: qtukey(0.95, 3, Inf), ptukey(0.9 * sqrt(2), 3, Inf, lower.tail = FALSE)
+    width, p = studentized_range([0.9], [np.inf], 3, 0.05)
+    np.testing.assert_allclose(
+        [width[0] * np.sqrt(2.0), p[0]], [3.314493157553, 0.640299227907], rtol=1e-5
+    )
+    with pytest.raises(UnsupportedError, match="for all pairs 'tukey'"):
+        means.contrast([1, -1, 0], adjust="tukey")
 
 
 def test_by(trial: Any) -> None:

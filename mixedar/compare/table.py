@@ -161,7 +161,7 @@ class Comparison(ResultsSummary):
         UnsupportedError
             If nothing is left to draw, or `alpha` is not between 0 and 1.
         """
-        from mixedar.compare.plot import plot_coefficients  # matplotlib is heavy
+        from mixedar.plotting.coefficients import plot_coefficients
 
         return plot_coefficients(self.coefficients, ax, coefficients, alpha)
 

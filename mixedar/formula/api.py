@@ -17,14 +17,18 @@ from mixedar.panel import (
 )
 
 if TYPE_CHECKING:
+    from mixedar.by_group import by_group
     from mixedar.compare import compare
+    from mixedar.diagnostics.diagnosis import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
     from mixedar.tidy import glance, tidy
 
 __all__ = [
     "between",
+    "by_group",
     "compare",
+    "diagnose",
     "first_difference",
     "fixed_effects",
     "fixed_effects_ar1",
@@ -51,7 +55,9 @@ random_effects_ar1 = RandomEffectsAR1.from_formula
 
 # What needs fits that exist already is loaded when it is first asked for.
 _LATER = {
+    "by_group": "mixedar.by_group",
     "compare": "mixedar.compare",
+    "diagnose": "mixedar.diagnostics.diagnosis",
     "glance": "mixedar.tidy",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",

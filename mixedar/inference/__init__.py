@@ -6,8 +6,7 @@ Names are loaded when they are first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from mixedar.lazy import lazy_names
 
 # Public names, and the modules that define them.
 _EXPORTS = {
@@ -19,7 +18,9 @@ _EXPORTS = {
     "RobustResults": "mixedar.inference.robust",
     "anova_terms": "mixedar.inference.terms",
     "conf_int_re": "mixedar.inference.intervals",
+    "covariance_parameters": "mixedar.inference.information",
     "information_criteria": "mixedar.inference.criteria",
+    "information_matrix": "mixedar.inference.information",
     "likelihood_ratio_table": "mixedar.inference.anova",
     "profile_likelihood": "mixedar.inference.profile",
     "simulated_null": "mixedar.inference.anova",
@@ -27,12 +28,4 @@ _EXPORTS = {
 
 __all__ = sorted(_EXPORTS)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(globals(), _EXPORTS)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.inference.surface import problem_of
 from mixedar.inference.targets import Target
-from mixedar.moments import moment_blocks
+from mixedar.moments import likelihood_blocks
 from mixedar.newton import SearchPath, newton
 from mixedar.optimize import find_modes
 from mixedar.problem import LikelihoodProblem, ThetaEvaluation
@@ -24,6 +24,18 @@ from mixedar.problem import LikelihoodProblem, ThetaEvaluation
 __all__ = ["BootstrapDraws", "Refitter", "bootstrap", "check_count", "progress_bar"]
 
 FloatArray = NDArray[np.float64]
+
+# Random-effects standard deviations below, relative to the residual's, are
+# raised to it in starts: zero is a saddle that no gradient leaves.
+_SMALLEST = 0.05
+# A search that comes so near to a maximum found before ends there.  Different
+# maxima are further apart in the factor of the covariance; a nearer pair differs
+# by less than 0.001 in log-likelihood.
+_SAME = 0.3
+
+
+class _KnownMaximumError(Exception):
+    """A search has come to a maximum that is known."""
 
 
 def check_count(n: Any, what: str) -> int:
@@ -53,8 +65,12 @@ class Refitter:
     """
     Fits one model to many responses.
 
-    Designs, maps and the starting point are shared: a replicate costs a few
-    Newton steps from the estimate of the original data.
+    Designs, maps and starting points are shared.  A replicate is searched from
+    the estimate of the original data, and from a rival for each residual
+    parameter on the grid of starting values, with the random-effects
+    covariance that fits the original data best there: the likelihood may have
+    several maxima.  Searches that come to a maximum known already, or cannot
+    reach the height of the best, end early.
 
     Parameters
     ----------
@@ -64,18 +80,16 @@ class Refitter:
     def __init__(self, results: Any) -> None:
         self.results = results
         self.problem = problem_of(results)
-        theta = np.asarray(results._theta)
-        lam, u = self.problem.split(theta)
-        # a standard deviation of zero is a saddle that no gradient leaves
-        lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-        self.start = np.concatenate([lam, np.clip(u, -4.0, 4.0)])
+        lam, u = self.problem.split(np.asarray(results._theta))
+        self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
+        self.rivals = _rivals(self.problem, _lifted(lam))
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
         model = self.results.model.with_endog(endog)
         problem = copy.copy(self.problem)
         rows = model._rows.transformed(problem.z_map, problem.w_map)
-        problem.blocks = moment_blocks(rows, problem.structure)
+        problem.blocks = likelihood_blocks(rows, problem.structure)
         return problem
 
     def fit(
@@ -89,7 +103,7 @@ class Refitter:
         endog : ndarray, shape (n,)
             In the order of the model's rows.
         at_least : float
-            If the maximum found lies below, all starts are tried.
+            If the maximum found lies below, all usual starts are tried too.
 
         Returns
         -------
@@ -102,21 +116,83 @@ class Refitter:
             If no start has a finite likelihood.
         """
         problem = self.problem_for(endog)
-
-        def evaluate(theta: FloatArray) -> ThetaEvaluation:
-            return problem.evaluate(theta, derivatives=True)
-
         if problem.k_theta == 0:
             return problem, find_modes(problem)[0].search
-        try:
-            search = newton(evaluate, self.start, gtol=1e-8, polish=False)
-        except np.linalg.LinAlgError:
-            search = None
-        if search is None or not search.converged or search.llf < at_least:
-            best = find_modes(problem)[0].search
-            if search is None or best.llf > search.llf:
-                search = best
-        return problem, search
+        known: list[FloatArray] = []
+
+        def evaluate(theta: FloatArray) -> ThetaEvaluation:
+            if known:
+                here = _shape(problem, theta)
+                for there in known:
+                    near = _SAME * np.maximum(np.abs(there), 1.0)
+                    if (np.abs(here - there) < near).all():
+                        raise _KnownMaximumError
+            return problem.evaluate(theta, derivatives=True)
+
+        best: SearchPath | None = None
+        for theta in (self.start, *self.rivals):
+            try:
+                search = newton(
+                    evaluate,
+                    theta,
+                    gtol=1e-8,
+                    polish=False,
+                    hopeless=-np.inf if best is None else best.llf,
+                )
+            except (_KnownMaximumError, np.linalg.LinAlgError):
+                continue
+            if not search.converged:
+                continue
+            known.append(_shape(problem, search.theta))
+            if best is None or search.llf > best.llf:
+                best = search
+        if best is None or best.llf < at_least:
+            other = find_modes(problem)[0].search
+            if best is None or other.llf > best.llf:
+                best = other
+        return problem, best
+
+
+def _lifted(lam: FloatArray) -> FloatArray:
+    return np.where(np.abs(lam) < _SMALLEST, _SMALLEST, lam)
+
+
+def _rivals(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
+    """Rough maxima of the original likelihood, one for each start of ``u``."""
+    out = []
+    for u in problem.structure.start_grid():
+        best = lam
+        if len(lam):
+            try:
+                best = _best_factor(problem, lam, u)
+            except np.linalg.LinAlgError:
+                continue
+        out.append(np.concatenate([_lifted(best), u]))
+    return out
+
+
+def _best_factor(
+    problem: LikelihoodProblem, lam: FloatArray, u: FloatArray
+) -> FloatArray:
+    k = len(lam)
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    return newton(evaluate, lam, gtol=0.05, maxiter=15, polish=False).theta
+
+
+def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """
+    Coordinates of a point in which signs do not matter.
+
+    Columns of ``Lambda`` can change their signs without a change of ``Psi``.
+    """
+    lam, u = problem.split(theta)
+    factor = problem.covariance.factor(lam)
+    sign = np.where(np.diagonal(factor) < 0.0, -1.0, 1.0)
+    return np.concatenate([(factor * sign).ravel(), u])
 
 
 @dataclass(frozen=True)
@@ -279,11 +355,11 @@ def bootstrap(
 def _estimates(problem: LikelihoodProblem, search: SearchPath) -> FloatArray:
     """Fixed effects, covariances, residual parameters, variance and llf."""
     point = problem.profile_at(search.theta, derivatives=False)
-    lam, u = problem.split(search.theta)
+    _, u = problem.split(search.theta)
     p = len(problem.w_map) - 1
     combined = problem.w_map @ np.append(-point.beta, 1.0)
     scale = point.scale / combined[p] ** 2
-    values = scale * (problem.value_map() @ problem.covariance.values(lam))
+    values = scale * (problem.value_map() @ problem.values(search.theta))
     return np.concatenate(
         [
             -combined[:p] / combined[p],

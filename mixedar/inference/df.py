@@ -27,6 +27,7 @@ from mixedar.inference.derivatives import (
 )
 from mixedar.inference.kenward_roger import KenwardRogerDF
 from mixedar.inference.parameter_covariance import parameter_covariance
+from mixedar.inference.sandwich_df import SandwichDF
 from mixedar.inference.satterthwaite import SatterthwaiteDF
 
 __all__ = [
@@ -278,6 +279,16 @@ def contrast_method(results: Any, method: DFMethod) -> ContrastMethod:
         If the method is not defined for the fit; the message says why.
     """
     cov, containment = results._unadjusted
+    robust = results._sandwich
+    if robust is not None:
+        if method.name == "kenward-roger":
+            raise NotComputedError(
+                "Kenward-Roger corrects the covariance of the model, and this fit has "
+                "robust standard errors; use df='satterthwaite', which is theirs"
+            )
+        if method.name == "satterthwaite":
+            return SandwichDF(robust)
+        cov = robust.cov
     p = len(cov)
     if method.name == "containment":
         return ColumnDF(cov, containment)

@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.inference.arguments import check_alpha
 from mixedar.inference.bootstrap import bootstrap
-from mixedar.inference.profile import ProfileEngine, check_alpha
+from mixedar.inference.profile import ProfileEngine
 from mixedar.inference.targets import Target, select, targets_of
 from mixedar.inference.wald_intervals import WaldIntervals, flatness
 
@@ -85,6 +86,10 @@ def conf_int_re(
             f"method={method!r}: choose {', '.join(repr(name) for name in METHODS)}"
         )
     alpha = check_alpha(alpha)
+    if parameters is not None and not isinstance(parameters, Iterable):
+        raise UnsupportedError(
+            f"parameters={parameters!r}: give names, such as 'rho' or ['rho', 'sigma']"
+        )
     engine = ProfileEngine(results) if method == "profile" else None
     targets = select(engine.targets if engine else targets_of(results), parameters)
     flat, condition = flatness(results)

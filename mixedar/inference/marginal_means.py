@@ -10,7 +10,7 @@ Statistician 34, 216-221.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -101,6 +101,7 @@ def marginal_means(
         raise UnsupportedError(
             f"cov_type={cov_type!r} has degrees of freedom of its own; leave df= out"
         )
+    _check_kinds(variables, at)
     asked = [variables] if isinstance(variables, str) else list(variables)
     strata = [] if by is None else [by] if isinstance(by, str) else list(by)
     held = dict(at or {})
@@ -139,6 +140,15 @@ def marginal_means(
     rest = {name: values[name] for name in others}
     return MarginalMeans(
         grid, without_rounding(matrix), strata, rest, results, df, cov_type
+    )
+
+
+def _check_kinds(variables: Any, at: Any) -> None:
+    if isinstance(variables, Iterable) and isinstance(at or {}, Mapping):
+        return
+    raise UnsupportedError(
+        f"variables={variables!r}, at={at!r}: name columns, such as 'treatment', and "
+        "values by column, such as at={'time': [0, 1]}"
     )
 
 

@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
-from mixedar.inference.profile import check_alpha
+from mixedar.exceptions import (
+    LengthError,
+    MissingDataError,
+    NotComputedError,
+    UnsupportedError,
+)
+from mixedar.inference.arguments import check_alpha
 from mixedar.inference.robust import robust
 
-__all__ = ["MarginalMeans", "without_rounding"]
+__all__ = ["MarginalMeans", "studentized_range", "without_rounding"]
 
 FloatArray = NDArray[np.float64]
 
@@ -109,12 +114,12 @@ class MarginalMeans:
         Parameters
         ----------
         adjust : str, optional
-            Multiplicity adjustment, a method of
-            :func:`statsmodels.stats.multitest.multipletests`, within each value
-            of `by`; None for none.
+            Multiplicity adjustment within each value of `by`: ``"tukey"``
+            (studentized range, as emmeans), or a method of
+            :func:`statsmodels.stats.multitest.multipletests`; None for none.
         alpha : float
-            1 - coverage of the intervals, which are not adjusted except for
-            ``"bonferroni"`` and ``"sidak"``.
+            1 - coverage of the intervals, which are adjusted for ``"tukey"``,
+            ``"bonferroni"`` and ``"sidak"``, and not for the others.
 
         Returns
         -------
@@ -141,9 +146,18 @@ class MarginalMeans:
                 blocks.append(self.grid.iloc[i][self.by].to_list())
         if not rows:
             raise NotComputedError("there is one mean only: no pair to compare")
-        return self._contrasts(
-            np.array(rows), titles, blocks, len(rows) // len(strata), adjust, alpha
-        )
+        count = len(strata[0])
+        family = count * (count - 1) // 2
+        if adjust != "tukey":
+            return self._contrasts(
+                np.array(rows), titles, blocks, family, adjust, alpha
+            )
+        out = self._contrasts(np.array(rows), titles, blocks, family, None, alpha)
+        width, p = studentized_range(out["t"], out["df"], count, alpha)
+        out["lower"] = out["difference"] - width * out["se"]
+        out["upper"] = out["difference"] + width * out["se"]
+        out["p_adjusted"] = p
+        return out
 
     def contrast(
         self,
@@ -173,11 +187,21 @@ class MarginalMeans:
         """
         if not isinstance(weights, Mapping):
             weights = {"contrast": weights}
-        table = np.array([np.asarray(row, dtype=float) for row in weights.values()])
+        if not weights:
+            raise UnsupportedError("name at least one contrast")
+        try:
+            table = np.array([np.asarray(row, dtype=float) for row in weights.values()])
+        except (TypeError, ValueError) as error:
+            raise UnsupportedError(
+                "a contrast is a list of numbers, one for each mean, or a mapping of "
+                f"names to such lists; this is {weights!r}"
+            ) from error
         if table.ndim != 2 or table.shape[1] != len(self.matrix):
             raise LengthError(
                 f"a contrast needs {len(self.matrix)} weights, one for each mean"
             )
+        if not np.isfinite(table).all():
+            raise MissingDataError("a weight of the contrast is missing or infinite")
         blocks: list[list[Any]] = [[] for _ in table]
         matrix = without_rounding(table @ self.matrix)
         return self._contrasts(matrix, list(weights), blocks, len(table), adjust, alpha)
@@ -215,7 +239,8 @@ class MarginalMeans:
                 except ValueError as error:
                     raise UnsupportedError(
                         f"adjust={adjust!r}: choose a method of statsmodels' "
-                        "multipletests, such as 'holm', 'bonferroni' or 'fdr_bh'"
+                        "multipletests, such as 'holm', 'bonferroni' or 'fdr_bh', or "
+                        "for all pairs 'tukey'"
                     ) from error
             table["p_adjusted"] = adjusted
         left = pd.DataFrame({"contrast": titles})
@@ -243,3 +268,42 @@ def without_rounding(matrix: FloatArray) -> FloatArray:
     """
     size = np.abs(matrix).max(axis=1, initial=0.0)[:, None]
     return np.where(np.abs(matrix) < 1e-13 * size, 0.0, matrix)
+
+
+def studentized_range(
+    t: Any, df: Any, count: int, alpha: float
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Tukey's adjustment for all pairs of several means (Kramer's if unbalanced).
+
+    Parameters
+    ----------
+    t, df : array_like, shape (k,)
+        Statistics of the differences, and their degrees of freedom.
+    count : int
+        Number of means.
+    alpha : float
+        1 - coverage of all intervals together.
+
+    Returns
+    -------
+    width : ndarray, shape (k,)
+        Half widths of the intervals in standard errors.
+    p : ndarray, shape (k,)
+
+    References
+    ----------
+    Kramer, C. Y. (1956), Extension of multiple range tests to group means with
+    unequal numbers of replications, Biometrics 12, 307-310.
+    """
+    t, df = np.asarray(t, dtype=float), np.asarray(df, dtype=float)
+    # quantiles are found by iteration: once for each degrees of freedom
+    distinct, where = np.unique(df, return_inverse=True)
+    points = np.array(
+        [stats.studentized_range.isf(check_alpha(alpha), count, v) for v in distinct]
+    )
+    p = [
+        stats.studentized_range.sf(np.sqrt(2.0) * abs(x), count, v)
+        for x, v in zip(t, df, strict=True)
+    ]
+    return points[where] / np.sqrt(2.0), np.clip(p, 0.0, 1.0)

@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import PchipInterpolator
 
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.inference.arguments import check_alpha
 from mixedar.inference.path import ProfilePath, Start, starts_of
 from mixedar.inference.surface import Surface, problem_of
 from mixedar.inference.targets import Target, select, targets_of
@@ -31,22 +32,7 @@ __all__ = ["Profile", "ProfileEngine", "check_alpha", "profile_likelihood"]
 FloatArray = NDArray[np.float64]
 
 _POINTS = 12  # nodes on either side of the estimate
-
-
-def check_alpha(alpha: float) -> float:
-    """
-    Return `alpha` if it is a probability.
-
-    Raises
-    ------
-    UnsupportedError
-        Otherwise.
-    """
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)):
-        raise UnsupportedError(f"alpha={alpha!r} is not a number between 0 and 1")
-    if not 0.0 < float(alpha) < 1.0:
-        raise UnsupportedError(f"alpha={alpha!r} is not between 0 and 1")
-    return float(alpha)
+_STEP = 0.5  # more of them where zeta changes faster than this
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,9 @@ class Profile:
             height, value = side * self.zeta[here], self.grid[here]
             order = np.argsort(height)
             if len(order) == 0 or height[order[-1]] < level - 1e-6:
-                edge = value[order[-1]] if len(order) else self.estimate
+                edge = self.estimate
+                if len(order):
+                    edge = value.min() if side < 0.0 else value.max()
                 scale = 1e-3 * max(abs(limit), abs(self.estimate), 1e-300)
                 if np.isfinite(limit) and abs(edge - limit) > scale:
                     raise UnsupportedError(
@@ -154,27 +142,9 @@ class Profile:
         -------
         ndarray of matplotlib Axes, shape (2,)
         """
-        if axes is None:
-            import matplotlib.pyplot as plt
+        from mixedar.plotting.profile import plot_profile
 
-            _, axes = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
-        axes = np.ravel(np.asarray(axes, dtype=object))
-        level = float(stats.norm.isf(check_alpha(alpha) / 2.0))
-        top, bottom = axes[0], axes[-1]
-        top.plot(self.grid, self.zeta, marker=".")
-        top.axhline(0.0, color="0.7", linewidth=0.8)
-        for sign in (-1.0, 1.0):
-            top.axhline(sign * level, color="0.7", linewidth=0.8, linestyle="--")
-        top.set_ylabel("zeta")
-        bottom.plot(self.grid, self.likelihood, marker=".")
-        bottom.axhline(
-            self.llf - 0.5 * level**2, color="0.7", linewidth=0.8, linestyle="--"
-        )
-        bottom.set_ylabel("log-likelihood")
-        for axis in (top, bottom):
-            axis.axvline(self.estimate, color="0.7", linewidth=0.8)
-            axis.set_xlabel(self.parameter)
-        return axes
+        return plot_profile(self, axes, alpha)
 
 
 def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
@@ -186,8 +156,8 @@ def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
         return float(value[k])
     if len(height) < 3:
         return float(np.interp(level, height, value))
-    slopes = np.gradient(value, height)
-    return float(CubicHermiteSpline(height, value, slopes)(level))
+    # monotone: where the profile bends sharply, other cubics leave their nodes
+    return float(PchipInterpolator(height, value)(level))
 
 
 class ProfileEngine:
@@ -250,6 +220,21 @@ class ProfileEngine:
         lower = _at(target, low.t, low.reached)
         return lower, _at(target, high.t, high.reached), notes
 
+    def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
+        """Nodes with others between them where zeta rises fast."""
+        out = list(nodes)
+        zeta = [_zeta_at(path, t) for t in out]
+        for _ in range(_POINTS):
+            gaps = np.abs(np.diff(zeta))
+            gaps[np.isnan(gaps)] = 0.0
+            k = int(np.argmax(gaps)) if len(gaps) else 0
+            if not len(gaps) or gaps[k] < _STEP:
+                break
+            middle = 0.5 * (out[k] + out[k + 1])
+            out.insert(k + 1, middle)
+            zeta.insert(k + 1, _zeta_at(path, middle))
+        return out
+
     def profile(self, target: Target) -> Profile:
         """The profile on a grid; see :func:`profile_likelihood`."""
         path = self.path(target)
@@ -268,7 +253,7 @@ class ProfileEngine:
                 stop = max(far, key=lambda t: side * t) if far else path.center
             marks.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
         rows = []
-        for t in sorted(m for m in marks if np.isfinite(m)):
+        for t in self._refined(path, sorted(m for m in marks if np.isfinite(m))):
             try:
                 node = path.node(t)
             except np.linalg.LinAlgError:
@@ -291,6 +276,14 @@ class ProfileEngine:
             (low, high),
             "; ".join(notes),
         )
+
+
+def _zeta_at(path: ProfilePath, t: float) -> float:
+    try:
+        path.node(t)
+    except np.linalg.LinAlgError:
+        return np.nan
+    return path.zeta(t)
 
 
 def _at(target: Target, t: float, reached: bool) -> float:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
-from mixedar.exceptions import NotComputedError
-from mixedar.inference.profile import check_alpha
+from mixedar.inference.arguments import check_alpha
+from mixedar.inference.df import DFMethod
 from mixedar.inference.sandwich import COV_TYPES, Sandwich, sandwich
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -27,7 +27,8 @@ class RobustResults:
     """
     A view of a fit with robust standard errors and their degrees of freedom.
 
-    The estimates are those of the fit; everything else of it is in `fit`.
+    The estimates are those of the fit; everything else of it is in `fit`.  The fit's
+    ``get_robustcov_results`` has all of its methods with the robust covariance.
 
     Parameters
     ----------
@@ -52,6 +53,13 @@ class RobustResults:
         self._sandwich = sandwich
         self._names = list(results._names[: results.k_fe])
         self.fe_params = self._series(results.fe_params)
+
+    @cached_property
+    def _full(self) -> Any:
+        """All results with the robust covariance."""
+        return self.fit._copy_with_sandwich(
+            self._sandwich, DFMethod("satterthwaite", information="observed")
+        )
 
     def _series(self, values: Any) -> pd.Series:
         return pd.Series(np.asarray(values), index=self._names, dtype=float)
@@ -128,12 +136,7 @@ class RobustResults:
         NotComputedError
             If a row is zero.
         """
-        matrix, values = self._restrictions(r_matrix)
-        effect = matrix @ self.fe_params.to_numpy()
-        sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, self._sandwich.cov, matrix))
-        df = self._sandwich.satterthwaite(matrix)
-        return ContrastResults(effect=effect, t=(effect - values) / sd, sd=sd,
-                               df_denom=df)  # fmt: skip
+        return self._full.t_test(r_matrix)
 
     def wald_test(self, r_matrix: Any) -> ContrastResults:
         """
@@ -156,40 +159,9 @@ class RobustResults:
 
         References
         ----------
-        Pustejovsky and Tipton (2018); see :mod:`mixedar.inference.sandwich`.
+        Pustejovsky and Tipton (2018); see :mod:`mixedar.inference.sandwich_df`.
         """
-        matrix, values = self._restrictions(r_matrix)
-        left, lengths, right = np.linalg.svd(matrix, full_matrices=False)
-        keep = lengths > 1e-10 * lengths[0]
-        target = left.T @ values
-        if (np.abs(target[~keep]) > 1e-8 * (1.0 + np.abs(values).max())).any():
-            raise NotComputedError("the restrictions contradict one another")
-        matrix, q = right[keep], int(keep.sum())
-        difference = matrix @ self.fe_params.to_numpy() - target[keep] / lengths[keep]
-        cov = matrix @ self._sandwich.cov @ matrix.T
-        _, eta = self._sandwich.hotelling(matrix)
-        if not eta > q - 1:
-            raise NotComputedError(
-                f"{q} restrictions leave no degrees of freedom with {self.n_groups} "
-                f"groups ({eta:.3g} for the covariance); test fewer at a time"
-            )
-        spectrum = np.linalg.eigvalsh(cov)
-        if not spectrum[0] > 1e-12 * spectrum[-1]:
-            raise NotComputedError(
-                f"the robust covariance of {q} restrictions is singular: there are "
-                f"{self.n_groups} groups"
-            )
-        statistic = float(difference @ np.linalg.solve(cov, difference))
-        f = (eta - q + 1.0) / (eta * q) * statistic
-        return ContrastResults(F=f, df_num=q, df_denom=eta - q + 1.0)
-
-    def _restrictions(self, r_matrix: Any) -> tuple[FloatArray, FloatArray]:
-        matrix, values = self.fit._contrasts(r_matrix)
-        if not (np.abs(matrix).max(axis=1, initial=0.0) > 0.0).all():
-            raise NotComputedError(
-                "a contrast involves no fixed effect: its row is zero"
-            )
-        return matrix, np.asarray(values, dtype=float)
+        return self._full.wald_test(r_matrix, use_f=True)
 
     def to_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """

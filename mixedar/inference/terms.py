@@ -25,6 +25,7 @@ from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.inference.contrasts import ColumnDF
+from mixedar.inference.type_three import type_three
 
 __all__ = ["Term", "anova_terms", "terms_of", "wald_test_terms"]
 
@@ -32,7 +33,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
-_TYPES |= {"sequential": 1, "marginal": 3}
+_TYPES |= {"sequential": 1, "marginal": 0}
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,14 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
     Parameters
     ----------
     results : MixedLMARResults
-    type : {1, 2, 3}
+    type : {1, 2, 3, "marginal"}
         1: each term after those before it in the formula (nlme's sequential);
-        2: each term after all terms that do not contain it; 3: each term after
-        all others, in the coding of the model (nlme's marginal): with
-        treatment coding a main effect is then tested where the other factors
-        are at their reference level.
+        2: each term after all terms that do not contain it (car's); 3: each
+        term averaged over the levels of the other factors, whatever the coding
+        (SAS', lmerTest's; see :mod:`mixedar.inference.type_three`);
+        ``"marginal"``: all coefficients of the term are zero, in the coding of
+        the model (nlme's): with treatment coding a main effect is then tested
+        where the other factors are at their reference level.
     df : str, float or DFMethod, optional
         Degrees of freedom; those of the results by default.
 
@@ -133,14 +136,19 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
     ------
     UnsupportedError
         For another type.
+    NotComputedError
+        For type 3 if the data were removed from the fit.
     """
     results = getattr(results, "_results", results)
     kind = _TYPES.get(type) if isinstance(type, (int, str)) else None
     if kind is None:
-        raise UnsupportedError(f"type={type!r}: choose 1, 2 or 3")
+        raise UnsupportedError(f"type={type!r}: choose 1, 2, 3 or 'marginal'")
     terms = terms_of(results)
     method = results._contrast_method(df)
     rows = []
+    hypotheses = type_three(results, terms) if kind == 3 else []
+    # what leaving terms out does to the estimates is a matter of the model
+    cov = method.cov if results._sandwich is None else results._unadjusted[0]
     for k, term in enumerate(terms):
         if kind == 1:
             others = terms[k + 1 :]
@@ -150,7 +158,7 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
                 others = [t for t in terms if t is not term]
         else:
             others = []
-        matrix = _restriction(term, others, method.cov)
+        matrix = hypotheses[k] if kind == 3 else _restriction(term, others, cov)
         try:
             test = results.wald_test(matrix, use_f=True, df=df)
             f, num = float(test.fvalue), int(test.df_num)
@@ -166,7 +174,7 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
         index=pd.Index([term.name for term in terms], name="term"),
         columns=["num_df", "den_df", "F", "p", "note"],
     )
-    frame.attrs.update(type=kind)
+    frame.attrs.update(type=kind or "marginal")
     return frame
 
 
@@ -247,7 +255,17 @@ def wald_test_terms(
                 f"{', '.join(term.name for term in terms)}"
             )
         hypotheses.append((name, identity[np.concatenate(members)]))
-    hypotheses.extend(extra_constraints or ())
+    for item in extra_constraints or ():
+        if not (
+            isinstance(item, (tuple, list))
+            and len(item) == 2
+            and isinstance(item[0], str)
+        ):
+            raise UnsupportedError(
+                "extra_constraints: each item is a pair of a name and restrictions of "
+                f"shape (k, p); this one is {item!r}"
+            )
+        hypotheses.append((item[0], item[1]))
     rows = []
     for _, matrix in hypotheses:
         test = results.wald_test(matrix, use_f=True, df=df)

@@ -37,6 +37,9 @@ class DegreesOfFreedom(MixedLMResults):
     _df_fe: FloatArray
     _df_spec: DFMethod = DFMethod("containment")
     _names: list[str]
+    # a cluster-robust covariance of the fixed effects, if the fit has one
+    _sandwich: Any = None
+    cov_type: str = "nonrobust"
 
     @property
     def df_method(self) -> str:
@@ -77,6 +80,78 @@ class DegreesOfFreedom(MixedLMResults):
         method = resolve_df(df, kr, information)
         return self._wrapper(self._copy_with_df(method))
 
+    def get_robustcov_results(
+        self, cov_type: str = "CR2", use_t: bool | None = None
+    ) -> Any:
+        """
+        The same fit with cluster-robust standard errors in all its tests.
+
+        Clusters are the groups of the model.  Tests use Satterthwaite's
+        degrees of freedom for the robust variance (Bell and McCaffrey's for
+        CR2; HTZ for joint tests); :meth:`with_df` chooses others.
+
+        Parameters
+        ----------
+        cov_type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3", "nonrobust"}
+        use_t : bool, optional
+            False for tests by the normal distribution.
+
+        Returns
+        -------
+        MixedLMARResultsWrapper
+
+        Raises
+        ------
+        UnsupportedError
+            For another type.
+        NotComputedError
+            If the covariance cannot be computed; the message says why.
+
+        See Also
+        --------
+        mixedar.inference.sandwich : the estimators, and references.
+        """
+        name = "satterthwaite" if use_t is None or use_t else "normal"
+        if cov_type == "nonrobust":
+            return self._wrapper(self._copy_with_sandwich(None, self._df_spec))
+        from mixedar.inference.sandwich import sandwich
+
+        found = sandwich(self, cov_type)
+        return self._wrapper(self._copy_with_sandwich(found, resolve_df(name)))
+
+    def cov_params(
+        self,
+        r_matrix: Any = None,
+        column: Any = None,
+        scale: float | None = None,
+        cov_p: Any = None,
+        other: Any = None,
+    ) -> FloatArray:
+        """
+        Covariance of the estimates, as in statsmodels.
+
+        Parameters
+        ----------
+        r_matrix, column, scale, cov_p, other
+            As in ``MixedLMResults.cov_params``.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+            Rows and columns are zero for covariance parameters that are held, or
+            on the boundary, where no standard error exists (`bse` is NaN
+            there): what is asked of the fixed effects stays a number.
+        """
+        if cov_p is None and np.isnan(self.normalized_cov_params).any():
+            cov_p = np.nan_to_num(self.normalized_cov_params, nan=0.0)
+            cov_p = cov_p * (self.scale if scale is None else scale)
+        return super().cov_params(r_matrix, column, scale, cov_p, other)
+
+    @property
+    def bse(self) -> FloatArray:
+        """Standard errors, shape (k,); NaN on the boundary, 0 if held."""
+        return np.sqrt(np.diag(self.normalized_cov_params) * self.scale)
+
     @cached_property
     def _unadjusted(self) -> tuple[FloatArray, FloatArray]:
         """Model covariance of the fixed effects, and containment DF."""
@@ -113,6 +188,15 @@ class DegreesOfFreedom(MixedLMResults):
         out.use_t = method.name != "normal"
         return out
 
+    def _copy_with_sandwich(self, sandwich: Any, method: DFMethod) -> Self:
+        """A copy whose fixed effects have a robust covariance, or the model's."""
+        self._unadjusted  # noqa: B018  the copy keeps the model's own
+        out = copy.copy(self)
+        out._sandwich = sandwich
+        out.cov_type = "nonrobust" if sandwich is None else sandwich.cov_type
+        out.__dict__.pop("_contrast_methods", None)
+        return out._copy_with_df(method)
+
     def _df_notes(self) -> list[str]:
         """What a reader of the tests has to know about their DF."""
         notes = []
@@ -125,6 +209,11 @@ class DegreesOfFreedom(MixedLMResults):
             notes.append(
                 "t tests of the fixed effects use "
                 f"{METHODS[method.name]} degrees of freedom."
+            )
+        if self._sandwich is not None:
+            notes.append(
+                f"Standard errors of the fixed effects are robust ({self.cov_type}, "
+                f"clusters are the {self._sandwich.n_clusters} groups)."
             )
         if method.name == "kenward-roger":
             term = "with" if method.kr == "full" else "without"

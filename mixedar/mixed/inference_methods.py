@@ -55,6 +55,26 @@ class InferenceMethods(MixedLMResults):
 
         return profile_likelihood(self, parameter)
 
+    def information(self, kind: str = "observed") -> pd.DataFrame:
+        """
+        Observed or expected information of the covariance parameters.
+
+        See :func:`mixedar.inference.information.information_matrix`.
+        """
+        from mixedar.inference.information import information_matrix
+
+        return information_matrix(self, kind)
+
+    def covariance_parameters(self, kind: str = "observed") -> pd.DataFrame:
+        """
+        Variances, standard deviations and correlations with standard errors.
+
+        See :func:`mixedar.inference.information.covariance_parameters`.
+        """
+        from mixedar.inference.information import covariance_parameters
+
+        return covariance_parameters(self, kind)
+
     def bootstrap(
         self, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
     ) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,8 +25,13 @@ from statsmodels.regression.mixed_linear_model import (
 from mixedar.estimate import Estimate
 from mixedar.exceptions import NoParameterError
 from mixedar.inference.df import resolve_df
+from mixedar.mixed.group_methods import GroupMethods
 from mixedar.mixed.inference_methods import InferenceMethods
+from mixedar.mixed.influence_methods import InfluenceMethods
+from mixedar.mixed.plot_methods import PlotMethods
 from mixedar.mixed.predicted import PredictedValues
+from mixedar.mixed.prediction_methods import PredictionMethods
+from mixedar.mixed.residual_methods import ResidualMethods
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
 from mixedar.problem import LikelihoodProblem
@@ -39,7 +45,15 @@ FloatArray = NDArray[np.float64]
 
 
 class MixedLMARResults(
-    InferenceMethods, WaldInference, PredictedValues, MixedLMResults
+    PlotMethods,
+    GroupMethods,
+    InfluenceMethods,
+    InferenceMethods,
+    PredictionMethods,
+    ResidualMethods,
+    WaldInference,
+    PredictedValues,
+    MixedLMResults,
 ):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
@@ -96,7 +110,8 @@ class MixedLMARResults(
         cov[p:, p:] = best.cov_theta[:-1, :-1]
         held = np.zeros(k, dtype=bool)
         held[p : p + k_re2 + k_vc] = ~problem.covariance.is_free
-        held[p + k_re2 + k_vc :] = problem.structure.k_free == 0
+        natural = problem.structure.natural(problem.split(best.theta)[1])
+        held[p + k_re2 + k_vc :] = ~natural.first.any(axis=0)
         cov[held] = cov[:, held] = 0.0
         base.LikelihoodModelResults.__init__(
             self,
@@ -114,6 +129,7 @@ class MixedLMARResults(
         self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
         self.hist: list[dict[str, Any]] | None = None
         self.converged = modes[0].search.converged
+        self._search = replace(modes[0].search, path=())
         self.fe_params = best.beta
         self.cov_re_unscaled = best.psi[: model.k_re, : model.k_re]
         self.cov_re = best.scale * self.cov_re_unscaled
@@ -127,8 +143,7 @@ class MixedLMARResults(
         self._names = list(model.data.param_names)
         self._theta = best.theta
         self._z_map = problem.z_map
-        lam, self._u = problem.split(best.theta)
-        self._factor = problem.covariance.factor(lam)
+        self._factor, self._u = problem.factor(best.theta), problem.split(best.theta)[1]
         sizes = model._grouped.sizes
         self._group_sizes = (int(sizes.min()), float(sizes.mean()), int(sizes.max()))
         self._labels = (model.endog_names, model.residual.label, model.time_unit)

@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.formula._manager import FormulaManager
 from statsmodels.stats.contrast import ContrastResults
 
-from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    LengthError,
+    MissingDataError,
+    NotComputedError,
+    UnsupportedError,
+)
+from mixedar.inference.arguments import check_alpha, positions
 from mixedar.inference.df import resolve_df
+from mixedar.inference.residual_intervals import residual_intervals
+from mixedar.inference.restrictions import restrictions
 from mixedar.mixed.freedom import DegreesOfFreedom
 
 __all__ = ["WaldInference"]
@@ -66,8 +73,8 @@ class WaldInference(DegreesOfFreedom):
         ----------
         alpha : float
             1 - coverage.
-        cols : array_like of int, optional
-            Which parameters; all by default.
+        cols : sequence of int or str, optional
+            Which parameters, by position or name; all by default.
         df : str, float or DFMethod, optional
             Degrees of freedom of the fixed effects; those of the results by
             default.
@@ -98,48 +105,16 @@ class WaldInference(DegreesOfFreedom):
                 out[k] = params[k] / factor, params[k] * factor
             else:
                 out[k] = params[k] - z * bse[k], params[k] + z * bse[k]
-        if self.structure.k_free and np.isfinite(bse[p + k_cov :]).all():
-            u = self._u
-            slope = np.diag(self.structure.jacobian(u))
-            if (slope > 0.0).all():
-                width = z * bse[p + k_cov :] / slope
-                out[p + k_cov :, 0] = self.structure.from_unconstrained(u - width)
-                out[p + k_cov :, 1] = self.structure.from_unconstrained(u + width)
-        return out if cols is None else out[np.asarray(cols)]
+        if self.structure.k_free:
+            out[p + k_cov :] = residual_intervals(
+                self.structure, self._u, bse[p + k_cov :], z
+            )
+        return out if cols is None else out[positions(cols, self._names)]
 
     def _contrasts(self, r_matrix: Any) -> tuple[FloatArray, FloatArray]:
         """Restrictions on the fixed effects, and their right-hand sides."""
         p = self.k_fe
-        names = self._names[:p]
-        if isinstance(r_matrix, (str, dict)) or (
-            isinstance(r_matrix, (list, tuple))
-            and len(r_matrix)
-            and all(isinstance(item, str) for item in r_matrix)
-        ):
-            try:
-                lc = FormulaManager().get_linear_constraints(r_matrix, names)
-            except Exception as error:
-                raise MixedARError(
-                    f"the hypothesis {r_matrix!r} cannot be read ({error}); the fixed "
-                    f"effects are {', '.join(names)}"
-                ) from error
-            matrix = np.atleast_2d(np.asarray(lc.constraint_matrix, dtype=float))
-            values = np.atleast_1d(np.squeeze(np.asarray(lc.constraint_values, float)))
-        elif isinstance(r_matrix, tuple):
-            matrix = np.atleast_2d(np.asarray(r_matrix[0], dtype=float))
-            values = np.broadcast_to(np.asarray(r_matrix[1], float), (len(matrix),))
-        else:
-            matrix = np.atleast_2d(np.asarray(r_matrix, dtype=float))
-            values = np.zeros(len(matrix))
-        # statsmodels' own helpers pass a column for every parameter
-        if matrix.shape[1] == len(self._names) and not matrix[:, p:].any():
-            matrix = matrix[:, :p]
-        if matrix.shape[1] != p:
-            raise UnsupportedError(
-                f"r_matrix for t-test should have {p:d} columns, one for each fixed "
-                f"effect; it has {matrix.shape[1]}"
-            )
-        return matrix, values
+        return restrictions(r_matrix, self._names[:p], self._names[p:])
 
     def t_test(
         self, r_matrix: Any, use_t: bool | None = None, df: Any = None
@@ -164,16 +139,15 @@ class WaldInference(DegreesOfFreedom):
 
         Raises
         ------
+        MixedARError
+            If `r_matrix` cannot be read; see
+            :func:`mixedar.inference.restrictions.restrictions`.
         UnsupportedError
             If `r_matrix` has the wrong number of columns, or `df` is unknown.
         NotComputedError
             If a row is zero, or the method is not defined for this fit.
         """
         matrix, values = self._contrasts(r_matrix)
-        if not (np.abs(matrix).max(axis=1, initial=0.0) > 0.0).all():
-            raise NotComputedError(
-                "a contrast involves no fixed effect: its row is zero"
-            )
         spec = self._df_spec if df is None else resolve_df(df)
         method = self._contrast_method(spec)
         effect = matrix @ self.fe_params
@@ -189,6 +163,11 @@ class WaldInference(DegreesOfFreedom):
 
     def _check_freedom(self, df: FloatArray) -> None:
         if not (np.asarray(df) > 0.0).all():
+            if self._sandwich is not None and np.isnan(df).any():
+                raise NotComputedError(
+                    "the robust variance of a contrast is zero whatever the data: "
+                    "it has no degrees of freedom"
+                )
             raise NotComputedError(
                 "no degrees of freedom are left in the stratum of these effects; use "
                 "df='satterthwaite' or df='kenward-roger'"
@@ -233,46 +212,38 @@ class WaldInference(DegreesOfFreedom):
         Raises
         ------
         NotComputedError
-            If the restrictions have no variance, or are inconsistent, or the
-            method of degrees of freedom is not defined for this fit.
+            If a restriction is zero, the restrictions contradict one another or
+            have a singular covariance, or the method of degrees of freedom is
+            not defined for this fit.
         UnsupportedError
             If `cov_p` or `invcov` comes with a method that implies a covariance.
+        LengthError, MissingDataError
+            If `cov_p` or `invcov` has another shape, or is not finite.
         """
         matrix, values = self._contrasts(r_matrix)
         spec = self._df_spec if df is None else resolve_df(df)
         implied = spec.name in ("satterthwaite", "kenward-roger")
         if implied and not (cov_p is None and invcov is None):
             raise UnsupportedError(
-                f"df={spec.name!r} belongs to the model's own covariance; leave out "
+                f"df={spec.name!r} belongs to the fit's own covariance; leave out "
                 "cov_p= and invcov=, or choose df='containment'"
             )
         method = self._contrast_method(spec)
-        cov = method.cov if cov_p is None else np.asarray(cov_p)
+        cov = method.cov
+        if cov_p is not None:
+            cov = _square(cov_p, self.k_fe, "cov_p", "fixed effect")
         difference = matrix @ self.fe_params - values
-        middle = matrix @ cov @ matrix.T
-        lengths = np.sqrt(np.diag(middle))
-        if not (lengths > 0.0).all():
-            raise NotComputedError(
-                "a restriction involves no fixed effect: its row is zero"
-            )
-        # rank on the scale of correlations: units of the coefficients do not matter
-        scaled = middle / np.outer(lengths, lengths)
-        spectrum, vectors = np.linalg.eigh(scaled)
-        keep = spectrum > 1e-10 * spectrum[-1]
-        rank = int(keep.sum())
-        standardized = vectors.T @ (difference / lengths)
-        if (
-            np.abs(standardized[~keep]) > 1e-6 * (1 + np.abs(standardized).max())
-        ).any():
-            raise NotComputedError(
-                "the restrictions contradict one another: some are linear combinations "
-                "of others with different right-hand sides"
-            )
+        reduced, distance = self._independent_rows(matrix, difference)
+        rank = len(reduced)
+        freedom, scaling = method.joint(matrix, rank)
         if invcov is None:
-            statistic = float((standardized[keep] ** 2 / spectrum[keep]).sum())
+            statistic = _squared_length(distance, reduced @ cov @ reduced.T)
         else:
-            statistic = float(difference @ np.asarray(invcov) @ difference)
+            inverse = _square(invcov, len(matrix), "invcov", "restriction")
+            statistic = float(difference @ inverse @ difference)
         count = rank if df_constraints is None else df_constraints
+        if not count > 0:
+            raise UnsupportedError(f"df_constraints={count!r} is not positive")
         shape: Any = statistic
         if use_f is False or (use_f is None and spec.name == "normal"):
             return ContrastResults(
@@ -281,7 +252,6 @@ class WaldInference(DegreesOfFreedom):
                 df_denom=count,
                 distribution="chi2",
             )
-        freedom, scaling = method.joint(matrix, rank)
         self._check_freedom(np.array([freedom]))
         value = shape / count * scaling
         result = ContrastResults(
@@ -291,6 +261,27 @@ class WaldInference(DegreesOfFreedom):
             result.pvalue = stats.chi2.sf(value * count, count)
         result.scaling = scaling
         return result
+
+    def _independent_rows(
+        self, matrix: FloatArray, difference: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Restrictions without those that follow from others, and their distances."""
+        cov, _ = self._unadjusted
+        middle = matrix @ cov @ matrix.T
+        # rank on the scale of correlations: units of the coefficients do not matter
+        lengths = np.sqrt(np.diag(middle))
+        spectrum, vectors = np.linalg.eigh(middle / np.outer(lengths, lengths))
+        keep = spectrum > 1e-10 * spectrum[-1]
+        standardized = vectors.T @ (difference / lengths)
+        if (
+            np.abs(standardized[~keep]) > 1e-6 * (1 + np.abs(standardized).max())
+        ).any():
+            raise NotComputedError(
+                "the restrictions contradict one another: some are linear combinations "
+                "of others with different right-hand sides"
+            )
+        rows = vectors.T @ (matrix / lengths[:, None])
+        return rows[keep], standardized[keep]
 
     def f_test(
         self,
@@ -314,22 +305,28 @@ class WaldInference(DegreesOfFreedom):
         return self.wald_test(r_matrix, cov_p=cov_p, invcov=invcov, use_f=True, df=df)
 
 
-def check_alpha(alpha: float) -> None:
-    """
-    Raise unless `alpha` is a probability that leaves an interval.
-
-    Parameters
-    ----------
-    alpha : float
-
-    Raises
-    ------
-    UnsupportedError
-    """
-    if not 0.0 < alpha < 1.0:
-        raise UnsupportedError(
-            f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+def _square(values: ArrayLike, order: int, name: str, what: str) -> FloatArray:
+    """A covariance that a user gave, checked."""
+    matrix = np.asarray(values, dtype=float)
+    if matrix.shape != (order, order):
+        raise LengthError(
+            f"{name} has the shape {matrix.shape}; it needs {order} rows and columns, "
+            f"one for each {what}"
         )
+    if not np.isfinite(matrix).all():
+        raise MissingDataError(f"{name} holds missing or infinite values")
+    return matrix
+
+
+def _squared_length(distance: FloatArray, cov: FloatArray) -> float:
+    """``distance' cov^-1 distance``."""
+    spectrum, vectors = np.linalg.eigh(cov)
+    if not spectrum[0] > 1e-12 * abs(spectrum[-1]):
+        raise NotComputedError(
+            f"the covariance of the {len(cov)} restrictions is singular: they cannot "
+            "be tested jointly"
+        )
+    return float(((vectors.T @ distance) ** 2 / spectrum).sum())
 
 
 def _t_sf(t: FloatArray, df: FloatArray) -> FloatArray:

@@ -1,0 +1,1 @@
+"""How well small-sample inference keeps its promises: a simulation study."""

@@ -1,0 +1,199 @@
+"""
+Responses drawn from a fitted model, with all of its correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.design import capture_namespace
+from mixedar.diagnostics.newrows import DrawnRows, fitted_rows, new_rows
+from mixedar.diagnostics.rows import unwrapped
+from mixedar.exceptions import UnsupportedError
+from mixedar.simulate import correlated_residuals
+
+__all__ = ["check_simulations", "draw_responses", "generator", "simulate"]
+
+FloatArray = NDArray[np.float64]
+
+# Numbers drawn at a time: what stays in cache, more or less.
+_AT_ONCE = 2_000_000
+# Up to so many random effects a column at a time; above, group by group.
+_FEW_EFFECTS = 12
+
+
+def simulate(
+    fit: Any,
+    n_sim: int = 1,
+    seed: Any = None,
+    newdata: Any = None,
+    groups: str = "new",
+) -> pd.DataFrame:
+    """
+    Draw responses from the fitted model.
+
+    Fixed effects, variances and residual parameters are those of the fit.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    n_sim : int
+        Number of data sets.
+    seed : int, SeedSequence or Generator, optional
+        The same seed gives the same draws; the first of them do not depend on
+        `n_sim`.  A Generator is advanced.
+    newdata : DataFrame, optional
+        Rows for which to draw, for models from formulas: the columns of all
+        formulas, groups, times and series.  The rows of the fit by default.
+    groups : {"new", "conditional"}
+        Draw the random effects of every group anew, or take those that were
+        predicted from the data.  Residuals are drawn in both cases.
+
+    Returns
+    -------
+    DataFrame, shape (n, n_sim)
+        The index of the data, or of `newdata`; a column a data set.
+
+    Raises
+    ------
+    UnsupportedError
+        For options that are not known.
+    NotComputedError
+        If the data were removed from the fit.
+    MixedARError
+        For `newdata` that do not suit the fit, and with
+        ``groups="conditional"`` for groups that are not in it.
+    """
+    fit = unwrapped(fit)
+    n_sim = check_simulations(n_sim)
+    if groups not in ("new", "conditional"):
+        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
+    known = groups == "conditional"
+    if newdata is None:
+        rows = fitted_rows(fit)
+    else:
+        rows = new_rows(fit, newdata, known, capture_namespace())
+    rng = generator(seed)
+    out = np.empty((len(rows.exog), n_sim), order="F")
+    done = 0
+    for block in draw_responses(fit, rows, n_sim, rng, known):
+        out[:, done : done + block.shape[1]] = block
+        done += block.shape[1]
+    columns = pd.RangeIndex(n_sim, name="simulation")
+    return pd.DataFrame(out, index=rows.index, columns=columns, copy=False)
+
+
+def check_simulations(n_sim: Any) -> int:
+    """
+    Return `n_sim` if it is a number of data sets.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is not a whole number of at least 1.
+    """
+    if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 1:
+        raise UnsupportedError(f"n_sim={n_sim!r} is not a positive whole number")
+    return int(n_sim)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """
+    NumPy's generator for a seed of any kind.
+
+    Raises
+    ------
+    UnsupportedError
+        If NumPy cannot make one of it.
+    """
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"seed={seed!r}: pass a non-negative integer, a SeedSequence, a Generator, "
+            "or None"
+        ) from error
+
+
+def draw_responses(
+    fit: Any, rows: DrawnRows, n_sim: int, rng: np.random.Generator, known: bool
+) -> Iterator[FloatArray]:
+    """
+    Draw data sets, some at a time.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    rows : DrawnRows
+    n_sim : int
+    rng : Generator
+        Each data set takes its random effects and residuals from the stream
+        before the next one does.
+    known : bool
+        Whether random effects are those predicted.
+
+    Yields
+    ------
+    ndarray, shape (n, some)
+        In the caller's order.
+    """
+    n = len(rows.exog)
+    mean = rows.exog @ np.asarray(fit.fe_params)
+    if known:
+        effects = fit._effects.means[rows.codes]
+        mean = mean + np.einsum("ij,ij->i", rows.z, effects)
+    root = np.empty((0, 0)) if known else _root(fit, rows.sizes)
+    q = len(root)
+    per_set = rows.n_groups * q + n
+    together = max(min(_AT_ONCE // per_set, n_sim), 1)
+    for first in range(0, n_sim, together):
+        count = min(together, n_sim - first)
+        draws = rng.standard_normal((count, per_set))
+        noise = np.ascontiguousarray(draws[:, rows.n_groups * q :].T)
+        out = _errors(fit, noise, rows)
+        out += mean[:, None]
+        if q:
+            b = draws[:, : rows.n_groups * q].reshape(count, rows.n_groups, q)
+            _add_effects(out, rows, b @ root.T)
+        yield out
+
+
+def _root(fit: Any, sizes: tuple[int, ...]) -> FloatArray:
+    """A root of the covariance of all random effects of a group."""
+    k = fit.k_re
+    root = np.zeros((k + sum(sizes),) * 2)
+    # singular covariances have this root too
+    half = (fit._z_map @ fit._factor)[:k, :k]
+    root[:k, :k] = np.sqrt(fit.scale) * half
+    deviations = np.repeat(np.sqrt(np.asarray(fit.vcomp, dtype=np.float64)), sizes)
+    diagonal = np.arange(k, len(root))
+    root[diagonal, diagonal] = deviations
+    return root
+
+
+def _errors(fit: Any, noise: FloatArray, rows: DrawnRows) -> FloatArray:
+    """Residuals with the fit's variance and correlation, shape (n, k)."""
+    errors = correlated_residuals(
+        noise, rows.grouped, fit.structure, fit._residual_values
+    )
+    return rows.grouped.unsort(np.sqrt(fit.scale) * errors)
+
+
+def _add_effects(out: FloatArray, rows: DrawnRows, b: FloatArray) -> None:
+    """Add ``z b`` of each row's group; `b` has the shape (k, groups, q)."""
+    q = b.shape[2]
+    if q <= _FEW_EFFECTS:
+        for a in range(q):
+            column = np.ascontiguousarray(b[:, :, a].T)
+            out += rows.z[:, a : a + 1] * column[rows.codes]
+        return
+    order = np.argsort(rows.codes, kind="stable")
+    edges = np.searchsorted(rows.codes[order], np.arange(rows.n_groups + 1))
+    for i in range(rows.n_groups):
+        here = order[edges[i] : edges[i + 1]]
+        out[here] += rows.z[here] @ b[:, i].T

@@ -1,0 +1,362 @@
+"""
+What a fitted model says of its own normalized residuals.
+
+With ``R = L L'``, whitened designs ``Z* = L^-1 Z``, ``X* = L^-1 X`` and
+``M = (I + Z* Psi Z*')^-1``, normalized residuals are
+
+    u = M (I - X* (X*'M X*)^-1 X*'M) L^-1 y / sigma,
+
+because ``R^-1 (r - Z b) = V^-1 r``.  If the model is true they have mean zero
+and the covariance
+
+    Cov(u) = M - M X* (X*'M X*)^-1 X*'M = I - G G' - F F':
+
+not the identity, as the predicted random effects (``G``, within clusters) and
+the estimated fixed effects (``F``) follow the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.diagnostics.rows import SeriesRows, rows_of
+from mixedar.effects import whiten_series
+from mixedar.grouped import GroupedRows
+from mixedar.linalg import product
+from mixedar.prediction.correlations import relative_sd
+
+__all__ = [
+    "ResidualTheory",
+    "cluster_products",
+    "residual_factors",
+    "residual_theory",
+    "residual_values",
+    "row_sd",
+    "thinned",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+# Of more rows a random sample of the groups is enough for standard errors.
+_ENOUGH_ROWS = 100_000
+_ENOUGH_GROUPS = 200
+# Of long groups the beginning: the fit of their effects hardly matters there.
+_ENOUGH_OF_GROUP = 5_000
+
+
+@dataclass(frozen=True)
+class ResidualTheory:
+    """
+    Normalized residuals and their covariance at the estimates.
+
+    Attributes
+    ----------
+    rows : SeriesRows
+        In the order of time.
+    model : GroupedRows
+        The same rows as the residual structure sees them; groups hold the same
+        places in both.
+    place : ndarray of int, shape (n,), or None
+        Where the rows of `model` stand in `rows`; None for the same order.
+    values : ndarray, shape (n,)
+        Normalized residuals in the order of `rows`.
+    z : ndarray, shape (n, q)
+        ``Z*``.
+    x : ndarray, shape (n, p)
+        ``X* T`` with ``T T' = (X*'M X*)^-1``.
+    g : ndarray, shape (n, q)
+        ``G``: within a cluster ``M = I - G G'``.
+    t : ndarray, shape (p, p)
+        ``T``.
+    f : ndarray, shape (n, p)
+        ``F = M X* T``.
+    """
+
+    rows: SeriesRows
+    model: GroupedRows
+    place: IntArray | None
+    values: FloatArray
+    z: FloatArray
+    x: FloatArray
+    g: FloatArray
+    t: FloatArray
+    f: FloatArray
+
+    @property
+    def n(self) -> int:
+        """Number of observations."""
+        return len(self.values)
+
+    @cached_property
+    def factors(self) -> FloatArray:
+        """``[G F]``, shape (n, q + p): ``Cov(u) = I - [G F][G F]'``."""
+        return np.concatenate([self.g, self.f], axis=1)
+
+    @cached_property
+    def variance(self) -> FloatArray:
+        """Variances of the normalized residuals, shape (n,)."""
+        lost = np.einsum("ij,ij->i", self.factors, self.factors)
+        return np.maximum(1.0 - lost, 0.0)
+
+    def shrink(self, x: FloatArray) -> FloatArray:
+        """``M x`` for columns of shape (n, k)."""
+        return x - spread(self.g, self.g, x, self.rows.offsets)
+
+    def to_model(self, x: FloatArray) -> FloatArray:
+        """Bring rows into the order of the residual structure."""
+        return x if self.place is None else x[self.place]
+
+    def from_model(self, x: FloatArray) -> FloatArray:
+        """Bring rows from the order of the residual structure."""
+        if self.place is None:
+            return x
+        out = np.empty_like(x)
+        out[self.place] = x
+        return out
+
+
+def cluster_products(a: FloatArray, b: FloatArray, offsets: IntArray) -> FloatArray:
+    """
+    ``a_i'b_i`` for every cluster.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n, j)
+    b : ndarray, shape (n, k)
+    offsets : ndarray of int, shape (m + 1,)
+
+    Returns
+    -------
+    ndarray, shape (m, j, k)
+    """
+    m, j, k = len(offsets) - 1, a.shape[1], b.shape[1]
+    out = np.empty((m, j, k))
+    if m == 1:
+        out[0] = product(a.T, b)
+        return out
+    starts = offsets[:-1]
+    for column in range(j):
+        out[:, column] = np.add.reduceat(a[:, column : column + 1] * b, starts, axis=0)
+    return out
+
+
+def spread(
+    left: FloatArray, right: FloatArray, x: FloatArray, offsets: IntArray
+) -> FloatArray:
+    """
+    ``left_i right_i'x_i`` within every cluster.
+
+    Parameters
+    ----------
+    left, right : ndarray, shape (n, q)
+    x : ndarray, shape (n, k)
+    offsets : ndarray of int, shape (m + 1,)
+
+    Returns
+    -------
+    ndarray, shape (n, k)
+    """
+    out = np.zeros(x.shape)
+    if left.shape[1] == 0:
+        return out
+    inner = cluster_products(right, x, offsets)
+    codes = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    for a in range(left.shape[1]):
+        out += left[:, a : a + 1] * inner[:, a][codes]
+    return out
+
+
+def residual_theory(fit: Any) -> ResidualTheory:
+    """
+    Whitened designs of a fit, and what follows from them.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+        With its data.
+
+    Returns
+    -------
+    ResidualTheory
+    """
+    rows, model = rows_of(fit), fit.model._grouped
+    place = _places(rows, model)
+    columns = np.concatenate([fit.model._random_design(), fit.model.exog], axis=1)
+    white = whiten_series(
+        np.ascontiguousarray(model.sort(columns), dtype=np.float64),
+        model,
+        fit.structure,
+        fit._residual_values,
+    )
+    white = rows.sort(model.unsort(white)) if place is not None else white
+    q = white.shape[1] - fit.k_fe
+    z, x = np.ascontiguousarray(white[:, :q]), np.ascontiguousarray(white[:, q:])
+    g = _cluster_roots(z, fit._effects.roots, rows.offsets)
+    shrunk = x - spread(g, g, x, rows.offsets)
+    information = product(x.T, shrunk)
+    size = np.sqrt(np.diag(information))
+    root = np.linalg.cholesky(information / np.outer(size, size))
+    t = np.linalg.inv(root).T / size[:, None]
+    values = rows.sort(fit.residuals("normalized").to_numpy())
+    return ResidualTheory(
+        rows, model, place, values, z, product(x, t), g, t, product(shrunk, t)
+    )
+
+
+def _places(rows: SeriesRows, model: GroupedRows) -> IntArray | None:
+    """Where the model's sorted rows stand among those in the order of time."""
+    if rows.grouped is model:
+        return None
+    n = len(rows.first)
+    numbers = np.arange(n)
+    caller = numbers if model.order is None else model.order
+    inverse = np.empty(n, dtype=np.intp)
+    inverse[numbers if rows.grouped.order is None else rows.grouped.order] = numbers
+    place = inverse[caller]
+    return None if (place == numbers).all() else place
+
+
+def _cluster_roots(z: FloatArray, roots: FloatArray, offsets: IntArray) -> FloatArray:
+    """``Z* C'`` with the conditional covariance ``scale C'C`` of each cluster."""
+    q = z.shape[1]
+    out = np.zeros(z.shape)
+    if q > 8:
+        for i, (start, end) in enumerate(pairwise(offsets)):
+            out[start:end] = z[start:end] @ roots[:, :, i].T
+        return out
+    codes = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    for a in range(q):
+        for b in range(q):
+            out[:, a] += roots[a, b][codes] * z[:, b]
+    return out
+
+
+def row_sd(fit: Any) -> FloatArray:
+    """
+    Residual standard deviations of the rows relative to ``sigma``.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the caller's order; ones without a variance function.
+    """
+    grouped = fit.model._grouped
+    n = len(grouped.gaps)
+    if grouped.marks is None:
+        return np.ones(n)
+    positions = np.column_stack([np.zeros(n), grouped.marks])
+    sd = relative_sd(fit.structure, positions, fit._residual_values)
+    return grouped.unsort(np.asarray(sd, dtype=np.float64))
+
+
+def residual_values(fit: Any, kind: str) -> FloatArray:
+    """
+    Residuals of a kind.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    kind : {"raw", "pearson", "normalized"}
+        Pearson residuals are divided by the standard deviation of their own
+        row, as in nlme.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the caller's order.
+
+    Raises
+    ------
+    UnsupportedError
+        For another kind.
+    """
+    if kind == "pearson":
+        return np.asarray(fit.resid) / (np.sqrt(fit.scale) * row_sd(fit))
+    return np.asarray(fit.residuals(kind))
+
+
+def residual_factors(fit: Any, rows: SeriesRows, *, whitened: bool) -> FloatArray:
+    """
+    What predicted and estimated effects take away from the residuals' covariance.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    rows : SeriesRows
+    whitened : bool
+        Of normalized residuals, ``I - A A'``; or of Pearson residuals,
+        ``R - A A'`` with the correlation matrix ``R``.
+
+    Returns
+    -------
+    ndarray, shape (n, q + p)
+        ``A``; its first ``q`` columns are for pairs of a cluster.
+    """
+    theory = residual_theory(fit)
+    if whitened:
+        return theory.factors
+    sd = rows.sort(row_sd(fit))[:, None]
+    z = rows.sort(np.asarray(fit.model._random_design(), dtype=np.float64)) / sd
+    g = _cluster_roots(z, fit._effects.roots, rows.offsets)
+    # F = (X - Z K Z'R^-1 X) T, with the same T
+    x = rows.sort(np.asarray(fit.model.exog, dtype=np.float64)) / sd
+    f = product(x, theory.t) - spread(g, theory.g, theory.x, rows.offsets)
+    return np.concatenate([g, f], axis=1)
+
+
+def thinned(theory: ResidualTheory) -> ResidualTheory:
+    """
+    Some of the groups, or the beginnings of long ones, if there are many rows.
+
+    Standard errors need sums over all pairs; those of 100,000 rows, scaled, are
+    good to a percent.  The part of the fixed effects, which couples all groups
+    and is of the order of p / n, is left out of the sample.
+
+    Parameters
+    ----------
+    theory : ResidualTheory
+
+    Returns
+    -------
+    ResidualTheory
+        `theory` itself if it is small.
+    """
+    rows = theory.rows
+    offsets = rows.offsets
+    m = len(offsets) - 1
+    if theory.n <= _ENOUGH_ROWS:
+        return theory
+    keep = min(max(m * _ENOUGH_ROWS // theory.n, _ENOUGH_GROUPS), m)
+    chosen = np.sort(np.random.default_rng(0).choice(m, keep, replace=False))
+    sizes = np.diff(offsets)[chosen]
+    if theory.place is None:  # both orders have the same beginnings
+        sizes = np.minimum(sizes, max(_ENOUGH_ROWS // keep, _ENOUGH_OF_GROUP))
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    shift = np.repeat(offsets[chosen] - edges[:-1], sizes)
+    index = np.arange(edges[-1]) + shift
+    model = theory.model.part(index, edges)
+    some = SeriesRows(
+        rows.grouped.part(index, edges), rows.first[index], rows.time[index], rows.unit
+    )
+    return ResidualTheory(
+        some,
+        model,
+        None if theory.place is None else theory.place[index] - shift,
+        theory.values[index],
+        theory.z[index],
+        np.empty((len(index), 0)),
+        theory.g[index],
+        np.empty((0, 0)),
+        np.empty((len(index), 0)),
+    )

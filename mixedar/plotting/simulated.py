@@ -1,0 +1,206 @@
+"""
+Observed responses against responses drawn from the fitted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar.diagnostics.newrows import fitted_rows
+from mixedar.diagnostics.predictive import (
+    PredictiveCheck,
+    group_means,
+    predictive_check,
+)
+from mixedar.diagnostics.rows import unwrapped
+from mixedar.diagnostics.simulation import (
+    check_simulations,
+    draw_responses,
+    generator,
+)
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.plotting.smooth import legend_above
+from mixedar.plotting.style import COLOURS, GREY, axes, label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["density", "plot_check", "plot_simulated"]
+
+FloatArray = NDArray[np.float64]
+
+_GRID = 256
+
+
+def plot_simulated(
+    fit: Any,
+    what: Any = "density",
+    n_sim: int | None = None,
+    seed: Any = None,
+    ax: Axes | None = None,
+    *,
+    groups: str = "new",
+) -> Axes:
+    """
+    Draw the data among data sets that the fitted model would make.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    what : str or callable
+        ``"density"`` of the response, ``"group_means"``, their density, or a
+        statistic as in :func:`mixedar.diagnostics.predictive.predictive_check`:
+        a histogram of its values in the draws.
+    n_sim : int, optional
+        Number of data sets: 50 densities, or 1,000 values of a statistic.
+    seed : int, SeedSequence or Generator, optional
+    ax : Axes, optional
+    groups : {"new", "conditional"}
+        As in :func:`mixedar.diagnostics.simulation.simulate`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnsupportedError
+        For options that are not known.
+    NotComputedError
+        If the data were removed from the fit.
+    """
+    fit = unwrapped(fit)
+    if not (isinstance(what, str) and what in ("density", "group_means")):
+        check = predictive_check(
+            fit, what, 1000 if n_sim is None else n_sim, seed, groups
+        )
+        return plot_check(check, None, ax)
+    if groups not in ("new", "conditional"):
+        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
+    name = str(fit.model.endog_names)
+    if what == "density":
+        return _densities(fit, lambda y: y, name, n_sim, seed, ax, groups)
+    title = f"Mean of {name} by {getattr(fit.model, 'groups_name', None) or 'group'}"
+    return _densities(
+        fit, lambda y: group_means(fit, y), title, n_sim, seed, ax, groups
+    )
+
+
+def _densities(
+    fit: Any,
+    reduce: Callable[[FloatArray], FloatArray],
+    name: str,
+    n_sim: int | None,
+    seed: Any,
+    ax: Axes | None,
+    groups: str,
+) -> Axes:
+    count = check_simulations(50 if n_sim is None else n_sim)
+    observed = reduce(np.asarray(fit.model.endog))
+    rows, rng = fitted_rows(fit), generator(seed)
+    draws = [
+        reduce(y)
+        for block in draw_responses(fit, rows, count, rng, groups == "conditional")
+        for y in np.ascontiguousarray(block.T)
+    ]
+    low = min(observed.min(), min(draw.min() for draw in draws))
+    high = max(observed.max(), max(draw.max() for draw in draws))
+    ax = axes(ax)
+    for k, draw in enumerate(draws):
+        ax.plot(
+            *density(draw, low, high),
+            color=COLOURS[5],
+            linewidth=0.8,
+            alpha=max(0.25, min(0.7, 15.0 / count)),
+            label="simulated" if k == 0 else None,
+        )
+    ax.plot(
+        *density(observed, low, high), color="black", linewidth=2.2, label="observed"
+    )
+    ax.set_ylim(bottom=0.0)
+    ax.margins(x=0.0)
+    ax = label(ax, name, "Density", **legend_above())
+    legend = ax.get_legend()
+    if legend is not None:  # thin lines are hard to see in a legend
+        for handle in legend.get_lines():
+            handle.set_alpha(1.0)
+            handle.set_linewidth(2.0)
+    return ax
+
+
+def density(x: FloatArray, low: float, high: float) -> tuple[FloatArray, FloatArray]:
+    """
+    Gaussian kernel density on a grid, from counts: linear in the observations.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+    low, high : float
+        What the grid has to cover; it reaches three bandwidths beyond.
+
+    Returns
+    -------
+    grid, values : ndarray, shape (256,)
+    """
+    quartiles = np.quantile(x, [0.25, 0.75])
+    spread = min(float(np.std(x)), float(quartiles[1] - quartiles[0]) / 1.349)
+    if not spread > 0.0:
+        spread = max(float(np.std(x)), 1e-3 * max(high - low, abs(high), 1e-300))
+    width = 0.9 * spread * len(x) ** -0.2  # Silverman's rule
+    grid = np.linspace(low - 3.0 * width, high + 3.0 * width, _GRID)
+    step = grid[1] - grid[0]
+    # each observation is shared between the two nearest points
+    place = np.clip((x - grid[0]) / step, 0.0, _GRID - 1.001)
+    left = place.astype(np.intp)
+    rest = place - left
+    counts = np.bincount(left, 1.0 - rest, minlength=_GRID)
+    counts += np.bincount(left + 1, rest, minlength=_GRID)
+    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / width) ** 2)
+    return grid, kernel @ counts / (len(x) * width * np.sqrt(2.0 * np.pi))
+
+
+def plot_check(
+    check: PredictiveCheck, statistic: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """
+    Histogram of a statistic in the draws, and its value in the data.
+
+    Parameters
+    ----------
+    check : PredictiveCheck
+    statistic : str, optional
+        The first one by default.
+    ax : Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such statistic.
+    """
+    names = list(check.observed.index)
+    name = names[0] if statistic is None else statistic
+    if name not in names:
+        raise UnknownColumnError(
+            f"statistic={name!r}: this check has {', '.join(map(repr, names))}"
+        )
+    draws = check.simulated[name].to_numpy()
+    value = float(check.observed[name])
+    ax = axes(ax)
+    text = f"observed: {value:.4g} (p = {check.pvalues[name]:.2g})"
+    bins = int(np.clip(np.sqrt(len(draws)), 8, 40))
+    ax.hist(draws, bins=bins, color=COLOURS[5], alpha=0.6, label="simulated")
+    for q in np.quantile(draws, [0.025, 0.975]):
+        ax.axvline(q, color=GREY, linestyle="--", linewidth=1.0)
+    ax.axvline(value, color=COLOURS[1], linewidth=2.4, label=text)
+    low, high = min(draws.min(), value), max(draws.max(), value)
+    ax.set_xlim(low - 0.08 * (high - low or 1.0), high + 0.08 * (high - low or 1.0))
+    ax.margins(y=0.15)
+    return label(ax, str(name), "Simulated data sets", **legend_above())

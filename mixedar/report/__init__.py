@@ -1,0 +1,3 @@
+"""
+A fit as one HTML file: tables, pictures, diagnosis, call and versions.
+"""

@@ -1,0 +1,8 @@
+"""
+Choosing a residual structure: several fitted to the same data.
+"""
+
+from mixedar.selection.result import ResidualSelection
+from mixedar.selection.select import DEFAULT_STRUCTURES, select_residual
+
+__all__ = ["DEFAULT_STRUCTURES", "ResidualSelection", "select_residual"]

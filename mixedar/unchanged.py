@@ -1,0 +1,22 @@
+"""
+The default of options that keep what an object has already.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["UNCHANGED", "Unchanged"]
+
+
+class Unchanged:
+    """Says that an option stays what it is; None means that there is none."""
+
+    def __repr__(self) -> str:
+        return "unchanged"
+
+    def __reduce__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged()
