@@ -1,8 +1,18 @@
 """Mixed models with correlated residuals, and panel estimators beside them."""
 
 from mixedar.mixed import MixedLMAR, MixedLMARResults
-from mixedar.residual import AR1, CAR1, Independent
+from mixedar.residual import AR1, ARMA, CAR1, Independent
+from mixedar.variance import VarIdent, VarPower
 
 __version__ = "0.1.0"
 
-__all__ = ["AR1", "CAR1", "Independent", "MixedLMAR", "MixedLMARResults"]
+__all__ = [
+    "AR1",
+    "ARMA",
+    "CAR1",
+    "Independent",
+    "MixedLMAR",
+    "MixedLMARResults",
+    "VarIdent",
+    "VarPower",
+]

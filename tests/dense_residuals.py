@@ -73,24 +73,24 @@ class DenseModel:
         return np.where(self.same_series, r, 0.0)
 
     @cached_property
-    def R(self) -> Array:
+    def R(self) -> Array:  # noqa: N802
         return self.correlation(self.at.rho)
 
     @cached_property
-    def V(self) -> Array:
+    def V(self) -> Array:  # noqa: N802
         out = np.zeros((self.n, self.n))
         for part in oracle._parts(self.problem, self.at):
             out[np.ix_(part.rows, part.rows)] = part.V
         return out
 
     @cached_property
-    def P(self) -> Array:
+    def P(self) -> Array:  # noqa: N802
         inverse = np.linalg.inv(self.V)
         vx = inverse @ self.problem.X
         return inverse - vx @ np.linalg.solve(self.problem.X.T @ vx, vx.T)
 
     @cached_property
-    def W(self) -> Array:
+    def W(self) -> Array:  # noqa: N802
         """Whitening matrix."""
         out = np.zeros((self.n, self.n))
         for s in np.unique(self.series):
@@ -163,3 +163,76 @@ def dense(fit: Any) -> DenseModel:
     """The fit of the shared frame, written out."""
     results = getattr(fit, "_results", fit)
     return DenseModel(results, *oracle_of(fit))
+
+
+@dataclass(frozen=True)
+class StructureModel(DenseModel):
+    """
+    A fit of any residual structure: R is that of the structure, cell by cell.
+
+    The rest (V, P, whitening, scores) is written out as before.
+    """
+
+    def residual(self, u: Array) -> Array:
+        """R of all rows at unconstrained parameters, in the caller's order."""
+        grouped, structure = self.fit.model._grouped, self.fit.structure
+        gaps = grouped.gaps
+        marks = np.empty((len(gaps), 0)) if grouped.marks is None else grouped.marks
+        series = np.cumsum(gaps == 0.0)
+        positions = np.column_stack([np.cumsum(gaps), marks])
+        out = np.eye(self.n)
+        for i in range(self.n):
+            for j in range(i):
+                if series[i] == series[j]:
+                    pair = positions[[j]], positions[[i]]
+                    value = structure.cell_values(structure.cells(*pair), u).value
+                    out[i, j] = out[j, i] = float(value[0])
+        logs = structure.log_sd(positions, u)
+        if logs is not None:
+            sd = np.exp(np.broadcast_to(logs.value, self.n))
+            out = out * np.outer(sd, sd)
+        order = np.arange(self.n) if grouped.order is None else grouped.order
+        back = np.argsort(order)
+        return out[np.ix_(back, back)]
+
+    @cached_property
+    def R(self) -> Array:  # noqa: N802
+        return self.residual(np.asarray(self.fit._u))
+
+    @cached_property
+    def V(self) -> Array:  # noqa: N802
+        z, psi = self.fit.model._random_design(), np.asarray(self.fit.cov_re)
+        block = self.problem.groups[:, None] == self.problem.groups
+        out = self.at.sigma2 * self.R
+        return out + np.where(block, z @ psi @ z.T, 0.0) if z.shape[1] else out
+
+    @cached_property
+    def W(self) -> Array:  # noqa: N802
+        grouped = self.fit.model._grouped
+        order = np.arange(self.n) if grouped.order is None else grouped.order
+        root = np.linalg.cholesky(self.R[np.ix_(order, order)])
+        out = np.zeros((self.n, self.n))
+        out[np.ix_(order, order)] = np.linalg.inv(root)
+        return out
+
+    @property
+    def sd(self) -> Array:
+        """Standard deviations of the rows relative to sigma, (n,)."""
+        return np.sqrt(np.diag(self.R))
+
+    def nuisance(self) -> list[Array]:
+        sigma2, u = self.at.sigma2, np.asarray(self.fit._u)
+        out = [self.V / sigma2]
+        z = self.fit.model._random_design()
+        block = self.problem.groups[:, None] == self.problem.groups
+        for i in range(z.shape[1]):
+            for j in range(i + 1):
+                d = np.zeros((z.shape[1],) * 2)
+                d[i, j] = d[j, i] = 1.0
+                out.append(np.where(block, z @ d @ z.T, 0.0))
+        for k in range(len(u)):
+            h = np.zeros(len(u))
+            h[k] = 1e-5
+            change = self.residual(u + h) - self.residual(u - h)
+            out.append(sigma2 * change / 2e-5)
+        return out

@@ -316,6 +316,9 @@ def test_gain_is_that_of_a_fit() -> None:
     both = simulated.fit(centred, "y ~ x + t", re_formula="~ w", re_cov="diagonal")
     row = table.loc["a random slope of time"]
     assert row["gain"] == pytest.approx(both.llf - fit.llf, abs=1e-5)
+    w = centred["w"]
+    size = row["sd"] * np.sqrt((w**2).mean() / fit.scale)
+    assert row["size"] == pytest.approx(size, rel=1e-6)
     assert row["sd"] ** 2 == pytest.approx(float(both.cov_re.iloc[1, 1]), rel=1e-3)
 
 

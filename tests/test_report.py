@@ -22,8 +22,10 @@ from fitted_models import MODELS, shared
 from mixedar import AR1, MixedLMAR
 from mixedar.datasets import load_bodyweight, load_orthodont
 from mixedar.plotting.rows import main_factor
-from mixedar.report.call import call_text
+from mixedar.report.call import call_text, value_text
 from mixedar.report.data import data_facts, variables_used
+from mixedar.residual import ARMA
+from mixedar.variance import VarComb, VarIdent, VarPower
 
 _VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -237,6 +239,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "car1": {"time": "age", "residual": "car1"},
     "none": {"re_formula": "0", "residual": "independent"},
     "fixed": {"time": "occ", "residual": AR1(0.3, fixed=True)},
+    "start": {"time": "occ", "residual": AR1(0.3)},
+    "arma": {"time": "occ", "residual": ARMA(2, 0), "re_formula": "0"},
+    "unstructured": {"time": "occ", "residual": "un", "re_formula": "0"},
+    "strata": {"residual": "independent", "weights": VarIdent("sex")},
+    "product": {
+        "residual": "independent",
+        "weights": VarComb(VarIdent("sex"), VarPower("age")),
+    },
     "nested": {
         "groups": "sex",
         "re_formula": "0",
@@ -271,6 +281,16 @@ def test_the_call_of_arrays_makes_the_fit_again() -> None:
     }
     fit = MixedLMAR(**names, residual="independent").fit()
     assert refit(fit, **names).llf == fit.llf
+
+
+def test_values_are_written_as_they_are_given() -> None:
+    objects: list[Any] = []
+    assert value_text("car1", "residual", objects) == "'car1'"
+    assert value_text(AR1, "residual", objects) == "AR1"
+    assert value_text({"a": (1, 2.5)}, "x", objects) == "{'a': (1, 2.5)}"
+    assert value_text(np.ones(3), "subset", objects) == "subset"
+    assert value_text(VarIdent("sex"), "weights", objects) == "VarIdent(column='sex')"
+    assert objects == [AR1, VarIdent]
 
 
 def test_calls_are_laid_out() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -286,16 +285,14 @@ def update_page(page: str, tables: dict[str, str]) -> str:
     """
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n\n{tables[match[2]]}\n"
+        return f"{match[1]}\n\n{tables[match[2]]}\n\n"
 
-    mark = r"(<!-- table: (.+?) -->)\n\n(?:\|.*\n)*"
+    mark = r"(<!-- table: (.+?) -->)\n\n(?:\|.*\n)*\n*"
     return re.sub(mark, table, page)
 
 
 def publish(out: Path, docs: Path) -> None:
-    """Bring the documentation's page and pictures up to date."""
+    """Bring the tables of the documentation's page up to date."""
     page = docs / "calibration.md"
     text = update_page(page.read_text(encoding="utf-8"), markdown_tables(read(out)))
     page.write_text(text, encoding="utf-8")
-    for path in out.glob("*.png"):
-        shutil.copyfile(path, docs / "images" / f"calibration-{path.name}")

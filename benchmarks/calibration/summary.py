@@ -143,10 +143,13 @@ def _fit_rows(ours: Part, nlme: Part) -> Iterable[dict[str, Any]]:
     other = nlme["fits"].set_index("replicate")
     best = fits.set_index("replicate")["llf"].reindex(other.index)
     fitted = other["error"] == ""
+    inside = ~fits.set_index("replicate")["boundary"].reindex(other.index).astype(bool)
     yield {
         "program": "nlme",
         "replicates": len(other),
         "failed": int((~fitted).sum()),
+        "failed_inside": int((~fitted & inside).sum()),
+        "inside": int(inside.sum()),
         "intervals_failed": int((other["interval_error"] != "").sum()),
         "below_maximum": int((other["llf"] < best - 0.01)[fitted].sum()),
         "above_maximum": int((other["llf"] > best + 0.01)[fitted].sum()),

@@ -32,6 +32,8 @@ _MANY_SINGLE, _MOST_SINGLE = 0.3, 0.7
 _FEW, _VERY_FEW = 30, 10
 # An interval that is too narrow by this share.
 _NARROW = 0.05
+# Gaps of less than this share of the median, and share of gaps that may be such.
+_NEAR, _MANY_NEAR = 1e-3, 0.01
 _EXACT = ("satterthwaite", "kenward-roger")
 
 
@@ -285,8 +287,7 @@ def unit_of_time(fit: Any) -> Finding:
             f"residuals is {number(float(across))}: report that, or count time in a "
             "unit like the gaps.",
         )
-    near = float(gaps.min() / median)
-    if near < 1e-3:
+    if float((gaps < _NEAR * median).mean()) > _MANY_NEAR:
         return Finding(
             name,
             "note",

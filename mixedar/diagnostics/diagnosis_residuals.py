@@ -20,8 +20,9 @@ from mixedar.residual import Independent
 
 __all__ = ["autocorrelation", "heteroscedasticity", "random_effects"]
 
-# Autocorrelations and ratios of standard deviations that matter little.
-_SMALL_ACF, _SMALL_RATIO = 0.05, 1.1
+# Autocorrelations, ratios of standard deviations, and variation by a random
+# effect in residual standard deviations that matter little.
+_SMALL_ACF, _SMALL_RATIO, _SMALL_EFFECT = 0.05, 1.1, 0.1
 # Columns of the design whose two values may differ in variance.
 _MOST_FACTORS = 4
 
@@ -132,9 +133,10 @@ def random_effects(fit: Any, alpha: float) -> Finding:
         f"higher by {number(row['gain'])})"
         for label, row in low.head(2).iterrows()
     ]
+    small = float(low["size"].max()) < _SMALL_EFFECT
     return Finding(
         name,
-        "warning",
+        "note" if small else "warning",
         p,
         measure,
         f"The data ask for {joined(rows, 'or')}. Without it the standard error of that "

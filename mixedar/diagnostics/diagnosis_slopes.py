@@ -97,24 +97,27 @@ def missed_effects(fit: Any) -> pd.DataFrame:
         A row a covariate that varies within groups and has no random effect:
         ``sd``, the standard deviation that its coefficient might have; ``gain``,
         of the log-likelihood; ``p``; ``test``, ``"likelihood ratio"``, or for
-        large data ``"score"`` with the `sd` and `gain` of one scoring step.
-        Empty if there is none.
+        large data ``"score"`` with the `sd` and `gain` of one scoring step;
+        ``size``, by how much that varies the response, in residual standard
+        deviations.  Empty if there is none.
     """
     rows = rows_of(fit)
-    out: dict[str, tuple[float, float, float, str]] = {}
+    out: dict[str, tuple[float, float, float, str, float]] = {}
     frame: ScoreFrame | None = None
     for name, column in _candidates(fit, rows).items():
         # independent residuals are sorted by time here, and by row there
         exact = gain_of_effect(fit, fit.model._grouped.sort(rows.unsort(column)))
+        unit = float(np.sqrt((column**2).mean() / fit.scale))
         if exact is not None:
-            out[name] = exact.value, exact.llf, exact.p, "likelihood ratio"
+            size = exact.value * unit
+            out[name] = exact.value, exact.llf, exact.p, "likelihood ratio", size
             continue
         frame = frame or score_frame(fit)
         found = _by_score(fit, frame, column)
         if found is not None:
-            out[name] = (*found, "score")
+            out[name] = (*found, "score", found[0] * unit)
     return pd.DataFrame.from_dict(
-        out, orient="index", columns=["sd", "gain", "p", "test"]
+        out, orient="index", columns=["sd", "gain", "p", "test", "size"]
     )
 
 

@@ -80,7 +80,7 @@ class LagDirection(Direction):
                 out[earlier] += x[later]
                 continue
             # most rows take part: shifting all of them copies less
-            step = int(later[0] - earlier[0])
+            step = int((np.asarray(later)[:1] - np.asarray(earlier)[:1])[0])
             used = np.zeros(len(x))
             used[later] = 1.0
             here = used[step:, None]

@@ -87,11 +87,16 @@ def residual_spread(
     if _is_groups(fit, by):
         return _by_group(fit, theory, sigma, alpha)
     strata = read_strata(fit, by, n_bins)
-    codes = theory.rows.sort(strata.codes)
+    codes = _sorted_codes(theory, strata)
     squares, trace, trace2 = _moments_by_stratum(theory, codes, len(strata.labels))
     out = _table(squares, trace, trace2, np.bincount(codes), sigma, alpha)
     out.index = pd.Index(strata.labels, name=strata.name)
     return out
+
+
+def _sorted_codes(theory: ResidualTheory, strata: Strata) -> NDArray[np.intp]:
+    order = theory.rows.grouped.order
+    return strata.codes if order is None else strata.codes[order]
 
 
 def _is_groups(fit: Any, by: Any) -> bool:
@@ -130,8 +135,10 @@ def _moments_by_stratum(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Sums of squares, ``tr P_s`` and ``tr P_s^2`` of strata, group by group."""
     q = theory.g.shape[1]
-    squares = np.bincount(codes, theory.values**2, minlength=count)
-    trace = np.bincount(codes, theory.variance, minlength=count)
+    squares: FloatArray = np.zeros(count)
+    trace: FloatArray = np.zeros(count)
+    np.add.at(squares, codes, theory.values**2)
+    np.add.at(trace, codes, theory.variance)
     trace2 = np.empty(count)
     for s in range(count):
         here = (codes == s)[:, None]

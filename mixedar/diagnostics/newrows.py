@@ -5,14 +5,13 @@ Rows of the fit, or of new data, as arrays from which responses are drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.design import design_for
 from mixedar.design.columns import ColumnStore, as_frame, table_column
 from mixedar.design.components import GroupRows, build_component
 from mixedar.design.rows import resolve
@@ -27,6 +26,9 @@ from mixedar.exceptions import (
 )
 from mixedar.grouped import GroupedRows, group_rows
 from mixedar.prediction.components import component_columns
+from mixedar.prediction.designs import fixed_design, random_design
+from mixedar.prediction.labels import complete_labels, group_labels, group_numbers
+from mixedar.prediction.marks import MarkColumns, new_marks, with_fitted
 from mixedar.prediction.times import times_together
 from mixedar.validate import group_codes
 
@@ -53,7 +55,7 @@ class DrawnRows:
         these rows.
     n_groups : int
     grouped : GroupedRows
-        Order by group, series and time.
+        The rows as the residual structure sees them.
     index : Index
     """
 
@@ -127,59 +129,49 @@ def new_rows(
     table = as_frame(newdata)
     if len(table) == 0:
         raise EmptyDataError("newdata has no rows: there is nothing to simulate")
-    exog = _design(spec, table)
-    labels = resolve("groups", _groups_name(model, table), table).values
+    exog = fixed_design(spec, table)
+    parts = [random_design(fit, None, table, True)]
+    labels = _labels(model, table)
     codes, distinct = group_codes(labels)
     n_groups = len(distinct)
-    inside = _series(model, table)
-    grouped = _grouped(fit, table, codes, inside, n_groups)
+    grouped = _grouped(fit, table, codes, n_groups)
     if known:
-        codes, n_groups = _fitted_codes(model, labels), model.n_groups
-    parts = [_random(fit, table)]
-    sizes = []
+        codes, n_groups = _fitted_numbers(model, labels), model.n_groups
     for j, name in enumerate(model.exog_vc.names):
-        part = _component(fit, j, name, table, codes, known, namespace)
-        parts.append(part)
-        sizes.append(part.shape[1])
-    z = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-    return DrawnRows(exog, z, tuple(sizes), codes, n_groups, grouped, table.index)
+        if model._components is None:
+            raise UnsupportedError(
+                f"variance component {name!r} does not come from a formula; use "
+                "vc_formula= to simulate newdata"
+            )
+        if known:
+            parts.append(_known_component(model, j, name, table, codes, namespace))
+        else:
+            parts.append(_new_component(model, name, table, codes, namespace))
+    z = np.concatenate(parts, axis=1)
+    sizes = tuple(part.shape[1] for part in parts[1:])
+    if grouped.marks is not None:
+        # variances may depend on the fitted values
+        fitted = exog @ np.asarray(fit.fe_params)
+        if known:
+            fitted = fitted + np.einsum("ij,ij->i", z, fit._effects.means[codes])
+        marks = with_fitted(model, grouped.unsort(grouped.marks), fitted)
+        grouped = replace(grouped, marks=grouped.sort(marks))
+    return DrawnRows(exog, z, sizes, codes, n_groups, grouped, table.index)
 
 
-def _design(spec: Any, table: pd.DataFrame) -> FloatArray:
-    """The matrix of a formula, without missing values."""
-    matrix = np.asarray(design_for(spec, table)[0], dtype=np.float64)
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        row = int(np.argmax(bad.any(axis=1)))
-        name = spec.column_names[int(np.argmax(bad[row]))]
-        for variable in spec.variables:
-            if pd.isna(table_column(table, variable).iloc[row]):
-                name = variable
-        raise MissingDataError(
-            f"column {name!r} of newdata is missing or infinite in row "
-            f"{shown(table.index[row])} ({int(bad.any(axis=1).sum())} such rows); "
-            "remove them"
-        )
-    return matrix
-
-
-def _groups_name(model: Any, table: pd.DataFrame) -> str:
-    name = getattr(model, "groups_name", None)
-    if name is None or (name == "Group" and name not in table):
+def _labels(model: Any, table: pd.DataFrame) -> pd.Series:
+    try:
+        return group_labels(model, None, table)
+    except GroupError as error:
         raise GroupError(
             "the model's groups are not a column of the data; name the column when "
             "fitting, as in groups='id', to simulate newdata"
-        )
-    return str(name)
+        ) from error
 
 
-def _fitted_codes(model: Any, labels: pd.Series) -> IntArray:
+def _fitted_numbers(model: Any, labels: pd.Series) -> IntArray:
     """Numbers of the fit's groups."""
-    first = np.empty(model.n_groups, dtype=np.intp)
-    n = len(model._codes)
-    first[model._codes[::-1]] = np.arange(n - 1, -1, -1)
-    fitted = pd.Index(_plain(pd.Series(model.groups).iloc[first]))
-    codes = np.asarray(fitted.get_indexer(pd.Index(_plain(labels))), dtype=np.intp)
+    codes = group_numbers(model, labels, "population")
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise GroupError(
@@ -190,10 +182,56 @@ def _fitted_codes(model: Any, labels: pd.Series) -> IntArray:
     return codes
 
 
-def _plain(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.astype(column.cat.categories.dtype)
-    return column
+def _grouped(
+    fit: Any, table: pd.DataFrame, codes: IntArray, n_groups: int
+) -> GroupedRows:
+    """The new rows as the residual structure sees them."""
+    model, structure = fit.model, fit.structure
+    timed = structure.uses_time and structure.needs_distinct_times
+    times = _times(model, table) if timed else None
+    series = _series(model, table)
+    grouped = group_rows(codes, times, series, n_groups)
+
+    def place() -> FloatArray:
+        """Places of the rows within their series, where rows count as time."""
+        starts = np.flatnonzero(grouped.gaps == 0.0)
+        sizes = np.diff(np.append(starts, len(codes)))
+        inside = np.arange(len(codes)) - np.repeat(starts, sizes)
+        return grouped.unsort(inside.astype(np.float64))
+
+    marks = None
+    if structure.marks:
+        marks = new_marks(model, slice(None), MarkColumns(table, None, place))
+        levels = [m.kind == "level" and m.column is None for m in structure.marks]
+        if any(levels) and not structure.uses_time:
+            # occasions stand for the time
+            grouped = group_rows(codes, marks[:, levels.index(True)], series, n_groups)
+    if not structure.needs_distinct_times:
+        grouped = replace(grouped, gaps=np.zeros(len(codes)))
+    twins = grouped.duplicate()
+    if twins is not None:
+        row, other = (shown(table.index[k]) for k in twins)
+        raise DuplicateTimeError(
+            f"rows {row} and {other} of newdata have the same group and time; "
+            f"{structure.label} needs one observation for each time"
+        )
+    if marks is None:
+        return grouped
+    return replace(grouped, marks=grouped.sort(marks))
+
+
+def _times(model: Any, table: pd.DataFrame) -> FloatArray | None:
+    """Times counted as the fit counts; None if rows count."""
+    if model.time is None:
+        return None
+    name = getattr(model, "time_name", None)
+    if name is None:
+        raise UnsupportedError(
+            "the model's times are not a column of the data; name the column when "
+            "fitting, as in time='week', to simulate newdata"
+        )
+    column = resolve("time", name, table).values
+    return times_together(model.time, column, model.residual, str(name))[1]
 
 
 def _series(model: Any, table: pd.DataFrame) -> IntArray | None:
@@ -206,95 +244,58 @@ def _series(model: Any, table: pd.DataFrame) -> IntArray | None:
             "the model's series are not a column of the data; name the column when "
             "fitting, as in series='arm', to simulate newdata"
         )
-    parts = str(name).split(" / ")
-    if len(parts) > 1 and name not in table:
-        columns = [resolve("series", part, table).values for part in parts]
-        labels = pd.concat(columns, axis=1).groupby(parts, observed=True).ngroup()
-        return np.asarray(labels, dtype=np.intp)
-    return group_codes(resolve("series", name, table).values, "series")[0]
+    known = {*table.columns, *table.index.names}
+    parts = [name] if name in known else str(name).split(" / ")
+    frame = pd.DataFrame(
+        {
+            k: np.asarray(complete_labels(resolve("series", part, table).values, name))
+            for k, part in enumerate(parts)
+        }
+    )
+    return np.asarray(frame.groupby(list(frame)).ngroup(), dtype=np.intp)
 
 
-def _grouped(
-    fit: Any,
-    table: pd.DataFrame,
-    codes: IntArray,
-    series: IntArray | None,
-    n_groups: int,
-) -> GroupedRows:
-    """Order of the new rows, their times counted as the fit counts."""
-    model, structure = fit.model, fit.structure
-    if not structure.needs_distinct_times:
-        grouped = group_rows(codes, None, None, n_groups)
-        return GroupedRows(grouped.order, grouped.offsets, np.zeros(len(codes)))
-    times = None
-    if model.time is not None:
-        name = getattr(model, "time_name", None)
-        if name is None:
-            raise UnsupportedError(
-                "the model's times are not a column of the data; name the column when "
-                "fitting, as in time='week', to simulate newdata"
-            )
-        column = resolve("time", name, table).values
-        times = times_together(model.time, column, model.residual, str(name))[1]
-    grouped = group_rows(codes, times, series, n_groups)
-    twins = grouped.duplicate()
-    if twins is not None:
-        row, other = (shown(table.index[k]) for k in twins)
-        raise DuplicateTimeError(
-            f"rows {row} and {other} of newdata have the same group and time; "
-            f"{structure.label} needs one observation for each time"
-        )
-    return grouped
-
-
-def _random(fit: Any, table: pd.DataFrame) -> FloatArray:
-    """Design of the correlated random effects."""
-    if fit.k_re == 0:
-        return np.empty((len(table), 0))
-    spec = getattr(fit.model, "re_spec", None)
-    return np.ones((len(table), 1)) if spec is None else _design(spec, table)
-
-
-def _component(
-    fit: Any,
+def _known_component(
+    model: Any,
     j: int,
     name: str,
     table: pd.DataFrame,
     codes: IntArray,
-    known: bool,
     namespace: Mapping[str, Any],
 ) -> FloatArray:
-    """Columns of a variance component."""
-    model = fit.model
-    if model._components is None:
+    """Columns of a component in groups of the fit."""
+    columns, squares = component_columns(model, j, table, codes, namespace)
+    if squares.any():
+        row = shown(table.index[int(np.argmax(squares > 0.0))])
         raise UnsupportedError(
-            f"variance component {name!r} does not come from a formula; use "
-            "vc_formula= to simulate newdata"
+            f"row {row} of newdata has a level of {name!r} that its group did not have "
+            "in the fit; use groups='new' to draw its effect"
         )
-    if known:
-        columns, squares = component_columns(model, j, table, codes, namespace)
-        if squares.any():
-            row = shown(table.index[int(np.argmax(squares > 0.0))])
-            raise UnsupportedError(
-                f"row {row} of newdata has a level of {name!r} that its group did not "
-                "have in the fit; use groups='new' to draw its effect"
-            )
-        return columns
+    return columns
+
+
+def _new_component(
+    model: Any,
+    name: str,
+    table: pd.DataFrame,
+    codes: IntArray,
+    namespace: Mapping[str, Any],
+) -> FloatArray:
+    """Columns of a component in new groups."""
     text = model.vc_formula[name]
     use = read_formula(text, namespace)
     frame = model.data.frame
-    columns_used = {
-        column: table_column(table, column, "newdata: ").reset_index(drop=True)
-        for column in sorted(use.names & {*frame.columns, *frame.index.names})
-    }
-    for column, values in columns_used.items():
+    columns = {}
+    for column in sorted(use.names & {*frame.columns, *frame.index.names}):
+        values = table_column(table, column, "newdata: ").reset_index(drop=True)
         missing = values.isna().to_numpy()
         if missing.any():
             raise MissingDataError(
                 f"column {column!r} of vc_formula is missing in row "
                 f"{shown(table.index[int(np.argmax(missing))])} of newdata"
             )
-    store = ColumnStore(columns_used, pd.RangeIndex(len(table)), list(table.columns))
+        columns[column] = values
+    store = ColumnStore(columns, pd.RangeIndex(len(table)), list(table.columns))
     labels = np.arange(int(codes.max()) + 1)
     part = build_component(name, text, store, GroupRows(codes, labels), namespace)
     if part.codes is None:

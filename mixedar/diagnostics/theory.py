@@ -29,7 +29,7 @@ from mixedar.diagnostics.rows import SeriesRows, rows_of
 from mixedar.effects import whiten_series
 from mixedar.grouped import GroupedRows
 from mixedar.linalg import product
-from mixedar.prediction.correlations import relative_sd
+from mixedar.moments.residual_matrices import unique_rows
 
 __all__ = [
     "ResidualTheory",
@@ -255,9 +255,13 @@ def row_sd(fit: Any) -> FloatArray:
     n = len(grouped.gaps)
     if grouped.marks is None:
         return np.ones(n)
-    positions = np.column_stack([np.zeros(n), grouped.marks])
-    sd = relative_sd(fit.structure, positions, fit._residual_values)
-    return grouped.unsort(np.asarray(sd, dtype=np.float64))
+    kinds, which = unique_rows(grouped.marks)
+    positions = np.column_stack([np.zeros(len(kinds)), kinds])
+    logs = fit.structure.log_sd(positions, np.asarray(fit._u, dtype=np.float64))
+    if logs is None:
+        return np.ones(n)
+    sd = np.exp(np.broadcast_to(logs.value, len(kinds)))
+    return grouped.unsort(np.asarray(sd[which], dtype=np.float64))
 
 
 def residual_values(fit: Any, kind: str) -> FloatArray:

@@ -201,7 +201,7 @@ def _same_series(small: Any, large: Any) -> bool:
         return True
     a, b = small.model._grouped, large.model._grouped
     orders = [np.arange(len(g.gaps)) if g.order is None else g.order for g in (a, b)]
-    same = np.array_equal(*orders)
+    same = np.array_equal(orders[0], orders[1])
     return same and np.array_equal(a.first_of_series, b.first_of_series)
 
 

@@ -67,6 +67,9 @@ def residual_intervals(
             half = z * bse[j] / (1.0 - value**2)
             center = np.arctanh(value)
             out[j] = np.tanh(center - half), np.tanh(center + half)
+        elif link == "log":
+            factor = np.exp(z * bse[j] / value)
+            out[j] = value / factor, value * factor
         elif link == "share":
             half = z * bse[j] / (value * (1.0 - value))
             out[j] = expit(logit(value) - half), expit(logit(value) + half)

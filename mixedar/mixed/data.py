@@ -26,3 +26,19 @@ class FormulaData(PandasData):
     def model_spec(self) -> Any:
         """Patsy's DesignInfo or formulaic's ModelSpec."""
         return self.formula_spec.engine_spec
+
+    @property
+    def design_info(self) -> Any:
+        """
+        Builds designs of new rows: ``design_info(rows)`` is the pair (None, X).
+
+        Older statsmodels' name for ``model_spec``.  marginaleffects calls it,
+        and so gets the levels, the functions and the transforms with which the
+        model was built.
+        """
+        return self._design
+
+    def _design(self, rows: Any) -> tuple[None, Any]:
+        if hasattr(rows, "to_pandas"):  # polars
+            rows = rows.to_pandas()
+        return None, self.formula_spec.matrix(rows)

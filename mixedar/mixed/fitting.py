@@ -27,6 +27,7 @@ from mixedar.mixed.fitted_weights import reads_fitted, until_fitted_stay
 from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
 from mixedar.optimize import METHODS, Optimum, SearchPath, find_modes
 from mixedar.problem import LikelihoodProblem
+from mixedar.residual import ResidualStructure
 from mixedar.validate import float_array
 
 __all__ = ["FitConvergenceWarning", "SingularCovarianceWarning", "fit_model"]
@@ -35,6 +36,8 @@ FloatArray = NDArray[np.float64]
 
 # Accepted by statsmodels' fit; Newton's method has no use for these.
 _IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
+# Others are not used, and a warning says so, as in statsmodels.
+_COV_TYPES = {"nonrobust", "cr0", "cr1", "cr1p", "cr1s", "cr2", "cr3"}
 
 
 class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
@@ -70,6 +73,9 @@ def fit_model(
         raise NotComputedError(
             "the data were removed from this model by remove_data(); build it again"
         )
+    cov_type = "nonrobust"
+    if str(ignored.get("cov_type")).lower() in _COV_TYPES:
+        cov_type = str(ignored.pop("cov_type")).lower()
     unused = sorted(set(ignored) - _IGNORED)
     if unused:
         warnings.warn(
@@ -117,7 +123,10 @@ def fit_model(
         results, stayed = search(model, None), True
     if do_cg:
         _warn(results, stayed)
-    return MixedLMARResultsWrapper(results)
+    wrapped = MixedLMARResultsWrapper(results)
+    if cov_type == "nonrobust":
+        return wrapped
+    return wrapped.get_robustcov_results(cov_type)
 
 
 def _check_options(model: Any, gtol: Any, maxiter: Any, free: Any) -> None:
@@ -172,16 +181,32 @@ def _read_start(
                     values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
                 )
                 residual = values[k:] if extra else None
-                if residual is not None and not (np.abs(residual) < 1.0).all():
-                    raise UnsupportedError(
-                        f"start_params: the residual parameter {residual[0]:g} is not "
-                        "between -1 and 1"
-                    )
+                if residual is not None:
+                    _check_residual_start(model.residual, residual)
                 return packed, residual
     raise UnsupportedError(
         f"invalid start_params: {len(values)} values, but the model has {model.k_fe} "
         f"fixed effects, {k_cov} covariance and {k_residual} residual parameters"
     )
+
+
+def _check_residual_start(structure: ResidualStructure, values: FloatArray) -> None:
+    """Raise unless residual parameters lie inside their space."""
+    try:
+        with np.errstate(all="ignore"):
+            u = structure.to_unconstrained(values)
+            inside = bool(np.isfinite(u).all()) and not structure.at_boundary(values)
+    except (ValueError, np.linalg.LinAlgError):
+        inside = False
+    if not inside and structure.k_free:
+        named = ", ".join(
+            f"{name} = {value:g}"
+            for name, value in zip(structure.param_names, values, strict=True)
+        )
+        raise UnsupportedError(
+            f"start_params: {named} is not inside the range of {structure.label} "
+            "residuals"
+        )
 
 
 def _start_theta(

@@ -300,7 +300,8 @@ class MixedLMAR(PenalisedFits):
             statsmodels' short names are followed by Newton steps.
         **fit_kwargs
             ``maxiter``, and ``gtol``: the optimiser stops when the
-            log-likelihood can rise by no more than this.
+            log-likelihood can rise by no more than this.  ``cov_type="CR2"`` and
+            the like: robust errors, see ``get_robustcov_results``.
 
         Returns
         -------

@@ -16,6 +16,7 @@ from mixedar.design import design_for
 from mixedar.effects import PredictedEffects, predict_effects, whiten_series
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.mixed.profile import profile_variance
+from mixedar.residual import Heteroscedastic
 
 __all__ = ["PredictedValues"]
 
@@ -80,9 +81,10 @@ class PredictedValues(MixedLMResults):
         Parameters
         ----------
         kind : {"raw", "pearson", "normalized"}
-            Raw; divided by the residual standard deviation; or those whitened
-            by the residual correlation, in the order of time, which should
-            look like independent standard normal values.
+            Raw; divided by the row's residual standard deviation, which a
+            variance function changes from row to row; or those whitened by the
+            residual correlation, in the order of time, which should look like
+            independent standard normal values.
 
         Returns
         -------
@@ -98,13 +100,14 @@ class PredictedValues(MixedLMResults):
                 f"kind={kind!r}: choose 'raw', 'pearson' or 'normalized'"
             )
         values = self.resid
-        if kind != "raw":
-            values = values / np.sqrt(self.scale)
+        if kind == "pearson":
+            values = values / self._residual_sd()
         if kind == "normalized":
             grouped = self.model._grouped
+            # whitening divides by the rows' relative standard deviations too
             values = grouped.unsort(
                 whiten_series(
-                    grouped.sort(values),
+                    grouped.sort(values / np.sqrt(self.scale)),
                     grouped,
                     self.structure,
                     self._residual_values,
@@ -112,11 +115,20 @@ class PredictedValues(MixedLMResults):
             )
         return pd.Series(values, index=self.model.data.row_labels, name=kind)
 
+    def _residual_sd(self) -> FloatArray | float:
+        """Standard deviations of the residuals, shape (n,) or one for all."""
+        sigma, structure = float(np.sqrt(self.scale)), self.structure
+        if not isinstance(structure, Heteroscedastic):
+            return sigma
+        grouped = self.model._grouped
+        sd = structure.row_scales(grouped.marks, self._residual_values)
+        return sigma * grouped.unsort(sd)
+
     @cached_property
     def std_residual_quantiles(self) -> pd.Series:
         """Minimum, quartiles and maximum of the Pearson residuals."""
         quantiles = np.quantile(
-            self.resid / np.sqrt(self.scale), [0.0, 0.25, 0.5, 0.75, 1.0]
+            self.resid / self._residual_sd(), [0.0, 0.25, 0.5, 0.75, 1.0]
         )
         return pd.Series(quantiles, index=["Min", "Q1", "Med", "Q3", "Max"])
 
@@ -144,8 +156,8 @@ class PredictedValues(MixedLMResults):
         """
         Conditional means of the random effects given the data, by group.
 
-        See :meth:`random_effects_frame` for one table, which is much faster
-        for many groups.
+        One table of all groups, ``random_effects_frame()``, is much faster for
+        many of them.
         """
         means = self._effects.means
         if not self.k_vc:
@@ -171,20 +183,6 @@ class PredictedValues(MixedLMResults):
             out[label] = pd.DataFrame(self.scale * root.T @ root, names, names)
         return out
 
-    def random_effects_frame(self) -> pd.DataFrame:
-        """
-        Correlated random effects of all groups.
-
-        Returns
-        -------
-        DataFrame, one row a group
-        """
-        return pd.DataFrame(
-            self._effects.means[:, : self.k_re],
-            index=pd.Index(self.model.group_labels, name=self.model.groups_name),
-            columns=list(self.model.data.exog_re_names),
-        )
-
     def predict(
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
@@ -206,7 +204,9 @@ class PredictedValues(MixedLMResults):
         """
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.model.data.row_labels)
-        index = getattr(exog, "index", None)
+        # a list has .index too, its method
+        labelled = isinstance(exog, (pd.Series, pd.DataFrame))
+        index = exog.index if labelled else None
         spec = getattr(self.model, "formula_spec", None)
         if spec is not None and transform:
             if not isinstance(exog, pd.DataFrame):
@@ -225,7 +225,9 @@ class PredictedValues(MixedLMResults):
                 "effects"
             )
         values = matrix @ self.fe_params
-        return values if index is None else pd.Series(values, index=index)
+        if index is None or len(index) != len(values):
+            return values
+        return pd.Series(values, index=index)
 
     def get_distribution(self, exog: Any = None) -> Any:
         """

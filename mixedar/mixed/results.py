@@ -8,18 +8,16 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.base import model as base
-from statsmodels.base.data import PandasData
-from statsmodels.base.wrapper import populate_wrapper, union_dicts
+from statsmodels.base.wrapper import populate_wrapper
 from statsmodels.regression.mixed_linear_model import (
     MixedLMParams,
     MixedLMResults,
-    MixedLMResultsWrapper,
 )
 
 from mixedar.estimate import Estimate
@@ -32,6 +30,7 @@ from mixedar.mixed.plot_methods import PlotMethods
 from mixedar.mixed.predicted import PredictedValues
 from mixedar.mixed.prediction_methods import PredictionMethods
 from mixedar.mixed.residual_methods import ResidualMethods
+from mixedar.mixed.statsmodels_wrapper import MixedLMARResultsWrapper
 from mixedar.mixed.wald import WaldInference
 from mixedar.optimize import Optimum
 from mixedar.problem import LikelihoodProblem
@@ -225,7 +224,7 @@ class MixedLMARResults(
     def bse_re(self) -> FloatArray:
         """Standard errors of covariance parameters, on the scale of the data."""
         k = self.k_fe + self.k_re2 + self.k_vc
-        return np.sqrt(np.diag(self.cov_params()))[self.k_fe : k]
+        return self.bse[self.k_fe : k]
 
     @property
     def at_boundary(self) -> bool:
@@ -244,11 +243,13 @@ class MixedLMARResults(
             values = ", ".join(
                 f"{name} = {value:.6g}" for name, value in self.residual_params.items()
             )
-            notes.append(
-                f"The residual parameter lies at the end of its range: {values} for "
-                "one unit of time (if that is much longer or shorter than the gaps, "
-                "count time in another)"
-            )
+            note = f"The residual parameters lie at the end of their range: {values}"
+            if "rho" in self.structure.param_names and self.structure.uses_time:
+                note += (
+                    " for one unit of time (if that is much longer or shorter than "
+                    "the gaps, count time in another)"
+                )
+            notes.append(note)
         return notes
 
     def _singular_part(self) -> str:
@@ -352,28 +353,6 @@ def _modes_frame(
         [row(estimate, converged) for estimate, converged in modes],
         columns=["llf", *names, "scale", "converged", "at_boundary"],
     )
-
-
-class MixedLMARResultsWrapper(MixedLMResultsWrapper):
-    """Attaches names and the caller's index to the results' arrays."""
-
-    _attrs: ClassVar[dict[str, str]] = {"fitted_marginal": "rows"}
-    _wrap_attrs = union_dicts(MixedLMResultsWrapper._wrap_attrs, _attrs)
-    # the rows of an interval depend on `cols`, which the parent's wrapper ignores
-    _wrap_methods: ClassVar[dict[str, Any]] = {
-        name: how
-        for name, how in MixedLMResultsWrapper._wrap_methods.items()
-        if name != "conf_int"
-    }
-
-    def conf_int(self, alpha: float = 0.05, cols: Any = None, **kwargs: Any) -> Any:
-        """Confidence intervals by name; see :meth:`WaldInference.conf_int`."""
-        results = self._results
-        values = results.conf_int(alpha, **kwargs)
-        if not isinstance(results.model.data, PandasData):
-            return values if cols is None else values[np.asarray(cols)]
-        frame = pd.DataFrame(values, index=results._names)
-        return frame if cols is None else frame.iloc[np.asarray(cols)]
 
 
 populate_wrapper(MixedLMARResultsWrapper, MixedLMARResults)

@@ -190,7 +190,7 @@ def _smooth(
                 zorder=2.1,
                 label="under the model" if k == 0 else None,
             )
-    style = {"color": COLOURS[1], "zorder": 2.2}
+    style: dict[str, Any] = {"color": COLOURS[1], "zorder": 2.2}
     ax.plot(where, lines[0], linewidth=2.0, label="local mean", **style)
     for k, text in ((1, "± 2 local sd"), (2, None)):
         ax.plot(where, lines[k], linewidth=1.4, linestyle=LINES[1], label=text, **style)
@@ -252,7 +252,9 @@ def _boxes(
     if many:
         by_rank = medians.sort_values(kind="stable").index.to_numpy()
         chosen = by_rank[evenly(len(by_rank), int(most))]
-    parts = [grouped.get_group(code).to_numpy() for code in chosen]
+    parts: list[FloatArray] = [
+        np.asarray(grouped.get_group(code), dtype=np.float64) for code in chosen
+    ]
     ax = axes(ax, max(6.0, 0.22 * len(parts) + 1.5), 4.0)
     ax.axhline(0.0, color=GREY, linewidth=0.8)
     _box_plot(ax, parts, np.arange(len(parts)), 0.6)

@@ -5,9 +5,12 @@ The call that makes a fit again, as Python code.
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
+
+from mixedar.residual import DataLayout
 
 __all__ = ["call_text", "value_text"]
 
@@ -143,22 +146,33 @@ def value_text(value: Any, what: str, objects: list[Any]) -> str:
     if isinstance(value, dict):
         pairs = [f"{k!r}: {value_text(v, what, objects)}" for k, v in value.items()]
         return f"{{{', '.join(pairs)}}}"
-    if not is_dataclass(value) or isinstance(value, type):
+    if isinstance(value, type):
+        objects.append(value)
+        return value.__name__
+    if not is_dataclass(value):
         return what
     kind = type(value)
-    told = [
-        f"{one.name}={value_text(getattr(value, one.name), one.name, objects)}"
-        for one in fields(value)
-        if one.init
-        and one.repr
-        and one.name not in _filled_in(kind)
-        and not _same(getattr(value, one.name), one.default)
-    ]
+    told = []
+    filled_in = _filled_in(kind)
+    for one in fields(value):
+        part = getattr(value, one.name)
+        if not (one.init and one.repr) or one.name in filled_in:
+            continue
+        if _is_spread(kind):
+            told += [value_text(each, one.name, objects) for each in part]
+        elif not _same(part, one.default):
+            told.append(f"{one.name}={value_text(part, one.name, objects)}")
     code = getattr(value, "code", None)
     if not told and what == "residual" and isinstance(code, str):
         return repr(code)
     objects.append(kind)
     return f"{kind.__name__}({', '.join(told)})"
+
+
+def _is_spread(kind: type) -> bool:
+    """Whether a class takes its parts one after another, without names."""
+    parameters = signature(kind).parameters.values()
+    return any(one.kind is Parameter.VAR_POSITIONAL for one in parameters)
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -171,13 +185,22 @@ def _filled_in(kind: Any) -> set[str]:
     """Fields that binding to data fills in, and nobody writes."""
     try:
         plain = kind()
-        bound = plain.bind(np.array([6.0, 10.0]))
-    except (AttributeError, TypeError, ValueError):
+        marks = len(plain.marks)
+        example = DataLayout(
+            np.array([6.0, 10.0]),
+            3,
+            16.0,
+            np.tile(np.arange(3.0)[:, None], marks),
+            (("a", "b", "c"),) * marks,
+        )
+        bound = plain.bind_layout(example)
+    except (AttributeError, IndexError, TypeError, ValueError):
         return set()
     return {
         one.name
         for one in fields(plain)
-        if not _same(getattr(bound, one.name), getattr(plain, one.name))
+        if hasattr(bound, one.name)
+        and not _same(getattr(bound, one.name), getattr(plain, one.name))
     }
 
 

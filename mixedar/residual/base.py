@@ -23,8 +23,8 @@ __all__ = ["DataLayout", "Link", "Mark", "ResidualStructure"]
 
 FloatArray = NDArray[np.float64]
 
-#: Scales for intervals: as it is, Fisher's z, or the logit.
-Link = Literal["identity", "correlation", "share"]
+#: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
+Link = Literal["identity", "log", "correlation", "share"]
 
 
 @dataclass(frozen=True)

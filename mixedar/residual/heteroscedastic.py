@@ -75,8 +75,7 @@ class Heteroscedastic(ResidualStructure):
 
     @property
     def links(self) -> tuple[Link, ...]:
-        plain: Link = "identity"
-        return (*self.structure.links, *(plain,) * self.variance.k_params)
+        return (*self.structure.links, *self.variance.links)
 
     @property
     def uses_time(self) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar.jets import Jet, variables
-from mixedar.residual.base import DataLayout, Mark
+from mixedar.residual.base import DataLayout, Link, Mark
 
 __all__ = ["FITTED", "VarianceFunction"]
 
@@ -69,6 +69,12 @@ class VarianceFunction(ABC):
     def k_free(self) -> int:
         """Number of parameters to be estimated."""
         return 0 if self.fixed else self.k_params
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Scale on which each parameter is roughly normal."""
+        plain: Link = "identity"
+        return (plain,) * self.k_params
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         """

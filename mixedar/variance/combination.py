@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.jets import Jet, concatenate
-from mixedar.residual.base import DataLayout, Mark
+from mixedar.residual.base import DataLayout, Link, Mark
 from mixedar.variance.base import VarianceFunction
 from mixedar.variance.log_linear import VarLogLinear
 
@@ -73,6 +73,10 @@ class VarComb(VarianceFunction):
     @property
     def label(self) -> str:
         return " times ".join(f.label for f in self.functions)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(link for f in self.functions for link in f.links)
 
     @property
     def param_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.jets import Jet, clip, concatenate, stack
-from mixedar.residual.base import DataLayout
+from mixedar.residual.base import DataLayout, Link
 from mixedar.variance.base import VarianceFunction
 from mixedar.variance.bounds import bounded, is_at_bound, unbounded
 from mixedar.variance.covariate import LIMIT, CovariateVariance, Moments
@@ -91,6 +91,13 @@ class VarConstPower(CovariateVariance):
     @property
     def param_names(self) -> tuple[str, ...]:
         return (*self.named("const"), *self.named("power"))
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        positive: Link = "log"
+        plain: Link = "identity"
+        half = self.k_params // 2
+        return (positive,) * half + (plain,) * half
 
     @property
     def held(self) -> FloatArray:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.jets import Jet, concatenate
-from mixedar.residual.base import DataLayout, Mark
+from mixedar.residual.base import DataLayout, Link, Mark
 from mixedar.variance.base import VarianceFunction
 from mixedar.variance.bounds import bounded, is_at_bound, unbounded
 from mixedar.variance.start import Start, check_start, start_values
@@ -89,6 +89,11 @@ class VarIdent(VarianceFunction):
     def param_names(self) -> tuple[str, ...]:
         """Names of the ratios; none before the data are known."""
         return tuple(f"sd[{name}]" for name in self._compared)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        scale: Link = "log"
+        return (scale,) * self.k_params
 
     @property
     def marks(self) -> tuple[Mark, ...]:
