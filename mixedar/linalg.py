@@ -14,12 +14,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
+from scipy.linalg.lapack import dtrtri
 
 __all__ = [
     "apply",
     "bmm",
     "identity_plus",
     "inverse_cholesky",
+    "inverse_triangular",
     "multiply_right",
     "pivoted_rank",
     "product",
@@ -238,6 +240,32 @@ def product(a: FloatArray, b: FloatArray) -> FloatArray:
         for first in range(0, k, step):
             out[:, first : first + step] = a @ b[:, first : first + step]
     return out
+
+
+def inverse_triangular(upper: FloatArray) -> FloatArray:
+    """
+    Inverse of a small upper triangular matrix.
+
+    Parameters
+    ----------
+    upper : ndarray, shape (n, n)
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a diagonal entry is zero.
+    """
+    if len(upper) == 0:
+        return np.empty((0, 0))
+    # LAPACK itself: a triangular solve wakes OpenBLAS's threads for any size
+    inverse, failed = dtrtri(upper, lower=0)
+    if failed:
+        raise np.linalg.LinAlgError("singular matrix")
+    return np.triu(inverse)
 
 
 def rows_at_a_time(columns: int) -> int:

@@ -22,7 +22,7 @@ from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
 from mixedar.jets import Jet
 from mixedar.likelihood import Evaluation, cluster_sums, profile
-from mixedar.linalg import r_factor
+from mixedar.linalg import inverse_triangular, r_factor
 from mixedar.moments import likelihood_blocks
 from mixedar.residual import ResidualStructure
 
@@ -327,7 +327,7 @@ def _typical_rows(
 def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
     """Upper triangular map after which ``W'W = n I``."""
     factor = r_factor(w)
-    return solve_triangular(factor, np.eye(w.shape[1])) * np.sqrt(n)
+    return inverse_triangular(factor) * np.sqrt(n)
 
 
 def random_effects_map(
@@ -359,7 +359,7 @@ def random_effects_map(
         block = rows.z[used, :k_re] * root_weights[:, None]
         if covariance.is_free[: len(covariance.tril[0])].all():
             factor = r_factor(block)
-            out[:k_re, :k_re] = solve_triangular(factor, np.eye(k_re)) * np.sqrt(n)
+            out[:k_re, :k_re] = inverse_triangular(factor) * np.sqrt(n)
         else:
             length = np.sqrt((block**2).sum(axis=0) / n)
             out[:k_re, :k_re] = np.diag(1.0 / length)

@@ -181,12 +181,12 @@ class StructureModel(DenseModel):
         series = np.cumsum(gaps == 0.0)
         positions = np.column_stack([np.cumsum(gaps), marks])
         out = np.eye(self.n)
-        for i in range(self.n):
-            for j in range(i):
-                if series[i] == series[j]:
-                    pair = positions[[j]], positions[[i]]
-                    value = structure.cell_values(structure.cells(*pair), u).value
-                    out[i, j] = out[j, i] = float(value[0])
+        later, earlier = np.tril_indices(self.n, -1)
+        same = series[later] == series[earlier]
+        later, earlier = later[same], earlier[same]
+        cells = structure.cells(positions[earlier], positions[later])
+        out[later, earlier] = structure.cell_values(cells, u).value
+        out[earlier, later] = out[later, earlier]
         logs = structure.log_sd(positions, u)
         if logs is not None:
             sd = np.exp(np.broadcast_to(logs.value, self.n))

@@ -379,7 +379,8 @@ def influence(
     -----
     Deleting a group from the restricted likelihood is exact: its terms are
     taken out of ``X'V^-1 X``, of ``X'V^-1 y`` and of their derivatives, and the
-    determinant is that of what is left.
+    determinant is that of what is left.  A variance function of the fitted values
+    goes on reading those of all groups.
     """
     results = getattr(results, "_results", results)
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mixedar.diagnostics.rows import rows_of
 from mixedar.plotting.smooth import legend_above
 from mixedar.plotting.style import BAND, COLOURS, GREY, axes, label
 
@@ -33,10 +34,10 @@ def distance_label(fit: Any, what: str) -> str:
     str
         With the unit of time, or the name of the time variable.
     """
-    unit = fit.model.time_unit
+    unit = rows_of(fit).unit
     if unit == "row":
         return f"{what} (rows)"
-    if unit is None or unit == "1":
+    if unit is None:
         name = getattr(fit.model, "time_name", None)
         name = name or getattr(fit.model.time, "name", None)
         return f"{what} in {name}" if name else f"{what} in time"
@@ -109,7 +110,8 @@ def plot_acf(
     ends = np.concatenate([acf, lower, upper, [0.0]])
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    ax.set_xlim(lag.min() - 0.6 * width, lag.max() + 0.6 * width)
+    beyond = max(0.6 * width, 0.02 * float(np.ptp(lag)))
+    ax.set_xlim(lag.min() - beyond, lag.max() + beyond)
     return label(ax, x_label, "Autocorrelation", title, **legend_above(title))
 
 
