@@ -24,6 +24,7 @@ _ROWS = 12  # rows of a cluster that are looked at, ...
 _MANY_ROWS = 60  # ... and before an error is raised
 _SAMPLE = 40  # clusters of a first look, and of a second
 _ALL = 4000
+_NAMED = 7  # parameters that an error lists
 
 
 def check_identified(
@@ -67,11 +68,19 @@ def check_identified(
         first = np.concatenate([patterns[: _SAMPLE // 2], spread])
     else:
         first = patterns
-    null = _null_directions(rows, structure, covariance, free, first, z_map, _ROWS)
-    if null.shape[1] and (len(patterns) > len(first) or sizes.max() > _ROWS):
-        null = _null_directions(
-            rows, structure, covariance, free, patterns[:_ALL], z_map, _MANY_ROWS
+    start = structure.start_grid()[0]
+
+    def lost(u: FloatArray, clusters: NDArray[np.intp], limit: int) -> FloatArray:
+        return _null_directions(
+            rows, structure, covariance, free, clusters, z_map, limit, u
         )
+
+    null = lost(start, first, _ROWS)
+    if null.shape[1]:
+        # equal variances or factors that cancel make the start a special point
+        null = lost(_elsewhere(structure), first, _ROWS)
+    if null.shape[1] and (len(patterns) > len(first) or sizes.max() > _ROWS):
+        null = lost(_elsewhere(structure), patterns[:_ALL], _MANY_ROWS)
     if null.shape[1] == 0:
         return
     labels = [names[int(k)] for k in free] + list(
@@ -79,9 +88,11 @@ def check_identified(
     )
     labels.append("residual variance")
     involved = np.abs(null).max(axis=1) > 1e-6
-    culprits = ", ".join(
-        repr(label) for label, hit in zip(labels, involved, strict=True) if hit
-    )
+    named = [repr(label) for label, hit in zip(labels, involved, strict=True) if hit]
+    if len(named) > _NAMED + 1:
+        # the residual variance is the last
+        named[_NAMED - 1 : -1] = [f"{len(named) - _NAMED} others"]
+    culprits = ", ".join(named)
     largest = int(np.diff(rows.offsets).max())
     raise IdentificationError(
         f"the data cannot tell apart {culprits}: they change the covariance of the "
@@ -102,10 +113,10 @@ def _null_directions(
     clusters: NDArray[np.intp],
     z_map: FloatArray,
     limit: int,
+    u: FloatArray,
 ) -> FloatArray:
     """Combinations of parameters that leave V unchanged, to first order."""
     directions = covariance.directions[free]
-    u = structure.start_grid()[0]  # a generic point for these gaps
     parts = []
     seen: set[bytes] = set()
     for cluster in clusters:
@@ -148,6 +159,12 @@ def _null_directions(
     _, values, right = np.linalg.svd(r_factor(matrix), full_matrices=True)
     values = np.concatenate([values, np.zeros(len(right) - len(values))])
     return right[values < 1e-7].T
+
+
+def _elsewhere(structure: ResidualStructure) -> FloatArray:
+    """A point that neither a user's start nor any regularity makes special."""
+    wave = np.sin(2.0 + 3.7 * np.arange(structure.k_free))
+    return np.asarray(structure.start_grid()[-1] + 0.3 * wave)
 
 
 def _spread(n: int, limit: int) -> NDArray[np.intp]:

@@ -76,25 +76,34 @@ def predict(
     old: oracle.Problem, new: oracle.Problem, params: oracle.Parameters
 ) -> Dense:
     """Predict new rows; the ``y`` of `new` is not looked at."""
-    n = len(old.y)
     joint = stacked(old, new)
     total = covariance(joint, params)
     random = covariance(joint, replace(params, sigma2=0.0))
-    residual = total - random
-    V = total[:n, :n]
-    inverse = np.linalg.inv(V)
-    phi = np.linalg.inv(old.X.T @ inverse @ old.X)
-    beta = phi @ old.X.T @ inverse @ old.y
-    r = old.y - old.X @ beta
+    return conditional(old.y, old.X, new.X, random, total - random)
+
+
+def conditional(y: Array, X: Array, X_new: Array, random: Array, residual: Array) -> Dense:
+    """
+    Predict from matrices of all rows, the observed ones first.
+
+    `random` and `residual` are the covariances of the random effects' part and of
+    the residuals.
+    """
+    n = len(y)
+    total = random + residual
+    inverse = np.linalg.inv(total[:n, :n])
+    phi = np.linalg.inv(X.T @ inverse @ X)
+    beta = phi @ X.T @ inverse @ y
+    r = y - X @ beta
 
     def target(c: Array, v: Array) -> tuple[Array, Array]:
-        d = new.X - c @ inverse @ old.X
-        mean = new.X @ beta + c @ inverse @ r
+        d = X_new - c @ inverse @ X
+        mean = X_new @ beta + c @ inverse @ r
         known = ((c @ inverse) * c).sum(axis=1)
         return mean, v - known + ((d @ phi) * d).sum(axis=1)
 
-    none = np.zeros((len(new.y), n))
-    population = target(none, np.zeros(len(new.y)))
+    none = np.zeros((len(X_new), n))
+    population = target(none, np.zeros(len(X_new)))
     group = target(random[n:, :n], np.diag(random)[n:])
     forecast = target(total[n:, :n], np.diag(total)[n:])
     cross = residual[n:, :n]

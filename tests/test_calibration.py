@@ -25,7 +25,7 @@ def test_three_replicates_from_data_to_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work, out = tmp_path / "work", tmp_path / "out"
-    arguments = ["--replicates", "3", "--draws", "4", "--cells", "slope_15x5_0.4"]
+    arguments = ["--replicates", "3", "--draws", "4", "--cells", "intercept_15x5_0.4"]
     arguments += ["--work", str(work), "--out", str(out)]
     assert run.main(arguments) == 0
     tables = report.read(out)
@@ -51,7 +51,19 @@ def test_three_replicates_from_data_to_pictures(
     again = capsys.readouterr().err
     assert "replicates in" not in again
     run.main([*arguments, "--no-plots", "--replicates", "4", "--parts", "unit"])
-    assert "unit slope_15x5_0.4: 4 replicates" in capsys.readouterr().err
+    assert "unit intercept_15x5_0.4: 4 replicates" in capsys.readouterr().err
+
+
+def test_a_cell_with_slopes_has_all_parameters(tmp_path: Path) -> None:
+    folders = ["--work", str(tmp_path / "w"), "--out", str(tmp_path / "o")]
+    cells = ["--cells", "slope_30x4_-0.3", "--replicates", "2", "--no-plots"]
+    run.main([*folders, *cells, "--parts", "nlme,tests"])
+    tables = report.read(tmp_path / "o")
+    cell = designs.cell_named("slope_30x4_-0.3")
+    for method, rows in tables["intervals"].groupby("method"):
+        assert set(rows["parameter"]) == set(designs.truth(cell)), method
+    ratio = select(tables["tests"], effect="time")["se_ratio"]
+    assert ratio.between(0.7, 1.4).all()
 
 
 def test_without_r_the_study_goes_on(

@@ -137,15 +137,12 @@ class GroupInfluence:
     @cached_property
     def mdffits(self) -> pd.Series:
         """As Cook's distance, with the covariance matrix without the group."""
-        solved = np.linalg.solve(self._safe_cov, self._change[..., None])[..., 0]
-        values = np.einsum("mi,mi->m", self._change, solved) / max(self.fit.k_fe, 1)
-        return self._series(values, "mdffits")
-
-    @property
-    def _safe_cov(self) -> FloatArray:
         cov = self._found.cov_beta
         lost: NDArray[np.bool_] = np.any(~np.isfinite(cov), axis=(1, 2))
-        return np.where(lost[:, None, None], self._cov_beta, cov)
+        cov = np.where(lost[:, None, None], self._cov_beta, cov)
+        solved = np.linalg.solve(cov, self._change[..., None])[..., 0]
+        values = np.einsum("mi,mi->m", self._change, solved) / max(self.fit.k_fe, 1)
+        return self._series(values, "mdffits")
 
     @cached_property
     def _cov_ratios(self) -> tuple[FloatArray, FloatArray]:

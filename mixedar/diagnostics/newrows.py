@@ -29,6 +29,7 @@ from mixedar.prediction.components import component_columns
 from mixedar.prediction.designs import fixed_design, random_design
 from mixedar.prediction.labels import complete_labels, group_labels, group_numbers
 from mixedar.prediction.marks import MarkColumns, new_marks, with_fitted
+from mixedar.prediction.strata import check_series
 from mixedar.prediction.times import times_together
 from mixedar.validate import group_codes
 
@@ -217,7 +218,9 @@ def _grouped(
         )
     if marks is None:
         return grouped
-    return replace(grouped, marks=grouped.sort(marks))
+    grouped = replace(grouped, marks=grouped.sort(marks))
+    check_series(model, grouped, table)
+    return grouped
 
 
 def _times(model: Any, table: pd.DataFrame) -> FloatArray | None:

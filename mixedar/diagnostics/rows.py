@@ -124,7 +124,8 @@ def arranged(
             f"values has the shape {x.shape}; pass one number for each observation"
         )
     check_lengths(len(x), groups=groups, time=time, series=series)
-    check_finite(x, ["values"], "the", getattr(values, "index", None))
+    index = values.index if isinstance(values, pd.Series) else None
+    check_finite(x, ["values"], "the", index)
     codes = np.zeros(len(x), dtype=np.intp)
     if groups is not None:
         codes = group_codes(groups)[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixedar.design import capture_namespace
 from mixedar.diagnostics.newrows import DrawnRows, fitted_rows, new_rows
 from mixedar.diagnostics.rows import unwrapped
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.simulate import correlated_residuals
 
 __all__ = ["check_simulations", "draw_responses", "generator", "simulate"]
@@ -178,9 +178,15 @@ def _root(fit: Any, sizes: tuple[int, ...]) -> FloatArray:
 
 def _errors(fit: Any, noise: FloatArray, rows: DrawnRows) -> FloatArray:
     """Residuals with the fit's variance and correlation, shape (n, k)."""
-    errors = correlated_residuals(
-        noise, rows.grouped, fit.structure, fit._residual_values
-    )
+    try:
+        errors = correlated_residuals(
+            noise, rows.grouped, fit.structure, fit._residual_values
+        )
+    except np.linalg.LinAlgError as error:
+        raise StructureError(
+            f"{fit.structure.label} residuals: the correlations of the fit are not "
+            "possible for so many rows of a series; draw series of the data's length"
+        ) from error
     return rows.grouped.unsort(np.sqrt(fit.scale) * errors)
 
 

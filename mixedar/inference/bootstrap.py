@@ -31,7 +31,7 @@ _SMALLEST = 0.05
 # A search that comes so near to a maximum found before ends there.  Different
 # maxima are further apart in the factor of the covariance; a nearer pair differs
 # by less than 0.001 in log-likelihood.
-_SAME = 0.3
+_SAME = 0.4
 
 
 class _KnownMaximumError(Exception):
@@ -322,6 +322,7 @@ def bootstrap(
     refitter = Refitter(results)
     distribution = results.get_distribution()
     rng = np.random.default_rng(seed)
+    to_user = refitter.problem.value_map()
     rows: list[FloatArray] = []
     failed = 0
     for _ in progress_bar(range(n_boot), progress, "bootstrap"):
@@ -331,7 +332,7 @@ def bootstrap(
         except (np.linalg.LinAlgError, ValueError):
             failed += 1
             continue
-        rows.append(_estimates(problem, search))
+        rows.append(_estimates(problem, search, to_user))
     if failed > n_boot // 2:
         raise NotComputedError(
             f"{failed} of {n_boot} bootstrap replicates have no maximum; use profile "
@@ -352,14 +353,16 @@ def bootstrap(
     )
 
 
-def _estimates(problem: LikelihoodProblem, search: SearchPath) -> FloatArray:
+def _estimates(
+    problem: LikelihoodProblem, search: SearchPath, to_user: FloatArray
+) -> FloatArray:
     """Fixed effects, covariances, residual parameters, variance and llf."""
     point = problem.profile_at(search.theta, derivatives=False)
     _, u = problem.split(search.theta)
     p = len(problem.w_map) - 1
     combined = problem.w_map @ np.append(-point.beta, 1.0)
     scale = point.scale / combined[p] ** 2
-    values = scale * (problem.value_map() @ problem.values(search.theta))
+    values = scale * (to_user @ problem.values(search.theta))
     return np.concatenate(
         [
             -combined[:p] / combined[p],

@@ -15,6 +15,7 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.mixed.data import FormulaData
 from mixedar.mixed.drop import warn_dropped
 from mixedar.mixed.residual_model import residual_from_names
+from mixedar.variance.base import VarianceFunction
 
 __all__ = ["model_from_formula"]
 
@@ -104,4 +105,13 @@ def model_from_formula(
     model.variance_specs = structure.specs
     model._weighted = weights is not None
     model.data.frame = design.frame
+    # the caller's own words, for the call that a report prints; arrays by their
+    # arguments' names
+    words = weights is None or isinstance(weights, (str, type, VarianceFunction))
+    model.given = {
+        "residual": residual,
+        "weights": weights if words else ...,
+        "subset": None if subset is None else ...,
+        "missing": missing,
+    }
     return model

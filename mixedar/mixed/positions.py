@@ -141,6 +141,7 @@ def data_layout(
         span=float(np.add.reduceat(gaps, starts).max()) if len(gaps) else 0.0,
         marks=marks,
         labels=labels,
+        starts=starts,
     )
 
 
@@ -177,6 +178,10 @@ def _levels(
 
 
 def _names(values: Any) -> tuple[str, ...]:
+    values = list(values)
+    if values and all(isinstance(v, pd.Timestamp) for v in values):
+        if all(v == v.normalize() for v in values):
+            return tuple(str(v.date()) for v in values)
     return tuple(
         f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
     )
@@ -197,7 +202,8 @@ def _mark(
         if values.dtype.kind not in "iufb":
             raise StructureError(
                 f"column {mark.column!r} has to be numeric for the residual "
-                f"structure; it holds {values.dtype}"
+                f"structure or variance function; it holds {values.dtype}. Make a "
+                "column of numbers of it, such as days for dates"
             )
         values = values.astype(np.float64)
         if not np.isfinite(values).all():

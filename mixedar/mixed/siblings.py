@@ -51,6 +51,7 @@ def sibling(
     found = _residual_model(model, residual, weights, residual_data)
     other = object.__new__(type(model))
     other.__dict__ = model._without_lists()
+    other.__dict__.pop("given", None)
     other.data = copy.copy(model.data)
     other.residual, other.residual_data = found.structure, found.columns
     other.variance_specs = found.specs

@@ -35,7 +35,7 @@ from mixedar.plotting.style import COLOURS
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
-# Drawn groups are the same in every session.
+# Drawn groups are the same every time.
 _SEED = 0
 
 
@@ -273,7 +273,7 @@ def sample_codes(count: int, most: int, seed: int = _SEED) -> IntArray:
     """
     At most `most` of the numbers 0, 1, ..., ``count - 1``, in their order.
 
-    The same ones in every session: a seeded draw without replacement.
+    The same ones every time: a seeded draw without replacement.
     """
     if count <= most:
         return np.arange(count)

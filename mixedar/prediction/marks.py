@@ -26,13 +26,12 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.prediction.correlations import correlation_marks
 from mixedar.prediction.designs import fixed_design
 from mixedar.prediction.labels import without_categories
 from mixedar.residual import Mark
 from mixedar.variance import FITTED
 
-__all__ = ["MarkColumns", "check_strata", "new_marks", "with_columns", "with_fitted"]
+__all__ = ["MarkColumns", "new_marks", "with_columns", "with_fitted"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -56,11 +55,14 @@ class MarkColumns:
     place : callable
         Without times in the model: places of the rows within their series,
         shape (k,).
+    hint : str
+        What else can be done if a column is missing, for messages.
     """
 
     table: pd.DataFrame
     time: Any
     place: Callable[[], FloatArray]
+    hint: str = ""
 
 
 def with_columns(table: pd.DataFrame, residual_data: Any) -> pd.DataFrame:
@@ -90,11 +92,11 @@ def with_columns(table: pd.DataFrame, residual_data: Any) -> pd.DataFrame:
             "residual_data= takes a DataFrame or a mapping of names to columns, not "
             f"{type(residual_data).__name__}"
         )
-    columns = {
-        name: resolve(f"residual_data[{name!r}]", residual_data[name], table).values
-        for name in residual_data
-    }
-    return table.assign(**columns)
+    out = table.copy(deep=False)
+    for name in residual_data:
+        role = f"residual_data[{name!r}]"
+        out[name] = resolve(role, residual_data[name], table).values
+    return out
 
 
 def new_marks(model: Any, which: slice, rows: MarkColumns) -> FloatArray:
@@ -136,9 +138,9 @@ def new_marks(model: Any, which: slice, rows: MarkColumns) -> FloatArray:
         elif column in formulas:
             out[:, k] = formulas[column]
         elif marks[k].kind == "number":
-            out[:, k] = _numbers(column, rows.table)
+            out[:, k] = _numbers(column, rows)
         else:
-            out[:, k] = _strata(model, k, column, rows.table)
+            out[:, k] = _strata(model, k, column, rows)
     return out
 
 
@@ -164,53 +166,6 @@ def with_fitted(model: Any, marks: FloatArray, fitted: FloatArray) -> FloatArray
     return out
 
 
-def check_strata(
-    model: Any,
-    marks: FloatArray,
-    series: IntArray,
-    fitted_series: IntArray,
-    table: pd.DataFrame,
-) -> None:
-    """
-    Raise if a new row belongs to another stratum than its series.
-
-    Parameters
-    ----------
-    model : MixedLMAR
-        Correlations may have parameters by stratum.
-    marks : ndarray, shape (k, c)
-        Of the new rows.
-    series : ndarray of int, shape (k,)
-        Numbers of their series, -1 for those that are not in the fit.
-    fitted_series : ndarray of int, shape (n,)
-        Of the model's rows.
-    table : DataFrame, k rows
-
-    Raises
-    ------
-    StructureError
-    """
-    known = np.flatnonzero(series >= 0)
-    structure = model.residual
-    for k, mark in enumerate(structure.marks[correlation_marks(structure)]):
-        if mark.kind != "stratum" or len(known) == 0:
-            continue
-        own = model._grouped.unsort(model._grouped.marks[:, k])
-        of_series = np.empty(int(fitted_series.max()) + 1)
-        of_series[fitted_series] = own
-        off = known[marks[known, k] != of_series[series[known]]]
-        if len(off) == 0:
-            continue
-        names, row = model._mark_labels[k], int(off[0])
-        now, before = (int(v) for v in (marks[row, k], of_series[series[row]]))
-        raise StructureError(
-            f"{mark.column!r} is {names[now]!r} in row {shown(table.index[row])} of "
-            f"the new rows, and {names[before]!r} in all rows of its series in the "
-            "data; correlations by stratum need strata that are constant within a "
-            "series"
-        )
-
-
 def _formula_columns(
     model: Any, marks: Sequence[Mark], table: pd.DataFrame
 ) -> dict[str, FloatArray]:
@@ -224,14 +179,13 @@ def _formula_columns(
     return out
 
 
-def _column(name: str, table: pd.DataFrame, what: str) -> pd.Series:
+def _column(name: str, rows: MarkColumns, what: str) -> pd.Series:
     """A column, complete."""
     try:
-        column = table_column(table, name)
+        column = table_column(rows.table, name)
     except UnknownColumnError as error:
         raise UnknownColumnError(
-            f"the new rows have no column {name!r}, {what}; add it, or pass "
-            f"residual_data={{{name!r}: ...}}"
+            f"the new rows have no column {name!r}, {what}; add it{rows.hint}"
         ) from error
     _check_complete(column, name)
     return column
@@ -247,8 +201,8 @@ def _check_complete(column: pd.Series, name: str) -> None:
         )
 
 
-def _numbers(name: str, table: pd.DataFrame) -> FloatArray:
-    column = _column(name, table, "which the residual structure reads")
+def _numbers(name: str, rows: MarkColumns) -> FloatArray:
+    column = _column(name, rows, "which the residual structure reads")
     values = np.asarray(without_categories(column))
     if values.dtype.kind not in "iufb":
         raise StructureError(
@@ -265,8 +219,8 @@ def _numbers(name: str, table: pd.DataFrame) -> FloatArray:
     return numbers
 
 
-def _strata(model: Any, k: int, name: str, table: pd.DataFrame) -> FloatArray:
-    column = _column(name, table, "the strata of the residual structure")
+def _strata(model: Any, k: int, name: str, rows: MarkColumns) -> FloatArray:
+    column = _column(name, rows, "the strata of the residual structure")
     names = model._mark_labels[k]
     known: Any = list(names)
     if model.endog is not None:

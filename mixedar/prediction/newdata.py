@@ -30,17 +30,19 @@ from mixedar.prediction.designs import (
 from mixedar.prediction.labels import group_labels, group_numbers
 from mixedar.prediction.marks import (
     MarkColumns,
-    check_strata,
     new_marks,
     with_columns,
 )
 from mixedar.prediction.request import Places, Request
+from mixedar.prediction.strata import check_strata
 from mixedar.prediction.where import count_places, fitted_places, new_places
 
 __all__ = ["NewData", "read_request"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+
+_HINT = ", or pass it in residual_data="
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _with_marks(
         )
 
     try:
-        found = new_marks(model, needed, MarkColumns(columns, given.time, place))
+        found = new_marks(model, needed, MarkColumns(columns, given.time, place, _HINT))
     except MixedARError as error:
         if places is not None:
             raise

@@ -88,13 +88,20 @@ class ARMA(FormulaStructure):
                 if self.fixed and order:
                     raise UnsupportedError(f"ARMA: fixed=True needs {name}=")
                 continue
-            object.__setattr__(self, name, tuple(float(v) for v in np.ravel(values)))
-            if len(np.ravel(values)) != order:
+            try:
+                numbers = np.ravel(np.asarray(values, dtype=np.float64))
+            except (TypeError, ValueError):
                 raise UnsupportedError(
-                    f"ARMA: {name} has {len(np.ravel(values))} values for order {order}"
+                    f"ARMA: {name}={values!r} are not numbers"
+                ) from None
+            object.__setattr__(self, name, tuple(float(v) for v in numbers))
+            if len(numbers) != order:
+                raise UnsupportedError(
+                    f"ARMA: {name} has {len(numbers)} values for order {order}"
                 )
             sign = 1.0 if name == "phi" else -1.0
-            partial = _to_partial(sign * np.ravel(np.asarray(values, dtype=float)))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                partial = _to_partial(sign * numbers)
             if not (np.abs(partial) < 1.0).all():
                 raise UnsupportedError(f"ARMA: {name}={values!r} is not {roots}")
 
@@ -127,6 +134,10 @@ class ARMA(FormulaStructure):
                 partial[0] = ar
             if self.q:
                 partial[p] = ma if p else ma + ar
+            if p and self.q:
+                # with all higher orders zero, factors of both sides cancel
+                partial[1:p] = 0.15
+                partial[p + 1 :] = -0.1
             u = np.arctanh(partial)
             if not any((u == other).all() for other in grid):
                 grid.append(u)

@@ -62,6 +62,8 @@ class DataLayout:
         Values of the structure's :attr:`~ResidualStructure.marks`.
     labels : tuple of (tuple of str or None)
         For each mark the names of its levels or strata, None for numbers.
+    starts : ndarray of int, shape (m,)
+        First row of each series, in the order of `marks`.
     """
 
     gaps: FloatArray
@@ -69,6 +71,7 @@ class DataLayout:
     span: float
     marks: FloatArray
     labels: tuple[tuple[str, ...] | None, ...]
+    starts: tuple[int, ...] | NDArray[np.intp] = (0,)
 
 
 class ResidualStructure(ABC):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar.exceptions import StructureError
 from mixedar.jets import Jet, concatenate, embed
 from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
 from mixedar.residual.formula import as_positions
@@ -18,6 +19,9 @@ from mixedar.variance.base import VarianceFunction
 __all__ = ["Heteroscedastic"]
 
 FloatArray = NDArray[np.float64]
+
+_LARGEST = 300.0  # of the logarithm of a known standard deviation
+_LARGEST_RANGE = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ class Heteroscedastic(ResidualStructure):
         second = replace(
             layout, marks=layout.marks[:, here:], labels=layout.labels[here:]
         )
-        return Heteroscedastic(
-            self.structure.bind_layout(first), self.variance.bind_layout(second)
-        )
+        variance = self.variance.bind_layout(second)
+        if variance.k_free == 0:
+            _check_known(variance, second.marks)
+        return Heteroscedastic(self.structure.bind_layout(first), variance)
 
     def bind(self, gaps: FloatArray) -> ResidualStructure:
         return replace(self, structure=self.structure.bind(gaps))
@@ -261,3 +266,21 @@ class Heteroscedastic(ResidualStructure):
         here = bool(self.structure.k_free) and self.structure.at_boundary(ours)
         there = bool(self.variance.k_free) and self.variance.at_boundary(theirs)
         return here or there
+
+
+def _check_known(variance: VarianceFunction, marks: FloatArray) -> None:
+    """Raise if known standard deviations are beyond what numbers can hold."""
+    with np.errstate(all="ignore"):
+        params = variance.natural(np.empty(0)).value
+        logs = np.asarray(variance.log_sd(marks, params), dtype=np.float64)
+    if not np.abs(logs).max(initial=0.0) < _LARGEST:
+        raise StructureError(
+            f"{variance.label}: standard deviations are beyond what numbers can hold. "
+            "Change the unit of the column, or the parameters that are fixed"
+        )
+    if not np.ptp(logs) < _LARGEST_RANGE:
+        raise StructureError(
+            f"{variance.label}: the largest standard deviation is "
+            f"1e{np.ptp(logs) / np.log(10.0):.0f} times the smallest, so that rows tell "
+            "nothing beside others. Check the column or the parameters that are fixed"
+        )

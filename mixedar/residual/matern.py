@@ -32,7 +32,7 @@ class Matern(DistanceStructure):
 
     Parameters
     ----------
-    range, coords, nugget, fixed, by, reference
+    range, coords, nugget, fixed, by, reference, nearest, farthest
         As for the other structures of distances.
     smoothness : float, optional
         Hold ``v`` at this value; by default it is estimated.
@@ -95,7 +95,7 @@ class Matern(DistanceStructure):
 
     def at_boundary(self, params: ArrayLike) -> bool:
         values = np.asarray(params, dtype=np.float64)
-        if super().at_boundary(values[:1]):
+        if super().at_boundary(values):
             return True
         return len(values) > 1 and not abs(np.log(values[1])) < _SMOOTH - 1e-3
 

@@ -8,9 +8,12 @@ understood.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mixedar.exceptions import UnsupportedError
 from mixedar.residual.ar1 import AR1
@@ -135,6 +138,11 @@ def resolve(residual: str | ResidualStructure | type | None) -> ResidualStructur
     if isinstance(residual, ResidualStructure):
         return _completed(residual)
     if isinstance(residual, type) and issubclass(residual, ResidualStructure):
+        if inspect.isabstract(residual):
+            raise UnsupportedError(
+                f"residual={residual.__name__} is what structures have in common and "
+                "none itself; pass one such as AR1"
+            )
         return residual()
     if isinstance(residual, str):
         return _by_name(residual)
@@ -179,10 +187,21 @@ def _completed(structure: Any) -> ResidualStructure:
     """Wrap a structure that asks for a nugget or for strata."""
     known = {f.name for f in fields(structure)} if is_dataclass(structure) else set()
     out: Any = structure
-    nugget = "nugget" in known and structure.nugget is True
+    name = type(structure).__name__
+    nugget = structure.nugget if "nugget" in known else False
+    if not isinstance(nugget, (bool, np.bool_)):
+        raise UnsupportedError(
+            f"{name}: nugget={nugget!r} is neither True nor False; its value is "
+            "estimated"
+        )
     by = None
     if "by" in known and not isinstance(structure, Stratified):
         by = structure.by
+        if by is not None and not (isinstance(by, str) and by):
+            raise UnsupportedError(
+                f"{name}: by={by!r} is not the name of one column; for combinations "
+                "of several make a column of them"
+            )
     if by is not None:
         out = replace(out, by=None)
     if nugget:

@@ -33,6 +33,10 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _LIMIT = 12.0  # of the logarithm of the range over the typical distance
+_FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range
+# Where a correlation ends at the range, the likelihood has corners and many modes.
+_MANY = (3.7, 0.02, 0.1, 0.3, 0.6, 0.9, 2.4, 5.5, 8.3, 1.6)
+_PAIRS = 20_000_000  # that are looked at for the shortest distance
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class DistanceStructure(FormulaStructure):
         Column of strata, each with parameters of its own.
     reference : float
         Typical distance between neighbours, set by :meth:`bind_layout`.
+    nearest, farthest : float
+        Shortest and longest distance inside a series, set by it as well: where
+        all correlations are zero, or one, the range is at its end.
 
     Raises
     ------
@@ -67,16 +74,16 @@ class DistanceStructure(FormulaStructure):
     fixed: bool = False
     by: str | None = None
     reference: float = 1.0
+    nearest: float = 1.0
+    farthest: float = 1.0
 
     param_names: ClassVar[tuple[str, ...]] = ("range",)
     # how much further than the reference the correlation reaches
     _reach: ClassVar[tuple[float, ...]] = (1.0, 4.0, 0.3)
 
     def __post_init__(self) -> None:
-        coords: Any = self.coords
-        coords = (coords,) if isinstance(coords, str) else tuple(coords)
-        object.__setattr__(self, "coords", coords)
         name = type(self).__name__
+        object.__setattr__(self, "coords", _columns(name, self.coords))
         if self.range is None:
             if self.fixed:
                 raise UnsupportedError(
@@ -108,15 +115,32 @@ class DistanceStructure(FormulaStructure):
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         if not self.coords:
-            return self.bind(layout.gaps)
+            bound = self.bind(layout.gaps)
+            return replace(bound, farthest=max(layout.span, bound.nearest))
         # neighbours in the order of the rows: any distance of their size will do
-        steps = np.sqrt((np.diff(layout.marks, axis=0) ** 2).sum(axis=1))
+        steps = _apart(layout.marks, 1)
         steps = steps[steps > 0.0]
-        return replace(self, reference=float(np.median(steps)) if len(steps) else 1.0)
+        if not len(steps):
+            return replace(self, reference=1.0, nearest=1.0, farthest=1.0)
+        starts = np.asarray(layout.starts)
+        low = np.minimum.reduceat(layout.marks, starts)
+        high = np.maximum.reduceat(layout.marks, starts)
+        farthest = float(np.sqrt(((high - low) ** 2).sum(axis=1)).max())
+        return replace(
+            self,
+            reference=float(np.median(steps)),
+            nearest=_nearest(layout.marks, starts, layout.longest),
+            farthest=farthest,
+        )
 
-    def bind(self, gaps: FloatArray) -> ResidualStructure:
+    def bind(self, gaps: FloatArray) -> DistanceStructure:
         gaps = gaps[gaps > 0.0]
-        return replace(self, reference=float(np.median(gaps)) if len(gaps) else 1.0)
+        if not len(gaps):
+            return replace(self, reference=1.0, nearest=1.0, farthest=1.0)
+        nearest, middle = float(gaps.min()), float(np.median(gaps))
+        return replace(
+            self, reference=middle, nearest=nearest, farthest=float(gaps.max())
+        )
 
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
@@ -136,8 +160,12 @@ class DistanceStructure(FormulaStructure):
         return self.reference * np.exp(clip(u, -_LIMIT, _LIMIT))
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        ratio = float(np.ravel(np.asarray(params))[0]) / self.reference
-        return not abs(np.log(ratio)) < _LIMIT - 1e-3
+        values = np.atleast_1d(np.asarray(params, dtype=np.float64))
+        if not abs(np.log(values[0] / self.reference)) < _LIMIT - 1e-3:
+            return True
+        ends = np.array([[self.nearest], [self.farthest]])
+        near, far = np.asarray(self.correlations(ends, values))
+        return bool(near < _FLAT or far > 1.0 - _FLAT)
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         if not self.coords:
@@ -190,7 +218,7 @@ class Spherical(DistanceStructure):
 
     code: ClassVar[str] = "sph"
     label: ClassVar[str] = "spherical"
-    _reach: ClassVar[tuple[float, ...]] = (3.7, 8.3, 1.6)
+    _reach: ClassVar[tuple[float, ...]] = _MANY
 
     def decay(self, ratio: Any) -> Any:
         near = _below_one(ratio)
@@ -203,7 +231,7 @@ class Linear(DistanceStructure):
 
     code: ClassVar[str] = "lin"
     label: ClassVar[str] = "linear"
-    _reach: ClassVar[tuple[float, ...]] = (3.7, 8.3, 1.6)
+    _reach: ClassVar[tuple[float, ...]] = _MANY
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,3 +248,38 @@ class Linear(DistanceStructure):
 def _below_one(ratio: Any) -> FloatArray:
     value = ratio.value if isinstance(ratio, Jet) else ratio
     return np.asarray(value < 1.0, dtype=np.float64)
+
+
+def _columns(name: str, coords: Any) -> tuple[str, ...]:
+    """Names of coordinates as a tuple."""
+    names = [coords] if isinstance(coords, str) else coords
+    known = isinstance(names, (list, tuple)) and all(
+        isinstance(column, str) and column for column in names
+    )
+    if not known:
+        raise UnsupportedError(
+            f"{name}: coords={coords!r} are not names of columns, as in "
+            f"{name}(coords=('x', 'y'))"
+        )
+    if len(set(names)) < len(names):
+        raise UnsupportedError(f"{name}: a column occurs twice in coords={coords!r}")
+    return tuple(names)
+
+
+def _apart(coordinates: FloatArray, k: int) -> FloatArray:
+    """Distances of rows that are `k` rows apart, shape (n - k,)."""
+    steps = coordinates[k:] - coordinates[:-k]
+    return np.asarray(np.sqrt((steps**2).sum(axis=1)))
+
+
+def _nearest(coordinates: FloatArray, starts: Any, longest: int) -> float:
+    """Shortest distance of two rows of a series, except zero."""
+    n = len(coordinates)
+    series = np.zeros(n, dtype=np.intp)
+    series[starts] = 1
+    series = np.cumsum(series)
+    found = np.inf
+    for k in range(1, min(longest, max(_PAIRS // n, 2))):
+        steps = _apart(coordinates, k)[series[k:] == series[:-k]]
+        found = min(found, float(steps[steps > 0.0].min(initial=np.inf)))
+    return found if np.isfinite(found) else 1.0

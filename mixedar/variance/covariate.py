@@ -15,7 +15,7 @@ from mixedar.jets import Jet
 from mixedar.residual.base import DataLayout, Mark
 from mixedar.variance.base import FITTED, VarianceFunction
 from mixedar.variance.bounds import bounded, is_at_bound, unbounded
-from mixedar.variance.marks import check_column, check_finite, column_text
+from mixedar.variance.marks import check_column, check_finite, check_size, column_text
 from mixedar.variance.start import Start, start_values
 from mixedar.variance.strata import Columns, Strata, check_columns, marks_of
 
@@ -168,6 +168,7 @@ class CovariateVariance(VarianceFunction):
         values = layout.marks[:, 0]
         check_finite(self.what, self.column, values)
         self.check_values(values)
+        check_size(self.what, self.column, self.transform(values))
         strata, place = None, np.zeros(len(values), dtype=np.intp)
         if self.by is not None:
             strata = Strata.bind(

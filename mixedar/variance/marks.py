@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar.exceptions import MissingDataError, StructureError, UnsupportedError
+from mixedar.exceptions import (
+    MagnitudeError,
+    MissingDataError,
+    StructureError,
+    UnsupportedError,
+)
 from mixedar.variance.base import FITTED
 
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "check_finite",
     "check_near_zero",
     "check_positive",
+    "check_size",
     "column_text",
     "count_text",
 ]
@@ -21,6 +27,7 @@ FloatArray = NDArray[np.float64]
 
 # Distance from zero, by the range, at which sigma loses its digits.
 _FARTHEST = 100.0
+_LARGEST = 1e100
 
 
 def check_column(name: str, column: object) -> None:
@@ -95,6 +102,29 @@ def check_finite(what: str, column: str | None, values: FloatArray) -> None:
         raise MissingDataError(
             f"{what}: {column_text(column)} is {kind} in {count_text(bad)}; remove "
             "these rows or pass missing='drop'"
+        )
+
+
+def check_size(what: str, column: str, values: FloatArray) -> None:
+    """
+    Raise if squares of values overflow.
+
+    Parameters
+    ----------
+    what : str
+        The function, for the message.
+    column : str
+    values : ndarray, shape (n,)
+
+    Raises
+    ------
+    MagnitudeError
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > _LARGEST:
+        raise MagnitudeError(
+            f"{what}: {column_text(column)} is as large as {largest:.3g}, too large to "
+            "compute with; change its unit"
         )
 
 
