@@ -21,7 +21,6 @@ __all__ = [
     "EmptyDataError",
     "GroupError",
     "IdentificationError",
-    "IdentificationWarning",
     "LengthError",
     "MagnitudeError",
     "MissingDataError",
@@ -131,10 +130,6 @@ class ConvergenceWarning(MixedARWarning):
 
 class BoundaryWarning(MixedARWarning):
     """The estimate lies on the edge of the parameter space."""
-
-
-class IdentificationWarning(MixedARWarning):
-    """Parameters are estimated, but the likelihood hardly tells them apart."""
 
 
 class DroppedRowsWarning(MixedARWarning):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mixedar.compress import ClusterRows
 from mixedar.covariance import RandomCovariance
-from mixedar.exceptions import IdentificationError
+from mixedar.exceptions import IdentificationError, StructureError
 from mixedar.linalg import r_factor
 from mixedar.moments.residual_matrices import ResidualMatrices
 from mixedar.residual import Independent, ResidualStructure
@@ -24,6 +24,9 @@ _ROWS = 12  # rows of a cluster that are looked at, ...
 _MANY_ROWS = 60  # ... and before an error is raised
 _SAMPLE = 40  # clusters of a first look, and of a second
 _ALL = 4000
+_LARGEST = 1e150
+_LONGEST_HELD = 200  # rows of a series that fixed correlations are checked for
+_SINGULAR = 1e-7  # pivot of a correlation matrix
 _NAMED = 7  # parameters that an error lists
 
 
@@ -57,6 +60,8 @@ def check_identified(
         Naming the parameters that cannot be told apart.
     """
     free = np.flatnonzero(covariance.is_free)
+    if structure.k_params > structure.k_free == 0:
+        _check_held(rows, structure)
     if len(free) + structure.k_free == 0:
         return
     patterns = np.flatnonzero(rows.weights > 0.0)
@@ -105,6 +110,41 @@ def check_identified(
     )
 
 
+def _check_held(rows: ClusterRows, structure: ResidualStructure) -> None:
+    """Raise if fixed parameters make residuals copies of each other."""
+    clusters = np.flatnonzero(rows.weights > 0.0)
+    largest = clusters[np.argsort(-np.diff(rows.offsets)[clusters], kind="stable")]
+    for cluster in largest[:_SAMPLE]:
+        start = rows.offsets[cluster]
+        end = min(rows.offsets[cluster + 1], start + _LONGEST_HELD)
+        marks = None if rows.marks is None else rows.marks[start:end]
+        if marks is None:
+            marks = np.empty((end - start, 0))
+        matrices = ResidualMatrices(structure, rows.gaps[None, start:end], marks[None])
+        found = matrices.values(np.empty(0))
+        matrix = matrices.matrices(found, slice(None))[0]
+        try:
+            sd = np.sqrt(np.diag(matrix))
+            root = np.linalg.cholesky(matrix / np.outer(sd, sd))
+            smallest = float(np.diag(root).min())
+        except np.linalg.LinAlgError:
+            smallest = 0.0
+        if not smallest > _SINGULAR:
+            values = ", ".join(
+                f"{name} = {value:g}"
+                for name, value in zip(
+                    structure.param_names,
+                    structure.from_unconstrained(np.empty(0)),
+                    strict=True,
+                )
+            )
+            raise StructureError(
+                f"{structure.label} residuals with {values} fixed have a correlation "
+                "matrix that is not positive definite to rounding: residuals would "
+                "follow from each other. Fix other values, or estimate them"
+            )
+
+
 def _null_directions(
     rows: ClusterRows,
     structure: ResidualStructure,
@@ -147,6 +187,8 @@ def _null_directions(
             columns.append(np.eye(len(picked))[lower])
         parts.append(np.column_stack(columns))
     matrix = np.concatenate(parts)
+    if not np.abs(matrix).max() < _LARGEST:
+        return np.eye(matrix.shape[1])  # a start beyond all numbers tells nothing
     lengths = np.sqrt((matrix**2).sum(axis=0))
     # random effects and residuals may be of very different size
     k = len(free)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 import oracle
-from mixedar import AR1
+from mixedar import AR1, MixedLMAR
+from mixedar.exceptions import BoundaryWarning
 from mixedar.problem import LikelihoodProblem
 from simulated import build, fit, simulate
 
@@ -179,3 +181,19 @@ def test_random_walk_and_white_noise(residual: str) -> None:
             fixed = AR1(rho, fixed=True)
             other = fit(data, "y ~ 1", re_formula="0", residual=fixed)
             assert other.llf <= found.llf + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_white_noise_on_irregular_times(seed: int) -> None:
+    # some gaps are a thousandth of the median: CAR(1) has to go far to vanish
+    rng = np.random.default_rng(seed)
+    time = np.sort(rng.uniform(0.0, 100.0, size=(6, 200)), axis=1).ravel()
+    groups = np.repeat(np.arange(6), 200)
+    y = rng.normal(size=1200) + rng.normal(size=6)[groups]
+    exog = np.column_stack([np.ones(1200), time])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        found = MixedLMAR(y, exog, groups, time=time, residual="car1").fit()
+        plain = MixedLMAR(y, exog, groups, residual="independent").fit()
+    assert found.converged
+    assert found.llf > plain.llf - 0.05

@@ -24,6 +24,7 @@ using powerful and informative tests of normality, The American Statistician 44,
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -118,7 +119,11 @@ def residual_quantiles(
     if n < 2:
         raise NotComputedError("the model leaves no residuals: nothing to draw")
     ranks = np.arange(1, n + 1)
-    level = simultaneous_level(n, alpha) if band == "simultaneous" else alpha
+    level = (
+        simultaneous_level(min(n, _LARGEST_SAMPLE), alpha)
+        if band == "simultaneous"
+        else alpha
+    )
     return pd.DataFrame(
         {
             "theoretical": stats.norm.ppf((ranks - 0.375) / (n + 0.25)),
@@ -156,16 +161,17 @@ def _centre(ranks: IntArray, n: int) -> tuple[FloatArray, FloatArray]:
     return x, np.sqrt(np.maximum(1.0 - lost, 0.01))
 
 
+@cache
 def simultaneous_level(n: int, alpha: float) -> float:
     """
     Level of each order statistic at which all of them keep the level `alpha`.
 
-    From 1,000 standardized samples of `n` normal values, of 1,000 at most: the
-    level hardly depends on `n` any more.
+    From 1,000 standardized samples of `n` normal values.
 
     Parameters
     ----------
     n : int
+        Up to 1,000; beyond, the level hardly changes.
     alpha : float
 
     Returns
@@ -173,7 +179,6 @@ def simultaneous_level(n: int, alpha: float) -> float:
     float
         The `alpha` quantile of the smallest two-sided p-value.
     """
-    n = min(n, _LARGEST_SAMPLE)
     rng = np.random.default_rng(20130801)
     draws = np.sort(rng.standard_normal((_DRAWS, n)), axis=1)
     draws -= draws.mean(axis=1, keepdims=True)

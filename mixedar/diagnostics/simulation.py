@@ -180,7 +180,7 @@ def _errors(fit: Any, noise: FloatArray, rows: DrawnRows) -> FloatArray:
     """Residuals with the fit's variance and correlation, shape (n, k)."""
     try:
         errors = correlated_residuals(
-            noise, rows.grouped, fit.structure, fit._residual_values
+            rows.grouped.sort(noise), rows.grouped, fit.structure, fit._residual_values
         )
     except np.linalg.LinAlgError as error:
         raise StructureError(

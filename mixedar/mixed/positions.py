@@ -22,6 +22,7 @@ from mixedar.exceptions import (
 )
 from mixedar.grouped import GroupedRows, group_rows
 from mixedar.residual import DataLayout, Mark, ResidualStructure
+from mixedar.residual.wrapped import Nugget
 from mixedar.timeaxis import time_axis
 from mixedar.validate import group_codes
 
@@ -124,6 +125,7 @@ def row_positions(
     marks = grouped.sort(np.column_stack([values for values, _ in found]))
     grouped = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
     _check_strata(structure, grouped, codes, labels, [names for _, names in found])
+    _check_apart(structure, grouped, codes, labels)
     return RowPositions(grouped, unit, tuple(names for _, names in found))
 
 
@@ -174,14 +176,18 @@ def _levels(
             f"time {name!r} holds values that have no order, such as "
             f"{shown(column.iloc[0])}; make it an ordered categorical"
         ) from error
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise TimeError(
+            f"time {name!r} holds text and other values, which have no order; make it "
+            "an ordered categorical"
+        )
     return np.asarray(found, dtype=np.intp), _names(values)
 
 
 def _names(values: Any) -> tuple[str, ...]:
     values = list(values)
-    if values and all(isinstance(v, pd.Timestamp) for v in values):
-        if all(v == v.normalize() for v in values):
-            return tuple(str(v.date()) for v in values)
+    if all(isinstance(v, pd.Timestamp) and v == v.normalize() for v in values):
+        return tuple(str(v.date()) for v in values)
     return tuple(
         f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
     )
@@ -218,6 +224,41 @@ def _mark(
     except GroupError as error:
         raise StructureError(f"strata {mark.column!r}: {error}") from error
     return codes.astype(np.float64), _names(labels.tolist())
+
+
+def _check_apart(
+    structure: Any, grouped: GroupedRows, codes: IntArray, labels: Sequence[Any]
+) -> None:
+    """Without a nugget two rows of a series cannot be at the same place."""
+    while not hasattr(structure, "coords"):
+        if isinstance(structure, Nugget) or not hasattr(structure, "structure"):
+            return
+        structure = structure.structure
+    k = len(structure.coords)
+    if k == 0 or grouped.marks is None:
+        return
+    series = np.cumsum(grouped.gaps == 0.0)
+    keys = [*grouped.marks[:, :k].T, series]
+    order = np.lexsort(keys)
+    same = np.all([np.diff(key[order]) == 0.0 for key in keys], axis=0)
+    if not same.any():
+        return
+    first = int(np.argmax(same))
+    rows = np.sort(order[first : first + 2])
+    if grouped.order is not None:
+        rows = np.sort(grouped.order[rows])
+    place = ", ".join(
+        f"{name} = {value:g}"
+        for name, value in zip(
+            structure.coords, grouped.marks[order[first]], strict=False
+        )
+    )
+    raise StructureError(
+        f"rows {rows[0]} and {rows[1]} (counted from 0) of group "
+        f"{shown(labels[codes[rows[0]]])} are both at {place}, where "
+        f"{structure.label} residuals would be the same: pass nugget=True, or "
+        "aggregate such rows"
+    )
 
 
 def _check_strata(

@@ -42,6 +42,8 @@ class CAR1(MarkovStructure):
     reference_gap : float
         Distance at which the optimiser parametrises the correlation, so that
         the unit of time changes nothing; set by :meth:`bind`.
+    smallest_gap : float
+        Smallest gap, set by :meth:`bind`: how far the search may go.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class CAR1(MarkovStructure):
     nugget: bool = False
     by: str | None = None
     reference_gap: float = 1.0
+    smallest_gap: float = 1.0
 
     code: ClassVar[str] = "car1"
     label: ClassVar[str] = "CAR(1)"
@@ -74,7 +77,18 @@ class CAR1(MarkovStructure):
     def bind(self, gaps: FloatArray) -> CAR1:
         if len(gaps) == 0:
             return self
-        return replace(self, reference_gap=float(np.median(gaps)))
+        return replace(
+            self,
+            reference_gap=float(np.median(gaps)),
+            smallest_gap=float(np.min(gaps)),
+        )
+
+    @property
+    def _lowest(self) -> float:
+        """Coordinate below which nothing changes, not even across small gaps."""
+        reach = _LIMIT * self.reference_gap / self.smallest_gap
+        # rho itself, for one unit of time, has to remain a number
+        return -max(_LIMIT, min(reach, 600.0 * self.reference_gap))
 
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
@@ -116,7 +130,8 @@ class CAR1(MarkovStructure):
         with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
             log_rho = float(np.log(np.ravel(np.asarray(params))[0]))
         log_rho *= self.reference_gap
-        return not np.log(1e-6) < log_rho < -1e-6
+        none = np.log(1e-6) * self.reference_gap / self.smallest_gap
+        return not max(none, self._lowest + 0.5) < log_rho < -1e-6
 
     def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
         rho = float(np.ravel(np.asarray(params))[0])
@@ -136,10 +151,11 @@ class CAR1(MarkovStructure):
         phi = np.exp(exponent)
         d1 = distance * phi * rest
         d2 = d1 * (distance * rest - reference)
+        if not self._lowest <= float(u[0]) <= _LIMIT:
+            d1, d2 = np.zeros_like(d1), np.zeros_like(d2)
         return Step(phi, d1, d2, -np.expm1(2.0 * exponent))
 
-    @staticmethod
-    def _log_reference(u: ArrayLike) -> FloatArray:
+    def _log_reference(self, u: ArrayLike) -> FloatArray:
         """Log-correlation at the reference gap."""
-        clipped = np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT)
+        clipped = np.clip(np.asarray(u, dtype=np.float64), self._lowest, _LIMIT)
         return -np.logaddexp(0.0, -clipped)

@@ -20,7 +20,7 @@ __all__ = ["Heteroscedastic"]
 
 FloatArray = NDArray[np.float64]
 
-_LARGEST = 300.0  # of the logarithm of a known standard deviation
+_LARGEST = 150.0  # of the logarithm of a known standard deviation
 _LARGEST_RANGE = 60.0
 
 
@@ -97,10 +97,11 @@ class Heteroscedastic(ResidualStructure):
         second = replace(
             layout, marks=layout.marks[:, here:], labels=layout.labels[here:]
         )
+        structure = self.structure.bind_layout(first)
         variance = self.variance.bind_layout(second)
         if variance.k_free == 0:
             _check_known(variance, second.marks)
-        return Heteroscedastic(self.structure.bind_layout(first), variance)
+        return Heteroscedastic(structure, variance)
 
     def bind(self, gaps: FloatArray) -> ResidualStructure:
         return replace(self, structure=self.structure.bind(gaps))
@@ -279,8 +280,9 @@ def _check_known(variance: VarianceFunction, marks: FloatArray) -> None:
             "Change the unit of the column, or the parameters that are fixed"
         )
     if not np.ptp(logs) < _LARGEST_RANGE:
+        digits = np.ptp(logs) / np.log(10.0)
         raise StructureError(
-            f"{variance.label}: the largest standard deviation is "
-            f"1e{np.ptp(logs) / np.log(10.0):.0f} times the smallest, so that rows tell "
-            "nothing beside others. Check the column or the parameters that are fixed"
+            f"{variance.label}: the largest standard deviation is 1e{digits:.0f} times "
+            "the smallest, so that rows tell nothing beside others. Check the column "
+            "or the parameters that are fixed"
         )

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.exceptions import MagnitudeError, StructureError, UnsupportedError
 from mixedar.jets import Jet, clip
 from mixedar.residual.base import DataLayout, Mark, ResidualStructure
 from mixedar.residual.formula import FormulaStructure
@@ -36,6 +36,7 @@ _LIMIT = 12.0  # of the logarithm of the range over the typical distance
 _FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range
 # Where a correlation ends at the range, the likelihood has corners and many modes.
 _MANY = (3.7, 0.02, 0.1, 0.3, 0.6, 0.9, 2.4, 5.5, 8.3, 1.6)
+_LARGEST = 1e100  # coordinates
 _PAIRS = 20_000_000  # that are looked at for the shortest distance
 
 
@@ -116,7 +117,15 @@ class DistanceStructure(FormulaStructure):
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         if not self.coords:
             bound = self.bind(layout.gaps)
-            return replace(bound, farthest=max(layout.span, bound.nearest))
+            return replace(bound, farthest=max(layout.span, bound.nearest))._checked()
+        size = np.abs(layout.marks).max(initial=0.0)
+        spread = np.ptp(layout.marks, axis=0).max(initial=0.0)
+        if size > _LARGEST or 0.0 < spread < 1.0 / _LARGEST:
+            raise MagnitudeError(
+                f"coordinates {', '.join(map(repr, self.coords))}: squares of their "
+                f"differences (up to {spread:.3g}) are beyond what numbers can hold; "
+                "change their unit"
+            )
         # neighbours in the order of the rows: any distance of their size will do
         steps = _apart(layout.marks, 1)
         steps = steps[steps > 0.0]
@@ -131,7 +140,19 @@ class DistanceStructure(FormulaStructure):
             reference=float(np.median(steps)),
             nearest=_nearest(layout.marks, starts, layout.longest),
             farthest=farthest,
-        )
+        )._checked()
+
+    def _checked(self) -> DistanceStructure:
+        """Itself, if a range that is fixed suits the distances."""
+        if self.fixed and self.range is not None:
+            ratio = float(self.range) / self.reference
+            if not np.exp(-_LIMIT) < ratio < np.exp(_LIMIT):
+                raise StructureError(
+                    f"{type(self).__name__}: range={self.range:g} is fixed, but "
+                    f"neighbours are typically {self.reference:g} apart; give it in "
+                    "units of these distances"
+                )
+        return self
 
     def bind(self, gaps: FloatArray) -> DistanceStructure:
         gaps = gaps[gaps > 0.0]
