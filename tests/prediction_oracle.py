@@ -82,7 +82,9 @@ def predict(
     return conditional(old.y, old.X, new.X, random, total - random)
 
 
-def conditional(y: Array, X: Array, X_new: Array, random: Array, residual: Array) -> Dense:
+def conditional(
+    y: Array, X: Array, X_new: Array, random: Array, residual: Array
+) -> Dense:
     """
     Predict from matrices of all rows, the observed ones first.
 

@@ -243,7 +243,8 @@ class ResidualMethods(MixedLMResults):
         from mixedar.plotting.qq import plot_quantiles
 
         table = residual_quantiles(self, kind, alpha=alpha, band=band)
-        return plot_quantiles(table, ax, labels=labels)
+        name = f"{100.0 * (1.0 - alpha):g}% band"
+        return plot_quantiles(table, ax, labels=labels, band=name)
 
     def plot_simulated(
         self,

@@ -28,6 +28,7 @@ def plot_quantiles(
     ax: Axes | None = None,
     *,
     labels: int = 3,
+    band: str = "band",
     title: str | None = None,
 ) -> Axes:
     """
@@ -40,6 +41,8 @@ def plot_quantiles(
     ax : Axes, optional
     labels : int
         At most so many points outside of the band are labelled, the furthest.
+    band : str
+        What the legend calls the band.
     title : str, optional
 
     Returns
@@ -56,7 +59,7 @@ def plot_quantiles(
     lower, upper = part["lower"].to_numpy(), part["upper"].to_numpy()
     ax = axes(ax, 5.0, 4.5)
     ax.fill_between(
-        x, lower, upper, color=COLOURS[5], alpha=BAND + 0.1, linewidth=0.0, label="band"
+        x, lower, upper, color=COLOURS[5], alpha=BAND + 0.1, linewidth=0.0, label=band
     )
     ax.plot(x, x, color=GREY, linewidth=1.0)
     out = (y < lower) | (y > upper)

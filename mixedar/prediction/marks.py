@@ -205,9 +205,11 @@ def _numbers(name: str, rows: MarkColumns) -> FloatArray:
     column = _column(name, rows, "which the residual structure reads")
     values = np.asarray(without_categories(column))
     if values.dtype.kind not in "iufb":
+        row = int(np.argmax(pd.to_numeric(column, errors="coerce").isna()))
         raise StructureError(
             f"column {name!r} of the new rows has to be numeric for the residual "
-            f"structure; it holds {values.dtype}"
+            f"structure; it holds {shown(column.iloc[row])} in row "
+            f"{shown(column.index[row])}"
         )
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():

@@ -86,9 +86,7 @@ class CAR1(MarkovStructure):
     @property
     def _lowest(self) -> float:
         """Coordinate below which nothing changes, not even across small gaps."""
-        reach = _LIMIT * self.reference_gap / self.smallest_gap
-        # rho itself, for one unit of time, has to remain a number
-        return -max(_LIMIT, min(reach, 600.0 * self.reference_gap))
+        return -_LIMIT * max(self.reference_gap / self.smallest_gap, 1.0)
 
     def start_grid(self) -> Sequence[FloatArray]:
         if self.fixed:
@@ -101,8 +99,9 @@ class CAR1(MarkovStructure):
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         if self.fixed:
             return np.empty(0)
-        log_rho = np.log(np.atleast_1d(np.asarray(params, dtype=np.float64)))
-        scaled = self.reference_gap * log_rho
+        with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
+            log_rho = np.log(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+        scaled = np.maximum(self.reference_gap * log_rho, self._lowest)
         return scaled - np.log(-np.expm1(scaled))
 
     def from_unconstrained(self, u: ArrayLike) -> FloatArray:
