@@ -89,3 +89,21 @@ def test_clusters_too_many_for_dense_matrices() -> None:
         assert llf == pytest.approx(
             fit.model.refit(distribution.rvs(rng=rng)).llf, abs=1e-5
         )
+
+
+def test_singular_covariances_are_drawn_from() -> None:
+    # eigenvalues that are positive by rounding, and no Cholesky factor
+    fit = fitted(growth_like(2, 0.5))
+    rng = np.random.default_rng(0)
+    none = 0
+    for _ in range(100):
+        root = rng.normal(size=2)
+        cov = np.outer(root, root)
+        try:
+            np.linalg.cholesky(cov)
+        except np.linalg.LinAlgError:
+            none += np.linalg.eigvalsh(cov)[0] > 0.0
+        params = [*fit.fe_params, *cov[np.tril_indices(2)], 0.5]
+        y = fit.model.get_distribution(params, 1e-12).rvs(rng=rng)
+        assert np.isfinite(y).all()
+    assert none > 10

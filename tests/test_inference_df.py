@@ -360,7 +360,8 @@ def test_uncorrelated_random_effects() -> None:
     w = np.zeros((5, 5))
     w[np.ix_(used, used)] = np.linalg.inv(d.expected[np.ix_(used, used)])
     se = np.sqrt(np.diag(adjusted(d, w, True)))
-    np.testing.assert_allclose(fit.with_df("kr").bse_fe, se, rtol=1e-5)
+    full = fit.with_df("kr", kr="full", information="expected")
+    np.testing.assert_allclose(full.bse_fe, se, rtol=1e-5)
 
 
 # --- designs in which the classical test is exact
@@ -556,10 +557,12 @@ def test_boundary_with_autocorrelation(name: str, information: str) -> None:
 
 def test_correction_that_is_no_covariance() -> None:
     fit = fitted("oxboys_bimodal_ar1_reml")  # rho 0.98, and a flat likelihood
+    method = DFMethod("kenward-roger", "full", "expected")
     with pytest.raises(NotComputedError, match=r"not positive definite.*kr='linear'"):
-        fit.with_df("kr")
+        fit.with_df(method)
     with pytest.raises(NotComputedError, match="kr='linear'"):
-        fit.summary(df="kr")
+        fit.summary(df=method)
+    assert (fit.with_df("kr").bse_fe > 0.0).all()
 
 
 def test_correlation_at_the_end_of_its_range() -> None:
@@ -618,8 +621,10 @@ def test_between_within() -> None:
 
 
 def test_names_and_options() -> None:
-    assert resolve_df("KR") == DFMethod("kenward-roger", "full", "expected")
-    assert resolve_df("Kenward_Roger", kr="linear").kr == "linear"
+    linear = resolve_df("KR")
+    assert (linear.kr, linear.information) == ("linear", "expected")
+    full = resolve_df("Kenward_Roger", kr="full")
+    assert (full.kr, full.information) == ("full", "observed")
     assert resolve_df("satterthwaite").information == "observed"
     assert resolve_df(DFMethod("kr", information="observed")).information == "observed"
     assert resolve_df(3.5).label == "3.5"
@@ -673,8 +678,8 @@ def test_arguments_agree_with_the_copy() -> None:
 def test_summary_says_which() -> None:
     fit = fitted("oxboys_gaps_ar1_reml")
     text = " ".join(fit.summary(df="kr").as_text().split())
-    assert "Kenward-Roger (full, expected information)" in text
-    assert "Standard errors hold the Kenward-Roger correction, with its second" in text
+    assert "Kenward-Roger (linear, expected information)" in text
+    assert "Standard errors hold the Kenward-Roger correction, without its" in text
     assert "DF method" not in fit.summary().as_text()
     assert "use containment degrees of freedom" in fit.summary().as_text()
     normal = fit.summary(df="normal")

@@ -74,6 +74,22 @@ def test_predict_from_arrays() -> None:
         fit.predict(np.ones((2, 4)), transform=False)
 
 
+def test_predict_from_rows_without_labels() -> None:
+    fit = shared("slope")
+    rows = [[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    expected = np.array(rows) @ fit.fe_params.to_numpy()
+    # lists have a method of the name index
+    for exog in (rows, tuple(map(tuple, rows)), np.array(rows)):
+        found = fit.predict(exog, transform=False)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected)
+    frame = pd.DataFrame(rows, index=["u", "v"])
+    assert list(fit.predict(frame, transform=False).index) == ["u", "v"]
+    # one row: its labels are those of columns
+    one = fit.predict(frame.loc["u"], transform=False)
+    np.testing.assert_allclose(one, expected[:1])
+
+
 def test_predict_refuses_new_levels_and_lost_columns() -> None:
     fit = shared("slope")
     with pytest.raises(MixedARError, match="'q'"):

@@ -108,11 +108,13 @@ def resolve_df(
     df : str, float or DFMethod
         The name of a method, or degrees of freedom themselves.
     kr : {"full", "linear"}, optional
-        Full by default.
+        Linear by default, which keeps its level where the full correction does
+        not, exists where that has no positive definite covariance, and does not
+        depend on the unit of time.
     information : {"observed", "expected"}, optional
-        By default observed for Satterthwaite (as lmerTest) and expected for
-        Kenward-Roger (as the paper and pbkrtest; SAS takes the observed one
-        unless told ``scoring``).
+        By default observed for Satterthwaite (as lmerTest), expected for linear
+        Kenward-Roger (as pbkrtest) and observed for the full one (as SAS unless
+        told ``scoring``).
 
     Returns
     -------
@@ -151,18 +153,19 @@ def resolve_df(
                 "df='kenward-roger' only"
             )
         return method
-    default = "observed" if method.name == "satterthwaite" else "expected"
-    information = default if information is None else information
+    if method.name == "kenward-roger":
+        kr = "linear" if kr is None else kr
+        if kr not in ("full", "linear"):
+            raise UnsupportedError(f"kr={kr!r}: choose 'full' or 'linear'")
+    if information is None:
+        information = "expected" if kr == "linear" else "observed"
     if information not in ("observed", "expected"):
         raise UnsupportedError(
             f"information={information!r}: choose 'observed' or 'expected'"
         )
     if method.name == "satterthwaite":
         return DFMethod(method.name, information=information)
-    kr = "full" if kr is None else kr
-    if kr not in ("full", "linear"):
-        raise UnsupportedError(f"kr={kr!r}: choose 'full' or 'linear'")
-    return DFMethod(method.name, kr, information)
+    return DFMethod(method.name, str(kr), information)
 
 
 def between_within_df(exog: FloatArray, groups: IntArray) -> FloatArray:

@@ -76,10 +76,10 @@ class MixedDistribution:
         y = self.exog @ self.fe_params
         if model.k_re:
             effects = rng.normal(size=(model.n_groups, model.k_re))
-            values, vectors = np.linalg.eigh(self.cov_re)
-            if values.min() > 0.0:
+            try:
                 root = np.linalg.cholesky(self.cov_re)
-            else:  # a singular covariance has no Cholesky factor, but a root
+            except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
+                values, vectors = np.linalg.eigh(self.cov_re)
                 root = vectors * np.sqrt(np.clip(values, 0.0, None))
             effects = effects @ root.T
             y = y + (effects[model._codes] * model.exog_re).sum(axis=1)

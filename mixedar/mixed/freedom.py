@@ -60,11 +60,11 @@ class DegreesOfFreedom(MixedLMResults):
             With Kenward-Roger standard errors and ``cov_params()`` hold the
             correction for small samples.
         kr : {"full", "linear"}, optional
-            Kenward-Roger with (default) or without the term of second order.
+            Kenward-Roger with or without (default) the term of second order.
         information : {"observed", "expected"}, optional
             Information of the covariance parameters: observed by default for
-            Satterthwaite (as lmerTest), expected for Kenward-Roger (as
-            pbkrtest).
+            Satterthwaite (as lmerTest) and full Kenward-Roger (as SAS),
+            expected for the linear one (as pbkrtest).
 
         Returns
         -------

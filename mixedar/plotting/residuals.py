@@ -35,6 +35,8 @@ FloatArray = NDArray[np.float64]
 _POINTS = 4000
 # Values on which so many points stand in columns.
 _COLUMNS = 12
+# A share of the axis without points, across which no line is drawn.
+_GAP = 0.2
 _SEED = 0
 _FITTED = "Fitted values"
 _NAMES = {
@@ -166,6 +168,7 @@ def _smooth(
     where, lines = _local(x, y, None)
     if len(where) < 2:
         return
+    where, lines = _broken(where, lines)
     if n_sim:
         theory = residual_theory(fit)
         rng = np.random.default_rng(_SEED)
@@ -194,6 +197,15 @@ def _smooth(
     ax.plot(where, lines[0], linewidth=2.0, label="local mean", **style)
     for k, text in ((1, "± 2 local sd"), (2, None)):
         ax.plot(where, lines[k], linewidth=1.4, linestyle=LINES[1], label=text, **style)
+
+
+def _broken(where: FloatArray, lines: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Lines that end where there are no points for a while."""
+    steps = np.diff(where)
+    far = np.flatnonzero(steps > _GAP * float(np.ptp(where)))
+    if len(where) <= _COLUMNS or len(far) == 0:
+        return where, lines
+    return np.insert(where, far + 1, np.nan), np.insert(lines, far + 1, np.nan, axis=1)
 
 
 def _local(
