@@ -119,7 +119,7 @@ class PredictiveCheck:
         -------
         matplotlib.axes.Axes
         """
-        from mixedar.plotting.simulated import plot_check
+        from mixedar.plotting.check import plot_check
 
         return plot_check(self, statistic, ax)
 

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedar.diagnostics.distances import DistancePoints, collapsed
 from mixedar.diagnostics.lags import (
     LagBins,
     Measure,
@@ -47,22 +48,6 @@ _MOST_PAIRS = 4_000_000
 # Pairs that are kept one by one; of more, sums in so many narrow bins.
 _KEPT_PAIRS = 200_000
 _NARROW = 4096
-
-
-@dataclass(frozen=True)
-class _Points:
-    """
-    Distances, in increasing order, with sums over the pairs that have them.
-
-    Attributes
-    ----------
-    distance, count : ndarray, shape (k,)
-    sums : ndarray, shape (measures, k)
-    """
-
-    distance: FloatArray
-    count: FloatArray
-    sums: FloatArray
 
 
 def semivariogram(
@@ -113,7 +98,7 @@ def semivariogram(
     x, rows = arranged(values, groups, time, series)
     _check(n_bins, bins)
     points = _points(rows, x, robust, max_distance, n_bins, None)
-    return _frame(_collapsed(points, n_bins, bins), robust)
+    return _frame(collapsed(points, n_bins, bins), robust)
 
 
 def residual_variogram(
@@ -157,7 +142,7 @@ def residual_variogram(
     rows = rows_of(fit)
     model = _model_of(fit, rows, kind)
     points = _points(rows, rows.sort(values), robust, max_distance, n_bins, model)
-    table = _collapsed(points, n_bins, bins)
+    table = collapsed(points, n_bins, bins)
     out = _frame(table, robust)
     unit = fit.scale if kind == "raw" else 1.0
     errors = table.sums[1] / table.count
@@ -223,7 +208,7 @@ def _points(
     max_distance: float | None,
     n_bins: int,
     model: _Model | None,
-) -> _Points:
+) -> DistancePoints:
     """Sums of differences, and of what the model says of them."""
     if int(rows.lengths.max()) < 2:
         raise NotComputedError(
@@ -296,30 +281,30 @@ def _measures(x: FloatArray, robust: bool, model: _Model | None) -> list[Measure
 
 def _visited(
     rows: SeriesRows, grid: LagBins, limit: float, measures: Sequence[Measure]
-) -> _Points:
+) -> DistancePoints:
     """Pair by pair: sums by lag on a grid, and otherwise every pair a point."""
     if grid.grid:
         last = int(np.floor(limit / grid.width * (1.0 + 1e-9)))
         found = sums_by_lag(rows, grid, last, measures)
         there = found[0] > 0.0
         lags = np.arange(last + 1) * grid.width
-        return _Points(lags[there], found[0][there], found[2:, there])
+        return DistancePoints(lags[there], found[0][there], found[2:, there])
     if count_pairs(rows, limit) > _KEPT_PAIRS:
         narrow = LagBins(limit / (_NARROW + 0.5), grid=False)
         found = sums_by_lag(rows, narrow, _NARROW, measures)
         there = found[0] > 0.0
         found = found[:, there]
-        return _Points(found[1] / found[0], found[0], found[2:])
+        return DistancePoints(found[1] / found[0], found[0], found[2:])
     blocks = [
         np.vstack([distance, *(m(later, earlier, distance) for m in measures)])
         for later, earlier, distance in pairs(rows, limit)
     ]
     if not blocks:
-        return _Points(np.empty(0), np.empty(0), np.empty((len(measures), 0)))
+        return DistancePoints(np.empty(0), np.empty(0), np.empty((len(measures), 0)))
     table = np.concatenate(blocks, axis=1)
     order = np.argsort(table[0], kind="stable")
     table = table[:, order]
-    return _Points(table[0], np.ones(table.shape[1]), table[1:])
+    return DistancePoints(table[0], np.ones(table.shape[1]), table[1:])
 
 
 def _from_grid(
@@ -328,7 +313,7 @@ def _from_grid(
     grid: LagBins,
     limit: float,
     model: _Model | None,
-) -> _Points:
+) -> DistancePoints:
     """Long series on a grid of times, all lags at once."""
     last = int(np.floor(limit / grid.width * (1.0 + 1e-9)))
     counts, products, squares = grid_sums(x[:, None], rows, grid.width, last)
@@ -341,48 +326,10 @@ def _from_grid(
         none = np.empty(0, dtype=np.intp)
         errors = model.errors(none, none, lags)
         sums += [errors * counts[there], (squares - 2.0 * products)[there]]
-    return _Points(lags, counts[there], np.stack(sums))
+    return DistancePoints(lags, counts[there], np.stack(sums))
 
 
-def _collapsed(points: _Points, n_bins: int, how: str) -> _Points:
-    """Points put into bins if there are more than `n_bins` distances."""
-    new = np.diff(points.distance, prepend=-np.inf) > 0.0
-    if int(new.sum()) <= n_bins:
-        which = np.cumsum(new) - 1
-    else:
-        low, high = float(points.distance[0]), float(points.distance[-1])
-        edges = np.linspace(low, high, n_bins + 1)
-        if how == "quantiles":
-            shares = np.linspace(0.0, 1.0, n_bins + 1)
-            edges = np.unique(_quantiles(points, 0.0, points.count.sum(), shares))
-        which = np.searchsorted(edges[1:-1], points.distance, side="left")
-    starts = np.flatnonzero(np.diff(which, prepend=-1) > 0)
-    count = np.add.reduceat(points.count, starts)
-    ends = np.cumsum(count)
-    half = np.array([0.5])
-    middle = np.array(
-        [
-            _quantiles(points, end - size, size, half)[0]
-            for end, size in zip(ends, count, strict=True)
-        ]
-    )
-    return _Points(middle, count, np.add.reduceat(points.sums, starts, axis=1))
-
-
-def _quantiles(
-    points: _Points, first: float, size: float, shares: FloatArray
-) -> FloatArray:
-    """Quantiles of the distances of pairs number `first` to `first + size`."""
-    ends = np.cumsum(points.count)
-    place = first + (size - 1.0) * shares
-    below = np.floor(place)
-    above = np.minimum(below + 1.0, first + size - 1.0)
-    low = points.distance[np.searchsorted(ends, below, side="right")]
-    high = points.distance[np.searchsorted(ends, above, side="right")]
-    return np.asarray(low + (place - below) * (high - low))
-
-
-def _frame(table: _Points, robust: bool) -> pd.DataFrame:
+def _frame(table: DistancePoints, robust: bool) -> pd.DataFrame:
     gamma = table.sums[0] / table.count
     if robust:
         gamma = 0.5 * gamma**4 / (0.457 + 0.494 / table.count)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +177,7 @@ class ResidualMatrices:
         if sd is not None:
             weight = weight * (sd[:, :, None] * sd[:, None, :])
         count = len(table.value)
-        cells = np.bincount(lookup.ravel(), weight.ravel(), minlength=count)
+        cells = _sums(lookup, weight, count)
         out = _along(table.second, cells)
         if log_sd is None:
             return out
@@ -184,9 +185,7 @@ class ResidualMatrices:
         slopes = log_sd.first[:, kind]
         # weight * R by rows, and by pairs
         weighted = weight * table.value[lookup]
-        by_kind = np.bincount(
-            kind.ravel(), weighted.sum(axis=2).ravel(), minlength=len(self.kinds)
-        )
+        by_kind = _sums(kind, weighted.sum(axis=2), len(self.kinds))
         squares = log_sd.first[:, None] * log_sd.first[None, :]
         out = out + 2.0 * _along(log_sd.second + squares, by_kind)
         k = len(slopes)
@@ -198,6 +197,12 @@ class ResidualMatrices:
             cross = 2.0 * product(flat, mixed.reshape(k, -1).T)
             out += cross + cross.T
         return out
+
+
+def _sums(place: NDArray[Any], values: FloatArray, count: int) -> FloatArray:
+    """Sums of values by their place in a table."""
+    found = np.bincount(place.ravel(), values.ravel(), minlength=count)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _along(second: FloatArray, weights: FloatArray) -> FloatArray:
