@@ -31,6 +31,7 @@ from mixedar.residual import (
     Spherical,
     Toeplitz,
     Unstructured,
+    check_structure,
 )
 from mixedar.variance import (
     KnownWeights,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
     from mixedar.diagnostics.diagnosis import diagnose
+    from mixedar.selection import select_residual
     from mixedar.tidy import glance, tidy
 
 __all__ = [
@@ -88,9 +90,11 @@ __all__ = [
     "VarLogLinear",
     "VarPower",
     "VarianceFunction",
+    "check_structure",
     "compare",
     "diagnose",
     "glance",
+    "select_residual",
     "tidy",
 ]
 
@@ -101,6 +105,7 @@ _LATER = {
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.diagnosis",
     "glance": "mixedar.tidy",
+    "select_residual": "mixedar.selection",
     "tidy": "mixedar.tidy",
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 
 __all__ = [
     "BoundaryWarning",
+    "ContractError",
     "ConvergenceWarning",
     "DroppedRowsWarning",
     "DuplicateTimeError",
@@ -94,6 +95,10 @@ class TimeError(MixedARError):
 
 class StructureError(MixedARError):
     """The data cannot carry the residual structure or variance function."""
+
+
+class ContractError(MixedARError, AssertionError):
+    """A residual structure of one's own is not what the likelihood expects."""
 
 
 class DuplicateTimeError(TimeError):

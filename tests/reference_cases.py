@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from patsy import dmatrices, dmatrix
 
 import oracle
+from mixedar.residual import ARMA, Exponential
+from mixedar.variance import VarIdent, VarPower
 
 FOLDER = Path(__file__).parent / "reference" / "mixed"
 
@@ -157,6 +159,31 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     text = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     return pd.DataFrame({name: _typed(text[name]) for name in text})
+
+
+def residual_of(case: ReferenceCase) -> Any:
+    """What to pass as ``residual=``."""
+    given = case.residual or {}
+    if case.structure == "arma":
+        return ARMA(given["p"], given["q"])
+    if case.structure == "exponential":
+        return Exponential(nugget=given["nugget"])
+    if case.structure == "compoundsymmetry":
+        return "cs"
+    if case.structure == "unstructured":
+        return "unr" if given.get("homoscedastic") else "un"
+    return case.structure
+
+
+def weights_of(case: ReferenceCase) -> Any:
+    """What to pass as ``weights=``."""
+    given = (case.residual or {}).get("weights")
+    if given is None:
+        return None
+    if given["type"] == "varPower":
+        return VarPower(given["covariate"])
+    assert given["type"] == "varIdent"
+    return VarIdent(given["by"])
 
 
 def oracle_problem(case: ReferenceCase) -> oracle.Problem:

@@ -200,6 +200,43 @@ def test_missing_values(orthodont: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "llf", "params"),
+    [
+        # gls(distance ~ age * Sex, correlation = ...) of nlme 3.1-162
+        ("cs", -216.8787, ["rho"]),
+        ("arma11", -216.6948, ["phi1", "theta1"]),
+        (
+            "corSymm",
+            -213.0853,
+            [f"rho({a}, {b})" for b in range(2, 5) for a in range(1, b)],
+        ),
+        ("ar1h", -221.3981, ["rho", "sd[2]", "sd[3]", "sd[4]"]),
+    ],
+)
+def test_residual_structures_by_name(
+    name: str,
+    llf: float,
+    params: list[str],
+    orthodont: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = fit_json(
+        capsys,
+        orthodont,
+        "distance ~ age * sex",
+        *("--groups", "subject", "--time", "occ", "--re", "0", "--residual", name),
+    )
+    assert result["llf"] == pytest.approx(llf, abs=2e-4)
+    assert list(result["residual_params"]) == params
+
+
+def test_unknown_residual_structures(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "data.csv", "y ~ x", "--groups", "id", "--residual", "toeplits"])
+    assert "did you mean 'toeplitz'?" in capsys.readouterr().err
+
+
 def test_dates_are_times(orthodont: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["distance ~ age", "--groups", "subject", "--time"]
     by_number = fit_json(capsys, orthodont, *arguments, "occ")
@@ -321,7 +358,7 @@ def test_parquet_without_pyarrow(
     [
         ["fit"],
         ["fit", "data.csv", "y ~ x"],
-        ["fit", "data.csv", "y ~ x", "--groups", "id", "--residual", "ar7"],
+        ["fit", "data.csv", "y ~ x", "--groups", "id", "--residual", "ar1x"],
         ["fit", "data.csv", "y ~ x", "--groups", "id", "--vc", "0 + C(x)"],
         ["fit", "data.csv", "y ~ x", "--groups", "id", "--vc", "a=1", "--vc", "a=2"],
         ["predict"],

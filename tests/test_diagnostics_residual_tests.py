@@ -58,7 +58,7 @@ def draw(
 
 
 @cache
-def replicates(name: str, count: int = 80, second: float = 0.0) -> list[Any]:
+def replicates(name: str, count: int = 60, second: float = 0.0) -> list[Any]:
     """Fits of the model that made the data."""
     out = []
     with warnings.catch_warnings():

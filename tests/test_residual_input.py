@@ -110,9 +110,9 @@ def test_corners_do_not_hold_the_search(structure: Any) -> None:
     data["y"] = rng.normal(size=len(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = fit(data, structure(coords="x"))
+        found = fit(data, structure(coords=("x",)))
         best = max(
-            fit(data, structure(r, coords="x", fixed=True)).llf
+            fit(data, structure(r, coords=("x",), fixed=True)).llf
             for r in np.geomspace(0.005, 5.0, 40)
         )
     # local maxima at corners are many: near the best, and above independence
@@ -148,7 +148,7 @@ def test_coincident_coordinates_need_a_nugget(structure: Any) -> None:
 def test_coincident_rows_of_different_groups_are_fine() -> None:
     data = frame()
     data["x"] = data["t"]
-    found = fit(data, ma.Exponential(coords="x"))
+    found = fit(data, ma.Exponential(coords=("x",)))
     assert found.llf == pytest.approx(fit(data, "exp").llf, abs=1e-7)
 
 
@@ -157,7 +157,7 @@ def test_coordinates_beyond_numbers(factor: float) -> None:
     data = frame()
     data["x"] *= factor
     with pytest.raises(MagnitudeError, match="unit"):
-        fit(data, ma.Exponential(coords="x"))
+        fit(data, ma.Exponential(coords=("x",)))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import argparse
 from collections.abc import Sequence
 
 from mixedar import __version__
+from mixedar.exceptions import MixedARError
+from mixedar.residual import resolve
 
 __all__ = ["parse_arguments"]
 
@@ -38,6 +40,8 @@ examples:
     %(prog)s data.csv "y ~ x * t" --groups id --time t --re "~t"
   times at any distance, no random effects (a regression with correlated errors)
     %(prog)s data.parquet "y ~ x" --groups id --time hours --residual car1 --re 0
+  an unstructured covariance of the visits (MMRM), names as in the documentation
+    %(prog)s data.csv "y ~ x * C(visit)" --groups id --time visit --residual un --re 0
   patients within clinics, one series for each patient
     %(prog)s data.csv "y ~ x" --groups clinic --re "~1" \\
         --vc "patient=0 + C(patient)" --series patient --time visit
@@ -121,9 +125,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--residual",
-        choices=("ar1", "car1", "independent"),
+        type=_residual,
         default="ar1",
-        help="correlation of the residuals within a series; default: ar1",
+        metavar="NAME",
+        help="correlation of the residuals within a series: independent, ar1, car1, "
+        "arma11, ar2, cs, toep, ad, un, exp, gau, mat, sph, ratio, lin, with variances "
+        "by occasion ar1h, csh, toeph, adh, and other names of nlme and SAS; "
+        "default: ar1",
     )
     model.add_argument(
         "--series", metavar="COLUMN", help="independent series inside the groups"
@@ -141,6 +149,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
     output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
     return parser
+
+
+def _residual(text: str) -> str:
+    """Name of a residual structure, of ``--residual``."""
+    try:
+        resolve(text)
+    except MixedARError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _component(text: str) -> tuple[str, str]:

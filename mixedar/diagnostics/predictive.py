@@ -21,9 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from mixedar.diagnostics.acf import lag_products
 from mixedar.diagnostics.lags import choose_bins
 from mixedar.diagnostics.newrows import fitted_rows
+from mixedar.diagnostics.products import lag_products
 from mixedar.diagnostics.rows import rows_of, unwrapped
 from mixedar.diagnostics.simulation import (
     check_simulations,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mixedar.diagnostics.diagnosis import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
+    from mixedar.selection import select_residual
     from mixedar.tidy import glance, tidy
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "pooled",
     "random_effects",
     "random_effects_ar1",
+    "select_residual",
     "tidy",
     "within_between",
 ]
@@ -61,6 +63,7 @@ _LATER = {
     "glance": "mixedar.tidy",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",
+    "select_residual": "mixedar.selection",
     "tidy": "mixedar.tidy",
 }
 

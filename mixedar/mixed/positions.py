@@ -105,6 +105,8 @@ def row_positions(
     elif levels is not None and not structure.uses_time:
         values, unit = levels[0].astype(np.float64), "occasion"
     grouped = group_rows(codes, values, series_codes, len(labels))
+    if not structure.uses_time and levels is None and time is not None:
+        grouped = _in_order(grouped, time, codes, series_codes)
     if not structure.needs_distinct_times:
         # times do not matter: every row is a series of its own
         grouped = GroupedRows(grouped.order, grouped.offsets, np.zeros(n))
@@ -127,6 +129,28 @@ def row_positions(
     _check_strata(structure, grouped, codes, labels, [names for _, names in found])
     _check_apart(structure, grouped, codes, labels)
     return RowPositions(grouped, unit, tuple(names for _, names in found))
+
+
+def _in_order(
+    grouped: GroupedRows, time: Any, codes: IntArray, series: IntArray | None
+) -> GroupedRows:
+    """
+    Rows by time for a structure that does not read it.
+
+    Whitening then does not depend on the order of the caller's rows; times that
+    cannot be ordered, and equal ones, stay as they come.
+    """
+    column = time if isinstance(time, pd.Series) else pd.Series(time)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        place = np.asarray(column.cat.codes, dtype=np.float64)
+    else:
+        try:
+            place = pd.factorize(column, sort=True)[0].astype(np.float64)
+        except TypeError:
+            return grouped
+    by_time = group_rows(codes, place, series, grouped.n_groups)
+    inside = (by_time.gaps != 0.0).astype(np.float64)
+    return GroupedRows(by_time.order, by_time.offsets, inside)
 
 
 def data_layout(

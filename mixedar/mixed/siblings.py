@@ -12,6 +12,7 @@ import numpy as np
 
 from mixedar.design import capture_namespace
 from mixedar.design.rows import resolve
+from mixedar.exceptions import NotComputedError
 from mixedar.grouped import GroupedRows
 from mixedar.mixed.residual_model import (
     ResidualModel,
@@ -48,6 +49,10 @@ def sibling(
     -------
     MixedLMAR
     """
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this model by remove_data(); build it again"
+        )
     found = _residual_model(model, residual, weights, residual_data)
     other = object.__new__(type(model))
     other.__dict__ = model._without_lists()
@@ -110,11 +115,11 @@ def _as_dict(data: Any) -> Any:
 
 def _same_rows(a: GroupedRows, b: GroupedRows) -> bool:
     """Whether two sortings of the same rows agree in all that whitening reads."""
-    if (a.marks is None) != (b.marks is None):
-        return False
     if not _same_order(a.order, b.order) or not np.array_equal(a.gaps, b.gaps):
         return False
-    return a.marks is None or np.array_equal(a.marks, b.marks)
+    if a.marks is None or b.marks is None:
+        return a.marks is b.marks
+    return np.array_equal(a.marks, b.marks)
 
 
 def _same_order(a: Any, b: Any) -> bool:

@@ -7,11 +7,12 @@ from them their weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import solve_triangular
 
 from mixedar.exceptions import StructureError
 from mixedar.moments.residual_matrices import unique_rows
@@ -128,7 +129,7 @@ def _answers(
     weights, rest = np.empty((len(there), n)), np.empty(len(there))
     for some, places in _batches(np.bincount(owner, minlength=len(patterns)), n):
         old = patterns[some]
-        inverse = np.linalg.inv(_roots(structure, params, old))
+        solve = _solver(_roots(structure, params, old))
         step = max(_AT_ONCE // (n * len(some)), 1)
         for first in range(0, places.shape[1], step):
             here = places[:, first : first + step]
@@ -140,8 +141,8 @@ def _answers(
                 np.broadcast_to(new[:, None], pairs).reshape(-1, pairs[3]),
                 params,
             ).reshape(pairs[:3])
-            half = inverse @ r
-            weights[here] = (inverse.transpose(0, 2, 1) @ half).transpose(0, 2, 1)
+            half, solved = solve(r)
+            weights[here] = solved.transpose(0, 2, 1)
             rest[here] = 1.0 - (half**2).sum(axis=1)
     if rest.min(initial=0.0) < -_NEGATIVE:
         raise StructureError(
@@ -150,6 +151,28 @@ def _answers(
             "old ones; use level='group'"
         )
     return weights, np.maximum(rest, 0.0)
+
+
+def _solver(
+    roots: FloatArray,
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """``L^-1 r`` and ``L'^-1 L^-1 r`` for factors and sides, shape (g, n, k)."""
+    if len(roots) == 1:
+        root = roots[0]
+
+        def one(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+            half = solve_triangular(root, r[0], lower=True)
+            solved = solve_triangular(root, half, lower=True, trans="T")
+            return np.asarray(half)[None], np.asarray(solved)[None]
+
+        return one
+    inverse = np.linalg.inv(roots)
+
+    def many(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+        half = inverse @ r
+        return half, inverse.transpose(0, 2, 1) @ half
+
+    return many
 
 
 def _batches(counts: IntArray, n: int) -> Iterator[tuple[IntArray, IntArray]]:

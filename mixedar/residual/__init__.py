@@ -6,6 +6,7 @@ from mixedar.residual.ar1 import AR1
 from mixedar.residual.arma import ARMA
 from mixedar.residual.base import DataLayout, Mark, ResidualStructure
 from mixedar.residual.car1 import CAR1
+from mixedar.residual.checking import check_structure
 from mixedar.residual.compound_symmetry import CompoundSymmetry
 from mixedar.residual.formula import FormulaStructure
 from mixedar.residual.heteroscedastic import Heteroscedastic
@@ -50,6 +51,7 @@ __all__ = [
     "Stratified",
     "Toeplitz",
     "Unstructured",
+    "check_structure",
     "combine",
     "nesting",
     "resolve",

@@ -26,6 +26,10 @@ class Independent(ResidualStructure):
     param_names: ClassVar[tuple[str, ...]] = ()
     needs_distinct_times: ClassVar[bool] = False
 
+    @property
+    def uses_time(self) -> bool:
+        return False
+
     def start_grid(self) -> Sequence[FloatArray]:
         return [np.empty(0)]
 

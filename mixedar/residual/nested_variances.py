@@ -119,12 +119,19 @@ def _inside(one: Any, two: Any) -> Nesting | None:
     if kinds == (VarPower, VarConstPower) and one.marks == two.marks:
         count = len(two.moments)
         return Nesting(edges=("a constant of zero is on the boundary",)).times(count)
+    if kinds == (VarIdent, VarIdent) and _strata(one) < _strata(two):
+        return Nesting()
     if kinds == (VarLogLinear, VarLogLinear) and set(one.columns) <= set(two.columns):
         return Nesting()
     covariates = isinstance(one, CovariateVariance) and isinstance(two, type(one))
     if covariates and one.column == two.column and one.by is None:
         return Nesting()
     return None
+
+
+def _strata(function: VarIdent) -> set[str | None]:
+    """Columns whose combinations are the strata; None stands for the time."""
+    return {mark.column for mark in function.marks}
 
 
 def _from_constant(large: Any) -> Nesting:

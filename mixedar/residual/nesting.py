@@ -8,7 +8,7 @@ all parameters identified there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def _correlations(small: Any, large: Any, place: _Place) -> Nesting:
     if isinstance(small, Stratified):
         return Nesting(apart=f"only the smaller model has parameters by {small.by!r}")
     if _is_held(small) or _is_held(large):
-        return _held(small, large)
+        return _held(small, large, place)
     if isinstance(large, Nugget):
         return _into_nugget(small, large, place)
     if isinstance(small, Nugget):
@@ -119,15 +119,11 @@ def _is_held(structure: Any) -> bool:
     return structure.k_params > 0 and structure.k_free == 0
 
 
-def _held(small: Any, large: Any) -> Nesting:
+def _held(small: Any, large: Any, place: _Place) -> Nesting:
     """Parameters held at values lie inside the range of free ones."""
-    same = type(small) is type(large) and _is_held(small) and not _is_held(large)
-    if same and getattr(small, "coords", ()) == getattr(large, "coords", ()):
-        orders = [(getattr(s, "p", 0), getattr(s, "q", 0)) for s in (small, large)]
-        smooth = [getattr(s, "smoothness", None) for s in (small, large)]
-        if orders[0] == orders[1] and smooth[1] in (None, smooth[0]):
-            return _INSIDE
-    return Nesting(apart="parameters are held at values of their own")
+    if _is_held(large) or not hasattr(small, "fixed"):
+        return Nesting(apart="parameters are held at values of their own")
+    return _correlations(replace(small, fixed=False), large, place)
 
 
 def _into_nugget(small: Any, large: Nugget, place: _Place) -> Nesting:
@@ -179,7 +175,7 @@ def _from_independent(large: Any, place: _Place) -> Nesting:
         )
     if isinstance(large, DistanceStructure):
         return Nesting(
-            irregular=f"{large.label} correlation has no regular limit at a range of 0"
+            irregular="correlation by distance has no regular limit at a range of 0"
         )
     return Nesting(
         apart=f"it is not known whether {large.label} residuals can be independent"

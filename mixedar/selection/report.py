@@ -73,7 +73,7 @@ def _tests(tests: pd.DataFrame) -> SummaryTable:
         frame,
         title="Likelihood ratio against the largest nested structure",
         name="tests",
-        formats={"LR": ".2f", "DF": "d", "p": "p"},
+        formats={"LR": ".2f", "DF": "d", "p": "pvalue"},
         index_header="Name",
     )
 
@@ -94,9 +94,9 @@ def _notes(selection: Any) -> list[str]:
     for name, note in fitted["note"].items():
         if note and fitted.loc[name, "converged"]:
             notes.append(f"{name}: {note}.")
-    tests = selection.tests
-    for _, test in tests[tests["note"] != ""].iterrows():
-        shown = fitted.loc[test["large"], "against"] == test["small"]
-        if shown:
-            notes.append(f"{test['large']} against {test['small']}: {test['note']}.")
-    return notes
+    remarks: dict[str, list[str]] = {}
+    for _, test in selection.tests.iterrows():
+        if test["note"] and fitted.loc[test["large"], "against"] == test["small"]:
+            pair = f"{test['large']} against {test['small']}"
+            remarks.setdefault(test["note"], []).append(pair)
+    return notes + [f"{', '.join(pairs)}: {text}." for text, pairs in remarks.items()]

@@ -87,7 +87,7 @@ class ResidualSelection:
             return self.fits[name]
         if name in self.table.index:
             raise NotComputedError(
-                f"{name!r} could not be fitted: {self.table.loc[name, 'note']}"
+                f"{name!r} could not be fitted: {self.table.loc[name, 'note']!s}"
             )
         raise UnknownColumnError(
             f"there is no structure {name!r}; there are "
@@ -158,7 +158,9 @@ class ResidualSelection:
         return self.fits[str(self.ranking(criterion).index[0])]
 
     def correlations(
-        self, structures: str | Iterable[str] | None = None, max_lag: float | None = None
+        self,
+        structures: str | Iterable[str] | None = None,
+        max_lag: float | None = None,
     ) -> pd.DataFrame:
         """
         Empirical and fitted correlations of a group's observations, by lag.
@@ -322,7 +324,7 @@ def _nearest(
 
     def size(small: str) -> tuple[int, float]:
         fit = candidates[small].fit
-        return fit.df_modelwc, fit.llf
+        return fit.df_modelwc, round(fit.llf, 5)
 
     small = max(mine["small"], key=size)
     test = mine[mine["small"] == small].iloc[0]

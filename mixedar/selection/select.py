@@ -26,9 +26,7 @@ DEFAULT_STRUCTURES = ("independent", "ar1", "car1", "cs", "arma11", "toeplitz", 
 
 def select_residual(
     model: Any,
-    structures: str
-    | Iterable[Any]
-    | Mapping[str, Any] = DEFAULT_STRUCTURES,
+    structures: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_STRUCTURES,
     *,
     reml: bool = True,
     weights: Any = UNCHANGED,

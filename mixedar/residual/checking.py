@@ -1,0 +1,375 @@
+"""
+Checks for residual structures of one's own.
+
+Whitening, log-determinant, correlations and all derivatives have to be those of
+one positive definite matrix; a search is only as good as they are.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mixedar.exceptions import ContractError
+from mixedar.jets import Jet
+from mixedar.residual.base import DataLayout, Link, ResidualStructure
+from mixedar.residual.markov import MarkovStructure
+from mixedar.residual.registry import resolve
+
+__all__ = ["check_structure"]
+
+FloatArray = NDArray[np.float64]
+
+_LINKS = get_args(Link)
+_STEP = 1e-4  # of central differences, by unconstrained parameters
+# A difference's own error is of the order of the step squared.
+_LOOSE = 1e-5
+_TIGHT = 1e-8
+
+
+def check_structure(
+    structure: str | ResidualStructure | type,
+    positions: ArrayLike,
+    params: ArrayLike | None = None,
+) -> ResidualStructure:
+    """
+    Check that a residual structure keeps the contract of :class:`ResidualStructure`.
+
+    Parameters
+    ----------
+    structure : str, ResidualStructure or class
+    positions : array_like, shape (n,) or (n, 1 + c)
+        Positions of the rows of one series: increasing times, then a column for
+        each of the structure's marks (levels and strata as numbers from 0).
+        Three rows or more.
+    params : array_like, shape (k_params,), optional
+        Where to check, beside the structure's own starting values.
+
+    Returns
+    -------
+    ResidualStructure
+        The structure, bound to these positions.
+
+    Raises
+    ------
+    ContractError
+        Saying what is wrong, and where.
+    """
+    positions = np.array(positions, dtype=np.float64)
+    if positions.ndim == 1:
+        positions = positions[:, None]
+    given = resolve(structure)
+    _require(
+        len(positions) >= 3 and positions.shape[1] == 1 + len(given.marks),
+        f"positions have the shape {positions.shape}; checking takes three rows or "
+        f"more with a time and {len(given.marks)} marks",
+    )
+    bound = given.bind_layout(_layout(given, positions))
+    _require(
+        isinstance(bound, ResidualStructure),
+        f"bind_layout returns {type(bound).__name__}, not a ResidualStructure",
+    )
+    _check_names(bound)
+    points = _check_starts(bound)
+    if params is not None:
+        points.append(np.asarray(bound.to_unconstrained(params)))
+    # starts are often special: beside them derivatives are not
+    shift = 0.05 * np.cos(np.arange(bound.k_free))
+    for u in [*points, points[0] + shift]:
+        _check_parameters(bound, u)
+        _check_cells(bound, positions, u)
+        _check_deviations(bound, positions, u)
+        _check_matrix(bound, positions, u)
+        if isinstance(bound, MarkovStructure):
+            _check_step(bound, np.diff(positions[:, 0]), u)
+    _check_extremes(bound, positions)
+    return bound
+
+
+def _require(holds: Any, message: str) -> None:
+    if not holds:
+        raise ContractError(message)
+
+
+def _text(values: ArrayLike) -> str:
+    return f"[{', '.join(f'{v:.6g}' for v in np.ravel(np.asarray(values)))}]"
+
+
+def _equal(
+    found: ArrayLike, expected: ArrayLike, message: str, tolerance: float = _TIGHT
+) -> None:
+    """Compare relative to the largest number."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    _require(
+        found.shape == expected.shape,
+        f"{message}: the shape is {found.shape} instead of {expected.shape}",
+    )
+    _require(np.isfinite(found).all(), f"{message}: there are NaN or infinite values")
+    size = max(float(np.abs(expected).max(initial=0.0)), 1.0)
+    off = float(np.abs(found - expected).max(initial=0.0))
+    _require(off <= tolerance * size, f"{message} (largest difference {off:.3g})")
+
+
+def _layout(structure: ResidualStructure, positions: FloatArray) -> DataLayout:
+    labels: list[tuple[str, ...] | None] = []
+    for mark, column in zip(structure.marks, positions[:, 1:].T, strict=True):
+        count = 0 if mark.kind == "number" else int(column.max()) + 1
+        labels.append(tuple(str(k + 1) for k in range(count)) if count else None)
+    time = positions[:, 0]
+    gaps = np.diff(time)
+    _require((gaps > 0.0).all(), "times have to increase from row to row")
+    # two such series: a variance for each occasion cannot be told from one
+    return DataLayout(
+        np.tile(gaps, 2),
+        len(time),
+        float(time[-1] - time[0]),
+        np.tile(positions[:, 1:], (2, 1)),
+        tuple(labels),
+        np.array([0, len(time)]),
+    )
+
+
+def _check_names(structure: ResidualStructure) -> None:
+    names, name = structure.param_names, type(structure).__name__
+    for attribute in ("code", "label"):
+        value = getattr(structure, attribute, None)
+        _require(
+            isinstance(value, str) and value,
+            f"{name}.{attribute} is {value!r}, no text",
+        )
+    _require(
+        isinstance(names, tuple) and len(set(names)) == len(names),
+        f"param_names={names!r} have to be a tuple of different names",
+    )
+    _require(
+        structure.k_params == len(names),
+        f"k_params={structure.k_params} differs from the {len(names)} param_names",
+    )
+    _require(
+        0 <= structure.k_free <= structure.k_params,
+        f"k_free={structure.k_free} is not between 0 and k_params={structure.k_params}",
+    )
+    links = structure.links
+    _require(
+        len(links) == len(names) and set(links) <= set(_LINKS),
+        f"links={links!r}: one of {', '.join(map(repr, _LINKS))} for each parameter",
+    )
+    if type(structure).__module__ == "__main__":
+        return  # of a session: whether it can be pickled is up to that
+    try:
+        twin = pickle.loads(pickle.dumps(structure))
+    except Exception as error:
+        raise ContractError(
+            f"{name} cannot be pickled ({error}); define it at the top of a module"
+        ) from error
+    _require(
+        twin == structure and hash(twin) == hash(structure),
+        f"a pickled copy is not equal to the original; make {name} a frozen dataclass",
+    )
+
+
+def _check_starts(structure: ResidualStructure) -> list[FloatArray]:
+    grid = [np.asarray(u, dtype=np.float64) for u in structure.start_grid()]
+    _require(grid, "start_grid() is empty: the search needs a point to begin at")
+    for u in grid:
+        _require(
+            u.shape == (structure.k_free,) and np.isfinite(u).all(),
+            f"start_grid() has {_text(u)}; {structure.k_free} finite numbers "
+            "are expected",
+        )
+    params = structure.from_unconstrained(grid[0])
+    _require(
+        structure.k_free == 0 or not structure.at_boundary(params),
+        f"start_grid() begins with a point at the boundary, {_text(params)}",
+    )
+    # others may look there, but derivatives are checked inside
+    return [
+        u
+        for u in grid
+        if structure.k_free == 0
+        or not structure.at_boundary(structure.from_unconstrained(u))
+    ]
+
+
+def _check_parameters(structure: ResidualStructure, u: FloatArray) -> None:
+    params = np.asarray(structure.from_unconstrained(u))
+    _require(
+        params.shape == (structure.k_params,) and np.isfinite(params).all(),
+        f"from_unconstrained({_text(u)}) is {_text(params)}; "
+        f"{structure.k_params} finite numbers are expected",
+    )
+    _equal(
+        structure.to_unconstrained(params),
+        u,
+        "to_unconstrained does not undo from_unconstrained",
+        1e-6,
+    )
+    here = structure.natural(u)
+    _equal(here.value, params, "natural(u).value differs from from_unconstrained(u)")
+    _check_jet(structure, structure.natural, u, "natural(u)")
+    _equal(
+        structure.jacobian(u),
+        here.first.T if structure.k_free else np.empty((0, 0)),
+        "jacobian(u) differs from the derivatives of natural(u)",
+    )
+
+
+def _check_jet(
+    structure: ResidualStructure,
+    function: Callable[[FloatArray], Jet],
+    u: FloatArray,
+    what: str,
+) -> None:
+    """First derivatives against differences of values, second of first ones."""
+    here, k = function(u), structure.k_free
+    _require(isinstance(here, Jet), f"{what} is no Jet but a {type(here).__name__}")
+    _require(
+        here.first.shape == (k, *here.shape)
+        and here.second.shape == (k, k, *here.shape),
+        f"{what} has derivatives of the shapes {here.first.shape} and "
+        f"{here.second.shape} for {k} free parameters and values of {here.shape}",
+    )
+    for j in range(k):
+        step = _STEP * np.eye(k)[j]
+        up, down = function(u + step), function(u - step)
+        name = structure.param_names[j] if k == structure.k_params else str(j)
+        for found, high, low, order in (
+            (here.first[j], up.value, down.value, "first"),
+            (here.second[j], up.first, down.first, "second"),
+        ):
+            _equal(
+                found,
+                (high - low) / (2.0 * _STEP),
+                f"{order} derivatives of {what} by the unconstrained {name} are not "
+                "those of its values",
+                _LOOSE,
+            )
+
+
+def _check_cells(
+    structure: ResidualStructure, positions: FloatArray, u: FloatArray
+) -> None:
+    rows, columns = np.triu_indices(len(positions), 1)
+    a, b = positions[rows], positions[columns]
+    cells = structure.cells(a, b)
+    _require(
+        np.ndim(cells) == 2 and len(cells) == len(a),
+        f"cells(a, b) has the shape {np.shape(cells)}, not ({len(a)}, f)",
+    )
+    here = structure.cell_values(cells, u)
+    _require(here.shape == (len(a),), f"cell_values has the shape {here.shape}")
+    wrong = here.value[np.abs(here.value) > 1.0 + 1e-12]
+    _require(len(wrong) == 0, f"cell_values are no correlations: {_text(wrong)}")
+    _equal(
+        structure.cell_values(structure.cells(b, a), u).value,
+        here.value,
+        "the correlation of two rows depends on which comes first",
+    )
+    _check_jet(structure, lambda v: structure.cell_values(cells, v), u, "cell_values")
+    if structure.log_sd(positions, u) is None:
+        matrix = structure.correlation(
+            _rows(positions), structure.from_unconstrained(u)
+        )
+        _equal(
+            matrix[rows, columns],
+            here.value,
+            "correlation(positions, params) differs from cell_values",
+        )
+
+
+def _check_deviations(
+    structure: ResidualStructure, positions: FloatArray, u: FloatArray
+) -> None:
+    if structure.log_sd(positions, u) is None:
+        return
+
+    def log_sd(v: FloatArray) -> Any:
+        return structure.log_sd(positions, v)
+
+    _check_jet(structure, log_sd, u, "log_sd")
+    matrix = structure.correlation(_rows(positions), structure.from_unconstrained(u))
+    _equal(
+        np.exp(2.0 * log_sd(u).value),
+        np.diag(matrix),
+        "the diagonal of correlation(positions, params) differs from log_sd",
+    )
+
+
+def _rows(positions: FloatArray) -> FloatArray:
+    """Times alone where there is nothing else."""
+    return positions[:, 0] if positions.shape[1] == 1 else positions
+
+
+def _check_matrix(
+    structure: ResidualStructure, positions: FloatArray, u: FloatArray
+) -> None:
+    params = structure.from_unconstrained(u)
+    for n in (1, 2, len(positions)):
+        where = _rows(positions[:n])
+        matrix = np.asarray(structure.correlation(where, params))
+        _require(
+            matrix.shape == (n, n),
+            f"correlation of {n} rows has the shape {matrix.shape}",
+        )
+        _equal(matrix, matrix.T, "correlation(positions, params) is not symmetric")
+        if structure.log_sd(positions, u) is None:
+            _equal(np.diag(matrix), np.ones(n), "the diagonal of correlation is not 1")
+        try:
+            root: Any = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            smallest = float(np.linalg.eigvalsh(matrix)[0])
+            raise ContractError(
+                f"correlation of {n} rows is not positive definite at the parameters "
+                f"{_text(params)}: its smallest eigenvalue is {smallest:.3g}"
+            ) from None
+        before = root.copy()
+        white = structure.whiten(root, where, params)
+        _equal(white, np.eye(n), "whiten is not the inverse Cholesky factor", 1e-7)
+        _equal(root, before, "whiten writes into its argument")
+        _equal(
+            structure.logdet(where, params),
+            2.0 * float(np.log(np.diag(root)).sum()),
+            "logdet differs from the log-determinant of correlation",
+            1e-7,
+        )
+    half = len(positions) // 2
+    _equal(
+        structure.cross_correlation(
+            _rows(positions[:half]), _rows(positions[half:]), params
+        ),
+        matrix[:half, half:],
+        "cross_correlation is not a block of correlation",
+    )
+
+
+def _check_step(structure: MarkovStructure, gaps: FloatArray, u: FloatArray) -> None:
+    step = structure.step(gaps, u)
+    params = structure.from_unconstrained(u)
+    _equal(
+        step.phi,
+        structure.correlation_at(gaps, params),
+        "step(gaps, u).phi differs from correlation_at(gaps, params)",
+    )
+    _equal(
+        step.complement, 1.0 - step.phi**2, "step(gaps, u).complement is not 1 - phi^2"
+    )
+
+
+def _check_extremes(structure: ResidualStructure, positions: FloatArray) -> None:
+    """However far the search steps, it stays inside the parameter space."""
+    for size in (10.0, 1e3, 1e300):
+        for sign in (1.0, -1.0):
+            u = np.full(structure.k_free, sign * size)
+            with np.errstate(all="ignore"):
+                params = np.asarray(structure.from_unconstrained(u))
+                matrix = structure.correlation(_rows(positions), params)
+            _require(
+                np.isfinite(params).all() and np.isfinite(matrix).all(),
+                f"at the unconstrained values {sign * size:g} parameters or "
+                f"correlations are not finite: {_text(params)}. Clip the unconstrained "
+                "values, as in jets.clip(u, -9.0, 9.0)",
+            )
