@@ -20,6 +20,7 @@ from mixedar.estimate import estimate_at
 from mixedar.exceptions import (
     BoundaryWarning,
     ConvergenceWarning,
+    IdentificationError,
     NotComputedError,
     UnsupportedError,
 )
@@ -116,11 +117,19 @@ def fit_model(
         results.hist = kept
         return results
 
-    if do_cg and reads_fitted(model.residual):
-        results, stayed = until_fitted_stay(model, search)
-        results.converged = results.converged and stayed
-    else:
-        results, stayed = search(model, None), True
+    try:
+        if do_cg and reads_fitted(model.residual):
+            results, stayed = until_fitted_stay(model, search)
+            results.converged = results.converged and stayed
+        else:
+            results, stayed = search(model, None), True
+    except np.linalg.LinAlgError as error:
+        raise IdentificationError(
+            f"the likelihood of {model.residual.label} residuals cannot be computed for "
+            f"these data ({error}): covariances are singular to rounding wherever the "
+            "search begins. Use a simpler residual structure, fewer random effects, or "
+            "another unit"
+        ) from error
     if do_cg:
         _warn(results, stayed)
     wrapped = MixedLMARResultsWrapper(results)
