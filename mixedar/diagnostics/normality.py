@@ -53,6 +53,8 @@ IntArray = NDArray[np.intp]
 # Samples by which a simultaneous band is calibrated, and their size at most.
 _DRAWS = 1000
 _LARGEST_SAMPLE = 1000
+# Ranks at which the band of a long sample is computed, as many in either tail.
+_KNOTS = 1000
 # Observations with less variance left than this have no residual.
 _NO_RESIDUAL = 1e-6
 # Correlations of groups are summed through tensors of so many columns at most.
@@ -142,6 +144,11 @@ def _band(share: float, ranks: IntArray, n: int) -> FloatArray:
     Those of independent values with known mean and variance, drawn towards the
     centre by the share of the variance that estimating the two takes away.
     """
+    if len(ranks) > 4 * _KNOTS:  # smooth in the rank; the tails one by one
+        middle = np.linspace(_KNOTS, len(ranks) - _KNOTS - 1, _KNOTS).astype(np.intp)
+        some = np.concatenate([ranks[:_KNOTS], ranks[middle], ranks[-_KNOTS:]])
+        x, _ = _centre(ranks, n)
+        return np.asarray(np.interp(x, _centre(some, n)[0], _band(share, some, n)))
     plain = stats.norm.ppf(special.betaincinv(ranks, n + 1 - ranks, share))
     centre, kept = _centre(ranks, n)
     return np.asarray(centre + kept * (plain - centre))

@@ -126,8 +126,8 @@ def fit_model(
     except np.linalg.LinAlgError as error:
         raise IdentificationError(
             f"the likelihood of {model.residual.label} residuals cannot be computed "
-            f"for these data ({error}): covariances are singular to rounding wherever the "
-            "search begins. Use a simpler residual structure, fewer random effects, or "
+            f"for these data ({error}): covariances are singular to rounding wherever "
+            "the search begins. Use a simpler residual structure, fewer random effects, or "
             "another unit"
         ) from error
     if do_cg:

@@ -212,6 +212,8 @@ def _local(
     x: FloatArray, y: FloatArray, where: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """Places, and the lines there: mean, and twice the deviation on either side."""
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
     places, mean = smooth_line(x, y)
     if len(places) < 2:
         return places, np.empty((3, 0))

@@ -37,13 +37,15 @@ def smooth_line(
     """
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
-    distinct, which = np.unique(x, return_inverse=True)
-    if len(distinct) < 2:
+    if (np.diff(x) < 0.0).any():
+        order = np.argsort(x, kind="stable")
+        x, y = x[order], y[order]
+    new = np.flatnonzero(np.diff(x, prepend=-np.inf) > 0.0)
+    if len(new) < 2:
         return np.empty(0), np.empty(0)
-    if len(distinct) <= 10:
-        return distinct, np.bincount(which, y) / np.bincount(which)
-    order = np.argsort(x, kind="stable")
-    x, y = x[order], y[order]
+    if len(new) <= 10:
+        size = np.diff(np.append(new, len(x)))
+        return x[new], np.add.reduceat(y, new) / size
     if len(x) > _MEANS:
         starts = np.linspace(0, len(x), _MEANS + 1).astype(np.intp)[:-1]
         size = np.diff(np.append(starts, len(x)))
