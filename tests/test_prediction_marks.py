@@ -297,6 +297,20 @@ def test_columns_that_are_missing(name: str, new: pd.DataFrame) -> None:
         pd.testing.assert_frame_equal(found, forecast(fit, new))
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("name", ["weights", "power", "combined"])
+def test_values_without_a_variance(name: str, value: float, new: pd.DataFrame) -> None:
+    column = "v" if name == "power" else "w"
+    new.loc[new.index[3], column] = value
+    message = f"'{column}'.* is .*{abs(value):g}"
+    with pytest.raises(StructureError, match=message):
+        forecast(fitted(name), new)
+    with pytest.raises(StructureError, match=message):
+        fitted(name).get_prediction(new).conf_int(obs=True)
+    with pytest.raises(StructureError, match=message):
+        fitted(name).simulate(newdata=new)
+
+
 def test_residual_data_is_checked(new: pd.DataFrame) -> None:
     fit = fitted("weights")
     with pytest.raises(LengthError, match=r"residual_data\['w'\].*3 values"):

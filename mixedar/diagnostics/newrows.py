@@ -26,6 +26,7 @@ from mixedar.exceptions import (
 )
 from mixedar.grouped import GroupedRows, group_rows
 from mixedar.prediction.components import component_columns
+from mixedar.prediction.correlations import relative_sd
 from mixedar.prediction.designs import fixed_design, random_design
 from mixedar.prediction.labels import complete_labels, group_labels, group_numbers
 from mixedar.prediction.marks import MarkColumns, new_marks, with_fitted
@@ -156,6 +157,7 @@ def new_rows(
         if known:
             fitted = fitted + np.einsum("ij,ij->i", z, fit._effects.means[codes])
         marks = with_fitted(model, grouped.unsort(grouped.marks), fitted)
+        relative_sd(fit.structure, marks, fit._residual_values)  # or say what is wrong
         grouped = replace(grouped, marks=grouped.sort(marks))
     return DrawnRows(exog, z, sizes, codes, n_groups, grouped, table.index)
 

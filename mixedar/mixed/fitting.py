@@ -127,8 +127,8 @@ def fit_model(
         raise IdentificationError(
             f"the likelihood of {model.residual.label} residuals cannot be computed "
             f"for these data ({error}): covariances are singular to rounding wherever "
-            "the search begins. Use a simpler residual structure, fewer random effects, or "
-            "another unit"
+            "the search begins. Use a simpler residual structure, fewer random "
+            "effects, or another unit"
         ) from error
     if do_cg:
         _warn(results, stayed)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar.exceptions import TimeError
+from mixedar.exceptions import StructureError, TimeError
 from mixedar.jets import Jet
 from mixedar.residual import (
     FormulaStructure,
@@ -95,9 +95,24 @@ def relative_sd(
     StructureError
         If the variance function has no value at a row.
     """
-    if isinstance(structure, Heteroscedastic):
-        return structure.row_scales(marks, params)
-    return np.ones(len(marks))
+    if not isinstance(structure, Heteroscedastic):
+        return np.ones(len(marks))
+    with np.errstate(all="ignore"):
+        sd = structure.row_scales(marks, params)
+    bad = ~(np.isfinite(sd) & (sd > 0.0))
+    if bad.any():
+        here = marks[int(np.argmax(bad)), variance_marks(structure)]
+        read = structure.variance.marks
+        values = " and ".join(
+            f"{mark.column or 'time'!r} is {value:g}"
+            for mark, value in zip(read, here, strict=True)
+            if mark.kind == "number"
+        )
+        raise StructureError(
+            f"{structure.variance.label}: there is no standard deviation where "
+            f"{values}, in {int(bad.sum())} of {len(bad)} rows"
+        )
+    return sd
 
 
 def correlations(
