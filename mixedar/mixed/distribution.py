@@ -92,11 +92,10 @@ class MixedDistribution:
                 effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
             y = y + np.sqrt(variance) * (effects[model._codes] * matrix).sum(axis=1)
         noise = rng.normal(size=len(y))
-        if model.residual.k_params:
-            grouped = model._grouped
-            noise = grouped.unsort(
-                correlated_residuals(
-                    grouped.sort(noise), grouped, model.residual, self.residual_params
-                )
+        grouped = model._grouped
+        noise = grouped.unsort(
+            correlated_residuals(
+                grouped.sort(noise), grouped, model.residual, self.residual_params
             )
+        )
         return np.asarray(y + np.sqrt(self.scale) * noise)

@@ -168,6 +168,16 @@ class AR1(MarkovStructure):
         rho = float(np.ravel(np.asarray(params))[0])
         return np.power(rho, distance)
 
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        gaps = np.rint(cells[:, 0])
+        if self.fixed or not (gaps % self.common_gap).any():
+            return super().cell_values(cells, u)
+        # between the times of the data, where new rows may be
+        rho = self.natural(u)[0]
+        sign = float(np.sign(rho.value)) or 1.0
+        out: Jet = np.exp(np.log(rho * sign) * gaps) * sign**gaps
+        return out
+
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         if self.fixed:
             assert self.rho is not None

@@ -146,6 +146,13 @@ class Toeplitz(FormulaStructure):
         return not bool((np.abs(partial) < 1.0 - 5e-6).all())
 
     def correlations(self, cells: FloatArray, params: Any) -> Any:
+        off = np.rint(cells[:, 0]) % self.unit != 0.0
+        if off.any():
+            raise TimeError(
+                f"{self.label} residuals: times of the data are multiples of "
+                f"{self.unit} apart, and no correlation is known at a distance of "
+                f"{cells[off][0, 0]:g}, which is asked for"
+            )
         lag = np.rint(cells[:, 0] / self.unit).astype(np.intp)
         k = self._free_lags
         if (lag > self.lags).any() and not self._banded:
