@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers.base import Facts
 from benchmarks.problems import Problem, build, tiny
-from benchmarks.specs import ModelSpec, PanelSpec
+from benchmarks.specs import MarginalSpec, ModelSpec, PanelSpec
 
 __all__ = ["facts_of", "main", "read_facts", "write"]
 
@@ -65,7 +65,11 @@ def read_facts(folder: Path) -> Facts:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in raw.pop("model").items()
     }
-    spec = PanelSpec if "task" in model else ModelSpec
+    spec = ModelSpec
+    if "task" in model:
+        spec = PanelSpec
+    elif "marginal" in model:
+        spec = MarginalSpec
     return Facts(model=spec(**model), **raw)
 
 

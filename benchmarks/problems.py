@@ -26,6 +26,7 @@ from benchmarks.panel_problems import (
     panel_frame,
 )
 from benchmarks.specs import ModelSpec
+from benchmarks.structure_problems import STRUCTURE_WORKLOADS, structure_frame
 
 __all__ = ["ONLY_MIXEDAR", "PROBLEMS", "ModelSpec", "Problem", "build", "tiny"]
 
@@ -239,6 +240,17 @@ def _panel(name: str) -> Callable[[float], Problem]:
     return panel
 
 
+def _structure(name: str) -> Callable[[float], Problem]:
+    """Generator of a workload of residual structures."""
+    workload = STRUCTURE_WORKLOADS[name]
+
+    def structure(scale: float) -> Problem:
+        frame = structure_frame(workload, _clusters(workload.clusters, scale))
+        return Problem(name, workload.title, workload.model, frame)
+
+    return structure
+
+
 PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "growth": growth,
     "big": big,
@@ -247,6 +259,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "long": long,
     "refits": refits,
     "refits_slope": refits_slope,
+    **{name: _structure(name) for name in STRUCTURE_WORKLOADS},
     **{name: _panel(name) for name in PANEL_WORKLOADS},
 }
 

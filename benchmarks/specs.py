@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ModelSpec", "PanelSpec"]
+__all__ = ["MarginalSpec", "ModelSpec", "PanelSpec"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ModelSpec:
     time : str
         Column of the times within a cluster.
     residual : str
-        ``"ar1"`` or ``"car1"``: the correlation of the residuals of a cluster.
+        ``"ar1"``, ``"car1"``, ...: the correlation of the residuals of a cluster.
     """
 
     response: str
@@ -54,6 +54,34 @@ class ModelSpec:
     def design_columns(self) -> int:
         """Columns of X and Z."""
         return len(self.fixed) + len(self.slopes) + 2
+
+
+@dataclass(frozen=True)
+class MarginalSpec(ModelSpec):
+    """A model without random effects: the residual structure has it all.
+
+    Attributes
+    ----------
+    marginal : bool
+        Tells it from other models in files.
+    """
+
+    marginal: bool = True
+
+    @property
+    def re_formula(self) -> str:
+        """No random effects."""
+        return "0"
+
+    @property
+    def lme4_formula(self) -> str:
+        """The fixed part alone."""
+        return self.formula
+
+    @property
+    def design_columns(self) -> int:
+        """Columns of X."""
+        return len(self.fixed) + 1
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from benchmarks.peers.base import Job, PythonPeer, dense_design  # noqa: E402
 from benchmarks.peers.panel import PanelProgram  # noqa: E402
 from benchmarks.peers.rpeer import RPeer  # noqa: E402
 from benchmarks.runner import Limits, PeerRuns, run_workload  # noqa: E402
+from benchmarks.structure_problems import STRUCTURE_WORKLOADS  # noqa: E402
 from benchmarks.worker import fit_once, refit_many  # noqa: E402
 
 AR1_MODEL = "y ~ time + treatment"
@@ -55,7 +56,7 @@ def test_workload_is_reproducible_and_complete(name: str) -> None:
     assert ordered.index.is_monotonic_increasing
     assert first.n_clusters >= 30
     p, q = len(model.fixed) + 1, len(model.slopes) + 1
-    if name in PANEL_WORKLOADS:  # there is no Z
+    if name in PANEL_WORKLOADS or name in STRUCTURE_WORKLOADS:  # there is no Z
         q = 0
     assert first.design_bytes == 8 * len(first.data) * (p + q)
 
@@ -102,7 +103,7 @@ def test_build_refuses(name: str, scale: float, message: str) -> None:
         problems.build(name, scale)
 
 
-@pytest.mark.parametrize("name", ["growth", "panel_re"])
+@pytest.mark.parametrize("name", ["growth", "panel_re", "un10"])
 def test_facts_survive_the_way_through_a_file(name: str, tmp_path: Path) -> None:
     problem, small = problems.build(name, 0.002), problems.tiny(name)
     prepare.write(problem, small, tmp_path, csv=True)
@@ -124,6 +125,40 @@ def test_mixedar_adapter_beats_the_model_without_correlation(name: str) -> None:
     assert len(ours["params"]) == len(plain["params"]) == len(ours["bse"])
     assert 0 < ours["rho"] < 1
     assert plain["rho"] is None
+
+
+@pytest.mark.parametrize("name", STRUCTURE_WORKLOADS)
+def test_structures_beat_independence(name: str) -> None:
+    problem = problems.build(name, 0.05 if "10" in name else 0.002)
+    ours = fit_once(_python_peer("mixedar"), problem, 0.0)
+    x = np.column_stack(
+        [
+            np.ones(len(problem.data)),
+            problem.data["time"],
+            problem.data["treatment"] == "treatment",
+        ]
+    )
+    _, rss, *_ = np.linalg.lstsq(x, problem.data["y"], rcond=None)
+    n, p = x.shape
+    plain = (n - p) * (1.0 + np.log(2.0 * np.pi * rss[0] / (n - p)))
+    plain += np.linalg.slogdet(x.T @ x)[1]
+    assert ours["llf"] > -0.5 * plain + 10.0
+    assert ours["converged"]
+    assert len(ours["params"]) == 3
+    assert ours["rho"] is None
+    assert set(peers_of(name)) == {"mixedar", "nlme", "glmmTMB"}
+    missing = problem.data["id"].value_counts().min() < problem.largest_cluster
+    assert missing == ("dropout" in name)
+
+
+def test_r_is_told_that_there_are_no_random_effects(tmp_path: Path) -> None:
+    facts = prepare.facts_of(problems.tiny("un4"))
+    job = Job("nlme", facts, tmp_path, tmp_path / "out", 0.0, 0.0)
+    command = PEERS["nlme"].command(job)
+    assert {"random=0", "residual=un"} <= set(command)
+    arma = prepare.facts_of(problems.tiny("arma4"))
+    assert PEERS["glmmTMB"].refuse(arma) == "has no ARMA(1,1)"
+    assert PEERS["nlme"].fitted(arma.model) == "ARMA(1,1)"
 
 
 @pytest.mark.filterwarnings("ignore")

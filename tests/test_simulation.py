@@ -390,7 +390,7 @@ def test_check_given_the_predicted_effects() -> None:
     [
         ("median", UnsupportedError, "median"),
         ([], UnsupportedError, "at least one"),
-        (3.0, TypeError, "iterable"),
+        (3.0, UnsupportedError, "function"),
         ([3.0], UnsupportedError, "function"),
         (lambda y: y, UnsupportedError, "one number"),
         (lambda y: "high", UnsupportedError, "not a number"),
@@ -410,3 +410,11 @@ def test_statistics_that_do_not_exist() -> None:
     for name in ("lag1", "sd_within"):
         with pytest.raises(NotComputedError, match=name):
             fit.predictive_check(name, 3, 1)
+    usual = fit.predictive_check(n_sim=3, seed=1)
+    assert list(usual.observed.index) == ["sd_between", "skewness", "kurtosis"]
+    one = load_growth().head(40).assign(all=1, time=range(40))
+    fit = mar.mixedlm("y ~ 1", one, groups="all", time="time", re_formula="0").fit()
+    usual = fit.predictive_check(n_sim=3, seed=1)
+    assert list(usual.observed.index) == ["sd_within", "lag1", "skewness", "kurtosis"]
+    with pytest.raises(NotComputedError, match="one group"):
+        fit.predictive_check("sd_between", 3, 1)

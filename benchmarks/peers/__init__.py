@@ -1,6 +1,7 @@
 """One adapter module per rival; the order is the order of the report.
 
-Mixed models and panel regressions have rivals of their own; mixedar is in both.
+Mixed models, residual structures and panel regressions have rivals of their own;
+mixedar is in all.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from benchmarks.peers import (
     statsmodels_mixedlm,
 )
 from benchmarks.peers.base import Peer
+from benchmarks.structure_problems import STRUCTURE_WORKLOADS
 
-__all__ = ["PANEL_PEERS", "PEERS", "peers_of"]
+__all__ = ["PANEL_PEERS", "PEERS", "STRUCTURE_PEERS", "peers_of"]
 
 PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER
@@ -41,6 +43,11 @@ PANEL_PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER for module in (mixedar_panel, linearmodels, plm)
 }
 
+#: Those with residual structures beyond AR(1); the others have nothing like them.
+STRUCTURE_PEERS: dict[str, Peer] = {
+    name: PEERS[name] for name in ("mixedar", "nlme", "glmmTMB")
+}
+
 
 def peers_of(workload: str) -> dict[str, Peer]:
     """The adapters that know what a workload asks for.
@@ -54,4 +61,6 @@ def peers_of(workload: str) -> dict[str, Peer]:
     -------
     dict of str to Peer
     """
+    if workload in STRUCTURE_WORKLOADS:
+        return STRUCTURE_PEERS
     return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

@@ -55,6 +55,8 @@ class Estimate:
     converged: bool | None = None
 
 
+_FITTED = {"ar1": "AR(1)", "car1": "CAR(1)", "un": "UN", "arma11": "ARMA(1,1)"}
+
 Refit = Callable[[Floats], Estimate]
 
 
@@ -143,7 +145,7 @@ class Peer(ABC):
     def fitted(self, model: ModelSpec) -> str:
         """What the program fits in place of `model`, for the report."""
         if model.residual in self.residuals:
-            return {"ar1": "AR(1)", "car1": "CAR(1)"}[model.residual]
+            return _FITTED[model.residual]
         return "no AR"
 
 

@@ -13,7 +13,27 @@ lme4_formula <- as.formula(
 # nlme's default; single fits go over to "optim" when it fails.
 optimiser <- "nlminb"
 
+marginal <- arg$random == "0"
+
+fit_gls <- function(data) {
+  structure <- if (arg$residual == "un") {
+    data$wave <- data[[arg$time]] - min(data[[arg$time]]) + 1
+    corSymm(form = one_column("~ wave"))
+  } else {
+    corARMA(form = one_column(paste("~", arg$time)), p = 1, q = 1)
+  }
+  weights <- if (arg$residual == "un") {
+    varIdent(form = as.formula(paste("~ 1 |", arg$time)))
+  }
+  fit <- gls(as.formula(arg$formula), data = data, correlation = structure,
+             weights = weights, control = glsControl(opt = optimiser))
+  table <- summary(fit)$tTable
+  list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Value"],
+       bse = table[, "Std.Error"], rho = NA, converged = 1)
+}
+
 fit_nlme <- function(data) {
+  if (marginal) return(fit_gls(data))
   form <- one_column(paste("~", arg$time))
   correlation <- if (arg$residual == "ar1") {
     corAR1(form = form)
@@ -43,14 +63,15 @@ fit_glmmTMB <- function(data) {
   # wave counts as a gap.
   steps <- seq(min(data[[arg$time]]), max(data[[arg$time]]))
   data$time_factor <- factor(data[[arg$time]], levels = steps)
+  random <- if (!marginal) paste("+ (", arg$random, "|", arg$groups, ")")
+  kind <- if (arg$residual == "un") "us" else "ar1"
   formula <- as.formula(paste(
-    arg$formula, "+ (", arg$random, "|", arg$groups, ") +",
-    "ar1(0 + time_factor |", arg$groups, ")"
+    arg$formula, random, "+", kind, "(0 + time_factor |", arg$groups, ")"
   ))
   fit <- glmmTMB(formula, data = data, dispformula = ~0, REML = TRUE)
   table <- summary(fit)$coefficients$cond
   blocks <- VarCorr(fit)$cond
-  rho <- attr(blocks[[length(blocks)]], "correlation")[1, 2]
+  rho <- if (!marginal) attr(blocks[[length(blocks)]], "correlation")[1, 2] else NA
   list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Estimate"],
        bse = table[, "Std. Error"], rho = rho,
        converged = as.numeric(fit$fit$convergence == 0))

@@ -17,7 +17,7 @@ class MixedAR(PythonPeer):
     name = "mixedar"
     distribution = "mixedar"
     module = "mixedar"
-    residuals = ("ar1", "car1")
+    residuals = ("ar1", "car1", "un", "arma11")
 
     def load(self) -> None:
         """Import the formula interface too, as a user's script does."""
@@ -61,7 +61,7 @@ def _estimate(result: Any) -> Estimate:
         float(result.llf),
         [float(v) for v in result.fe_params],
         [float(v) for v in result.bse_fe],
-        float(result.rho),
+        getattr(result, "rho", None),
         bool(result.converged),
     )
 

@@ -1,4 +1,4 @@
-"""nlme (R): the reference for AR(1) and CAR(1) with random effects."""
+"""nlme (R): the reference for residual structures with random effects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ _LARGEST = 10_000
 class NLME(RPeer):
     """``lme`` with ``corAR1`` or ``corCAR1`` and its default optimiser.
 
+    Without random effects ``gls``, with ``corSymm`` and ``varIdent`` or ``corARMA``.
+
     Where that fails on a single fit, only the time of ``opt = "optim"`` counts
     and the report says so; in a series of refits a failure is counted.
     """
 
     name = "nlme"
     package = "nlme"
-    residuals = ("ar1", "car1")
+    residuals = ("ar1", "car1", "un", "arma11")
 
     def refuse(self, facts: Facts) -> str | None:
         """Clusters that are too long for a dense factor each."""

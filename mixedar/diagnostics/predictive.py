@@ -12,7 +12,7 @@ Application, Cambridge University Press, section 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,7 @@ class PredictiveCheck:
 
 def predictive_check(
     fit: Any,
-    statistic: Any = ("sd_between", "sd_within", "lag1", "skewness", "kurtosis"),
+    statistic: Any = None,
     n_sim: int = 1000,
     seed: Any = None,
     groups: str = "new",
@@ -141,7 +141,9 @@ def predictive_check(
     ----------
     fit : MixedLMARResults
     statistic : str, callable, sequence of these, or mapping of str to callable
-        Names of :data:`STATISTICS`: moments and extremes of the response, the
+        By default the standard deviations between and within groups, the
+        autocorrelation at the first lag, skewness and kurtosis, as far as they
+        exist.  Names of :data:`STATISTICS`: moments and extremes of the response, the
         standard deviation between the groups' means and within groups, the
         autocorrelation of ``y - X beta`` at the first lag.  A callable takes the
         response as a Series with the index of the data and returns a number.
@@ -206,12 +208,15 @@ def _number(name: str, value: Any) -> float:
 
 def _functions(fit: Any, statistic: Any) -> dict[str, Callable[[FloatArray], Any]]:
     """Functions of the response by name."""
+    if statistic is None:
+        statistic = _usual(fit)
     if isinstance(statistic, Mapping):
         items = list(statistic.items())
     elif isinstance(statistic, str) or callable(statistic):
         items = [(_name(statistic), statistic)]
     else:
-        items = [(_name(one), one) for one in statistic]
+        several = statistic if isinstance(statistic, Iterable) else [statistic]
+        items = [(_name(one), one) for one in several]
     if not items:
         raise UnsupportedError("name at least one statistic")
     index = fit.model.data.row_labels
@@ -227,6 +232,15 @@ def _functions(fit: Any, statistic: Any) -> dict[str, Callable[[FloatArray], Any
                 f"{', '.join(map(repr, STATISTICS))}"
             )
     return out
+
+
+def _usual(fit: Any) -> list[str]:
+    """Names of the usual statistics that exist for these data."""
+    several = fit.model.n_groups > 1
+    repeated = len(fit.model._codes) > fit.model.n_groups
+    names = {"sd_between": several, "sd_within": repeated}
+    names["lag1"] = len(rows_of(fit).gaps) > 0
+    return [*(name for name, exists in names.items() if exists), "skewness", "kurtosis"]
 
 
 def _name(statistic: Any) -> str:
@@ -254,6 +268,8 @@ def _named(fit: Any, name: str) -> Callable[[FloatArray], float]:
     if name in simple:
         return simple[name]
     if name == "sd_between":
+        if fit.model.n_groups < 2:
+            raise NotComputedError("sd_between: there is one group only")
         return lambda y: float(np.std(group_means(fit, y), ddof=1))
     if name == "sd_within":
         codes = fit.model._codes

@@ -272,22 +272,14 @@ def residual_values(fit: Any, kind: str) -> FloatArray:
     ----------
     fit : MixedLMARResults
     kind : {"raw", "pearson", "normalized"}
-        Pearson residuals are divided by the standard deviation of their own
-        row, as in nlme.
+        As in ``residuals``.
 
     Returns
     -------
     ndarray, shape (n,)
         In the caller's order.
-
-    Raises
-    ------
-    UnsupportedError
-        For another kind.
     """
-    if kind == "pearson":
-        return np.asarray(fit.resid) / (np.sqrt(fit.scale) * row_sd(fit))
-    return np.asarray(fit.residuals(kind))
+    return np.asarray(fit.residuals(kind), dtype=np.float64)
 
 
 def residual_factors(fit: Any, rows: SeriesRows, *, whitened: bool) -> FloatArray:

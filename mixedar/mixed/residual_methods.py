@@ -152,7 +152,7 @@ class ResidualMethods(MixedLMResults):
 
     def predictive_check(
         self,
-        statistic: Any = ("sd_between", "sd_within", "lag1", "skewness", "kurtosis"),
+        statistic: Any = None,
         n_sim: int = 1000,
         seed: Any = None,
         groups: str = "new",

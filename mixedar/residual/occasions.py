@@ -153,6 +153,12 @@ class Unstructured(OccasionStructure):
         scale: Link = "correlation"
         return (scale,) * self.k_params
 
+    @property
+    def k_params(self) -> int:
+        """Number of correlations; their names take longer to make."""
+        n = len(self.occasions)
+        return n * (n - 1) // 2
+
     def _pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         return np.tril_indices(len(self.occasions), -1)
 
