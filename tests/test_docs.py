@@ -109,7 +109,7 @@ def test_readme_sets_up_in_two_commands() -> None:
     assert 'pip install ".[tests]"' in set_up[1]
     assert [line.partition("#")[0].strip() for line in then] == [
         "python -m mixedar",
-        "python -m pytest",
+        "python -m pytest -n auto",
     ]
 
 

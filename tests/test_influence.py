@@ -596,3 +596,17 @@ def test_known_outliers(teeth: Any) -> None:
     assert table.loc["M09", "p_adj_within"] < 1e-4
     assert table["p_re"].idxmin() == "M13"
     assert teeth.cooks_distance.idxmax() == "M13"
+
+
+def test_known_weights_with_independent_residuals() -> None:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 5), "x": rng.normal(size=40)})
+    frame["w"] = rng.uniform(0.5, 2.0, size=40)
+    frame["y"] = frame["x"] + rng.normal(size=40) / np.sqrt(frame["w"])
+    frame["y"] += rng.normal(size=8)[frame["g"]]
+    options = {"groups": "g", "residual": "independent", "weights": "w"}
+    fit = mar.mixedlm("y ~ x", frame, **options).fit()
+    one_step = fit.influence(maxiter=50)
+    rest = mar.mixedlm("y ~ x", frame[frame["g"] != 3], **options).fit()
+    found = one_step.params.loc[3, ["Intercept", "x"]]
+    np.testing.assert_allclose(found.astype(float), rest.fe_params, rtol=1e-5)

@@ -119,6 +119,12 @@ class Shrinkage:
         values = self.table[what].to_numpy().reshape(-1, k)
         return pd.DataFrame(values, groups, self.coefficients)
 
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
     def summary(self, title: str | None = None) -> ResultsSummary:
         """
         The measures, and what was compared.

@@ -26,7 +26,7 @@ from mixedar.linalg import (
     trace_product,
 )
 from mixedar.moments import likelihood_blocks, moment_blocks
-from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.residual import Independent, MarkovStructure, ResidualStructure
 
 __all__ = ["GroupSums", "chunks", "group_sums", "part_of", "sums_by_engine"]
 
@@ -144,7 +144,7 @@ def group_sums(
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
     simple = isinstance(structure, MarkovStructure) and structure.k_free <= 1
-    if simple or structure.k_params == 0:
+    if simple or isinstance(structure, Independent):
         return _by_moments(rows, structure, covariance, factor, u)
     return sums_by_engine(rows, structure, covariance, factor, u)
 
