@@ -20,7 +20,7 @@ from scipy.linalg import solve_triangular
 from mixedar.jets import Jet, variables
 from mixedar.residual.base import ResidualStructure
 
-__all__ = ["FormulaStructure", "as_positions", "dense_covariance"]
+__all__ = ["DenseStructure", "FormulaStructure", "as_positions", "dense_covariance"]
 
 FloatArray = NDArray[np.float64]
 
@@ -31,7 +31,27 @@ def as_positions(time: FloatArray) -> FloatArray:
     return time[:, None] if time.ndim == 1 else time
 
 
-class FormulaStructure(ResidualStructure):
+class DenseStructure(ResidualStructure):
+    """A structure whose matrix is written out and factored."""
+
+    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
+        return self.natural(np.asarray(u, dtype=np.float64)).value
+
+    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
+        root = np.linalg.cholesky(self.correlation(time, params))
+        return np.asarray(solve_triangular(root, x, lower=True))
+
+    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
+        root = np.linalg.cholesky(self.correlation(time, params))
+        return 2.0 * float(np.log(np.diag(root)).sum())
+
+    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
+        out = self.cross_correlation(time, time, params)
+        np.fill_diagonal(out, 1.0)
+        return out
+
+
+class FormulaStructure(DenseStructure):
     """A structure that is written down as a formula."""
 
     @abstractmethod
@@ -74,9 +94,6 @@ class FormulaStructure(ResidualStructure):
             return Jet.constant(self.held, 0)
         return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
 
-    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
-        return self.natural(np.asarray(u, dtype=np.float64)).value
-
     def jacobian(self, u: ArrayLike) -> FloatArray:
         if self.fixed:
             return np.empty((0, 0))
@@ -87,24 +104,11 @@ class FormulaStructure(ResidualStructure):
         out = self.correlations(cells, params)
         return out if isinstance(out, Jet) else Jet.constant(out, params.k)
 
-    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
-        root = np.linalg.cholesky(self.correlation(time, params))
-        return np.asarray(solve_triangular(root, x, lower=True))
-
-    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
-        root = np.linalg.cholesky(self.correlation(time, params))
-        return 2.0 * float(np.log(np.diag(root)).sum())
-
     def cross_correlation(
         self, time: FloatArray, new_time: FloatArray, params: ArrayLike
     ) -> FloatArray:
         a, b = as_positions(time), as_positions(new_time)
         return dense_covariance(self, a, b, np.asarray(params, dtype=np.float64))
-
-    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
-        out = self.cross_correlation(time, time, params)
-        np.fill_diagonal(out, 1.0)
-        return out
 
 
 def dense_covariance(

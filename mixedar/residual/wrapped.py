@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import block_diag, solve_triangular
+from scipy.linalg import block_diag
 from scipy.special import logit
 
 from mixedar.jets import Jet, clip, concatenate, embed, variables
 from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
-from mixedar.residual.formula import as_positions
+from mixedar.residual.formula import DenseStructure, as_positions
 
 __all__ = ["CellStructure", "Nugget", "Stratified"]
 
@@ -23,19 +23,8 @@ FloatArray = NDArray[np.float64]
 _LIMIT = 18.0
 
 
-class CellStructure(ResidualStructure):
+class CellStructure(DenseStructure):
     """A structure that is known by its cells: everything else follows."""
-
-    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
-        return self.natural(np.asarray(u, dtype=np.float64)).value
-
-    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
-        root = np.linalg.cholesky(self.correlation(time, params))
-        return np.asarray(solve_triangular(root, x, lower=True))
-
-    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
-        root = np.linalg.cholesky(self.correlation(time, params))
-        return 2.0 * float(np.log(np.diag(root)).sum())
 
     def cross_correlation(
         self, time: FloatArray, new_time: FloatArray, params: ArrayLike
@@ -45,11 +34,6 @@ class CellStructure(ResidualStructure):
         cells = self.cells(np.repeat(a, k, axis=0), np.tile(b, (n, 1)))
         values = self.cell_values(cells, self.to_unconstrained(params))
         return np.array(values.value).reshape(n, k)
-
-    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
-        out = self.cross_correlation(time, time, params)
-        np.fill_diagonal(out, 1.0)
-        return out
 
 
 @dataclass(frozen=True)
