@@ -1,8 +1,10 @@
 """Mixed models with correlated residuals, and panel estimators beside them."""
 
+from __future__ import annotations
+
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import AR1, ARMA, CAR1, Independent
-from mixedar.variance import VarIdent, VarPower
+from mixedar.residual.variance import VarIdent, VarPower
 
 __version__ = "0.1.0"
 

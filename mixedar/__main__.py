@@ -1,5 +1,7 @@
 """``python -m mixedar``: the growth example, or a fit of your own file."""
 
+from __future__ import annotations
+
 import sys
 
 from mixedar.cli import main

@@ -1,8 +1,10 @@
 """Classes for arrays; ``import mixedar.api as ma``."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel import (
     BetweenOLS,
@@ -33,7 +35,7 @@ from mixedar.residual import (
     Unstructured,
     check_structure,
 )
-from mixedar.variance import (
+from mixedar.residual.variance import (
     KnownWeights,
     VarComb,
     VarConstPower,
@@ -48,9 +50,23 @@ from mixedar.variance import (
 if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
-    from mixedar.diagnostics.diagnosis import diagnose
+    from mixedar.compare.tidy import glance, tidy
+    from mixedar.diagnostics.checkup.report import diagnose
     from mixedar.selection import select_residual
-    from mixedar.tidy import glance, tidy
+
+
+# What needs fits that exist already is loaded when it is first asked for.
+_LATER = {
+    "ByGroupOLS": "mixedar.by_group",
+    "ByGroupResults": "mixedar.by_group",
+    "compare": "mixedar.compare",
+    "diagnose": "mixedar.diagnostics.checkup.report",
+    "glance": "mixedar.compare.tidy",
+    "select_residual": "mixedar.selection",
+    "tidy": "mixedar.compare.tidy",
+}
+
+__getattr__, __dir__ = lazy_names(globals(), _LATER)
 
 __all__ = [
     "AR1",
@@ -97,16 +113,3 @@ __all__ = [
     "select_residual",
     "tidy",
 ]
-
-# What needs fits that exist already is loaded when it is first asked for.
-_LATER = {
-    "ByGroupOLS": "mixedar.by_group",
-    "ByGroupResults": "mixedar.by_group",
-    "compare": "mixedar.compare",
-    "diagnose": "mixedar.diagnostics.diagnosis",
-    "glance": "mixedar.tidy",
-    "select_residual": "mixedar.selection",
-    "tidy": "mixedar.tidy",
-}
-
-__getattr__, __dir__ = lazy_names(globals(), _LATER)

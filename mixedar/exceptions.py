@@ -13,31 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "BoundaryWarning",
-    "ContractError",
-    "ConvergenceWarning",
-    "DroppedRowsWarning",
-    "DuplicateTimeError",
-    "EmptyDataError",
-    "GroupError",
-    "IdentificationError",
-    "LengthError",
-    "MagnitudeError",
-    "MissingDataError",
-    "MixedARError",
-    "MixedARWarning",
-    "NoParameterError",
-    "NotComputedError",
-    "RankDeficiencyError",
-    "ResponseError",
-    "StructureError",
-    "TimeError",
-    "UnknownColumnError",
-    "UnsupportedError",
-    "shown",
-]
-
 
 def shown(value: Any) -> str:
     """

@@ -1,8 +1,5 @@
 """
-Imports only go down.
-
-The table gives each module its floor.  ``name.*`` is for a package with all its
-modules, except those that have a line of their own.
+The shape of the house: one order of folders, short files, nothing fetched early.
 """
 
 from __future__ import annotations
@@ -18,58 +15,44 @@ import pytest
 
 import mixedar
 
-FLOORS = {
-    "mixedar.exceptions": 0,
-    "mixedar.lazy": 0,
-    "mixedar.unchanged": 0,
-    "mixedar.containment": 0,
-    "mixedar.linalg": 0,
-    "mixedar.jets.*": 0,
-    "mixedar.residual.base": 1,
-    "mixedar.grouped": 1,
-    "mixedar.residual.*": 2,
-    "mixedar.variance.base": 2,
-    "mixedar.variance.*": 2,
-    "mixedar.variance": 3,
-    "mixedar.compress": 2,
-    "mixedar.covariance": 2,
-    "mixedar.residual": 3,
-    "mixedar.moments.*": 3,
-    "mixedar.moments.arrays": 2,
-    "mixedar.woodbury": 3,
-    "mixedar.sums": 0,
-    "mixedar.effects": 3,
-    "mixedar.estimate": 4,
-    "mixedar.newton": 4,
-    "mixedar.starts": 4,
-    "mixedar.identification": 3,
-    "mixedar.likelihood": 3,
-    "mixedar.problem": 3,
-    "mixedar.simulate": 3,
-    "mixedar.datasets": 4,
-    "mixedar.design.*": 4,
-    "mixedar.optimize": 4,
-    "mixedar.summary.*": 4,
-    "mixedar.timeaxis": 4,
-    "mixedar.validate": 4,
-    "mixedar.mixed.*": 5,
-    "mixedar.panel.*": 5,
-    "mixedar.inference.*": 4,
-    "mixedar.prediction.*": 4,
-    "mixedar.by_group.*": 4,
-    "mixedar.diagnostics.*": 4,
-    "mixedar.plotting.*": 4,
-    "mixedar.report.*": 4,
-    "mixedar.selection.*": 4,
-    "mixedar.compare.*": 7,
-    "mixedar.tidy": 7,
-    "mixedar": 8,
-    "mixedar.api": 8,
-    "mixedar.formula.*": 8,
-    "mixedar.cli.*": 8,
-    "mixedar.__main__": 8,
-}
-FROM_FLOOR_4 = {
+# Each folder, or file at the top, imports only from those before it.
+ORDER = (
+    "exceptions",
+    "_lazy",
+    "_types",
+    "datasets",
+    "numeric",
+    "residual",
+    "summary",
+    "engine",
+    "hypotheses",
+    "data",
+    "fit",
+    "inference",
+    "prediction",
+    "plotting",
+    "diagnostics",
+    "by_group",
+    "selection",
+    "report",
+    "mixed",
+    "panel",
+    "compare",
+    "api",
+    "formula",
+    "mixedar",  # __init__.py
+    "cli",
+    "__main__",
+)
+NUMPY_AND_SCIPY_ONLY = (
+    "exceptions",
+    "_lazy",
+    "_types",
+    "numeric",
+    "residual",
+    "engine",
+)
+OTHERS = {
     "formulaic",
     "linearmodels",
     "matplotlib",
@@ -80,7 +63,48 @@ FROM_FLOOR_4 = {
 }
 LATE = ("linearmodels", "matplotlib", "tqdm")
 ROOT = Path(mixedar.__file__).parent
-LONGEST = 400
+FILE_LINES, FUNCTION_LINES = 350, 60
+# Waiting to be taken apart; nothing is added here without a reason.
+LONG_FILES = {
+    "mixedar.data.encode",
+    "mixedar.data.new_rows",
+    "mixedar.engine.coordinates",
+    "mixedar.mixed.arrays",
+    "mixedar.mixed.methods",
+    "mixedar.mixed.model",
+}
+LONG_FUNCTIONS = {
+    "mixedar.cli.command._parser",
+    "mixedar.data.formula.build.build_design",
+    "mixedar.diagnostics.checkup.design.unit_of_time",
+    "mixedar.engine.blocks.woodbury.woodbury_sums",
+    "mixedar.engine.precision.precision_derivatives",
+    "mixedar.inference.intervals.wald.conf_int_re",
+    "mixedar.inference.means.marginal_means",
+    "mixedar.mixed.fit.fit_model",
+    "mixedar.mixed.model.model_from_formula",
+    "mixedar.mixed.model.__init__",
+    "mixedar.mixed.results.__init__",
+    "mixedar.mixed.statsmodels.profile_variance",
+    "mixedar.panel.estimators.ar1.fit",
+    "mixedar.panel.estimators.fixed_effects.fit",
+    "mixedar.panel.estimators.random_effects.fit",
+    "mixedar.panel.estimators.simple.fit",
+    "mixedar.panel.hausman.mixed.hausman_mixed",
+    "mixedar.panel.hausman.test._bootstrap",
+    "mixedar.prediction.predict.get_prediction",
+    "mixedar.report.build._pictures",
+}
+UPWARD = {
+    ("mixedar.inference.intervals.profile", "mixedar.plotting.profile"),
+    ("mixedar.plotting.correlation", "mixedar.diagnostics.residuals.series"),
+    ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.covariance"),
+    ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.series"),
+    ("mixedar.plotting.residuals", "mixedar.diagnostics.simulation"),
+    ("mixedar.plotting.simulated", "mixedar.diagnostics.predictive"),
+    ("mixedar.plotting.simulated", "mixedar.diagnostics.residuals.series"),
+    ("mixedar.plotting.simulated", "mixedar.diagnostics.simulation"),
+}
 
 
 def module_name(path: Path) -> str:
@@ -91,16 +115,8 @@ def module_name(path: Path) -> str:
 PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def floor(module: str) -> int | None:
-    """Return the floor of a module, None if the table has none."""
-    if module in FLOORS:
-        return FLOORS[module]
-    package = module
-    while package:
-        if f"{package}.*" in FLOORS:
-            return FLOORS[f"{package}.*"]
-        package = package.rpartition(".")[0]
-    return None
+def folder(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
 
 
 def imports(module: str) -> Iterator[str]:
@@ -125,46 +141,70 @@ def own_imports(module: str) -> list[str]:
     return [name for name in imports(module) if name in PATHS and name != module]
 
 
-@pytest.mark.parametrize("module", PATHS)
-def test_module_has_a_floor(module: str) -> None:
-    assert floor(module) is not None, f"give {module} a line in FLOORS"
+def code_lines(node: ast.AST, lines: list[str]) -> int:
+    """Count the lines of a module or a function that are code."""
+    first = getattr(node, "lineno", 1)
+    last = getattr(node, "end_lineno", len(lines))
+    texts: set[int] = set()
+    for inner in ast.walk(node):
+        body = getattr(inner, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                texts |= set(range(value.lineno, (value.end_lineno or 0) + 1))
+    return sum(
+        bool(lines[k - 1].strip())
+        and k not in texts
+        and not lines[k - 1].lstrip().startswith("#")
+        for k in range(first, last + 1)
+    )
+
+
+def test_every_folder_has_its_place() -> None:
+    assert {folder(module) for module in PATHS} <= set(ORDER)
 
 
 @pytest.mark.parametrize("module", PATHS)
 def test_imports_go_down(module: str) -> None:
-    here = floor(module)
-    assert here is not None
-    upward = {}
-    for name in own_imports(module):
-        there = floor(name)
-        if there is None or there > here:
-            upward[name] = there
-    assert not upward, f"{module} stands on floor {here}"
+    here = ORDER.index(folder(module))
+    upward = [
+        name
+        for name in own_imports(module)
+        if ORDER.index(folder(name)) > here and (module, name) not in UPWARD
+    ]
+    assert not upward
 
 
 def test_no_import_cycles() -> None:
     # A package counts as its __init__.py only where that is what is imported.
-    graph = {module: set(own_imports(module)) for module in PATHS}
+    graph = {
+        module: {name for name in own_imports(module) if (module, name) not in UPWARD}
+        for module in PATHS
+    }
     TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("module", PATHS)
-def test_low_floors_know_numpy_and_scipy_only(module: str) -> None:
-    here = floor(module)
-    assert here is not None
-    if here < 4:
-        outside = {name.partition(".")[0] for name in imports(module)}
-        assert not outside & FROM_FLOOR_4
+def test_the_numbers_know_numpy_and_scipy_only(module: str) -> None:
+    if folder(module) in NUMPY_AND_SCIPY_ONLY:
+        assert not {name.partition(".")[0] for name in imports(module)} & OTHERS
 
 
 @pytest.mark.parametrize("module", PATHS)
 def test_module_is_short_and_documented(module: str) -> None:
     text = PATHS[module].read_text(encoding="utf-8")
-    lines = text.count("\n")
-    assert lines <= LONGEST, f"{module} wants to be two modules"
-    if module.rpartition(".")[2].startswith("_") and not module.endswith("__main__"):
-        return
-    assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+    tree, lines = ast.parse(text), text.splitlines()
+    if module not in LONG_FILES:
+        assert code_lines(tree, lines) <= FILE_LINES, "it wants to be two files"
+    long = {
+        f"{module}.{node.name}": count
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (count := code_lines(node, lines)) > FUNCTION_LINES
+        and f"{module}.{node.name}" not in LONG_FUNCTIONS
+    }
+    assert not long
+    assert ast.get_docstring(tree), f"{module} has no docstring"
 
 
 def modules_after(statement: str) -> set[str]:
@@ -196,16 +236,13 @@ def test_relative_and_submodule_imports_are_resolved(
 ) -> None:
     path = tmp_path / "new.py"
     path.write_text(
-        "from . import base\nfrom ..linalg import x\nfrom mixedar import grouped\n"
+        "from . import base\nfrom ..numeric import x\nfrom mixedar import engine\n"
         "def f():\n    import mixedar.residual.base\n"
     )
     monkeypatch.setitem(PATHS, "mixedar.residual.new", path)
-    monkeypatch.setitem(PATHS, "mixedar.residual.base", path)
-    monkeypatch.setitem(PATHS, "mixedar.linalg", path)
-    monkeypatch.setitem(PATHS, "mixedar.grouped", path)
     assert list(imports("mixedar.residual.new")) == [
         "mixedar.residual.base",
-        "mixedar.linalg",
-        "mixedar.grouped",
+        "mixedar.numeric",
+        "mixedar.engine",
         "mixedar.residual.base",
     ]

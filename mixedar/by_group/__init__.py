@@ -4,16 +4,17 @@ A regression of its own for each group, and what a mixed model makes of it.
 Names are loaded when they are first asked for.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mixedar.by_group.model import ByGroupOLS, by_group
     from mixedar.by_group.results import ByGroupResults
     from mixedar.by_group.shrinkage import Shrinkage
 
-__all__ = ["ByGroupOLS", "ByGroupResults", "Shrinkage", "by_group"]
 
 _LATER = {
     "ByGroupOLS": "mixedar.by_group.model",
@@ -23,3 +24,5 @@ _LATER = {
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)
+
+__all__ = ["ByGroupOLS", "ByGroupResults", "Shrinkage", "by_group"]

@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GroupLeastSquares", "fit_groups"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
+from mixedar._types import BoolArray, FloatArray, IntArray
 
 #: A column is dependent when the columns before it leave less of its length.
 TOLERANCE = 1e-10

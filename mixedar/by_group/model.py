@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mixedar._types import FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups
-from mixedar.by_group.new_rows import index_of, names_columns, row_labels
-from mixedar.design import build_design, capture_namespace
-from mixedar.design.columns import as_frame
-from mixedar.design.rows import subset_rows
+from mixedar.data.checks import (
+    check_finite,
+    check_lengths,
+    check_magnitude,
+    float_array,
+    group_codes,
+)
+from mixedar.data.formula import build_design, capture_namespace
+from mixedar.data.formula.columns import as_frame
+from mixedar.data.new_rows import index_of, names_columns, row_labels
+from mixedar.data.rows import subset_rows
 from mixedar.exceptions import (
     DroppedRowsWarning,
     EmptyDataError,
@@ -25,22 +32,11 @@ from mixedar.exceptions import (
     ResponseError,
     UnsupportedError,
 )
-from mixedar.validate import (
-    check_finite,
-    check_lengths,
-    check_magnitude,
-    float_array,
-    group_codes,
-)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mixedar.by_group.results import ByGroupResults
-
-__all__ = ["ByGroupOLS", "by_group"]
-
-FloatArray = NDArray[np.float64]
 
 
 def by_group(

@@ -4,6 +4,7 @@ Results of one regression a group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,86 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from mixedar._types import FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares
-from mixedar.by_group.new_rows import group_numbers, new_design
-from mixedar.by_group.reasons import reasons
+from mixedar.data.new_rows import new_design, positions_of_groups
 from mixedar.exceptions import GroupError, UnsupportedError, shown
 from mixedar.inference.arguments import check_alpha
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mixedar.summary import ResultsSummary
 
-__all__ = ["ByGroupResults"]
 
-FloatArray = NDArray[np.float64]
+def reasons(found: GroupLeastSquares, names: Sequence[str]) -> list[str]:
+    """
+    What keeps coefficients of a group from being known.
+
+    Parameters
+    ----------
+    found : GroupLeastSquares
+        p coefficients of m groups.
+    names : sequence of str
+        Names of the p columns.
+
+    Returns
+    -------
+    list of str
+        One text a group, empty where all coefficients are known.
+    """
+    p, m = found.coefficients.shape
+    texts = [""] * m
+    lacking = np.flatnonzero(~found.identified.all(axis=0))
+    if not len(lacking):
+        return texts
+    # many groups lack the same for the same reason: word it once
+    rows = np.minimum(found.nobs[lacking], p).astype(np.uint32)
+    made_of = (found.combinations[:, :, lacking] != 0.0).reshape(p * p, -1)
+    bits = np.vstack(
+        [found.identified[:, lacking], found.dependent[:, lacking], made_of]
+    )
+    keys = np.hstack([rows.view(np.uint8).reshape(-1, 4), np.packbits(bits, axis=0).T])
+    packed = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}")[:, 0]
+    _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+    worded = [
+        _reason(
+            int(found.nobs[lacking[k]]),
+            names,
+            found.identified[:, lacking[k]],
+            found.dependent[:, lacking[k]],
+            made_of[:, k].reshape(p, p),
+        )
+        for k in first
+    ]
+    for group, kind in zip(lacking.tolist(), which.tolist(), strict=True):
+        texts[group] = worded[kind]
+    return texts
+
+
+def _reason(
+    rows: int,
+    names: Sequence[str],
+    identified: NDArray[np.bool_],
+    dependent: NDArray[np.bool_],
+    made_of: NDArray[np.bool_],
+) -> str:
+    p = len(names)
+    if rows == 0:
+        return "no row without missing values"
+    if rows < p:
+        cause = f"{rows} row{'s' if rows > 1 else ''} for {p} coefficients"
+    else:
+        parts = []
+        for a in np.flatnonzero(dependent).tolist():
+            basis = [repr(names[j]) for j in np.flatnonzero(made_of[:, a]).tolist()]
+            what = "zero in all rows"
+            if len(basis) == 1:
+                what = f"proportional to {basis[0]}"
+            elif basis:
+                what = f"a linear combination of {', '.join(basis)}"
+            parts.append(f"{names[a]!r} is {what}")
+        cause = "; ".join(parts)
+    known = [repr(names[j]) for j in np.flatnonzero(identified).tolist()]
+    return f"{cause} (known: {', '.join(known)})" if known else cause
 
 
 class ByGroupResults:
@@ -267,7 +334,7 @@ class ByGroupResults:
         if unknown not in ("error", "nan"):
             raise UnsupportedError(f"unknown={unknown!r}: choose 'error' or 'nan'")
         x, labels, index = new_design(self.model, data, groups)
-        codes = group_numbers(self._index, labels, index, unknown)
+        codes = positions_of_groups(self._index, labels, index, unknown)
         values = np.full(len(x), np.nan)
         here = (codes >= 0) & np.isfinite(x).all(axis=1)
         found, x, codes = self._solution, x[here], codes[here]
@@ -301,7 +368,7 @@ class ByGroupResults:
         -------
         ResultsSummary
         """
-        from mixedar.by_group.report import summarize
+        from mixedar.by_group.summary import summarize
 
         return summarize(self, title, alpha, self._pooled(pool), max_groups)
 
@@ -318,9 +385,9 @@ class ByGroupResults:
         """
         Intervals of the coefficients by group.
 
-        See :func:`mixedar.plotting.by_group.plot_intervals`.
+        See :func:`mixedar.plotting.coefficients.plot_intervals`.
         """
-        from mixedar.plotting.by_group import plot_intervals
+        from mixedar.plotting.coefficients import plot_intervals
 
         return plot_intervals(
             self.conf_int(alpha, pool),

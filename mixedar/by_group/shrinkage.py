@@ -12,26 +12,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.by_group.effects import group_index
-from mixedar.by_group.model import ByGroupOLS
-from mixedar.by_group.predicted import (
+from mixedar._types import FloatArray
+from mixedar.by_group.effects import (
     GroupTerms,
     codes_of,
     conditional_variances,
     design_of,
+    group_index,
     group_terms,
     marginal_variances,
     means_of,
 )
+from mixedar.by_group.model import ByGroupOLS
 from mixedar.by_group.results import ByGroupResults
 from mixedar.exceptions import UnsupportedError
 
 if TYPE_CHECKING:
     from mixedar.summary import ResultsSummary
-
-__all__ = ["Shrinkage", "shrinkage"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +134,7 @@ class Shrinkage:
         -------
         ResultsSummary
         """
-        from mixedar.by_group.report import summarize_shrinkage
+        from mixedar.by_group.summary import summarize_shrinkage
 
         return summarize_shrinkage(self, title)
 

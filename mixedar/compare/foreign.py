@@ -7,19 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.genmod.cov_struct import Autoregressive, Exchangeable
 from statsmodels.genmod.families import Gaussian
 from statsmodels.genmod.families.links import Identity
 from statsmodels.regression.linear_model import GLSAR, OLS
 
-from mixedar.compare.own import (
-    TRANSFORMED,
-    estimated_effects_note,
-    gram,
-    sample_of,
-)
+from mixedar.compare.extract import TRANSFORMED, estimated_effects_note, gram, sample_of
 from mixedar.compare.record import (
     Component,
     Design,
@@ -28,10 +22,6 @@ from mixedar.compare.record import (
     Sample,
     covariances,
 )
-
-__all__ = ["gee_record", "linear_record", "linearmodels_record", "mixedlm_record"]
-
-FloatArray = NDArray[np.float64]
 
 _COV_TYPES = {
     "nonrobust": "classical",

@@ -13,13 +13,6 @@ import pandas as pd
 from mixedar.compare.record import Component, FitRecord
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 
-__all__ = [
-    "coefficients_frame",
-    "components_frame",
-    "methods_frame",
-    "statistics_frame",
-]
-
 # A variance in units of the residual variance that only rounding keeps from zero.
 _NOTHING = 1e-20
 _RSQUARED = ("within", "between", "overall")

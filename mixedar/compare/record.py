@@ -9,14 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError
-
-__all__ = ["Component", "Design", "FitRecord", "Likelihood", "Sample", "covariances"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

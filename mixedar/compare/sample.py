@@ -13,8 +13,6 @@ from mixedar.compare.record import FitRecord, Likelihood, Sample
 from mixedar.exceptions import UnsupportedError, shown
 from mixedar.panel.checks import listing
 
-__all__ = ["Comparable", "SampleMismatchError", "comparable", "sample_classes"]
-
 _REMEDY = (
     "Fit all models to the same rows (a missing value in a regressor of one model "
     "drops a row from that model only), or pass allow_different_samples=True"

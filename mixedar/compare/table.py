@@ -4,31 +4,283 @@ Several fits in one table.
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from statsmodels.regression.mixed_linear_model import MixedLMResults
 
-from mixedar.compare.cells import ModelsTable, legend, thresholds
+from mixedar.compare.extract import mixed_record, panel_record, robust_record
 from mixedar.compare.frames import (
     coefficients_frame,
     components_frame,
     methods_frame,
     statistics_frame,
 )
-from mixedar.compare.read import ACCEPTED, read
 from mixedar.compare.record import FitRecord
 from mixedar.compare.sample import comparable, sample_classes
-from mixedar.exceptions import EmptyDataError, UnsupportedError
+from mixedar.exceptions import EmptyDataError, UnknownColumnError, UnsupportedError
+from mixedar.mixed import MixedLMARResults
+from mixedar.panel import PanelResults
 from mixedar.panel.checks import listing
-from mixedar.summary import Format, ResultsSummary
+from mixedar.summary import Format, ResultsSummary, SummaryTable, format_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Comparison", "compare"]
+
+FORMATS: dict[str, Format] = {
+    "Observations": ".0f",
+    "Groups": ".0f",
+    "rho": ".3f",
+    "theta": ".3f",
+    "R-squared": ".3f",
+    "R-squared within": ".3f",
+    "R-squared between": ".3f",
+    "R-squared overall": ".3f",
+    "Log-likelihood": ".2f",
+    "AIC": ".1f",
+    "BIC": ".1f",
+}
+_GENERAL = ("estimate", "std_error", "component")
+_STARS = (0.05, 0.01, 0.001)
+
+
+def thresholds(stars: bool | Sequence[float]) -> tuple[float, ...]:
+    """
+    Levels below which a p-value gets one, two, ... stars.
+
+    Parameters
+    ----------
+    stars : bool or sequence of float
+        True for 0.05, 0.01 and 0.001.
+
+    Returns
+    -------
+    tuple of float
+        Descending; empty without stars.
+
+    Raises
+    ------
+    UnsupportedError
+        If levels are not between 0 and 1.
+    """
+    if isinstance(stars, (bool, np.bool_)):
+        return _STARS if stars else ()
+    levels = tuple(sorted((float(level) for level in stars), reverse=True))
+    if not all(0.0 < level < 1.0 for level in levels):
+        raise UnsupportedError(
+            f"compare: stars={stars!r}: pass True, or levels between 0 and 1 such as "
+            "(0.1, 0.05, 0.01)"
+        )
+    return levels
+
+
+def legend(levels: Sequence[float]) -> str:
+    """What the stars mean."""
+    return ", ".join(f"{'*' * k} p < {level:g}" for k, level in enumerate(levels, 1))
+
+
+class ModelsTable(SummaryTable):
+    """
+    A table with a column for each model.
+
+    Parameters
+    ----------
+    frame : DataFrame, shape (rows, models)
+        Numbers, rows by ``(part, term, value)``.
+    methods : DataFrame of str, shape (m, models)
+        The last rows.
+    pvalues : DataFrame, shape (terms, models)
+    levels : sequence of float
+        Of :func:`thresholds`.
+    custom : mapping of str to format
+        The caller's formats.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        methods: pd.DataFrame,
+        pvalues: pd.DataFrame,
+        levels: Sequence[float],
+        custom: Mapping[str, Format],
+    ) -> None:
+        super().__init__(frame, name="models")
+        known = {*_GENERAL, *FORMATS, *frame.index.get_level_values("term")}
+        unknown = [key for key in custom if key not in known]
+        if unknown:
+            raise UnknownColumnError(
+                f"compare: formats for {unknown}, which are no rows of the table; "
+                f"give {', '.join(map(repr, _GENERAL))}, or one of "
+                f"{', '.join(sorted(known - set(_GENERAL)))}"
+            )
+        self._methods, self._pvalues = methods, pvalues
+        self._levels, self._custom = tuple(levels), dict(custom)
+
+    def formatted(self) -> pd.DataFrame:
+        """Return the cells as strings, standard errors below estimates."""
+        labels: list[str] = []
+        rows: list[list[str]] = []
+        last = None
+        for k, (part, term, value) in enumerate(self.frame.index):
+            if last not in (part, None):
+                labels.append("")
+                rows.append([""] * self.frame.shape[1])
+            last = part
+            if value == "estimate":  # the standard errors are in the next row
+                rows += self._pair(str(term), self.frame.iloc[k : k + 2])
+                labels += [str(term), ""]
+            elif value != "std_error":
+                rows.append(self._row(part, str(term), self.frame.iloc[k]))
+                labels.append(str(term))
+        for term, texts in self._methods.iterrows():
+            labels.append(str(term))
+            rows.append([str(text) for text in texts])
+        return pd.DataFrame(
+            rows, index=labels, columns=self.frame.columns, dtype=object
+        )
+
+    def aligns(self) -> str:
+        """Return one letter a printed column: all are centred."""
+        return "c" * self.frame.shape[1]
+
+    def _row(self, part: str, term: str, values: pd.Series) -> list[str]:
+        default = FORMATS.get(term, _digits(values))
+        if term.startswith("Corr("):
+            default = ".3f"
+        if part == "components":
+            default = self._custom.get("component", default)
+        return format_values(values, self._custom.get(term, default))
+
+    def _pair(self, term: str, block: pd.DataFrame) -> list[list[str]]:
+        estimate, error = block.iloc[0], block.iloc[1]
+        common = self._custom.get(term, _decimals(estimate, error))
+        first = format_values(estimate, self._custom.get("estimate", common))
+        second = format_values(error, self._custom.get("std_error", common))
+        pvalues = self._pvalues.loc[term].to_numpy(dtype=float)
+        marks = ["*" * sum(p < level for level in self._levels) for p in pvalues]
+        return [
+            [text + mark for text, mark in zip(first, marks, strict=True)],
+            [f"({text})" if text else "" for text in second],
+        ]
+
+
+def _decimals(estimate: pd.Series, error: pd.Series) -> Format:
+    """Two digits of the smallest standard error, for the whole row."""
+    errors = [float(v) for v in error.dropna() if v > 0.0]
+    widest = max((abs(float(v)) for v in estimate.dropna()), default=0.0)
+    if not errors:
+        return "number"
+    places = 1 - math.floor(math.log10(min(errors)))
+    if places > 6 or widest >= 1e9:
+        return "number"
+    return f".{max(places, 2 if widest < 1000.0 else 0)}f"
+
+
+def _digits(values: pd.Series) -> Format:
+    """Three decimals, or more where the smallest value needs them."""
+    sizes = [abs(float(v)) for v in values.dropna() if v != 0.0]
+    if not sizes:
+        return ".3f"
+    places = 2 - math.floor(math.log10(min(sizes)))
+    return (
+        "number" if places > 6 or max(sizes) >= 1e9 else f".{min(max(places, 2), 4)}f"
+    )
+
+
+ACCEPTED = (
+    "results of mixedar (mixed models, with robust standard errors too, and all panel "
+    "estimators), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) and of "
+    "linearmodels' panel models"
+)
+
+
+def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
+    """
+    Read the numbers of a fit.
+
+    Parameters
+    ----------
+    fit : object
+        Results of a model; `ACCEPTED` says which.
+    what : str
+        Beginning of the message if it is something else.
+    alpha : float
+        1 - coverage of the intervals of the covariance parameters.
+
+    Returns
+    -------
+    FitRecord
+
+    Raises
+    ------
+    UnsupportedError
+        If `fit` is no such result, or `alpha` is not between 0 and 1.
+    """
+    if not 0.0 < alpha < 1.0:
+        raise UnsupportedError(
+            f"{what}: alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+        )
+    inner = getattr(fit, "_results", fit)
+    if isinstance(inner, PanelResults):
+        return panel_record(inner)
+    if isinstance(inner, MixedLMARResults):
+        return mixed_record(inner, alpha)
+    if isinstance(inner, MixedLMResults):
+        from mixedar.compare.foreign import mixedlm_record
+
+        return mixedlm_record(inner)
+    found = _robust(inner, alpha) or _statsmodels(inner) or _linearmodels(inner)
+    if found is None:
+        raise UnsupportedError(_refusal(fit, what))
+    return found
+
+
+def _robust(fit: Any, alpha: float) -> FitRecord | None:
+    module = sys.modules.get("mixedar.inference.robust")
+    if module is None or not isinstance(fit, module.RobustResults):
+        return None
+    return robust_record(fit, alpha)
+
+
+def _statsmodels(fit: Any) -> FitRecord | None:
+    from statsmodels.genmod.generalized_estimating_equations import GEEResults
+    from statsmodels.regression.linear_model import GLS, WLS, RegressionResults
+
+    from mixedar.compare import foreign
+
+    if isinstance(fit, GEEResults):
+        return foreign.gee_record(fit)
+    # other regressions (quantiles, recursive) have results of this class as well
+    if isinstance(fit, RegressionResults) and isinstance(fit.model, (GLS, WLS)):
+        return foreign.linear_record(fit)
+    return None
+
+
+def _linearmodels(fit: Any) -> FitRecord | None:
+    # whoever holds such a fit has loaded the module
+    module = sys.modules.get("linearmodels.panel.results")
+    if module is None or not isinstance(fit, module.PanelResults):
+        return None
+    from mixedar.compare.foreign import linearmodels_record
+
+    return linearmodels_record(fit)
+
+
+def _refusal(fit: Any, what: str) -> str:
+    name = type(fit).__name__
+    if isinstance(fit, type):
+        return f"{what} is the class {fit.__name__}; pass the results of a fit"
+    if callable(getattr(fit, "fit", None)):
+        return f"{what} is a {name}, a model that is not fitted; pass what .fit() gives"
+    model = getattr(fit, "model", None)
+    of = "" if model is None else f" ({type(model).__name__})"
+    return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"
 
 
 class Comparison(ResultsSummary):

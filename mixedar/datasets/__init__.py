@@ -16,8 +16,6 @@ from gzip import decompress
 
 import pandas as pd
 
-__all__ = ["load_bodyweight", "load_growth", "load_orthodont"]
-
 
 def load_growth() -> pd.DataFrame:
     """
@@ -94,3 +92,6 @@ def _load(name: str, *fractions: str) -> pd.DataFrame:
     return pd.read_csv(
         io.BytesIO(decompress(packed)), converters=dict.fromkeys(fractions, float)
     )
+
+
+__all__ = ["load_bodyweight", "load_growth", "load_orthodont"]

@@ -4,22 +4,49 @@ What a fit leaves: residual diagnostics, simulation, influence, a diagnosis.
 Names are loaded when they are first asked for.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mixedar.diagnostics.acf import autocorrelation, residual_acf
-    from mixedar.diagnostics.heteroscedasticity import (
+    from mixedar.diagnostics.predictive import PredictiveCheck, predictive_check
+    from mixedar.diagnostics.residuals.acf import autocorrelation, residual_acf
+    from mixedar.diagnostics.residuals.heteroscedasticity import (
         heteroscedasticity_test,
         residual_spread,
     )
-    from mixedar.diagnostics.normality import normality_test, residual_quantiles
-    from mixedar.diagnostics.outcome import DiagnosticTest
-    from mixedar.diagnostics.predictive import PredictiveCheck, predictive_check
-    from mixedar.diagnostics.serial import serial_correlation_test
+    from mixedar.diagnostics.residuals.normality import (
+        normality_test,
+        residual_quantiles,
+    )
+    from mixedar.diagnostics.residuals.serial import serial_correlation_test
+    from mixedar.diagnostics.residuals.variogram import (
+        residual_variogram,
+        semivariogram,
+    )
     from mixedar.diagnostics.simulation import simulate
-    from mixedar.diagnostics.variogram import residual_variogram, semivariogram
+    from mixedar.hypotheses.result import DiagnosticTest
+
+
+_LATER = {
+    "DiagnosticTest": "mixedar.hypotheses.result",
+    "PredictiveCheck": "mixedar.diagnostics.predictive",
+    "autocorrelation": "mixedar.diagnostics.residuals.acf",
+    "heteroscedasticity_test": "mixedar.diagnostics.residuals.heteroscedasticity",
+    "normality_test": "mixedar.diagnostics.residuals.normality",
+    "predictive_check": "mixedar.diagnostics.predictive",
+    "residual_acf": "mixedar.diagnostics.residuals.acf",
+    "residual_quantiles": "mixedar.diagnostics.residuals.normality",
+    "residual_spread": "mixedar.diagnostics.residuals.heteroscedasticity",
+    "residual_variogram": "mixedar.diagnostics.residuals.variogram",
+    "semivariogram": "mixedar.diagnostics.residuals.variogram",
+    "serial_correlation_test": "mixedar.diagnostics.residuals.serial",
+    "simulate": "mixedar.diagnostics.simulation",
+}
+
+__getattr__, __dir__ = lazy_names(globals(), _LATER)
 
 __all__ = [
     "DiagnosticTest",
@@ -36,21 +63,3 @@ __all__ = [
     "serial_correlation_test",
     "simulate",
 ]
-
-_LATER = {
-    "DiagnosticTest": "mixedar.diagnostics.outcome",
-    "PredictiveCheck": "mixedar.diagnostics.predictive",
-    "autocorrelation": "mixedar.diagnostics.acf",
-    "heteroscedasticity_test": "mixedar.diagnostics.heteroscedasticity",
-    "normality_test": "mixedar.diagnostics.normality",
-    "predictive_check": "mixedar.diagnostics.predictive",
-    "residual_acf": "mixedar.diagnostics.acf",
-    "residual_quantiles": "mixedar.diagnostics.normality",
-    "residual_spread": "mixedar.diagnostics.heteroscedasticity",
-    "residual_variogram": "mixedar.diagnostics.variogram",
-    "semivariogram": "mixedar.diagnostics.variogram",
-    "serial_correlation_test": "mixedar.diagnostics.serial",
-    "simulate": "mixedar.diagnostics.simulation",
-}
-
-__getattr__, __dir__ = lazy_names(globals(), _LATER)

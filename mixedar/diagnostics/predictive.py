@@ -18,26 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
-from mixedar.diagnostics.lags import choose_bins
-from mixedar.diagnostics.newrows import fitted_rows
-from mixedar.diagnostics.products import lag_products
-from mixedar.diagnostics.rows import rows_of, unwrapped
-from mixedar.diagnostics.simulation import (
-    check_simulations,
-    draw_responses,
-    generator,
+from mixedar._types import FloatArray
+from mixedar.data.drawn_rows import fitted_rows
+from mixedar.diagnostics.residuals.series import (
+    choose_bins,
+    lag_products,
+    rows_of,
+    unwrapped,
 )
+from mixedar.diagnostics.simulation import check_simulations, draw_responses, generator
 from mixedar.exceptions import NotComputedError, UnsupportedError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["STATISTICS", "PredictiveCheck", "group_means", "predictive_check"]
-
-FloatArray = NDArray[np.float64]
 
 #: Statistics that can be asked for by name.
 STATISTICS = (
@@ -119,7 +115,7 @@ class PredictiveCheck:
         -------
         matplotlib.axes.Axes
         """
-        from mixedar.plotting.check import plot_check
+        from mixedar.plotting.simulated import plot_check
 
         return plot_check(self, statistic, ax)
 

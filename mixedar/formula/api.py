@@ -1,8 +1,10 @@
 """Lower-case functions that take a formula and a DataFrame."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 from mixedar.mixed import MixedLMAR
 from mixedar.panel import (
     BetweenOLS,
@@ -19,11 +21,35 @@ from mixedar.panel import (
 if TYPE_CHECKING:
     from mixedar.by_group import by_group
     from mixedar.compare import compare
-    from mixedar.diagnostics.diagnosis import diagnose
-    from mixedar.panel.hausman import hausman
-    from mixedar.panel.specification import panel_tests
+    from mixedar.compare.tidy import glance, tidy
+    from mixedar.diagnostics.checkup.report import diagnose
+    from mixedar.panel.hausman.test import hausman
+    from mixedar.panel.specification.specification import panel_tests
     from mixedar.selection import select_residual
-    from mixedar.tidy import glance, tidy
+
+
+mixedlm = MixedLMAR.from_formula
+fixed_effects = FixedEffects.from_formula
+random_effects = RandomEffects.from_formula
+between = BetweenOLS.from_formula
+first_difference = FirstDifferenceOLS.from_formula
+pooled = PooledOLS.from_formula
+fixed_effects_ar1 = FixedEffectsAR1.from_formula
+random_effects_ar1 = RandomEffectsAR1.from_formula
+
+# What needs fits that exist already is loaded when it is first asked for.
+_LATER = {
+    "by_group": "mixedar.by_group",
+    "compare": "mixedar.compare",
+    "diagnose": "mixedar.diagnostics.checkup.report",
+    "glance": "mixedar.compare.tidy",
+    "hausman": "mixedar.panel.hausman.test",
+    "panel_tests": "mixedar.panel.specification.specification",
+    "select_residual": "mixedar.selection",
+    "tidy": "mixedar.compare.tidy",
+}
+
+__getattr__, __dir__ = lazy_names(globals(), _LATER)
 
 __all__ = [
     "between",
@@ -45,26 +71,3 @@ __all__ = [
     "tidy",
     "within_between",
 ]
-
-mixedlm = MixedLMAR.from_formula
-fixed_effects = FixedEffects.from_formula
-random_effects = RandomEffects.from_formula
-between = BetweenOLS.from_formula
-first_difference = FirstDifferenceOLS.from_formula
-pooled = PooledOLS.from_formula
-fixed_effects_ar1 = FixedEffectsAR1.from_formula
-random_effects_ar1 = RandomEffectsAR1.from_formula
-
-# What needs fits that exist already is loaded when it is first asked for.
-_LATER = {
-    "by_group": "mixedar.by_group",
-    "compare": "mixedar.compare",
-    "diagnose": "mixedar.diagnostics.diagnosis",
-    "glance": "mixedar.tidy",
-    "hausman": "mixedar.panel.hausman",
-    "panel_tests": "mixedar.panel.specification",
-    "select_residual": "mixedar.selection",
-    "tidy": "mixedar.tidy",
-}
-
-__getattr__, __dir__ = lazy_names(globals(), _LATER)

@@ -6,26 +6,26 @@ Names are loaded when they are first asked for.
 
 from __future__ import annotations
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 
 # Public names, and the modules that define them.
 _EXPORTS = {
-    "DFMethod": "mixedar.inference.df",
-    "resolve_df": "mixedar.inference.df",
-    "BootstrapDraws": "mixedar.inference.bootstrap",
+    "DFMethod": "mixedar.inference.df.methods",
+    "resolve_df": "mixedar.inference.df.methods",
+    "BootstrapDraws": "mixedar.inference.intervals.bootstrap",
     "MarginalMeans": "mixedar.inference.means",
-    "Profile": "mixedar.inference.profile",
+    "Profile": "mixedar.inference.intervals.profile",
     "RobustResults": "mixedar.inference.robust",
-    "anova_terms": "mixedar.inference.terms",
-    "conf_int_re": "mixedar.inference.intervals",
+    "anova_terms": "mixedar.inference.terms.anova",
+    "conf_int_re": "mixedar.inference.intervals.wald",
     "covariance_parameters": "mixedar.inference.information",
     "information_criteria": "mixedar.inference.criteria",
     "information_matrix": "mixedar.inference.information",
-    "likelihood_ratio_table": "mixedar.inference.anova",
-    "profile_likelihood": "mixedar.inference.profile",
-    "simulated_null": "mixedar.inference.anova",
+    "likelihood_ratio_table": "mixedar.inference.terms.anova",
+    "profile_likelihood": "mixedar.inference.intervals.profile",
+    "simulated_null": "mixedar.inference.terms.anova",
 }
 
-__all__ = sorted(_EXPORTS)
-
 __getattr__, __dir__ = lazy_names(globals(), _EXPORTS)
+
+__all__ = sorted(_EXPORTS)

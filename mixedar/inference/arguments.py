@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 
-__all__ = ["check_alpha", "positions"]
-
 
 def check_alpha(alpha: Any) -> float:
     """

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.engine.parameters import held_entries
 from mixedar.exceptions import UnsupportedError
-from mixedar.inference.targets import held_entries
-
-__all__ = ["information_criteria"]
 
 CONVENTIONS = ("nlme", "lme4", "sas")
 

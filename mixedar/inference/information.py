@@ -11,19 +11,234 @@ diagonal with theirs, whose inverse ``cov_params()`` holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mixedar.exceptions import UnsupportedError
-from mixedar.inference.surface import problem_of
-from mixedar.inference.targets import Target, targets_of
+from mixedar._types import FloatArray
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.parameters import Target, targets_of
+from mixedar.engine.precision import PrecisionDerivatives
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import find_modes
+from mixedar.engine.surface import problem_of
+from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.inference.intervals.wald import conf_int_re
+from mixedar.inference.intervals.wald import flatness as inflation_of
+from mixedar.residual import ResidualStructure, resolve
 
-__all__ = ["covariance_parameters", "information_matrix"]
+# Compressed rows up to which profiles and rival models cost next to nothing.
+_CHEAP = 20_000
 
-FloatArray = NDArray[np.float64]
+
+@dataclass(frozen=True)
+class Flatness:
+    """
+    The surface of the likelihood around an estimate.
+
+    Attributes
+    ----------
+    condition : float
+        Condition number of the correlation matrix of the estimated covariance
+        parameters; NaN where there is none.
+    inflation : dict
+        By parameter, how many times wider its interval is than if the others
+        were known.
+    correlated : tuple of (str, str, float)
+        The two estimates with the largest correlation, and that.
+    intervals : DataFrame
+        95 % intervals of the residual parameters, from the profile likelihood;
+        columns ``estimate``, ``lower``, ``upper``.
+    across_gap : DataFrame
+        The same for the correlation of residuals a typical gap apart, where
+        there is one residual parameter.
+    rivals : dict
+        By what is left out of the model, how far the log-likelihood falls.
+    """
+
+    condition: float
+    inflation: dict[str, float]
+    correlated: tuple[str, str, float]
+    intervals: pd.DataFrame
+    across_gap: pd.DataFrame
+    rivals: dict[str, float]
+
+
+def flatness(results: Any) -> Flatness:
+    """
+    Measure how flat the likelihood of a fit is.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+
+    Returns
+    -------
+    Flatness
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed from the fit.
+    """
+    problem_of(results)
+    inflation, condition = inflation_of(results)
+    names = [*results._names[results.k_fe :], "scale"]
+    inflation = {name: inflation[name] for name in names if name in inflation}
+    intervals = _intervals(results)
+    return Flatness(
+        condition if inflation else np.nan,
+        inflation,
+        _correlated(results, names),
+        intervals,
+        _across_gap(results, intervals),
+        _rivals(results),
+    )
+
+
+def _cheap(results: Any) -> bool:
+    return len(results.model._rows.w) <= _CHEAP
+
+
+def _correlated(results: Any, names: list[str]) -> tuple[str, str, float]:
+    cov = np.asarray(results._modes[0][0].cov_theta)
+    there = np.flatnonzero(np.nan_to_num(np.diag(cov)) > 0.0)
+    if len(there) < 2:
+        return "", "", 0.0
+    size = np.sqrt(np.diag(cov)[there])
+    r = np.tril(cov[np.ix_(there, there)] / np.outer(size, size), -1)
+    i, j = np.unravel_index(int(np.argmax(np.abs(r))), r.shape)
+    return names[there[j]], names[there[i]], float(r[i, j])
+
+
+def _intervals(results: Any) -> pd.DataFrame:
+    columns = ["estimate", "lower", "upper"]
+    structure = results.structure
+    if structure.k_free == 0:
+        return pd.DataFrame(columns=columns, dtype=float)
+    method = "profile" if _cheap(results) else "wald"
+    frame = conf_int_re(results, method, parameters=list(structure.param_names))
+    return frame[columns].astype(float)
+
+
+def _across_gap(results: Any, intervals: pd.DataFrame) -> pd.DataFrame:
+    gaps = results.model._grouped.gaps
+    plain = results.structure.uses_time and not results.structure.marks
+    if len(intervals) != 1 or not plain or not (gaps > 0.0).any():
+        return pd.DataFrame(columns=list(intervals.columns), dtype=float)
+    gap = float(np.median(gaps[gaps > 0.0]))
+    values = [
+        _correlation(results.structure, gap, value)
+        for value in intervals.iloc[0].to_numpy()
+    ]
+    return pd.DataFrame([values], index=[gap], columns=list(intervals.columns))
+
+
+def _correlation(structure: ResidualStructure, gap: float, value: float) -> float:
+    """Correlation of residuals a gap apart at a value of the one parameter."""
+    if not np.isfinite(value):
+        return np.nan
+    times = np.array([0.0, gap])
+    return float(structure.correlation(times, np.array([value]))[0, 1])
+
+
+def _rivals(results: Any) -> dict[str, float]:
+    """Falls of the log-likelihood without serial correlation, effects, or both."""
+    if not results.structure.k_free or not results.k_re or not _cheap(results):
+        return {}
+    if results.structure.marks:  # variances of strata have no simpler rival
+        return {}
+    model = results.model
+    layout = model._layout(results.freepat, results.params_object)
+    names = list(model.data.exog_re_names)
+    # of several random effects the first stays: it is the intercept as a rule
+    keep = min(results.k_re - 1, 1)
+    plain = resolve("independent")
+    serial = f"{results.structure.label} correlation"
+    effects = "the random effect" + ("s " if results.k_re - keep > 1 else " ")
+    effects += " and ".join(repr(name) for name in names[keep:])
+    rows, fewer = model._rows, _first_effects(layout, keep)
+    columns = np.r_[0:keep, layout.k_re : layout.order]
+    small = ClusterRows(
+        rows.z[:, columns], rows.w, rows.gaps, rows.offsets, rows.weights
+    )
+    models = {
+        serial: (rows, plain, layout),
+        effects: (small, results.structure, fewer),
+        f"{serial} and {effects}": (small, plain, fewer),
+    }
+    out = {}
+    for name, (data, structure, covariance) in models.items():
+        try:
+            problem = LikelihoodProblem(
+                data, model.nobs, structure, covariance, reml=results.reml
+            )
+            best = find_modes(problem)[0].estimate.llf
+        except (np.linalg.LinAlgError, MixedARError):
+            continue
+        out[name] = max(results.llf - best, 0.0)
+    return out
+
+
+def _first_effects(layout: RandomCovariance, keep: int) -> RandomCovariance:
+    """The layout with the first random effects only, and all components."""
+    count = len(layout.tril[0])
+    stays = (layout.tril[0] < keep) & (layout.tril[1] < keep)
+    fixed = np.concatenate([layout.fixed[:count][stays], layout.fixed[count:]])
+    return replace(layout, k_re=keep, fixed=fixed)
+
+
+def information_of(results: Any) -> FloatArray:
+    """
+    Information on covariances, components, residual parameters and ``scale``.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+
+    Returns
+    -------
+    ndarray, shape (k_cov + k_params + 1,) squared
+        The observed one where it has an inverse, else the expected one.  Zero
+        for parameters that are held; NaN where neither is known.
+    """
+    cov = np.asarray(results._modes[0][0].cov_theta)
+    if not np.isfinite(cov).all():
+        try:
+            return _expected(results)
+        except NotComputedError:
+            return np.full_like(cov, np.nan)
+    out = np.zeros_like(cov)
+    used = np.flatnonzero(np.diag(cov) > 0.0)
+    size = np.sqrt(np.diag(cov)[used])
+    inner = np.linalg.inv(cov[np.ix_(used, used)] / np.outer(size, size))
+    out[np.ix_(used, used)] = inner / np.outer(size, size)
+    return (out + out.T) / 2.0
+
+
+def _expected(results: Any) -> FloatArray:
+    derivatives = results._precision_derivatives
+    problem = problem_of(results)
+    k_cov, k_params = problem.covariance.k_cov, problem.structure.k_params
+    k = k_cov + k_params + 1
+    where = list(range(k_cov))
+    # a residual parameter that is held has no row among the derivatives
+    if len(derivatives.expected) == k:
+        where += range(k_cov, k_cov + k_params)
+    where.append(k - 1)
+    expected = derivatives.expected * np.outer(
+        derivatives.estimated, derivatives.estimated
+    )
+    to_inner = np.zeros((len(where), k))
+    to_inner[:k_cov, :k_cov] = np.linalg.inv(problem.value_map()) / results.scale
+    for row, column in enumerate(where[k_cov:-1], start=k_cov):
+        to_inner[row, column] = 1.0
+    to_inner[-1, -1] = 1.0 / results.scale
+    return np.asarray(to_inner.T @ expected @ to_inner)
+
 
 # Directions with less information than this, relative to the largest, have none.
 _FLAT = 1e-11
@@ -186,3 +401,71 @@ def _gradient(
     variances = np.diag(results.cov_re)[[i, j]]
     slopes = -0.5 * target.estimate / variances
     return names, np.array([1.0 / np.sqrt(variances.prod()), *slopes])
+
+
+# Directions with less information than this, relative to the largest, have none.
+_FLAT_DIRECTION = 1e-11
+
+
+def parameter_covariance(
+    derivatives: PrecisionDerivatives, information: str
+) -> FloatArray:
+    """
+    Inverse information of ``theta``.
+
+    The observed information is inverted in the coordinates of the covariance's
+    triangular factor.  Inside the parameter space that changes nothing; where
+    the covariance is singular it keeps the directions in which the estimate can
+    move, as lmerTest does.  The expected information exists on the boundary as
+    it does inside, and all parameters are kept there, as in pbkrtest.
+
+    Parameters
+    ----------
+    derivatives : PrecisionDerivatives
+    information : {"observed", "expected"}
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+        Zero for parameters that are held.
+
+    Raises
+    ------
+    NotComputedError
+        If the information has negative directions (the estimate is no maximum),
+        or none for something that moves the fixed effects' precision.
+    """
+    d = derivatives
+    if information == "expected" and d.unrestricted:
+        used = d.estimated
+        jacobian = np.eye(len(used))[:, used]
+        matrix = d.expected[np.ix_(used, used)]
+    elif information == "expected":
+        jacobian = d.jacobian
+        matrix = jacobian.T @ d.expected @ jacobian
+    else:
+        jacobian = d.jacobian
+        matrix = jacobian.T @ d.observed @ jacobian + d.curvature
+    size = np.sqrt(np.abs(np.diag(matrix)))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
+    largest = max(float(values[-1]), _FLAT_DIRECTION)
+    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
+        raise NotComputedError(
+            f"the {information} information of the covariance parameters is not "
+            "positive definite: the fit is not at a maximum, or the data cannot tell "
+            "the parameters apart; use df='containment'"
+        )
+    keep = values > _FLAT_DIRECTION * largest
+    moves = jacobian @ (vectors[:, ~keep] / size[:, None])
+    # how far a direction without information moves the precision
+    change = np.einsum("ka,kxy->axy", moves, d.p)
+    steps = np.abs(np.einsum("axy,yz->axz", change, d.phi)).max(initial=0.0)
+    if steps > 1e-5:
+        raise NotComputedError(
+            "the data hold no information on covariance parameters that the standard "
+            "errors of the fixed effects depend on: they have no degrees of freedom "
+            "of this kind; use df='containment', or a model with fewer random effects"
+        )
+    root = jacobian @ (vectors[:, keep] / size[:, None] / np.sqrt(values[keep]))
+    return np.asarray(root @ root.T)

@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar.inference.arguments import check_alpha
-from mixedar.inference.df import DFMethod
-from mixedar.inference.sandwich import COV_TYPES, Sandwich, sandwich
+from mixedar.inference.df.methods import DFMethod
+from mixedar.inference.df.sandwich import COV_TYPES, Sandwich, sandwich
 from mixedar.summary import ResultsSummary, SummaryTable
-
-__all__ = ["RobustResults", "robust"]
-
-FloatArray = NDArray[np.float64]
 
 
 class RobustResults:
@@ -159,7 +154,7 @@ class RobustResults:
 
         References
         ----------
-        Pustejovsky and Tipton (2018); see :mod:`mixedar.inference.sandwich_df`.
+        Pustejovsky and Tipton (2018); see :mod:`mixedar.inference.df.sandwich`.
         """
         return self._full.wald_test(r_matrix, use_f=True)
 

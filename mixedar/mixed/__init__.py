@@ -1,6 +1,9 @@
 """Linear mixed models with correlated residuals: the model and its results."""
 
+from __future__ import annotations
+
 from mixedar.mixed.model import MixedLMAR
-from mixedar.mixed.results import MixedLMARResults, MixedLMARResultsWrapper
+from mixedar.mixed.results import MixedLMARResults
+from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
 
 __all__ = ["MixedLMAR", "MixedLMARResults", "MixedLMARResultsWrapper"]

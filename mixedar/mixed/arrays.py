@@ -5,38 +5,18 @@ The arrays of a mixed model: checked, grouped, sorted and compressed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModel
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 
-from mixedar.compress import ClusterRows, compress
-from mixedar.containment import containment_df, nested_levels
-from mixedar.covariance import RandomCovariance
-from mixedar.design import Design
-from mixedar.exceptions import (
-    EmptyDataError,
-    GroupError,
-    LengthError,
-    ResponseError,
-    UnsupportedError,
-    shown,
-)
-from mixedar.identification import check_identified
-from mixedar.mixed import components as vc
-from mixedar.mixed.evaluation import PackedLikelihood
-from mixedar.mixed.fitted_weights import first_fitted, reads_fitted
-from mixedar.mixed.parent import LazyGroupLists
-from mixedar.mixed.positions import data_layout, row_positions
-from mixedar.mixed.siblings import sibling
-from mixedar.problem import random_effects_map
-from mixedar.residual import ResidualStructure
-from mixedar.unchanged import UNCHANGED
-from mixedar.validate import (
+from mixedar._types import UNCHANGED, FloatArray, Unchanged
+from mixedar.data import components as vc
+from mixedar.data.checks import (
     check_finite,
     check_magnitude,
     check_rank,
@@ -44,14 +24,222 @@ from mixedar.validate import (
     float_array,
     group_codes,
 )
-from mixedar.variance.base import FITTED
+from mixedar.data.formula import Design, capture_namespace
+from mixedar.data.positions import data_layout, row_positions
+from mixedar.data.residual_model import (
+    ResidualModel,
+    residual_from_arrays,
+    residual_from_names,
+)
+from mixedar.data.rows import resolve
+from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.identification import check_identified
+from mixedar.engine.problem import random_effects_map
+from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    LengthError,
+    NotComputedError,
+    ResponseError,
+    UnsupportedError,
+    shown,
+)
+from mixedar.inference.df.containment import containment_df, nested_levels
+from mixedar.mixed.statsmodels import LazyGroupLists, PackedLikelihood
+from mixedar.residual import Heteroscedastic, ResidualStructure, combine
+from mixedar.residual.variance.base import FITTED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ModelArrays"]
 
-FloatArray = NDArray[np.float64]
+_MOST = 200
+_TOLERANCE = 1e-9  # of the response's standard deviation
+
+
+def reads_fitted(structure: Any) -> bool:
+    """Whether a structure reads the fitted values."""
+    return any(mark.column == FITTED for mark in structure.marks)
+
+
+def first_fitted(model: Any) -> FloatArray:
+    """
+    Fitted values to begin with: least squares, and the groups' mean residuals.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+        With its response, designs and group numbers.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the caller's row order.
+    """
+    fitted = model.exog @ np.linalg.lstsq(model.exog, model.endog, rcond=None)[0]
+    if model.k_re or model.k_vc:
+        rest = np.bincount(model._codes, model.endog - fitted)
+        fitted = fitted + (rest / np.bincount(model._codes))[model._codes]
+    return np.asarray(fitted)
+
+
+def until_fitted_stay(
+    model: Any, search: Callable[[Any, FloatArray | None], Any]
+) -> tuple[Any, bool]:
+    """
+    Repeat a fit with the fitted values of the one before.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+        Is left as it is: each fit has a copy.
+    search : callable
+        Results of a model, from a start in the optimiser's coordinates.
+
+    Returns
+    -------
+    results : MixedLMARResults
+        The last ones.
+    stayed : bool
+        Whether the fitted values had settled.
+    """
+    spread = float(np.std(model.endog))
+    theta, previous = None, None
+    current = model
+    for _ in range(_MOST):
+        results = search(current, theta)
+        fitted = np.asarray(results.fittedvalues)
+        if previous is not None and (
+            np.abs(fitted - previous).max() <= _TOLERANCE * spread
+        ):
+            return results, True
+        current = _with_fitted(model, fitted, rebind=previous is None)
+        # the second fit has coordinates of its own, the later ones share them
+        theta = None if previous is None else results._theta
+        model, previous = current, fitted
+    return results, False
+
+
+def _with_fitted(model: Any, fitted: FloatArray, *, rebind: bool) -> Any:
+    """A copy of the model that reads other fitted values."""
+    other = object.__new__(type(model))
+    other.__dict__ = dict(model._without_lists())
+    old = model._grouped
+    marks = old.marks.copy()
+    for k, mark in enumerate(model.residual.marks):
+        if mark.column == FITTED:
+            marks[:, k] = old.sort(fitted)
+    other._grouped = GroupedRows(old.order, old.offsets, old.gaps, marks)
+    if rebind:
+        other._bind_residual()
+    other._rows = other._compressed()
+    other.data = copy.copy(model.data)
+    return other
+
+
+def sibling(
+    model: Any,
+    residual: Any,
+    weights: Any = UNCHANGED,
+    residual_data: Any = None,
+    relatives: Iterable[Any] = (),
+) -> Any:
+    """
+    A model of the same rows, fixed and random effects; see ``with_residual``.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+    residual : str, ResidualStructure or None
+    weights : VarianceFunction, str, array_like or None
+    residual_data : DataFrame or mapping, optional
+    relatives : iterable of MixedLMAR
+        Other models of the same rows; the compressed data of the first one whose
+        rows look the same to its residual structure are shared.
+
+    Returns
+    -------
+    MixedLMAR
+    """
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this model by remove_data(); build it again"
+        )
+    found = _residual_model(model, residual, weights, residual_data)
+    other = object.__new__(type(model))
+    other.__dict__ = model._without_lists()
+    other.__dict__.pop("given", None)
+    other.data = copy.copy(model.data)
+    other.residual, other.residual_data = found.structure, found.columns
+    other.variance_specs = found.specs
+    if not isinstance(weights, Unchanged):
+        other._weighted = weights is not None
+    before = model.residual.k_params
+    other._init_time(model.time, model.series, found.columns)
+    names = model.data.param_names
+    names = names[: len(names) - before]
+    other.data.param_names = [*names, *other.residual.param_names]
+    for relative in (model, *relatives):
+        if _same_rows(relative._grouped, other._grouped):
+            other._grouped, other._rows = relative._grouped, relative._rows
+            break
+    else:
+        other._rows = other._compressed()
+    other._check_identified()
+    return other
+
+
+def _residual_model(
+    model: Any, residual: Any, weights: Any, residual_data: Any
+) -> ResidualModel:
+    """The structure, and the columns that it reads for the model's rows."""
+    kept, columns, specs = None, dict(model.residual_data), {}
+    if isinstance(weights, Unchanged):
+        weights = None
+        if model._weighted and isinstance(model.residual, Heteroscedastic):
+            # its formulas are columns already
+            kept, specs = model.residual.variance, model.variance_specs
+    frame = getattr(model.data, "frame", None)
+    if frame is None or residual_data is not None:
+        data = {**columns, **_as_dict(residual_data)}
+        found = residual_from_arrays(residual, weights, data, model.nobs)
+    else:
+        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
+        values = {
+            name: resolve(name, column, frame).values
+            for name, column in wanted.needed(frame.columns, namespace).items()
+        }
+        found = wanted.evaluated(frame, values, namespace)
+    if kept is None:
+        return found
+    read = {mark.column for mark in kept.marks}
+    columns = {name: values for name, values in columns.items() if name in read}
+    structure = combine(found.structure, kept)
+    return ResidualModel(structure, {**columns, **found.columns}, (), specs)
+
+
+def _as_dict(data: Any) -> Any:
+    # anything else is refused where the columns are read
+    if data is None:
+        return {}
+    return {name: data[name] for name in data}
+
+
+def _same_rows(a: GroupedRows, b: GroupedRows) -> bool:
+    """Whether two sortings of the same rows agree in all that whitening reads."""
+    if not _same_order(a.order, b.order) or not np.array_equal(a.gaps, b.gaps):
+        return False
+    if a.marks is None or b.marks is None:
+        return a.marks is b.marks
+    return np.array_equal(a.marks, b.marks)
+
+
+def _same_order(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.array_equal(a, b))
 
 
 class ModelArrays(PackedLikelihood, LazyGroupLists):

@@ -9,30 +9,258 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-from statsmodels.regression.mixed_linear_model import (
-    MixedLMParams,
-    VCSpec,
-    _convert_vc,
-)
+from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _convert_vc
+from statsmodels.tools.rng_qrng import check_random_state
 
-from mixedar.design import Design, capture_namespace
+from mixedar._types import FloatArray
+from mixedar.data.checks import check_lengths, drop_missing, warn_dropped
+from mixedar.data.formula import (
+    Design,
+    as_frame,
+    as_namespace,
+    build_design,
+    capture_namespace,
+)
+from mixedar.data.residual_model import residual_from_arrays, residual_from_names
+from mixedar.engine.residuals import correlated_residuals
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
     GroupError,
+    NotComputedError,
     UnsupportedError,
 )
-from mixedar.mixed.distribution import MixedDistribution
-from mixedar.mixed.drop import drop_missing, warn_dropped
-from mixedar.mixed.fitting import fit_model
-from mixedar.mixed.from_formula import model_from_formula
-from mixedar.mixed.penalised import PenalisedFits
-from mixedar.mixed.residual_model import residual_from_arrays
+from mixedar.mixed.arrays import ModelArrays
+from mixedar.mixed.fit import fit_model
+from mixedar.mixed.statsmodels import FormulaData
 from mixedar.residual import ResidualStructure
-from mixedar.validate import check_lengths
+from mixedar.residual.variance.base import VarianceFunction
 
-__all__ = ["MixedLMAR"]
+
+def model_from_formula(
+    cls: Any,
+    formula: str,
+    data: Any,
+    *,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+    subset: Any,
+    use_sparse: bool,
+    missing: str,
+    groups: Any,
+    time: Any,
+    residual: Any,
+    series: Any,
+    weights: Any,
+    eval_env: Any,
+    **kwargs: Any,
+) -> Any:
+    """
+    Evaluate the formulas and build the model; arguments as in ``from_formula``.
+
+    Parameters
+    ----------
+    cls : type
+        The model's class.
+    eval_env : Mapping, patsy.EvalEnvironment, None or -1
+        The caller's variables.
+
+    Returns
+    -------
+    cls
+    """
+    if kwargs.get("residual_data") is not None:
+        raise UnsupportedError(
+            "residual_data= belongs to arrays; with a formula the columns are "
+            "those of the data"
+        )
+    structure = residual_from_names(residual, weights)
+    namespace = as_namespace(eval_env)
+    design = build_design(
+        formula,
+        data,
+        groups=groups,
+        re_formula=re_formula,
+        vc_formula=vc_formula,
+        time=time,
+        series=series,
+        extra=structure.needed(as_frame(data).columns, namespace),
+        subset=subset,
+        missing=missing,
+        eval_env=eval_env,
+        vc_use_sparse=use_sparse,
+    )
+    structure = structure.evaluated(design.frame, design.extra, namespace)
+    if design.n_dropped:
+        warn_dropped(design.n_dropped)
+    exog_re: Any = design.exog_re
+    if exog_re is None and not design.vc:
+        exog_re = np.empty((len(design.endog), 0))
+    elif exog_re is not None:
+        exog_re = pd.DataFrame(
+            exog_re, index=design.index, columns=design.exog_re_names, copy=False
+        )
+    model = cls(
+        pd.Series(design.endog, design.index, name=design.endog_name, copy=False),
+        pd.DataFrame(design.exog, design.index, design.exog_names, copy=False),
+        groups=design.group_values,
+        exog_re=exog_re,
+        exog_vc=design.vc_spec() if design.vc else None,
+        time=design.time,
+        residual=structure.structure,
+        series=design.series,
+        residual_data=structure.columns,
+        design=design,
+        **kwargs,
+    )
+    model.formula = formula
+    model.re_formula, model.vc_formula = re_formula, vc_formula
+    model.groups_name, model.time_name = design.groups_name, design.time_name
+    model.formula_spec = design.model_spec
+    FormulaData.adopt(model.data, design.model_spec)
+    model.re_spec = design.re_spec
+    model.variance_specs = structure.specs
+    model._weighted = weights is not None
+    model.data.frame = design.frame
+    # the caller's own words, for the call that a report prints; arrays by their
+    # arguments' names
+    words = weights is None or isinstance(weights, (str, type, VarianceFunction))
+    model.given = {
+        "residual": residual,
+        "weights": weights if words else ...,
+        "subset": None if subset is None else ...,
+        "missing": missing,
+    }
+    return model
+
+
+class MixedDistribution:
+    """
+    Distribution of the response of a mixed model.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+    params : array_like
+        Fixed effects; lower triangle of the random-effects covariance and
+        variance components, divided by `scale`; residual parameters, which
+        may be left out if they are fixed.
+    scale : float
+        Residual variance.
+    exog : array_like, shape (n, p), or None
+        Fixed-effects design; the model's by default.
+    """
+
+    def __init__(
+        self, model: Any, params: ArrayLike, scale: float, exog: ArrayLike | None
+    ) -> None:
+        values = np.asarray(params, dtype=np.float64)
+        k = model.k_fe + model.k_re2 + model.k_vc
+        packed = MixedLMParams.from_packed(
+            values[:k], model.k_fe, model.k_re, False, True
+        )
+        self.model = model
+        if model.exog is None:
+            raise NotComputedError("the data were removed from this model")
+        self.exog = model.exog if exog is None else np.asarray(exog)
+        check_lengths(model.nobs, exog=self.exog)
+        self.fe_params = packed.fe_params
+        self.cov_re = scale * packed.cov_re
+        self.vcomp = scale * packed.vcomp
+        self.scale = scale
+        self.residual_params = values[k:]
+
+    def rvs(self, n: Any = None, rng: Any = None) -> FloatArray:
+        """
+        Draw one response.
+
+        Parameters
+        ----------
+        n : object
+            Not used; statsmodels' interface has it.
+        rng : int, Generator or RandomState, optional
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In the model's row order.
+        """
+        model = self.model
+        rng = check_random_state(rng)
+        y = self.exog @ self.fe_params
+        if model.k_re:
+            effects = rng.normal(size=(model.n_groups, model.k_re))
+            try:
+                root = np.linalg.cholesky(self.cov_re)
+            except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
+                values, vectors = np.linalg.eigh(self.cov_re)
+                root = vectors * np.sqrt(np.clip(values, 0.0, None))
+            effects = effects @ root.T
+            y = y + (effects[model._codes] * model.exog_re).sum(axis=1)
+        for j, (variance, matrix) in enumerate(
+            zip(self.vcomp, model._vc.matrices, strict=True)
+        ):
+            size = [mat.shape[1] for mat in model.exog_vc.mats[j]]
+            effects = np.zeros((model.n_groups, matrix.shape[1]))
+            for i, width in enumerate(size):
+                effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
+            y = y + np.sqrt(variance) * (effects[model._codes] * matrix).sum(axis=1)
+        noise = rng.normal(size=len(y))
+        grouped = model._grouped
+        noise = grouped.unsort(
+            correlated_residuals(
+                grouped.sort(noise), grouped, model.residual, self.residual_params
+            )
+        )
+        return np.asarray(y + np.sqrt(self.scale) * noise)
+
+
+class PenalisedFits(ModelArrays):
+    """Delegates to the parent, or says why it cannot."""
+
+    def fit_regularized(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Penalised fit by statsmodels; independent residuals only.
+
+        Raises
+        ------
+        UnsupportedError
+            For correlated residuals.
+        """
+        self._refuse_penalty("fit_regularized")
+        if isinstance(self.data.orig_exog, pd.DataFrame):
+            # the parent indexes labelled coefficients by position
+            plain = self._without_labels()
+            return super(PenalisedFits, plain).fit_regularized(*args, **kwargs)
+        return super().fit_regularized(*args, **kwargs)
+
+    def _without_labels(self) -> PenalisedFits:
+        """The same model from plain arrays, with the names of this one."""
+        plain = type(self)(
+            self.endog,
+            self.exog,
+            self._codes,
+            exog_re=self.exog_re,
+            exog_vc=self.exog_vc if self.k_vc else None,
+            residual=self.residual,
+            use_sqrt=self.use_sqrt,
+        )
+        plain.group_labels = self.group_labels
+        plain.data.param_names = self.data.param_names
+        plain.data.exog_re_names = self.data.exog_re_names
+        plain.data.exog_re_names_full = self.data.exog_re_names_full
+        return plain
+
+    def _refuse_penalty(self, what: str) -> None:
+        if self.residual.k_params:
+            raise UnsupportedError(
+                f"{what}: penalised likelihoods are available for residual="
+                f"'independent' only; statsmodels' penalised fit ignores the "
+                f"{self.residual.label} correlation of this model"
+            )
+
 
 # Keyword arguments that statsmodels' machinery and from_formula pass.
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}

@@ -12,35 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from statsmodels.base import model as base
 from statsmodels.base.wrapper import populate_wrapper
-from statsmodels.regression.mixed_linear_model import (
-    MixedLMParams,
-    MixedLMResults,
-)
+from statsmodels.regression.mixed_linear_model import MixedLMParams, MixedLMResults
 
-from mixedar.estimate import Estimate
+from mixedar._types import FloatArray
+from mixedar.engine.coordinates import Estimate
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
-from mixedar.inference.df import resolve_df
-from mixedar.mixed.group_methods import GroupMethods
-from mixedar.mixed.inference_methods import InferenceMethods
-from mixedar.mixed.influence_methods import InfluenceMethods
-from mixedar.mixed.plot_methods import PlotMethods
-from mixedar.mixed.predicted import PredictedValues
-from mixedar.mixed.prediction_methods import PredictionMethods
-from mixedar.mixed.residual_methods import ResidualMethods
-from mixedar.mixed.statsmodels_wrapper import MixedLMARResultsWrapper
-from mixedar.mixed.wald import WaldInference
-from mixedar.optimize import Optimum
-from mixedar.problem import LikelihoodProblem
+from mixedar.inference.df.methods import resolve_df
+from mixedar.mixed.fitted import PredictedValues
+from mixedar.mixed.methods import (
+    GroupMethods,
+    InferenceMethods,
+    InfluenceMethods,
+    PlotMethods,
+    PredictionMethods,
+    ResidualMethods,
+)
+from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
+from mixedar.mixed.tests import WaldInference
 
 if TYPE_CHECKING:
     from mixedar.summary import ResultsSummary
-
-__all__ = ["MixedLMARResults", "MixedLMARResultsWrapper"]
-
-FloatArray = NDArray[np.float64]
 
 
 class MixedLMARResults(
@@ -311,7 +306,7 @@ class MixedLMARResults(
         if df is not None:
             other = self._copy_with_df(resolve_df(df))
             return other.summary(yname, xname_fe, xname_re, title, alpha)
-        from mixedar.mixed.report import summarize  # only when it is printed
+        from mixedar.mixed.summary import summarize  # only when it is printed
 
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
 

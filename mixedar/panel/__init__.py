@@ -2,20 +2,31 @@
 Panel estimators: fixed and random effects and their relatives.
 
 The specification tests (``panel_tests``, ``breusch_pagan`` ...) are loaded when
-they are first asked for; the Hausman test is ``mixedar.panel.hausman.hausman``.
+they are first asked for; the Hausman test is ``mixedar.panel.hausman.test.hausman``.
 """
+
+from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-from mixedar.panel.ar1_fixed import FixedEffectsAR1
-from mixedar.panel.ar1_random import RandomEffectsAR1
 from mixedar.panel.data import PanelData
-from mixedar.panel.fixed_effects import FixedEffects
-from mixedar.panel.mundlak import mundlak, within_between
-from mixedar.panel.random_effects import RandomEffects
+from mixedar.panel.estimators.ar1 import FixedEffectsAR1, RandomEffectsAR1
+from mixedar.panel.estimators.fixed_effects import FixedEffects
+from mixedar.panel.estimators.mundlak import mundlak, within_between
+from mixedar.panel.estimators.random_effects import RandomEffects
+from mixedar.panel.estimators.simple import BetweenOLS, FirstDifferenceOLS, PooledOLS
 from mixedar.panel.results import PanelResults
-from mixedar.panel.simple import BetweenOLS, FirstDifferenceOLS, PooledOLS
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    specification = import_module("mixedar.panel.specification.specification")
+    if name not in specification.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(specification, name)
+
 
 __all__ = [
     "BetweenOLS",
@@ -30,12 +41,3 @@ __all__ = [
     "mundlak",
     "within_between",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    specification = import_module("mixedar.panel.specification")
-    if name not in specification.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(specification, name)

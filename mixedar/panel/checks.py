@@ -7,21 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import RankDeficiencyError, ResponseError
-from mixedar.linalg import pivoted_rank, r_factor
+from mixedar.numeric.linalg import pivoted_rank, r_factor
 from mixedar.panel.data import PanelData
-
-__all__ = [
-    "absorbed_columns",
-    "check_collinear",
-    "check_residuals",
-    "listing",
-    "singleton_notes",
-]
-
-FloatArray = NDArray[np.float64]
 
 # Part of the length of a centred column that rounding may leave of it.
 _ABSORBED = 1e-9

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -24,12 +24,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimate import CovarianceInfo
-
-__all__ = ["CovarianceRequest", "Regression", "cluster_codes", "sandwich"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedar.panel.estimators.base import CovarianceInfo
 
 _NAMES = {
     "classical": "classical",

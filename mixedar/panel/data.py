@@ -13,21 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
-from mixedar.grouped import group_rows
-from mixedar.residual import AR1, CAR1
-from mixedar.timeaxis import TimeAxis, time_axis
-from mixedar.validate import (
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import (
     check_finite,
     check_lengths,
     check_magnitude,
     group_codes,
 )
-
-__all__ = ["PanelData", "Spread", "make_panel"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedar.data.time import TimeAxis, time_axis
+from mixedar.engine.rows import group_rows
+from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
+from mixedar.residual import AR1, CAR1
 
 
 class Spread(NamedTuple):

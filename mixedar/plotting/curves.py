@@ -11,13 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar.design.terms import read_formula
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.formula.names import read_formula
 from mixedar.plotting.rows import PictureRows
-
-__all__ = ["Curves", "fitted_curves", "is_factor", "spread_out"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

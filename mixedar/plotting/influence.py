@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_dfbetas", "plot_index"]
 
 # With more groups their labels do not fit below the axis.
 _NAMED = 40

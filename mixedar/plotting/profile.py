@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from mixedar.engine.parameters import select, targets_of
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.inference.arguments import check_alpha
-from mixedar.inference.targets import select, targets_of
-from mixedar.plotting.grid import panel_grid
-from mixedar.plotting.horizontal import CAPTION
-from mixedar.plotting.style import BAND, COLOURS, GREY, label
+from mixedar.plotting.rows import CAPTION
+from mixedar.plotting.style import BAND, COLOURS, GREY, label, panel_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-
-__all__ = ["plot_profile", "plot_profiles", "profiles"]
 
 
 def plot_profile(profile: Any, axes: Any = None, alpha: float = 0.05) -> Any:

@@ -11,14 +11,21 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import UnsupportedError
-from mixedar.plotting.by_group import LABELLED, draw_intervals
-from mixedar.plotting.panels import chosen, evenly, panel_axes, picture
-from mixedar.plotting.style import BAND, COLOURS, GREY, label
+from mixedar.plotting.coefficients import LABELLED, draw_intervals
+from mixedar.plotting.style import (
+    BAND,
+    COLOURS,
+    GREY,
+    chosen,
+    evenly,
+    label,
+    panel_axes,
+    picture,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_random_effects"]
 
 # Points at either end of a QQ plot that are drawn however many there are.
 _TAIL = 200

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -20,20 +21,11 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-
-__all__ = [
-    "PictureRows",
-    "choose_groups",
-    "data_column",
-    "main_factor",
-    "picture_rows",
-    "plottable",
-    "sample_codes",
-]
 from mixedar.plotting.style import COLOURS
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 # Drawn groups are the same every time.
 _SEED = 0
@@ -364,3 +356,61 @@ def main_factor(fit: Any) -> str | None:
         if (column.groupby(codes).nunique() == 1).all():
             return str(name)
     return None
+
+
+# So many equally spaced positions have a tick each.
+_MOST_TICKS = 10
+#: Grey of small text that explains a picture.
+CAPTION = "0.35"
+
+
+def mark_positions(ax: Axes, rows: PictureRows, most: int = _MOST_TICKS) -> None:
+    """
+    Ticks where the observations are, or where dates are round.
+
+    Parameters
+    ----------
+    ax : Axes
+    rows : PictureRows
+    most : int
+        The largest number of ticks.
+    """
+    if rows.ticks is not None:
+        ax.set_xticks(range(len(rows.ticks)), labels=rows.ticks)
+        if sum(map(len, rows.ticks)) > 40 * most / _MOST_TICKS:
+            ax.tick_params(axis="x", rotation=90)
+        return
+    if rows.x.dtype.kind == "M":
+        import matplotlib.dates as dates
+
+        locator = dates.AutoDateLocator(minticks=2, maxticks=min(most, 6))
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        return
+    places = np.unique(rows.x)
+    steps = np.diff(places)
+    if 1 < len(places) <= most and np.allclose(steps, steps[0], rtol=1e-6):
+        ax.set_xticks(places)
+
+
+def caption(ax: Axes, text: str) -> None:
+    """
+    Write small text below the label of the horizontal axis.
+
+    Parameters
+    ----------
+    ax : Axes
+    text : str
+    """
+    ax.annotate(
+        text,
+        xy=(0.5, 0.0),
+        xycoords=ax.xaxis.get_label(),
+        xytext=(0.0, -3.0),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize="small",
+        color=CAPTION,
+        annotation_clip=False,
+    )

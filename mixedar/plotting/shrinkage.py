@@ -8,19 +8,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.plotting.panels import chosen, panel_axes, picture
-from mixedar.plotting.style import BAND, COLOURS, GREY, LINES, axes, label
+from mixedar.plotting.style import (
+    BAND,
+    COLOURS,
+    GREY,
+    LINES,
+    axes,
+    chosen,
+    label,
+    panel_axes,
+    picture,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_shrinkage"]
-
-FloatArray = NDArray[np.float64]
 
 _OWN, _MIXED = COLOURS[1], COLOURS[0]
 _GRID = 400

@@ -8,27 +8,61 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar.diagnostics.newrows import fitted_rows
+from mixedar._types import FloatArray
+from mixedar.data.drawn_rows import fitted_rows
 from mixedar.diagnostics.predictive import group_means, predictive_check
-from mixedar.diagnostics.rows import unwrapped
-from mixedar.diagnostics.simulation import (
-    check_simulations,
-    draw_responses,
-    generator,
-)
-from mixedar.exceptions import UnsupportedError
-from mixedar.plotting.check import plot_check
-from mixedar.plotting.smooth import legend_above
-from mixedar.plotting.style import COLOURS, axes, label
+from mixedar.diagnostics.residuals.series import unwrapped
+from mixedar.diagnostics.simulation import check_simulations, draw_responses, generator
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.plotting.style import COLOURS, GREY, axes, label, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["density", "plot_simulated"]
 
-FloatArray = NDArray[np.float64]
+def plot_check(
+    check: Any, statistic: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """
+    Histogram of a statistic in the draws, and its value in the data.
+
+    Parameters
+    ----------
+    check : PredictiveCheck
+    statistic : str, optional
+        The first one by default.
+    ax : Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such statistic.
+    """
+    names = list(check.observed.index)
+    name = names[0] if statistic is None else statistic
+    if name not in names:
+        raise UnknownColumnError(
+            f"statistic={name!r}: this check has {', '.join(map(repr, names))}"
+        )
+    draws = check.simulated[name].to_numpy()
+    value = float(check.observed[name])
+    ax = axes(ax)
+    text = f"observed: {value:.4g} (p = {check.pvalues[name]:.2g})"
+    bins = int(np.clip(np.sqrt(len(draws)), 8, 40))
+    ax.hist(draws, bins=bins, color=COLOURS[5], alpha=0.6, label="simulated")
+    for q in np.quantile(draws, [0.025, 0.975]):
+        ax.axvline(q, color=GREY, linestyle="--", linewidth=1.0)
+    ax.axvline(value, color=COLOURS[1], linewidth=2.4, label=text)
+    low, high = min(draws.min(), value), max(draws.max(), value)
+    ax.set_xlim(low - 0.08 * (high - low or 1.0), high + 0.08 * (high - low or 1.0))
+    ax.margins(y=0.15)
+    return label(ax, str(name), "Simulated data sets", **legend_above())
+
 
 _GRID = 256
 

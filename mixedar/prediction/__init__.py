@@ -4,15 +4,16 @@ Predictions of a fit: population, group, and forecasts that use the residuals.
 Names are loaded when they are first asked for.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from mixedar.lazy import lazy_names
+from mixedar._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mixedar.prediction.predict import get_prediction
     from mixedar.prediction.results import PredictionResults
 
-__all__ = ["PredictionResults", "get_prediction"]
 
 _LATER = {
     "PredictionResults": "mixedar.prediction.results",
@@ -20,3 +21,5 @@ _LATER = {
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)
+
+__all__ = ["PredictionResults", "get_prediction"]

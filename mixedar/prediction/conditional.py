@@ -19,25 +19,128 @@ random effects, Statistical Science 6, 15-32).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar.effects import PredictedEffects, predict_effects
-from mixedar.linalg import apply, product
-from mixedar.prediction.correlations import is_correlated, relative_sd
-from mixedar.prediction.kriging import Kriging, krige
-from mixedar.prediction.marks import with_fitted
-from mixedar.prediction.observed import ObservedRows, observed_rows
-from mixedar.prediction.request import Places, Request
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.encode import with_fitted
+from mixedar.data.new_rows import Places, Request
+from mixedar.engine.effects import PredictedEffects, predict_effects, whiten_series
+from mixedar.engine.kriging import Kriging, krige
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import is_correlated, relative_sd
+from mixedar.engine.rows import GroupedRows
+from mixedar.engine.surface import problem_of
+from mixedar.exceptions import NotComputedError
+from mixedar.numeric.linalg import apply, product
 
-__all__ = ["GroupPredictor", "Point", "prior_variance", "residual_variance"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+@dataclass(frozen=True)
+class ObservedRows:
+    """
+    Rows of g groups, sorted by group, series and time.
+
+    Attributes
+    ----------
+    exog : ndarray, shape (n, p)
+    exog_re : ndarray, shape (n, q)
+        Columns of all random effects.
+    endog : ndarray, shape (n,)
+    grouped : GroupedRows
+        Rows of each group, gaps in time, and what the residual structure reads.
+    rows : ndarray of int, shape (n,)
+        Positions of these rows in the model.
+    """
+
+    exog: FloatArray
+    exog_re: FloatArray
+    endog: FloatArray
+    grouped: GroupedRows
+    rows: IntArray
+
+    @property
+    def series(self) -> IntArray:
+        """Number of each row's series, counted from 0, shape (n,)."""
+        return np.asarray(np.cumsum(self.grouped.first_of_series) - 1)
+
+    @property
+    def marks(self) -> FloatArray:
+        """What the residual structure reads beside the time, shape (n, c)."""
+        marks = self.grouped.marks
+        return np.empty((len(self.rows), 0)) if marks is None else marks
+
+    def cross_products(self, fit: Any) -> FloatArray:
+        """``Z'R^-1 X`` of each group, shape (q, p, g)."""
+        z, x = _whitened(self.exog_re, self, fit), _whitened(self.exog, self, fit)
+        starts = self.grouped.offsets[:-1]
+        out = np.empty((z.shape[1], x.shape[1], len(starts)))
+        for a in range(z.shape[1]):
+            for b in range(x.shape[1]):
+                out[a, b] = np.add.reduceat(z[:, a] * x[:, b], starts)
+        return out
+
+
+def _whitened(columns: FloatArray, observed: ObservedRows, fit: Any) -> FloatArray:
+    """Columns times the inverse Cholesky factor of the residual covariance."""
+    out = np.empty(columns.shape, order="F")
+    for j in range(columns.shape[1]):
+        out[:, j] = whiten_series(
+            np.ascontiguousarray(columns[:, j]),
+            observed.grouped,
+            fit.structure,
+            fit._residual_values,
+        )
+    return out
+
+
+def observed_rows(fit: Any, groups: IntArray) -> ObservedRows:
+    """
+    Collect the rows of some groups.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    groups : ndarray of int, shape (g,)
+        Numbers of the groups, increasing.
+
+    Returns
+    -------
+    ObservedRows
+
+    Raises
+    ------
+    NotComputedError
+        If the data of the fit were removed.
+    """
+    model = fit.model
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this fit; predictions for groups need them"
+        )
+    whole: GroupedRows = model._grouped
+    sizes = whole.sizes[groups]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+    if len(groups) == whole.n_groups:
+        rows = np.arange(offsets[-1])
+    else:
+        rows = np.arange(offsets[-1]) + np.repeat(
+            whole.offsets[groups] - offsets[:-1], sizes
+        )
+    grouped = whole.part(rows, offsets)
+    if whole.order is not None:
+        rows = whole.order[rows]
+    return ObservedRows(
+        model.exog[rows],
+        model._random_design()[rows],
+        model.endog[rows],
+        grouped,
+        rows,
+    )
+
 
 # Numbers gathered at a time: what stays in cache.
 _AT_ONCE = 2**18
@@ -291,3 +394,62 @@ def _predicted(fit: Any, observed: ObservedRows, point: Point) -> PredictedEffec
         fit._z_map,
         point.factor,
     )
+
+
+_STEP = 1e-3
+# Directions with less information than this, relative to the largest, have none.
+_FLAT = 1e-11
+
+
+def theta_variance(fit: Any, means: Callable[[Point], FloatArray]) -> FloatArray:
+    """
+    Variance of predictions from the estimation of the covariance parameters.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    means : callable
+        Predictions at a point.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed, or the estimate is no maximum.
+    """
+    problem, theta = problem_of(fit), fit._theta
+    if len(theta) == 0:
+        return np.zeros_like(means(_point(problem, theta)))
+    total: Any = 0.0
+    for axis in _axes(problem, theta).T:
+        ahead = means(_point(problem, theta + _STEP * axis))
+        behind = means(_point(problem, theta - _STEP * axis))
+        total = total + ((ahead - behind) / (2.0 * _STEP)) ** 2
+    return np.asarray(total)
+
+
+def _point(problem: LikelihoodProblem, theta: FloatArray) -> Point:
+    """Parameters at ``theta``, with the fixed effects that belong to it."""
+    inner = problem.profile_at(theta, derivatives=False).beta
+    combined = problem.w_map @ np.append(-inner, 1.0)
+    beta = -combined[:-1] / combined[-1]
+    return Point(beta, problem.split(theta)[1], problem.factor(theta))
+
+
+def _axes(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """``D`` with ``D D'`` the covariance of the estimates, shape (k, r)."""
+    information = -problem.evaluate(theta, derivatives=True).hessian
+    size = np.sqrt(np.abs(np.diag(information)))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(information / np.outer(size, size))
+    largest = max(float(values[-1]), _FLAT)
+    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
+        raise NotComputedError(
+            "the information of the covariance parameters is not positive definite: "
+            "the fit is not at a maximum; use include_theta=False"
+        )
+    keep = values > _FLAT * largest
+    return vectors[:, keep] / size[:, None] / np.sqrt(values[keep])

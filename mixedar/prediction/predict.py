@@ -8,25 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar.design import capture_namespace
+from mixedar._types import FloatArray
+from mixedar.data.formula import capture_namespace
+from mixedar.data.new_rows import NewData, Request, read_request
 from mixedar.exceptions import MixedARError, UnsupportedError
-from mixedar.inference.contrasts import ContrastMethod
-from mixedar.linalg import product
+from mixedar.inference.df.base import ContrastMethod
+from mixedar.numeric.linalg import product
 from mixedar.prediction.conditional import (
     GroupPredictor,
     prior_variance,
     residual_variance,
+    theta_variance,
 )
-from mixedar.prediction.newdata import NewData, read_request
-from mixedar.prediction.request import Request
 from mixedar.prediction.results import PredictionResults
-from mixedar.prediction.theta import theta_variance
-
-__all__ = ["get_prediction"]
-
-FloatArray = NDArray[np.float64]
 
 LEVELS = ("population", "group", "forecast")
 _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
@@ -78,7 +73,7 @@ def get_prediction(
         effects of zero with their variance.
     include_theta : bool or "prasad-rao"
         Add the variance that the estimation of the covariance parameters
-        brings, once or twice; see :mod:`mixedar.prediction.theta`.
+        brings, once or twice; see :mod:`mixedar.prediction.conditional`.
     df : str, float or DFMethod, optional
         Degrees of freedom of the intervals, as in ``t_test``: those of the
         fixed part of each row, at all levels.

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, UnsupportedError
 from mixedar.summary import ResultsSummary, SummaryTable
-
-__all__ = ["PredictionResults"]
-
-FloatArray = NDArray[np.float64]
 
 _TITLES = {
     "population": "Population predictions",

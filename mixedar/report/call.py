@@ -12,8 +12,6 @@ import numpy as np
 
 from mixedar.residual import DataLayout
 
-__all__ = ["call_text", "value_text"]
-
 _WIDTH = 76
 
 
@@ -205,8 +203,9 @@ def _filled_in(kind: Any) -> set[str]:
 
 
 def _home(kind: type) -> str:
-    """The package that offers a class."""
-    return ".".join(kind.__module__.split(".")[:2])
+    """The module that offers a class to users."""
+    own = kind.__module__.partition(".")[0] == "mixedar"
+    return "mixedar.api" if own else kind.__module__
 
 
 def _laid_out(function: str, given: list[str]) -> str:

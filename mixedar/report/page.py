@@ -15,8 +15,6 @@ import pandas as pd
 
 from mixedar.summary import Format, SummaryTable
 
-__all__ = ["Section", "code", "page", "paragraph", "picture", "table"]
-
 _DPI = 110
 
 _STYLE = """

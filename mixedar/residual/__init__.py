@@ -2,28 +2,27 @@
 Residual structures, one to a file, and the registry that finds them by name.
 """
 
-from mixedar.residual.ar1 import AR1
+from __future__ import annotations
+
+from mixedar.residual.ar1 import AR1, CAR1
 from mixedar.residual.arma import ARMA
 from mixedar.residual.base import DataLayout, Mark, ResidualStructure
-from mixedar.residual.car1 import CAR1
 from mixedar.residual.checking import check_structure
-from mixedar.residual.compound_symmetry import CompoundSymmetry
 from mixedar.residual.formula import FormulaStructure
 from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.independent import Independent
 from mixedar.residual.markov import MarkovStructure
-from mixedar.residual.matern import Matern
 from mixedar.residual.nesting import Nesting, nesting
-from mixedar.residual.occasions import AnteDependence, Unstructured
+from mixedar.residual.occasions import AnteDependence, Toeplitz, Unstructured
 from mixedar.residual.registry import STRUCTURES, combine, resolve
+from mixedar.residual.simple import CompoundSymmetry, Independent
 from mixedar.residual.spatial import (
     Exponential,
     Gaussian,
     Linear,
+    Matern,
     RationalQuadratic,
     Spherical,
 )
-from mixedar.residual.toeplitz import Toeplitz
 from mixedar.residual.wrapped import Nugget, Stratified
 
 __all__ = [

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError
-from mixedar.jets import Jet, clip, solve, stack
+from mixedar.numeric.autodiff import Jet, clip, solve, stack
 from mixedar.residual.base import ResidualStructure
 from mixedar.residual.formula import FormulaStructure
-
-__all__ = ["ARMA"]
-
-FloatArray = NDArray[np.float64]
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000

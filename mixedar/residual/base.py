@@ -17,11 +17,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar.jets import Jet
-
-__all__ = ["DataLayout", "Link", "Mark", "ResidualStructure"]
-
-FloatArray = NDArray[np.float64]
+from mixedar._types import FloatArray
+from mixedar.numeric.autodiff import Jet
 
 #: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
 Link = Literal["identity", "log", "correlation", "share"]

@@ -12,17 +12,14 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import ContractError
-from mixedar.jets import Jet
+from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import DataLayout, Link, ResidualStructure
 from mixedar.residual.markov import MarkovStructure
 from mixedar.residual.registry import resolve
-
-__all__ = ["check_structure"]
-
-FloatArray = NDArray[np.float64]
 
 _LINKS = get_args(Link)
 _STEP = 1e-4  # of central differences, by unconstrained parameters

@@ -4,7 +4,7 @@ Structures given by a formula for the correlation of two rows.
 A subclass says what its parameters are as functions of unconstrained ones
 (:meth:`~FormulaStructure.natural`) and what correlation two rows have
 (:meth:`~FormulaStructure.correlations`), both in numpy's arithmetic.  Exact
-derivatives follow from :class:`mixedar.jets.Jet`, whitening and determinant
+derivatives follow from :class:`mixedar.numeric.autodiff.Jet`, whitening and determinant
 from a Cholesky factor.
 """
 
@@ -14,15 +14,12 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from mixedar.jets import Jet, variables
+from mixedar._types import FloatArray
+from mixedar.numeric.autodiff import Jet, variables
 from mixedar.residual.base import ResidualStructure
-
-__all__ = ["DenseStructure", "FormulaStructure", "as_positions", "dense_covariance"]
-
-FloatArray = NDArray[np.float64]
 
 
 def as_positions(time: FloatArray) -> FloatArray:

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import StructureError
-from mixedar.jets import Jet, concatenate, embed
+from mixedar.numeric.autodiff import Jet, concatenate, embed
 from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
 from mixedar.residual.formula import as_positions
-from mixedar.variance.base import VarianceFunction
-
-__all__ = ["Heteroscedastic"]
-
-FloatArray = NDArray[np.float64]
+from mixedar.residual.variance.base import VarianceFunction
 
 _LARGEST = 150.0  # of the logarithm of a known standard deviation
 _LARGEST_RANGE = 60.0

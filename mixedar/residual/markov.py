@@ -20,15 +20,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError
-from mixedar.jets import Jet
+from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import ResidualStructure
-
-__all__ = ["MarkovStructure", "PrecisionCoefficients", "Step", "check_start"]
-
-FloatArray = NDArray[np.float64]
 
 
 class Step(NamedTuple):

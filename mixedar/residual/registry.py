@@ -16,27 +16,22 @@ from typing import Any
 import numpy as np
 
 from mixedar.exceptions import UnsupportedError
-from mixedar.residual.ar1 import AR1
+from mixedar.residual.ar1 import AR1, CAR1
 from mixedar.residual.arma import ARMA
 from mixedar.residual.base import ResidualStructure
-from mixedar.residual.car1 import CAR1
-from mixedar.residual.compound_symmetry import CompoundSymmetry
 from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.independent import Independent
-from mixedar.residual.matern import Matern
-from mixedar.residual.occasions import AnteDependence, Unstructured
+from mixedar.residual.occasions import AnteDependence, Toeplitz, Unstructured
+from mixedar.residual.simple import CompoundSymmetry, Independent
 from mixedar.residual.spatial import (
     Exponential,
     Gaussian,
     Linear,
+    Matern,
     RationalQuadratic,
     Spherical,
 )
-from mixedar.residual.toeplitz import Toeplitz
+from mixedar.residual.variance.base import VarianceFunction
 from mixedar.residual.wrapped import Nugget, Stratified
-from mixedar.variance.base import VarianceFunction
-
-__all__ = ["STRUCTURES", "combine", "resolve"]
 
 STRUCTURES: dict[str, type[ResidualStructure]] = {
     cls.code: cls
@@ -215,7 +210,7 @@ def _by_name(name: str) -> ResidualStructure:
     key = re.sub(r"\s+", " ", name.strip().lower())
     key = _ALIASES.get(key, key)
     if key in _HETEROGENEOUS:
-        from mixedar.variance.ident import VarIdent
+        from mixedar.residual.variance.ident import VarIdent
 
         return Heteroscedastic(STRUCTURES[_HETEROGENEOUS[key]](), VarIdent())
     if key in STRUCTURES:

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import block_diag
 from scipy.special import logit
 
-from mixedar.jets import Jet, clip, concatenate, embed, variables
+from mixedar._types import FloatArray
+from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
 from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
 from mixedar.residual.formula import DenseStructure, as_positions
-
-__all__ = ["CellStructure", "Nugget", "Stratified"]
-
-FloatArray = NDArray[np.float64]
 
 _LIMIT = 18.0
 

@@ -2,6 +2,8 @@
 Choosing a residual structure: several fitted to the same data.
 """
 
+from __future__ import annotations
+
 from mixedar.selection.result import ResidualSelection
 from mixedar.selection.select import DEFAULT_STRUCTURES, select_residual
 

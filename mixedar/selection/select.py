@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mixedar._types import UNCHANGED
 from mixedar.exceptions import MixedARError, MixedARWarning, UnsupportedError
-from mixedar.inference.bootstrap import progress_bar
 from mixedar.inference.criteria import CONVENTIONS
+from mixedar.inference.intervals.bootstrap import progress_bar
 from mixedar.residual import ResidualStructure
+from mixedar.residual.variance import VarianceFunction
 from mixedar.selection.result import Candidate, ResidualSelection
-from mixedar.unchanged import UNCHANGED
-from mixedar.variance import VarianceFunction
-
-__all__ = ["DEFAULT_STRUCTURES", "select_residual"]
 
 #: What is compared unless `structures` says otherwise.
 DEFAULT_STRUCTURES = ("independent", "ar1", "car1", "cs", "arma11", "toeplitz", "un")

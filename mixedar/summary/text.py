@@ -1,7 +1,7 @@
 """
 Numbers to strings, and strings to lines of text: the printers' workshop.
 
-Knows strings only; :mod:`mixedar.summary.results` decides what is printed.
+Knows strings only; :mod:`mixedar.summary.tables` decides what is printed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-
-__all__ = [
-    "NARROWEST",
-    "Format",
-    "View",
-    "cell_text",
-    "format_values",
-    "kind_of",
-    "latex_text",
-    "pair_columns",
-    "pair_lines",
-    "plain",
-    "table_lines",
-]
 
 Format = str | Callable[[Any], str]
 

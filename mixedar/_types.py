@@ -1,0 +1,27 @@
+"""
+The default of options that keep what an object has already.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+
+class Unchanged:
+    """Says that an option stays what it is; None means that there is none."""
+
+    def __repr__(self) -> str:
+        return "unchanged"
+
+    def __reduce__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged()

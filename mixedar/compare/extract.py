@@ -1,0 +1,271 @@
+"""
+The record of a fit of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mixedar._types import FloatArray
+from mixedar.compare.record import Component, Design, FitRecord, Likelihood, Sample
+
+_KINDS = {
+    "fe": "within",
+    "re": "GLS",
+    "between": "between",
+    "fd": "differences",
+    "pooled": "OLS",
+    "fe_ar1": "within AR(1)",
+    "re_ar1": "GLS AR(1)",
+}
+_MEANS = "observations are means of the entities."
+_DIFFERENCES = "observations are differences."
+#: What regressions of something else than the response itself are about, by the
+#: kind of panel estimator or the class of linearmodels.
+TRANSFORMED = {
+    "between": _MEANS,
+    "BetweenOLS": _MEANS,
+    "fd": _DIFFERENCES,
+    "FirstDifferenceOLS": _DIFFERENCES,
+}
+_DF_LABELS = {"kenward-roger": "KR"}
+
+
+def estimated_effects_note(entity: str) -> str:
+    """What the variance of fixed effects is."""
+    return (
+        f"the variance of {entity} is that of the estimated effects, and holds their "
+        "error of estimation."
+    )
+
+
+def gram(exog: Any) -> FloatArray | None:
+    """Cross-products of the columns; None without data."""
+    if exog is None:
+        return None
+    x = np.asarray(exog, dtype=np.float64)
+    return x.T @ x
+
+
+def sample_of(model: Any) -> Sample:
+    """
+    Response and rows of a model of statsmodels or of a mixed model.
+
+    Parameters
+    ----------
+    model : statsmodels.base.model.Model
+
+    Returns
+    -------
+    Sample
+    """
+    data = getattr(model, "data", None)
+    y = getattr(model, "endog", None)
+    name = str(getattr(data, "ynames", None) or "y")
+    index = getattr(data, "row_labels", None)
+    if y is None:
+        return Sample(name, 0, None, None)
+    values = np.sort(np.asarray(y, dtype=np.float64).ravel())
+    return Sample(name, len(values), values, index)
+
+
+def mixed_record(fit: Any, alpha: float) -> FitRecord:
+    """
+    Record of a mixed model.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    alpha : float
+        1 - coverage of the intervals of the covariance parameters.
+
+    Returns
+    -------
+    FitRecord
+    """
+    p, model = fit.k_fe, fit.model
+    names = list(fit._names)
+    sample = sample_of(model)
+    if sample.y is None:  # the data have been removed
+        sample = dataclasses.replace(sample, name=fit._labels[0], size=int(fit.nobs))
+    design = Design(tuple(names[:p]), gram(getattr(model, "exog", None)))
+    n = int(fit.nobs)
+    return FitRecord(
+        estimator=fit.method,
+        cov_type=_DF_LABELS.get(fit.df_method, "model"),
+        terms=tuple(names[:p]),
+        estimate=np.asarray(fit.fe_params, dtype=np.float64),
+        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
+        df=np.asarray(fit.df_resid, dtype=np.float64),
+        components=tuple(_mixed_components(fit, alpha)),
+        sample=sample,
+        nobs=n,
+        n_groups=int(fit.n_groups),
+        scale=float(fit.scale),
+        likelihood=Likelihood(
+            kind=fit.method,
+            llf=float(fit.llf),
+            k=int(fit.df_modelwc),
+            n=n - p if fit.reml else n,
+            design=design,
+        ),
+        criteria=(float(fit.aic), float(fit.bic)),
+        converged=bool(fit.converged),
+        notes=tuple(f"{note}." for note in fit.boundary_notes),
+    )
+
+
+def _mixed_components(fit: Any, alpha: float) -> list[Component]:
+    """Covariance parameters under the names of ``params``, then the scale."""
+    p, k_re, k_re2 = fit.k_fe, fit.k_re, fit.k_re2
+    names, params = fit._names, np.asarray(fit.params)
+    errors, ends = np.asarray(fit.bse), np.asarray(fit.conf_int(alpha))
+    effects = list(fit.model.data.exog_re_names)[:k_re]
+    rows, columns = np.tril_indices(k_re)
+    labels = [
+        (effects[i],) if i == j else (effects[j], effects[i])
+        for i, j in zip(rows, columns, strict=True)
+    ]
+    labels += [(str(name),) for name in fit.model.exog_vc.names]
+    out = []
+    for k in range(p, len(names)):
+        inside = k - p < k_re2 + fit.k_vc
+        out.append(
+            Component(
+                names[k],
+                "random" if inside else "residual",
+                float(params[k]),
+                labels[k - p] if inside else (),
+                float(errors[k]) if errors[k] > 0.0 else np.nan,
+                (float(ends[k, 0]), float(ends[k, 1])),
+            )
+        )
+    factor = np.exp(stats.norm.isf(alpha / 2.0) * fit.bse_scale / fit.scale)
+    out.append(
+        Component(
+            "Residual Var",
+            "residual",
+            float(fit.scale),
+            ("residual",),
+            float(fit.bse_scale),
+            (float(fit.scale / factor), float(fit.scale * factor)),
+        )
+    )
+    return out
+
+
+def robust_record(fit: Any, alpha: float) -> FitRecord:
+    """
+    Record of a mixed model with a cluster-robust covariance.
+
+    Parameters
+    ----------
+    fit : RobustResults
+    alpha : float
+        As in :func:`mixed_record`.
+
+    Returns
+    -------
+    FitRecord
+    """
+    return dataclasses.replace(
+        mixed_record(fit.fit, alpha),
+        cov_type=str(fit.cov_type),
+        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
+        df=np.asarray(fit.df_resid, dtype=np.float64),
+        n_groups=int(fit.n_groups),
+    )
+
+
+def panel_record(fit: Any) -> FitRecord:
+    """
+    Record of a panel estimator.
+
+    Parameters
+    ----------
+    fit : PanelResults
+
+    Returns
+    -------
+    FitRecord
+    """
+    panel = fit.panel
+    k = len(fit.params)
+    return FitRecord(
+        estimator=_estimator(fit),
+        cov_type=fit.cov_type,
+        terms=tuple(fit.params.index),
+        estimate=fit.params.to_numpy(),
+        std_error=fit.bse.to_numpy(),
+        df=np.full(k, float(fit.df_inference)),
+        components=tuple(_panel_components(fit)),
+        sample=Sample(fit.endog_name, panel.nobs, np.sort(panel.y), panel.index),
+        nobs=fit.nobs,
+        n_groups=fit.n_groups,
+        df_resid=float(fit.df_resid),
+        scale=fit.scale,
+        likelihood=_panel_likelihood(fit),
+        theta=None if fit.estimate.theta is None else np.asarray(fit.estimate.theta),
+        rsquared={
+            "within": fit.rsquared_within,
+            "between": fit.rsquared_between,
+            "overall": fit.rsquared_overall,
+        },
+        absorbed=tuple(fit.absorbed),
+        notes=tuple(_panel_notes(fit)),
+    )
+
+
+def _estimator(fit: Any) -> str:
+    if fit.kind == "re" and fit.llf is not None:
+        return "REML" if "restricted" in fit.method else "ML"
+    return _KINDS[fit.kind]
+
+
+def _panel_components(fit: Any) -> list[Component]:
+    out = []
+    parts = fit.variance_decomposition
+    if parts is not None:
+        name = fit.panel.entity_name
+        value = float(parts["effects"])
+        out.append(Component(f"{name} Var", "random", value, (name,)))
+    if fit.rho is not None:
+        out.append(Component("rho", "residual", float(fit.rho)))
+    # means and differences have residuals of another kind
+    if fit.kind not in ("between", "fd"):
+        # the estimators with AR(1) errors give the variance of the innovations
+        inflation = 1.0 if fit.rho is None else 1.0 / (1.0 - fit.rho**2)
+        value = float(fit.estimate.sigma2_e) * inflation
+        out.append(Component("Residual Var", "residual", value, ("residual",)))
+    return out
+
+
+def _panel_likelihood(fit: Any) -> Likelihood | None:
+    """The likelihood of the response; least squares are the Gaussian one."""
+    if fit.llf is None or fit.kind in ("between", "fd"):
+        return None
+    columns = fit.estimate.columns
+    design = Design(tuple(fit.params.index), gram(fit.panel.x[:, columns]))
+    kind, p = "ML", len(fit.params)
+    if fit.kind == "re":
+        kind = _estimator(fit)
+        k = p + 2
+    else:  # estimated effects are parameters
+        k = fit.nobs - fit.df_resid + 1
+    n = fit.nobs - p if kind == "REML" else fit.nobs
+    return Likelihood(kind, float(fit.llf), int(k), int(n), design)
+
+
+def _panel_notes(fit: Any) -> list[str]:
+    notes = []
+    if fit.kind in ("fe", "fe_ar1") and fit.variance_decomposition is not None:
+        notes.append(estimated_effects_note(fit.panel.entity_name))
+    if fit.kind in ("re", "re_ar1") and fit.estimate.sigma2_u == 0.0:
+        notes.append("the estimated variance of the effects is zero.")
+    if fit.kind in TRANSFORMED:
+        notes.append(TRANSFORMED[fit.kind])
+    return notes

@@ -1,0 +1,1 @@
+"""From the caller's data to arrays: formulas, checks, encoding of rows."""

@@ -1,0 +1,411 @@
+"""
+Dropping rows with missing values from all arrays of a model together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from statsmodels.regression.mixed_linear_model import VCSpec
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import (
+    DroppedRowsWarning,
+    EmptyDataError,
+    GroupError,
+    LengthError,
+    MagnitudeError,
+    MissingDataError,
+    RankDeficiencyError,
+    ResponseError,
+    shown,
+)
+from mixedar.numeric.linalg import pivoted_rank, r_factor
+
+
+def drop_missing(
+    endog: Any,
+    exog: Any,
+    groups: Any,
+    exog_re: Any,
+    exog_vc: Any,
+    time: Any,
+    series: Any,
+    columns: dict[str, Any],
+) -> tuple[Any, Any, Any, Any, Any, Any, Any, dict[str, Any], int]:
+    """
+    Keep the rows that are complete in every array.
+
+    Parameters
+    ----------
+    endog, exog, groups, exog_re, time, series : array_like or None
+        Arrays of n rows.
+    exog_vc : VCSpec or None
+        Per-group matrices, whose rows are dropped as well; groups that lose
+        all rows go.
+    columns : dict of array_like
+        What the residual structure reads.
+
+    Returns
+    -------
+    tuple
+        The arrays in the order of the arguments, and the number of rows
+        dropped.
+
+    Raises
+    ------
+    EmptyDataError
+        If no row is complete.
+    """
+    arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
+    n = len(endog)
+    keep = np.ones(n, dtype=bool)
+    for array in arrays:
+        if array is not None:
+            keep &= ~_missing(array)
+    if exog_vc is not None and len(exog_vc.names):
+        rows_by_group = _rows_by_group(groups)
+        for mats in exog_vc.mats:
+            for rows, matrix in zip(rows_by_group, mats, strict=True):
+                keep[rows] &= np.isfinite(np.asarray(matrix, dtype=float)).all(axis=1)
+    dropped = int(n - keep.sum())
+    if dropped == n:
+        raise EmptyDataError("every row has a missing value; nothing is left to fit")
+    if dropped == 0:
+        return endog, exog, groups, exog_re, exog_vc, time, series, columns, 0
+    if exog_vc is not None and len(exog_vc.names):
+        exog_vc = _keep_components(exog_vc, rows_by_group, keep)
+    kept = [_take(array, keep) for array in arrays]
+    endog, exog, groups, exog_re, time, series = kept[:6]
+    columns = dict(zip(columns, kept[6:], strict=True))
+    return endog, exog, groups, exog_re, exog_vc, time, series, columns, dropped
+
+
+def _missing(array: Any) -> NDArray[np.bool_]:
+    values = array if hasattr(array, "shape") else np.asarray(array)
+    mask: NDArray[np.bool_] = np.asarray(pd.isna(values))
+    return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
+
+
+def _take(array: Any, keep: NDArray[np.bool_]) -> Any:
+    if array is None:
+        return None
+    if isinstance(array, (pd.Series, pd.DataFrame)):
+        return array.loc[keep]
+    return np.asarray(array)[keep]
+
+
+def _rows_by_group(groups: Any) -> list[NDArray[np.intp]]:
+    """Rows of each group in the sorted order of the labels, missing ones last."""
+    codes, labels = pd.factorize(np.asarray(groups), sort=True)
+    return [np.flatnonzero(codes == k) for k in range(len(labels))]
+
+
+def _keep_components(
+    exog_vc: Any, rows_by_group: list[NDArray[np.intp]], keep: NDArray[np.bool_]
+) -> Any:
+    stays = [bool(keep[rows].any()) for rows in rows_by_group]
+    mats, colnames = [], []
+    for names, matrices in zip(exog_vc.colnames, exog_vc.mats, strict=True):
+        mats.append(
+            [
+                matrix[keep[rows]]
+                for rows, matrix, here in zip(
+                    rows_by_group, matrices, stays, strict=True
+                )
+                if here
+            ]
+        )
+        colnames.append([n for n, here in zip(names, stays, strict=True) if here])
+    return VCSpec(list(exog_vc.names), colnames, mats)
+
+
+def warn_dropped(count: int) -> None:
+    """Say how many rows were left out, if any were."""
+    if count:
+        warnings.warn(
+            f"{count} row{'s' if count > 1 else ''} with missing values "
+            f"{'were' if count > 1 else 'was'} left out",
+            DroppedRowsWarning,
+            stacklevel=4,
+        )
+
+
+_CHUNK = 1 << 20
+
+
+def check_lengths(n: int, /, **arrays: Any) -> None:
+    """
+    Raise unless all arrays have `n` rows.
+
+    Parameters
+    ----------
+    n : int
+        Rows of the response.
+    **arrays
+        Arrays by argument name; None is skipped.
+
+    Raises
+    ------
+    LengthError
+    """
+    for name, array in arrays.items():
+        if array is not None and np.ndim(array) == 0:
+            raise LengthError(
+                f"{name} is a single value; pass one value for each observation"
+            )
+        if array is not None and len(array) != n:
+            raise LengthError(
+                f"{name} has {len(array)} rows but endog has {n}; pass one value for "
+                "each observation"
+            )
+
+
+def check_finite(
+    x: FloatArray, names: Sequence[str], what: str, index: Any = None
+) -> None:
+    """
+    Raise if an array holds NaN or infinite values.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (n, k)
+    names : sequence of str
+        Column names.
+    what : str
+        The argument's name, for the message.
+    index : sequence, optional
+        Row labels; positions by default.
+
+    Raises
+    ------
+    MissingDataError
+    """
+    columns = x.reshape(len(x), -1)
+    # a sum is finite unless a value is not (or it overflows): no mask is built
+    # for clean data
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(columns.sum(axis=0)).all():
+            return
+    for j, name in enumerate(names):
+        bad = ~np.isfinite(columns[:, j])
+        if bad.any():
+            first = int(np.argmax(bad))
+            label = first if index is None else index[first]
+            raise MissingDataError(
+                f"{what} column {name!r} has {int(bad.sum())} missing or infinite "
+                f"values, first in row {shown(label)}; remove those rows or pass "
+                "missing='drop'"
+            )
+
+
+def float_array(x: Any, what: str) -> FloatArray:
+    """
+    Numbers from whatever a user passes as an array.
+
+    Parameters
+    ----------
+    x : array_like
+    what : str
+        The argument's name, for messages.
+
+    Returns
+    -------
+    ndarray
+        The array itself if it holds float64 already.
+
+    Raises
+    ------
+    ResponseError
+        If it holds text, objects or complex numbers.
+    """
+    values = np.asarray(x)
+    if values.dtype.kind in "biuf":
+        return np.asarray(values, dtype=np.float64)
+    if values.dtype.kind == "O":
+        try:
+            return np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            pass
+    raise ResponseError(
+        f"{what} is not numeric (it holds {values.dtype}); convert it, or use the "
+        "formula interface for categories"
+    )
+
+
+def check_magnitude(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if squares of squares of a column would overflow or underflow.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (n, k)
+        Finite.
+    names : sequence of str
+    what : str
+        The argument's name, for the message.
+
+    Raises
+    ------
+    MagnitudeError
+    """
+    columns = x.reshape(len(x), -1)
+    for j, name in enumerate(names):
+        largest = max(float(columns[:, j].max()), -float(columns[:, j].min()))
+        if largest != 0.0 and not 1e-30 <= largest <= 1e30:
+            raise MagnitudeError(
+                f"{what} column {name!r} has values up to {largest:.3g} in size, whose "
+                "variances double precision cannot hold; use another unit"
+            )
+
+
+def check_rank(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if the columns of a design are linearly dependent.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+        The design, or rows with the same cross-product.
+    names : sequence of str
+        Column names.
+    what : str
+        What the columns are, for the message.
+
+    Raises
+    ------
+    RankDeficiencyError
+        Naming columns whose removal mends it.
+    """
+    if x.shape[1] == 0:
+        return
+    factor = r_factor(x)
+    rank, dependent = pivoted_rank(factor)
+    if rank < x.shape[1]:
+        culprits = ", ".join(repr(names[j]) for j in dependent)
+        raise RankDeficiencyError(
+            f"the {what} design of {x.shape[1]} columns has rank {rank}: {culprits} "
+            f"{'is a' if len(dependent) == 1 else 'are'} linear "
+            f"combination{'' if len(dependent) == 1 else 's'} of the columns before; "
+            "leave out such columns"
+        )
+
+
+def check_response(w: FloatArray, y_range: float, name: str) -> None:
+    """
+    Raise if the response leaves nothing to be explained.
+
+    Parameters
+    ----------
+    w : ndarray, shape (n, p + 1)
+        Fixed-effects design and response, or rows with their cross-product.
+    y_range : float
+        Largest less smallest response.
+    name : str
+        The response's name.
+
+    Raises
+    ------
+    ResponseError
+    """
+    if y_range == 0.0:
+        raise ResponseError(
+            f"the response {name!r} is constant; there is no variation to model"
+        )
+    factor = r_factor(w)
+    last = abs(factor[-1, -1]) if len(factor) == w.shape[1] else 0.0
+    if last <= 1e-13 * np.sqrt((factor[:, -1] ** 2).sum()):
+        raise ResponseError(
+            f"the response {name!r} is a linear combination of the fixed effects; no "
+            "residual variation is left to model"
+        )
+
+
+def group_codes(
+    groups: Any, name: str = "groups"
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """
+    Number the groups in the sorted order of their labels.
+
+    Parameters
+    ----------
+    groups : array_like, shape (n,)
+    name : str
+        For messages.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+    labels : ndarray, shape (m,)
+
+    Raises
+    ------
+    MissingDataError
+        If a label is missing.
+    GroupError
+        If labels of different types cannot be sorted.
+    """
+    if np.ndim(groups) != 1:
+        raise GroupError(
+            f"{name} must be one label for each row, not an object of "
+            f"{np.ndim(groups)} dimensions"
+        )
+    # a list may mix types, which an array would turn into text
+    values: Any = groups if hasattr(groups, "dtype") else pd.Series(list(groups))
+    if isinstance(values, (pd.Series, pd.Index)):
+        values = values.array
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        used = values.remove_unused_categories()
+        codes, labels = used.codes, np.asarray(used.categories)
+        order = _sorted(labels, name)
+        rank = np.empty(len(order), dtype=np.intp)
+        rank[order] = np.arange(len(order))
+        missing = codes < 0
+        if not missing.any():
+            return rank[codes], labels[order]
+    else:
+        if getattr(values.dtype, "kind", "O") == "f":
+            numbers = np.asarray(values, dtype=np.float64)
+            if np.isinf(numbers).any():
+                raise MissingDataError(
+                    f"{name} has an infinite label in row "
+                    f"{int(np.argmax(np.isinf(numbers)))}; remove or rename it"
+                )
+        codes, labels = pd.factorize(values)
+        missing = codes < 0
+        if not missing.any():
+            labels = np.asarray(labels)
+            if len(labels) > 1 and not _increasing(labels):
+                order = _sorted(labels, name)
+                rank = np.empty(len(order), dtype=np.intp)
+                rank[order] = np.arange(len(order))
+                return rank[codes], labels[order]
+            return codes, labels
+    raise MissingDataError(
+        f"{name} has {int(missing.sum())} missing labels, first in row "
+        f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
+    )
+
+
+def _increasing(labels: NDArray[Any]) -> bool:
+    try:
+        return bool((labels[:-1] < labels[1:]).all())
+    except TypeError:
+        return False
+
+
+def _sorted(labels: NDArray[Any], name: str) -> NDArray[np.intp]:
+    try:
+        return np.argsort(labels, kind="stable")
+    except TypeError:
+        kinds = sorted({type(v).__name__ for v in labels})
+        raise GroupError(
+            f"{name} mixes labels of the types {', '.join(kinds)}, which cannot be "
+            "sorted (1 and '1' would be two groups); convert the column to one type, "
+            "for example with .astype(str)"
+        ) from None

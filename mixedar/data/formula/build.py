@@ -1,0 +1,447 @@
+"""
+From formulas and a DataFrame to aligned arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar.data.formula.columns import ColumnStore, as_frame, numeric_values, take
+from mixedar.data.formula.components import VarianceComponent, vc_spec
+from mixedar.data.formula.evaluate import (
+    Evaluated,
+    ModelFormulas,
+    evaluate,
+    formula_columns,
+    random_part,
+    read_formulas,
+)
+from mixedar.data.formula.names import read_formula
+from mixedar.data.formula.spec import FormulaSpec, fit_formula
+from mixedar.data.rows import (
+    RowVariable,
+    as_namespace,
+    check_finite,
+    check_missing_option,
+    combine,
+    missing_error,
+    resolve,
+    subset_rows,
+)
+from mixedar.exceptions import EmptyDataError, GroupError, MixedARError
+
+
+@dataclass(frozen=True)
+class Design:
+    """
+    Arrays of a model, in the caller's row order.
+
+    Attributes
+    ----------
+    endog : ndarray, (n,)
+        Response.
+    endog_name : str
+        Its name.
+    exog : ndarray, (n, p)
+        Fixed-effects design.
+    exog_names : list[str]
+        Names of its columns.
+    model_spec : FormulaSpec
+        Builds `exog` for new data.
+    exog_re : ndarray, (n, q), or None
+        Random-effects design; None if there are no correlated random effects.
+    exog_re_names : list[str]
+        Names of its columns, the intercept under the name of the groups.
+    re_spec : FormulaSpec or None
+        Builds `exog_re` for new data; None also for plain intercepts.
+    groups_name : str
+        Name of the groups' column, else ``"Group"``.
+    group_values : pandas.Series or None
+        Group labels in the caller's dtype.
+    time : pandas.Series or None
+        Times in the caller's dtype.
+    time_name : str or None
+        Name of the time variable.
+    series : pandas.Series or None
+        Labels of the series inside the groups; a categorical if several
+        columns were given.
+    series_name : str or None
+        Its name.
+    vc : list[VarianceComponent]
+        Variance components, sorted by name.
+    extra : dict[str, pandas.Series or ndarray]
+        Further variables; arrays if they have two dimensions.
+    index : pandas.Index
+        Labels of the rows kept.
+    rows : ndarray of int or None
+        Positions of the rows kept in the data; None when that is all of them.
+    n_dropped : int
+        Rows dropped because of missing values (not by ``subset``).
+    data : pandas.DataFrame
+        The data as given.
+    formula, re_formula, vc_formula : str, str or None, dict or None
+        The formulas.
+    vc_use_sparse : bool
+        Whether :meth:`vc_spec` gives sparse matrices.
+    """
+
+    endog: np.ndarray
+    endog_name: str
+    exog: np.ndarray
+    exog_names: list[str]
+    model_spec: FormulaSpec
+    exog_re: np.ndarray | None
+    exog_re_names: list[str]
+    re_spec: FormulaSpec | None
+    groups_name: str
+    group_values: pd.Series | None
+    time: pd.Series | None
+    time_name: str | None
+    series: pd.Series | None
+    series_name: str | None
+    index: pd.Index
+    rows: np.ndarray | None
+    n_dropped: int
+    data: pd.DataFrame
+    formula: str
+    re_formula: str | None
+    vc_formula: dict[str, str] | None
+    vc: list[VarianceComponent] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    vc_use_sparse: bool = False
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Group labels as an array, (n,); None without groups."""
+        return None if self.group_values is None else np.asarray(self.group_values)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Positions of the rows kept in the data, (n,)."""
+        return np.arange(len(self.endog)) if self.rows is None else self.rows
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows of the data that are used; the data itself if that is all."""
+        return self.data if self.rows is None else self.data.iloc[self.rows]
+
+    def vc_spec(self) -> Any:
+        """The components in statsmodels' form (``VCSpec``), matrices made on access."""
+        return vc_spec(self.vc, self.vc_use_sparse)
+
+
+def build_design(
+    formula: str,
+    data: Any,
+    *,
+    groups: Any = None,
+    re_formula: str | None = None,
+    vc_formula: Mapping[str, str] | None = None,
+    time: Any = None,
+    series: Any = None,
+    extra: Mapping[str, Any] | None = None,
+    subset: Any = None,
+    missing: str = "none",
+    eval_env: Any = None,
+    vc_use_sparse: bool = False,
+    require_groups: bool = True,
+) -> Design:
+    """
+    Evaluate the formulas of a model and align everything with their rows.
+
+    Parameters
+    ----------
+    formula : str
+        Response and fixed effects.
+    data : DataFrame, dict of arrays or structured array
+        The data, n rows.
+    groups : str or array_like, optional
+        Column (or level of the index) with group labels, or n labels.
+    re_formula : str, optional
+        Correlated random effects; None stands for a random intercept, or
+        nothing if `vc_formula` is given; ``"0"`` for none.
+    vc_formula : Mapping[str, str], optional
+        Formulas of variance components.
+    time : str or array_like, optional
+        Times.
+    series : str, array_like or list of str, optional
+        Series inside the groups; several columns stand for their combinations.
+    extra : Mapping[str, str or array_like], optional
+        Further variables to keep aligned.
+    subset : array_like or slice, optional
+        Rows to use, as ``data.loc[subset]``.
+    missing : {"none", "raise", "drop"}, optional
+        Drop rows with missing values in a variable that is used, or raise.
+    eval_env : Mapping[str, object], optional
+        Variables and functions that the formulas may use.
+    vc_use_sparse : bool, optional
+        Passed on to :meth:`Design.vc_spec`.
+    require_groups : bool, optional
+        Raise if `groups` is None.
+
+    Returns
+    -------
+    Design
+        The aligned arrays.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a column does not exist.
+    LengthError
+        If an array does not have one value for each row.
+    MissingDataError
+        If values are missing (unless they are to be dropped) or infinite.
+    ResponseError
+        If the response is not one numeric variable.
+    EmptyDataError
+        If no row is left.
+    GroupError
+        If groups are needed and not given, or cannot be sorted.
+    MixedARError
+        If a formula or an argument cannot be understood.
+    """
+    check_missing_option(missing)
+    table = as_frame(data)
+    if not len(table):
+        raise EmptyDataError("The data have no rows.")
+    if groups is None and require_groups:
+        raise GroupError(
+            "groups= is missing: pass the name of the column with group labels."
+        )
+    if vc_formula is not None and groups is None:
+        raise GroupError("vc_formula= needs groups=.")
+    namespace = as_namespace(eval_env)
+    formulas = read_formulas(formula, re_formula, vc_formula, namespace)
+    columns = formula_columns(formulas.uses(), table, namespace)
+    variables = _row_variables(table, groups, time, series, extra)
+
+    start = None if subset is None else subset_rows(subset, table.index)
+    rows = _complete_rows(start, table, columns, formulas, variables, missing)
+    first: tuple[np.ndarray, Evaluated] | None = None
+    while True:
+        index = table.index if rows is None else table.index.take(rows)
+        if not len(index):
+            raise EmptyDataError(
+                "Every row has a missing value in a variable, or in the result of a "
+                "formula, that the model uses."
+            )
+        store = ColumnStore(
+            {name: take(column, rows, index) for name, column in columns.items()},
+            index,
+            list(table.columns),
+        )
+        kept = {key: v.take(rows, index) for key, v in variables.items()}
+        parts = evaluate(formulas, store, kept.get("groups"), namespace)
+        gaps = check_finite([*parts.columns(), *_numeric(kept)], index)
+        if gaps is None:
+            break
+        if missing != "drop":
+            raise _explain(gaps, store, formulas, index)
+        if first is not None and not parts.components:
+            # a lag has a new gap in whatever is left: keep the first evaluation
+            rows, parts = first
+            index = table.index.take(rows)
+            kept = {key: v.take(rows, index) for key, v in variables.items()}
+            break
+        # Levels and transforms must not see the rows that go: start again.
+        rows = (np.arange(len(index)) if rows is None else rows)[~gaps]
+        first = first or (rows, parts.without(gaps))
+    before = len(table) if start is None else len(start)
+
+    group = kept.get("groups")
+    group_name = str(group.name) if group is not None and group.named else "Group"
+    exog_re, re_names, re_spec = random_part(parts, re_formula, vc_formula, group_name)
+
+    def values(key: str) -> Any:
+        return kept[key].values if key in kept else None
+
+    def name(key: str) -> str | None:
+        found = kept[key].name if key in kept else None
+        return None if found is None else str(found)
+
+    return Design(
+        endog=parts.endog,
+        endog_name=parts.endog_name,
+        exog=parts.exog,
+        exog_names=list(parts.spec.column_names),
+        model_spec=parts.spec,
+        exog_re=exog_re if group is not None else None,
+        exog_re_names=re_names if group is not None else [],
+        re_spec=re_spec,
+        groups_name=group_name,
+        group_values=values("groups"),
+        time=values("time"),
+        time_name=name("time"),
+        series=values("series"),
+        series_name=name("series"),
+        index=index,
+        rows=rows,
+        n_dropped=before - len(index),
+        data=table,
+        formula=formula,
+        re_formula=re_formula,
+        vc_formula=None if vc_formula is None else dict(vc_formula),
+        vc=parts.components,
+        extra={key: kept[f"extra {key}"].values for key in extra or {}},
+        vc_use_sparse=vc_use_sparse,
+    )
+
+
+def _row_variables(
+    table: pd.DataFrame,
+    groups: Any,
+    time: Any,
+    series: Any,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, RowVariable]:
+    given = {"groups": groups, "time": time, "series": series}
+    found = {}
+    for role, value in given.items():
+        if value is None:
+            continue
+        if _is_name_list(value, table):
+            parts = [resolve(role, each, table) for each in value]
+            found[role] = combine(role, parts, table.index)
+        else:
+            found[role] = resolve(role, value, table)
+        if np.ndim(found[role].values) != 1:
+            raise MixedARError(f"{role}= must have one dimension.")
+    for key, value in (extra or {}).items():
+        found[f"extra {key}"] = resolve(key, value, table)
+    return found
+
+
+def _is_name_list(value: Any, table: pd.DataFrame) -> bool:
+    """Whether a list holds column names rather than one label a row."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    if not all(isinstance(each, str) for each in value):
+        return False
+    known = {*table.columns, *table.index.names}
+    return len(value) != len(table) or all(each in known for each in value)
+
+
+def _complete_rows(
+    rows: np.ndarray | None,
+    table: pd.DataFrame,
+    columns: Mapping[str, pd.Series],
+    formulas: ModelFormulas,
+    variables: Mapping[str, RowVariable],
+    missing: str,
+) -> np.ndarray | None:
+    """Rows without missing values; raise if there are others to be kept."""
+    direct = set().union(*(use.direct for use in formulas.uses()))
+    masks: dict[str, np.ndarray] = {}
+    for name, column in columns.items():
+        # f(x) may deal with missing x: judge its result, unless rows go.
+        if missing == "drop" or name in direct:
+            masks[f"{name!r}"] = column.isna().to_numpy()
+    for variable in variables.values():
+        masks[variable.label] = variable.missing()
+    if rows is not None:
+        masks = {label: mask[rows] for label, mask in masks.items()}
+    masks = {label: mask for label, mask in masks.items() if mask.any()}
+    if not masks:
+        return rows
+    index = table.index if rows is None else table.index.take(rows)
+    if missing != "drop":
+        raise missing_error(masks.items(), index, "Missing")
+    complete = ~np.logical_or.reduce(list(masks.values()))
+    return np.flatnonzero(complete) if rows is None else rows[complete]
+
+
+def _explain(
+    gaps: np.ndarray, store: ColumnStore, formulas: ModelFormulas, index: pd.Index
+) -> Exception:
+    """Name the columns behind rows that came out as NaN."""
+    masks = {
+        f"{name!r}": column.isna().to_numpy() & gaps
+        for name, column in store.columns.items()
+    }
+    found = [(label, mask) for label, mask in masks.items() if mask.any()]
+    texts = dict.fromkeys(use.formula for use in formulas.uses() if use.functions)
+    label = "the result of " + ", ".join(map(repr, texts))
+    return missing_error(found or [(label, gaps)], index, "Missing")
+
+
+def _numeric(kept: Mapping[str, RowVariable]) -> Iterator[tuple[str, np.ndarray]]:
+    """Floating-point variables, which can be infinite."""
+    for variable in kept.values():
+        values = variable.values
+        if isinstance(values, pd.Series):
+            values = numeric_values(values)
+        if getattr(values.dtype, "kind", "O") != "f":
+            continue
+        array = np.asarray(values)
+        for column in array.T if array.ndim == 2 else [array]:
+            yield variable.label, column
+
+
+def formula_variables(
+    formulas: Iterable[str], available: Iterable[Any], namespace: Mapping[str, Any]
+) -> list[str]:
+    """
+    Columns of the data that formulas use.
+
+    Parameters
+    ----------
+    formulas : iterable of str
+        Right-hand sides.
+    available : iterable
+        Names of the data's columns.
+    namespace : Mapping[str, object]
+        The caller's variables.
+
+    Returns
+    -------
+    list of str
+    """
+    known = set(available)
+    names: dict[str, None] = {}
+    for formula in formulas:
+        used = read_formula(formula, namespace).names
+        names.update(dict.fromkeys(sorted(used & known)))
+    return list(names)
+
+
+def formula_matrices(
+    formulas: Iterable[str], frame: pd.DataFrame, namespace: Mapping[str, Any]
+) -> dict[str, tuple[FormulaSpec, np.ndarray]]:
+    """
+    Evaluate formulas on complete rows.
+
+    Parameters
+    ----------
+    formulas : iterable of str
+    frame : DataFrame
+        The rows.
+    namespace : Mapping[str, object]
+        The caller's variables.
+
+    Returns
+    -------
+    dict of str to (FormulaSpec, ndarray of shape (n, p))
+        By formula; the specification names the columns and rebuilds them for
+        new rows.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a name is neither a column nor a variable.
+    MixedARError
+        If a formula cannot be evaluated.
+    """
+    out = {}
+    for formula in formulas:
+        use = read_formula(formula, namespace)
+        columns = {n: frame[n] for n in use.names if n in frame.columns}
+        store = ColumnStore(columns, frame.index, list(frame.columns))
+        out[formula] = fit_formula(use, store, namespace)
+    return out

@@ -1,0 +1,393 @@
+"""
+Variance components: one design matrix per group, without a loop over groups.
+
+statsmodels evaluates each formula of ``vc_formula`` for each group on its own.
+Two forms cover nearly all models and need no loop: the indicators of a factor
+(``0 + C(classroom)``) and numeric columns (``0 + time``).  Others are
+evaluated group by group.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from statsmodels.formula._manager import FormulaManager
+from statsmodels.regression.mixed_linear_model import VCSpec
+
+from mixedar.data.formula.columns import ColumnStore, numeric_values
+from mixedar.data.formula.names import FormulaUse, indicator_factor, read_formula
+from mixedar.data.formula.spec import engine_errors, fit_formula
+
+
+@dataclass(frozen=True)
+class GroupRows:
+    """
+    Which rows belong to which group.
+
+    Attributes
+    ----------
+    codes : ndarray of int, (n,)
+        Number of the group of each row, in the sorted order of the labels.
+    labels : ndarray, (G,)
+        Sorted labels.
+    """
+
+    codes: np.ndarray
+    labels: np.ndarray
+
+    @cached_property
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(self.codes, kind="stable")
+        counts = np.bincount(self.codes, minlength=len(self.labels))
+        return order, np.concatenate([[0], np.cumsum(counts)])
+
+    def rows(self, group: int) -> np.ndarray:
+        """Positions of the rows of one group, in the caller's order."""
+        order, starts = self._order
+        return order[starts[group] : starts[group + 1]]
+
+
+@dataclass(frozen=True)
+class VarianceComponent:
+    """
+    Design of one variance component.
+
+    Attributes
+    ----------
+    name : str
+        Name of the component.
+    kind : {"indicator", "dense"}
+        ``"indicator"``: each row has a single one, in the column of its
+        level. ``"dense"``: a matrix.
+    groups : GroupRows
+        The groups.
+    n_columns : ndarray of int, (G,)
+        Columns of each group; for indicators, levels that occur in it.
+    codes : ndarray of int, (n,), or None
+        Indicators: column of the row's one, 0 to ``n_columns[group] - 1``.
+    matrix : ndarray, (n, k), or None
+        Dense: row values in the columns of the row's group; columns from
+        ``n_columns[group]`` on are zero.
+    """
+
+    name: str
+    kind: Literal["indicator", "dense"]
+    groups: GroupRows
+    n_columns: np.ndarray
+    codes: np.ndarray | None = None
+    matrix: np.ndarray | None = None
+    # Indicators: level number of each column, groups one after another, the
+    # label of each level, and whether statsmodels lists all levels in all
+    # groups (the factor is a pandas categorical).  Dense: names by group.
+    levels: np.ndarray | None = None
+    level_names: Sequence[str] = ()
+    all_levels: bool = False
+    names_by_group: Sequence[Sequence[str]] = ()
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Number of columns before each group's, (G + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.n_columns)])
+
+    def column_names(self, group: int, all_levels: bool = False) -> list[str]:
+        """
+        Names of the columns of one group.
+
+        Parameters
+        ----------
+        group : int
+            Number of the group.
+        all_levels : bool, optional
+            Include the columns of zeros that statsmodels has for the unused
+            levels of a pandas categorical.
+
+        Returns
+        -------
+        list[str]
+            As statsmodels names them, for example ``"C(v)[3]"``.
+        """
+        if self.levels is None:
+            shared = len(self.names_by_group) == 1
+            return list(self.names_by_group[0 if shared else group])
+        if all_levels and self.all_levels:
+            return list(self.level_names)
+        here = self.levels[self.starts[group] : self.starts[group + 1]]
+        return [self.level_names[i] for i in here]
+
+    def group_matrix(self, group: int, all_levels: bool = False) -> np.ndarray:
+        """
+        Design matrix of one group, rows in the caller's order.
+
+        Parameters
+        ----------
+        group : int
+            Number of the group.
+        all_levels : bool, optional
+            As in :meth:`column_names`.
+
+        Returns
+        -------
+        ndarray, (n_i, k_i)
+            The matrix.
+        """
+        rows = self.groups.rows(group)
+        if self.matrix is not None:
+            return self.matrix[rows, : self.n_columns[group]]
+        assert self.codes is not None
+        assert self.levels is not None
+        columns, width = self.codes[rows], int(self.n_columns[group])
+        if all_levels and self.all_levels:
+            columns = self.levels[self.starts[group] + columns]
+            width = len(self.level_names)
+        out = np.zeros((len(rows), width))
+        out[np.arange(len(rows)), columns] = 1.0
+        return out
+
+
+class _Lazy(Sequence[Any]):
+    """One item of a component for each group, computed when asked for."""
+
+    def __init__(self, part: VarianceComponent) -> None:
+        self._part = part
+
+    @abstractmethod
+    def _item(self, group: int) -> Any:
+        """Names or matrix of one group."""
+
+    def __len__(self) -> int:
+        return len(self._part.n_columns)
+
+    @overload
+    def __getitem__(self, i: int) -> Any: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Any]: ...
+    def __getitem__(self, i: int | slice) -> Any:
+        if isinstance(i, slice):
+            return [self._item(j) for j in range(*i.indices(len(self)))]
+        return self._item(range(len(self))[i])
+
+
+class _LazyNames(_Lazy):
+    """Column names of a component by group."""
+
+    def _item(self, group: int) -> list[str]:
+        return self._part.column_names(group, all_levels=True)
+
+
+class _LazyMatrices(_Lazy):
+    """Design matrices of a component by group."""
+
+    def __init__(self, part: VarianceComponent, use_sparse: bool) -> None:
+        super().__init__(part)
+        self._use_sparse = use_sparse
+
+    def _item(self, group: int) -> Any:
+        matrix = self._part.group_matrix(group, all_levels=True)
+        return sparse.csr_array(matrix) if self._use_sparse else matrix
+
+
+def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -> Any:
+    """
+    The components in statsmodels' form, matrices made on access.
+
+    Parameters
+    ----------
+    components : sequence of VarianceComponent
+        The components.
+    use_sparse : bool, optional
+        Give sparse matrices.
+
+    Returns
+    -------
+    statsmodels.regression.mixed_linear_model.VCSpec
+        Equal to what ``MixedLM.from_formula`` builds.
+    """
+    return VCSpec(
+        [part.name for part in components],
+        [_LazyNames(part) for part in components],
+        [_LazyMatrices(part, use_sparse) for part in components],
+    )
+
+
+def build_component(
+    name: str,
+    formula: str,
+    columns: ColumnStore,
+    groups: GroupRows,
+    namespace: Mapping[str, Any],
+) -> VarianceComponent:
+    """
+    Build one variance component.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    formula : str
+        One-sided formula, evaluated as if for each group separately.
+    columns : ColumnStore
+        The data's columns, without missing values in those that are factors.
+    groups : GroupRows
+        The groups.
+    namespace : Mapping[str, object]
+        The caller's variables.
+
+    Returns
+    -------
+    VarianceComponent
+        NaN in the dense matrix marks missing values.
+
+    Raises
+    ------
+    MixedARError
+        If the formula cannot be evaluated.
+    """
+    use = read_formula(formula, namespace)
+    return (
+        _indicator(name, use, columns, groups, namespace)
+        or _numeric(name, use, columns, groups, namespace)
+        or _by_group(name, use, columns, groups, namespace)
+    )
+
+
+def _numeric(
+    name: str,
+    use: FormulaUse,
+    columns: ColumnStore,
+    groups: GroupRows,
+    namespace: Mapping[str, Any],
+) -> VarianceComponent | None:
+    """Numeric columns: the same matrix whether groups are split or not."""
+    frame = columns.frame(use)
+    numeric = all(getattr(dtype, "kind", "O") in "iuf" for dtype in frame.dtypes)
+    if not numeric or not use.is_rowwise(list(frame.columns)) or use.coded:
+        return None
+    parsed = FormulaManager().get_spec(use.formula)
+    spec, matrix = fit_formula(use, columns, namespace, parsed=parsed)
+    counts = np.full(len(groups.labels), matrix.shape[1])
+    return VarianceComponent(
+        name,
+        "dense",
+        groups,
+        counts,
+        matrix=matrix,
+        names_by_group=[spec.column_names],
+    )
+
+
+def _indicator(
+    name: str,
+    use: FormulaUse,
+    columns: ColumnStore,
+    groups: GroupRows,
+    namespace: Mapping[str, Any],
+) -> VarianceComponent | None:
+    """Indicators of the levels of a factor, if the formula says just that."""
+    factor = indicator_factor(use.formula)
+    if factor is None or factor[0] not in columns.columns:
+        return None
+    key, wrapped = factor
+    if wrapped and key not in use.coded:  # the caller has a C of his own
+        return None
+    raw = columns.columns[key]
+    given = isinstance(raw.dtype, pd.CategoricalDtype)
+    if not given and not columns.is_coded(key, use):
+        return None
+    category = columns.category(key).array
+    assert isinstance(category, pd.Categorical)
+    size = len(category.categories)
+    joint = groups.codes.astype(np.int64) * size + category.codes
+    inverse, cells = pd.factorize(joint, sort=True)
+    counts = np.bincount(cells // size, minlength=len(groups.labels))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    prefix = f"C({key})" if wrapped else key
+    part = VarianceComponent(
+        name,
+        "indicator",
+        groups,
+        counts,
+        codes=inverse - starts[groups.codes],
+        levels=cells % size,
+        level_names=[f"{prefix}[{level}]" for level in category.categories],
+        all_levels=given,
+    )
+    # Trust the shortcut only if the engine agrees on the smallest group.
+    smallest = int(np.argmin(np.bincount(groups.codes)))
+    rows = groups.rows(smallest)
+    if len(rows) * counts[smallest] > 1_000_000:
+        return part
+    engine = _GroupEngine(use, columns, namespace)
+    if given:
+        engine.frame = engine.frame.iloc[rows].copy()
+        engine.frame[key] = engine.frame[key].cat.remove_unused_categories()
+        rows = np.arange(len(rows))
+    matrix, names = engine.evaluate(rows)
+    same = np.array_equal(matrix, part.group_matrix(smallest))
+    return part if same and names == part.column_names(smallest) else None
+
+
+class _GroupEngine:
+    """The formula engine, applied to some of the rows."""
+
+    def __init__(
+        self, use: FormulaUse, columns: ColumnStore, namespace: Mapping[str, Any]
+    ) -> None:
+        self.manager = FormulaManager()
+        self.formula = use.formula
+        with engine_errors(use, columns.available):
+            self.parsed = self.manager.get_spec(use.formula)
+        self.use, self.available = use, columns.available
+        # Rows are numbered to find those that the engine leaves out.
+        chosen = {
+            name: numeric_values(column).reset_index(drop=True)
+            for name, column in columns.columns.items()
+            if name in use.names
+        }
+        index = pd.RangeIndex(len(columns.index))
+        self.frame = pd.DataFrame(chosen, index=index, copy=False)
+        names = (use.names | use.functions) - set(chosen)
+        self.context = {n: namespace[n] for n in names if n in namespace}
+
+    def evaluate(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Matrix and column names for the rows at some positions."""
+        frame = self.frame.iloc[rows]
+        with engine_errors(self.use, self.available):
+            matrix = self.manager.get_matrices(
+                self.parsed, frame, eval_env=self.context, pandas=True
+            )
+        kept = frame.index.isin(matrix.index)
+        values = np.full((len(rows), matrix.shape[1]), np.nan)
+        values[kept] = matrix.to_numpy(dtype=float)
+        return values, list(matrix.columns)
+
+
+def _by_group(
+    name: str,
+    use: FormulaUse,
+    columns: ColumnStore,
+    groups: GroupRows,
+    namespace: Mapping[str, Any],
+) -> VarianceComponent:
+    """Any other formula: one evaluation for each group."""
+    engine = _GroupEngine(use, columns, namespace)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        parts = [engine.evaluate(groups.rows(i)) for i in range(len(groups.labels))]
+    counts = np.array([matrix.shape[1] for matrix, _ in parts])
+    matrix = np.zeros((len(groups.codes), counts.max(initial=0)))
+    for i, (values, _) in enumerate(parts):
+        matrix[groups.rows(i), : values.shape[1]] = values
+    return VarianceComponent(
+        name,
+        "dense",
+        groups,
+        counts,
+        matrix=matrix,
+        names_by_group=[names for _, names in parts],
+    )

@@ -1,0 +1,496 @@
+"""
+What differs between patsy and formulaic, and what goes wrong in both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from statsmodels.formula._manager import FormulaManager
+
+from mixedar.data.formula.columns import (
+    ColumnStore,
+    as_frame,
+    near_matches,
+    recode,
+    table_column,
+)
+from mixedar.data.formula.names import FormulaUse, plain_terms
+from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
+
+
+def na_action(manager: FormulaManager, drop: bool) -> Any:
+    """Leave out rows with missing values, or let NaN pass through."""
+    if drop:
+        return manager.get_na_action("drop")
+    if manager.engine == "patsy":
+        return manager.get_na_action("raise", types=[])
+    return "ignore"
+
+
+def unknown_name(name: str, use: FormulaUse, available: list[Any]) -> str:
+    """Say that a name of a formula means nothing, and what it may have meant."""
+    formula = use.formula.removeprefix("0 + ")  # as a response is written
+    return (
+        f"{name!r} in the formula {formula!r} is neither a column of the data "
+        f"nor a variable.{near_matches(name, available)}"
+    )
+
+
+@contextmanager
+def engine_errors(use: FormulaUse, available: list[Any]) -> Iterator[None]:
+    """
+    Turn the engines' many exceptions into the package's.
+
+    Parameters
+    ----------
+    use : FormulaUse
+        The formula being evaluated.
+    available : list
+        Names of the columns, to suggest near matches.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a name of the formula is not defined.
+    MixedARError
+        For any other failure.
+    """
+    try:
+        yield
+    except MixedARError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, NameError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, NameError):
+            # patsy's Q() raises NameError without the attribute.
+            name = cause.name or "".join(str(cause).split("'")[1:2])
+            if name in use.names | use.functions:
+                message = unknown_name(name, use, available)
+                raise UnknownColumnError(message) from error
+        raise MixedARError(
+            f"The formula {use.formula!r} cannot be evaluated: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def dump_variable(value: Any) -> bytes:
+    """Pickle a variable on its own; empty when that is impossible."""
+    if isinstance(value, ModuleType):
+        return pickle.dumps(("module", value.__name__))
+    try:
+        return pickle.dumps(("value", value))
+    except Exception:  # anything can go wrong in a foreign __reduce__
+        return b""
+
+
+def load_variable(name: str, content: bytes, formula: str) -> Any:
+    """
+    Restore what :func:`dump_variable` has stored.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable.
+    content : bytes
+        What was stored.
+    formula : str
+        Formula that needs it.
+
+    Returns
+    -------
+    object
+        The variable.
+
+    Raises
+    ------
+    UnsupportedError
+        If it could not be stored or cannot be restored here.
+    """
+    try:
+        kind, value = pickle.loads(content)
+        if kind == "module":
+            return importlib.import_module(value)
+        return value
+    except Exception as error:
+        raise UnsupportedError(
+            f"{name!r}, used by the formula {formula!r}, could not be saved with the "
+            "model: define it at the top level of an importable module, or pass "
+            "it in eval_env."
+        ) from error
+
+
+BLOCK = 65_536  # rows evaluated at a time: bounds what the engine copies
+# Up to this many rows a second call of the engine costs more than it saves.
+_AT_ONCE = 50_000
+_SAMPLE = 2
+
+
+class FormulaSpec:
+    """
+    A formula with everything needed to build its matrix for new rows.
+
+    Unlike the engines' own specifications it can be pickled: it keeps the
+    formula, the levels of categorical columns and the caller's functions that
+    the formula names (by reference); formulas with transforms that depend on
+    all rows, such as ``center(x)``, keep the columns they were built from.
+
+    Parameters
+    ----------
+    use : FormulaUse
+        The formula and its names.
+    engine : {"patsy", "formulaic"}
+        Formula engine.
+    training : pandas.DataFrame
+        Rows from which the engine can build its specification.
+    namespace : Mapping[str, object]
+        Variables of the caller that the formula uses.
+    rowwise : bool
+        Whether `training` is a mere sample.
+    parsed : object, optional
+        The engine's parsed formula, used instead of the text.
+
+    Attributes
+    ----------
+    formula : str
+        The right-hand side.
+    column_names : list[str]
+        Names of the matrix's columns.
+    variables : list[str]
+        Columns that new data must have.
+    levels : dict[str, list]
+        Levels of the categorical columns.
+    """
+
+    def __init__(
+        self,
+        use: FormulaUse,
+        engine: str,
+        training: pd.DataFrame,
+        namespace: Mapping[str, Any],
+        rowwise: bool,
+        parsed: Any = None,
+    ) -> None:
+        self.use = use
+        self.formula = use.formula
+        self.engine = engine
+        self.rowwise = rowwise
+        self.variables: list[str] = list(training.columns)
+        self.dtypes = dict(training.dtypes)
+        self.levels = {
+            name: list(dtype.categories)
+            for name, dtype in self.dtypes.items()
+            if isinstance(dtype, pd.CategoricalDtype)
+        }
+        self.column_names: list[str] = []
+        self.available: list[Any] = list(self.variables)
+        self._training = training.iloc[:_SAMPLE] if rowwise else training
+        self._namespace: dict[str, Any] | None = dict(namespace)
+        self._stored: dict[str, bytes] = {}
+        self._parsed = parsed
+        self._spec: Any = None
+
+    # The engine -----------------------------------------------------------
+
+    @property
+    def engine_spec(self) -> Any:
+        """Return patsy's DesignInfo or formulaic's ModelSpec, built when needed."""
+        if self._spec is None:
+            self._fit()
+        return self._spec
+
+    def _fit(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Build the engine's specification; return matrix, missing rows."""
+        manager = FormulaManager(self.engine)
+        action = na_action(manager, drop=not self.rowwise)
+        formula = self._parsed if self._parsed is not None else self.formula
+        training = self._training
+        if not training.index.is_unique:  # formulaic finds missing rows by label
+            training = training.reset_index(drop=True)
+        with engine_errors(self.use, self.available):
+            result = manager.get_matrices(
+                formula,
+                training,
+                eval_env=self.namespace,
+                pandas=True,
+                na_action=action,
+            )
+        names = list(manager.get_column_names(manager.spec))
+        if self.column_names and names != self.column_names:
+            raise MixedARError(
+                f"The formula {self.formula!r} now gives the columns {names}, not "
+                f"{self.column_names}: was statsmodels.formula.options changed?"
+            )
+        self._spec, self.column_names = manager.spec, names
+        missing = manager.missing_mask
+        mask = None if missing is None else np.asarray(missing, dtype=bool)
+        return self._floats(result), mask
+
+    def _apply(self, frame: pd.DataFrame, drop: bool) -> np.ndarray:
+        """Evaluate the formula; rows with missing values become NaN."""
+        spec = self.engine_spec
+        frame = frame.reset_index(drop=True) if drop else frame
+        manager = FormulaManager(self.engine)
+        missing: np.ndarray | None = None
+        with engine_errors(self.use, self.available):
+            if self.engine == "patsy":
+                action = na_action(manager, drop)
+                matrix = manager.get_matrices(
+                    spec, frame, self.namespace, pandas=False, na_action=action
+                )
+                missing = manager.missing_mask if drop else None
+            else:
+                matrix = spec.get_model_matrix(
+                    frame,
+                    context=self.namespace,
+                    output="pandas" if drop else "numpy",
+                    na_action="drop" if drop else "ignore",
+                )
+                if drop:
+                    missing = ~frame.index.isin(matrix.index)
+        values = self._floats(matrix)
+        return _with_gaps(values, missing, len(frame))
+
+    def _floats(self, matrix: Any) -> np.ndarray:
+        dtypes = getattr(matrix, "dtypes", [getattr(matrix, "dtype", None)])
+        if any(getattr(dtype, "kind", "f") == "c" for dtype in dtypes):
+            raise MixedARError(f"The formula {self.formula!r} gives complex numbers.")
+        return np.asarray(matrix, dtype=float)
+
+    # Names of the caller --------------------------------------------------
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The caller's variables that the formula uses."""
+        if self._namespace is None:
+            self._namespace = self._loaded({})
+        return self._namespace
+
+    def _loaded(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Remembered variables, except those that `given` replaces."""
+        if self._namespace is not None:
+            return self._namespace
+        return {
+            name: load_variable(name, content, self.formula)
+            for name, content in self._stored.items()
+            if name not in given
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.update(_spec=None, _namespace=None, _parsed=None)
+        if self._namespace is not None:
+            state["_stored"] = {k: dump_variable(v) for k, v in self._namespace.items()}
+        return state
+
+    def __copy__(self) -> FormulaSpec:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FormulaSpec:
+        return copy(self)  # nothing in it is ever changed
+
+    def __repr__(self) -> str:
+        return f"FormulaSpec({self.formula!r}, columns={self.column_names})"
+
+    # Matrices -------------------------------------------------------------
+
+    def matrix(
+        self, new_data: Any, namespace: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """
+        The matrix of the formula for new rows.
+
+        Parameters
+        ----------
+        new_data : DataFrame, dict, Series or structured array
+            The rows; only the columns in ``variables`` are looked at.
+        namespace : Mapping[str, object], optional
+            Variables to use instead of those remembered.
+
+        Returns
+        -------
+        ndarray, (n, p)
+            NaN in rows where a used column is missing.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not in `new_data`.
+        UnsupportedError
+            If a categorical column has a level the model was not built with.
+        MixedARError
+            If the formula cannot be evaluated.
+        """
+        if namespace is not None:
+            names = self.use.names | self.use.functions
+            spec = copy(self)
+            spec._namespace = {**self._loaded(namespace), **_subset(namespace, names)}
+            return spec.matrix(new_data)
+        table = as_frame(new_data)
+        raw = {name: table_column(table, name) for name in self.variables}
+        frame = pd.DataFrame(
+            {
+                name: recode(column, self.dtypes[name], name)
+                for name, column in raw.items()
+            },
+            index=table.index,
+            copy=False,
+        )
+        missing = np.zeros(len(table), dtype=bool)
+        for name in self.use.direct & set(self.variables):
+            missing |= frame[name].isna().to_numpy()
+        if not len(table) or missing.all():
+            return np.full((len(table), len(self.column_names)), np.nan)
+        if missing.any():
+            values = self._evaluate(frame.iloc[np.flatnonzero(~missing)])
+            return _with_gaps(values, missing, len(table))
+        return self._evaluate(frame)
+
+    def _evaluate(self, frame: pd.DataFrame) -> np.ndarray:
+        if not self.rowwise:
+            return self._apply(frame, drop=True)
+        if len(frame) <= BLOCK:
+            return np.ascontiguousarray(self._apply(frame, drop=False))
+        matrix = np.empty((len(frame), len(self.column_names)))
+        for start in range(0, len(frame), BLOCK):
+            rows = slice(start, start + BLOCK)
+            matrix[rows] = self._apply(frame.iloc[rows], drop=False)
+        return matrix
+
+
+def fit_formula(
+    use: FormulaUse,
+    columns: ColumnStore,
+    namespace: Mapping[str, Any],
+    engine: str | None = None,
+    parsed: Any = None,
+) -> tuple[FormulaSpec, np.ndarray]:
+    """
+    Build the matrix of a one-sided formula.
+
+    Parameters
+    ----------
+    use : FormulaUse
+        The formula, as read by ``read_formula``.
+    columns : ColumnStore
+        The data's columns.
+    namespace : Mapping[str, object]
+        The caller's variables.
+    engine : {"patsy", "formulaic"}, optional
+        Formula engine; statsmodels' current choice by default.
+    parsed : object, optional
+        The engine's parsed formula, used instead of the text.
+
+    Returns
+    -------
+    FormulaSpec
+        For new rows.
+    ndarray, (n, p)
+        The matrix; NaN where a value is missing.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a name is neither a column nor a variable.
+    MixedARError
+        If the formula cannot be evaluated.
+    """
+    frame = columns.frame(use)
+    names = [n for n in use.names | use.functions if n not in frame.columns]
+    unknown = [n for n in use.direct if n in names and n not in namespace]
+    if unknown:
+        raise UnknownColumnError(
+            unknown_name(sorted(unknown)[0], use, columns.available)
+        )
+    rowwise = use.is_rowwise(list(frame.columns)) and columns.is_separable(frame, use)
+    engine = engine or FormulaManager().engine
+    spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
+    spec.available = columns.available
+    plain = _plain_columns(use, frame) if rowwise and parsed is None else None
+    if plain is not None:
+        spec.column_names, matrix = plain
+        return spec, matrix
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if rowwise and len(frame) > _AT_ONCE:
+            spec._fit()
+            return spec, spec._evaluate(frame)
+        sample, spec._training = spec._training, frame
+        matrix, missing = spec._fit()
+        spec._training = sample
+    return spec, _with_gaps(matrix, missing, len(frame))
+
+
+def _plain_columns(
+    use: FormulaUse, frame: pd.DataFrame
+) -> tuple[list[str], np.ndarray] | None:
+    """Names and matrix of a sum of numeric columns, without the engine."""
+    names = plain_terms(use.formula)
+    if names is None or not names or "Intercept" in frame.columns:
+        return None
+    columns = [name for name in names if name in frame.columns]
+    if len(columns) < len(names) - (names[0] == "Intercept"):
+        return None
+    if any(getattr(frame[name].dtype, "kind", "O") not in "iuf" for name in columns):
+        return None
+    matrix = np.empty((len(frame), len(names)))
+    for j, name in enumerate(names):
+        matrix[:, j] = frame[name] if name in frame.columns else 1.0
+    return names, matrix
+
+
+def design_for(
+    model_spec: FormulaSpec,
+    new_data: Any,
+    *,
+    eval_env: Mapping[str, Any] | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """
+    Matrix of a fitted formula for new rows.
+
+    Parameters
+    ----------
+    model_spec : FormulaSpec
+        ``Design.model_spec`` or ``Design.re_spec``.
+    new_data : DataFrame, dict, Series or structured array
+        The rows.
+    eval_env : Mapping[str, object], optional
+        Variables to use instead of those remembered.
+
+    Returns
+    -------
+    ndarray, (n, p)
+        NaN in rows where a used column is missing; no row is dropped.
+    list[str]
+        Column names.
+
+    Raises
+    ------
+    UnknownColumnError, UnsupportedError, MixedARError
+        As :meth:`FormulaSpec.matrix`.
+    """
+    return model_spec.matrix(new_data, eval_env), list(model_spec.column_names)
+
+
+def _with_gaps(values: np.ndarray, missing: np.ndarray | None, n: int) -> np.ndarray:
+    """Put back the rows that were left out, as NaN."""
+    if missing is None or len(values) == n:
+        return values
+    out = np.full((n, values.shape[1]), np.nan)
+    out[~missing] = values
+    return out
+
+
+def _subset(namespace: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: namespace[name] for name in names if name in namespace}

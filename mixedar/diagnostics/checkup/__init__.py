@@ -1,0 +1,1 @@
+"""A diagnosis of a fit: findings, and what to do about them."""

@@ -1,0 +1,86 @@
+"""
+One thing that a diagnosis says of a fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: From the worst down: do not use the numbers; something is wrong; worth
+#: knowing; it could not be looked at; nothing to report.
+SEVERITIES = ("serious", "warning", "note", "unknown", "ok")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    What one check found.
+
+    Attributes
+    ----------
+    name : str
+        Of the check, such as ``"autocorrelation"``.
+    severity : {"serious", "warning", "note", "unknown", "ok"}
+        ``"unknown"`` if the check could not be made; the sentence says why.
+    value : float
+        The number that decided; NaN if there is none.
+    measure : str
+        What that number is.
+    sentence : str
+        What was found, what it means, and what to do.
+    """
+
+    name: str
+    severity: str
+    value: float
+    measure: str
+    sentence: str
+
+    def __post_init__(self) -> None:
+        assert self.severity in SEVERITIES, self.severity
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether the finding is ``"serious"`` or a ``"warning"``."""
+        return self.severity in SEVERITIES[:2]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.severity}): {self.sentence}"
+
+
+def joined(words: list[str], last: str = "and") -> str:
+    """
+    Words as a list in a sentence.
+
+    Parameters
+    ----------
+    words : list of str
+    last : str
+        Before the last one.
+
+    Returns
+    -------
+    str
+    """
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """
+    A number as it reads in a sentence.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+        Significant ones.
+
+    Returns
+    -------
+    str
+    """
+    if 1000.0 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"

@@ -1,0 +1,238 @@
+"""
+One page on what may be wrong with a fit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar.diagnostics.checkup import design, residuals, search
+from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
+from mixedar.diagnostics.influence.results import influence
+from mixedar.exceptions import UnsupportedError
+from mixedar.inference.arguments import check_alpha
+from mixedar.summary import ResultsSummary, SummaryTable
+
+_VERDICTS = {"unknown": "not computed"}
+
+
+class Diagnosis:
+    """
+    What :func:`diagnose` found; prints as one page.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    findings : list of Finding
+        In the order of the checks.
+    alpha : float
+
+    Attributes
+    ----------
+    findings : list of Finding
+        The gravest first.
+    alpha : float
+        Level of each check that is a test.
+    """
+
+    def __init__(self, results: Any, findings: list[Finding], alpha: float) -> None:
+        self.findings = sorted(findings, key=lambda f: SEVERITIES.index(f.severity))
+        self.alpha = alpha
+        self._checked = findings
+        self._about = {
+            "Model:": "MixedLMAR",
+            "Dep. variable:": results._labels[0],
+            "Method:": results.method,
+            "Residuals:": results._labels[1],
+            "No. observations:": results.nobs,
+            "No. groups:": results.n_groups,
+        }
+
+    def __getitem__(self, name: str) -> Finding:
+        """
+        The finding of a check.
+
+        Raises
+        ------
+        KeyError
+            If there is no such check.
+        """
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"{name!r}; there are {[f.name for f in self._checked]}")
+
+    @property
+    def alarms(self) -> list[Finding]:
+        """Findings that are serious or warnings."""
+        return [finding for finding in self.findings if finding.is_alarm]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """
+        A row a check, in a fixed order.
+
+        Columns ``verdict``, ``value``, ``measure`` and ``sentence``.
+        """
+        return pd.DataFrame(
+            {
+                "verdict": [f.severity for f in self._checked],
+                "value": [f.value for f in self._checked],
+                "measure": [f.measure for f in self._checked],
+                "sentence": [f.sentence for f in self._checked],
+            },
+            index=pd.Index([f.name for f in self._checked], name="check"),
+        )
+
+    def summary(self) -> ResultsSummary:
+        """
+        The page.
+
+        Returns
+        -------
+        ResultsSummary
+            A table of the checks, then a sentence or two on each that is not in
+            order.
+        """
+        table = self.frame[["verdict", "value", "measure"]]
+        table = table.assign(verdict=table["verdict"].replace(_VERDICTS))
+        told = [f for f in self.findings if f.severity != "ok"]
+        notes = [f"{f.name.capitalize()}: {f.sentence}" for f in told]
+        fine = [f.name for f in self._checked if f.severity == "ok"]
+        if fine:
+            also = "also " if told else ""
+            notes.append(f"Looked at {also}and found in order: {joined(fine)}.")
+        return ResultsSummary(
+            title="Diagnosis of a linear mixed model",
+            header={**self._about, "Verdict:": self._verdict()},
+            tables=[
+                SummaryTable(
+                    table,
+                    title="Checks",
+                    name="checks",
+                    formats={"value": number},
+                    index_header="Check",
+                )
+            ],
+            notes=notes,
+        )
+
+    def _verdict(self) -> str:
+        counts = Counter(f.severity for f in self._checked)
+        words = {
+            "serious": ("serious problem", "serious problems"),
+            "warning": ("warning", "warnings"),
+            "note": ("note", "notes"),
+            "unknown": ("not computed", "not computed"),
+        }
+        parts = [
+            f"{counts[severity]} {words[severity][counts[severity] > 1]}"
+            for severity in words
+            if counts[severity]
+        ]
+        return ", ".join(parts) or "nothing to report"
+
+    def to_frames(self) -> dict[str, pd.DataFrame]:
+        """
+        The tables of the page.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            ``"checks"``: :attr:`frame`.
+        """
+        return {"checks": self.frame.copy()}
+
+    def as_text(self, width: int = 80) -> str:
+        """The page as plain text; see :meth:`ResultsSummary.as_text`."""
+        return self.summary().as_text(width)
+
+    def as_html(self) -> str:
+        """The page as HTML; see :meth:`ResultsSummary.as_html`."""
+        return self.summary().as_html()
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    def __repr__(self) -> str:
+        return self.as_text()
+
+
+def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
+    """
+    Look at a fit from all sides and say in plain words what may be wrong.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+        Of a mixed model, or of one without random effects.
+    alpha : float
+        Level of each check that is a test, of all its parts together: on a
+        correct model the check raises a false alarm as often.
+
+    Returns
+    -------
+    Diagnosis
+        A check that cannot be made is a finding of its own, which says why.
+
+    Raises
+    ------
+    UnsupportedError
+        If `fit` is no fit of a mixed model, or `alpha` no probability.
+    """
+    fit = getattr(fit, "_results", fit)
+    if not hasattr(fit, "structure") or not hasattr(fit, "cov_re"):
+        raise UnsupportedError(
+            f"diagnose() is for fits of mixedlm, not for {type(fit).__name__}; panel "
+            "fits have panel_tests()"
+        )
+    alpha = check_alpha(alpha)
+    of_groups = _Once(lambda: influence(fit))
+    checks: dict[str, Callable[[], Finding]] = {
+        "convergence": lambda: search.convergence(fit),
+        "boundary": lambda: search.boundary(fit),
+        "other maxima": lambda: search.modes(fit),
+        "identifiability": lambda: search.identifiability(fit),
+        "fixed design": lambda: design.fixed_design(fit),
+        "random design": lambda: design.random_design(fit),
+        "autocorrelation": lambda: residuals.autocorrelation(fit, alpha),
+        "missing effects": lambda: residuals.random_effects(fit, alpha),
+        "equal variances": lambda: residuals.heteroscedasticity(fit, alpha),
+        "outlying groups": lambda: residuals.outlying(of_groups(), alpha),
+        "influential groups": lambda: residuals.influential(of_groups()),
+        "number of groups": lambda: design.number_of_groups(fit),
+        "group sizes": lambda: design.balance(fit),
+        "time": lambda: design.unit_of_time(fit),
+    }
+    findings = [_made(name, check) for name, check in checks.items()]
+    return Diagnosis(fit, findings, alpha)
+
+
+class _Once:
+    """Compute something when it is first asked for; fail each time it fails."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute = compute
+        self._value: Any = None
+
+    def __call__(self) -> Any:
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+
+def _made(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # a page with one gap is better than none
+        reason = str(error).rstrip(".") or type(error).__name__
+        return Finding(name, "unknown", np.nan, "", f"Not computed: {reason}.")

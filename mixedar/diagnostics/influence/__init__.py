@@ -1,0 +1,1 @@
+"""What deleting a group changes."""

@@ -1,0 +1,659 @@
+"""
+Estimates without one group at a time, from sums over the groups.
+
+Everything is vectorised over the groups.  Coordinates are such that
+``S = sum_i W_i' H_i^-1 W_i`` is the identity: the estimate from all groups is
+zero there and its weighted residual sum of squares one, so that a deletion is
+the inverse of ``I - S_i`` and keeps its digits.
+
+References
+----------
+Christensen, R., Pearson, L. M. and Johnson, W. (1992), Case-deletion
+diagnostics for mixed models, Technometrics 34, 38-45.
+
+Demidenko, E. and Stukel, T. A. (2005), Influence analysis for linear
+mixed-effects models, Statistics in Medicine 24, 893-909.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.blocks.base import ClusterSums
+from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.coordinates import DeletionCoordinates, Estimate, estimate_at
+from mixedar.engine.covariance import factor_entries
+from mixedar.engine.groups import GroupSums, chunks, group_sums, part_of
+from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
+from mixedar.engine.newton import SearchPath, newton
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
+from mixedar.inference.intervals.bootstrap import progress_bar
+
+# Share of the information on some coefficient below which it is gone.
+_SINGULAR = 1e-10
+# Steps beyond, in units of theta, leave the neighbourhood of the estimate.
+_LONG = 0.5
+
+
+@dataclass(frozen=True)
+class DeletedFits:
+    """
+    Generalised least squares without each group.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (p, m)
+        NaN where the rest does not determine the coefficients.
+    vectors : ndarray, shape (m, p, p)
+    values : ndarray, shape (m, p)
+        Eigenvectors and eigenvalues of ``X'H^-1 X`` of the rest.
+    rss : ndarray, shape (m,)
+        Weighted residual sum of squares of the rest.
+    df : ndarray, shape (m,)
+        What it is divided by to give the residual variance.
+    """
+
+    beta: FloatArray
+    vectors: FloatArray
+    values: FloatArray
+    rss: FloatArray
+    df: FloatArray
+
+    @property
+    def scale(self) -> FloatArray:
+        """Residual variances, shape (m,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.df > 0.0, self.rss / self.df, np.nan)
+
+    @property
+    def inverse(self) -> FloatArray:
+        """``(X'H^-1 X)^-1`` of the rest, shape (p, p, m)."""
+        scaled = self.vectors / self.values[:, None, :]
+        return (scaled @ self.vectors.transpose(0, 2, 1)).transpose(1, 2, 0)
+
+
+def deleted_fits(
+    rest: FloatArray, df: FloatArray, gone: NDArray[np.bool_] | None = None
+) -> DeletedFits:
+    """
+    Solve the least squares problems that are left after each deletion.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (p + 1, p + 1, m)
+        ``W'H^-1 W`` of the rest, in units in which it is the identity for all
+        groups together.
+    df : ndarray, shape (m,)
+    gone : ndarray of bool, shape (m,), optional
+        Deletions that are known to leave a coefficient undetermined.
+
+    Returns
+    -------
+    DeletedFits
+    """
+    p = len(rest) - 1
+    lost: NDArray[np.bool_] = np.any(~np.isfinite(rest), axis=(0, 1))
+    if gone is not None:
+        lost |= gone
+    rest = np.where(lost, np.eye(p + 1)[..., None], rest)
+    values, vectors = np.linalg.eigh(rest[:p, :p].transpose(2, 0, 1))
+    lost |= (values < _SINGULAR).any(axis=1)
+    values = np.where(lost[:, None], np.nan, values)
+    rotated = np.einsum("mij,im->mj", vectors, rest[:p, p])
+    beta = np.einsum("mij,mj->im", vectors, rotated / values)
+    rss = rest[p, p] - (rotated**2 / values).sum(axis=1)
+    rss = np.where((rss > 1e-14) & ~lost, rss, np.nan)
+    return DeletedFits(beta, vectors, values, rss, df)
+
+
+def deleted_gradients(
+    total: GroupSums, parts: GroupSums, fits: DeletedFits, *, reml: bool
+) -> FloatArray:
+    """
+    Slopes of the profiled log-likelihoods without each group, by ``v``.
+
+    Parameters
+    ----------
+    total : GroupSums
+        Of all groups together, as one group.
+    parts : GroupSums
+        Of the groups to delete.
+    fits : DeletedFits
+        Without them.
+    reml : bool
+
+    Returns
+    -------
+    ndarray, shape (k, m)
+        At the estimate from all groups; exact.
+    """
+    slope = np.einsum("kabm,abm->km", total.s1 - parts.s1, _weight(fits, reml))
+    return -0.5 * (total.d1 - parts.d1 + slope)
+
+
+def deleted_hessians(
+    total: GroupSums, parts: GroupSums, fits: DeletedFits, *, reml: bool
+) -> FloatArray:
+    """
+    Second derivatives of the profiled log-likelihoods without each group.
+
+    Parameters as in :func:`deleted_gradients`.
+
+    Returns
+    -------
+    ndarray, shape (k, k, m)
+    """
+    p, m = fits.beta.shape
+    scale = fits.scale
+    s1 = total.s1 - parts.s1
+    bent = np.einsum("klabm,abm->klm", total.s2 - parts.s2, _weight(fits, reml))
+    out = total.d2 - parts.d2 + bent
+    e = np.concatenate([-fits.beta, np.ones((1, m))])
+    slope = np.einsum("kabm,bm->kam", s1, e)
+    rss1 = np.einsum("kam,am->km", slope, e)
+    half = np.einsum("mab,kam->kbm", fits.vectors, slope[:, :p])
+    half /= np.sqrt(fits.values.T)
+    out -= 2.0 * np.einsum("kam,lam->klm", half, half) / scale
+    out -= rss1[:, None] * rss1[None, :] / (fits.rss * scale)
+    if reml:
+        turned = np.einsum("abm,kbcm->kacm", fits.inverse, s1[:, :p, :p])
+        out -= np.einsum("kabm,lbam->klm", turned, turned)
+    return -0.5 * out
+
+
+def _weight(fits: DeletedFits, reml: bool) -> FloatArray:
+    """What the deviance weighs derivatives of S with, shape (p + 1, p + 1, m)."""
+    p, m = fits.beta.shape
+    e = np.concatenate([-fits.beta, np.ones((1, m))])
+    weight = e[:, None] * e[None, :] / fits.scale
+    if reml:
+        weight[:p, :p] += fits.inverse
+    return weight
+
+
+def newton_steps(
+    gradient: FloatArray, hessian: FloatArray, share: FloatArray, theta: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """
+    One step for every group from the estimate of all.
+
+    The slope is exactly that without the group.  The curvature is that of all
+    groups less the group's share of the observations: a group that is far out
+    bends its own log-likelihood the wrong way, so that the curvature without
+    it is too small (or of the wrong sign) and steps with it too long.
+
+    Parameters
+    ----------
+    gradient : ndarray, shape (m, k)
+        Without each group, by theta.
+    hessian : ndarray, shape (k, k)
+        Of all groups, by theta.
+    share : ndarray, shape (m,)
+        Of the observations that are left.
+    theta : ndarray, shape (k,)
+
+    Returns
+    -------
+    steps : ndarray, shape (m, k)
+    trusted : ndarray of bool, shape (m,)
+        False where the step is so long that it says little.
+    """
+    # lengths are relative to parameters that are large, as in the search
+    size = np.maximum(np.abs(theta), 1.0)
+    values, vectors = np.linalg.eigh(-hessian * np.outer(size, size))
+    slope = np.nan_to_num(gradient * size) @ vectors
+    there = values > 1e-10 * values.max(initial=1e-300)
+    moved = np.where(there, slope / np.where(there, values, 1.0), 0.0)
+    moved /= share[:, None]
+    steps = (moved @ vectors.T) * size
+    return steps, (moved**2).sum(axis=1) <= _LONG**2
+
+
+def expanded(
+    rest: FloatArray, s1: FloatArray, s2: FloatArray, change: FloatArray
+) -> FloatArray:
+    """
+    ``W'H^-1 W`` of the rest at other parameters, to second order.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (p + 1, p + 1, m)
+    s1 : ndarray, shape (k, p + 1, p + 1, m)
+    s2 : ndarray, shape (k, k, p + 1, p + 1, m)
+    change : ndarray, shape (k, m)
+        Of ``v``.
+
+    Returns
+    -------
+    ndarray, shape (p + 1, p + 1, m)
+    """
+    first = np.einsum("kabm,km->abm", s1, change)
+    second = np.einsum("klabm,km,lm->abm", s2, change, change, optimize=True)
+    return rest + first + 0.5 * second
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Second derivatives of all groups less those of one."""
+
+    every: ClusterSums
+    own: ClusterSums
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """``d2D + <d2S, weight>``, as ``Curvature``."""
+        return self.every.second(weight) - self.own.second(weight)
+
+    def arrays(self) -> FloatArray:
+        """``d2S``; see :class:`mixedar.engine.blocks.base.Curvature`."""
+        return self.every.s2 - self.own.s2
+
+
+class WithoutGroup:
+    """
+    The likelihood of all groups but one, without building it anew.
+
+    Parameters
+    ----------
+    problem : LikelihoodProblem
+        Of all groups.
+    rows : ClusterRows
+        Of the real groups, in the problem's coordinates.
+    group : int
+    """
+
+    def __init__(
+        self, problem: LikelihoodProblem, rows: ClusterRows, group: int
+    ) -> None:
+        self.problem = problem
+        own = part_of(rows, slice(group, group + 1))
+        self.blocks = likelihood_blocks(own, problem.structure)
+        self.n = problem.n - len(own.w)
+
+    def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
+        """
+        Profiled likelihood; `llf` lacks the constant of the coordinates.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+        derivatives : bool
+
+        Returns
+        -------
+        Evaluation
+        """
+        problem = self.problem
+        factor, u = problem.factor(theta), problem.split(theta)[1]
+
+        def sums(blocks: Any) -> ClusterSums:
+            return cluster_sums(
+                blocks, problem.covariance, factor, u, derivatives=derivatives
+            )
+
+        every, own = sums(problem.blocks), sums(self.blocks)
+        rest = ClusterSums(
+            every.d - own.d,
+            every.s - own.s,
+            every.d1 - own.d1,
+            every.s1 - own.s1,
+            (_Difference(every, own),) if derivatives else (),
+        )
+        return profile(rest, self.n, reml=problem.reml)
+
+    def evaluate(self, theta: FloatArray) -> ThetaEvaluation:
+        """
+        Log-likelihood, gradient and Hessian by `theta`.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+
+        Returns
+        -------
+        ThetaEvaluation
+        """
+        point = self.profile_at(theta, derivatives=True)
+        jacobian, curvature = self.problem.chain(theta, point.gradient)
+        return ThetaEvaluation(
+            point.llf,
+            jacobian.T @ point.gradient,
+            jacobian.T @ point.hessian @ jacobian + curvature,
+        )
+
+    def search(self, theta: FloatArray, maxiter: int) -> SearchPath:
+        """
+        Newton's method from the estimate of all groups.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+        maxiter : int
+
+        Returns
+        -------
+        SearchPath
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the rest does not determine the coefficients.
+        """
+        return newton(self.evaluate, theta, gtol=1e-6, maxiter=maxiter)
+
+
+def refit_without(results: Any, group: int) -> tuple[Estimate, SearchPath | None]:
+    """
+    Fit the model to the other groups, starting from the estimate of all.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    group : int
+
+    Returns
+    -------
+    estimate : Estimate
+    search : SearchPath or None
+        None if there is no covariance parameter to search for.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the rest does not determine the coefficients.
+    """
+    model, grouped = results.model, results.model._grouped
+    first, end = grouped.offsets[group], grouped.offsets[group + 1]
+    keep = np.r_[0:first, end : grouped.offsets[-1]]
+    sizes = np.delete(grouped.sizes, group)
+    # a series may begin anywhere but not before its group: gaps stay as they are
+    rows = compress(
+        grouped.sort(model._random_design())[keep],
+        grouped.sort(model.exog)[keep],
+        grouped.sort(model.endog)[keep],
+        grouped.gaps[keep],
+        np.concatenate([[0], np.cumsum(sizes)]),
+        None if grouped.marks is None else grouped.marks[keep],
+    )
+    problem = LikelihoodProblem(
+        rows,
+        len(keep),
+        results.structure,
+        model._layout(results.freepat, results.params_object),
+        reml=results.reml,
+    )
+    if problem.k_theta == 0:
+        return estimate_at(problem, np.empty(0)), None
+    start = problem.theta_from(
+        factor_entries(results.cov_re_unscaled, results.vcomp / results.scale),
+        results._residual_values,
+    )
+    lam, u = problem.split(start)
+    # a standard deviation of zero is a saddle that no gradient leaves
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+
+    def evaluate(theta: FloatArray) -> ThetaEvaluation:
+        return problem.evaluate(theta, derivatives=True)
+
+    search = newton(evaluate, np.concatenate([lam, u]))
+    return estimate_at(problem, search.theta), search
+
+
+# Newton steps for groups without which one step would not be enough.
+_ENOUGH = 100
+
+
+@dataclass(frozen=True)
+class GroupStatistics:
+    """
+    What the estimate from all groups says of each group.
+
+    Attributes
+    ----------
+    leverage : ndarray, shape (m,)
+        Trace of the group's part of ``X (X'H^-1 X)^-1 X'H^-1``; the sum over
+        the groups is p.
+    leverage_re : ndarray, shape (m,)
+        Trace of the group's part of ``Z Psi Z'H^-1 (I - X (X'H^-1 X)^-1 X'H^-1)``.
+    shift, shift_re : ndarray, shape (m,)
+        By which share the weighted residual sum of squares falls if the group
+        has a mean of its own, or its random effects are fixed effects.
+    rank, rank_re : ndarray of int, shape (m,)
+        How many parameters that takes.
+    """
+
+    leverage: FloatArray
+    leverage_re: FloatArray
+    shift: FloatArray
+    shift_re: FloatArray
+    rank: IntArray
+    rank_re: IntArray
+
+
+@dataclass(frozen=True)
+class Deletions:
+    """
+    Estimates without each of m groups.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (m, p)
+        NaN where the other groups do not determine the coefficients.
+    cov_beta : ndarray, shape (m, p, p)
+    cov_values : ndarray, shape (m, k_cov)
+        Entries of the random-effects covariance, then variance components.
+    residual_params : ndarray, shape (m, k_params)
+    scale : ndarray, shape (m,)
+    theta : ndarray, shape (m, k_theta)
+        In the coordinates of the search over all groups.
+    iterations : ndarray of int, shape (m,)
+        Newton steps that the covariance parameters took.
+    statistics : GroupStatistics
+    """
+
+    beta: FloatArray
+    cov_beta: FloatArray
+    cov_values: FloatArray
+    residual_params: FloatArray
+    scale: FloatArray
+    theta: FloatArray
+    iterations: IntArray
+    statistics: GroupStatistics
+
+
+def delete_groups(
+    results: Any,
+    maxiter: int,
+    *,
+    refit: bool = False,
+    progress: bool = False,
+) -> Deletions:
+    """
+    Delete every group of a fit, one at a time.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    maxiter : int
+        Newton steps of the covariance parameters: with 0 they stay where they
+        are, except for the residual variance.
+    refit : bool
+        Fit the model to the other groups instead.
+    progress : bool
+        A progress bar where groups are taken one by one.
+
+    Returns
+    -------
+    Deletions
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed from the fit.
+    """
+    at = DeletionCoordinates(results)
+    sizes = results.model._grouped.sizes
+    pieces = [
+        _chunk(at, where, sizes[where], maxiter > 0)
+        for where in chunks(at.rows, len(at.jacobian))
+    ]
+    found = _joined(pieces)
+    one_by_one = refit or maxiter > 1
+    wanted = np.arange(len(sizes))
+    if not one_by_one:
+        wanted = np.flatnonzero(found.iterations < 0)
+    for i in progress_bar(wanted.tolist(), progress, "groups"):
+        if np.isnan(found.scale[i]):
+            continue
+        try:
+            if refit:
+                _refit(found, at, results, int(i))
+            else:
+                _search(found, at, int(i), maxiter if one_by_one else _ENOUGH)
+        except np.linalg.LinAlgError:
+            for name in ("beta", "cov_beta", "cov_values", "residual_params", "scale"):
+                getattr(found, name)[i] = np.nan
+    found.iterations[found.iterations < 0] = 0
+    return found
+
+
+def _chunk(
+    at: DeletionCoordinates, where: slice, sizes: IntArray, move: bool
+) -> Deletions:
+    """Some groups at once; `iterations` is -1 where one step will not do."""
+    problem = at.problem
+    parts = group_sums(
+        at.unit_rows(where), problem.structure, problem.covariance, at.factor, at.u
+    )
+    p, m = len(at.w_map) - 1, len(sizes)
+    df = (problem.n - sizes - (p if problem.reml else 0)).astype(np.float64)
+    rest = at.total.s - parts.s
+    fits = deleted_fits(rest, df)
+    statistics = _statistics(at, parts, fits, sizes)
+    steps, change = np.zeros((m, len(at.theta))), np.zeros((len(at.jacobian), m))
+    iterations = np.zeros(m, dtype=np.intp)
+    if move and len(at.theta):
+        steps, trusted = _steps(at, parts, fits, 1.0 - sizes / problem.n)
+        change = at.change(steps)
+        rest = expanded(rest, at.total.s1 - parts.s1, at.total.s2 - parts.s2, change)
+        gone = np.isnan(fits.scale)
+        fits = deleted_fits(rest, df, gone)
+        enough = (trusted & ~np.isnan(fits.scale)) | gone
+        iterations = np.where(enough, 1, -1)
+    # from the units of the deletions to the user's
+    unit = float(at.w_map[p, p])
+    to_user = at.w_map[:p, :p]
+    scale = fits.scale / unit**2
+    inverse = fits.inverse.transpose(2, 0, 1)
+    return Deletions(
+        beta=(fits.beta.T @ to_user.T - at.w_map[:p, p]) / unit,
+        cov_beta=(to_user @ inverse @ to_user.T) * scale[:, None, None],
+        cov_values=at.covariances(change, scale),
+        residual_params=at.residual_params(steps),
+        scale=scale,
+        theta=at.theta + steps,
+        iterations=iterations,
+        statistics=statistics,
+    )
+
+
+def _steps(
+    at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits, share: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Steps in theta, and whether each is near the maximum without the group."""
+    reml = at.problem.reml
+    by_v = deleted_gradients(at.total, parts, fits, reml=reml)
+    gradient = (at.jacobian.T @ by_v).T
+    steps, trusted = newton_steps(gradient, at.hessian, share, at.theta)
+    if at.singular:
+        # a variance of zero has no slope; what tells is whether it is a maximum
+        bent = deleted_hessians(at.total, parts, fits, reml=reml)
+        hessian = np.einsum("ai,abm,bj->mij", at.jacobian, bent, at.jacobian)
+        hessian += np.einsum("am,aij->mij", by_v, at.bends)
+        values = np.linalg.eigvalsh(np.nan_to_num(hessian))
+        trusted &= values[:, -1] <= 1e-8 * np.abs(values).max(axis=1)
+    return steps, trusted
+
+
+def _statistics(
+    at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits, sizes: IntArray
+) -> GroupStatistics:
+    """Leverages, and falls of the sum of squares, of which one is all there is."""
+    p, q = len(fits.beta), len(parts.zz)
+    psi = at.factor @ at.factor.T
+    x, e = parts.zw[:, :p], parts.zw[:, p]
+    # Z'P Z of the group, P = H^-1 - H^-1 X (X'H^-1 X)^-1 X'H^-1
+    projected = parts.zz - np.einsum("iam,jam->ijm", x, x)
+    shift_re, rank_re = np.zeros(len(sizes)), np.zeros(len(sizes), dtype=np.intp)
+    if q:
+        values, vectors = np.linalg.eigh(projected.transpose(2, 0, 1))
+        largest = np.einsum("iim->m", parts.zz)[:, None]
+        there = values > 1e-9 * largest
+        along = np.einsum("mij,im->mj", vectors, e) ** 2
+        shift_re = (along / np.where(there, values, 1.0)).sum(axis=1, where=there)
+        rank_re = there.sum(axis=1)
+    return GroupStatistics(
+        leverage=np.einsum("aam->m", parts.s[:p, :p]),
+        leverage_re=np.einsum("ij,jim->m", psi, projected),
+        shift=1.0 - fits.rss,
+        shift_re=shift_re,
+        rank=sizes,
+        rank_re=rank_re,
+    )
+
+
+def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> None:
+    """Iterate for one group and write the outcome."""
+    without = WithoutGroup(at.problem, at.rows, i)
+    # a first step that went nowhere is no start
+    first = at.theta if found.iterations[i] < 0 else found.theta[i]
+    search = without.search(first, maxiter - int(first is not at.theta))
+    point = without.profile_at(search.theta, derivatives=False)
+    w_map = at.problem.w_map
+    p, unit = len(w_map) - 1, float(w_map[-1, -1])
+    to_user, scale = w_map[:p, :p], point.scale / unit**2
+    step = (search.theta - at.theta)[None]
+    found.beta[i] = (to_user @ point.beta - w_map[:p, p]) / unit
+    found.cov_beta[i] = scale * to_user @ point.sxx_inverse @ to_user.T
+    found.cov_values[i] = at.covariances(at.change(step), np.array([scale]))[0]
+    found.residual_params[i] = at.residual_params(step)[0]
+    found.scale[i] = scale
+    found.theta[i] = search.theta
+    found.iterations[i] = search.iterations + int(first is not at.theta)
+
+
+def _refit(found: Deletions, at: DeletionCoordinates, results: Any, i: int) -> None:
+    """Fit without one group and write the outcome."""
+    estimate, search = refit_without(results, i)
+    found.beta[i], found.cov_beta[i] = estimate.beta, estimate.cov_beta
+    found.cov_values[i] = estimate.cov_values
+    found.residual_params[i] = estimate.residual_params
+    found.scale[i] = estimate.scale
+    found.iterations[i] = 0 if search is None else search.iterations
+    k, scale = results.k_re, estimate.scale
+    vcomp = estimate.cov_values[results.k_re2 :] / scale
+    factor = factor_entries(estimate.psi[:k, :k], vcomp)
+    found.theta[i] = at.problem.theta_from(factor, estimate.residual_params)
+
+
+def _joined(pieces: Sequence[Deletions]) -> Deletions:
+    """The outcomes of chunks, one after the other."""
+
+    def join(items: Sequence[Any], cls: type) -> dict[str, Any]:
+        return {
+            f.name: np.concatenate([getattr(item, f.name) for item in items])
+            for f in fields(cls)
+            if f.name != "statistics"
+        }
+
+    statistics = [piece.statistics for piece in pieces]
+    return Deletions(
+        **join(pieces, Deletions),
+        statistics=GroupStatistics(**join(statistics, GroupStatistics)),
+    )

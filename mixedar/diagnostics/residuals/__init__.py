@@ -1,0 +1,1 @@
+"""Tests and pictures' numbers of the residuals."""

@@ -1,0 +1,311 @@
+"""
+Are residuals normal?
+
+Under the model normalized residuals are normal with known variances and, within
+groups, known correlations (``covariance.py``).  Divided by their
+standard deviations they can be held against normal quantiles, and sums of
+Hermite polynomials of them, skewness and kurtosis, have the variances
+
+    Var(sum H_k(z)) = k! sum_{s,t} corr(z_s, z_t)^k,
+
+whatever was estimated: linear and quadratic functions, such as estimated
+coefficients and variances, are uncorrelated with those of third and fourth order.
+
+References
+----------
+Aldor-Noiman, S., Brown, L. D., Buja, A., Rolke, W. and Stine, R. A. (2013), The
+power to see: a new graphical test of normality, The American Statistician 67,
+249-260.
+
+D'Agostino, R. B., Belanger, A. and D'Agostino, R. B. Jr. (1990), A suggestion for
+using powerful and informative tests of normality, The American Statistician 44,
+316-321.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.diagnostics.residuals.covariance import (
+    ResidualTheory,
+    cluster_products,
+    residual_factors,
+    residual_theory,
+    residual_values,
+)
+from mixedar.diagnostics.residuals.series import rows_of, unwrapped
+from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.hypotheses.result import DiagnosticTest
+from mixedar.inference.arguments import check_alpha
+
+# Samples by which a simultaneous band is calibrated, and their size at most.
+_DRAWS = 1000
+_LARGEST_SAMPLE = 1000
+# Ranks at which the band of a long sample is computed, as many in either tail.
+_KNOTS = 1000
+# Observations with less variance left than this have no residual.
+_NO_RESIDUAL = 1e-6
+# Correlations of groups are summed through tensors of so many columns at most.
+_TENSOR = 5
+_BLOCK = 1024
+
+
+def residual_quantiles(
+    fit: Any,
+    kind: str = "normalized",
+    *,
+    alpha: float = 0.05,
+    band: str = "simultaneous",
+) -> pd.DataFrame:
+    """
+    Standardized residuals against normal quantiles, with a band.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    kind : {"normalized", "pearson"}
+        Residuals, each divided by the standard deviation that it has under the
+        model.
+    alpha : float
+        1 - coverage of the band.
+    band : {"simultaneous", "pointwise"}
+        A band within which all points lie with probability 1 - `alpha`, equally
+        likely to be left everywhere (Aldor-Noiman et al., 2013); or an interval
+        for each point.  They allow for the estimated mean and variance, and are
+        otherwise those of independent values: good for normalized residuals, a
+        little narrow for Pearson residuals, which are correlated.
+
+    Returns
+    -------
+    DataFrame, one row an observation
+        ``theoretical``, ``observed``, ``lower``, ``upper``, in increasing order;
+        the index is the observation's label.
+
+    Raises
+    ------
+    UnsupportedError
+        For options that are not known.
+    NotComputedError
+        If the data were removed, or no residual is left.
+    """
+    fit = unwrapped(fit)
+    alpha = check_alpha(alpha)
+    if kind not in ("normalized", "pearson"):
+        raise UnsupportedError(f"kind={kind!r}: choose 'normalized' or 'pearson'")
+    if band not in ("simultaneous", "pointwise"):
+        raise UnsupportedError(f"band={band!r}: choose 'simultaneous' or 'pointwise'")
+    rows = rows_of(fit)
+    factors = residual_factors(fit, rows, whitened=kind == "normalized")
+    variance = 1.0 - np.einsum("ij,ij->i", factors, factors)
+    z = np.full(len(variance), np.nan)
+    left = variance > _NO_RESIDUAL
+    values = rows.sort(residual_values(fit, kind))
+    z[left] = values[left] / np.sqrt(variance[left])
+    z = rows.unsort(z / np.sqrt(np.nanmean(z**2)))
+    index = fit.model.data.row_labels
+    labels = pd.RangeIndex(len(z)) if index is None else index
+    order = np.argsort(z, kind="stable")[: int(left.sum())]
+    n = len(order)
+    if n < 2:
+        raise NotComputedError("the model leaves no residuals: nothing to draw")
+    ranks = np.arange(1, n + 1)
+    level = (
+        simultaneous_level(min(n, _LARGEST_SAMPLE), alpha)
+        if band == "simultaneous"
+        else alpha
+    )
+    return pd.DataFrame(
+        {
+            "theoretical": stats.norm.ppf((ranks - 0.375) / (n + 0.25)),
+            "observed": z[order],
+            "lower": _band(level / 2.0, ranks, n),
+            "upper": _band(1.0 - level / 2.0, ranks, n),
+        },
+        index=labels[order],
+    )
+
+
+def _band(share: float, ranks: IntArray, n: int) -> FloatArray:
+    """
+    Quantiles of the order statistics of standardized normal values.
+
+    Those of independent values with known mean and variance, drawn towards the
+    centre by the share of the variance that estimating the two takes away.
+    """
+    if len(ranks) > 4 * _KNOTS:  # smooth in the rank; the tails one by one
+        middle = np.linspace(_KNOTS, len(ranks) - _KNOTS - 1, _KNOTS).astype(np.intp)
+        some = np.concatenate([ranks[:_KNOTS], ranks[middle], ranks[-_KNOTS:]])
+        x, _ = _centre(ranks, n)
+        return np.asarray(np.interp(x, _centre(some, n)[0], _band(share, some, n)))
+    plain = stats.norm.ppf(special.betaincinv(ranks, n + 1 - ranks, share))
+    centre, kept = _centre(ranks, n)
+    return np.asarray(centre + kept * (plain - centre))
+
+
+def _centre(ranks: IntArray, n: int) -> tuple[FloatArray, FloatArray]:
+    """
+    Expected order statistics, and the share of their standard deviation left.
+
+    A quantile ``x`` at the share ``p`` has the variance ``p (1 - p) / phi(x)^2``
+    by ``n``; after standardizing ``1 + x^2 / 2`` less (David and Nagaraja, 2003,
+    Order Statistics, Wiley, section 10.4).
+    """
+    share = (ranks - 0.375) / (n + 0.25)
+    x = stats.norm.ppf(share)
+    lost = (1.0 + 0.5 * x**2) * stats.norm.pdf(x) ** 2 / (share * (1.0 - share))
+    return x, np.sqrt(np.maximum(1.0 - lost, 0.01))
+
+
+@cache
+def simultaneous_level(n: int, alpha: float) -> float:
+    """
+    Level of each order statistic at which all of them keep the level `alpha`.
+
+    From 1,000 standardized samples of `n` normal values.
+
+    Parameters
+    ----------
+    n : int
+        Up to 1,000; beyond, the level hardly changes.
+    alpha : float
+
+    Returns
+    -------
+    float
+        The `alpha` quantile of the smallest two-sided p-value.
+    """
+    rng = np.random.default_rng(20130801)
+    draws = np.sort(rng.standard_normal((_DRAWS, n)), axis=1)
+    draws -= draws.mean(axis=1, keepdims=True)
+    draws /= draws.std(axis=1, ddof=1, keepdims=True)
+    ranks = np.arange(1, n + 1)
+    centre, kept = _centre(ranks, n)
+    uniform = special.ndtr(centre + (draws - centre) / kept)
+    tail = special.betainc(ranks, n + 1 - ranks, uniform)
+    smallest = 2.0 * np.minimum(tail, 1.0 - tail).min(axis=1)
+    return float(np.quantile(smallest, alpha))
+
+
+def normality_test(fit: Any) -> DiagnosticTest:
+    """
+    Test the normality of the errors by skewness and kurtosis.
+
+    D'Agostino's transformations of the skewness and the kurtosis of the
+    normalized residuals, with sample sizes that allow for their correlation.
+    Random effects that are not normal show in it as well, more so in short
+    series.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+
+    Returns
+    -------
+    DiagnosticTest
+        ``table`` has skewness and excess kurtosis: ``value``, ``z``, ``p`` and
+        ``n``, the number of independent observations to which they are worth.
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed, or there are fewer than 20 residuals.
+    """
+    fit = unwrapped(fit)
+    theory = residual_theory(fit)
+    left = theory.variance > _NO_RESIDUAL
+    n = int(left.sum())
+    if n < 20:
+        raise NotComputedError(
+            f"{n} residuals are too few for a test of normality; look at qqplot()"
+        )
+    scale = np.where(left, np.sqrt(np.where(left, theory.variance, 1.0)), np.inf)
+    z = (theory.values / scale)[left]
+    third, fourth = _power_sums(theory, scale, left)
+    skewness, kurtosis = float(stats.skew(z)), float(stats.kurtosis(z))
+    worth = np.array([n * n / third, n * n / fourth])
+    scores = np.array(
+        [_skewness_score(skewness, worth[0]), _kurtosis_score(kurtosis, worth[1])]
+    )
+    statistic = float(scores @ scores)
+    table = pd.DataFrame(
+        {
+            "value": [skewness, kurtosis],
+            "z": scores,
+            "p": 2.0 * stats.norm.sf(np.abs(scores)),
+            "n": worth,
+        },
+        index=["skewness", "excess kurtosis"],
+    )
+    return DiagnosticTest(
+        name="Test of normal residuals",
+        statistic=statistic,
+        df=2.0,
+        pvalue=float(stats.chi2.sf(statistic, 2)),
+        null="errors and random effects are normal",
+        alternative="they are skewed, or have heavier or lighter tails",
+        table=table,
+        reference="D'Agostino, Belanger and D'Agostino (1990)",
+    )
+
+
+def _power_sums(
+    theory: ResidualTheory, scale: FloatArray, left: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Sums of third and fourth powers of all correlations within groups."""
+    g = theory.g / scale[:, None]
+    n, q = float(left.sum()), g.shape[1]
+    if q == 0:
+        return n, n
+    own = np.einsum("ij,ij->i", g, g)
+    offsets = theory.rows.offsets
+    if q <= _TENSOR:
+        # (g_s'g_t)^3 is an inner product of third powers
+        pairs2 = np.einsum("ia,ib->iab", g, g).reshape(len(g), q * q)
+        cubes = cluster_products(pairs2, g, offsets)
+        squares = cluster_products(pairs2, pairs2, offsets)
+        third, fourth = float((cubes**2).sum()), float((squares**2).sum())
+    else:
+        third = fourth = 0.0
+        for start, end in pairwise(offsets):
+            for first in range(start, end, _BLOCK):
+                products = g[first : min(first + _BLOCK, end)] @ g[start:end].T
+                third += float((products**3).sum())
+                fourth += float((products**4).sum())
+    third = n - (third - float((own**3).sum()))
+    fourth = n + (fourth - float((own**4).sum()))
+    return max(third, 0.05 * n), max(fourth, n)
+
+
+def _skewness_score(b: float, n: float) -> float:
+    """D'Agostino's normal score of a skewness."""
+    n = max(n, 9.0)
+    y = b * np.sqrt((n + 1.0) * (n + 3.0) / (6.0 * (n - 2.0)))
+    beta = 3.0 * (n * n + 27.0 * n - 70.0) * (n + 1.0) * (n + 3.0)
+    beta /= (n - 2.0) * (n + 5.0) * (n + 7.0) * (n + 9.0)
+    w2 = np.sqrt(2.0 * (beta - 1.0)) - 1.0
+    delta = 1.0 / np.sqrt(0.5 * np.log(w2))
+    a = np.sqrt(2.0 / (w2 - 1.0))
+    return float(delta * np.arcsinh(y / a))
+
+
+def _kurtosis_score(excess: float, n: float) -> float:
+    """Anscombe and Glynn's normal score of an excess kurtosis."""
+    n = max(n, 9.0)
+    mean = 3.0 * (n - 1.0) / (n + 1.0)
+    variance = 24.0 * n * (n - 2.0) * (n - 3.0)
+    variance /= (n + 1.0) ** 2 * (n + 3.0) * (n + 5.0)
+    x = (excess + 3.0 - mean) / np.sqrt(variance)
+    skew = 6.0 * (n * n - 5.0 * n + 2.0) / ((n + 7.0) * (n + 9.0))
+    skew *= np.sqrt(6.0 * (n + 3.0) * (n + 5.0) / (n * (n - 2.0) * (n - 3.0)))
+    a = 6.0 + 8.0 / skew * (2.0 / skew + np.sqrt(1.0 + 4.0 / skew**2))
+    ratio = (1.0 - 2.0 / a) / (1.0 + x * np.sqrt(2.0 / (a - 4.0)))
+    centre = 1.0 - 2.0 / (9.0 * a)
+    return float((centre - np.cbrt(ratio)) / np.sqrt(2.0 / (9.0 * a)))

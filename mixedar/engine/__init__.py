@@ -1,0 +1,1 @@
+"""From rows to the likelihood and its maxima; NumPy and SciPy only."""

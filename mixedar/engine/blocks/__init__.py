@@ -1,0 +1,157 @@
+"""
+Cross-products of whitened rows, as functions of the residual parameters.
+
+For each cluster the mixed-model algebra needs ``M = Z'R^-1 Z``,
+``N = Z'R^-1 W`` and, summed over clusters, ``G = W'R^-1 W`` and ``log|R|``.
+For Markov structures these are linear in few functions of the parameter (see
+:mod:`mixedar.residual.markov`), so the products of rows are formed once:
+per cluster and distinct gap where gaps repeat, so that a long series costs no
+more than a short one, and otherwise row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixedar.engine.blocks.base import Moments
+from mixedar.engine.blocks.dense import DenseBlock, covariance_blocks
+from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
+from mixedar.engine.blocks.woodbury import LikelihoodBlock, MomentBlock
+from mixedar.engine.compress import ClusterRows
+from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.residual import (
+    Heteroscedastic,
+    Independent,
+    MarkovStructure,
+    ResidualStructure,
+)
+
+# Covariance matrices are written out for clusters of so many rows, ...
+_DENSE_ROWS = 12
+# ... as long as all matrices together have so many entries.
+_DENSE_NUMBERS = 2**15
+# Beyond so many rows of a cluster, or entries of all matrices, those of a
+# tridiagonal precision are not written out.
+_LONG_DENSE = 40
+_MANY_DENSE = 2**16
+# Memory for covariance matrices that are written out.
+_MOST_BYTES = 4 * 2**30
+# Blocks by set of distinct gaps pay as long as there are few such sets.
+_MAX_GAP_SETS = 24
+# From this mean number of rows a matrix product for each cluster pays.
+_LONG = 200
+
+
+def moment_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[MomentBlock]:
+    """
+    Prepare the products of rows that a residual structure calls for.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+
+    Returns
+    -------
+    list of MomentBlock
+        Together they hold every cluster once.
+
+    Raises
+    ------
+    UnsupportedError
+        If no block knows how to whiten for the structure.
+    """
+    everyone = np.arange(rows.n_clusters)
+    if isinstance(structure, Independent):
+        return [GapBlock(rows, everyone, None, np.empty(0))]
+    if not isinstance(structure, MarkovStructure):
+        raise UnsupportedError(
+            f"residual structure {structure.label!r} is not first-order Markov: it "
+            "has no moments that are linear in few functions of its parameters"
+        )
+    inside = rows.gaps > 0.0
+    distinct, class_of_gap = np.unique(rows.gaps[inside], return_inverse=True)
+    sizes = np.diff(rows.offsets)
+    if len(distinct) <= 62:
+        present = np.zeros(len(rows.gaps), dtype=np.int64)
+        present[inside] = np.left_shift(np.int64(1), class_of_gap)
+        sets = np.bitwise_or.reduceat(present, rows.offsets[:-1])
+        unique_sets, set_of_cluster = np.unique(sets, return_inverse=True)
+        n_gaps = np.array([int(s).bit_count() for s in unique_sets])
+        cost = float((1 + 2 * n_gaps[set_of_cluster]).sum())
+        if len(unique_sets) <= _MAX_GAP_SETS and cost <= 2.0 * sizes.sum():
+            blocks: list[MomentBlock] = []
+            for k, bits in enumerate(unique_sets):
+                gaps = distinct[[i for i in range(len(distinct)) if bits >> i & 1]]
+                members = np.flatnonzero(set_of_cluster == k)
+                blocks.append(GapBlock(rows, members, structure, gaps))
+            return blocks
+    if sizes.sum() >= _LONG * rows.n_clusters:
+        return [LongBlock(rows, everyone, structure)]
+    return [RowBlock(rows, everyone, structure)]
+
+
+def likelihood_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[LikelihoodBlock]:
+    """
+    Blocks for the cheapest evaluation of the likelihood.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+
+    Returns
+    -------
+    list of LikelihoodBlock
+        One dense block where clusters are short and their patterns few.
+    """
+    if not isinstance(structure, (Independent, MarkovStructure)):
+        return _formula_blocks(rows, structure)
+    markov = structure if isinstance(structure, MarkovStructure) else None
+    longest = int(np.diff(rows.offsets).max())
+    # a pattern begins where a weight is not zero
+    starts = np.flatnonzero(rows.weights > 0.0)
+    few = len(starts) * longest**2 <= _DENSE_NUMBERS
+    if longest > _DENSE_ROWS or not few:
+        return moment_blocks(rows, structure)
+    patterns = np.split(np.arange(rows.n_clusters), starts[1:])
+    return [DenseBlock(rows, patterns, markov)]
+
+
+def _formula_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[LikelihoodBlock]:
+    """Blocks for structures that are not first-order Markov with one variance."""
+    longest = int(np.diff(rows.offsets).max())
+    tridiagonal = isinstance(structure, Heteroscedastic) and isinstance(
+        structure.structure, (MarkovStructure, Independent)
+    )
+    patterns = np.diff(rows.offsets)[rows.weights > 0.0]
+    many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
+    if tridiagonal and many:
+        assert isinstance(structure, Heteroscedastic)
+        return [ScaledBlock(rows, structure)]
+    needed = 8.0 * longest**2 * (structure.k_free + 4)
+    if needed > _MOST_BYTES:
+        raise StructureError(
+            f"{structure.label} residuals need matrices of order {longest}, the rows "
+            f"of the largest group, {needed / 2**30:.0f} GiB. Split the series "
+            "with series=, or use residual='ar1' or 'car1', whose cost is linear in "
+            "the rows"
+        )
+    return covariance_blocks(rows, structure)
+
+
+__all__ = [
+    "LikelihoodBlock",
+    "MomentBlock",
+    "Moments",
+    "likelihood_blocks",
+    "moment_blocks",
+]

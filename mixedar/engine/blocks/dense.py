@@ -1,0 +1,451 @@
+"""
+Clusters of one size, with their covariance matrices written out.
+
+With the Cholesky factor ``H = L L'`` and the whitened slopes
+``A_k = L^-1 (dH / dv_k) L^-T`` and rows ``Y = L^-1 W``,
+
+    dD_k   = tr A_k,              dS_k   = -Y' A_k Y,
+    d2D_kl = tr H_kl H^-1 - tr A_k A_l,
+    d2S_kl = Y' (A_k A_l + A_l A_k) Y - Y' L^-1 H_kl L^-T Y.
+
+The likelihood wants ``d2S`` contracted with one matrix only, so that the pairs
+``(k, l)`` cost a product of two numbers each, however many parameters there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import ArrayCurvature, ClusterSums, Moments
+from mixedar.engine.blocks.markov import GapBlock
+from mixedar.engine.blocks.woodbury import LikelihoodBlock, MomentBlock
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
+from mixedar.numeric.linalg import product
+from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.residual.markov import Step
+
+# Numbers in the slopes of the patterns that are treated at a time, ...
+_CHUNK = 2**19
+# ... and of all of them, up to which they are kept for the second derivatives.
+_KEPT = 2**24
+
+
+def covariance_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> list[CovarianceBlock]:
+    """
+    Blocks of clusters with one number of rows, for any structure.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+        Bound to the data.
+
+    Returns
+    -------
+    list of CovarianceBlock
+    """
+    sizes = np.diff(rows.offsets)
+    starts = np.flatnonzero(rows.weights > 0.0)  # a pattern begins with its weight
+    members = np.diff(np.append(starts, rows.n_clusters))
+    # patterns of about as many pseudo-clusters go together, padded by empty ones
+    level = np.ceil(np.log2(members)).astype(int)
+    key = sizes[starts] * 64 + level
+    blocks = []
+    for value in np.unique(key):
+        some = np.flatnonzero(key == value)
+        blocks.append(CovarianceBlock(rows, structure, starts[some], members[some]))
+    share_values([block.matrices for block in blocks])
+    return blocks
+
+
+class CovarianceBlock(LikelihoodBlock):
+    """
+    Patterns of `n` rows.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+    leaders : ndarray of int, shape (g,)
+        First cluster of each pattern; its others follow it.
+    members : ndarray of int, shape (g,)
+        Their numbers.
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        structure: ResidualStructure,
+        leaders: IntArray,
+        members: IntArray,
+    ) -> None:
+        self.structure = structure
+        self.multiplicity = rows.weights[leaders]
+        first = rows.offsets[leaders]
+        n = int(rows.offsets[leaders[0] + 1] - first[0])
+        g, width, most = len(leaders), rows.w.shape[1], int(members.max())
+        index = first[:, None] + np.arange(n)
+        marks = np.empty((g, n, 0)) if rows.marks is None else rows.marks[index]
+        self.matrices = ResidualMatrices(structure, rows.gaps[index], marks)
+        self.z = rows.z[index]
+        self.w = np.zeros((g, n, most, width))
+        for k in range(most):
+            here = members > k
+            self.w[here, :, k] = rows.w[index[here] + k * n]
+
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
+        width = self.w.shape[-1]
+        k = covariance.k_cov + self.structure.k_free
+        curvature = PatternCurvature(self, covariance, factor, u)
+        d, s = 0.0, np.zeros((width, width))
+        d1, s1 = np.zeros(k), np.zeros((k, width, width))
+        for part in curvature.parts(derivatives):
+            d += part.logdet
+            flat = part.y.reshape(-1, width)
+            s += product(flat.T, flat)
+            if derivatives and k:
+                d1 += np.einsum("kgii,g->k", part.slopes, part.multiplicity)
+                images = product(part.slopes.reshape(k, -1), part.gram)
+                s1 -= images.reshape(k, width, width)
+        if not derivatives:
+            return ClusterSums.values(d, s)
+        s1 = (s1 + s1.transpose(0, 2, 1)) / 2.0
+        return ClusterSums(d, s, d1, s1, (curvature,) if k else ())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """
+    Some patterns, whitened.
+
+    `slopes` has the shape (k, g, n, n), `y` (g, n, M, width), `inverse`,
+    ``L^-1``, (g, n, n), and `gram`, the products of pairs of rows of `y` summed
+    over the clusters, (g n n, width width).
+    """
+
+    some: slice
+    multiplicity: FloatArray
+    logdet: float
+    inverse: FloatArray
+    y: FloatArray
+    slopes: FloatArray
+    gram: FloatArray
+
+
+class PatternCurvature:
+    """Second derivatives of a block at a point; see :class:`Curvature`."""
+
+    def __init__(
+        self,
+        block: CovarianceBlock,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+    ) -> None:
+        self.block, self.covariance = block, covariance
+        self.factor, self.u = factor, u
+        self.k = covariance.k_cov + block.structure.k_free
+        self._values: ResidualValues | None = None
+        self._kept: list[_Part] | None = None
+
+    def parts(self, derivatives: bool = True) -> Iterator[_Part]:
+        """Chunks of patterns; small blocks are computed once."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        block = self.block
+        g, n = block.z.shape[:2]
+        if self._values is None:
+            self._values = block.matrices.values(self.u)
+        most, width = block.w.shape[2:]
+        each = n * max(n * max(self.k + 3, width**2), most * width)
+        step = max(1, _CHUNK // each)
+        chunks = [slice(a, min(a + step, g)) for a in range(0, g, step)]
+        if not derivatives or g * each > _KEPT:
+            for some in chunks:
+                yield self._part(some, derivatives)
+            return
+        self._kept = [self._part(some, True) for some in chunks]
+        yield from self._kept
+
+    def _part(self, some: slice, derivatives: bool) -> _Part:
+        block, covariance = self.block, self.covariance
+        values = self._values
+        assert values is not None
+        h = block.matrices.matrices(values, some)
+        z, w = block.z[some], block.w[some]
+        if covariance.order:
+            root = z @ self.factor
+            h = h + root @ root.transpose(0, 2, 1)
+        lower = np.linalg.cholesky(h)
+        multiplicity = block.multiplicity[some]
+        pivots = np.diagonal(lower, axis1=1, axis2=2)
+        logdet = 2.0 * float(multiplicity @ np.log(pivots).sum(axis=1))
+        inverse = np.linalg.inv(lower)
+        g, n = w.shape[:2]
+        y = (inverse @ w.reshape(g, n, -1)).reshape(w.shape)
+        slopes, gram = np.empty((0, g, n, n)), np.empty((0, 0))
+        if derivatives:
+            gram = _pair_products(y)
+            k_cov = covariance.k_cov
+            slopes = np.empty((self.k, g, n, n))
+            if k_cov:
+                white = inverse @ z
+                slopes[:k_cov] = (
+                    white @ covariance.directions[:, None] @ white.transpose(0, 2, 1)
+                )
+            if self.k > k_cov:
+                slopes[k_cov:] = (
+                    inverse
+                    @ block.matrices.slopes(values, some)
+                    @ inverse.transpose(0, 2, 1)
+                )
+        return _Part(some, multiplicity, logdet, inverse, y, slopes, gram)
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """``d2D + <d2S, weight>``; see :class:`Curvature`."""
+        out = np.zeros((self.k, self.k))
+        for part in self.parts():
+            g, n = part.y.shape[:2]
+            middle = -part.multiplicity[:, None, None] * np.eye(n)
+            bend = -middle
+            if weight is not None:
+                outer = product(part.gram, weight.reshape(-1, 1)).reshape(g, n, n)
+                middle = middle + 2.0 * outer
+                bend = bend - outer
+            left = part.slopes.reshape(self.k, -1)
+            right = (part.slopes @ middle).reshape(self.k, -1)
+            out += product(left, right.T)
+            self._add_bend(out, part, bend)
+        return (out + out.T) / 2.0
+
+    def _add_bend(self, out: FloatArray, part: _Part, bend: FloatArray) -> None:
+        """Add ``<H_kl, L^-T bend L^-1>`` for the residual parameters."""
+        k_cov = self.covariance.k_cov
+        if self.k == k_cov:
+            return
+        assert self._values is not None
+        weight = part.inverse.transpose(0, 2, 1) @ bend @ part.inverse
+        matrices = self.block.matrices
+        out[k_cov:, k_cov:] += matrices.curvature(self._values, part.some, weight)
+
+    def arrays(self) -> FloatArray:
+        """``d2S``; see :class:`Curvature`."""
+        width = self.block.w.shape[-1]
+        out = np.zeros((self.k, self.k, width, width))
+        for part in self.parts():
+            g, n = part.y.shape[:2]
+            image = part.slopes @ part.y.reshape(g, n, -1)
+            image = image.reshape(self.k, -1, width)
+            for a in range(self.k):
+                for b in range(a + 1):
+                    both = product(image[a].T, image[b])
+                    out[a, b] += both + both.T
+                    if a != b:
+                        out[b, a] += both + both.T
+        out -= self.bends()[0]
+        return out
+
+    def bends(self) -> tuple[FloatArray, FloatArray]:
+        """
+        What the second derivatives of ``H`` contribute.
+
+        Returns
+        -------
+        sandwiches : ndarray, shape (k, k, p + 1, p + 1)
+            ``sum W'H^-1 H_kl H^-1 W``.
+        traces : ndarray, shape (k, k)
+            ``sum tr(H^-1 H_kl)``.
+        """
+        width = self.block.w.shape[-1]
+        sandwiches = np.zeros((self.k, self.k, width, width))
+        traces = np.zeros((self.k, self.k))
+        for part in self.parts():
+            n = part.y.shape[1]
+            eye = part.multiplicity[:, None, None] * np.eye(n)
+            self._add_bend(traces, part, eye)
+            for a in range(width):
+                for b in range(a + 1):
+                    left, right = part.y[..., a], part.y[..., b]
+                    outer = left @ right.transpose(0, 2, 1)
+                    outer = (outer + outer.transpose(0, 2, 1)) / 2.0
+                    found = np.zeros((self.k, self.k))
+                    self._add_bend(found, part, outer)
+                    sandwiches[:, :, a, b] += found
+                    if a != b:
+                        sandwiches[:, :, b, a] += found
+        return sandwiches, traces
+
+
+def _pair_products(y: FloatArray) -> FloatArray:
+    """``sum_M y_a y_b'`` of rows a and b, shape (g n n, width width)."""
+    g, n, most, width = y.shape
+    flat = y.transpose(0, 1, 3, 2).reshape(g, n * width, most)
+    pairs = flat @ flat.transpose(0, 2, 1)
+    pairs = pairs.reshape(g, n, width, n, width).transpose(0, 1, 3, 2, 4)
+    return pairs.reshape(g * n * n, width * width)
+
+
+# Beyond this ratio of variances H is not inverted.
+_CONDITION = 1e4
+
+
+class DenseBlock(MomentBlock):
+    """
+    Patterns of at most a dozen rows, padded to the longest.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    patterns : sequence of ndarray of int
+        Clusters of each pattern; the first carries the weight.
+    structure : MarkovStructure or None
+        None for independent residuals.
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        patterns: Sequence[IntArray],
+        structure: MarkovStructure | None,
+    ) -> None:
+        self.clusters = np.concatenate(patterns)
+        self.weights = rows.weights[self.clusters]
+        self._rows, self._structure = rows, structure
+        sizes = np.diff(rows.offsets)
+        leaders = np.array([members[0] for members in patterns])
+        g, n = len(patterns), int(sizes[leaders].max())
+        width = rows.w.shape[1]
+        self._multiplicity = rows.weights[leaders]
+        self._z = np.zeros((g, n, rows.z.shape[1]))
+        grams = np.zeros((g, n, n, width, width))
+        distance = np.full((g, n, n), -1.0)  # -1 between different series
+        for k, members in enumerate(patterns):
+            start, size = rows.offsets[members[0]], sizes[members[0]]
+            here = slice(start, start + size)
+            self._z[k, :size] = rows.z[here]
+            # pseudo-clusters of a pattern are neighbours
+            stacked = rows.w[start : start + size * len(members)]
+            stacked = stacked.reshape(len(members), size * width)
+            gram = product(stacked.T, stacked).reshape(size, width, size, width)
+            grams[k, :size, :size] = gram.transpose(0, 2, 1, 3)
+            if structure is not None:
+                time = np.cumsum(rows.gaps[here])
+                series = np.cumsum(rows.gaps[here] == 0.0)
+                apart = np.abs(np.subtract.outer(time, time))
+                apart[series[:, None] != series[None, :]] = -1.0
+                distance[k, :size, :size] = apart
+        self._gram = grams.reshape(g * n * n, width * width)
+        distance[:, np.arange(n), np.arange(n)] = 0.0
+        # correlations are looked up: 0 between series, 1 on the diagonal, phi(d)
+        distinct, where = np.unique(distance, return_inverse=True)
+        self._distances = distinct[distinct > 0.0]
+        self._known = np.where(distinct[distinct <= 0.0] < 0.0, 0.0, 1.0)
+        self._lookup = where.reshape(distance.shape)
+        self._slopes_for: RandomCovariance | None = None
+        self._slopes_of_psi = np.empty((0, g, n, n))
+
+    @cached_property
+    def _moments(self) -> GapBlock:
+        """The same clusters for those who need moments."""
+        gaps = np.empty(0)
+        if self._structure is not None:
+            gaps = np.unique(self._rows.gaps[self._rows.gaps > 0.0])
+        return GapBlock(self._rows, self.clusters, self._structure, gaps)
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+        return self._moments.at(u, derivatives=derivatives)
+
+    def _correlations(self, step: Step | None, derivatives: bool) -> FloatArray:
+        """R of each pattern and its derivatives, shape (orders, g, n, n)."""
+        known = len(self._known)
+        free = 0 if self._structure is None else self._structure.k_free
+        orders = 3 if derivatives and free else 1
+        values = np.zeros((orders, known + len(self._distances)))
+        values[0, :known] = self._known
+        if step is not None:
+            values[0, known:] = step.phi
+            if orders == 3:
+                values[1, known:], values[2, known:] = step.d1, step.d2
+        return values[:, self._lookup]
+
+    def _slopes(self, covariance: RandomCovariance) -> FloatArray:
+        """``dH / dv`` for the entries of ``Psi``, shape (k_cov, g, n, n)."""
+        if self._slopes_for is not covariance:
+            directions = covariance.directions[:, None]
+            self._slopes_of_psi = self._z @ directions @ self._z.transpose(0, 2, 1)
+            self._slopes_for = covariance
+        return self._slopes_of_psi
+
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`MomentBlock.sums`."""
+        step = None
+        condition = 1.0 + float((factor * factor).sum())
+        if self._structure is not None and len(self._distances):
+            step = self._structure.step(self._distances, u)
+            condition /= float(step.complement.min())
+        if not condition < _CONDITION:  # the Woodbury identity keeps its digits
+            return super().sums(covariance, factor, u, derivatives=derivatives)
+        correlations = self._correlations(step, derivatives)
+        h = correlations[0]
+        g, n, _ = h.shape
+        width = self._rows.w.shape[1]
+        if covariance.order:
+            root = self._z @ factor
+            h = h + root @ root.transpose(0, 2, 1)
+        pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
+        d = 2.0 * float(self._multiplicity @ np.log(pivots).sum(axis=1))
+        inverse = np.linalg.inv(h)
+        slopes = self._slopes(covariance)
+        curved = len(correlations) == 3
+        if not derivatives or not (len(slopes) or curved):
+            s = product(inverse.reshape(1, -1), self._gram).reshape(width, width)
+            return ClusterSums.values(d, s)
+        if curved:
+            slopes = np.concatenate([slopes, correlations[1:2]])
+        k = len(slopes)
+        a = inverse @ slopes  # H^-1 dH
+        first = a @ inverse
+        weighted = a * self._multiplicity[:, None, None]
+        d1 = np.einsum("kgii->k", weighted)
+        d2 = -product(weighted.reshape(k, -1), a.transpose(0, 1, 3, 2).reshape(k, -1).T)
+        # H^-1 dH_k H^-1 dH_l H^-1, whose transpose is that of (l, k)
+        pairs = a[:, None] @ first
+        parts = [inverse[None], first, pairs.reshape(k * k, g, n, n)]
+        if curved:
+            bend = inverse @ correlations[2]
+            d2[-1, -1] += np.einsum("gii,g->", bend, self._multiplicity)
+            parts.append((bend @ inverse)[None])
+        stacked = np.concatenate(parts).reshape(-1, g * n * n)
+        out = product(stacked, self._gram).reshape(-1, width, width)
+        s2 = out[1 + k : 1 + k + k * k].reshape(k, k, width, width)
+        s2 = s2 + s2.transpose(0, 1, 3, 2)
+        if curved:
+            s2[-1, -1] -= out[-1]
+        curvature = ArrayCurvature(d2, s2)
+        return ClusterSums(d, out[0], d1, -out[1 : 1 + k], (curvature,))

@@ -1,0 +1,412 @@
+"""
+Clusters that share their set of distinct gaps in time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import Moments
+from mixedar.engine.blocks.woodbury import MomentBlock
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.residuals import unique_rows
+from mixedar.numeric.autodiff import Jet, embed
+from mixedar.numeric.linalg import product
+from mixedar.residual import Heteroscedastic, MarkovStructure
+
+
+def previous(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
+    """The row before, and zeros where a series begins."""
+    out = np.zeros_like(x)
+    out[1:] = x[:-1]
+    out[~here] = 0.0
+    return out
+
+
+def differences(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
+    """The difference from the row before, and zeros where a series begins."""
+    out = np.zeros_like(x)
+    np.subtract(x[1:], x[:-1], out=out[1:])
+    out[~here] = 0.0
+    return out
+
+
+def difference_products(
+    z: FloatArray, w: FloatArray, here: NDArray[np.bool_], starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Products of the differences from the row before, by cluster."""
+    dz, dw = differences(z, here), differences(w, here)
+    return products(dz, dz, dw, dw, starts)
+
+
+def neighbour_products(
+    z: FloatArray, w: FloatArray, here: NDArray[np.bool_], starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Symmetrised products of rows with the row before."""
+    pz, pw = previous(z, here), previous(w, here)
+    zt, ww = products(z, pz, w, pw, starts)
+    back, _ = products(pz, z, pw, w, starts)
+    return zt + back, ww + ww.T
+
+
+def products(
+    z1: FloatArray, z2: FloatArray, w1: FloatArray, w2: FloatArray, starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Cross-products by cluster of rows `z1` with ``[z2 w2]``, and ``w1'w2``.
+
+    Returns
+    -------
+    zt : ndarray, shape (q + p + 1, q, m)
+        ``zt[b, a]`` is the product of column ``a`` of `z1` with column ``b``.
+    ww : ndarray, shape (p + 1, p + 1)
+    """
+    q, width, m = z1.shape[1], w1.shape[1], len(starts)
+    zt = np.empty((q + width, q, m))
+    if m <= q * (q + width):
+        t2 = np.concatenate([z2, w2], axis=1)
+        edges = np.append(starts, len(z1))
+        for i in range(m):
+            rows = slice(edges[i], edges[i + 1])
+            zt[:, :, i] = t2[rows].T @ z1[rows]
+    else:
+        for a in range(q):
+            for b in range(q + width):
+                other = z2[:, b] if b < q else w2[:, b - q]
+                zt[b, a] = np.add.reduceat(z1[:, a] * other, starts)
+    return zt, product(w1.T, w2)
+
+
+class GapBlock(MomentBlock):
+    """
+    Clusters that share their set of distinct gaps.
+
+    The products are summed once per cluster and gap; an evaluation is one
+    small matrix product, whatever the length of the series.
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        clusters: IntArray,
+        structure: MarkovStructure | None,
+        gaps: FloatArray,
+    ) -> None:
+        self.clusters = clusters
+        self.weights = rows.weights[clusters]
+        self._structure = structure
+        self._gaps = gaps
+        offsets = rows.offsets
+        sizes = np.diff(offsets)[clusters]
+        z, w, gap = rows.z, rows.w, rows.gaps
+        ends = np.cumsum(sizes)
+        if len(clusters) < rows.n_clusters:
+            index = np.arange(ends[-1]) + np.repeat(
+                offsets[clusters] - ends + sizes, sizes
+            )
+            z, w, gap = z[index], w[index], gap[index]
+        starts = ends - sizes
+        q, width = z.shape[1], w.shape[1]
+        terms = 1 + 2 * len(gaps)
+        self._zt = np.empty((terms, q + width, q, len(clusters)))
+        self._ww = np.empty((terms, width, width))
+        self._zt[0], self._ww[0] = products(z, z, w, w, starts)
+        for k, distance in enumerate(gaps):
+            here = gap == distance
+            self._zt[1 + 2 * k], self._ww[1 + 2 * k] = difference_products(
+                z, w, here, starts
+            )
+            self._zt[2 + 2 * k], self._ww[2 + 2 * k] = neighbour_products(
+                z, w, here, starts
+            )
+        rows_weight = np.repeat(self.weights, sizes)
+        self._counts = np.array([rows_weight[gap == d].sum() for d in gaps])
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+        terms, columns, q, m = self._zt.shape
+        if self._structure is None:
+            return Moments(self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1))
+        coefficients = self._structure.precision_coefficients(
+            self._gaps, u, derivatives=derivatives
+        )
+        orders = len(coefficients.alpha)
+        mix = np.zeros((orders, terms))
+        mix[0, 0] = 1.0
+        mix[:, 1::2] = coefficients.alpha
+        mix[:, 2::2] = coefficients.beta
+        zt = product(mix, self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
+        ww = (mix @ self._ww.reshape(terms, -1)).reshape(orders, *self._ww.shape[1:])
+        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)
+
+
+_CHUNK = 2048
+
+
+class LongBlock(MomentBlock):
+    """Clusters of many rows, whose whitened cross-products are matrix products."""
+
+    def __init__(
+        self, rows: ClusterRows, clusters: IntArray, structure: MarkovStructure
+    ) -> None:
+        self.clusters = clusters
+        self.weights = rows.weights
+        self._structure = structure
+        self._rows = np.concatenate([rows.z, rows.w], axis=1)
+        self._gaps = rows.gaps
+        self._offsets = rows.offsets
+        self._shape = (rows.z.shape[1], rows.w.shape[1], rows.n_clusters)
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+        q, width, m = self._shape
+        orders = 3 if derivatives and self._structure.k_free else 1
+        zt = np.empty((orders, q + width, q, m))
+        ww = np.zeros((orders, width, width))
+        logdet = np.zeros(orders)
+        for i in range(m):
+            gram, terms = self._cluster(i, u, orders)
+            zt[:, :, :, i] = gram[:, :, :q]
+            ww += gram[:, q:, q:]
+            logdet += self.weights[i] * terms
+        return Moments(zt[:, :q], zt[:, q:], ww, logdet)
+
+    def _cluster(
+        self, cluster: int, u: FloatArray, orders: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Whitened cross-product of all columns, and the log-determinant."""
+        start, end = self._offsets[cluster], self._offsets[cluster + 1]
+        columns = self._rows.shape[1]
+        gram = np.zeros((columns, orders, columns))
+        logdet = np.zeros(orders)
+        for first in range(start, end, _CHUNK):
+            last = min(first + _CHUNK, end)
+            here = self._rows[first:last]
+            gram[:, 0] += here.T @ here
+            inside = np.flatnonzero(self._gaps[first:last] > 0.0)
+            if len(inside) == 0:
+                continue
+            now = here[inside]
+            before = self._rows[first + inside - 1]
+            step = now - before
+            coefficients = self._structure.precision_coefficients(
+                self._gaps[first + inside], u, derivatives=orders == 3
+            )
+            logdet += coefficients.logdet.sum(axis=1)
+            # all orders in one product: columns (order, column)
+            weighted = (coefficients.alpha.T[:, :, None] * step[:, None, :]).reshape(
+                len(inside), -1
+            )
+            gram += (step.T @ weighted).reshape(gram.shape)
+            weighted = (coefficients.beta.T[:, :, None] * before[:, None, :]).reshape(
+                len(inside), -1
+            )
+            cross = (now.T @ weighted).reshape(gram.shape)
+            gram += cross + cross.transpose(2, 1, 0)
+        return gram.transpose(1, 0, 2), logdet
+
+
+# Row products are kept up to this many numbers, and formed anew beyond.
+_MAX_KEPT = 2**26
+
+
+class RowBlock(MomentBlock):
+    """Clusters with gaps of their own: one pair of coefficients a row."""
+
+    def __init__(
+        self, rows: ClusterRows, clusters: IntArray, structure: MarkovStructure
+    ) -> None:
+        self.clusters = clusters
+        self.weights = rows.weights
+        self._structure = structure
+        z, w = rows.z, rows.w
+        self._starts = rows.offsets[:-1]
+        q, width = z.shape[1], w.shape[1]
+        self._shape = (q, width, rows.n_clusters)
+        self._here = rows.gaps > 0.0
+        self._distances, self._class = np.unique(
+            rows.gaps[self._here], return_inverse=True
+        )
+        row_weights = np.repeat(rows.weights, np.diff(rows.offsets))[self._here]
+        self._counts = np.bincount(
+            self._class, weights=row_weights, minlength=len(self._distances)
+        )
+        self._base = products(z, z, w, w, self._starts)
+        self._w = w
+        self._dw = differences(w, self._here)
+        self._pw = previous(w, self._here)
+        self._features = [(a, b) for a in range(q) for b in range(a, q + width)]
+        self._zt = np.concatenate([z, w], axis=1)
+        self._dt = differences(self._zt, self._here)
+        self._pt = previous(self._zt, self._here)
+        self._kept: list[tuple[FloatArray, FloatArray]] | None = None
+        if 2 * len(self._features) * len(z) <= _MAX_KEPT:
+            self._kept = [self._feature(a, b) for a, b in self._features]
+
+    def _feature(self, a: int, b: int) -> tuple[FloatArray, FloatArray]:
+        difference = self._dt[:, a] * self._dt[:, b]
+        neighbour = self._zt[:, a] * self._pt[:, b] + self._pt[:, a] * self._zt[:, b]
+        return difference, neighbour
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+        coefficients = self._structure.precision_coefficients(
+            self._distances, u, derivatives=derivatives
+        )
+        orders = len(coefficients.alpha)
+        n = len(self._here)
+        alpha, beta = np.zeros((2, orders, n))
+        alpha[:, self._here] = coefficients.alpha[:, self._class]
+        beta[:, self._here] = coefficients.beta[:, self._class]
+        q, width, m = self._shape
+        zt = np.zeros((orders, q + width, q, m))
+        ww = np.zeros((orders, width, width))
+        zt[0], ww[0] = self._base
+        for k, (a, b) in enumerate(self._features):
+            difference, neighbour = (
+                self._kept[k] if self._kept is not None else self._feature(a, b)
+            )
+            for order in range(orders):
+                values = alpha[order] * difference
+                values += beta[order] * neighbour
+                zt[order, b, a] += np.add.reduceat(values, self._starts)
+        for a in range(q):
+            for b in range(a):
+                zt[:, b, a] = zt[:, a, b]
+        for order in range(orders):
+            ww[order] += product((self._dw * alpha[order][:, None]).T, self._dw)
+            cross = product((self._w * beta[order][:, None]).T, self._pw)
+            ww[order] += cross + cross.T
+        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)
+
+
+# Rows whose products are formed at a time.
+_ROWS = 2**14
+
+
+class ScaledBlock(MomentBlock):
+    """
+    All clusters, for a Markov (or no) correlation with a variance function.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : Heteroscedastic
+        Its correlation is a Markov structure or independence.
+    """
+
+    def __init__(self, rows: ClusterRows, structure: Heteroscedastic) -> None:
+        self.clusters = np.arange(rows.n_clusters)
+        self.weights = rows.weights
+        self._structure = structure
+        self._starts = rows.offsets[:-1]
+        self._rows = np.concatenate([rows.z, rows.w], axis=1)
+        self._q = rows.z.shape[1]
+        self._inside = rows.gaps > 0.0
+        self._before = previous(self._rows, self._inside)
+        self._gaps, self._class = np.unique(
+            rows.gaps[self._inside], return_inverse=True
+        )
+        assert rows.marks is not None
+        no_time = np.zeros((len(rows.marks), 1))
+        self._kinds, self._kind = unique_rows(
+            np.concatenate([no_time, rows.marks], axis=1)
+        )
+        self._pairs = np.tril_indices(self._rows.shape[1])
+        self._row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at residual parameters; see :meth:`MomentBlock.at`."""
+        own, cross, logdet = self._weights(u)
+        k = own.k if derivatives else 0
+        lower = np.tril_indices(k)
+
+        def orders(jet: Jet) -> FloatArray:
+            parts = [jet.value[None], jet.first[:k], jet.second[lower]]
+            return np.concatenate(parts)
+
+        sums = self._sums(orders(own), orders(cross))
+        columns, q = self._rows.shape[1], self._q
+        gram = np.empty((len(sums), columns, columns, sums.shape[2]))
+        rows, others = self._pairs
+        gram[:, rows, others] = gram[:, others, rows] = sums
+        return Moments(
+            gram[:, :q, :q],
+            gram[:, q:, :q],
+            gram[:, q:, q:].sum(axis=3),
+            orders(logdet).ravel(),
+        )
+
+    def _sums(self, own: FloatArray, cross: FloatArray) -> FloatArray:
+        """Products of pairs of columns, by order and cluster."""
+        starts = self._starts
+        ends = np.append(starts[1:], len(self._rows))
+        out = np.empty((len(own), len(self._pairs[0]), len(starts)))
+        first = 0
+        while first < len(starts):
+            # long clusters by themselves, short ones together
+            last = int(np.searchsorted(ends, starts[first] + _ROWS, side="right"))
+            last = max(last, first + 1)
+            some = slice(starts[first], ends[last - 1])
+            squares, neighbours = self._features(some)
+            inside = starts[first:last] - starts[first]
+            for order in range(len(own)):
+                if last == first + 1:
+                    total = own[order, some] @ squares
+                    total += cross[order, some] @ neighbours
+                    out[order, :, first] = total
+                    continue
+                weighted = own[order, some, None] * squares
+                weighted += cross[order, some, None] * neighbours
+                out[order, :, first:last] = np.add.reduceat(weighted, inside).T
+            first = last
+        return out
+
+    def _features(self, some: slice) -> tuple[FloatArray, FloatArray]:
+        """Products of columns in a row, and of neighbouring rows."""
+        here, before = self._rows[some], self._before[some]
+        a, b = self._pairs
+        return here[:, a] * here[:, b], here[:, a] * before[:, b] + (
+            before[:, a] * here[:, b]
+        )
+
+    def _weights(self, u: FloatArray) -> tuple[Jet, Jet, Jet]:
+        """Weights of squares and of neighbours' products, and ``log|R|``."""
+        structure = self._structure
+        log_sd = structure.log_sd(self._kinds, u)
+        assert log_sd is not None
+        inverse: Jet = np.exp(-log_sd)[self._kind]
+        k, n = inverse.k, len(self._kind)
+        logdet: Jet = 2.0 * (log_sd[self._kind] * self._row_weights).sum()
+        square = inverse * inverse
+        inner = structure.structure
+        if not isinstance(inner, MarkovStructure) or len(self._gaps) == 0:
+            return square, Jet.constant(np.zeros(n), k), logdet
+        free = inner.k_free
+        found = inner.precision_coefficients(self._gaps, u[:free], derivatives=True)
+
+        def jet(coefficients: FloatArray) -> Jet:
+            if len(coefficients) == 1:
+                return Jet.constant(coefficients[0], k)
+            value, first, second = coefficients
+            return embed(Jet(value, first[None], second[None, None]), 0, k)
+
+        inside = np.flatnonzero(self._inside)
+        counts = np.bincount(
+            self._class, self._row_weights[inside], minlength=len(self._gaps)
+        )
+        logdet = logdet + (jet(found.logdet) * counts).sum()
+        alpha, beta = jet(found.alpha)[self._class], jet(found.beta)[self._class]
+        around = Jet.constant(np.ones(n), k)
+        for shift in (inside, inside - 1):
+            around.value[shift] += alpha.value
+            around.first[:, shift] += alpha.first
+            around.second[:, :, shift] += alpha.second
+        cross = Jet.constant(np.zeros(n), k)
+        between = (beta - alpha) * inverse[inside] * inverse[inside - 1]
+        cross.value[inside] = between.value
+        cross.first[:, inside] = between.first
+        cross.second[:, :, inside] = between.second
+        return square * around, cross, logdet

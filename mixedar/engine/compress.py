@@ -1,0 +1,267 @@
+"""
+Lossless reduction of clusters that share a covariance pattern.
+
+Clusters with the same gaps in time and the same random-effects design share
+their covariance matrix ``V`` at every parameter value.  Of their fixed-effects
+design and response ``W_i = [X_i y_i]`` the likelihood needs
+``sum_i W_i' V^-1 W_i`` alone, which depends on the data only through
+``sum_i vec(W_i) vec(W_i)'``.  The R factor of the matrix with rows
+``vec(W_i)'`` holds that sum, so its few rows, folded back, are
+*pseudo-clusters* that stand for any number of real ones.  R factors of chunks
+merge into the R factor of the whole, so memory stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.numeric.linalg import product, stacked_r_factor
+
+
+@dataclass(frozen=True)
+class ClusterRows:
+    """
+    Rows of (pseudo-)clusters, ready for cross-products.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n, q)
+        Random-effects design.
+    w : ndarray, shape (n, p + 1)
+        Fixed-effects design and response.
+    gaps : ndarray, shape (n,)
+        Distance to the row before in the same series; 0 where one begins.
+    offsets : ndarray of int, shape (m + 1,)
+        First row of each cluster, and the end.
+    weights : ndarray, shape (m,)
+        How often the log-determinant of a cluster counts: 1 for real
+        clusters; of the pseudo-clusters of a pattern the first carries the
+        number of real clusters and the others 0.
+    marks : ndarray, shape (n, c), or None
+        What the residual structure reads of a row beside the gap.
+    """
+
+    z: FloatArray
+    w: FloatArray
+    gaps: FloatArray
+    offsets: IntArray
+    weights: FloatArray
+    marks: FloatArray | None = None
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of (pseudo-)clusters."""
+        return len(self.weights)
+
+    def transformed(self, z_map: FloatArray, w_map: FloatArray) -> ClusterRows:
+        """The same rows with ``z @ z_map`` and ``w @ w_map``."""
+        return ClusterRows(
+            product(self.z, z_map),
+            product(self.w, w_map),
+            self.gaps,
+            self.offsets,
+            self.weights,
+            self.marks,
+        )
+
+
+def compress(
+    z: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    gaps: FloatArray,
+    offsets: IntArray,
+    marks: FloatArray | None = None,
+) -> ClusterRows:
+    """
+    Replace clusters by pseudo-clusters wherever that makes fewer of them.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, q)
+        Random-effects design in sorted order; ``q`` may be 0.
+    x : ndarray, shape (n, p)
+        Fixed-effects design.
+    y : ndarray, shape (n,)
+        Response.
+    gaps : ndarray, shape (n,)
+    offsets : ndarray of int, shape (m + 1,)
+    marks : ndarray, shape (n, c), optional
+        Clusters share a pattern only if they share these as well.
+
+    Returns
+    -------
+    ClusterRows
+    """
+    pieces = list(_pieces(z, x, y, gaps, offsets, marks))
+    if len(pieces) == 1:
+        return pieces[0]
+    sizes = np.concatenate([np.diff(piece.offsets) for piece in pieces])
+    return ClusterRows(
+        np.concatenate([piece.z for piece in pieces]),
+        np.concatenate([piece.w for piece in pieces]),
+        np.concatenate([piece.gaps for piece in pieces]),
+        np.concatenate([[0], np.cumsum(sizes)]),
+        np.concatenate([piece.weights for piece in pieces]),
+        None if marks is None else np.concatenate([p.marks for p in pieces]),
+    )
+
+
+def _pieces(
+    z: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    gaps: FloatArray,
+    offsets: IntArray,
+    marks: FloatArray | None,
+) -> Iterator[ClusterRows]:
+    sizes = np.diff(offsets)
+    key = z if marks is None else np.concatenate([z, marks], axis=1)
+    width = x.shape[1] + 1
+    leftover: list[IntArray] = []
+    for size in np.unique(sizes):
+        clusters = np.flatnonzero(sizes == size)
+        if len(clusters) <= size * width:
+            leftover.append(clusters)
+            continue
+        starts = offsets[clusters]
+        shared, rest = _patterns(key, gaps, starts, int(size), int(size) * width)
+        if len(rest):
+            leftover.append(clusters[rest])
+        for members in shared:
+            w = _pseudo_clusters(x, y, starts[members], int(size))
+            count = len(w) // int(size)
+            first = slice(starts[members[0]], starts[members[0]] + int(size))
+            weights = np.zeros(count)
+            weights[0] = len(members)
+            yield ClusterRows(
+                np.tile(z[first], (count, 1)),
+                w,
+                np.tile(gaps[first], count),
+                np.arange(count + 1) * int(size),
+                weights,
+                None if marks is None else np.tile(marks[first], (count, 1)),
+            )
+    if leftover:
+        kept = np.sort(np.concatenate(leftover))
+        if len(kept) == len(sizes):
+            rows: slice | IntArray = slice(None)
+        else:
+            rows = _rows_of(offsets[kept], sizes[kept])
+        yield ClusterRows(
+            z[rows],
+            np.column_stack([x[rows], y[rows]]),
+            gaps[rows],
+            np.concatenate([[0], np.cumsum(sizes[kept])]),
+            np.ones(len(kept)),
+            None if marks is None else marks[rows],
+        )
+
+
+def _rows_of(starts: IntArray, sizes: IntArray) -> IntArray:
+    """Row numbers of clusters of any size, one after the other."""
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1]) + np.repeat(starts - ends + sizes, sizes)
+
+
+def _patterns(
+    z: FloatArray, gaps: FloatArray, starts: IntArray, size: int, minimum: int
+) -> tuple[list[IntArray], IntArray]:
+    """
+    Sets of more than `minimum` clusters that share gaps and `z` rows.
+
+    Returns the sets and, in one array, the clusters that are in none.
+    """
+    m = len(starts)
+    none = np.empty(0, dtype=np.intp)
+    if _same_as_first(z, gaps, starts, size).all():
+        return [np.arange(m)], none
+    # A 64-bit hash of each cluster's numbers; equality is verified below.
+    multipliers = np.random.default_rng(0).integers(
+        1, 2**63, size=(size, z.shape[1] + 1), dtype=np.uint64
+    ) | np.uint64(1)
+    key = np.zeros(m, dtype=np.uint64)
+    for k in range(size):
+        for j in range(z.shape[1] + 1):
+            values = gaps[starts + k] if j == 0 else z[starts + k, j - 1]
+            bits = (values + 0.0).view(np.uint64)  # + 0.0 turns -0.0 into 0.0
+            bits = bits ^ (bits >> np.uint64(29))
+            key = key * np.uint64(0x9E3779B97F4A7C15) + bits * multipliers[k, j]
+            key ^= key >> np.uint64(32)
+    order = np.argsort(key, kind="stable")
+    edges = np.flatnonzero(np.diff(key[order])) + 1
+    first = np.concatenate([[0], edges])
+    count = np.diff(np.concatenate([first, [m]]))
+    large = count > minimum
+    shared = []
+    rest = [order[np.repeat(~large, count)]]
+    for start, length in zip(first[large], count[large], strict=True):
+        members = order[start : start + length]
+        same = _same_as_first(z, gaps, starts[members], size)
+        if same.sum() > minimum:
+            shared.append(members[same])
+            rest.append(members[~same])  # equal hashes of unequal clusters
+        else:
+            rest.append(members)
+    return shared, np.concatenate(rest)
+
+
+def _same_as_first(
+    z: FloatArray, gaps: FloatArray, starts: IntArray, size: int
+) -> NDArray[np.bool_]:
+    """Which clusters have the gaps and `z` rows of the first of them."""
+    same = np.ones(len(starts), dtype=bool)
+    for k in range(size):
+        same &= gaps[starts + k] == gaps[starts[0] + k]
+        for j in range(z.shape[1]):
+            same &= z[starts + k, j] == z[starts[0] + k, j]
+        if not same[1:].any():
+            break
+    return same
+
+
+def _pseudo_clusters(
+    x: FloatArray, y: FloatArray, starts: IntArray, size: int
+) -> FloatArray:
+    """R factor of the rows ``vec(W_i)'``, folded back to (count * size, p + 1)."""
+    width = x.shape[1] + 1
+    contiguous = bool((np.diff(starts) == size).all())
+
+    def rows(first: int, last: int) -> FloatArray:
+        chunk = starts[first:last]
+        out = np.empty((len(chunk), size, width))
+        if contiguous:
+            where: slice | IntArray = slice(chunk[0], chunk[-1] + size)
+        else:
+            where = (chunk[:, None] + np.arange(size)).ravel()
+        out[:, :, :-1] = x[where].reshape(len(chunk), size, width - 1)
+        out[:, :, -1] = y[where].reshape(len(chunk), size)
+        return out.reshape(len(chunk), size * width)
+
+    factor = stacked_r_factor(rows, len(starts), size * width)
+    return _drop_empty_rows(factor, width).reshape(-1, width)
+
+
+def _drop_empty_rows(factor: FloatArray, width: int) -> FloatArray:
+    """
+    Rotate an R factor so that its rank shows, and drop what is rounding.
+
+    Columns that are the same in every cluster (an intercept, the common
+    times) make the factor rank-deficient: 16 rows become 6 in the balanced
+    growth design.
+    """
+    norms = np.sqrt((factor**2).reshape(-1, width).sum(axis=0))
+    norms[norms == 0.0] = 1.0
+    scale = np.tile(norms, factor.shape[1] // width)
+    rotated, pivots = qr(factor / scale, mode="r", pivoting=True, check_finite=False)
+    lengths = np.sqrt((rotated**2).sum(axis=1))
+    rotated = rotated[lengths > 1e-15 * lengths[0]]
+    out = np.empty_like(rotated)
+    out[:, pivots] = rotated
+    return out * scale

@@ -1,0 +1,185 @@
+"""
+The covariance of the random effects and its parameters.
+
+``Psi = Lambda Lambda'`` (relative to the residual variance) consists of an
+unstructured block for the correlated random effects and of one variance for
+each variance component, repeated over the component's columns.  The
+optimiser works on the entries of ``Lambda``, which makes a singular ``Psi``
+an ordinary point; inference works on the entries of ``Psi``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray
+from mixedar.numeric.linalg import r_factor
+
+
+@dataclass(frozen=True)
+class RandomCovariance:
+    """
+    Layout of the random-effects covariance parameters.
+
+    Attributes
+    ----------
+    k_re : int
+        Order of the unstructured block.
+    vc_sizes : tuple of int
+        Number of columns of each variance component.
+    fixed : ndarray, shape (k_re (k_re + 1) / 2 + len(vc_sizes),)
+        NaN where an entry of ``Lambda`` is free, and otherwise its value:
+        first the lower triangle of the block row by row, then the standard
+        deviations of the components.
+    """
+
+    k_re: int
+    vc_sizes: tuple[int, ...]
+    fixed: FloatArray
+
+    @classmethod
+    def free(cls, k_re: int, vc_sizes: tuple[int, ...] = ()) -> RandomCovariance:
+        """The layout in which every entry is estimated."""
+        return cls(k_re, vc_sizes, np.full(_triangle(k_re) + len(vc_sizes), np.nan))
+
+    @property
+    def k_cov(self) -> int:
+        """Number of covariance parameters, free or not."""
+        return _triangle(self.k_re) + len(self.vc_sizes)
+
+    @property
+    def order(self) -> int:
+        """Number of columns of the random-effects design."""
+        return self.k_re + sum(self.vc_sizes)
+
+    @cached_property
+    def is_free(self) -> NDArray[np.bool_]:
+        """Which entries are estimated, shape (k_cov,)."""
+        return np.isnan(self.fixed)
+
+    @cached_property
+    def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of the block's lower triangle, row by row."""
+        return np.tril_indices(self.k_re)
+
+    @cached_property
+    def directions(self) -> FloatArray:
+        """``dPsi / dv_k`` for each entry, shape (k_cov, order, order)."""
+        out = np.zeros((self.k_cov, self.order, self.order))
+        for k, (i, j) in enumerate(zip(*self.tril, strict=True)):
+            out[k, i, j] = out[k, j, i] = 1.0
+        first = self.k_re
+        for k, size in enumerate(self.vc_sizes, start=_triangle(self.k_re)):
+            columns = np.arange(first, first + size)
+            out[k, columns, columns] = 1.0
+            first += size
+        return out
+
+    @cached_property
+    def _all_free(self) -> bool:
+        return bool(self.is_free.all())
+
+    def entries(self, theta: FloatArray) -> FloatArray:
+        """All entries of ``Lambda`` from the free ones, shape (k_cov,)."""
+        if self._all_free:
+            return theta
+        out = self.fixed.copy()
+        out[self.is_free] = theta
+        return out
+
+    def factor(self, theta: FloatArray) -> FloatArray:
+        """
+        ``Lambda`` at the free entries.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (number of free entries,)
+
+        Returns
+        -------
+        ndarray, shape (order, order)
+        """
+        entries = self.entries(theta)
+        out = np.zeros((self.order, self.order))
+        out[self.tril] = entries[: len(self.tril[0])]
+        if self.vc_sizes:
+            diagonal = np.repeat(entries[len(self.tril[0]) :], self.vc_sizes)
+            columns = np.arange(self.k_re, self.order)
+            out[columns, columns] = diagonal
+        return out
+
+    @cached_property
+    def _quadratic(self) -> FloatArray:
+        """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
+        rows, columns = self.tril
+        count = len(rows)
+        out = np.zeros((self.k_cov,) * 3)
+        position = {
+            (i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))
+        }
+        for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+            for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
+                a, b = position[i, c], position[j, c]
+                out[k, a, b] += 1.0
+                out[k, b, a] += 1.0
+        for k in range(count, self.k_cov):
+            out[k, k, k] = 2.0
+        return out
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
+        entries = self.entries(theta)
+        return 0.5 * (self._quadratic @ entries) @ entries
+
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """``dv / dtheta``, shape (k_cov, number of free entries)."""
+        if self._all_free:
+            return self._quadratic @ theta
+        return (self._quadratic @ self.entries(theta))[:, self.is_free]
+
+    def curvature(self, gradient: FloatArray) -> FloatArray:
+        """
+        Second derivatives of ``v`` by theta, weighted by a gradient.
+
+        Parameters
+        ----------
+        gradient : ndarray, shape (k_cov,)
+
+        Returns
+        -------
+        ndarray, shape (free, free)
+        """
+        k = self.k_cov
+        weighted = (gradient @ self._quadratic.reshape(k, k * k)).reshape(k, k)
+        if self._all_free:
+            return weighted
+        return weighted[np.ix_(self.is_free, self.is_free)]
+
+
+def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
+    """
+    Lower triangle of a root of `cov_re`, then standard deviations.
+
+    Parameters
+    ----------
+    cov_re : ndarray, shape (q, q)
+        Positive semidefinite.
+    vcomp : ndarray, shape (k,)
+
+    Returns
+    -------
+    ndarray, shape (q (q + 1) / 2 + k,)
+    """
+    q = len(cov_re)
+    values, vectors = np.linalg.eigh(cov_re) if q else (np.empty(0), np.empty((0, 0)))
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    lower = r_factor(root.T).T if q else root
+    return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
+
+
+def _triangle(k: int) -> int:
+    return k * (k + 1) // 2

@@ -1,0 +1,216 @@
+"""
+Whether the data can tell the covariance parameters apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.residuals import ResidualMatrices
+from mixedar.exceptions import IdentificationError, StructureError
+from mixedar.numeric.linalg import r_factor
+from mixedar.residual import Independent, ResidualStructure
+
+_ROWS = 12  # rows of a cluster that are looked at, ...
+_MANY_ROWS = 60  # ... and before an error is raised
+_SAMPLE = 40  # clusters of a first look, and of a second
+_ALL = 4000
+_LARGEST = 1e150
+_LONGEST_HELD = 200  # rows of a series that fixed correlations are checked for
+_SINGULAR = 1e-7  # pivot of a correlation matrix
+_NAMED = 7  # parameters that an error lists
+
+
+def check_identified(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    covariance: RandomCovariance,
+    names: Sequence[str],
+    z_map: FloatArray,
+) -> None:
+    """
+    Raise if parameters change the covariance of the data in the same way.
+
+    The derivatives of ``V`` by the covariance parameters and the residual
+    variance, over all patterns of times and designs, have to be linearly
+    independent (Rothenberg, 1971, Econometrica 39, theorem 1).
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+    covariance : RandomCovariance
+    names : sequence of str
+        Names of the covariance parameters, then the residual parameters.
+    z_map : ndarray, shape (q, q)
+        Scaling of the random-effects design.
+
+    Raises
+    ------
+    IdentificationError
+        Naming the parameters that cannot be told apart.
+    """
+    free = np.flatnonzero(covariance.is_free)
+    if structure.k_params > structure.k_free == 0:
+        _check_held(rows, structure)
+    if len(free) + structure.k_free == 0:
+        return
+    patterns = np.flatnonzero(rows.weights > 0.0)
+    sizes = np.diff(rows.offsets)[patterns]
+    patterns = patterns[np.argsort(-sizes, kind="stable")]
+    if len(patterns) > _SAMPLE:
+        # the largest clusters tell most; a spread over the rest covers the others
+        spread = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
+        first = np.concatenate([patterns[: _SAMPLE // 2], spread])
+    else:
+        first = patterns
+    start = structure.start_grid()[0]
+
+    def lost(u: FloatArray, clusters: NDArray[np.intp], limit: int) -> FloatArray:
+        return _null_directions(
+            rows, structure, covariance, free, clusters, z_map, limit, u
+        )
+
+    null = lost(start, first, _ROWS)
+    if null.shape[1]:
+        # equal variances or factors that cancel make the start a special point
+        null = lost(_elsewhere(structure), first, _ROWS)
+    if null.shape[1] and (len(patterns) > len(first) or sizes.max() > _ROWS):
+        null = lost(_elsewhere(structure), patterns[:_ALL], _MANY_ROWS)
+    if null.shape[1] == 0:
+        return
+    labels = [names[int(k)] for k in free] + list(
+        names[covariance.k_cov : covariance.k_cov + structure.k_free]
+    )
+    labels.append("residual variance")
+    involved = np.abs(null).max(axis=1) > 1e-6
+    named = [repr(label) for label, hit in zip(labels, involved, strict=True) if hit]
+    if len(named) > _NAMED + 1:
+        # the residual variance is the last
+        named[_NAMED - 1 : -1] = [f"{len(named) - _NAMED} others"]
+    culprits = ", ".join(named)
+    largest = int(np.diff(rows.offsets).max())
+    raise IdentificationError(
+        f"the data cannot tell apart {culprits}: they change the covariance of the "
+        f"observations in the same way (the largest group has {largest} "
+        f"observation{'s' if largest != 1 else ''}"
+        f"{': all groups are of size one' if largest == 1 else ''}). Use fewer random "
+        "effects (re_formula), a simpler residual structure "
+        "(residual='independent'), or hold "
+        "a parameter fixed"
+    )
+
+
+def _check_held(rows: ClusterRows, structure: ResidualStructure) -> None:
+    """Raise if fixed parameters make residuals copies of each other."""
+    clusters = np.flatnonzero(rows.weights > 0.0)
+    largest = clusters[np.argsort(-np.diff(rows.offsets)[clusters], kind="stable")]
+    for cluster in largest[:_SAMPLE]:
+        start = rows.offsets[cluster]
+        end = min(rows.offsets[cluster + 1], start + _LONGEST_HELD)
+        marks = None if rows.marks is None else rows.marks[start:end]
+        if marks is None:
+            marks = np.empty((end - start, 0))
+        matrices = ResidualMatrices(structure, rows.gaps[None, start:end], marks[None])
+        found = matrices.values(np.empty(0))
+        matrix = matrices.matrices(found, slice(None))[0]
+        try:
+            sd = np.sqrt(np.diag(matrix))
+            root = np.linalg.cholesky(matrix / np.outer(sd, sd))
+            smallest = float(np.diag(root).min())
+        except np.linalg.LinAlgError:
+            smallest = 0.0
+        if not smallest > _SINGULAR:
+            values = ", ".join(
+                f"{name} = {value:g}"
+                for name, value in zip(
+                    structure.param_names,
+                    structure.from_unconstrained(np.empty(0)),
+                    strict=True,
+                )
+            )
+            raise StructureError(
+                f"{structure.label} residuals with {values} fixed have a correlation "
+                "matrix that is not positive definite to rounding: residuals would "
+                "follow from each other. Fix other values, or estimate them"
+            )
+
+
+def _null_directions(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    covariance: RandomCovariance,
+    free: NDArray[np.intp],
+    clusters: NDArray[np.intp],
+    z_map: FloatArray,
+    limit: int,
+    u: FloatArray,
+) -> FloatArray:
+    """Combinations of parameters that leave V unchanged, to first order."""
+    directions = covariance.directions[free]
+    parts = []
+    seen: set[bytes] = set()
+    for cluster in clusters:
+        start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
+        picked = start + _spread(end - start, limit)
+        z = rows.z[picked] @ z_map
+        # rows left out lengthen the gap to the next of their series
+        time = np.cumsum(rows.gaps[start:end])[picked - start]
+        series = np.cumsum(rows.gaps[start:end] == 0.0)[picked - start]
+        gaps = np.diff(time, prepend=time[0])
+        gaps[np.diff(series, prepend=series[0]) != 0] = 0.0
+        gaps[0] = 0.0
+        marks = np.empty((len(z), 0)) if rows.marks is None else rows.marks[picked]
+        key = z.tobytes() + gaps.tobytes() + marks.tobytes()
+        if key in seen:
+            continue
+        seen.add(key)
+        lower = np.tril_indices(len(picked))
+        columns = [(z @ direction @ z.T)[lower] for direction in directions]
+        if not isinstance(structure, Independent):
+            matrices = ResidualMatrices(structure, gaps[None], marks[None])
+            found = matrices.values(u)
+            every = slice(None)
+            slopes = matrices.slopes(found, every)[:, 0]
+            columns += [slope[lower] for slope in slopes]
+            columns.append(matrices.matrices(found, every)[0][lower])
+        else:
+            columns.append(np.eye(len(picked))[lower])
+        parts.append(np.column_stack(columns))
+    matrix = np.concatenate(parts)
+    if not np.abs(matrix).max() < _LARGEST:
+        return np.eye(matrix.shape[1])  # a start beyond all numbers tells nothing
+    lengths = np.sqrt((matrix**2).sum(axis=0))
+    # random effects and residuals may be of very different size
+    k = len(free)
+    empty = np.concatenate(
+        [part <= 1e-10 * part.max(initial=0.0) for part in (lengths[:k], lengths[k:])]
+    )
+    lengths[empty] = 1.0
+    matrix = matrix / lengths
+    matrix[:, empty] = 0.0
+    _, values, right = np.linalg.svd(r_factor(matrix), full_matrices=True)
+    values = np.concatenate([values, np.zeros(len(right) - len(values))])
+    return right[values < 1e-7].T
+
+
+def _elsewhere(structure: ResidualStructure) -> FloatArray:
+    """A point that neither a user's start nor any regularity makes special."""
+    wave = np.sin(2.0 + 3.7 * np.arange(structure.k_free))
+    return np.asarray(structure.start_grid()[-1] + 0.3 * wave)
+
+
+def _spread(n: int, limit: int) -> NDArray[np.intp]:
+    """Rows from the beginning, the middle and the end of a cluster."""
+    if n <= limit:
+        return np.arange(n)
+    third = limit // 3
+    middle = (n - third) // 2
+    parts = (np.arange(third), middle + np.arange(third), n - third + np.arange(third))
+    return np.unique(np.concatenate(parts))

@@ -1,0 +1,275 @@
+"""
+Newton's method within a trust region, for likelihoods with exact Hessians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
+
+from mixedar._types import FloatArray
+from mixedar.engine.problem import ThetaEvaluation
+
+# Up to so many parameters the spectrum costs no more than a factorisation.
+_SMALL = 8
+
+
+@dataclass(frozen=True)
+class SearchPath:
+    """
+    What one run of the optimiser did.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (k,)
+        Where it stopped.
+    llf : float
+    iterations : int
+    evaluations : int
+    decrement : float
+        Half the squared length of the gradient in the metric of the Hessian:
+        by how much the log-likelihood might still rise.
+    converged : bool
+    path : list of (ndarray, float)
+        Points and log-likelihoods, if asked for.
+    """
+
+    theta: FloatArray
+    llf: float
+    iterations: int
+    evaluations: int
+    decrement: float
+    converged: bool
+    path: tuple[tuple[FloatArray, float], ...] = ()
+
+
+def newton(
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    *,
+    gtol: float = 1e-10,
+    maxiter: int = 200,
+    known: Sequence[FloatArray] = (),
+    keep_path: bool = False,
+    polish: bool = True,
+    hopeless: float = -np.inf,
+) -> SearchPath:
+    """
+    Maximise by Newton's method within a trust region.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Value, gradient and Hessian at a point; it may raise ``LinAlgError``.
+    theta : ndarray, shape (k,)
+        Start.
+    gtol : float
+        Converged when the decrement, in units of log-likelihood, is below;
+        one more step is taken then, which squares the error.
+    maxiter : int
+    known : sequence of ndarray
+        Maxima found before: a search that is clearly on its way to one of
+        them ends.
+    keep_path : bool
+    polish : bool
+        Whether to take that last step.
+    hopeless : float
+        Give up when even four times the expected gain stays below.
+
+    Returns
+    -------
+    SearchPath
+
+    References
+    ----------
+    Nocedal, J. and Wright, S. J. (2006), Numerical Optimization, 2nd edition,
+    Springer, algorithms 4.1 and 4.3.
+    """
+    current = evaluate(theta)
+    evaluations = 1
+    radius = 1.0
+    decrement = np.inf
+    path = [(theta, current.llf)]
+    polished = False
+
+    def ended(iteration: int, converged: bool) -> SearchPath:
+        kept = tuple(path) if keep_path else ()
+        return SearchPath(
+            theta, current.llf, iteration, evaluations, decrement, converged, kept
+        )
+
+    for iteration in range(1, maxiter + 1):
+        model = _Quadratic(theta, current)
+        decrement = model.decrement
+        noise = 1e-15 * max(abs(current.llf), 1.0)
+        if decrement <= max(gtol, noise) and model.smallest > -1e-7:
+            if polished or not polish or decrement <= 1e-3 * noise:
+                return ended(iteration, True)
+            polished = True
+        elif _is_idle(iteration, theta, current, decrement, known, hopeless):
+            return ended(iteration, False)
+        scaled_step = model.step(radius)
+        step = scaled_step * model.scale
+        predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
+        try:
+            trial = evaluate(theta + step)
+        except np.linalg.LinAlgError:
+            trial = None
+        evaluations += 1
+        gain = -np.inf if trial is None else trial.llf - current.llf
+        if not np.isfinite(gain):
+            radius = 0.25 * min(radius, _length(scaled_step))
+            continue
+        ratio = gain / predicted if predicted > 0.0 else 1.0
+        length = _length(scaled_step)
+        if ratio < 0.25:
+            radius = 0.25 * length
+        elif ratio > 0.75 and length > 0.85 * radius:
+            radius = min(2.0 * radius, 8.0)
+        # close to the maximum rounding decides about gains; Newton is right
+        if gain > 0.0 or (polished and gain > -100.0 * noise):
+            assert trial is not None
+            theta, current = theta + step, trial
+            if keep_path:
+                path.append((theta, current.llf))
+        elif polished or radius < 1e-12:
+            return ended(iteration, decrement <= 1e4 * max(gtol, noise))
+    decrement = _Quadratic(theta, current).decrement
+    return ended(maxiter, False)
+
+
+class _Quadratic:
+    """
+    The quadratic model of the log-likelihood around a point.
+
+    Steps are measured relative to parameters that are large.  Where the surface
+    is concave a Cholesky factor does; the spectrum is computed where it is not,
+    or where a step has to be cut short.
+    """
+
+    def __init__(self, theta: FloatArray, point: ThetaEvaluation) -> None:
+        self.scale = np.maximum(np.abs(theta), 1.0)
+        self._matrix = -point.hessian * np.outer(self.scale, self.scale)
+        self._gradient = point.gradient * self.scale
+        self._newton: FloatArray | None = None
+        if len(theta) > _SMALL:
+            root, failed = dpotrf(self._matrix, lower=1)
+            if not failed:
+                pivots = np.diag(root)
+                if pivots.min() ** 2 > 1e-10 * np.diag(self._matrix).max():
+                    self._root = root
+                    self._newton = dpotrs(root, self._gradient, lower=1)[0]
+
+    @cached_property
+    def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        values, vectors = np.linalg.eigh(self._matrix)
+        return values, vectors, vectors.T @ self._gradient
+
+    @property
+    def decrement(self) -> float:
+        """Gain in log-likelihood that the model promises."""
+        if self._newton is not None:
+            return 0.5 * float(self._gradient @ self._newton)
+        values, _, slope = self._spectrum
+        return _decrement(values, slope)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest curvature, at most zero."""
+        if self._newton is not None:
+            return 0.0
+        return float(self._spectrum[0].min(initial=0.0))
+
+    def step(self, radius: float) -> FloatArray:
+        """The step to the model's maximum within a radius, scaled."""
+        if self._newton is not None:
+            return self._shortened(self._newton, radius)
+        values, vectors, slope = self._spectrum
+        return vectors @ _trust_region_step(values, slope, radius, _floor(values))
+
+    def _shortened(self, step: FloatArray, radius: float) -> FloatArray:
+        """Newton's iteration for the shift that gives a step its length (4.3)."""
+        shift = 0.0
+        root = self._root
+        for _ in range(20):
+            length = _length(step)
+            if length <= (1.05 * radius if shift else radius):
+                break
+            half = dtrtrs(root, step, lower=1)[0]
+            shift += (length / radius - 1.0) * float(step @ step) / float(half @ half)
+            root = dpotrf(self._matrix + shift * np.eye(len(step)), lower=1)[0]
+            step = dpotrs(root, self._gradient, lower=1)[0]
+        return step
+
+
+def _length(x: FloatArray) -> float:
+    return math.sqrt(float(x @ x))
+
+
+def _floor(values: FloatArray) -> float:
+    """Curvatures below are rounding."""
+    return 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
+
+
+def _decrement(values: FloatArray, slope: FloatArray) -> float:
+    """Gain in log-likelihood that the quadratic model promises."""
+    curved = np.abs(values) > _floor(values)
+    gain = (slope[curved] ** 2 / np.abs(values[curved])).sum()
+    return 0.5 * float(gain + np.abs(slope[~curved]).sum())
+
+
+def _trust_region_step(
+    values: FloatArray, slope: FloatArray, radius: float, floor: float
+) -> FloatArray:
+    """Step of at most `radius` in the eigenbasis of the negative Hessian."""
+    if len(values) == 0:
+        return slope
+    if values[0] > floor:
+        step = slope / values
+        if _length(step) <= radius:
+            return step
+    elif np.abs(slope[values <= floor]).max(initial=0.0) < 1e-12:
+        # a saddle, or a flat direction: rounding has to push
+        step = np.where(values > floor, slope / np.maximum(values, floor), 0.0)
+        if values[0] < -1e-7:
+            step[0] = 0.5 * radius
+        if _length(step) <= radius:
+            return step
+    # Shift the spectrum until the step fits: |slope / (lifted + nu)| <= radius.
+    lifted = values + max(0.0, -float(values[0]))
+    low = 1e-12 * max(float(np.abs(values).max()), 1e-300)
+    high = low
+    while _length(slope / (lifted + high)) > radius:
+        low, high = high, 16.0 * high
+    while high > 1.05 * low:
+        middle = np.sqrt(low * high)
+        length = _length(slope / (lifted + middle))
+        if length > radius:
+            low = middle
+        else:
+            high = middle
+            if length > 0.9 * radius:
+                break
+    return slope / (lifted + high)
+
+
+def _is_idle(
+    iteration: int,
+    theta: FloatArray,
+    current: ThetaEvaluation,
+    decrement: float,
+    known: Sequence[FloatArray],
+    hopeless: float,
+) -> bool:
+    """Whether a search leads to a maximum known already, or nowhere."""
+    if iteration > 1 and current.llf + 4.0 * decrement < hopeless:
+        return True
+    return decrement < 1e-3 and any(
+        bool((np.abs(theta - other) < 0.02 * np.maximum(np.abs(other), 1.0)).all())
+        for other in known
+    )

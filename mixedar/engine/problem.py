@@ -1,0 +1,369 @@
+"""
+A likelihood problem: compressed data, a structure, and parameters.
+
+Inside, the designs are rotated and scaled so that ``Z'Z / N`` and ``X'X / N``
+are identities and the response has unit length: shifts and scales of time,
+of covariates and of the response then change nothing but rounding.  This is
+where the optimiser's vector ``theta`` = (free entries of ``Lambda``,
+unconstrained residual parameters) is turned into the user's parameters.  With a
+variance function ``Lambda`` is measured by the standard deviation of a typical
+residual instead of ``sigma``, which is that of a row where the function is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from mixedar._types import FloatArray
+from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
+from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import inverse_triangular, r_factor
+from mixedar.residual import ResidualStructure
+
+# Rows that are looked at for a typical standard deviation.
+_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class ThetaEvaluation:
+    """
+    Log-likelihood in the optimiser's coordinates.
+
+    Attributes
+    ----------
+    llf : float
+    gradient : ndarray, shape (k,)
+    hessian : ndarray, shape (k, k)
+        The derivatives have length 0 if they were not asked for.
+    """
+
+    llf: float
+    gradient: FloatArray
+    hessian: FloatArray
+
+
+class LikelihoodProblem:
+    """
+    Everything that does not change while parameters do.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        Compressed rows on the user's scale.
+    n : int
+        Number of observations behind them.
+    structure : ResidualStructure
+        Bound to the gaps of the data.
+    covariance : RandomCovariance
+        Fixed entries of ``Lambda`` are on the user's scale.
+    reml : bool
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        n: int,
+        structure: ResidualStructure,
+        covariance: RandomCovariance,
+        *,
+        reml: bool,
+    ) -> None:
+        self.n = n
+        self.reml = reml
+        self.structure = structure
+        self.w_map = _orthonormal_map(rows.w, n)
+        self.z_map = random_effects_map(rows, n, covariance)
+        fixed = covariance.fixed.copy()
+        block_map = self.z_map[: covariance.k_re, : covariance.k_re]
+        count = len(covariance.tril[0])
+        # a mask that is not all free comes with a diagonal map
+        fixed[:count] /= np.diagonal(block_map)[covariance.tril[0]]
+        # entries that are held are relative to sigma
+        self._by_sigma = bool((fixed[~np.isnan(fixed)] != 0.0).any())
+        firsts = covariance.k_re + np.cumsum((0, *covariance.vc_sizes))[:-1]
+        fixed[count:] /= np.diagonal(self.z_map)[firsts.astype(int)]
+        self.covariance = replace(covariance, fixed=fixed)
+        self.k_cov_free = int(self.covariance.is_free.sum())
+        self._typical = None if self._by_sigma else _typical_rows(rows, structure)
+        self.blocks = likelihood_blocks(
+            rows.transformed(self.z_map, self.w_map), self.structure
+        )
+        # log|X'V^-1 X| changes by the map's determinant
+        p = len(self.w_map) - 1
+        self.shift = (
+            float(np.log(np.abs(np.diagonal(self.w_map)[:p])).sum()) if reml else 0.0
+        )
+        df = n - p if reml else n
+        self.shift += df * float(np.log(abs(self.w_map[p, p])))
+
+    @property
+    def k_theta(self) -> int:
+        """Number of parameters of the optimiser."""
+        return self.k_cov_free + self.structure.k_free
+
+    def level(self, u: FloatArray) -> Jet | None:
+        """
+        Logarithm of the residuals' typical standard deviation, by ``sigma``.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (), or None if ``Lambda`` is measured by ``sigma``
+        """
+        if self._typical is None:
+            return None
+        positions, shares = self._typical
+        logs = self.structure.log_sd(positions, u)
+        return None if logs is None else (logs * shares).sum()
+
+    def factor(self, theta: FloatArray) -> FloatArray:
+        """
+        ``Lambda`` relative to ``sigma``, in internal coordinates.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+
+        Returns
+        -------
+        ndarray, shape (q, q)
+        """
+        lam, u = self.split(theta)
+        return self.covariance.factor(lam) * self._unit(u)
+
+    def values(self, theta: FloatArray) -> FloatArray:
+        """
+        Entries of ``Psi`` relative to ``sigma``, in internal coordinates.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+
+        Returns
+        -------
+        ndarray, shape (k_cov,)
+        """
+        lam, u = self.split(theta)
+        return self.covariance.values(lam) * self._unit(u) ** 2
+
+    def _unit(self, u: FloatArray) -> float:
+        level = self.level(u)
+        return 1.0 if level is None else float(np.exp(level.value))
+
+    def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Free entries of ``Lambda``, and unconstrained residual parameters."""
+        return theta[: self.k_cov_free], theta[self.k_cov_free :]
+
+    def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
+        """Profiled likelihood in internal coordinates; `llf` is the user's."""
+        _, u = self.split(theta)
+        sums = cluster_sums(
+            self.blocks,
+            self.covariance,
+            self.factor(theta),
+            u,
+            derivatives=derivatives,
+        )
+        return profile(sums, self.n, reml=self.reml, shift=self.shift)
+
+    def evaluate(self, theta: FloatArray, *, derivatives: bool) -> ThetaEvaluation:
+        """
+        Log-likelihood, gradient and Hessian by `theta`.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+        derivatives : bool
+
+        Returns
+        -------
+        ThetaEvaluation
+        """
+        point = self.profile_at(theta, derivatives=derivatives)
+        if not derivatives:
+            return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
+        if self.k_theta == 0:
+            return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
+        jacobian, curvature = self.chain(theta, point.gradient)
+        return ThetaEvaluation(
+            point.llf,
+            jacobian.T @ point.gradient,
+            jacobian.T @ point.hessian @ jacobian + curvature,
+        )
+
+    def chain(
+        self, theta: FloatArray, gradient: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """
+        Jacobian of ``v`` by theta and the curvature term of the chain rule.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (k_theta,)
+        gradient : ndarray, shape (k_cov + k_free,)
+            Derivative of the log-likelihood by ``v``.
+        """
+        lam, u = self.split(theta)
+        k_cov, k_free, k_u = self.covariance.k_cov, self.k_cov_free, len(u)
+        jacobian = np.zeros((k_cov + k_u, k_free + k_u))
+        jacobian[:k_cov, :k_free] = self.covariance.jacobian(lam)
+        jacobian[k_cov:, k_free:] = np.eye(k_u)
+        curvature = np.zeros((k_free + k_u, k_free + k_u))
+        curvature[:k_free, :k_free] = self.covariance.curvature(gradient[:k_cov])
+        level = self.level(u)
+        if level is not None:
+            # v = exp(2 m(u)) q(lam)
+            unit = float(np.exp(2.0 * level.value))
+            values = unit * self.covariance.values(lam)
+            jacobian[:k_cov, :k_free] *= unit
+            jacobian[:k_cov, k_free:] = 2.0 * np.outer(values, level.first)
+            curvature[:k_free, :k_free] *= unit
+            slope = jacobian[:k_cov, :k_free].T @ gradient[:k_cov]
+            cross = 2.0 * np.outer(slope, level.first)
+            curvature[:k_free, k_free:] = cross
+            curvature[k_free:, :k_free] = cross.T
+            bend = 4.0 * np.outer(level.first, level.first) + 2.0 * level.second
+            curvature[k_free:, k_free:] = float(gradient[:k_cov] @ values) * bend
+        return jacobian, curvature
+
+    def inner_beta_map(self) -> FloatArray:
+        """Derivative of the internal fixed effects by the user's, shape (p, p)."""
+        p = len(self.w_map) - 1
+        return np.linalg.inv(self.w_map[:p, :p]) * self.w_map[p, p]
+
+    def inner_beta(self, beta: FloatArray) -> FloatArray:
+        """
+        Fixed effects in internal coordinates.
+
+        Parameters
+        ----------
+        beta : ndarray, shape (p,)
+            On the user's scale.
+
+        Returns
+        -------
+        ndarray, shape (p,)
+        """
+        p = len(self.w_map) - 1
+        combined = np.append(-beta, 1.0) * self.w_map[p, p]
+        return -solve_triangular(self.w_map, combined)[:p]
+
+    def theta_from(self, factor: FloatArray, params: FloatArray) -> FloatArray:
+        """
+        Coordinates of a point given on the user's scale.
+
+        Parameters
+        ----------
+        factor : ndarray, shape (k_cov,)
+            Entries of the user's ``Lambda`` (lower triangle row by row, then
+            standard deviations of components, relative to the residual's).
+        params : ndarray, shape (k_params,)
+            Residual parameters.
+
+        Returns
+        -------
+        ndarray, shape (k_theta,)
+        """
+        cov = self.covariance
+        count = len(cov.tril[0])
+        block = np.zeros((cov.k_re, cov.k_re))
+        block[cov.tril] = factor[:count]
+        inner = np.linalg.solve(self.z_map[: cov.k_re, : cov.k_re], block)
+        if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
+            # QR of the transpose makes the rotated factor triangular again
+            inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
+        firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
+        entries = np.concatenate(
+            [inner[cov.tril], factor[count:] / np.diagonal(self.z_map)[firsts]]
+        )
+        u = self.structure.to_unconstrained(params)
+        return np.concatenate([entries[cov.is_free] / self._unit(u), u])
+
+    def value_map(self) -> FloatArray:
+        """Linear map from internal to user's entries of ``Psi``, both relative."""
+        cov = self.covariance
+        rows, columns = cov.tril
+        count = len(rows)
+        block = self.z_map[: cov.k_re, : cov.k_re]
+        out = np.zeros((cov.k_cov, cov.k_cov))
+        for k in range(count):
+            image = np.outer(block[:, rows[k]], block[:, columns[k]])
+            if rows[k] != columns[k]:
+                image = image + image.T
+            out[:count, k] = image[rows, columns]
+        firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
+        vc = np.arange(count, cov.k_cov)
+        out[vc, vc] = np.diagonal(self.z_map)[firsts] ** 2
+        return out
+
+
+def _typical_rows(
+    rows: ClusterRows, structure: ResidualStructure
+) -> tuple[FloatArray, FloatArray] | None:
+    """Some rows as the structure sees them, and their shares."""
+    if rows.marks is None:
+        return None
+    marks = rows.marks[:: max(len(rows.marks) // _SAMPLE, 1)]
+    distinct, count = np.unique(marks, axis=0, return_counts=True)
+    positions = np.column_stack([np.zeros(len(distinct)), distinct])
+    if structure.log_sd(positions[:1], structure.start_grid()[0]) is None:
+        return None
+    return positions, count / len(marks)
+
+
+def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
+    """Upper triangular map after which ``W'W = n I``."""
+    factor = r_factor(w)
+    return inverse_triangular(factor) * np.sqrt(n)
+
+
+def random_effects_map(
+    rows: ClusterRows, n: int, covariance: RandomCovariance
+) -> FloatArray:
+    """
+    Map after which the random-effects design has unit mean squares.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    n : int
+        Number of observations.
+    covariance : RandomCovariance
+        If some entries are fixed the map is diagonal, else upper triangular.
+
+    Returns
+    -------
+    ndarray, shape (q, q)
+    """
+    q, k_re = covariance.order, covariance.k_re
+    out = np.eye(q)
+    if q == 0:
+        return out
+    row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
+    used = row_weights > 0.0
+    root_weights = np.sqrt(row_weights[used])
+    if k_re:
+        block = rows.z[used, :k_re] * root_weights[:, None]
+        if covariance.is_free[: len(covariance.tril[0])].all():
+            factor = r_factor(block)
+            out[:k_re, :k_re] = inverse_triangular(factor) * np.sqrt(n)
+        else:
+            length = np.sqrt((block**2).sum(axis=0) / n)
+            out[:k_re, :k_re] = np.diag(1.0 / length)
+    first = k_re
+    for size in covariance.vc_sizes:
+        columns = rows.z[used, first : first + size]
+        mean_square = float((columns**2).sum(axis=1) @ root_weights**2) / n
+        scale = 1.0 / np.sqrt(mean_square) if mean_square > 0.0 else 1.0
+        out[range(first, first + size), range(first, first + size)] = scale
+        first += size
+    return out

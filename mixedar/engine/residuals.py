@@ -1,0 +1,522 @@
+"""
+Residual covariance matrices of many short series at once.
+
+The correlation of two rows depends on few features of the pair (a distance, two
+occasions, ...), so that distinct *cells* are evaluated once and looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import StructureError, TimeError
+from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import product
+from mixedar.residual import (
+    FormulaStructure,
+    Heteroscedastic,
+    Independent,
+    MarkovStructure,
+    Nugget,
+    ResidualStructure,
+    Stratified,
+    Toeplitz,
+)
+
+# Places in the table of correlations that no cell has.
+_APART, _DIAGONAL, _FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ResidualValues:
+    """
+    Correlations of all cells and standard deviations of all kinds of rows.
+
+    Attributes
+    ----------
+    table : Jet of shape (2 + l,)
+        Zero, one, and the correlations of the cells.
+    log_sd : Jet of shape (m,), or None
+    """
+
+    table: Jet
+    log_sd: Jet | None
+
+
+class ResidualMatrices:
+    """
+    ``R`` of `g` series (or clusters of series) of `n` rows each.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+        Bound to the data.
+    gaps : ndarray, shape (g, n)
+        0 where a series begins.
+    marks : ndarray, shape (g, n, c)
+    """
+
+    def __init__(
+        self, structure: ResidualStructure, gaps: FloatArray, marks: FloatArray
+    ) -> None:
+        self.structure = structure
+        g, n = gaps.shape
+        time = np.cumsum(gaps, axis=1)
+        series = np.cumsum(gaps == 0.0, axis=1)
+        positions = np.concatenate([time[:, :, None], marks], axis=2)
+        rows, columns = np.triu_indices(n, 1)
+        same = series[:, rows] == series[:, columns]
+        cells = structure.cells(positions[:, rows][same], positions[:, columns][same])
+        self.cells, which = unique_rows(cells)
+        above = np.full((g, len(rows)), _APART, dtype=np.int32)
+        above[same] = which + _FIRST
+        self.lookup = np.full((g, n, n), _DIAGONAL, dtype=np.int32)
+        self.lookup[:, rows, columns] = above
+        self.lookup[:, columns, rows] = above
+        self._last: tuple[bytes, ResidualValues] | None = None
+        self._shared: ResidualMatrices | None = None
+        self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
+        k = structure.k_free
+        if structure.log_sd(positions[0, :1], np.zeros(k)) is not None:
+            flat = positions.reshape(g * n, -1)
+            # distances in time count from each cluster's own beginning
+            flat = np.concatenate([np.zeros((g * n, 1)), flat[:, 1:]], axis=1)
+            self.kinds, kind = unique_rows(flat)
+            self.kind = kind.reshape(g, n)
+
+    kinds: FloatArray
+    kind: IntArray
+
+    @property
+    def heteroscedastic(self) -> bool:
+        """Whether rows differ in their variances."""
+        return len(self.kinds) > 0
+
+    def values(self, u: FloatArray) -> ResidualValues:
+        """
+        What the matrices are looked up in.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+        """
+        if self._shared is not None:
+            return self._shared.values(u)
+        key = u.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._values(u)
+        return self._last[1]
+
+    def _values(self, u: FloatArray) -> ResidualValues:
+        found = self.structure.cell_values(self.cells, u)
+        k = found.k
+        table = Jet(
+            np.concatenate([[0.0, 1.0], found.value]),
+            np.concatenate([np.zeros((k, 2)), found.first], axis=1),
+            np.concatenate([np.zeros((k, k, 2)), found.second], axis=2),
+        )
+        log_sd = self.structure.log_sd(self.kinds, u) if self.heteroscedastic else None
+        return ResidualValues(table, log_sd)
+
+    def scales(self, values: ResidualValues, some: slice) -> FloatArray | None:
+        """Standard deviations of the rows, shape (g, n)."""
+        if values.log_sd is None:
+            return None
+        return np.exp(values.log_sd.value)[self.kind[some]]
+
+    def matrices(self, values: ResidualValues, some: slice) -> FloatArray:
+        """
+        The covariance matrices of some of the series.
+
+        Returns
+        -------
+        ndarray, shape (g, n, n)
+        """
+        out = values.table.value[self.lookup[some]]
+        sd = self.scales(values, some)
+        return out if sd is None else out * (sd[:, :, None] * sd[:, None, :])
+
+    def slopes(self, values: ResidualValues, some: slice) -> FloatArray:
+        """
+        Derivatives of the matrices by the unconstrained parameters.
+
+        Returns
+        -------
+        ndarray, shape (k, g, n, n)
+        """
+        out = values.table.first[:, self.lookup[some]]
+        sd = self.scales(values, some)
+        if sd is None or values.log_sd is None:
+            return out
+        log_slopes = values.log_sd.first[:, self.kind[some]]
+        sums = log_slopes[:, :, :, None] + log_slopes[:, :, None, :]
+        both = sd[:, :, None] * sd[:, None, :]
+        return out * both + sums * (values.table.value[self.lookup[some]] * both)
+
+    def curvature(
+        self, values: ResidualValues, some: slice, weight: FloatArray
+    ) -> FloatArray:
+        """
+        Second derivatives of the matrices, contracted.
+
+        Parameters
+        ----------
+        values : ResidualValues
+        some : slice
+        weight : ndarray, shape (g, n, n)
+            Symmetric.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+            ``sum_ab weight_ab d2 R_ab / du_k du_l``.
+        """
+        table, log_sd = values.table, values.log_sd
+        sd = self.scales(values, some)
+        lookup = self.lookup[some]
+        if sd is not None:
+            weight = weight * (sd[:, :, None] * sd[:, None, :])
+        count = len(table.value)
+        cells = _sums(lookup, weight, count)
+        out = _along(table.second, cells)
+        if log_sd is None:
+            return out
+        kind = self.kind[some]
+        slopes = log_sd.first[:, kind]
+        # weight * R by rows, and by pairs
+        weighted = weight * table.value[lookup]
+        by_kind = _sums(kind, weighted.sum(axis=2), len(self.kinds))
+        squares = log_sd.first[:, None] * log_sd.first[None, :]
+        out = out + 2.0 * _along(log_sd.second + squares, by_kind)
+        k = len(slopes)
+        flat = slopes.reshape(k, -1)
+        pairs = (weighted @ slopes[..., None])[..., 0]
+        out += 2.0 * product(flat, pairs.reshape(k, -1).T)
+        if table.first.any():
+            mixed = (weight * table.first[:, lookup]).sum(axis=3)
+            cross = 2.0 * product(flat, mixed.reshape(k, -1).T)
+            out += cross + cross.T
+        return out
+
+
+def _sums(place: NDArray[Any], values: FloatArray, count: int) -> FloatArray:
+    """Sums of values by their place in a table."""
+    found = np.bincount(place.ravel(), values.ravel(), minlength=count)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _along(second: FloatArray, weights: FloatArray) -> FloatArray:
+    """Second derivatives, shape (k, k, l), summed with weights."""
+    k = len(second)
+    return product(second.reshape(k * k, -1), weights[:, None]).reshape(k, k)
+
+
+def share_values(parts: Sequence[ResidualMatrices]) -> None:
+    """
+    Let matrices of different sizes look up the same table.
+
+    Parameters
+    ----------
+    parts : sequence of ResidualMatrices
+        Of one structure; the first keeps the table of all.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return
+    cells, which = unique_rows(np.concatenate([part.cells for part in parts]))
+    kinds, kind = unique_rows(np.concatenate([part.kinds for part in parts]))
+    cell_at = np.cumsum([0, *(len(part.cells) for part in parts)])
+    kind_at = np.cumsum([0, *(len(part.kinds) for part in parts)])
+    for i, part in enumerate(parts):
+        places = np.concatenate(
+            [[_APART, _DIAGONAL], which[cell_at[i] : cell_at[i + 1]] + _FIRST]
+        )
+        part.lookup = places.astype(np.int32)[part.lookup]
+        if part.heteroscedastic:
+            part.kind = kind[kind_at[i] : kind_at[i + 1]][part.kind]
+        if i:
+            part.cells, part.kinds = cells[:0], kinds
+            part._shared = first
+    first.cells, first.kinds = cells, kinds
+
+
+def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
+    """
+    Distinct rows, and for each row the place of its own among them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (l, f)
+
+    Returns
+    -------
+    distinct : ndarray, shape (d, f)
+    which : ndarray of int, shape (l,)
+    """
+    code = np.zeros(len(x), dtype=np.intp)
+    for column in x.T:
+        values, inverse = np.unique(column, return_inverse=True)
+        _, code = np.unique(code * len(values) + inverse, return_inverse=True)
+    count = int(code.max(initial=-1)) + 1
+    first = np.full(count, len(x), dtype=np.intp)
+    np.minimum.at(first, code, np.arange(len(x)))
+    return x[first], code
+
+
+# Numbers in the matrices of the series that are treated at a time.
+_CHUNK = 2**22
+
+
+def series_roots(
+    grouped: GroupedRows, structure: ResidualStructure, u: FloatArray
+) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
+    """
+    Lower Cholesky factors of ``R``; series at the same positions share one.
+
+    Parameters
+    ----------
+    grouped : GroupedRows
+    structure : ResidualStructure
+        Bound to the data.
+    u : ndarray, shape (k_free,)
+
+    Yields
+    ------
+    rows : ndarray of int, shape (m, n)
+        Sorted rows of `m` series of `n` rows each.
+    roots : ndarray, shape (g, n, n)
+    which : ndarray of int, shape (m,)
+        Which of the factors is that of each series.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite to rounding.
+    """
+    gaps, marks = grouped.gaps, grouped.marks
+    starts = np.flatnonzero(gaps == 0.0)
+    lengths = np.diff(np.append(starts, len(gaps)))
+    for n in np.unique(lengths):
+        here = starts[lengths == n]
+        rows = here[:, None] + np.arange(n)
+        keys = gaps[rows]
+        if marks is not None:
+            keys = np.concatenate([keys, marks[rows].reshape(len(rows), -1)], axis=1)
+        keys, which = unique_rows(keys)
+        leaders = np.full(len(keys), len(rows))
+        np.minimum.at(leaders, which, np.arange(len(rows)))
+        order = np.argsort(which, kind="stable")
+        edges = np.searchsorted(which[order], np.arange(len(keys) + 1))
+        step = max(1, _CHUNK // int(n) ** 2)
+        for first in range(0, len(keys), step):
+            last = min(first + step, len(keys))
+            some = rows[leaders[first:last]]
+            inside = np.empty((*some.shape, 0)) if marks is None else marks[some]
+            matrices = ResidualMatrices(structure, gaps[some], inside)
+            found = matrices.matrices(matrices.values(u), slice(None))
+            members = order[edges[first] : edges[last]]
+            roots = np.asarray(np.linalg.cholesky(found), dtype=np.float64)
+            yield rows[members], roots, which[members] - first
+
+
+def correlation_part(
+    structure: ResidualStructure, params: FloatArray
+) -> tuple[ResidualStructure, FloatArray]:
+    """
+    The structure without its variance function, and its own parameters.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+    params : ndarray, shape (k_params,)
+
+    Returns
+    -------
+    structure : ResidualStructure
+    params : ndarray
+    """
+    if isinstance(structure, Heteroscedastic):
+        inner, _, own = structure.inner(None, params)
+        return inner, own
+    return structure, params
+
+
+def is_correlated(structure: ResidualStructure) -> bool:
+    """Whether residuals of a series tell of one another."""
+    inner, _ = correlation_part(structure, np.empty(0))
+    return not isinstance(inner, Independent)
+
+
+def correlation_marks(structure: ResidualStructure) -> slice:
+    """Which of the structure's marks its correlations depend on."""
+    inner, _ = correlation_part(structure, np.empty(0))
+    return slice(0, len(inner.marks))
+
+
+def variance_marks(structure: ResidualStructure) -> slice:
+    """Which of the structure's marks its variance function reads."""
+    return slice(correlation_marks(structure).stop, len(structure.marks))
+
+
+def relative_sd(
+    structure: ResidualStructure, marks: FloatArray, params: FloatArray
+) -> FloatArray:
+    """
+    Standard deviations of residuals, relative to ``sigma``.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+    marks : ndarray, shape (k, c)
+        What the structure reads of the rows beside the time.
+    params : ndarray, shape (k_params,)
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    StructureError
+        If the variance function has no value at a row.
+    """
+    if not isinstance(structure, Heteroscedastic):
+        return np.ones(len(marks))
+    with np.errstate(all="ignore"):
+        sd = structure.row_scales(marks, params)
+    bad = ~(np.isfinite(sd) & (sd > 0.0))
+    if bad.any():
+        here = marks[int(np.argmax(bad)), variance_marks(structure)]
+        read = structure.variance.marks
+        values = " and ".join(
+            f"{mark.column or 'time'!r} is {value:g}"
+            for mark, value in zip(read, here, strict=True)
+            if mark.kind == "number"
+        )
+        raise StructureError(
+            f"{structure.variance.label}: there is no standard deviation where "
+            f"{values}, in {int(bad.sum())} of {len(bad)} rows"
+        )
+    return sd
+
+
+def correlations(
+    structure: ResidualStructure, a: FloatArray, b: FloatArray, params: FloatArray
+) -> FloatArray:
+    """
+    Correlations of the residuals of pairs of different rows of a series.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+        Without a variance function.
+    a, b : ndarray, shape (l, 1 + c)
+        Positions of the rows.
+    params : ndarray, shape (k_params,)
+
+    Returns
+    -------
+    ndarray, shape (l,)
+        Two measurements of one quantity are different rows too: at one position
+        a nugget leaves less than one.
+
+    Raises
+    ------
+    TimeError
+        If the structure knows no correlation at such a distance.
+    """
+    return _of_cells(structure, structure.cells(a, b), params)
+
+
+def _of_cells(structure: Any, cells: FloatArray, params: FloatArray) -> FloatArray:
+    # the contract's cell_values has derivatives of second order, which are large
+    if isinstance(structure, Nugget):
+        inner = _of_cells(structure.structure, cells, params[:-1])
+        return (1.0 - params[-1]) * inner
+    if isinstance(structure, Stratified):
+        out = np.zeros(len(cells))
+        own = params.reshape(len(structure.strata), -1)
+        for stratum in np.unique(cells[:, 0]).astype(np.intp):
+            here = cells[:, 0] == stratum
+            out[here] = _of_cells(structure.structure, cells[here, 1:], own[stratum])
+        return out
+    if isinstance(structure, MarkovStructure):
+        return np.asarray(structure.correlation_at(cells[:, 0], params))
+    if isinstance(structure, Toeplitz):
+        _check_lags(structure, cells)
+    if isinstance(structure, FormulaStructure):
+        values = structure.correlations(cells, params)
+    else:
+        values = structure.cell_values(cells, structure.to_unconstrained(params))
+    values = values.value if isinstance(values, Jet) else values
+    return np.array(np.broadcast_to(values, len(cells)), dtype=np.float64)
+
+
+def _check_lags(structure: Toeplitz, cells: FloatArray) -> None:
+    """Correlations are known at multiples of the data's own step alone."""
+    off = np.flatnonzero(np.rint(cells[:, 0]) % structure.unit)
+    if len(off):
+        raise TimeError(
+            f"{structure.label} residuals: times of the data are multiples of "
+            f"{structure.unit} apart, and no correlation is known at a distance of "
+            f"{cells[off[0], 0]:g}, which is asked for"
+        )
+
+
+def correlated_residuals(
+    noise: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    params: FloatArray,
+) -> FloatArray:
+    """
+    Multiply noise by the Cholesky factor of the residual correlation.
+
+    Parameters
+    ----------
+    noise : ndarray, shape (n,) or (n, k)
+        Independent standard normal values in sorted order.
+    grouped : GroupedRows
+    structure : ResidualStructure
+    params : ndarray, shape (k_params,)
+
+    Returns
+    -------
+    ndarray, of the shape of `noise`
+    """
+    if isinstance(structure, Independent):
+        return noise
+    if isinstance(structure, Heteroscedastic):
+        inner, marks, own = structure.inner(grouped.marks, params)
+        alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
+        sd = structure.row_scales(grouped.marks, params)
+        shape = (-1,) + (1,) * (noise.ndim - 1)
+        return correlated_residuals(noise, alone, inner, own) * sd.reshape(shape)
+    out = noise.copy()
+    first = grouped.first_of_series
+    starts = np.flatnonzero(first)
+    lengths = np.diff(np.append(starts, len(first)))
+    shape = (-1,) + (1,) * (noise.ndim - 1)
+    if isinstance(structure, MarkovStructure):
+        phi = np.zeros(len(first))
+        phi[~first] = structure.correlation_at(grouped.gaps[~first], params)
+        innovation = np.sqrt((1.0 - phi) * (1.0 + phi))
+        # one step of all series at a time: as many steps as the longest has rows
+        for step in range(1, int(lengths.max())):
+            rows = starts[lengths > step] + step
+            out[rows] = phi[rows].reshape(shape) * out[rows - 1] + (
+                innovation[rows].reshape(shape) * noise[rows]
+            )
+        return out
+    u = structure.to_unconstrained(params)
+    for rows, roots, which in series_roots(grouped, structure, u):
+        values = noise[rows].reshape(*rows.shape, -1)
+        out[rows] = (roots[which] @ values).reshape(noise[rows].shape)
+    return out

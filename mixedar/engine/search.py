@@ -1,0 +1,301 @@
+"""
+Finding the maxima of the likelihood.
+
+The search begins from several points, keeps every distinct maximum and
+returns the best first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from mixedar._types import FloatArray
+from mixedar.engine.coordinates import Estimate, estimate_at
+from mixedar.engine.newton import SearchPath, newton
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
+
+# Starting random-effects variances, as shares of the residual variance.
+_START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
+# Along the grid of residual parameters rough maxima will do, ...
+_ROUGH_GAIN = 0.3
+_ROUGH_STEPS = 8
+# ... and a profile that has fallen so far is not followed further.
+_HOPELESS = 30.0
+
+
+def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
+    """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
+    cov = problem.covariance
+    rows, columns = cov.tril
+    unit = np.concatenate([(rows == columns).astype(float), np.ones(len(cov.vc_sizes))])
+    count = max(len(cov.vc_sizes) + cov.k_re, 1)
+    best, best_llf = np.empty(0), -np.inf
+    for ratio in _START_RATIOS if problem.k_cov_free else (1.0,):
+        lam = (np.sqrt(ratio / count) * unit)[cov.is_free]
+        llf = _value(problem, np.concatenate([lam, u]))
+        if llf > best_llf:
+            best, best_llf = lam, llf
+        elif np.isfinite(best_llf):
+            break  # the ratios rise: past the top
+    if not np.isfinite(best_llf):
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return best
+
+
+def _value(problem: LikelihoodProblem, theta: FloatArray) -> float:
+    try:
+        return problem.evaluate(theta, derivatives=False).llf
+    except np.linalg.LinAlgError:
+        return -np.inf
+
+
+@dataclass(frozen=True)
+class _ProfilePoint:
+    """
+    The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
+
+    `slope` is the derivative of the profile by the (first) residual
+    parameter, corrected to first order for what is left to gain in ``Lambda``.
+    """
+
+    lam: FloatArray
+    u: FloatArray
+    llf: float
+    slope: float
+
+    @property
+    def theta(self) -> FloatArray:
+        return np.concatenate([self.lam, self.u])
+
+
+def _profile_point(
+    problem: LikelihoodProblem,
+    lam: FloatArray,
+    u: FloatArray,
+    hopeless: float = -np.inf,
+) -> _ProfilePoint:
+    k = problem.k_cov_free
+    last: dict[bytes, ThetaEvaluation] = {}
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        last[entries.tobytes()] = point
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    # a standard deviation of zero is a saddle that no gradient leaves
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+    search = newton(
+        evaluate,
+        lam,
+        gtol=_ROUGH_GAIN,
+        maxiter=_ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
+    point = last[search.theta.tobytes()]
+    llf, slope = point.llf, 0.0
+    if len(u):
+        slope = float(point.gradient[k])
+    if len(u) and k:
+        values, vectors = np.linalg.eigh(-point.hessian[:k, :k])
+        if values[0] > 1e-8 * values[-1]:
+            step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
+            slope += float(point.hessian[k, :k] @ step)
+            llf += 0.5 * float(point.gradient[:k] @ step)
+    return _ProfilePoint(search.theta, u, llf, slope)
+
+
+def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
+    """
+    Starting points, the most promising first.
+
+    With one residual parameter the likelihood is profiled along a grid of it.
+    Wherever its slope changes from rising to falling there is a maximum
+    between, so that one search each finds the modes.
+    """
+    grid = list(problem.structure.start_grid())
+    if problem.structure.k_free != 1:
+        return _separate_points(problem, grid)
+    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
+    points = [first]
+    for outward in (-1.0, 1.0):
+        side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
+        point = first
+        for u in sorted(side, key=lambda u: outward * u[0]):
+            best = max(p.llf for p in points)
+            if point.slope * outward < 0.0 and point.llf < best - _HOPELESS:
+                break
+            try:
+                point = _profile_point(problem, point.lam, u, best - _HOPELESS)
+            except np.linalg.LinAlgError:
+                break
+            points.append(point)
+    points.sort(key=lambda p: float(p.u[0]))
+    chosen = []
+    if points[0].slope <= 0.0:
+        chosen.append((points[0].llf, points[0].theta))
+    if points[-1].slope > 0.0:
+        chosen.append((points[-1].llf, points[-1].theta))
+    for left, right in pairwise(points):
+        if left.slope > 0.0 >= right.slope:
+            share = left.slope / (left.slope - right.slope)
+            theta = (1.0 - share) * left.theta + share * right.theta
+            near = max(left, right, key=lambda p: p.llf)
+            if _value(problem, theta) < near.llf:
+                theta = near.theta
+            chosen.append((near.llf, theta))
+    chosen.sort(key=lambda item: -item[0])
+    return [theta for _, theta in chosen]
+
+
+def _separate_points(
+    problem: LikelihoodProblem, grid: list[FloatArray]
+) -> list[FloatArray]:
+    """The points of a grid, roughly maximised over ``Lambda``, the best first."""
+    points = []
+    for u in grid:
+        try:
+            points.append(_profile_point(problem, _first_factor(problem, u), u))
+        except np.linalg.LinAlgError:
+            continue
+    if not points:
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+
+
+#: Optimisers by name: scipy's name, and whether it takes gradients.
+METHODS = {
+    "newton": ("newton", True),
+    "bfgs": ("BFGS", True),
+    "lbfgs": ("L-BFGS-B", True),
+    "l-bfgs-b": ("L-BFGS-B", True),
+    "cg": ("CG", True),
+    "ncg": ("Newton-CG", True),
+    "tnc": ("TNC", True),
+    "slsqp": ("SLSQP", True),
+    "nm": ("Nelder-Mead", False),
+    "nelder-mead": ("Nelder-Mead", False),
+    "powell": ("Powell", False),
+}
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """
+    A local maximum.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    search : SearchPath
+    """
+
+    estimate: Estimate
+    search: SearchPath
+
+
+def find_modes(
+    problem: LikelihoodProblem,
+    *,
+    start: FloatArray | None = None,
+    alone: bool = False,
+    method: str = "newton",
+    gtol: float = 1e-10,
+    maxiter: int = 200,
+    keep_path: bool = False,
+) -> list[Optimum]:
+    """
+    Local maxima of the likelihood, the highest first.
+
+    Parameters
+    ----------
+    problem : LikelihoodProblem
+    start : ndarray, shape (k_theta,), optional
+        A first start; the usual ones follow.
+    alone : bool
+        Begin at `start` only.
+    method : str
+        ``"newton"``, or a method of :func:`scipy.optimize.minimize`, whose
+        result Newton's method then refines.
+    gtol, maxiter
+        As in :func:`newton`.
+    keep_path : bool
+
+    Returns
+    -------
+    list of Optimum
+    """
+
+    def evaluate(theta: FloatArray) -> ThetaEvaluation:
+        return problem.evaluate(theta, derivatives=True)
+
+    if problem.k_theta == 0:
+        theta = np.empty(0)
+        llf = problem.evaluate(theta, derivatives=False).llf
+        search = SearchPath(theta, llf, 0, 1, 0.0, True)
+        return [Optimum(estimate_at(problem, theta), search)]
+    starts = [] if alone else starting_points(problem)
+    if start is not None:
+        starts.insert(0, start)
+    searches: list[SearchPath] = []
+    for theta in starts:
+        if method != "newton":
+            theta = _by_scipy(problem, theta, method, maxiter)
+        known = [s.theta for s in searches if s.converged]
+        try:
+            search = newton(
+                evaluate,
+                theta,
+                gtol=gtol,
+                maxiter=maxiter,
+                known=known,
+                keep_path=keep_path,
+            )
+        except np.linalg.LinAlgError:
+            continue
+        if search.converged or not known:
+            searches.append(search)
+    if not searches:
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    searches.sort(key=lambda s: (not s.converged, -s.llf))
+    best_unconverged = max(searches, key=lambda s: s.llf)
+    if best_unconverged.llf > searches[0].llf + 1e-6:
+        searches.insert(0, best_unconverged)
+    distinct: list[Optimum] = []
+    for search in searches:
+        if any(_same(search, other.search) for other in distinct):
+            continue
+        distinct.append(Optimum(estimate_at(problem, search.theta), search))
+    return distinct
+
+
+def _same(a: SearchPath, b: SearchPath) -> bool:
+    """Whether two searches ended in the same maximum (signs do not matter)."""
+    return abs(a.llf - b.llf) < 1e-6
+
+
+def _by_scipy(
+    problem: LikelihoodProblem, theta: FloatArray, method: str, maxiter: int
+) -> FloatArray:
+    name, gradient = METHODS[method]
+
+    def objective(x: FloatArray) -> Any:
+        try:
+            point = problem.evaluate(x, derivatives=gradient)
+        except np.linalg.LinAlgError:
+            return (np.inf, np.zeros_like(x)) if gradient else np.inf
+        return (-point.llf, -point.gradient) if gradient else -point.llf
+
+    result = minimize(
+        objective,
+        theta,
+        jac=True if gradient else None,
+        method=name,
+        options={"maxiter": maxiter},
+    )
+    return np.asarray(result.x)

@@ -1,0 +1,1 @@
+"""Hypotheses as users write them, and the results of tests."""

@@ -1,0 +1,1 @@
+"""Degrees of freedom, and covariances that go with them."""

@@ -1,0 +1,361 @@
+"""
+Cluster-robust covariance of the fixed effects.
+
+With clusters ``i``, the model's covariances ``H_i``, ``M = (X'H^-1 X)^-1`` and
+residuals ``e = y - X b``, the estimators are
+
+    sum_i v_i v_i',    v_i = M X_i' H_i^-1 A_i e_i,
+
+with ``A_i = I`` (CR0, CR1 up to a factor), ``A_i`` such that the variance is
+unbiased if the model's covariance is right (CR2), or ``(I - Hat_ii)^-1`` (CR3,
+the jackknife).  What degrees of freedom need of a cluster are two p x p
+matrices, so nothing grows faster than the number of clusters.
+
+References
+----------
+Liang, K.-Y. and Zeger, S. L. (1986), Longitudinal data analysis using
+generalized linear models, Biometrika 73, 13-22.
+
+Bell, R. M. and McCaffrey, D. F. (2002), Bias reduction in standard errors for
+linear regression with multi-stage samples, Survey Methodology 28, 169-181.
+
+Pustejovsky, J. E. and Tipton, E. (2018), Small-sample methods for
+cluster-robust variance estimation and hypothesis testing in fixed effects
+models, Journal of Business and Economic Statistics 36, 672-683.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.effects import whiten_series
+from mixedar.engine.residuals import correlated_residuals
+from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import NotComputedError, UnsupportedError, shown
+from mixedar.inference.df.base import ContrastMethod, JointDF
+from mixedar.numeric.linalg import identity_plus, inverse_cholesky, multiply_right
+
+#: The estimators and their factors, of m clusters, n rows and p columns.
+COV_TYPES = {
+    "CR0": "no correction",
+    "CR1": "CR0 times m / (m - 1)",
+    "CR1p": "CR0 times m / (m - p)",
+    "CR1S": "CR0 times m (n - 1) / ((m - 1) (n - p)), Stata's",
+    "CR2": "unbiased under the model's covariance",
+    "CR3": "jackknife",
+}
+# Numbers in a batch of dense cluster matrices.
+_BATCH = 2**22
+# Rows of a group up to which its dense matrices are reasonable.
+_LARGEST = 5000
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """
+    A cluster-robust covariance and what its degrees of freedom need.
+
+    Attributes
+    ----------
+    cov_type : str
+    cov : ndarray, shape (p, p)
+    bread : ndarray, shape (p, p)
+        ``M``, without the residual variance.
+    quadratic, linear : ndarray, shape (p, p, m)
+        ``X'W A H A W X`` and ``X A W X`` of each cluster, ``W = H^-1``.
+    n_clusters : int
+    """
+
+    cov_type: str
+    cov: FloatArray
+    bread: FloatArray
+    quadratic: FloatArray
+    linear: FloatArray
+    n_clusters: int
+
+    def satterthwaite(self, matrix: FloatArray) -> FloatArray:
+        """
+        Degrees of freedom of single contrasts under the model's covariance.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (c, p)
+
+        Returns
+        -------
+        ndarray, shape (c,)
+        """
+        out = np.empty(len(matrix))
+        for k, row in enumerate(matrix):
+            weights = self.bread @ row
+            d = np.einsum("a,abm,b->m", weights, self.quadratic, weights)
+            h = self._half() @ np.einsum("abm,b->am", self.linear, weights)
+            cross = (h * h).sum(axis=0)
+            spread = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
+            total = (d - cross).sum()
+            out[k] = total**2 / spread if spread > 0.0 else np.nan
+        return out
+
+    def hotelling(self, matrix: FloatArray) -> tuple[FloatArray, float]:
+        """
+        Scale and degrees of freedom of a joint test (HTZ).
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (q, p)
+            Of full row rank.
+
+        Returns
+        -------
+        expected : ndarray, shape (q, q)
+            Expectation of the contrast's covariance, up to the residual variance.
+        eta : float
+            Wishart degrees of freedom.
+        """
+        q = len(matrix)
+        weights = matrix @ self.bread
+        d = np.einsum("sa,abm,tb->stm", weights, self.quadratic, weights)
+        h = np.einsum(
+            "xa,abm,sb->sxm", self._half(), self.linear, weights, optimize=True
+        )
+        expected = d.sum(axis=2) - np.einsum("sxm,txm->st", h, h)
+        values, vectors = np.linalg.eigh(expected)
+        root = (vectors / np.sqrt(values)) @ vectors.T
+        d = np.einsum("as,stm,bt->abm", root, d, root, optimize=True)
+        h = np.einsum("as,sxm->axm", root, h)
+        total = 0.0
+        for s in range(q):
+            for t in range(q):
+                ss, tt = (h[s] ** 2).sum(axis=0), (h[t] ** 2).sum(axis=0)
+                st = (h[s] * h[t]).sum(axis=0)
+                across = h[s] @ h[t].T
+                total += (d[s, s] * d[t, t] - d[s, s] * tt - d[t, t] * ss).sum()
+                total += (across**2).sum()
+                total += (d[s, t] ** 2 - 2.0 * d[s, t] * st).sum()
+                total += np.einsum("xy,yx->", across.T, across.T)
+        return expected, float(q * (q + 1) / total)
+
+    def _half(self) -> FloatArray:
+        """Root of the bread: ``half' half = M``."""
+        return np.asarray(np.linalg.cholesky(self.bread).T, dtype=np.float64)
+
+
+def sandwich(results: Any, cov_type: str = "CR2") -> Sandwich:
+    """
+    Cluster-robust covariance of a fit, clusters being its groups.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    cov_type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+
+    Returns
+    -------
+    Sandwich
+
+    Raises
+    ------
+    UnsupportedError
+        For another type.
+    NotComputedError
+        With too few groups, without data, or if a group determines a
+        coefficient alone (CR3).
+    """
+    results = getattr(results, "_results", results)
+    known = {name.lower(): name for name in COV_TYPES}
+    name = known.get(str(cov_type).lower())
+    if name is None:
+        raise UnsupportedError(
+            f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
+        )
+    model, p = results.model, results.k_fe
+    if getattr(model, "endog", None) is None:
+        raise NotComputedError(
+            "the data were removed from this fit; robust covariances need them"
+        )
+    m, n = results.n_groups, results.nobs
+    if m < 2 or (name == "CR1p" and m <= p):
+        needed = 2 if m < 2 else p + 1
+        raise NotComputedError(
+            f"{name} needs at least {needed} groups to cluster by; there "
+            f"{'is' if m == 1 else 'are'} {m}"
+        )
+    bread = np.asarray(results._unadjusted[0]) / results.scale
+    bread = (bread + bread.T) / 2.0
+    if name == "CR2":
+        scores, quadratic, linear = _bias_reduced(results, bread)
+    else:
+        weight, scores = _cluster_sums(results)
+        quadratic = linear = weight
+        if name == "CR3":
+            jump = _left_out(model, bread, weight)
+            scores = np.einsum("bam,bm->am", jump, scores)
+            linear = np.einsum("abm,bcm->acm", weight, jump)
+            quadratic = np.einsum("bam,bcm->acm", jump, linear)
+    factor = {
+        "CR1": m / (m - 1),
+        "CR1p": m / max(m - p, 1),
+        "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
+    }.get(name, 1.0)
+    steps = bread @ scores
+    return Sandwich(name, factor * (steps @ steps.T), bread, quadratic, linear, m)
+
+
+def _cluster_sums(results: Any) -> tuple[FloatArray, FloatArray]:
+    """``X'H^-1 X``, shape (p, p, m), and ``X'H^-1 e``, shape (p, m)."""
+    model, p = results.model, results.k_fe
+    grouped = model._grouped
+    params = results._residual_values
+
+    def whiten(x: FloatArray) -> FloatArray:
+        return whiten_series(x, grouped, results.structure, params)
+
+    design = grouped.sort(model._random_design()) @ results._z_map
+    columns = [whiten(column) for column in design.T]
+    columns += [whiten(column) for column in grouped.sort(model.exog).T]
+    columns.append(whiten(grouped.sort(model.endog - results.fitted_marginal)))
+    q, k, starts = design.shape[1], len(columns), grouped.offsets[:-1]
+    gram = np.empty((k, k, grouped.n_groups))
+    for a in range(k):
+        for b in range(a, k):
+            if a == k - 1:
+                continue  # the residuals' own square is not needed
+            gram[a, b] = np.add.reduceat(columns[a] * columns[b], starts)
+            gram[b, a] = gram[a, b]
+    weight, scores = gram[q:-1, q:-1], gram[q:-1, -1]
+    if q:
+        inverse, _ = inverse_cholesky(identity_plus(results._factor, gram[:q, :q]))
+        root = multiply_right(inverse, results._factor.T)
+        reduced = np.einsum("abm,bcm->acm", root, gram[:q, q:])
+        x, e = reduced[:, :p], reduced[:, p]
+        weight = weight - np.einsum("qam,qbm->abm", x, x)
+        scores = scores - np.einsum("qam,qm->am", x, e)
+    return weight, scores
+
+
+def _left_out(model: Any, bread: FloatArray, weight: FloatArray) -> FloatArray:
+    """``(M^-1 - S_i)^-1 M^-1`` of each cluster, shape (p, p, m)."""
+    precision = np.linalg.inv(bread)
+    scale = np.sqrt(np.diag(precision))
+    rest = (precision[:, :, None] - weight) / np.outer(scale, scale)[:, :, None]
+    rest = rest.transpose(2, 0, 1)
+    smallest = np.linalg.eigvalsh(rest)[:, 0]
+    if smallest.min() < 1e-10:
+        label = shown(model.group_labels[int(np.argmin(smallest))])
+        raise NotComputedError(
+            f"CR3: without group {label} a coefficient cannot be estimated; use CR2, "
+            "or drop that coefficient"
+        )
+    right = precision / scale[:, None]
+    jump = np.linalg.solve(rest, np.broadcast_to(right, rest.shape))
+    return (jump / scale[:, None]).transpose(1, 2, 0)
+
+
+def _bias_reduced(
+    results: Any, bread: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Scores ``X'W A e`` and the matrices of :class:`Sandwich` for CR2."""
+    model, p = results.model, results.k_fe
+    m, largest = results.n_groups, int(model._grouped.sizes.max())
+    if largest > _LARGEST:
+        raise NotComputedError(
+            f"CR2 needs matrices of order {largest}, the size of the largest group; "
+            "use CR1 or CR3"
+        )
+    design = model._grouped.sort(model._random_design()) @ results._z_map
+    z = design @ results._factor
+    x = model._grouped.sort(model.exog)
+    e = model._grouped.sort(model.endog - results.fitted_marginal)
+    scores = np.empty((p, m))
+    quadratic, linear = np.empty((p, p, m)), np.empty((p, p, m))
+    for clusters, rows in _batches(model._grouped):
+        correlated = _roots(results, model._grouped, rows)
+        zi, xi = z[rows], x[rows]
+        h = correlated @ correlated.transpose(0, 2, 1) + zi @ zi.transpose(0, 2, 1)
+        c = np.linalg.cholesky(h)
+        middle = h - xi @ bread @ xi.transpose(0, 2, 1)
+        b = c.transpose(0, 2, 1) @ middle @ c
+        values, vectors = np.linalg.eigh((b + b.transpose(0, 2, 1)) / 2.0)
+        # directions that the cluster's own coefficients take up are left out
+        keep = values > 1e-10 * values[:, -1:]
+        powers = np.where(keep, values, 1.0) ** -0.5 * keep
+        rotated = vectors.transpose(0, 2, 1) @ np.linalg.solve(c, xi)
+        # E = C'A W X = C'C B^-1/2 C^-1 X
+        half = vectors @ (powers[:, :, None] * rotated)
+        adjusted = c @ half  # A W X
+        e_half = c.transpose(0, 2, 1) @ adjusted
+        at = np.asarray(clusters)
+        scores[:, at] = np.einsum("mna,mn->am", adjusted, e[rows])
+        quadratic[:, :, at] = np.einsum("mna,mnb->abm", e_half, e_half)
+        linear[:, :, at] = np.einsum("mna,mnb->abm", xi, adjusted)
+    return scores, quadratic, linear
+
+
+def _batches(grouped: GroupedRows) -> Iterator[tuple[IntArray, IntArray]]:
+    """Clusters of equal size, and their sorted rows, shape (m, n)."""
+    sizes = grouped.sizes
+    for size in np.unique(sizes):
+        clusters = np.flatnonzero(sizes == size)
+        step = max(1, _BATCH // int(size) ** 2)
+        for first in range(0, len(clusters), step):
+            some = clusters[first : first + step]
+            yield some, grouped.offsets[some][:, None] + np.arange(size)
+
+
+def _roots(results: Any, grouped: GroupedRows, rows: IntArray) -> FloatArray:
+    """Cholesky factors of the residual correlation, shape (m, n, n)."""
+    m, n = rows.shape
+    part = grouped.part(rows.ravel(), np.arange(m + 1) * n)
+    noise = np.tile(np.eye(n), (m, 1))
+    root = correlated_residuals(
+        noise, part, results.structure, results._residual_values
+    )
+    return root.reshape(m, n, n)
+
+
+class SandwichDF(ContrastMethod):
+    """
+    Satterthwaite's approximation to the distribution of a robust variance.
+
+    Single contrasts have Bell and McCaffrey's degrees of freedom, joint tests
+    Hotelling's T-squared with Pustejovsky and Tipton's (HTZ).
+
+    Parameters
+    ----------
+    sandwich : Sandwich
+    """
+
+    def __init__(self, sandwich: Any) -> None:
+        self.sandwich = sandwich
+        self.cov = sandwich.cov
+        self.notes: list[str] = []
+
+    def single(self, matrix: FloatArray) -> FloatArray:
+        """See :meth:`ContrastMethod.single`."""
+        return np.asarray(self.sandwich.satterthwaite(matrix))
+
+    def joint(self, matrix: FloatArray, rank: int) -> JointDF:
+        """
+        See :meth:`ContrastMethod.joint`.
+
+        Raises
+        ------
+        NotComputedError
+            If there are too few groups for so many restrictions.
+        """
+        lengths = np.sqrt(np.einsum("cx,xy,cy->c", matrix, self.sandwich.bread, matrix))
+        _, _, rows = np.linalg.svd(matrix / lengths[:, None], full_matrices=False)
+        _, eta = self.sandwich.hotelling(rows[:rank])
+        if not eta > rank - 1:
+            raise NotComputedError(
+                f"{rank} restrictions leave no degrees of freedom with "
+                f"{self.sandwich.n_clusters} groups ({eta:.3g} for the covariance); "
+                "test fewer at a time"
+            )
+        freedom = eta - rank + 1.0
+        return JointDF(freedom, freedom / eta)

@@ -1,0 +1,369 @@
+"""
+Parametric bootstrap of a mixed model, residual correlation included.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.newton import SearchPath, newton
+from mixedar.engine.parameters import Target
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
+from mixedar.engine.search import find_modes
+from mixedar.engine.surface import problem_of
+from mixedar.exceptions import NotComputedError, UnsupportedError
+
+# Random-effects standard deviations below, relative to the residual's, are
+# raised to it in starts: zero is a saddle that no gradient leaves.
+_SMALLEST = 0.05
+# A search that comes so near to a maximum found before ends there.  Different
+# maxima are further apart in the factor of the covariance; a nearer pair differs
+# by less than 0.001 in log-likelihood.
+_SAME = 0.4
+
+
+class _KnownMaximumError(Exception):
+    """A search has come to a maximum that is known."""
+
+
+def check_count(n: Any, what: str) -> int:
+    """
+    Return `n` if it is a number of replicates.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is not a whole number of at least 2.
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
+        raise UnsupportedError(f"{what}={n!r} is not a whole number of at least 2")
+    return int(n)
+
+
+def progress_bar(steps: Iterable[int], show: bool, label: str) -> Iterator[int]:
+    """Iterate, with tqdm's bar if wanted."""
+    if not show:
+        return iter(steps)
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(steps, desc=label))
+
+
+class Refitter:
+    """
+    Fits one model to many responses.
+
+    Designs, maps and starting points are shared.  A replicate is searched from
+    the estimate of the original data, and from a rival for each residual
+    parameter on the grid of starting values, with the random-effects
+    covariance that fits the original data best there: the likelihood may have
+    several maxima.  Searches that come to a maximum known already, or cannot
+    reach the height of the best, end early.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    """
+
+    def __init__(self, results: Any) -> None:
+        self.results = results
+        self.problem = problem_of(results)
+        lam, u = self.problem.split(np.asarray(results._theta))
+        self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
+        self.rivals = _rivals(self.problem, _lifted(lam))
+
+    def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
+        """The likelihood of another response."""
+        model = self.results.model.with_endog(endog)
+        problem = copy.copy(self.problem)
+        rows = model._rows.transformed(problem.z_map, problem.w_map)
+        problem.blocks = likelihood_blocks(rows, problem.structure)
+        return problem
+
+    def fit(
+        self, endog: FloatArray, at_least: float = -np.inf
+    ) -> tuple[LikelihoodProblem, SearchPath]:
+        """
+        Maximise the likelihood of a response.
+
+        Parameters
+        ----------
+        endog : ndarray, shape (n,)
+            In the order of the model's rows.
+        at_least : float
+            If the maximum found lies below, all usual starts are tried too.
+
+        Returns
+        -------
+        problem : LikelihoodProblem
+        search : SearchPath
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If no start has a finite likelihood.
+        """
+        problem = self.problem_for(endog)
+        if problem.k_theta == 0:
+            return problem, find_modes(problem)[0].search
+        known: list[FloatArray] = []
+
+        def evaluate(theta: FloatArray) -> ThetaEvaluation:
+            if known:
+                here = _shape(problem, theta)
+                for there in known:
+                    near = _SAME * np.maximum(np.abs(there), 1.0)
+                    if (np.abs(here - there) < near).all():
+                        raise _KnownMaximumError
+            return problem.evaluate(theta, derivatives=True)
+
+        best: SearchPath | None = None
+        for theta in (self.start, *self.rivals):
+            try:
+                search = newton(
+                    evaluate,
+                    theta,
+                    gtol=1e-8,
+                    polish=False,
+                    hopeless=-np.inf if best is None else best.llf,
+                )
+            except (_KnownMaximumError, np.linalg.LinAlgError):
+                continue
+            if not search.converged:
+                continue
+            known.append(_shape(problem, search.theta))
+            if best is None or search.llf > best.llf:
+                best = search
+        if best is None or best.llf < at_least:
+            other = find_modes(problem)[0].search
+            if best is None or other.llf > best.llf:
+                best = other
+        return problem, best
+
+
+def _lifted(lam: FloatArray) -> FloatArray:
+    return np.where(np.abs(lam) < _SMALLEST, _SMALLEST, lam)
+
+
+def _rivals(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
+    """Rough maxima of the original likelihood, one for each start of ``u``."""
+    out = []
+    for u in problem.structure.start_grid():
+        best = lam
+        if len(lam):
+            try:
+                best = _best_factor(problem, lam, u)
+            except np.linalg.LinAlgError:
+                continue
+        out.append(np.concatenate([_lifted(best), u]))
+    return out
+
+
+def _best_factor(
+    problem: LikelihoodProblem, lam: FloatArray, u: FloatArray
+) -> FloatArray:
+    k = len(lam)
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    return newton(evaluate, lam, gtol=0.05, maxiter=15, polish=False).theta
+
+
+def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """
+    Coordinates of a point in which signs do not matter.
+
+    Columns of ``Lambda`` can change their signs without a change of ``Psi``.
+    """
+    lam, u = problem.split(theta)
+    factor = problem.covariance.factor(lam)
+    sign = np.where(np.diagonal(factor) < 0.0, -1.0, 1.0)
+    return np.concatenate([(factor * sign).ravel(), u])
+
+
+@dataclass(frozen=True)
+class BootstrapDraws:
+    """
+    Estimates from simulated responses.
+
+    Attributes
+    ----------
+    fe_params : ndarray, shape (n, p)
+    cov_values : ndarray, shape (n, k_cov)
+        Lower triangle of the random-effects covariance, variance components.
+    residual_params : ndarray, shape (n, k_params)
+    scale : ndarray, shape (n,)
+    llf : ndarray, shape (n,)
+    names : sequence of str
+        Of the first three, in this order.
+    k_re : int
+    n_failed : int
+        Replicates without a maximum, which are left out.
+    """
+
+    fe_params: FloatArray
+    cov_values: FloatArray
+    residual_params: FloatArray
+    scale: FloatArray
+    llf: FloatArray
+    names: Sequence[str]
+    k_re: int
+    n_failed: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What is special about the replicates."""
+        if not self.n_failed:
+            return []
+        total = self.n_failed + len(self.llf)
+        return [f"{self.n_failed} of {total} replicates had no maximum"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        All estimates.
+
+        Returns
+        -------
+        DataFrame, one row a replicate
+            Columns as in ``params``, then ``scale`` and ``llf``.
+        """
+        table = np.column_stack(
+            [
+                self.fe_params,
+                self.cov_values,
+                self.residual_params,
+                self.scale,
+                self.llf,
+            ]
+        )
+        return pd.DataFrame(table, columns=[*self.names, "scale", "llf"])
+
+    def values(self, target: Target) -> FloatArray:
+        """
+        Replicates of one covariance parameter.
+
+        Parameters
+        ----------
+        target : Target
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Correlations only where both variances are positive.
+        """
+        if target.path == "sigma":
+            return self.scale if target.kind == "scale" else np.sqrt(self.scale)
+        if target.kind == "residual":
+            return self.residual_params[:, target.j]
+        if target.path == "sd":
+            k = self._entry(target.i, target.i)
+            variance = np.maximum(self.cov_values[:, k], 0.0)
+            return variance if target.kind == "variance" else np.sqrt(variance)
+        cov = self.cov_values[:, self._entry(target.i, target.j)]
+        if target.kind == "cov":
+            return cov
+        product = (
+            self.cov_values[:, self._entry(target.i, target.i)]
+            * self.cov_values[:, self._entry(target.j, target.j)]
+        )
+        there = product > 0.0
+        if not there.any():
+            return np.array([-1.0, 1.0])
+        return np.clip(cov[there] / np.sqrt(product[there]), -1.0, 1.0)
+
+    def _entry(self, i: int, j: int) -> int:
+        if i < self.k_re:
+            return i * (i + 1) // 2 + j
+        return self.k_re * (self.k_re + 1) // 2 + i - self.k_re
+
+
+def bootstrap(
+    results: Any, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
+) -> BootstrapDraws:
+    """
+    Simulate responses from a fit and estimate each of them anew.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    n_boot : int
+        Number of replicates.
+    seed : int or Generator, optional
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    BootstrapDraws
+
+    Raises
+    ------
+    UnsupportedError
+        If `n_boot` is not a whole number of at least 2.
+    NotComputedError
+        If the data were removed, or most replicates have no maximum.
+    """
+    results = getattr(results, "_results", results)
+    n_boot = check_count(n_boot, "n_boot")
+    refitter = Refitter(results)
+    distribution = results.get_distribution()
+    rng = np.random.default_rng(seed)
+    to_user = refitter.problem.value_map()
+    rows: list[FloatArray] = []
+    failed = 0
+    for _ in progress_bar(range(n_boot), progress, "bootstrap"):
+        endog = distribution.rvs(rng=rng)
+        try:
+            problem, search = refitter.fit(endog)
+        except (np.linalg.LinAlgError, ValueError):
+            failed += 1
+            continue
+        rows.append(_estimates(problem, search, to_user))
+    if failed > n_boot // 2:
+        raise NotComputedError(
+            f"{failed} of {n_boot} bootstrap replicates have no maximum; use profile "
+            "intervals"
+        )
+    table = np.array(rows)
+    p, k_cov = results.k_fe, results.k_re2 + results.k_vc
+    k = len(results._names)
+    return BootstrapDraws(
+        table[:, :p],
+        table[:, p : p + k_cov],
+        table[:, p + k_cov : k],
+        table[:, k],
+        table[:, k + 1],
+        list(results._names),
+        results.k_re,
+        failed,
+    )
+
+
+def _estimates(
+    problem: LikelihoodProblem, search: SearchPath, to_user: FloatArray
+) -> FloatArray:
+    """Fixed effects, covariances, residual parameters, variance and llf."""
+    point = problem.profile_at(search.theta, derivatives=False)
+    _, u = problem.split(search.theta)
+    p = len(problem.w_map) - 1
+    combined = problem.w_map @ np.append(-point.beta, 1.0)
+    scale = point.scale / combined[p] ** 2
+    values = scale * (to_user @ problem.values(search.theta))
+    return np.concatenate(
+        [
+            -combined[:p] / combined[p],
+            values,
+            problem.structure.from_unconstrained(u),
+            [scale, point.llf],
+        ]
+    )

@@ -1,0 +1,372 @@
+"""
+Following a profile: constrained maxima with warm starts, and its ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mixedar._types import FloatArray
+from mixedar.engine.coordinates import CutPoint, CutSurface
+from mixedar.engine.covariance import factor_entries
+from mixedar.engine.newton import newton
+from mixedar.engine.parameters import Target
+from mixedar.engine.problem import ThetaEvaluation
+from mixedar.engine.surface import Surface
+from mixedar.numeric.linalg import r_factor
+
+# Beyond this rise above the reported maximum the fit has missed a higher one.
+_HIGHER = 1e-5
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    A point on the user's scale from which coordinates are computed.
+
+    Attributes
+    ----------
+    root : ndarray, shape (k_re, any)
+    vc : ndarray
+    u : ndarray, shape (k_free,)
+    s : float
+    """
+
+    root: FloatArray
+    vc: FloatArray
+    u: FloatArray
+    s: float
+
+
+@dataclass(frozen=True)
+class PathNode:
+    """
+    The likelihood maximised over everything but one parameter.
+
+    Attributes
+    ----------
+    t : float
+        Path coordinate.
+    x : ndarray
+        Free coordinates.
+    llf : float
+    slope : float
+        Derivative of the profile by `t`.
+    tangent : ndarray
+        Derivative of `x` by `t`.
+    converged : bool
+    """
+
+    t: float
+    x: FloatArray
+    llf: float
+    slope: float
+    tangent: FloatArray
+    converged: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    An end of an interval.
+
+    Attributes
+    ----------
+    t : float
+    zeta : float
+        Signed root of twice the fall of the profile there.
+    reached : bool
+        False if the range ends before the profile has fallen enough.
+    """
+
+    t: float
+    zeta: float
+    reached: bool
+
+
+def starts_of(results: Any) -> list[Start]:
+    """
+    The maxima of a fit, the best first.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+
+    Returns
+    -------
+    list of Start
+    """
+    k_re, p = results.k_re, results.k_fe
+    sigma = float(np.sqrt(results.scale))
+    root = np.zeros((k_re, k_re))
+    if k_re:
+        whole = results._z_map @ results._factor * sigma
+        # triangular again, whatever the rotation inside
+        root = r_factor(np.ascontiguousarray(whole[:k_re].T)).T
+    first = Start(
+        root,
+        np.sqrt(np.asarray(results.vcomp)),
+        np.asarray(results._u),
+        2.0 * float(np.log(sigma)),
+    )
+    out = [first]
+    k_cov, count = results.k_re2 + results.k_vc, results.k_re2
+    for _, mode in results.modes.iloc[1:].iterrows():
+        values = mode[results._names[p : p + k_cov]].to_numpy(dtype=float)
+        params = mode[results._names[p + k_cov :]].to_numpy(dtype=float)
+        cov_re = np.zeros((k_re, k_re))
+        cov_re[np.tril_indices(k_re)] = values[:count]
+        cov_re = cov_re + np.tril(cov_re, -1).T
+        entries = factor_entries(cov_re, values[count:])
+        lower = np.zeros((k_re, k_re))
+        lower[np.tril_indices(k_re)] = entries[:count]
+        u = results.structure.to_unconstrained(params)
+        out.append(Start(lower, entries[count:], u, float(np.log(mode["scale"]))))
+    return out
+
+
+@dataclass
+class ProfilePath:
+    """
+    The profile likelihood along one parameter.
+
+    Attributes
+    ----------
+    surface : Surface
+    fixed : ndarray, shape (k_cov,)
+        Held entries of the user's relative factor.
+    target : Target
+    starts : sequence of Start
+        Maxima of the likelihood, the best first.
+    llf : float
+        The best log-likelihood.
+    nodes : dict
+        Points found so far by path coordinate.
+    higher : float
+        The highest log-likelihood met, if above `llf`.
+    """
+
+    surface: Surface
+    fixed: FloatArray
+    target: Target
+    starts: Sequence[Start]
+    llf: float
+    nodes: dict[float, PathNode] = field(default_factory=dict)
+    higher: float = -np.inf
+
+    def __post_init__(self) -> None:
+        self.cut = CutSurface(self.surface, self.fixed, self.target)
+        self.center = self.target.coordinate(self.target.estimate)
+        low, high = self.target.limits
+        self.center = float(np.clip(self.center, low, high))
+        first = self.starts[0]
+        x = self.cut.start(first.root, first.vc, first.u, first.s)
+        natural = self.cut.natural(first.s)
+        self._others = [self.cut.start(s.root, s.vc, s.u, s.s) for s in self.starts[1:]]
+        self._metric = np.diag(natural)
+        if self.target.path == "cov" and x[0] < 1e-4 * natural[0]:
+            # a covariance needs variances to begin with
+            x[0] = 1e-2 * natural[0]
+        with suppress(np.linalg.LinAlgError):
+            self._metric = _metric(self.cut.evaluate(x, self.center), natural)
+        self.nodes[self.center] = self._maximise(x, self.center)
+        self.floor = self._without_variance()
+
+    def _without_variance(self) -> float:
+        """
+        For a correlation, the likelihood where one of the variances is zero.
+
+        Every correlation is as good there: the profile never falls below.
+        """
+        if self.target.kind != "corr":
+            return -np.inf
+        found = [-np.inf]
+        for k in (self.target.i, self.target.j):
+            zero = replace(self.target, kind="sd", i=k, j=k, estimate=0.0)
+            with suppress(np.linalg.LinAlgError):
+                path = ProfilePath(
+                    self.surface, self.fixed, zero, self.starts, self.llf
+                )
+                found.append(path.nodes[path.center].llf)
+        return max(found)
+
+    @property
+    def spread(self) -> float:
+        """A standard error of the path coordinate, from the profile's curvature."""
+        here = self.nodes[self.center]
+        try:
+            point = self.cut.evaluate(here.x, self.center)
+            step = 1e-3
+            other = self.node(self.center + step * self._inward())
+            curvature = abs(other.slope - point.slope) / step
+        except np.linalg.LinAlgError:
+            return 1.0
+        return 1.0 / np.sqrt(max(curvature, 1e-12))
+
+    def _inward(self) -> float:
+        return -1.0 if self.center >= self.target.limits[1] - 1e-3 else 1.0
+
+    def _maximise(self, x: FloatArray, t: float) -> PathNode:
+        """Maximum over the free coordinates, from a warm start."""
+        metric = self._metric
+
+        def evaluate(z: FloatArray) -> ThetaEvaluation:
+            point = self.cut.evaluate(x + metric @ z, t)
+            if not np.isfinite(point.llf) or not np.isfinite(point.hessian).all():
+                raise np.linalg.LinAlgError("the likelihood is not finite")
+            return ThetaEvaluation(
+                point.llf, metric.T @ point.gradient, metric.T @ point.hessian @ metric
+            )
+
+        search = newton(evaluate, np.zeros(len(x)), gtol=1e-9, polish=False)
+        best = x + metric @ search.theta
+        point = self.cut.evaluate(best, t)
+        inner = metric.T @ point.hessian @ metric
+        values, vectors = np.linalg.eigh(-inner) if len(x) else (x, np.eye(0))
+        safe = np.where(values > 1e-6 * np.abs(values).max(initial=1.0), values, np.inf)
+        tangent = metric @ (vectors @ ((vectors.T @ metric.T @ point.cross) / safe))
+        good = search.converged or search.decrement < 1e-5
+        return PathNode(t, best, point.llf, point.slope, tangent, good)
+
+    def node(self, t: float) -> PathNode:
+        """
+        The profile at a path coordinate.
+
+        Parameters
+        ----------
+        t : float
+
+        Returns
+        -------
+        PathNode
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If no start has a finite likelihood.
+        """
+        if t in self.nodes:
+            return self.nodes[t]
+        near = min(self.nodes.values(), key=lambda node: abs(node.t - t))
+        found: list[PathNode] = []
+        ahead = near.x + (t - near.t) * near.tangent
+        for x in (ahead, near.x, self.nodes[self.center].x):
+            try:
+                found.append(self._maximise(self._usable(x, t), t))
+            except np.linalg.LinAlgError:
+                continue
+            if found[-1].converged:
+                break
+        for x in self._others:
+            try:
+                found.append(self._maximise(self._usable(x, t), t))
+            except np.linalg.LinAlgError:
+                continue
+        if not found:
+            raise np.linalg.LinAlgError(f"no likelihood at {t:g}")
+        best = max(found, key=lambda node: node.llf)
+        if best.llf < self.floor:
+            best = replace(best, llf=self.floor, slope=0.0, converged=True)
+        if best.llf > self.llf + _HIGHER:
+            self.higher = max(self.higher, best.llf)
+        self.nodes[t] = best
+        return best
+
+    def _usable(self, x: FloatArray, t: float) -> FloatArray:
+        """Give a covariance the variances that it needs."""
+        if self.target.path != "cov" or t == 0.0:
+            return x
+        out = x.copy()
+        # second row of the factor: (t / x[0], x[1]); not all of it from t
+        floor = np.sqrt(abs(t)) * np.sqrt(self.cut.natural(0.0)[0] + 1e-300)
+        floor /= np.sqrt(self.cut.natural(0.0)[1] + 1e-300)
+        if abs(out[0]) < 0.5 * floor:
+            out[0] = floor
+        return out
+
+    def zeta(self, t: float) -> float:
+        """Signed root of twice the fall of the log-likelihood."""
+        fall = 2.0 * max(self.llf - self.node(t).llf, 0.0)
+        return float(np.sign(t - self.center) * np.sqrt(fall))
+
+    def end(self, level: float, side: float, spread: float) -> End:
+        """
+        Where the profile has fallen to a level.
+
+        Parameters
+        ----------
+        level : float
+            Positive value of zeta.
+        side : float
+            -1 for below, 1 for above.
+        spread : float
+            Roughly how far from the maximum one unit of zeta is.
+
+        Returns
+        -------
+        End
+        """
+        limit = self.target.limits[0 if side < 0.0 else 1]
+        room = abs(limit - self.center)
+        if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
+            return End(self.center, 0.0, False)
+        if 2.0 * (self.llf - self.floor) < level**2:
+            return End(limit, side * self.zeta(limit), False)
+        # distance a > 0 from the center; zeta(inside) < level <= zeta(outside)
+        inside, outside, reached = 0.0, np.inf, 0.0
+        distance = min(level * spread, room)
+        for attempt in range(80):
+            try:
+                height = abs(self.zeta(self.center + side * distance))
+            except np.linalg.LinAlgError:
+                outside = distance
+                distance = 0.5 * (inside + distance)
+                if distance - inside < 1e-10 * max(distance, 1e-300):
+                    break
+                continue
+            t = self.center + side * distance
+            if abs(height - level) < 1e-6:
+                return End(t, side * height, True)
+            if height < level:
+                inside, reached = distance, height
+                if distance >= room:
+                    return End(limit, side * height, False)
+            else:
+                outside = distance
+            slope = abs(self.node(t).slope) / height if height > 1e-3 else 0.0
+            step = (level - height) / slope if slope > 0.0 else np.inf
+            proposal = distance + step
+            most = min(4.0 * max(distance, 1e-300), room)
+            if np.isinf(outside):
+                distance = float(np.clip(proposal, 1.2 * distance, most))
+                distance = min(distance, room)
+                if distance > 1e8 * spread:
+                    break
+            else:
+                width = outside - inside
+                if width < 1e-10 * max(outside, 1e-300):
+                    break
+                distance = proposal
+                if not inside < proposal < outside or attempt % 6 == 5:
+                    distance = inside + 0.5 * width
+        if np.isinf(outside):
+            return End(limit, side * reached, False)
+        t = self.center + side * inside
+        return End(t, side * reached, abs(reached - level) < 1e-2)
+
+
+def _metric(point: CutPoint, natural: FloatArray) -> FloatArray:
+    """Coordinates in which the surface is round where that is possible."""
+    k = len(natural)
+    if k == 0:
+        return np.eye(0)
+    diagonal = np.abs(np.diag(point.hessian))
+    length = 1.0 / np.sqrt(np.maximum(diagonal, 1e-2 / natural**2))
+    scaled = -point.hessian * np.outer(length, length)
+    values, vectors = np.linalg.eigh(scaled)
+    return length[:, None] * vectors / np.sqrt(np.maximum(np.abs(values), 1e-3))

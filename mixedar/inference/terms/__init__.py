@@ -1,0 +1,1 @@
+"""Tests of terms, and likelihood-ratio tests."""

@@ -1,0 +1,271 @@
+"""
+From a model to its results: the search, its verdict and the warnings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from statsmodels.regression.mixed_linear_model import MixedLMParams
+from statsmodels.tools.sm_exceptions import (
+    ConvergenceWarning as StatsmodelsConvergenceWarning,
+)
+from statsmodels.tools.sm_exceptions import SingularMatrixWarning
+
+from mixedar._types import FloatArray
+from mixedar.data.checks import float_array
+from mixedar.engine.coordinates import estimate_at
+from mixedar.engine.covariance import factor_entries
+from mixedar.engine.newton import SearchPath
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import METHODS, Optimum, find_modes
+from mixedar.exceptions import (
+    BoundaryWarning,
+    ConvergenceWarning,
+    IdentificationError,
+    NotComputedError,
+    UnsupportedError,
+)
+from mixedar.mixed.arrays import reads_fitted, until_fitted_stay
+from mixedar.mixed.results import MixedLMARResults
+from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
+from mixedar.residual import ResidualStructure
+
+# Accepted by statsmodels' fit; Newton's method has no use for these.
+_IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
+# Others are not used, and a warning says so, as in statsmodels.
+_COV_TYPES = {"nonrobust", "cr0", "cr1", "cr1p", "cr1s", "cr2", "cr3"}
+
+
+class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
+    """The random-effects covariance is singular at the maximum."""
+
+
+class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
+    """The optimiser did not reach a maximum."""
+
+
+def fit_model(
+    model: Any,
+    *,
+    start_params: Any,
+    reml: bool,
+    do_cg: bool,
+    free: MixedLMParams | None,
+    full_output: bool,
+    method: Any,
+    niter_sa: int,
+    gtol: float = 1e-10,
+    maxiter: int = 200,
+    **ignored: Any,
+) -> MixedLMARResultsWrapper:
+    """
+    Maximise the likelihood of a model.  Arguments as in ``MixedLMAR.fit``.
+
+    Returns
+    -------
+    MixedLMARResultsWrapper
+    """
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this model by remove_data(); build it again"
+        )
+    cov_type = "nonrobust"
+    if str(ignored.get("cov_type")).lower() in _COV_TYPES:
+        cov_type = str(ignored.pop("cov_type")).lower()
+    unused = sorted(set(ignored) - _IGNORED)
+    if unused:
+        warnings.warn(
+            f"Argument{'s' if len(unused) > 1 else ''} {', '.join(unused)} not used by "
+            "MixedLMAR.fit. Future versions will raise on these arguments.",
+            FutureWarning,
+            stacklevel=3,
+        )
+    _check_options(model, gtol, maxiter, free)
+    start, residual = _read_start(model, start_params)
+    model.reml = reml  # statsmodels' loglike reads it; results keep their own
+
+    def search(model: Any, theta: FloatArray | None) -> MixedLMARResults:
+        layout = model._layout(free, start)
+        problem = LikelihoodProblem(
+            model._rows, model.nobs, model.residual, layout, reml=reml
+        )
+        alone = theta is not None
+        if theta is None and (start is not None or residual is not None or not do_cg):
+            theta = _start_theta(problem, model, start, residual)
+        if not do_cg:
+            assert theta is not None
+            llf = problem.evaluate(theta, derivatives=False).llf
+            path = SearchPath(theta, llf, 0, 1, np.inf, False)
+            modes = [Optimum(estimate_at(problem, theta), path)]
+        else:
+            modes = find_modes(
+                problem,
+                start=theta,
+                alone=alone,
+                method=_method(method),
+                gtol=min(float(gtol), 1e-6),
+                maxiter=int(maxiter),
+                keep_path=full_output,
+            )
+        results = MixedLMARResults(model, problem, modes, free)
+        kept = [_history(mode.search) for mode in modes] if full_output else None
+        results.hist = kept
+        return results
+
+    try:
+        if do_cg and reads_fitted(model.residual):
+            results, stayed = until_fitted_stay(model, search)
+            results.converged = results.converged and stayed
+        else:
+            results, stayed = search(model, None), True
+    except np.linalg.LinAlgError as error:
+        raise IdentificationError(
+            f"the likelihood of {model.residual.label} residuals cannot be computed "
+            f"for these data ({error}): covariances are singular to rounding wherever "
+            "the search begins. Use a simpler residual structure, fewer random "
+            "effects, or another unit"
+        ) from error
+    if do_cg:
+        _warn(results, stayed)
+    wrapped = MixedLMARResultsWrapper(results)
+    if cov_type == "nonrobust":
+        return wrapped
+    return wrapped.get_robustcov_results(cov_type)
+
+
+def _check_options(model: Any, gtol: Any, maxiter: Any, free: Any) -> None:
+    if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
+        raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
+    if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
+        raise UnsupportedError(f"gtol={gtol!r} is not a positive number")
+    if free is None:
+        return
+    if not isinstance(free, MixedLMParams):
+        raise UnsupportedError("free= takes a MixedLMParams of zeros and ones")
+    if (free.k_re, free.k_vc) != (model.k_re, model.k_vc):
+        raise UnsupportedError(
+            f"free= is for {free.k_re} random effects and {free.k_vc} variance "
+            f"components; the model has {model.k_re} and {model.k_vc}"
+        )
+
+
+def _method(method: Any) -> str:
+    if method is None:
+        return "newton"
+    names = list(method) if isinstance(method, (list, tuple)) else [method]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UnsupportedError(
+            f"method={method!r}: give a name such as 'newton' or 'bfgs'"
+        )
+    name = str(names[0]).lower()
+    if name not in METHODS:
+        raise UnsupportedError(
+            f"method={method!r} is not known; there are {', '.join(sorted(METHODS))}"
+        )
+    return name
+
+
+def _read_start(
+    model: Any, start_params: Any
+) -> tuple[MixedLMParams | None, FloatArray | None]:
+    """Covariance parameters and residual parameters of a user's start."""
+    if start_params is None:
+        return None, None
+    if isinstance(start_params, MixedLMParams):
+        return start_params, getattr(start_params, "residual_params", None)
+    values = float_array(start_params, "start_params")
+    if not np.isfinite(values).all():
+        raise UnsupportedError("start_params holds missing or infinite values")
+    k_cov, k_residual = model.k_re2 + model.k_vc, model.residual.k_params
+    for has_fe in (True, False):
+        k = k_cov + (model.k_fe if has_fe else 0)
+        for extra in (k_residual, 0):
+            if len(values) == k + extra:
+                packed = MixedLMParams.from_packed(
+                    values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
+                )
+                residual = values[k:] if extra else None
+                if residual is not None:
+                    _check_residual_start(model.residual, residual)
+                return packed, residual
+    raise UnsupportedError(
+        f"invalid start_params: {len(values)} values, but the model has {model.k_fe} "
+        f"fixed effects, {k_cov} covariance and {k_residual} residual parameters"
+    )
+
+
+def _check_residual_start(structure: ResidualStructure, values: FloatArray) -> None:
+    """Raise unless residual parameters lie inside their space."""
+    try:
+        with np.errstate(all="ignore"):
+            u = structure.to_unconstrained(values)
+            inside = bool(np.isfinite(u).all()) and not structure.at_boundary(values)
+    except (ValueError, np.linalg.LinAlgError):
+        inside = False
+    if not inside and structure.k_free:
+        named = ", ".join(
+            f"{name} = {value:g}"
+            for name, value in zip(structure.param_names, values, strict=True)
+        )
+        raise UnsupportedError(
+            f"start_params: {named} is not inside the range of {structure.label} "
+            "residuals"
+        )
+
+
+def _start_theta(
+    problem: LikelihoodProblem,
+    model: Any,
+    start: MixedLMParams | None,
+    residual: FloatArray | None,
+) -> FloatArray:
+    if start is None:
+        start = MixedLMParams.from_components(
+            cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
+        )
+    if residual is None:
+        residual = model._residual_default()
+    vcomp = start.vcomp if model.k_vc else np.empty(0)
+    theta = problem.theta_from(factor_entries(start.cov_re, vcomp), residual)
+    # exactly zero is a saddle of the factor: nothing would ever leave it
+    lam, u = problem.split(theta)
+    return np.concatenate([np.where(lam == 0.0, 1e-2, lam), u])
+
+
+def _history(search: SearchPath) -> dict[str, Any]:
+    return {
+        "converged": search.converged,
+        "iterations": search.iterations,
+        "fcalls": search.evaluations,
+        "decrement": search.decrement,
+        "llf": search.llf,
+        "path": list(search.path),
+    }
+
+
+def _warn(results: MixedLMARResults, stayed: bool) -> None:
+    search = results._search
+    if not stayed:
+        warnings.warn(
+            "the fitted values that the variance function reads did not settle; "
+            "simplify weights=, or let it read a covariate",
+            FitConvergenceWarning,
+            stacklevel=4,
+        )
+    elif not search.converged:
+        warnings.warn(
+            f"the optimiser stopped after {search.iterations} iterations with an "
+            f"expected gain of {search.decrement:.2g} in log-likelihood; try "
+            "fit(maxiter=1000), another start, or fewer random effects",
+            FitConvergenceWarning,
+            stacklevel=4,
+        )
+    if results.boundary_notes:
+        warnings.warn(
+            "; ".join(results.boundary_notes),
+            SingularCovarianceWarning if results._singular else BoundaryWarning,
+            stacklevel=4,
+        )

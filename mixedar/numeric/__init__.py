@@ -1,0 +1,1 @@
+"""Small matrices in large numbers, and automatic differentiation."""

@@ -1,0 +1,396 @@
+"""
+Numbers that carry their first and second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixedar._types import FloatArray
+
+
+class Jet:
+    """
+    Values with their derivatives by ``k`` parameters.
+
+    Parameters
+    ----------
+    value : ndarray, shape s
+    first : ndarray, shape (k, *s)
+    second : ndarray, shape (k, k, *s)
+    """
+
+    __slots__ = ("first", "second", "value")
+
+    def __init__(self, value: Any, first: Any, second: Any) -> None:
+        self.value = np.asarray(value, dtype=np.float64)
+        self.first = np.asarray(first, dtype=np.float64)
+        self.second = np.asarray(second, dtype=np.float64)
+
+    @classmethod
+    def constant(cls, value: Any, k: int) -> Jet:
+        """Values that do not depend on the `k` parameters."""
+        value = np.asarray(value, dtype=np.float64)
+        return cls(value, np.zeros((k, *value.shape)), np.zeros((k, k, *value.shape)))
+
+    @property
+    def k(self) -> int:
+        """Number of parameters."""
+        return len(self.first)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        return self.value.shape
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, index: Any) -> Jet:
+        inner = index if isinstance(index, tuple) else (index,)
+        every = slice(None)
+        return Jet(
+            self.value[inner],
+            self.first[(every, *inner)],
+            self.second[(every, every, *inner)],
+        )
+
+    def sum(self, axis: int = 0) -> Jet:
+        """Sum over an axis of the values."""
+        axis = axis % self.value.ndim
+        return Jet(
+            self.value.sum(axis), self.first.sum(axis + 1), self.second.sum(axis + 2)
+        )
+
+    def map(self, value: Any, d1: Any, d2: Any) -> Jet:
+        """A function of the values, given it and its first two derivatives."""
+        return Jet(
+            value,
+            d1 * self.first,
+            d1 * self.second + d2 * _outer(self.first, self.first),
+        )
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any
+    ) -> Any:
+        rule = _RULES.get(ufunc)
+        if rule is None or method != "__call__" or kwargs:
+            return NotImplemented
+        return rule(*inputs)
+
+    def __add__(self, other: Any) -> Jet:
+        a, b = _pair(self, other)
+        return Jet(a.value + b.value, a.first + b.first, a.second + b.second)
+
+    def __sub__(self, other: Any) -> Jet:
+        a, b = _pair(self, other)
+        return Jet(a.value - b.value, a.first - b.first, a.second - b.second)
+
+    def __rsub__(self, other: Any) -> Jet:
+        return -self + other
+
+    def __neg__(self) -> Jet:
+        return Jet(-self.value, -self.first, -self.second)
+
+    def __mul__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            other = np.asarray(other, dtype=np.float64)
+            a, _ = _pair(self, other)
+            return Jet(a.value * other, a.first * other, a.second * other)
+        a, b = _pair(self, other)
+        cross = _outer(a.first, b.first)
+        return Jet(
+            a.value * b.value,
+            a.first * b.value + a.value * b.first,
+            a.second * b.value + a.value * b.second + cross + cross.swapaxes(0, 1),
+        )
+
+    def __truediv__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            return self * (1.0 / np.asarray(other, dtype=np.float64))
+        return self * _reciprocal(other)
+
+    def __rtruediv__(self, other: Any) -> Jet:
+        return _reciprocal(self) * other
+
+    def __pow__(self, exponent: Any) -> Jet:
+        return _power(self, exponent)
+
+    def __rpow__(self, base: Any) -> Jet:
+        return _power(base, self)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def _pair(a: Any, b: Any) -> tuple[Jet, Jet]:
+    """Both as jets of one number of parameters and one number of axes."""
+    k = a.k if isinstance(a, Jet) else b.k
+    a = a if isinstance(a, Jet) else Jet.constant(a, k)
+    b = b if isinstance(b, Jet) else Jet.constant(b, k)
+    axes = max(a.value.ndim, b.value.ndim)
+    return _with_axes(a, axes), _with_axes(b, axes)
+
+
+def _with_axes(jet: Jet, axes: int) -> Jet:
+    """New axes go before those of the values, behind those of the parameters."""
+    missing = axes - jet.value.ndim
+    if missing == 0:
+        return jet
+    shape, k = (1,) * missing + jet.value.shape, jet.k
+    return Jet(
+        jet.value.reshape(shape),
+        jet.first.reshape(k, *shape),
+        jet.second.reshape(k, k, *shape),
+    )
+
+
+def _outer(a: FloatArray, b: FloatArray) -> FloatArray:
+    return a[:, None] * b[None, :]
+
+
+def _reciprocal(x: Jet) -> Jet:
+    inverse = 1.0 / x.value
+    return x.map(inverse, -(inverse**2), 2.0 * inverse**3)
+
+
+def _power(base: Any, exponent: Any) -> Jet:
+    if isinstance(exponent, Jet):
+        return _exp(exponent * np.log(base))
+    value = np.asarray(base.value)
+    e = np.asarray(exponent, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d1 = np.where(e == 0.0, 0.0, e * value ** (e - 1.0))
+        d2 = np.where((e == 0.0) | (e == 1.0), 0.0, e * (e - 1.0) * value ** (e - 2.0))
+    axes = max(value.ndim, e.ndim)
+    return _with_axes(base, axes).map(value**e, d1, d2)
+
+
+def _exp(x: Jet) -> Jet:
+    value = np.exp(x.value)
+    return x.map(value, value, value)
+
+
+def _expm1(x: Jet) -> Jet:
+    value = np.exp(x.value)
+    return x.map(np.expm1(x.value), value, value)
+
+
+def _log(x: Jet) -> Jet:
+    inverse = 1.0 / x.value
+    return x.map(np.log(x.value), inverse, -(inverse**2))
+
+
+def _log1p(x: Jet) -> Jet:
+    inverse = 1.0 / (1.0 + x.value)
+    return x.map(np.log1p(x.value), inverse, -(inverse**2))
+
+
+def _sqrt(x: Jet) -> Jet:
+    root = np.sqrt(x.value)
+    return x.map(root, 0.5 / root, -0.25 / root**3)
+
+
+def _square(x: Jet) -> Jet:
+    return x * x
+
+
+def _tanh(x: Jet) -> Jet:
+    value = np.tanh(x.value)
+    slope = 1.0 / np.cosh(np.clip(x.value, -350.0, 350.0)) ** 2
+    return x.map(value, slope, -2.0 * value * slope)
+
+
+def _sin(x: Jet) -> Jet:
+    sine, cosine = np.sin(x.value), np.cos(x.value)
+    return x.map(sine, cosine, -sine)
+
+
+def _cos(x: Jet) -> Jet:
+    sine, cosine = np.sin(x.value), np.cos(x.value)
+    return x.map(cosine, -sine, -cosine)
+
+
+def _add(a: Any, b: Any) -> Jet:
+    return a + b if isinstance(a, Jet) else b + a
+
+
+def _subtract(a: Any, b: Any) -> Jet:
+    return a - b if isinstance(a, Jet) else b.__rsub__(a)
+
+
+def _multiply(a: Any, b: Any) -> Jet:
+    return a * b if isinstance(a, Jet) else b * a
+
+
+def _divide(a: Any, b: Any) -> Jet:
+    return a / b if isinstance(a, Jet) else b.__rtruediv__(a)
+
+
+def _negative(a: Jet) -> Jet:
+    return -a
+
+
+_RULES: dict[Any, Callable[..., Jet]] = {
+    np.add: _add,
+    np.subtract: _subtract,
+    np.multiply: _multiply,
+    np.true_divide: _divide,
+    np.negative: _negative,
+    np.power: _power,
+    np.float_power: _power,
+    np.square: _square,
+    np.sqrt: _sqrt,
+    np.exp: _exp,
+    np.expm1: _expm1,
+    np.log: _log,
+    np.log1p: _log1p,
+    np.tanh: _tanh,
+    np.sin: _sin,
+    np.cos: _cos,
+}
+
+
+def variables(u: FloatArray) -> Jet:
+    """
+    The parameters themselves, to begin with.
+
+    Parameters
+    ----------
+    u : ndarray, shape (k,)
+    """
+    k = len(u)
+    return Jet(u, np.eye(k), np.zeros((k, k, k)))
+
+
+def clip(x: Jet, low: float, high: float) -> Jet:
+    """Values kept inside an interval, with the derivatives they had."""
+    return Jet(np.clip(x.value, low, high), x.first, x.second)
+
+
+def chain(outer: Jet, inner: Jet) -> Jet:
+    """
+    A function of functions.
+
+    Parameters
+    ----------
+    outer : Jet
+        By `n` arguments.
+    inner : Jet of shape (n,)
+        These arguments by `k` parameters.
+
+    Returns
+    -------
+    Jet
+        By the `k` parameters.
+    """
+    slopes, k = inner.first, inner.k
+    if len(inner) == k and not inner.second.any() and (slopes == np.eye(k)).all():
+        return outer
+    first = np.tensordot(slopes, outer.first, 1)
+    second = np.tensordot(inner.second, outer.first, 1)
+    bend = np.tensordot(slopes, outer.second, 1)  # (k, n, ...)
+    second = second + np.einsum("ln,kn...->kl...", slopes, bend)
+    return Jet(outer.value, first, second)
+
+
+def stack(parts: Sequence[Any], k: int) -> Jet:
+    """
+    Jets (or numbers) side by side along a new first axis.
+
+    Parameters
+    ----------
+    parts : sequence of Jet or float, of one shape
+    k : int
+        Number of parameters.
+    """
+    jets = [p if isinstance(p, Jet) else Jet.constant(p, k) for p in parts]
+    return Jet(
+        np.stack([j.value for j in jets]),
+        np.stack([j.first for j in jets], axis=1),
+        np.stack([j.second for j in jets], axis=2),
+    )
+
+
+def concatenate(parts: Sequence[Jet]) -> Jet:
+    """Jets of one number of parameters, one after the other (first axis)."""
+    return Jet(
+        np.concatenate([j.value for j in parts]),
+        np.concatenate([j.first for j in parts], axis=1),
+        np.concatenate([j.second for j in parts], axis=2),
+    )
+
+
+def embed(jet: Jet, start: int, k: int) -> Jet:
+    """
+    The same values as functions of more parameters.
+
+    Parameters
+    ----------
+    jet : Jet
+    start : int
+        Number of its first parameter among all.
+    k : int
+        Number of all parameters.
+    """
+    if jet.k == k:
+        return jet
+    out = Jet.constant(jet.value, k)
+    here = slice(start, start + jet.k)
+    out.first[here] = jet.first
+    out.second[here, here] = jet.second
+    return out
+
+
+def solve(matrix: Jet, right: Jet) -> Jet:
+    """
+    Solution of a linear system.
+
+    Parameters
+    ----------
+    matrix : Jet of shape (n, n)
+    right : Jet of shape (n,)
+
+    Returns
+    -------
+    Jet of shape (n,)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the matrix is singular.
+    """
+    inverse = np.linalg.inv(matrix.value)
+    x = inverse @ right.value
+    first = (right.first - matrix.first @ x) @ inverse.T
+    cross = np.einsum("aij,bj->abi", matrix.first, first)
+    second = right.second - matrix.second @ x - cross - cross.swapaxes(0, 1)
+    return Jet(x, first, second @ inverse.T)
+
+
+def inverse_derivatives(jet: Jet) -> tuple[FloatArray, FloatArray]:
+    """
+    Derivatives of the parameters by the values: of the inverse function.
+
+    Parameters
+    ----------
+    jet : Jet of shape (n,)
+        Values that no parameter moves are constants; the others are as many
+        as the parameters.
+
+    Returns
+    -------
+    first : ndarray, shape (k, n)
+    second : ndarray, shape (k, n, n)
+        Zero by constants.
+    """
+    moved = jet.first.any(axis=0)
+    k, n = jet.first.shape
+    first, second = np.zeros((k, n)), np.zeros((k, n, n))
+    if k:
+        first[:, moved] = np.linalg.inv(jet.first[:, moved].T)
+        second = -np.einsum("ac,klc,ki,lj->aij", first, jet.second, first, first)
+    return first, second

@@ -1,0 +1,347 @@
+"""
+Linear algebra for many small matrices at once.
+
+The matrices of a batch lie along the *last* axis, shape ``(q, k, m)`` for
+``m`` matrices of ``q`` rows and ``k`` columns, so that a loop over ``q`` in
+Python runs over contiguous vectors of length ``m`` in NumPy.  For large ``q``
+or few matrices the batched routines of :mod:`numpy.linalg` take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+from scipy.linalg.lapack import dtrtri
+
+from mixedar._types import FloatArray
+
+# Up to this order an unrolled loop over vectors beats numpy.linalg's stacks.
+_UNROLL = 4
+# Multiplications from which OpenBLAS spreads a product over threads.
+_THREADS_FROM = 250_000
+# Below this many matrices the overhead of Python's loop exceeds the gain.
+_FEW = 256
+
+
+def bmm(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Product of two batches of matrices.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j, m)
+    b : ndarray, shape (j, k, m)
+
+    Returns
+    -------
+    ndarray, shape (i, k, m)
+    """
+    i, j, m = a.shape
+    if m < _FEW and j <= _UNROLL:
+        return np.einsum("ijm,jkm->ikm", a, b)
+    if j > _UNROLL:
+        out = np.matmul(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
+        return np.ascontiguousarray(out.transpose(1, 2, 0))
+    result = np.empty((i, b.shape[1], m))
+    for r in range(i):
+        np.multiply(b[0], a[r, 0], out=result[r])
+        for c in range(1, j):
+            result[r] += b[c] * a[r, c]
+    return result
+
+
+def apply(a: FloatArray, x: FloatArray) -> FloatArray:
+    """
+    Multiply vectors by the matrix of their own cluster.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j, m)
+    x : ndarray, shape (..., j, m)
+
+    Returns
+    -------
+    ndarray, shape (..., i, m)
+    """
+    i, j, m = a.shape
+    if m < _FEW and j <= _UNROLL:
+        return np.einsum("ijm,...jm->...im", a, x)
+    if j > _UNROLL:
+        flat = x.reshape(-1, j, m)
+        out = np.matmul(a.transpose(2, 0, 1), flat.transpose(2, 1, 0))
+        return np.ascontiguousarray(out.transpose(2, 1, 0)).reshape(*x.shape[:-2], i, m)
+    result = np.empty((*x.shape[:-2], i, m))
+    for r in range(i):
+        target = result[..., r, :]
+        np.multiply(x[..., 0, :], a[r, 0], out=target)
+        for c in range(1, j):
+            target += x[..., c, :] * a[r, c]
+    return result
+
+
+def multiply_right(a: FloatArray, matrix: FloatArray) -> FloatArray:
+    """
+    Multiply every matrix of a batch from the right by one and the same.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j, m)
+    matrix : ndarray, shape (j, k)
+
+    Returns
+    -------
+    ndarray, shape (i, k, m)
+    """
+    return np.matmul(matrix.T, a)
+
+
+def identity_plus(factor: FloatArray, m: FloatArray) -> FloatArray:
+    """
+    ``I + Lambda' M Lambda`` for every ``M`` of a batch.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (q, q)
+    m : ndarray, shape (q, q, n)
+        Symmetric.
+
+    Returns
+    -------
+    ndarray, shape (q, q, n)
+    """
+    q, _, n = m.shape
+    half = product(factor.T, m.reshape(q, q * n)).reshape(q, q, n)
+    out = np.matmul(factor.T, half)
+    out[np.arange(q), np.arange(q)] += 1.0
+    return out
+
+
+def trace_product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Trace of the product of each pair of matrices, ``tr(a_m b_m)``.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (q, q, m)
+
+    Returns
+    -------
+    ndarray, shape (m,)
+    """
+    return np.einsum("abm,bam->m", a, b)
+
+
+def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """
+    Inverse Cholesky factors and log-determinants of a batch.
+
+    Parameters
+    ----------
+    a : ndarray, shape (q, q, m)
+        Symmetric positive definite matrices.
+
+    Returns
+    -------
+    inverse_factor : ndarray, shape (q, q, m)
+        Lower triangular ``C`` with ``C a C' = I``.
+    logdet : ndarray, shape (m,)
+        ``log |a|``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    q, _, m = a.shape
+    if q > _UNROLL or (m < _FEW and q > 2):
+        factor = np.linalg.cholesky(a.transpose(2, 0, 1))
+        logdet = 2.0 * np.log(np.einsum("mii->mi", factor)).sum(axis=1)
+        return np.linalg.inv(factor).transpose(1, 2, 0), logdet
+    factor = np.zeros_like(a)
+    inverse = np.zeros_like(a)
+    product = np.ones(m)
+    logdet = np.zeros(m)
+    for i in range(q):
+        pivot = a[i, i].copy()
+        for k in range(i):
+            pivot -= factor[i, k] ** 2
+        if not (pivot > 0.0).all():
+            raise np.linalg.LinAlgError("matrix is not positive definite")
+        root = np.sqrt(pivot)
+        factor[i, i] = root
+        np.divide(1.0, root, out=inverse[i, i])
+        product *= pivot
+        for r in range(i + 1, q):
+            entry = a[r, i].copy()
+            for k in range(i):
+                entry -= factor[r, k] * factor[i, k]
+            factor[r, i] = entry * inverse[i, i]
+    np.log(product, out=logdet)
+    for c in range(q):
+        for r in range(c + 1, q):
+            total = factor[r, c] * inverse[c, c]
+            for k in range(c + 1, r):
+                total += factor[r, k] * inverse[k, c]
+            inverse[r, c] = -total * inverse[r, r]
+    return inverse, logdet
+
+
+def product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """
+    Matrix product in pieces too small for OpenBLAS to start threads.
+
+    On a machine with nothing else to do threads gain little for matrices with
+    one long side; on a busy one their waiting for one another can cost a
+    hundredfold.
+
+    Parameters
+    ----------
+    a : ndarray, shape (i, j)
+    b : ndarray, shape (j, k)
+
+    Returns
+    -------
+    ndarray, shape (i, k)
+    """
+    i, j = a.shape
+    k = b.shape[1]
+    if i * j * k <= _THREADS_FROM:
+        return a @ b
+    if j >= max(i, k):
+        step = max(_THREADS_FROM // (i * k), 16)
+        out = a[:, :step] @ b[:step]
+        for first in range(step, j, step):
+            out += a[:, first : first + step] @ b[first : first + step]
+        return out
+    out = np.empty((i, k))
+    if i >= k:
+        step = max(_THREADS_FROM // (j * k), 1)
+        for first in range(0, i, step):
+            np.matmul(a[first : first + step], b, out=out[first : first + step])
+    else:
+        step = max(_THREADS_FROM // (i * j), 1)
+        for first in range(0, k, step):
+            out[:, first : first + step] = a @ b[:, first : first + step]
+    return out
+
+
+def inverse_triangular(upper: FloatArray) -> FloatArray:
+    """
+    Inverse of a small upper triangular matrix.
+
+    Parameters
+    ----------
+    upper : ndarray, shape (n, n)
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a diagonal entry is zero.
+    """
+    if len(upper) == 0:
+        return np.empty((0, 0))
+    # LAPACK itself: a triangular solve wakes OpenBLAS's threads for any size
+    inverse, failed = dtrtri(upper, lower=0)
+    if failed:
+        raise np.linalg.LinAlgError("singular matrix")
+    return np.triu(inverse)
+
+
+def rows_at_a_time(columns: int) -> int:
+    """
+    Rows of a QR step that stays in cache and below the size at which OpenBLAS
+    starts threads, whose waiting costs more than they save.
+    """
+    return max(8000 // max(columns, 1) - columns, columns, 64)
+
+
+def stacked_r_factor(
+    rows: Callable[[int, int], FloatArray], n: int, columns: int
+) -> FloatArray:
+    """
+    R factor of a tall matrix that is delivered in pieces.
+
+    Parameters
+    ----------
+    rows : callable
+        ``rows(start, stop)`` gives those rows, shape (stop - start, columns).
+    n : int
+        Number of rows.
+    columns : int
+
+    Returns
+    -------
+    ndarray, shape (min(n, columns), columns)
+        Upper triangular, with the cross-product of the whole matrix.
+    """
+    factor = np.empty((0, columns))
+    step = rows_at_a_time(columns)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        stacked = np.empty((len(factor) + stop - start, columns), order="F")
+        stacked[: len(factor)] = factor
+        stacked[len(factor) :] = rows(start, stop)
+        factor = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
+        factor = factor[:columns]
+    return factor
+
+
+def r_factor(x: FloatArray) -> FloatArray:
+    """
+    R factor of a tall matrix.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+
+    Returns
+    -------
+    ndarray, shape (min(n, k), k)
+    """
+    return stacked_r_factor(lambda a, b: x[a:b], len(x), x.shape[1])
+
+
+def pivoted_rank(
+    r_factor: FloatArray, tol: float = 1e-10
+) -> tuple[int, NDArray[np.intp]]:
+    """
+    Numerical rank of a matrix from its R factor, and which columns to blame.
+
+    Columns are taken in their own order: a column is dependent when what the
+    columns before it leave of it is below `tol` times its length, as in R's
+    ``lm``.
+
+    Parameters
+    ----------
+    r_factor : ndarray, shape (k, p)
+        Upper triangular (or any matrix with the same cross-product).
+    tol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    rank : int
+    dependent : ndarray of int
+        Positions of the dependent columns.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->j", r_factor, r_factor))
+    columns: list[FloatArray] = []
+    dependent = []
+    for j in range(r_factor.shape[1]):
+        column = r_factor[:, j] / norms[j] if norms[j] > 0 else r_factor[:, j]
+        for _ in range(2):  # twice is enough (Kahan, Parlett)
+            for basis in columns:
+                column = column - basis * (basis @ column)
+        length = np.sqrt(column @ column)
+        if length <= tol:
+            dependent.append(j)
+        else:
+            columns.append(column / length)
+    return len(columns), np.asarray(dependent, dtype=np.intp)

@@ -1,0 +1,527 @@
+"""
+Between the panel and linearmodels: standardised columns out, estimates back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import solve_triangular
+
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.panel.data import PanelData
+
+
+@dataclass(frozen=True, eq=False)
+class Standardized:
+    """
+    Columns with a mean of zero and a length of one, and the way back.
+
+    linearmodels judges columns by their length, offset included, and solves least
+    squares with a tolerance relative to the largest column: years, prices in cents
+    or tiny units would be taken for absorbed or collinear.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n, k)
+        Standardised columns; the constant is 1.
+    back : ndarray, shape (k, k)
+        Turns coefficients of `x` into those of the original columns.
+    """
+
+    x: FloatArray
+    back: FloatArray
+
+    def params(self, values: FloatArray) -> FloatArray:
+        """Coefficients of the original columns, shape (k,)."""
+        return self.back @ values
+
+    def cov(self, values: FloatArray) -> FloatArray:
+        """Covariance of the coefficients of the original columns, shape (k, k)."""
+        cov = self.back @ values @ self.back.T
+        return 0.5 * (cov + cov.T)
+
+
+def standardize(
+    x: FloatArray, constant: int | None, center: bool | None = None
+) -> Standardized:
+    """
+    Standardise the columns of a design.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+    constant : int or None
+        Position of the constant column.
+    center : bool, optional
+        Subtract means, which needs a constant or effects that take them up; by
+        default if there is a constant.
+
+    Returns
+    -------
+    Standardized
+    """
+    k = x.shape[1]
+    center = constant is not None if center is None else center
+    means = x.mean(axis=0) if center else np.zeros(k)
+    level = 1.0
+    if constant is not None:
+        level = float(x[0, constant])
+        means[constant] = 0.0
+    out = x - means
+    scale = np.sqrt(np.einsum("ij,ij->j", out, out) / max(len(out), 1))
+    scale[scale == 0.0] = 1.0
+    if constant is not None:
+        scale[constant] = level
+    out /= scale
+    back = np.diag(1.0 / scale)
+    if constant is not None:
+        slopes = np.arange(k) != constant
+        back[constant, slopes] = -means[slopes] / scale[slopes] / level
+    return Standardized(out, back)
+
+
+def frames(
+    panel: PanelData, y: FloatArray, x: FloatArray, rows: Any = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    Response and columns as linearmodels takes them.
+
+    Parameters
+    ----------
+    panel : PanelData
+    y : ndarray, shape (r,)
+    x : ndarray, shape (r, k)
+    rows : ndarray of int, shape (r,), optional
+        Sorted rows of the panel; all by default.
+
+    Returns
+    -------
+    y, x : DataFrame
+        Indexed by entity and period numbers.
+    """
+    codes: Any = [panel.entity, panel.time]
+    levels: Any = [range(panel.n_entities), range(panel.n_periods)]
+    if rows is not None:
+        codes = [c[rows] for c in codes]
+    # nothing is factorised again
+    index = pd.MultiIndex(
+        levels=levels,
+        codes=codes,
+        names=["entity", "time"],
+        verify_integrity=False,
+    )
+    names = pd.Index([f"x{j}" for j in range(x.shape[1])])
+    return (
+        pd.DataFrame(y[:, None], index=index, columns=["y"], copy=False),
+        pd.DataFrame(x, index=index, columns=names, copy=False),
+    )
+
+
+def lean(model: type[Any]) -> type[Any]:
+    """
+    A linearmodels estimator that leaves out what the package computes itself.
+
+    R-squared and the F test of all slopes take more than half of the time of a
+    fit; here they are computed when they are asked for.  The methods are
+    linearmodels' own internals: should they be renamed, fits are slower again and
+    nothing else.
+
+    Parameters
+    ----------
+    model : type
+        ``PanelOLS``, ``RandomEffects`` or ``PooledOLS``.
+
+    Returns
+    -------
+    type
+        A subclass.
+    """
+    from linearmodels.shared.hypotheses import InapplicableTestStatistic
+
+    nothing = float("nan")
+
+    class Lean(model):
+        def _rsquared(self, *args: Any, **kwargs: Any) -> tuple[float, float, float]:
+            return nothing, nothing, nothing
+
+        def _rsquared_corr(
+            self, *args: Any, **kwargs: Any
+        ) -> tuple[float, float, float]:
+            return nothing, nothing, nothing
+
+        def _f_statistic(self, *args: Any, **kwargs: Any) -> Any:
+            return InapplicableTestStatistic(reason="left out", name="F")
+
+    return Lean
+
+
+Correction = Literal["HC0", "HC1", "sss"]
+
+RANK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Regression:
+    """
+    A least-squares fit.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (p,)
+        Columns that are no linear combination of those before them.
+    params : ndarray, shape (k,)
+        Coefficients of the kept columns.
+    bread : ndarray, shape (k, k)
+        Inverse of the cross-products of the kept columns.
+    resid : ndarray, shape (n,)
+    """
+
+    kept: BoolArray
+    params: FloatArray
+    bread: FloatArray
+    resid: FloatArray
+
+    @property
+    def rank(self) -> int:
+        """Number of kept columns, k."""
+        return len(self.params)
+
+    @property
+    def ssr(self) -> float:
+        """Sum of squared residuals."""
+        return float(self.resid @ self.resid)
+
+
+class Wald(NamedTuple):
+    """A Wald statistic and the rank of the covariance."""
+
+    statistic: float
+    df: int
+
+
+def column_sizes(x: FloatArray) -> FloatArray:
+    """Lengths of columns, 1 for columns of zeros, shape (p,)."""
+    sizes = np.sqrt(np.einsum("ij,ij->j", x, x))
+    return np.where(sizes > 0.0, sizes, 1.0)
+
+
+def r_factor(x: FloatArray) -> FloatArray:
+    """Upper triangle R with ``x'x = R'R``, shape (min(n, p), p)."""
+    return np.asarray(np.linalg.qr(x, mode="r"), dtype=np.float64)
+
+
+def independent_columns(
+    triangle: FloatArray, tolerance: float = RANK_TOLERANCE
+) -> BoolArray:
+    """
+    Find the columns that those before them do not span.
+
+    Parameters
+    ----------
+    triangle : ndarray, shape (m, p)
+        R factor of a design whose columns had length 1 before any demeaning.
+    tolerance : float
+        Length below which what is left of a column counts as rounding error.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,)
+    """
+    basis = np.empty((triangle.shape[0], 0))
+    kept = np.zeros(triangle.shape[1], dtype=bool)
+    for j in range(triangle.shape[1]):
+        rest = triangle[:, j]
+        for _ in range(2):  # once more, for what rounding left
+            rest = rest - basis @ (basis.T @ rest)
+        length = float(np.sqrt(rest @ rest))
+        if length > tolerance:
+            kept[j] = True
+            basis = np.column_stack([basis, rest / length])
+    return kept
+
+
+def regress(
+    x: FloatArray, y: FloatArray, sizes: FloatArray | None = None
+) -> Regression:
+    """
+    Least squares; columns spanned by earlier ones are left out.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+    y : ndarray, shape (n,)
+    sizes : ndarray, shape (p,), optional
+        Lengths of the columns before demeaning, against which rounding errors
+        are judged; their present lengths by default.
+
+    Returns
+    -------
+    Regression
+    """
+    p = x.shape[1]
+    sizes = column_sizes(x) if sizes is None else sizes
+    joint = np.empty((len(y), p + 1))
+    np.divide(x, sizes, out=joint[:, :p])
+    joint[:, p] = y
+    triangle = r_factor(joint)
+    kept = independent_columns(triangle[:, :p])
+    columns = np.append(kept, True)
+    triangle = r_factor(triangle[:, columns])
+    k = int(kept.sum())
+    root = triangle[:k, :k]
+    if k:
+        params = solve_triangular(root, triangle[:k, k]) / sizes[kept]
+        inverse = solve_triangular(root, np.eye(k)) / sizes[kept][:, None]
+    else:
+        params, inverse = np.empty(0), np.empty((0, 0))
+    resid = y - (x if kept.all() else x[:, kept]) @ params
+    return Regression(kept, params, inverse @ inverse.T, resid)
+
+
+def cluster_covariance(
+    x: FloatArray,
+    resid: FloatArray,
+    bread: FloatArray,
+    offsets: IntArray,
+    correction: Correction,
+) -> FloatArray:
+    """
+    Sandwich covariance, clustered by entity.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+        Regressors, rows of a cluster together.
+    resid : ndarray, shape (n,)
+    bread : ndarray, shape (k, k)
+        Inverse of ``x'x``.
+    offsets : ndarray of int, shape (G + 1,)
+        Where clusters begin.
+    correction : {"HC0", "HC1", "sss"}
+        Factor 1, ``n / (n - k)``, or ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+    """
+    n, k = x.shape
+    clusters = len(offsets) - 1
+    scores = np.add.reduceat(x * resid[:, None], offsets[:-1], axis=0)
+    half = scores @ bread
+    factor = 1.0
+    if correction != "HC0":
+        factor = n / (n - k)
+    if correction == "sss":
+        factor *= clusters / (clusters - 1) * (n - 1) / n
+    return factor * (half.T @ half)
+
+
+def wald(params: FloatArray, cov: FloatArray) -> Wald:
+    """
+    Wald statistic that all `params` are zero.
+
+    Parameters
+    ----------
+    params : ndarray, shape (q,)
+    cov : ndarray, shape (q, q)
+        Of whatever rank; directions without variance are left out.
+
+    Returns
+    -------
+    Wald
+    """
+    scale = np.sqrt(np.diag(cov))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
+    keep = values > 1e-12 * max(float(values[-1]), 0.0)
+    along = vectors.T @ (params / scale)
+    return Wald(float((along[keep] ** 2 / values[keep]).sum()), int(keep.sum()))
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """
+    The entities with one number of observations.
+
+    Attributes
+    ----------
+    size : int
+        Observations of each.
+    entities : ndarray of int, shape (m,)
+    between : ndarray, shape (m, q)
+        Packed outer products of the means of (x, y).
+    """
+
+    size: int
+    entities: IntArray
+    between: FloatArray
+
+
+@dataclass(frozen=True)
+class EntityProducts:
+    """
+    Cross-products of each entity.
+
+    Attributes
+    ----------
+    within : ndarray, shape (N, q)
+        Packed cross-products of the deviations of (x, y) from entity means.
+    classes : tuple of SizeClass
+        Ascending in size.
+    scale : ndarray, shape (k + 1,)
+        Columns were divided by this; the response is the last one.
+    within_kept, between_kept, kept : ndarray of int
+        Columns that are independent of earlier ones within entities, between
+        entities, and at all.
+    sizes : ndarray of int, shape (N,)
+    """
+
+    within: FloatArray
+    classes: tuple[SizeClass, ...]
+    scale: FloatArray
+    within_kept: IntArray
+    between_kept: IntArray
+    kept: IntArray
+    sizes: IntArray
+
+    @property
+    def width(self) -> int:
+        """Number of columns with the response, k + 1."""
+        return len(self.scale)
+
+    def weighted(self, weights: FloatArray) -> WeightedProducts:
+        """
+        Sum over entities.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (B, N)
+            How often each entity counts, in each of B replicates.
+
+        Returns
+        -------
+        WeightedProducts
+        """
+        width = self.width
+        single = len(self.classes) == 1
+        counts, between = [], []
+        for group in self.classes:
+            part = weights if single else weights[:, group.entities]
+            counts.append(part.sum(axis=1))
+            between.append(_unpack(part @ group.between, width))
+        return WeightedProducts(
+            within=_unpack(weights @ self.within, width),
+            between=np.stack(between, axis=1),
+            counts=np.stack(counts, axis=1),
+            sizes=np.array([group.size for group in self.classes], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class WeightedProducts:
+    """
+    Sums of cross-products in B replicates, by C sizes of entities.
+
+    Attributes
+    ----------
+    within : ndarray, shape (B, k + 1, k + 1)
+    between : ndarray, shape (B, C, k + 1, k + 1)
+        Of means, each entity counted once.
+    counts : ndarray, shape (B, C)
+        Number of entities.
+    sizes : ndarray, shape (C,)
+        Observations of an entity.
+    """
+
+    within: FloatArray
+    between: FloatArray
+    counts: FloatArray
+    sizes: FloatArray
+
+    def quasi_demeaned(self, ratio: FloatArray) -> FloatArray:
+        """
+        Cross-products of quasi-demeaned data.
+
+        Parameters
+        ----------
+        ratio : ndarray, shape (B,)
+            Variance of the effects over that of the errors.
+
+        Returns
+        -------
+        ndarray, shape (B, k + 1, k + 1)
+        """
+        # (1 - theta)^2 T = T / (1 + T ratio)
+        share = self.sizes / (1.0 + self.sizes * ratio[:, None])
+        return self.within + np.einsum("bc,bcij->bij", share, self.between)
+
+
+def entity_products(
+    panel: PanelData, columns: IntArray, constant: int | None
+) -> EntityProducts:
+    """
+    Form the cross-products of a panel.
+
+    Parameters
+    ----------
+    panel : PanelData
+    columns : ndarray of int, shape (k,)
+        Columns of ``panel.x`` to use.
+    constant : int or None
+        Position of the constant among them.  With one, the others are centred,
+        which changes no slope and saves digits.
+
+    Returns
+    -------
+    EntityProducts
+    """
+    data = np.column_stack([panel.x[:, columns], panel.y])
+    if constant is not None:
+        shift = data.mean(axis=0)
+        shift[constant] = 0.0
+        data -= shift
+    scale = np.sqrt((data**2).mean(axis=0))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    data /= scale
+    means = panel.entity_means(data)
+    data -= panel.spread_out(means)
+    rows, cols = np.triu_indices(data.shape[1])
+    within = np.empty((panel.n_entities, len(rows)))
+    for position, (i, j) in enumerate(zip(rows, cols, strict=True)):
+        within[:, position] = panel.entity_sums(data[:, i] * data[:, j])
+    sizes = panel.sizes
+    classes = []
+    for size in np.unique(sizes):
+        members = np.flatnonzero(sizes == size)
+        part = means[members]
+        classes.append(SizeClass(int(size), members, part[:, rows] * part[:, cols]))
+    root = np.sqrt(panel.nobs)
+    inside = r_factor(data[:, :-1] / root)
+    weights = np.sqrt(sizes / panel.nobs)[:, None]
+    outside = r_factor(means[:, :-1] * weights)
+    return EntityProducts(
+        within=within,
+        classes=tuple(classes),
+        scale=scale,
+        within_kept=_kept(inside),
+        between_kept=_kept(outside),
+        kept=_kept(np.concatenate([inside, outside])),
+        sizes=sizes,
+    )
+
+
+def _kept(triangle: FloatArray) -> IntArray:
+    return np.flatnonzero(independent_columns(triangle, RANK_TOLERANCE))
+
+
+def _unpack(packed: FloatArray, width: int) -> FloatArray:
+    """Symmetric matrices from their upper triangles, shape (B, width, width)."""
+    rows, cols = np.triu_indices(width)
+    out = np.empty((len(packed), width, width))
+    out[:, rows, cols] = packed
+    out[:, cols, rows] = packed
+    return out

@@ -1,0 +1,1 @@
+"""One panel estimator a file."""

@@ -1,0 +1,1 @@
+"""The Hausman test, its forms, and tests that replace it."""

@@ -1,0 +1,263 @@
+"""
+Fixed effects against a mixed model with random slopes or correlated residuals.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import MixedARWarning, NotComputedError, UnsupportedError
+from mixedar.mixed import MixedLMAR
+from mixedar.panel.algebra import (
+    RANK_TOLERANCE,
+    column_sizes,
+    independent_columns,
+    r_factor,
+)
+from mixedar.panel.data import PanelData, make_panel
+from mixedar.panel.hausman.comparison import check_samples
+from mixedar.panel.hausman.result import MIXED, HausmanResult, meaning_of
+
+
+def hausman_mixed(
+    fe: Any, mixed: Any, method: str = "default", *, use_f: bool = True
+) -> HausmanResult:
+    """
+    Add entity means to a mixed model and test them jointly.
+
+    In the mixed model with entity means, the coefficients of the regressors
+    themselves rest on differences within entities alone, whatever the random
+    slopes and the correlation of the residuals; those of the means are what
+    differences between entities add.  They are zero if the random effects are
+    unrelated to the regressors.
+
+    Parameters
+    ----------
+    fe : PanelResults
+        Fit of fixed effects to the same rows.
+    mixed : MixedLMARResults
+        Fit whose groups are the entities.
+    method : str
+        ``"default"`` or ``"mundlak"``.
+    use_f : bool
+        F with containment degrees of freedom, or chi-squared.
+
+    Returns
+    -------
+    HausmanResult
+
+    Raises
+    ------
+    UnsupportedError
+        If the fits differ in rows, response or regressors, or `method` compares
+        covariances.
+    NotComputedError
+        If the mixed model has lost its data.
+    """
+    if method not in ("default", "mundlak"):
+        raise UnsupportedError(
+            f"hausman: method={method!r} is not defined for a mixed model, whose "
+            "estimates are no quasi-demeaned least squares; use method='mundlak' "
+            "(entity means in the mixed model), or random_effects(...)"
+        )
+    if getattr(fe, "kind", None) not in ("fe", "fe_ar1"):
+        raise UnsupportedError(
+            "hausman: the first argument must be a fit of fixed_effects(...), the "
+            "second the mixed model"
+        )
+    model = mixed.model
+    if getattr(model, "endog", None) is None:
+        raise NotComputedError(
+            "hausman: the mixed model has no data any more (remove_data); fit it again"
+        )
+    panel = _panel_of(model, fe.panel)
+    names = _common_names(fe, panel)
+    means, tested = _means(panel)
+    chosen = MIXED
+    fixed = pd.Series(mixed.fe_params, index=list(panel.names), dtype=float)
+    frame = pd.DataFrame(
+        {"fe": fe.params[names], "re": fixed[names]},
+        index=pd.Index(names, name="coefficient"),
+    )
+    frame["difference"] = frame["fe"] - frame["re"]
+    frame["std_err"] = np.nan
+    augmented = None
+    if tested:
+        with warnings.catch_warnings():
+            # what they say stands in the notes
+            warnings.simplefilter("ignore", MixedARWarning)
+            added = add_means(model, panel.unsort(means), tested)
+            augmented = added.fit(reml=mixed.reml)
+        selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
+        found = augmented.wald_test(selector, use_f=use_f)
+        if use_f:
+            df = (float(found.df_num), float(found.df_denom))
+            test = chosen.result(float(found.statistic), "F", df)
+        else:
+            test = chosen.result(float(found.statistic), "chi2", len(tested))
+    else:
+        test = chosen.missing(
+            "it is not identified: no regressor varies both within and between "
+            "entities, so that no mean can be added",
+            "chi2",
+            0,
+        )
+    return HausmanResult(
+        method="mundlak" if method == "mundlak" else "default",
+        tests=(test,),
+        comparison=frame,
+        eigenvalues=None,
+        cov_difference=None,
+        identified=len(tested),
+        meaning=meaning_of(names, "the mixed model"),
+        notes=_notes(mixed, augmented, tested),
+        nobs=panel.nobs,
+        n_entities=panel.n_entities,
+        mixed=mixed if augmented is None else augmented,
+    )
+
+
+def add_means(model: MixedLMAR, means: FloatArray, names: list[str]) -> MixedLMAR:
+    """
+    Return the same mixed model with more columns of fixed effects.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+    means : ndarray, shape (n, q)
+        In the order of the model's rows.
+    names : list of str
+        Their names.
+
+    Returns
+    -------
+    MixedLMAR
+        Random effects, residual structure and groups are those of `model`.
+    """
+    index = model.data.row_labels
+    index = pd.RangeIndex(model.nobs) if index is None else index
+    exog = pd.DataFrame(
+        np.column_stack([model.exog, means]),
+        index=index,
+        columns=[*model.exog_names, *names],
+    )
+    exog_re: Any = model.exog_re
+    if exog_re is None and not model.k_vc:
+        exog_re = np.empty((model.nobs, 0))
+    elif exog_re is not None and model.k_re:
+        exog_re = pd.DataFrame(exog_re, index=index, columns=model.data.exog_re_names)
+    return MixedLMAR(
+        pd.Series(model.endog, index=index, name=model.endog_names),
+        exog,
+        groups=model.groups,
+        exog_re=exog_re,
+        exog_vc=model.exog_vc if model.k_vc else None,
+        time=model.time,
+        residual=model.residual,
+        series=model.series,
+        re_cov=model.re_cov,
+        use_sqrt=model.use_sqrt,
+    )
+
+
+def _panel_of(model: MixedLMAR, other: PanelData) -> PanelData:
+    """Rows of the mixed model as a panel; refuses rows that are not `other`'s."""
+    labels = np.asarray(model.group_labels)
+    if not np.array_equal(labels, other.entity_labels):
+        raise UnsupportedError(
+            f"hausman: the groups of the mixed model ({len(labels)} of them) are not "
+            f"the entities of fixed effects ({other.n_entities}); use groups="
+            f"{other.entity_name!r} and the same rows"
+        )
+    if model.series is not None:
+        raise UnsupportedError(
+            "hausman: the mixed model has several series in a group (series=), and a "
+            "panel has one observation for each entity and time"
+        )
+    timed = model.time is not None and other.has_time
+    panel = make_panel(
+        np.asarray(model.endog, dtype=np.float64),
+        np.asarray(model.exog, dtype=np.float64),
+        list(model.exog_names),
+        labels[model._codes],
+        np.asarray(model.time) if timed else None,
+        endog_name=str(model.endog_names),
+        entity_name=other.entity_name,
+        time_name=other.time_name,
+    )
+    if timed:
+        check_samples(other, panel, ("fe", "the mixed model"))
+        return panel
+    same = np.array_equal(panel.sizes, other.sizes)
+    if same:
+        a = panel.y[np.lexsort((panel.y, panel.entity))]
+        b = other.y[np.lexsort((other.y, other.entity))]
+        same = bool(np.allclose(a, b, rtol=1e-12, atol=0.0))
+    if not same:
+        raise UnsupportedError(
+            "hausman: the mixed model and fixed effects use different rows or "
+            f"responses ({panel.nobs} and {other.nobs} rows); fit both to the same"
+        )
+    return panel
+
+
+def _common_names(fe: Any, panel: PanelData) -> list[str]:
+    constant = fe.panel.constant
+    skip = None if constant is None else fe.panel.names[constant]
+    names = [name for name in fe.params.index if name != skip]
+    missing = [name for name in names if name not in panel.names]
+    known = set(fe.panel.names) | set(fe.absorbed)
+    extra = [name for name in panel.names if name not in known]
+    if panel.constant is not None:
+        extra = [name for name in extra if name != panel.names[panel.constant]]
+    if missing or extra:
+        lacking = "the mixed model" if missing else "fixed effects"
+        raise UnsupportedError(
+            f"hausman: {missing or extra} is not among the regressors of {lacking}; "
+            "compare models with the same regressors"
+        )
+    return names
+
+
+def _means(panel: PanelData) -> tuple[FloatArray, list[str]]:
+    """Entity means that add something, in sorted order, and their names."""
+    x = panel.x
+    if panel.constant is not None:
+        shift = x.mean(axis=0)
+        shift[panel.constant] = 0.0
+        x = x - shift
+    spread = panel.spread_out(panel.entity_means(x))
+    sizes = column_sizes(x)
+    varies = column_sizes(x - spread) > RANK_TOLERANCE * sizes
+    varies &= np.any(x != spread, axis=0)
+    candidates = np.flatnonzero(varies)
+    joint = np.column_stack([x / sizes, spread[:, candidates] / sizes[candidates]])
+    kept = independent_columns(r_factor(joint))[x.shape[1] :]
+    columns = candidates[kept]
+    return spread[:, columns], [f"mean({panel.names[j]})" for j in columns]
+
+
+def _notes(mixed: Any, augmented: Any, tested: list[str]) -> tuple[str, ...]:
+    if augmented is None:
+        return ()
+    notes = [
+        f"Tested jointly in the mixed model ({mixed.structure.label} residuals, "
+        f"{mixed.method}): {', '.join(tested)}. Each coefficient is the slope between "
+        "entities less the slope within them.",
+        "Coefficients of fixed effects and of the mixed model also differ because they "
+        "weight observations differently; the test is that of the means.",
+        "Random slopes that are related to the regressors are another matter, which "
+        "entity means alone do not show.",
+    ]
+    if not augmented.converged:
+        notes.append("The mixed model with entity means did not converge.")
+    notes += [
+        f"In the mixed model with entity means: {note}."
+        for note in augmented.boundary_notes
+    ]
+    return tuple(notes)

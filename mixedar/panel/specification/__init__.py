@@ -1,0 +1,1 @@
+"""Specification tests of panel models."""

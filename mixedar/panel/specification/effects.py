@@ -1,0 +1,447 @@
+"""
+Tests for random effects of entities and periods.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import UnsupportedError
+from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.panel.algebra import column_sizes
+from mixedar.panel.data import PanelData
+from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
+
+Effects = Literal["entity", "time", "twoways"]
+
+WHOSE = {
+    "entity": "entities",
+    "time": "periods",
+    "twoways": "entities and periods",
+}
+_REFERENCES = {
+    "Breusch-Pagan LM": (
+        "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253; unbalanced "
+        "panels: Baltagi and Li (1990), Economics Letters 34, 109-113"
+    ),
+    "Honda": "Honda (1985), Review of Economic Studies 52, 681-690",
+    "King-Wu": (
+        "King and Wu (1997), Econometric Reviews 16, 131-156; Baltagi, Chang and Li "
+        "(1992), Journal of Econometrics 54, 95-120"
+    ),
+    "Gourieroux-Holly-Monfort": (
+        "Gourieroux, Holly and Monfort (1982), Econometrica 50, 63-80; Baltagi, Chang "
+        "and Li (1992), Journal of Econometrics 54, 95-120"
+    ),
+}
+
+
+class LagrangeParts(NamedTuple):
+    """Standardised scores of the two variances, and the numbers of pairs."""
+
+    entity: float
+    time: float
+    pairs_entity: float
+    pairs_time: float
+
+
+def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
+    """
+    Score statistics of the variances of entity and of period effects.
+
+    Parameters
+    ----------
+    panel : PanelData
+    resid : ndarray, shape (n,)
+        Of plain least squares.
+
+    Returns
+    -------
+    LagrangeParts
+        Standard normal under the null, NaN where every entity (or period) has
+        one observation.
+    """
+    n = panel.nobs
+    total = float(resid @ resid)
+    values = []
+    pairs = []
+    for codes, levels in (
+        (panel.entity, panel.n_entities),
+        (panel.time, panel.n_periods),
+    ):
+        counts = np.bincount(codes, minlength=levels).astype(np.float64)
+        sums = np.bincount(codes, resid, levels)
+        count = float(counts @ counts) - n
+        excess = float(sums @ sums) / total - 1.0
+        pairs.append(count)
+        values.append(n * excess / np.sqrt(2.0 * count) if count > 0.0 else np.nan)
+    return LagrangeParts(values[0], values[1], pairs[0], pairs[1])
+
+
+def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
+    if effects not in WHOSE:
+        raise UnsupportedError(
+            f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
+        )
+    whose = WHOSE[effects]
+    short = "two-way" if effects == "twoways" else whose
+    return TestText(
+        f"{name}{', one-sided' if one_sided and 'LM' in name else ''} ({short})",
+        f"no random effects of {whose}: their variance is zero",
+        f"there are effects of {whose}"
+        + (" (variance above zero)" if one_sided else ""),
+        _REFERENCES[name],
+    )
+
+
+def _parts(fit: Any, effects: str) -> tuple[LagrangeParts, str | None]:
+    base = regressions_of(fit)
+    panel = base.panel
+    parts = lagrange_parts(panel, base.pooled.resid)
+    reason = None
+    if effects != "time" and not parts.pairs_entity > 0.0:
+        reason = "every entity has one observation"
+    elif effects != "entity" and not panel.has_time:
+        reason = "no times were given, so that there are no periods"
+    elif effects != "entity" and not parts.pairs_time > 0.0:
+        reason = "every period has one observation"
+    return parts, reason
+
+
+def breusch_pagan(
+    fit: Any, effects: Effects = "entity", one_sided: bool = False
+) -> TestResult:
+    """
+    Breusch and Pagan's Lagrange multiplier test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+    effects : {"entity", "time", "twoways"}
+        Whose effects.
+    one_sided : bool
+        p-value from the mixture of chi-squared distributions that belongs to a
+        variance, which cannot be negative (Stata's ``xttest0``); one kind of
+        effects only.
+
+    Returns
+    -------
+    TestResult
+
+    Raises
+    ------
+    UnsupportedError
+        For unknown `effects`, or `one_sided` with two kinds of effects.
+    """
+    if one_sided and effects == "twoways":
+        raise UnsupportedError(
+            "breusch_pagan: one_sided=True is for one kind of effects; use "
+            "gourieroux_holly_monfort(fit) for both"
+        )
+    text = _effects_text("Breusch-Pagan LM", effects, one_sided)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "chi2")
+    if effects == "twoways":
+        return text.result(parts.entity**2 + parts.time**2, "chi2", 2)
+    score = parts.entity if effects == "entity" else parts.time
+    if not one_sided:
+        return text.result(score**2, "chi2", 1)
+    pvalue = 0.5 * stats.chi2.sf(score**2, 1) if score > 0.0 else 1.0
+    # the statistic of a variance that would be estimated as negative is zero
+    return text.result(max(score, 0.0) ** 2, "chibar2", 1, pvalue=pvalue)
+
+
+def honda(fit: Any, effects: Effects = "entity") -> TestResult:
+    """
+    Honda's one-sided test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    effects : {"entity", "time", "twoways"}
+        Whose effects.
+
+    Returns
+    -------
+    TestResult
+    """
+    text = _effects_text("Honda", effects, True)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "norm, upper tail")
+    value = {
+        "entity": parts.entity,
+        "time": parts.time,
+        "twoways": (parts.entity + parts.time) / np.sqrt(2.0),
+    }[effects]
+    return text.result(value, "norm, upper tail")
+
+
+def king_wu(fit: Any, effects: Effects = "entity") -> TestResult:
+    """
+    King and Wu's locally mean most powerful one-sided test for random effects.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    effects : {"entity", "time", "twoways"}
+        Whose effects; for one kind it is Honda's test.
+
+    Returns
+    -------
+    TestResult
+    """
+    text = _effects_text("King-Wu", effects, True)
+    parts, reason = _parts(fit, effects)
+    if reason is not None:
+        return text.missing(reason, "norm, upper tail")
+    value = parts.entity if effects == "entity" else parts.time
+    if effects == "twoways":
+        total = parts.pairs_entity + parts.pairs_time
+        value = (
+            np.sqrt(parts.pairs_entity / total) * parts.entity
+            + np.sqrt(parts.pairs_time / total) * parts.time
+        )
+    return text.result(value, "norm, upper tail")
+
+
+def gourieroux_holly_monfort(fit: Any) -> TestResult:
+    """
+    One-sided test for effects of entities and periods together.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+
+    Returns
+    -------
+    TestResult
+        Under the null a mixture of chi-squared distributions with 0, 1 and 2
+        degrees of freedom and weights 1/4, 1/2 and 1/4.
+    """
+    text = _effects_text("Gourieroux-Holly-Monfort", "twoways", True)
+    parts, reason = _parts(fit, "twoways")
+    if reason is not None:
+        return text.missing(reason, "chibar2")
+    value = max(parts.entity, 0.0) ** 2 + max(parts.time, 0.0) ** 2
+    pvalue = 0.5 * stats.chi2.sf(value, 1) + 0.25 * stats.chi2.sf(value, 2)
+    if value == 0.0:
+        pvalue = 1.0
+    return text.result(value, "chibar2", 2, pvalue=pvalue)
+
+
+def wooldridge_effects(fit: Any) -> TestResult:
+    """
+    Wooldridge's test for unobserved effects, without their distribution.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+
+    Returns
+    -------
+    TestResult
+        Also sensitive to serial correlation of the errors.
+    """
+    base = regressions_of(fit)
+    panel, resid = base.panel, base.pooled.resid
+    text = TestText(
+        "Wooldridge (unobserved effects)",
+        "residuals of an entity are uncorrelated: there are no effects",
+        "residuals of an entity are correlated",
+        "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, "
+        "section 10.4.4",
+    )
+    sums = panel.entity_sums(resid)
+    products = 0.5 * (sums**2 - panel.entity_sums(resid**2))
+    products[panel.sizes == 1] = 0.0
+    spread = float(products @ products)
+    if spread == 0.0:
+        return text.missing("every entity has one observation", "norm")
+    return text.result(products.sum() / np.sqrt(spread), "norm")
+
+
+def f_test_effects(
+    fit: Any,
+    effects: Effects = "entity",
+    against: Literal["pooled", "entity"] = "pooled",
+) -> TestResult:
+    """
+    F test that all fixed effects are zero.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    effects : {"entity", "time", "twoways"}
+        Effects of the larger model.
+    against : {"pooled", "entity"}
+        The smaller model: no effects, or effects of entities only.
+
+    Returns
+    -------
+    TestResult
+
+    Raises
+    ------
+    UnsupportedError
+        If the models are not nested.
+    """
+    if effects not in WHOSE or (against == "entity" and effects != "twoways"):
+        raise UnsupportedError(
+            f"f_test_effects: effects={effects!r} against {against!r} is not defined; "
+            "choose 'entity', 'time' or 'twoways' against 'pooled', or 'twoways' "
+            "against 'entity'"
+        )
+    base = regressions_of(fit)
+    whose = WHOSE["time" if against == "entity" else effects]
+    short = "two-way" if whose == WHOSE["twoways"] else whose
+    text = TestText(
+        f"F test of fixed effects ({short})",
+        f"all effects of {whose} are zero",
+        f"some effects of {whose} are not zero",
+        "Moulton and Randolph (1989), Econometrica 57, 685-693",
+    )
+    if effects != "entity" and not base.panel.has_time:
+        return text.missing("no times were given, so that there are no periods", "F")
+    ssr, df = _within_fit(base, effects)
+    if against == "entity":
+        ssr_small, df_small = _within_fit(base, "entity")
+    else:
+        ssr_small = base.pooled.ssr
+        df_small = base.panel.nobs - base.pooled.rank
+    return _f_result(text, ssr_small, df_small, ssr, df)
+
+
+def _f_result(
+    text: TestText,
+    ssr_small: float,
+    df_small: int,
+    ssr: float,
+    df: int,
+    note: str | None = None,
+) -> TestResult:
+    extra = df_small - df
+    if df <= 0:
+        return text.missing("no degrees of freedom are left for the residuals", "F")
+    if extra <= 0:
+        return text.missing("the two models are the same", "F")
+    if ssr <= 1e-20 * ssr_small:
+        return text.missing("the larger model fits without residuals", "F")
+    value = (ssr_small - ssr) / extra / (ssr / df)
+    return text.result(value, "F", (extra, df), note=note)
+
+
+def _within_fit(base: PanelRegressions, effects: str) -> tuple[float, int]:
+    """Residual sum of squares and degrees of freedom with fixed effects."""
+    panel = base.panel
+    if effects == "entity":
+        return base.within.ssr, base.df_within
+    removed: tuple[str, ...] = ("time",) if effects == "time" else ("entity", "time")
+    _, fit = base.removed(removed)
+    counted = panel.n_periods
+    if effects == "twoways":
+        counted += panel.n_entities - 1
+    return fit.ssr, panel.nobs - counted - fit.rank
+
+
+def poolability(
+    fit: Any, against: Literal["pooled", "within"] = "pooled"
+) -> TestResult:
+    """
+    F test that coefficients are the same for every entity (Chow's test).
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    against : {"pooled", "within"}
+        The smaller model: plain least squares (equal intercepts and slopes), or
+        fixed effects (equal slopes).
+
+    Returns
+    -------
+    TestResult
+        Needs entities with more observations than regressors.
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `against`.
+    """
+    if against not in ("pooled", "within"):
+        raise UnsupportedError(f"against={against!r}: choose 'pooled' or 'within'")
+    base = regressions_of(fit)
+    panel = base.panel
+    what = "coefficients" if against == "pooled" else "slopes"
+    text = TestText(
+        f"Poolability (equal {what})",
+        f"all entities have the same {what}",
+        f"{what} differ between entities",
+        "Chow (1960), Econometrica 28, 591-605; Baltagi (2021), Econometric Analysis "
+        "of Panel Data, section 4.1",
+    )
+    ssr, df, short = separate_fits(base)
+    if against == "pooled":
+        ssr_small, df_small = base.pooled.ssr, panel.nobs - base.pooled.rank
+    else:
+        ssr_small, df_small = base.within.ssr, base.df_within
+    note = None
+    if short:
+        note = (
+            f"{short} of {panel.n_entities} entities have too few observations for a "
+            "regression of their own and add nothing to the residuals."
+        )
+    return _f_result(text, ssr_small, df_small, ssr, df, note)
+
+
+def separate_fits(base: PanelRegressions) -> tuple[float, int, int]:
+    """
+    Regress each entity on its own, with an intercept.
+
+    Parameters
+    ----------
+    base : PanelRegressions
+
+    Returns
+    -------
+    ssr : float
+        Sum of squared residuals of all entities.
+    df : int
+        Their degrees of freedom.
+    short : int
+        Number of entities without degrees of freedom.
+    """
+    panel = base.panel
+    root = np.sqrt(panel.nobs)
+    scale = column_sizes(base.slopes) / root
+    x = base.x_within / scale
+    y = panel.demean(panel.y)
+    k = x.shape[1]
+    gram = np.empty((panel.n_entities, k, k))
+    for i in range(k):
+        for j in range(i, k):
+            gram[:, i, j] = gram[:, j, i] = panel.entity_sums(x[:, i] * x[:, j])
+    right = panel.entity_sums(x * y[:, None])
+    total = panel.entity_sums(y * y)
+    size = np.sqrt(np.einsum("ijj->ij", gram))
+    varies = size > 1e-9 * np.sqrt(panel.sizes)[:, None]
+    size = np.where(varies, size, 1.0)
+    gram = np.where(varies[:, :, None] & varies[:, None, :], gram, 0.0)
+    values, vectors = np.linalg.eigh(gram / (size[:, :, None] * size[:, None, :]))
+    keep = values > 1e-11
+    along = np.einsum("nij,ni->nj", vectors, np.where(varies, right, 0.0) / size)
+    explained = np.where(keep, along**2 / np.where(keep, values, 1.0), 0.0).sum(axis=1)
+    df = panel.sizes - 1 - keep.sum(axis=1)
+    ssr = np.where(df > 0, np.maximum(total - explained, 0.0), 0.0)
+    return float(ssr.sum()), int(np.maximum(df, 0).sum()), int((df <= 0).sum())

@@ -1,0 +1,202 @@
+"""
+The regressions that specification tests start from, each computed once.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mixedar._types import BoolArray, FloatArray
+from mixedar.exceptions import UnsupportedError
+from mixedar.panel.algebra import Regression, column_sizes, regress
+from mixedar.panel.data import PanelData
+from mixedar.panel.estimators.fixed_effects import remove_effects
+
+
+class PanelRegressions:
+    """
+    Pooled, within and first-difference regressions of a panel.
+
+    Parameters
+    ----------
+    panel : PanelData
+    kind : str
+        Kind of the fit that is tested: ``"pooled"``, ``"fe"``, ``"re"``, ...
+    theta : ndarray, shape (N,), optional
+        Fractions of the means that random effects subtract.
+    effects : tuple of str
+        Effects that the fit removes; only those of periods matter here.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n, p)
+        Regressors; with a constant all others are centred, which changes neither
+        residuals nor slopes.
+    sizes : ndarray, shape (p,)
+        Lengths of the columns of `x`.
+    """
+
+    def __init__(
+        self,
+        panel: PanelData,
+        kind: str = "pooled",
+        theta: FloatArray | None = None,
+        effects: tuple[str, ...] = (),
+    ) -> None:
+        self.panel = panel
+        self.kind = kind
+        self.theta = theta
+        self.effects = effects
+        self._removed: dict[tuple[str, ...], tuple[FloatArray, Regression]] = {}
+        x = panel.x
+        if panel.constant is not None:
+            shift = x.mean(axis=0)
+            shift[panel.constant] = 0.0
+            x = x - shift
+        self.x = x
+        self.sizes = column_sizes(x)
+
+    @cached_property
+    def pooled(self) -> Regression:
+        """Plain least squares."""
+        return regress(self.x, self.panel.y, self.sizes)
+
+    @cached_property
+    def x_within(self) -> FloatArray:
+        """Entity-demeaned regressors without the constant, shape (n, p)."""
+        return self.panel.demean(self.slopes)
+
+    @cached_property
+    def within(self) -> Regression:
+        """Least squares on entity-demeaned data."""
+        return regress(
+            self.x_within, self.panel.demean(self.panel.y), column_sizes(self.slopes)
+        )
+
+    def removed(self, effects: tuple[str, ...]) -> tuple[FloatArray, Regression]:
+        """
+        Regressors without the given effects, and the regression on them.
+
+        Parameters
+        ----------
+        effects : tuple of str
+            ``("entity",)``, ``("time",)`` or ``("entity", "time")``.
+
+        Returns
+        -------
+        x : ndarray, shape (n, k)
+        fit : Regression
+        """
+        if effects == ("entity",):
+            return self.x_within, self.within
+        if effects not in self._removed:
+            y = self.panel.y - self.panel.y.mean()
+            both = np.column_stack([self.slopes, y])
+            both = remove_effects(self.panel, both, effects)
+            x = both[:, :-1]
+            fit = regress(x, both[:, -1], column_sizes(self.slopes))
+            self._removed[effects] = x, fit
+        return self._removed[effects]
+
+    @property
+    def df_within(self) -> int:
+        """Degrees of freedom of the within residuals."""
+        return self.panel.nobs - self.panel.n_entities - self.within.rank
+
+    @cached_property
+    def quasi(self) -> tuple[FloatArray, Regression]:
+        """
+        Quasi-demeaned regressors and the regression on them.
+
+        Raises
+        ------
+        UnsupportedError
+            If the fit has no fractions of means.
+        """
+        if self.theta is None:
+            raise UnsupportedError("the fit has no random effects to be removed")
+        x = self.panel.quasi_demean(self.x, self.theta)
+        y = self.panel.quasi_demean(self.panel.y, self.theta)
+        return x, regress(x, y, self.sizes)
+
+    @cached_property
+    def has_previous(self) -> BoolArray:
+        """Whether a row has an earlier one of its entity, shape (n,)."""
+        inside = np.ones(self.panel.nobs, dtype=bool)
+        inside[self.panel.offsets[:-1]] = False
+        return inside
+
+    @cached_property
+    def follows(self) -> BoolArray:
+        """Whether the row before is the same entity one unit of time earlier."""
+        return self.has_previous & (np.abs(self.panel.gaps - 1.0) < 1e-9)
+
+    @property
+    def slopes(self) -> FloatArray:
+        """Regressors without the constant, shape (n, k)."""
+        constant = self.panel.constant
+        if constant is None:
+            return self.x
+        return np.delete(self.x, constant, axis=1)
+
+    def differences(
+        self, rows: BoolArray, drift: bool
+    ) -> tuple[FloatArray, Regression]:
+        """
+        Regress differences to the row before.
+
+        Parameters
+        ----------
+        rows : ndarray of bool, shape (n,)
+            Rows that have a predecessor to use.
+        drift : bool
+            Whether to add a constant.
+
+        Returns
+        -------
+        x : ndarray, shape (m, k)
+        fit : Regression
+        """
+        here = np.flatnonzero(rows)
+        slopes = self.slopes
+        x = slopes[here] - slopes[here - 1]
+        y = self.panel.y[here] - self.panel.y[here - 1]
+        sizes = column_sizes(slopes)
+        if drift:
+            x = np.column_stack([np.ones(len(here)), x])
+            sizes = np.append(np.sqrt(len(here)), sizes)
+        return x, regress(x, y, sizes)
+
+
+def regressions_of(fit: Any) -> PanelRegressions:
+    """
+    Take the panel out of a fit.
+
+    Parameters
+    ----------
+    fit : PanelResults, PanelData or PanelRegressions
+
+    Returns
+    -------
+    PanelRegressions
+
+    Raises
+    ------
+    UnsupportedError
+        For other objects.
+    """
+    if isinstance(fit, PanelRegressions):
+        return fit
+    if isinstance(fit, PanelData):
+        return PanelRegressions(fit)
+    panel = getattr(fit, "panel", None)
+    if not isinstance(panel, PanelData):
+        raise UnsupportedError(
+            f"specification tests need a panel fit (fixed_effects, random_effects, "
+            f"pooled, ...), not {type(fit).__name__}"
+        )
+    estimate = fit.estimate
+    return PanelRegressions(panel, fit.kind, estimate.theta, estimate.effects)

@@ -1,0 +1,402 @@
+"""
+Maximum likelihood of the random-intercept model, by its profile likelihood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import UnsupportedError
+from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.panel.algebra import WeightedProducts, entity_products
+from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
+
+
+@dataclass(frozen=True)
+class RandomIntercept:
+    """
+    Estimates of ``y = x b + u_i + e``.
+
+    Attributes
+    ----------
+    sigma2_u, sigma2_e : float
+        Variances of effects and errors.
+    resid : ndarray, shape (n,)
+        ``y - x b``.
+    """
+
+    sigma2_u: float
+    sigma2_e: float
+    resid: FloatArray
+
+
+def fit_random_intercept(base: PanelRegressions) -> RandomIntercept | None:
+    """
+    Maximise the likelihood over the ratio of the two variances.
+
+    Parameters
+    ----------
+    base : PanelRegressions
+
+    Returns
+    -------
+    RandomIntercept
+        ``sigma2_u`` is 0 where the likelihood falls from there on.  None if it
+        rises without end, because the within regression leaves no residuals.
+    """
+    panel = base.panel
+    if base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
+        return None
+    columns = np.flatnonzero(base.pooled.kept)
+    constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
+    products = entity_products(panel, columns, constant)
+    sums = products.weighted(np.ones((1, panel.n_entities)))
+    kept = products.kept
+
+    def slope(ratio: float) -> float:
+        """Derivative of the profile log-likelihood in the ratio."""
+        params, ssr = _gls(sums, kept, ratio)
+        shrink = sums.sizes / (1.0 + ratio * sums.sizes)
+        direction = np.append(-params, 1.0)
+        chosen = np.append(kept, sums.within.shape[1] - 1)
+        between = sums.between[0][:, chosen][:, :, chosen]
+        squares = np.einsum("i,cij,j->c", direction, between, direction)
+        gain = float((shrink**2 * squares).sum()) / ssr
+        return 0.5 * (panel.nobs * gain - float((sums.counts[0] * shrink).sum()))
+
+    ratio = 0.0
+    if slope(0.0) > 0.0:
+        upper = 1.0
+        while slope(upper) > 0.0 and upper < 1e12:
+            upper *= 8.0
+        if slope(upper) > 0.0:
+            return None
+        ratio = float(brentq(slope, 0.0, upper, xtol=1e-14 * upper, rtol=1e-14))
+    params, ssr = _gls(sums, kept, ratio)
+    unit = products.scale[-1] / products.scale[kept]
+    sigma2_e = ssr / panel.nobs * products.scale[-1] ** 2
+    y = panel.y - panel.y.mean() if constant is not None else panel.y
+    resid = y - base.x[:, columns[kept]] @ (params * unit)
+    return RandomIntercept(ratio * sigma2_e, sigma2_e, resid)
+
+
+def _gls(
+    sums: WeightedProducts, kept: NDArray[np.intp], ratio: float
+) -> tuple[FloatArray, float]:
+    """Coefficients and residual sum of squares of the quasi-demeaned data."""
+    joint = sums.quasi_demeaned(np.array([ratio]))[0]
+    gram = joint[np.ix_(kept, kept)]
+    right = joint[kept, -1]
+    params = np.linalg.solve(gram, right)
+    return params, float(joint[-1, -1] - params @ right)
+
+
+Convention = Literal["stata", "plm", "article"]
+
+_LONG = 15  # observations an entity from which conventions hardly differ
+
+_BSY = (
+    "Bera, Sosa-Escudero and Yoon (2001), Journal of Econometrics 101, 1-23; "
+    "unbalanced panels: Sosa-Escudero and Bera (2008), Stata Journal 8, 68-78"
+)
+_SHORT = "every entity has fewer than three observations"
+
+
+class PooledMoments(NamedTuple):
+    """What the residuals of plain least squares say about both departures."""
+
+    a: float
+    b: float
+    n: int
+    entities: int
+    squares: float  # sum of T_i^2
+
+    @property
+    def spread(self) -> float:
+        """``sum T_i (T_i - 1) - 2 sum (T_i - 1)``: 0 with two periods."""
+        return self.squares - 3.0 * self.n + 2.0 * self.entities
+
+
+def pooled_moments(
+    base: PanelRegressions, convention: Convention = "stata"
+) -> PooledMoments:
+    """
+    Return the statistics A and B of Bera, Sosa-Escudero and Yoon.
+
+    Parameters
+    ----------
+    base : PanelRegressions
+    convention : {"stata", "plm", "article"}
+        As in :func:`bera_sosa_escudero_yoon`.
+
+    Returns
+    -------
+    PooledMoments
+        ``a``: one less the squared sums by entity over the sum of squares; ``b``:
+        products with the row before over squares.
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `convention`.
+    """
+    if convention not in ("stata", "plm", "article"):
+        raise UnsupportedError(
+            f"convention={convention!r}: choose 'stata', 'plm' or 'article'"
+        )
+    panel, resid = base.panel, base.pooled.resid
+    total = float(resid @ resid)
+    sums = panel.entity_sums(resid)
+    rows = np.flatnonzero(base.has_previous)
+    sizes = panel.sizes.astype(np.float64)
+    if not len(rows):
+        return PooledMoments(0.0, 0.0, panel.nobs, panel.n_entities, panel.nobs)
+    bottom = total if convention == "article" else float(resid[rows] @ resid[rows])
+    entities = panel.n_entities
+    if convention == "plm":
+        entities = int(np.bincount(panel.time).max())
+    return PooledMoments(
+        a=1.0 - float(sums @ sums) / total,
+        b=float(resid[rows] @ resid[rows - 1]) / bottom,
+        n=panel.nobs,
+        entities=entities,
+        squares=float(sizes @ sizes),
+    )
+
+
+def bera_sosa_escudero_yoon(
+    fit: Any,
+    test: Literal["ar", "re"] = "ar",
+    one_sided: bool = True,
+    convention: Convention = "stata",
+) -> TestResult:
+    """
+    Test one departure from least squares, robust to a little of the other.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+    test : {"ar", "re"}
+        AR(1) errors allowing for random effects, or random effects allowing for
+        AR(1) errors.
+    one_sided : bool
+        Whether the test for random effects is one-sided.
+    convention : {"stata", "plm", "article"}
+        Lagged products are divided by the squares of the rows that have a
+        predecessor (Stata's ``xttest1``), which rejects too often in short
+        panels, or by all squares (the article).  plm differs from Stata in
+        unbalanced panels: it takes the number of entities in the fullest period
+        for the number of entities.
+
+    Returns
+    -------
+    TestResult
+        Observations follow one another whatever the gap.
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `test`.
+    """
+    if test not in ("ar", "re"):
+        raise UnsupportedError(f"test={test!r}: choose 'ar' or 're'")
+    base = regressions_of(fit)
+    moments = pooled_moments(base, convention)
+    a, b, n = moments.a, moments.b, moments.n
+    if test == "ar":
+        text = TestText(
+            "Bera-Sosa-Escudero-Yoon (AR(1))",
+            "the errors are not serially correlated, allowing for random effects",
+            "they follow an AR(1) process",
+            _BSY,
+        )
+        if moments.spread <= 0.0:
+            return text.missing(_SHORT, "chi2", 1)
+        pairs = n - moments.entities
+        crossed = moments.squares - n
+        inner = b + pairs / crossed * a
+        value = n**2 * crossed * inner**2 / (pairs * moments.spread)
+        note = _short_note(base, convention)
+        return text.result(value, "chi2", 1, note=note)
+    text = TestText(
+        "Bera-Sosa-Escudero-Yoon (effects)",
+        "there are no random effects, allowing for AR(1) errors",
+        "there are random effects",
+        _BSY,
+    )
+    distribution: Any = "norm, upper tail" if one_sided else "chi2"
+    if moments.spread <= 0.0:
+        return text.missing(_SHORT, distribution)
+    value = -n / np.sqrt(2.0 * moments.spread) * (a + 2.0 * b)
+    if one_sided:
+        return text.result(value, "norm, upper tail")
+    return text.result(value**2, "chi2", 1)
+
+
+def _short_note(base: PanelRegressions, convention: str) -> str | None:
+    mean = base.panel.spread.mean
+    if convention == "article" or mean >= _LONG:
+        return None
+    return (
+        f"With {mean:.3g} observations an entity it rejects too often; "
+        "convention='article' does not."
+    )
+
+
+def baltagi_li_joint(fit: Any, convention: Convention = "stata") -> TestResult:
+    """
+    Baltagi and Li's joint test for random effects and AR(1) errors.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit; the residuals are those of plain least squares.
+    convention : {"stata", "plm", "article"}
+        As in :func:`bera_sosa_escudero_yoon`.
+
+    Returns
+    -------
+    TestResult
+
+    Raises
+    ------
+    UnsupportedError
+        For an unknown `convention`.
+    """
+    base = regressions_of(fit)
+    text = TestText(
+        "Baltagi-Li joint (effects, AR(1))",
+        "there are neither random effects nor serially correlated errors",
+        "there are random effects, or AR(1) errors, or both",
+        "Baltagi and Li (1991), Statistics and Probability Letters 11, 277-280; "
+        + _BSY,
+    )
+    moments = pooled_moments(base, convention)
+    if moments.spread <= 0.0:
+        return text.missing(_SHORT, "chi2", 2)
+    a, b, n = moments.a, moments.b, moments.n
+    value = (a + 2.0 * b) ** 2 / (2.0 * moments.spread) + b**2 / (n - moments.entities)
+    note = _short_note(base, convention)
+    return text.result(n**2 * value, "chi2", 2, note=note)
+
+
+def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
+    """
+    Baltagi and Li's test for AR(1) errors in a model with random effects.
+
+    The Lagrange multiplier test at the maximum-likelihood estimates of the model
+    with a random intercept.  For panels with gaps only observations one unit of
+    time apart are neighbours, and the information is that of the observations at
+    hand.
+
+    Parameters
+    ----------
+    fit : PanelResults or PanelData
+        Any panel fit.
+    one_sided : bool
+        Against positive correlation only.
+
+    Returns
+    -------
+    TestResult
+    """
+    base = regressions_of(fit)
+    panel = base.panel
+    sign, end = ("positively ", ", one-sided") if one_sided else ("", "")
+    text = TestText(
+        f"Baltagi-Li AR(1) given effects{end}",
+        "the errors are not serially correlated, whatever the random effects",
+        f"they are {sign}serially correlated (AR(1))",
+        "Baltagi and Li (1995), Journal of Econometrics 68, 133-151",
+    )
+    distribution: Any = "norm, upper tail" if one_sided else "chi2"
+    if not panel.on_grid:
+        return text.missing(
+            "the times do not lie on a grid of equal steps", distribution
+        )
+    follows = base.follows
+    if not follows.any():
+        return text.missing(
+            "no two observations of an entity are one unit of time apart", distribution
+        )
+    fitted = fit_random_intercept(base)
+    if fitted is None:
+        return text.missing(
+            "fixed effects fits without residuals, so that the likelihood has no "
+            "maximum",
+            distribution,
+        )
+    score, information = ar_score(base, fitted.resid, fitted.sigma2_u, fitted.sigma2_e)
+    rest = information[2, 2] - information[2, :2] @ np.linalg.solve(
+        information[:2, :2], information[:2, 2]
+    )
+    if rest <= 1e-10 * information[2, 2]:
+        return text.missing(
+            "the panel is too short to tell serial correlation from random effects",
+            distribution,
+        )
+    value = score / np.sqrt(rest)
+    note = None
+    if fitted.sigma2_u == 0.0:
+        note = "The variance of the random effects is estimated as zero."
+    if one_sided:
+        return text.result(value, "norm, upper tail", note=note)
+    return text.result(value**2, "chi2", 1, note=note)
+
+
+def ar_score(
+    base: PanelRegressions, resid: FloatArray, sigma2_u: float, sigma2_e: float
+) -> tuple[float, FloatArray]:
+    """
+    Score of the AR(1) parameter at zero and the information of the variances.
+
+    Parameters
+    ----------
+    base : PanelRegressions
+    resid : ndarray, shape (n,)
+        ``y - x b``.
+    sigma2_u, sigma2_e : float
+        Variances of effects and errors.
+
+    Returns
+    -------
+    score : float
+        Derivative of the log-likelihood in rho.
+    information : ndarray, shape (3, 3)
+        Expected information of (sigma2_e, sigma2_u, rho).
+    """
+    # V = sigma2_e I + sigma2_u J,  V^-1 = a I + c J,  dV/drho = sigma2_e G with ones
+    # in G for neighbours; every trace follows from T, 1'G1 and 1'GG1 of the entity
+    panel = base.panel
+    follows = base.follows.astype(np.float64)
+    size = panel.sizes.astype(np.float64)
+    a = 1.0 / sigma2_e
+    c = -sigma2_u / (sigma2_e * (sigma2_e + size * sigma2_u))
+    after = np.append(follows[1:], 0.0)  # a row's successor is its neighbour
+    degree = follows + after
+    links = 2.0 * panel.entity_sums(follows)  # 1'G1 = tr(GG)
+    squares = panel.entity_sums(degree**2)  # 1'GG1
+    white = a * resid + panel.spread_out(c * panel.entity_sums(resid))
+    products = np.zeros(panel.nobs)
+    products[1:] = follows[1:] * white[1:] * white[:-1]
+    score = sigma2_e * (products.sum() - 0.5 * float(c @ links))
+    total = a + size * c  # V^-1 1 = total 1
+    out = np.empty((3, 3))
+    out[0, 0] = (size * a**2 + 2.0 * a * c * size + (c * size) ** 2).sum()
+    out[0, 1] = out[1, 0] = (size * total**2).sum()
+    out[1, 1] = ((size * total) ** 2).sum()
+    # tr(V^-1 G V^-1) and 1'V^-1 G V^-1 1
+    out[0, 2] = sigma2_e * ((2.0 * a * c + size * c**2) * links).sum()
+    out[1, 2] = sigma2_e * (total**2 * links).sum()
+    out[2, 0], out[2, 1] = out[0, 2], out[1, 2]
+    out[2, 2] = (
+        sigma2_e**2 * (a**2 * links + 2.0 * a * c * squares + (c * links) ** 2).sum()
+    )
+    return score, 0.5 * out

@@ -1,0 +1,262 @@
+"""
+Autocorrelation by lag, with its bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mixedar.diagnostics.residuals.series import rows_of
+from mixedar.plotting.style import (
+    BAND,
+    COLOURS,
+    GREY,
+    LINES,
+    MARKERS,
+    axes,
+    label,
+    legend_above,
+    smooth_line,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def distance_label(fit: Any, what: str) -> str:
+    """
+    Name of an axis of distances in time.
+
+    Parameters
+    ----------
+    fit : MixedLMARResults
+    what : str
+        Such as ``"Lag"``.
+
+    Returns
+    -------
+    str
+        With the unit of time, or the name of the time variable.
+    """
+    unit = rows_of(fit).unit
+    if unit == "row":
+        return f"{what} (rows)"
+    if unit is None:
+        name = getattr(fit.model, "time_name", None)
+        name = name or getattr(fit.model.time, "name", None)
+        return f"{what} in {name}" if name else f"{what} in time"
+    unit = str(unit).replace("step of", "steps of")
+    if unit.startswith("1 "):
+        unit = f"{unit[2:]}s"
+    return f"{what} ({unit})"
+
+
+def plot_acf(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    x_label: str = "Lag",
+    title: str | None = None,
+) -> Axes:
+    """
+    Draw autocorrelations as stems, and the band in which they should lie.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`mixedar.diagnostics.residuals.acf.residual_acf` or
+        :func:`~mixedar.diagnostics.residuals.acf.autocorrelation`.
+    ax : Axes, optional
+    x_label, title : str, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Lag 0, which is always one, is left out.
+    """
+    part = table[table["lag"] > 0.0]
+    lag, acf = part["lag"].to_numpy(), part["acf"].to_numpy()
+    lower, upper = part["lower"].to_numpy(), part["upper"].to_numpy()
+    ax = axes(ax)
+    width = _width(lag)
+    ax.bar(
+        lag,
+        upper - lower,
+        width,
+        lower,
+        color=COLOURS[5],
+        alpha=BAND + 0.1,
+        linewidth=0.0,
+        label="under the model" if "expected" in part else "white noise",
+    )
+    if "expected" in part:
+        ax.hlines(
+            part["expected"],
+            lag - 0.5 * width,
+            lag + 0.5 * width,
+            color=GREY,
+            linestyle="--",
+            linewidth=1.2,
+            label="expected",
+        )
+    ax.axhline(0.0, color=GREY, linewidth=0.8)
+    ax.vlines(lag, 0.0, acf, color=COLOURS[0], linewidth=1.4)
+    out = (acf < lower) | (acf > upper)
+    ax.plot(
+        lag[~out], acf[~out], "o", color=COLOURS[0], markersize=5, label="residuals"
+    )
+    if out.any():
+        ax.plot(
+            lag[out], acf[out], "D", color=COLOURS[1], markersize=6, label="outside"
+        )
+    if len(lag) <= 15 and (lag == np.rint(lag)).all() and np.ptp(lag) <= 15:
+        ax.set_xticks(lag)
+    ends = np.concatenate([acf, lower, upper, [0.0]])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    beyond = max(0.6 * width, 0.02 * float(np.ptp(lag)))
+    ax.set_xlim(lag.min() - beyond, lag.max() + beyond)
+    return label(ax, x_label, "Autocorrelation", title, **legend_above(title))
+
+
+def _width(lag: np.ndarray) -> float:
+    """Bars that touch where lags are equally spaced, and are seen where not."""
+    if len(lag) == 1:
+        return float(lag[0])
+    steps = np.diff(lag)
+    if np.ptp(steps) < 0.2 * steps.max():
+        return float(steps.min())
+    return max(0.8 * float(steps.min()), float(np.ptp(lag)) / 80.0)
+
+
+def plot_variogram(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    smooth: bool = True,
+    x_label: str = "Distance",
+    title: str | None = None,
+) -> Axes:
+    """
+    Draw a semivariogram as points whose areas are the numbers of pairs.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`mixedar.diagnostics.residuals.variogram.residual_variogram` or
+        :func:`~mixedar.diagnostics.residuals.variogram.semivariogram`.
+    ax : Axes, optional
+    smooth : bool
+        Draw a smooth line through at least eight points.
+    x_label, title : str, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    x, y = table["distance"].to_numpy(), table["gamma"].to_numpy()
+    ax = axes(ax)
+    if "model" in table:
+        ax.plot(
+            x,
+            table["model"],
+            color=GREY,
+            linestyle=LINES[2],
+            linewidth=1.6,
+            label="model: errors",
+        )
+    if "expected" in table:
+        ax.plot(
+            x,
+            table["expected"],
+            color=COLOURS[1],
+            linestyle=LINES[0],
+            linewidth=1.8,
+            label="model: residuals",
+        )
+    if smooth and len(x) >= 8:
+        # pairs weigh the points: as many copies as they have, roughly
+        weight = table["pairs"].to_numpy() / table["pairs"].max()
+        copies = np.maximum(np.rint(20.0 * weight), 1).astype(int)
+        line = smooth_line(np.repeat(x, copies), np.repeat(y, copies), 0.6)
+        ax.plot(
+            *line, color=COLOURS[0], linestyle=LINES[1], linewidth=1.4, label="smoothed"
+        )
+    size = 20.0 + 60.0 * table["pairs"].to_numpy() / table["pairs"].max()
+    ax.scatter(
+        x, y, s=size, color=COLOURS[0], edgecolor="white", zorder=3, label="observed"
+    )
+    top = max(float(np.max(y)), *(float(table[c].max()) for c in _lines(table)))
+    ax.set_ylim(0.0, 1.08 * top)
+    ax.set_xlim(left=0.0)
+    if len(x) <= 15 and (x == np.rint(x)).all() and np.ptp(x) <= 15:
+        ax.set_xticks(x)
+    return label(ax, x_label, "Semivariogram", title, **legend_above(title))
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    return [name for name in ("gamma", "model", "expected") if name in table]
+
+
+_OWN = ("pairs", "empirical", "std_error")
+_MARKED = 12  # lags up to which lines have markers and every lag its tick
+
+
+def plot_correlations(frame: pd.DataFrame, ax: Axes | None, lag: str) -> Axes:
+    """
+    Draw the frame of ``ResidualSelection.correlations``.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    ax : Axes or None
+    lag : str
+        Label of the horizontal axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = axes(ax, 7.0, 4.2)
+    ax.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    ax.errorbar(
+        frame.index,
+        frame["empirical"],
+        yerr=stats.norm.isf(0.025) * frame["std_error"],
+        color=COLOURS[-1],
+        marker="o",
+        markersize=7.0,
+        linestyle="none",
+        elinewidth=1.0,
+        capsize=3.0,
+        label="empirical",
+        zorder=1,
+    )
+    colours = (*COLOURS[:-1], GREY)
+    names = [name for name in frame.columns if name not in _OWN]
+    for k, name in enumerate(names):
+        ax.plot(
+            frame.index,
+            frame[name],
+            color=colours[k % len(colours)],
+            linestyle=LINES[k % len(LINES)],
+            marker=MARKERS[k % len(MARKERS)] if len(frame) <= _MARKED else None,
+            markersize=5.0,
+            linewidth=1.8,
+            label=name,
+        )
+    if len(frame) <= _MARKED:
+        ax.set_xticks(list(frame.index))
+    ax.margins(x=0.06)
+    return label(
+        ax,
+        lag,
+        "Correlation",
+        "Correlation of observations by lag",
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )

@@ -1,0 +1,292 @@
+"""A standard deviation for each stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import IdentificationError, UnsupportedError
+from mixedar.numeric.autodiff import Jet, concatenate
+from mixedar.residual.base import DataLayout, Link, Mark
+from mixedar.residual.variance.base import (
+    VarianceFunction,
+    check_column,
+    check_finite,
+    check_positive,
+)
+from mixedar.residual.variance.covariate import (
+    Start,
+    bounded,
+    check_start,
+    is_at_bound,
+    start_values,
+    unbounded,
+)
+from mixedar.residual.variance.strata import (
+    Columns,
+    Strata,
+    check_columns,
+    columns_text,
+    marks_of,
+)
+
+_LIMIT = 15.0  # of the logarithm of a ratio: exp(15) is 3 million
+
+
+@dataclass(frozen=True)
+class VarIdent(VarianceFunction):
+    """
+    A standard deviation for each stratum: ``sd(e_t) = sigma ratio[s]``.
+
+    ``sigma`` is the standard deviation of the first stratum, and the parameters
+    are the ratios of the others to it.
+
+    Parameters
+    ----------
+    column : str, tuple of str, or None
+        Column of the strata; of several columns the combinations count.  None
+        stands for the occasions of the time variable: a variance for each wave.
+    ratios : mapping of str to float, or float, optional
+        Starting values by the names of the strata.
+    fixed : bool
+        Hold the ratios at their starting values.
+    reference : str, optional
+        The stratum that ``sigma`` belongs to, the first by default.
+    strata : Strata, optional
+        Set by :meth:`bind_layout`.
+
+    Raises
+    ------
+    UnsupportedError
+        If the columns or the starting values cannot be understood.
+
+    References
+    ----------
+    Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
+    S-PLUS, Springer, section 5.2.
+    """
+
+    column: Columns = None
+    ratios: Mapping[str, float] | Start = None
+    fixed: bool = False
+    reference: str | None = None
+    strata: Strata | None = field(default=None, kw_only=True, repr=False)
+
+    code: ClassVar[str] = "varident"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "column", check_columns("VarIdent", self.column))
+        start = check_start("VarIdent", "ratios", self.ratios, positive=True)
+        object.__setattr__(self, "ratios", start)
+        if self.fixed and start is None:
+            raise UnsupportedError(
+                "VarIdent: fixed=True needs values, as in "
+                "VarIdent('sex', {'Male': 1.5}, fixed=True)"
+            )
+
+    @property
+    def label(self) -> str:
+        return f"sd by {columns_text(self.column)}"
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """Names of the ratios; none before the data are known."""
+        return tuple(f"sd[{name}]" for name in self._compared)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        scale: Link = "log"
+        return (scale,) * self.k_params
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return marks_of(self.column)
+
+    @property
+    def held(self) -> FloatArray:
+        values = self._start()
+        return np.empty(0) if values is None else values
+
+    @property
+    def _what(self) -> str:
+        return "VarIdent()" if self.column is None else f"VarIdent({self.column!r})"
+
+    @property
+    def _compared(self) -> tuple[str, ...]:
+        """The strata but the reference."""
+        if self.strata is None:
+            return ()
+        names, base = self.strata.names, self._base
+        return names[:base] + names[base + 1 :]
+
+    @property
+    def _base(self) -> int:
+        if self.strata is None or self.reference is None:
+            return 0
+        return self.strata.names.index(self.reference)
+
+    def _start(self) -> FloatArray | None:
+        assert self.ratios is None or isinstance(self.ratios, (float, tuple))
+        return start_values(self._what, "ratios", self.ratios, self._compared)
+
+    def bind_layout(self, layout: DataLayout) -> VarianceFunction:
+        strata = Strata.bind(self._what, self.column, layout.marks, layout.labels)
+        if len(strata) == 1:
+            raise IdentificationError(
+                f"{self._what}: all rows belong to one stratum, {strata.names[0]!r}; "
+                "there is nothing to compare it with. Leave the variance function out"
+            )
+        if self.reference is not None and self.reference not in strata.names:
+            raise UnsupportedError(
+                f"{self._what}: reference={self.reference!r} is not one of the strata "
+                f"{', '.join(map(repr, strata.names))}"
+            )
+        bound = replace(self, strata=strata)
+        bound._start()
+        return bound
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        if self.fixed:
+            return [np.empty(0)]
+        k = self.k_free
+        grid = [np.zeros(k), np.full(k, 0.7), np.full(k, -0.7)]
+        start = self._start()
+        if start is not None:
+            grid.insert(0, self.to_unconstrained(start))
+        return grid if k else [np.empty(0)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        if self.fixed:
+            return np.empty(0)
+        logs = np.log(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+        return unbounded(logs, _LIMIT)
+
+    def from_variables(self, u: Jet) -> Jet:
+        return np.exp(bounded(u, _LIMIT))
+
+    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+        assert self.strata is not None
+        return self._logs(params)[self.strata.of(marks)]
+
+    def _logs(self, params: Any) -> Any:
+        """Logarithms of the ratios of all strata."""
+        base = self._base
+        if isinstance(params, Jet):
+            zero = Jet.constant(np.zeros(1), params.k)
+            logs = np.log(params)
+            return concatenate([logs[:base], zero, logs[base:]])
+        return np.insert(np.log(np.asarray(params, dtype=np.float64)), base, 0.0)
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        return is_at_bound(np.log(np.asarray(params, dtype=np.float64)), _LIMIT)
+
+
+@dataclass(frozen=True)
+class KnownVariance(VarianceFunction):
+    """
+    Variances with nothing to estimate beside ``sigma``.
+
+    Parameters
+    ----------
+    column : str
+    """
+
+    column: str
+
+    def __post_init__(self) -> None:
+        check_column(type(self).__name__, self.column)
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return (Mark("number", self.column),)
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        return [np.empty(0)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        return np.empty(0)
+
+    def from_variables(self, u: Jet) -> Jet:
+        return u
+
+    def _check(self, values: FloatArray, zero: str, negative: str) -> None:
+        what = f"{type(self).__name__}({self.column!r})"
+        check_finite(what, self.column, values)
+        check_positive(what, self.column, values, zero=zero, negative=negative)
+
+
+@dataclass(frozen=True)
+class VarFixed(KnownVariance):
+    """
+    Variance proportional to a covariate: ``var(e_t) = sigma^2 v_t``.
+
+    Parameters
+    ----------
+    column : str
+        The covariate, positive.
+
+    References
+    ----------
+    Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
+    S-PLUS, Springer, section 5.2.
+    """
+
+    code: ClassVar[str] = "varfixed"
+
+    @property
+    def label(self) -> str:
+        return f"variance proportional to {self.column}"
+
+    def bind_layout(self, layout: DataLayout) -> VarianceFunction:
+        self._check(
+            layout.marks[:, 0],
+            "the residual of such a row would be zero. Leave these rows out, or use "
+            f"VarConstPower({self.column!r})",
+            f"no variance is. Use VarExp({self.column!r}), which takes any number",
+        )
+        return self
+
+    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+        return 0.5 * np.log(marks[:, 0])
+
+
+@dataclass(frozen=True)
+class KnownWeights(KnownVariance):
+    """
+    Precision weights: ``var(e_t) = sigma^2 / w_t``.
+
+    As ``weights`` of statsmodels' WLS and of lme4, and Stata's ``aweights``; an
+    average of `w` measurements has the weight `w`.  The log-likelihood includes
+    the weights' own term, ``sum log(w) / 2``.
+
+    Parameters
+    ----------
+    column : str
+        The weights, positive.
+    """
+
+    code: ClassVar[str] = "weights"
+
+    @property
+    def label(self) -> str:
+        return f"weights {self.column}"
+
+    def bind_layout(self, layout: DataLayout) -> VarianceFunction:
+        self._check(
+            layout.marks[:, 0],
+            "such a row tells nothing. Leave these rows out",
+            "weights are positive, the inverse of a variance",
+        )
+        return self
+
+    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+        return -0.5 * np.log(marks[:, 0])

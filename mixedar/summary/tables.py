@@ -1,0 +1,388 @@
+"""
+The results summary: numeric frames in, text, HTML and LaTeX out.
+
+:class:`ResultsSummary` serves every model of the package and knows none of
+them.  A model hands over a title, header pairs and numeric frames; the cells
+become strings once, here, and each printer only arranges those strings.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import pandas as pd
+from statsmodels.iolib.summary2 import Summary
+
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.summary.text import (
+    NARROWEST,
+    Format,
+    View,
+    cell_text,
+    format_values,
+    kind_of,
+    latex_text,
+    pair_columns,
+    pair_lines,
+    plain,
+    table_lines,
+)
+
+_CSS = {"l": "left", "c": "center", "r": "right"}
+
+
+@dataclass
+class SummaryTable:
+    """
+    One numeric table of a summary.
+
+    Parameters
+    ----------
+    frame : DataFrame, shape (rows, columns)
+        The numbers in full precision; object columns may hold text.
+    title : str, optional
+        Printed at the top left of the table.
+    formats : mapping of column name to format, optional
+        See :func:`format_values`.  Columns left out are formatted by their
+        names (``P>|t|``, ``DF``, ``t``) and otherwise as ``"number"``.
+    index_header : str, optional
+        Heading of the row names; without it the title stands there.
+    note : str, optional
+        Printed below the table, wrapped.
+    name : str, optional
+        Key in :meth:`ResultsSummary.to_frames`, default a slug of the title.
+    lower_triangle : bool, optional
+        Print a square frame (correlations) strictly below its diagonal, with
+        3 decimals unless `formats` says otherwise.
+    missing : str, optional
+        Shown for missing values, by default nothing.
+
+    Raises
+    ------
+    UnsupportedError
+        `frame` is not a DataFrame, or not square with `lower_triangle`.
+    UnknownColumnError
+        `formats` names a column that `frame` lacks.
+    """
+
+    frame: pd.DataFrame
+    title: str | None = None
+    formats: Mapping[Any, Format] = field(default_factory=dict)
+    index_header: str | None = None
+    note: str | None = None
+    name: str | None = None
+    lower_triangle: bool = False
+    missing: str = ""
+
+    def __post_init__(self) -> None:
+        where, frame = f"summary table {self.title or self.name!r}", self.frame
+        if not isinstance(frame, pd.DataFrame):
+            raise UnsupportedError(
+                f"{where}: needs a DataFrame, not {type(frame).__name__}; "
+                "use Series.to_frame() or pandas.DataFrame(...)"
+            )
+        unknown = [key for key in self.formats if key not in frame.columns]
+        if unknown:
+            raise UnknownColumnError(
+                f"{where}: formats for {unknown}, which are not columns of the "
+                f"frame; its columns are {list(frame.columns)}"
+            )
+        if self.lower_triangle and frame.shape[0] != frame.shape[1]:
+            raise UnsupportedError(
+                f"{where}: shape {frame.shape} is not square; lower_triangle=True "
+                "is for correlation matrices"
+            )
+
+    def formatted(self) -> pd.DataFrame:
+        """Return the cells as strings; of a triangle only the printed part."""
+        frame, triangle = self.frame, self.lower_triangle
+        cells = {}
+        for j, column in enumerate(frame.columns):
+            kind = ".3f" if triangle else kind_of(column)
+            fmt = self.formats.get(column, kind)
+            texts = format_values(frame.iloc[:, j], fmt, self.missing)
+            cells[j] = ["" if triangle and i <= j else t for i, t in enumerate(texts)]
+        out = pd.DataFrame(cells, index=frame.index, dtype=object)
+        out.columns = frame.columns
+        return out.iloc[1:, :-1] if triangle else out
+
+    def aligns(self) -> str:
+        """Return one letter a printed column: text left, numbers right."""
+        count = self.frame.shape[1] - self.lower_triangle
+        text = [
+            all(isinstance(v, str) for v in self.frame.iloc[:, j].dropna())
+            for j in range(count)
+        ]
+        return "".join("l" if t and len(self.frame) else "r" for t in text)
+
+
+class ResultsSummary(Summary):
+    """
+    Summary of a fit or a test, built from plain frames.
+
+    Parameters
+    ----------
+    title : str, optional
+        Printed above everything.
+    header : mapping of str to value, optional
+        Facts about the fit, printed in two columns below the title.
+    tables : sequence of SummaryTable, optional
+        The numeric tables in the order of printing.
+    notes : sequence of str, optional
+        Sentences printed at the bottom, wrapped.
+    header_formats : mapping of str to format, optional
+        Formats of header values, see :func:`format_values`.
+
+    Attributes
+    ----------
+    tables : list of DataFrame
+        What is printed, cells as strings: first the header (only if there is
+        one; key, value, key, value), then one frame a table, indexed by the
+        row names.  Changing them changes the printed summary.
+    title, settings, extra_txt
+        As in the parent; `extra_txt` holds the notes.
+
+    Notes
+    -----
+    ``add_df``, ``add_array``, ``add_dict``, ``add_text`` and ``add_title`` work
+    as in the parent; each added frame keeps its own ``float_format``.
+
+    :func:`statsmodels.iolib.summary2.summary_col` never calls ``summary()``.
+    It reads ``params``, ``bse``, ``tvalues``, ``pvalues``, ``conf_int(alpha)``
+    and ``use_t`` of a results object, all of one length, then
+    ``model.data.param_names`` (else ``model.exog_names``),
+    ``model.endog_names`` and, if present, ``rsquared``, ``rsquared_adj`` and
+    ``default_model_infos`` (dict of label to callable of the results).
+    """
+
+    def __init__(
+        self,
+        title: str | None = None,
+        header: Mapping[str, Any] | None = None,
+        tables: Iterable[SummaryTable] = (),
+        notes: Iterable[str] = (),
+        header_formats: Mapping[str, Format] | None = None,
+    ) -> None:
+        super().__init__()
+        self.title = title
+        if header:
+            formats = header_formats or {}
+            texts = [
+                format_values([value], formats.get(key, "number"))[0]
+                for key, value in header.items()
+            ]
+            pairs = list(zip(header, texts, strict=True))
+            pairs += [("", "")] * (len(pairs) % 2)
+            half = len(pairs) // 2
+            sides = zip(pairs[:half], pairs[half:], strict=True)
+            self.add_array([[*left, *right] for left, right in sides], align="lrlr")
+            self.settings[-1]["pairs"] = True
+        for table in tables:
+            self.add_table(table)
+        for note in notes:
+            self.add_text(note)
+
+    def add_table(self, table: SummaryTable) -> None:
+        """
+        Append a numeric table.
+
+        Parameters
+        ----------
+        table : SummaryTable
+        """
+        self.add_df(table.formatted(), align=table.aligns())
+        self.settings[-1].update(
+            frame=table.frame.copy(),
+            name=table.name,
+            title=table.title,
+            corner=table.index_header,
+            note=table.note,
+            triangle=table.lower_triangle,
+        )
+
+    def to_frames(self) -> dict[str, pd.DataFrame]:
+        """
+        Return the numeric tables in full precision.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            Copies, in the order of printing.  A key is the name given, else a
+            slug of the title (``"fixed_effects"``), else ``"table_<k>"``
+            counted from 1; a repeated key gets ``_2``, ``_3``, ...
+        """
+        frames: dict[str, pd.DataFrame] = {}
+        for table, settings in zip(self.tables, self.settings, strict=True):
+            if settings.get("pairs"):
+                continue
+            slug = re.sub(r"\W+", "_", settings.get("title") or "").strip("_").lower()
+            name = base = settings.get("name") or slug or f"table_{len(frames) + 1}"
+            count = 1
+            while name in frames:
+                count += 1
+                name = f"{base}_{count}"
+            frames[name] = settings.get("frame", table).copy()
+        return frames
+
+    def to_frame(self, name_or_position: str | int = 0) -> pd.DataFrame:
+        """
+        Return one numeric table in full precision.
+
+        Parameters
+        ----------
+        name_or_position : str or int
+            Key of :meth:`to_frames`, or position among the numeric tables.
+
+        Returns
+        -------
+        DataFrame
+
+        Raises
+        ------
+        UnknownColumnError
+            There is no such table.
+        """
+        frames = self.to_frames()
+        key: str | int = name_or_position
+        if not isinstance(key, str) and -len(frames) <= key < len(frames):
+            key = list(frames)[key]
+        if key not in frames:
+            raise UnknownColumnError(
+                f"the summary has no table {name_or_position!r}; it has "
+                f"{list(frames)}, in this order"
+            )
+        return frames[str(key)]
+
+    def as_text(self, width: int = 80) -> str:
+        """
+        Return the summary as plain text.
+
+        Parameters
+        ----------
+        width : int
+            No line is longer, down to 40 characters.  Names that do not fit
+            are cut in the middle and tables set in blocks of columns.
+
+        Returns
+        -------
+        str
+        """
+        width = max(int(width), NARROWEST)
+        views = self._views()
+        bodies = [[] if v.pairs else table_lines(v, width) for v in views]
+        used = [len(line) for body in bodies for line in body if line is not None]
+        for pairs in (v.items() for v in views if v.pairs):
+            used.append(sum(pair_columns(pairs, width)[1]) + 3)
+        frame = min(max([*used, NARROWEST]), width)
+        lines = [t.center(frame) for t in textwrap.wrap(plain(self.title), frame)]
+        for view, body in zip(views, bodies, strict=True):
+            rows = pair_lines(view.items(), frame) if view.pairs else body
+            lines += ["=" * frame, *("-" * frame if r is None else r for r in rows)]
+        lines.append("=" * frame)
+        for note in self.extra_txt:
+            lines += textwrap.wrap(str(note), frame)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def as_html(self) -> str:
+        """
+        Return the summary as HTML tables, names escaped, nothing external.
+
+        Returns
+        -------
+        str
+        """
+        parts = ['<div class="results-summary">']
+        if self.title:
+            parts.append(f"<p><strong>{escape(self.title)}</strong></p>")
+        for view in self._views():
+            parts.append('<table class="simpletable">')
+            if view.title:
+                parts.append(f"<caption>{escape(view.title)}</caption>")
+            if view.header:
+                heads = [view.corner] * view.index + view.heads
+                cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+                parts.append(f"<thead><tr>{cells}</tr></thead>")
+            parts.append("<tbody>")
+            for label, *texts in view.rows():
+                stub = f'<th scope="row">{escape(label)}</th>' if view.index else ""
+                cells = "".join(
+                    f'<th scope="row">{escape(text)}</th>'
+                    if view.pairs and j % 2 == 0 and text
+                    else f'<td style="text-align: {_CSS[how]}">{escape(text)}</td>'
+                    for j, (text, how) in enumerate(
+                        zip(texts, view.aligns, strict=True)
+                    )
+                )
+                parts.append(f"<tr>{stub}{cells}</tr>")
+            parts.append("</tbody></table>")
+            parts += [f"<p>{escape(view.note)}</p>"] * bool(view.note)
+        parts += [f"<p>{escape(str(note))}</p>" for note in self.extra_txt]
+        return "\n".join([*parts, "</div>"])
+
+    def as_latex(self, label: str = "") -> str:
+        r"""
+        Return the summary as a LaTeX ``table``; needs no package.
+
+        Parameters
+        ----------
+        label : str
+            Argument of ``\label``, taken literally.
+
+        Returns
+        -------
+        str
+        """
+        parts = [r"\begin{table}", r"\centering"]
+        parts += [rf"\caption{{{latex_text(plain(self.title))}}}"] * bool(self.title)
+        parts += [rf"\label{{{label}}}"] * bool(label)
+        for view in self._views():
+            aligns = "l" * view.index + "".join(view.aligns)
+            parts += [rf"\begin{{tabular}}{{{aligns}}}", r"\hline"]
+            if view.title:
+                title = rf"\textit{{{latex_text(view.title)}}}"
+                parts.append(rf"\multicolumn{{{len(aligns)}}}{{l}}{{{title}}} \\")
+            if view.header:
+                heads = [view.corner] * view.index + view.heads
+                parts += [" & ".join(map(latex_text, heads)) + r" \\", r"\hline"]
+            for row in view.rows():
+                cells = row if view.index else row[1:]
+                parts.append(" & ".join(map(latex_text, cells)) + r" \\")
+            parts += [r"\hline", r"\end{tabular}", ""]
+            parts += [rf"{{\footnotesize {latex_text(view.note)}\par}}"] * bool(
+                view.note
+            )
+        for note in self.extra_txt:
+            parts.append(rf"{{\footnotesize {latex_text(plain(note))}\par}}")
+        return "\n".join([*parts, r"\end{table}"])
+
+    def __repr__(self) -> str:
+        return self.as_text()
+
+    def _views(self) -> list[View]:
+        views = []
+        for table, settings in zip(self.tables, self.settings, strict=True):
+            size, how = table.shape[1], settings["align"] or "r"
+            view = View(
+                labels=[plain(x) if settings["index"] else "" for x in table.index],
+                heads=[plain(c) if settings["header"] else "" for c in table.columns],
+                columns=[
+                    [cell_text(x, settings["float_format"]) for x in table.iloc[:, j]]
+                    for j in range(size)
+                ],
+                aligns=[how[min(j, len(how) - 1)] for j in range(size)],
+                header=settings["header"],
+                index=settings["index"],
+                pairs=bool(settings.get("pairs")),
+                triangle=bool(settings.get("triangle")),
+                title=plain(settings.get("title")),
+                corner=plain(settings.get("corner")),
+                note=plain(settings.get("note")),
+            )
+            if size or view.labels:
+                views.append(view)
+        return views

@@ -1,0 +1,186 @@
+"""Hypotheses on the fixed effects as users write them, right and wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.fitted_models import shared
+from mixedar.exceptions import (
+    LengthError,
+    MissingDataError,
+    MixedARError,
+    NotComputedError,
+    UnknownColumnError,
+    UnsupportedError,
+)
+from mixedar.hypotheses.restrictions import restrictions
+from mixedar.inference.arguments import check_alpha, positions
+
+NAMES = ["Intercept", "arm[T.b]", "x"]
+OTHERS = ["id Var", "rho"]
+
+
+def read(hypothesis: Any) -> tuple[list[list[float]], list[float]]:
+    matrix, values = restrictions(hypothesis, NAMES, OTHERS)
+    return matrix.tolist(), values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "matrix", "values"),
+    [
+        ("x = 0.5", [[0, 0, 1]], [0.5]),
+        (["x = 0", "arm[T.b] = 2"], [[0, 0, 1], [0, 1, 0]], [0, 2]),
+        ({"x": 1.5}, [[0, 0, 1]], [1.5]),
+        ([0, 1, -1], [[0, 1, -1]], [0]),
+        (np.eye(3)[1:], [[0, 1, 0], [0, 0, 1]], [0, 0]),
+        (([[0, 0, 1]], 3), [[0, 0, 1]], [3]),
+        ((np.eye(3)[:2], [1, 2]), [[1, 0, 0], [0, 1, 0]], [1, 2]),
+        ([0, 0, 1, 0, 0], [[0, 0, 1]], [0]),  # a column for every parameter
+        (pd.Series({"x": 1.0, "Intercept": 2.0}), [[2, 0, 1]], [0]),
+        (
+            pd.DataFrame({"x": [1, 0], "arm[T.b]": [0, 1]}),
+            [[0, 0, 1], [0, 1, 0]],
+            [0, 0],
+        ),
+        (pd.DataFrame([[0, 0, 1]]), [[0, 0, 1]], [0]),
+        (pd.Series({"x": 1.0, "rho": 0.0}), [[0, 0, 1]], [0]),
+    ],
+)
+def test_what_is_read(
+    hypothesis: Any, matrix: list[list[float]], values: list[float]
+) -> None:
+    assert read(hypothesis) == (matrix, values)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "error", "message"),
+    [
+        ("nothing = 0", MixedARError, "the fixed effects are Intercept, arm"),
+        ("x = = 0", MixedARError, "cannot be read"),
+        ("", MixedARError, "it is empty"),
+        ("rho = 0", UnsupportedError, "'rho' is a covariance parameter.*anova"),
+        ([0, 0, 0, 0, 1], UnsupportedError, "should have 3 columns.*'rho' is a cov"),
+        (pd.Series({"rho": 1.0, "x": 1.0}), UnsupportedError, "'rho' is a cov"),
+        ([1, 2], UnsupportedError, "should have 3 columns.*it has 2"),
+        (np.ones((1, 1, 3)), UnsupportedError, r"the shape \(1, 1, 3\)"),
+        (np.empty((0, 3)), UnsupportedError, r"the shape \(0, 3\)"),
+        ([], UnsupportedError, r"the shape \(0,\)"),
+        (None, UnsupportedError, "this one is None"),
+        ([["a", "b", "c"]], UnsupportedError, "text, numbers, or a pair"),
+        ([[0, 0, 0]], NotComputedError, "its row is zero"),
+        ([[0, np.nan, 1]], MissingDataError, "row 0 .* has nan for 'arm"),
+        ([[1, 0, 0], [0, 0, np.inf]], MissingDataError, "row 1 .* has inf for 'x'"),
+        ((np.eye(3), [1, 2]), LengthError, "3 rows and 2 right-hand sides"),
+        ((np.eye(3), "a"), UnsupportedError, "right-hand side"),
+        (([0, 0, 1], np.nan), MissingDataError, "right-hand side"),
+        ((np.eye(3), 0, 0), UnsupportedError, "this tuple has 3 parts"),
+        (pd.Series({"x": 1.0, "z": 1.0}), UnknownColumnError, "no 'z' among"),
+        (
+            pd.DataFrame([[1, 1]], columns=["x", "x"]),
+            UnknownColumnError,
+            "each of them once",
+        ),
+    ],
+)
+def test_what_is_refused(hypothesis: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        read(hypothesis)
+
+
+@pytest.mark.parametrize("test", ["t_test", "f_test", "wald_test"])
+def test_labels_are_matched_in_every_test(test: str) -> None:
+    fit = shared("slope")
+    found = getattr(fit, test)(pd.Series({"x": 1.0}))
+    assert float(np.ravel(found.pvalue)[0]) == pytest.approx(fit.pvalues["x"], rel=1e-8)
+    robust = fit.robust("CR2")
+    asked = robust.t_test if test == "t_test" else robust.wald_test
+    p = float(np.ravel(asked(pd.Series({"x": 1.0})).pvalue)[0])
+    assert p == pytest.approx(robust.pvalues["x"], rel=1e-8)
+
+
+def test_wald_test_of_a_given_covariance() -> None:
+    fit = shared("slope")
+    matrix = np.eye(3)[1:]
+    p = fit.k_fe
+    cov = np.asarray(fit.cov_params())[:p, :p]
+    usual = fit.wald_test(matrix)
+    given = fit.wald_test(matrix, cov_p=cov)
+    inverse = fit.wald_test(matrix, invcov=np.linalg.inv(matrix @ cov @ matrix.T))
+    assert given.statistic == pytest.approx(usual.statistic, rel=1e-10)
+    assert inverse.statistic == pytest.approx(usual.statistic, rel=1e-8)
+    with pytest.raises(LengthError, match=r"cov_p has the shape \(2, 2\)"):
+        fit.wald_test(matrix, cov_p=np.eye(2))
+    with pytest.raises(LengthError, match="one for each restriction"):
+        fit.wald_test(matrix, invcov=np.eye(3))
+    with pytest.raises(MissingDataError, match="cov_p holds missing"):
+        fit.wald_test(matrix, cov_p=np.full((3, 3), np.nan))
+    with pytest.raises(NotComputedError, match="2 restrictions is singular"):
+        fit.wald_test(matrix, cov_p=np.ones((3, 3)))
+    with pytest.raises(UnsupportedError, match="df_constraints=0 is not positive"):
+        fit.wald_test(matrix, df_constraints=0)
+
+
+def test_dependent_rows_count_once() -> None:
+    fit = shared("slope")
+    rows = np.array([[0, 1.0, 0], [0, 0, 1e-6], [0, 2.0, 1e-6]])
+    for df in ("containment", "satterthwaite", "kenward-roger", "normal"):
+        once, again = fit.f_test(rows[:2], df=df), fit.f_test(rows, df=df)
+        assert (again.df_num, once.df_num) == (2, 2)
+        assert again.statistic == pytest.approx(once.statistic, rel=1e-6)
+        if df != "satterthwaite":  # Fai and Cornelius' depend on the scale of the rows
+            assert again.df_denom == pytest.approx(once.df_denom, rel=1e-6)
+    with pytest.raises(NotComputedError, match="contradict one another"):
+        fit.f_test((rows, [0, 0, 1]))
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 2, np.nan, "0.05", None, True])
+def test_alpha(alpha: Any) -> None:
+    fit = shared("slope")
+    for ask in (
+        lambda: check_alpha(alpha),
+        lambda: fit.conf_int(alpha),
+        lambda: fit.summary(alpha=alpha),
+        lambda: fit.conf_int_re("wald", alpha),
+        lambda: fit.robust().conf_int(alpha),
+        lambda: fit.marginal_means("arm").to_frame(alpha),
+    ):
+        with pytest.raises(UnsupportedError, match="alpha="):
+            ask()
+
+
+def test_parameters_by_name_or_position() -> None:
+    names = ["a", "b", "c"]
+    assert positions("b", names).tolist() == [1]
+    assert positions(-1, names).tolist() == [-1]
+    assert positions(["c", 0], names).tolist() == [2, 0]
+    for wrong in ("d", 3, [0, 1.5], ["a", None]):
+        with pytest.raises(UnknownColumnError, match=r"there are 3 .*: a, b, c"):
+            positions(wrong, names)
+    results = shared("slope")._results
+    everything = results.conf_int()
+    np.testing.assert_array_equal(results.conf_int(cols=["x"]), everything[2:3])
+    with pytest.raises(UnknownColumnError, match="no parameter 99"):
+        results.conf_int(cols=[0, 99])
+
+
+def test_lists_of_the_wrong_kind() -> None:
+    fit = shared("slope")
+    with pytest.raises(UnsupportedError, match="pair of a name and restrictions"):
+        fit.wald_test_terms(extra_constraints=[np.eye(3)])
+    with pytest.raises(UnsupportedError, match="parameters=3: give names"):
+        fit.conf_int_re(parameters=3)
+    with pytest.raises(UnsupportedError, match="name columns"):
+        fit.marginal_means(None)
+    with pytest.raises(UnsupportedError, match="name columns"):
+        fit.marginal_means("arm", at=[1])
+    means = fit.marginal_means("arm")
+    with pytest.raises(UnsupportedError, match="list of numbers"):
+        means.contrast("a - b")
+    with pytest.raises(MissingDataError, match="weight of the contrast"):
+        means.contrast([1, np.nan])
+    with pytest.raises(UnsupportedError, match="at least one contrast"):
+        means.contrast({})

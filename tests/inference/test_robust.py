@@ -1,0 +1,312 @@
+"""Cluster-robust covariances and their degrees of freedom."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import mixedar.formula.api as mar
+from helpers import oracle
+from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
+from mixed.test_reference import NAMES, fitted
+from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
+from mixedar.inference.df.sandwich import COV_TYPES, sandwich
+from mixedar.inference.robust import robust
+
+CHECKED = [name for name in NAMES if load(name).expected.get("robust")]
+ONE_LEVEL = ["orthodont_rs_ar1_reml", "sleepstudy_rs_reml", "bodyweight_car1_reml"]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("cov_type", ["CR0", "CR1", "CR2"])
+def test_against_clubsandwich(name: str, cov_type: str) -> None:
+    case, found = load(name), fitted(name).robust(cov_type)
+    expected = case.expected["robust"][cov_type]
+    names = list(found.bse_fe.index)
+    # where nlme stops short of a singular covariance its weights are off a little
+    rtol = 1e-6 if "boundary" not in case.kinds else 1e-5
+    se = [expected["se"][n] for n in names]
+    np.testing.assert_allclose(found.bse_fe, se, rtol=rtol)
+    df = [expected["satterthwaite_df"][n] for n in names]
+    np.testing.assert_allclose(found.df_resid, df, rtol=rtol)
+
+
+def test_other_types_against_clubsandwich() -> None:
+    # vcovCR(lme(distance ~ age * sex, random = ~1 | subject, correlation =
+    # corAR1(form = ~ occ | subject), method = "ML"), type = ...)
+    fit = fitted("orthodont_ri_ar1_ml")
+    names = ["Intercept", "age", "sex[T.Male]", "age:sex[T.Male]"]
+    expected = {
+        "CR1p": [0.7814925647, 0.06859769653, 1.483962068, 0.1264712291],
+        "CR1S": [0.7455509254, 0.06544281858, 1.415713141, 0.1206546884],
+        "CR3": [0.7934134739, 0.06964408769, 1.473747276, 0.1256667016],
+    }
+    for cov_type, values in expected.items():
+        np.testing.assert_allclose(fit.robust(cov_type).bse[names], values, rtol=1e-6)
+    df = fit.robust("CR3").df_resid[names]
+    np.testing.assert_allclose(df, [10, 10, 21.42857143, 21.42857143], rtol=1e-8)
+
+
+def test_joint_test_against_clubsandwich() -> None:
+    # Wald_test(..., test = "HTZ")
+    fit = fitted("orthodont_ri_ar1_ml")
+    names = list(fit.fe_params.index)
+    rows = [names.index(n) for n in ("sex[T.Male]", "age:sex[T.Male]")]
+    test = fit.robust("CR2").wald_test(np.eye(4)[rows])
+    assert round(test.fvalue, 2) == 6.17
+    assert (test.df_num, round(test.df_denom, 1)) == (2, 20.7)
+    assert round(float(test.pvalue), 5) == 0.00792
+    test = fit.robust("CR1").wald_test(np.eye(4)[1:])
+    assert round(test.fvalue, 1) == 44.7
+    assert round(test.df_denom, 1) == 18.1
+
+
+@pytest.mark.parametrize("name", ONE_LEVEL)
+def test_against_dense_sums(name: str) -> None:
+    case, fit = load(name), fitted(name)
+    problem, params = oracle_problem(case), oracle_parameters(case)
+    M = oracle.solve(problem, params, case.reml).cov_params
+    resid = problem.y - problem.X @ np.asarray(fit.fe_params)
+    found = {t: np.zeros_like(M) for t in ("CR0", "CR2", "CR3")}
+    expectation = np.zeros_like(M)
+    for part in oracle._parts(problem, params):
+        X, e, V = problem.X[part.rows], resid[part.rows], part.V
+        W = np.linalg.inv(V)
+        values, vectors = np.linalg.eigh(V)
+        D = (vectors * np.sqrt(values)) @ vectors.T  # a root other than Cholesky's
+        middle = V - X @ M @ X.T
+        b, Q = np.linalg.eigh(D @ middle @ D)
+        keep = b > 1e-10 * b.max()
+        A = {
+            "CR0": np.eye(len(e)),
+            "CR2": D @ (Q[:, keep] / np.sqrt(b[keep])) @ Q[:, keep].T @ D,
+            "CR3": np.linalg.inv(np.eye(len(e)) - X @ M @ X.T @ W),
+        }
+        for cov_type, a in A.items():
+            v = M @ X.T @ W @ a @ e
+            found[cov_type] += np.outer(v, v)
+        bread = M @ X.T @ W @ A["CR2"]
+        expectation += bread @ middle @ bread.T
+    scale = np.sqrt(np.outer(np.diag(M), np.diag(M)))
+    for cov_type, cov in found.items():
+        np.testing.assert_allclose(
+            fit.robust(cov_type).cov_params() / scale, cov / scale, atol=1e-5
+        )
+    # CR2 is unbiased if the model is right
+    np.testing.assert_allclose(expectation / scale, M / scale, atol=1e-8)
+
+
+def test_cr3_is_the_jackknife() -> None:
+    case = load("orthodont_ri_ar1_ml")
+    problem, params = oracle_problem(case), oracle_parameters(case)
+    whole = oracle.solve(problem, params, case.reml).fe_params
+    total = np.zeros((4, 4))
+    for group in np.unique(problem.groups):
+        keep = problem.groups != group
+        left = oracle.Problem(
+            problem.y[keep],
+            problem.X[keep],
+            problem.groups[keep],
+            problem.Z[keep] if problem.Z is not None else None,
+            problem.time[keep] if problem.time is not None else None,
+        )
+        change = oracle.solve(left, params, case.reml).fe_params - whole
+        total += np.outer(change, change)
+    found = fitted("orthodont_ri_ar1_ml").robust("CR3").cov_params()
+    np.testing.assert_allclose(found, total, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", case_names("gls", "ar1") + case_names("nested"))
+def test_every_kind_of_model(name: str) -> None:
+    if name not in NAMES:
+        return
+    fit = fitted(name)
+    for cov_type in COV_TYPES:
+        view = fit.robust(cov_type)
+        assert (view.bse_fe > 0).all()
+        assert (view.df_resid > 0).all()
+        # never more than the clusters can give
+        assert (view.df_resid <= fit.n_groups + 1e-6).all()
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    case = load("sim_dropout_ar1_reml")
+    fit = fitted("sim_dropout_ar1_reml")
+    data = case.data.sort_values(["wave", "id"])
+    other = mar.mixedlm(
+        case.formula, data, groups="id", re_formula=case.re_formula, time="wave"
+    ).fit()
+    np.testing.assert_allclose(
+        other.robust().cov_params(), fit.robust().cov_params(), rtol=1e-5
+    )
+
+
+def test_view() -> None:
+    fit = fitted("orthodont_ri_ar1_ml")
+    view = fit.robust()
+    frame = view.to_frame()
+    assert view.cov_type == "CR2"
+    np.testing.assert_allclose(view.tvalues * view.bse, view.fe_params)
+    inside = view.conf_int()
+    assert ((inside.lower < view.fe_params) & (view.fe_params < inside.upper)).all()
+    test = view.t_test("age = 0.5")
+    assert test.effect[0] == pytest.approx(fit.fe_params["age"])
+    assert test.tvalue == pytest.approx((fit.fe_params["age"] - 0.5) / view.bse["age"])
+    assert float(np.ravel(test.df_denom)[0]) == pytest.approx(view.df_resid["age"])
+    single = view.wald_test("age = 0.5")  # the F of one row is t squared
+    assert single.fvalue == pytest.approx(float(np.ravel(test.tvalue)[0]) ** 2)
+    assert single.df_denom == pytest.approx(view.df_resid["age"], rel=1e-6)
+    text = str(view.summary())
+    assert "CR2" in text
+    assert "age:sex[T.Male]" in text
+    assert frame.shape == (4, 7)
+    assert "CR2" in repr(view)
+
+
+def test_all_results_with_the_robust_covariance() -> None:
+    fit = fitted("orthodont_ri_ar1_ml")
+    view, full = fit.robust("CR2"), fit.get_robustcov_results("CR2")
+    assert (fit.cov_type, full.cov_type) == ("nonrobust", "CR2")
+    for name in ("fe_params", "bse_fe", "df_resid"):
+        pd.testing.assert_series_equal(
+            getattr(full, name), getattr(view, name), check_names=False
+        )
+    np.testing.assert_allclose(full.pvalues[:4], view.pvalues)
+    np.testing.assert_allclose(full.conf_int()[:4], view.conf_int())
+    rows = np.eye(4)[1:]
+    assert full.f_test(rows).pvalue == pytest.approx(view.wald_test(rows).pvalue)
+    means = full.marginal_means("sex", at={"age": 10})
+    np.testing.assert_allclose(
+        means.to_frame()["se"],
+        fit.marginal_means("sex", at={"age": 10}, cov_type="CR2").to_frame()["se"],
+    )
+    table = full.anova(type="marginal")
+    np.testing.assert_allclose(table["F"], full.wald_test_terms().table
+                               .loc[table.index, "statistic"])  # fmt: skip
+    # tests of types 1 and 2 leave terms out as the model does
+    for kind in (1, 2, 3):
+        assert np.isfinite(full.anova(type=kind)["p"]).all()
+    assert "robust (CR2, clusters are the 27" in str(full.summary())
+    # likelihoods and covariance parameters are the model's
+    assert full.llf == fit.llf
+    pd.testing.assert_frame_equal(full.conf_int_re("wald"), fit.conf_int_re("wald"))
+
+
+def test_other_degrees_of_freedom_with_robust_errors() -> None:
+    fit = fitted("orthodont_rs_ar1_reml")
+    full = fit.get_robustcov_results("CR1")
+    for df in ("containment", "residual", 12.0):
+        test, model = full.t_test(np.eye(4), df=df), fit.t_test(np.eye(4), df=df)
+        np.testing.assert_allclose(test.df_denom, model.df_denom)
+        np.testing.assert_allclose(test.sd, full.bse_fe)
+    normal = fit.get_robustcov_results("CR1", use_t=False)
+    z = normal.fe_params / normal.bse_fe
+    np.testing.assert_allclose(normal.pvalues[:4], 2.0 * stats.norm.sf(abs(z)))
+    with pytest.raises(NotComputedError, match="corrects the covariance of the model"):
+        full.with_df("kenward-roger")
+    # and back
+    plain = full.get_robustcov_results("nonrobust")
+    np.testing.assert_allclose(plain.bse_fe, fit.bse_fe)
+    assert plain.cov_type == "nonrobust"
+    kr = full.get_robustcov_results("nonrobust").with_df("kenward-roger")
+    np.testing.assert_allclose(kr.bse_fe, fit.with_df("kenward-roger").bse_fe)
+    again = full.get_robustcov_results("CR2")
+    np.testing.assert_allclose(again.bse_fe, fit.robust("CR2").bse_fe)
+
+
+def test_robust_errors_by_fit() -> None:
+    model = mar.mixedlm(
+        "distance ~ age * sex",
+        load("orthodont_ri_ar1_ml").data,
+        groups="subject",
+        time="occ",
+    )
+    found = model.fit(reml=False, cov_type="cr2")
+    expected = model.fit(reml=False).robust("CR2")
+    assert found.cov_type == "CR2"
+    np.testing.assert_allclose(found.bse_fe, expected.bse_fe)
+    np.testing.assert_allclose(model.fit(cov_type="nonrobust").bse, model.fit().bse)
+    with pytest.warns(FutureWarning, match="cov_type not used"):
+        model.fit(cov_type="HC3")
+
+
+def test_dependent_restrictions() -> None:
+    view = fitted("orthodont_ri_ar1_ml").robust()
+    rows = np.eye(4)[[1, 2]]
+    doubled = np.vstack([rows, rows[0] + rows[1]])
+    assert view.wald_test(doubled).fvalue == pytest.approx(view.wald_test(rows).fvalue)
+    assert view.wald_test(doubled).df_num == 2
+    with pytest.raises(NotComputedError, match="contradict"):
+        view.wald_test((doubled, [0.0, 0.0, 1.0]))
+    with pytest.raises(NotComputedError, match="row is zero"):
+        view.t_test(np.zeros((1, 4)))
+
+
+def few_groups(n_groups: int, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    g, t = np.repeat(np.arange(n_groups), 12), np.tile(np.arange(12), n_groups)
+    data = pd.DataFrame({"g": g, "t": t, "x": rng.normal(size=len(g))})
+    data["z"] = (g == 0).astype(float) * data["x"]
+    data["y"] = rng.normal(size=n_groups)[g] + t + rng.normal(size=len(g))
+    return data
+
+
+def test_too_few_groups() -> None:
+    data = few_groups(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        fit = mar.mixedlm("y ~ t + x + I(t ** 2)", data, groups="g").fit()
+    with pytest.raises(NotComputedError, match="CR1p needs at least 5 groups"):
+        fit.robust("CR1p")
+    with pytest.raises(NotComputedError, match=r"test fewer at a time|singular"):
+        fit.robust("CR2").wald_test(np.eye(4))
+    one = mar.mixedlm("y ~ t", data[data["g"] == 0], groups="g", re_formula="0")
+    with pytest.raises(NotComputedError, match="at least 2 groups"):
+        one.fit().robust("CR0")
+
+
+def test_group_that_determines_a_coefficient() -> None:
+    data = few_groups(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        fit = mar.mixedlm("y ~ t + x + z", data, groups="g").fit()
+    with pytest.raises(NotComputedError, match="without group 0"):
+        fit.robust("CR3")
+    assert np.isfinite(fit.robust("CR2").bse).all()
+
+
+def test_unknown_type_and_removed_data() -> None:
+    fit = fitted("orthodont_ri_ar1_ml")
+    with pytest.raises(UnsupportedError, match="cov_type='HC3'"):
+        fit.robust("HC3")
+    assert robust(fit, "cr1s").cov_type == "CR1S"
+    data = few_groups(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        other = mar.mixedlm("y ~ t", data, groups="g").fit()
+    other.remove_data()
+    with pytest.raises(NotComputedError, match="removed"):
+        other.robust()
+
+
+def test_many_clusters_are_quick() -> None:
+    rng = np.random.default_rng(0)
+    m, n = 20_000, 4
+    g = np.repeat(np.arange(m), n)
+    data = pd.DataFrame({"g": g, "t": np.tile(np.arange(n), m)})
+    data["x"] = rng.normal(size=m * n)
+    data["y"] = rng.normal(size=m)[g] + data["t"] + rng.normal(size=m * n)
+    model = mar.mixedlm("y ~ t + x", data, groups="g", time="t")
+    fit = model.fit()
+    start = time.perf_counter()
+    found = sandwich(fit, "CR1")
+    assert time.perf_counter() - start < 1.0
+    np.testing.assert_allclose(
+        np.sqrt(np.diag(found.cov)), np.asarray(fit.bse_fe), rtol=0.03
+    )

@@ -1,0 +1,380 @@
+"""The report: one HTML file with everything in it, and nothing outside of it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+import warnings
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedar.formula.api as mar
+from helpers.fitted_models import shared
+from mixedar import AR1, MixedLMAR
+from mixedar.datasets import load_bodyweight, load_orthodont
+from mixedar.plotting.rows import main_factor
+from mixedar.report.build import data_facts, variables_used
+from mixedar.report.call import call_text, value_text
+from mixedar.residual import ARMA
+from mixedar.residual.variance import VarComb, VarIdent, VarPower
+
+_VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails if tags do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@cache
+def teeth() -> Any:
+    return mar.mixedlm(
+        "distance ~ age * sex",
+        load_orthodont(),
+        groups="subject",
+        re_formula="~age",
+        time="occ",
+    ).fit()
+
+
+@cache
+def teeth_html() -> str:
+    before = plt.get_fignums()
+    html = teeth().report()
+    assert plt.get_fignums() == before  # no figure stays open
+    return html
+
+
+@cache
+def teeth_page() -> Page:
+    return Page(teeth_html())
+
+
+# -- the page -------------------------------------------------------------------------
+
+
+def test_report_needs_no_other_file() -> None:
+    page = teeth_page()
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "base"), tag
+        for name, value in attrs.items():
+            if name == "src":
+                assert str(value).startswith("data:image/png;base64,")
+            if name == "href":
+                assert str(value).startswith("#")
+            assert not name.startswith("on")
+    assert "http" not in page.text
+    assert "url(" not in teeth().report(pictures=False)
+
+
+def test_report_can_be_read_by_everyone() -> None:
+    page = teeth_page()
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    for image in page.all("img"):
+        assert len(str(image["alt"])) > 30
+    anchors = {str(a["href"])[1:] for a in page.all("a")}
+    assert anchors == {str(one["id"]) for one in page.all("section")}
+    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+
+
+def test_images_are_images() -> None:
+    images = teeth_page().all("img")
+    assert len(images) >= 6
+    for image in images:
+        data = base64.b64decode(str(image["src"]).partition(",")[2], validate=True)
+        assert data.startswith(b"\x89PNG\r\n")
+        assert len(data) > 5000
+
+
+def test_report_has_the_numbers() -> None:
+    text = teeth_page().text
+    fit = teeth()
+    for value in [*fit.fe_params, *fit.bse_fe]:
+        assert f"{value:.4f}" in text
+    assert f"{fit.llf:.4f}" in text
+    profile = fit.conf_int_re()
+    assert f"{profile.loc['sd(subject)', 'lower']:.4f}" in text
+    anova = fit.anova(type=3)
+    assert f"{anova.loc['age:sex', 'F']:.3f}" in text
+    assert "108 observations of 27 groups" in text
+    for line in call_text(fit).splitlines():
+        assert line.strip() in text
+
+
+def test_report_writes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "teeth.html"
+    found = teeth().report(path, title="Teeth & <jaws>", pictures=False)
+    assert found == path
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<title>Teeth &amp; &lt;jaws&gt;</title>" in text
+    assert page.text.count("Teeth & <jaws>") == 2
+    assert isinstance(teeth().report(str(tmp_path / "b.html"), pictures=False), Path)
+    with pytest.raises(FileNotFoundError):
+        teeth().report(tmp_path / "none" / "c.html", pictures=False)
+
+
+def test_names_from_the_data_are_escaped() -> None:
+    data = load_orthodont().rename(columns={"sex": "s&x"})
+    data["s&x"] = data["s&x"].map({"Female": "<b>girl</b>", "Male": "boy & co"})
+    data["subject"] = "<i>" + data["subject"]
+    fit = mar.mixedlm(
+        'distance ~ age * Q("s&x")', data, groups="subject", time="occ"
+    ).fit()
+    html = fit.report(pictures=False)
+    Page(html)
+    assert "<b>girl" not in html
+    assert "<i>" not in html
+    assert "&lt;b&gt;girl&lt;/b&gt;" in html
+
+
+@pytest.mark.parametrize("name", ["diagonal", "gls", "components", "series"])
+def test_report_of_other_models(name: str) -> None:
+    page = Page(shared(name).report(pictures=False))
+    assert "Call and versions" in page.text
+    assert "Not available" not in page.text
+
+
+def test_pictures_of_a_model_with_variance_components() -> None:
+    assert len(Page(shared("both").report()).all("img")) == 7
+
+
+def test_report_without_data_says_so() -> None:
+    fit = mar.mixedlm(
+        "distance ~ age", load_orthodont(), groups="subject", time="occ"
+    ).fit()
+    fit.remove_data()
+    page = Page(fit.report())
+    assert f"{fit.fe_params['age']:.4f}" in page.text
+    assert "Not available: the data were removed" in page.text
+    assert "not drawn, since the data were removed" in page.text
+
+
+def test_report_of_arrays() -> None:
+    data = load_orthodont()
+    fit = MixedLMAR(
+        data["distance"].to_numpy(),
+        np.column_stack([np.ones(108), data["age"]]),
+        data["subject"].to_numpy(),
+        time=data["occ"].to_numpy(),
+    ).fit()
+    page = Page(fit.report(pictures=False))
+    assert "MixedLMAR(endog, exog, groups, time=time, residual='ar1')" in page.text
+
+
+def test_warnings_of_the_fit_are_in_the_report() -> None:
+    data = load_orthodont()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mar.mixedlm("distance ~ sex", data, groups="subject").fit()
+    assert fit.at_boundary
+    html = fit.report(pictures=False)
+    assert '<p class="warning">The random effects covariance is singular' in html
+
+
+def test_report_loads_matplotlib_late() -> None:
+    code = (
+        "import sys, mixedar.report.build, mixedar.mixed.methods\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+# -- the call -------------------------------------------------------------------------
+
+
+def refit(fit: Any, **names: Any) -> Any:
+    """Run the code of the call."""
+    namespace: dict[str, Any] = dict(names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(call_text(fit), namespace)
+    return namespace["fit"]
+
+
+CALLS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "slope": {"re_formula": "~age", "time": "occ"},
+    "diagonal": {"re_formula": "~age", "re_cov": "diagonal", "time": "occ"},
+    "car1": {"time": "age", "residual": "car1"},
+    "none": {"re_formula": "0", "residual": "independent"},
+    "fixed": {"time": "occ", "residual": AR1(0.3, fixed=True)},
+    "start": {"time": "occ", "residual": AR1(0.3)},
+    "arma": {"time": "occ", "residual": ARMA(2, 0), "re_formula": "0"},
+    "unstructured": {"time": "occ", "residual": "un", "re_formula": "0"},
+    "strata": {"residual": "independent", "weights": VarIdent("sex")},
+    "product": {
+        "residual": "independent",
+        "weights": VarComb(VarIdent("sex"), VarPower("age")),
+    },
+    "nested": {
+        "groups": "sex",
+        "re_formula": "0",
+        "vc_formula": {"child": "0 + C(subject)"},
+        "series": "subject",
+        "time": "occ",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_call_makes_the_fit_again(name: str) -> None:
+    reml = name != "slope"
+    arguments = {"groups": "subject", **CALLS[name]}
+    data = load_orthodont()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mar.mixedlm("distance ~ age * sex", data, **arguments).fit(reml=reml)
+    again = refit(fit, data=data)
+    assert again.llf == fit.llf
+    assert again.method == fit.method
+
+
+def test_the_call_of_arrays_makes_the_fit_again() -> None:
+    data = load_orthodont()
+    names = {
+        "endog": data["distance"],
+        "exog": np.column_stack([np.ones(108), data["age"]]),
+        "groups": data["subject"],
+        "exog_re": np.column_stack([np.ones(108), data["age"]]),
+        "time": data["occ"],
+    }
+    fit = MixedLMAR(**names, residual="independent").fit()
+    assert refit(fit, **names).llf == fit.llf
+
+
+def test_the_call_has_the_callers_own_words() -> None:
+    data = load_orthodont()
+    fit = mar.mixedlm("distance ~ age", data, groups="subject", time="occ").fit()
+    fit.model.given = {
+        "residual": AR1(0.2),
+        "weights": None,
+        "subset": ...,
+        "missing": "drop",
+    }
+    text = call_text(fit)
+    assert "from mixedar.api import AR1" in text
+    assert "residual=AR1(rho=0.2)" in text
+    assert "subset=subset" in text
+    assert "missing='drop'" in text
+    assert "weights" not in text
+
+
+def test_values_are_written_as_they_are_given() -> None:
+    objects: list[Any] = []
+    assert value_text("car1", "residual", objects) == "'car1'"
+    assert value_text(AR1, "residual", objects) == "AR1"
+    assert value_text({"a": (1, 2.5)}, "x", objects) == "{'a': (1, 2.5)}"
+    assert value_text(np.ones(3), "subset", objects) == "subset"
+    assert value_text(VarIdent("sex"), "weights", objects) == "VarIdent(column='sex')"
+    assert objects == [AR1, VarIdent]
+
+
+def test_calls_are_laid_out() -> None:
+    assert call_text(teeth()) == (
+        "import mixedar.formula.api as mar\n\n"
+        "model = mar.mixedlm(\n"
+        "    'distance ~ age * sex',\n"
+        "    data,\n"
+        "    groups='subject',\n"
+        "    re_formula='~age',\n"
+        "    time='occ',\n"
+        "    residual='ar1',\n"
+        ")\n"
+        "fit = model.fit()"
+    )
+
+
+# -- the data -------------------------------------------------------------------------
+
+
+def test_facts_of_the_data() -> None:
+    facts = data_facts(teeth())["value"]
+    assert facts["Observations"] == "108"
+    assert facts["Groups"] == "27"
+    assert facts["Observations a group"] == "4"
+    assert facts["Time"] == "occ: 1 to 4"
+    assert facts["Distance of neighbours"] == "1, all equal"
+    rats = load_bodyweight()
+    rats["date"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(rats["time"], unit="D")
+    model = mar.mixedlm(
+        "weight ~ time",
+        rats,
+        groups="rat",
+        re_formula="0",
+        time="date",
+        residual="car1",
+    )
+    fit = model.fit()
+    facts = data_facts(fit)["value"]
+    assert facts["Time"] == "date: 2024-01-02 to 2024-03-05"
+    assert facts["Unit of time"] == "1 day"
+    assert facts["Distance of neighbours"] == "1 to 7, mostly 7"
+
+
+def test_variables_of_the_model() -> None:
+    numeric, factors = variables_used(teeth())
+    data = load_orthodont()
+    assert list(numeric.index) == ["distance", "age", "occ"]
+    assert numeric.loc["age", "Mean"] == pytest.approx(11.0)
+    assert numeric.loc["distance", "Std.Dev."] == pytest.approx(data["distance"].std())
+    assert numeric.loc["age", "Distinct"] == "4"
+    assert set(numeric["Varies"]) == {"within groups"}
+    assert factors.loc["sex", "Values"] == "Female (44), Male (64)"
+    assert factors.loc["sex", "Varies"] == "between groups"
+    rats = load_bodyweight()
+    fit = mar.mixedlm(
+        "weight ~ time + C(diet)", rats, groups="rat", residual="independent"
+    ).fit()
+    numeric, factors = variables_used(fit)
+    assert "diet" not in numeric.index
+    assert factors.loc["diet", "Values"] == "1 (88), 2 (44), 3 (44)"
+
+
+def test_the_factor_that_divides_the_pictures() -> None:
+    assert main_factor(teeth()) == "sex"
+    assert main_factor(shared("slope")) == "arm"
+    data = load_orthodont()
+    fit = mar.mixedlm("distance ~ C(age)", data, groups="subject", time="occ").fit()
+    assert main_factor(fit) is None
+    assert re.search(r"<h1>.*</h1>", teeth().report(pictures=False))

@@ -1,0 +1,389 @@
+"""Every structure that is given by its cells keeps the contract."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.tsa.arima_process import arma_acf
+
+from helpers import contracts
+from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.blocks.dense import covariance_blocks
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.likelihood import cluster_sums
+from mixedar.exceptions import StructureError, TimeError, UnsupportedError
+from mixedar.residual import (
+    AR1,
+    ARMA,
+    CAR1,
+    STRUCTURES,
+    AnteDependence,
+    CompoundSymmetry,
+    DataLayout,
+    Exponential,
+    Gaussian,
+    Heteroscedastic,
+    Linear,
+    MarkovStructure,
+    Matern,
+    RationalQuadratic,
+    ResidualStructure,
+    Spherical,
+    Toeplitz,
+    Unstructured,
+    resolve,
+)
+from mixedar.residual.variance import VarIdent
+
+Array = Any
+N = 6
+TIME = np.array([0.0, 1.0, 2.0, 4.0, 5.0, 7.0])
+
+
+def bound(name: Any, n: int = N) -> tuple[ResidualStructure, Array]:
+    """A structure bound to one series, and the positions of its rows."""
+    structure = resolve(name)
+    time = TIME[:n]
+    if not structure.uses_time:
+        time = np.arange(n, dtype=float)
+    rng = np.random.default_rng(5)
+    columns, labels = [], []
+    for mark in structure.marks:
+        if mark.kind == "level":
+            columns.append(np.arange(n, dtype=float))
+            labels.append(tuple(f"t{k}" for k in range(n)))
+        elif mark.kind == "stratum":
+            columns.append(np.ones(n))
+            labels.append(("a", "b"))
+        else:
+            columns.append(rng.uniform(0.0, 3.0, n))
+            labels.append(None)
+    marks = np.column_stack(columns) if columns else np.empty((n, 0))
+    gaps = np.diff(time, prepend=time[0])
+    every = np.tile(marks, (4, 1))
+    layout = DataLayout(gaps[1:], n, float(time[-1]), every, tuple(labels))
+    return structure.bind_layout(layout), np.column_stack([time, marks])
+
+
+CASES: dict[str, Any] = {
+    "arma11": ARMA(1, 1),
+    "arma21": ARMA(2, 1),
+    "ma2": ARMA(0, 2),
+    "arma by": ARMA(1, 1, by="arm"),
+    "cs": CompoundSymmetry(),
+    "toep": Toeplitz(),
+    "toep3": Toeplitz(3),
+    "toep1": Toeplitz(1),
+    "ad": AnteDependence(),
+    "unr": Unstructured(),
+    "un": "un",
+    "ar1h": "ar1h",
+    "csh": "csh",
+    "exp": Exponential(),
+    "exp in space": Exponential(coords=("x", "y")),
+    "exp nugget": Exponential(nugget=True),
+    "gau nugget": Gaussian(coords=("x", "y"), nugget=True),
+    "mat": Matern(),
+    "mat space": Matern(coords=("x", "y"), nugget=True),
+    "mat1.5": Matern(smoothness=1.5),
+    "sph": Spherical(coords=("x", "y")),
+    "ratio": RationalQuadratic(nugget=True),
+    "lin": Linear(),
+    "ar1 nugget": AR1(nugget=True),
+    "car1 by": CAR1(by="arm"),
+    "ar1 nugget by": AR1(nugget=True, by="arm"),
+    "ar1": AR1(),
+}
+FREE = {name: case for name, case in CASES.items() if name != "toep1"}
+
+
+def step_of(name: str) -> float:
+    """Matern's derivatives by the smoothness are differences themselves."""
+    return 1e-4 if name.startswith("mat") else 1e-5
+
+
+def points(structure: ResidualStructure) -> list[Array]:
+    rng = np.random.default_rng(2)
+    grid = list(structure.start_grid())
+    return [grid[0], grid[0] + rng.normal(scale=0.15, size=structure.k_free)]
+
+
+def test_every_structure_is_tried() -> None:
+    tried = {type(resolve(case)).__name__ for case in CASES.values()}
+    tried |= {type(case).__name__ for case in CASES.values()}
+    ours = {cls.__name__ for cls in STRUCTURES.values()}
+    markov = {c.__name__ for c in STRUCTURES.values() if issubclass(c, MarkovStructure)}
+    assert ours - markov - {"Independent"} <= tried
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_registered_objects(name: str) -> None:
+    structure, _ = bound(CASES[name])
+    assert structure.label
+    assert structure.code
+    assert structure.k_params == len(set(structure.param_names))
+    assert pickle.loads(pickle.dumps(structure)) == structure
+    assert hash(structure) == hash(bound(CASES[name])[0])
+    assert len(structure.links) == structure.k_params
+
+
+@pytest.mark.parametrize("n", [2, 3, N])
+@pytest.mark.parametrize("name", CASES)
+def test_one_matrix(name: str, n: int) -> None:
+    structure, positions = bound(CASES[name], n)
+    for u in points(structure):
+        params = structure.from_unconstrained(u)
+        matrix = structure.correlation(positions, params)
+        sd = np.sqrt(np.diag(matrix))
+        if not isinstance(structure, Heteroscedastic):
+            np.testing.assert_array_equal(sd, np.ones(n))
+        np.testing.assert_allclose(matrix, matrix.T, rtol=1e-14)
+        root: Array = np.linalg.cholesky(matrix)
+        np.testing.assert_allclose(
+            structure.whiten(root, positions, params), np.eye(n), atol=1e-9
+        )
+        np.testing.assert_allclose(
+            structure.logdet(positions, params),
+            np.linalg.slogdet(matrix)[1],
+            rtol=1e-9,
+            atol=1e-10,
+        )
+        cross = structure.cross_correlation(positions[:1], positions[1:], params)
+        np.testing.assert_allclose(cross, matrix[:1, 1:], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_parameters(name: str) -> None:
+    structure, _ = bound(CASES[name])
+    h = 1e-5
+    for u in points(structure):
+        params = structure.from_unconstrained(u)
+        assert params.shape == (structure.k_params,)
+        np.testing.assert_allclose(structure.to_unconstrained(params), u, atol=1e-9)
+        assert not structure.at_boundary(params)
+        here = structure.natural(u)
+        np.testing.assert_allclose(here.value, params)
+        np.testing.assert_allclose(structure.jacobian(u), here.first.T, atol=1e-12)
+        for k in range(structure.k_free):
+            step = h * np.eye(structure.k_free)[k]
+            up, down = structure.natural(u + step), structure.natural(u - step)
+            contracts.close_to_difference(here.first[k], up.value, down.value, h)
+            contracts.close_to_difference(here.second[k], up.first, down.first, h)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_cells(name: str) -> None:
+    structure, positions = bound(CASES[name])
+    h = step_of(name)
+    rows, columns = np.triu_indices(N, 1)
+    cells = structure.cells(positions[rows], positions[columns])
+    for u in points(structure):
+        here = structure.cell_values(cells, u)
+        assert here.k == structure.k_free
+        if not isinstance(structure, Heteroscedastic):
+            matrix = structure.correlation(positions, structure.from_unconstrained(u))
+            np.testing.assert_allclose(here.value, matrix[rows, columns], 1e-11, 1e-14)
+        for k in range(structure.k_free):
+            step = h * np.eye(structure.k_free)[k]
+            up = structure.cell_values(cells, u + step)
+            down = structure.cell_values(cells, u - step)
+            contracts.close_to_difference(here.first[k], up.value, down.value, h)
+            contracts.close_to_difference(here.second[k], up.first, down.first, h)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_no_step_leaves_the_space(name: str) -> None:
+    structure, positions = bound(CASES[name])
+    for size in (10.0, 1e3, 1e300):
+        for sign in (1.0, -1.0):
+            u = np.full(structure.k_free, sign * size)
+            params = structure.from_unconstrained(u)
+            assert np.isfinite(params).all()
+            assert np.isfinite(structure.correlation(positions, params)).all()
+
+
+def rows_of(structure: ResidualStructure, positions: Array, m: int) -> ClusterRows:
+    """Clusters that lack some of the positions, with random designs."""
+    rng = np.random.default_rng(8)
+    parts, gaps, marks, offsets = [], [], [], [0]
+    for i in range(m):
+        keep = np.sort(rng.permutation(N)[: (N, N, 4, 3)[i % 4]])
+        here = positions[keep].copy()
+        if structure.marks and structure.marks[-1].kind == "stratum":
+            here[:, -1] = i % 2
+        parts.append(rng.normal(size=(len(keep), 5)))
+        gaps.append(np.diff(here[:, 0], prepend=here[0, 0]))
+        marks.append(here[:, 1:])
+        offsets.append(offsets[-1] + len(keep))
+    columns = np.concatenate(parts)
+    return ClusterRows(
+        columns[:, :2],
+        columns[:, 2:],
+        np.concatenate(gaps),
+        np.array(offsets),
+        np.ones(m),
+        np.concatenate(marks),
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_likelihood_against_dense_matrices(name: str) -> None:
+    structure, positions = bound(CASES[name])
+    rows = rows_of(structure, positions, 12)
+    factor = np.array([[0.9, 0.0], [-0.4, 0.6]])
+    u = points(structure)[-1]
+    params = structure.from_unconstrained(u)
+    d, s = 0.0, np.zeros((3, 3))
+    for i in range(rows.n_clusters):
+        here = slice(rows.offsets[i], rows.offsets[i + 1])
+        assert rows.marks is not None
+        time = np.cumsum(rows.gaps[here])
+        where = np.column_stack([time, rows.marks[here]])
+        root = rows.z[here] @ factor
+        h = structure.correlation(where, params) + root @ root.T
+        d += float(np.linalg.slogdet(h)[1])
+        s += rows.w[here].T @ np.linalg.solve(h, rows.w[here])
+    covariance = RandomCovariance.free(2, ())
+    blocks = likelihood_blocks(rows, structure)
+    sums = cluster_sums(blocks, covariance, factor, u, derivatives=False)
+    np.testing.assert_allclose(sums.d, d, rtol=1e-10)
+    np.testing.assert_allclose(sums.s, s, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives_of_the_likelihood(name: str) -> None:
+    structure, positions = bound(CASES[name])
+    rows = rows_of(structure, positions, 12)
+    covariance = RandomCovariance.free(2, ())
+    blocks = covariance_blocks(rows, structure)
+    u = points(structure)[-1]
+    psi = np.array([[0.8, 0.1], [0.1, 0.5]])
+    weight = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.2], [0.1, -0.2, 0.7]])
+
+    def at(v: Array, derivatives: bool = True) -> Any:
+        inner = np.array([[v[0], v[1]], [v[1], v[2]]])
+        factor = np.linalg.cholesky(inner)
+        return cluster_sums(blocks, covariance, factor, v[3:], derivatives=derivatives)
+
+    v = np.concatenate([[psi[0, 0], psi[1, 0], psi[1, 1]], u])
+    here, h = at(v), step_of(name)
+    np.testing.assert_allclose(
+        here.second(weight),
+        here.d2 + np.einsum("klab,ab->kl", here.s2, weight),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    for k in range(len(v)):
+        step = h * np.eye(len(v))[k]
+        up, down = at(v + step), at(v - step)
+        contracts.close_to_difference(here.d1[k], up.d, down.d, h)
+        contracts.close_to_difference(here.s1[k], up.s, down.s, h)
+        contracts.close_to_difference(here.d2[k], up.d1, down.d1, h)
+        contracts.close_to_difference(here.s2[k], up.s1, down.s1, h)
+
+
+@given(phi=st.floats(-0.9, 0.9), theta=st.floats(-0.9, 0.9), lag=st.integers(0, 12))
+def test_arma11_autocorrelation(phi: float, theta: float, lag: int) -> None:
+    expected = arma_acf([1.0, -phi], [1.0, theta], lags=lag + 1)[lag]
+    found = ARMA(1, 1).correlations(np.array([[float(lag)]]), np.array([phi, theta]))
+    np.testing.assert_allclose(found, [expected], atol=1e-12)
+
+
+def test_equivalences() -> None:
+    time = TIME
+    rho = 0.6
+    ar1 = AR1().correlation(time, [rho])
+    np.testing.assert_allclose(ARMA(1, 0).correlation(time, [rho]), ar1)
+    np.testing.assert_allclose(
+        Exponential().correlation(time, [-1.0 / np.log(rho)]), ar1, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        Matern(smoothness=0.5).correlation(time, [-1.0 / np.log(rho)]), ar1, rtol=1e-10
+    )
+    occasions, positions = bound(AnteDependence())
+    steps = rho ** np.diff(positions[:, 0])
+    np.testing.assert_allclose(
+        occasions.correlation(positions, steps),
+        AR1().correlation(positions[:, 0], [rho]),
+    )
+    full, positions = bound(Unstructured())
+    lower = np.tril_indices(N, -1)
+    matrix = AR1().correlation(positions[:, 0], [rho])
+    np.testing.assert_allclose(full.correlation(positions, matrix[lower]), matrix)
+    lags, positions = bound(Toeplitz())
+    values = rho ** np.arange(1.0, lags.k_params + 1)
+    np.testing.assert_allclose(lags.correlation(positions, values), ar1)
+    one, positions = bound(Toeplitz(1))
+    np.testing.assert_array_equal(one.correlation(positions, []), np.eye(N))
+    noisy, positions = bound(AR1(nugget=True))
+    np.testing.assert_allclose(noisy.correlation(positions, [rho, 0.0]), ar1)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("corARMA", "arma"),
+        ("arma(2,1)", "arma"),
+        ("ar2", "arma"),
+        ("ma1", "arma"),
+        ("corCompSymm", "cs"),
+        ("US", "unr+varident"),
+        ("un", "unr+varident"),
+        ("corSymm", "unr"),
+        ("ARH(1)", "ar1+varident"),
+        ("ANTE(1)", "ad+varident"),
+        ("ad", "ad"),
+        ("toep(3)", "toep"),
+        ("TOEPH", "toep+varident"),
+        ("corExp", "exp"),
+        ("sp(gau)", "gau"),
+        ("Matern", "mat"),
+        ("corSpher", "sph"),
+        ("corRatio", "ratio"),
+        ("corLin", "lin"),
+        ("sp(pow)", "car1"),
+    ],
+)
+def test_names_of_other_programs(name: str, code: str) -> None:
+    assert resolve(name).code == code
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: ARMA(0, 0), UnsupportedError, "independent"),
+        (lambda: ARMA(-1, 0), UnsupportedError, "p=-1"),
+        (lambda: ARMA(1, 1.5), UnsupportedError, "q=1.5"),
+        (lambda: ARMA(1, 0, phi=(1.2,)), UnsupportedError, "stationary"),
+        (lambda: ARMA(0, 1, theta=(-1.5,)), UnsupportedError, "invertible"),
+        (lambda: ARMA(2, 0, phi=(0.2,)), UnsupportedError, "1 values"),
+        (lambda: ARMA(1, 1, fixed=True), UnsupportedError, "fixed"),
+        (lambda: Exponential(-1.0), UnsupportedError, "positive"),
+        (lambda: Exponential("a"), UnsupportedError, "number"),
+        (lambda: Exponential(fixed=True), UnsupportedError, "fixed"),
+        (lambda: Linear(coords=("x", "y")), StructureError, "Spherical"),
+        (lambda: Matern(smoothness=100.0), UnsupportedError, "Gaussian"),
+        (lambda: Toeplitz(0), UnsupportedError, "bands"),
+        (lambda: CompoundSymmetry(1.0), UnsupportedError, "rho"),
+        (lambda: bound(Toeplitz(), 1), StructureError, "two rows"),
+        (lambda: bound(Unstructured(), 1), StructureError, "two occasions"),
+        (
+            lambda: ARMA(1, 1).correlation(np.array([0.0, 1e6]), [0.5, 0.1]),
+            TimeError,
+            "larger unit",
+        ),
+    ],
+)
+def test_named_errors(make: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_heterogeneous_names_are_compositions() -> None:
+    assert resolve("ar1h") == Heteroscedastic(AR1(), VarIdent())
