@@ -53,7 +53,7 @@ def results_as_dict(fit: Any) -> dict[str, Any]:
         names[k]: {
             "estimate": estimate[k],
             "se": se[k],
-            "df": fit.df_resid.iloc[k],
+            "df": fit.df.iloc[k],
             "t": t[k],
             "p": pvalue[k],
             "ci": list(interval[k]),

@@ -100,7 +100,7 @@ def mixed_record(fit: Any, alpha: float) -> FitRecord:
         terms=tuple(names[:p]),
         estimate=np.asarray(fit.fe_params, dtype=np.float64),
         std_error=np.asarray(fit.bse_fe, dtype=np.float64),
-        df=np.asarray(fit.df_resid, dtype=np.float64),
+        df=np.asarray(fit.df, dtype=np.float64),
         components=tuple(_mixed_components(fit, alpha)),
         sample=sample,
         nobs=n,
@@ -176,7 +176,7 @@ def robust_record(fit: Any, alpha: float) -> FitRecord:
         mixed_record(fit.fit, alpha),
         cov_type=str(fit.cov_type),
         std_error=np.asarray(fit.bse_fe, dtype=np.float64),
-        df=np.asarray(fit.df_resid, dtype=np.float64),
+        df=np.asarray(fit.df, dtype=np.float64),
         n_groups=int(fit.n_groups),
     )
 

@@ -10,8 +10,8 @@ from mixedar._lazy import lazy_names
 
 # Public names, and the modules that define them.
 _EXPORTS = {
-    "DFMethod": "mixedar.inference.df.methods",
-    "resolve_df": "mixedar.inference.df.methods",
+    "DFMethod": "mixedar.hypotheses.df",
+    "resolve_df": "mixedar.hypotheses.df",
     "BootstrapDraws": "mixedar.inference.intervals.bootstrap",
     "MarginalMeans": "mixedar.inference.means",
     "Profile": "mixedar.inference.intervals.profile",

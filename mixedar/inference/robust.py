@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
+from mixedar.hypotheses.df import DFMethod
 from mixedar.inference.arguments import check_alpha
-from mixedar.inference.df.methods import DFMethod
 from mixedar.inference.df.sandwich import COV_TYPES, Sandwich, sandwich
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -35,7 +35,7 @@ class RobustResults:
     fit : MixedLMARResults
     cov_type : str
     fe_params : Series
-    bse_fe, df_resid, tvalues, pvalues : Series
+    bse_fe, df, tvalues, pvalues : Series
         Degrees of freedom are Satterthwaite's approximation to the
         distribution of the robust variance under the model's covariance
         (Bell and McCaffrey for CR2).
@@ -80,7 +80,7 @@ class RobustResults:
         return self.bse_fe
 
     @cached_property
-    def df_resid(self) -> pd.Series:
+    def df(self) -> pd.Series:
         """Satterthwaite's degrees of freedom of each coefficient."""
         return self._series(self._sandwich.satterthwaite(np.eye(len(self._names))))
 
@@ -92,7 +92,7 @@ class RobustResults:
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values by Student's t."""
-        return self._series(2.0 * stats.t.sf(np.abs(self.tvalues), self.df_resid))
+        return self._series(2.0 * stats.t.sf(np.abs(self.tvalues), self.df))
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """
@@ -108,7 +108,7 @@ class RobustResults:
         DataFrame
             Columns ``lower`` and ``upper``.
         """
-        width = stats.t.isf(check_alpha(alpha) / 2.0, self.df_resid) * self.bse_fe
+        width = stats.t.isf(check_alpha(alpha) / 2.0, self.df) * self.bse_fe
         return pd.DataFrame(
             {"lower": self.fe_params - width, "upper": self.fe_params + width}
         )
@@ -176,7 +176,7 @@ class RobustResults:
             {
                 "Coef.": self.fe_params,
                 "Std.Err.": self.bse_fe,
-                "DF": self.df_resid,
+                "DF": self.df,
                 "t": self.tvalues,
                 "P>|t|": self.pvalues,
                 f"[{alpha / 2:.4g}": interval["lower"],

@@ -25,6 +25,7 @@ from mixedar.data.checks import (
     group_codes,
 )
 from mixedar.data.formula import Design, capture_namespace
+from mixedar.data.model_data import ModelData
 from mixedar.data.positions import data_layout, row_positions
 from mixedar.data.residual_model import (
     ResidualModel,
@@ -521,6 +522,44 @@ class ModelArrays(PackedLikelihood, LazyGroupLists):
         """As :meth:`with_residual`; shares compressed data with the relatives."""
         other = sibling(self, residual, weights, residual_data, relatives)
         return cast("Self", other)
+
+    @property
+    def arrays(self) -> ModelData:
+        """The data as fits, predictions and diagnostics read them."""
+        data = self.data
+        return ModelData(
+            endog=self.endog,
+            exog=self.exog,
+            exog_re=self.exog_re,
+            components=self._vc,
+            component_parts=self._components,
+            component_columns=self.exog_vc.colnames,
+            codes=self._codes,
+            grouped=self._grouped,
+            compressed=self._rows,
+            residual=self.residual,
+            mark_labels=self._mark_labels,
+            group_labels=self.group_labels,
+            time=self.time,
+            series=self.series,
+            time_unit=self.time_unit,
+            residual_data=self.residual_data,
+            variance_specs=self.variance_specs,
+            endog_name=self.endog_names,
+            groups_name=getattr(self, "groups_name", "Group"),
+            time_name=getattr(self, "time_name", None),
+            exog_names=list(self.exog_names),
+            random_names=list(data.exog_re_names),
+            component_names=list(self.exog_vc.names),
+            index=data.row_labels,
+            frame=getattr(data, "frame", None),
+            formula=getattr(self, "formula", None),
+            re_formula=getattr(self, "re_formula", None),
+            vc_formula=getattr(self, "vc_formula", None),
+            formula_spec=getattr(self, "formula_spec", None),
+            re_spec=getattr(self, "re_spec", None),
+            re_cov=self.re_cov,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self._without_lists()

@@ -5,6 +5,7 @@ From a model to its results: the search, its verdict and the warnings.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
 )
+from mixedar.fit import Fit
 from mixedar.mixed.arrays import reads_fitted, until_fitted_stay
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
@@ -110,9 +112,12 @@ def fit_model(
                 maxiter=int(maxiter),
                 keep_path=full_output,
             )
-        results = MixedLMARResults(model, problem, modes, free)
-        kept = [_history(mode.search) for mode in modes] if full_output else None
-        results.hist = kept
+        kept = [replace(m, search=replace(m.search, path=())) for m in modes]
+        names = model.data.param_names
+        fit = Fit.at(model.arrays, problem, layout, kept, names, model.df_containment)
+        results = MixedLMARResults(model, fit, free)
+        if full_output:
+            results.hist = [_history(mode.search) for mode in modes]
         return results
 
     try:
@@ -247,7 +252,7 @@ def _history(search: SearchPath) -> dict[str, Any]:
 
 
 def _warn(results: MixedLMARResults, stayed: bool) -> None:
-    search = results._search
+    search = results.fit.modes[0].search
     if not stayed:
         warnings.warn(
             "the fitted values that the variance function reads did not settle; "
@@ -266,6 +271,6 @@ def _warn(results: MixedLMARResults, stayed: bool) -> None:
     if results.boundary_notes:
         warnings.warn(
             "; ".join(results.boundary_notes),
-            SingularCovarianceWarning if results._singular else BoundaryWarning,
+            SingularCovarianceWarning if results.fit.singular else BoundaryWarning,
             stacklevel=4,
         )

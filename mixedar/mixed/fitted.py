@@ -13,8 +13,9 @@ from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 from mixedar._types import FloatArray
 from mixedar.data.formula import design_for
-from mixedar.engine.effects import PredictedEffects, predict_effects, whiten_series
-from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
+from mixedar.engine.effects import whiten_series
+from mixedar.exceptions import LengthError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.mixed.statsmodels import profile_variance
 from mixedar.residual import Heteroscedastic
 
@@ -22,53 +23,24 @@ from mixedar.residual import Heteroscedastic
 class PredictedValues(MixedLMResults):
     """What a fit says of groups and observations, in the caller's row order."""
 
-    # arrays of the data's length: not pickled, made again when asked for
-    _row_caches = (
-        "fitted_marginal",
-        "fittedvalues",
-        "resid",
-        "_effects",
-        "random_effects",
-        "random_effects_cov",
-    )
+    fit: Fit
+    # tables of the data's length: not pickled, made again when asked for
+    _row_caches = ("random_effects", "random_effects_cov")
 
-    @cached_property
-    def _effects(self) -> PredictedEffects:
-        model = self.model
-        if model.endog is None:
-            raise NotComputedError(
-                "the data were removed from this fit; random effects, fitted values "
-                "and residuals need them"
-            )
-        grouped = model._grouped
-        return predict_effects(
-            grouped.sort(model._random_design()),
-            grouped.sort(model.endog - self.fitted_marginal),
-            grouped,
-            self.structure,
-            self._u,
-            self._z_map,
-            self._factor,
-        )
-
-    @cached_property
+    @property
     def fitted_marginal(self) -> FloatArray:
         """``X beta``, shape (n,)."""
-        if self.model.exog is None:
-            raise NotComputedError("the data were removed from this fit")
-        return np.asarray(self.model.exog @ self.fe_params)
+        return self.fit.fitted_marginal
 
-    @cached_property
+    @property
     def fittedvalues(self) -> FloatArray:
         """``X beta + Z b`` with the predicted random effects, shape (n,)."""
-        effects = self._effects.means[self.model._codes]
-        design = self.model._random_design()
-        return self.fitted_marginal + np.einsum("ij,ij->i", design, effects)
+        return self.fit.fittedvalues
 
-    @cached_property
+    @property
     def resid(self) -> FloatArray:
         """Raw residuals around :attr:`fittedvalues`, shape (n,)."""
-        return self.model.endog - self.fittedvalues
+        return self.fit.resid
 
     def residuals(self, kind: str = "raw") -> pd.Series:
         """
@@ -99,25 +71,25 @@ class PredictedValues(MixedLMResults):
         if kind == "pearson":
             values = values / self._residual_sd()
         if kind == "normalized":
-            grouped = self.model._grouped
+            grouped = self.fit.data.grouped
             # whitening divides by the rows' relative standard deviations too
             values = grouped.unsort(
                 whiten_series(
                     grouped.sort(values / np.sqrt(self.scale)),
                     grouped,
                     self.structure,
-                    self._residual_values,
+                    self.fit.residual_params,
                 )
             )
-        return pd.Series(values, index=self.model.data.row_labels, name=kind)
+        return pd.Series(values, index=self.fit.data.index, name=kind)
 
     def _residual_sd(self) -> FloatArray | float:
         """Standard deviations of the residuals, shape (n,) or one for all."""
         sigma, structure = float(np.sqrt(self.scale)), self.structure
         if not isinstance(structure, Heteroscedastic):
             return sigma
-        grouped = self.model._grouped
-        sd = structure.row_scales(grouped.marks, self._residual_values)
+        grouped = self.fit.data.grouped
+        sd = structure.row_scales(grouped.marks, self.fit.residual_params)
         return sigma * grouped.unsort(sd)
 
     @cached_property
@@ -128,25 +100,6 @@ class PredictedValues(MixedLMResults):
         )
         return pd.Series(quantiles, index=["Min", "Q1", "Med", "Q3", "Max"])
 
-    def _effect_columns(self, group: int) -> tuple[list[int], list[str]]:
-        """Design columns that exist in a group, and their names."""
-        model = self.model
-        columns = list(range(self.k_re))
-        names = list(model.data.exog_re_names)
-        first = self.k_re
-        for j, name in enumerate(model.exog_vc.names):
-            labels = self._component_names(j, group)
-            columns.extend(range(first, first + len(labels)))
-            names.extend(f"{name}[{label}]" for label in labels)
-            first += model._vc.sizes[j]
-        return columns, names
-
-    def _component_names(self, component: int, group: int) -> list[str]:
-        parts = self.model._components
-        if parts is not None:
-            return parts[component].column_names(group)
-        return list(self.model.exog_vc.colnames[component][group])
-
     @cached_property
     def random_effects(self) -> dict[Any, pd.Series]:
         """
@@ -155,26 +108,26 @@ class PredictedValues(MixedLMResults):
         One table of all groups, ``random_effects_frame()``, is much faster for
         many of them.
         """
-        means = self._effects.means
+        means = self.fit.effects.means
         if not self.k_vc:
-            names = pd.Index(self.model.data.exog_re_names)
+            names = pd.Index(self.fit.data.random_names)
             return {
                 label: pd.Series(row, index=names)
-                for label, row in zip(self.model.group_labels, means, strict=True)
+                for label, row in zip(self.fit.data.group_labels, means, strict=True)
             }
         out = {}
-        for i, label in enumerate(self.model.group_labels):
-            columns, names = self._effect_columns(i)
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
             out[label] = pd.Series(means[i, columns], index=names)
         return out
 
     @cached_property
     def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
         """Conditional covariance of the random effects given the data, by group."""
-        roots = self._effects.roots
+        roots = self.fit.effects.roots
         out = {}
-        for i, label in enumerate(self.model.group_labels):
-            columns, names = self._effect_columns(i)
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
             root = roots[:, columns, i]
             out[label] = pd.DataFrame(self.scale * root.T @ root, names, names)
         return out
@@ -199,7 +152,7 @@ class PredictedValues(MixedLMResults):
             Series with the index of `exog` if that has one.
         """
         if exog is None:
-            return pd.Series(self.fitted_marginal, index=self.model.data.row_labels)
+            return pd.Series(self.fitted_marginal, index=self.fit.data.index)
         # a list has .index too, its method
         labelled = isinstance(exog, (pd.Series, pd.DataFrame))
         index = exog.index if labelled else None
@@ -245,7 +198,7 @@ class PredictedValues(MixedLMResults):
                 self.fe_params,
                 self.params[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
                 / self.scale,
-                self._residual_values,
+                self.fit.residual_params,
             ]
         )
         return self.model.get_distribution(params, self.scale, exog)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,9 @@ from statsmodels.base.wrapper import populate_wrapper
 from statsmodels.regression.mixed_linear_model import MixedLMParams, MixedLMResults
 
 from mixedar._types import FloatArray
-from mixedar.engine.coordinates import Estimate
-from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
-from mixedar.inference.df.methods import resolve_df
+from mixedar.fit import Fit
 from mixedar.mixed.fitted import PredictedValues
 from mixedar.mixed.methods import (
     GroupMethods,
@@ -75,9 +72,11 @@ class MixedLMARResults(
     llf, aic, bic : float
         (Restricted) log-likelihood with all constants, and criteria as nlme
         computes them: BIC's number of observations is N - p under REML.
-    df_resid : Series
+    df : Series
         Degrees of freedom of each fixed effect: containment, as nlme, unless
         :meth:`with_df` chose another method.
+    df_resid : float
+        Observations less fixed effects.
     modes : DataFrame
         All distinct maxima that were found, the best first.
     converged : bool
@@ -88,24 +87,15 @@ class MixedLMARResults(
 
     model: Any
 
-    def __init__(
-        self,
-        model: Any,
-        problem: LikelihoodProblem,
-        modes: Sequence[Optimum],
-        free: MixedLMParams | None,
-    ) -> None:
-        best = modes[0].estimate
-        p, k_re2, k_vc = model.k_fe, model.k_re2, model.k_vc
+    def __init__(self, model: Any, fit: Fit, free: MixedLMParams | None) -> None:
+        best = fit.estimate
+        p, k_re2, k_vc = fit.k_fe, fit.k_re2, fit.k_vc
         params = np.concatenate([best.beta, best.cov_values, best.residual_params])
         k = len(params)
         cov = np.zeros((k, k))
         cov[:p, :p] = best.cov_beta
         cov[p:, p:] = best.cov_theta[:-1, :-1]
-        held = np.zeros(k, dtype=bool)
-        held[p : p + k_re2 + k_vc] = ~problem.covariance.is_free
-        natural = problem.structure.natural(problem.split(best.theta)[1])
-        held[p + k_re2 + k_vc :] = ~natural.first.any(axis=0)
+        held = fit.is_held
         cov[held] = cov[:, held] = 0.0
         base.LikelihoodModelResults.__init__(
             self,
@@ -114,36 +104,22 @@ class MixedLMARResults(
             normalized_cov_params=cov / best.scale,
             scale=best.scale,
         )
+        self.fit = fit
         self.use_t = True
-        self.nobs = model.nobs
-        self.n_groups = model.n_groups
-        self.reml = problem.reml
-        self.method = "REML" if problem.reml else "ML"
-        self.k_fe, self.k_re, self.k_re2, self.k_vc = p, model.k_re, k_re2, k_vc
+        self.df_resid = float(fit.nobs - p)
+        self.nobs = fit.nobs
+        self.n_groups = fit.n_groups
+        self.reml = fit.reml
+        self.method = "REML" if fit.reml else "ML"
+        self.k_fe, self.k_re, self.k_re2, self.k_vc = p, fit.k_re, k_re2, k_vc
         self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
         self.hist: list[dict[str, Any]] | None = None
-        self.converged = modes[0].search.converged
-        self._search = replace(modes[0].search, path=())
+        self.converged = fit.converged
         self.fe_params = best.beta
-        self.cov_re_unscaled = best.psi[: model.k_re, : model.k_re]
-        self.cov_re = best.scale * self.cov_re_unscaled
-        self.vcomp = best.cov_values[k_re2:]
-        self.bse_scale = float(np.sqrt(best.cov_theta[-1, -1]))
-        self.structure = problem.structure
-        self._residual_values = best.residual_params
-        self._llf = float(best.llf)
-        self._k_estimated = p + problem.k_theta + 1
-        self._df_fe = model.df_containment
-        self._names = list(model.data.param_names)
-        self._theta = best.theta
-        self._z_map = problem.z_map
-        self._factor, self._u = problem.factor(best.theta), problem.split(best.theta)[1]
-        sizes = model._grouped.sizes
-        self._group_sizes = (int(sizes.min()), float(sizes.mean()), int(sizes.max()))
-        self._labels = (model.endog_names, model.residual.label, model.time_unit)
-        self._residual_at_boundary = best.residual_at_boundary
-        self._singular = best.singular
-        self._modes = tuple((mode.estimate, mode.search.converged) for mode in modes)
+        self.cov_re_unscaled, self.cov_re = fit.cov_re_unscaled, fit.cov_re
+        self.vcomp = fit.vcomp
+        self.bse_scale = fit.bse_scale
+        self.structure = fit.structure
         packed = MixedLMParams.from_components(
             fe_params=best.beta,
             cov_re=self.cov_re_unscaled,
@@ -152,37 +128,100 @@ class MixedLMARResults(
         packed.residual_params = best.residual_params
         self.params_object = packed
 
+    # -- names of before, until every question reads the fit -----------------
+    _names = property(lambda self: list(self.fit.names))
+    _factor = property(lambda self: self.fit.factor)
+    _z_map = property(lambda self: self.fit.z_map)
+    _u = property(lambda self: self.fit.u)
+    _theta = property(lambda self: self.fit.theta)
+    _residual_values = property(lambda self: self.fit.residual_params)
+    _singular = property(lambda self: self.fit.singular)
+    _residual_at_boundary = property(lambda self: self.fit.residual_at_boundary)
+    _effects = property(lambda self: self.fit.effects)
+    _precision_derivatives = property(lambda self: self.fit.precision_derivatives)
+    _sandwich = property(lambda self: self.fit.robust)
+    _k_estimated = property(lambda self: self.fit.k_estimated)
+    _unadjusted = property(lambda self: (self.fit.cov_beta, self.fit.df_containment))
+    _df_fe = property(lambda self: self._df_values)
+    _df_spec = property(lambda self: self.fit.df_method)
+    _modes = property(
+        lambda self: tuple((m.estimate, m.search.converged) for m in self.fit.modes)
+    )
+    _search = property(lambda self: self.fit.modes[0].search)
+    _labels = property(
+        lambda self: (
+            self.fit.sizes.endog_name,
+            self.structure.label,
+            self.fit.sizes.time_unit,
+        )
+    )
+    _group_sizes = property(
+        lambda self: (
+            self.fit.sizes.smallest,
+            self.nobs / self.n_groups,
+            self.fit.sizes.largest,
+        )
+    )
+
+    def _effect_columns(self, group: int) -> Any:
+        return self.fit.data.effect_columns(group)
+
+    def _component_names(self, component: int, group: int) -> Any:
+        return self.fit.data.component_labels(component, group)
+
+    @property
+    def _contrast_methods(self) -> Any:
+        return self.fit.contrast_methods
+
+    def _contrast_method(self, df: Any) -> Any:
+        from mixedar.inference.df.methods import contrast_method
+
+        return contrast_method(self.fit, df)
+
+    def _copy_with_df(self, method: Any) -> Any:
+        return self._with_tests(method, self.fit.robust)
+
+    def _copy_with_sandwich(self, sandwich: Any, method: Any) -> Any:
+        from mixedar.inference.df.sandwich import SandwichDF
+
+        robust = None if sandwich is None else SandwichDF(sandwich)
+        return self._with_tests(method, robust)
+
+    # -------------------------------------------------------------------------
+
     @property
     def llf(self) -> float:
         """(Restricted) log-likelihood."""
-        return self._llf
+        return self.fit.llf
 
     @property
     def df_modelwc(self) -> int:
         """Number of estimated parameters, the residual variance included."""
-        return self._k_estimated
+        return self.fit.k_estimated
 
     @cached_property
     def modes(self) -> pd.DataFrame:
         """All distinct maxima that were found, the best first."""
-        return _modes_frame(self._modes, self._names)
+        return _modes_frame(self.fit)
 
     @property
     def aic(self) -> float:
         """Akaike's criterion, counting fixed effects and all free variances."""
-        return 2.0 * (self.df_modelwc - self._llf)
+        return 2.0 * (self.df_modelwc - self.llf)
 
     @property
     def bic(self) -> float:
         """Bayesian criterion with N - p observations under REML, as nlme."""
         n = self.nobs - self.k_fe if self.reml else self.nobs
-        return float(np.log(n)) * self.df_modelwc - 2.0 * self._llf
+        return float(np.log(n)) * self.df_modelwc - 2.0 * self.llf
 
     @property
     def residual_params(self) -> pd.Series:
         """Parameters of the residual structure."""
         return pd.Series(
-            self._residual_values, index=list(self.structure.param_names), dtype=float
+            self.fit.residual_params,
+            index=list(self.structure.param_names),
+            dtype=float,
         )
 
     @property
@@ -202,15 +241,6 @@ class MixedLMARResults(
         return float(self.residual_params["rho"])
 
     @property
-    def df_resid(self) -> pd.Series:
-        """Degrees of freedom of each fixed effect."""
-        return pd.Series(self._df_fe, index=self._names[: self.k_fe])
-
-    @df_resid.setter
-    def df_resid(self, value: Any) -> None:
-        """Set by statsmodels' base class; containment replaces it."""
-
-    @property
     def bse_fe(self) -> FloatArray:
         """Standard errors of the fixed effects."""
         return np.sqrt(np.diag(self.cov_params()))[: self.k_fe]
@@ -224,17 +254,17 @@ class MixedLMARResults(
     @property
     def at_boundary(self) -> bool:
         """Whether the maximum lies on the edge of the parameter space."""
-        return bool(self._singular or self._residual_at_boundary)
+        return bool(self.fit.singular or self.fit.residual_at_boundary)
 
     @cached_property
     def boundary_notes(self) -> list[str]:
         """What exactly lies on the boundary, in words."""
         notes = []
-        if self._singular:
+        if self.fit.singular:
             notes.append(
                 "The random effects covariance is singular: " + self._singular_part()
             )
-        if self._residual_at_boundary:
+        if self.fit.residual_at_boundary:
             values = ", ".join(
                 f"{name} = {value:.6g}" for name, value in self.residual_params.items()
             )
@@ -248,13 +278,13 @@ class MixedLMARResults(
         return notes
 
     def _singular_part(self) -> str:
-        names = self._names[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
-        inner = self._factor @ self._factor.T
+        names = self.fit.names[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
+        inner = self.fit.factor @ self.fit.factor.T
         block = inner[: self.k_re, : self.k_re]
         diagonal = np.diag(self.cov_re)
         rows, columns = np.tril_indices(self.k_re)
         parts = []
-        spread = np.diag(self._z_map)[: self.k_re] ** 2
+        spread = np.diag(self.fit.z_map)[: self.k_re] ** 2
         relative = np.diag(self.cov_re_unscaled) / np.where(spread > 0, spread, 1.0)
         zero = [k for k in range(self.k_re) if relative[k] < 1e-8]
         for k in zero:
@@ -304,7 +334,7 @@ class MixedLMARResults(
         ResultsSummary
         """
         if df is not None:
-            other = self._copy_with_df(resolve_df(df))
+            other = self._with_df(df)
             return other.summary(yname, xname_fe, xname_re, title, alpha)
         from mixedar.mixed.summary import summarize  # only when it is printed
 
@@ -319,34 +349,32 @@ class MixedLMARResults(
         """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes  # noqa: B018
-        for name in self._row_caches:
-            self.__dict__.pop(name, None)
+        self._forget_rows()
+        self.fit = self.fit.without_data()
         bare = object.__new__(type(self.model))
         bare.__dict__ = dict(self.model._without_lists())
         bare.data = copy.copy(self.model.data)
         self.model = bare
         super().remove_data()
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
+    def _forget_rows(self) -> None:
         for name in self._row_caches:
-            state.pop(name, None)
-        return state
+            self.__dict__.pop(name, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}
 
 
-def _modes_frame(
-    modes: Sequence[tuple[Estimate, bool]], names: Sequence[str]
-) -> pd.DataFrame:
-    def row(estimate: Estimate, converged: bool) -> list[Any]:
-        values = np.concatenate(
-            [estimate.beta, estimate.cov_values, estimate.residual_params]
-        )
+def _modes_frame(fit: Fit) -> pd.DataFrame:
+    def row(mode: Optimum) -> list[Any]:
+        estimate = mode.estimate
+        values = [*estimate.beta, *estimate.cov_values, *estimate.residual_params]
         boundary = estimate.singular or estimate.residual_at_boundary
-        return [estimate.llf, *values, estimate.scale, converged, boundary]
+        return [estimate.llf, *values, estimate.scale, mode.search.converged, boundary]
 
     return pd.DataFrame(
-        [row(estimate, converged) for estimate, converged in modes],
-        columns=["llf", *names, "scale", "converged", "at_boundary"],
+        [row(mode) for mode in fit.modes],
+        columns=["llf", *fit.names, "scale", "converged", "at_boundary"],
     )
 
 

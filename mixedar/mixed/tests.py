@@ -5,33 +5,27 @@ Which degrees of freedom the tests of a fit use.
 from __future__ import annotations
 
 import copy
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLMResults
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
-from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
     NotComputedError,
     UnsupportedError,
 )
+from mixedar.fit import Fit
+from mixedar.hypotheses.df import METHODS, DFMethod, RobustMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference.arguments import check_alpha, positions
-from mixedar.inference.df.base import ContrastMethod
-from mixedar.inference.df.methods import (
-    METHODS,
-    DFMethod,
-    contrast_method,
-    derivatives_of,
-    resolve_df,
-)
+from mixedar.inference.df.methods import contrast_method
 from mixedar.inference.intervals.wald import residual_intervals
 
 if TYPE_CHECKING:
@@ -42,17 +36,31 @@ class DegreesOfFreedom(MixedLMResults):
     """The method of degrees of freedom of a fit, and how to choose another."""
 
     _wrapper: ClassVar[Any]
-    _df_fe: FloatArray
-    _df_spec: DFMethod = DFMethod("containment")
-    _names: list[str]
-    # a cluster-robust covariance of the fixed effects, if the fit has one
-    _sandwich: Any = None
-    cov_type: str = "nonrobust"
+    fit: Fit
+
+    @property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of each fixed effect, by the method of the fit."""
+        return pd.Series(self._df_values, index=list(self.fit.exog_names))
+
+    @property
+    def _df_values(self) -> FloatArray:
+        return contrast_method(self.fit).single(np.eye(self.k_fe))
 
     @property
     def df_method(self) -> str:
         """The method of degrees of freedom, ``"containment"`` by default."""
-        return self._df_spec.name
+        return self.fit.df_method.name
+
+    @property
+    def cov_type(self) -> str:
+        """``"nonrobust"``, or the kind of the robust covariance."""
+        robust = self.fit.robust
+        return "nonrobust" if robust is None else robust.cov_type
+
+    @cov_type.setter
+    def cov_type(self, value: str) -> None:
+        """Set by statsmodels' base class; the fit knows it."""
 
     def with_df(
         self, df: Any, *, kr: str | None = None, information: str | None = None
@@ -86,7 +94,7 @@ class DegreesOfFreedom(MixedLMResults):
             If the method is not defined for this fit.
         """
         method = resolve_df(df, kr, information)
-        return self._wrapper(self._copy_with_df(method))
+        return self._wrapper(self._with_tests(method, self.fit.robust))
 
     def get_robustcov_results(
         self, cov_type: str = "CR2", use_t: bool | None = None
@@ -119,13 +127,14 @@ class DegreesOfFreedom(MixedLMResults):
         --------
         mixedar.inference.df.sandwich : the estimators, and references.
         """
-        name = "satterthwaite" if use_t is None or use_t else "normal"
         if cov_type == "nonrobust":
-            return self._wrapper(self._copy_with_sandwich(None, self._df_spec))
-        from mixedar.inference.df.sandwich import sandwich
+            return self._wrapper(self._with_tests(self.fit.df_method, None))
+        from mixedar.inference.df.sandwich import SandwichDF, sandwich
 
-        found = sandwich(self, cov_type)
-        return self._wrapper(self._copy_with_sandwich(found, resolve_df(name)))
+        method = resolve_df("satterthwaite" if use_t is None or use_t else "normal")
+        return self._wrapper(
+            self._with_tests(method, SandwichDF(sandwich(self, cov_type)))
+        )
 
     def cov_params(
         self,
@@ -160,55 +169,25 @@ class DegreesOfFreedom(MixedLMResults):
         """Standard errors, shape (k,); NaN on the boundary, 0 if held."""
         return np.sqrt(np.diag(self.normalized_cov_params) * self.scale)
 
-    @cached_property
-    def _unadjusted(self) -> tuple[FloatArray, FloatArray]:
-        """Model covariance of the fixed effects, and containment DF."""
-        p = self.k_fe
-        return np.asarray(self.cov_params())[:p, :p], self._df_fe
-
-    @cached_property
-    def _precision_derivatives(self) -> PrecisionDerivatives:
-        return derivatives_of(self)
-
-    @cached_property
-    def _contrast_methods(self) -> dict[DFMethod, ContrastMethod]:
-        return {}
-
-    def _contrast_method(self, df: Any) -> ContrastMethod:
-        """The method that a ``df=`` argument names; computed once."""
-        method = self._df_spec if df is None else resolve_df(df)
-        known = self._contrast_methods
-        if method not in known:
-            known[method] = contrast_method(self, method)
-        return known[method]
-
-    def _copy_with_df(self, method: DFMethod) -> Self:
+    def _with_tests(self, method: DFMethod, robust: RobustMethod | None) -> Self:
         """A copy whose errors, t values and tests follow a method."""
-        found = self._contrast_method(method)
         out = copy.copy(self)  # shares what was computed so far
         out._cache = {}
-        out._df_spec = method
+        out.fit = self.fit.with_tests(method, robust)
         p = self.k_fe
-        out._df_fe = found.single(np.eye(p))
         cov = np.array(self.normalized_cov_params)
-        cov[:p, :p] = found.cov / self.scale
+        cov[:p, :p] = contrast_method(out.fit).cov / self.scale
         out.normalized_cov_params = cov
         out.use_t = method.name != "normal"
         return out
 
-    def _copy_with_sandwich(self, sandwich: Any, method: DFMethod) -> Self:
-        """A copy whose fixed effects have a robust covariance, or the model's."""
-        self._unadjusted  # noqa: B018  the copy keeps the model's own
-        out = copy.copy(self)
-        out._sandwich = sandwich
-        out.cov_type = "nonrobust" if sandwich is None else sandwich.cov_type
-        out.__dict__.pop("_contrast_methods", None)
-        return out._copy_with_df(method)
+    def _with_df(self, df: str | float | DFMethod) -> Self:
+        return self._with_tests(resolve_df(df), self.fit.robust)
 
     def _df_notes(self) -> list[str]:
         """What a reader of the tests has to know about their DF."""
         notes = []
-        method = self._df_spec
+        method = self.fit.df_method
         if method.name == "given":
             notes.append(f"t tests of the fixed effects use {method.value:g} DF.")
         elif method.name == "normal":
@@ -218,10 +197,10 @@ class DegreesOfFreedom(MixedLMResults):
                 "t tests of the fixed effects use "
                 f"{METHODS[method.name]} degrees of freedom."
             )
-        if self._sandwich is not None:
+        if self.fit.robust is not None:
             notes.append(
                 f"Standard errors of the fixed effects are robust ({self.cov_type}, "
-                f"clusters are the {self._sandwich.n_clusters} groups)."
+                f"clusters are the {self.fit.robust.n_clusters} groups)."
             )
         if method.name == "kenward-roger":
             term = "with" if method.kr == "full" else "without"
@@ -229,8 +208,10 @@ class DegreesOfFreedom(MixedLMResults):
                 "Standard errors hold the Kenward-Roger correction, "
                 f"{term} its second-order term."
             )
-        notes.extend(self._contrast_method(None).notes)
-        spent = [n for n, df in zip(self._names, self._df_fe, strict=False) if df <= 0]
+        notes.extend(contrast_method(self.fit).notes)
+        spent = [
+            n for n, df in zip(self.fit.names, self._df_values, strict=False) if df <= 0
+        ]
         if spent:
             notes.append(
                 f"No degrees of freedom are left for {', '.join(spent)}: there is no "
@@ -267,7 +248,7 @@ class WaldInference(DegreesOfFreedom):
         """Two-sided p-values of the fixed effects by Student's t, shape (k,)."""
         out = np.full(len(self.params), np.nan)
         p = self.k_fe
-        out[:p] = 2.0 * _t_sf(np.abs(self.tvalues[:p]), self._df_fe)
+        out[:p] = 2.0 * _t_sf(np.abs(self.tvalues[:p]), self._df_values)
         return out
 
     def conf_int(
@@ -296,14 +277,14 @@ class WaldInference(DegreesOfFreedom):
             NaN where no standard error exists.
         """
         if df is not None:
-            other = self._copy_with_df(resolve_df(df))
+            other = self._with_df(df)
             return other.conf_int(alpha, cols)
         check_alpha(alpha)
         params = np.asarray(self.params)
         bse = np.asarray(self.bse)
         out = np.full((len(params), 2), np.nan)
         p, k_cov = self.k_fe, self.k_re2 + self.k_vc
-        half = _t_isf(alpha / 2.0, self._df_fe) * bse[:p]
+        half = _t_isf(alpha / 2.0, self._df_values) * bse[:p]
         out[:p] = np.column_stack([params[:p] - half, params[:p] + half])
         z = stats.norm.isf(alpha / 2.0)
         rows, columns = np.tril_indices(self.k_re)
@@ -318,14 +299,14 @@ class WaldInference(DegreesOfFreedom):
                 out[k] = params[k] - z * bse[k], params[k] + z * bse[k]
         if self.structure.k_free:
             out[p + k_cov :] = residual_intervals(
-                self.structure, self._u, bse[p + k_cov :], z
+                self.structure, self.fit.u, bse[p + k_cov :], z
             )
-        return out if cols is None else out[positions(cols, self._names)]
+        return out if cols is None else out[positions(cols, self.fit.names)]
 
     def _contrasts(self, r_matrix: Any) -> tuple[FloatArray, FloatArray]:
         """Restrictions on the fixed effects, and their right-hand sides."""
         p = self.k_fe
-        return restrictions(r_matrix, self._names[:p], self._names[p:])
+        return restrictions(r_matrix, self.fit.names[:p], self.fit.names[p:])
 
     def t_test(
         self, r_matrix: Any, use_t: bool | None = None, df: Any = None
@@ -359,8 +340,8 @@ class WaldInference(DegreesOfFreedom):
             If a row is zero, or the method is not defined for this fit.
         """
         matrix, values = self._contrasts(r_matrix)
-        spec = self._df_spec if df is None else resolve_df(df)
-        method = self._contrast_method(spec)
+        spec = self.fit.df_method if df is None else resolve_df(df)
+        method = contrast_method(self.fit, spec)
         effect = matrix @ self.fe_params
         sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, method.cov, matrix))
         t = (effect - values) / sd
@@ -374,7 +355,7 @@ class WaldInference(DegreesOfFreedom):
 
     def _check_freedom(self, df: FloatArray) -> None:
         if not (np.asarray(df) > 0.0).all():
-            if self._sandwich is not None and np.isnan(df).any():
+            if self.fit.robust is not None and np.isnan(df).any():
                 raise NotComputedError(
                     "the robust variance of a contrast is zero whatever the data: "
                     "it has no degrees of freedom"
@@ -432,14 +413,14 @@ class WaldInference(DegreesOfFreedom):
             If `cov_p` or `invcov` has another shape, or is not finite.
         """
         matrix, values = self._contrasts(r_matrix)
-        spec = self._df_spec if df is None else resolve_df(df)
+        spec = self.fit.df_method if df is None else resolve_df(df)
         implied = spec.name in ("satterthwaite", "kenward-roger")
         if implied and not (cov_p is None and invcov is None):
             raise UnsupportedError(
                 f"df={spec.name!r} belongs to the fit's own covariance; leave out "
                 "cov_p= and invcov=, or choose df='containment'"
             )
-        method = self._contrast_method(spec)
+        method = contrast_method(self.fit, spec)
         cov = method.cov
         if cov_p is not None:
             cov = _square(cov_p, self.k_fe, "cov_p", "fixed effect")
@@ -477,8 +458,7 @@ class WaldInference(DegreesOfFreedom):
         self, matrix: FloatArray, difference: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Restrictions without those that follow from others, and their distances."""
-        cov, _ = self._unadjusted
-        middle = matrix @ cov @ matrix.T
+        middle = matrix @ self.fit.cov_beta @ matrix.T
         # rank on the scale of correlations: units of the coefficients do not matter
         lengths = np.sqrt(np.diag(middle))
         spectrum, vectors = np.linalg.eigh(middle / np.outer(lengths, lengths))

@@ -160,13 +160,13 @@ def coefficient_frame(fit: Any) -> pd.DataFrame:
         Columns by model and ``estimate, std_error, df``.
     """
     fit = getattr(fit, "_results", fit)
-    degrees = fit.df_resid.to_numpy(dtype=float)
+    degrees = fit.df.to_numpy(dtype=float)
     columns = {
         "estimate": np.asarray(fit.fe_params),
         "std_error": np.asarray(fit.bse_fe),
         "df": np.where(np.isfinite(degrees), degrees, np.inf),
     }
-    frame = pd.DataFrame(columns, index=list(fit.df_resid.index))
+    frame = pd.DataFrame(columns, index=list(fit.df.index))
     return pd.concat({str(fit.model.endog_names): frame}, axis=1, names=["model"])
 
 

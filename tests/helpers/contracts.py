@@ -196,7 +196,7 @@ def check_results(fit: Any) -> None:
         assert np.shape(values) == (length,), attribute
         if has_names(fit):
             assert list(values.index) == names[:length], attribute
-    assert list(fit.df_resid.index) == names[:p]
+    assert list(fit.df.index) == names[:p]
     assert np.isfinite(fit.fe_params).all()
     assert (fit.bse_fe > 0).all()
 

@@ -81,4 +81,4 @@ def assert_same_fit(
     np.testing.assert_allclose(found.params, expected.params, **kwargs)
     np.testing.assert_allclose(found.bse, expected.bse, **kwargs)
     assert found.scale == pytest.approx(expected.scale, rel=tolerance)
-    np.testing.assert_array_equal(found.df_resid, expected.df_resid)
+    np.testing.assert_array_equal(found.df, expected.df)

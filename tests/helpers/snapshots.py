@@ -23,7 +23,7 @@ def numbers(fit: Any) -> dict[str, Any]:
             "llf",
             "aic",
             "bic",
-            "df_resid",
+            "df",
             "tvalues",
             "pvalues",
             "nobs",

@@ -48,7 +48,7 @@ def test_lmertest_and_pbkrtest(name: str, key: str, method: str) -> None:
     fit, expected = fitted(name), load(name).expected
     found = fit.with_df(method)
     table = pd.DataFrame(expected[key]["coef"]).T.loc[list(fit.fe_params.index)]
-    np.testing.assert_allclose(found.df_resid, table["df"], rtol=2e-6)
+    np.testing.assert_allclose(found.df, table["df"], rtol=2e-6)
     np.testing.assert_allclose(found.bse_fe, table["se"], rtol=1e-6)
     names = list(fit.fe_params.index)
     p = found.pvalues[names]
@@ -203,7 +203,7 @@ def compare(
         gradient = np.array([np.diag(d.phi @ each @ d.phi) for each in d.p])
         nu = 2 * np.diag(d.phi) ** 2 / np.einsum("ip,ij,jp->p", gradient, w, gradient)
         satterthwaite = fit.with_df("satterthwaite", information=information)
-        np.testing.assert_allclose(satterthwaite.df_resid, nu, rtol=tol)
+        np.testing.assert_allclose(satterthwaite.df, nu, rtol=tol)
         for kr in ("full", "linear"):
             cov = adjusted(d, w, kr == "full")
             found = fit.with_df("kenward-roger", kr=kr, information=information)
@@ -214,7 +214,7 @@ def compare(
                 rtol=0,
                 atol=tol,
             )
-            np.testing.assert_allclose(found.df_resid, nu, rtol=tol)
+            np.testing.assert_allclose(found.df, nu, rtol=tol)
             np.testing.assert_allclose(found.bse_fe, se, rtol=tol)
             if p > 1:
                 matrix = np.eye(p)[1:]
@@ -466,7 +466,7 @@ def test_unit_of_time(residual: str) -> None:
     two = mar.mixedlm("y ~ x", days, **options).fit()
     for method in (DFMethod("satterthwaite"), DFMethod("kr", kr="linear")):
         a, b = one.with_df(method), two.with_df(method)
-        np.testing.assert_allclose(a.df_resid, b.df_resid, rtol=1e-5)
+        np.testing.assert_allclose(a.df, b.df, rtol=1e-5)
         np.testing.assert_allclose(a.bse_fe, b.bse_fe, rtol=1e-6)
     assert abs(two.with_df("kr").bse_fe["x"] / one.with_df("kr").bse_fe["x"] - 1) < 0.1
     problem, at = at_estimate(two, days, True)
@@ -484,7 +484,7 @@ def test_compression_does_not_matter() -> None:
     assert len(one.model._rows.weights) < len(two.model._rows.weights)
     for method in ("satterthwaite", "kr"):
         a, b = one.with_df(method), two.with_df(method)
-        np.testing.assert_allclose(a.df_resid, b.df_resid, rtol=1e-5)
+        np.testing.assert_allclose(a.df, b.df, rtol=1e-5)
         np.testing.assert_allclose(a.bse_fe, b.bse_fe, rtol=1e-6)
 
 
@@ -530,7 +530,7 @@ def test_singular_covariance(
     with pytest.warns(BoundaryWarning):
         fit = model.fit()
     found = fit.with_df(method)
-    np.testing.assert_allclose(found.df_resid, df, rtol=1e-5)
+    np.testing.assert_allclose(found.df, df, rtol=1e-5)
     np.testing.assert_allclose(found.bse_fe, se, rtol=1e-5)
     test = found.f_test(np.eye(3)[1:])
     assert (test.df_denom, test.fvalue) == pytest.approx(joint, rel=1e-5)
@@ -547,12 +547,12 @@ def test_boundary_with_autocorrelation(name: str, information: str) -> None:
         DFMethod("kr", kr="linear", information=information),
     ):
         found = fit.with_df(method)
-        assert (found.df_resid > 0).all()
+        assert (found.df > 0).all()
         assert np.isfinite(found.bse_fe).all()
         assert np.isfinite(found.f_test(np.eye(len(found.fe_params))).pvalue)
     if name == "sleepstudy_ar1_reml" and information == "expected":
         # balanced: as many as 18 intercepts and slopes leave
-        np.testing.assert_allclose(found.df_resid, 17.0, rtol=1e-6)
+        np.testing.assert_allclose(found.df, 17.0, rtol=1e-6)
 
 
 def test_correction_that_is_no_covariance() -> None:
@@ -580,7 +580,7 @@ def test_correlation_at_the_end_of_its_range() -> None:
         found = fit.with_df(method)
         text = " ".join(found.summary().as_text().split())
         assert "end of its range, as known" in text
-        np.testing.assert_allclose(found.df_resid, 98.0, rtol=1e-6)
+        np.testing.assert_allclose(found.df, 98.0, rtol=1e-6)
 
 
 # --- simple methods
@@ -589,8 +589,8 @@ def test_correlation_at_the_end_of_its_range() -> None:
 def test_residual_normal_and_given() -> None:
     fit = fitted("orthodont_rs_ar1_reml")
     n, p = int(fit.nobs), len(fit.fe_params)
-    assert (fit.with_df("residual").df_resid == n - p).all()
-    assert (fit.with_df(11).df_resid == 11.0).all()
+    assert (fit.with_df("residual").df == n - p).all()
+    assert (fit.with_df(11).df == 11.0).all()
     np.testing.assert_allclose(
         fit.with_df(11).pvalues[:p], 2 * stats.t.sf(np.abs(fit.tvalues[:p]), 11)
     )
@@ -613,7 +613,7 @@ def test_between_within() -> None:
     groups, exog = fit.model._codes, pd.DataFrame(fit.model.exog)
     constant = (exog.groupby(groups).nunique() == 1).all()
     m = int(groups.max()) + 1
-    found = fit.with_df("between-within").df_resid
+    found = fit.with_df("between-within").df
     between = m - constant.sum()
     rest = fit.nobs - len(constant) - between
     assert found.tolist() == [between if c else rest for c in constant]
@@ -646,19 +646,19 @@ def test_names_and_options() -> None:
 
 def test_with_df_is_a_copy() -> None:
     fit = fitted("oxboys_gaps_ar1_reml")
-    before = fit.bse_fe.copy(), fit.df_resid.copy(), fit.pvalues.copy()
+    before = fit.bse_fe.copy(), fit.df.copy(), fit.pvalues.copy()
     found = fit.with_df("kenward-roger", kr="linear", information="observed")
     assert (fit.df_method, found.df_method) == ("containment", "kenward-roger")
     assert (found.bse_fe > fit.bse_fe).all()
     assert list(found.bse.index) == list(fit.bse.index)
     np.testing.assert_allclose(found.bse[:3], found.bse_fe)
     np.testing.assert_array_equal(found.fe_params, fit.fe_params)
-    for old, new in zip(before, (fit.bse_fe, fit.df_resid, fit.pvalues), strict=True):
+    for old, new in zip(before, (fit.bse_fe, fit.df, fit.pvalues), strict=True):
         np.testing.assert_array_equal(old, new)
     back = found.with_df("containment")
     np.testing.assert_allclose(back.bse_fe, fit.bse_fe, rtol=1e-14)
     again = pickle.loads(pickle.dumps(found))
-    np.testing.assert_array_equal(again.df_resid, found.df_resid)
+    np.testing.assert_array_equal(again.df, found.df)
     assert again.df_method == "kenward-roger"
 
 
@@ -693,7 +693,7 @@ def test_refusals() -> None:
     ml = fitted("oxboys_gaps_car1_age_ml")
     with pytest.raises(NotComputedError, match="REML"):
         ml.with_df("kr")
-    assert (ml.with_df("satterthwaite").df_resid > 0).all()
+    assert (ml.with_df("satterthwaite").df > 0).all()
     with pytest.raises(NotComputedError, match="row is zero"):
         reml.t_test([[0.0, 0.0, 0.0]])
     with pytest.raises(NotComputedError, match="row is zero"):
@@ -726,16 +726,16 @@ def test_one_group_and_removed_data() -> None:
     one = mar.mixedlm("y ~ x", data.assign(all=1), groups="all", **options).fit()
     with pytest.raises(NotComputedError, match="several groups"):
         one.with_df("bw")
-    assert (one.with_df("kr").df_resid > 0).all()
+    assert (one.with_df("kr").df > 0).all()
     fit = mar.mixedlm("y ~ x", data, groups="id", time="t").fit()
-    ready = fit.with_df("satterthwaite").df_resid
+    ready = fit.with_df("satterthwaite").df
     other = mar.mixedlm("y ~ x", data, groups="id", time="t").fit()
     other.remove_data()
     for method in ("satterthwaite", "kr", "bw"):
         with pytest.raises(NotComputedError, match="removed"):
             other.with_df(method)
     fit.remove_data()
-    np.testing.assert_array_equal(fit.with_df("satterthwaite").df_resid, ready)
+    np.testing.assert_array_equal(fit.with_df("satterthwaite").df, ready)
 
 
 def test_exhausted_stratum() -> None:

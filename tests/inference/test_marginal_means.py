@@ -215,7 +215,7 @@ def test_growth_data() -> None:
     name = "treatment[T.treatment]"
     assert abs(row.difference) == pytest.approx(abs(fit.fe_params[name]))
     assert row.se == pytest.approx(fit.bse_fe[name])
-    assert row.df == fit.df_resid[name]
+    assert row.df == fit.df[name]
     assert row.p == pytest.approx(fit.pvalues[name], abs=1e-12)
     assert "treatment" in repr(means)
 

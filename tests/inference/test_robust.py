@@ -34,7 +34,7 @@ def test_against_clubsandwich(name: str, cov_type: str) -> None:
     se = [expected["se"][n] for n in names]
     np.testing.assert_allclose(found.bse_fe, se, rtol=rtol)
     df = [expected["satterthwaite_df"][n] for n in names]
-    np.testing.assert_allclose(found.df_resid, df, rtol=rtol)
+    np.testing.assert_allclose(found.df, df, rtol=rtol)
 
 
 def test_other_types_against_clubsandwich() -> None:
@@ -49,7 +49,7 @@ def test_other_types_against_clubsandwich() -> None:
     }
     for cov_type, values in expected.items():
         np.testing.assert_allclose(fit.robust(cov_type).bse[names], values, rtol=1e-6)
-    df = fit.robust("CR3").df_resid[names]
+    df = fit.robust("CR3").df[names]
     np.testing.assert_allclose(df, [10, 10, 21.42857143, 21.42857143], rtol=1e-8)
 
 
@@ -130,9 +130,9 @@ def test_every_kind_of_model(name: str) -> None:
     for cov_type in COV_TYPES:
         view = fit.robust(cov_type)
         assert (view.bse_fe > 0).all()
-        assert (view.df_resid > 0).all()
+        assert (view.df > 0).all()
         # never more than the clusters can give
-        assert (view.df_resid <= fit.n_groups + 1e-6).all()
+        assert (view.df <= fit.n_groups + 1e-6).all()
 
 
 def test_order_of_rows_does_not_matter() -> None:
@@ -158,10 +158,10 @@ def test_view() -> None:
     test = view.t_test("age = 0.5")
     assert test.effect[0] == pytest.approx(fit.fe_params["age"])
     assert test.tvalue == pytest.approx((fit.fe_params["age"] - 0.5) / view.bse["age"])
-    assert float(np.ravel(test.df_denom)[0]) == pytest.approx(view.df_resid["age"])
+    assert float(np.ravel(test.df_denom)[0]) == pytest.approx(view.df["age"])
     single = view.wald_test("age = 0.5")  # the F of one row is t squared
     assert single.fvalue == pytest.approx(float(np.ravel(test.tvalue)[0]) ** 2)
-    assert single.df_denom == pytest.approx(view.df_resid["age"], rel=1e-6)
+    assert single.df_denom == pytest.approx(view.df["age"], rel=1e-6)
     text = str(view.summary())
     assert "CR2" in text
     assert "age:sex[T.Male]" in text
@@ -173,7 +173,7 @@ def test_all_results_with_the_robust_covariance() -> None:
     fit = fitted("orthodont_ri_ar1_ml")
     view, full = fit.robust("CR2"), fit.get_robustcov_results("CR2")
     assert (fit.cov_type, full.cov_type) == ("nonrobust", "CR2")
-    for name in ("fe_params", "bse_fe", "df_resid"):
+    for name in ("fe_params", "bse_fe", "df"):
         pd.testing.assert_series_equal(
             getattr(full, name), getattr(view, name), check_names=False
         )

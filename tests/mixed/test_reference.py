@@ -132,7 +132,7 @@ def test_degrees_of_freedom(name: str) -> None:
     if case.expected["df"] is None:
         return  # crossed effects have no nlme strata
     names = list(fit.fe_params.index)
-    assert fit.df_resid[names].tolist() == table(case, "df", names)
+    assert fit.df[names].tolist() == table(case, "df", names)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -144,7 +144,7 @@ def test_t_and_p(name: str) -> None:
         table(case, "fixef", names), table(case, "fixef_se_unadjusted", names)
     )
     np.testing.assert_allclose(fit.tvalues[names], t, rtol=2e-6, atol=1e-6)
-    df = fit.df_resid[names]
+    df = fit.df[names]
     p = 2 * stats.t.sf(np.abs(fit.tvalues[names]), df)
     np.testing.assert_allclose(fit.pvalues[names], p, rtol=1e-10)
     if case.reml and case.expected["pvalues"] is not None:

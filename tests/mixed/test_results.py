@@ -82,7 +82,7 @@ def test_attributes_of_the_kinds_promised() -> None:
     assert isinstance(fit.rho, float)
     assert fit.rho == fit.residual_params["rho"]
     assert isinstance(fit.cov_re, pd.DataFrame)
-    assert isinstance(fit.df_resid, pd.Series)
+    assert isinstance(fit.df, pd.Series)
     assert fit.method == "REML"
     assert shared("slope", False).method == "ML"
     assert fit.params.index.tolist() == [
@@ -98,7 +98,7 @@ def test_every_attribute_is_documented() -> None:
     doc = type(shared("slope")._results).__doc__ or ""
     for name in (
         "params", "fe_params", "bse_fe", "cov_re", "vcomp", "scale", "rho",
-        "residual_params", "llf", "aic", "bic", "df_resid", "modes", "converged",
+        "residual_params", "llf", "aic", "bic", "df", "modes", "converged",
         "at_boundary",
     ):  # fmt: skip
         assert name in doc, name
@@ -209,7 +209,7 @@ def test_standard_errors_of_covariance_parameters(name: str, reml: bool) -> None
 def test_intervals() -> None:
     fit = shared("slope")
     interval = fit.conf_int(alpha=0.1)
-    df = fit.df_resid
+    df = fit.df
     half_width = stats.t.ppf(0.95, df) * fit.bse_fe
     np.testing.assert_allclose(interval[0].iloc[:3], fit.fe_params - half_width)
     np.testing.assert_allclose(interval[1].iloc[:3], fit.fe_params + half_width)
@@ -248,7 +248,7 @@ def test_t_test_in_every_spelling() -> None:
     ):
         found = fit.t_test(hypothesis)
         assert np.squeeze(found.tvalue) == pytest.approx(expected)
-        p = 2 * stats.t.sf(abs(expected), fit.df_resid["x"])
+        p = 2 * stats.t.sf(abs(expected), fit.df["x"])
         assert np.squeeze(found.pvalue) == pytest.approx(p)
     interval = fit.t_test("x = 0").conf_int()
     np.testing.assert_allclose(interval[0], fit.conf_int().loc["x"])
@@ -258,7 +258,7 @@ def test_t_test_in_every_spelling() -> None:
 
 def test_t_test_takes_the_smallest_df() -> None:
     fit = shared("slope")
-    df = fit.df_resid
+    df = fit.df
     assert df["arm[T.b]"] < df["x"]
     found = fit.t_test(np.eye(3))
     np.testing.assert_allclose(found.tvalue, fit.tvalues.iloc[:3])
@@ -277,7 +277,7 @@ def test_f_and_wald_tests() -> None:
     b = R @ fit.fe_params.to_numpy() - [0.1, 0.2]
     V = R @ np.asarray(fit.cov_params())[:3, :3] @ R.T
     chi2 = b @ np.linalg.solve(V, b)
-    df = fit.df_resid["arm[T.b]"]
+    df = fit.df["arm[T.b]"]
     for hypothesis in ("arm[T.b] = 0.1, x = 0.2", (R, [0.1, 0.2])):
         found = fit.f_test(hypothesis)
         assert found.fvalue == pytest.approx(chi2 / 2)

@@ -407,7 +407,7 @@ def test_unstructured_reml_is_the_sample_covariance() -> None:
 def test_degrees_of_freedom_of_a_balanced_comparison(method: str) -> None:
     # two groups of 27 children in all, and every covariance their own
     fit = teeth("un")
-    np.testing.assert_allclose(fit.with_df(method).df_resid, 25.0, rtol=1e-5)
+    np.testing.assert_allclose(fit.with_df(method).df, 25.0, rtol=1e-5)
 
 
 def test_kenward_roger_t_is_the_two_sample_t() -> None:

@@ -42,7 +42,7 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError
-from mixedar.inference.df.base import ContrastMethod, JointDF
+from mixedar.hypotheses.df import ContrastMethod, JointDF
 from mixedar.inference.df.satterthwaite import satterthwaite_df
 
 

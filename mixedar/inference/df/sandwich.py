@@ -37,7 +37,7 @@ from mixedar.engine.effects import whiten_series
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
-from mixedar.inference.df.base import ContrastMethod, JointDF
+from mixedar.hypotheses.df import JointDF, RobustMethod
 from mixedar.numeric.linalg import identity_plus, inverse_cholesky, multiply_right
 
 #: The estimators and their factors, of m clusters, n rows and p columns.
@@ -318,7 +318,7 @@ def _roots(results: Any, grouped: GroupedRows, rows: IntArray) -> FloatArray:
     return root.reshape(m, n, n)
 
 
-class SandwichDF(ContrastMethod):
+class SandwichDF(RobustMethod):
     """
     Satterthwaite's approximation to the distribution of a robust variance.
 
@@ -330,9 +330,10 @@ class SandwichDF(ContrastMethod):
     sandwich : Sandwich
     """
 
-    def __init__(self, sandwich: Any) -> None:
+    def __init__(self, sandwich: Sandwich) -> None:
         self.sandwich = sandwich
         self.cov = sandwich.cov
+        self.cov_type, self.n_clusters = sandwich.cov_type, sandwich.n_clusters
         self.notes: list[str] = []
 
     def single(self, matrix: FloatArray) -> FloatArray:

@@ -31,7 +31,7 @@ import numpy as np
 
 from mixedar._types import FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
-from mixedar.inference.df.base import ContrastMethod, JointDF
+from mixedar.hypotheses.df import ContrastMethod, JointDF
 
 
 def satterthwaite_df(

@@ -17,7 +17,7 @@ from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
-from mixedar.inference.df.base import ColumnDF
+from mixedar.hypotheses.df import ColumnDF
 from mixedar.inference.intervals.bootstrap import Refitter, check_count, progress_bar
 from mixedar.inference.terms.nulls import (
     NullDistribution,

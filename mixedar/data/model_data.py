@@ -1,0 +1,210 @@
+"""
+The data of a model as its fits, predictions and diagnostics read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.components import ComponentColumns
+from mixedar.data.formula import FormulaSpec, VarianceComponent
+from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.rows import GroupedRows
+from mixedar.residual import ResidualStructure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, eq=False)
+class ModelData:
+    """
+    Rows and designs of a model, checked, in the caller's order.
+
+    Attributes
+    ----------
+    endog : ndarray, shape (n,)
+    exog : ndarray, shape (n, p)
+    exog_re : ndarray, shape (n, k_re), or None
+        Columns of the correlated random effects.
+    components : ComponentColumns
+        Columns of the variance components.
+    component_parts : sequence of VarianceComponent or None
+        The components that formulas gave; they encode new rows.
+    component_columns : sequence of sequence of sequence of str
+        Names of the columns, by component and group.
+    codes : ndarray of int, shape (n,)
+        Group numbers 0 ... m - 1.
+    grouped : GroupedRows
+        The rows sorted by group, series and time, and the way back.
+    compressed : ClusterRows
+        What the likelihood needs of the rows.
+    residual : ResidualStructure
+        Bound to the data.
+    mark_labels : tuple
+        Names of the levels and strata that the structure reads.
+    group_labels : list
+        One a group.
+    time, series : array_like, shape (n,), or None
+        As given.
+    time_unit : str
+    residual_data : mapping of str to array_like
+        The columns that the structure reads.
+    variance_specs : mapping of str to FormulaSpec
+        Formulas of the variance function.
+    endog_name, groups_name : str
+    time_name : str or None
+    exog_names, random_names, component_names : list of str
+    index : Index or None
+        Labels of the rows.
+    frame : DataFrame or None
+        The rows used, all columns, of a model from a formula.
+    formula, re_formula : str or None
+    vc_formula : mapping of str to str, or None
+    formula_spec, re_spec : FormulaSpec or None
+        Build the designs of new rows.
+    re_cov : str
+        ``"unstructured"`` or ``"diagonal"``.
+    """
+
+    endog: FloatArray
+    exog: FloatArray
+    exog_re: FloatArray | None
+    components: ComponentColumns
+    component_parts: Sequence[VarianceComponent] | None
+    component_columns: Sequence[Sequence[Sequence[str]]]
+    codes: IntArray
+    grouped: GroupedRows
+    compressed: ClusterRows
+    residual: ResidualStructure
+    mark_labels: tuple[tuple[str, ...] | None, ...]
+    group_labels: list[Any]
+    time: Any
+    series: Any
+    time_unit: str
+    residual_data: Mapping[str, Any]
+    variance_specs: Mapping[str, FormulaSpec]
+    endog_name: str
+    groups_name: str
+    time_name: str | None
+    exog_names: list[str]
+    random_names: list[str]
+    component_names: list[str]
+    index: pd.Index | None
+    frame: pd.DataFrame | None
+    formula: str | None
+    re_formula: str | None
+    vc_formula: Mapping[str, str] | None
+    formula_spec: FormulaSpec | None
+    re_spec: FormulaSpec | None
+    re_cov: str
+
+    @property
+    def nobs(self) -> int:
+        """Number of observations."""
+        return len(self.endog)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.group_labels)
+
+    @property
+    def k_fe(self) -> int:
+        """Number of fixed effects."""
+        return self.exog.shape[1]
+
+    @property
+    def k_re(self) -> int:
+        """Number of correlated random effects."""
+        return 0 if self.exog_re is None else self.exog_re.shape[1]
+
+    @property
+    def k_vc(self) -> int:
+        """Number of variance components."""
+        return len(self.component_names)
+
+    @cached_property
+    def random_design(self) -> FloatArray:
+        """All random-effects columns, shape (n, q)."""
+        parts = [] if self.exog_re is None else [self.exog_re]
+        parts += self.components.matrices
+        if not parts:
+            return np.empty((self.nobs, 0))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "random_design"}
+
+    @cached_property
+    def group_sizes(self) -> IntArray:
+        """Number of rows of each group, shape (m,)."""
+        return self.grouped.sizes
+
+    def layout(self, fixed: FloatArray | None = None) -> RandomCovariance:
+        """
+        Which entries of the random-effects factor are estimated.
+
+        Parameters
+        ----------
+        fixed : ndarray, shape (k_cov,), optional
+            Values of entries that are held, NaN for the free ones.
+
+        Returns
+        -------
+        RandomCovariance
+        """
+        layout = RandomCovariance.free(self.k_re, self.components.sizes)
+        values = layout.fixed.copy() if fixed is None else fixed.copy()
+        if self.re_cov == "diagonal":
+            rows, columns = layout.tril
+            values[: len(rows)][rows != columns] = 0.0
+        return replace(layout, fixed=values)
+
+    def with_endog(self, endog: FloatArray) -> Self:
+        """The same rows with another response, shape (n,)."""
+        return replace(
+            self, endog=endog, compressed=self._compress(endog, self.grouped)
+        )
+
+    def with_marks(self, marks: FloatArray, residual: ResidualStructure) -> Self:
+        """The same rows with other values of what the structure reads of them."""
+        old = self.grouped
+        grouped = GroupedRows(old.order, old.offsets, old.gaps, marks)
+        compressed = self._compress(self.endog, grouped)
+        return replace(self, grouped=grouped, residual=residual, compressed=compressed)
+
+    def _compress(self, endog: FloatArray, grouped: GroupedRows) -> ClusterRows:
+        return compress(
+            grouped.sort(self.random_design),
+            grouped.sort(self.exog),
+            grouped.sort(endog),
+            grouped.gaps,
+            grouped.offsets,
+            grouped.marks,
+        )
+
+    def effect_columns(self, group: int) -> tuple[list[int], list[str]]:
+        """Random-effects columns that exist in a group, and their names."""
+        columns, names = list(range(self.k_re)), list(self.random_names)
+        first = self.k_re
+        for j, name in enumerate(self.component_names):
+            labels = self.component_labels(j, group)
+            columns.extend(range(first, first + len(labels)))
+            names.extend(f"{name}[{label}]" for label in labels)
+            first += self.components.sizes[j]
+        return columns, names
+
+    def component_labels(self, component: int, group: int) -> list[str]:
+        """Names of the columns of a component in a group."""
+        if self.component_parts is not None:
+            return self.component_parts[component].column_names(group)
+        return list(self.component_columns[component][group])

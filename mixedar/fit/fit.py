@@ -1,0 +1,385 @@
+"""
+The fit: data, likelihood, estimates, and how its fixed effects are tested.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixedar._types import BoolArray, FloatArray
+from mixedar.data.model_data import ModelData
+from mixedar.engine.coordinates import Estimate
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.effects import PredictedEffects, predict_effects
+from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import Optimum
+from mixedar.exceptions import NotComputedError
+from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
+from mixedar.residual import ResidualStructure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Arrays of the data's length: made again when asked for, never pickled.
+_ROW_CACHES = ("effects", "fitted_marginal", "fittedvalues", "resid")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """
+    Numbers of things, and names, that stay when the data are removed.
+
+    Attributes
+    ----------
+    nobs, n_groups, k_fe, k_re, k_vc : int
+        Observations, groups, fixed effects, correlated random effects and
+        variance components.
+    smallest, largest : int
+        Sizes of groups.
+    names : tuple of str
+        Of all parameters, in the order of ``params``.
+    effect_names : tuple of str
+        Of the random effects and the variance components.
+    endog_name, time_unit : str
+    """
+
+    nobs: int
+    n_groups: int
+    k_fe: int
+    k_re: int
+    k_vc: int
+    smallest: int
+    largest: int
+    names: tuple[str, ...]
+    effect_names: tuple[str, ...]
+    endog_name: str
+    time_unit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """
+    A fitted model.
+
+    What is asked of a fit (tests, intervals, predictions, diagnostics) is
+    computed from this record.  It never changes; ``with_tests`` and
+    ``without_data`` return another one.
+
+    Attributes
+    ----------
+    sizes : Sizes
+    modes : tuple of Optimum
+        All maxima that were found, the best first.
+    structure : ResidualStructure
+        Of the residuals; bound to the data.
+    layout : RandomCovariance
+        Which entries of the random-effects factor were estimated.
+    reml : bool
+    df_containment : ndarray, shape (p,)
+        Containment degrees of freedom of the fixed effects.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` relative to sigma, in internal coordinates.
+    z_map : ndarray, shape (q, q)
+        From internal coordinates of the random effects to the user's.
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    df_method : DFMethod
+        Degrees of freedom of tests of fixed effects.
+    robust : RobustMethod or None
+        A cluster-robust covariance of the fixed effects, if the fit has one.
+    """
+
+    sizes: Sizes
+    modes: tuple[Optimum, ...]
+    structure: ResidualStructure
+    layout: RandomCovariance
+    reml: bool
+    df_containment: FloatArray
+    factor: FloatArray
+    z_map: FloatArray
+    u: FloatArray
+    held_data: ModelData | None
+    held_problem: LikelihoodProblem | None
+    df_method: DFMethod = CONTAINMENT
+    robust: RobustMethod | None = None
+
+    @classmethod
+    def at(
+        cls,
+        data: ModelData,
+        problem: LikelihoodProblem,
+        layout: RandomCovariance,
+        modes: Sequence[Optimum],
+        names: Sequence[str],
+        df_containment: FloatArray,
+    ) -> Self:
+        """The fit at the maxima of a likelihood, the best first."""
+        theta = modes[0].estimate.theta
+        groups = data.group_sizes
+        sizes = Sizes(
+            data.nobs,
+            data.n_groups,
+            data.k_fe,
+            data.k_re,
+            data.k_vc,
+            int(groups.min()),
+            int(groups.max()),
+            tuple(names),
+            (*data.random_names, *data.component_names),
+            data.endog_name,
+            data.time_unit,
+        )
+        return cls(
+            sizes=sizes,
+            modes=tuple(modes),
+            structure=problem.structure,
+            layout=layout,
+            reml=problem.reml,
+            df_containment=df_containment,
+            factor=problem.factor(theta),
+            z_map=problem.z_map,
+            u=problem.split(theta)[1],
+            held_data=data,
+            held_problem=problem,
+        )
+
+    @property
+    def data(self) -> ModelData:
+        """
+        The rows and designs.
+
+        Raises
+        ------
+        NotComputedError
+            If they were removed.
+        """
+        if self.held_data is None:
+            raise NotComputedError(
+                "the data were removed from this fit, and this needs them: fit again "
+                "and keep the data, or compute it before remove_data()"
+            )
+        return self.held_data
+
+    @property
+    def problem(self) -> LikelihoodProblem:
+        """The likelihood as a function of the covariance parameters."""
+        self.data  # noqa: B018  raises if they were removed
+        assert self.held_problem is not None
+        return self.held_problem
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the fit still has its data."""
+        return self.held_data is not None
+
+    def without_data(self) -> Self:
+        """The same fit without anything of the data's length."""
+        return replace(self, held_data=None, held_problem=None)
+
+    def with_tests(self, df_method: DFMethod, robust: RobustMethod | None) -> Self:
+        """The same fit, and what was computed of it, with other tests."""
+        other = copy.copy(self)
+        object.__setattr__(other, "df_method", df_method)
+        object.__setattr__(other, "robust", robust)
+        if robust is not self.robust:
+            other.__dict__.pop("contrast_methods", None)
+        return other
+
+    @cached_property
+    def contrast_methods(self) -> dict[DFMethod, ContrastMethod]:
+        """Methods of degrees of freedom that were computed for this fit."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
+
+    @property
+    def estimate(self) -> Estimate:
+        """Estimates at the best maximum."""
+        return self.modes[0].estimate
+
+    @property
+    def nobs(self) -> int:
+        """Number of observations."""
+        return self.sizes.nobs
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return self.sizes.n_groups
+
+    @property
+    def k_fe(self) -> int:
+        """Number of fixed effects."""
+        return self.sizes.k_fe
+
+    @property
+    def k_re(self) -> int:
+        """Number of correlated random effects."""
+        return self.sizes.k_re
+
+    @property
+    def k_vc(self) -> int:
+        """Number of variance components."""
+        return self.sizes.k_vc
+
+    @property
+    def k_re2(self) -> int:
+        """Number of variances and covariances of the correlated random effects."""
+        return self.k_re * (self.k_re + 1) // 2
+
+    @property
+    def k_estimated(self) -> int:
+        """Number of estimated parameters, the residual variance included."""
+        free = int(self.layout.is_free.sum())
+        return self.k_fe + free + self.structure.k_free + 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters but the residual variance."""
+        return self.sizes.names
+
+    @property
+    def exog_names(self) -> tuple[str, ...]:
+        """Names of the fixed effects."""
+        return self.names[: self.k_fe]
+
+    @property
+    def theta(self) -> FloatArray:
+        """The optimiser's coordinates of the estimates."""
+        return self.estimate.theta
+
+    @property
+    def llf(self) -> float:
+        """(Restricted) log-likelihood."""
+        return float(self.estimate.llf)
+
+    @property
+    def scale(self) -> float:
+        """Residual variance."""
+        return self.estimate.scale
+
+    @property
+    def bse_scale(self) -> float:
+        """Standard error of the residual variance."""
+        return float(np.sqrt(self.estimate.cov_theta[-1, -1]))
+
+    @property
+    def fe_params(self) -> FloatArray:
+        """Fixed effects, shape (p,)."""
+        return self.estimate.beta
+
+    @property
+    def cov_beta(self) -> FloatArray:
+        """Covariance of the fixed effects under the model, shape (p, p)."""
+        return self.estimate.cov_beta
+
+    @property
+    def cov_re_unscaled(self) -> FloatArray:
+        """Covariance of the random effects by the residual variance."""
+        return self.estimate.psi[: self.k_re, : self.k_re]
+
+    @property
+    def cov_re(self) -> FloatArray:
+        """Covariance of the correlated random effects, shape (k_re, k_re)."""
+        return self.scale * self.cov_re_unscaled
+
+    @property
+    def vcomp(self) -> FloatArray:
+        """Variance components, shape (k_vc,)."""
+        return self.estimate.cov_values[self.k_re2 :]
+
+    @property
+    def residual_params(self) -> FloatArray:
+        """Residual parameters, shape (k_params,)."""
+        return self.estimate.residual_params
+
+    @property
+    def singular(self) -> bool:
+        """Whether the random-effects covariance is singular."""
+        return self.estimate.singular
+
+    @property
+    def residual_at_boundary(self) -> bool:
+        """Whether a residual parameter is at the end of its range."""
+        return self.estimate.residual_at_boundary
+
+    @property
+    def converged(self) -> bool:
+        """Whether the search ended at a maximum."""
+        return self.modes[0].search.converged
+
+    @cached_property
+    def is_held(self) -> BoolArray:
+        """Which parameters are held, not estimated; shape (k,)."""
+        held = np.zeros(len(self.names), dtype=bool)
+        first = self.k_fe + self.k_re2 + self.k_vc
+        held[self.k_fe : first] = ~self.layout.is_free
+        held[first:] = ~self.structure.natural(self.u).first.any(axis=0)
+        return held
+
+    @cached_property
+    def fitted_marginal(self) -> FloatArray:
+        """``X beta``, shape (n,)."""
+        return np.asarray(self.data.exog @ self.fe_params)
+
+    @cached_property
+    def effects(self) -> PredictedEffects:
+        """Random effects of all groups given the data."""
+        data = self.data
+        return predict_effects(
+            data.grouped.sort(data.random_design),
+            data.grouped.sort(data.endog - self.fitted_marginal),
+            data.grouped,
+            self.structure,
+            self.u,
+            self.z_map,
+            self.factor,
+        )
+
+    @cached_property
+    def fittedvalues(self) -> FloatArray:
+        """``X beta + Z b`` with the predicted random effects, shape (n,)."""
+        data = self.data
+        effects = self.effects.means[data.codes]
+        return self.fitted_marginal + np.einsum("ij,ij->i", data.random_design, effects)
+
+    @cached_property
+    def resid(self) -> FloatArray:
+        """Raw residuals around the fitted values, shape (n,)."""
+        return self.data.endog - self.fittedvalues
+
+    @cached_property
+    def precision_derivatives(self) -> PrecisionDerivatives:
+        """
+        Derivatives of the fixed effects' precision by the covariance parameters.
+
+        Raises
+        ------
+        NotComputedError
+            If the data were removed, or the precision is singular.
+        """
+        data = self.data
+        try:
+            return precision_derivatives(
+                data.compressed,
+                self.nobs,
+                self.structure,
+                replace(self.layout, fixed=np.where(self.layout.is_free, np.nan, 0.0)),
+                self.factor,
+                self.u,
+                reml=self.reml,
+                hold_rho=self.residual_at_boundary,
+            )
+        except np.linalg.LinAlgError as error:
+            raise NotComputedError(
+                "the precision of the fixed effects is singular to rounding at this "
+                f"estimate ({error}); use df='containment'"
+            ) from error

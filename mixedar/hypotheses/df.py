@@ -1,0 +1,247 @@
+"""
+Degrees of freedom as users name them, and what a method of them answers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import UnsupportedError
+
+#: The methods, and what summaries call them.
+METHODS = {
+    "containment": "containment",
+    "between-within": "between-within",
+    "residual": "residual",
+    "satterthwaite": "Satterthwaite",
+    "kenward-roger": "Kenward-Roger",
+    "normal": "none (normal)",
+}
+_ALIASES = {
+    "bw": "between-within",
+    "betwithin": "between-within",
+    "kr": "kenward-roger",
+    "kenwardroger": "kenward-roger",
+    "satterth": "satterthwaite",
+    "z": "normal",
+}
+
+
+@dataclass(frozen=True)
+class DFMethod:
+    """
+    A method of degrees of freedom with its options.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`METHODS`, or ``"given"``.
+    kr : {"full", "linear"}
+        Kenward-Roger with or without the second derivatives of ``V``.
+    information : {"observed", "expected"}
+        Information of the covariance parameters that Satterthwaite's and
+        Kenward and Roger's methods invert.
+    value : float
+        Degrees of freedom of ``"given"``.
+    """
+
+    name: str
+    kr: str = ""
+    information: str = ""
+    value: float = np.nan
+
+    @property
+    def label(self) -> str:
+        """The name that summaries print, with its options."""
+        if self.name == "given":
+            return f"{self.value:g}"
+        label = METHODS[self.name]
+        if self.name == "kenward-roger":
+            return f"{label} ({self.kr}, {self.information} information)"
+        if self.name == "satterthwaite" and self.information != "observed":
+            return f"{label} ({self.information} information)"
+        return label
+
+
+def resolve_df(
+    df: Any, kr: str | None = None, information: str | None = None
+) -> DFMethod:
+    """
+    A method from what a user wrote.
+
+    Parameters
+    ----------
+    df : str, float or DFMethod
+        The name of a method, or degrees of freedom themselves.
+    kr : {"full", "linear"}, optional
+        Linear by default, which keeps its level where the full correction does
+        not, exists where that has no positive definite covariance, and does not
+        depend on the unit of time.
+    information : {"observed", "expected"}, optional
+        By default observed for Satterthwaite (as lmerTest), expected for linear
+        Kenward-Roger (as pbkrtest) and observed for the full one (as SAS unless
+        told ``scoring``).
+
+    Returns
+    -------
+    DFMethod
+
+    Raises
+    ------
+    UnsupportedError
+        For unknown names, and options that the method does not have.
+    """
+    if isinstance(df, DFMethod):
+        if df.name == "given":
+            return df
+        return resolve_df(
+            df.name, kr or df.kr or None, information or df.information or None
+        )
+    if isinstance(df, (int, float, np.number)) and not isinstance(df, bool):
+        if not float(df) > 0.0:
+            raise UnsupportedError(f"df={df!r}: degrees of freedom are positive")
+        method = DFMethod("given", value=float(df))
+    else:
+        name = str(df).strip().lower().replace("_", "-").replace(" ", "-")
+        name = _ALIASES.get(name, name)
+        if not isinstance(df, str) or name not in METHODS:
+            raise UnsupportedError(
+                f"df={df!r} is not a method of degrees of freedom; choose one of "
+                f"{', '.join(METHODS)}, or give a positive number"
+            )
+        method = DFMethod(name)
+    if kr is not None and method.name != "kenward-roger":
+        raise UnsupportedError(f"kr={kr!r} is an option of df='kenward-roger' only")
+    if method.name not in ("kenward-roger", "satterthwaite"):
+        if information is not None:
+            raise UnsupportedError(
+                f"information={information!r} is an option of df='satterthwaite' and "
+                "df='kenward-roger' only"
+            )
+        return method
+    if method.name == "kenward-roger":
+        kr = "linear" if kr is None else kr
+        if kr not in ("full", "linear"):
+            raise UnsupportedError(f"kr={kr!r}: choose 'full' or 'linear'")
+    if information is None:
+        information = "expected" if kr == "linear" else "observed"
+    if information not in ("observed", "expected"):
+        raise UnsupportedError(
+            f"information={information!r}: choose 'observed' or 'expected'"
+        )
+    if method.name == "satterthwaite":
+        return DFMethod(method.name, information=information)
+    return DFMethod(method.name, str(kr), information)
+
+
+#: nlme's rule.
+CONTAINMENT = DFMethod("containment")
+
+
+class JointDF(NamedTuple):
+    """
+    Reference distribution of a joint F statistic.
+
+    Attributes
+    ----------
+    df : float
+        Denominator degrees of freedom.
+    scaling : float
+        Factor of the F statistic (Kenward and Roger's lambda).
+    """
+
+    df: float
+    scaling: float
+
+
+class ContrastMethod(ABC):
+    """
+    Covariance of the fixed effects, and degrees of freedom of contrasts.
+
+    Attributes
+    ----------
+    cov : ndarray, shape (p, p)
+        Covariance of the fixed effects that belongs to the method.
+    notes : list of str
+        What a reader of the results has to know.
+    """
+
+    cov: FloatArray
+    notes: list[str]
+
+    @abstractmethod
+    def single(self, matrix: FloatArray) -> FloatArray:
+        """
+        Degrees of freedom of each row's t test.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (c, p)
+            One contrast a row, none of them zero.
+
+        Returns
+        -------
+        ndarray, shape (c,)
+        """
+
+    @abstractmethod
+    def joint(self, matrix: FloatArray, rank: int) -> JointDF:
+        """
+        Degrees of freedom of the joint F test of all rows.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (c, p)
+        rank : int
+            Its rank.
+
+        Returns
+        -------
+        JointDF
+        """
+
+
+class RobustMethod(ContrastMethod):
+    """
+    A cluster-robust covariance of the fixed effects, and its degrees of freedom.
+
+    Attributes
+    ----------
+    cov_type : str
+    n_clusters : int
+    """
+
+    cov_type: str
+    n_clusters: int
+
+
+class ColumnDF(ContrastMethod):
+    """
+    Methods that give each column of the design its degrees of freedom.
+
+    A contrast has the smallest of the columns it involves.
+
+    Parameters
+    ----------
+    cov : ndarray, shape (p, p)
+    df : ndarray, shape (p,)
+    """
+
+    def __init__(self, cov: FloatArray, df: FloatArray) -> None:
+        self.cov = cov
+        self.df = df
+        self.notes: list[str] = []
+
+    def single(self, matrix: FloatArray) -> FloatArray:
+        """See :meth:`ContrastMethod.single`."""
+        used = np.abs(matrix) > 0.0
+        return np.where(used, self.df, np.inf).min(axis=1)
+
+    def joint(self, matrix: FloatArray, rank: int) -> JointDF:
+        """See :meth:`ContrastMethod.joint`."""
+        return JointDF(float(self.single(matrix).min()), 1.0)
