@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar.engine.parameters import held_entries
 from mixedar.exceptions import UnsupportedError
 
 CONVENTIONS = ("nlme", "lme4", "sas")
@@ -84,7 +83,7 @@ def _zero_parameters(results: Any) -> int:
     relative = np.diag(results.cov_re_unscaled) / np.where(spread > 0.0, spread, 1.0)
     zero = relative < 1e-8
     rows, columns = np.tril_indices(results.k_re)
-    free = ~held_entries(results)
+    free = results.fit.layout.is_free
     here = (zero[rows] | zero[columns]) & free[: len(rows)]
     vc_free = free[len(rows) :]
     vc_zero = np.asarray(results.vcomp) < 1e-8 * results.scale

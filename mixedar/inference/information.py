@@ -20,12 +20,11 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.parameters import Target, targets_of
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
-from mixedar.engine.surface import problem_of
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.fit.parameters import CovarianceParameter, parameters_of
 from mixedar.inference.intervals.wald import conf_int_re
 from mixedar.inference.intervals.wald import flatness as inflation_of
 from mixedar.residual import ResidualStructure, resolve
@@ -84,7 +83,7 @@ def flatness(results: Any) -> Flatness:
     NotComputedError
         If the data were removed from the fit.
     """
-    problem_of(results)
+    results.fit.problem  # noqa: B018
     inflation, condition = inflation_of(results)
     names = [*results._names[results.k_fe :], "scale"]
     inflation = {name: inflation[name] for name in names if name in inflation}
@@ -221,7 +220,7 @@ def information_of(results: Any) -> FloatArray:
 
 def _expected(results: Any) -> FloatArray:
     derivatives = results._precision_derivatives
-    problem = problem_of(results)
+    problem = results.fit.problem
     k_cov, k_params = problem.covariance.k_cov, problem.structure.k_params
     k = k_cov + k_params + 1
     where = list(range(k_cov))
@@ -306,7 +305,7 @@ def _names(results: Any, count: int) -> list[str]:
 def _to_user(results: Any, scale: float, k: int) -> FloatArray:
     """Linear map of the derivatives' parameters to the user's, shape (k, k)."""
     out = np.eye(k)
-    values = problem_of(results).value_map()
+    values = results.fit.problem.value_map()
     out[: len(values), : len(values)] = scale * values
     out[-1, -1] = scale
     return out
@@ -338,7 +337,7 @@ def covariance_parameters(results: Any, kind: str = "observed") -> pd.DataFrame:
     """
     results = getattr(results, "_results", results)
     cov = _covariance(results, kind)
-    targets = targets_of(results)
+    targets = parameters_of(results.fit)
     square = {(t.path, t.i, t.j): t for t in targets if t.name in cov.index}
     rows = []
     for target in targets:
@@ -379,7 +378,7 @@ def _covariance(results: Any, kind: str) -> pd.DataFrame:
     return pd.DataFrame(cov, matrix.index, matrix.columns)
 
 
-def _undefined(results: Any, target: Target) -> str:
+def _undefined(results: Any, target: CovarianceParameter) -> str:
     """Why a parameter has no standard error; empty if it has one."""
     at_end = target.kind == "residual" and results._residual_at_boundary
     singular = results._singular and target.kind in ("variance", "sd", "cov", "corr")
@@ -389,7 +388,9 @@ def _undefined(results: Any, target: Target) -> str:
 
 
 def _gradient(
-    results: Any, target: Target, square: Mapping[tuple[Any, int, int], Target]
+    results: Any,
+    target: CovarianceParameter,
+    square: Mapping[tuple[Any, int, int], CovarianceParameter],
 ) -> tuple[list[str], FloatArray]:
     """Names of the parameters that a target depends on, and its derivatives."""
     if target.kind != "corr":

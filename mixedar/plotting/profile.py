@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from mixedar.engine.parameters import select, targets_of
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit.parameters import parameters_of, select
 from mixedar.inference.arguments import check_alpha
 from mixedar.plotting.rows import CAPTION
 from mixedar.plotting.style import BAND, COLOURS, GREY, label, panel_grid
@@ -131,7 +131,7 @@ def profiles(fit: Any, parameters: str | Iterable[str] | None = None) -> list[An
         As :func:`plot_profiles`.
     """
     fit = getattr(fit, "_results", fit)
-    targets = targets_of(fit)
+    targets = parameters_of(fit.fit)
     if parameters is not None:
         asked = parameters if isinstance(parameters, str) else list(parameters)
         return [fit.profile(target.name) for target in select(targets, asked)]

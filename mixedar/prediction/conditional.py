@@ -34,7 +34,6 @@ from mixedar.engine.kriging import Kriging, krige
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import is_correlated, relative_sd
 from mixedar.engine.rows import GroupedRows
-from mixedar.engine.surface import problem_of
 from mixedar.exceptions import NotComputedError
 from mixedar.numeric.linalg import apply, product
 
@@ -420,7 +419,7 @@ def theta_variance(fit: Any, means: Callable[[Point], FloatArray]) -> FloatArray
     NotComputedError
         If the data were removed, or the estimate is no maximum.
     """
-    problem, theta = problem_of(fit), fit._theta
+    problem, theta = fit.fit.problem, fit._theta
     if len(theta) == 0:
         return np.zeros_like(means(_point(problem, theta)))
     total: Any = 0.0

@@ -18,7 +18,6 @@ from helpers import oracle
 from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
 from mixed.test_reference import NAMES, RECORDED, fitted
 from mixedar import AR1
-from mixedar.engine.surface import Surface, problem_of
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,
@@ -26,6 +25,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.inference.intervals.bootstrap import bootstrap
+from mixedar.inference.intervals.constrained import AbsoluteLikelihood
 from mixedar.inference.intervals.profile import ProfileEngine
 from mixedar.inference.intervals.profile_path import starts_of
 
@@ -168,7 +168,7 @@ def test_profile_against_a_dense_evaluation(
 )
 def test_surface_derivatives(name: str) -> None:
     fit = fitted(name)._results
-    surface = Surface(problem_of(fit))
+    surface = AbsoluteLikelihood(fit.fit.problem)
     engine = ProfileEngine(fit)
     rng = np.random.default_rng(1)
     for target in engine.targets:

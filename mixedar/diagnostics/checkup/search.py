@@ -21,7 +21,6 @@ from mixedar.diagnostics.residuals.series import SeriesRows, rows_of
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
-from mixedar.engine.surface import problem_of
 from mixedar.inference.information import Flatness, flatness
 from mixedar.residual import ResidualStructure, resolve
 
@@ -201,7 +200,7 @@ def convergence(fit: Any) -> Finding:
 
 
 def _possible_gain(fit: Any) -> float:
-    problem = problem_of(fit)
+    problem = fit.fit.problem
     if problem.k_theta == 0:
         return 0.0
     point = problem.evaluate(fit._theta, derivatives=True)

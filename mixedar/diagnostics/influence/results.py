@@ -33,7 +33,6 @@ from mixedar.diagnostics.influence.outlying import (
     outlier_tests,
     with_adjusted,
 )
-from mixedar.engine.surface import problem_of
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
 from mixedar.inference.information import information_of
 
@@ -382,7 +381,7 @@ def influence(
         raise UnsupportedError(
             f"maxiter={maxiter!r} is not a whole number from 0 up; None chooses"
         )
-    problem_of(results)  # says so if the data are gone
+    results.fit.problem  # noqa: B018  says so if the data are gone
     if results.n_groups < 2:
         raise NotComputedError(
             "there is one group only: nothing is left without it. Influence is by "

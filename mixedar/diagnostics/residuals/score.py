@@ -42,7 +42,6 @@ from mixedar.diagnostics.residuals.covariance import (
     residual_slopes,
     residual_theory,
 )
-from mixedar.engine.surface import problem_of
 from mixedar.numeric.linalg import product
 
 # Directions with less information of their own than this are not tested.
@@ -300,7 +299,7 @@ def score_frame(fit: Any, theory: ResidualTheory | None = None) -> ScoreFrame:
     found = residual_slopes(fit, theory.model)
     blocks = [block.moved(theory.place) for block in found]
     slopes = [SlopeDirection(blocks, k, theory.n) for k in range(fit.structure.k_free)]
-    problem = problem_of(fit)
+    problem = fit.fit.problem
     lam = problem.split(np.asarray(fit._theta))[0]
     jacobian = problem.covariance.jacobian(lam)
     inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)

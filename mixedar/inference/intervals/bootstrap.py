@@ -15,11 +15,10 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.newton import SearchPath, newton
-from mixedar.engine.parameters import Target
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import find_modes
-from mixedar.engine.surface import problem_of
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit.parameters import CovarianceParameter
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -75,7 +74,7 @@ class Refitter:
 
     def __init__(self, results: Any) -> None:
         self.results = results
-        self.problem = problem_of(results)
+        self.problem = results.fit.problem
         lam, u = self.problem.split(np.asarray(results._theta))
         self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
         self.rivals = _rivals(self.problem, _lifted(lam))
@@ -248,13 +247,13 @@ class BootstrapDraws:
         )
         return pd.DataFrame(table, columns=[*self.names, "scale", "llf"])
 
-    def values(self, target: Target) -> FloatArray:
+    def values(self, target: CovarianceParameter) -> FloatArray:
         """
         Replicates of one covariance parameter.
 
         Parameters
         ----------
-        target : Target
+        target : CovarianceParameter
 
         Returns
         -------

@@ -21,10 +21,10 @@ from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from mixedar._types import FloatArray
-from mixedar.engine.parameters import Target, select, targets_of
-from mixedar.engine.surface import Surface, problem_of
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
 from mixedar.inference.arguments import check_alpha
+from mixedar.inference.intervals.constrained import AbsoluteLikelihood
 from mixedar.inference.intervals.profile_path import ProfilePath, Start, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate
@@ -167,15 +167,15 @@ class ProfileEngine:
 
     def __init__(self, results: Any) -> None:
         self.results = results
-        self.targets = targets_of(results)
-        self._surface = Surface(problem_of(results))
+        self.targets = parameters_of(results.fit)
+        self._surface = AbsoluteLikelihood(results.fit.problem)
         self._fixed = results.model._layout(
             results.freepat, results.params_object
         ).fixed
         self._starts: list[Start] = starts_of(results)
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
-    def path(self, target: Target) -> ProfilePath:
+    def path(self, target: CovarianceParameter) -> ProfilePath:
         """
         The path of a parameter.
 
@@ -198,7 +198,9 @@ class ProfileEngine:
                 ) from error
         return self._paths[key]
 
-    def interval(self, target: Target, alpha: float) -> tuple[float, float, list[str]]:
+    def interval(
+        self, target: CovarianceParameter, alpha: float
+    ) -> tuple[float, float, list[str]]:
         """
         Profile interval of a parameter.
 
@@ -231,7 +233,7 @@ class ProfileEngine:
             zeta.insert(k + 1, _zeta_at(path, middle))
         return out
 
-    def profile(self, target: Target) -> Profile:
+    def profile(self, target: CovarianceParameter) -> Profile:
         """The profile on a grid; see :func:`profile_likelihood`."""
         path = self.path(target)
         spread = path.spread
@@ -282,7 +284,7 @@ def _zeta_at(path: ProfilePath, t: float) -> float:
     return path.zeta(t)
 
 
-def _at(target: Target, t: float, reached: bool) -> float:
+def _at(target: CovarianceParameter, t: float, reached: bool) -> float:
     """The parameter at the end of a path; its whole range where that ends."""
     if reached:
         return target.value(t)
@@ -296,7 +298,7 @@ def _at(target: Target, t: float, reached: bool) -> float:
 
 
 def _notes(
-    target: Target, path: ProfilePath, low: bool, high: bool, level: float
+    target: CovarianceParameter, path: ProfilePath, low: bool, high: bool, level: float
 ) -> list[str]:
     notes = []
     edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.engine.coordinates import CutPoint, CutSurface
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import newton
-from mixedar.engine.parameters import Target
 from mixedar.engine.problem import ThetaEvaluation
-from mixedar.engine.surface import Surface
+from mixedar.fit.parameters import CovarianceParameter
+from mixedar.inference.intervals.constrained import (
+    AbsoluteLikelihood,
+    ConstrainedLikelihood,
+    ConstrainedPoint,
+)
 from mixedar.numeric.linalg import r_factor
 
 # Beyond this rise above the reported maximum the fit has missed a higher one.
@@ -137,10 +140,10 @@ class ProfilePath:
 
     Attributes
     ----------
-    surface : Surface
+    surface : AbsoluteLikelihood
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor.
-    target : Target
+    target : CovarianceParameter
     starts : sequence of Start
         Maxima of the likelihood, the best first.
     llf : float
@@ -151,16 +154,16 @@ class ProfilePath:
         The highest log-likelihood met, if above `llf`.
     """
 
-    surface: Surface
+    surface: AbsoluteLikelihood
     fixed: FloatArray
-    target: Target
+    target: CovarianceParameter
     starts: Sequence[Start]
     llf: float
     nodes: dict[float, PathNode] = field(default_factory=dict)
     higher: float = -np.inf
 
     def __post_init__(self) -> None:
-        self.cut = CutSurface(self.surface, self.fixed, self.target)
+        self.cut = ConstrainedLikelihood(self.surface, self.fixed, self.target)
         self.center = self.target.coordinate(self.target.estimate)
         low, high = self.target.limits
         self.center = float(np.clip(self.center, low, high))
@@ -360,7 +363,7 @@ class ProfilePath:
         return End(t, side * reached, abs(reached - level) < 1e-2)
 
 
-def _metric(point: CutPoint, natural: FloatArray) -> FloatArray:
+def _metric(point: ConstrainedPoint, natural: FloatArray) -> FloatArray:
     """Coordinates in which the surface is round where that is possible."""
     k = len(natural)
     if k == 0:

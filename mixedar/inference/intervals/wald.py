@@ -15,9 +15,8 @@ from scipy.special import expit, logit
 
 from mixedar._types import FloatArray
 from mixedar.engine.coordinates import estimate_at
-from mixedar.engine.parameters import Target, select, targets_of
-from mixedar.engine.surface import problem_of
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.bootstrap import bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine
@@ -105,7 +104,7 @@ def flatness(results: Any) -> tuple[dict[str, float], float]:
         Condition number of the correlation matrix of the estimates.
     """
     try:
-        problem = problem_of(results)
+        problem = results.fit.problem
     except NotComputedError:
         return {}, np.nan
     cov = estimate_at(problem, results._theta).cov_theta
@@ -122,7 +121,7 @@ def flatness(results: Any) -> tuple[dict[str, float], float]:
     factors = {
         names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
     }
-    targets = targets_of(results)
+    targets = parameters_of(results.fit)
     for target in targets:
         # a standard deviation is as flat as its square
         if target.kind in ("sd", "sigma"):
@@ -156,13 +155,13 @@ class WaldIntervals:
             for k, (i, j) in enumerate(zip(rows, columns, strict=True))
         }
 
-    def interval(self, target: Target) -> tuple[float, float]:
+    def interval(self, target: CovarianceParameter) -> tuple[float, float]:
         """
         The interval of a parameter.
 
         Parameters
         ----------
-        target : Target
+        target : CovarianceParameter
 
         Returns
         -------
@@ -195,12 +194,12 @@ class WaldIntervals:
             return self._correlation(target)
         return self._residual(target)
 
-    def _index(self, target: Target) -> int:
+    def _index(self, target: CovarianceParameter) -> int:
         if target.path == "cov" or target.i < self.results.k_re:
             return self.entry[target.i, target.j]
         return self.results.k_re2 + target.i - self.results.k_re
 
-    def _correlation(self, target: Target) -> tuple[float, float]:
+    def _correlation(self, target: CovarianceParameter) -> tuple[float, float]:
         cov_re, r = np.asarray(self.results.cov_re), target.estimate
         i, j = target.i, target.j
         where = [self.entry[i, j], self.entry[i, i], self.entry[j, j]]
@@ -213,7 +212,7 @@ class WaldIntervals:
         center = np.arctanh(r)
         return float(np.tanh(center - half)), float(np.tanh(center + half))
 
-    def _residual(self, target: Target) -> tuple[float, float]:
+    def _residual(self, target: CovarianceParameter) -> tuple[float, float]:
         k = self.results.k_re2 + self.results.k_vc + target.j
         error = float(np.sqrt(self.cov[k, k]))
         self._check(target, error)
@@ -225,7 +224,7 @@ class WaldIntervals:
         lower, upper = intervals[target.j]
         return float(lower), float(upper)
 
-    def _check(self, target: Target, error: float) -> None:
+    def _check(self, target: CovarianceParameter, error: float) -> None:
         if error > 0.0 and np.isfinite(error):
             return
         if self.results.at_boundary:
@@ -307,7 +306,9 @@ def conf_int_re(
             f"parameters={parameters!r}: give names, such as 'rho' or ['rho', 'sigma']"
         )
     engine = ProfileEngine(results) if method == "profile" else None
-    targets = select(engine.targets if engine else targets_of(results), parameters)
+    targets = select(
+        engine.targets if engine else parameters_of(results.fit), parameters
+    )
     flat, condition = flatness(results)
     draws = None
     if method == "bootstrap":
@@ -358,7 +359,7 @@ def conf_int_re(
     return frame
 
 
-def _undefined(results: Any, target: Target) -> bool:
+def _undefined(results: Any, target: CovarianceParameter) -> bool:
     """Whether a correlation has no meaning because a variance is zero."""
     if target.kind != "corr":
         return False

@@ -23,7 +23,6 @@ import numpy as np
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.engine.parameters import held_entries
 from mixedar.residual import Nesting, nesting
 
 
@@ -152,7 +151,7 @@ def _half(difference: int, note: str) -> NullDistribution:
 
 
 def _free_variances(results: Any) -> int:
-    free = ~held_entries(results)
+    free = results.fit.layout.is_free
     rows, columns = np.tril_indices(results.k_re)
     block = free[: len(rows)]
     return int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
@@ -203,4 +202,4 @@ def _same_series(small: Any, large: Any) -> bool:
 
 def _free_covariances(results: Any) -> int:
     rows, columns = np.tril_indices(results.k_re)
-    return int((~held_entries(results))[: len(rows)][rows != columns].sum())
+    return int((results.fit.layout.is_free)[: len(rows)][rows != columns].sum())

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnknownColumnError
+from mixedar.fit.fit import Fit
 from mixedar.residual import ResidualStructure
 
 # Fisher's z of a correlation that is one to rounding.
@@ -24,7 +24,7 @@ Kind = Literal["sd", "variance", "cov", "corr", "residual", "sigma", "scale"]
 
 
 @dataclass(frozen=True)
-class Target:
+class CovarianceParameter:
     """
     One covariance parameter.
 
@@ -174,103 +174,70 @@ class Target:
         return inner
 
 
-def held_entries(results: Any) -> NDArray[np.bool_]:
-    """
-    Which entries of the random-effects factor are held, not estimated.
-
-    Parameters
-    ----------
-    results : MixedLMARResults
-
-    Returns
-    -------
-    ndarray of bool, shape (k_cov,)
-        Lower triangle row by row, then the variance components.
-    """
-    rows, columns = np.tril_indices(results.k_re)
-    held = np.zeros(len(rows) + results.k_vc, dtype=bool)
-    if results.freepat is not None:
-        held |= results.freepat.get_packed(use_sqrt=False, has_fe=False) == 0.0
-    if results.model.re_cov == "diagonal":
-        held[: len(rows)][rows != columns] = True
-    return held
-
-
-def targets_of(results: Any) -> list[Target]:
+def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     """
     All covariance parameters of a fit.
 
-    Parameters
-    ----------
-    results : MixedLMARResults
-
-    Returns
-    -------
-    list of Target
-        Variances and covariances, residual parameters and the residual
-        variance under their names in ``params`` (``"scale"`` for the last);
-        then ``sd(...)``, ``corr(..., ...)`` and ``sigma``.
+    Variances and covariances, residual parameters and the residual variance
+    under their names in ``params`` (``"scale"`` for the last); then ``sd(...)``,
+    ``corr(..., ...)`` and ``sigma``.
     """
-    model, structure = results.model, results.structure
-    p, k_re, k_vc = results.k_fe, results.k_re, results.k_vc
-    u = np.asarray(results._u)
-    names = list(results._names[p:])
-    effects = [*model.data.exog_re_names, *model.exog_vc.names]
-    cov_re, vcomp = np.asarray(results.cov_re), np.asarray(results.vcomp)
+    k_re, structure, effects = fit.k_re, fit.structure, fit.sizes.effect_names
+    names = list(fit.names[fit.k_fe :])
     rows, columns = np.tril_indices(k_re)
-    variances = np.concatenate([np.diag(cov_re), vcomp])
-    is_held = held_entries(results)
-    first: list[Target] = []
-    second: list[Target] = []
+    variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp])
+    is_held = ~fit.layout.is_free
+    first: list[CovarianceParameter] = []
+    second: list[CovarianceParameter] = []
 
-    def add(
-        where: list[Target], name: str, kind: Kind, i: int, j: int, x: float, held: bool
-    ) -> None:
+    def add(name: str, kind: Kind, i: int, j: int, x: float, held: bool) -> None:
+        where = second if kind in ("sd", "corr", "sigma") else first
         why = "held, not estimated" if held else ""
-        where.append(Target(name, kind, i, j, float(x), why, u, structure))
+        where.append(
+            CovarianceParameter(name, kind, i, j, float(x), why, fit.u, structure)
+        )
 
     for k, (a, b) in enumerate(zip(rows, columns, strict=True)):
-        i, j = int(a), int(b)
+        i, j, held = int(a), int(b), bool(is_held[k])
         if i == j:
             # a variance is held if the whole row of its factor is
-            row_held = bool(is_held[: len(rows)][rows == i].all())
-            add(first, names[k], "variance", i, i, cov_re[i, i], row_held)
-            name = f"sd({effects[i]})"
-            add(second, name, "sd", i, i, np.sqrt(cov_re[i, i]), row_held)
+            held = bool(is_held[: len(rows)][rows == i].all())
+            add(names[k], "variance", i, i, variances[i], held)
+            add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
             continue
-        root = np.sqrt(variances[i] * variances[j])
-        corr = cov_re[i, j] / root if root > 0.0 else 0.0
-        add(first, names[k], "cov", i, j, cov_re[i, j], bool(is_held[k]))
-        name = f"corr({effects[j]}, {effects[i]})"
-        add(second, name, "corr", i, j, corr, bool(is_held[k]))
-    for k in range(k_vc):
-        here, held = k_re + k, bool(is_held[len(rows) + k])
-        add(first, names[len(rows) + k], "variance", here, here, vcomp[k], held)
-        name = f"sd({effects[here]})"
-        add(second, name, "sd", here, here, np.sqrt(vcomp[k]), held)
-    natural = structure.natural(u)
+        cov, root = fit.cov_re[i, j], np.sqrt(variances[i] * variances[j])
+        add(names[k], "cov", i, j, cov, held)
+        corr = cov / root if root > 0.0 else 0.0
+        add(f"corr({effects[j]}, {effects[i]})", "corr", i, j, corr, held)
+    for k in range(fit.k_vc):
+        i, entry = k_re + k, len(rows) + k
+        held = bool(is_held[entry])
+        add(names[entry], "variance", i, i, variances[i], held)
+        add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
+    natural = structure.natural(fit.u)
     for k, name in enumerate(structure.param_names):
-        value = results._residual_values[k]
         held = not natural.first[:, k].any()
-        add(first, name, "residual", 0, k, value, held)
-    add(first, "scale", "scale", 0, 0, results.scale, False)
-    add(second, "sigma", "sigma", 0, 0, np.sqrt(results.scale), False)
+        add(name, "residual", 0, k, fit.residual_params[k], held)
+    add("scale", "scale", 0, 0, fit.scale, False)
+    add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), False)
     return first + second
 
 
-def select(targets: list[Target], parameters: str | Iterable[str] | None) -> list[Any]:
+def select(
+    parameters: list[CovarianceParameter], names: str | Iterable[str] | None
+) -> list[CovarianceParameter]:
     """
-    The targets of the given names, in their order.
+    The parameters of the given names, in their order.
 
     Raises
     ------
     UnknownColumnError
         If there is no parameter of that name; the message lists them.
     """
-    if parameters is None:
-        return targets
-    wanted = [parameters] if isinstance(parameters, str) else list(parameters)
-    by_name = {target.name: target for target in targets}
+    if names is None:
+        return parameters
+    wanted = [names] if isinstance(names, str) else list(names)
+    by_name = {parameter.name: parameter for parameter in parameters}
     for name in wanted:
         if name not in by_name:
             near = get_close_matches(str(name), by_name, n=1)
