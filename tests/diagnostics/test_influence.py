@@ -24,8 +24,8 @@ from helpers.fitted_models import (
     shared,
 )
 from mixedar.datasets import load_orthodont
+from mixedar.diagnostics.influence.coordinates import DeletionCoordinates
 from mixedar.diagnostics.influence.results import influence
-from mixedar.engine.coordinates import DeletionCoordinates
 from mixedar.engine.groups import group_sums, sums_by_engine
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -75,7 +75,7 @@ def rows_without(problem: oracle.Problem, keep: Array) -> oracle.Problem:
 def test_terms_of_groups(name: str, reml: bool) -> None:
     # vectorised, against the likelihood's own sums one group after the other
     fit = results_of(shared(name, reml))
-    at = DeletionCoordinates(fit)
+    at = DeletionCoordinates(fit.fit)
     problem = at.problem
     arguments = (
         at.unit_rows(slice(0, fit.n_groups)),
@@ -97,7 +97,7 @@ def test_groups_that_share_their_covariance(monkeypatch: pytest.MonkeyPatch) -> 
     fit = mar.mixedlm(
         "y ~ x", data, groups="id", re_formula="0", time="t", residual="arma11"
     ).fit()
-    at = DeletionCoordinates(results_of(fit))
+    at = DeletionCoordinates(results_of(fit).fit)
     problem = at.problem
     arguments = (
         at.unit_rows(slice(0, fit.n_groups)),

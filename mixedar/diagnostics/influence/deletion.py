@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.diagnostics.influence.coordinates import DeletionCoordinates
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.compress import ClusterRows, compress
-from mixedar.engine.coordinates import DeletionCoordinates, Estimate, estimate_at
+from mixedar.engine.coordinates import Estimate, estimate_at
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.groups import GroupSums, chunks, group_sums, part_of
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
@@ -497,7 +498,7 @@ def delete_groups(
     NotComputedError
         If the data were removed from the fit.
     """
-    at = DeletionCoordinates(results)
+    at = DeletionCoordinates(results.fit)
     sizes = results.model._grouped.sizes
     pieces = [
         _chunk(at, where, sizes[where], maxiter > 0)

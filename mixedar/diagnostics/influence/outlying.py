@@ -28,12 +28,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mixedar._types import FloatArray
+from mixedar.diagnostics.influence.coordinates import DeletionCoordinates
 from mixedar.diagnostics.influence.deletion import (
     Deletions,
     GroupStatistics,
     WithoutGroup,
 )
-from mixedar.engine.coordinates import DeletionCoordinates
 from mixedar.engine.groups import part_of, sums_by_engine
 from mixedar.exceptions import UnsupportedError
 
@@ -113,7 +113,7 @@ def external_tests(frame: pd.DataFrame, results: Any, found: Deletions) -> pd.Da
     suspects = suspects[low[suspects] < _SUSPECT]
     if len(suspects) == 0:
         return frame
-    at = DeletionCoordinates(results)
+    at = DeletionCoordinates(results.fit)
     df_groups = results.n_groups - 1 - _constant_columns(results)
     df_resid = results.nobs - results.k_fe
     for i in suspects:
