@@ -4,7 +4,7 @@ The data of a model as its fits, predictions and diagnostics read them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,14 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.components import ComponentColumns
+from mixedar.data.containment import containment_df, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent
+from mixedar.data.positions import data_layout, row_positions
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.rows import GroupedRows
 from mixedar.residual import ResidualStructure
+from mixedar.residual.variance.base import FITTED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,8 +48,6 @@ class ModelData:
         Group numbers 0 ... m - 1.
     grouped : GroupedRows
         The rows sorted by group, series and time, and the way back.
-    compressed : ClusterRows
-        What the likelihood needs of the rows.
     residual : ResidualStructure
         Bound to the data.
     mark_labels : tuple
@@ -63,6 +64,10 @@ class ModelData:
     endog_name, groups_name : str
     time_name : str or None
     exog_names, random_names, component_names : list of str
+    cov_names : list of str
+        Of the covariances of random effects, then of the variance components.
+    weighted : bool
+        Whether a variance function was asked for.
     index : Index or None
         Labels of the rows.
     frame : DataFrame or None
@@ -83,7 +88,6 @@ class ModelData:
     component_columns: Sequence[Sequence[Sequence[str]]]
     codes: IntArray
     grouped: GroupedRows
-    compressed: ClusterRows
     residual: ResidualStructure
     mark_labels: tuple[tuple[str, ...] | None, ...]
     group_labels: list[Any]
@@ -98,6 +102,8 @@ class ModelData:
     exog_names: list[str]
     random_names: list[str]
     component_names: list[str]
+    cov_names: list[str]
+    weighted: bool
     index: pd.Index | None
     frame: pd.DataFrame | None
     formula: str | None
@@ -144,6 +150,17 @@ class ModelData:
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "random_design"}
 
+    @property
+    def param_names(self) -> list[str]:
+        """Names of all parameters but the residual variance."""
+        return [*self.exog_names, *self.cov_names, *self.residual.param_names]
+
+    @cached_property
+    def df_containment(self) -> FloatArray:
+        """Containment degrees of freedom of the fixed effects, shape (p,)."""
+        levels = nested_levels(self.codes, self.components.levels)
+        return containment_df(self.exog, levels, self.k_re + self.k_vc > 0)
+
     @cached_property
     def group_sizes(self) -> IntArray:
         """Number of rows of each group, shape (m,)."""
@@ -169,28 +186,120 @@ class ModelData:
             values[: len(rows)][rows != columns] = 0.0
         return replace(layout, fixed=values)
 
+    @property
+    def reads_fitted(self) -> bool:
+        """Whether the residuals' variance depends on the fitted values."""
+        return _reads_fitted(self.residual)
+
     def with_endog(self, endog: FloatArray) -> Self:
         """The same rows with another response, shape (n,)."""
-        return replace(
-            self, endog=endog, compressed=self._compress(endog, self.grouped)
-        )
+        return self.changed(endog=endog)
 
-    def with_marks(self, marks: FloatArray, residual: ResidualStructure) -> Self:
-        """The same rows with other values of what the structure reads of them."""
+    def with_fitted(self, fitted: FloatArray, *, rebind: bool) -> Self:
+        """
+        The same rows with fitted values that the variance function reads.
+
+        Parameters
+        ----------
+        fitted : ndarray, shape (n,)
+        rebind : bool
+            Whether the structure learns the range of its covariates anew.
+
+        Returns
+        -------
+        ModelData
+        """
         old = self.grouped
+        assert old.marks is not None
+        marks = old.marks.copy()
+        for k, mark in enumerate(self.residual.marks):
+            if mark.column == FITTED:
+                marks[:, k] = old.sort(fitted)
         grouped = GroupedRows(old.order, old.offsets, old.gaps, marks)
-        compressed = self._compress(self.endog, grouped)
-        return replace(self, grouped=grouped, residual=residual, compressed=compressed)
+        residual = self.residual
+        if rebind:
+            residual = residual.bind_layout(data_layout(grouped, self.mark_labels))
+        return self.changed(grouped=grouped, residual=residual)
 
-    def _compress(self, endog: FloatArray, grouped: GroupedRows) -> ClusterRows:
+    def with_residual(
+        self,
+        structure: ResidualStructure,
+        columns: Mapping[str, Any],
+        specs: Mapping[str, FormulaSpec],
+        relatives: Iterable[ModelData] = (),
+    ) -> Self:
+        """
+        The same rows with another residual structure.
+
+        Parameters
+        ----------
+        structure : ResidualStructure
+            Not bound yet.
+        columns : mapping of str to array_like
+            What it reads, for these rows.
+        specs : mapping of str to FormulaSpec
+            Formulas of its variance function.
+        relatives : iterable of ModelData
+            Data of the same rows; the sums of one whose rows look the same to the
+            structure are shared.
+
+        Returns
+        -------
+        ModelData
+        """
+        read = dict(columns)
+        if _reads_fitted(structure):
+            read[FITTED] = self._first_fitted()
+        found = row_positions(
+            structure, self.codes, self.group_labels, self.time, self.series, read
+        )
+        grouped = found.grouped
+        changes = {
+            "residual": structure.bind_layout(data_layout(grouped, found.labels)),
+            "mark_labels": found.labels,
+            "time_unit": found.unit,
+            "residual_data": columns,
+            "variance_specs": specs,
+        }
+        for relative in relatives:
+            if relative.grouped.looks_like(grouped):
+                other = self.changed(grouped=relative.grouped, **changes)
+                other.__dict__["compressed"] = relative.compressed
+                return other
+        return self.changed(grouped=grouped, **changes)
+
+    def _first_fitted(self) -> FloatArray:
+        """Least squares, and the groups' mean residuals; shape (n,)."""
+        beta = np.linalg.lstsq(self.exog, self.endog, rcond=None)[0]
+        fitted = self.exog @ beta
+        if self.k_re or self.k_vc:
+            rest = np.bincount(self.codes, self.endog - fitted)
+            fitted = fitted + (rest / np.bincount(self.codes))[self.codes]
+        return np.asarray(fitted)
+
+    @cached_property
+    def compressed(self) -> ClusterRows:
+        """What the likelihood needs of the rows."""
+        grouped = self.grouped
         return compress(
             grouped.sort(self.random_design),
             grouped.sort(self.exog),
-            grouped.sort(endog),
+            grouped.sort(self.endog),
             grouped.gaps,
             grouped.offsets,
             grouped.marks,
         )
+
+    def changed(self, **changes: Any) -> Self:
+        """The same rows and effects with other values of some attributes."""
+        other = replace(self, **changes)
+        kept = {"random_design", "df_containment"}
+        if not changes.keys() & {"endog", "grouped"}:
+            kept.add("compressed")
+        other.__dict__.update(
+            {k: self.__dict__[k] for k in kept & self.__dict__.keys()}
+        )
+        return other
 
     def effect_columns(self, group: int) -> tuple[list[int], list[str]]:
         """Random-effects columns that exist in a group, and their names."""
@@ -208,3 +317,7 @@ class ModelData:
         if self.component_parts is not None:
             return self.component_parts[component].column_names(group)
         return list(self.component_columns[component][group])
+
+
+def _reads_fitted(structure: ResidualStructure) -> bool:
+    return any(mark.column == FITTED for mark in structure.marks)

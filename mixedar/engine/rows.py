@@ -83,6 +83,14 @@ class GroupedRows:
         marks = None if self.marks is None else self.marks[rows]
         return GroupedRows(None, offsets, self.gaps[rows], marks)
 
+    def looks_like(self, other: GroupedRows) -> bool:
+        """Whether a sorting of the same rows agrees in all that whitening reads."""
+        pairs = ((self.order, other.order), (self.marks, other.marks))
+        return np.array_equal(self.gaps, other.gaps) and all(
+            a is b if a is None or b is None else np.array_equal(a, b)
+            for a, b in pairs
+        )
+
     def duplicate(self) -> tuple[int, int] | None:
         """
         Two of the caller's rows that share series and time, if any do.

@@ -82,14 +82,14 @@ class Fit:
     layout : RandomCovariance
         Which entries of the random-effects factor were estimated.
     reml : bool
-    df_containment : ndarray, shape (p,)
-        Containment degrees of freedom of the fixed effects.
     factor : ndarray, shape (q, q)
         ``Lambda`` relative to sigma, in internal coordinates.
     z_map : ndarray, shape (q, q)
         From internal coordinates of the random effects to the user's.
     u : ndarray, shape (k_free,)
         Unconstrained residual parameters.
+    settled : bool
+        Whether the fitted values that a variance function reads stayed.
     df_method : DFMethod
         Degrees of freedom of tests of fixed effects.
     robust : RobustMethod or None
@@ -101,12 +101,12 @@ class Fit:
     structure: ResidualStructure
     layout: RandomCovariance
     reml: bool
-    df_containment: FloatArray
     factor: FloatArray
     z_map: FloatArray
     u: FloatArray
     held_data: ModelData | None
     held_problem: LikelihoodProblem | None
+    settled: bool = True
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
 
@@ -117,8 +117,6 @@ class Fit:
         problem: LikelihoodProblem,
         layout: RandomCovariance,
         modes: Sequence[Optimum],
-        names: Sequence[str],
-        df_containment: FloatArray,
     ) -> Self:
         """The fit at the maxima of a likelihood, the best first."""
         theta = modes[0].estimate.theta
@@ -131,7 +129,7 @@ class Fit:
             data.k_vc,
             int(groups.min()),
             int(groups.max()),
-            tuple(names),
+            tuple(data.param_names),
             (*data.random_names, *data.component_names),
             data.endog_name,
             data.time_unit,
@@ -142,7 +140,6 @@ class Fit:
             structure=problem.structure,
             layout=layout,
             reml=problem.reml,
-            df_containment=df_containment,
             factor=problem.factor(theta),
             z_map=problem.z_map,
             u=problem.split(theta)[1],
@@ -181,7 +178,21 @@ class Fit:
 
     def without_data(self) -> Self:
         """The same fit without anything of the data's length."""
-        return replace(self, held_data=None, held_problem=None)
+        self.df_containment  # noqa: B018  tests go on
+        kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
+        other = copy.copy(self)
+        other.__dict__.clear()
+        other.__dict__.update(kept, held_data=None, held_problem=None)
+        return other
+
+    @cached_property
+    def df_containment(self) -> FloatArray:
+        """Containment degrees of freedom of the fixed effects, shape (p,)."""
+        return self.data.df_containment
+
+    def unsettled(self) -> Self:
+        """The same fit, whose variance function did not come to rest."""
+        return replace(self, settled=False)
 
     def with_tests(self, df_method: DFMethod, robust: RobustMethod | None) -> Self:
         """The same fit, and what was computed of it, with other tests."""
@@ -314,7 +325,7 @@ class Fit:
     @property
     def converged(self) -> bool:
         """Whether the search ended at a maximum."""
-        return self.modes[0].search.converged
+        return self.settled and self.modes[0].search.converged
 
     @cached_property
     def is_held(self) -> BoolArray:

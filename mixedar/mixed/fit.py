@@ -5,7 +5,6 @@ From a model to its results: the search, its verdict and the warnings.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
-from mixedar.engine.coordinates import estimate_at
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import SearchPath
-from mixedar.engine.problem import LikelihoodProblem
-from mixedar.engine.search import METHODS, Optimum, find_modes
+from mixedar.engine.search import METHODS
 from mixedar.exceptions import (
     BoundaryWarning,
     ConvergenceWarning,
@@ -29,8 +26,8 @@ from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
 )
-from mixedar.fit import Fit
-from mixedar.mixed.arrays import reads_fitted, until_fitted_stay
+from mixedar.fit.maximise import Start, maximise
+from mixedar.mixed.arrays import ModelArrays
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
@@ -50,7 +47,7 @@ class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
 
 
 def fit_model(
-    model: Any,
+    model: ModelArrays,
     *,
     start_params: Any,
     reml: bool,
@@ -89,43 +86,21 @@ def fit_model(
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
 
-    def search(model: Any, theta: FloatArray | None) -> MixedLMARResults:
-        layout = model._layout(free, start)
-        problem = LikelihoodProblem(
-            model._rows, model.nobs, model.residual, layout, reml=reml
-        )
-        alone = theta is not None
-        if theta is None and (start is not None or residual is not None or not do_cg):
-            theta = _start_theta(problem, model, start, residual)
-        if not do_cg:
-            assert theta is not None
-            llf = problem.evaluate(theta, derivatives=False).llf
-            path = SearchPath(theta, llf, 0, 1, np.inf, False)
-            modes = [Optimum(estimate_at(problem, theta), path)]
-        else:
-            modes = find_modes(
-                problem,
-                start=theta,
-                alone=alone,
-                method=_method(method),
-                gtol=min(float(gtol), 1e-6),
-                maxiter=int(maxiter),
-                keep_path=full_output,
-            )
-        kept = [replace(m, search=replace(m.search, path=())) for m in modes]
-        names = model.data.param_names
-        fit = Fit.at(model.arrays, problem, layout, kept, names, model.df_containment)
-        results = MixedLMARResults(model, fit, free)
-        if full_output:
-            results.hist = [_history(mode.search) for mode in modes]
-        return results
-
+    begin = None
+    if start is not None or residual is not None or not do_cg:
+        begin = _start(model, start, residual)
     try:
-        if do_cg and reads_fitted(model.residual):
-            results, stayed = until_fitted_stay(model, search)
-            results.converged = results.converged and stayed
-        else:
-            results, stayed = search(model, None), True
+        fit = maximise(
+            model.arrays,
+            reml=reml,
+            layout=model._layout(free, start),
+            start=begin,
+            optimise=do_cg,
+            method=_method(method),
+            gtol=min(float(gtol), 1e-6),
+            maxiter=int(maxiter),
+            keep_path=full_output,
+        )
     except np.linalg.LinAlgError as error:
         raise IdentificationError(
             f"the likelihood of {model.residual.label} residuals cannot be computed "
@@ -133,8 +108,12 @@ def fit_model(
             "the search begins. Use a simpler residual structure, fewer random "
             "effects, or another unit"
         ) from error
+    results = MixedLMARResults(model, fit, free)
+    results.hist = (
+        [_history(mode.search) for mode in fit.modes] if full_output else None
+    )
     if do_cg:
-        _warn(results, stayed)
+        _warn(results)
     wrapped = MixedLMARResultsWrapper(results)
     if cov_type == "nonrobust":
         return wrapped
@@ -221,12 +200,9 @@ def _check_residual_start(structure: ResidualStructure, values: FloatArray) -> N
         )
 
 
-def _start_theta(
-    problem: LikelihoodProblem,
-    model: Any,
-    start: MixedLMParams | None,
-    residual: FloatArray | None,
-) -> FloatArray:
+def _start(
+    model: ModelArrays, start: MixedLMParams | None, residual: FloatArray | None
+) -> Start:
     if start is None:
         start = MixedLMParams.from_components(
             cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
@@ -234,10 +210,7 @@ def _start_theta(
     if residual is None:
         residual = model._residual_default()
     vcomp = start.vcomp if model.k_vc else np.empty(0)
-    theta = problem.theta_from(factor_entries(start.cov_re, vcomp), residual)
-    # exactly zero is a saddle of the factor: nothing would ever leave it
-    lam, u = problem.split(theta)
-    return np.concatenate([np.where(lam == 0.0, 1e-2, lam), u])
+    return Start(factor_entries(start.cov_re, vcomp), residual)
 
 
 def _history(search: SearchPath) -> dict[str, Any]:
@@ -251,9 +224,9 @@ def _history(search: SearchPath) -> dict[str, Any]:
     }
 
 
-def _warn(results: MixedLMARResults, stayed: bool) -> None:
+def _warn(results: MixedLMARResults) -> None:
     search = results.fit.modes[0].search
-    if not stayed:
+    if not results.fit.settled:
         warnings.warn(
             "the fitted values that the variance function reads did not settle; "
             "simplify weights=, or let it read a covariate",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from mixedar.diagnostics.predictive import PredictiveCheck
-    from mixedar.hypotheses.result import DiagnosticTest
+    from mixedar.hypotheses.result import TestResult
     from mixedar.prediction import PredictionResults
 
 
@@ -466,7 +466,7 @@ class ResidualMethods(MixedLMResults):
         lags: int | Iterable[float] | None = None,
         *,
         bin_width: float | None = None,
-    ) -> DiagnosticTest:
+    ) -> TestResult:
         """
         Score test for serial correlation that the model leaves.
 
@@ -495,7 +495,7 @@ class ResidualMethods(MixedLMResults):
         trend: bool | None = None,
         studentize: bool = True,
         n_bins: int = 10,
-    ) -> DiagnosticTest:
+    ) -> TestResult:
         """
         Score test of equal residual variances.
 
@@ -509,7 +509,7 @@ class ResidualMethods(MixedLMResults):
             self, by, trend=trend, studentize=studentize, n_bins=n_bins
         )
 
-    def normality_test(self) -> DiagnosticTest:
+    def normality_test(self) -> TestResult:
         """
         Test of normal residuals by skewness and kurtosis.
 

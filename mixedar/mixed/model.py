@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,9 @@ def model_from_formula(
     model.formula_spec = design.model_spec
     FormulaData.adopt(model.data, design.model_spec)
     model.re_spec = design.re_spec
-    model.variance_specs = structure.specs
-    model._weighted = weights is not None
+    model.arrays = model.arrays.changed(
+        variance_specs=structure.specs, weighted=weights is not None
+    )
     model.data.frame = design.frame
     # the caller's own words, for the call that a report prints; arrays by their
     # arguments' names
@@ -198,17 +200,19 @@ class MixedDistribution:
                 values, vectors = np.linalg.eigh(self.cov_re)
                 root = vectors * np.sqrt(np.clip(values, 0.0, None))
             effects = effects @ root.T
-            y = y + (effects[model._codes] * model.exog_re).sum(axis=1)
+            y = y + (effects[model.arrays.codes] * model.exog_re).sum(axis=1)
         for j, (variance, matrix) in enumerate(
-            zip(self.vcomp, model._vc.matrices, strict=True)
+            zip(self.vcomp, model.arrays.components.matrices, strict=True)
         ):
             size = [mat.shape[1] for mat in model.exog_vc.mats[j]]
             effects = np.zeros((model.n_groups, matrix.shape[1]))
             for i, width in enumerate(size):
                 effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
-            y = y + np.sqrt(variance) * (effects[model._codes] * matrix).sum(axis=1)
+            y = y + np.sqrt(variance) * (effects[model.arrays.codes] * matrix).sum(
+                axis=1
+            )
         noise = rng.normal(size=len(y))
-        grouped = model._grouped
+        grouped = model.arrays.grouped
         noise = grouped.unsort(
             correlated_residuals(
                 grouped.sort(noise), grouped, model.residual, self.residual_params
@@ -374,7 +378,7 @@ class MixedLMAR(PenalisedFits):
                 "there are no observations; check subset= and missing="
             )
         found = residual_from_arrays(residual, weights, residual_data, n)
-        self.residual, columns = found.structure, found.columns
+        columns = found.columns
         if missing == "drop" and design is None:
             arrays = endog, exog, groups, exog_re, exog_vc, time, series
             endog, exog, groups, exog_re, exog_vc, time, series, columns, n_dropped = (
@@ -388,18 +392,14 @@ class MixedLMAR(PenalisedFits):
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
-        # the structure holds its variance function already
-        self.weights, self.residual_data = None, columns
-        self._weighted = weights is not None
-        self.variance_specs = found.specs
         self._init_data(endog, exog)
         self._init_groups(groups)
-        self._init_random_effects(exog_re, design)
+        self._init_random_effects(exog_re)
         self._check_groups()
-        self._init_time(time, series, columns)
         self._set_names(exog_re)
-        self._check_data()
-        self._init_engine()
+        self._init_arrays(replace(found, columns=columns), design, weights is not None)
+        # the structure holds its variance function already
+        self.weights = None
 
     @classmethod
     def from_formula(

@@ -183,7 +183,7 @@ class PackedLikelihood(MixedLM):
         self, point: _Point, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
         problem = LikelihoodProblem(
-            self._rows,
+            self.arrays.compressed,
             self.nobs,
             self.residual,
             self._layout(None, None),

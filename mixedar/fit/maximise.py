@@ -1,0 +1,130 @@
+"""
+From the data of a model to its fit: the search for the maxima.
+
+Variances that depend on the fitted values are fitted, looked up and fitted again
+until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1988).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixedar._types import FloatArray
+from mixedar.data.model_data import ModelData
+from mixedar.engine.coordinates import estimate_at
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.newton import SearchPath
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import Optimum, find_modes
+from mixedar.fit.fit import Fit
+
+# Fits with the fitted values of the one before, ...
+_MOST = 200
+# ... until they change by no more than this share of the response's deviation.
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    A point where the search begins, on the user's scale.
+
+    Attributes
+    ----------
+    factor : ndarray, shape (k_cov,)
+        Entries of ``Lambda``: lower triangle, then standard deviations.
+    residual_params : ndarray, shape (k_params,)
+    """
+
+    factor: FloatArray
+    residual_params: FloatArray
+
+    def theta(self, problem: LikelihoodProblem) -> FloatArray:
+        """The optimiser's coordinates, shape (k_theta,)."""
+        theta = problem.theta_from(self.factor, self.residual_params)
+        # exactly zero is a saddle of the factor: nothing would ever leave it
+        lam, u = problem.split(theta)
+        return np.concatenate([np.where(lam == 0.0, 1e-2, lam), u])
+
+
+def maximise(
+    data: ModelData,
+    *,
+    reml: bool = True,
+    layout: RandomCovariance | None = None,
+    start: Start | None = None,
+    optimise: bool = True,
+    method: str = "newton",
+    gtol: float = 1e-6,
+    maxiter: int = 200,
+    keep_path: bool = False,
+) -> Fit:
+    """
+    Maximise the (restricted) likelihood of a model.
+
+    Parameters
+    ----------
+    data : ModelData
+    reml : bool
+    layout : RandomCovariance, optional
+        Which entries of the random-effects factor are estimated; all that the
+        model has by default.
+    start : Start, optional
+        A first start beside the usual ones.
+    optimise : bool
+        If False the fit is that at `start`.
+    method : str
+        A key of :data:`mixedar.engine.search.METHODS`.
+    gtol, maxiter
+        As in :func:`mixedar.engine.newton.newton`.
+    keep_path : bool
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the likelihood cannot be computed at any start.
+    """
+    layout = data.layout() if layout is None else layout
+
+    def search(data: ModelData, theta: FloatArray | None) -> Fit:
+        problem = LikelihoodProblem(
+            data.compressed, data.nobs, data.residual, layout, reml=reml
+        )
+        alone = theta is not None
+        if theta is None and start is not None:
+            theta = start.theta(problem)
+        if optimise:
+            modes = find_modes(
+                problem,
+                start=theta,
+                alone=alone,
+                method=method,
+                gtol=gtol,
+                maxiter=maxiter,
+                keep_path=keep_path,
+            )
+        else:
+            assert theta is not None
+            llf = problem.evaluate(theta, derivatives=False).llf
+            path = SearchPath(theta, llf, 0, 1, np.inf, False)
+            modes = [Optimum(estimate_at(problem, theta), path)]
+        return Fit.at(data, problem, layout, modes)
+
+    fit = search(data, None)
+    if not (optimise and data.reads_fitted):
+        return fit
+    tolerance = _TOLERANCE * float(np.std(data.endog))
+    for step in range(1, _MOST):
+        before = fit.fittedvalues
+        data = data.with_fitted(before, rebind=step == 1)
+        # the second fit has coordinates of its own, the later ones share them
+        fit = search(data, None if step == 1 else fit.theta)
+        if np.abs(fit.fittedvalues - before).max() <= tolerance:
+            return fit
+    return fit.unsettled()
