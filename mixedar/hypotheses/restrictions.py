@@ -1,5 +1,5 @@
 """
-Linear restrictions on the fixed effects, from what a user wrote.
+Linear restrictions on coefficients, from what a user wrote, and their tests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _NOT_FIXED = (
 
 
 def restrictions(
-    hypothesis: Any, names: Sequence[str], others: Sequence[str] = ()
+    hypothesis: Any,
+    names: Sequence[str],
+    others: Sequence[str] = (),
+    what: str = "fixed effect",
 ) -> tuple[FloatArray, FloatArray]:
     """
     ``R`` and ``q`` of the hypothesis ``R b = q``.
@@ -42,9 +45,11 @@ def restrictions(
         that they leave out count zero.  Text such as ``"time = 0.5"``, one or
         several; a mapping of names to values; or ``(R, q)``.
     names : sequence of str
-        The fixed effects, of which there are p.
+        The coefficients, of which there are p.
     others : sequence of str
         The further parameters of the model, in the order of its results.
+    what : str
+        What a coefficient is called in messages.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def restrictions(
     MixedARError
         For text that cannot be read.
     UnknownColumnError
-        For labels that are no fixed effects.
+        For labels that are no coefficients.
     UnsupportedError
         For another shape, for what is no numbers, and for hypotheses on
         covariance parameters.
@@ -69,22 +74,22 @@ def restrictions(
         If a row is zero.
     """
     if isinstance(hypothesis, (str, Mapping)) or _is_text(hypothesis):
-        matrix, values = _read(hypothesis, names, others)
+        matrix, values = _read(hypothesis, names, others, what)
     elif isinstance(hypothesis, tuple):
         if len(hypothesis) != 2:
             raise UnsupportedError(
                 f"a hypothesis R b = q is the pair (R, q); this tuple has "
                 f"{len(hypothesis)} parts"
             )
-        matrix = _matrix(hypothesis[0], names, others)
+        matrix = _matrix(hypothesis[0], names, others, what)
         values = _right_hand_side(hypothesis[1], len(matrix))
     else:
-        matrix = _matrix(hypothesis, names, others)
+        matrix = _matrix(hypothesis, names, others, what)
         values = np.zeros(len(matrix))
     if not (np.abs(matrix).max(axis=1) > 0.0).all():
         raise NotComputedError(
-            "a contrast involves no fixed effect: its row is zero, and there is "
-            "nothing to test"
+            f"a contrast involves no {what}: its row is zero, and there is nothing to "
+            "test"
         )
     return matrix, values
 
@@ -98,7 +103,7 @@ def _is_text(hypothesis: Any) -> bool:
 
 
 def _read(
-    hypothesis: Any, names: Sequence[str], others: Sequence[str]
+    hypothesis: Any, names: Sequence[str], others: Sequence[str], what: str
 ) -> tuple[FloatArray, FloatArray]:
     try:
         found = FormulaManager().get_linear_constraints(hypothesis, list(names))
@@ -108,8 +113,8 @@ def _read(
                 raise _not_fixed(name) from error
         why = "it is empty" if not hypothesis or hypothesis == "" else str(error)
         raise MixedARError(
-            f"the hypothesis {hypothesis!r} cannot be read ({why}); the fixed "
-            f"effects are {', '.join(names)}"
+            f"the hypothesis {hypothesis!r} cannot be read ({why}); the "
+            f"{what}s are {', '.join(names)}"
         ) from error
     matrix = np.atleast_2d(np.asarray(found.constraint_matrix, dtype=float))
     return matrix, np.ravel(np.asarray(found.constraint_values, dtype=float))
@@ -119,8 +124,10 @@ def _not_fixed(name: str) -> UnsupportedError:
     return UnsupportedError(_NOT_FIXED.format(name))
 
 
-def _matrix(given: Any, names: Sequence[str], others: Sequence[str]) -> FloatArray:
-    given = _by_label(given, names, others)
+def _matrix(
+    given: Any, names: Sequence[str], others: Sequence[str], what: str
+) -> FloatArray:
+    given = _by_label(given, names, others, what)
     try:
         matrix = np.asarray(given, dtype=float)
     except (TypeError, ValueError) as error:
@@ -140,14 +147,14 @@ def _matrix(given: Any, names: Sequence[str], others: Sequence[str]) -> FloatArr
         used = np.flatnonzero(np.any(matrix[:, p:] != 0.0, axis=0))
         if len(used):
             raise UnsupportedError(
-                f"r_matrix for t-test should have {p:d} columns, one for each fixed "
-                f"effect: {_NOT_FIXED.format(others[used[0]])}"
+                f"r_matrix for t-test should have {p:d} columns, one for each {what}: "
+                f"{_NOT_FIXED.format(others[used[0]])}"
             )
         matrix = matrix[:, :p]
     if matrix.shape[1] != p:
         raise UnsupportedError(
-            f"r_matrix for t-test should have {p:d} columns, one for each fixed "
-            f"effect ({', '.join(names)}); it has {matrix.shape[1]}"
+            f"r_matrix for t-test should have {p:d} columns, one for each {what} "
+            f"({', '.join(names)}); it has {matrix.shape[1]} columns"
         )
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
@@ -158,8 +165,10 @@ def _matrix(given: Any, names: Sequence[str], others: Sequence[str]) -> FloatArr
     return matrix
 
 
-def _by_label(given: Any, names: Sequence[str], others: Sequence[str]) -> Any:
-    """Rows whose labels are names of effects, in the order of the effects."""
+def _by_label(
+    given: Any, names: Sequence[str], others: Sequence[str], what: str
+) -> Any:
+    """Rows whose labels are names of coefficients, in the order of these."""
     if not isinstance(given, (pd.Series, pd.DataFrame)):
         return given
     frame = given.to_frame().T if isinstance(given, pd.Series) else given
@@ -171,10 +180,10 @@ def _by_label(given: Any, names: Sequence[str], others: Sequence[str]) -> Any:
             raise _not_fixed(name)
     unknown = [label for label in labels if label not in {*names, *others}]
     if unknown or len(set(labels)) < len(labels):
-        what = f"no {unknown[0]!r}" if unknown else "each of them once"
+        there = f"no {unknown[0]!r}" if unknown else "each of them once"
         raise UnknownColumnError(
-            f"the labels of the hypothesis are not those of the fixed effects: there "
-            f"is {what} among {', '.join(names)}"
+            f"the labels of the hypothesis are not those of the {what}s: there is "
+            f"{there} among {', '.join(names)}"
         )
     return frame.reindex(columns=list(names), fill_value=0.0)
 
@@ -196,111 +205,35 @@ def _right_hand_side(given: Any, count: int) -> FloatArray:
     return np.broadcast_to(values, (count,)).copy()
 
 
-def restrictions_wald(r_matrix: Any, names: list[str]) -> tuple[FloatArray, FloatArray]:
-    """
-    Read restrictions ``R b = q``.
-
-    Parameters
-    ----------
-    r_matrix : str, dict, list of str, array_like or tuple
-        ``"x1 = x2, x3 = 0"``, the matrix R (q is zero), or ``(R, q)``.
-    names : list of str
-        Names of the k coefficients.
-
-    Returns
-    -------
-    matrix : ndarray, shape (m, k)
-    values : ndarray, shape (m,)
-
-    Raises
-    ------
-    MixedARError
-        If a text cannot be read.
-    UnsupportedError
-        If the matrix does not have k columns.
-    """
-    texts = isinstance(r_matrix, (str, dict)) or (
-        isinstance(r_matrix, (list, tuple))
-        and len(r_matrix) > 0
-        and all(isinstance(item, str) for item in r_matrix)
-    )
-    if texts:
-        try:
-            found = FormulaManager().get_linear_constraints(r_matrix, names)
-        except Exception as error:
-            raise MixedARError(
-                f"the hypothesis {r_matrix!r} cannot be read ({error}); the "
-                f"coefficients are {', '.join(names)}"
-            ) from error
-        matrix = np.atleast_2d(np.asarray(found.constraint_matrix, dtype=float))
-        values = np.asarray(found.constraint_values, dtype=float).reshape(-1)
-    elif isinstance(r_matrix, tuple):
-        matrix = np.atleast_2d(np.asarray(r_matrix[0], dtype=float))
-        values = np.broadcast_to(np.asarray(r_matrix[1], float), (len(matrix),))
-    else:
-        matrix = np.atleast_2d(np.asarray(r_matrix, dtype=float))
-        values = np.zeros(len(matrix))
-    if matrix.shape[1] != len(names):
-        raise UnsupportedError(
-            f"r_matrix has {matrix.shape[1]} columns; it needs {len(names)}, one for "
-            f"each coefficient ({', '.join(names)})"
-        )
-    return matrix, values
-
-
-def linear_test(results: Any, r_matrix: Any, kind: str, use_t: bool) -> ContrastResults:
-    """
-    Test linear restrictions.
-
-    Parameters
-    ----------
-    results : PanelResults
-    r_matrix : str, array_like or tuple
-        See :func:`restrictions`.
-    kind : {"wald", "t"}
-        Jointly, or one by one.
-    use_t : bool
-        F and t with the degrees of freedom of the fit, or chi-squared and normal.
-
-    Returns
-    -------
-    ContrastResults
-
-    Raises
-    ------
-    NotComputedError
-        If the covariance of the restrictions is singular.
-    """
-    names = list(results.params.index)
-    matrix, values = restrictions_wald(r_matrix, names)
-    effect = matrix @ results.estimate.params
-    cov = matrix @ results.estimate.cov @ matrix.T
-    df = results.df_inference if use_t else np.inf
-    if use_t and not np.isfinite(df):
-        df = results.df_resid
-    if kind == "t":
-        variances = np.diag(cov)
-        sd = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
-        t = (effect - values) / sd
-        if not use_t:
-            return ContrastResults(
-                effect=effect, statistic=t, sd=sd, distribution="norm"
-            )
-        return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
+def single_tests(
+    effect: FloatArray, values: FloatArray, cov: FloatArray, df: float | None
+) -> ContrastResults:
+    """T tests that each effect has its value; normal ones if `df` is None."""
     variances = np.diag(cov)
-    positive = bool((variances > 0.0).all())
+    sd = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
+    t = (effect - values) / sd
+    if df is None:
+        return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
+    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
+
+
+def joint_test(
+    difference: FloatArray, cov: FloatArray, df: float | None
+) -> ContrastResults:
+    """F test that all differences are zero; chi-squared if `df` is None."""
+    count, variances = len(difference), np.diag(cov)
     spread = np.sqrt(np.where(variances > 0.0, variances, 1.0))
     scaled = cov / np.outer(spread, spread)
-    if not positive or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * len(matrix):
+    if not (variances > 0.0).all() or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * count:
         raise NotComputedError(
-            f"the covariance of the {len(matrix)} restrictions is singular; some "
-            "follow from others, or there are fewer clusters than restrictions"
+            f"the covariance of the {count} restrictions is singular; some follow "
+            "from others, or there are fewer clusters than restrictions"
         )
-    d = (effect - values) / spread
+    d = difference / spread
     chi2 = float(d @ np.linalg.solve(scaled, d))
-    if use_t:
-        return ContrastResults(F=chi2 / len(matrix), df_denom=df, df_num=len(matrix))
+    if df is not None:
+        return ContrastResults(F=chi2 / count, df_denom=df, df_num=count)
     return ContrastResults(
-        chi2=chi2, df_denom=len(matrix), statistic=chi2, distribution="chi2",
-        distargs=(len(matrix),),
+        chi2=chi2, df_denom=count, statistic=chi2, distribution="chi2",
+        distargs=(count,),
     )  # fmt: skip

@@ -1,125 +1,53 @@
 """
-The result of a diagnostic test: numbers, and what they say.
+The result of a test: numbers, and what they say.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar.summary import ResultsSummary, SummaryTable
-
-
-@dataclass(frozen=True)
-class DiagnosticTest:
-    """
-    Result of a diagnostic test.
-
-    Attributes
-    ----------
-    name : str
-    statistic : float
-    df : float
-        Degrees of freedom of the chi-squared distribution; NaN if the null
-        distribution was simulated.
-    pvalue : float
-    null, alternative : str
-        The hypotheses in words.
-    table : DataFrame
-        The parts of the test, such as one row a lag.
-    reference : str
-        Where the test comes from.
-    note : str
-        What one should know about the numbers; may be empty.
-    """
-
-    __test__: ClassVar[bool] = False  # not a class of tests for pytest
-
-    name: str
-    statistic: float
-    df: float
-    pvalue: float
-    null: str
-    alternative: str
-    table: pd.DataFrame
-    reference: str
-    note: str = ""
-
-    def rejects(self, alpha: float = 0.05) -> bool:
-        """
-        Whether the null is rejected.
-
-        Parameters
-        ----------
-        alpha : float
-            Level of the test.
-
-        Returns
-        -------
-        bool
-        """
-        return bool(self.pvalue < alpha)
-
-    def summary(self) -> ResultsSummary:
-        """
-        The printed form.
-
-        Returns
-        -------
-        ResultsSummary
-        """
-        row = {"statistic": [self.statistic], "df": [self.df], "p-value": [self.pvalue]}
-        if np.isnan(self.df):
-            del row["df"]
-        formats = {"statistic": "statistic", "df": "g", "p-value": ".4g"}
-        tables = [
-            SummaryTable(
-                pd.DataFrame(row, index=[""]),
-                formats={key: formats[key] for key in row},
-                name="test",
-            ),
-            SummaryTable(self._shown(), name="parts", missing=""),
-        ]
-        notes = [f"Null: {self.null}.", f"Alternative: {self.alternative}."]
-        notes += [self.note] if self.note else []
-        notes.append(f"Reference: {self.reference}.")
-        return ResultsSummary(title=self.name, tables=tables, notes=notes)
-
-    def _shown(self) -> pd.DataFrame:
-        """The table with row names that are short."""
-        table = self.table.copy()
-        if pd.api.types.is_float_dtype(table.index.dtype):
-            table.index = pd.Index([f"{value:.4g}" for value in table.index])
-        return table
-
-    def __str__(self) -> str:
-        return self.summary().as_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
+from mixedar.summary import Format, ResultsSummary, SummaryTable
 
 Distribution = Literal["chi2", "F", "norm", "norm, upper tail", "chibar2", "none"]
 Degrees = float | tuple[float, float] | None
 
-_SYMBOLS: dict[str, str] = {
+_SYMBOLS = {
     "chi2": "chi2",
     "chibar2": "chibar2",
     "F": "F",
     "norm": "z",
     "norm, upper tail": "z",
-    "none": "statistic",
 }
 
 
-@dataclass(frozen=True)
-class TestResult:
+class Printed(ABC):
+    """Shows its summary, as text and as HTML."""
+
+    @abstractmethod
+    def summary(self) -> ResultsSummary:
+        """The printed form."""
+
+    def __str__(self) -> str:
+        return self.summary().as_text()
+
+    def __repr__(self) -> str:
+        return self.summary().as_text()
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+@dataclass(frozen=True, repr=False)
+class TestResult(Printed):
     """
-    Result of a specification test.
+    Result of a test.
 
     Attributes
     ----------
@@ -127,10 +55,6 @@ class TestResult:
         Name of the test.
     statistic : float
         With its sign; NaN if it was not computed.
-    distribution : str
-        Under the null: ``"chi2"``, ``"F"``, ``"norm"`` (both tails), ``"norm,
-        upper tail"``, ``"chibar2"`` (mixture of chi-squared distributions) or
-        ``"none"`` (no p-value exists).
     df : float, tuple of two floats, or None
         Degrees of freedom; numerator and denominator of an F statistic.
     pvalue : float
@@ -139,32 +63,39 @@ class TestResult:
         The hypotheses in words.
     reference : str
         Where the test comes from.
+    distribution : str
+        Under the null: ``"chi2"``, ``"F"``, ``"norm"`` (both tails), ``"norm,
+        upper tail"``, ``"chibar2"`` (mixture of chi-squared distributions) or
+        ``"none"`` (no p-value exists).
     reason : str or None
         Why statistic or p-value are missing; None if nothing is.
     note : str or None
-        What one should know about the number.
+        What one should know about the number; may be empty.
     details : tuple of (str, float)
         Further numbers by name, such as the p-value by another distribution.
+    table : DataFrame
+        The parts of the test, such as one row a lag; empty if there are none.
     """
 
     __test__: ClassVar[bool] = False  # not a class of tests for pytest
 
     name: str
     statistic: float
-    distribution: Distribution
     df: Degrees
     pvalue: float
     null: str
     alternative: str
     reference: str
+    distribution: Distribution = "chi2"
     reason: str | None = None
     note: str | None = None
     details: tuple[tuple[str, float], ...] = ()
+    table: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     @property
     def symbol(self) -> str:
         """Short name of the statistic: ``"chi2"``, ``"F"``, ``"z"``."""
-        return _SYMBOLS[self.distribution]
+        return _SYMBOLS.get(self.distribution, "statistic")
 
     @property
     def computed(self) -> bool:
@@ -174,10 +105,8 @@ class TestResult:
     @property
     def df_text(self) -> str:
         """Degrees of freedom as text, such as ``"2, 188"``."""
-        if self.df is None:
-            return ""
         parts = self.df if isinstance(self.df, tuple) else (self.df,)
-        return ", ".join(f"{part:.6g}" for part in parts)
+        return ", ".join(f"{part:.6g}" for part in parts if part is not None)
 
     def rejects(self, alpha: float = 0.05) -> bool | None:
         """
@@ -215,31 +144,26 @@ class TestResult:
         -------
         ResultsSummary
         """
-        row: dict[str, Any] = {self.symbol: [self.statistic], "df": [self.df_text]}
-        row["p-value"] = [self.pvalue]
-        formats: dict[str, str] = {self.symbol: "statistic", "p-value": ".4g"}
-        for key, value in self.details:
-            row[key] = [value]
-            formats[key] = ".4g"
-        table = SummaryTable(
-            pd.DataFrame(row, index=[""]), formats=formats, name="test", missing="-"
-        )
+        parts, symbol = self.table, self.symbol
+        row = {symbol: self.statistic, "df": self.df_text, "p-value": self.pvalue}
+        formats: dict[str, Format] = {symbol: "statistic", "p-value": ".4g"}
+        formats |= {key: ".4g" for key, _ in self.details}
+        frame = pd.DataFrame(row | dict(self.details), index=[""])
+        if len(parts):  # columns in the words of the table of parts
+            frame = frame.rename(columns={symbol: "statistic"}).assign(df=self.df)
+            formats = {"statistic": "statistic", "df": "g", "p-value": ".4g"}
+        tables = [SummaryTable(frame, formats=formats, name="test", missing="-")]
+        if len(parts):
+            if pd.api.types.is_float_dtype(parts.index.dtype):
+                parts = parts.set_axis([f"{value:.4g}" for value in parts.index])
+            tables.append(SummaryTable(parts, name="parts"))
         notes = [f"Null: {self.null}.", f"Alternative: {self.alternative}."]
         if self.reason:
             notes.append(f"Not computed: {self.reason}.")
         if self.note:
             notes.append(self.note)
         notes.append(f"Reference: {self.reference}.")
-        return ResultsSummary(title=self.name, tables=[table], notes=notes)
-
-    def __str__(self) -> str:
-        return self.summary().as_text()
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
+        return ResultsSummary(title=self.name, tables=tables, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -271,39 +195,19 @@ class TestText:
         note: str | None = None,
         details: tuple[tuple[str, float], ...] = (),
     ) -> TestResult:
-        """
-        Attach a statistic and its p-value.
-
-        Parameters
-        ----------
-        statistic : float
-        distribution : str
-            As in :class:`TestResult`.
-        df : float, tuple or None
-        pvalue : float, optional
-            By default from `distribution` and `df`.
-        reason, note, details
-            As in :class:`TestResult`.
-
-        Returns
-        -------
-        TestResult
-        """
+        """The statistic with its p-value, by default from its distribution."""
         value = float(statistic)
         if pvalue is None:
             pvalue = _tail(value, distribution, df)
         return TestResult(
-            name=self.name,
             statistic=value,
             distribution=distribution,
             df=df,
             pvalue=float(pvalue),
-            null=self.null,
-            alternative=self.alternative,
-            reference=self.reference,
             reason=reason,
             note=note,
             details=details,
+            **vars(self),
         )
 
     def missing(
@@ -313,47 +217,22 @@ class TestText:
         df: Degrees = None,
         note: str | None = None,
     ) -> TestResult:
-        """
-        Result without a number.
-
-        Parameters
-        ----------
-        reason : str
-            Why, without a full stop.
-        distribution, df, note
-            As in :class:`TestResult`.
-
-        Returns
-        -------
-        TestResult
-        """
-        return self.result(
-            np.nan, distribution, df, pvalue=np.nan, reason=reason, note=note
-        )
+        """Result without a number; `reason` is a clause without a full stop."""
+        return self.result(np.nan, distribution, df, reason=reason, note=note)
 
 
-def results_frame(results: list[TestResult]) -> pd.DataFrame:
-    """
-    Put results below one another.
-
-    Parameters
-    ----------
-    results : list of TestResult
-
-    Returns
-    -------
-    DataFrame, shape (m, 9)
-        Columns as in :meth:`TestResult.to_frame`.
-    """
+def results_frame(results: Iterable[TestResult]) -> pd.DataFrame:
+    """Results below one another, columns as in :meth:`TestResult.to_frame`."""
     rows = []
     for test in results:
-        pair = test.df if isinstance(test.df, tuple) else (test.df, None)
+        df, denominator = test.df if isinstance(test.df, tuple) else (test.df, None)
         rows.append(
             {
+                "test": test.name,
                 "statistic": test.statistic,
                 "distribution": test.distribution,
-                "df": np.nan if pair[0] is None else float(pair[0]),
-                "df_denom": np.nan if pair[1] is None else float(pair[1]),
+                "df": np.nan if df is None else float(df),
+                "df_denom": np.nan if denominator is None else float(denominator),
                 "pvalue": test.pvalue,
                 "null": test.null,
                 "alternative": test.alternative,
@@ -361,8 +240,18 @@ def results_frame(results: list[TestResult]) -> pd.DataFrame:
                 "reason": test.reason,
             }
         )
-    index = pd.Index([test.name for test in results], name="test")
-    return pd.DataFrame(rows, index=index)
+    return pd.DataFrame(rows).set_index("test")
+
+
+def results_table(
+    results: Iterable[TestResult], title: str | None = None, name: str | None = None
+) -> SummaryTable:
+    """Results below one another as they are printed, one a row."""
+    rows = [[t.name, t.symbol, t.statistic, t.df_text, t.pvalue] for t in results]
+    frame = pd.DataFrame(rows, columns=["name", "", "statistic", "df", "p-value"])
+    formats: dict[str, Format] = {"statistic": "statistic", "p-value": ".4g"}
+    frame = frame.set_index("name").rename_axis(None)
+    return SummaryTable(frame, title, formats, name=name, missing="-")
 
 
 def _tail(value: float, distribution: Distribution, df: Degrees) -> float:
@@ -378,3 +267,7 @@ def _tail(value: float, distribution: Distribution, df: Degrees) -> float:
     if distribution == "norm, upper tail":
         return float(stats.norm.sf(value))
     return float("nan")
+
+
+#: Its name in ``mixedar.diagnostics``.
+DiagnosticTest = TestResult

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from mixedar.by_group import ByGroupResults, Shrinkage
     from mixedar.diagnostics.predictive import PredictiveCheck
     from mixedar.hypotheses.result import TestResult
     from mixedar.prediction import PredictionResults
@@ -41,7 +42,7 @@ class GroupMethods(MixedLMResults):
         from mixedar.by_group.effects import random_effects_frame
 
         return random_effects_frame(
-            self, form, standard_errors=standard_errors, beta=beta, alpha=alpha
+            self.fit, form, standard_errors=standard_errors, beta=beta, alpha=alpha
         )
 
     def coef_by_group(
@@ -58,9 +59,11 @@ class GroupMethods(MixedLMResults):
         """
         from mixedar.by_group.effects import coef_by_group
 
-        return coef_by_group(self, form, standard_errors=standard_errors, alpha=alpha)
+        return coef_by_group(
+            self.fit, form, standard_errors=standard_errors, alpha=alpha
+        )
 
-    def shrinkage(self, by_group: Any = None) -> Any:
+    def shrinkage(self, by_group: ByGroupResults | None = None) -> Shrinkage:
         """
         Compare the groups' coefficients with regressions of their own.
 
@@ -68,7 +71,7 @@ class GroupMethods(MixedLMResults):
         """
         from mixedar.by_group.shrinkage import shrinkage
 
-        return shrinkage(self, by_group)
+        return shrinkage(self.fit, by_group)
 
     def plot_random_effects(
         self,
@@ -89,7 +92,7 @@ class GroupMethods(MixedLMResults):
         from mixedar.plotting.random_effects import plot_random_effects
 
         return plot_random_effects(
-            plot_data(self, kind, alpha, beta),
+            plot_data(self.fit, kind, alpha, beta),
             kind,
             effect,
             alpha=alpha,

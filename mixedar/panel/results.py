@@ -16,7 +16,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError
-from mixedar.hypotheses.restrictions import linear_test
+from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
 from mixedar.panel.data import PanelData, Spread
 from mixedar.panel.estimators.base import Kind, PanelEstimate
 from mixedar.panel.summary import summarize
@@ -352,8 +352,11 @@ class PanelResults:
         -------
         statsmodels.stats.contrast.ContrastResults
         """
+        matrix, values = self._restrictions(r_matrix)
+        difference = matrix @ self.estimate.params - values
+        cov = matrix @ self.estimate.cov @ matrix.T
         use_f = self.use_t if use_f is None else use_f
-        return linear_test(self, r_matrix, "wald", use_f)
+        return joint_test(difference, cov, self._df_tests if use_f else None)
 
     def f_test(self, r_matrix: Any) -> Any:
         """
@@ -363,7 +366,7 @@ class PanelResults:
         -------
         statsmodels.stats.contrast.ContrastResults
         """
-        return linear_test(self, r_matrix, "wald", True)
+        return self.wald_test(r_matrix, use_f=True)
 
     def t_test(self, r_matrix: Any) -> Any:
         """
@@ -373,7 +376,20 @@ class PanelResults:
         -------
         statsmodels.stats.contrast.ContrastResults
         """
-        return linear_test(self, r_matrix, "t", self.use_t)
+        matrix, values = self._restrictions(r_matrix)
+        effect = matrix @ self.estimate.params
+        cov = matrix @ self.estimate.cov @ matrix.T
+        df = self._df_tests if self.use_t else None
+        return single_tests(effect, values, cov, df)
+
+    def _restrictions(self, r_matrix: Any) -> tuple[FloatArray, FloatArray]:
+        return restrictions(r_matrix, self.exog_names, what="coefficient")
+
+    @property
+    def _df_tests(self) -> float:
+        """Denominator of F and t tests that are asked for, a finite number."""
+        df = self.df_inference
+        return df if np.isfinite(df) else self.df_resid
 
     @cached_property
     def f_slopes(self) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mixedar.formula.api as mar
 from helpers.fitted_models import shared
 from mixedar.exceptions import (
     LengthError,
@@ -100,6 +101,25 @@ def test_labels_are_matched_in_every_test(test: str) -> None:
     asked = robust.t_test if test == "t_test" else robust.wald_test
     p = float(np.ravel(asked(pd.Series({"x": 1.0})).pvalue)[0])
     assert p == pytest.approx(robust.pvalues["x"], rel=1e-8)
+
+
+def test_panel_fits_read_hypotheses_alike() -> None:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame(rng.normal(size=(40, 3)), columns=["y", "x", "z"])
+    data["id"] = np.repeat(np.arange(10), 4)
+    fit = mar.random_effects("y ~ x + z", data, "id").fit()
+    named = fit.t_test(pd.Series({"z": 1.0}))
+    assert float(np.squeeze(named.pvalue)) == pytest.approx(fit.pvalues["z"])
+    for hypothesis, error, message in (
+        (pd.Series({"x": 1.0, "w": 1.0}), UnknownColumnError, "of the coefficients"),
+        ([0, np.nan, 1], MissingDataError, "has nan for 'x'"),
+        ([0, 0, 0], NotComputedError, "involves no coefficient"),
+        ([0, 1], UnsupportedError, "has 2 columns"),
+        ("w = 0", MixedARError, "the coefficients are Intercept, x, z"),
+    ):
+        for ask in (fit.t_test, fit.f_test, fit.wald_test):
+            with pytest.raises(error, match=message):
+                ask(hypothesis)
 
 
 def test_wald_test_of_a_given_covariance() -> None:

@@ -16,7 +16,7 @@ from mixedar.diagnostics.influence.results import GroupInfluence
 from mixedar.diagnostics.residuals.heteroscedasticity import heteroscedasticity_test
 from mixedar.diagnostics.residuals.serial import serial_correlation_test
 from mixedar.exceptions import MixedARError, shown
-from mixedar.hypotheses.result import DiagnosticTest
+from mixedar.hypotheses.result import TestResult
 from mixedar.residual import Independent
 
 # Changes by one group, in standard errors, that matter: of fixed effects (worth
@@ -301,7 +301,7 @@ def heteroscedasticity(fit: Any, alpha: float) -> Finding:
         If no test can be computed.
     """
     name, measure = "equal variances", "smallest p-value, times their number"
-    tests: dict[str, DiagnosticTest] = {}
+    tests: dict[str, TestResult] = {}
     error: MixedARError | None = None
     for label, arguments in _variance_tests(fit).items():
         try:

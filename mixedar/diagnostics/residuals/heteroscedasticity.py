@@ -45,7 +45,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.hypotheses.result import DiagnosticTest
+from mixedar.hypotheses.result import TestResult
 from mixedar.inference.arguments import check_alpha
 from mixedar.plotting.rows import data_column
 
@@ -300,7 +300,7 @@ def heteroscedasticity_test(
     trend: bool | None = None,
     studentize: bool = True,
     n_bins: int = 10,
-) -> DiagnosticTest:
+) -> TestResult:
     """
     Score test of equal residual variances.
 
@@ -322,7 +322,7 @@ def heteroscedasticity_test(
 
     Returns
     -------
-    DiagnosticTest
+    TestResult
         ``table`` is that of :func:`residual_spread`.
 
     Raises
@@ -357,7 +357,7 @@ def heteroscedasticity_test(
             f"{strata.name!r}: there is nothing left to test"
         )
     how = "rises or falls with" if len(weights) == 1 else "differs by"
-    return DiagnosticTest(
+    return TestResult(
         name="Score test of equal residual variances",
         statistic=statistic,
         df=float(df),
@@ -367,6 +367,7 @@ def heteroscedasticity_test(
         table=table,
         reference="Breusch and Pagan (1979)"
         + (", studentized as by Koenker (1981)" if studentize else ""),
+        note="",
     )
 
 
@@ -385,7 +386,7 @@ def _kurtosis(theory: ResidualTheory) -> float:
     return float((excess @ excess) / (2.0 * theory.variance @ theory.variance))
 
 
-def _between_groups(table: pd.DataFrame, trend: bool | None) -> DiagnosticTest:
+def _between_groups(table: pd.DataFrame, trend: bool | None) -> TestResult:
     """Dispersion of the groups' sums of squares on the normal scale."""
     if trend:
         raise UnsupportedError("trend=True needs numbers; the groups are labels")
@@ -405,7 +406,7 @@ def _between_groups(table: pd.DataFrame, trend: bool | None) -> DiagnosticTest:
     )
     statistic = float(((z - z.mean()) ** 2).sum())
     df = len(used) - 1
-    return DiagnosticTest(
+    return TestResult(
         name="Test of equal residual variances of the groups",
         statistic=statistic,
         df=float(df),

@@ -43,7 +43,7 @@ from mixedar.diagnostics.residuals.covariance import (
 )
 from mixedar.diagnostics.residuals.series import rows_of, unwrapped
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.hypotheses.result import DiagnosticTest
+from mixedar.hypotheses.result import TestResult
 from mixedar.inference.arguments import check_alpha
 
 # Samples by which a simultaneous band is calibrated, and their size at most.
@@ -194,7 +194,7 @@ def simultaneous_level(n: int, alpha: float) -> float:
     return float(np.quantile(smallest, alpha))
 
 
-def normality_test(fit: Any) -> DiagnosticTest:
+def normality_test(fit: Any) -> TestResult:
     """
     Test the normality of the errors by skewness and kurtosis.
 
@@ -209,7 +209,7 @@ def normality_test(fit: Any) -> DiagnosticTest:
 
     Returns
     -------
-    DiagnosticTest
+    TestResult
         ``table`` has skewness and excess kurtosis: ``value``, ``z``, ``p`` and
         ``n``, the number of independent observations to which they are worth.
 
@@ -244,7 +244,7 @@ def normality_test(fit: Any) -> DiagnosticTest:
         },
         index=["skewness", "excess kurtosis"],
     )
-    return DiagnosticTest(
+    return TestResult(
         name="Test of normal residuals",
         statistic=statistic,
         df=2.0,
@@ -253,6 +253,7 @@ def normality_test(fit: Any) -> DiagnosticTest:
         alternative="they are skewed, or have heavier or lighter tails",
         table=table,
         reference="D'Agostino, Belanger and D'Agostino (1990)",
+        note="",
     )
 
 

@@ -32,7 +32,7 @@ from mixedar.diagnostics.residuals.series import (
     unwrapped,
 )
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.hypotheses.result import DiagnosticTest
+from mixedar.hypotheses.result import TestResult
 
 # By default so many lags are tested.
 _LAGS = 4
@@ -43,7 +43,7 @@ def serial_correlation_test(
     lags: int | Iterable[float] | None = None,
     *,
     bin_width: float | None = None,
-) -> DiagnosticTest:
+) -> TestResult:
     """
     Score test for serial correlation that the model leaves.
 
@@ -67,7 +67,7 @@ def serial_correlation_test(
 
     Returns
     -------
-    DiagnosticTest
+    TestResult
         ``table`` has a row a lag: ``acf``, ``pairs``, ``expected``, ``se``,
         ``z``, ``p``.
 
@@ -118,7 +118,7 @@ def serial_correlation_test(
         },
         index=pd.Index(distances[chosen], name="lag"),
     )
-    return DiagnosticTest(
+    return TestResult(
         name="Score test for remaining serial correlation",
         statistic=statistic,
         df=float(df),
