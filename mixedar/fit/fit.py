@@ -16,11 +16,12 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.model_data import ModelData
 from mixedar.engine.coordinates import Estimate
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.effects import PredictedEffects, predict_effects
+from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
-from mixedar.exceptions import NotComputedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
 
@@ -263,6 +264,12 @@ class Fit:
         return self.names[: self.k_fe]
 
     @property
+    def params(self) -> FloatArray:
+        """All parameters but the residual variance, shape (k,)."""
+        best = self.estimate
+        return np.concatenate([best.beta, best.cov_values, best.residual_params])
+
+    @property
     def theta(self) -> FloatArray:
         """The optimiser's coordinates of the estimates."""
         return self.estimate.theta
@@ -366,6 +373,41 @@ class Fit:
     def resid(self) -> FloatArray:
         """Raw residuals around the fitted values, shape (n,)."""
         return self.data.endog - self.fittedvalues
+
+    @property
+    def residual_sd(self) -> FloatArray | float:
+        """Standard deviations of the residuals, shape (n,) or one for all."""
+        sigma, grouped = float(np.sqrt(self.scale)), self.data.grouped
+        sd = relative_sd(self.structure, grouped.marks, self.residual_params)
+        return sigma * (float(sd[0]) if len(sd) == 1 else grouped.unsort(sd))
+
+    def residuals(self, kind: str = "raw") -> FloatArray:
+        """
+        Within-group residuals, shape (n,).
+
+        Parameters
+        ----------
+        kind : {"raw", "pearson", "normalized"}
+            Raw; divided by their standard deviations; or whitened.
+
+        Returns
+        -------
+        ndarray
+        """
+        if kind == "raw":
+            return self.resid
+        if kind == "pearson":
+            return self.resid / self.residual_sd
+        if kind != "normalized":
+            raise UnsupportedError(
+                f"kind={kind!r}: choose 'raw', 'pearson' or 'normalized'"
+            )
+        grouped = self.data.grouped
+        # whitening divides by the rows' relative standard deviations too
+        values = grouped.sort(self.resid / np.sqrt(self.scale))
+        return grouped.unsort(
+            whiten_series(values, grouped, self.structure, self.residual_params)
+        )
 
     @cached_property
     def precision_derivatives(self) -> PrecisionDerivatives:

@@ -202,16 +202,6 @@ class InferenceMethods(MixedLMResults):
             self, skip_single, extra_constraints, combine_terms, scalar, df
         )
 
-    def robust(self, cov_type: str = "CR2") -> Any:
-        """
-        The fit with cluster-robust standard errors.
-
-        See :func:`mixedar.inference.robust.robust`.
-        """
-        from mixedar.inference.robust import robust
-
-        return robust(self, cov_type)
-
     def information_criteria(self, ic: str = "nlme") -> pd.Series:
         """
         AIC, BIC and others by the convention of a program.

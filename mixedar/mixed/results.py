@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from statsmodels.base import model as base
 from statsmodels.base.wrapper import populate_wrapper
-from statsmodels.regression.mixed_linear_model import MixedLMParams, MixedLMResults
+from statsmodels.regression.mixed_linear_model import MixedLMParams
+from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
 from mixedar.fit import Fit
-from mixedar.mixed.fitted import PredictedValues
+from mixedar.fit.notes import boundary_notes
+from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
+from mixedar.inference import wald
+from mixedar.inference.arguments import positions
+from mixedar.inference.df.methods import contrast_method, covariance
 from mixedar.mixed.methods import (
     GroupMethods,
     InferenceMethods,
@@ -28,11 +34,16 @@ from mixedar.mixed.methods import (
     PredictionMethods,
     ResidualMethods,
 )
-from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
-from mixedar.mixed.tests import WaldInference
+from mixedar.mixed.statsmodels import MixedLMARResultsWrapper, ParentResults
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mixedar.mixed.model import MixedLMAR
     from mixedar.summary import ResultsSummary
+
+# How a user names a method of degrees of freedom.
+DF = str | float | DFMethod
 
 
 class MixedLMARResults(
@@ -42,9 +53,7 @@ class MixedLMARResults(
     InferenceMethods,
     PredictionMethods,
     ResidualMethods,
-    WaldInference,
-    PredictedValues,
-    MixedLMResults,
+    ParentResults,
 ):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
@@ -85,24 +94,17 @@ class MixedLMARResults(
         parameter at the end of its range; `boundary_notes` says which.
     """
 
-    model: Any
+    model: MixedLMAR
+    fit: Fit
 
-    def __init__(self, model: Any, fit: Fit, free: MixedLMParams | None) -> None:
-        best = fit.estimate
-        p, k_re2, k_vc = fit.k_fe, fit.k_re2, fit.k_vc
-        params = np.concatenate([best.beta, best.cov_values, best.residual_params])
-        k = len(params)
-        cov = np.zeros((k, k))
-        cov[:p, :p] = best.cov_beta
-        cov[p:, p:] = best.cov_theta[:-1, :-1]
-        held = fit.is_held
-        cov[held] = cov[:, held] = 0.0
+    def __init__(self, model: MixedLMAR, fit: Fit, free: MixedLMParams | None) -> None:
+        best, p = fit.estimate, fit.k_fe
         base.LikelihoodModelResults.__init__(
             self,
             model,
-            params,
-            normalized_cov_params=cov / best.scale,
-            scale=best.scale,
+            fit.params,
+            normalized_cov_params=covariance(fit) / fit.scale,
+            scale=fit.scale,
         )
         self.fit = fit
         self.use_t = True
@@ -111,7 +113,7 @@ class MixedLMARResults(
         self.n_groups = fit.n_groups
         self.reml = fit.reml
         self.method = "REML" if fit.reml else "ML"
-        self.k_fe, self.k_re, self.k_re2, self.k_vc = p, fit.k_re, k_re2, k_vc
+        self.k_fe, self.k_re, self.k_re2, self.k_vc = p, fit.k_re, fit.k_re2, fit.k_vc
         self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
         self.hist: list[dict[str, Any]] | None = None
         self.converged = fit.converged
@@ -142,7 +144,7 @@ class MixedLMARResults(
     _sandwich = property(lambda self: self.fit.robust)
     _k_estimated = property(lambda self: self.fit.k_estimated)
     _unadjusted = property(lambda self: (self.fit.cov_beta, self.fit.df_containment))
-    _df_fe = property(lambda self: self._df_values)
+    _df_fe = property(lambda self: self.df.to_numpy())
     _df_spec = property(lambda self: self.fit.df_method)
     _modes = property(
         lambda self: tuple((m.estimate, m.search.converged) for m in self.fit.modes)
@@ -181,13 +183,7 @@ class MixedLMARResults(
     def _copy_with_df(self, method: Any) -> Any:
         return self._with_tests(method, self.fit.robust)
 
-    def _copy_with_sandwich(self, sandwich: Any, method: Any) -> Any:
-        from mixedar.inference.df.sandwich import SandwichDF
-
-        robust = None if sandwich is None else SandwichDF(sandwich)
-        return self._with_tests(method, robust)
-
-    # -------------------------------------------------------------------------
+    # ------------------------------------------------------------------------
 
     @property
     def llf(self) -> float:
@@ -259,50 +255,275 @@ class MixedLMARResults(
     @cached_property
     def boundary_notes(self) -> list[str]:
         """What exactly lies on the boundary, in words."""
-        notes = []
-        if self.fit.singular:
-            notes.append(
-                "The random effects covariance is singular: " + self._singular_part()
-            )
-        if self.fit.residual_at_boundary:
-            values = ", ".join(
-                f"{name} = {value:.6g}" for name, value in self.residual_params.items()
-            )
-            note = f"The residual parameters lie at the end of their range: {values}"
-            if "rho" in self.structure.param_names and self.structure.uses_time:
-                note += (
-                    " for one unit of time (if that is much longer or shorter than "
-                    "the gaps, count time in another)"
-                )
-            notes.append(note)
-        return notes
+        return boundary_notes(self.fit)
 
-    def _singular_part(self) -> str:
-        names = self.fit.names[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
-        inner = self.fit.factor @ self.fit.factor.T
-        block = inner[: self.k_re, : self.k_re]
-        diagonal = np.diag(self.cov_re)
-        rows, columns = np.tril_indices(self.k_re)
-        parts = []
-        spread = np.diag(self.fit.z_map)[: self.k_re] ** 2
-        relative = np.diag(self.cov_re_unscaled) / np.where(spread > 0, spread, 1.0)
-        zero = [k for k in range(self.k_re) if relative[k] < 1e-8]
-        for k in zero:
-            label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
-            parts.append(f"the variance {label!r} is zero")
-        for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
-            if i == j or i in zero or j in zero:
-                continue
-            correlation = self.cov_re[i, j] / np.sqrt(diagonal[i] * diagonal[j])
-            if abs(correlation) > 1.0 - 1e-6:
-                parts.append(f"the correlation in {names[k]!r} is {correlation:+.0f}")
-        for k, value in enumerate(self.vcomp):
-            if value < 1e-8 * self.scale:
-                parts.append(f"the variance {names[self.k_re2 + k]!r} is zero")
-        if not parts:
-            rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())
-            parts.append(f"it has rank {rank} of {self.k_re}")
-        return ", ".join(parts)
+    @property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of each fixed effect, by the method of the fit."""
+        values = contrast_method(self.fit).single(np.eye(self.k_fe))
+        return pd.Series(values, index=list(self.fit.exog_names))
+
+    @property
+    def df_method(self) -> str:
+        """The method of degrees of freedom, ``"containment"`` by default."""
+        return self.fit.df_method.name
+
+    @property
+    def cov_type(self) -> str:
+        """``"nonrobust"``, or the kind of the robust covariance."""
+        robust = self.fit.robust
+        return "nonrobust" if robust is None else robust.cov_type
+
+    @cov_type.setter
+    def cov_type(self, value: str) -> None:
+        """Set by statsmodels' base class; the fit knows it."""
+
+    def with_df(
+        self, df: DF, *, kr: str | None = None, information: str | None = None
+    ) -> Any:
+        """
+        The same fit with other degrees of freedom in all its tests.
+
+        Parameters
+        ----------
+        df : str, float or DFMethod
+            ``"containment"``, ``"between-within"``, ``"residual"``,
+            ``"satterthwaite"``, ``"kenward-roger"``, ``"normal"``, or a number.
+            With Kenward-Roger standard errors and ``cov_params()`` hold the
+            correction for small samples.
+        kr : {"full", "linear"}, optional
+            Kenward-Roger with or without (default) the term of second order.
+        information : {"observed", "expected"}, optional
+            Information of the covariance parameters: observed by default for
+            Satterthwaite (as lmerTest) and full Kenward-Roger (as SAS),
+            expected for the linear one (as pbkrtest).
+
+        Returns
+        -------
+        MixedLMARResultsWrapper
+
+        Raises
+        ------
+        UnsupportedError
+            For unknown names and options.
+        NotComputedError
+            If the method is not defined for this fit.
+        """
+        method = resolve_df(df, kr, information)
+        return self._wrapper(self._with_tests(method, self.fit.robust))
+
+    def get_robustcov_results(
+        self, cov_type: str = "CR2", use_t: bool | None = None
+    ) -> Any:
+        """
+        The same fit with cluster-robust standard errors in all its tests.
+
+        Clusters are the groups of the model.  Tests use Satterthwaite's
+        degrees of freedom for the robust variance (Bell and McCaffrey's for
+        CR2; HTZ for joint tests); :meth:`with_df` chooses others.
+
+        Parameters
+        ----------
+        cov_type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3", "nonrobust"}
+        use_t : bool, optional
+            False for tests by the normal distribution.
+
+        Returns
+        -------
+        MixedLMARResultsWrapper
+
+        Raises
+        ------
+        UnsupportedError
+            For another type.
+        NotComputedError
+            If the covariance cannot be computed; the message says why.
+
+        See Also
+        --------
+        mixedar.inference.df.sandwich : the estimators, and references.
+        """
+        if cov_type == "nonrobust":
+            return self._wrapper(self._with_tests(self.fit.df_method, None))
+        from mixedar.inference.df.sandwich import sandwich
+
+        method = resolve_df("satterthwaite" if use_t is None or use_t else "normal")
+        return self._wrapper(self._with_tests(method, sandwich(self.fit, cov_type)))
+
+    def _with_tests(self, method: DFMethod, robust: RobustMethod | None) -> Self:
+        """A copy whose errors, t values and tests follow a method."""
+        out = copy.copy(self)  # shares what was computed so far
+        out._cache = {}
+        out.fit = self.fit.with_tests(method, robust)
+        out.normalized_cov_params = covariance(out.fit) / self.scale
+        out.use_t = method.name != "normal"
+        return out
+
+    def _with_df(self, df: DF | None) -> Self:
+        if df is None:
+            return self
+        return self._with_tests(resolve_df(df), self.fit.robust)
+
+    def cov_params(
+        self,
+        r_matrix: Any = None,
+        column: Any = None,
+        scale: float | None = None,
+        cov_p: Any = None,
+        other: Any = None,
+    ) -> FloatArray:
+        """
+        Covariance of the estimates, as in statsmodels.
+
+        Parameters
+        ----------
+        r_matrix, column, scale, cov_p, other
+            As in ``MixedLMResults.cov_params``.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+            Rows and columns are zero for covariance parameters that are held, or
+            on the boundary, where no standard error exists (`bse` is NaN
+            there): what is asked of the fixed effects stays a number.
+        """
+        if cov_p is None and np.isnan(self.normalized_cov_params).any():
+            cov_p = np.nan_to_num(self.normalized_cov_params, nan=0.0)
+            cov_p = cov_p * (self.scale if scale is None else scale)
+        return super().cov_params(r_matrix, column, scale, cov_p, other)
+
+    @property
+    def bse(self) -> FloatArray:
+        """Standard errors, shape (k,); NaN on the boundary, 0 if held."""
+        return np.sqrt(np.diag(self.normalized_cov_params) * self.scale)
+
+    @property
+    def tvalues(self) -> FloatArray:
+        """
+        Estimates divided by standard errors, shape (k,).
+
+        NaN for variances and residual parameters: zero is no value for a Wald
+        test there (compare log-likelihoods instead).
+        """
+        out = np.full(len(self.params), np.nan)
+        out[: self.k_fe] = self.fe_params / self.bse_fe
+        return out
+
+    @property
+    def pvalues(self) -> FloatArray:
+        """Two-sided p-values of the fixed effects by Student's t, shape (k,)."""
+        out = np.full(len(self.params), np.nan)
+        p = self.k_fe
+        out[:p] = wald.wald_pvalues(self.fit, self.tvalues[:p])
+        return out
+
+    def conf_int(
+        self, alpha: float = 0.05, cols: Any = None, df: DF | None = None
+    ) -> FloatArray:
+        """
+        Confidence intervals; see :func:`mixedar.inference.wald.conf_int`.
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage.
+        cols : sequence of int or str, optional
+            Which parameters, by position or name; all by default.
+        df : str, float or DFMethod, optional
+            Degrees of freedom of the fixed effects; those of the results by
+            default.
+
+        Returns
+        -------
+        ndarray, shape (k, 2)
+            NaN where no standard error exists.
+        """
+        out = wald.conf_int(self._with_df(df).fit, alpha)
+        return out if cols is None else out[positions(cols, self.fit.names)]
+
+    def t_test(
+        self, r_matrix: Any, use_t: bool | None = None, df: DF | None = None
+    ) -> ContrastResults:
+        """
+        Test linear combinations of the fixed effects, one by one.
+
+        See :func:`mixedar.inference.wald.t_test`.
+        """
+        return wald.t_test(self.fit, r_matrix, use_t, df)
+
+    def wald_test(
+        self,
+        r_matrix: Any,
+        cov_p: ArrayLike | None = None,
+        invcov: ArrayLike | None = None,
+        use_f: bool | None = None,
+        df_constraints: int | None = None,
+        scalar: bool = True,
+        df: DF | None = None,
+    ) -> ContrastResults:
+        """
+        Joint Wald test of linear restrictions on the fixed effects.
+
+        See :func:`mixedar.inference.wald.wald_test`.
+        """
+        return wald.wald_test(
+            self.fit, r_matrix, cov_p, invcov, use_f, df_constraints, scalar, df
+        )
+
+    def f_test(
+        self,
+        r_matrix: Any,
+        cov_p: ArrayLike | None = None,
+        invcov: ArrayLike | None = None,
+        df: DF | None = None,
+    ) -> ContrastResults:
+        """Joint F test of linear restrictions; arguments as in :meth:`wald_test`."""
+        return self.wald_test(r_matrix, cov_p=cov_p, invcov=invcov, use_f=True, df=df)
+
+    @property
+    def fitted_marginal(self) -> FloatArray:
+        """``X beta``, shape (n,)."""
+        return self.fit.fitted_marginal
+
+    @property
+    def fittedvalues(self) -> FloatArray:
+        """``X beta + Z b`` with the predicted random effects, shape (n,)."""
+        return self.fit.fittedvalues
+
+    @property
+    def resid(self) -> FloatArray:
+        """Raw residuals around :attr:`fittedvalues`, shape (n,)."""
+        return self.fit.resid
+
+    def residuals(self, kind: str = "raw") -> pd.Series:
+        """
+        Within-group residuals.
+
+        Parameters
+        ----------
+        kind : {"raw", "pearson", "normalized"}
+            Raw; divided by the row's residual standard deviation, which a
+            variance function changes from row to row; or those whitened by the
+            residual correlation, in the order of time, which should look like
+            independent standard normal values.
+
+        Returns
+        -------
+        Series, in the caller's row order and index
+
+        Raises
+        ------
+        UnsupportedError
+            For another kind.
+        """
+        return pd.Series(self.fit.residuals(kind), index=self.fit.data.index, name=kind)
+
+    @cached_property
+    def std_residual_quantiles(self) -> pd.Series:
+        """Minimum, quartiles and maximum of the Pearson residuals."""
+        values = self.fit.residuals("pearson")
+        quantiles = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+        return pd.Series(quantiles, index=["Min", "Q1", "Med", "Q3", "Max"])
 
     def summary(
         self,
@@ -311,7 +532,7 @@ class MixedLMARResults(
         xname_re: Sequence[str] | None = None,
         title: str | None = None,
         alpha: float = 0.05,
-        df: Any = None,
+        df: DF | None = None,
     ) -> ResultsSummary:
         """
         Tables of the fit.
@@ -333,12 +554,9 @@ class MixedLMARResults(
         -------
         ResultsSummary
         """
-        if df is not None:
-            other = self._with_df(df)
-            return other.summary(yname, xname_fe, xname_re, title, alpha)
         from mixedar.mixed.summary import summarize  # only when it is printed
 
-        return summarize(self, yname, xname_fe, xname_re, title, alpha)
+        return summarize(self._with_df(df), yname, xname_fe, xname_re, title, alpha)
 
     def remove_data(self) -> None:
         """
@@ -349,17 +567,14 @@ class MixedLMARResults(
         """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes  # noqa: B018
-        self._forget_rows()
+        for name in self._row_caches:
+            self.__dict__.pop(name, None)
         self.fit = self.fit.without_data()
         bare = object.__new__(type(self.model))
         bare.__dict__ = dict(self.model._without_lists())
         bare.data = copy.copy(self.model.data)
         self.model = bare
         super().remove_data()
-
-    def _forget_rows(self) -> None:
-        for name in self._row_caches:
-            self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}

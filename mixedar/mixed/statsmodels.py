@@ -16,17 +16,20 @@ from statsmodels.base.wrapper import union_dicts
 from statsmodels.regression.mixed_linear_model import (
     MixedLM,
     MixedLMParams,
+    MixedLMResults,
     MixedLMResultsWrapper,
 )
 from statsmodels.tools.validation import string_like
 
 from mixedar._types import FloatArray
+from mixedar.data.formula import design_for
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
 from mixedar.numeric.autodiff import inverse_derivatives
 
@@ -386,11 +389,156 @@ def profile_variance(
             replace(layout, fixed=fixed),
             reml=results.reml,
         )
-        theta = problem.theta_from(start, results._residual_values)
+        theta = problem.theta_from(start, results.fit.residual_params)
         best = find_modes(problem, start=theta, **fit_kwargs)[0].estimate
         held = best.cov_values[0 if vtype == "re" else position]
         curve.append([held, best.llf])
     return np.asarray(curve)
+
+
+class ParentResults(MixedLMResults):
+    """What statsmodels' results offer of groups, predictions and variances."""
+
+    fit: Fit
+    # tables of the data's length: not pickled, made again when asked for
+    _row_caches = ("random_effects", "random_effects_cov")
+
+    @cached_property
+    def random_effects(self) -> dict[Any, pd.Series]:
+        """
+        Conditional means of the random effects given the data, by group.
+
+        One table of all groups, ``random_effects_frame()``, is much faster for
+        many of them.
+        """
+        means = self.fit.effects.means
+        if not self.k_vc:
+            index = pd.Index(self.fit.data.random_names)
+            return {
+                label: pd.Series(row, index=index)
+                for label, row in zip(self.fit.data.group_labels, means, strict=True)
+            }
+        out = {}
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
+            out[label] = pd.Series(means[i, columns], index=names)
+        return out
+
+    @cached_property
+    def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
+        """Conditional covariance of the random effects given the data, by group."""
+        roots = self.fit.effects.roots
+        out = {}
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
+            root = roots[:, columns, i]
+            out[label] = pd.DataFrame(self.scale * root.T @ root, names, names)
+        return out
+
+    def predict(
+        self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        """
+        Population means ``X beta``.
+
+        Parameters
+        ----------
+        exog : DataFrame or array_like, optional
+            New data for the model's formula, or a design matrix; the model's
+            own rows by default.
+        transform : bool
+            Whether a model from a formula transforms `exog` by it.
+
+        Returns
+        -------
+        Series or ndarray
+            Series with the index of `exog` if that has one.
+        """
+        if exog is None:
+            return pd.Series(self.fitted_marginal, index=self.fit.data.index)
+        # a list has .index too, its method
+        labelled = isinstance(exog, (pd.Series, pd.DataFrame))
+        index = exog.index if labelled else None
+        spec = getattr(self.model, "formula_spec", None)
+        if spec is not None and transform:
+            if not isinstance(exog, pd.DataFrame):
+                exog = pd.DataFrame(exog)
+                index = exog.index
+            matrix, _ = design_for(spec, exog)
+        else:
+            matrix = np.asarray(exog, dtype=np.float64)
+            if matrix.ndim == 1:
+                matrix = (
+                    matrix[None, :] if len(matrix) == self.k_fe else matrix[:, None]
+                )
+        if matrix.shape[1] != self.k_fe:
+            raise LengthError(
+                f"exog has {matrix.shape[1]} columns; the model has {self.k_fe} fixed "
+                "effects"
+            )
+        values = matrix @ self.fe_params
+        if index is None or len(index) != len(values):
+            return values
+        return pd.Series(values, index=index)
+
+    def get_distribution(self, exog: Any = None) -> Any:
+        """
+        Distribution of the response at the estimates.
+
+        Parameters
+        ----------
+        exog : array_like, shape (n, p), optional
+            The model's by default.
+
+        Returns
+        -------
+        MixedDistribution
+            ``get_distribution().rvs(rng=1)`` simulates a response with random
+            effects and correlated residuals.
+        """
+        params = np.concatenate(
+            [
+                self.fe_params,
+                self.params[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
+                / self.scale,
+                self.fit.residual_params,
+            ]
+        )
+        return self.model.get_distribution(params, self.scale, exog)
+
+    def profile_re(
+        self,
+        re_ix: int | str,
+        vtype: str,
+        num_low: int = 5,
+        dist_low: float = 1.0,
+        num_high: int = 5,
+        dist_high: float = 1.0,
+        **fit_kwargs: Any,
+    ) -> FloatArray:
+        """
+        Profile likelihood of a random-effects variance.
+
+        Parameters
+        ----------
+        re_ix : int or str
+            Index of the random effect, or name of the variance component.
+        vtype : {"re", "vc"}
+        num_low, num_high : int
+            Points below and above the estimate.
+        dist_low, dist_high : float
+            How far to go below and above.
+        **fit_kwargs
+            Passed on to the search.
+
+        Returns
+        -------
+        ndarray, shape (num_low + num_high + 1, 2)
+            Variances and log-likelihoods.
+        """
+        return profile_variance(
+            self, re_ix, vtype, num_low, dist_low, num_high, dist_high, **fit_kwargs
+        )
 
 
 class MixedLMARResultsWrapper(MixedLMResultsWrapper):
@@ -409,7 +557,7 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
         """Confidence intervals by name; see :meth:`WaldInference.conf_int`."""
         results = self._results
         values = results.conf_int(alpha, **kwargs)
-        keep = slice(None) if cols is None else positions(cols, results._names)
+        keep = slice(None) if cols is None else positions(cols, results.fit.names)
         if not isinstance(results.model.data, PandasData):
             return values[keep]
-        return pd.DataFrame(values, index=results._names).iloc[keep]
+        return pd.DataFrame(values, index=results.fit.names).iloc[keep]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import LengthError, NotComputedError
+from mixedar.inference.df.methods import df_notes
 from mixedar.summary import ResultsSummary, SummaryTable
 
 
@@ -165,7 +166,7 @@ def _quantiles(results: Any) -> SummaryTable | None:
 
 
 def _notes(results: Any) -> list[str]:
-    tests, *others = results._df_notes()
+    tests, *others = df_notes(results.fit)
     notes = [
         f"{tests} Intervals of variances are on the log scale, of residual "
         "parameters on the unconstrained scale.",

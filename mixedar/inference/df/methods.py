@@ -162,3 +162,59 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
             "which is at the end of its range, as known."
         )
     return notes
+
+
+def covariance(fit: Fit) -> FloatArray:
+    """
+    Covariance of all parameters, that of the fixed effects by the fit's method.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+        Zero for parameters that are held, NaN on the boundary.
+    """
+    p, k = fit.k_fe, len(fit.names)
+    cov = np.zeros((k, k))
+    cov[p:, p:] = fit.estimate.cov_theta[:-1, :-1]
+    cov[fit.is_held] = cov[:, fit.is_held] = 0.0
+    cov[:p, :p] = contrast_method(fit).cov
+    return cov
+
+
+def df_notes(fit: Fit) -> list[str]:
+    """What a reader of the tests has to know about their DF."""
+    notes = []
+    method = fit.df_method
+    if method.name == "given":
+        notes.append(f"t tests of the fixed effects use {method.value:g} DF.")
+    elif method.name == "normal":
+        notes.append("Tests of the fixed effects use the normal distribution.")
+    else:
+        notes.append(
+            "t tests of the fixed effects use "
+            f"{METHODS[method.name]} degrees of freedom."
+        )
+    if fit.robust is not None:
+        notes.append(
+            f"Standard errors of the fixed effects are robust ({fit.robust.cov_type}, "
+            f"clusters are the {fit.robust.n_clusters} groups)."
+        )
+    if method.name == "kenward-roger":
+        term = "with" if method.kr == "full" else "without"
+        notes.append(
+            "Standard errors hold the Kenward-Roger correction, "
+            f"{term} its second-order term."
+        )
+    notes.extend(contrast_method(fit).notes)
+    df = contrast_method(fit).single(np.eye(fit.k_fe))
+    spent = [name for name, value in zip(fit.exog_names, df, strict=True) if value <= 0]
+    if spent:
+        notes.append(
+            f"No degrees of freedom are left for {', '.join(spent)}: there is no "
+            "test of this kind."
+        )
+    return notes

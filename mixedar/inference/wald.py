@@ -1,0 +1,293 @@
+"""
+Wald tests and intervals with a choice of degrees of freedom.
+
+Methods that test take ``df=``: ``"containment"`` (nlme's rule, the default),
+``"between-within"``, ``"residual"``, ``"satterthwaite"``, ``"kenward-roger"``,
+``"normal"``, a number, or a :class:`mixedar.inference.DFMethod` with options.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from statsmodels.stats.contrast import ContrastResults
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import (
+    LengthError,
+    MissingDataError,
+    NotComputedError,
+    UnsupportedError,
+)
+from mixedar.fit import Fit
+from mixedar.hypotheses.df import DFMethod, resolve_df
+from mixedar.hypotheses.restrictions import restrictions
+from mixedar.inference.arguments import check_alpha
+from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.intervals.wald import residual_intervals
+
+Hypothesis = Any
+
+
+def conf_int(fit: Fit, alpha: float = 0.05) -> FloatArray:
+    """
+    Confidence intervals of all parameters.
+
+    Fixed effects by Student's t with their degrees of freedom; variances
+    on the log scale, covariances on their own scale and residual
+    parameters on the unconstrained scale, by the normal distribution.
+
+    Parameters
+    ----------
+    fit : Fit
+    alpha : float
+        1 - coverage.
+
+    Returns
+    -------
+    ndarray, shape (k, 2)
+        NaN where no standard error exists.
+    """
+    check_alpha(alpha)
+    params = fit.params
+    bse = np.sqrt(np.diag(covariance(fit)))
+    out = np.full((len(params), 2), np.nan)
+    p, k_cov = fit.k_fe, fit.k_re2 + fit.k_vc
+    half = _t_isf(alpha / 2.0, contrast_method(fit).single(np.eye(p))) * bse[:p]
+    out[:p] = np.column_stack([params[:p] - half, params[:p] + half])
+    z = stats.norm.isf(alpha / 2.0)
+    rows, columns = np.tril_indices(fit.k_re)
+    is_variance = np.concatenate([rows == columns, np.ones(fit.k_vc, dtype=bool)])
+    for k in range(p, p + k_cov):
+        if not bse[k] > 0.0:
+            continue
+        if is_variance[k - p]:
+            factor = np.exp(z * bse[k] / params[k])
+            out[k] = params[k] / factor, params[k] * factor
+        else:
+            out[k] = params[k] - z * bse[k], params[k] + z * bse[k]
+    if fit.structure.k_free:
+        out[p + k_cov :] = residual_intervals(fit.structure, fit.u, bse[p + k_cov :], z)
+    return out
+
+
+def wald_pvalues(fit: Fit, tvalues: FloatArray) -> FloatArray:
+    """Two-sided p-values of the fixed effects by Student's t, shape (p,)."""
+    df = contrast_method(fit).single(np.eye(fit.k_fe))
+    return 2.0 * _t_sf(np.abs(tvalues), df)
+
+
+def _contrasts(fit: Fit, r_matrix: Hypothesis) -> tuple[FloatArray, FloatArray]:
+    """Restrictions on the fixed effects, and their right-hand sides."""
+    p = fit.k_fe
+    return restrictions(r_matrix, fit.names[:p], fit.names[p:])
+
+
+def t_test(
+    fit: Fit,
+    r_matrix: Hypothesis,
+    use_t: bool | None = None,
+    df: str | float | DFMethod | None = None,
+) -> ContrastResults:
+    """
+    Test linear combinations of the fixed effects, one by one.
+
+    Parameters
+    ----------
+    r_matrix : array_like, shape (k, p), str, or tuple
+        Restrictions; ``"time = 0.5"``; or ``(R, q)`` for ``R b = q``.
+    use_t : bool, optional
+        False for normal p-values.
+    df : str, float or DFMethod, optional
+        Degrees of freedom; those of the results by default.  Methods by
+        column take the smallest of the coefficients involved.
+
+    Returns
+    -------
+    ContrastResults
+        ``sd`` and ``df_denom`` follow the method.
+
+    Raises
+    ------
+    MixedARError
+        If `r_matrix` cannot be read; see
+        :func:`mixedar.hypotheses.restrictions.restrictions`.
+    UnsupportedError
+        If `r_matrix` has the wrong number of columns, or `df` is unknown.
+    NotComputedError
+        If a row is zero, or the method is not defined for this fit.
+    """
+    matrix, values = _contrasts(fit, r_matrix)
+    spec = fit.df_method if df is None else resolve_df(df)
+    method = contrast_method(fit, spec)
+    effect = matrix @ fit.fe_params
+    sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, method.cov, matrix))
+    t = (effect - values) / sd
+    if use_t is False or (use_t is None and spec.name == "normal"):
+        return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
+    freedom = method.single(matrix)
+    _check_freedom(fit, freedom)
+    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=freedom)
+
+
+def _check_freedom(fit: Fit, df: FloatArray) -> None:
+    if not (np.asarray(df) > 0.0).all():
+        if fit.robust is not None and np.isnan(df).any():
+            raise NotComputedError(
+                "the robust variance of a contrast is zero whatever the data: "
+                "it has no degrees of freedom"
+            )
+        raise NotComputedError(
+            "no degrees of freedom are left in the stratum of these effects; use "
+            "df='satterthwaite' or df='kenward-roger'"
+        )
+
+
+def wald_test(
+    fit: Fit,
+    r_matrix: Hypothesis,
+    cov_p: ArrayLike | None = None,
+    invcov: ArrayLike | None = None,
+    use_f: bool | None = None,
+    df_constraints: int | None = None,
+    scalar: bool = True,
+    df: str | float | DFMethod | None = None,
+) -> ContrastResults:
+    """
+    Joint Wald test of linear restrictions on the fixed effects.
+
+    Parameters
+    ----------
+    r_matrix : array_like, shape (k, p), str, or tuple
+        As in :meth:`t_test`.
+    cov_p : array_like, shape (p, p), optional
+        Another covariance of the fixed effects.
+    invcov : array_like, shape (k, k), optional
+        Inverse covariance of the restrictions.
+    use_f : bool, optional
+        F (default), or chi-square.
+    df_constraints : int, optional
+        Number of restrictions; the rank of `r_matrix` by default.
+    scalar : bool
+        Statistic as a number, not an array.
+    df : str, float or DFMethod, optional
+        Denominator degrees of freedom; those of the results by default.
+        Satterthwaite's are pooled as Fai and Cornelius do.
+
+    Returns
+    -------
+    ContrastResults
+        Kenward-Roger's F is scaled; its ``scaling`` holds the factor.
+
+    Raises
+    ------
+    NotComputedError
+        If a restriction is zero, the restrictions contradict one another or
+        have a singular covariance, or the method of degrees of freedom is
+        not defined for this fit.
+    UnsupportedError
+        If `cov_p` or `invcov` comes with a method that implies a covariance.
+    LengthError, MissingDataError
+        If `cov_p` or `invcov` has another shape, or is not finite.
+    """
+    matrix, values = _contrasts(fit, r_matrix)
+    spec = fit.df_method if df is None else resolve_df(df)
+    implied = spec.name in ("satterthwaite", "kenward-roger")
+    if implied and not (cov_p is None and invcov is None):
+        raise UnsupportedError(
+            f"df={spec.name!r} belongs to the fit's own covariance; leave out "
+            "cov_p= and invcov=, or choose df='containment'"
+        )
+    method = contrast_method(fit, spec)
+    cov = method.cov
+    if cov_p is not None:
+        cov = _square(cov_p, fit.k_fe, "cov_p", "fixed effect")
+    difference = matrix @ fit.fe_params - values
+    reduced, distance = _independent_rows(fit, matrix, difference)
+    rank = len(reduced)
+    freedom, scaling = method.joint(matrix, rank)
+    if invcov is None:
+        statistic = _squared_length(distance, reduced @ cov @ reduced.T)
+    else:
+        inverse = _square(invcov, len(matrix), "invcov", "restriction")
+        statistic = float(difference @ inverse @ difference)
+    count = rank if df_constraints is None else df_constraints
+    if not count > 0:
+        raise UnsupportedError(f"df_constraints={count!r} is not positive")
+    shape: Any = statistic
+    if use_f is False or (use_f is None and spec.name == "normal"):
+        return ContrastResults(
+            chi2=shape if scalar else np.array([[shape]]),
+            statistic=shape if scalar else np.array([[shape]]),
+            df_denom=count,
+            distribution="chi2",
+        )
+    _check_freedom(fit, np.array([freedom]))
+    value = shape / count * scaling
+    result = ContrastResults(
+        F=value if scalar else np.array([[value]]), df_denom=freedom, df_num=count
+    )
+    if np.isinf(freedom):  # scipy's F distribution does not know infinity
+        result.pvalue = stats.chi2.sf(value * count, count)
+    result.scaling = scaling
+    return result
+
+
+def _independent_rows(
+    fit: Fit, matrix: FloatArray, difference: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Restrictions without those that follow from others, and their distances."""
+    middle = matrix @ fit.cov_beta @ matrix.T
+    # rank on the scale of correlations: units of the coefficients do not matter
+    lengths = np.sqrt(np.diag(middle))
+    spectrum, vectors = np.linalg.eigh(middle / np.outer(lengths, lengths))
+    keep = spectrum > 1e-10 * spectrum[-1]
+    standardized = vectors.T @ (difference / lengths)
+    if (np.abs(standardized[~keep]) > 1e-6 * (1 + np.abs(standardized).max())).any():
+        raise NotComputedError(
+            "the restrictions contradict one another: some are linear combinations "
+            "of others with different right-hand sides"
+        )
+    rows = vectors.T @ (matrix / lengths[:, None])
+    return rows[keep], standardized[keep]
+
+
+def _square(values: ArrayLike, order: int, name: str, what: str) -> FloatArray:
+    """A covariance that a user gave, checked."""
+    matrix = np.asarray(values, dtype=float)
+    if matrix.shape != (order, order):
+        raise LengthError(
+            f"{name} has the shape {matrix.shape}; it needs {order} rows and columns, "
+            f"one for each {what}"
+        )
+    if not np.isfinite(matrix).all():
+        raise MissingDataError(f"{name} holds missing or infinite values")
+    return matrix
+
+
+def _squared_length(distance: FloatArray, cov: FloatArray) -> float:
+    """``distance' cov^-1 distance``."""
+    spectrum, vectors = np.linalg.eigh(cov)
+    if not spectrum[0] > 1e-12 * abs(spectrum[-1]):
+        raise NotComputedError(
+            f"the covariance of the {len(cov)} restrictions is singular: they cannot "
+            "be tested jointly"
+        )
+    return float(((vectors.T @ distance) ** 2 / spectrum).sum())
+
+
+def _t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
+    """Upper tail of Student's t; NaN without degrees of freedom."""
+    finite = np.isfinite(df) & (df > 0.0)
+    tail = stats.t.sf(t, np.where(finite, df, 1.0))
+    return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
+
+
+def _t_isf(q: float, df: FloatArray) -> FloatArray:
+    """Upper quantile of Student's t; NaN without degrees of freedom."""
+    finite = np.isfinite(df) & (df > 0.0)
+    point = stats.t.isf(q, np.where(finite, df, 1.0))
+    return np.where(finite, point, np.where(df > 0.0, stats.norm.isf(q), np.nan))
