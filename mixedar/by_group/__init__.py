@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from mixedar._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mixedar.by_group.model import ByGroupOLS, by_group
-    from mixedar.by_group.results import ByGroupResults
+    from mixedar.by_group.model import ByGroupOLS, ByGroupResults, by_group
     from mixedar.by_group.shrinkage import Shrinkage
 
 
 _LATER = {
     "ByGroupOLS": "mixedar.by_group.model",
-    "ByGroupResults": "mixedar.by_group.results",
+    "ByGroupResults": "mixedar.by_group.model",
     "Shrinkage": "mixedar.by_group.shrinkage",
     "by_group": "mixedar.by_group.model",
 }

@@ -5,17 +5,20 @@ Predicted random effects and coefficients of every group, as frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.effects import predict_effects
+from mixedar.engine.groups import predict_effects
 from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
 from mixedar.inference.arguments import check_alpha
+from mixedar.inference.df.methods import contrast_method
+
+# A wide frame of levels that each belong to few groups is nearly empty.
+_MAX_CELLS = 2**27
 
 
 @dataclass(frozen=True)
@@ -38,39 +41,18 @@ class GroupTerms:
     fixed: IntArray
 
 
-def means_of(fit: Any) -> FloatArray:
-    """Predicted random effects of a fit, shape (m, q)."""
-    return np.asarray(fit._effects.means)
+def group_index(fit: Fit) -> pd.Index:
+    """Labels of the groups."""
+    return pd.Index(fit.data.group_labels, name=fit.data.groups_name)
 
 
-def roots_of(fit: Any) -> FloatArray:
-    """``C``, shape (q, q, m), with conditional covariances ``scale * C'C``."""
-    return np.asarray(fit._effects.roots)
-
-
-def design_of(fit: Any) -> FloatArray:
-    """Columns of all random effects in the caller's row order, shape (n, q)."""
-    return np.asarray(fit.model._random_design())
-
-
-def codes_of(fit: Any) -> IntArray:
-    """Number of the group of each row, shape (n,)."""
-    return np.asarray(fit.model._codes)
-
-
-def parts_of(fit: Any) -> tuple[list[str], list[int]]:
-    """Random effects and variance components by name, and their columns."""
-    names = [*list(fit.model.data.exog_re_names)[: fit.k_re], *fit.model.exog_vc.names]
-    return names, [1] * fit.k_re + list(fit.model._vc.sizes)
-
-
-def conditional_variances(fit: Any, beta: str) -> FloatArray:
+def conditional_variances(fit: Fit, beta: str) -> FloatArray:
     """
     Variances of the errors of prediction, covariance parameters taken as known.
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     beta : {"known", "estimated"}
         Given the fixed effects, or with the uncertainty of their estimates:
         ``C + A cov(beta) A'``, where ``-A`` is how predictions change with beta.
@@ -79,22 +61,15 @@ def conditional_variances(fit: Any, beta: str) -> FloatArray:
     -------
     ndarray, shape (m, q)
     """
-    variances = np.asarray(fit.scale * (roots_of(fit) ** 2).sum(axis=0).T)
+    variances = np.asarray(fit.scale * (fit.effects.roots**2).sum(axis=0).T)
     if beta == "estimated":
-        p = fit.k_fe
-        change = sensitivity(fit)
-        cov = np.asarray(fit.cov_params())[:p, :p]
-        variances = variances + _quadratic(change, cov)
+        variances += _quadratic(sensitivity(fit), contrast_method(fit).cov)
     return variances
 
 
-def sensitivity(fit: Any) -> FloatArray:
+def sensitivity(fit: Fit) -> FloatArray:
     """
     What the random effects would be predicted as if the data were the design.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
 
     Returns
     -------
@@ -102,45 +77,35 @@ def sensitivity(fit: Any) -> FloatArray:
         ``A_i = Psi Z_i' V_i^-1 X_i``: predictions are ``A_i`` applied to
         ``y_i`` instead of ``X_i``, less ``A_i beta``.
     """
-    fit._effects  # noqa: B018  says so if the data are gone
-    model = fit.model
-    grouped = model._grouped
-    design = grouped.sort(design_of(fit))
-    exog = grouped.sort(model.exog)
+    grouped = fit.data.grouped
+    design = grouped.sort(fit.data.random_design)
+    exog = grouped.sort(fit.data.exog)
     parts = [
         predict_effects(
             design,
-            np.ascontiguousarray(exog[:, j]),
+            np.ascontiguousarray(column),
             grouped,
             fit.structure,
-            fit._u,
-            fit._z_map,
-            fit._factor,
+            fit.u,
+            fit.z_map,
+            fit.factor,
         ).means
-        for j in range(exog.shape[1])
+        for column in exog.T
     ]
     return np.stack(parts, axis=-1)
 
 
-def marginal_variances(fit: Any) -> FloatArray:
+def marginal_variances(fit: Fit) -> FloatArray:
     """Variances of the random effects in the model, one a column, shape (q,)."""
-    widths = parts_of(fit)[1][fit.k_re :]
-    parts = [np.diag(np.atleast_2d(fit.cov_re))[: fit.k_re]]
-    parts += [
-        np.full(width, value) for width, value in zip(widths, fit.vcomp, strict=True)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    levels = np.repeat(fit.vcomp, fit.data.components.sizes)
+    return np.concatenate([np.diag(fit.cov_re), levels])
 
 
-def group_terms(fit: Any) -> GroupTerms:
+def group_terms(fit: Fit) -> GroupTerms:
     """
     Match random effects of groups with fixed effects.
 
     They match if their columns are equal, whatever they are called.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
 
     Returns
     -------
@@ -148,42 +113,33 @@ def group_terms(fit: Any) -> GroupTerms:
         The correlated random effects, and variance components that have one
         column (``"0 + time"``); levels inside groups are not among them.
     """
-    means_of(fit)  # says so if the data are gone
-    model = fit.model
-    columns, own = list(range(fit.k_re)), list(model.data.exog_re_names)[: fit.k_re]
-    spec = getattr(model, "re_spec", None)
-    if spec is not None:
-        own = list(spec.column_names)
-    first = fit.k_re
-    for name, width in zip(model.exog_vc.names, model._vc.sizes, strict=True):
-        if width == 1:
-            columns.append(first)
-            own.append(name)
-        first += width
-    design, exog = design_of(fit), model.exog
-    known = list(model.exog_names)
+    data = fit.data
+    columns, own = list(range(fit.k_re)), data.random_names
+    if data.re_spec is not None:
+        own = list(data.re_spec.column_names)
+    sizes = np.asarray(data.components.sizes, dtype=np.intp)
+    single = np.flatnonzero(sizes == 1)
+    columns += (fit.k_re + np.cumsum(sizes) - sizes)[single].tolist()
+    own = [*own, *(data.component_names[j] for j in single)]
     names, fixed = [], []
     for k, name in zip(columns, own, strict=True):
-        column = design[:, k]
-        same = [j for j in range(len(known)) if np.array_equal(column, exog[:, j])]
+        column = data.random_design[:, k]
+        same = [j for j in range(fit.k_fe) if np.array_equal(column, data.exog[:, j])]
         if same:
-            names.append(known[same[0]])
+            names.append(data.exog_names[same[0]])
         else:
             alone = "Intercept" if (column == 1.0).all() else name
-            names.append(f"{alone} (random)" if alone in known else alone)
+            known = alone in data.exog_names
+            names.append(f"{alone} (random)" if known else alone)
         fixed.append(same[0] if same else -1)
     return GroupTerms(
         np.asarray(columns, dtype=np.intp), names, np.asarray(fixed, dtype=np.intp)
     )
 
 
-def effect_layout(fit: Any) -> tuple[IntArray, IntArray, IntArray, list[str]]:
+def effect_layout(fit: Fit) -> tuple[IntArray, IntArray, IntArray, list[str]]:
     """
     Which random effects each group has.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
 
     Returns
     -------
@@ -195,22 +151,21 @@ def effect_layout(fit: Any) -> tuple[IntArray, IntArray, IntArray, list[str]]:
         Names of the random effects; a level of a component is called
         ``component[level]``.
     """
-    model, m = fit.model, fit.n_groups
-    names = list(model.data.exog_re_names)[: fit.k_re]
+    data, m = fit.data, fit.n_groups
     groups = [np.repeat(np.arange(m), fit.k_re)]
     columns = [np.tile(np.arange(fit.k_re), m)]
     codes = [columns[0]]
-    numbers: dict[str, int] = {name: k for k, name in enumerate(names)}
+    numbers: dict[str, int] = {name: k for k, name in enumerate(data.random_names)}
     first = fit.k_re
-    for j, name in enumerate(model.exog_vc.names):
-        labels = [fit._component_names(j, i) for i in range(m)]
+    for j, name in enumerate(data.component_names):
+        labels = [data.component_labels(j, i) for i in range(m)]
         counts = np.array([len(each) for each in labels])
         starts = np.cumsum(counts) - counts
         groups.append(np.repeat(np.arange(m), counts))
         columns.append(first + np.arange(counts.sum()) - np.repeat(starts, counts))
         texts = (f"{name}[{label}]" for each in labels for label in each)
         codes.append(np.array([numbers.setdefault(t, len(numbers)) for t in texts]))
-        first += model._vc.sizes[j]
+        first += data.components.sizes[j]
     group = np.concatenate(groups)
     order = np.argsort(group, kind="stable")
     column, code = np.concatenate(columns)[order], np.concatenate(codes)[order]
@@ -222,12 +177,8 @@ def _quadratic(a: FloatArray, cov: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("mqp,mqp->mq", a @ cov, a))
 
 
-# A wide frame of levels that each belong to few groups is nearly empty.
-_MAX_CELLS = 2**27
-
-
 def random_effects_frame(
-    fit: Any,
+    fit: Fit,
     form: str = "wide",
     *,
     standard_errors: bool = False,
@@ -239,7 +190,7 @@ def random_effects_frame(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     form : {"wide", "long"}
         A row for each group, or for each group and effect.
     standard_errors : bool
@@ -278,7 +229,7 @@ def random_effects_frame(
     effects, Statistical Science 6, 15-51.
     """
     _check(form, beta)
-    means = means_of(fit)
+    means = fit.effects.means
     group, column, code, names = effect_layout(fit)
     index = group_index(fit)
     need_errors = form == "long" or standard_errors
@@ -304,7 +255,7 @@ def random_effects_frame(
 
 
 def coef_by_group(
-    fit: Any,
+    fit: Fit,
     form: str = "wide",
     *,
     standard_errors: bool = False,
@@ -317,7 +268,7 @@ def coef_by_group(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     form : {"wide", "long"}
         A row for each group, or for each group and coefficient.
     standard_errors : bool
@@ -353,13 +304,13 @@ def coef_by_group(
     p, m = fit.k_fe, fit.n_groups
     alone = terms.fixed < 0
     names = [
-        *fit.model.exog_names,
+        *fit.exog_names,
         *[name for name, is_alone in zip(terms.names, alone, strict=True) if is_alone],
     ]
     place = np.where(alone, p + np.cumsum(alone) - 1, terms.fixed)
     values = np.zeros((m, len(names)))
-    values[:, :p] = np.asarray(fit.fe_params)
-    means = means_of(fit)
+    values[:, :p] = fit.fe_params
+    means = fit.effects.means
     for k, j in zip(terms.columns, place, strict=True):
         values[:, j] += means[:, k]
     index = group_index(fit)
@@ -372,13 +323,13 @@ def coef_by_group(
     return _long("estimate", values.ravel(), errors.ravel(), alpha, labels)
 
 
-def plot_data(fit: Any, kind: str, alpha: float, beta: str) -> pd.DataFrame:
+def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     """
     What pictures of the random effects need.
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     kind : str
         Of picture; ``"qq"`` needs standardized predictions.
     alpha : float
@@ -408,8 +359,9 @@ def plot_data(fit: Any, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     if not len(frame):
         raise UnsupportedError("the model has no random effects to draw")
     group, column, code, names = effect_layout(fit)
-    labels = [str(label) for label in fit.model.group_labels]
-    parts, sizes = parts_of(fit)
+    labels = [str(label) for label in fit.data.group_labels]
+    parts = list(fit.sizes.effect_names)
+    sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
     if kind == "qq":
         model = marginal_variances(fit)
@@ -418,33 +370,25 @@ def plot_data(fit: Any, kind: str, alpha: float, beta: str) -> pd.DataFrame:
         frame["standardized"] = frame["predicted"].to_numpy() / scale[group, column]
     frame["effect"] = np.array(parts, dtype=object)[part]
     label = np.array(labels, dtype=object)[group]
-    level = np.flatnonzero(part >= fit.k_re)
-    for i in level:
+    for i in np.flatnonzero(part >= fit.k_re):
         label[i] += f" {names[code[i]]}"
     frame["label"] = label
     return frame.reset_index(drop=True)
 
 
-def group_index(fit: Any) -> pd.Index:
-    """Labels of the groups of a fit."""
-    name = getattr(fit.model, "groups_name", "Group")  # unset by arrays
-    return pd.Index(fit.model.group_labels, name=name)
-
-
 def _coefficient_variances(
-    fit: Any, columns: NDArray[np.intp], place: NDArray[np.intp], size: int
+    fit: Fit, columns: IntArray, place: IntArray, size: int
 ) -> FloatArray:
     """Variances of the errors of beta + b, shape (m, size)."""
     p, m = fit.k_fe, fit.n_groups
-    cov = np.asarray(fit.cov_params())[:p, :p]
     # the error of beta + b is (J - S A)(beta_hat - beta) + S (b_hat - b | beta)
     weights = np.zeros((m, size, p))
     weights[:, np.arange(p), np.arange(p)] = 1.0
     change = sensitivity(fit)
     for k, j in zip(columns, place, strict=True):
         weights[:, j] -= change[:, k]
-    variances = np.einsum("msp,msp->ms", weights @ cov, weights)
-    roots = roots_of(fit)
+    variances = _quadratic(weights, contrast_method(fit).cov)
+    roots = fit.effects.roots
     select = np.zeros((roots.shape[1], size))
     select[columns, place] = 1.0
     roots = np.einsum("aqm,qs->ams", roots, select)

@@ -4,39 +4,49 @@ The same regression in every group.
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from mixedar._types import FloatArray
-from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups
+from mixedar._types import FloatArray, IntArray
+from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups, reasons
 from mixedar.data.checks import (
     check_finite,
     check_lengths,
     check_magnitude,
     float_array,
     group_codes,
+    warn_dropped,
 )
-from mixedar.data.formula import build_design, capture_namespace
+from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
 from mixedar.data.formula.columns import as_frame
-from mixedar.data.new_rows import index_of, names_columns, row_labels
+from mixedar.data.new_rows import (
+    index_of,
+    names_columns,
+    new_design,
+    positions_of_groups,
+    row_labels,
+)
 from mixedar.data.rows import subset_rows
 from mixedar.exceptions import (
-    DroppedRowsWarning,
     EmptyDataError,
     GroupError,
     RankDeficiencyError,
     ResponseError,
     UnsupportedError,
+    shown,
 )
+from mixedar.inference.arguments import check_alpha
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mixedar.by_group.results import ByGroupResults
+    from mixedar.summary import ResultsSummary
 
 
 def by_group(
@@ -166,7 +176,7 @@ class ByGroupOLS:
         if groups is None:
             raise GroupError("groups= is missing: pass one group label for each row")
         self.formula: str | None = None
-        self.formula_spec: Any = None
+        self.formula_spec: FormulaSpec | None = None
         self.group_columns: list[str] | None = None
         self.endog_name = str(getattr(endog, "name", None) or "y")
         self.groups_name = str(getattr(groups, "name", None) or "Group")
@@ -183,11 +193,12 @@ class ByGroupOLS:
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
             )
-        names = [self.endog_name]
-        check_finite(self.endog, names, "the response's", self.index)
-        check_magnitude(self.endog, names, "the response's")
-        check_finite(self.exog, self.exog_names, "the regressors'", self.index)
-        check_magnitude(self.exog, self.exog_names, "the regressors'")
+        for values, names, what in (
+            (self.endog, [self.endog_name], "the response's"),
+            (self.exog, self.exog_names, "the regressors'"),
+        ):
+            check_finite(values, names, what, self.index)
+            check_magnitude(values, names, what)
         if levels is not None:
             levels = _series(levels)
             levels = levels[levels.notna()].drop_duplicates()
@@ -245,9 +256,8 @@ class ByGroupOLS:
             design.group_values,
             levels=levels,
         )
-        model.n_dropped = design.n_dropped
-        _warn_dropped(design.n_dropped)
-        model.groups_name = design.groups_name
+        model.n_dropped, model.groups_name = design.n_dropped, design.groups_name
+        warn_dropped(design.n_dropped)
         if names_columns(groups, table):
             model.group_columns = list(groups)
         model.formula, model.formula_spec = formula, design.model_spec
@@ -267,8 +277,6 @@ class ByGroupOLS:
         -------
         ByGroupResults
         """
-        from mixedar.by_group.results import ByGroupResults
-
         return ByGroupResults(self, self.solve(self.endog), pool)
 
     def solve(self, endog: FloatArray) -> GroupLeastSquares:
@@ -299,13 +307,345 @@ class ByGroupOLS:
         keep = ~(np.isnan(self.endog) | np.isnan(self.exog).any(axis=1))
         keep &= labels.notna().to_numpy()
         self.n_dropped = len(keep) - int(keep.sum())
-        _warn_dropped(self.n_dropped)
-        self.endog, self.exog, self.index = (
-            self.endog[keep],
-            self.exog[keep],
-            self.index[keep],
-        )
+        warn_dropped(self.n_dropped)
+        self.endog, self.exog = self.endog[keep], self.exog[keep]
+        self.index = self.index[keep]
         return labels[keep]
+
+
+class ByGroupResults:
+    """
+    Regressions of m groups with p coefficients each.
+
+    Parameters
+    ----------
+    model : ByGroupOLS
+    solution : GroupLeastSquares
+    pool : bool
+        Whether standard errors use one residual standard deviation.
+
+    Attributes
+    ----------
+    nobs, n_groups : int
+    pool : bool
+    df_resid : int
+        Residual degrees of freedom of all groups together.
+    scale : float
+        Pooled residual variance; NaN without degrees of freedom.
+
+    Notes
+    -----
+    All frames have one row for every group, indexed by its label.  Standard
+    errors, tests and intervals are exact for independent normal residuals, with
+    the same variance in all groups if `pool` is true.
+    """
+
+    def __init__(
+        self, model: ByGroupOLS, solution: GroupLeastSquares, pool: bool = True
+    ) -> None:
+        self.model, self.pool = model, bool(pool)
+        self._solution = solution
+        self.nobs, self.n_groups = len(model.endog), len(model.labels)
+        self.df_resid = int(solution.df.sum())
+        total = float(solution.ssr.sum())
+        self.scale = total / self.df_resid if self.df_resid else float("nan")
+
+    def __repr__(self) -> str:
+        formula = self.model.formula or f"{self.model.endog_name} ~ ..."
+        return (
+            f"<ByGroupResults: {formula} in {self.n_groups} groups, pooled sd "
+            f"{self.pooled_sd:.4g} on {self.df_resid} DF>"
+        )
+
+    @property
+    def pooled_sd(self) -> float:
+        """Residual standard deviation of all groups, with `df_resid`."""
+        return float(np.sqrt(self.scale))
+
+    @cached_property
+    def params(self) -> pd.DataFrame:
+        """Coefficients, shape (m, p); NaN where a group does not determine one."""
+        return self._known(self._solution.coefficients)
+
+    @property
+    def bse(self) -> pd.DataFrame:
+        """Standard errors, shape (m, p), as :meth:`standard_errors` gives them."""
+        return self.standard_errors()
+
+    @property
+    def tvalues(self) -> pd.DataFrame:
+        """Coefficients over their standard errors, shape (m, p)."""
+        return self.params / self.bse
+
+    @property
+    def pvalues(self) -> pd.DataFrame:
+        """Two-sided p-values by Student's t, shape (m, p)."""
+        t, df = self.tvalues, self._df(self.pool)[:, None]
+        return pd.DataFrame(2.0 * stats.t.sf(np.abs(t), df), t.index, t.columns)
+
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """
+        The regressions one by one.
+
+        Returns
+        -------
+        DataFrame, shape (m, 6)
+            ``nobs``, ``rank`` of the design, ``df_resid``, ``ssr`` (sum of squared
+            residuals), ``sigma`` (own residual standard deviation, NaN without
+            degrees of freedom) and ``reason``, which says why coefficients are
+            missing; empty where none is.
+        """
+        found = self._solution
+        return pd.DataFrame(
+            {
+                "nobs": found.nobs,
+                "rank": found.rank,
+                "df_resid": found.df,
+                "ssr": found.ssr,
+                "sigma": np.sqrt(self._scales(pool=False)),
+                "reason": reasons(found, self.model.exog_names),
+            },
+            index=self._index,
+        )
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """The rows of :attr:`groups` whose coefficients are not all known."""
+        return self.groups[self.groups["reason"] != ""]
+
+    @cached_property
+    def fittedvalues(self) -> pd.Series:
+        """
+        Fitted values in the caller's row order.
+
+        They exist in every group, also where single coefficients do not.
+        """
+        return pd.Series(self._solution.fitted, self.model.index, name="fitted")
+
+    @cached_property
+    def resid(self) -> pd.Series:
+        """Residuals in the caller's row order."""
+        return pd.Series(self.model.endog - self.fittedvalues, name="resid")
+
+    def standard_errors(self, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Standard errors of the coefficients.
+
+        Parameters
+        ----------
+        pool : bool, optional
+            With the pooled standard deviation or each group's own; that of the
+            results by default.
+
+        Returns
+        -------
+        DataFrame, shape (m, p)
+            NaN where there is no coefficient, or no degree of freedom.
+        """
+        diagonals = np.einsum("jjm->jm", self._solution.unscaled)
+        return self._known(np.sqrt(diagonals * self._scales(pool)))
+
+    def cov_params(self, group: Any, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Covariance matrix of the coefficients of one group.
+
+        Parameters
+        ----------
+        group : label
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+
+        Returns
+        -------
+        DataFrame, shape (p, p)
+
+        Raises
+        ------
+        GroupError
+            If there is no such group.
+        """
+        if group not in self._index:
+            raise GroupError(f"there is no group {shown(group)} in these results")
+        i = int(np.flatnonzero(self._index == group)[0])
+        found, names = self._solution, self.model.exog_names
+        values = found.unscaled[:, :, i] * self._scales(pool)[i]
+        lacking = ~found.identified[:, i]
+        values[lacking] = values[:, lacking] = np.nan
+        return pd.DataFrame(values, index=names, columns=names)
+
+    def conf_int(self, alpha: float = 0.05, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Coefficients with intervals (nlme's ``intervals`` of an ``lmList``).
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage of each interval.
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+
+        Returns
+        -------
+        DataFrame, shape (m p, 5)
+            A row for each group and coefficient, its index; ``estimate``,
+            ``std_error``, ``df``, ``lower``, ``upper``.
+
+        Raises
+        ------
+        UnsupportedError
+            If `alpha` is not between 0 and 1.
+        """
+        df = self._df(pool)
+        half = stats.t.isf(check_alpha(alpha) / 2.0, np.where(df > 0, df, np.nan))
+        estimate = self.params.to_numpy()
+        errors = self.standard_errors(pool).to_numpy()
+        width = errors * half[:, None]
+        names = pd.Index(self.model.exog_names, name="coefficient")
+        return pd.DataFrame(
+            {
+                "estimate": estimate.ravel(),
+                "std_error": errors.ravel(),
+                "df": np.repeat(df, len(names)),
+                "lower": (estimate - width).ravel(),
+                "upper": (estimate + width).ravel(),
+            },
+            index=pd.MultiIndex.from_product([self._index, names]),
+        )
+
+    def predict(
+        self, data: Any = None, groups: Any = None, unknown: str = "error"
+    ) -> pd.Series:
+        """
+        Predictions from the regression of each row's own group.
+
+        Parameters
+        ----------
+        data : DataFrame, dict or array_like, optional
+            New rows for the formula, or a design matrix; fitted values by default.
+        groups : str or array_like, optional
+            Their groups: labels or a column of `data`, by default the column with
+            the name of the model's groups.
+        unknown : {"error", "nan"}
+            What to do with groups that are not in the results.
+
+        Returns
+        -------
+        Series
+            In the order of the rows; NaN where the rows of a group do not
+            determine the value.
+
+        Raises
+        ------
+        GroupError
+            If a group is not known and `unknown` is ``"error"``.
+        UnknownColumnError, LengthError, UnsupportedError
+            If `data` do not fit the model.
+        """
+        if data is None and groups is None:
+            return self.fittedvalues.copy()
+        if unknown not in ("error", "nan"):
+            raise UnsupportedError(f"unknown={unknown!r}: choose 'error' or 'nan'")
+        x, labels, index = new_design(self.model, data, groups)
+        codes = positions_of_groups(self._index, labels, index, unknown)
+        values = np.full(len(x), np.nan)
+        here = (codes >= 0) & np.isfinite(x).all(axis=1)
+        found, x, codes = self._solution, x[here], codes[here]
+        predicted = np.einsum("kp,pk->k", x, found.coefficients[:, codes])
+        determined = found.determined(x, codes)
+        values[here] = np.where(determined, predicted, np.nan)
+        return pd.Series(values, index=index, name="predicted")
+
+    def summary(
+        self,
+        title: str | None = None,
+        alpha: float = 0.05,
+        pool: bool | None = None,
+        max_groups: int = 30,
+    ) -> ResultsSummary:
+        """
+        Tables of the fit.
+
+        Parameters
+        ----------
+        title : str, optional
+        alpha : float
+            1 - coverage of the intervals.
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+        max_groups : int
+            With more groups only the distribution of the coefficients is shown,
+            not a table of each coefficient.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        from mixedar.by_group.summary import summarize
+
+        check_alpha(alpha)
+        few = self.n_groups <= max_groups
+        return summarize(
+            title or "Least squares by group",
+            self.model.endog_name,
+            self.params,
+            self.groups,
+            self.conf_int(alpha, pool) if few else None,
+            alpha,
+            self.pooled_sd,
+            self._pooled(pool),
+        )
+
+    def plot(
+        self,
+        coefficients: str | Sequence[str] | None = None,
+        alpha: float = 0.05,
+        pool: bool | None = None,
+        *,
+        sort_by: str | None = None,
+        max_groups: int = 400,
+        ax: Any = None,
+    ) -> Any:
+        """
+        Intervals of the coefficients by group.
+
+        See :func:`mixedar.plotting.coefficients.plot_intervals`.
+        """
+        from mixedar.plotting.coefficients import plot_intervals
+
+        return plot_intervals(
+            self.conf_int(alpha, pool),
+            coefficients,
+            alpha=alpha,
+            sort_by=sort_by,
+            max_groups=max_groups,
+            ax=ax,
+        )
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.model.labels, name=self.model.groups_name)
+
+    def _known(self, values: FloatArray) -> pd.DataFrame:
+        """A frame of values, shape (p, m), by group; NaN for unknown coefficients."""
+        values = np.where(self._solution.identified, values, np.nan)
+        return pd.DataFrame(values.T, self._index, self.model.exog_names)
+
+    def _pooled(self, pool: bool | None) -> bool:
+        return self.pool if pool is None else bool(pool)
+
+    def _scales(self, pool: bool | None) -> FloatArray:
+        """Residual variance for each group, shape (m,)."""
+        found = self._solution
+        if self._pooled(pool):
+            return np.full(self.n_groups, self.scale)
+        lacking = np.full(self.n_groups, np.nan)
+        return np.divide(found.ssr, found.df, out=lacking, where=found.df > 0)
+
+    def _df(self, pool: bool | None) -> IntArray:
+        """Degrees of freedom of each group's standard errors, shape (m,)."""
+        pooled = np.full(self.n_groups, self.df_resid)
+        return pooled if self._pooled(pool) else self._solution.df
 
 
 def _vector(endog: Any) -> FloatArray:
@@ -324,13 +664,12 @@ def _matrix(exog: Any) -> tuple[FloatArray, list[str]]:
     values = float_array(exog, "exog")
     if values.ndim == 1:
         values = values[:, None]
-    columns = getattr(exog, "columns", None)
-    if columns is not None:
-        names = [str(column) for column in columns]
-    elif getattr(exog, "name", None) is not None:
-        names = [str(exog.name)]
-    else:
-        names = [f"x{k}" for k in range(1, values.shape[1] + 1)]
+    given = getattr(exog, "columns", None)
+    if given is None:
+        name = getattr(exog, "name", None)
+        count = values.shape[1]
+        given = [f"x{k + 1}" for k in range(count)] if name is None else [name]
+    names = list(map(str, given))
     if not names:
         raise RankDeficiencyError(
             "there is no column to regress on; write 'y ~ 1' for the means of the "
@@ -343,13 +682,3 @@ def _series(labels: Any) -> pd.Series:
     """Labels under positions; a list may mix types, which an array would hide."""
     values = getattr(labels, "array", labels)
     return pd.Series(values if hasattr(values, "dtype") else list(values))
-
-
-def _warn_dropped(count: int) -> None:
-    if count:
-        warnings.warn(
-            f"{count} row{'s' if count > 1 else ''} with missing values "
-            f"{'were' if count > 1 else 'was'} left out",
-            DroppedRowsWarning,
-            stacklevel=4,
-        )

@@ -6,29 +6,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.by_group.effects import (
     GroupTerms,
-    codes_of,
     conditional_variances,
-    design_of,
     group_index,
     group_terms,
     marginal_variances,
-    means_of,
 )
-from mixedar.by_group.model import ByGroupOLS
-from mixedar.by_group.results import ByGroupResults
+from mixedar.by_group.model import ByGroupOLS, ByGroupResults
+from mixedar.by_group.summary import note_on_groups
 from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
+from mixedar.summary import ResultsSummary, SummaryTable
 
-if TYPE_CHECKING:
-    from mixedar.summary import ResultsSummary
+_MEANING = (
+    "Own: least squares in each group alone; mixed: fixed effect plus predicted "
+    "random effect; model: the variance of the random effect. Shrinkage is 1 less "
+    "the slope of mixed on own deviations from the population, reliability the "
+    "mean squared correlation of predicted and true effects, distances are medians."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +136,45 @@ class Shrinkage:
         -------
         ResultsSummary
         """
-        from mixedar.by_group.summary import summarize_shrinkage
-
-        return summarize_shrinkage(self, title)
+        measures, table = self.measures, self.table
+        names = {
+            "Groups": "groups",
+            "Own": "variance_own",
+            "Mixed": "variance_mixed",
+            "Model": "variance_model",
+            "Mixed/own": "ratio",
+            "Mixed/model": "ratio_model",
+        }
+        variances = pd.DataFrame({new: measures[old] for new, old in names.items()})
+        medians = table.groupby(level=1, sort=False).median()
+        means = pd.DataFrame(
+            {
+                "Population": self.population,
+                "Shrinkage": measures["shrinkage"],
+                "Reliability": measures["reliability"],
+                "Distance, own": medians["distance_own"],
+                "mixed": medians["distance_mixed"],
+            }
+        )
+        notes = [_MEANING]
+        if self.adjusted:
+            notes.append(
+                "Taken out of the response before the own regressions, at their "
+                f"estimates: {', '.join(self.adjusted)}."
+            )
+        for reason, labels in self.problems.groupby(self.problems).groups.items():
+            notes.append(note_on_groups(reason, labels, "own estimates"))
+        ratios = {"Groups": "df", "Mixed/own": ".3f", "Mixed/model": ".3f"}
+        shares = {"Shrinkage": ".3f", "Reliability": ".3f"}
+        return ResultsSummary(
+            title=title or "Shrinkage toward the population",
+            header={"Groups:": f"{self.groups_name} ({len(table) // len(measures)})"},
+            tables=[
+                SummaryTable(variances, title="Variances", formats=ratios),
+                SummaryTable(means, title="Coefficients", formats=shares),
+            ],
+            notes=notes,
+        )
 
     def plot(
         self,
@@ -159,7 +197,7 @@ class Shrinkage:
         )
 
 
-def shrinkage(fit: Any, by_group: ByGroupResults | None = None) -> Shrinkage:
+def shrinkage(fit: Fit, by_group: ByGroupResults | None = None) -> Shrinkage:
     """
     Compare the coefficients of groups in a mixed model with their own regressions.
 
@@ -172,7 +210,7 @@ def shrinkage(fit: Any, by_group: ByGroupResults | None = None) -> Shrinkage:
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     by_group : ByGroupResults, optional
         Regressions of the same rows whose columns include those of the random
         effects; further columns are kept in the own regressions.  By default there
@@ -210,52 +248,52 @@ def shrinkage(fit: Any, by_group: ByGroupResults | None = None) -> Shrinkage:
             "intercept)"
         )
     regressions, columns = _regressions(fit, terms, by_group)
-    own = regressions.solve(fit.model.endog - np.asarray(fit.fitted_marginal))
+    own = regressions.solve(fit.data.endog - fit.fitted_marginal)
     deviations = np.where(own.identified, own.coefficients, np.nan)[columns].T
-    predicted = means_of(fit)[:, terms.columns]
+    predicted = fit.effects.means[:, terms.columns]
     model = marginal_variances(fit)[terms.columns]
     errors = conditional_variances(fit, "known")[:, terms.columns]
     reliability = np.zeros_like(errors)
     np.divide(model - errors, model, out=reliability, where=model > 0.0)
-    beta = np.asarray(fit.fe_params)
-    population = np.where(terms.fixed >= 0, beta[terms.fixed], 0.0)
+    population = np.where(terms.fixed >= 0, fit.fe_params[terms.fixed], 0.0)
     index = group_index(fit)
-    problems = regressions.fit().groups["reason"]
-    others = set(range(len(beta))) - set(terms.fixed.tolist())
+    reasons = regressions.fit().groups["reason"].set_axis(index)
+    others = set(range(fit.k_fe)) - set(terms.fixed.tolist())
     return Shrinkage(
         table=_table(
             deviations, predicted, population, reliability, index, terms.names
         ),
         measures=_measures(deviations, predicted, model, reliability, terms.names),
         cov_re=_cov_re(fit, terms),
-        problems=problems.iloc[np.flatnonzero(np.isnan(deviations).any(axis=1))],
-        adjusted=[fit.model.exog_names[j] for j in sorted(others)],
+        problems=reasons.iloc[np.flatnonzero(np.isnan(deviations).any(axis=1))],
+        adjusted=[fit.exog_names[j] for j in sorted(others)],
         groups_name=str(index.name),
     )
 
 
 def _regressions(
-    fit: Any, terms: GroupTerms, by_group: ByGroupResults | None
-) -> tuple[ByGroupOLS, NDArray[np.intp]]:
+    fit: Fit, terms: GroupTerms, by_group: ByGroupResults | None
+) -> tuple[ByGroupOLS, IntArray]:
     """The groups' own regressions, and where the columns of the terms are."""
-    model = fit.model
-    design = design_of(fit)[:, terms.columns]
+    data = fit.data
+    design = data.random_design[:, terms.columns]
     if by_group is None:
         frame = pd.DataFrame(design, columns=terms.names)
-        return ByGroupOLS(model.endog, frame, model.groups), np.arange(len(terms.names))
+        own = ByGroupOLS(data.endog, frame, data.codes)
+        return own, np.arange(len(terms.names))
     if not isinstance(by_group, ByGroupResults):
         raise UnsupportedError(
             f"by_group= is a {type(by_group).__name__}; pass what by_group(...) returns"
         )
     own = by_group.model
     if not (
-        np.array_equal(own.endog, model.endog)
-        and np.array_equal(own.codes, codes_of(fit))
-        and list(own.labels) == list(model.group_labels)
+        np.array_equal(own.endog, data.endog)
+        and np.array_equal(own.codes, data.codes)
+        and list(own.labels) == data.group_labels
     ):
         raise UnsupportedError(
             "the regressions by group have other rows, or other groups, than the fit "
-            f"({len(own.endog)} and {model.nobs} rows); fit both to the same data, in "
+            f"({len(own.endog)} and {data.nobs} rows); fit both to the same data, in "
             "the same order"
         )
     columns = []
@@ -329,10 +367,9 @@ def _ratio(a: float, b: float) -> float:
     return float(a / b) if b > 0.0 else float("nan")
 
 
-def _cov_re(fit: Any, terms: GroupTerms) -> pd.DataFrame:
+def _cov_re(fit: Fit, terms: GroupTerms) -> pd.DataFrame:
     """Covariance of the terms; variance components stand on their own."""
     values = np.diag(marginal_variances(fit)[terms.columns])
     inner = np.flatnonzero(terms.columns < fit.k_re)
-    block = np.atleast_2d(np.asarray(fit.cov_re))
-    values[np.ix_(inner, inner)] = block[: len(inner), : len(inner)]
+    values[np.ix_(inner, inner)] = fit.cov_re
     return pd.DataFrame(values, index=terms.names, columns=terms.names)

@@ -50,7 +50,7 @@ def truth(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """V of all rows, random-effects design of all groups, their covariance."""
     fit = shared(name)
     problem, at = oracle_of(fit)
-    design = np.asarray(fit.model._random_design())
+    design = fit.fit.data.random_design
     groups = problem.groups
     labels, n, q = np.unique(groups), len(problem.y), design.shape[1]
     inner = np.zeros((q, q))
@@ -58,9 +58,9 @@ def truth(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if k:
         inner[:k, :k] = at.cov_re
     for j, (width, value) in enumerate(
-        zip(fit.model._vc.sizes, fit.vcomp, strict=True)
+        zip(fit.fit.data.components.sizes, fit.vcomp, strict=True)
     ):
-        start = k + sum(fit.model._vc.sizes[:j])
+        start = k + sum(fit.fit.data.components.sizes[:j])
         inner[start : start + width, start : start + width] = value * np.eye(width)
     z = np.zeros((n, q * len(labels)))
     v = np.zeros((n, n))
@@ -117,10 +117,10 @@ def test_standard_errors(name: str, beta: str) -> None:
     known, estimated, _ = prediction_errors(name)
     variances = np.diag(known if beta == "known" else estimated)
     frame = fit.random_effects_frame("long", beta=beta, alpha=0.1)
-    q = np.asarray(fit.model._random_design()).shape[1]
+    q = fit.fit.data.random_design.shape[1]
     expected = []
     for i in range(40):
-        columns, _names = fit._results._effect_columns(i)
+        columns, _names = fit.fit.data.effect_columns(i)
         expected.extend(variances[i * q + np.array(columns, dtype=int)])
     np.testing.assert_allclose(
         frame["std_error"], np.sqrt(expected), rtol=1e-6, atol=1e-9
