@@ -1,17 +1,17 @@
 """
-Between the panel and linearmodels: standardised columns out, estimates back.
+Least squares on the rows of a panel, and Wald statistics of its coefficients.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.linalg import solve_triangular
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.numeric.linalg import r_factor
 from mixedar.panel.data import PanelData
 
 
@@ -20,9 +20,8 @@ class Standardized:
     """
     Columns with a mean of zero and a length of one, and the way back.
 
-    linearmodels judges columns by their length, offset included, and solves least
-    squares with a tolerance relative to the largest column: years, prices in cents
-    or tiny units would be taken for absorbed or collinear.
+    Years, prices in cents or tiny units would else cost digits, or be taken for
+    collinear.
 
     Attributes
     ----------
@@ -84,81 +83,6 @@ def standardize(
     return Standardized(out, back)
 
 
-def frames(
-    panel: PanelData, y: FloatArray, x: FloatArray, rows: Any = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """
-    Response and columns as linearmodels takes them.
-
-    Parameters
-    ----------
-    panel : PanelData
-    y : ndarray, shape (r,)
-    x : ndarray, shape (r, k)
-    rows : ndarray of int, shape (r,), optional
-        Sorted rows of the panel; all by default.
-
-    Returns
-    -------
-    y, x : DataFrame
-        Indexed by entity and period numbers.
-    """
-    codes: Any = [panel.entity, panel.time]
-    levels: Any = [range(panel.n_entities), range(panel.n_periods)]
-    if rows is not None:
-        codes = [c[rows] for c in codes]
-    # nothing is factorised again
-    index = pd.MultiIndex(
-        levels=levels,
-        codes=codes,
-        names=["entity", "time"],
-        verify_integrity=False,
-    )
-    names = pd.Index([f"x{j}" for j in range(x.shape[1])])
-    return (
-        pd.DataFrame(y[:, None], index=index, columns=["y"], copy=False),
-        pd.DataFrame(x, index=index, columns=names, copy=False),
-    )
-
-
-def lean(model: type[Any]) -> type[Any]:
-    """
-    A linearmodels estimator that leaves out what the package computes itself.
-
-    R-squared and the F test of all slopes take more than half of the time of a
-    fit; here they are computed when they are asked for.  The methods are
-    linearmodels' own internals: should they be renamed, fits are slower again and
-    nothing else.
-
-    Parameters
-    ----------
-    model : type
-        ``PanelOLS``, ``RandomEffects`` or ``PooledOLS``.
-
-    Returns
-    -------
-    type
-        A subclass.
-    """
-    from linearmodels.shared.hypotheses import InapplicableTestStatistic
-
-    nothing = float("nan")
-
-    class Lean(model):
-        def _rsquared(self, *args: Any, **kwargs: Any) -> tuple[float, float, float]:
-            return nothing, nothing, nothing
-
-        def _rsquared_corr(
-            self, *args: Any, **kwargs: Any
-        ) -> tuple[float, float, float]:
-            return nothing, nothing, nothing
-
-        def _f_statistic(self, *args: Any, **kwargs: Any) -> Any:
-            return InapplicableTestStatistic(reason="left out", name="F")
-
-    return Lean
-
-
 Correction = Literal["HC0", "HC1", "sss"]
 
 RANK_TOLERANCE = 1e-9
@@ -209,11 +133,6 @@ def column_sizes(x: FloatArray) -> FloatArray:
     return np.where(sizes > 0.0, sizes, 1.0)
 
 
-def r_factor(x: FloatArray) -> FloatArray:
-    """Upper triangle R with ``x'x = R'R``, shape (min(n, p), p)."""
-    return np.asarray(np.linalg.qr(x, mode="r"), dtype=np.float64)
-
-
 def independent_columns(
     triangle: FloatArray, tolerance: float = RANK_TOLERANCE
 ) -> BoolArray:
@@ -245,7 +164,10 @@ def independent_columns(
 
 
 def regress(
-    x: FloatArray, y: FloatArray, sizes: FloatArray | None = None
+    x: FloatArray,
+    y: FloatArray,
+    sizes: FloatArray | None = None,
+    tolerance: float = RANK_TOLERANCE,
 ) -> Regression:
     """
     Least squares; columns spanned by earlier ones are left out.
@@ -257,6 +179,8 @@ def regress(
     sizes : ndarray, shape (p,), optional
         Lengths of the columns before demeaning, against which rounding errors
         are judged; their present lengths by default.
+    tolerance : float
+        Part of a column's length that counts as rounding error.
 
     Returns
     -------
@@ -268,7 +192,7 @@ def regress(
     np.divide(x, sizes, out=joint[:, :p])
     joint[:, p] = y
     triangle = r_factor(joint)
-    kept = independent_columns(triangle[:, :p])
+    kept = independent_columns(triangle[:, :p], tolerance)
     columns = np.append(kept, True)
     triangle = r_factor(triangle[:, columns])
     k = int(kept.sum())

@@ -5,11 +5,17 @@ Which regressors can have a coefficient: collinear and absorbed columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import RankDeficiencyError, ResponseError
+from mixedar.exceptions import (
+    IdentificationError,
+    RankDeficiencyError,
+    ResponseError,
+    UnsupportedError,
+)
 from mixedar.numeric.linalg import pivoted_rank, r_factor
 from mixedar.panel.data import PanelData
 
@@ -18,20 +24,25 @@ _ABSORBED = 1e-9
 
 
 def listing(names: Sequence[object], most: int = 5) -> str:
-    """
-    Join names for a message, at most `most` of them.
-
-    Parameters
-    ----------
-    names : sequence
-    most : int
-
-    Returns
-    -------
-    str
-    """
+    """Names joined for a message, at most `most` of them."""
     shown = ", ".join(str(name) for name in names[:most])
     return shown + (", ..." if len(names) > most else "")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless the argument `name` is one of the choices."""
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise UnsupportedError(f"{name}={value!r}: choose {', '.join(most)} or {last}")
+
+
+def check_freedom(rows: int, columns: int, what: str) -> None:
+    """Raise if there are not more rows than coefficients."""
+    if rows <= columns:
+        raise IdentificationError(
+            f"{rows} {what} cannot estimate {columns} coefficients and a variance; use "
+            "fewer regressors"
+        )
 
 
 def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
@@ -77,50 +88,52 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
     )
 
 
-def absorbed_columns(
-    before: FloatArray, after: FloatArray
-) -> tuple[list[int], list[int]]:
+class Varying(NamedTuple):
+    """Columns that keep a coefficient, have no variation, or are collinear."""
+
+    kept: list[int]
+    absorbed: list[int]
+    collinear: list[int]
+
+    @property
+    def gone(self) -> list[int]:
+        """Columns without a coefficient, ascending."""
+        return sorted(self.absorbed + self.collinear)
+
+
+def varying_columns(before: FloatArray, after: FloatArray) -> Varying:
     """
-    Columns of which the effects leave nothing.
+    Which columns effects leave something of.
 
     Parameters
     ----------
     before : ndarray, shape (n, k)
         Columns less their grand means.
-    after : ndarray, shape (n, k)
+    after : ndarray, shape (m, k)
         The same with the effects removed.
 
     Returns
     -------
-    absorbed : list of int
-        Columns without variation once the effects are removed.
-    collinear : list of int
-        Columns that are then combinations of the columns before them.
+    Varying
+        Absorbed columns have no variation once the effects are removed; collinear
+        ones are then combinations of the columns before them.
     """
     total = np.sqrt(np.einsum("ij,ij->j", before, before))
     left = np.sqrt(np.einsum("ij,ij->j", after, after))
-    absorbed = [j for j in range(len(total)) if left[j] <= _ABSORBED * total[j]]
-    kept = [j for j in range(len(total)) if j not in absorbed]
-    if not kept:
-        return absorbed, []
+    varies = left > _ABSORBED * total
+    kept = np.flatnonzero(varies)
+    if not len(kept):
+        return Varying([], np.flatnonzero(~varies).tolist(), [])
     dependent = pivoted_rank(r_factor(after[:, kept] / left[kept]), 1e-9)[1]
-    return absorbed, [kept[j] for j in dependent]
+    return Varying(
+        np.delete(kept, dependent).tolist(),
+        np.flatnonzero(~varies).tolist(),
+        kept[dependent].tolist(),
+    )
 
 
 def check_residuals(resid: FloatArray, panel: PanelData) -> None:
-    """
-    Raise if the model leaves nothing of the response.
-
-    Parameters
-    ----------
-    resid : ndarray, shape (r,)
-        Residuals.
-    panel : PanelData
-
-    Raises
-    ------
-    ResponseError
-    """
+    """Raise if the model leaves nothing of the response."""
     total = panel.y - panel.y.mean()
     if resid @ resid <= 1e-26 * (total @ total):
         raise ResponseError(
@@ -130,20 +143,7 @@ def check_residuals(resid: FloatArray, panel: PanelData) -> None:
 
 
 def singleton_notes(panel: PanelData, meaning: str) -> list[str]:
-    """
-    Count and name the entities with a single observation.
-
-    Parameters
-    ----------
-    panel : PanelData
-    meaning : str
-        What becomes of them, a clause that follows "They".
-
-    Returns
-    -------
-    list of str
-        One sentence or two, or nothing if there are none.
-    """
+    """A sentence on entities with one observation; `meaning` follows "They"."""
     if not panel.singletons:
         return []
     return [

@@ -24,7 +24,6 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.base import CovarianceInfo
 
 _NAMES = {
     "classical": "classical",
@@ -38,6 +37,33 @@ _NAMES = {
     "dk": "driscoll-kraay",
 }
 _FACTORS = (None, "HC1", "sss", "stata", "dof")
+
+
+@dataclass(frozen=True)
+class CovarianceInfo:
+    """
+    How the covariance of the coefficients was estimated.
+
+    Attributes
+    ----------
+    cov_type : str
+        ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"``,
+        ``"driscoll-kraay"`` or ``"observed"``.
+    small_sample : str or None
+        Name of the small-sample factor; None for none.
+    clusters : tuple of int
+        Numbers of clusters in each dimension; empty without clusters.
+    df : float
+        Degrees of freedom of Student's t; infinite for the normal distribution.
+    label : str
+        For the summary.
+    """
+
+    cov_type: str = "classical"
+    small_sample: str | None = None
+    clusters: tuple[int, ...] = ()
+    df: float = np.inf
+    label: str = "classical"
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ class CovarianceRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
+class TransformedRegression:
     """
     A transformed regression, rows in sorted order.
 
@@ -144,6 +170,11 @@ class Regression:
     k_plain: int
     effects: tuple[str, ...] = ()
     use_t: bool = True
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of unclustered inference; infinite for the normal."""
+        return float(self.df_resid) if self.use_t else np.inf
 
 
 def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntArray]:
@@ -211,7 +242,7 @@ def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
 
 
 def sandwich(
-    regression: Regression,
+    regression: TransformedRegression,
     request: CovarianceRequest,
     clusters: Sequence[IntArray] = (),
 ) -> tuple[FloatArray, CovarianceInfo]:
@@ -220,7 +251,7 @@ def sandwich(
 
     Parameters
     ----------
-    regression : Regression
+    regression : TransformedRegression
     request : CovarianceRequest
     clusters : sequence of ndarray of int, shape (r,)
         Cluster numbers of the rows, one or two dimensions.
@@ -251,7 +282,7 @@ def sandwich(
     gram = x.T @ x
     scale = np.sqrt(np.diag(gram))
     bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
-    df = float(regression.df_resid) if regression.use_t else np.inf
+    df = regression.df
     if request.cov_type == "classical":
         variance = regression.resid @ regression.resid / regression.df_resid
         return variance * bread, CovarianceInfo(df=df)
@@ -284,7 +315,9 @@ def sandwich(
 
 
 def _row_factor(
-    regression: Regression, request: CovarianceRequest, clusters: Sequence[IntArray]
+    regression: TransformedRegression,
+    request: CovarianceRequest,
+    clusters: Sequence[IntArray],
 ) -> float:
     """The part of the small-sample factor that counts rows and coefficients."""
     n, name = len(regression.x), request.small_sample
@@ -352,7 +385,7 @@ def _weights(request: CovarianceRequest, periods: int, strict: bool) -> FloatArr
 
 
 def _within_lags(
-    scores: FloatArray, regression: Regression, request: CovarianceRequest
+    scores: FloatArray, regression: TransformedRegression, request: CovarianceRequest
 ) -> FloatArray:
     """Lags count observations of an entity, as in linearmodels."""
     periods = len(np.unique(regression.time))

@@ -25,6 +25,9 @@ from mixedar.engine.rows import group_rows
 from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
 from mixedar.residual import AR1, CAR1
 
+# Up to this many periods the normal equations of two-way effects are solved densely.
+_DENSE = 3000
+
 
 class Spread(NamedTuple):
     """Smallest, mean and largest number of observations of an entity."""
@@ -137,6 +140,12 @@ class PanelData:
         return None
 
     @cached_property
+    def slopes(self) -> IntArray:
+        """Positions of the columns of `x` but the constant."""
+        columns = np.arange(self.x.shape[1])
+        return columns if self.constant is None else np.delete(columns, self.constant)
+
+    @cached_property
     def singletons(self) -> list[Any]:
         """Labels of the entities with one observation."""
         return list(self.entity_labels[self.sizes == 1])
@@ -232,6 +241,79 @@ class PanelData:
         """
         weights = theta if values.ndim == 1 else theta[:, None]
         return values - self.spread_out(weights * self.entity_means(values))
+
+    def remove_effects(self, values: FloatArray, effects: Sequence[str]) -> FloatArray:
+        """
+        Least-squares residuals of columns on the dummies of the effects.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n, k)
+            In sorted order.
+        effects : sequence of str
+            ``("entity",)``, ``("time",)`` or ``("entity", "time")``.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+        """
+        if "time" not in effects:
+            return self.demean(values)
+        if "entity" not in effects or self.is_balanced:
+            out = self.demean(values) if "entity" in effects else values
+            return out - self.time_means(out)[self.time]
+        out = np.empty_like(values)
+        for j in range(values.shape[1]):
+            entity, time = self.two_way_effects(values[:, j])
+            out[:, j] = values[:, j] - self.spread_out(entity) - time[self.time]
+        return out
+
+    def two_way_effects(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """
+        Least-squares effects of entities and periods.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,)
+            What the effects are to explain.
+
+        Returns
+        -------
+        entity : ndarray, shape (N,)
+            Effects of the entities; they carry the overall level.
+        time : ndarray, shape (T,)
+            Effects of the periods; their mean over the observations is zero.
+        """
+        from scipy import sparse
+        from scipy.sparse.linalg import lsmr
+
+        n_entities, n_periods, ones = (
+            self.n_entities,
+            self.n_periods,
+            np.ones(self.nobs),
+        )
+        if n_periods <= _DENSE:
+            # normal equations with the entities swept out
+            table = sparse.csr_matrix(
+                (ones, (self.entity, self.time)), shape=(n_entities, n_periods)
+            )
+            scaled = sparse.diags(1.0 / self.sizes) @ table
+            counts = np.asarray(table.sum(axis=0)).ravel()
+            gram = np.diag(counts) - (table.T @ scaled).toarray()
+            within = values - self.spread_out(self.entity_means(values))
+            right = np.bincount(self.time, within, n_periods)
+            time = np.linalg.lstsq(gram, right, rcond=None)[0]
+        else:
+            rows = np.arange(self.nobs)
+            dummies = [
+                sparse.csr_matrix((ones, (rows, codes)))
+                for codes in (self.entity, self.time)
+            ]
+            design = sparse.hstack(dummies).tocsr()
+            both = lsmr(design, values, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
+            time = both[n_entities:]
+        time = time - time[self.time].mean()
+        return self.entity_means(values - time[self.time]), time
 
 
 def make_panel(

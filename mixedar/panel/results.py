@@ -4,26 +4,106 @@ Results of the panel estimators: one vocabulary for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
+from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData, Spread
-from mixedar.panel.estimators.base import Kind, PanelEstimate
 from mixedar.panel.summary import summarize
 from mixedar.summary import ResultsSummary
 
-# Up to this many periods (or entities) the normal equations are solved densely.
-_DENSE = 3000
+if TYPE_CHECKING:
+    from mixedar.panel.estimators.base import PanelModel
+
+Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
+
+
+@dataclass(frozen=True, eq=False)
+class PanelEstimate:
+    """
+    The numbers of a fit, without labels of rows.
+
+    Attributes
+    ----------
+    kind : str
+        ``"fe"``, ``"re"``, ``"between"``, ``"fd"``, ``"pooled"``, ``"fe_ar1"``
+        or ``"re_ar1"``.
+    method : str
+        The estimator in words.
+    columns : ndarray of int, shape (k,)
+        Columns of ``panel.x`` that have a coefficient.
+    params : ndarray, shape (k,)
+        Coefficients.
+    cov : ndarray, shape (k, k)
+        Their covariance, as `info` says.
+    info : CovarianceInfo
+        How the covariance was estimated.
+    scale : float
+        Variance of the idiosyncratic error, residual sum of squares of the
+        transformed regression over `df_resid`.
+    df_resid : int
+        Residual degrees of freedom.
+    nobs : int
+        Rows of the (transformed) regression.
+    absorbed : tuple of str
+        Regressors that the effects leave no variation of.
+    notes : tuple of str
+        Remarks for the summary, sentences.
+    effects : tuple of str
+        ``("entity",)``, ``("time",)``, ``("entity", "time")`` or ``()``.
+    theta : ndarray, shape (N,), or None
+        Fractions of the means that quasi-demeaning subtracts.
+    sigma2_u, sigma2_e : float or None
+        Variances of effects and idiosyncratic errors.
+    rho : float or None
+        Autoregressive parameter of the errors.
+    llf : float or None
+        Log-likelihood.
+    f_pooled : tuple of float or None
+        F statistic that all effects are zero and its two degrees of freedom.
+    statistics : mapping of str to float
+        Further numbers by name.
+    rows : ndarray of int or None
+        Sorted rows of a regression in differences to the row before; None for all.
+    entity_effects : ndarray, shape (N,), or None
+        Effects where the estimator has a predictor of its own.
+    rsquared : tuple of float or None
+        R squared within, between and overall where they are not those of the
+        data as they are.
+    """
+
+    kind: Kind
+    method: str
+    columns: IntArray
+    params: FloatArray
+    cov: FloatArray
+    info: CovarianceInfo
+    scale: float
+    df_resid: int
+    nobs: int
+    absorbed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+    theta: FloatArray | None = None
+    sigma2_u: float | None = None
+    sigma2_e: float | None = None
+    rho: float | None = None
+    llf: float | None = None
+    f_pooled: tuple[float, float, float] | None = None
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    rows: IntArray | None = None
+    entity_effects: FloatArray | None = None
+    rsquared: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,16 +150,16 @@ class Effects:
         entity = time = None
         if estimate.kind == "between":
             y, xb = panel.entity_means(y), panel.entity_means(xb)
-        elif estimate.rows is not None and estimate.previous is not None:
-            y = y[estimate.rows] - y[estimate.previous]
-            xb = xb[estimate.rows] - xb[estimate.previous]
+        elif estimate.rows is not None:
+            y = y[estimate.rows] - y[estimate.rows - 1]
+            xb = xb[estimate.rows] - xb[estimate.rows - 1]
         elif estimate.entity_effects is not None:
             entity = estimate.entity_effects
         elif estimate.theta is not None:
             shrink = estimate.theta * (2.0 - estimate.theta)
             entity = shrink * panel.entity_means(y - xb)
         elif estimate.effects == ("entity", "time"):
-            entity, time = two_way_effects(panel, y - xb)
+            entity, time = panel.two_way_effects(y - xb)
         elif estimate.effects == ("time",):
             time = panel.time_means(y - xb)
         elif estimate.effects == ("entity",):
@@ -107,54 +187,6 @@ def linear_prediction(panel: PanelData, estimate: PanelEstimate) -> FloatArray:
     params = np.zeros(panel.x.shape[1])
     params[columns] = estimate.params
     return panel.x @ params
-
-
-def two_way_effects(
-    panel: PanelData, values: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """
-    Least-squares effects of entities and periods.
-
-    Parameters
-    ----------
-    panel : PanelData
-    values : ndarray, shape (n,)
-        What the effects are to explain.
-
-    Returns
-    -------
-    entity : ndarray, shape (N,)
-        Effects of the entities; they carry the overall level.
-    time : ndarray, shape (T,)
-        Effects of the periods; their mean over the observations is zero.
-    """
-    from scipy import sparse
-    from scipy.sparse.linalg import lsmr
-
-    n_entities, n_periods = panel.n_entities, panel.n_periods
-    cells = (np.ones(panel.nobs), (panel.entity, panel.time))
-    if n_periods <= _DENSE:
-        # normal equations with the entities swept out
-        table = sparse.csr_matrix(cells, shape=(n_entities, n_periods))
-        scaled = sparse.diags(1.0 / panel.sizes) @ table
-        counts = np.asarray(table.sum(axis=0)).ravel()
-        gram = np.diag(counts) - (table.T @ scaled).toarray()
-        within = values - panel.spread_out(panel.entity_means(values))
-        right = np.bincount(panel.time, within, n_periods)
-        time = np.linalg.lstsq(gram, right, rcond=None)[0]
-    else:
-        rows = np.arange(panel.nobs)
-        ones = np.ones(panel.nobs)
-        design = sparse.hstack(
-            [
-                sparse.csr_matrix((ones, (rows, panel.entity))),
-                sparse.csr_matrix((ones, (rows, panel.time))),
-            ]
-        ).tocsr()
-        both = lsmr(design, values, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
-        time = both[n_entities:]
-    time = time - time[panel.time].mean()
-    return panel.entity_means(values - time[panel.time]), time
 
 
 def squared_correlations(
@@ -213,7 +245,7 @@ class PanelResults:
 
     Attributes
     ----------
-    model : object
+    model : PanelModel
         The model that was fitted.
     panel : PanelData
         The data, sorted by entity and time.
@@ -247,7 +279,7 @@ class PanelResults:
 
     def __init__(
         self,
-        model: Any,
+        model: PanelModel,
         estimate: PanelEstimate,
     ) -> None:
         self.model = model

@@ -1,5 +1,5 @@
 """
-What fixed and random effects with AR(1) errors share.
+Fixed and random effects with AR(1) errors.
 """
 
 from __future__ import annotations
@@ -8,23 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.panel.algebra import standardize
 from mixedar.panel.checks import (
-    absorbed_columns,
+    check_choice,
     check_collinear,
     check_residuals,
     listing,
     singleton_notes,
+    varying_columns,
 )
-from mixedar.panel.covariance import (
-    CovarianceRequest,
-    Regression,
-    cluster_codes,
-    sandwich,
-)
+from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.ar1_rho import (
     ar1_transform,
@@ -32,29 +29,28 @@ from mixedar.panel.estimators.ar1_rho import (
     durbin_watson_lbi,
     estimate_rho,
 )
-from mixedar.panel.estimators.base import PanelEstimate, PanelModel
-from mixedar.panel.results import PanelResults, squared
+from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.results import PanelEstimate, PanelResults, squared
 
 
 @dataclass(frozen=True, eq=False)
-class WithinFit:
+class Correlation:
     """
-    The within regression.
+    What the within regression says about the errors.
 
     Attributes
     ----------
-    slopes : ndarray of int
-        Columns of the panel but the constant.
-    kept, gone : list of int
-        Positions in `slopes` with and without variation within entities.
+    kept : ndarray of int
+        Columns of the panel that vary within entities.
+    gone : tuple of str
+        Names of those that do not, the constant aside.
     rho : float
     statistics : dict of str to float
         Durbin-Watson and LBI statistics.
     """
 
-    slopes: IntArray
-    kept: list[int]
-    gone: list[int]
+    kept: IntArray
+    gone: tuple[str, ...]
     rho: float
     statistics: dict[str, float]
 
@@ -68,51 +64,37 @@ class AR1Model(PanelModel):
         super()._check_panel()
         check_steps(self.panel)
 
-    def fit_within(self, rho: float | None, method: str, two_step: bool) -> WithinFit:
-        """
-        Within regression and rho.
-
-        Parameters
-        ----------
-        rho : float or None
-            A value to be used instead of an estimate.
-        method : str
-        two_step : bool
-            See :func:`estimate_rho`.
-
-        Returns
-        -------
-        WithinFit
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear.
-        IdentificationError
-            If rho cannot be estimated.
-        UnsupportedError
-            If `rho` is not between -1 and 1.
-        """
-        panel = self.panel
+    def correlation(
+        self, rho: float | None, method: str, two_step: bool
+    ) -> Correlation:
+        """Rho, as given or as the within regression estimates it."""
+        panel, slopes = self.panel, self.panel.slopes
         check_collinear(panel.x, panel.names, "the regressors")
-        slopes = np.array(
-            [j for j in range(panel.x.shape[1]) if j != panel.constant], dtype=np.intp
-        )
         centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
         x, y = panel.demean(centred), panel.demean(panel.y)
-        absorbed, collinear = absorbed_columns(centred, x)
-        gone = sorted(absorbed + collinear)
-        kept = [j for j in range(len(slopes)) if j not in gone]
-        x = x[:, kept] / np.sqrt((x[:, kept] ** 2).mean(axis=0))
+        found = varying_columns(centred, x)
+        x = x[:, found.kept]
+        x = x / np.sqrt((x**2).mean(axis=0))
         resid = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
         check_residuals(resid, panel)
         dw, lbi = durbin_watson_lbi(panel, resid)
-        statistics = {"Durbin-Watson (BFN)": dw, "Baltagi-Wu LBI": lbi}
         if rho is None:
             rho = estimate_rho(panel, y, x, method, two_step)
         elif not -1.0 < rho < 1.0:
             raise UnsupportedError(f"rho={rho!r} is not between -1 and 1")
-        return WithinFit(slopes, kept, gone, float(rho), statistics)
+        return Correlation(
+            slopes[found.kept],
+            tuple(panel.names[slopes[j]] for j in found.gone),
+            float(rho),
+            {"Durbin-Watson (BFN)": dw, "Baltagi-Wu LBI": lbi},
+        )
+
+    def transformed(self, x: FloatArray, rho: float) -> tuple[FloatArray, ...]:
+        """Columns, response and effects of the entities, errors uncorrelated."""
+        panel = self.panel
+        data = np.column_stack([x, panel.y, np.ones(panel.nobs)])
+        data = ar1_transform(data, rho, panel.gaps)
+        return data[:, :-2], data[:, -2], data[:, -1]
 
     def gaps_note(self) -> list[str]:
         """Say how many gaps there are, if any."""
@@ -188,80 +170,59 @@ class FixedEffectsAR1(AR1Model):
         IdentificationError
             If every regressor is absorbed, or rho is not between -1 and 1.
         """
-        if first not in ("drop", "keep"):
-            raise UnsupportedError(f"first={first!r}: choose 'drop' or 'keep'")
+        check_choice("first", first, ("drop", "keep"))
         request = CovarianceRequest.read(
             cov_type, cluster, small_sample, kernel, bandwidth
         )
-        panel, within = self.panel, self.fit_within(rho, rho_method, two_step)
-        columns = within.slopes[within.kept]
-        if not len(columns):
+        errors = self.correlation(rho, rho_method, two_step)
+        if not len(errors.kept):
             raise IdentificationError(
-                f"the effects absorb every regressor ({listing(panel.names)}); use "
-                "random effects"
+                f"the effects absorb every regressor ({listing(self.panel.names)}); "
+                "use random effects"
             )
-        standard = standardize(panel.x[:, columns], None, center=True)
-        rows = np.flatnonzero(panel.gaps > 0.0) if first == "drop" else np.arange(
-            panel.nobs
-        )  # fmt: skip
+        follows = self.panel.gaps > 0.0
+        rows = np.flatnonzero(follows | (first == "keep"))
+        return PanelResults(self, self._estimate_within(request, errors, rows))
+
+    def _estimate_within(
+        self, request: CovarianceRequest, errors: Correlation, rows: IntArray
+    ) -> PanelEstimate:
+        panel, columns, k = self.panel, errors.kept, len(errors.kept)
         entity = panel.entity[rows]
-        transformed = ar1_transform(
-            np.column_stack([standard.x, panel.y, np.ones(panel.nobs)]),
-            within.rho,
-            panel.gaps,
-        )[rows]
-        loading = transformed[:, -1]
+        standard = standardize(panel.x[:, columns], None, center=True)
+        x_all, y_all, loading = (
+            part[rows] for part in self.transformed(standard.x, errors.rho)
+        )
         squares = np.bincount(entity, loading**2, panel.n_entities).astype(np.float64)
-        clean = _project(transformed[:, :-1], loading, squares, entity)
-        x, y = clean[:, :-1], clean[:, -1]
+        x = _project(x_all, loading, squares, entity)
+        y = _project(y_all[:, None], loading, squares, entity)[:, 0]
         count = int((squares > 0.0).sum())
-        df_resid = len(rows) - count - len(columns)
+        df_resid = len(rows) - count - k
         if df_resid <= 0:
             raise IdentificationError(
-                f"{len(rows)} rows cannot estimate {count} effects, {len(columns)} "
-                "coefficients and a variance; use fewer regressors"
+                f"{len(rows)} rows cannot estimate {count} effects, {k} coefficients "
+                "and a variance; use fewer regressors"
             )
-        coef = np.asarray(np.linalg.lstsq(x, y, rcond=None)[0], dtype=np.float64)
+        coef: FloatArray = np.linalg.lstsq(x, y, rcond=None)[0]  # type: ignore[assignment]
         resid = y - x @ coef
         check_residuals(resid, panel)
-        clusters: list[IntArray] = []
-        if request.cov_type == "clustered":
-            clusters = [
-                codes[rows]
-                for codes in cluster_codes(panel, request.cluster, self.data)
-            ]
-        cov, info = sandwich(
-            Regression(
-                x, resid, entity, panel.time[rows], df_resid, len(columns), ("entity",)
-            ),
-            request,
-            clusters,
+        regression = TransformedRegression(
+            x, resid, entity, panel.time[rows], df_resid, k, ("entity",)
         )
+        cov, info = self._covariance(request, regression, rows=rows)
         scale = float(resid @ resid) / df_resid
         params, cov = standard.params(coef), standard.cov(cov)
-        levels = panel.y - panel.x[:, columns] @ params
         if panel.constant is not None:
             columns, params, cov = self._with_level(
-                columns, params, cov, scale, rows, loading, transformed[:, -2], within
+                errors, params, cov, rows, loading, y_all, scale
             )
-            levels = panel.y - panel.x[:, columns] @ params
-        notes = self.gaps_note()
-        notes += singleton_notes(panel, "do not take part: nothing is left of them")
-        lost = panel.nobs - len(rows)
-        if lost:
-            notes.append(
-                f"First observations of the entities, left out by the transformation: "
-                f"{lost}."
-            )
-        if within.gone:
-            names = ", ".join(panel.names[within.slopes[j]] for j in within.gone)
-            notes.append(f"Absorbed by the effects, without a coefficient: {names}.")
-        sums = np.bincount(entity, levels[rows], panel.n_entities)
-        counts = np.bincount(entity, minlength=panel.n_entities)
+        levels = panel.y - panel.x[:, columns] @ params
         # an entity without a row in the regression: the mean of what it has
         effects = panel.entity_means(levels)
+        counts = np.bincount(entity, minlength=panel.n_entities)
+        sums = np.bincount(entity, levels[rows], panel.n_entities)
         effects[counts > 0] = sums[counts > 0] / counts[counts > 0]
-        estimate = PanelEstimate(
+        return PanelEstimate(
             kind="fe_ar1",
             method="Fixed effects with AR(1) errors",
             columns=columns,
@@ -271,50 +232,57 @@ class FixedEffectsAR1(AR1Model):
             scale=scale,
             df_resid=df_resid,
             nobs=len(rows),
-            absorbed=tuple(panel.names[within.slopes[j]] for j in within.gone),
-            notes=tuple(notes),
+            absorbed=errors.gone,
+            notes=self._notes(errors, panel.nobs - len(rows)),
             effects=("entity",),
             sigma2_u=float(np.var(effects[counts > 0], ddof=1)),
             sigma2_e=scale,
-            rho=within.rho,
-            statistics=within.statistics,
+            rho=errors.rho,
+            statistics=errors.statistics,
             entity_effects=effects,
-            rsquared=_stata_rsquared(panel, columns, params, rows, within.rho),
+            rsquared=_stata_rsquared(panel, columns, params, rows, errors.rho),
         )
-        return PanelResults(self, estimate)
+
+    def _notes(self, errors: Correlation, lost: int) -> tuple[str, ...]:
+        notes = self.gaps_note() + singleton_notes(
+            self.panel, "do not take part: nothing is left of them"
+        )
+        if lost:
+            notes.append(
+                f"First observations of the entities, left out by the transformation: "
+                f"{lost}."
+            )
+        if errors.gone:
+            names = ", ".join(errors.gone)
+            notes.append(f"Absorbed by the effects, without a coefficient: {names}.")
+        return tuple(notes)
 
     def _with_level(
         self,
-        columns: IntArray,
+        errors: Correlation,
         params: FloatArray,
         cov: FloatArray,
-        scale: float,
         rows: IntArray,
         loading: FloatArray,
         y: FloatArray,
-        within: WithinFit,
+        scale: float,
     ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Add the average effect, weighted by the loadings, and its variance."""
-        panel, weight = self.panel, loading @ loading
-        constant = panel.constant
-        assert constant is not None
-        shift = panel.x[:, columns].mean(axis=0)
-        x = ar1_transform(panel.x[:, columns] - shift, within.rho, panel.gaps)[rows]
-        mean = loading @ x / weight + shift
-        level = float(loading @ y / weight - mean @ params)
-        value = panel.x[0, constant]
-        position = int(np.searchsorted(columns, constant))
-        row = -(mean @ cov)
-        variance = scale / weight + mean @ cov @ mean
-        out = np.insert(np.insert(cov, position, row, axis=0), position, 0.0, axis=1)
-        out[:, position] = np.insert(row, position, variance) / value
-        out[position] = out[:, position]
-        out[position, position] = variance / value**2
-        return (
-            np.insert(columns, position, constant),
-            np.insert(params, position, level / value),
-            out,
-        )
+        """Columns, coefficients and covariance with the average effect among them."""
+        panel, weight, k = self.panel, loading @ loading, len(params)
+        x = panel.x[:, errors.kept]
+        shift = x.mean(axis=0)
+        moved = ar1_transform(x - shift, errors.rho, panel.gaps)[rows]
+        # the mean of y, weighted by the loadings, is independent of the slopes
+        back = np.eye(k + 1)
+        back[k, :k] = -(loading @ moved / weight + shift)
+        back[k] /= panel.x[0, panel.constant]
+        assert panel.constant is not None
+        columns = np.append(errors.kept, panel.constant).astype(np.intp)
+        order = np.argsort(columns)
+        back = back[order]
+        cov = back @ block_diag(cov, scale / weight) @ back.T
+        params = back @ np.append(params, loading @ y / weight)
+        return columns[order], params, 0.5 * (cov + cov.T)
 
 
 def _stata_rsquared(
@@ -399,7 +367,13 @@ class RandomEffectsAR1(AR1Model):
         request = CovarianceRequest.read(
             cov_type, cluster, small_sample, kernel, bandwidth
         )
-        panel, within = self.panel, self.fit_within(rho, rho_method, two_step)
+        errors = self.correlation(rho, rho_method, two_step)
+        return PanelResults(self, self._estimate_gls(request, errors))
+
+    def _estimate_gls(
+        self, request: CovarianceRequest, errors: Correlation
+    ) -> PanelEstimate:
+        panel = self.panel
         standard = standardize(panel.x, panel.constant)
         k = panel.x.shape[1]
         df_resid = panel.nobs - k
@@ -408,12 +382,7 @@ class RandomEffectsAR1(AR1Model):
                 f"{panel.nobs} observations of {panel.n_entities} entities cannot "
                 f"estimate {k} coefficients and two variances; use fewer regressors"
             )
-        data = ar1_transform(
-            np.column_stack([standard.x, panel.y, np.ones(panel.nobs)]),
-            within.rho,
-            panel.gaps,
-        )
-        x, y, loading = data[:, :k], data[:, k], data[:, k + 1]
+        x, y, loading = self.transformed(standard.x, errors.rho)
         squares = panel.entity_sums(loading**2)
         sigma2_u, sigma2_e = _components(panel, x, y, loading, squares)
         notes = self.gaps_note()
@@ -425,24 +394,18 @@ class RandomEffectsAR1(AR1Model):
             )
         theta = 1.0 - np.sqrt(sigma2_e / (squares * sigma2_u + sigma2_e))
         share = panel.spread_out(theta / squares) * loading
-        sums = panel.entity_sums(data[:, : k + 1] * loading[:, None])
-        clean = data[:, : k + 1] - share[:, None] * panel.spread_out(sums)
-        x_gls, y_gls = clean[:, :k], clean[:, k]
+        y_gls = y - share * panel.spread_out(panel.entity_sums(y * loading))
+        sums = panel.entity_sums(x * loading[:, None])
+        x_gls = x - share[:, None] * panel.spread_out(sums)
         coef = np.linalg.lstsq(x_gls, y_gls, rcond=None)[0]
         resid = y_gls - x_gls @ coef
         check_residuals(resid, panel)
-        clusters: list[IntArray] = []
-        if request.cov_type == "clustered":
-            clusters = cluster_codes(panel, request.cluster, self.data)
-        cov, info = sandwich(
-            Regression(
-                x_gls, resid, panel.entity, panel.time, df_resid, k, use_t=False
-            ),
-            request,
-            clusters,
+        regression = TransformedRegression(
+            x_gls, resid, panel.entity, panel.time, df_resid, k, use_t=False
         )
+        cov, info = self._covariance(request, regression)
         combined = panel.entity_sums(loading * (y - x @ coef))
-        estimate = PanelEstimate(
+        return PanelEstimate(
             kind="re_ar1",
             method="Random effects with AR(1) errors, GLS (Baltagi-Wu)",
             columns=np.arange(k),
@@ -457,11 +420,10 @@ class RandomEffectsAR1(AR1Model):
             theta=theta,
             sigma2_u=sigma2_u,
             sigma2_e=sigma2_e,
-            rho=within.rho,
-            statistics=within.statistics,
+            rho=errors.rho,
+            statistics=errors.statistics,
             entity_effects=sigma2_u * combined / (sigma2_u * squares + sigma2_e),
         )
-        return PanelResults(self, estimate)
 
 
 def _components(

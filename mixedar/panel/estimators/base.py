@@ -5,15 +5,14 @@ What all panel models share: arrays or formulas in, a sorted panel out.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths
 from mixedar.data.formula import (
     FormulaSpec,
@@ -31,7 +30,16 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
+from mixedar.panel.checks import check_choice, check_collinear
+from mixedar.panel.covariance import (
+    CovarianceInfo,
+    CovarianceRequest,
+    TransformedRegression,
+    cluster_codes,
+    sandwich,
+)
 from mixedar.panel.data import PanelData, make_panel
+from mixedar.panel.results import PanelEstimate, PanelResults
 
 Model = TypeVar("Model", bound="PanelModel")
 
@@ -83,35 +91,27 @@ class PanelModel:
         entity, time = _from_index(endog, entity, time)
         y = _response(endog)
         x, names = _regressors(exog)
-        index = getattr(endog, "index", None)
-        if not isinstance(index, pd.Index):
-            index = getattr(exog, "index", None)
-        if not isinstance(index, pd.Index):
-            index = pd.RangeIndex(len(y))
+        labelled = [_index_of(given) for given in (endog, exog)]
+        index = next((i for i in labelled if i is not None), pd.RangeIndex(len(y)))
         check_lengths(len(y), exog=x, entity=entity, time=time)
-        other = getattr(exog, "index", None)
-        if isinstance(other, pd.Index) and not other.equals(index):
+        if labelled[1] is not None and not labelled[1].equals(index):
             raise UnsupportedError(
                 "endog and exog have different row labels; bring exog into the order "
                 "of endog with exog.reindex(endog.index), or pass arrays to go by "
                 "position"
             )
+        check_choice("missing", missing, ("none", "raise", "drop"))
         dropped = 0
         if missing == "drop":
             keep = np.isfinite(y) & np.isfinite(x).all(axis=1)
-            keep &= ~np.asarray(pd.isna(pd.Series(np.asarray(entity))))
-            if time is not None:
-                keep &= ~np.asarray(pd.isna(pd.Series(np.asarray(time))))
+            for labels in (entity, time):
+                if labels is not None:
+                    keep &= ~np.asarray(pd.isna(pd.Series(np.asarray(labels))))
             dropped = int((~keep).sum())
             _warn_dropped(dropped)
-            if dropped:
-                y, x, index = y[keep], x[keep], index[keep]
-                entity = _taken(entity, keep)
-                time = None if time is None else _taken(time, keep)
-        elif missing not in ("none", "raise"):
-            raise UnsupportedError(
-                f"missing={missing!r}: choose 'none', 'raise' or 'drop'"
-            )
+            y, x, index = y[keep], x[keep], index[keep]
+            entity = _taken(entity, keep)
+            time = None if time is None else _taken(time, keep)
         panel = make_panel(
             y,
             x,
@@ -243,6 +243,65 @@ class PanelModel:
         self._init(panel, **options)
         return self
 
+    def fit(
+        self,
+        cov_type: str = "classical",
+        *,
+        cluster: Any = None,
+        small_sample: str | None = "default",
+        kernel: str = "bartlett",
+        bandwidth: float | None = None,
+    ) -> PanelResults:
+        """
+        Estimate the coefficients.
+
+        Parameters
+        ----------
+        cov_type : str
+            ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
+            ``"driscoll-kraay"``.
+        cluster, small_sample, kernel, bandwidth
+            See :class:`CovarianceRequest`; clusters are entities and the factor is
+            Stata's by default.
+
+        Returns
+        -------
+        PanelResults
+
+        Raises
+        ------
+        RankDeficiencyError
+            If columns are collinear, between entities also as means.
+        IdentificationError
+            If nothing is left of any regressor, or no degree of freedom.
+        TimeError
+            If first differences find no two observations that follow one another.
+        """
+        request = CovarianceRequest.read(
+            cov_type, cluster, small_sample, kernel, bandwidth
+        )
+        check_collinear(self.panel.x, self.panel.names, "the regressors")
+        return PanelResults(self, self._estimate(request))
+
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        raise NotImplementedError
+
+    def _covariance(
+        self,
+        request: CovarianceRequest,
+        regression: TransformedRegression,
+        classical: FloatArray | None = None,
+        rows: IntArray | slice = slice(None),
+    ) -> tuple[FloatArray, CovarianceInfo]:
+        """Covariance of the coefficients, and what it is; `rows` are those used."""
+        if request.cov_type == "classical" and classical is not None:
+            return classical, CovarianceInfo(df=regression.df)
+        clusters: list[IntArray] = []
+        if request.cov_type == "clustered":
+            codes = cluster_codes(self.panel, request.cluster, self.data)
+            clusters = [one[rows] for one in codes]
+        return sandwich(regression, request, clusters)
+
     @property
     def exog_names(self) -> list[str]:
         """Names of the regressors."""
@@ -275,8 +334,7 @@ class PanelModel:
         UnknownColumnError
             If data lack a column, for a model without a formula of its own.
         """
-        index = getattr(exog, "index", None)
-        index = index if isinstance(index, pd.Index) else None
+        index = _index_of(exog)
         if self.formula_spec is not None and not isinstance(exog, np.ndarray):
             return design_for(self.formula_spec, exog)[0], index
         if isinstance(exog, pd.DataFrame):
@@ -298,9 +356,14 @@ class PanelModel:
         return matrix, index
 
 
+def _index_of(values: Any) -> pd.Index | None:
+    index = getattr(values, "index", None)  # of a list it is a method
+    return index if isinstance(index, pd.Index) else None
+
+
 def _from_index(data: Any, entity: Any, time: Any) -> tuple[Any, Any]:
     """Take what is not given from the levels of a MultiIndex."""
-    index = getattr(data, "index", None)
+    index = _index_of(data)
     if isinstance(index, pd.MultiIndex) and index.nlevels >= 2:
         named = isinstance(entity, str) and entity == index.names[0]
         if entity is None or named:
@@ -344,14 +407,12 @@ def _regressors(exog: Any) -> tuple[FloatArray, Sequence[str]]:
         return x, [str(name) for name in exog.columns]
     if isinstance(exog, pd.Series) and exog.name is not None:
         return x, [str(exog.name)]
+    # statsmodels' names: a constant is "const", the others x1, x2, ...
     names = [f"x{j + 1}" for j in range(x.shape[1])]
-    # statsmodels' names: a constant first is "const", the others x1, x2, ...
     constant = [j for j in range(x.shape[1]) if len(x) and np.ptp(x[:, j]) == 0.0]
     if constant:
-        others = iter(names)
-        names = [
-            "const" if j == constant[0] else next(others) for j in range(x.shape[1])
-        ]
+        names = names[:-1]
+        names.insert(constant[0], "const")
     return x, names
 
 
@@ -369,114 +430,3 @@ def _warn_dropped(count: int) -> None:
             DroppedRowsWarning,
             stacklevel=3,
         )
-
-
-Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
-
-
-@dataclass(frozen=True)
-class CovarianceInfo:
-    """
-    How the covariance of the coefficients was estimated.
-
-    Attributes
-    ----------
-    cov_type : str
-        ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"``,
-        ``"driscoll-kraay"`` or ``"observed"``.
-    small_sample : str or None
-        Name of the small-sample factor; None for none.
-    clusters : tuple of int
-        Numbers of clusters in each dimension; empty without clusters.
-    df : float
-        Degrees of freedom of Student's t; infinite for the normal distribution.
-    label : str
-        For the summary.
-    """
-
-    cov_type: str = "classical"
-    small_sample: str | None = None
-    clusters: tuple[int, ...] = ()
-    df: float = np.inf
-    label: str = "classical"
-
-
-@dataclass(frozen=True, eq=False)
-class PanelEstimate:
-    """
-    The numbers of a fit, without labels of rows.
-
-    Attributes
-    ----------
-    kind : str
-        ``"fe"``, ``"re"``, ``"between"``, ``"fd"``, ``"pooled"``, ``"fe_ar1"``
-        or ``"re_ar1"``.
-    method : str
-        The estimator in words.
-    columns : ndarray of int, shape (k,)
-        Columns of ``panel.x`` that have a coefficient.
-    params : ndarray, shape (k,)
-        Coefficients.
-    cov : ndarray, shape (k, k)
-        Their covariance, as `info` says.
-    info : CovarianceInfo
-        How the covariance was estimated.
-    scale : float
-        Variance of the idiosyncratic error, residual sum of squares of the
-        transformed regression over `df_resid`.
-    df_resid : int
-        Residual degrees of freedom.
-    nobs : int
-        Rows of the (transformed) regression.
-    absorbed : tuple of str
-        Regressors that the effects leave no variation of.
-    notes : tuple of str
-        Remarks for the summary, sentences.
-    effects : tuple of str
-        ``("entity",)``, ``("time",)``, ``("entity", "time")`` or ``()``.
-    theta : ndarray, shape (N,), or None
-        Fractions of the means that quasi-demeaning subtracts.
-    sigma2_u, sigma2_e : float or None
-        Variances of effects and idiosyncratic errors.
-    rho : float or None
-        Autoregressive parameter of the errors.
-    llf : float or None
-        Log-likelihood.
-    f_pooled : tuple of float or None
-        F statistic that all effects are zero and its two degrees of freedom.
-    statistics : mapping of str to float
-        Further numbers by name.
-    rows : ndarray of int or None
-        Sorted rows that enter a regression in differences; None for all.
-    previous : ndarray of int or None
-        The rows that are subtracted from them.
-    entity_effects : ndarray, shape (N,), or None
-        Effects where the estimator has a predictor of its own.
-    rsquared : tuple of float or None
-        R squared within, between and overall where they are not those of the
-        data as they are.
-    """
-
-    kind: Kind
-    method: str
-    columns: NDArray[np.intp]
-    params: FloatArray
-    cov: FloatArray
-    info: CovarianceInfo
-    scale: float
-    df_resid: int
-    nobs: int
-    absorbed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    effects: tuple[str, ...] = ()
-    theta: FloatArray | None = None
-    sigma2_u: float | None = None
-    sigma2_e: float | None = None
-    rho: float | None = None
-    llf: float | None = None
-    f_pooled: tuple[float, float, float] | None = None
-    statistics: Mapping[str, float] = field(default_factory=dict)
-    rows: NDArray[np.intp] | None = None
-    previous: NDArray[np.intp] | None = None
-    entity_effects: FloatArray | None = None
-    rsquared: tuple[float, float, float] | None = None

@@ -10,24 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError, shown
-from mixedar.panel.algebra import frames, lean, standardize
+from mixedar.exceptions import IdentificationError, TimeError, shown
+from mixedar.panel.algebra import standardize
 from mixedar.panel.checks import (
-    absorbed_columns,
-    check_collinear,
+    Varying,
+    check_choice,
     check_residuals,
     listing,
     singleton_notes,
+    varying_columns,
 )
-from mixedar.panel.covariance import (
-    CovarianceRequest,
-    Regression,
-    cluster_codes,
-    sandwich,
-)
+from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.base import CovarianceInfo, PanelEstimate, PanelModel
-from mixedar.panel.results import PanelResults, two_way_effects
+from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.linearmodels import fit_within
+from mixedar.panel.results import PanelEstimate
 
 _EFFECTS: dict[str, tuple[str, ...]] = {
     "entity": ("entity",),
@@ -69,10 +66,7 @@ class FixedEffects(PanelModel):
     """
 
     def _init(self, panel: PanelData, effects: str = "entity", **options: Any) -> None:
-        if effects not in _EFFECTS:
-            raise UnsupportedError(
-                f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
-            )
+        check_choice("effects", effects, tuple(_EFFECTS))
         self.effects = effects
         self._needs_entities = effects != "time"
         self._needs_repeats = effects != "time"
@@ -88,122 +82,69 @@ class FixedEffects(PanelModel):
                     "effects of periods need several"
                 )
 
-    def fit(
-        self,
-        cov_type: str = "classical",
-        *,
-        cluster: Any = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type : str
-            ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
-            ``"driscoll-kraay"``.
-        cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear.
-        IdentificationError
-            If the effects absorb every regressor, or no degree of freedom is left.
-        """
-        from linearmodels.panel import PanelOLS
-
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel, effects = self.panel, _EFFECTS[self.effects]
-        clusters = []
-        if request.cov_type == "clustered":
-            clusters = cluster_codes(panel, request.cluster, self.data)
-        check_collinear(panel.x, panel.names, "the regressors")
-        constant = panel.constant
-        slopes = np.array([j for j in range(panel.x.shape[1]) if j != constant], int)
+        slopes, constant = panel.slopes, panel.constant
         centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
-        within = remove_effects(panel, centred, effects)
-        absorbed, collinear = absorbed_columns(centred, within)
-        kept = [
-            j for j in range(len(slopes)) if j not in absorbed and j not in collinear
-        ]
-        self._check_kept(kept, [panel.names[j] for j in slopes])
-        faint = _faint(centred[:, kept], within[:, kept])
-        given = np.where(faint, within[:, kept], centred[:, kept])
-        columns = slopes[kept]
+        within = panel.remove_effects(centred, effects)
+        found = varying_columns(centred, within)
+        self._check_kept(found.kept, [panel.names[j] for j in slopes])
+        columns, within = slopes[found.kept], within[:, found.kept]
+        centred = centred[:, found.kept]
+        faint = np.linalg.norm(within, axis=0) < _FAINT * np.linalg.norm(
+            centred, axis=0
+        )
+        given = np.where(faint, within, centred)
         position = None
         if constant is not None:
             position = int(np.searchsorted(columns, constant))
             columns = np.insert(columns, position, constant)
             given = np.insert(given, position, 1.0, axis=1)
-            within = np.insert(within[:, kept], position, 1.0, axis=1)
-        else:
-            within = within[:, kept]
+            within = np.insert(within, position, 1.0, axis=1)
         standard = standardize(given, position, center=False)
-        y, x = frames(panel, panel.y, standard.x)
-        fit = lean(PanelOLS)(
-            y,
-            x,
-            entity_effects="entity" in effects,
-            time_effects="time" in effects,
-            drop_absorbed=True,
-            check_rank=False,
-        ).fit(**_memory(panel, effects))
-        resid = np.asarray(fit.resids, dtype=np.float64)
-        check_residuals(resid, panel)
-        params = standard.params(fit.params.to_numpy())
-        df_resid = int(fit.df_resid)
-        info = CovarianceInfo(df=float(df_resid))
-        if request.cov_type == "classical":
-            cov = standard.cov(fit.cov.to_numpy())
-        else:
-            regression = Regression(
+        fit = fit_within(panel, standard.x, effects)
+        check_residuals(fit.resid, panel)
+        params = standard.params(fit.params)
+        cov, info = self._covariance(
+            request,
+            TransformedRegression(
                 within,
-                resid,
+                fit.resid,
                 panel.entity,
                 panel.time,
-                df_resid,
-                len(kept),
+                fit.df_resid,
+                len(found.kept),
                 effects,
-            )
-            cov, info = sandwich(regression, request, clusters)
+            ),
+            standard.cov(fit.cov),
+        )
         if position is not None:
             params, cov = _with_level(panel, columns, position, params, cov)
-        estimate = PanelEstimate(
+        return PanelEstimate(
             kind="fe",
             method=_METHODS[self.effects],
             columns=columns,
             params=params,
             cov=cov,
             info=info,
-            scale=float(fit.s2),
-            df_resid=df_resid,
+            scale=fit.scale,
+            df_resid=fit.df_resid,
             nobs=panel.nobs,
-            absorbed=tuple(
-                panel.names[slopes[j]] for j in sorted(absorbed + collinear)
-            ),
-            notes=self._notes(absorbed, collinear, slopes),
+            absorbed=tuple(panel.names[slopes[j]] for j in found.gone),
+            notes=self._notes(found),
             effects=effects,
-            sigma2_e=float(fit.s2),
-            llf=float(fit.loglik),
-            f_pooled=None if faint.any() else _f_statistic(fit.f_pooled),
+            sigma2_e=fit.scale,
+            llf=fit.llf,
+            f_pooled=None if faint.any() else fit.f_pooled,
         )
-        return PanelResults(self, estimate)
 
     def _check_kept(self, kept: list[int], names: list[str]) -> None:
         panel = self.panel
-        used = panel.nobs - self._count_effects() - len(kept)
+        effects = {
+            "entity": panel.n_entities,
+            "time": panel.n_periods,
+            "twoways": panel.n_entities + panel.n_periods - 1,
+        }[self.effects]
         if not kept:
             what = listing(names) if names else "there is none"
             raise IdentificationError(
@@ -211,45 +152,34 @@ class FixedEffects(PanelModel):
                 "are removed. Use random effects, or a regressor that varies within "
                 f"{panel.entity_name}"
             )
-        if used <= 0:
+        if panel.nobs <= effects + len(kept):
             raise IdentificationError(
-                f"{panel.nobs} observations cannot estimate {self._count_effects()} "
-                f"effects, {len(kept)} coefficients and a variance; use fewer "
-                "regressors or random effects"
+                f"{panel.nobs} observations cannot estimate {effects} effects, "
+                f"{len(kept)} coefficients and a variance; use fewer regressors or "
+                "random effects"
             )
 
-    def _count_effects(self) -> int:
-        panel = self.panel
-        counts = {
-            "entity": panel.n_entities,
-            "time": panel.n_periods,
-            "twoways": panel.n_entities + panel.n_periods - 1,
-        }
-        return counts[self.effects]
-
-    def _notes(
-        self, absorbed: list[int], collinear: list[int], slopes: NDArray[np.intp]
-    ) -> tuple[str, ...]:
-        panel = self.panel
-        notes = []
-        names = [panel.names[slopes[j]] for j in absorbed]
-        if names:
+    def _notes(self, found: Varying) -> tuple[str, ...]:
+        panel, notes = self.panel, []
+        absorbed, collinear = (
+            [panel.names[panel.slopes[j]] for j in positions]
+            for positions in (found.absorbed, found.collinear)
+        )
+        if absorbed:
+            verb = "do" if len(absorbed) > 1 else "does"
             where = {
-                "entity": f"does not vary within {panel.entity_name}",
-                "time": f"does not vary within {panel.time_name}",
-                "twoways": "does not vary once both effects are removed",
+                "entity": f"not vary within {panel.entity_name}",
+                "time": f"not vary within {panel.time_name}",
+                "twoways": "not vary once both effects are removed",
             }[self.effects]
-            plural = len(names) > 1
-            where = where.replace("does", "do") if plural else where
             notes.append(
-                f"Absorbed by the effects, without a coefficient: {', '.join(names)} "
-                f"({where})."
+                f"Absorbed by the effects, without a coefficient: "
+                f"{', '.join(absorbed)} ({verb} {where})."
             )
-        names = [panel.names[slopes[j]] for j in collinear]
-        if names:
+        if collinear:
             notes.append(
-                f"Without a coefficient: {', '.join(names)}, collinear with the other "
-                "regressors once the effects are removed."
+                f"Without a coefficient: {', '.join(collinear)}, collinear with the "
+                "other regressors once the effects are removed."
             )
         if self.effects != "time":
             notes += singleton_notes(
@@ -258,59 +188,6 @@ class FixedEffects(PanelModel):
                 "observations and entities",
             )
         return tuple(notes)
-
-
-def remove_effects(
-    panel: PanelData, values: FloatArray, effects: tuple[str, ...]
-) -> FloatArray:
-    """
-    Least-squares residuals of columns on the dummies of the effects.
-
-    Parameters
-    ----------
-    panel : PanelData
-    values : ndarray, shape (n, k)
-        In sorted order.
-    effects : tuple of str
-        ``("entity",)``, ``("time",)`` or ``("entity", "time")``.
-
-    Returns
-    -------
-    ndarray, shape (n, k)
-    """
-    if effects == ("entity",):
-        return panel.demean(values)
-    if effects == ("time",):
-        return values - panel.time_means(values)[panel.time]
-    if panel.is_balanced:
-        out = panel.demean(values)
-        return out - panel.time_means(out)[panel.time]
-    out = np.empty_like(values)
-    for j in range(values.shape[1]):
-        entity, time = two_way_effects(panel, values[:, j])
-        out[:, j] = values[:, j] - panel.spread_out(entity) - time[panel.time]
-    return out
-
-
-def _faint(before: FloatArray, after: FloatArray) -> NDArray[np.bool_]:
-    total = np.sqrt(np.einsum("ij,ij->j", before, before))
-    left = np.sqrt(np.einsum("ij,ij->j", after, after))
-    return left < _FAINT * total
-
-
-def _f_statistic(test: Any) -> tuple[float, float, float] | None:
-    """Statistic and degrees of freedom; None if linearmodels has no test."""
-    if getattr(test, "df_denom", None) is None:
-        return None
-    return float(test.stat), float(test.df), float(test.df_denom)
-
-
-def _memory(panel: PanelData, effects: tuple[str, ...]) -> dict[str, Any]:
-    """Choose linearmodels' two-way algorithm without its warning."""
-    if len(effects) < 2:
-        return {}
-    small = min(panel.n_entities, panel.n_periods)
-    return {"low_memory": 8 * small * panel.nobs > 2**30}
 
 
 def _with_level(

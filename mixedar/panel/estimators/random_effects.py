@@ -12,23 +12,33 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import BoundaryWarning, IdentificationError, UnsupportedError
-from mixedar.panel.algebra import Standardized, frames, lean, standardize
-from mixedar.panel.checks import check_collinear, check_residuals, singleton_notes
+from mixedar.panel.algebra import Standardized, standardize
+from mixedar.panel.checks import (
+    check_choice,
+    check_collinear,
+    check_residuals,
+    singleton_notes,
+)
 from mixedar.panel.covariance import (
+    CovarianceInfo,
     CovarianceRequest,
-    Regression,
-    cluster_codes,
-    sandwich,
+    TransformedRegression,
 )
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.base import CovarianceInfo, PanelEstimate, PanelModel
-from mixedar.panel.results import PanelResults
+from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.linearmodels import RandomFit, fit_swamy_arora
+from mixedar.panel.results import PanelEstimate, PanelResults
 
 _METHODS = {
     "swamy-arora": "Random effects, GLS (Swamy-Arora)",
     "ml": "Random effects, maximum likelihood",
     "reml": "Random effects, restricted maximum likelihood",
 }
+_UNBALANCED = {"harmonic": "harmonic mean", "baltagi-chang": "Baltagi-Chang"}
+_FLAT = (
+    "The likelihood is largest where the variance of the effects is zero: the "
+    "coefficients are those of pooled least squares."
+)
 _ZERO = (
     "The estimated variance of the effects is negative and has been set to zero: "
     "theta is 0 and the coefficients are those of pooled least squares."
@@ -98,14 +108,8 @@ class RandomEffects(PanelModel):
         IdentificationError
             If the variances cannot be estimated.
         """
-        if method not in _METHODS:
-            raise UnsupportedError(
-                f"method={method!r}: choose 'swamy-arora', 'ml' or 'reml'"
-            )
-        if unbalanced not in ("harmonic", "baltagi-chang"):
-            raise UnsupportedError(
-                f"unbalanced={unbalanced!r}: choose 'harmonic' or 'baltagi-chang'"
-            )
+        check_choice("method", method, tuple(_METHODS))
+        check_choice("unbalanced", unbalanced, tuple(_UNBALANCED))
         observed = cov_type == "observed"
         if observed and method != "ml":
             raise UnsupportedError("cov_type='observed' needs method='ml'")
@@ -116,108 +120,70 @@ class RandomEffects(PanelModel):
             kernel,
             bandwidth,
         )
+        check_collinear(self.panel.x, self.panel.names, "the regressors")
+        return PanelResults(self, self._gls(request, method, unbalanced, observed))
+
+    def _gls(
+        self, request: CovarianceRequest, method: str, unbalanced: str, observed: bool
+    ) -> PanelEstimate:
         panel = self.panel
-        clusters = []
-        if request.cov_type == "clustered":
-            clusters = cluster_codes(panel, request.cluster, self.data)
-        check_collinear(panel.x, panel.names, "the regressors")
+        k = panel.x.shape[1]
         standard = standardize(panel.x, panel.constant)
-        df_resid = panel.nobs - panel.x.shape[1]
+        df_resid = panel.nobs - k
         if df_resid <= 0:
             raise IdentificationError(
-                f"{panel.nobs} observations cannot estimate {panel.x.shape[1]} "
-                "coefficients and two variances; use fewer regressors"
+                f"{panel.nobs} observations cannot estimate {k} coefficients and two "
+                "variances; use fewer regressors"
             )
         if method == "swamy-arora":
-            numbers = _swamy_arora(panel, standard, unbalanced == "baltagi-chang")
+            fit = fit_swamy_arora(panel, standard.x, unbalanced == "baltagi-chang")
         else:
-            numbers = _likelihood(panel, standard, method == "reml")
-        gls, cov, theta, sigma2_u, sigma2_e, llf = numbers
-        x = panel.quasi_demean(standard.x, theta)
-        resid = panel.quasi_demean(panel.y, theta) - x @ gls
+            fit = _likelihood(panel, standard, method == "reml")
+        x = panel.quasi_demean(standard.x, fit.theta)
+        resid = panel.quasi_demean(panel.y, fit.theta) - x @ fit.params
         check_residuals(resid, panel)
-        info = CovarianceInfo()
-        if request.cov_type != "classical":
-            regression = Regression(
-                x, resid, panel.entity, panel.time, df_resid, x.shape[1], use_t=False
-            )
-            cov, info = sandwich(regression, request, clusters)
-        elif observed:
-            cov = _observed(panel, standard.x, gls, sigma2_u, sigma2_e)
+        cov, info = self._covariance(
+            request,
+            TransformedRegression(
+                x, resid, panel.entity, panel.time, df_resid, k, use_t=False
+            ),
+            fit.cov,
+        )
+        if observed:
+            cov = _observed(panel, standard.x, fit)
             info = CovarianceInfo("observed", label="observed information")
-        method_text = _METHODS[method]
-        notes = singleton_notes(panel, "inform the variance between entities only")
-        if method == "swamy-arora" and np.ptp(panel.sizes):
-            name = {"harmonic": "harmonic mean", "baltagi-chang": "Baltagi-Chang"}
-            method_text += f", unbalanced: {name[unbalanced]}"
-        if sigma2_u == 0.0:
-            notes.append(
-                _ZERO
-                if method == "swamy-arora"
-                else "The likelihood is largest where the variance of the effects is "
-                "zero: the coefficients are those of pooled least squares."
-            )
+        unequal = method == "swamy-arora" and np.ptp(panel.sizes) > 0
         statistics = {}
-        if method == "ml":
-            statistics["LR statistic, no effects"] = _lr_statistic(panel, standard, llf)
-            statistics["p, chibar2(0, 1)"] = 0.5 * float(
-                stats.chi2.sf(statistics["LR statistic, no effects"], 1)
-            )
-        estimate = PanelEstimate(
+        if fit.llf is not None and method == "ml":
+            lr = _lr_statistic(panel, standard, fit.llf)
+            statistics["LR statistic, no effects"] = lr
+            statistics["p, chibar2(0, 1)"] = 0.5 * float(stats.chi2.sf(lr, 1))
+        notes = singleton_notes(panel, "inform the variance between entities only")
+        if fit.sigma2_u == 0.0:
+            notes.append(_ZERO if fit.llf is None else _FLAT)
+        return PanelEstimate(
             kind="re",
-            method=method_text,
-            columns=np.arange(panel.x.shape[1]),
-            params=standard.params(gls),
+            method=_METHODS[method]
+            + (f", unbalanced: {_UNBALANCED[unbalanced]}" if unequal else ""),
+            columns=np.arange(k),
+            params=standard.params(fit.params),
             cov=standard.cov(cov),
             info=info,
-            scale=float(resid @ resid) / df_resid
-            if method == "swamy-arora"
-            else sigma2_e,
+            scale=resid @ resid / df_resid if fit.llf is None else fit.sigma2_e,
             df_resid=df_resid,
             nobs=panel.nobs,
             notes=tuple(notes),
             effects=("entity",),
-            theta=theta,
-            sigma2_u=sigma2_u,
-            sigma2_e=sigma2_e,
-            llf=llf,
+            theta=fit.theta,
+            sigma2_u=fit.sigma2_u,
+            sigma2_e=fit.sigma2_e,
+            llf=fit.llf,
             statistics=statistics,
         )
-        return PanelResults(self, estimate)
 
 
-Numbers = tuple[FloatArray, FloatArray, FloatArray, float, float, float | None]
-
-
-def _swamy_arora(
-    panel: PanelData, standard: Standardized, baltagi_chang: bool
-) -> Numbers:
-    """Coefficients of standardised columns, covariance, theta and variances."""
-    from linearmodels.panel import RandomEffects as LinearRandomEffects
-
-    y, x = frames(panel, panel.y, standard.x)
-    try:
-        fit = lean(LinearRandomEffects)(y, x, check_rank=False).fit(
-            small_sample=baltagi_chang
-        )
-    except ValueError as error:
-        raise IdentificationError(
-            f"the variances of the effects and of the errors cannot be estimated from "
-            f"{panel.nobs} observations of {panel.n_entities} entities: {error}"
-        ) from error
-    parts = fit.variance_decomposition
-    return (
-        fit.params.to_numpy(),
-        fit.cov.to_numpy(),
-        fit.theta.to_numpy()[:, 0],
-        float(parts["Effects"]),
-        float(parts["Residual"]),
-        None,
-    )
-
-
-def _likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Numbers:
-    """The same by maximum likelihood, through the mixed model."""
+def _likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
+    """(Restricted) maximum likelihood, by the mixed model."""
     from mixedar.mixed import MixedLMAR
 
     with warnings.catch_warnings():
@@ -236,32 +202,26 @@ def _likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Numbers
     llf = float(fit.llf)
     if reml:  # its constant depends on the scale of the columns
         llf += float(np.linalg.slogdet(standard.back)[1])
-    return np.asarray(fit.fe_params), cov, theta, sigma2_u, sigma2_e, llf
+    return RandomFit(np.asarray(fit.fe_params), cov, theta, sigma2_u, sigma2_e, llf)
 
 
-def _lr_statistic(panel: PanelData, standard: Standardized, llf: float | None) -> float:
+def _lr_statistic(panel: PanelData, standard: Standardized, llf: float) -> float:
     """Twice the gain over pooled least squares."""
     resid = panel.y - standard.x @ np.linalg.lstsq(standard.x, panel.y, rcond=None)[0]
     n = panel.nobs
     pooled = -0.5 * n * (np.log(2.0 * np.pi * (resid @ resid) / n) + 1.0)
-    gain = 0.0 if llf is None else 2.0 * (llf - float(pooled))
-    return max(0.0, gain)
+    return max(0.0, 2.0 * (llf - float(pooled)))
 
 
-def _observed(
-    panel: PanelData,
-    x: FloatArray,
-    params: FloatArray,
-    sigma2_u: float,
-    sigma2_e: float,
-) -> FloatArray:
+def _observed(panel: PanelData, x: FloatArray, fit: RandomFit) -> FloatArray:
     """
     Inverse of the negative Hessian, its block of the coefficients.
 
     ``V_i = s2e I + s2u J`` has two eigenspaces, deviations and means, on which its
     inverse is ``a = 1 / s2e`` and ``g_i = 1 / (s2e + T_i s2u)``.
     """
-    e = panel.y - x @ params
+    sigma2_u, sigma2_e = fit.sigma2_u, fit.sigma2_e
+    e = panel.y - x @ fit.params
     size = panel.sizes.astype(np.float64)
     x_mean, e_mean = panel.entity_means(x), panel.entity_means(e)
     x_dev, e_dev = x - panel.spread_out(x_mean), e - panel.spread_out(e_mean)

@@ -4,36 +4,105 @@ Pooled least squares, the between regression, and first differences.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mixedar._types import IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError
-from mixedar.panel.algebra import Standardized, frames, lean, standardize
+from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
-    absorbed_columns,
+    check_choice,
     check_collinear,
+    check_freedom,
     check_residuals,
     listing,
+    varying_columns,
 )
-from mixedar.panel.covariance import (
-    CovarianceRequest,
-    Regression,
-    cluster_codes,
-    sandwich,
-)
+from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.base import (
-    CovarianceInfo,
-    Kind,
-    PanelEstimate,
-    PanelModel,
-)
-from mixedar.panel.results import PanelResults
+from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.results import Kind, PanelEstimate, PanelResults
 
 
-class PooledOLS(PanelModel):
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """
+    The rows of a least-squares regression.
+
+    Attributes
+    ----------
+    y, x : ndarray, shape (r,), (r, k)
+    columns : ndarray of int, shape (k,)
+        Columns of the panel they come from.
+    constant : int or None
+        Position of the constant in `x`.
+    entity, time : ndarray of int, shape (r,)
+    what : str
+        What a row is.
+    rows : ndarray of int, shape (r,), or None
+        Rows of the panel, of which the row before is subtracted; None for levels.
+    absorbed, notes : tuple of str
+        As in :class:`PanelEstimate`.
+    """
+
+    y: FloatArray
+    x: FloatArray
+    columns: IntArray
+    constant: int | None
+    entity: IntArray
+    time: IntArray
+    what: str
+    rows: IntArray | None = None
+    absorbed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class LeastSquares(PanelModel):
+    """Least squares of rows that an estimator makes of the panel."""
+
+    kind: Kind
+    method: str
+
+    def _rows(self) -> Rows:
+        raise NotImplementedError
+
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        data = self._rows()
+        n, k = data.x.shape
+        check_freedom(n, k, data.what)
+        standard = standardize(data.x, data.constant)
+        fit = regress(standard.x, data.y, tolerance=0.0)
+        check_residuals(fit.resid, self.panel)
+        df_resid, scale = n - k, fit.ssr / (n - k)
+        cov, info = self._covariance(
+            request,
+            TransformedRegression(
+                standard.x, fit.resid, data.entity, data.time, df_resid, k
+            ),
+            scale * fit.bread,
+            slice(None) if data.rows is None else data.rows,
+        )
+        return PanelEstimate(
+            kind=self.kind,
+            method=self.method,
+            columns=data.columns,
+            params=standard.params(fit.params),
+            cov=standard.cov(cov),
+            info=info,
+            scale=scale,
+            df_resid=df_resid,
+            nobs=n,
+            absorbed=data.absorbed,
+            notes=data.notes,
+            sigma2_e=scale,
+            llf=-0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
+            rows=data.rows,
+        )
+
+
+class PooledOLS(LeastSquares):
     """
     Least squares that takes no notice of the entities.
 
@@ -43,60 +112,25 @@ class PooledOLS(PanelModel):
         As in :class:`PanelModel`.
     """
 
+    kind = "pooled"
+    method = "Pooled least squares"
     _needs_entities = False
 
-    def fit(
-        self,
-        cov_type: str = "classical",
-        *,
-        cluster: Any = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type, cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear.
-        IdentificationError
-            If no degree of freedom is left.
-        """
-        from linearmodels.panel import PooledOLS as LinearPooledOLS
-
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+    def _rows(self) -> Rows:
         panel = self.panel
-        check_collinear(panel.x, panel.names, "the regressors")
-        _check_df(panel.nobs, panel.x.shape[1], "observations")
-        standard = standardize(panel.x, panel.constant)
-        y, x = frames(panel, panel.y, standard.x)
-        fit = lean(LinearPooledOLS)(y, x, check_rank=False).fit()
-        return _results(
-            self,
-            fit,
-            standard,
-            request,
-            kind="pooled",
-            method="Pooled least squares",
-            columns=np.arange(panel.x.shape[1]),
+        columns = np.arange(panel.x.shape[1])
+        return Rows(
+            panel.y,
+            panel.x,
+            columns,
+            panel.constant,
+            panel.entity,
+            panel.time,
+            "observations",
         )
 
 
-class BetweenOLS(PanelModel):
+class BetweenOLS(LeastSquares):
     """
     Least squares of the means of the entities, each entity counting once.
 
@@ -106,7 +140,10 @@ class BetweenOLS(PanelModel):
         As in :class:`PanelModel`.
     """
 
-    def fit(
+    kind = "between"
+    method = "Between regression (means of the entities)"
+
+    def fit(  # type: ignore[override]
         self, cov_type: str = "classical", *, small_sample: str | None = "default"
     ) -> PanelResults:
         """
@@ -131,37 +168,37 @@ class BetweenOLS(PanelModel):
         IdentificationError
             If there are not more entities than regressors.
         """
-        from linearmodels.panel import BetweenOLS as LinearBetweenOLS
-
         request = CovarianceRequest.read(cov_type, small_sample=small_sample)
         if request.cov_type not in ("classical", "robust"):
             raise UnsupportedError(
                 f"cov_type={cov_type!r}: the between regression has one row an entity; "
                 "choose 'classical' or 'robust'"
             )
+        return super().fit(cov_type, small_sample=small_sample)
+
+    def _rows(self) -> Rows:
         panel = self.panel
-        check_collinear(panel.x, panel.names, "the regressors")
-        standard = standardize(panel.x, panel.constant)
-        _check_df(panel.n_entities, panel.x.shape[1], "entities")
-        check_collinear(
-            panel.entity_means(standard.x),
-            panel.names,
-            f"the means over {panel.entity_name} of the regressors",
-        )
-        y, x = frames(panel, panel.y, standard.x)
-        fit = LinearBetweenOLS(y, x, check_rank=False).fit()
-        return _results(
-            self,
-            fit,
-            standard,
-            request,
-            kind="between",
-            method="Between regression (means of the entities)",
-            columns=np.arange(panel.x.shape[1]),
+        k, entities = panel.x.shape[1], np.arange(panel.n_entities)
+        check_freedom(panel.n_entities, k, "entities")
+        # offsets cost no digits in the means
+        shift = np.zeros(k) if panel.constant is None else panel.x.mean(axis=0)
+        if panel.constant is not None:
+            shift[panel.constant] = 0.0
+        means = panel.entity_means(panel.x - shift)
+        what = f"the means over {panel.entity_name} of the regressors"
+        check_collinear(means, panel.names, what)
+        return Rows(
+            panel.entity_means(panel.y),
+            means + shift,
+            np.arange(k),
+            panel.constant,
+            entities,
+            entities,
+            "entities",
         )
 
 
-class FirstDifferenceOLS(PanelModel):
+class FirstDifferenceOLS(LeastSquares):
     """
     Least squares of the changes from one observation to the next.
 
@@ -177,6 +214,8 @@ class FirstDifferenceOLS(PanelModel):
         the formula is differenced away.
     """
 
+    kind = "fd"
+    method = "First differences"
     _needs_entities = False
     _needs_repeats = True
 
@@ -187,63 +226,23 @@ class FirstDifferenceOLS(PanelModel):
         drift: bool = False,
         **options: Any,
     ) -> None:
-        if gaps not in ("skip", "previous"):
-            raise UnsupportedError(f"gaps={gaps!r}: choose 'skip' or 'previous'")
+        check_choice("gaps", gaps, ("skip", "previous"))
         self.gaps, self.drift = gaps, drift
         super()._init(panel, **options)
 
-    def fit(
-        self,
-        cov_type: str = "classical",
-        *,
-        cluster: Any = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type, cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear.
-        IdentificationError
-            If no regressor changes over time.
-        TimeError
-            If no two observations follow one another.
-        """
-        from linearmodels.panel import PooledOLS as LinearPooledOLS
-
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+    def _rows(self) -> Rows:
         panel = self.panel
-        check_collinear(panel.x, panel.names, "the regressors")
-        rows, skipped = self._rows()
-        constant = panel.constant
-        slopes = np.array([j for j in range(panel.x.shape[1]) if j != constant], int)
+        rows, skipped = self._pairs()
+        slopes, constant = panel.slopes, panel.constant
         levels = panel.x[:, slopes]
         changes = levels[rows] - levels[rows - 1]
-        absorbed, collinear = absorbed_columns(levels - levels.mean(axis=0), changes)
-        gone = sorted(absorbed + collinear)
-        kept = [j for j in range(len(slopes)) if j not in gone]
-        if not kept:
+        found = varying_columns(levels - levels.mean(axis=0), changes)
+        if not found.kept:
             raise IdentificationError(
                 f"no regressor changes over time ({listing(panel.names)}): first "
                 "differences cannot estimate anything. Use random effects"
             )
-        columns, x = slopes[kept], changes[:, kept]
+        columns, x = slopes[found.kept], changes[:, found.kept]
         position = None
         if self.drift:
             if constant is None:
@@ -259,35 +258,32 @@ class FirstDifferenceOLS(PanelModel):
             position = int(np.searchsorted(columns, constant))
             columns = np.insert(columns, position, constant)
             x = np.insert(x, position, 1.0, axis=1)
-        _check_df(len(rows), x.shape[1], "differences")
-        standard = standardize(x, position)
-        y, frame = frames(panel, panel.y[rows] - panel.y[rows - 1], standard.x, rows)
-        fit = lean(LinearPooledOLS)(y, frame, check_rank=False).fit()
+        gone = tuple(panel.names[slopes[j]] for j in found.gone)
         notes = []
         if gone:
-            names = ", ".join(panel.names[slopes[j]] for j in gone)
             notes.append(
-                f"Without a coefficient: {names} (no changes of their own over time)."
+                f"Without a coefficient: {', '.join(gone)} (no changes of their own "
+                "over time)."
             )
         if skipped:
             notes.append(
                 f"{skipped} differences across gaps in {panel.time_name} left out "
                 "(gaps='previous' would take them)."
             )
-        return _results(
-            self,
-            fit,
-            standard,
-            request,
-            kind="fd",
-            method="First differences",
-            columns=columns,
-            rows=rows,
-            absorbed=tuple(panel.names[slopes[j]] for j in gone),
-            notes=tuple(notes),
+        return Rows(
+            panel.y[rows] - panel.y[rows - 1],
+            x,
+            columns,
+            position,
+            panel.entity[rows],
+            panel.time[rows],
+            "differences",
+            rows,
+            gone,
+            tuple(notes),
         )
 
-    def _rows(self) -> tuple[IntArray, int]:
+    def _pairs(self) -> tuple[IntArray, int]:
         """Rows with a predecessor, and the number lost to gaps."""
         panel = self.panel
         follows = panel.gaps > 0.0
@@ -303,64 +299,3 @@ class FirstDifferenceOLS(PanelModel):
                 "gaps='previous' takes differences across gaps"
             )
         return rows, int(follows.sum()) - len(rows)
-
-
-def _check_df(rows: int, columns: int, what: str) -> None:
-    if rows <= columns:
-        raise IdentificationError(
-            f"{rows} {what} cannot estimate {columns} coefficients and a variance; use "
-            "fewer regressors"
-        )
-
-
-def _results(
-    model: Any,
-    fit: Any,
-    standard: Standardized,
-    request: CovarianceRequest,
-    *,
-    kind: Kind,
-    method: str,
-    columns: IntArray,
-    rows: IntArray | None = None,
-    absorbed: tuple[str, ...] = (),
-    notes: tuple[str, ...] = (),
-) -> PanelResults:
-    """Results of a least-squares fit of linearmodels."""
-    panel: PanelData = model.panel
-    df_resid = int(fit.df_resid)
-    info = CovarianceInfo(df=float(df_resid))
-    cov = fit.cov.to_numpy()
-    resid = np.asarray(fit.resids, dtype=np.float64)
-    check_residuals(resid, panel)
-    if request.cov_type != "classical":
-        x, entity, time = standard.x, panel.entity, panel.time
-        clusters: list[IntArray] = []
-        if request.cov_type == "clustered":
-            clusters = cluster_codes(panel, request.cluster, model.data)
-        if kind == "between":
-            x = panel.entity_means(x)
-            entity = time = np.arange(panel.n_entities)
-        if rows is not None:
-            entity, time = entity[rows], time[rows]
-            clusters = [codes[rows] for codes in clusters]
-        regression = Regression(x, resid, entity, time, df_resid, x.shape[1])
-        cov, info = sandwich(regression, request, clusters)
-    estimate = PanelEstimate(
-        kind=kind,
-        method=method,
-        columns=columns,
-        params=standard.params(fit.params.to_numpy()),
-        cov=standard.cov(cov),
-        info=info,
-        scale=float(fit.s2),
-        df_resid=df_resid,
-        nobs=int(fit.nobs),
-        absorbed=absorbed,
-        notes=notes,
-        sigma2_e=float(fit.s2),
-        llf=float(fit.loglik),
-        rows=rows,
-        previous=None if rows is None else rows - 1,
-    )
-    return PanelResults(model, estimate)

@@ -13,9 +13,9 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult
-from mixedar.panel.algebra import column_sizes, independent_columns, r_factor
+from mixedar.numeric.linalg import r_factor
+from mixedar.panel.algebra import column_sizes, independent_columns
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.fixed_effects import remove_effects
 from mixedar.panel.hausman.forms import (
     DifferenceTest,
     covariance_of_difference,
@@ -439,7 +439,7 @@ def unlike_coefficients(fe: Any, re: Any) -> str | None:
         return None
     columns = panel.x[:, [panel.names.index(name) for name in names]]
     columns = columns - columns.mean(axis=0)
-    within = remove_effects(panel, columns, fe.estimate.effects)
+    within = panel.remove_effects(columns, fe.estimate.effects)
     left = np.sqrt((within**2).sum(axis=0)) > 1e-7 * np.sqrt((columns**2).sum(axis=0))
     moved = [name for name, varies in zip(names, left, strict=True) if varies]
     if not moved:

@@ -13,11 +13,11 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARWarning, NotComputedError, UnsupportedError
 from mixedar.mixed import MixedLMAR
+from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import (
     RANK_TOLERANCE,
     column_sizes,
     independent_columns,
-    r_factor,
 )
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.hausman.comparison import check_samples

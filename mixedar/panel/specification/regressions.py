@@ -13,7 +13,6 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.algebra import Regression, column_sizes, regress
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.fixed_effects import remove_effects
 
 
 class PanelRegressions:
@@ -95,7 +94,7 @@ class PanelRegressions:
         if effects not in self._removed:
             y = self.panel.y - self.panel.y.mean()
             both = np.column_stack([self.slopes, y])
-            both = remove_effects(self.panel, both, effects)
+            both = self.panel.remove_effects(both, effects)
             x = both[:, :-1]
             fit = regress(x, both[:, -1], column_sizes(self.slopes))
             self._removed[effects] = x, fit
