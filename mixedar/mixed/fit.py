@@ -27,9 +27,9 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.fit.maximise import Start, maximise
-from mixedar.mixed.arrays import ModelArrays
 from mixedar.mixed.results import MixedLMARResults
-from mixedar.mixed.statsmodels import MixedLMARResultsWrapper
+from mixedar.mixed.statsmodels_model import ParentModel
+from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 
 # Accepted by statsmodels' fit; Newton's method has no use for these.
@@ -47,7 +47,7 @@ class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
 
 
 def fit_model(
-    model: ModelArrays,
+    model: ParentModel,
     *,
     start_params: Any,
     reml: bool,
@@ -93,7 +93,7 @@ def fit_model(
         fit = maximise(
             model.arrays,
             reml=reml,
-            layout=model._layout(free, start),
+            layout=model.layout(free, start),
             start=begin,
             optimise=do_cg,
             method=_method(method),
@@ -201,14 +201,14 @@ def _check_residual_start(structure: ResidualStructure, values: FloatArray) -> N
 
 
 def _start(
-    model: ModelArrays, start: MixedLMParams | None, residual: FloatArray | None
+    model: ParentModel, start: MixedLMParams | None, residual: FloatArray | None
 ) -> Start:
     if start is None:
         start = MixedLMParams.from_components(
             cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
         )
     if residual is None:
-        residual = model._residual_default()
+        residual = model.residual_default()
     vcomp = start.vcomp if model.k_vc else np.empty(0)
     return Start(factor_entries(start.cov_re, vcomp), residual)
 

@@ -4,273 +4,58 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _convert_vc
-from statsmodels.tools.rng_qrng import check_random_state
 
-from mixedar._types import FloatArray
-from mixedar.data.checks import check_lengths, drop_missing, warn_dropped
+from mixedar._types import UNCHANGED, FloatArray
+from mixedar.data.checks import (
+    check_finite,
+    check_lengths,
+    check_response,
+    drop_missing,
+    float_array,
+    warn_dropped,
+)
 from mixedar.data.formula import (
     Design,
-    as_frame,
-    as_namespace,
-    build_design,
     capture_namespace,
 )
-from mixedar.data.residual_model import residual_from_arrays, residual_from_names
-from mixedar.engine.residuals import correlated_residuals
+from mixedar.data.residual_model import residual_from_arrays
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
     GroupError,
-    NotComputedError,
+    LengthError,
     UnsupportedError,
 )
-from mixedar.mixed.arrays import ModelArrays
+from mixedar.mixed.construct import (
+    model_from_formula,
+    sibling,
+    take_arrays,
+    take_data,
+    take_groups,
+    take_random_effects,
+)
 from mixedar.mixed.fit import fit_model
-from mixedar.mixed.statsmodels import FormulaData
+from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.residual import ResidualStructure
-from mixedar.residual.variance.base import VarianceFunction
 
-
-def model_from_formula(
-    cls: Any,
-    formula: str,
-    data: Any,
-    *,
-    re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
-    subset: Any,
-    use_sparse: bool,
-    missing: str,
-    groups: Any,
-    time: Any,
-    residual: Any,
-    series: Any,
-    weights: Any,
-    eval_env: Any,
-    **kwargs: Any,
-) -> Any:
-    """
-    Evaluate the formulas and build the model; arguments as in ``from_formula``.
-
-    Parameters
-    ----------
-    cls : type
-        The model's class.
-    eval_env : Mapping, patsy.EvalEnvironment, None or -1
-        The caller's variables.
-
-    Returns
-    -------
-    cls
-    """
-    if kwargs.get("residual_data") is not None:
-        raise UnsupportedError(
-            "residual_data= belongs to arrays; with a formula the columns are "
-            "those of the data"
-        )
-    structure = residual_from_names(residual, weights)
-    namespace = as_namespace(eval_env)
-    design = build_design(
-        formula,
-        data,
-        groups=groups,
-        re_formula=re_formula,
-        vc_formula=vc_formula,
-        time=time,
-        series=series,
-        extra=structure.needed(as_frame(data).columns, namespace),
-        subset=subset,
-        missing=missing,
-        eval_env=eval_env,
-        vc_use_sparse=use_sparse,
-    )
-    structure = structure.evaluated(design.frame, design.extra, namespace)
-    if design.n_dropped:
-        warn_dropped(design.n_dropped)
-    exog_re: Any = design.exog_re
-    if exog_re is None and not design.vc:
-        exog_re = np.empty((len(design.endog), 0))
-    elif exog_re is not None:
-        exog_re = pd.DataFrame(
-            exog_re, index=design.index, columns=design.exog_re_names, copy=False
-        )
-    model = cls(
-        pd.Series(design.endog, design.index, name=design.endog_name, copy=False),
-        pd.DataFrame(design.exog, design.index, design.exog_names, copy=False),
-        groups=design.group_values,
-        exog_re=exog_re,
-        exog_vc=design.vc_spec() if design.vc else None,
-        time=design.time,
-        residual=structure.structure,
-        series=design.series,
-        residual_data=structure.columns,
-        design=design,
-        **kwargs,
-    )
-    model.formula = formula
-    model.re_formula, model.vc_formula = re_formula, vc_formula
-    model.groups_name, model.time_name = design.groups_name, design.time_name
-    model.formula_spec = design.model_spec
-    FormulaData.adopt(model.data, design.model_spec)
-    model.re_spec = design.re_spec
-    model.arrays = model.arrays.changed(
-        variance_specs=structure.specs, weighted=weights is not None
-    )
-    model.data.frame = design.frame
-    # the caller's own words, for the call that a report prints; arrays by their
-    # arguments' names
-    words = weights is None or isinstance(weights, (str, type, VarianceFunction))
-    model.given = {
-        "residual": residual,
-        "weights": weights if words else ...,
-        "subset": None if subset is None else ...,
-        "missing": missing,
-    }
-    return model
-
-
-class MixedDistribution:
-    """
-    Distribution of the response of a mixed model.
-
-    Parameters
-    ----------
-    model : MixedLMAR
-    params : array_like
-        Fixed effects; lower triangle of the random-effects covariance and
-        variance components, divided by `scale`; residual parameters, which
-        may be left out if they are fixed.
-    scale : float
-        Residual variance.
-    exog : array_like, shape (n, p), or None
-        Fixed-effects design; the model's by default.
-    """
-
-    def __init__(
-        self, model: Any, params: ArrayLike, scale: float, exog: ArrayLike | None
-    ) -> None:
-        values = np.asarray(params, dtype=np.float64)
-        k = model.k_fe + model.k_re2 + model.k_vc
-        packed = MixedLMParams.from_packed(
-            values[:k], model.k_fe, model.k_re, False, True
-        )
-        self.model = model
-        if model.exog is None:
-            raise NotComputedError("the data were removed from this model")
-        self.exog = model.exog if exog is None else np.asarray(exog)
-        check_lengths(model.nobs, exog=self.exog)
-        self.fe_params = packed.fe_params
-        self.cov_re = scale * packed.cov_re
-        self.vcomp = scale * packed.vcomp
-        self.scale = scale
-        self.residual_params = values[k:]
-
-    def rvs(self, n: Any = None, rng: Any = None) -> FloatArray:
-        """
-        Draw one response.
-
-        Parameters
-        ----------
-        n : object
-            Not used; statsmodels' interface has it.
-        rng : int, Generator or RandomState, optional
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            In the model's row order.
-        """
-        model = self.model
-        rng = check_random_state(rng)
-        y = self.exog @ self.fe_params
-        if model.k_re:
-            effects = rng.normal(size=(model.n_groups, model.k_re))
-            try:
-                root = np.linalg.cholesky(self.cov_re)
-            except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
-                values, vectors = np.linalg.eigh(self.cov_re)
-                root = vectors * np.sqrt(np.clip(values, 0.0, None))
-            effects = effects @ root.T
-            y = y + (effects[model.arrays.codes] * model.exog_re).sum(axis=1)
-        for j, (variance, matrix) in enumerate(
-            zip(self.vcomp, model.arrays.components.matrices, strict=True)
-        ):
-            size = [mat.shape[1] for mat in model.exog_vc.mats[j]]
-            effects = np.zeros((model.n_groups, matrix.shape[1]))
-            for i, width in enumerate(size):
-                effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
-            y = y + np.sqrt(variance) * (effects[model.arrays.codes] * matrix).sum(
-                axis=1
-            )
-        noise = rng.normal(size=len(y))
-        grouped = model.arrays.grouped
-        noise = grouped.unsort(
-            correlated_residuals(
-                grouped.sort(noise), grouped, model.residual, self.residual_params
-            )
-        )
-        return np.asarray(y + np.sqrt(self.scale) * noise)
-
-
-class PenalisedFits(ModelArrays):
-    """Delegates to the parent, or says why it cannot."""
-
-    def fit_regularized(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        Penalised fit by statsmodels; independent residuals only.
-
-        Raises
-        ------
-        UnsupportedError
-            For correlated residuals.
-        """
-        self._refuse_penalty("fit_regularized")
-        if isinstance(self.data.orig_exog, pd.DataFrame):
-            # the parent indexes labelled coefficients by position
-            plain = self._without_labels()
-            return super(PenalisedFits, plain).fit_regularized(*args, **kwargs)
-        return super().fit_regularized(*args, **kwargs)
-
-    def _without_labels(self) -> PenalisedFits:
-        """The same model from plain arrays, with the names of this one."""
-        plain = type(self)(
-            self.endog,
-            self.exog,
-            self._codes,
-            exog_re=self.exog_re,
-            exog_vc=self.exog_vc if self.k_vc else None,
-            residual=self.residual,
-            use_sqrt=self.use_sqrt,
-        )
-        plain.group_labels = self.group_labels
-        plain.data.param_names = self.data.param_names
-        plain.data.exog_re_names = self.data.exog_re_names
-        plain.data.exog_re_names_full = self.data.exog_re_names_full
-        return plain
-
-    def _refuse_penalty(self, what: str) -> None:
-        if self.residual.k_params:
-            raise UnsupportedError(
-                f"{what}: penalised likelihoods are available for residual="
-                f"'independent' only; statsmodels' penalised fit ignores the "
-                f"{self.residual.label} correlation of this model"
-            )
-
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Keyword arguments that statsmodels' machinery and from_formula pass.
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
-class MixedLMAR(PenalisedFits):
+class MixedLMAR(ParentModel):
     """
     Linear mixed model with correlated residuals within groups.
 
@@ -392,12 +177,11 @@ class MixedLMAR(PenalisedFits):
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
-        self._init_data(endog, exog)
-        self._init_groups(groups)
-        self._init_random_effects(exog_re)
-        self._check_groups()
-        self._set_names(exog_re)
-        self._init_arrays(replace(found, columns=columns), design, weights is not None)
+        take_data(self, endog, exog)
+        take_groups(self, groups)
+        take_random_effects(self, exog_re)
+        found = replace(found, columns=columns)
+        take_arrays(self, found, design, weights is not None)
         # the structure holds its variance function already
         self.weights = None
 
@@ -610,3 +394,104 @@ class MixedLMAR(PenalisedFits):
             Its ``rvs`` draws random effects and correlated residuals.
         """
         return MixedDistribution(self, params, scale, exog)
+
+    def with_endog(self, endog: ArrayLike) -> Self:
+        """
+        The same model for another response, as in a parametric bootstrap.
+
+        Parameters
+        ----------
+        endog : array_like, shape (n,)
+            In the order of the model's rows.
+
+        Returns
+        -------
+        model
+            Shares designs, groups and times with this model.
+        """
+        index = getattr(endog, "index", None)
+        labels = self.data.row_labels
+        if index is not None and labels is not None and not labels.equals(index):
+            raise UnsupportedError(
+                "the new response has another index than the model's rows; bring it "
+                "into their order, or pass an array"
+            )
+        values = float_array(endog, "the response")
+        if values.shape != (self.nobs,):
+            raise LengthError(
+                f"the new response has the shape {values.shape}; the model has "
+                f"{self.nobs} observations"
+            )
+        check_finite(values, [self.endog_names], "the response's")
+        other = object.__new__(type(self))
+        other.__dict__ = self.without_lists()
+        other.data = copy.copy(self.data)
+        other.data.endog = other.endog = values
+        other.data.orig_endog = pd.Series(values, self.data.row_labels)
+        other.arrays = self.arrays.with_endog(values)
+        check_response(
+            other.arrays.compressed.w, float(np.ptp(values)), self.endog_names
+        )
+        return other
+
+    def with_residual(
+        self, residual: Any, weights: Any = UNCHANGED, residual_data: Any = None
+    ) -> Self:
+        """
+        The same model with another residual structure.
+
+        No formula of the effects is evaluated again.
+
+        Parameters
+        ----------
+        residual : str, ResidualStructure or None
+            As for the model.
+        weights : VarianceFunction, str, array_like or None, optional
+            Variance function; that of the model's own ``weights=`` by default,
+            None for one variance.
+        residual_data : DataFrame or mapping of str to array_like, optional
+            Columns that the structure reads, one value for each of the model's
+            rows; those of the data frame by default.
+
+        Returns
+        -------
+        model
+            Shares designs, groups and times with this model.
+
+        Raises
+        ------
+        MixedARError
+            If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
+        """
+        return sibling(self, residual, weights, residual_data)
+
+    # -- names of before, until every question reads the arrays -----------------
+    _grouped = property(lambda self: self.arrays.grouped)
+    _rows = property(lambda self: self.arrays.compressed)
+    _vc = property(lambda self: self.arrays.components)
+    _components = property(lambda self: self.arrays.component_parts)
+    _mark_labels = property(lambda self: self.arrays.mark_labels)
+    _weighted = property(lambda self: self.arrays.weighted)
+    variance_specs = property(lambda self: self.arrays.variance_specs)
+
+    def _layout(self, free: Any, start: Any) -> Any:
+        return self.layout(free, start)
+
+    def _without_lists(self) -> Any:
+        return self.without_lists()
+
+    def _sibling(self, residual: Any, weights: Any, data: Any, relatives: Any) -> Any:
+        return sibling(self, residual, weights, data, relatives)
+
+    def _random_design(self) -> FloatArray:
+        return self.arrays.random_design
+
+    # ---------------------------------------------------------------------------
+
+    @property
+    def df_containment(self) -> FloatArray:
+        """Containment degrees of freedom of the fixed effects, shape (p,)."""
+        return self.arrays.df_containment
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.without_lists()

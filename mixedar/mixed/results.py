@@ -34,7 +34,10 @@ from mixedar.mixed.methods import (
     PredictionMethods,
     ResidualMethods,
 )
-from mixedar.mixed.statsmodels import MixedLMARResultsWrapper, ParentResults
+from mixedar.mixed.statsmodels_results import (
+    MixedLMARResultsWrapper,
+    ParentResults,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -571,7 +574,7 @@ class MixedLMARResults(
             self.__dict__.pop(name, None)
         self.fit = self.fit.without_data()
         bare = object.__new__(type(self.model))
-        bare.__dict__ = dict(self.model._without_lists())
+        bare.__dict__ = dict(self.model.without_lists())
         bare.data = copy.copy(self.model.data)
         self.model = bare
         super().remove_data()

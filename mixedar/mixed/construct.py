@@ -1,0 +1,440 @@
+"""
+The construction of a mixed model: from what a user passes to its data.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from statsmodels.base.model import LikelihoodModel
+
+from mixedar._types import UNCHANGED, FloatArray, Unchanged
+from mixedar.data.checks import (
+    check_finite,
+    check_magnitude,
+    check_rank,
+    check_response,
+    float_array,
+    group_codes,
+    warn_dropped,
+)
+from mixedar.data.components import ComponentColumns, from_components, from_spec
+from mixedar.data.formula import (
+    Design,
+    as_frame,
+    as_namespace,
+    build_design,
+    capture_namespace,
+)
+from mixedar.data.model_data import ModelData
+from mixedar.data.residual_model import (
+    ResidualModel,
+    residual_from_arrays,
+    residual_from_names,
+)
+from mixedar.data.rows import resolve
+from mixedar.engine.identification import check_identified
+from mixedar.engine.problem import random_effects_map
+from mixedar.engine.residuals import variance_of
+from mixedar.engine.rows import group_rows
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    LengthError,
+    NotComputedError,
+    ResponseError,
+    UnsupportedError,
+    shown,
+)
+from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
+from mixedar.residual import combine
+from mixedar.residual.variance.base import VarianceFunction
+
+Model = TypeVar("Model", bound=ParentModel)
+
+
+def model_from_formula(
+    cls: type[Model],
+    formula: str,
+    data: Any,
+    *,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+    subset: Any,
+    use_sparse: bool,
+    missing: str,
+    groups: Any,
+    time: Any,
+    residual: Any,
+    series: Any,
+    weights: Any,
+    eval_env: Any,
+    **kwargs: Any,
+) -> Model:
+    """
+    Evaluate the formulas and build the model; arguments as in ``from_formula``.
+
+    Parameters
+    ----------
+    cls : type
+        The model's class.
+    eval_env : Mapping, patsy.EvalEnvironment, None or -1
+        The caller's variables.
+
+    Returns
+    -------
+    cls
+    """
+    if kwargs.get("residual_data") is not None:
+        raise UnsupportedError(
+            "residual_data= belongs to arrays; with a formula the columns are "
+            "those of the data"
+        )
+    structure = residual_from_names(residual, weights)
+    namespace = as_namespace(eval_env)
+    design = build_design(
+        formula,
+        data,
+        groups=groups,
+        re_formula=re_formula,
+        vc_formula=vc_formula,
+        time=time,
+        series=series,
+        extra=structure.needed(as_frame(data).columns, namespace),
+        subset=subset,
+        missing=missing,
+        eval_env=eval_env,
+        vc_use_sparse=use_sparse,
+    )
+    structure = structure.evaluated(design.frame, design.extra, namespace)
+    if design.n_dropped:
+        warn_dropped(design.n_dropped)
+    exog_re: Any = design.exog_re
+    if exog_re is None and not design.vc:
+        exog_re = np.empty((len(design.endog), 0))
+    elif exog_re is not None:
+        exog_re = pd.DataFrame(
+            exog_re, index=design.index, columns=design.exog_re_names, copy=False
+        )
+    model = cls(
+        pd.Series(design.endog, design.index, name=design.endog_name, copy=False),
+        pd.DataFrame(design.exog, design.index, design.exog_names, copy=False),
+        groups=design.group_values,
+        exog_re=exog_re,
+        exog_vc=design.vc_spec() if design.vc else None,
+        time=design.time,
+        residual=structure.structure,
+        series=design.series,
+        residual_data=structure.columns,
+        design=design,
+        **kwargs,
+    )
+    model.formula = formula
+    model.re_formula, model.vc_formula = re_formula, vc_formula
+    model.groups_name, model.time_name = design.groups_name, design.time_name
+    model.formula_spec = design.model_spec
+    FormulaData.adopt(model.data, design.model_spec)
+    model.re_spec = design.re_spec
+    model.arrays = model.arrays.changed(
+        variance_specs=structure.specs, weighted=weights is not None
+    )
+    model.data.frame = design.frame
+    # the caller's own words, for the call that a report prints; arrays by their
+    # arguments' names
+    words = weights is None or isinstance(weights, (str, type, VarianceFunction))
+    model.given = {
+        "residual": residual,
+        "weights": weights if words else ...,
+        "subset": None if subset is None else ...,
+        "missing": missing,
+    }
+    return model
+
+
+def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
+    """What statsmodels' base class does with endog and exog."""
+    if not hasattr(exog, "shape"):
+        exog = np.asarray(exog)
+    if isinstance(exog, np.ndarray) and exog.ndim == 1:
+        exog = exog[:, None]
+    values = float_array(endog, "the response")
+    if values.ndim > 1 and values.shape[1] > 1:
+        raise ResponseError(
+            f"the response has {values.shape[1]} columns; model one at a time"
+        )
+    index = getattr(endog, "index", None)
+    name = str(getattr(endog, "name", None) or "y")
+    check_finite(values, [name], "the response's", index)
+    check_magnitude(values, [name], "the response's")
+    if index is None:
+        endog = values
+    elif getattr(endog, "dtype", None) != np.float64:
+        endog = endog.astype(np.float64)
+    design = float_array(exog, "exog")
+    columns = getattr(exog, "columns", None)
+    names = (
+        [f"number {k}" for k in range(1, _width(design) + 1)]
+        if columns is None
+        else [str(column) for column in columns]
+    )
+    check_finite(design, names, "fixed-effects", getattr(exog, "index", None))
+    check_magnitude(design, names, "fixed-effects")
+    if columns is None and not isinstance(exog, pd.Series):
+        exog = design
+    # the base class would compute a rank over all rows to find an implicit
+    # constant, which nothing here needs
+    LikelihoodModel.__init__(model, endog, exog, missing="none", hasconst=False)
+    model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual"]
+    model._init_keys += ["series", "re_cov", "use_sqrt", "weights"]
+    model._init_keys += ["residual_data"]
+    model.endog = np.asarray(model.data.endog, dtype=np.float64)
+    model.exog = np.asarray(model.data.exog, dtype=np.float64)
+    if model.exog.ndim == 1:
+        model.exog = model.exog[:, None]
+    model.k_fe = model.exog.shape[1]
+    model.nobs = model.n_totobs = len(model.endog)
+
+
+def take_groups(model: ParentModel, groups: Any) -> None:
+    if groups is None:
+        raise GroupError("groups= is missing: pass one group label for each row")
+    model._codes, labels = group_codes(groups)
+    model.group_labels = labels.tolist()
+    model.n_groups = len(labels)
+
+
+def take_random_effects(model: ParentModel, exog_re: Any) -> None:
+
+    if exog_re is None and model.k_vc == 0:
+        model.exog_re = np.ones((model.nobs, 1))
+    elif exog_re is None:
+        model.exog_re = None
+    else:
+        model.exog_re = float_array(exog_re, "exog_re")
+        if model.exog_re.ndim == 1:
+            model.exog_re = model.exog_re[:, None]
+    model.data.exog_re = model.exog_re
+    model.k_re = 0 if model.exog_re is None else model.exog_re.shape[1]
+    model.k_re2 = model.k_re * (model.k_re + 1) // 2
+    model.k_params = model.k_fe + model.k_re2
+    _check_groups(model)
+    _set_names(model, exog_re)
+
+
+def _component_columns(model: ParentModel, design: Design | None) -> ComponentColumns:
+    """Columns of the variance components."""
+    if design is not None and design.vc:
+        return from_components(design.vc, model.nobs)
+    if not model.k_vc:
+        return ComponentColumns([], [])
+    if any(len(mats) != model.n_groups for mats in model.exog_vc.mats):
+        raise LengthError("exog_vc needs one matrix for each group")
+    return from_spec(model.exog_vc, model._rows_by_group, model.nobs)
+
+
+def _check_data(model: ParentModel, components: ComponentColumns) -> None:
+    index = model.data.row_labels
+    if model.exog_re is not None:
+        names = [f"x_re{k + 1}" for k in range(model.k_re)]
+        if model.data.exog_re_names:
+            names = model.data.exog_re_names
+        check_finite(model.exog_re, names, "random-effects", index)
+        check_magnitude(model.exog_re, names, "random-effects")
+    for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
+        check_finite(matrix, [name] * matrix.shape[1], "variance-component", index)
+
+
+def _check_groups(model: ParentModel) -> None:
+    if model.k_re and model.n_groups == 1:
+        raise GroupError(
+            f"all rows belong to one group, {shown(model.group_labels[0])}: random "
+            "effects of groups cannot be estimated from one. Use re_formula='0' "
+            "for a regression with correlated errors, or vc_formula for effects "
+            "inside the group"
+        )
+
+
+def _set_names(model: ParentModel, exog_re: Any) -> None:
+    if exog_re is None and model.k_vc == 0:
+        names = full = ["Group Var"]
+        model.data.param_names = [*model.exog_names, *names]
+    else:
+        if isinstance(exog_re, pd.Series) and exog_re.name is None:
+            exog_re = None
+        named = isinstance(exog_re, (pd.DataFrame, pd.Series))
+        everything, names, full = model._make_param_names(
+            exog_re if named else model.exog_re
+        )
+        model.data.param_names = everything
+    model.data.exog_re_names = names
+    model.data.exog_re_names_full = full
+    if model.k_vc:
+        model.data.vcomp_names = list(model.exog_vc.names)
+
+
+def take_arrays(
+    model: ParentModel, found: ResidualModel, design: Design | None, weighted: bool
+) -> None:
+    """Sort and compress the rows, and refuse what no likelihood can answer."""
+    components = _component_columns(model, design)
+    _check_data(model, components)
+    p, data = model.k_fe, model.data
+    arrays = ModelData(
+        endog=model.endog,
+        exog=model.exog,
+        exog_re=model.exog_re,
+        components=components,
+        component_parts=None if design is None else design.vc or None,
+        component_columns=model.exog_vc.colnames,
+        codes=model._codes,
+        grouped=group_rows(model._codes, n_groups=model.n_groups),
+        residual=found.structure,
+        mark_labels=(),
+        group_labels=model.group_labels,
+        time=model.time,
+        series=model.series,
+        time_unit="",
+        residual_data=found.columns,
+        variance_specs=found.specs,
+        endog_name=model.endog_names,
+        groups_name="Group" if design is None else design.groups_name,
+        time_name=None if design is None else design.time_name,
+        exog_names=list(model.exog_names),
+        random_names=list(data.exog_re_names),
+        component_names=list(model.exog_vc.names),
+        cov_names=list(data.param_names[p:]),
+        weighted=weighted,
+        index=data.row_labels,
+        frame=None if design is None else design.frame,
+        formula=None if design is None else design.formula,
+        re_formula=None if design is None else design.re_formula,
+        vc_formula=None if design is None else design.vc_formula,
+        formula_spec=None if design is None else design.model_spec,
+        re_spec=None if design is None else design.re_spec,
+        re_cov=model.re_cov,
+    )
+    take(model, arrays.with_residual(found.structure, found.columns, found.specs))
+    rows = model.arrays.compressed
+    check_rank(rows.w[:, :p], model.exog_names, "fixed-effects")
+    check_rank(rows.z[:, : model.k_re], data.exog_re_names, "random-effects")
+    check_response(rows.w, float(np.ptp(model.endog)), model.endog_names)
+    if model.nobs <= p:
+        raise EmptyDataError(
+            f"{model.nobs} observations cannot estimate {p} fixed effects and a "
+            "residual variance; use fewer columns"
+        )
+    _check_identified(model)
+    model._data_attr.extend(
+        ["exog_re", "groups", "time", "series", "_codes", "residual_data"]
+    )
+    model._data_attr.extend(["arrays", "data.exog_re", "data.frame"])
+
+
+def _check_identified(model: ParentModel) -> None:
+    arrays, layout = model.arrays, model.arrays.layout()
+    check_identified(
+        arrays.compressed,
+        arrays.residual,
+        layout,
+        arrays.param_names[model.k_fe :],
+        random_effects_map(arrays.compressed, model.nobs, layout),
+    )
+
+
+def take(model: ParentModel, arrays: ModelData) -> None:
+    """Be a model of these rows."""
+    model.arrays = arrays
+    model.residual, model.time_unit = arrays.residual, arrays.time_unit
+    model.residual_data = arrays.residual_data
+    model.data.param_names = arrays.param_names
+
+
+def sibling(
+    model: Model,
+    residual: Any,
+    weights: Any = UNCHANGED,
+    residual_data: Any = None,
+    relatives: Iterable[ParentModel] = (),
+) -> Model:
+    """
+    A model of the same rows, fixed and random effects; see ``with_residual``.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+    residual : str, ResidualStructure or None
+    weights : VarianceFunction, str, array_like or None
+    residual_data : DataFrame or mapping, optional
+    relatives : iterable of MixedLMAR
+        Other models of the same rows; the compressed data of the first one whose
+        rows look the same to its residual structure are shared.
+
+    Returns
+    -------
+    MixedLMAR
+    """
+    if model.endog is None:
+        raise NotComputedError(
+            "the data were removed from this model by remove_data(); build it again"
+        )
+    found = _residual_model(model, residual, weights, residual_data)
+    other = object.__new__(type(model))
+    other.__dict__ = model.without_lists()
+    other.__dict__.pop("given", None)
+    other.data = copy.copy(model.data)
+    arrays = model.arrays.with_residual(
+        found.structure,
+        found.columns,
+        found.specs,
+        [model.arrays, *(relative.arrays for relative in relatives)],
+    )
+    if not isinstance(weights, Unchanged):
+        arrays = arrays.changed(weighted=weights is not None)
+    take(other, arrays)
+    _check_identified(other)
+    return other
+
+
+def _residual_model(
+    model: ParentModel, residual: Any, weights: Any, residual_data: Any
+) -> ResidualModel:
+    """The structure, and the columns that it reads for the model's rows."""
+    arrays = model.arrays
+    kept, columns, specs = None, dict(arrays.residual_data), {}
+    if isinstance(weights, Unchanged):
+        weights = None
+        if arrays.weighted:
+            # its formulas are columns already
+            kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
+    frame = arrays.frame
+    if frame is None or residual_data is not None:
+        data = {**columns, **_as_dict(residual_data)}
+        found = residual_from_arrays(residual, weights, data, model.nobs)
+    else:
+        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
+        values = {
+            name: resolve(name, column, frame).values
+            for name, column in wanted.needed(frame.columns, namespace).items()
+        }
+        found = wanted.evaluated(frame, values, namespace)
+    if kept is None:
+        return found
+    read = {mark.column for mark in kept.marks}
+    columns = {name: values for name, values in columns.items() if name in read}
+    structure = combine(found.structure, kept)
+    return ResidualModel(structure, {**columns, **found.columns}, (), specs)
+
+
+def _as_dict(data: Any) -> Any:
+    # anything else is refused where the columns are read
+    if data is None:
+        return {}
+    return {name: data[name] for name in data}
+
+
+def _width(x: FloatArray) -> int:
+    return 1 if x.ndim == 1 else x.shape[1]

@@ -1,0 +1,444 @@
+"""
+What statsmodels expects of a mixed model: likelihoods, lists by group, penalties.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from statsmodels.base.data import PandasData
+from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+from statsmodels.tools.rng_qrng import check_random_state
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import check_lengths
+from mixedar.data.formula import FormulaSpec
+from mixedar.data.model_data import ModelData
+from mixedar.engine.blocks.base import ClusterSums
+from mixedar.engine.covariance import RandomCovariance, factor_entries
+from mixedar.engine.likelihood import cluster_sums, joint, profile
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import correlated_residuals
+from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
+from mixedar.numeric.autodiff import inverse_derivatives
+from mixedar.residual import ResidualStructure
+
+
+class FormulaData(PandasData):
+    """PandasData whose ``model_spec`` is built when statsmodels asks for it."""
+
+    formula_spec: FormulaSpec
+
+    @classmethod
+    def adopt(cls, data: PandasData, formula_spec: FormulaSpec) -> None:
+        """Turn a handler that statsmodels made into one of this class."""
+        data.__class__ = cls
+        data.formula_spec = formula_spec
+
+    @property
+    def model_spec(self) -> Any:
+        """Patsy's DesignInfo or formulaic's ModelSpec."""
+        return self.formula_spec.engine_spec
+
+    @property
+    def design_info(self) -> Any:
+        """
+        Builds designs of new rows: ``design_info(rows)`` is the pair (None, X).
+
+        Older statsmodels' name for ``model_spec``.  marginaleffects calls it,
+        and so gets the levels, the functions and the transforms with which the
+        model was built.
+        """
+        return self._design
+
+    def _design(self, rows: Any) -> tuple[None, Any]:
+        if hasattr(rows, "to_pandas"):  # polars
+            rows = rows.to_pandas()
+        return None, self.formula_spec.matrix(rows)
+
+
+class _Point(NamedTuple):
+    fe_params: FloatArray
+    cov_re: FloatArray
+    vcomp: FloatArray
+    residual: FloatArray
+
+
+class ParentModel(MixedLM):
+    """
+    MixedLM with residual structures, whose lists by group are made on demand.
+
+    The parent's constructor is not called.
+    """
+
+    residual: ResidualStructure
+    arrays: ModelData
+    _codes: IntArray
+
+    def loglike(self, params: Any, profile_fe: bool = True) -> float:
+        """
+        Log-likelihood with the residual variance profiled out.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array_like
+            Packed covariance parameters; residual parameters last.
+        profile_fe : bool
+            Replace fixed effects by their generalised least squares estimates.
+
+        Returns
+        -------
+        float
+        """
+        if self._penalised:
+            return float(super().loglike(params, profile_fe))
+        point = self._point(params, has_fe=False)
+        problem, sums = self._sums(point, derivatives=False)
+        if profile_fe:
+            return profile(sums, self.nobs, reml=self.reml, shift=problem.shift).llf
+        beta, offset = problem.inner_beta(point.fe_params), problem.shift
+        return joint(sums, beta, self.nobs, reml=self.reml)[0] + offset
+
+    def score(self, params: Any, profile_fe: bool = True) -> FloatArray:
+        """
+        Gradient of :meth:`loglike` by the packed parameters.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array_like
+        profile_fe : bool
+            Leave the fixed effects out.
+
+        Returns
+        -------
+        ndarray
+        """
+        if self._penalised or not self.residual.k_params:
+            return np.asarray(super().score(params, profile_fe))
+        point = self._point(params, has_fe=not profile_fe)
+        gradient, _ = self._derivatives(point, profile_fe)
+        if self.use_sqrt:
+            entries = factor_entries(point.cov_re, point.vcomp)
+            layout = self.layout()
+            p = 0 if profile_fe else self.k_fe
+            here = slice(p, p + layout.k_cov)
+            gradient[here] = layout.jacobian(entries).T @ gradient[here]
+        return gradient
+
+    def hessian(self, params: Any) -> tuple[FloatArray, bool]:
+        """
+        Second derivatives of :meth:`loglike` by the packed parameters.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array_like
+            Covariances themselves, not their Cholesky factor, and fixed effects.
+
+        Returns
+        -------
+        hessian : ndarray
+        singular : bool
+            Whether the random-effects covariance is singular.
+        """
+        if self._penalised or not self.residual.k_params:
+            return super().hessian(params)
+        point = self._point(params, has_fe=True, use_sqrt=False)
+        _, hessian = self._derivatives(point, profile_fe=False)
+        values = np.concatenate([np.linalg.eigvalsh(point.cov_re), point.vcomp])
+        return hessian, bool((values < 1e-10).any())
+
+    @property
+    def _penalised(self) -> bool:
+        return self.fe_pen is not None or self.cov_pen is not None
+
+    def _point(
+        self, params: Any, *, has_fe: bool, use_sqrt: bool | None = None
+    ) -> _Point:
+        if isinstance(params, MixedLMParams):
+            residual = getattr(params, "residual_params", None)
+            if residual is None:
+                residual = self.residual_default()
+            vcomp = params.vcomp if self.k_vc else np.empty(0)
+            return _Point(params.fe_params, params.cov_re, vcomp, residual)
+        values = np.asarray(params, dtype=np.float64)
+        k_cov = self.k_re2 + self.k_vc
+        k = k_cov + (self.k_fe if has_fe else 0)
+        k_residual = self.residual.k_params
+        if len(values) not in (k, k + k_residual):
+            raise LengthError(
+                f"{len(values)} packed parameters, but the model has {k} and "
+                f"{k_residual} residual parameters"
+            )
+        sqrt = self.use_sqrt if use_sqrt is None else use_sqrt
+        packed = MixedLMParams.from_packed(
+            values[:k], self.k_fe, self.k_re, sqrt, has_fe
+        )
+        residual = values[k:] if len(values) > k else self.residual_default()
+        return _Point(packed.fe_params, packed.cov_re, packed.vcomp, residual)
+
+    def residual_default(self) -> FloatArray:
+        """The residual parameters of the structure's own start."""
+        return self.residual.from_unconstrained(self.residual.start_grid()[0])
+
+    def _sums(
+        self, point: _Point, *, derivatives: bool
+    ) -> tuple[LikelihoodProblem, ClusterSums]:
+        problem = LikelihoodProblem(
+            self.arrays.compressed,
+            self.nobs,
+            self.residual,
+            self.layout(),
+            reml=self.reml,
+        )
+        theta = problem.theta_from(
+            factor_entries(point.cov_re, point.vcomp), point.residual
+        )
+        _, u = problem.split(theta)
+        sums = cluster_sums(
+            problem.blocks,
+            problem.covariance,
+            problem.factor(theta),
+            u,
+            derivatives=derivatives,
+        )
+        return problem, sums
+
+    def _derivatives(
+        self, point: _Point, profile_fe: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gradient and Hessian by (fe, covariances, residual parameters)."""
+        problem, sums = self._sums(point, derivatives=True)
+        p = self.k_fe
+        if profile_fe:
+            result = profile(sums, self.nobs, reml=self.reml)
+            gradient, hessian, p = result.gradient, result.hessian, 0
+        else:
+            beta = problem.inner_beta(point.fe_params)
+            _, gradient, hessian = joint(sums, beta, self.nobs, reml=self.reml)
+        # d(inner) / d(user), block by block
+        to_user = problem.value_map()
+        k_cov = len(to_user)
+        change = np.zeros((len(gradient), len(gradient)))
+        change[:p, :p] = problem.inner_beta_map() if p else 0.0
+        change[p : p + k_cov, p : p + k_cov] = np.linalg.inv(to_user)
+        u = problem.structure.to_unconstrained(point.residual)
+        inverse, bend = inverse_derivatives(problem.structure.natural(u))
+        k_inner, k_user = p + k_cov, p + k_cov + len(point.residual)
+        wide = np.zeros((len(gradient), k_user))
+        wide[:k_inner, :k_inner] = change[:k_inner, :k_inner]
+        wide[k_inner:, k_inner:] = inverse
+        hessian = wide.T @ hessian @ wide
+        # curvature of u(params)
+        hessian[k_inner:, k_inner:] += np.tensordot(gradient[k_inner:], bend, 1)
+        return wide.T @ gradient, hessian
+
+    def layout(
+        self, free: MixedLMParams | None = None, start: MixedLMParams | None = None
+    ) -> RandomCovariance:
+        """Which entries of the random-effects factor are estimated."""
+        if free is None:
+            return self.arrays.layout()
+        given = start or MixedLMParams.from_components(
+            cov_re=np.eye(self.k_re), vcomp=np.ones(self.k_vc)
+        )
+        held = free.get_packed(use_sqrt=False, has_fe=False) == 0.0
+        values = given.get_packed(use_sqrt=True, has_fe=False)
+        return self.arrays.layout(np.where(held, values, np.nan))
+
+    @cached_property
+    def _rows_by_group(self) -> list[IntArray]:
+        order = np.argsort(self._codes, kind="stable")
+        counts = np.bincount(self._codes, minlength=self.n_groups)
+        return np.split(order, np.cumsum(counts)[:-1])
+
+    @cached_property
+    def row_indices(self) -> dict[Any, list[int]]:
+        """Rows of each group in the caller's order."""
+        pairs = zip(self.group_labels, self._rows_by_group, strict=True)
+        return {label: rows.tolist() for label, rows in pairs}
+
+    @cached_property
+    def endog_li(self) -> Any:
+        """Response of each group."""
+        return self.group_list(self.endog)
+
+    @cached_property
+    def exog_li(self) -> Any:
+        """Fixed-effects design of each group."""
+        return self.group_list(self.exog)
+
+    @cached_property
+    def exog_re_li(self) -> Any:
+        """Random-effects design of each group."""
+        return self.group_list(self.exog_re)
+
+    @cached_property
+    def exog_re2_li(self) -> Any:
+        """Cross-product of each group's random-effects design."""
+        if self.exog_re_li is None:
+            return None
+        return [x.T @ x for x in self.exog_re_li]
+
+    @cached_property
+    def _aex_r(self) -> Any:
+        return [self._augment_exog(i) for i in range(self.n_groups)]
+
+    @cached_property
+    def _aex_r2(self) -> Any:
+        return [None if a is None else a.T @ a for a in self._aex_r]
+
+    @cached_property
+    def _lin(self) -> Any:
+        return self._reparam()[0]
+
+    @cached_property
+    def _quad(self) -> Any:
+        return self._reparam()[1]
+
+    def group_list(self, array: Any) -> Any:
+        """Split rows by group; None stays None."""
+        if array is None:
+            return None
+        return [np.array(array[rows]) for rows in self._rows_by_group]
+
+    def without_lists(self) -> dict[str, Any]:
+        """The instance's dictionary less everything that is made on demand."""
+        lazy = {
+            name
+            for name, value in vars(ParentModel).items()
+            if isinstance(value, cached_property)
+        }
+        lazy.add("_endex_li")
+        return {k: v for k, v in self.__dict__.items() if k not in lazy}
+
+    def fit_regularized(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Penalised fit by statsmodels; independent residuals only.
+
+        Raises
+        ------
+        UnsupportedError
+            For correlated residuals.
+        """
+        self._refuse_penalty("fit_regularized")
+        if isinstance(self.data.orig_exog, pd.DataFrame):
+            # the parent indexes labelled coefficients by position
+            plain = self._without_labels()
+            return super(ParentModel, plain).fit_regularized(*args, **kwargs)
+        return super().fit_regularized(*args, **kwargs)
+
+    def _without_labels(self) -> ParentModel:
+        """The same model from plain arrays, with the names of this one."""
+        plain = type(self)(
+            self.endog,
+            self.exog,
+            self._codes,
+            exog_re=self.exog_re,
+            exog_vc=self.exog_vc if self.k_vc else None,
+            residual=self.residual,
+            use_sqrt=self.use_sqrt,
+        )
+        plain.group_labels = self.group_labels
+        plain.data.param_names = self.data.param_names
+        plain.data.exog_re_names = self.data.exog_re_names
+        plain.data.exog_re_names_full = self.data.exog_re_names_full
+        return plain
+
+    def _refuse_penalty(self, what: str) -> None:
+        if self.residual.k_params:
+            raise UnsupportedError(
+                f"{what}: penalised likelihoods are available for residual="
+                f"'independent' only; statsmodels' penalised fit ignores the "
+                f"{self.residual.label} correlation of this model"
+            )
+
+
+class MixedDistribution:
+    """
+    Distribution of the response of a mixed model.
+
+    Parameters
+    ----------
+    model : MixedLMAR
+    params : array_like
+        Fixed effects; lower triangle of the random-effects covariance and
+        variance components, divided by `scale`; residual parameters, which
+        may be left out if they are fixed.
+    scale : float
+        Residual variance.
+    exog : array_like, shape (n, p), or None
+        Fixed-effects design; the model's by default.
+    """
+
+    def __init__(
+        self,
+        model: ParentModel,
+        params: ArrayLike,
+        scale: float,
+        exog: ArrayLike | None,
+    ) -> None:
+        values = np.asarray(params, dtype=np.float64)
+        k = model.k_fe + model.k_re2 + model.k_vc
+        packed = MixedLMParams.from_packed(
+            values[:k], model.k_fe, model.k_re, False, True
+        )
+        self.model = model
+        if model.exog is None:
+            raise NotComputedError("the data were removed from this model")
+        self.exog = model.exog if exog is None else np.asarray(exog)
+        check_lengths(model.nobs, exog=self.exog)
+        self.fe_params = packed.fe_params
+        self.cov_re = scale * packed.cov_re
+        self.vcomp = scale * packed.vcomp
+        self.scale = scale
+        self.residual_params = values[k:]
+
+    def rvs(self, n: Any = None, rng: Any = None) -> FloatArray:
+        """
+        Draw one response.
+
+        Parameters
+        ----------
+        n : object
+            Not used; statsmodels' interface has it.
+        rng : int, Generator or RandomState, optional
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In the model's row order.
+        """
+        model = self.model
+        rng = check_random_state(rng)
+        y = self.exog @ self.fe_params
+        if model.k_re:
+            effects = rng.normal(size=(model.n_groups, model.k_re))
+            try:
+                root = np.linalg.cholesky(self.cov_re)
+            except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
+                values, vectors = np.linalg.eigh(self.cov_re)
+                root = vectors * np.sqrt(np.clip(values, 0.0, None))
+            effects = effects @ root.T
+            y = y + (effects[model.arrays.codes] * model.exog_re).sum(axis=1)
+        for j, (variance, matrix) in enumerate(
+            zip(self.vcomp, model.arrays.components.matrices, strict=True)
+        ):
+            size = [mat.shape[1] for mat in model.exog_vc.mats[j]]
+            effects = np.zeros((model.n_groups, matrix.shape[1]))
+            for i, width in enumerate(size):
+                effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
+            y = y + np.sqrt(variance) * (effects[model.arrays.codes] * matrix).sum(
+                axis=1
+            )
+        noise = rng.normal(size=len(y))
+        grouped = model.arrays.grouped
+        noise = grouped.unsort(
+            correlated_residuals(
+                grouped.sort(noise), grouped, model.residual, self.residual_params
+            )
+        )
+        return np.asarray(y + np.sqrt(self.scale) * noise)

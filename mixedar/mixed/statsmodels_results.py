@@ -1,0 +1,284 @@
+"""
+What statsmodels expects of the results of a mixed model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from statsmodels.base.data import PandasData
+from statsmodels.base.wrapper import union_dicts
+from statsmodels.regression.mixed_linear_model import (
+    MixedLMResults,
+    MixedLMResultsWrapper,
+)
+from statsmodels.tools.validation import string_like
+
+from mixedar._types import FloatArray
+from mixedar.data.formula import design_for
+from mixedar.engine.covariance import factor_entries
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import find_modes
+from mixedar.exceptions import LengthError, UnsupportedError
+from mixedar.fit import Fit
+from mixedar.inference.arguments import positions
+
+if TYPE_CHECKING:
+    pass
+
+
+class ParentResults(MixedLMResults):
+    """What statsmodels' results offer of groups, predictions and variances."""
+
+    fit: Fit
+    # tables of the data's length: not pickled, made again when asked for
+    _row_caches = ("random_effects", "random_effects_cov")
+
+    @cached_property
+    def random_effects(self) -> dict[Any, pd.Series]:
+        """
+        Conditional means of the random effects given the data, by group.
+
+        One table of all groups, ``random_effects_frame()``, is much faster for
+        many of them.
+        """
+        means = self.fit.effects.means
+        if not self.k_vc:
+            index = pd.Index(self.fit.data.random_names)
+            return {
+                label: pd.Series(row, index=index)
+                for label, row in zip(self.fit.data.group_labels, means, strict=True)
+            }
+        out = {}
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
+            out[label] = pd.Series(means[i, columns], index=names)
+        return out
+
+    @cached_property
+    def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
+        """Conditional covariance of the random effects given the data, by group."""
+        roots = self.fit.effects.roots
+        out = {}
+        for i, label in enumerate(self.fit.data.group_labels):
+            columns, names = self.fit.data.effect_columns(i)
+            root = roots[:, columns, i]
+            out[label] = pd.DataFrame(self.scale * root.T @ root, names, names)
+        return out
+
+    def predict(
+        self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        """
+        Population means ``X beta``.
+
+        Parameters
+        ----------
+        exog : DataFrame or array_like, optional
+            New data for the model's formula, or a design matrix; the model's
+            own rows by default.
+        transform : bool
+            Whether a model from a formula transforms `exog` by it.
+
+        Returns
+        -------
+        Series or ndarray
+            Series with the index of `exog` if that has one.
+        """
+        if exog is None:
+            return pd.Series(self.fitted_marginal, index=self.fit.data.index)
+        # a list has .index too, its method
+        labelled = isinstance(exog, (pd.Series, pd.DataFrame))
+        index = exog.index if labelled else None
+        spec = getattr(self.model, "formula_spec", None)
+        if spec is not None and transform:
+            if not isinstance(exog, pd.DataFrame):
+                exog = pd.DataFrame(exog)
+                index = exog.index
+            matrix, _ = design_for(spec, exog)
+        else:
+            matrix = np.asarray(exog, dtype=np.float64)
+            if matrix.ndim == 1:
+                matrix = (
+                    matrix[None, :] if len(matrix) == self.k_fe else matrix[:, None]
+                )
+        if matrix.shape[1] != self.k_fe:
+            raise LengthError(
+                f"exog has {matrix.shape[1]} columns; the model has {self.k_fe} fixed "
+                "effects"
+            )
+        values = matrix @ self.fe_params
+        if index is None or len(index) != len(values):
+            return values
+        return pd.Series(values, index=index)
+
+    def get_distribution(self, exog: Any = None) -> Any:
+        """
+        Distribution of the response at the estimates.
+
+        Parameters
+        ----------
+        exog : array_like, shape (n, p), optional
+            The model's by default.
+
+        Returns
+        -------
+        MixedDistribution
+            ``get_distribution().rvs(rng=1)`` simulates a response with random
+            effects and correlated residuals.
+        """
+        params = np.concatenate(
+            [
+                self.fe_params,
+                self.params[self.k_fe : self.k_fe + self.k_re2 + self.k_vc]
+                / self.scale,
+                self.fit.residual_params,
+            ]
+        )
+        return self.model.get_distribution(params, self.scale, exog)
+
+    def profile_re(
+        self,
+        re_ix: int | str,
+        vtype: str,
+        num_low: int = 5,
+        dist_low: float = 1.0,
+        num_high: int = 5,
+        dist_high: float = 1.0,
+        **fit_kwargs: Any,
+    ) -> FloatArray:
+        """
+        Profile likelihood of a random-effects variance.
+
+        Parameters
+        ----------
+        re_ix : int or str
+            Index of the random effect, or name of the variance component.
+        vtype : {"re", "vc"}
+        num_low, num_high : int
+            Points below and above the estimate.
+        dist_low, dist_high : float
+            How far to go below and above.
+        **fit_kwargs
+            Passed on to the search.
+
+        Returns
+        -------
+        ndarray, shape (num_low + num_high + 1, 2)
+            Variances and log-likelihoods.
+        """
+        return profile_variance(
+            self.fit, re_ix, vtype, num_low, dist_low, num_high, dist_high, **fit_kwargs
+        )
+
+
+def profile_variance(
+    fit: Fit,
+    re_ix: int | str,
+    vtype: str,
+    num_low: int,
+    dist_low: float,
+    num_high: int,
+    dist_high: float,
+    **fit_kwargs: Any,
+) -> FloatArray:
+    """
+    Maximise the likelihood over all other parameters at fixed variance ratios.
+
+    A grid of variances is divided by the residual variance; each ratio is
+    held while everything else, the residual variance included, is estimated
+    again.  Arguments as in ``MixedLMARResults.profile_re``.
+
+    Returns
+    -------
+    ndarray, shape (num_low + num_high + 1, 2)
+        The variance (ratio times the re-estimated residual variance) and the
+        log-likelihood.
+
+    Raises
+    ------
+    UnsupportedError
+        If the grid would reach a variance of zero or less, or there is no such
+        random effect.
+    """
+    vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
+    data, k_re = fit.data, fit.k_re
+    if vtype == "re":
+        if not isinstance(re_ix, (int, np.integer)) or not 0 <= re_ix < k_re:
+            raise UnsupportedError(
+                f"re_ix={re_ix!r}: there are {k_re} random effects, counted from 0"
+            )
+        estimate = fit.cov_re[re_ix, re_ix]
+    else:
+        if re_ix not in data.component_names:
+            raise UnsupportedError(
+                f"re_ix={re_ix!r}: the variance components are {data.component_names}"
+            )
+        component = data.component_names.index(re_ix)
+        estimate = fit.vcomp[component]
+    if estimate - dist_low <= 0.0:
+        raise UnsupportedError(
+            "dist_low is too large and would result in a negative variance. Try a "
+            f"smaller value than {estimate:.6g}."
+        )
+    grid = np.concatenate(
+        [
+            np.linspace(estimate - dist_low, estimate, num_low + 1),
+            np.linspace(estimate, estimate + dist_high, num_high + 1)[1:],
+        ]
+    )
+    order = np.arange(k_re)
+    rows = data.compressed
+    if vtype == "re":
+        # the first diagonal entry of a Cholesky factor is a standard deviation
+        order[[0, int(re_ix)]] = order[[int(re_ix), 0]]
+        columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
+        rows = replace(rows, z=rows.z[:, columns])
+        position = 0
+    else:
+        position = fit.k_re2 + component
+    layout = fit.layout
+    unscaled = fit.cov_re_unscaled[np.ix_(order, order)]
+    start = factor_entries(unscaled, fit.vcomp / fit.scale)
+    curve = []
+    for variance in grid:
+        fixed = layout.fixed.copy()
+        fixed[position] = np.sqrt(variance / fit.scale)
+        problem = LikelihoodProblem(
+            rows,
+            fit.nobs,
+            fit.structure,
+            replace(layout, fixed=fixed),
+            reml=fit.reml,
+        )
+        theta = problem.theta_from(start, fit.residual_params)
+        best = find_modes(problem, start=theta, **fit_kwargs)[0].estimate
+        held = best.cov_values[0 if vtype == "re" else position]
+        curve.append([held, best.llf])
+    return np.asarray(curve)
+
+
+class MixedLMARResultsWrapper(MixedLMResultsWrapper):
+    """Attaches names and the caller's index to the results' arrays."""
+
+    _attrs: ClassVar[dict[str, str]] = {"fitted_marginal": "rows"}
+    _wrap_attrs = union_dicts(MixedLMResultsWrapper._wrap_attrs, _attrs)
+    # the rows of an interval depend on `cols`, which the parent's wrapper ignores
+    _wrap_methods: ClassVar[dict[str, Any]] = {
+        name: how
+        for name, how in MixedLMResultsWrapper._wrap_methods.items()
+        if name != "conf_int"
+    }
+
+    def conf_int(self, alpha: float = 0.05, cols: Any = None, **kwargs: Any) -> Any:
+        """Confidence intervals by name; see :meth:`WaldInference.conf_int`."""
+        results = self._results
+        values = results.conf_int(alpha, **kwargs)
+        keep = slice(None) if cols is None else positions(cols, results.fit.names)
+        if not isinstance(results.model.data, PandasData):
+            return values[keep]
+        return pd.DataFrame(values, index=results.fit.names).iloc[keep]
