@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import mixedar
+from mixedar.residual import MarkovStructure, ResidualStructure
 
 # Each folder, or file at the top, imports only from those before it.
 ORDER = (
@@ -77,7 +78,6 @@ LONG_FUNCTIONS = {
     "mixedar.cli.command._parser",
     "mixedar.data.formula.build.build_design",
     "mixedar.diagnostics.checkup.design.unit_of_time",
-    "mixedar.engine.blocks.woodbury.woodbury_sums",
     "mixedar.engine.precision.precision_derivatives",
     "mixedar.inference.intervals.wald.conf_int_re",
     "mixedar.inference.means.marginal_means",
@@ -242,3 +242,60 @@ def test_relative_and_submodule_imports_are_resolved(
         "mixedar.engine",
         "mixedar.residual.base",
     ]
+
+
+def methods_of(cls: type) -> set[str]:
+    """Return the methods that a class asks for or offers, not its properties."""
+    return {
+        name
+        for name, value in vars(cls).items()
+        if callable(value) and not name.startswith("_")
+    }
+
+
+def names_called(name: str) -> Iterator[str]:
+    """Yield the names of the methods that the modules of a folder call."""
+    for module, path in PATHS.items():
+        if folder(module) != name:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+
+
+def test_the_engine_calls_what_the_contract_asks_for() -> None:
+    called = set(names_called("engine"))
+    bound_before = {"bind", "bind_layout"}  # by the data, before the engine runs
+    for contract in (ResidualStructure, MarkovStructure):
+        assert methods_of(contract) - bound_before <= called
+
+
+# What one structure is, and another is not, is known here alone.
+KNOW_STRUCTURES = {"mixedar.engine.residuals", "mixedar.engine.blocks"}
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_structures_are_told_apart_in_one_place(module: str) -> None:
+    if folder(module) == "residual" or module in KNOW_STRUCTURES:
+        return
+    tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    kinds = {cls.__name__ for cls in subclasses(ResidualStructure)}
+    kinds &= {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("mixedar.residual")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            named = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            assert node.func.id != "isinstance" or not named & kinds
+
+
+def subclasses(cls: type) -> Iterator[type]:
+    """Yield the classes of the package that derive from one."""
+    for each in cls.__subclasses__():
+        if each.__module__.startswith("mixedar."):
+            yield each
+        yield from subclasses(each)

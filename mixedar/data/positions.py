@@ -14,6 +14,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.time import time_axis
+from mixedar.engine.residuals import placed_part
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     DuplicateTimeError,
@@ -24,7 +25,6 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.residual import DataLayout, Mark, ResidualStructure
-from mixedar.residual.wrapped import Nugget
 
 
 @dataclass(frozen=True)
@@ -242,16 +242,16 @@ def _mark(
 
 
 def _check_apart(
-    structure: Any, grouped: GroupedRows, codes: IntArray, labels: Sequence[Any]
+    structure: ResidualStructure,
+    grouped: GroupedRows,
+    codes: IntArray,
+    labels: Sequence[Any],
 ) -> None:
     """Without a nugget two rows of a series cannot be at the same place."""
-    while not hasattr(structure, "coords"):
-        if isinstance(structure, Nugget) or not hasattr(structure, "structure"):
-            return
-        structure = structure.structure
-    k = len(structure.coords)
-    if k == 0 or grouped.marks is None:
+    placed = placed_part(structure)
+    if placed is None or grouped.marks is None:
         return
+    k = len(placed.marks)
     series = np.cumsum(grouped.gaps == 0.0)
     keys = [*grouped.marks[:, :k].T, series]
     order = np.lexsort(keys)
@@ -263,15 +263,13 @@ def _check_apart(
     if grouped.order is not None:
         rows = np.sort(grouped.order[rows])
     place = ", ".join(
-        f"{name} = {value:g}"
-        for name, value in zip(
-            structure.coords, grouped.marks[order[first]], strict=False
-        )
+        f"{mark.column} = {value:g}"
+        for mark, value in zip(placed.marks, grouped.marks[order[first]], strict=False)
     )
     raise StructureError(
         f"rows {rows[0]} and {rows[1]} (counted from 0) of group "
         f"{shown(labels[codes[rows[0]]])} are both at {place}, where "
-        f"{structure.label} residuals would be the same: pass nugget=True, or "
+        f"{placed.label} residuals would be the same: pass nugget=True, or "
         "aggregate such rows"
     )
 

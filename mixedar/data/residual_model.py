@@ -13,8 +13,9 @@ import pandas as pd
 
 from mixedar.data.checks import check_lengths
 from mixedar.data.formula import FormulaSpec, formula_matrices, formula_variables
+from mixedar.engine.residuals import correlation_of, variance_of
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
-from mixedar.residual import Heteroscedastic, ResidualStructure, combine, resolve
+from mixedar.residual import ResidualStructure, combine, resolve
 from mixedar.residual.variance import (
     WEIGHTS,
     formulas_of,
@@ -76,11 +77,12 @@ class ResidualModel:
         specs = {formula: spec for formula, (spec, _) in found.items()}
         names = {formula: list(s.column_names) for formula, s in specs.items()}
         structure = self.structure
-        assert isinstance(structure, Heteroscedastic)
-        variance = with_columns(structure.variance, names)
+        variance = variance_of(structure)
+        assert variance is not None
+        correlation = correlation_of(structure)
         for formula, (_, matrix) in found.items():
             columns.update(zip(names[formula], matrix.T, strict=True))
-        structure = replace(structure, variance=variance)
+        structure = combine(correlation, with_columns(variance, names))
         used = {mark.column for mark in structure.marks}
         columns = {name: v for name, v in columns.items() if name in used}
         return ResidualModel(structure, columns, (), specs)

@@ -1,5 +1,5 @@
 """
-What every group contributes to the likelihood, and to its derivatives.
+What every group contributes: its random effects, and its part of the likelihood.
 
 With ``W_i = [X_i y_i]`` the log-likelihood is a function of ``sum_i log|H_i|``
 and ``S = sum_i W_i' H_i^-1 W_i``.  Deleting a group takes its terms away from
@@ -18,20 +18,96 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks, moment_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.level import Apart, Moments, eliminate, slopes_of
 from mixedar.engine.likelihood import cluster_sums
-from mixedar.numeric.linalg import (
-    bmm,
-    identity_plus,
-    inverse_cholesky,
-    multiply_right,
-    trace_product,
+from mixedar.engine.residuals import (
+    is_independent,
+    markov_of,
+    whiten_series,
 )
-from mixedar.residual import Independent, MarkovStructure, ResidualStructure
+from mixedar.engine.rows import GroupedRows
+from mixedar.numeric.linalg import multiply_right, product
+from mixedar.residual import ResidualStructure
 
 # Numbers that the derivatives of a chunk of groups may take.
 _NUMBERS = 2**24
 # Rows of groups whose inverse covariances are written out.
 _SHARED_ROWS = 40
+
+
+def group_products(
+    x: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    params: FloatArray,
+) -> FloatArray:
+    """``X'R^-1 X`` of every group, shape (k, k, m); `x` in sorted order, (n, k)."""
+    white = np.ascontiguousarray(whiten_series(x, grouped, structure, params).T)
+    k, starts = len(white), grouped.offsets[:-1]
+    out = np.empty((k, k, grouped.n_groups))
+    for a in range(k):
+        for b in range(a, k):
+            out[a, b] = out[b, a] = np.add.reduceat(white[a] * white[b], starts)
+    return out
+
+
+@dataclass(frozen=True)
+class PredictedEffects:
+    """
+    Conditional distribution of the random effects given the data.
+
+    Attributes
+    ----------
+    means : ndarray, shape (m, q)
+        Best linear unbiased predictions.
+    roots : ndarray, shape (q, q, m)
+        ``C`` with conditional covariance ``scale * C'C``; the fixed effects
+        are taken as known.
+    """
+
+    means: FloatArray
+    roots: FloatArray
+
+
+def predict_effects(
+    z: FloatArray,
+    resid: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    u: FloatArray,
+    z_map: FloatArray,
+    factor: FloatArray,
+) -> PredictedEffects:
+    """
+    Best linear unbiased prediction of every group's random effects.
+
+    ``b_i = K Z_i' R_i^-1 r_i``, which holds on the boundary as well (Robinson, 1991).
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, q)
+        Random-effects design in sorted order.
+    resid : ndarray, shape (n,)
+        ``y - X beta`` in sorted order.
+    grouped : GroupedRows
+    structure : ResidualStructure
+        Bound to the data.
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    z_map, factor : ndarray, shape (q, q)
+        Internal scaling of `z` and ``Lambda`` in those coordinates.
+
+    Returns
+    -------
+    PredictedEffects
+    """
+    q = z.shape[1]
+    columns = np.column_stack([product(z, z_map), resid])
+    params = structure.from_unconstrained(u)
+    products = group_products(columns, grouped, structure, params)
+    level = eliminate(products[:q, :q], products[q:, :q], factor)
+    means = product(z_map, level.effect[0]).T
+    return PredictedEffects(means, multiply_right(level.root, z_map.T))
 
 
 @dataclass(frozen=True)
@@ -138,39 +214,32 @@ def group_sums(
     numpy.linalg.LinAlgError
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
-    simple = isinstance(structure, MarkovStructure) and structure.k_free <= 1
-    if simple or isinstance(structure, Independent):
+    if markov_of(structure) or is_independent(structure):
         return _by_moments(rows, structure, covariance, factor, u)
     return sums_by_engine(rows, structure, covariance, factor, u)
 
 
-def _whitened(
+def _moments_apart(
     rows: ClusterRows, structure: ResidualStructure, u: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """
-    ``[Z W]' R^-1 [Z W]`` and ``log|R|`` of every group, with derivatives by `u`.
-
-    Returns
-    -------
-    moments : ndarray, shape (orders, q + p + 1, q + p + 1, m)
-    logdet : ndarray, shape (orders, m)
-        ``orders`` is 3 if the structure has a free parameter, else 1.
-    """
+) -> Moments:
+    """Whitened cross-products and ``log|R|`` of every group by itself."""
+    q, m = rows.z.shape[1], rows.n_clusters
     columns = np.concatenate([rows.z, rows.w], axis=1)
-    orders, width, m = 1 + 2 * structure.k_free, columns.shape[1], rows.n_clusters
-    everything = ClusterRows(
-        columns, np.ones((len(columns), 1)), rows.gaps, rows.offsets, rows.weights
-    )
-    moments = np.empty((orders, width, width, m))
+    orders, width = 1 + 2 * structure.k_free, columns.shape[1]
+    # every column takes part as one of Z, of which products are kept by group
+    everything = replace(rows, z=columns, w=np.ones((len(columns), 1)))
+    gram = np.empty((orders, width, width, m))
     for block in moment_blocks(everything, structure):
-        moments[..., block.clusters] = block.at(u, derivatives=True).zz
+        gram[..., block.clusters] = block.at(u, derivatives=True).zz
     by_row = np.zeros((orders, len(columns)))
-    if isinstance(structure, MarkovStructure):
+    markov = markov_of(structure)
+    if markov is not None:
         inside = rows.gaps > 0.0
         gaps, which = np.unique(rows.gaps[inside], return_inverse=True)
-        terms = structure.precision_coefficients(gaps, u, derivatives=True).logdet
+        terms = markov.precision_coefficients(gaps, u, derivatives=True).logdet
         by_row[:, inside] = terms[:, which]
-    return moments, np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
+    logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
+    return Moments(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
 
 
 def _by_moments(
@@ -180,67 +249,13 @@ def _by_moments(
     factor: FloatArray,
     u: FloatArray,
 ) -> GroupSums:
-    """All groups at once; the algebra is that of the Woodbury identity."""
-    moments, logdet = _whitened(rows, structure, u)
-    q, width, m = rows.z.shape[1], rows.w.shape[1], rows.n_clusters
-    k_cov, n_residual = covariance.k_cov, structure.k_free
-    k = k_cov + n_residual
-    d1, s1 = np.zeros((k, m)), np.zeros((k, width, width, m))
-    d2, s2 = np.zeros((k, k, m)), np.zeros((k, k, width, width, m))
-    zz, zw, ww = moments[:, :q, :q], moments[:, :q, q:], moments[:, q:, q:]
-    if q == 0:
-        if k:
-            d1[0], d2[0, 0], s1[0], s2[0, 0] = logdet[1], logdet[2], ww[1], ww[2]
-        return GroupSums(ww[0], d1, d2, s1, s2, zz[0], zw[0])
-    inverse_factor, _ = inverse_cholesky(identity_plus(factor, zz[0]))
-    root = multiply_right(inverse_factor, factor.T)
-    reduced = bmm(root, zw[0])
-    shrink = bmm(root.transpose(1, 0, 2), root)  # K
-    effect = bmm(root.transpose(1, 0, 2), reduced)  # K N
-    s = ww[0] - _gram(reduced, reduced)
-    mk = bmm(zz[0], shrink)
-    precision = zz[0] - bmm(mk, zz[0])  # Z'H^-1 Z
-    effects = zw[0] - bmm(zz[0], effect)  # Z'H^-1 W
-    turned = [_turn(direction, effects) for direction in covariance.directions]
-    slopes = [_turn(direction, precision) for direction in covariance.directions]
-    for a in range(k_cov):
-        d1[a] = np.einsum("iim->m", slopes[a])
-        s1[a] = -_gram(effects, turned[a])
-        right = bmm(precision, turned[a])
-        for b in range(a + 1):
-            d2[a, b] = d2[b, a] = -trace_product(slopes[a], slopes[b])
-            pair = _gram(turned[b], right)
-            s2[a, b] = s2[b, a] = pair + pair.transpose(1, 0, 2)
-    if n_residual:
-        r = k_cov
-        kz = bmm(shrink, zz[1])
-        d1[r] = logdet[1] + np.einsum("iim->m", kz)
-        d2[r, r] = logdet[2] + trace_product(shrink, zz[2]) - trace_product(kz, kz)
-        inner = zw[1] - bmm(zz[1], effect)  # J
-        s1[r] = ww[1] - _gram(effect, inner) - _gram(zw[1], effect)
-        cross = _gram(zw[2] - 0.5 * bmm(zz[2], effect), effect)
-        half = bmm(root, inner)
-        s2[r, r] = ww[2] - cross - cross.transpose(1, 0, 2) - 2.0 * _gram(half, half)
-        left = inner - bmm(mk, inner)  # F J
-        outer = zz[1] - bmm(mk, zz[1])
-        outer = outer - bmm(outer, mk.transpose(1, 0, 2))  # d(Z'H^-1 Z)
-        for a in range(k_cov):
-            d2[a, r] = d2[r, a] = np.einsum(
-                "ij,jim->m", covariance.directions[a], outer
-            )
-            pair = _gram(turned[a], left)
-            s2[a, r] = s2[r, a] = -pair - pair.transpose(1, 0, 2)
-    return GroupSums(s, d1, d2, s1, s2, precision, effects)
-
-
-def _gram(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``a'b`` of every group, shape (i, j, m) from (q, i, m) and (q, j, m)."""
-    return bmm(a.transpose(1, 0, 2), b)
-
-
-def _turn(matrix: FloatArray, x: FloatArray) -> FloatArray:
-    """One matrix times those of every group."""
-    return np.tensordot(matrix, x, axes=1)
+    """All groups at once, as the likelihood's own sums but apart."""
+    moments, over = _moments_apart(rows, structure, u), Apart(rows.n_clusters)
+    level = eliminate(moments.zz[0], moments.zw[0], factor)
+    s = moments.ww[0] - over.pairs(level.reduced, level.reduced)
+    found = slopes_of(level, moments, covariance, over)
+    zw = level.zw_left.transpose(1, 0, 2)
+    return GroupSums(s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw)
 
 
 def sums_by_engine(

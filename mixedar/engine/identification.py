@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from mixedar._types import FloatArray
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.residuals import ResidualMatrices
+from mixedar.engine.residuals import (
+    ResidualMatrices,
+    correlation_of,
+    correlation_params,
+)
 from mixedar.exceptions import IdentificationError, StructureError
 from mixedar.numeric.linalg import r_factor
-from mixedar.residual import Independent, ResidualStructure
+from mixedar.residual import ResidualStructure
 
 _ROWS = 12  # rows of a cluster that are looked at, ...
 _MANY_ROWS = 60  # ... and before an error is raised
@@ -111,19 +115,23 @@ def _check_held(rows: ClusterRows, structure: ResidualStructure) -> None:
     """Raise if fixed parameters make residuals copies of each other."""
     clusters = np.flatnonzero(rows.weights > 0.0)
     largest = clusters[np.argsort(-np.diff(rows.offsets)[clusters], kind="stable")]
+    inner = correlation_of(structure)
+    params = correlation_params(structure, structure.from_unconstrained(np.empty(0)))
     for cluster in largest[:_SAMPLE]:
-        start = rows.offsets[cluster]
-        end = min(rows.offsets[cluster + 1], start + _LONGEST_HELD)
-        marks = None if rows.marks is None else rows.marks[start:end]
-        if marks is None:
-            marks = np.empty((end - start, 0))
-        matrices = ResidualMatrices(structure, rows.gaps[None, start:end], marks[None])
-        found = matrices.values(np.empty(0))
-        matrix = matrices.matrices(found, slice(None))[0]
+        here = slice(
+            rows.offsets[cluster],
+            min(rows.offsets[cluster + 1], rows.offsets[cluster] + _LONGEST_HELD),
+        )
+        positions = np.cumsum(rows.gaps[here])[:, None]
+        if rows.marks is not None:
+            positions = np.concatenate([positions, rows.marks[here]], axis=1)
+        positions = positions[:, : 1 + len(inner.marks)]
+        begins = np.flatnonzero(rows.gaps[here] == 0.0)[1:]
         try:
-            sd = np.sqrt(np.diag(matrix))
-            root = np.linalg.cholesky(matrix / np.outer(sd, sd))
-            smallest = float(np.diag(root).min())
+            smallest = min(
+                float(np.diag(np.linalg.cholesky(inner.correlation(x, params))).min())
+                for x in np.split(positions, begins)
+            )
         except np.linalg.LinAlgError:
             smallest = 0.0
         if not smallest > _SINGULAR:
@@ -173,15 +181,10 @@ def _null_directions(
         seen.add(key)
         lower = np.tril_indices(len(picked))
         columns = [(z @ direction @ z.T)[lower] for direction in directions]
-        if not isinstance(structure, Independent):
-            matrices = ResidualMatrices(structure, gaps[None], marks[None])
-            found = matrices.values(u)
-            every = slice(None)
-            slopes = matrices.slopes(found, every)[:, 0]
-            columns += [slope[lower] for slope in slopes]
-            columns.append(matrices.matrices(found, every)[0][lower])
-        else:
-            columns.append(np.eye(len(picked))[lower])
+        matrices = ResidualMatrices(structure, gaps[None], marks[None])
+        found, every = matrices.values(u), slice(None)
+        columns += [slope[lower] for slope in matrices.slopes(found, every)[:, 0]]
+        columns.append(matrices.matrices(found, every)[0][lower])
         parts.append(np.column_stack(columns))
     matrix = np.concatenate(parts)
     if not np.abs(matrix).max() < _LARGEST:

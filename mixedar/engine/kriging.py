@@ -17,14 +17,17 @@ from scipy.linalg import solve_triangular
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.residuals import (
-    correlation_part,
-    correlations,
+    correlation_of,
+    correlation_params,
     is_correlated,
+    markov_of,
+    pair_correlations,
     relative_sd,
     unique_rows,
+    variance_of,
 )
 from mixedar.exceptions import StructureError
-from mixedar.residual import Heteroscedastic, MarkovStructure, ResidualStructure
+from mixedar.residual import MarkovStructure, ResidualStructure
 
 # Numbers that are computed at a time.
 _AT_ONCE = 2**20
@@ -137,7 +140,7 @@ def _answers(
             here = places[:, first : first + step]
             new = there[here]
             pairs = (len(some), n, here.shape[1], new.shape[2])
-            r = correlations(
+            r = pair_correlations(
                 structure,
                 np.broadcast_to(old[:, :, None], pairs).reshape(-1, pairs[3]),
                 np.broadcast_to(new[:, None], pairs).reshape(-1, pairs[3]),
@@ -200,7 +203,7 @@ def _roots(
     for first in range(0, len(rows), step):
         i, j = rows[first : first + step], columns[first : first + step]
         a, b = (positions[:, k].reshape(-1, width) for k in (i, j))
-        values = correlations(structure, a, b, params).reshape(g, -1)
+        values = pair_correlations(structure, a, b, params).reshape(g, -1)
         out[:, i, j] = out[:, j, i] = values
     try:
         return np.asarray(np.linalg.cholesky(out), dtype=np.float64)
@@ -260,14 +263,15 @@ def krige(
     TimeError
         If the structure knows no correlation at some distance.
     """
-    inner, values = correlation_part(structure, params)
+    inner, values = correlation_of(structure), correlation_params(structure, params)
+    markov = markov_of(inner)
     (series, positions), (wanted, places) = observed, asked
     if len(series) == 0 or len(wanted) == 0 or not is_correlated(structure):
         empty = sparse.csr_array((len(wanted), len(series)))
         found = Kriging(empty, np.ones(len(wanted)))
-    elif isinstance(inner, MarkovStructure):
+    elif markov is not None:
         found = _neighbours(
-            inner, values, (series, positions[:, 0]), (wanted, places[:, 0])
+            markov, values, (series, positions[:, 0]), (wanted, places[:, 0])
         )
     else:
         width = 1 + len(inner.marks)
@@ -279,7 +283,7 @@ def krige(
                 (wanted, places[:, :width]),
             )
         )
-    if not isinstance(structure, Heteroscedastic):
+    if variance_of(structure) is None:
         return found
     sd = relative_sd(structure, places[:, 1:], params)
     weights = found.weights
@@ -336,6 +340,6 @@ def _across(
     exists: NDArray[np.bool_],
 ) -> tuple[FloatArray, FloatArray]:
     """Correlation across gaps, 0 where there is no neighbour, and ``1 - phi^2``."""
-    phi = structure.correlation_at(np.where(exists, gaps, 1.0), params)
+    phi = structure.correlations(np.where(exists, gaps, 1.0)[:, None], params)
     phi = np.where(exists, phi, 0.0)
     return phi, (1.0 - phi) * (1.0 + phi)

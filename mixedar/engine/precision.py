@@ -30,16 +30,12 @@ from mixedar.engine.blocks.dense import PatternCurvature, covariance_blocks
 from mixedar.engine.blocks.markov import previous, products
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.level import Together, eliminate
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import markov_of
 from mixedar.numeric.autodiff import Jet, inverse_derivatives
-from mixedar.numeric.linalg import (
-    apply,
-    bmm,
-    identity_plus,
-    inverse_cholesky,
-    multiply_right,
-)
+from mixedar.numeric.linalg import trace_product
 from mixedar.residual import MarkovStructure, ResidualStructure
 
 
@@ -86,7 +82,8 @@ def residual_curvature(
     -------
     ResidualCurvature
     """
-    if not isinstance(structure, MarkovStructure):
+    markov = markov_of(structure)
+    if markov is None:
         inner = slice(covariance.k_cov, None)
         found = [
             PatternCurvature(block, covariance, factor, u).bends()
@@ -96,7 +93,7 @@ def residual_curvature(
             np.sum([sandwiches[inner, inner] for sandwiches, _ in found], axis=0),
             np.sum([traces[inner, inner] for _, traces in found], axis=0),
         )
-    images, squares = _symmetrised_slopes(rows, structure, u)
+    images, squares = _symmetrised_slopes(rows, markov, u)
     q, width = rows.z.shape[1], rows.w.shape[1]
     sandwich, trace = np.zeros((width, width)), 0.0
     sizes = np.diff(rows.offsets)
@@ -119,17 +116,10 @@ def residual_curvature(
         zw = 2.0 * zt[q:] - moments.zw[2]
         sandwich += 2.0 * ww - moments.ww[2]
         trace += float(moments.logdet[2])
-        if q == 0:
-            continue
-        # H^-1 = R^-1 - R^-1 Z K Z' R^-1 with K = Lambda A^-1 Lambda'
-        inverse_factor, _ = inverse_cholesky(identity_plus(factor, moments.zz[0]))
-        root = multiply_right(inverse_factor, factor.T)
-        across = root.transpose(1, 0, 2)
-        effect = apply(across, apply(root, moments.zw[0]))
-        flat = effect.reshape(width, -1)
-        cross = flat @ zw.reshape(width, -1).T
-        sandwich += flat @ apply(zz, effect).reshape(width, -1).T - cross - cross.T
-        trace -= float(np.einsum("abm,bam,m->", bmm(across, root), zz, block.weights))
+        level = eliminate(moments.zz[0], moments.zw[0], factor)
+        over = Together(block.weights)
+        sandwich -= level.taken(zz, zw, over)
+        trace -= float(over.total(trace_product(level.shrink, zz)))
     sandwich = (sandwich + sandwich.T) / 2.0
     return ResidualCurvature(sandwich[None, None], np.array([[trace]]))
 

@@ -1,8 +1,10 @@
 """
-Residual covariance matrices of many short series at once.
+What is asked of residual structures: their parts, matrices, whitening and draws.
 
-The correlation of two rows depends on few features of the pair (a distance, two
-occasions, ...), so that distinct *cells* are evaluated once and looked up.
+This file and the choice of blocks are the only ones beside :mod:`mixedar.residual`
+that ask which structure they have.  The correlation of two rows depends on few
+features of the pair (a distance, two occasions, ...), so that distinct *cells* are
+evaluated once and looked up.
 """
 
 from __future__ import annotations
@@ -16,19 +18,17 @@ from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import StructureError, TimeError
+from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import product
 from mixedar.residual import (
-    FormulaStructure,
     Heteroscedastic,
     Independent,
     MarkovStructure,
-    Nugget,
     ResidualStructure,
     Stratified,
-    Toeplitz,
 )
+from mixedar.residual.variance import VarianceFunction
 
 # Places in the table of correlations that no cell has.
 _APART, _DIAGONAL, _FIRST = 0, 1, 2
@@ -326,47 +326,57 @@ def series_roots(
             yield rows[members], roots, which[members] - first
 
 
-def correlation_part(
-    structure: ResidualStructure, params: FloatArray
-) -> tuple[ResidualStructure, FloatArray]:
-    """
-    The structure without its variance function, and its own parameters.
+def markov_of(structure: ResidualStructure) -> MarkovStructure | None:
+    """The structure itself if neighbours tell all and rows have one variance."""
+    return structure if isinstance(structure, MarkovStructure) else None
 
-    Parameters
-    ----------
-    structure : ResidualStructure
-    params : ndarray, shape (k_params,)
 
-    Returns
-    -------
-    structure : ResidualStructure
-    params : ndarray
-    """
-    if isinstance(structure, Heteroscedastic):
-        inner, _, own = structure.inner(None, params)
-        return inner, own
-    return structure, params
+def variance_of(structure: ResidualStructure) -> VarianceFunction | None:
+    """The variance function of a structure, None if all rows have one variance."""
+    return structure.variance if isinstance(structure, Heteroscedastic) else None
+
+
+def correlation_of(structure: ResidualStructure) -> ResidualStructure:
+    """The structure without its variance function."""
+    return structure.structure if isinstance(structure, Heteroscedastic) else structure
+
+
+def correlation_params(structure: ResidualStructure, params: FloatArray) -> FloatArray:
+    """The parameters but those of the variance function, which come last."""
+    return params[: correlation_of(structure).k_params]
 
 
 def is_correlated(structure: ResidualStructure) -> bool:
     """Whether residuals of a series tell of one another."""
-    inner, _ = correlation_part(structure, np.empty(0))
-    return not isinstance(inner, Independent)
+    return not isinstance(correlation_of(structure), Independent)
+
+
+def is_independent(structure: ResidualStructure) -> bool:
+    """Whether residuals are independent and have one variance."""
+    return isinstance(structure, Independent)
 
 
 def correlation_marks(structure: ResidualStructure) -> slice:
     """Which of the structure's marks its correlations depend on."""
-    inner, _ = correlation_part(structure, np.empty(0))
-    return slice(0, len(inner.marks))
+    return slice(0, len(correlation_of(structure).marks))
 
 
 def variance_marks(structure: ResidualStructure) -> slice:
     """Which of the structure's marks its variance function reads."""
-    return slice(correlation_marks(structure).stop, len(structure.marks))
+    return slice(len(correlation_of(structure).marks), len(structure.marks))
+
+
+def placed_part(structure: ResidualStructure) -> ResidualStructure | None:
+    """The part of which no two rows of a series may share their coordinates."""
+    inner = correlation_of(structure)
+    if isinstance(inner, Stratified):
+        inner = inner.structure
+    # a nugget has none: measurement error tells rows at one place apart
+    return inner if getattr(inner, "coords", ()) else None
 
 
 def relative_sd(
-    structure: ResidualStructure, marks: FloatArray, params: FloatArray
+    structure: ResidualStructure, marks: FloatArray | None, params: FloatArray
 ) -> FloatArray:
     """
     Standard deviations of residuals, relative to ``sigma``.
@@ -374,40 +384,43 @@ def relative_sd(
     Parameters
     ----------
     structure : ResidualStructure
-    marks : ndarray, shape (k, c)
+    marks : ndarray, shape (k, c), or None
         What the structure reads of the rows beside the time.
     params : ndarray, shape (k_params,)
 
     Returns
     -------
-    ndarray, shape (k,)
+    ndarray, shape (k,); (1,) if all rows have one variance and nothing is read
 
     Raises
     ------
     StructureError
         If the variance function has no value at a row.
     """
-    if not isinstance(structure, Heteroscedastic):
-        return np.ones(len(marks))
+    variance = variance_of(structure)
+    if variance is None or marks is None:
+        return np.ones(1 if marks is None else len(marks))
+    read = marks[:, variance_marks(structure)]
+    own = np.asarray(params, dtype=np.float64)[correlation_of(structure).k_params :]
     with np.errstate(all="ignore"):
-        sd = structure.row_scales(marks, params)
+        sd = np.exp(np.asarray(variance.log_sd(read, own), dtype=np.float64))
     bad = ~(np.isfinite(sd) & (sd > 0.0))
     if bad.any():
-        here = marks[int(np.argmax(bad)), variance_marks(structure)]
-        read = structure.variance.marks
         values = " and ".join(
             f"{mark.column or 'time'!r} is {value:g}"
-            for mark, value in zip(read, here, strict=True)
+            for mark, value in zip(
+                variance.marks, read[int(np.argmax(bad))], strict=True
+            )
             if mark.kind == "number"
         )
         raise StructureError(
-            f"{structure.variance.label}: there is no standard deviation where "
-            f"{values}, in {int(bad.sum())} of {len(bad)} rows"
+            f"{variance.label}: there is no standard deviation where {values}, in "
+            f"{int(bad.sum())} of {len(bad)} rows"
         )
     return sd
 
 
-def correlations(
+def pair_correlations(
     structure: ResidualStructure, a: FloatArray, b: FloatArray, params: FloatArray
 ) -> FloatArray:
     """
@@ -416,7 +429,6 @@ def correlations(
     Parameters
     ----------
     structure : ResidualStructure
-        Without a variance function.
     a, b : ndarray, shape (l, 1 + c)
         Positions of the rows.
     params : ndarray, shape (k_params,)
@@ -432,42 +444,68 @@ def correlations(
     TimeError
         If the structure knows no correlation at such a distance.
     """
-    return _of_cells(structure, structure.cells(a, b), params)
+    values = structure.correlations(structure.cells(a, b), params)
+    return np.array(np.broadcast_to(values, len(a)), dtype=np.float64)
 
 
-def _of_cells(structure: Any, cells: FloatArray, params: FloatArray) -> FloatArray:
-    # the contract's cell_values has derivatives of second order, which are large
-    if isinstance(structure, Nugget):
-        inner = _of_cells(structure.structure, cells, params[:-1])
-        return (1.0 - params[-1]) * inner
-    if isinstance(structure, Stratified):
-        out = np.zeros(len(cells))
-        own = params.reshape(len(structure.strata), -1)
-        for stratum in np.unique(cells[:, 0]).astype(np.intp):
-            here = cells[:, 0] == stratum
-            out[here] = _of_cells(structure.structure, cells[here, 1:], own[stratum])
+def _without_variances(
+    grouped: GroupedRows, structure: ResidualStructure, params: FloatArray
+) -> tuple[GroupedRows, ResidualStructure, FloatArray]:
+    """What the correlations read of the rows, their structure and parameters."""
+    marks = grouped.marks
+    if marks is not None:
+        marks = marks[:, correlation_marks(structure)]
+    inner = correlation_of(structure)
+    alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
+    return alone, inner, correlation_params(structure, params)
+
+
+def _by_row(values: FloatArray, x: FloatArray) -> FloatArray:
+    """One number a row, with the axes of `x`."""
+    return values.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def whiten_series(
+    x: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    params: FloatArray,
+) -> FloatArray:
+    """
+    Multiply the rows of every series by the inverse Cholesky factor of its R.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (n, k)
+        In sorted order.
+    grouped : GroupedRows
+    structure : ResidualStructure
+    params : ndarray, shape (k_params,)
+
+    Returns
+    -------
+    ndarray, of the shape of `x`
+        ``(x_t - phi x_{t-1}) / sqrt(1 - phi^2)`` for Markov structures.
+    """
+    if variance_of(structure) is not None:
+        x = x / _by_row(relative_sd(structure, grouped.marks, params), x)
+        return whiten_series(x, *_without_variances(grouped, structure, params))
+    out = x.copy()
+    if isinstance(structure, Independent):
         return out
     if isinstance(structure, MarkovStructure):
-        return np.asarray(structure.correlation_at(cells[:, 0], params))
-    if isinstance(structure, Toeplitz):
-        _check_lags(structure, cells)
-    if isinstance(structure, FormulaStructure):
-        values = structure.correlations(cells, params)
-    else:
-        values = structure.cell_values(cells, structure.to_unconstrained(params))
-    values = values.value if isinstance(values, Jet) else values
-    return np.array(np.broadcast_to(values, len(cells)), dtype=np.float64)
-
-
-def _check_lags(structure: Toeplitz, cells: FloatArray) -> None:
-    """Correlations are known at multiples of the data's own step alone."""
-    off = np.flatnonzero(np.rint(cells[:, 0]) % structure.unit)
-    if len(off):
-        raise TimeError(
-            f"{structure.label} residuals: times of the data are multiples of "
-            f"{structure.unit} apart, and no correlation is known at a distance of "
-            f"{cells[off[0], 0]:g}, which is asked for"
-        )
+        inside = ~grouped.first_of_series
+        gaps = grouped.gaps[inside, None]
+        phi = _by_row(structure.correlations(gaps, params), x)
+        before = x[np.flatnonzero(inside) - 1]
+        out[inside] = (x[inside] - phi * before) / np.sqrt((1.0 - phi) * (1.0 + phi))
+        return out
+    u = structure.to_unconstrained(params)
+    for rows, roots, which in series_roots(grouped, structure, u):
+        inverse = np.linalg.inv(roots)
+        values = x[rows].reshape(*rows.shape, -1)
+        out[rows] = (inverse[which] @ values).reshape(x[rows].shape)
+    return out
 
 
 def correlated_residuals(
@@ -491,29 +529,25 @@ def correlated_residuals(
     -------
     ndarray, of the shape of `noise`
     """
+    if variance_of(structure) is not None:
+        sd = _by_row(relative_sd(structure, grouped.marks, params), noise)
+        alone = _without_variances(grouped, structure, params)
+        return correlated_residuals(noise, *alone) * sd
     if isinstance(structure, Independent):
         return noise
-    if isinstance(structure, Heteroscedastic):
-        inner, marks, own = structure.inner(grouped.marks, params)
-        alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
-        sd = structure.row_scales(grouped.marks, params)
-        shape = (-1,) + (1,) * (noise.ndim - 1)
-        return correlated_residuals(noise, alone, inner, own) * sd.reshape(shape)
     out = noise.copy()
-    first = grouped.first_of_series
-    starts = np.flatnonzero(first)
-    lengths = np.diff(np.append(starts, len(first)))
-    shape = (-1,) + (1,) * (noise.ndim - 1)
     if isinstance(structure, MarkovStructure):
+        first = grouped.first_of_series
+        starts = np.flatnonzero(first)
+        lengths = np.diff(np.append(starts, len(first)))
         phi = np.zeros(len(first))
-        phi[~first] = structure.correlation_at(grouped.gaps[~first], params)
-        innovation = np.sqrt((1.0 - phi) * (1.0 + phi))
+        phi[~first] = structure.correlations(grouped.gaps[~first, None], params)
+        innovation = _by_row(np.sqrt((1.0 - phi) * (1.0 + phi)), noise)
+        phi = _by_row(phi, noise)
         # one step of all series at a time: as many steps as the longest has rows
         for step in range(1, int(lengths.max())):
             rows = starts[lengths > step] + step
-            out[rows] = phi[rows].reshape(shape) * out[rows - 1] + (
-                innovation[rows].reshape(shape) * noise[rows]
-            )
+            out[rows] = phi[rows] * out[rows - 1] + innovation[rows] * noise[rows]
         return out
     u = structure.to_unconstrained(params)
     for rows, roots, which in series_roots(grouped, structure, u):

@@ -87,8 +87,7 @@ class GroupedRows:
         """Whether a sorting of the same rows agrees in all that whitening reads."""
         pairs = ((self.order, other.order), (self.marks, other.marks))
         return np.array_equal(self.gaps, other.gaps) and all(
-            a is b if a is None or b is None else np.array_equal(a, b)
-            for a, b in pairs
+            a is b if a is None or b is None else np.array_equal(a, b) for a, b in pairs
         )
 
     def duplicate(self) -> tuple[int, int] | None:

@@ -6,15 +6,22 @@ from __future__ import annotations
 
 from mixedar.residual.ar1 import AR1, CAR1
 from mixedar.residual.arma import ARMA
-from mixedar.residual.base import DataLayout, Mark, ResidualStructure
+from mixedar.residual.base import (
+    DataLayout,
+    FormulaStructure,
+    Mark,
+    ResidualStructure,
+)
 from mixedar.residual.checking import check_structure
-from mixedar.residual.formula import FormulaStructure
-from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.markov import MarkovStructure
+from mixedar.residual.markov import Independent, MarkovStructure
 from mixedar.residual.nesting import Nesting, nesting
-from mixedar.residual.occasions import AnteDependence, Toeplitz, Unstructured
+from mixedar.residual.occasions import (
+    AnteDependence,
+    CompoundSymmetry,
+    Toeplitz,
+    Unstructured,
+)
 from mixedar.residual.registry import STRUCTURES, combine, resolve
-from mixedar.residual.simple import CompoundSymmetry, Independent
 from mixedar.residual.spatial import (
     Exponential,
     Gaussian,
@@ -23,7 +30,7 @@ from mixedar.residual.spatial import (
     RationalQuadratic,
     Spherical,
 )
-from mixedar.residual.wrapped import Nugget, Stratified
+from mixedar.residual.wrapped import Heteroscedastic, Nugget, Stratified
 
 __all__ = [
     "AR1",

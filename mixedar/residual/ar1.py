@@ -1,11 +1,12 @@
-"""First-order autoregression on integer times."""
+"""First-order autoregression, on integer times and on any."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +23,56 @@ _LIMIT = 9.0
 
 
 @dataclass(frozen=True)
-class AR1(MarkovStructure):
+class Autoregression(MarkovStructure):
+    """``corr(e_s, e_t) = rho^|s - t|``."""
+
+    rho: float | None = None
+    fixed: bool = False
+    nugget: bool = False
+    by: str | None = None
+
+    param_names: ClassVar[tuple[str, ...]] = ("rho",)
+    _above: ClassVar[float] = -1.0
+
+    def __post_init__(self) -> None:
+        check_start(type(self).__name__, self.rho, self.fixed, self._above)
+
+    @abstractmethod
+    def _coordinate(self, rho: FloatArray) -> FloatArray:
+        """The unconstrained parameter."""
+
+    @abstractmethod
+    def _tried(self) -> list[float]:
+        """Unconstrained starting values."""
+
+    @abstractmethod
+    def _natural(self, u: FloatArray) -> Jet:
+        """`rho` by the unconstrained parameter."""
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        if self.fixed:
+            return [np.empty(0)]
+        grid = [np.array([value]) for value in self._tried()]
+        if self.rho is not None:
+            grid.insert(0, self.to_unconstrained([self.rho]))
+        return grid
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        if self.fixed:
+            return np.empty(0)
+        return self._coordinate(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+
+    def natural(self, u: FloatArray) -> Jet:
+        if self.fixed:
+            return Jet.constant([self.rho], 0)
+        return self._natural(np.asarray(u, dtype=np.float64))
+
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        return np.power(float(params[0]), cells[:, 0])
+
+
+@dataclass(frozen=True)
+class AR1(Autoregression):
     """
     AR(1): ``corr(e_s, e_t) = rho^|s - t|`` on integer times.
 
@@ -58,20 +108,12 @@ class AR1(MarkovStructure):
     S-PLUS, Springer, section 5.3.1, equation 5.33.
     """
 
-    rho: float | None = None
-    fixed: bool = False
-    nugget: bool = False
-    by: str | None = None
     common_gap: int = 1
     typical_gap: float = 1.0
 
     code: ClassVar[str] = "ar1"
     label: ClassVar[str] = "AR(1)"
-    param_names: ClassVar[tuple[str, ...]] = ("rho",)
     integer_time: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_start("AR1", self.rho, self.fixed, -1.0)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -95,9 +137,7 @@ class AR1(MarkovStructure):
         """``s ** power`` is the correlation across the common gap."""
         return 2 if self.common_gap % 2 == 0 else 1
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
+    def _tried(self) -> list[float]:
         if self._power == 2:
             values = [0.6, 0.85, 0.2, 0.97]
         elif self.typical_gap > 1.0:
@@ -110,61 +150,32 @@ class AR1(MarkovStructure):
             values = [0.4, -0.4, 0.75, 0.95]
         if self._power == 2 and self.typical_gap > 1.0:
             values = [value ** (1.0 / self.typical_gap) for value in values]
-        grid = [np.array([np.arctanh(value)]) for value in values]
-        if self.rho is not None:
-            grid.insert(0, self.to_unconstrained([self.rho]))
-        return grid
+        return [float(np.arctanh(value)) for value in values]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        rho = np.atleast_1d(np.asarray(params, dtype=np.float64))
+    def _coordinate(self, rho: FloatArray) -> FloatArray:
         root = np.sign(rho) * np.abs(rho) ** (self.common_gap / self._power)
         return np.arctanh(np.abs(root) if self._power == 2 else root)
 
-    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.array([self.rho], dtype=np.float64)
-        s = np.tanh(np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT))
-        sign = np.abs(np.sign(s)) if self._power == 2 else np.sign(s)
-        return sign * np.abs(s) ** (self._power / self.common_gap)
-
-    def jacobian(self, u: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty((0, 0))
-        s = np.tanh(np.clip(np.asarray(u, dtype=np.float64), -_LIMIT, _LIMIT))
-        exponent = self._power / self.common_gap
-        sign = np.sign(s) if self._power == 2 else 1.0
-        with np.errstate(divide="ignore"):  # rho = 0 has no finite derivative then
-            slope = exponent * np.abs(s) ** (exponent - 1.0)
-        return np.diag(sign * slope * (1.0 - s * s))
-
-    def natural(self, u: FloatArray) -> Jet:
-        if self.fixed:
-            return Jet.constant([self.rho], 0)
+    def _natural(self, u: FloatArray) -> Jet:
         s = np.tanh(np.clip(u, -_LIMIT, _LIMIT))
         rest = (1.0 - s) * (1.0 + s)
-        sign = np.abs(np.sign(s)) if self._power == 2 else np.sign(s)
+        size, sign = np.abs(s), np.sign(s)
+        even = self._power == 2
         root = self._power / self.common_gap
-        slope = self.jacobian(u)[0]
-        if root == 1.0:
-            bend = -2.0 * s * slope
-        else:  # infinite at rho = 0, where the curve is vertical
-            with np.errstate(divide="ignore"):
-                size = np.abs(s)
-                bend = root * (root - 1.0) * size ** (root - 2.0) * rest**2
-                bend = sign * (bend - 2.0 * size * root * size ** (root - 1.0) * rest)
-        return Jet(self.from_unconstrained(u), [slope], [[bend]])
+        value = (np.abs(sign) if even else sign) * size**root
+        with np.errstate(divide="ignore"):  # vertical at rho = 0 unless root is one
+            slope = (sign if even else 1.0) * root * size ** (root - 1.0) * rest
+            if root == 1.0:
+                return Jet(value, [slope], [[-2.0 * s * slope]])
+            bend = root * (root - 1.0) * size ** (root - 2.0) * rest**2
+            bend -= 2.0 * root * size**root * rest
+        return Jet(value, [slope], [[bend if even else sign * bend]])
 
     def at_boundary(self, params: ArrayLike) -> bool:
         across = np.abs(np.asarray(params, dtype=np.float64)) ** self.common_gap
         if self._power == 2 and not self.fixed and across.min() < 1e-6:
             return True
         return bool(across.max() > 1.0 - 1e-6)
-
-    def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
-        rho = float(np.ravel(np.asarray(params))[0])
-        return np.power(rho, distance)
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         gaps = np.rint(cells[:, 0])
@@ -202,7 +213,7 @@ _CAR1_LIMIT = 18.0  # expit(18) = 1 - 1.5e-8
 
 
 @dataclass(frozen=True)
-class CAR1(MarkovStructure):
+class CAR1(Autoregression):
     """
     CAR(1): ``corr(e_s, e_t) = rho^|s - t|`` on real-valued times, 0 < rho < 1.
 
@@ -236,19 +247,12 @@ class CAR1(MarkovStructure):
     data with AR(1) serial correlation, Biometrics 47, 161-175.
     """
 
-    rho: float | None = None
-    fixed: bool = False
-    nugget: bool = False
-    by: str | None = None
     reference_gap: float = 1.0
     smallest_gap: float = 1.0
 
     code: ClassVar[str] = "car1"
     label: ClassVar[str] = "CAR(1)"
-    param_names: ClassVar[tuple[str, ...]] = ("rho",)
-
-    def __post_init__(self) -> None:
-        check_start("CAR1", self.rho, self.fixed, 0.0)
+    _above: ClassVar[float] = 0.0
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -268,37 +272,17 @@ class CAR1(MarkovStructure):
         """Coordinate below which nothing changes, not even across small gaps."""
         return -_CAR1_LIMIT * max(self.reference_gap / self.smallest_gap, 1.0)
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
-        grid = [np.array([logit(value)]) for value in (0.4, 0.05, 0.75, 0.95)]
-        if self.rho is not None:
-            grid.insert(0, self.to_unconstrained([self.rho]))
-        return grid
+    def _tried(self) -> list[float]:
+        return [float(logit(value)) for value in (0.4, 0.05, 0.75, 0.95)]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
+    def _coordinate(self, rho: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
-            log_rho = np.log(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+            log_rho = np.log(rho)
         scaled = np.maximum(self.reference_gap * log_rho, self._lowest)
         return scaled - np.log(-np.expm1(scaled))
 
-    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.array([self.rho], dtype=np.float64)
-        return np.exp(self._log_reference(u) / self.reference_gap)
-
-    def jacobian(self, u: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty((0, 0))
-        rho = self.from_unconstrained(u)
-        return np.diag(rho * expit(-np.asarray(u)) / self.reference_gap)
-
-    def natural(self, u: FloatArray) -> Jet:
-        if self.fixed:
-            return Jet.constant([self.rho], 0)
-        rho = self.from_unconstrained(u)
+    def _natural(self, u: FloatArray) -> Jet:
+        rho = np.exp(self._log_reference(u) / self.reference_gap)
         rest, share = expit(-u), expit(u)
         slope = rest / self.reference_gap
         # in this order rho = 0 wins over the overflow in tiny units of time
@@ -311,10 +295,6 @@ class CAR1(MarkovStructure):
         log_rho *= self.reference_gap
         none = np.log(1e-6) * self.reference_gap / self.smallest_gap
         return not max(none, self._lowest + 0.5) < log_rho < -1e-6
-
-    def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
-        rho = float(np.ravel(np.asarray(params))[0])
-        return np.power(rho, distance)
 
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         if self.fixed:

@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
-from mixedar.residual.base import ResidualStructure
-from mixedar.residual.formula import FormulaStructure
+from mixedar.residual.base import FormulaStructure, ResidualStructure
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000

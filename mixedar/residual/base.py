@@ -1,10 +1,10 @@
 """
 The contract that every within-cluster residual structure fulfils.
 
-A structure describes the correlation matrix ``R`` of the residuals of one
-series of observations.  The likelihood never learns which structure it
-serves: it needs whitening by the inverse Cholesky factor of ``R`` and the
-log-determinant of ``R``, no more.
+A structure says which correlation two residuals of a series have, with its
+derivatives by few parameters, and how these parameters move on the real line.
+Matrices, their factors, whitening and the likelihood follow from that in
+:mod:`mixedar.engine`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar._types import FloatArray
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, variables
 
 #: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
 Link = Literal["identity", "log", "correlation", "share"]
@@ -154,7 +154,6 @@ class ResidualStructure(ABC):
         ndarray, shape (k_free,)
         """
 
-    @abstractmethod
     def from_unconstrained(self, u: ArrayLike) -> FloatArray:
         """
         Inverse of :meth:`to_unconstrained`; fixed parameters are filled in.
@@ -167,20 +166,7 @@ class ResidualStructure(ABC):
         -------
         ndarray, shape (k_params,)
         """
-
-    @abstractmethod
-    def jacobian(self, u: ArrayLike) -> FloatArray:
-        """
-        Derivative of the free parameters by the unconstrained ones.
-
-        Parameters
-        ----------
-        u : array_like, shape (k_free,)
-
-        Returns
-        -------
-        ndarray, shape (k_free, k_free)
-        """
+        return self.natural(np.asarray(u, dtype=np.float64)).value
 
     @abstractmethod
     def natural(self, u: FloatArray) -> Jet:
@@ -227,6 +213,21 @@ class ResidualStructure(ABC):
         Jet of shape (l,)
         """
 
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        """
+        Correlations by themselves, without derivatives.
+
+        Parameters
+        ----------
+        cells : ndarray, shape (l, f)
+        params : ndarray, shape (k_params,)
+
+        Returns
+        -------
+        ndarray, shape (l,)
+        """
+        return self.cell_values(cells, self.to_unconstrained(params)).value
+
     def log_sd(self, positions: FloatArray, u: FloatArray) -> Jet | None:
         """
         Logarithm of the rows' standard deviations, relative to the first.
@@ -242,68 +243,31 @@ class ResidualStructure(ABC):
         """
         return None
 
-    @abstractmethod
-    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
+    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
         """
-        Multiply by the inverse Cholesky factor of the correlation matrix.
+        The correlation matrix of the rows of a series, dense.
 
         Parameters
         ----------
-        x : ndarray, shape (n, k)
-            Rows in the order of `time`.
         time : ndarray, shape (n,) or (n, 1 + c)
             Increasing; for structures with marks the positions.
         params : array_like, shape (k_params,)
 
         Returns
         -------
-        ndarray, shape (n, k)
-        """
-
-    @abstractmethod
-    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
-        """
-        Log-determinant of the correlation matrix.
-
-        Parameters
-        ----------
-        time : ndarray, shape (n,)
-            Increasing.
-        params : array_like, shape (k_params,)
-        """
-
-    @abstractmethod
-    def cross_correlation(
-        self, time: FloatArray, new_time: FloatArray, params: ArrayLike
-    ) -> FloatArray:
-        """
-        Correlations between observed times and others of the same series.
-
-        Parameters
-        ----------
-        time : ndarray, shape (n,)
-        new_time : ndarray, shape (k,)
-        params : array_like, shape (k_params,)
-
-        Returns
-        -------
-        ndarray, shape (n, k)
-        """
-
-    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
-        """
-        The correlation matrix, dense.
-
-        Parameters
-        ----------
-        time : ndarray, shape (n,)
-        params : array_like, shape (k_params,)
-
-        Returns
-        -------
         ndarray, shape (n, n)
+            With a variance function covariances, relative to the residual variance.
         """
-        return self.cross_correlation(time, time, params)
+        positions = np.asarray(time, dtype=np.float64)
+        if positions.ndim == 1:
+            positions = positions[:, None]
+        params = np.asarray(params, dtype=np.float64)
+        rows, columns = np.triu_indices(len(positions), 1)
+        out = np.eye(len(positions))
+        cells = self.cells(positions[rows], positions[columns])
+        out[rows, columns] = self.correlations(cells, params)
+        out[columns, rows] = out[rows, columns]
+        return out
 
     @abstractmethod
     def at_boundary(self, params: ArrayLike) -> bool:
@@ -344,3 +308,56 @@ class ResidualStructure(ABC):
             If the data cannot carry the structure.
         """
         return self.bind(layout.gaps)
+
+
+class FormulaStructure(ResidualStructure):
+    """
+    A structure that is written down as a formula, in numpy's arithmetic.
+
+    Exact derivatives follow from :class:`mixedar.numeric.autodiff.Jet`.
+    """
+
+    @abstractmethod
+    def from_variables(self, u: Jet) -> Jet:
+        """
+        Parameters as functions of the unconstrained ones.
+
+        Parameters
+        ----------
+        u : Jet of shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (k_params,)
+        """
+
+    @abstractmethod
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        """
+        Correlation of two different rows of a series.
+
+        Parameters
+        ----------
+        cells : ndarray, shape (l, f)
+            From :meth:`cells`.
+        params : ndarray or Jet of shape (k_params,)
+
+        Returns
+        -------
+        ndarray or Jet of shape (l,)
+        """
+
+    @property
+    def held(self) -> FloatArray:
+        """Values of the parameters if they are fixed, shape (k_params,)."""
+        raise TypeError(f"{type(self).__name__} cannot be held fixed")
+
+    def natural(self, u: FloatArray) -> Jet:
+        if self.fixed:
+            return Jet.constant(self.held, 0)
+        return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
+
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        params = self.natural(u)
+        out = self.correlations(cells, params)
+        return out if isinstance(out, Jet) else Jet.constant(out, params.k)

@@ -16,8 +16,9 @@ needed, at any spacing (Pinheiro and Bates, 2000, section 5.3).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -102,10 +103,6 @@ class MarkovStructure(ResidualStructure):
     """Structures with ``corr(e_s, e_t) = prod phi(d)`` over the steps between."""
 
     @abstractmethod
-    def correlation_at(self, distance: FloatArray, params: ArrayLike) -> FloatArray:
-        """Correlation at the given distances, any shape."""
-
-    @abstractmethod
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         """Correlation across gaps, with derivatives by the unconstrained parameter."""
 
@@ -151,25 +148,31 @@ class MarkovStructure(ResidualStructure):
             logdet[2] = -2.0 * (1.0 + square) / omega**2 * d1_squared + slope * d2
         return PrecisionCoefficients(alpha, beta, logdet)
 
-    def whiten(self, x: FloatArray, time: FloatArray, params: ArrayLike) -> FloatArray:
-        phi = self.correlation_at(np.diff(_times(time)), params)
-        out = np.array(x, dtype=np.float64)
-        scale = 1.0 / np.sqrt((1.0 - phi) * (1.0 + phi))
-        shape = (-1,) + (1,) * (out.ndim - 1)
-        out[1:] = (x[1:] - phi.reshape(shape) * x[:-1]) * scale.reshape(shape)
-        return out
 
-    def logdet(self, time: FloatArray, params: ArrayLike) -> float:
-        phi = self.correlation_at(np.diff(_times(time)), params)
-        return float(np.log((1.0 - phi) * (1.0 + phi)).sum())
+@dataclass(frozen=True)
+class Independent(ResidualStructure):
+    """Uncorrelated residuals, ``R = I``; times are not used."""
 
-    def cross_correlation(
-        self, time: FloatArray, new_time: FloatArray, params: ArrayLike
-    ) -> FloatArray:
-        apart = np.subtract.outer(_times(time), _times(new_time))
-        return self.correlation_at(np.abs(apart), params)
+    code: ClassVar[str] = "independent"
+    label: ClassVar[str] = "independent"
+    param_names: ClassVar[tuple[str, ...]] = ()
+    needs_distinct_times: ClassVar[bool] = False
 
+    @property
+    def uses_time(self) -> bool:
+        return False
 
-def _times(time: FloatArray) -> FloatArray:
-    """Times, shape (n,), from those or from positions."""
-    return time if np.ndim(time) == 1 else time[:, 0]
+    def start_grid(self) -> Sequence[FloatArray]:
+        return [np.empty(0)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        return np.empty(0)
+
+    def natural(self, u: FloatArray) -> Jet:
+        return Jet.constant(np.empty(0), 0)
+
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        return Jet.constant(np.zeros(len(cells)), 0)
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        return False

@@ -17,9 +17,13 @@ from mixedar._types import FloatArray
 from mixedar.residual.ar1 import AR1, CAR1
 from mixedar.residual.arma import ARMA
 from mixedar.residual.base import ResidualStructure
-from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.occasions import AnteDependence, Toeplitz, Unstructured
-from mixedar.residual.simple import CompoundSymmetry, Independent
+from mixedar.residual.markov import Independent
+from mixedar.residual.occasions import (
+    AnteDependence,
+    CompoundSymmetry,
+    Toeplitz,
+    Unstructured,
+)
 from mixedar.residual.spatial import DistanceStructure, Exponential, Matern
 from mixedar.residual.variance.base import FITTED, VarianceFunction
 from mixedar.residual.variance.covariate import CovariateVariance
@@ -27,7 +31,7 @@ from mixedar.residual.variance.ident import VarIdent
 from mixedar.residual.variance.log_linear import VarLogLinear
 from mixedar.residual.variance.of_covariate import VarConstPower, VarExp, VarPower
 from mixedar.residual.variance.product import VarComb
-from mixedar.residual.wrapped import Nugget, Stratified
+from mixedar.residual.wrapped import Heteroscedastic, Nugget, Stratified
 
 
 @dataclass(frozen=True)

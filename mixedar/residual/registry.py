@@ -19,9 +19,13 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.residual.ar1 import AR1, CAR1
 from mixedar.residual.arma import ARMA
 from mixedar.residual.base import ResidualStructure
-from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.occasions import AnteDependence, Toeplitz, Unstructured
-from mixedar.residual.simple import CompoundSymmetry, Independent
+from mixedar.residual.markov import Independent
+from mixedar.residual.occasions import (
+    AnteDependence,
+    CompoundSymmetry,
+    Toeplitz,
+    Unstructured,
+)
 from mixedar.residual.spatial import (
     Exponential,
     Gaussian,
@@ -31,7 +35,7 @@ from mixedar.residual.spatial import (
     Spherical,
 )
 from mixedar.residual.variance.base import VarianceFunction
-from mixedar.residual.wrapped import Nugget, Stratified
+from mixedar.residual.wrapped import Heteroscedastic, Nugget, Stratified
 
 STRUCTURES: dict[str, type[ResidualStructure]] = {
     cls.code: cls

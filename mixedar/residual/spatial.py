@@ -20,8 +20,12 @@ from scipy.special import gamma, kv
 from mixedar._types import FloatArray
 from mixedar.exceptions import MagnitudeError, StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, stack
-from mixedar.residual.base import DataLayout, Mark, ResidualStructure
-from mixedar.residual.formula import FormulaStructure
+from mixedar.residual.base import (
+    DataLayout,
+    FormulaStructure,
+    Mark,
+    ResidualStructure,
+)
 
 _LIMIT = 12.0  # of the logarithm of the range over the typical distance
 _FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range

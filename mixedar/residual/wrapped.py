@@ -1,40 +1,56 @@
 """
-Structures that change another one: measurement error, and strata.
+Structures that change another one: measurement error, strata, and variances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import block_diag
 from scipy.special import logit
 
 from mixedar._types import FloatArray
+from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
 from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
-from mixedar.residual.formula import DenseStructure, as_positions
+from mixedar.residual.variance.base import VarianceFunction
 
 _LIMIT = 18.0
-
-
-class CellStructure(DenseStructure):
-    """A structure that is known by its cells: everything else follows."""
-
-    def cross_correlation(
-        self, time: FloatArray, new_time: FloatArray, params: ArrayLike
-    ) -> FloatArray:
-        a, b = as_positions(time), as_positions(new_time)
-        n, k = len(a), len(b)
-        cells = self.cells(np.repeat(a, k, axis=0), np.tile(b, (n, 1)))
-        values = self.cell_values(cells, self.to_unconstrained(params))
-        return np.array(values.value).reshape(n, k)
+_LARGEST = 150.0  # of the logarithm of a known standard deviation
+_LARGEST_RANGE = 60.0
 
 
 @dataclass(frozen=True)
-class Nugget(CellStructure):
+class WrappedStructure(ResidualStructure):
+    """A structure that is made of another one, whose properties it keeps."""
+
+    structure: ResidualStructure
+
+    @property
+    def integer_time(self) -> bool:  # type: ignore[override]
+        """Whether times have to lie on a grid of equal steps."""
+        return self.structure.integer_time
+
+    @property
+    def uses_time(self) -> bool:
+        return self.structure.uses_time
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return self.structure.marks
+
+    def bind(self, gaps: FloatArray) -> ResidualStructure:
+        return replace(self, structure=self.structure.bind(gaps))
+
+    def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        return self.structure.cells(a, b)
+
+
+@dataclass(frozen=True)
+class Nugget(WrappedStructure):
     """
     A structure plus measurement error: ``corr = (1 - nugget) corr_0``.
 
@@ -45,8 +61,6 @@ class Nugget(CellStructure):
     ----------
     structure : ResidualStructure
     """
-
-    structure: ResidualStructure
 
     @property
     def code(self) -> str:  # type: ignore[override]
@@ -64,11 +78,6 @@ class Nugget(CellStructure):
         return (*self.structure.param_names, "nugget")
 
     @property
-    def integer_time(self) -> bool:  # type: ignore[override]
-        """Whether times have to lie on a grid of equal steps."""
-        return self.structure.integer_time
-
-    @property
     def k_free(self) -> int:
         """Number of parameters to be estimated."""
         return self.structure.k_free + 1
@@ -76,17 +85,6 @@ class Nugget(CellStructure):
     @property
     def links(self) -> tuple[Link, ...]:
         return (*self.structure.links, "identity")
-
-    @property
-    def uses_time(self) -> bool:
-        return self.structure.uses_time
-
-    @property
-    def marks(self) -> tuple[Mark, ...]:
-        return self.structure.marks
-
-    def bind(self, gaps: FloatArray) -> ResidualStructure:
-        return replace(self, structure=self.structure.bind(gaps))
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         return replace(self, structure=self.structure.bind_layout(layout))
@@ -112,18 +110,13 @@ class Nugget(CellStructure):
         inner = embed(self.structure.natural(u[:-1]), 0, len(u))
         return concatenate([inner, self._nugget(u)])
 
-    def jacobian(self, u: ArrayLike) -> FloatArray:
-        u = np.asarray(u, dtype=np.float64)
-        last = self._nugget(u).first[-1:]
-        return np.asarray(block_diag(self.structure.jacobian(u[:-1]), last))
-
-    def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        return self.structure.cells(a, b)
-
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         u = np.asarray(u, dtype=np.float64)
         inner = embed(self.structure.cell_values(cells, u[:-1]), 0, len(u))
         return inner * (1.0 - self._nugget(u))
+
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        return (1.0 - params[-1]) * self.structure.correlations(cells, params[:-1])
 
     def at_boundary(self, params: ArrayLike) -> bool:
         params = np.asarray(params, dtype=np.float64)
@@ -133,7 +126,7 @@ class Nugget(CellStructure):
 
 
 @dataclass(frozen=True)
-class Stratified(CellStructure):
+class Stratified(WrappedStructure):
     """
     A structure with parameters of its own in each stratum (SAS's ``GROUP=``).
 
@@ -146,7 +139,6 @@ class Stratified(CellStructure):
         Their names, set by :meth:`bind_layout`.
     """
 
-    structure: ResidualStructure
     by: str
     strata: tuple[str, ...] = field(default=("",))
 
@@ -167,11 +159,6 @@ class Stratified(CellStructure):
         return tuple(f"{name}[{s}]" for s in self.strata for name in names)
 
     @property
-    def integer_time(self) -> bool:  # type: ignore[override]
-        """Whether times have to lie on a grid of equal steps."""
-        return self.structure.integer_time
-
-    @property
     def k_free(self) -> int:
         """Number of parameters to be estimated."""
         return len(self.strata) * self.structure.k_free
@@ -186,15 +173,8 @@ class Stratified(CellStructure):
         return self.structure.fixed
 
     @property
-    def uses_time(self) -> bool:
-        return self.structure.uses_time
-
-    @property
     def marks(self) -> tuple[Mark, ...]:
         return (*self.structure.marks, Mark("stratum", self.by))
-
-    def bind(self, gaps: FloatArray) -> ResidualStructure:
-        return replace(self, structure=self.structure.bind(gaps))
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         inner = replace(layout, marks=layout.marks[:, :-1], labels=layout.labels[:-1])
@@ -228,11 +208,6 @@ class Stratified(CellStructure):
             ]
         )
 
-    def jacobian(self, u: ArrayLike) -> FloatArray:
-        u = np.asarray(u, dtype=np.float64)
-        blocks = [self.structure.jacobian(u[f]) for f, _ in self._places()]
-        return np.asarray(block_diag(*blocks))
-
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         inner = self.structure.cells(a[:, :-1], b[:, :-1])
         # strata do not change inside a series: the first row's tells
@@ -250,8 +225,166 @@ class Stratified(CellStructure):
             out.second[:, :, here] = found.second
         return out
 
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        out = np.zeros(len(cells))
+        places = self._places()
+        for stratum in np.unique(cells[:, 0]).astype(np.intp):
+            here = cells[:, 0] == stratum
+            own = params[places[stratum][1]]
+            out[here] = self.structure.correlations(cells[here, 1:], own)
+        return out
+
     def at_boundary(self, params: ArrayLike) -> bool:
         params = np.asarray(params, dtype=np.float64)
         return self.structure.k_free > 0 and any(
             self.structure.at_boundary(params[p]) for _, p in self._places()
+        )
+
+
+@dataclass(frozen=True)
+class Heteroscedastic(WrappedStructure):
+    """
+    Residuals with the correlations of one object and the variances of another.
+
+    Parameters of the correlation come first.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+    variance : VarianceFunction
+    """
+
+    variance: VarianceFunction
+
+    @property
+    def code(self) -> str:  # type: ignore[override]
+        """Both codes."""
+        return f"{self.structure.code}+{self.variance.code}"
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        """Name in summaries."""
+        return f"{self.structure.label}, {self.variance.label}"
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the correlation's parameters, then of the variance's."""
+        return (*self.structure.param_names, *self.variance.param_names)
+
+    @property
+    def needs_distinct_times(self) -> bool:  # type: ignore[override]
+        """Whether two observations of a series may not share their time."""
+        return self.structure.needs_distinct_times
+
+    @property
+    def fixed(self) -> bool:  # type: ignore[override]
+        """Whether no parameter is estimated."""
+        return self.k_free == 0
+
+    @property
+    def k_free(self) -> int:
+        """Number of parameters to be estimated."""
+        return self.structure.k_free + self.variance.k_free
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return (*self.structure.links, *self.variance.links)
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return (*self.structure.marks, *self.variance.marks)
+
+    def bind_layout(self, layout: DataLayout) -> ResidualStructure:
+        here = len(self.structure.marks)
+        first, second = (
+            replace(layout, marks=layout.marks[:, part], labels=layout.labels[part])
+            for part in (slice(here), slice(here, None))
+        )
+        structure = self.structure.bind_layout(first)
+        variance = self.variance.bind_layout(second)
+        if variance.k_free == 0:
+            _check_known(variance, second.marks)
+        return Heteroscedastic(structure, variance)
+
+    def _split(self, u: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        u = np.asarray(u, dtype=np.float64)
+        return u[: self.structure.k_free], u[self.structure.k_free :]
+
+    def split_params(self, params: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Parameters of the correlation, and of the variance function."""
+        params = np.asarray(params, dtype=np.float64)
+        return params[: self.structure.k_params], params[self.structure.k_params :]
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        ours, theirs = self.structure.start_grid(), self.variance.start_grid()
+        grid = [np.concatenate([u, theirs[0]]) for u in ours]
+        return grid + [np.concatenate([ours[0], v]) for v in theirs[1:]]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        ours, theirs = self.split_params(params)
+        return np.concatenate(
+            [
+                self.structure.to_unconstrained(ours),
+                self.variance.to_unconstrained(theirs),
+            ]
+        )
+
+    def natural(self, u: FloatArray) -> Jet:
+        ours, theirs = self._split(u)
+        k = self.k_free
+        return concatenate(
+            [
+                embed(self.structure.natural(ours), 0, k),
+                embed(self.variance.natural(theirs), self.structure.k_free, k),
+            ]
+        )
+
+    def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        here = 1 + len(self.structure.marks)
+        return self.structure.cells(a[:, :here], b[:, :here])
+
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        ours, _ = self._split(u)
+        return embed(self.structure.cell_values(cells, ours), 0, self.k_free)
+
+    def correlations(self, cells: FloatArray, params: Any) -> Any:
+        return self.structure.correlations(cells, self.split_params(params)[0])
+
+    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
+        marks = np.atleast_2d(time.T).T[:, 1 + len(self.structure.marks) :]
+        logs = self.variance.log_sd(marks, self.split_params(params)[1])
+        sd = np.exp(np.asarray(logs, dtype=np.float64))
+        return super().correlation(time, params) * np.outer(sd, sd)
+
+    def log_sd(self, positions: FloatArray, u: FloatArray) -> Jet | None:
+        _, theirs = self._split(u)
+        marks = positions[:, 1 + len(self.structure.marks) :]
+        found = self.variance.log_sd(marks, self.variance.natural(theirs))
+        if not isinstance(found, Jet):
+            found = Jet.constant(found, 0)
+        return embed(found, self.structure.k_free, self.k_free)
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        ours, theirs = self.split_params(params)
+        here = bool(self.structure.k_free) and self.structure.at_boundary(ours)
+        there = bool(self.variance.k_free) and self.variance.at_boundary(theirs)
+        return here or there
+
+
+def _check_known(variance: VarianceFunction, marks: FloatArray) -> None:
+    """Raise if known standard deviations are beyond what numbers can hold."""
+    with np.errstate(all="ignore"):
+        params = variance.natural(np.empty(0)).value
+        logs = np.asarray(variance.log_sd(marks, params), dtype=np.float64)
+    if not np.abs(logs).max(initial=0.0) < _LARGEST:
+        raise StructureError(
+            f"{variance.label}: standard deviations are beyond what numbers can hold. "
+            "Change the unit of the column, or the parameters that are fixed"
+        )
+    if not np.ptp(logs) < _LARGEST_RANGE:
+        digits = np.ptp(logs) / np.log(10.0)
+        raise StructureError(
+            f"{variance.label}: the largest standard deviation is 1e{digits:.0f} times "
+            "the smallest, so that rows tell nothing beside others. Check the column "
+            "or the parameters that are fixed"
         )

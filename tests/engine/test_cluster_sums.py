@@ -23,7 +23,7 @@ from helpers.random_designs import exact, pack, random_design, random_parameters
 from mixedar import AR1, Independent
 from mixedar.engine.blocks import dense as dense_blocks
 from mixedar.engine.blocks import likelihood_blocks, markov, moment_blocks
-from mixedar.engine.blocks.woodbury import MomentBlock
+from mixedar.engine.blocks.base import MomentBlock
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.residual import MarkovStructure

@@ -20,6 +20,12 @@ from mixedar.engine.blocks import covariance_blocks
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums
+from mixedar.engine.residuals import (
+    correlated_residuals,
+    relative_sd,
+    whiten_series,
+)
+from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import (
     IdentificationError,
     MissingDataError,
@@ -30,8 +36,7 @@ from mixedar.exceptions import (
 )
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import DataLayout
-from mixedar.residual.heteroscedastic import Heteroscedastic
-from mixedar.residual.simple import CompoundSymmetry
+from mixedar.residual.occasions import CompoundSymmetry
 from mixedar.residual.variance import (
     VARIANCE_FUNCTIONS,
     KnownWeights,
@@ -47,6 +52,7 @@ from mixedar.residual.variance import (
     resolve_variance,
     with_columns,
 )
+from mixedar.residual.wrapped import Heteroscedastic
 
 Array = NDArray[Any]
 
@@ -425,14 +431,13 @@ def test_residual_covariance(case: Case, structure: Any) -> None:
     sd = case.sd(*marks.T)
     R = structure.correlation(time, inner) * np.outer(sd, sd)
     np.testing.assert_allclose(both.correlation(positions, params), R, rtol=1e-12)
-    np.testing.assert_allclose(
-        both.logdet(positions, params), np.linalg.slogdet(R)[1], rtol=1e-10
-    )
-    white = both.whiten(np.eye(4), positions, params)
+    gaps = np.diff(time, prepend=time[0])
+    rows = GroupedRows(None, np.array([0, 4]), gaps, marks)
+    white = whiten_series(np.eye(4), rows, both, params)
     np.testing.assert_allclose(white.T @ white @ R, np.eye(4), atol=1e-10)
-    np.testing.assert_allclose(
-        both.cross_correlation(positions[:1], positions[1:], params)[0], R[0, 1:]
-    )
+    drawn = correlated_residuals(np.eye(4), rows, both, params)
+    np.testing.assert_allclose(drawn @ drawn.T, R, rtol=1e-10)
+    np.testing.assert_allclose(relative_sd(both, marks, params), sd)
     u = both.to_unconstrained(params)
     np.testing.assert_allclose(both.from_unconstrained(u), params, rtol=1e-12)
 

@@ -13,11 +13,11 @@ from mixedar.diagnostics.checkup.finding import Finding, joined, number
 from mixedar.diagnostics.checkup.search import gain_of_serial
 from mixedar.diagnostics.checkup.slopes import missed_effects
 from mixedar.diagnostics.influence.results import GroupInfluence
+from mixedar.diagnostics.residuals.autocorrelation import serial_correlation_test
 from mixedar.diagnostics.residuals.heteroscedasticity import heteroscedasticity_test
-from mixedar.diagnostics.residuals.serial import serial_correlation_test
+from mixedar.engine.residuals import is_independent
 from mixedar.exceptions import MixedARError, shown
 from mixedar.hypotheses.result import TestResult
-from mixedar.residual import Independent
 
 # Changes by one group, in standard errors, that matter: of fixed effects (worth
 # a note, a warning) and of covariance parameters.  With few groups each of them
@@ -178,7 +178,7 @@ def autocorrelation(fit: Any, alpha: float) -> Finding:
     Finding
     """
     name = "autocorrelation"
-    if isinstance(fit.structure, Independent):
+    if is_independent(fit.structure):
         gain = gain_of_serial(fit)
         if gain is not None:
             measure = "p-value of serial correlation"
@@ -197,7 +197,7 @@ def autocorrelation(fit: Any, alpha: float) -> Finding:
                 "'car1' for irregular times, and compare. A random slope that is "
                 "missing looks much the same.",
             )
-    test = serial_correlation_test(fit)
+    test = serial_correlation_test(fit.fit)
     measure = "p-value of the score test"
     if not test.pvalue < alpha:
         text = "The normalized residuals look like noise."
@@ -216,7 +216,7 @@ def autocorrelation(fit: Any, alpha: float) -> Finding:
             f"autocorrelation is {values}. With so many observations that shows; it "
             "hardly matters.",
         )
-    if isinstance(fit.structure, Independent):
+    if is_independent(fit.structure):
         advice = "Fit with residual='ar1', or 'car1' for irregular times"
     else:
         advice = (
@@ -305,7 +305,7 @@ def heteroscedasticity(fit: Any, alpha: float) -> Finding:
     error: MixedARError | None = None
     for label, arguments in _variance_tests(fit).items():
         try:
-            tests[label] = heteroscedasticity_test(fit, **arguments)
+            tests[label] = heteroscedasticity_test(fit.fit, **arguments)
         except MixedARError as problem:
             error = problem
     if not tests:
@@ -329,8 +329,8 @@ def heteroscedasticity(fit: Any, alpha: float) -> Finding:
         )
         advice = (
             "Look for outlying observations first (heavy tails look the same), then "
-            "for a covariate that explains it; fit.robust() has standard errors that "
-            "do not need equal variances"
+            "for a covariate that explains it; fit.get_robustcov_results() has "
+            "standard errors that do not need equal variances"
         )
     else:
         text = (
@@ -340,8 +340,8 @@ def heteroscedasticity(fit: Any, alpha: float) -> Finding:
         )
         advice = (
             "A variance function (weights=), or a transformation of the response such "
-            "as its logarithm, would suit; fit.robust() has standard errors that do "
-            "not need equal variances"
+            "as its logarithm, would suit; fit.get_robustcov_results() has standard "
+            "errors that do not need equal variances"
         )
     severity = "warning" if ratio > _SMALL_RATIO else "note"
     return Finding(name, severity, value, measure, f"{text}. {advice}.")

@@ -15,18 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedar.engine.blocks.base import Moments
+from mixedar.engine.blocks.base import LikelihoodBlock, MomentBlock, Moments
 from mixedar.engine.blocks.dense import DenseBlock, covariance_blocks
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
-from mixedar.engine.blocks.woodbury import LikelihoodBlock, MomentBlock
 from mixedar.engine.compress import ClusterRows
+from mixedar.engine.residuals import correlation_of, markov_of, variance_of
 from mixedar.exceptions import StructureError, UnsupportedError
-from mixedar.residual import (
-    Heteroscedastic,
-    Independent,
-    MarkovStructure,
-    ResidualStructure,
-)
+from mixedar.residual import Independent, ResidualStructure
 
 # Covariance matrices are written out for clusters of so many rows, ...
 _DENSE_ROWS = 12
@@ -68,7 +63,8 @@ def moment_blocks(
     everyone = np.arange(rows.n_clusters)
     if isinstance(structure, Independent):
         return [GapBlock(rows, everyone, None, np.empty(0))]
-    if not isinstance(structure, MarkovStructure):
+    markov = markov_of(structure)
+    if markov is None:
         raise UnsupportedError(
             f"residual structure {structure.label!r} is not first-order Markov: it "
             "has no moments that are linear in few functions of its parameters"
@@ -88,11 +84,11 @@ def moment_blocks(
             for k, bits in enumerate(unique_sets):
                 gaps = distinct[[i for i in range(len(distinct)) if bits >> i & 1]]
                 members = np.flatnonzero(set_of_cluster == k)
-                blocks.append(GapBlock(rows, members, structure, gaps))
+                blocks.append(GapBlock(rows, members, markov, gaps))
             return blocks
     if sizes.sum() >= _LONG * rows.n_clusters:
-        return [LongBlock(rows, everyone, structure)]
-    return [RowBlock(rows, everyone, structure)]
+        return [LongBlock(rows, everyone, markov)]
+    return [RowBlock(rows, everyone, markov)]
 
 
 def likelihood_blocks(
@@ -111,9 +107,9 @@ def likelihood_blocks(
     list of LikelihoodBlock
         One dense block where clusters are short and their patterns few.
     """
-    if not isinstance(structure, (Independent, MarkovStructure)):
+    markov = markov_of(structure)
+    if markov is None and not isinstance(structure, Independent):
         return _formula_blocks(rows, structure)
-    markov = structure if isinstance(structure, MarkovStructure) else None
     longest = int(np.diff(rows.offsets).max())
     # a pattern begins where a weight is not zero
     starts = np.flatnonzero(rows.weights > 0.0)
@@ -129,14 +125,14 @@ def _formula_blocks(
 ) -> Sequence[LikelihoodBlock]:
     """Blocks for structures that are not first-order Markov with one variance."""
     longest = int(np.diff(rows.offsets).max())
-    tridiagonal = isinstance(structure, Heteroscedastic) and isinstance(
-        structure.structure, (MarkovStructure, Independent)
-    )
+    inner = correlation_of(structure)
+    markov = markov_of(inner)
+    variances = variance_of(structure) is not None
+    tridiagonal = variances and (markov is not None or isinstance(inner, Independent))
     patterns = np.diff(rows.offsets)[rows.weights > 0.0]
     many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
     if tridiagonal and many:
-        assert isinstance(structure, Heteroscedastic)
-        return [ScaledBlock(rows, structure)]
+        return [ScaledBlock(rows, structure, markov)]
     needed = 8.0 * longest**2 * (structure.k_free + 4)
     if needed > _MOST_BYTES:
         raise StructureError(

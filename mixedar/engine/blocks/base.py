@@ -1,53 +1,18 @@
 """
-Whitened cross-products of a block of clusters.
+What a block of clusters is, and what it tells the likelihood.
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from mixedar._types import FloatArray
-
-
-@dataclass(frozen=True)
-class Moments:
-    """
-    Whitened cross-products of a block of m clusters.
-
-    The first axis holds the values and, when asked for, the first derivatives
-    by the `k` unconstrained residual parameters and the second derivatives by
-    pairs of them, row by row of the lower triangle: `orders` is 1, or
-    ``1 + k + k (k + 1) / 2``.
-
-    Attributes
-    ----------
-    zz : ndarray, shape (orders, q, q, m)
-    zw : ndarray, shape (orders, p + 1, q, m)
-        Transposed: ``W'R^-1 Z``.
-    ww : ndarray, shape (orders, p + 1, p + 1)
-        Summed over the clusters.
-    logdet : ndarray, shape (orders,)
-        Log-determinant of all residual correlation matrices.
-    """
-
-    zz: FloatArray
-    zw: FloatArray
-    ww: FloatArray
-    logdet: FloatArray
-
-    @property
-    def k(self) -> int:
-        """Number of residual parameters of the derivatives, 0 without them."""
-        return (math.isqrt(8 * len(self.ww) + 1) - 3) // 2
-
-    def second(self, i: int, j: int) -> int:
-        """Place of the second derivatives by parameters `i` and `j`."""
-        i, j = max(i, j), min(i, j)
-        return 1 + self.k + i * (i + 1) // 2 + j
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.level import Moments, Together, eliminate, slopes_of
 
 
 class Curvature(Protocol):
@@ -163,4 +128,70 @@ class ClusterSums:
             self.d1 + other.d1,
             self.s1 + other.s1,
             self.curvatures + other.curvatures,
+        )
+
+
+class LikelihoodBlock(ABC):
+    """Clusters whose part in the likelihood is computed together."""
+
+    @abstractmethod
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """
+        Cluster sums at a point of the parameter space.
+
+        Parameters
+        ----------
+        covariance : RandomCovariance
+        factor : ndarray, shape (q, q)
+            ``Lambda`` with ``Psi = Lambda Lambda'``.
+        u : ndarray, shape (k_free,)
+        derivatives : bool
+
+        Returns
+        -------
+        ClusterSums
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance is not positive definite to rounding.
+        """
+
+
+class MomentBlock(LikelihoodBlock):
+    """Clusters whose whitened cross-products are computed together."""
+
+    clusters: IntArray
+    weights: FloatArray
+
+    @abstractmethod
+    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
+        """Moments at an unconstrained residual parameter, shape (k_free,)."""
+
+    def sums(
+        self,
+        covariance: RandomCovariance,
+        factor: FloatArray,
+        u: FloatArray,
+        *,
+        derivatives: bool,
+    ) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
+        moments, over = self.at(u, derivatives=derivatives), Together(self.weights)
+        level = eliminate(moments.zz[0], moments.zw[0], factor)
+        d = float(moments.logdet[0] + over.total(level.logdet))
+        s = moments.ww[0] - over.pairs(level.reduced, level.reduced)
+        if not derivatives:
+            return ClusterSums.values(d, s)
+        found = slopes_of(level, moments, covariance, over)
+        curvature = ArrayCurvature(found.d2, found.s2)
+        return ClusterSums(
+            d, s, found.d1, found.s1, (curvature,) if len(found.d1) else ()
         )

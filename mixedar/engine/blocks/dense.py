@@ -21,9 +21,14 @@ from functools import cached_property
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks.base import ArrayCurvature, ClusterSums, Moments
+from mixedar.engine.blocks.base import (
+    ArrayCurvature,
+    ClusterSums,
+    LikelihoodBlock,
+    MomentBlock,
+    Moments,
+)
 from mixedar.engine.blocks.markov import GapBlock
-from mixedar.engine.blocks.woodbury import LikelihoodBlock, MomentBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks.base import Moments
-from mixedar.engine.blocks.woodbury import MomentBlock
+from mixedar.engine.blocks.base import MomentBlock, Moments
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.residuals import unique_rows
 from mixedar.numeric.autodiff import Jet, embed
 from mixedar.numeric.linalg import product
-from mixedar.residual import Heteroscedastic, MarkovStructure
+from mixedar.residual import MarkovStructure, ResidualStructure
 
 
 def previous(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
@@ -293,11 +292,19 @@ class ScaledBlock(MomentBlock):
     Parameters
     ----------
     rows : ClusterRows
-    structure : Heteroscedastic
-        Its correlation is a Markov structure or independence.
+    structure : ResidualStructure
+        With a variance function.
+    correlation : MarkovStructure or None
+        Without it; None for independence.
     """
 
-    def __init__(self, rows: ClusterRows, structure: Heteroscedastic) -> None:
+    def __init__(
+        self,
+        rows: ClusterRows,
+        structure: ResidualStructure,
+        correlation: MarkovStructure | None,
+    ) -> None:
+        self._correlation = correlation
         self.clusters = np.arange(rows.n_clusters)
         self.weights = rows.weights
         self._structure = structure
@@ -374,15 +381,14 @@ class ScaledBlock(MomentBlock):
 
     def _weights(self, u: FloatArray) -> tuple[Jet, Jet, Jet]:
         """Weights of squares and of neighbours' products, and ``log|R|``."""
-        structure = self._structure
-        log_sd = structure.log_sd(self._kinds, u)
+        log_sd = self._structure.log_sd(self._kinds, u)
         assert log_sd is not None
         inverse: Jet = np.exp(-log_sd)[self._kind]
         k, n = inverse.k, len(self._kind)
         logdet: Jet = 2.0 * (log_sd[self._kind] * self._row_weights).sum()
         square = inverse * inverse
-        inner = structure.structure
-        if not isinstance(inner, MarkovStructure) or len(self._gaps) == 0:
+        inner = self._correlation
+        if inner is None or len(self._gaps) == 0:
             return square, Jet.constant(np.zeros(n), k), logdet
         free = inner.k_free
         found = inner.precision_coefficients(self._gaps, u[:free], derivatives=True)

@@ -26,19 +26,19 @@ models, Journal of Business and Economic Statistics 36, 672-683.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.effects import whiten_series
+from mixedar.engine.groups import group_products
+from mixedar.engine.level import Apart, eliminate
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
+from mixedar.fit import Fit
 from mixedar.hypotheses.df import JointDF, RobustMethod
-from mixedar.numeric.linalg import identity_plus, inverse_cholesky, multiply_right
 
 #: The estimators and their factors, of m clusters, n rows and p columns.
 COV_TYPES = {
@@ -55,12 +55,14 @@ _BATCH = 2**22
 _LARGEST = 5000
 
 
-@dataclass(frozen=True)
-class Sandwich:
+class Sandwich(RobustMethod):
     """
-    A cluster-robust covariance and what its degrees of freedom need.
+    A cluster-robust covariance, and Satterthwaite's approximation to its distribution.
 
-    Attributes
+    Single contrasts have Bell and McCaffrey's degrees of freedom, joint tests
+    Hotelling's T-squared with Pustejovsky and Tipton's (HTZ).
+
+    Parameters
     ----------
     cov_type : str
     cov : ndarray, shape (p, p)
@@ -68,61 +70,66 @@ class Sandwich:
         ``M``, without the residual variance.
     quadratic, linear : ndarray, shape (p, p, m)
         ``X'W A H A W X`` and ``X A W X`` of each cluster, ``W = H^-1``.
-    n_clusters : int
     """
 
-    cov_type: str
-    cov: FloatArray
-    bread: FloatArray
-    quadratic: FloatArray
-    linear: FloatArray
-    n_clusters: int
+    def __init__(
+        self,
+        cov_type: str,
+        cov: FloatArray,
+        bread: FloatArray,
+        quadratic: FloatArray,
+        linear: FloatArray,
+    ) -> None:
+        self.cov_type, self.n_clusters = cov_type, quadratic.shape[2]
+        self.cov, self.bread = cov, bread
+        self.quadratic, self.linear = quadratic, linear
+        # half' half = M
+        self._half = np.asarray(np.linalg.cholesky(bread).T, dtype=np.float64)
+        self.notes = [
+            f"{cov_type}: {COV_TYPES[cov_type]}; degrees of freedom are "
+            "Satterthwaite's for the robust variance."
+        ]
 
-    def satterthwaite(self, matrix: FloatArray) -> FloatArray:
-        """
-        Degrees of freedom of single contrasts under the model's covariance.
-
-        Parameters
-        ----------
-        matrix : ndarray, shape (c, p)
-
-        Returns
-        -------
-        ndarray, shape (c,)
-        """
+    def single(self, matrix: FloatArray) -> FloatArray:
+        """See :meth:`ContrastMethod.single`."""
         out = np.empty(len(matrix))
         for k, row in enumerate(matrix):
             weights = self.bread @ row
             d = np.einsum("a,abm,b->m", weights, self.quadratic, weights)
-            h = self._half() @ np.einsum("abm,b->am", self.linear, weights)
+            h = self._half @ np.einsum("abm,b->am", self.linear, weights)
             cross = (h * h).sum(axis=0)
             spread = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
             total = (d - cross).sum()
             out[k] = total**2 / spread if spread > 0.0 else np.nan
         return out
 
-    def hotelling(self, matrix: FloatArray) -> tuple[FloatArray, float]:
+    def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """
-        Scale and degrees of freedom of a joint test (HTZ).
+        See :meth:`ContrastMethod.joint`.
 
-        Parameters
-        ----------
-        matrix : ndarray, shape (q, p)
-            Of full row rank.
-
-        Returns
-        -------
-        expected : ndarray, shape (q, q)
-            Expectation of the contrast's covariance, up to the residual variance.
-        eta : float
-            Wishart degrees of freedom.
+        Raises
+        ------
+        NotComputedError
+            If there are too few groups for so many restrictions.
         """
+        lengths = np.sqrt(np.einsum("cx,xy,cy->c", matrix, self.bread, matrix))
+        _, _, rows = np.linalg.svd(matrix / lengths[:, None], full_matrices=False)
+        eta = self._wishart_df(rows[:rank])
+        if not eta > rank - 1:
+            raise NotComputedError(
+                f"{rank} restrictions leave no degrees of freedom with "
+                f"{self.n_clusters} groups ({eta:.3g} for the covariance); "
+                "test fewer at a time"
+            )
+        df = eta - rank + 1.0
+        return JointDF(df, df / eta)
+
+    def _wishart_df(self, matrix: FloatArray) -> float:
+        """Degrees of freedom of the covariance of rows that are independent (HTZ)."""
         q = len(matrix)
         weights = matrix @ self.bread
         d = np.einsum("sa,abm,tb->stm", weights, self.quadratic, weights)
-        h = np.einsum(
-            "xa,abm,sb->sxm", self._half(), self.linear, weights, optimize=True
-        )
+        h = np.einsum("xa,abm,sb->sxm", self._half, self.linear, weights, optimize=True)
         expected = d.sum(axis=2) - np.einsum("sxm,txm->st", h, h)
         values, vectors = np.linalg.eigh(expected)
         root = (vectors / np.sqrt(values)) @ vectors.T
@@ -138,20 +145,16 @@ class Sandwich:
                 total += (across**2).sum()
                 total += (d[s, t] ** 2 - 2.0 * d[s, t] * st).sum()
                 total += np.einsum("xy,yx->", across.T, across.T)
-        return expected, float(q * (q + 1) / total)
-
-    def _half(self) -> FloatArray:
-        """Root of the bread: ``half' half = M``."""
-        return np.asarray(np.linalg.cholesky(self.bread).T, dtype=np.float64)
+        return float(q * (q + 1) / total)
 
 
-def sandwich(results: Any, cov_type: str = "CR2") -> Sandwich:
+def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     """
     Cluster-robust covariance of a fit, clusters being its groups.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     cov_type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
 
     Returns
@@ -166,34 +169,28 @@ def sandwich(results: Any, cov_type: str = "CR2") -> Sandwich:
         With too few groups, without data, or if a group determines a
         coefficient alone (CR3).
     """
-    results = getattr(results, "_results", results)
     known = {name.lower(): name for name in COV_TYPES}
     name = known.get(str(cov_type).lower())
     if name is None:
         raise UnsupportedError(
             f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
         )
-    model, p = results.model, results.k_fe
-    if getattr(model, "endog", None) is None:
-        raise NotComputedError(
-            "the data were removed from this fit; robust covariances need them"
-        )
-    m, n = results.n_groups, results.nobs
+    data, m, n, p = fit.data, fit.n_groups, fit.nobs, fit.k_fe
     if m < 2 or (name == "CR1p" and m <= p):
         needed = 2 if m < 2 else p + 1
         raise NotComputedError(
             f"{name} needs at least {needed} groups to cluster by; there "
             f"{'is' if m == 1 else 'are'} {m}"
         )
-    bread = np.asarray(results._unadjusted[0]) / results.scale
+    bread = fit.cov_beta / fit.scale
     bread = (bread + bread.T) / 2.0
     if name == "CR2":
-        scores, quadratic, linear = _bias_reduced(results, bread)
+        scores, quadratic, linear = _bias_reduced(fit, bread)
     else:
-        weight, scores = _cluster_sums(results)
+        weight, scores = _cluster_sums(fit)
         quadratic = linear = weight
         if name == "CR3":
-            jump = _left_out(model, bread, weight)
+            jump = _left_out(data.group_labels, bread, weight)
             scores = np.einsum("bam,bm->am", jump, scores)
             linear = np.einsum("abm,bcm->acm", weight, jump)
             quadratic = np.einsum("bam,bcm->acm", jump, linear)
@@ -203,42 +200,26 @@ def sandwich(results: Any, cov_type: str = "CR2") -> Sandwich:
         "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
     }.get(name, 1.0)
     steps = bread @ scores
-    return Sandwich(name, factor * (steps @ steps.T), bread, quadratic, linear, m)
+    return Sandwich(name, factor * (steps @ steps.T), bread, quadratic, linear)
 
 
-def _cluster_sums(results: Any) -> tuple[FloatArray, FloatArray]:
+def _cluster_sums(fit: Fit) -> tuple[FloatArray, FloatArray]:
     """``X'H^-1 X``, shape (p, p, m), and ``X'H^-1 e``, shape (p, m)."""
-    model, p = results.model, results.k_fe
-    grouped = model._grouped
-    params = results._residual_values
-
-    def whiten(x: FloatArray) -> FloatArray:
-        return whiten_series(x, grouped, results.structure, params)
-
-    design = grouped.sort(model._random_design()) @ results._z_map
-    columns = [whiten(column) for column in design.T]
-    columns += [whiten(column) for column in grouped.sort(model.exog).T]
-    columns.append(whiten(grouped.sort(model.endog - results.fitted_marginal)))
-    q, k, starts = design.shape[1], len(columns), grouped.offsets[:-1]
-    gram = np.empty((k, k, grouped.n_groups))
-    for a in range(k):
-        for b in range(a, k):
-            if a == k - 1:
-                continue  # the residuals' own square is not needed
-            gram[a, b] = np.add.reduceat(columns[a] * columns[b], starts)
-            gram[b, a] = gram[a, b]
-    weight, scores = gram[q:-1, q:-1], gram[q:-1, -1]
-    if q:
-        inverse, _ = inverse_cholesky(identity_plus(results._factor, gram[:q, :q]))
-        root = multiply_right(inverse, results._factor.T)
-        reduced = np.einsum("abm,bcm->acm", root, gram[:q, q:])
-        x, e = reduced[:, :p], reduced[:, p]
-        weight = weight - np.einsum("qam,qbm->abm", x, x)
-        scores = scores - np.einsum("qam,qm->am", x, e)
-    return weight, scores
+    data, p = fit.data, fit.k_fe
+    grouped = data.grouped
+    design = grouped.sort(data.random_design) @ fit.z_map
+    resid = grouped.sort(data.endog - fit.fitted_marginal)
+    columns = np.column_stack([design, grouped.sort(data.exog), resid])
+    products = group_products(columns, grouped, fit.structure, fit.residual_params)
+    q = design.shape[1]
+    level = eliminate(products[:q, :q], products[q:, :q], fit.factor)
+    left = products[q:, q:] - Apart(fit.n_groups).pairs(level.reduced, level.reduced)
+    return left[:p, :p], left[:p, p]
 
 
-def _left_out(model: Any, bread: FloatArray, weight: FloatArray) -> FloatArray:
+def _left_out(
+    labels: Sequence[Any], bread: FloatArray, weight: FloatArray
+) -> FloatArray:
     """``(M^-1 - S_i)^-1 M^-1`` of each cluster, shape (p, p, m)."""
     precision = np.linalg.inv(bread)
     scale = np.sqrt(np.diag(precision))
@@ -246,7 +227,7 @@ def _left_out(model: Any, bread: FloatArray, weight: FloatArray) -> FloatArray:
     rest = rest.transpose(2, 0, 1)
     smallest = np.linalg.eigvalsh(rest)[:, 0]
     if smallest.min() < 1e-10:
-        label = shown(model.group_labels[int(np.argmin(smallest))])
+        label = shown(labels[int(np.argmin(smallest))])
         raise NotComputedError(
             f"CR3: without group {label} a coefficient cannot be estimated; use CR2, "
             "or drop that coefficient"
@@ -257,24 +238,25 @@ def _left_out(model: Any, bread: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 def _bias_reduced(
-    results: Any, bread: FloatArray
+    fit: Fit, bread: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Scores ``X'W A e`` and the matrices of :class:`Sandwich` for CR2."""
-    model, p = results.model, results.k_fe
-    m, largest = results.n_groups, int(model._grouped.sizes.max())
+    data, p = fit.data, fit.k_fe
+    grouped = data.grouped
+    m, largest = fit.n_groups, int(grouped.sizes.max())
     if largest > _LARGEST:
         raise NotComputedError(
             f"CR2 needs matrices of order {largest}, the size of the largest group; "
             "use CR1 or CR3"
         )
-    design = model._grouped.sort(model._random_design()) @ results._z_map
-    z = design @ results._factor
-    x = model._grouped.sort(model.exog)
-    e = model._grouped.sort(model.endog - results.fitted_marginal)
+    design = grouped.sort(data.random_design) @ fit.z_map
+    z = design @ fit.factor
+    x = grouped.sort(data.exog)
+    e = grouped.sort(data.endog - fit.fitted_marginal)
     scores = np.empty((p, m))
     quadratic, linear = np.empty((p, p, m)), np.empty((p, p, m))
-    for clusters, rows in _batches(model._grouped):
-        correlated = _roots(results, model._grouped, rows)
+    for clusters, rows in _batches(grouped):
+        correlated = _roots(fit, rows)
         zi, xi = z[rows], x[rows]
         h = correlated @ correlated.transpose(0, 2, 1) + zi @ zi.transpose(0, 2, 1)
         c = np.linalg.cholesky(h)
@@ -307,56 +289,10 @@ def _batches(grouped: GroupedRows) -> Iterator[tuple[IntArray, IntArray]]:
             yield some, grouped.offsets[some][:, None] + np.arange(size)
 
 
-def _roots(results: Any, grouped: GroupedRows, rows: IntArray) -> FloatArray:
+def _roots(fit: Fit, rows: IntArray) -> FloatArray:
     """Cholesky factors of the residual correlation, shape (m, n, n)."""
     m, n = rows.shape
-    part = grouped.part(rows.ravel(), np.arange(m + 1) * n)
+    part = fit.data.grouped.part(rows.ravel(), np.arange(m + 1) * n)
     noise = np.tile(np.eye(n), (m, 1))
-    root = correlated_residuals(
-        noise, part, results.structure, results._residual_values
-    )
+    root = correlated_residuals(noise, part, fit.structure, fit.residual_params)
     return root.reshape(m, n, n)
-
-
-class SandwichDF(RobustMethod):
-    """
-    Satterthwaite's approximation to the distribution of a robust variance.
-
-    Single contrasts have Bell and McCaffrey's degrees of freedom, joint tests
-    Hotelling's T-squared with Pustejovsky and Tipton's (HTZ).
-
-    Parameters
-    ----------
-    sandwich : Sandwich
-    """
-
-    def __init__(self, sandwich: Sandwich) -> None:
-        self.sandwich = sandwich
-        self.cov = sandwich.cov
-        self.cov_type, self.n_clusters = sandwich.cov_type, sandwich.n_clusters
-        self.notes: list[str] = []
-
-    def single(self, matrix: FloatArray) -> FloatArray:
-        """See :meth:`ContrastMethod.single`."""
-        return np.asarray(self.sandwich.satterthwaite(matrix))
-
-    def joint(self, matrix: FloatArray, rank: int) -> JointDF:
-        """
-        See :meth:`ContrastMethod.joint`.
-
-        Raises
-        ------
-        NotComputedError
-            If there are too few groups for so many restrictions.
-        """
-        lengths = np.sqrt(np.einsum("cx,xy,cy->c", matrix, self.sandwich.bread, matrix))
-        _, _, rows = np.linalg.svd(matrix / lengths[:, None], full_matrices=False)
-        _, eta = self.sandwich.hotelling(rows[:rank])
-        if not eta > rank - 1:
-            raise NotComputedError(
-                f"{rank} restrictions leave no degrees of freedom with "
-                f"{self.sandwich.n_clusters} groups ({eta:.3g} for the covariance); "
-                "test fewer at a time"
-            )
-        freedom = eta - rank + 1.0
-        return JointDF(freedom, freedom / eta)

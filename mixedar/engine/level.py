@@ -1,0 +1,328 @@
+"""
+Eliminating a level of random effects from the sums of its groups.
+
+With ``H = R + Z Psi Z'``, ``Psi = Lambda Lambda'``, the sums ``M = Z'R^-1 Z``,
+``N = Z'R^-1 W`` and ``G = W'R^-1 W`` of a group, and ``A = I + Lambda' M Lambda``,
+
+    log|H| = log|R| + log|A|,    W'H^-1 W = G - N'K N,    K = Lambda A^-1 Lambda',
+
+by Woodbury's identity.  Sums and a factor go in, and sums of the other columns come
+out: with the columns of an outer level among ``W`` the step can be repeated.  ``A`` is
+well conditioned for singular ``Lambda``, and no inverse of ``Psi`` is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from mixedar._types import FloatArray
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.numeric.linalg import (
+    apply,
+    bmm,
+    identity_plus,
+    inverse_cholesky,
+    multiply_right,
+    product,
+    trace_product,
+)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """
+    Whitened cross-products of a block of m clusters.
+
+    The first axis holds the values and, when asked for, the first derivatives
+    by the `k` unconstrained residual parameters and the second derivatives by
+    pairs of them, row by row of the lower triangle: `orders` is 1, or
+    ``1 + k + k (k + 1) / 2``.
+
+    Attributes
+    ----------
+    zz : ndarray, shape (orders, q, q, m)
+    zw : ndarray, shape (orders, p + 1, q, m)
+        Transposed: ``W'R^-1 Z``.
+    ww : ndarray, shape (orders, p + 1, p + 1), or (orders, p + 1, p + 1, m)
+        Summed over the clusters, unless these are kept apart.
+    logdet : ndarray, shape (orders,) or (orders, m)
+        Log-determinants of the residual covariance matrices.
+    """
+
+    zz: FloatArray
+    zw: FloatArray
+    ww: FloatArray
+    logdet: FloatArray
+
+    @property
+    def k(self) -> int:
+        """Number of residual parameters of the derivatives, 0 without them."""
+        return (math.isqrt(8 * len(self.ww) + 1) - 3) // 2
+
+    def second(self, i: int, j: int) -> int:
+        """Place of the second derivatives by parameters `i` and `j`."""
+        i, j = max(i, j), min(i, j)
+        return 1 + self.k + i * (i + 1) // 2 + j
+
+
+@dataclass(frozen=True)
+class Level:
+    """
+    Random effects of m groups, eliminated.
+
+    Attributes
+    ----------
+    zz : ndarray, shape (q, q, m)
+        ``M``.
+    zw : ndarray, shape (width, q, m)
+        ``N'``.
+    root : ndarray, shape (q, q, m)
+        ``C`` with ``C'C = K``, the covariance of the effects given the data, relative
+        to the residual variance.
+    reduced : ndarray, shape (width, q, m)
+        ``C N``: its cross-products are what the effects take off ``G``.
+    logdet : ndarray, shape (m,)
+        ``log|A|``.
+    """
+
+    zz: FloatArray
+    zw: FloatArray
+    root: FloatArray
+    reduced: FloatArray
+    logdet: FloatArray
+
+    @cached_property
+    def effect(self) -> FloatArray:
+        """``K N``: predictors of the effects from each column, (width, q, m)."""
+        return apply(self.root.transpose(1, 0, 2), self.reduced)
+
+    @cached_property
+    def shrink(self) -> FloatArray:
+        """``K``, shape (q, q, m)."""
+        return bmm(self.root.transpose(1, 0, 2), self.root)
+
+    @cached_property
+    def turn(self) -> FloatArray:
+        """``M K``, shape (q, q, m)."""
+        return bmm(self.zz, self.shrink)
+
+    @cached_property
+    def zz_left(self) -> FloatArray:
+        """``Z'H^-1 Z``, shape (q, q, m)."""
+        return self.zz - bmm(self.turn, self.zz)
+
+    @cached_property
+    def zw_left(self) -> FloatArray:
+        """``W'H^-1 Z``, shape (width, q, m)."""
+        return self.zw - apply(self.zz, self.effect)
+
+    def taken(self, zz: FloatArray, zw: FloatArray, over: Groups) -> FloatArray:
+        """
+        What ``W'R^-1 S R^-1 W`` is more than ``W'H^-1 S H^-1 W``.
+
+        `zz` and `zw` are ``Z'R^-1 S R^-1 Z`` and ``W'R^-1 S R^-1 Z``, `S` symmetric.
+        """
+        half = over.pairs(zw - 0.5 * apply(zz, self.effect), self.effect)
+        return half + half.swapaxes(0, 1)
+
+
+def eliminate(zz: FloatArray, zw: FloatArray, factor: FloatArray) -> Level:
+    """
+    Eliminate the random effects of one level.
+
+    Parameters
+    ----------
+    zz : ndarray, shape (q, q, m)
+    zw : ndarray, shape (width, q, m)
+        Products of all other columns with those of the random effects.
+    factor : ndarray, shape (q, q)
+        ``Lambda``, any root of ``Psi``.
+
+    Returns
+    -------
+    Level
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If ``A`` is not positive definite to rounding.
+    """
+    inverse_factor, logdet = inverse_cholesky(identity_plus(factor, zz))
+    root = multiply_right(inverse_factor, factor.T)
+    return Level(zz, zw, root, apply(root, zw), logdet)
+
+
+class Groups(Protocol):
+    """Whether sums over the groups are wanted, or each group by itself."""
+
+    tail: tuple[int, ...]
+
+    def total(self, x: FloatArray) -> FloatArray:
+        """Numbers of the groups, shape (..., m), as wanted."""
+        ...
+
+    def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """Products of rows, (i, q, m) and (j, q, m) to (i, j, ...)."""
+        ...
+
+    def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
+        """``tr(U E_k U E_l)``, shape (k, k, ...)."""
+        ...
+
+
+class Together:
+    """
+    Sums over the groups.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (m,)
+        How often each group's log-determinant counts.
+    """
+
+    tail = ()
+
+    def __init__(self, weights: FloatArray) -> None:
+        self.weights = weights
+
+    def total(self, x: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        return x @ self.weights
+
+    def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        size = a.shape[1] * a.shape[2]
+        return product(a.reshape(len(a), size), b.reshape(len(b), size).T)
+
+    def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        k, q, _ = directions.shape
+        if q > 8:
+            return Apart(u.shape[2]).traces(u, directions) @ self.weights
+        flat = u.reshape(q * q, u.shape[2])
+        products = product(flat * self.weights, flat.T).reshape(q, q, q, q)
+        pairs = products.transpose(1, 2, 3, 0).reshape(q * q, q * q)
+        rows = directions.reshape(k, q * q)
+        return rows @ pairs @ rows.T
+
+
+class Apart:
+    """
+    Each group by itself.
+
+    Parameters
+    ----------
+    m : int
+        Number of groups.
+    """
+
+    def __init__(self, m: int) -> None:
+        self.tail = (m,)
+
+    def total(self, x: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        return x
+
+    def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        return bmm(a, b.transpose(1, 0, 2))
+
+    def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
+        """See :class:`Groups`."""
+        ue = [multiply_right(u, direction) for direction in directions]
+        out = np.empty((len(ue), len(ue), *self.tail))
+        for i, one in enumerate(ue):
+            for j in range(i + 1):
+                out[i, j] = out[j, i] = trace_product(one, ue[j])
+        return out
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """
+    Derivatives of ``D = log|H|`` and ``S = W'H^-1 W`` by ``v = (Psi entries, u)``.
+
+    The shapes are (k, ...), (k, width, width, ...), (k, k, ...) and
+    (k, k, width, width, ...); the last axis counts groups if they are kept apart.
+    """
+
+    d1: FloatArray
+    s1: FloatArray
+    d2: FloatArray
+    s2: FloatArray
+
+
+def slopes_of(
+    level: Level, moments: Moments, covariance: RandomCovariance, over: Groups
+) -> Derivatives:
+    """First and second derivatives of what is left after the elimination."""
+    width, q, m = level.zw.shape
+    k_cov = covariance.k_cov
+    k, tail = k_cov + moments.k, over.tail
+    out = Derivatives(
+        np.zeros((k, *tail)),
+        np.zeros((k, width, width, *tail)),
+        np.zeros((k, k, *tail)),
+        np.zeros((k, k, width, width, *tail)),
+    )
+    directions = covariance.directions
+    flat = directions.reshape(k_cov, q * q)
+    eb = np.matmul(directions[:, None], level.zw_left)  # (k_cov, width, q, m)
+    rows = eb.reshape(k_cov * width, q, m)
+    out.d1[:k_cov] = flat @ over.total(level.zz_left).reshape(q * q, *tail)
+    first = over.pairs(rows, level.zw_left)
+    out.s1[:k_cov] = -first.reshape(k_cov, width, width, *tail)
+    out.d2[:k_cov, :k_cov] = -over.traces(level.zz_left, directions)
+    images = [apply(level.zz_left, eb)]
+    images += _residual_derivatives(level, moments, flat, over, out)
+    # d2S by (k, l) is B'E_k U E_l B and its transpose; with a residual
+    # parameter -B'E_k F J
+    stacked = images[0] if len(images) == 1 else np.concatenate(images)
+    both = over.pairs(rows, stacked.reshape(k * width, q, m))
+    both = both.reshape(k_cov, width, k, width, *tail).swapaxes(1, 2)
+    both = both + both.swapaxes(2, 3)
+    out.s2[:k_cov] = both
+    out.s2[k_cov:, :k_cov] = both[:, k_cov:].swapaxes(0, 1)
+    return out
+
+
+def _residual_derivatives(
+    level: Level, moments: Moments, flat: FloatArray, over: Groups, out: Derivatives
+) -> list[FloatArray]:
+    """Write those by residual parameters; return the images of their slopes."""
+    k_cov, q = len(flat), len(level.zz)
+    turn, back = level.turn, level.turn.transpose(1, 0, 2)
+    images, slopes, reduced = [], [], []
+    for r in range(moments.k):
+        at, here = 1 + r, k_cov + r
+        zz, zw = moments.zz[at], moments.zw[at]
+        slope = bmm(level.shrink, zz)
+        j = zw - apply(zz, level.effect)
+        half = zz - bmm(turn, zz)
+        bend = half - bmm(half, back)  # derivative of Z'H^-1 Z
+        out.d1[here] = moments.logdet[at] + over.total(np.einsum("aam->m", slope))
+        mixed = flat @ over.total(bend).reshape(q * q, *over.tail)
+        out.d2[:k_cov, here] = out.d2[here, :k_cov] = mixed
+        out.s1[here] = moments.ww[at] - level.taken(zz, zw, over)
+        images.append(-(j - apply(turn, j))[None])
+        slopes.append(slope)
+        reduced.append(apply(level.root, j))
+    for a in range(moments.k):
+        for b in range(a + 1):
+            at = moments.second(a, b)
+            zz, zw = moments.zz[at], moments.zw[at]
+            trace = trace_product(level.shrink, zz) - trace_product(
+                slopes[a], slopes[b]
+            )
+            both = over.pairs(reduced[a], reduced[b])
+            i, j = k_cov + a, k_cov + b
+            out.d2[i, j] = out.d2[j, i] = moments.logdet[at] + over.total(trace)
+            out.s2[i, j] = out.s2[j, i] = (
+                moments.ww[at] - level.taken(zz, zw, over) - both - both.swapaxes(0, 1)
+            )
+    return images
