@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
+from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.engine.coordinates import Estimate
 from mixedar.engine.covariance import RandomCovariance
@@ -49,6 +50,8 @@ class Sizes:
     effect_names : tuple of str
         Of the random effects and the variance components.
     endog_name, time_unit : str
+    formula_spec : FormulaSpec or None
+        Of the fixed effects.
     """
 
     nobs: int
@@ -62,6 +65,7 @@ class Sizes:
     effect_names: tuple[str, ...]
     endog_name: str
     time_unit: str
+    formula_spec: FormulaSpec | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +138,7 @@ class Fit:
             (*data.random_names, *data.component_names),
             data.endog_name,
             data.time_unit,
+            data.formula_spec,
         )
         return cls(
             sizes=sizes,
@@ -278,6 +283,22 @@ class Fit:
     def llf(self) -> float:
         """(Restricted) log-likelihood."""
         return float(self.estimate.llf)
+
+    @property
+    def method(self) -> str:
+        """``"REML"`` or ``"ML"``."""
+        return "REML" if self.reml else "ML"
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, counting fixed effects and all free variances."""
+        return 2.0 * (self.k_estimated - self.llf)
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion with N - p observations under REML, as nlme."""
+        n = self.nobs - self.k_fe if self.reml else self.nobs
+        return float(np.log(n)) * self.k_estimated - 2.0 * self.llf
 
     @property
     def scale(self) -> float:

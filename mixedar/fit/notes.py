@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixedar.fit.fit import Fit
+from mixedar.fit.parameters import zero_variances
 
 
 def boundary_notes(fit: Fit) -> list[str]:
@@ -51,9 +52,7 @@ def _singular_part(fit: Fit) -> str:
     diagonal = np.diag(cov_re)
     rows, columns = np.tril_indices(fit.k_re)
     parts = []
-    size = np.diag(fit.z_map)[: fit.k_re] ** 2
-    relative = np.diag(fit.cov_re_unscaled) / np.where(size > 0, size, 1.0)
-    zero = [k for k in range(fit.k_re) if relative[k] < 1e-8]
+    zero = np.flatnonzero(zero_variances(fit))
     for k in zero:
         label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
         parts.append(f"the variance {label!r} is zero")

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
 from mixedar.residual import ResidualStructure
@@ -221,6 +221,13 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     add("scale", "scale", 0, 0, fit.scale, False)
     add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), False)
     return first + second
+
+
+def zero_variances(fit: Fit) -> BoolArray:
+    """Which variances of the correlated random effects are zero, shape (k_re,)."""
+    size = np.diag(fit.z_map)[: fit.k_re] ** 2
+    relative = np.diag(fit.cov_re_unscaled) / np.where(size > 0.0, size, 1.0)
+    return np.asarray(relative < 1e-8)
 
 
 def select(

@@ -56,7 +56,7 @@ def conf_int(fit: Fit, alpha: float = 0.05) -> FloatArray:
     bse = np.sqrt(np.diag(covariance(fit)))
     out = np.full((len(params), 2), np.nan)
     p, k_cov = fit.k_fe, fit.k_re2 + fit.k_vc
-    half = _t_isf(alpha / 2.0, contrast_method(fit).single(np.eye(p))) * bse[:p]
+    half = t_isf(alpha / 2.0, contrast_method(fit).single(np.eye(p))) * bse[:p]
     out[:p] = np.column_stack([params[:p] - half, params[:p] + half])
     z = stats.norm.isf(alpha / 2.0)
     rows, columns = np.tril_indices(fit.k_re)
@@ -74,10 +74,19 @@ def conf_int(fit: Fit, alpha: float = 0.05) -> FloatArray:
     return out
 
 
-def wald_pvalues(fit: Fit, tvalues: FloatArray) -> FloatArray:
-    """Two-sided p-values of the fixed effects by Student's t, shape (p,)."""
-    df = contrast_method(fit).single(np.eye(fit.k_fe))
-    return 2.0 * _t_sf(np.abs(tvalues), df)
+def tvalues(fit: Fit) -> FloatArray:
+    """Estimates by standard errors, shape (k,); NaN beside the fixed effects."""
+    out = np.full(len(fit.names), np.nan)
+    out[: fit.k_fe] = fit.fe_params / np.sqrt(np.diag(contrast_method(fit).cov))
+    return out
+
+
+def pvalues(fit: Fit) -> FloatArray:
+    """Two-sided p-values by Student's t, shape (k,); NaN as in :func:`tvalues`."""
+    out, p = np.full(len(fit.names), np.nan), fit.k_fe
+    df = contrast_method(fit).single(np.eye(p))
+    out[:p] = 2.0 * t_sf(np.abs(tvalues(fit)[:p]), df)
+    return out
 
 
 def _contrasts(fit: Fit, r_matrix: Hypothesis) -> tuple[FloatArray, FloatArray]:
@@ -279,14 +288,14 @@ def _squared_length(distance: FloatArray, cov: FloatArray) -> float:
     return float(((vectors.T @ distance) ** 2 / spectrum).sum())
 
 
-def _t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
+def t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
     """Upper tail of Student's t; NaN without degrees of freedom."""
     finite = np.isfinite(df) & (df > 0.0)
     tail = stats.t.sf(t, np.where(finite, df, 1.0))
     return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
 
 
-def _t_isf(q: float, df: FloatArray) -> FloatArray:
+def t_isf(q: float, df: FloatArray) -> FloatArray:
     """Upper quantile of Student's t; NaN without degrees of freedom."""
     finite = np.isfinite(df) & (df > 0.0)
     point = stats.t.isf(q, np.where(finite, df, 1.0))

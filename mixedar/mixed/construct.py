@@ -200,15 +200,16 @@ def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
 
 
 def take_groups(model: ParentModel, groups: Any) -> None:
+    """Number the groups."""
     if groups is None:
         raise GroupError("groups= is missing: pass one group label for each row")
-    model._codes, labels = group_codes(groups)
+    model.codes, labels = group_codes(groups)
     model.group_labels = labels.tolist()
     model.n_groups = len(labels)
 
 
 def take_random_effects(model: ParentModel, exog_re: Any) -> None:
-
+    """Check the columns of the correlated random effects, and name the parameters."""
     if exog_re is None and model.k_vc == 0:
         model.exog_re = np.ones((model.nobs, 1))
     elif exog_re is None:
@@ -233,7 +234,7 @@ def _component_columns(model: ParentModel, design: Design | None) -> ComponentCo
         return ComponentColumns([], [])
     if any(len(mats) != model.n_groups for mats in model.exog_vc.mats):
         raise LengthError("exog_vc needs one matrix for each group")
-    return from_spec(model.exog_vc, model._rows_by_group, model.nobs)
+    return from_spec(model.exog_vc, model.rows_by_group, model.nobs)
 
 
 def _check_data(model: ParentModel, components: ComponentColumns) -> None:
@@ -290,8 +291,8 @@ def take_arrays(
         components=components,
         component_parts=None if design is None else design.vc or None,
         component_columns=model.exog_vc.colnames,
-        codes=model._codes,
-        grouped=group_rows(model._codes, n_groups=model.n_groups),
+        codes=model.codes,
+        grouped=group_rows(model.codes, n_groups=model.n_groups),
         residual=found.structure,
         mark_labels=(),
         group_labels=model.group_labels,
@@ -329,7 +330,7 @@ def take_arrays(
         )
     _check_identified(model)
     model._data_attr.extend(
-        ["exog_re", "groups", "time", "series", "_codes", "residual_data"]
+        ["exog_re", "groups", "time", "series", "codes", "residual_data"]
     )
     model._data_attr.extend(["arrays", "data.exog_re", "data.frame"])
 

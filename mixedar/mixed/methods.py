@@ -426,12 +426,12 @@ class ResidualMethods(MixedLMResults):
         """
         Autocorrelation of the residuals by lag in time.
 
-        See :func:`mixedar.diagnostics.residuals.acf.residual_acf`.
+        See :func:`mixedar.diagnostics.residuals.autocorrelation.residual_acf`.
         """
-        from mixedar.diagnostics.residuals.acf import residual_acf
+        from mixedar.diagnostics.residuals.autocorrelation import residual_acf
 
         return residual_acf(
-            self, kind, max_lag, bin_width=bin_width, alpha=alpha, bounds=bounds
+            self.fit, kind, max_lag, bin_width=bin_width, alpha=alpha, bounds=bounds
         )
 
     def variogram(
@@ -451,7 +451,7 @@ class ResidualMethods(MixedLMResults):
         from mixedar.diagnostics.residuals.variogram import residual_variogram
 
         return residual_variogram(
-            self, kind, max_distance, n_bins=n_bins, bins=bins, robust=robust
+            self.fit, kind, max_distance, n_bins=n_bins, bins=bins, robust=robust
         )
 
     def serial_correlation_test(
@@ -463,11 +463,13 @@ class ResidualMethods(MixedLMResults):
         """
         Score test for serial correlation that the model leaves.
 
-        See :func:`mixedar.diagnostics.residuals.serial.serial_correlation_test`.
+        See :func:`mixedar.diagnostics.residuals.autocorrelation.serial_correlation_test`.
         """
-        from mixedar.diagnostics.residuals.serial import serial_correlation_test
+        from mixedar.diagnostics.residuals.autocorrelation import (
+            serial_correlation_test,
+        )
 
-        return serial_correlation_test(self, lags, bin_width=bin_width)
+        return serial_correlation_test(self.fit, lags, bin_width=bin_width)
 
     def residual_spread(
         self, by: Any = "groups", *, n_bins: int = 10, alpha: float = 0.05
@@ -479,7 +481,7 @@ class ResidualMethods(MixedLMResults):
         """
         from mixedar.diagnostics.residuals.heteroscedasticity import residual_spread
 
-        return residual_spread(self, by, n_bins=n_bins, alpha=alpha)
+        return residual_spread(self.fit, by, n_bins=n_bins, alpha=alpha)
 
     def heteroscedasticity_test(
         self,
@@ -499,7 +501,7 @@ class ResidualMethods(MixedLMResults):
         )
 
         return heteroscedasticity_test(
-            self, by, trend=trend, studentize=studentize, n_bins=n_bins
+            self.fit, by, trend=trend, studentize=studentize, n_bins=n_bins
         )
 
     def normality_test(self) -> TestResult:
@@ -510,7 +512,7 @@ class ResidualMethods(MixedLMResults):
         """
         from mixedar.diagnostics.residuals.normality import normality_test
 
-        return normality_test(self)
+        return normality_test(self.fit)
 
     def simulate(
         self,
@@ -537,9 +539,14 @@ class ResidualMethods(MixedLMResults):
         DataFrame, shape (n, n_sim)
             See :func:`mixedar.diagnostics.simulation.simulate`.
         """
-        from mixedar.diagnostics.simulation import simulate
+        from mixedar.data.drawn_rows import new_rows
+        from mixedar.data.formula import capture_namespace
+        from mixedar.diagnostics.simulation import check_groups, simulate
 
-        return simulate(self, n_sim, seed, newdata, groups)
+        rows, known = None, check_groups(groups)
+        if newdata is not None:
+            rows = new_rows(self, newdata, known, capture_namespace())
+        return simulate(self.fit, n_sim, seed, rows, groups)
 
     def predictive_check(
         self,
@@ -555,7 +562,7 @@ class ResidualMethods(MixedLMResults):
         """
         from mixedar.diagnostics.predictive import predictive_check
 
-        return predictive_check(self, statistic, n_sim, seed, groups)
+        return predictive_check(self.fit, statistic, n_sim, seed, groups)
 
     def plot_acf(
         self,
@@ -569,10 +576,11 @@ class ResidualMethods(MixedLMResults):
 
         See :func:`mixedar.plotting.correlation.plot_acf`.
         """
-        from mixedar.plotting.correlation import distance_label, plot_acf
+        from mixedar.diagnostics.residuals.series import distance_label
+        from mixedar.plotting.correlation import plot_acf
 
         table = self.acf(kind, max_lag, **options)
-        return plot_acf(table, ax, x_label=distance_label(self, "Lag"))
+        return plot_acf(table, ax, x_label=distance_label(self.fit, "Lag"))
 
     def plot_variogram(
         self,
@@ -588,10 +596,11 @@ class ResidualMethods(MixedLMResults):
 
         See :func:`mixedar.plotting.correlation.plot_variogram`.
         """
-        from mixedar.plotting.correlation import distance_label, plot_variogram
+        from mixedar.diagnostics.residuals.series import distance_label
+        from mixedar.plotting.correlation import plot_variogram
 
         table = self.variogram(kind, max_distance, **options)
-        x_label = distance_label(self, "Distance")
+        x_label = distance_label(self.fit, "Distance")
         return plot_variogram(table, ax, smooth=smooth, x_label=x_label)
 
     def plot_residuals(
@@ -607,13 +616,18 @@ class ResidualMethods(MixedLMResults):
         """
         Draw residuals against fitted values, time, a column, or by group.
 
-        See :func:`mixedar.plotting.residuals.plot_residuals`.
+        Lines are the local mean and, around it, twice the local standard deviation.
+        See :func:`mixedar.diagnostics.simulation.residual_frame` for what `x` can be,
+        :func:`~mixedar.diagnostics.simulation.residual_trend` for the bands from
+        `n_sim` drawn responses, and
+        :func:`mixedar.plotting.residuals.plot_residuals`.
         """
+        from mixedar.diagnostics.simulation import residual_frame, residual_trend
         from mixedar.plotting.residuals import plot_residuals
 
-        return plot_residuals(
-            self, x, kind, ax, smooth=smooth, n_sim=n_sim, max_groups=max_groups
-        )
+        frame = residual_frame(self.fit, x, kind)
+        trend = residual_trend(self.fit, frame, kind, n_sim) if smooth else None
+        return plot_residuals(frame, trend, ax, kind=kind, max_groups=max_groups)
 
     def qqplot(
         self,
@@ -632,7 +646,7 @@ class ResidualMethods(MixedLMResults):
         from mixedar.diagnostics.residuals.normality import residual_quantiles
         from mixedar.plotting.residuals import plot_quantiles
 
-        table = residual_quantiles(self, kind, alpha=alpha, band=band)
+        table = residual_quantiles(self.fit, kind, alpha=alpha, band=band)
         name = f"{100.0 * (1.0 - alpha):g}% band"
         return plot_quantiles(table, ax, labels=labels, band=name)
 
@@ -648,8 +662,15 @@ class ResidualMethods(MixedLMResults):
         """
         Draw the data among data sets drawn from the fitted model.
 
-        See :func:`mixedar.plotting.simulated.plot_simulated`.
+        Densities of 50 responses (`what` is ``"density"``) or of their means by group
+        (``"group_means"``); or a histogram of 1,000 values of a statistic, as in
+        :meth:`predictive_check`.
         """
-        from mixedar.plotting.simulated import plot_simulated
+        from mixedar.diagnostics.predictive import response_draws
+        from mixedar.plotting.simulated import plot_check, plot_draws
 
-        return plot_simulated(self, what, n_sim, seed, ax, groups=groups)
+        if isinstance(what, str) and what in ("density", "group_means"):
+            draws = response_draws(self.fit, what, n_sim, seed, groups)
+            return plot_draws(draws, ax)
+        n_sim = 1000 if n_sim is None else n_sim
+        return plot_check(self.predictive_check(what, n_sim, seed, groups), None, ax)

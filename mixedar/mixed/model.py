@@ -466,6 +466,7 @@ class MixedLMAR(ParentModel):
         return sibling(self, residual, weights, residual_data)
 
     # -- names of before, until every question reads the arrays -----------------
+    _codes = property(lambda self: self.codes)
     _grouped = property(lambda self: self.arrays.grouped)
     _rows = property(lambda self: self.arrays.compressed)
     _vc = property(lambda self: self.arrays.components)

@@ -115,7 +115,7 @@ class MixedLMARResults(
         self.nobs = fit.nobs
         self.n_groups = fit.n_groups
         self.reml = fit.reml
-        self.method = "REML" if fit.reml else "ML"
+        self.method = fit.method
         self.k_fe, self.k_re, self.k_re2, self.k_vc = p, fit.k_re, fit.k_re2, fit.k_vc
         self.use_sqrt, self.cov_pen, self.freepat = model.use_sqrt, None, free
         self.hist: list[dict[str, Any]] | None = None
@@ -206,13 +206,12 @@ class MixedLMARResults(
     @property
     def aic(self) -> float:
         """Akaike's criterion, counting fixed effects and all free variances."""
-        return 2.0 * (self.df_modelwc - self.llf)
+        return self.fit.aic
 
     @property
     def bic(self) -> float:
         """Bayesian criterion with N - p observations under REML, as nlme."""
-        n = self.nobs - self.k_fe if self.reml else self.nobs
-        return float(np.log(n)) * self.df_modelwc - 2.0 * self.llf
+        return self.fit.bic
 
     @property
     def residual_params(self) -> pd.Series:
@@ -408,17 +407,12 @@ class MixedLMARResults(
         NaN for variances and residual parameters: zero is no value for a Wald
         test there (compare log-likelihoods instead).
         """
-        out = np.full(len(self.params), np.nan)
-        out[: self.k_fe] = self.fe_params / self.bse_fe
-        return out
+        return wald.tvalues(self.fit)
 
     @property
     def pvalues(self) -> FloatArray:
         """Two-sided p-values of the fixed effects by Student's t, shape (k,)."""
-        out = np.full(len(self.params), np.nan)
-        p = self.k_fe
-        out[:p] = wald.wald_pvalues(self.fit, self.tvalues[:p])
-        return out
+        return wald.pvalues(self.fit)
 
     def conf_int(
         self, alpha: float = 0.05, cols: Any = None, df: DF | None = None
@@ -559,7 +553,16 @@ class MixedLMARResults(
         """
         from mixedar.mixed.summary import summarize  # only when it is printed
 
-        return summarize(self._with_df(df), yname, xname_fe, xname_re, title, alpha)
+        has_quantiles = self.fit.has_data or "std_residual_quantiles" in self.__dict__
+        return summarize(
+            self._with_df(df).fit,
+            self.std_residual_quantiles if has_quantiles else None,
+            yname=yname,
+            xname_fe=xname_fe,
+            xname_re=xname_re,
+            title=title,
+            alpha=alpha,
+        )
 
     def remove_data(self) -> None:
         """

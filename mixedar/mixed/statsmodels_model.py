@@ -23,6 +23,7 @@ from mixedar.engine.covariance import RandomCovariance, factor_entries
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import correlated_residuals
+from mixedar.fit.responses import Responses
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
@@ -77,7 +78,7 @@ class ParentModel(MixedLM):
 
     residual: ResidualStructure
     arrays: ModelData
-    _codes: IntArray
+    codes: IntArray
 
     def loglike(self, params: Any, profile_fe: bool = True) -> float:
         """
@@ -250,15 +251,16 @@ class ParentModel(MixedLM):
         return self.arrays.layout(np.where(held, values, np.nan))
 
     @cached_property
-    def _rows_by_group(self) -> list[IntArray]:
-        order = np.argsort(self._codes, kind="stable")
-        counts = np.bincount(self._codes, minlength=self.n_groups)
+    def rows_by_group(self) -> list[IntArray]:
+        """The caller's rows of each group."""
+        order = np.argsort(self.codes, kind="stable")
+        counts = np.bincount(self.codes, minlength=self.n_groups)
         return np.split(order, np.cumsum(counts)[:-1])
 
     @cached_property
     def row_indices(self) -> dict[Any, list[int]]:
         """Rows of each group in the caller's order."""
-        pairs = zip(self.group_labels, self._rows_by_group, strict=True)
+        pairs = zip(self.group_labels, self.rows_by_group, strict=True)
         return {label: rows.tolist() for label, rows in pairs}
 
     @cached_property
@@ -303,7 +305,7 @@ class ParentModel(MixedLM):
         """Split rows by group; None stays None."""
         if array is None:
             return None
-        return [np.array(array[rows]) for rows in self._rows_by_group]
+        return [np.array(array[rows]) for rows in self.rows_by_group]
 
     def without_lists(self) -> dict[str, Any]:
         """The instance's dictionary less everything that is made on demand."""
@@ -336,7 +338,7 @@ class ParentModel(MixedLM):
         plain = type(self)(
             self.endog,
             self.exog,
-            self._codes,
+            self.codes,
             exog_re=self.exog_re,
             exog_vc=self.exog_vc if self.k_vc else None,
             residual=self.residual,
@@ -412,33 +414,12 @@ class MixedDistribution:
         ndarray, shape (n,)
             In the model's row order.
         """
-        model = self.model
-        rng = check_random_state(rng)
-        y = self.exog @ self.fe_params
-        if model.k_re:
-            effects = rng.normal(size=(model.n_groups, model.k_re))
-            try:
-                root = np.linalg.cholesky(self.cov_re)
-            except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
-                values, vectors = np.linalg.eigh(self.cov_re)
-                root = vectors * np.sqrt(np.clip(values, 0.0, None))
-            effects = effects @ root.T
-            y = y + (effects[model.arrays.codes] * model.exog_re).sum(axis=1)
-        for j, (variance, matrix) in enumerate(
-            zip(self.vcomp, model.arrays.components.matrices, strict=True)
-        ):
-            size = [mat.shape[1] for mat in model.exog_vc.mats[j]]
-            effects = np.zeros((model.n_groups, matrix.shape[1]))
-            for i, width in enumerate(size):
-                effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
-            y = y + np.sqrt(variance) * (effects[model.arrays.codes] * matrix).sum(
-                axis=1
-            )
-        noise = rng.normal(size=len(y))
-        grouped = model.arrays.grouped
-        noise = grouped.unsort(
-            correlated_residuals(
-                grouped.sort(noise), grouped, model.residual, self.residual_params
-            )
+        responses = Responses(
+            self.model.arrays,
+            self.exog @ self.fe_params,
+            self.cov_re,
+            self.vcomp,
+            self.scale,
+            self.residual_params,
         )
-        return np.asarray(y + np.sqrt(self.scale) * noise)
+        return responses.draw(check_random_state(rng))

@@ -5,72 +5,76 @@ The summary of a mixed model: which numbers stand in which table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedar.exceptions import LengthError, NotComputedError
-from mixedar.inference.df.methods import df_notes
+from mixedar.exceptions import LengthError
+from mixedar.fit import Fit
+from mixedar.fit.notes import boundary_notes
+from mixedar.inference.df.methods import contrast_method, covariance, df_notes
+from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable
 
 
 def summarize(
-    results: Any,
-    yname: str | None,
-    xname_fe: Sequence[str] | None,
-    xname_re: Sequence[str] | None,
-    title: str | None,
-    alpha: float,
+    fit: Fit,
+    quantiles: pd.Series | None,
+    *,
+    yname: str | None = None,
+    xname_fe: Sequence[str] | None = None,
+    xname_re: Sequence[str] | None = None,
+    title: str | None = None,
+    alpha: float = 0.05,
 ) -> ResultsSummary:
     """
     Build the summary.  Arguments as in ``MixedLMARResults.summary``.
+
+    Parameters
+    ----------
+    fit : Fit
+    quantiles : Series or None
+        Of the standardized residuals.
 
     Returns
     -------
     ResultsSummary
     """
-    p = results.k_fe
-    k_cov = results.k_re2 + results.k_vc
-    names = list(results._names)
+    p, sizes, structure = fit.k_fe, fit.sizes, fit.structure
+    k_cov = fit.k_re2 + fit.k_vc
+    names = list(fit.names)
     names[:p] = _renamed(names[:p], xname_fe, "xname_fe")
     names[p:] = _renamed(names[p:], xname_re, "xname_re", k_cov)
-    endog, structure, unit = results._labels
+    mean = fit.nobs / fit.n_groups
     header = {
         "Model:": "MixedLMAR",
-        "Dep. variable:": endog if yname is None else yname,
-        "Method:": results.method,
-        "No. observations:": results.nobs,
-        "No. groups:": results.n_groups,
-        "Group size min/mean/max:": "{} / {:.4g} / {}".format(*results._group_sizes),
-        "Log-likelihood:": f"{results.llf:.4f}",
-        "AIC:": f"{results.aic:.4f}",
-        "BIC:": f"{results.bic:.4f}",
-        "Scale:": f"{results.scale:.6g}",
-        "Residuals:": structure,
-        "Converged:": "Yes" if results.converged else "No",
+        "Dep. variable:": sizes.endog_name if yname is None else yname,
+        "Method:": fit.method,
+        "No. observations:": fit.nobs,
+        "No. groups:": fit.n_groups,
+        "Group size min/mean/max:": f"{sizes.smallest} / {mean:.4g} / {sizes.largest}",
+        "Log-likelihood:": f"{fit.llf:.4f}",
+        "AIC:": f"{fit.aic:.4f}",
+        "BIC:": f"{fit.bic:.4f}",
+        "Scale:": f"{fit.scale:.6g}",
+        "Residuals:": structure.label,
+        "Converged:": "Yes" if fit.converged else "No",
     }
-    if results.structure.k_params:
+    if structure.k_params:
+        unit = sizes.time_unit
         header["Time unit:"] = "as given" if unit == "1" else unit
-    if results.df_method != "containment":
-        header["DF method:"] = results._df_spec.label
-    tables = [_parameters(results, names, alpha)]
-    if k_cov or results.structure.k_params == 0 or results.structure.k_params:
-        tables.append(_random_effects(results))
+    if fit.df_method.name != "containment":
+        header["DF method:"] = fit.df_method.label
+    tables = [_parameters(fit, names, alpha), _random_effects(fit)]
     if p > 1:
-        tables.append(_correlations(results, names[:p]))
-    quantiles = _quantiles(results)
+        tables.append(_correlations(fit, names[:p]))
     if quantiles is not None:
-        tables.append(quantiles)
+        tables.append(_quantiles(quantiles))
     if title is None:
-        what = "Linear mixed model" if results.k_re + results.k_vc else "Linear model"
-        if results.structure.k_params:
-            title = f"{what} with {structure} residuals"
-        else:
-            title = what
-    return ResultsSummary(
-        title=title, header=header, tables=tables, notes=_notes(results)
-    )
+        title = "Linear mixed model" if fit.k_re + fit.k_vc else "Linear model"
+        if structure.k_params:
+            title += f" with {structure.label} residuals"
+    return ResultsSummary(title=title, header=header, tables=tables, notes=_notes(fit))
 
 
 def _renamed(
@@ -86,39 +90,29 @@ def _renamed(
     return [*given, *names[len(given) :]]
 
 
-def _parameters(results: Any, names: Sequence[str], alpha: float) -> SummaryTable:
+def _parameters(fit: Fit, names: Sequence[str], alpha: float) -> SummaryTable:
     """All parameters: fixed effects first, then variances, residual parameters."""
-    k = len(names)
-    df = np.full(k, np.nan)
-    df[: results.k_fe] = results._df_fe
-    interval = results.conf_int(alpha)
-    columns = {
-        "Coef.": np.asarray(results.params),
-        "Std.Err.": np.where(
-            np.asarray(results.bse) > 0.0, np.asarray(results.bse), np.nan
-        ),
-    }
-    if results.df_method == "normal":
-        columns |= {"z": results.tvalues, "P>|z|": results.pvalues}
+    p = fit.k_fe
+    df = np.full(len(names), np.nan)
+    df[:p] = contrast_method(fit).single(np.eye(p))
+    interval = conf_int(fit, alpha)
+    bse = np.sqrt(np.diag(covariance(fit)))
+    columns = {"Coef.": fit.params, "Std.Err.": np.where(bse > 0.0, bse, np.nan)}
+    if fit.df_method.name == "normal":
+        columns |= {"z": tvalues(fit), "P>|z|": pvalues(fit)}
     else:
-        columns |= {"DF": df, "t": results.tvalues, "P>|t|": results.pvalues}
+        columns |= {"DF": df, "t": tvalues(fit), "P>|t|": pvalues(fit)}
     columns[f"[{alpha / 2:.4g}"] = interval[:, 0]
     columns[f"{1 - alpha / 2:.4g}]"] = interval[:, 1]
     frame = pd.DataFrame(columns, index=list(names))
     return SummaryTable(frame, title="Parameters", name="parameters")
 
 
-def _random_effects(results: Any) -> SummaryTable:
+def _random_effects(fit: Fit) -> SummaryTable:
     """Variances, standard deviations and correlations, as nlme's VarCorr."""
-    k_re = results.k_re
-    variances = np.concatenate(
-        [np.diag(results.cov_re), results.vcomp, [results.scale]]
-    )
-    names = [
-        *results.model.data.exog_re_names,
-        *results.model.exog_vc.names,
-        "Residual",
-    ]
+    k_re = fit.k_re
+    variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp, [fit.scale]])
+    names = [*fit.sizes.effect_names, "Residual"]
     deviations = np.sqrt(variances)
     data = {"Variance": variances, "Std.Dev.": deviations}
     formats = {}
@@ -127,7 +121,7 @@ def _random_effects(results: Any) -> SummaryTable:
         for i in range(j + 1, k_re):
             product = deviations[i] * deviations[j]
             if product > 0.0:
-                column[i] = results.cov_re[i, j] / product
+                column[i] = fit.cov_re[i, j] / product
         label = "Corr" if j == 0 else f"Corr {j + 1}"
         data[label] = column
         formats[label] = ".3f"
@@ -137,8 +131,8 @@ def _random_effects(results: Any) -> SummaryTable:
     )
 
 
-def _correlations(results: Any, names: Sequence[str]) -> SummaryTable:
-    cov = results.cov_params()[: results.k_fe, : results.k_fe]
+def _correlations(fit: Fit, names: Sequence[str]) -> SummaryTable:
+    cov = contrast_method(fit).cov
     deviations = np.sqrt(np.diag(cov))
     frame = pd.DataFrame(
         cov / np.outer(deviations, deviations), index=list(names), columns=list(names)
@@ -151,11 +145,7 @@ def _correlations(results: Any, names: Sequence[str]) -> SummaryTable:
     )
 
 
-def _quantiles(results: Any) -> SummaryTable | None:
-    try:
-        values = results.std_residual_quantiles
-    except NotComputedError:
-        return None
+def _quantiles(values: pd.Series) -> SummaryTable:
     return SummaryTable(
         pd.DataFrame([values.to_numpy()], index=["residuals"], columns=values.index),
         title="Standardized within-group residuals",
@@ -165,20 +155,20 @@ def _quantiles(results: Any) -> SummaryTable | None:
     )
 
 
-def _notes(results: Any) -> list[str]:
-    tests, *others = df_notes(results.fit)
+def _notes(fit: Fit) -> list[str]:
+    tests, *others = df_notes(fit)
     notes = [
         f"{tests} Intervals of variances are on the log scale, of residual "
         "parameters on the unconstrained scale.",
         *others,
     ]
-    notes.extend(f"{note}." for note in results.boundary_notes)
-    if len(results.modes) > 1:
-        lower = ", ".join(f"{llf:.4f}" for llf in results.modes["llf"].iloc[1:])
+    notes.extend(f"{note}." for note in boundary_notes(fit))
+    if len(fit.modes) > 1:
+        lower = ", ".join(f"{mode.estimate.llf:.4f}" for mode in fit.modes[1:])
         notes.append(
-            f"The likelihood has {len(results.modes)} maxima; the best is shown, "
+            f"The likelihood has {len(fit.modes)} maxima; the best is shown, "
             f"others have the log-likelihood {lower} (see modes)."
         )
-    if not results.converged:
+    if not fit.converged:
         notes.append("The optimiser did not reach a maximum: do not use these numbers.")
     return notes
