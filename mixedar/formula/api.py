@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mixedar.compare.tidy import glance, tidy
     from mixedar.diagnostics.checkup.report import diagnose
     from mixedar.panel.hausman.test import hausman
-    from mixedar.panel.specification.specification import panel_tests
+    from mixedar.panel.specification import panel_tests
     from mixedar.selection import select_residual
 
 
@@ -44,7 +44,7 @@ _LATER = {
     "diagnose": "mixedar.diagnostics.checkup.report",
     "glance": "mixedar.compare.tidy",
     "hausman": "mixedar.panel.hausman.test",
-    "panel_tests": "mixedar.panel.specification.specification",
+    "panel_tests": "mixedar.panel.specification",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.tidy",
 }

@@ -22,7 +22,7 @@ from mixedar.panel.results import PanelResults
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    specification = import_module("mixedar.panel.specification.specification")
+    specification = import_module("mixedar.panel.specification")
     if name not in specification.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(specification, name)

@@ -18,13 +18,12 @@ import mixedar.formula.api as mar
 from helpers.reference_cases import read_csv
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.panel.specification import PanelTests, panel_tests
 from mixedar.panel.specification import cross_section as cs
 from mixedar.panel.specification import effects as et
 from mixedar.panel.specification import serial as st
 from mixedar.panel.specification import serial_lm as sl
 from mixedar.panel.specification.regressions import regressions_of
-from mixedar.panel.specification.serial_lm import fit_random_intercept
-from mixedar.panel.specification.specification import PanelTests, panel_tests
 
 FOLDER = Path(__file__).parents[1] / "reference" / "panel"
 CASES = ["grunfeld", "produc", "unbal"]
@@ -210,41 +209,25 @@ def test_conditional_test_from_dense_matrices() -> None:
     # score and information of (sigma2_e, sigma2_u, rho), unbalanced and with gaps
     data = simulated(rho=0.4, keep=0.7, seed=2).sort_values(["id", "t"])
     base = regressions_of(pooled(data))
-    ml = fit_random_intercept(base)
-    assert ml is not None
+    ml = mar.random_effects("y ~ x", data, "id", "t").fit(method="ml").estimate
+    sigma2_u, sigma2_e = ml.sigma2_u, ml.sigma2_e
+    resid = base.panel.y - base.panel.x @ ml.params
     score, information = 0.0, np.zeros((3, 3))
     for rows in np.split(np.arange(base.panel.nobs), base.panel.offsets[1:-1]):
         t = base.panel.times[rows]
         near = (np.abs(np.subtract.outer(t, t)) == 1) * 1.0
         ones = np.ones((len(rows), len(rows)))
-        inverse = np.linalg.inv(ml.sigma2_u * ones + ml.sigma2_e * np.eye(len(rows)))
-        slopes = [np.eye(len(rows)), ones, ml.sigma2_e * near]
-        u = inverse @ ml.resid[rows]
+        inverse = np.linalg.inv(sigma2_u * ones + sigma2_e * np.eye(len(rows)))
+        slopes = [np.eye(len(rows)), ones, sigma2_e * near]
+        u = inverse @ resid[rows]
         score += 0.5 * (u @ slopes[2] @ u - np.trace(inverse @ slopes[2]))
         parts = [inverse @ slope for slope in slopes]
         information += 0.5 * np.array([[np.trace(a @ b) for a in parts] for b in parts])
-    got_score, got_information = sl.ar_score(base, ml.resid, ml.sigma2_u, ml.sigma2_e)
+    got_score, got_information = sl.ar_score(base, resid, sigma2_u, sigma2_e)
     assert_allclose(got_score, score, rtol=1e-10)
     assert_allclose(got_information, information, rtol=1e-10)
     value = score**2 * np.linalg.inv(information)[2, 2]
     assert_allclose(sl.baltagi_li_conditional(pooled(data)).statistic, value)
-
-
-def test_random_intercept_is_maximum_likelihood() -> None:
-    data = simulated(keep=0.8, seed=3)
-    ml = fit_random_intercept(regressions_of(pooled(data)))
-    assert ml is not None
-    mixed = mar.mixedlm("y ~ x", data, groups="id", residual="independent")
-    want = mixed.fit(reml=False)
-    assert_allclose(ml.sigma2_u, want.cov_re.iloc[0, 0], rtol=1e-5)
-    assert_allclose(ml.sigma2_e, want.scale, rtol=1e-6)
-    flat = fit_random_intercept(
-        regressions_of(
-            pooled(read_csv(FOLDER / "data" / "sim_negvar.csv"), "y ~ x1 + x2")
-        )
-    )
-    assert flat is not None
-    assert flat.sigma2_u == 0.0
 
 
 def test_counting_all_entities_is_what_the_score_gives() -> None:

@@ -138,7 +138,7 @@ class RandomEffects(PanelModel):
         if method == "swamy-arora":
             fit = fit_swamy_arora(panel, standard.x, unbalanced == "baltagi-chang")
         else:
-            fit = _likelihood(panel, standard, method == "reml")
+            fit = fit_likelihood(panel, standard, method == "reml")
         x = panel.quasi_demean(standard.x, fit.theta)
         resid = panel.quasi_demean(panel.y, fit.theta) - x @ fit.params
         check_residuals(resid, panel)
@@ -182,7 +182,7 @@ class RandomEffects(PanelModel):
         )
 
 
-def _likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
+def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
     """(Restricted) maximum likelihood, by the mixed model."""
     from mixedar.mixed import MixedLMAR
 

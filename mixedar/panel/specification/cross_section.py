@@ -5,21 +5,40 @@ Tests for correlation between entities: Pesaran's CD and its relatives.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
-from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.algebra import regress
-from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
+from mixedar.panel.checks import check_choice
+from mixedar.panel.specification.regressions import (
+    PanelRegressions,
+    Tested,
+    regressions_of,
+)
 
 Residuals = Literal["within", "pooled", "quasi", "separate"]
 
 _NONE = "residuals of different entities are uncorrelated"
 _SOME = "they are correlated"
 _PESARAN = "Pesaran (2015), Econometric Reviews 34, 1089-1117"
+_LM = {
+    "lm": TestText(
+        "Breusch-Pagan LM (cross-section)",
+        _NONE,
+        _SOME,
+        "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253",
+    ),
+    "scaled": TestText("Scaled LM (cross-section)", _NONE, _SOME, _PESARAN),
+    "bias_corrected": TestText(
+        "Bias-corrected scaled LM",
+        _NONE,
+        _SOME,
+        "Baltagi, Feng and Kao (2012), Journal of Econometrics 170, 164-177",
+    ),
+}
 _MOST_PAIRS = 300_000_000
 _BLOCK = 2_000_000
 
@@ -39,7 +58,7 @@ class PairSums(NamedTuple):
     squares: float
 
 
-def pesaran_cd(fit: Any, residuals: Residuals | None = None) -> TestResult:
+def pesaran_cd(fit: Tested, residuals: Residuals | None = None) -> TestResult:
     """
     Pesaran's CD test for correlation between entities.
 
@@ -72,7 +91,7 @@ def pesaran_cd(fit: Any, residuals: Residuals | None = None) -> TestResult:
 
 
 def cross_section_lm(
-    fit: Any,
+    fit: Tested,
     form: Literal["lm", "scaled", "bias_corrected"] = "lm",
     residuals: Residuals | None = None,
 ) -> TestResult:
@@ -98,23 +117,9 @@ def cross_section_lm(
     UnsupportedError
         For an unknown `form`.
     """
-    if form not in ("lm", "scaled", "bias_corrected"):
-        raise UnsupportedError(
-            f"form={form!r}: choose 'lm', 'scaled' or 'bias_corrected'"
-        )
-    name, reference = {
-        "lm": (
-            "Breusch-Pagan LM (cross-section)",
-            "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253",
-        ),
-        "scaled": ("Scaled LM (cross-section)", _PESARAN),
-        "bias_corrected": (
-            "Bias-corrected scaled LM",
-            "Baltagi, Feng and Kao (2012), Journal of Econometrics 170, 164-177",
-        ),
-    }[form]
-    text = TestText(name, _NONE, _SOME, reference)
-    distribution: Any = "chi2" if form == "lm" else "norm"
+    check_choice("form", form, tuple(_LM))
+    text = _LM[form]
+    distribution: Distribution = "chi2" if form == "lm" else "norm"
     panel = regressions_of(fit).panel
     if form == "bias_corrected" and not panel.is_balanced:
         return text.missing("it is defined for balanced panels", distribution)
@@ -137,7 +142,7 @@ def cross_section_lm(
 
 
 def mean_correlation(
-    fit: Any, residuals: Residuals | None = None, absolute: bool = False
+    fit: Tested, residuals: Residuals | None = None, absolute: bool = False
 ) -> float:
     """
     Average correlation of the residuals of two entities.
@@ -162,7 +167,7 @@ def mean_correlation(
     return (sums.absolute if absolute else sums.rho) / sums.pairs
 
 
-def _pair_sums(fit: Any, residuals: str | None, *, absolute: bool) -> PairSums | str:
+def _pair_sums(fit: Tested, residuals: str | None, *, absolute: bool) -> PairSums | str:
     base = regressions_of(fit)
     panel = base.panel
     if not panel.has_time:
@@ -192,21 +197,14 @@ def _pair_sums(fit: Any, residuals: str | None, *, absolute: bool) -> PairSums |
 
 def _residuals(base: PanelRegressions, which: str | None) -> FloatArray:
     if which is None:
-        which = "pooled"
-        if base.kind.startswith("fe"):
-            return base.removed(base.effects or ("entity",))[1].resid
-        elif base.kind.startswith("re") and base.theta is not None:
-            which = "quasi"
-    if which == "within":
-        return base.within.resid
-    if which == "pooled":
-        return base.pooled.resid
-    if which == "quasi":
-        return base.quasi[1].resid
+        return base.of_fit[1].resid
+    check_choice("residuals", which, ("within", "pooled", "quasi", "separate"))
     if which != "separate":
-        raise UnsupportedError(
-            f"residuals={which!r}: choose 'within', 'pooled', 'quasi' or 'separate'"
-        )
+        return {
+            "within": lambda: base.within,
+            "pooled": lambda: base.pooled,
+            "quasi": lambda: base.quasi[1],
+        }[which]().resid
     panel = base.panel
     x, y = base.x_within, panel.demean(panel.y)
     out = np.empty(panel.nobs)
@@ -255,12 +253,5 @@ def _blocks(table: FloatArray, seen: FloatArray) -> Iterator[FloatArray]:
         mine &= (spread_first > floor) & (spread_second > floor)
         bottom = np.where(mine, spread_first * spread_second, 1.0)
         rho = np.where(mine, product / np.sqrt(bottom), 0.0)
-        yield np.array(
-            [
-                mine.sum(),
-                rho.sum(),
-                np.abs(rho).sum(),
-                (np.sqrt(count) * rho).sum(),
-                (count * rho**2).sum(),
-            ]
-        )
+        sums = (mine, rho, np.abs(rho), np.sqrt(count) * rho, count * rho**2)
+        yield np.array([part.sum() for part in sums])

@@ -4,7 +4,7 @@ Tests for random effects of entities and periods.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -13,8 +13,13 @@ from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.algebra import column_sizes
+from mixedar.panel.checks import check_choice
 from mixedar.panel.data import PanelData
-from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
+from mixedar.panel.specification.regressions import (
+    PanelRegressions,
+    Tested,
+    regressions_of,
+)
 
 Effects = Literal["entity", "time", "twoways"]
 
@@ -53,40 +58,23 @@ def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
     """
     Score statistics of the variances of entity and of period effects.
 
-    Parameters
-    ----------
-    panel : PanelData
-    resid : ndarray, shape (n,)
-        Of plain least squares.
-
-    Returns
-    -------
-    LagrangeParts
-        Standard normal under the null, NaN where every entity (or period) has
-        one observation.
+    Standard normal under the null, NaN where every entity (or period) has one
+    observation; `resid` are those of plain least squares.
     """
-    n = panel.nobs
-    total = float(resid @ resid)
-    values = []
-    pairs = []
-    for codes, levels in (
-        (panel.entity, panel.n_entities),
-        (panel.time, panel.n_periods),
-    ):
-        counts = np.bincount(codes, minlength=levels).astype(np.float64)
-        sums = np.bincount(codes, resid, levels)
+    n, total = panel.nobs, float(resid @ resid)
+    values, pairs = [], []
+    for codes in (panel.entity, panel.time):
+        counts = np.bincount(codes).astype(np.float64)
+        sums = np.bincount(codes, resid)
         count = float(counts @ counts) - n
         excess = float(sums @ sums) / total - 1.0
         pairs.append(count)
         values.append(n * excess / np.sqrt(2.0 * count) if count > 0.0 else np.nan)
-    return LagrangeParts(values[0], values[1], pairs[0], pairs[1])
+    return LagrangeParts(*values, *pairs)
 
 
 def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
-    if effects not in WHOSE:
-        raise UnsupportedError(
-            f"effects={effects!r}: choose 'entity', 'time' or 'twoways'"
-        )
+    check_choice("effects", effects, tuple(WHOSE))
     whose = WHOSE[effects]
     short = "two-way" if effects == "twoways" else whose
     return TestText(
@@ -98,7 +86,7 @@ def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
     )
 
 
-def _parts(fit: Any, effects: str) -> tuple[LagrangeParts, str | None]:
+def _parts(fit: Tested, effects: str) -> tuple[LagrangeParts, str | None]:
     base = regressions_of(fit)
     panel = base.panel
     parts = lagrange_parts(panel, base.pooled.resid)
@@ -113,7 +101,7 @@ def _parts(fit: Any, effects: str) -> tuple[LagrangeParts, str | None]:
 
 
 def breusch_pagan(
-    fit: Any, effects: Effects = "entity", one_sided: bool = False
+    fit: Tested, effects: Effects = "entity", one_sided: bool = False
 ) -> TestResult:
     """
     Breusch and Pagan's Lagrange multiplier test for random effects.
@@ -157,7 +145,7 @@ def breusch_pagan(
     return text.result(max(score, 0.0) ** 2, "chibar2", 1, pvalue=pvalue)
 
 
-def honda(fit: Any, effects: Effects = "entity") -> TestResult:
+def honda(fit: Tested, effects: Effects = "entity") -> TestResult:
     """
     Honda's one-sided test for random effects.
 
@@ -184,7 +172,7 @@ def honda(fit: Any, effects: Effects = "entity") -> TestResult:
     return text.result(value, "norm, upper tail")
 
 
-def king_wu(fit: Any, effects: Effects = "entity") -> TestResult:
+def king_wu(fit: Tested, effects: Effects = "entity") -> TestResult:
     """
     King and Wu's locally mean most powerful one-sided test for random effects.
 
@@ -213,7 +201,7 @@ def king_wu(fit: Any, effects: Effects = "entity") -> TestResult:
     return text.result(value, "norm, upper tail")
 
 
-def gourieroux_holly_monfort(fit: Any) -> TestResult:
+def gourieroux_holly_monfort(fit: Tested) -> TestResult:
     """
     One-sided test for effects of entities and periods together.
 
@@ -239,7 +227,7 @@ def gourieroux_holly_monfort(fit: Any) -> TestResult:
     return text.result(value, "chibar2", 2, pvalue=pvalue)
 
 
-def wooldridge_effects(fit: Any) -> TestResult:
+def wooldridge_effects(fit: Tested) -> TestResult:
     """
     Wooldridge's test for unobserved effects, without their distribution.
 
@@ -272,7 +260,7 @@ def wooldridge_effects(fit: Any) -> TestResult:
 
 
 def f_test_effects(
-    fit: Any,
+    fit: Tested,
     effects: Effects = "entity",
     against: Literal["pooled", "entity"] = "pooled",
 ) -> TestResult:
@@ -314,13 +302,8 @@ def f_test_effects(
     )
     if effects != "entity" and not base.panel.has_time:
         return text.missing("no times were given, so that there are no periods", "F")
-    ssr, df = _within_fit(base, effects)
-    if against == "entity":
-        ssr_small, df_small = _within_fit(base, "entity")
-    else:
-        ssr_small = base.pooled.ssr
-        df_small = base.panel.nobs - base.pooled.rank
-    return _f_result(text, ssr_small, df_small, ssr, df)
+    small = _ssr_df(base, "entity" if against == "entity" else "pooled")
+    return _f_result(text, *small, *_ssr_df(base, effects))
 
 
 def _f_result(
@@ -342,21 +325,21 @@ def _f_result(
     return text.result(value, "F", (extra, df), note=note)
 
 
-def _within_fit(base: PanelRegressions, effects: str) -> tuple[float, int]:
+def _ssr_df(base: PanelRegressions, effects: str) -> tuple[float, int]:
     """Residual sum of squares and degrees of freedom with fixed effects."""
     panel = base.panel
+    if effects == "pooled":
+        return base.pooled.ssr, panel.nobs - base.pooled.rank
     if effects == "entity":
         return base.within.ssr, base.df_within
-    removed: tuple[str, ...] = ("time",) if effects == "time" else ("entity", "time")
-    _, fit = base.removed(removed)
-    counted = panel.n_periods
-    if effects == "twoways":
-        counted += panel.n_entities - 1
+    twoways = effects == "twoways"
+    _, fit = base.removed(("entity", "time") if twoways else ("time",))
+    counted = panel.n_periods + (panel.n_entities - 1 if twoways else 0)
     return fit.ssr, panel.nobs - counted - fit.rank
 
 
 def poolability(
-    fit: Any, against: Literal["pooled", "within"] = "pooled"
+    fit: Tested, against: Literal["pooled", "within"] = "pooled"
 ) -> TestResult:
     """
     F test that coefficients are the same for every entity (Chow's test).
@@ -379,8 +362,7 @@ def poolability(
     UnsupportedError
         For an unknown `against`.
     """
-    if against not in ("pooled", "within"):
-        raise UnsupportedError(f"against={against!r}: choose 'pooled' or 'within'")
+    check_choice("against", against, ("pooled", "within"))
     base = regressions_of(fit)
     panel = base.panel
     what = "coefficients" if against == "pooled" else "slopes"
@@ -392,35 +374,22 @@ def poolability(
         "of Panel Data, section 4.1",
     )
     ssr, df, short = separate_fits(base)
-    if against == "pooled":
-        ssr_small, df_small = base.pooled.ssr, panel.nobs - base.pooled.rank
-    else:
-        ssr_small, df_small = base.within.ssr, base.df_within
+    small = _ssr_df(base, "pooled" if against == "pooled" else "entity")
     note = None
     if short:
         note = (
             f"{short} of {panel.n_entities} entities have too few observations for a "
             "regression of their own and add nothing to the residuals."
         )
-    return _f_result(text, ssr_small, df_small, ssr, df, note)
+    return _f_result(text, *small, ssr, df, note)
 
 
 def separate_fits(base: PanelRegressions) -> tuple[float, int, int]:
     """
-    Regress each entity on its own, with an intercept.
+    Each entity regressed on its own, with an intercept.
 
-    Parameters
-    ----------
-    base : PanelRegressions
-
-    Returns
-    -------
-    ssr : float
-        Sum of squared residuals of all entities.
-    df : int
-        Their degrees of freedom.
-    short : int
-        Number of entities without degrees of freedom.
+    Sum of squared residuals of all entities, their degrees of freedom, and the
+    number of entities without any.
     """
     panel = base.panel
     root = np.sqrt(panel.nobs)

@@ -5,7 +5,6 @@ The regressions that specification tests start from, each computed once.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.algebra import Regression, column_sizes, regress
 from mixedar.panel.data import PanelData
+from mixedar.panel.results import PanelResults
 
 
 class PanelRegressions:
@@ -76,19 +76,7 @@ class PanelRegressions:
         )
 
     def removed(self, effects: tuple[str, ...]) -> tuple[FloatArray, Regression]:
-        """
-        Regressors without the given effects, and the regression on them.
-
-        Parameters
-        ----------
-        effects : tuple of str
-            ``("entity",)``, ``("time",)`` or ``("entity", "time")``.
-
-        Returns
-        -------
-        x : ndarray, shape (n, k)
-        fit : Regression
-        """
+        """Regressors without the given effects, and the regression on them."""
         if effects == ("entity",):
             return self.x_within, self.within
         if effects not in self._removed:
@@ -107,58 +95,41 @@ class PanelRegressions:
 
     @cached_property
     def quasi(self) -> tuple[FloatArray, Regression]:
-        """
-        Quasi-demeaned regressors and the regression on them.
-
-        Raises
-        ------
-        UnsupportedError
-            If the fit has no fractions of means.
-        """
+        """Quasi-demeaned regressors and the regression on them, of random effects."""
         if self.theta is None:
             raise UnsupportedError("the fit has no random effects to be removed")
         x = self.panel.quasi_demean(self.x, self.theta)
         y = self.panel.quasi_demean(self.panel.y, self.theta)
         return x, regress(x, y, self.sizes)
 
-    @cached_property
+    @property
+    def of_fit(self) -> tuple[FloatArray, Regression]:
+        """The transformed regression that belongs to the kind of the fit."""
+        if self.kind.startswith("fe"):
+            return self.removed(self.effects or ("entity",))
+        if self.kind.startswith("re") and self.theta is not None:
+            return self.quasi
+        return self.x, self.pooled
+
+    @property
     def has_previous(self) -> BoolArray:
         """Whether a row has an earlier one of its entity, shape (n,)."""
-        inside = np.ones(self.panel.nobs, dtype=bool)
-        inside[self.panel.offsets[:-1]] = False
-        return inside
+        return self.panel.gaps > 0.0
 
     @cached_property
     def follows(self) -> BoolArray:
         """Whether the row before is the same entity one unit of time earlier."""
-        return self.has_previous & (np.abs(self.panel.gaps - 1.0) < 1e-9)
+        return np.abs(self.panel.gaps - 1.0) < 1e-9
 
     @property
     def slopes(self) -> FloatArray:
         """Regressors without the constant, shape (n, k)."""
-        constant = self.panel.constant
-        if constant is None:
-            return self.x
-        return np.delete(self.x, constant, axis=1)
+        return self.x[:, self.panel.slopes]
 
     def differences(
         self, rows: BoolArray, drift: bool
     ) -> tuple[FloatArray, Regression]:
-        """
-        Regress differences to the row before.
-
-        Parameters
-        ----------
-        rows : ndarray of bool, shape (n,)
-            Rows that have a predecessor to use.
-        drift : bool
-            Whether to add a constant.
-
-        Returns
-        -------
-        x : ndarray, shape (m, k)
-        fit : Regression
-        """
+        """Differences of `rows` to the row before them, and the regression on them."""
         here = np.flatnonzero(rows)
         slopes = self.slopes
         x = slopes[here] - slopes[here - 1]
@@ -170,32 +141,21 @@ class PanelRegressions:
         return x, regress(x, y, sizes)
 
 
-def regressions_of(fit: Any) -> PanelRegressions:
-    """
-    Take the panel out of a fit.
+#: What a test takes; the regressions themselves if several tests share them.
+Tested = PanelResults | PanelData | PanelRegressions
 
-    Parameters
-    ----------
-    fit : PanelResults, PanelData or PanelRegressions
 
-    Returns
-    -------
-    PanelRegressions
-
-    Raises
-    ------
-    UnsupportedError
-        For other objects.
-    """
+def regressions_of(fit: Tested) -> PanelRegressions:
+    """The regressions of a fit's panel; refuses what is no panel fit."""
     if isinstance(fit, PanelRegressions):
         return fit
     if isinstance(fit, PanelData):
         return PanelRegressions(fit)
-    panel = getattr(fit, "panel", None)
-    if not isinstance(panel, PanelData):
+    if not isinstance(fit, PanelResults):
         raise UnsupportedError(
             f"specification tests need a panel fit (fixed_effects, random_effects, "
             f"pooled, ...), not {type(fit).__name__}"
         )
-    estimate = fit.estimate
-    return PanelRegressions(panel, fit.kind, estimate.theta, estimate.effects)
+    return PanelRegressions(
+        fit.panel, fit.kind, fit.estimate.theta, fit.estimate.effects
+    )

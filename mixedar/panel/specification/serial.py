@@ -1,10 +1,10 @@
 """
-Durbin-Watson statistics of panels: Bhargava et al., and Baltagi and Wu.
+Tests for serial correlation of the errors, by their residuals.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,17 +12,44 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.algebra import Correction, cluster_covariance, column_sizes, regress
+from mixedar.panel.checks import check_choice
 from mixedar.panel.data import PanelData
-from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
+from mixedar.panel.estimators.ar1_rho import durbin_watson_lbi
+from mixedar.panel.specification.regressions import (
+    PanelRegressions,
+    Tested,
+    regressions_of,
+)
 
 _TABLES = (
     "the distribution depends on the regressors; without serial correlation the "
     "statistic is near 2, with positive correlation below (critical values: Bhargava, "
     "Franzini and Narendranathan, 1982)"
 )
+_NONE = "the errors are not serially correlated"
+_SOME = "they are serially correlated"
+_WOOLDRIDGE = (
+    "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, section "
+)
+_SHORT = "entities have too few observations: lagged residuals need at least three"
+_DURBIN_WATSON = (
+    TestText(
+        "Bhargava et al. Durbin-Watson",
+        _NONE,
+        "they follow an AR(1) process",
+        "Bhargava, Franzini and Narendranathan (1982), Review of Economic Studies 49, "
+        "533-549; with gaps: Baltagi and Wu (1999), Econometric Theory 15, 814-823",
+    ),
+    TestText(
+        "Baltagi-Wu LBI",
+        _NONE,
+        "they follow an AR(1) process",
+        "Baltagi and Wu (1999), Econometric Theory 15, 814-823",
+    ),
+)
 
 
-def bhargava_durbin_watson(fit: Any) -> TestResult:
+def bhargava_durbin_watson(fit: Tested) -> TestResult:
     """
     Durbin-Watson statistic of Bhargava, Franzini and Narendranathan.
 
@@ -37,21 +64,10 @@ def bhargava_durbin_watson(fit: Any) -> TestResult:
         Without a p-value.  Across a gap in time the earlier residual counts as
         zero (the modified statistic of Baltagi and Wu).
     """
-    base = regressions_of(fit)
-    text = TestText(
-        "Bhargava et al. Durbin-Watson",
-        "the errors are not serially correlated",
-        "they follow an AR(1) process",
-        "Bhargava, Franzini and Narendranathan (1982), Review of Economic Studies 49, "
-        "533-549; with gaps: Baltagi and Wu (1999), Econometric Theory 15, 814-823",
-    )
-    parts = _gap_sums(base)
-    if isinstance(parts, str):
-        return text.missing(parts)
-    return text.result(parts[0], "none", reason=_TABLES)
+    return _durbin_watson(fit, 0)
 
 
-def baltagi_wu_lbi(fit: Any) -> TestResult:
+def baltagi_wu_lbi(fit: Tested) -> TestResult:
     """
     Baltagi and Wu's locally best invariant statistic.
 
@@ -66,52 +82,24 @@ def baltagi_wu_lbi(fit: Any) -> TestResult:
         Without a p-value, as in Stata.  Equals the Durbin-Watson statistic of
         Bhargava, Franzini and Narendranathan but for the ends of the series.
     """
-    base = regressions_of(fit)
-    text = TestText(
-        "Baltagi-Wu LBI",
-        "the errors are not serially correlated",
-        "they follow an AR(1) process",
-        "Baltagi and Wu (1999), Econometric Theory 15, 814-823",
-    )
-    parts = _gap_sums(base)
-    if isinstance(parts, str):
-        return text.missing(parts)
-    return text.result(sum(parts), "none", reason=_TABLES)
+    return _durbin_watson(fit, 1)
 
 
-def _gap_sums(base: PanelRegressions) -> tuple[float, float, float, float] | str:
-    """Baltagi and Wu's d1 to d4, or why there are none."""
+def _durbin_watson(fit: Tested, which: int) -> TestResult:
+    """Bhargava's statistic, or Baltagi and Wu's."""
+    base, text = regressions_of(fit), _DURBIN_WATSON[which]
     panel = base.panel
     if not base.has_previous.any():
-        return "every entity has one observation"
+        return text.missing("every entity has one observation")
     if not panel.on_grid:
-        return "the times do not lie on a grid of equal steps"
-    resid = base.within.resid
-    total = float(resid @ resid)
-    if total <= 1e-20 * float(panel.y @ panel.y):
-        return "fixed effects fits without residuals"
-    rows = np.flatnonzero(base.has_previous)
-    near = base.follows[rows]
-    here, before = resid[rows], resid[rows - 1]
-    first = resid[panel.offsets[:-1]]
-    last = resid[panel.offsets[1:] - 1]
-    return (
-        float(((here - before * near) ** 2).sum()) / total,
-        float((before[~near] ** 2).sum()) / total,
-        float(first @ first) / total,
-        float(last @ last) / total,
-    )
+        return text.missing("the times do not lie on a grid of equal steps")
+    if base.within.ssr <= 1e-20 * float(panel.y @ panel.y):
+        return text.missing("fixed effects fits without residuals")
+    value = durbin_watson_lbi(panel, base.within.resid)[which]
+    return text.result(value, "none", reason=_TABLES)
 
 
-_NONE = "the errors are not serially correlated"
-_SOME = "they are serially correlated"
-_WOOLDRIDGE = (
-    "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, section "
-)
-_SHORT = "entities have too few observations: lagged residuals need at least three"
-
-
-def wooldridge_ar(fit: Any) -> TestResult:
+def wooldridge_ar(fit: Tested) -> TestResult:
     """
     Wooldridge's test for serial correlation in fixed-effects models.
 
@@ -131,10 +119,7 @@ def wooldridge_ar(fit: Any) -> TestResult:
     base = regressions_of(fit)
     panel = base.panel
     text = TestText(
-        "Wooldridge, within residuals",
-        _NONE,
-        _SOME,
-        _WOOLDRIDGE + "10.5.4",
+        "Wooldridge, within residuals", _NONE, _SOME, _WOOLDRIDGE + "10.5.4"
     )
     if panel.n_periods < 3:
         return text.missing("with two periods the residuals are mirror images", "F")
@@ -145,7 +130,7 @@ def wooldridge_ar(fit: Any) -> TestResult:
     )
 
 
-def wooldridge_fd(fit: Any, null: Literal["fd", "fe"] = "fd") -> TestResult:
+def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
     """
     Wooldridge's test of the first-difference residuals.
 
@@ -168,8 +153,7 @@ def wooldridge_fd(fit: Any, null: Literal["fd", "fe"] = "fd") -> TestResult:
     UnsupportedError
         For an unknown `null`.
     """
-    if null not in ("fd", "fe"):
-        raise UnsupportedError(f"null={null!r}: choose 'fd' or 'fe'")
+    check_choice("null", null, ("fd", "fe"))
     what = "differenced errors" if null == "fd" else "errors in levels"
     text = TestText(
         f"Wooldridge, first differences (null: {null})",
@@ -189,7 +173,7 @@ def wooldridge_fd(fit: Any, null: Literal["fd", "fe"] = "fd") -> TestResult:
     )
 
 
-def wooldridge_drukker(fit: Any) -> TestResult:
+def wooldridge_drukker(fit: Tested) -> TestResult:
     """
     Wooldridge's test as Drukker describes it, Stata's ``xtserial``.
 
@@ -270,7 +254,7 @@ def _lag_test(
 
 
 def breusch_godfrey(
-    fit: Any,
+    fit: Tested,
     order: int | None = None,
     lags: Literal["stacked", "entity"] = "stacked",
 ) -> TestResult:
@@ -303,8 +287,7 @@ def breusch_godfrey(
     """
     base = regressions_of(fit)
     panel = base.panel
-    if lags not in ("stacked", "entity"):
-        raise UnsupportedError(f"lags={lags!r}: choose 'stacked' or 'entity'")
+    check_choice("lags", lags, ("stacked", "entity"))
     order = int(panel.sizes.min()) if order is None else order
     if order < 1:
         raise UnsupportedError(f"order={order}: the test needs one lag or more")
@@ -318,15 +301,9 @@ def breusch_godfrey(
         "Breusch (1978), Australian Economic Papers 17, 334-355; Godfrey (1978), "
         "Econometrica 46, 1293-1301; " + _WOOLDRIDGE + "7.8",
     )
-    if which == "FE":
-        x, regression = base.removed(base.effects or ("entity",))
-        resid = regression.resid
-        sizes = column_sizes(base.slopes)
-    elif which == "RE":
-        x, regression = base.quasi
-        resid, sizes = regression.resid, base.sizes
-    else:
-        x, resid, sizes = base.x, base.pooled.resid, base.sizes
+    x, regression = base.of_fit
+    resid = regression.resid
+    sizes = column_sizes(base.slopes) if which == "FE" else base.sizes
     if panel.nobs <= x.shape[1] + order:
         return text.missing(f"{panel.nobs} observations are too few", "chi2", order)
     lagged = np.zeros((panel.nobs, order))

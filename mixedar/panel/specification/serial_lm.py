@@ -1,101 +1,23 @@
 """
-Maximum likelihood of the random-intercept model, by its profile likelihood.
+Lagrange multiplier tests for serial correlation beside random effects.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
-from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.panel.algebra import WeightedProducts, entity_products
-from mixedar.panel.specification.regressions import PanelRegressions, regressions_of
-
-
-@dataclass(frozen=True)
-class RandomIntercept:
-    """
-    Estimates of ``y = x b + u_i + e``.
-
-    Attributes
-    ----------
-    sigma2_u, sigma2_e : float
-        Variances of effects and errors.
-    resid : ndarray, shape (n,)
-        ``y - x b``.
-    """
-
-    sigma2_u: float
-    sigma2_e: float
-    resid: FloatArray
-
-
-def fit_random_intercept(base: PanelRegressions) -> RandomIntercept | None:
-    """
-    Maximise the likelihood over the ratio of the two variances.
-
-    Parameters
-    ----------
-    base : PanelRegressions
-
-    Returns
-    -------
-    RandomIntercept
-        ``sigma2_u`` is 0 where the likelihood falls from there on.  None if it
-        rises without end, because the within regression leaves no residuals.
-    """
-    panel = base.panel
-    if base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
-        return None
-    columns = np.flatnonzero(base.pooled.kept)
-    constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
-    products = entity_products(panel, columns, constant)
-    sums = products.weighted(np.ones((1, panel.n_entities)))
-    kept = products.kept
-
-    def slope(ratio: float) -> float:
-        """Derivative of the profile log-likelihood in the ratio."""
-        params, ssr = _gls(sums, kept, ratio)
-        shrink = sums.sizes / (1.0 + ratio * sums.sizes)
-        direction = np.append(-params, 1.0)
-        chosen = np.append(kept, sums.within.shape[1] - 1)
-        between = sums.between[0][:, chosen][:, :, chosen]
-        squares = np.einsum("i,cij,j->c", direction, between, direction)
-        gain = float((shrink**2 * squares).sum()) / ssr
-        return 0.5 * (panel.nobs * gain - float((sums.counts[0] * shrink).sum()))
-
-    ratio = 0.0
-    if slope(0.0) > 0.0:
-        upper = 1.0
-        while slope(upper) > 0.0 and upper < 1e12:
-            upper *= 8.0
-        if slope(upper) > 0.0:
-            return None
-        ratio = float(brentq(slope, 0.0, upper, xtol=1e-14 * upper, rtol=1e-14))
-    params, ssr = _gls(sums, kept, ratio)
-    unit = products.scale[-1] / products.scale[kept]
-    sigma2_e = ssr / panel.nobs * products.scale[-1] ** 2
-    y = panel.y - panel.y.mean() if constant is not None else panel.y
-    resid = y - base.x[:, columns[kept]] @ (params * unit)
-    return RandomIntercept(ratio * sigma2_e, sigma2_e, resid)
-
-
-def _gls(
-    sums: WeightedProducts, kept: NDArray[np.intp], ratio: float
-) -> tuple[FloatArray, float]:
-    """Coefficients and residual sum of squares of the quasi-demeaned data."""
-    joint = sums.quasi_demeaned(np.array([ratio]))[0]
-    gram = joint[np.ix_(kept, kept)]
-    right = joint[kept, -1]
-    params = np.linalg.solve(gram, right)
-    return params, float(joint[-1, -1] - params @ right)
-
+from mixedar.hypotheses.result import Distribution, TestResult, TestText
+from mixedar.panel.algebra import standardize
+from mixedar.panel.checks import check_choice
+from mixedar.panel.estimators.random_effects import fit_likelihood
+from mixedar.panel.specification.regressions import (
+    PanelRegressions,
+    Tested,
+    regressions_of,
+)
 
 Convention = Literal["stata", "plm", "article"]
 
@@ -111,8 +33,8 @@ _SHORT = "every entity has fewer than three observations"
 class PooledMoments(NamedTuple):
     """What the residuals of plain least squares say about both departures."""
 
-    a: float
-    b: float
+    a: float  # one less the squared sums by entity over the sum of squares
+    b: float  # products with the row before over squares
     n: int
     entities: int
     squares: float  # sum of T_i^2
@@ -126,30 +48,8 @@ class PooledMoments(NamedTuple):
 def pooled_moments(
     base: PanelRegressions, convention: Convention = "stata"
 ) -> PooledMoments:
-    """
-    Return the statistics A and B of Bera, Sosa-Escudero and Yoon.
-
-    Parameters
-    ----------
-    base : PanelRegressions
-    convention : {"stata", "plm", "article"}
-        As in :func:`bera_sosa_escudero_yoon`.
-
-    Returns
-    -------
-    PooledMoments
-        ``a``: one less the squared sums by entity over the sum of squares; ``b``:
-        products with the row before over squares.
-
-    Raises
-    ------
-    UnsupportedError
-        For an unknown `convention`.
-    """
-    if convention not in ("stata", "plm", "article"):
-        raise UnsupportedError(
-            f"convention={convention!r}: choose 'stata', 'plm' or 'article'"
-        )
+    """The statistics A and B of Bera, Sosa-Escudero and Yoon."""
+    check_choice("convention", convention, ("stata", "plm", "article"))
     panel, resid = base.panel, base.pooled.resid
     total = float(resid @ resid)
     sums = panel.entity_sums(resid)
@@ -171,7 +71,7 @@ def pooled_moments(
 
 
 def bera_sosa_escudero_yoon(
-    fit: Any,
+    fit: Tested,
     test: Literal["ar", "re"] = "ar",
     one_sided: bool = True,
     convention: Convention = "stata",
@@ -205,8 +105,7 @@ def bera_sosa_escudero_yoon(
     UnsupportedError
         For an unknown `test`.
     """
-    if test not in ("ar", "re"):
-        raise UnsupportedError(f"test={test!r}: choose 'ar' or 're'")
+    check_choice("test", test, ("ar", "re"))
     base = regressions_of(fit)
     moments = pooled_moments(base, convention)
     a, b, n = moments.a, moments.b, moments.n
@@ -231,7 +130,7 @@ def bera_sosa_escudero_yoon(
         "there are random effects",
         _BSY,
     )
-    distribution: Any = "norm, upper tail" if one_sided else "chi2"
+    distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
     if moments.spread <= 0.0:
         return text.missing(_SHORT, distribution)
     value = -n / np.sqrt(2.0 * moments.spread) * (a + 2.0 * b)
@@ -250,7 +149,7 @@ def _short_note(base: PanelRegressions, convention: str) -> str | None:
     )
 
 
-def baltagi_li_joint(fit: Any, convention: Convention = "stata") -> TestResult:
+def baltagi_li_joint(fit: Tested, convention: Convention = "stata") -> TestResult:
     """
     Baltagi and Li's joint test for random effects and AR(1) errors.
 
@@ -287,7 +186,7 @@ def baltagi_li_joint(fit: Any, convention: Convention = "stata") -> TestResult:
     return text.result(n**2 * value, "chi2", 2, note=note)
 
 
-def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
+def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
     """
     Baltagi and Li's test for AR(1) errors in a model with random effects.
 
@@ -316,7 +215,7 @@ def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
         f"they are {sign}serially correlated (AR(1))",
         "Baltagi and Li (1995), Journal of Econometrics 68, 133-151",
     )
-    distribution: Any = "norm, upper tail" if one_sided else "chi2"
+    distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
     if not panel.on_grid:
         return text.missing(
             "the times do not lie on a grid of equal steps", distribution
@@ -326,14 +225,14 @@ def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
         return text.missing(
             "no two observations of an entity are one unit of time apart", distribution
         )
-    fitted = fit_random_intercept(base)
-    if fitted is None:
+    if base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
         return text.missing(
             "fixed effects fits without residuals, so that the likelihood has no "
             "maximum",
             distribution,
         )
-    score, information = ar_score(base, fitted.resid, fitted.sigma2_u, fitted.sigma2_e)
+    resid, sigma2_u, sigma2_e = _random_intercept(base)
+    score, information = ar_score(base, resid, sigma2_u, sigma2_e)
     rest = information[2, 2] - information[2, :2] @ np.linalg.solve(
         information[:2, :2], information[:2, 2]
     )
@@ -344,33 +243,31 @@ def baltagi_li_conditional(fit: Any, one_sided: bool = False) -> TestResult:
         )
     value = score / np.sqrt(rest)
     note = None
-    if fitted.sigma2_u == 0.0:
+    if sigma2_u == 0.0:
         note = "The variance of the random effects is estimated as zero."
     if one_sided:
         return text.result(value, "norm, upper tail", note=note)
     return text.result(value**2, "chi2", 1, note=note)
 
 
+def _random_intercept(base: PanelRegressions) -> tuple[FloatArray, float, float]:
+    """``y - x b`` and the variances of effects and errors by maximum likelihood."""
+    panel, kept = base.panel, base.pooled.kept
+    if panel.n_entities == 1:  # its effect is the constant
+        return base.pooled.resid, 0.0, base.pooled.ssr / panel.nobs
+    constant = None if panel.constant is None else int(kept[: panel.constant].sum())
+    standard = standardize(panel.x[:, kept], constant)
+    fit = fit_likelihood(panel, standard, reml=False)
+    return panel.y - standard.x @ fit.params, fit.sigma2_u, fit.sigma2_e
+
+
 def ar_score(
     base: PanelRegressions, resid: FloatArray, sigma2_u: float, sigma2_e: float
 ) -> tuple[float, FloatArray]:
     """
-    Score of the AR(1) parameter at zero and the information of the variances.
+    Score of rho at zero, and information of (sigma2_e, sigma2_u, rho).
 
-    Parameters
-    ----------
-    base : PanelRegressions
-    resid : ndarray, shape (n,)
-        ``y - x b``.
-    sigma2_u, sigma2_e : float
-        Variances of effects and errors.
-
-    Returns
-    -------
-    score : float
-        Derivative of the log-likelihood in rho.
-    information : ndarray, shape (3, 3)
-        Expected information of (sigma2_e, sigma2_u, rho).
+    `resid` is ``y - x b`` in sorted order.
     """
     # V = sigma2_e I + sigma2_u J,  V^-1 = a I + c J,  dV/drho = sigma2_e G with ones
     # in G for neighbours; every trace follows from T, 1'G1 and 1'GG1 of the entity
