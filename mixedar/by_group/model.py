@@ -25,13 +25,8 @@ from mixedar.data.checks import (
 )
 from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
 from mixedar.data.formula.columns import as_frame
-from mixedar.data.new_rows import (
-    index_of,
-    names_columns,
-    new_design,
-    positions_of_groups,
-    row_labels,
-)
+from mixedar.data.designs import index_of, regressors
+from mixedar.data.labels import Levels, labels_of, names_columns
 from mixedar.data.rows import subset_rows
 from mixedar.exceptions import (
     EmptyDataError,
@@ -247,7 +242,7 @@ class ByGroupOLS:
         )
         index, levels = design.index, None
         if design.n_dropped:  # groups may have lost all their rows
-            levels = row_labels(groups, table)
+            levels = labels_of("groups", groups, table)
             if subset is not None:
                 levels = levels.iloc[subset_rows(subset, table.index)]
         model = cls(
@@ -546,15 +541,26 @@ class ByGroupResults:
             return self.fittedvalues.copy()
         if unknown not in ("error", "nan"):
             raise UnsupportedError(f"unknown={unknown!r}: choose 'error' or 'nan'")
-        x, labels, index = new_design(self.model, data, groups)
-        codes = positions_of_groups(self._index, labels, index, unknown)
+        x, labels = regressors(
+            self.model.formula_spec,
+            self.model.exog_names,
+            self.model.group_columns or self.model.groups_name,
+            data,
+            groups,
+        )
+        known = Levels(self._index.to_series())
+        if unknown == "error":
+            remedy = "leave such rows out, or pass unknown='nan'"
+            codes = known.known_groups(labels, remedy)
+        else:
+            codes = known.numbers(labels)
         values = np.full(len(x), np.nan)
         here = (codes >= 0) & np.isfinite(x).all(axis=1)
         found, x, codes = self._solution, x[here], codes[here]
         predicted = np.einsum("kp,pk->k", x, found.coefficients[:, codes])
         determined = found.determined(x, codes)
         values[here] = np.where(determined, predicted, np.nan)
-        return pd.Series(values, index=index, name="predicted")
+        return pd.Series(values, index=labels.index, name="predicted")
 
     def summary(
         self,

@@ -12,43 +12,34 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths, float_array
-from mixedar.data.components import component_columns, component_squares
-from mixedar.data.formula import design_for
-from mixedar.data.formula.columns import table_column
-from mixedar.exceptions import LengthError, MissingDataError, shown
+from mixedar.data.formula import FormulaSpec, VarianceComponent, as_frame
+from mixedar.data.formula.columns import ColumnStore, recode, table_column
+from mixedar.data.formula.components import GroupRows, build_component
+from mixedar.data.formula.names import read_formula
+from mixedar.data.labels import check_present, labels_of, without_categories
+from mixedar.data.model_data import ModelData
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    LengthError,
+    UnsupportedError,
+    shown,
+)
 
 
-def fixed_design(spec: Any, table: pd.DataFrame) -> FloatArray:
-    """
-    Matrix of a formula for new rows.
-
-    Parameters
-    ----------
-    spec : FormulaSpec
-    table : DataFrame, k rows
-
-    Returns
-    -------
-    ndarray, shape (k, columns)
-
-    Raises
-    ------
-    MissingDataError
-        Naming the data's own column, where it is at fault.
-    UnknownColumnError, UnsupportedError
-        If a column is missing, or a level is not known.
-    """
+def fixed_design(spec: FormulaSpec, table: pd.DataFrame) -> FloatArray:
+    """Matrix of a formula for new rows, shape (k, columns); complete."""
     # the check says more than a warning
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        matrix, names = design_for(spec, table)
-    if np.isfinite(matrix).all():
+        matrix = spec.matrix(table)
+    finite = np.isfinite(matrix)
+    if finite.all():
         return matrix
-    row = int(np.argmax(~np.isfinite(matrix).all(axis=1)))
-    for variable in spec.variables:
+    row = int(np.argmin(finite.all(axis=1)))
+    for variable in spec.variables:  # a column of the data, where it is at fault
         if pd.isna(table_column(table, variable).iloc[row]):
-            names = [str(variable)] * len(names)
-            break
-    _check_finite(matrix, names, table.index)
+            _check_finite(matrix, [str(variable)] * matrix.shape[1], table.index)
+    _check_finite(matrix, spec.column_names, table.index)
     return matrix
 
 
@@ -66,11 +57,6 @@ def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
     -------
     exog : ndarray, shape (k, p)
     index : Index
-
-    Raises
-    ------
-    LengthError, MissingDataError, ResponseError
-        For another shape, missing values, or no numbers.
     """
     labelled = isinstance(exog, (pd.Series, pd.DataFrame))
     index = exog.index if labelled else None
@@ -87,134 +73,58 @@ def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
     return values, index
 
 
-def random_design(
-    fit: Any, exog_re: Any, table: pd.DataFrame, from_formula: bool
-) -> FloatArray:
-    """
-    Design of the correlated random effects of new rows.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    exog_re : array_like or None
-        As the caller passed it.
-    table : DataFrame, k rows
-    from_formula : bool
-        Whether `table` has columns for formulas.
-
-    Returns
-    -------
-    ndarray, shape (k, k_re)
-
-    Raises
-    ------
-    LengthError
-        If it is missing, or has another shape.
-    MissingDataError, UnknownColumnError
-        If values or columns are missing.
-    """
-    k, model = len(table), fit.model
-    if fit.k_re == 0:
-        return np.empty((k, 0))
-    if exog_re is None and from_formula:
-        spec = getattr(model, "re_spec", None)
-        return np.ones((k, 1)) if spec is None else fixed_design(spec, table)
-    if exog_re is None:
-        fitted = model.exog_re
-        if fitted is not None and fitted.shape[1] == 1 and (fitted == 1.0).all():
-            return np.ones((k, 1))
-        raise LengthError(
-            f"exog_re= is missing: the model has {fit.k_re} random effects, and new "
-            "rows need their design"
-        )
+def given_random_design(exog_re: Any, k_re: int, index: pd.Index) -> FloatArray:
+    """Design of the correlated random effects that the caller passed, (k, k_re)."""
     values = float_array(exog_re, "exog_re")
     values = values[:, None] if values.ndim == 1 else values
-    if values.shape != (k, fit.k_re):
+    if values.shape != (len(index), k_re):
         raise LengthError(
-            f"exog_re has the shape {values.shape}; {k} rows and {fit.k_re} random "
-            "effects are expected"
+            f"exog_re has the shape {values.shape}; {len(index)} rows and {k_re} "
+            "random effects are expected"
         )
-    names = [f"number {j + 1} of exog_re" for j in range(fit.k_re)]
-    _check_finite(values, names, table.index)
+    _check_finite(values, [f"number {j + 1} of exog_re" for j in range(k_re)], index)
     return values
 
 
-def component_design(
-    model: Any,
-    table: pd.DataFrame,
-    codes: IntArray,
-    labels: pd.Series | None,
-    namespace: Mapping[str, Any],
-) -> tuple[FloatArray, FloatArray]:
-    """
-    Columns of all variance components of new rows, by formula.
-
-    Parameters
-    ----------
-    model : MixedLMAR
-    table : DataFrame, k rows
-    codes : ndarray of int, shape (k,)
-        Numbers of the groups, -1 for unknown ones.
-    labels : Series or None
-        Labels of the groups; None for the population, of which no group is known.
-    namespace : mapping of str to object
-        The caller's variables.
-
-    Returns
-    -------
-    columns : ndarray, shape (k, sum of sizes)
-    squares : ndarray, shape (k, k_vc)
-        Sums of squares of the columns that are not in the fit.
-    """
-    sizes, k = model._vc.sizes, len(table)
-    squares = np.zeros((k, len(sizes)))
-    if labels is None:
-        for j in range(len(sizes)):
-            squares[:, j] = component_squares(model, j, table, namespace)
-        return np.zeros((k, sum(sizes))), squares
-    # unknown groups are numbered after the others
-    codes = np.where(codes < 0, model.n_groups + labels.factorize()[0], codes)
-    blocks = []
-    for j in range(len(sizes)):
-        block, squares[:, j] = component_columns(model, j, table, codes, namespace)
-        blocks.append(block)
-    return np.concatenate(blocks, axis=1), squares
+def _check_finite(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> None:
+    bad = ~np.isfinite(matrix)
+    if bad.any():
+        rows = np.asarray(bad.any(axis=1))
+        column = int(np.argmax(bad[int(np.argmax(rows))]))
+        what = f"column {names[column]!r}"
+        check_present(what, rows, index, "missing or infinite")
 
 
 def given_components(
-    model: Any, exog_vc: Mapping[str, Any] | None, codes: IntArray, population: bool
+    data: ModelData, exog_vc: Mapping[str, Any] | None, codes: IntArray, known: bool
 ) -> tuple[FloatArray, FloatArray]:
     """
     Columns of all variance components of new rows, from arrays.
 
     Parameters
     ----------
-    model : MixedLMAR
+    data : ModelData
     exog_vc : mapping of str to array_like, or None
         Columns of each component, in the order of the row's group.
     codes : ndarray of int, shape (k,)
         Numbers of the groups, -1 for unknown ones.
-    population : bool
-        Whether nothing is known of any group.
+    known : bool
+        Whether groups can be known at all.
 
     Returns
     -------
     columns : ndarray, shape (k, sum of sizes)
     squares : ndarray, shape (k, k_vc)
-
-    Raises
-    ------
-    LengthError
-        If a component is missing, or has another shape.
+        Sums of squares of the columns of unknown groups.
     """
-    sizes, k = model._vc.sizes, len(codes)
+    sizes, k = data.components.sizes, len(codes)
     columns, squares = np.zeros((k, sum(sizes))), np.zeros((k, len(sizes)))
     unknown = codes < 0
     first = 0
-    for j, (name, size) in enumerate(zip(model.exog_vc.names, sizes, strict=True)):
+    for j, (name, size) in enumerate(zip(data.component_names, sizes, strict=True)):
         if exog_vc is None or name not in exog_vc:
-            fitted = (model._vc.matrices[j] ** 2).sum(axis=1)
-            if not population or float(np.ptp(fitted)) > 0.0:
+            fitted = (data.components.matrices[j] ** 2).sum(axis=1)
+            if known or float(np.ptp(fitted)) > 0.0:
                 raise LengthError(
                     f"exog_vc= needs an array for the variance component {name!r}: "
                     f"{k} rows, up to {size} columns in the order of the row's group"
@@ -235,15 +145,280 @@ def given_components(
     return columns, squares
 
 
-def _check_finite(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> None:
-    """Raise on missing and infinite values."""
-    bad = ~np.isfinite(matrix)
-    if not bad.any():
-        return
-    rows = bad.any(axis=1)
-    row = int(np.argmax(rows))
-    raise MissingDataError(
-        f"column {names[int(np.argmax(bad[row]))]!r} of the new rows is missing or "
-        f"infinite in row {shown(index[row])} ({int(rows.sum())} such rows); remove "
-        "them"
-    )
+def component_design(
+    data: ModelData,
+    table: pd.DataFrame,
+    codes: IntArray,
+    labels: pd.Series,
+    namespace: Mapping[str, Any],
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Columns of all variance components of new rows, by formula.
+
+    Parameters
+    ----------
+    data : ModelData
+        Of a model from formulas.
+    table : DataFrame, k rows
+    codes : ndarray of int, shape (k,)
+        Numbers of the groups, -1 for unknown ones.
+    labels : Series
+        Labels of the groups.
+    namespace : mapping of str to object
+        The caller's variables.
+
+    Returns
+    -------
+    columns : ndarray, shape (k, sum of sizes)
+    squares : ndarray, shape (k, k_vc)
+        Sums of squares of the columns that the group did not have.
+    """
+    # unknown groups are numbered after the others
+    codes = np.where(codes < 0, data.n_groups + labels.factorize()[0], codes)
+    parts = data.component_parts or ()
+    found = [
+        _component_columns(data, part, size, table, codes, namespace)
+        for part, size in zip(parts, data.components.sizes, strict=True)
+    ]
+    columns, squares = zip(*found, strict=True)
+    return np.concatenate(columns, axis=1), np.column_stack(squares)
+
+
+def _component_columns(
+    data: ModelData,
+    part: VarianceComponent,
+    size: int,
+    table: pd.DataFrame,
+    codes: IntArray,
+    namespace: Mapping[str, Any],
+) -> tuple[FloatArray, FloatArray]:
+    """Columns of one component, and sums of squares of those not in the fit."""
+    groups, local = np.unique(codes, return_inverse=True)
+    old_rows = np.flatnonzero(np.isin(data.codes, groups))
+    old_local = np.searchsorted(groups, data.codes[old_rows])
+    both = np.concatenate([old_local, local])
+    joint = new_component(data, part.name, table, both, namespace, old_rows)
+    count = len(old_rows)
+    if part.kind == joint.kind == "indicator":
+        return _indicators(part, joint, old_rows, size)
+    out, squares = np.zeros((len(codes), size)), np.zeros(len(codes))
+    if len(part.names_by_group) == len(joint.names_by_group) == 1:
+        assert joint.matrix is not None
+        out[:] = joint.matrix[count:]
+        unknown = codes >= data.n_groups
+        squares[unknown] = (out[unknown] ** 2).sum(axis=1)
+        out[unknown] = 0.0
+        return out, squares
+    for i, group in enumerate(groups):
+        rows = joint.groups.rows(i)
+        matrix, names = joint.group_matrix(i), joint.column_names(i)
+        before, new = matrix[rows < count], matrix[rows >= count]
+        known: dict[str, int] = {}
+        if group < data.n_groups:
+            known = {name: j for j, name in enumerate(part.column_names(int(group)))}
+            _check_coding(data, part, int(group), before, names, known)
+        where = rows[rows >= count] - count
+        for j, name in enumerate(names):
+            if name in known:
+                out[where, known[name]] = new[:, j]
+            else:
+                squares[where] += new[:, j] ** 2
+    return out, squares
+
+
+def new_component(
+    data: ModelData,
+    name: str,
+    table: pd.DataFrame,
+    codes: IntArray,
+    namespace: Mapping[str, Any],
+    old_rows: IntArray | None = None,
+) -> VarianceComponent:
+    """
+    A variance component of new rows, after some rows of the data.
+
+    Parameters
+    ----------
+    data : ModelData
+        Of a model from formulas.
+    name : str
+    table : DataFrame, k rows
+    codes : ndarray of int, shape (n + k,)
+        Numbers of the groups, from 0.
+    namespace : mapping of str to object
+        The caller's variables.
+    old_rows : ndarray of int, shape (n,), optional
+        Positions in the data; without them the new columns stay as they are.
+
+    Returns
+    -------
+    VarianceComponent
+    """
+    assert data.vc_formula is not None
+    assert data.frame is not None
+    text, frame = data.vc_formula[name], data.frame
+    known = {*frame.columns, *frame.index.names}
+    columns = {}
+    for column in sorted(read_formula(text, namespace).names & known):
+        new = table_column(table, column, "newdata: ")
+        what = f"column {column!r} of vc_formula"
+        check_present(what, new.isna().to_numpy(), new.index)
+        if old_rows is None:
+            columns[column] = new.reset_index(drop=True)
+        else:
+            old = table_column(frame, column).iloc[old_rows]
+            columns[column] = _joined(old, new, column)
+    store = ColumnStore(columns, pd.RangeIndex(len(codes)), list(frame.columns))
+    groups = GroupRows(codes, np.arange(int(codes.max(initial=-1)) + 1))
+    return build_component(name, text, store, groups, namespace)
+
+
+def _joined(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
+    """Old values followed by new ones, of the old type."""
+    old = without_categories(old)
+    new = recode(without_categories(new), old.dtype, name)
+    numeric = pd.api.types.is_numeric_dtype
+    if numeric(new.dtype) and not numeric(old.dtype):
+        raise UnsupportedError(
+            f"column {name!r} of the new rows holds {shown(new.iloc[0])}, that of the "
+            f"data {shown(old.iloc[0])}; convert it to the same type"
+        )
+    return pd.concat([old, new], ignore_index=True).rename(name)
+
+
+def _indicators(
+    part: VarianceComponent, joint: VarianceComponent, old_rows: IntArray, size: int
+) -> tuple[FloatArray, FloatArray]:
+    """Columns of the old indicators, found through the rows that had them."""
+    assert part.codes is not None
+    assert joint.codes is not None
+    count = len(old_rows)
+    cell = joint.starts[joint.groups.codes] + joint.codes
+    column = np.full(int(joint.starts[-1]), -1)
+    column[cell[:count]] = part.codes[old_rows]
+    found = column[cell[count:]]
+    out = np.zeros((len(found), size))
+    known = np.flatnonzero(found >= 0)
+    out[known, found[known]] = 1.0
+    return out, (found < 0).astype(np.float64)
+
+
+def _check_coding(
+    data: ModelData,
+    part: VarianceComponent,
+    group: int,
+    before: FloatArray,
+    names: list[str],
+    known: dict[str, int],
+) -> None:
+    """The old rows must have their old columns, and nothing in the new ones."""
+    old = part.group_matrix(group)
+    again = np.zeros_like(old)
+    rest = 0.0
+    for j, name in enumerate(names):
+        if name in known:
+            again[:, known[name]] = before[:, j]
+        else:
+            rest = max(rest, float(np.abs(before[:, j]).max(initial=0.0)))
+    if rest > 0.0 or not np.allclose(again, old, rtol=1e-10, atol=1e-12):
+        assert data.vc_formula is not None
+        raise UnsupportedError(
+            f"variance component {part.name!r}: the formula "
+            f"{data.vc_formula[part.name]!r} gives the rows of group "
+            f"{shown(data.group_labels[group])} other columns when rows are added; "
+            "write indicators, as in '0 + C(level)'"
+        )
+
+
+def population_squares(
+    data: ModelData, table: pd.DataFrame, namespace: Mapping[str, Any]
+) -> FloatArray:
+    """
+    Sums of squares of the components' columns where no group is known.
+
+    Parameters
+    ----------
+    data : ModelData
+        Of a model from formulas.
+    table : DataFrame, k rows
+    namespace : mapping of str to object
+        The caller's variables.
+
+    Returns
+    -------
+    ndarray, shape (k, k_vc)
+        Each row is taken for the only one of its group.
+    """
+    parts, k = data.component_parts or (), len(table)
+    out, none = np.ones((k, len(parts))), np.empty(0, dtype=np.intp)
+    for j, part in enumerate(parts):
+        if part.kind != "indicator":
+            built = new_component(data, part.name, table, np.arange(k), namespace, none)
+            if built.matrix is not None:
+                out[:, j] = (built.matrix**2).sum(axis=1)
+    return out
+
+
+def regressors(
+    spec: FormulaSpec | None, names: Sequence[str], by: Any, data: Any, groups: Any
+) -> tuple[FloatArray, pd.Series]:
+    """
+    Regressors of new rows, and labels of their groups.
+
+    Parameters
+    ----------
+    spec : FormulaSpec or None
+        None for a regression from arrays.
+    names : sequence of str
+        Of the p regressors.
+    by : str or list of str
+        Columns of the groups, unless `groups` says something else.
+    data : DataFrame, dict or array_like
+        Columns for the formula, or the matrix itself.
+    groups : str, array_like or None
+
+    Returns
+    -------
+    x : ndarray, shape (k, p)
+        NaN where a column is missing.
+    labels : Series, shape (k,)
+        Its index labels the rows.
+    """
+    if spec is not None:
+        table = as_frame(data)
+        if not len(table):
+            raise EmptyDataError("there are no rows to predict")
+        if groups is None:
+            groups = by
+            wanted = [groups] if isinstance(groups, str) else groups
+            missing = set(wanted) - {*table.columns, *table.index.names}
+            if missing:
+                raise GroupError(
+                    f"the data have no column {sorted(missing)[0]!r} with the groups; "
+                    "pass groups="
+                )
+        return spec.matrix(table), labels_of("groups", groups, table)
+    if data is None or groups is None:
+        raise GroupError("pass both the design of the new rows and groups=")
+    x = float_array(data, "the new design")
+    x = x[:, None] if x.ndim == 1 else x
+    if x.shape[1] != len(names):
+        raise LengthError(
+            f"the new design has {x.shape[1]} columns; the model has {len(names)} "
+            "coefficients"
+        )
+    if not len(x):
+        raise EmptyDataError("there are no rows to predict")
+    if len(groups) != len(x):
+        raise LengthError(f"groups= has {len(groups)} labels for {len(x)} rows")
+    values = getattr(groups, "array", groups)
+    values = values if hasattr(values, "dtype") else list(values)
+    return x, pd.Series(values, index=index_of(data, groups, length=len(x)))
+
+
+def index_of(*arrays: Any, length: int) -> pd.Index:
+    """The index of the first array that has one, else positions."""
+    for array in arrays:
+        if isinstance(array, (pd.Series, pd.DataFrame)):
+            return array.index
+    return pd.RangeIndex(length)

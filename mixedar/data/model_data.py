@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.components import ComponentColumns
 from mixedar.data.containment import containment_df, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent
+from mixedar.data.formula.components import ComponentColumns
+from mixedar.data.labels import Levels
 from mixedar.data.positions import data_layout, row_positions
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
@@ -50,10 +51,12 @@ class ModelData:
         The rows sorted by group, series and time, and the way back.
     residual : ResidualStructure
         Bound to the data.
-    mark_labels : tuple
-        Names of the levels and strata that the structure reads.
+    mark_levels : tuple of Levels or None
+        Occasions and strata that the structure reads.
     group_labels : list
         One a group.
+    groups : array_like, shape (n,)
+        As given.
     time, series : array_like, shape (n,), or None
         As given.
     time_unit : str
@@ -89,8 +92,9 @@ class ModelData:
     codes: IntArray
     grouped: GroupedRows
     residual: ResidualStructure
-    mark_labels: tuple[tuple[str, ...] | None, ...]
+    mark_levels: tuple[Levels | None, ...]
     group_labels: list[Any]
+    groups: Any
     time: Any
     series: Any
     time_unit: str
@@ -218,7 +222,7 @@ class ModelData:
         grouped = GroupedRows(old.order, old.offsets, old.gaps, marks)
         residual = self.residual
         if rebind:
-            residual = residual.bind_layout(data_layout(grouped, self.mark_labels))
+            residual = residual.bind_layout(data_layout(grouped, self.mark_levels))
         return self.changed(grouped=grouped, residual=residual)
 
     def with_residual(
@@ -255,8 +259,8 @@ class ModelData:
         )
         grouped = found.grouped
         changes = {
-            "residual": structure.bind_layout(data_layout(grouped, found.labels)),
-            "mark_labels": found.labels,
+            "residual": structure.bind_layout(data_layout(grouped, found.levels)),
+            "mark_levels": found.levels,
             "time_unit": found.unit,
             "residual_data": columns,
             "variance_specs": specs,

@@ -5,7 +5,7 @@ What the residual structure reads of each row: times, occasions, coordinates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
+from mixedar.data.labels import Levels, count_within
 from mixedar.data.time import time_axis
-from mixedar.engine.residuals import placed_part
+from mixedar.engine.residuals import correlation_marks, placed_part
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     DuplicateTimeError,
@@ -38,13 +39,13 @@ class RowPositions:
         With the structure's marks.
     unit : str
         Unit of time.
-    labels : tuple
-        Names of levels and strata, mark by mark; see :class:`DataLayout`.
+    levels : tuple of Levels or None
+        Occasions and strata, mark by mark.
     """
 
     grouped: GroupedRows
     unit: str
-    labels: tuple[tuple[str, ...] | None, ...]
+    levels: tuple[Levels | None, ...]
 
 
 def row_positions(
@@ -83,24 +84,23 @@ def row_positions(
     StructureError
         If a stratum changes within a series.
     """
-    n = len(codes)
     name = str(getattr(time, "name", None) or "time")
     series_codes = None if series is None else group_codes(series, "series")[0]
     values, unit = None, "row"
-    levels: tuple[IntArray, tuple[str, ...]] | None = None
+    occasions: tuple[IntArray, Levels] | None = None
     if any(mark.kind == "level" and mark.column is None for mark in structure.marks):
-        levels = _levels(time, name, codes, series_codes)
+        occasions = _occasions(time, name, codes, series_codes)
     if structure.uses_time and time is not None:
         axis = time_axis(time, structure, name)
         values, unit = axis.values, axis.unit or "1"
-    elif levels is not None and not structure.uses_time:
-        values, unit = levels[0].astype(np.float64), "occasion"
+    elif occasions is not None and not structure.uses_time:
+        values, unit = occasions[0].astype(np.float64), "occasion"
     grouped = group_rows(codes, values, series_codes, len(labels))
-    if not structure.uses_time and levels is None and time is not None:
+    if not structure.uses_time and occasions is None and time is not None:
         grouped = _in_order(grouped, time, codes, series_codes)
     if not structure.needs_distinct_times:
         # times do not matter: every row is a series of its own
-        grouped = GroupedRows(grouped.order, grouped.offsets, np.zeros(n))
+        grouped = replace(grouped, gaps=np.zeros(len(codes)))
     twins = grouped.duplicate()
     if twins is not None:
         row, other = twins
@@ -114,12 +114,24 @@ def row_positions(
         )
     if not structure.marks:
         return RowPositions(grouped, unit, ())
-    found = [_mark(mark, levels, columns) for mark in structure.marks]
+    found = [_mark(mark, occasions, columns) for mark in structure.marks]
     marks = grouped.sort(np.column_stack([values for values, _ in found]))
-    grouped = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
-    _check_strata(structure, grouped, codes, labels, [names for _, names in found])
+    grouped = replace(grouped, marks=marks)
+    levels = tuple(each for _, each in found)
+    change = change_of_stratum(structure, grouped)
+    if change is not None:
+        k, row = change
+        group = codes[row] if grouped.order is None else codes[grouped.order[row]]
+        there = levels[k]
+        assert there is not None
+        before, after = (shown(there.names[int(marks[r, k])]) for r in (row - 1, row))
+        raise StructureError(
+            f"by={structure.marks[k].column!r} changes from {before} to {after} "
+            f"inside group {shown(labels[group])}; correlations by stratum need strata "
+            "that are constant within a series"
+        )
     _check_apart(structure, grouped, codes, labels)
-    return RowPositions(grouped, unit, tuple(names for _, names in found))
+    return RowPositions(grouped, unit, levels)
 
 
 def _in_order(
@@ -144,9 +156,7 @@ def _in_order(
     return GroupedRows(by_time.order, by_time.offsets, inside)
 
 
-def data_layout(
-    grouped: GroupedRows, labels: tuple[tuple[str, ...] | None, ...]
-) -> DataLayout:
+def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> DataLayout:
     """What a structure learns of the data; see :class:`DataLayout`."""
     gaps = grouped.gaps
     starts = np.flatnonzero(gaps == 0.0)
@@ -157,21 +167,20 @@ def data_layout(
         longest=int(lengths.max(initial=0)),
         span=float(np.add.reduceat(gaps, starts).max()) if len(gaps) else 0.0,
         marks=marks,
-        labels=labels,
+        labels=tuple(None if each is None else each.names for each in levels),
         starts=starts,
     )
 
 
-def _levels(
+def _occasions(
     time: Any, name: str, codes: IntArray, series: IntArray | None
-) -> tuple[IntArray, tuple[str, ...]]:
-    """Place of each row's time among all times, and their names in order."""
+) -> tuple[IntArray, Levels]:
+    """Place of each row's time among all times, and these in order."""
     if time is None:
-        inside = np.zeros(len(codes)) if series is None else series
-        frame = pd.DataFrame({"group": codes, "series": inside})
-        count = frame.groupby(["group", "series"], sort=False).cumcount()
-        place = np.asarray(count, dtype=np.intp)
-        return place, tuple(str(k + 1) for k in range(int(place.max(initial=0)) + 1))
+        if series is not None:
+            codes = codes * (int(series.max()) + 1) + series
+        place = count_within(codes).astype(np.intp)
+        return place, Levels(pd.Series(np.arange(int(place.max()) + 1) + 1))
     column = time if isinstance(time, pd.Series) else pd.Series(time)
     missing = column.isna().to_numpy()
     if missing.any():
@@ -183,7 +192,7 @@ def _levels(
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
         codes = np.asarray(column.cat.codes, dtype=np.intp)
-        return codes, _names(column.cat.categories)
+        return codes, Levels(pd.Series(column.cat.categories))
     try:
         found, values = pd.factorize(column, sort=True)
     except TypeError as error:
@@ -196,27 +205,16 @@ def _levels(
             f"time {name!r} holds text and other values, which have no order; make it "
             "an ordered categorical"
         )
-    return np.asarray(found, dtype=np.intp), _names(values)
-
-
-def _names(values: Any) -> tuple[str, ...]:
-    values = list(values)
-    if all(isinstance(v, pd.Timestamp) and v == v.normalize() for v in values):
-        return tuple(str(v.date()) for v in values)
-    return tuple(
-        f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
-    )
+    return np.asarray(found, dtype=np.intp), Levels(pd.Series(values))
 
 
 def _mark(
-    mark: Mark,
-    levels: tuple[IntArray, tuple[str, ...]] | None,
-    columns: Mapping[str, Any],
-) -> tuple[FloatArray, tuple[str, ...] | None]:
-    """Numbers for a mark, and the names of its levels or strata."""
+    mark: Mark, occasions: tuple[IntArray, Levels] | None, columns: Mapping[str, Any]
+) -> tuple[FloatArray, Levels | None]:
+    """Numbers for a mark, and the occasions or strata that they stand for."""
     if mark.column is None:
-        assert levels is not None
-        return levels[0].astype(np.float64), levels[1]
+        assert occasions is not None
+        return occasions[0].astype(np.float64), occasions[1]
     column = columns[mark.column]
     if mark.kind == "number":
         values = np.asarray(column)
@@ -235,10 +233,10 @@ def _mark(
             )
         return values, None
     try:
-        codes, labels = group_codes(column, mark.column)
+        codes = group_codes(column, mark.column)[0]
     except GroupError as error:
         raise StructureError(f"strata {mark.column!r}: {error}") from error
-    return codes.astype(np.float64), _names(labels.tolist())
+    return codes.astype(np.float64), Levels.first_of(column, codes)
 
 
 def _check_apart(
@@ -274,32 +272,20 @@ def _check_apart(
     )
 
 
-def _check_strata(
-    structure: ResidualStructure,
-    grouped: GroupedRows,
-    codes: IntArray,
-    labels: Sequence[Any],
-    names: Sequence[tuple[str, ...] | None],
-) -> None:
-    """Parameters of a correlation cannot change inside a series."""
-    by = getattr(getattr(structure, "structure", structure), "by", None)
-    by = getattr(structure, "by", by)
-    marks = grouped.marks
-    if by is None or marks is None:
-        return
-    inside = grouped.gaps > 0.0
-    for k, mark in enumerate(structure.marks):
-        if mark.kind != "stratum" or mark.column != by:
-            continue
-        changes = np.flatnonzero(inside[1:] & (np.diff(marks[:, k]) != 0.0))
-        if len(changes) == 0:
-            return
-        row = int(changes[0]) + 1
-        group = codes[row] if grouped.order is None else codes[grouped.order[row]]
-        there = names[k] or ()
-        values = [shown(there[int(marks[r, k])]) for r in (row - 1, row)]
-        raise StructureError(
-            f"by={by!r} changes from {values[0]} to {values[1]} inside group "
-            f"{shown(labels[group])}; correlations by stratum need strata that are "
-            "constant within a series"
-        )
+def strata_of_correlations(structure: ResidualStructure) -> list[int]:
+    """Which of the structure's marks are strata with correlations of their own."""
+    marks = structure.marks[correlation_marks(structure)]
+    return [k for k, mark in enumerate(marks) if mark.kind == "stratum"]
+
+
+def change_of_stratum(
+    structure: ResidualStructure, grouped: GroupedRows
+) -> tuple[int, int] | None:
+    """A mark and the sorted row at which it changes inside a series, if any does."""
+    assert grouped.marks is not None
+    inside = grouped.gaps[1:] > 0.0
+    for k in strata_of_correlations(structure):
+        changes = np.flatnonzero(inside & (np.diff(grouped.marks[:, k]) != 0.0))
+        if len(changes):
+            return k, int(changes[0]) + 1
+    return None

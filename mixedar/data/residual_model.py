@@ -117,6 +117,16 @@ def residual_from_names(residual: Any, weights: Any) -> ResidualModel:
     return ResidualModel(structure, columns, formulas_of(variance))
 
 
+def as_columns(data: Any) -> Mapping[str, Any] | pd.DataFrame:
+    """``residual_data=`` if it holds columns."""
+    if not isinstance(data, (Mapping, pd.DataFrame)):
+        raise UnsupportedError(
+            "residual_data= takes a DataFrame or a mapping of names to columns, not "
+            f"{type(data).__name__}"
+        )
+    return data
+
+
 def residual_from_arrays(
     residual: Any, weights: Any, data: Any, n: int
 ) -> ResidualModel:
@@ -143,13 +153,7 @@ def residual_from_arrays(
         If a column has another length.
     """
     model = residual_from_names(residual, weights)
-    if data is None:
-        data = {}
-    if not isinstance(data, (Mapping, pd.DataFrame)):
-        raise UnsupportedError(
-            "residual_data= takes a DataFrame or a mapping of names to columns, not "
-            f"{type(data).__name__}"
-        )
+    data = {} if data is None else as_columns(data)
     values = {}
     for name, column in model.needed(list(data), {}).items():
         if not isinstance(column, str):

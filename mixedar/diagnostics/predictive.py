@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.data.drawn_rows import fitted_rows
+from mixedar.prediction.new_rows import fitted_rows
 from mixedar.diagnostics.residuals.series import (
     choose_bins,
     lag_products,
@@ -166,7 +166,7 @@ def predictive_check(
     if groups not in ("new", "conditional"):
         raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
     functions = _functions(fit, statistic)
-    rows = fitted_rows(fit)
+    rows = fitted_rows(fit.fit.data)
 
     def all_of(y: FloatArray) -> list[float]:
         return [_number(name, function(y)) for name, function in functions.items()]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.data.drawn_rows import DrawnRows, fitted_rows, new_rows
+from mixedar.prediction.new_rows import NewRows, fitted_rows, rows_to_simulate
 from mixedar.data.formula import capture_namespace
 from mixedar.diagnostics.residuals.covariance import ResidualTheory, row_sd
 from mixedar.diagnostics.residuals.series import unwrapped
@@ -128,9 +128,9 @@ def simulate(
         raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
     known = groups == "conditional"
     if newdata is None:
-        rows = fitted_rows(fit)
+        rows = fitted_rows(fit.fit.data)
     else:
-        rows = new_rows(fit, newdata, known, capture_namespace())
+        rows = rows_to_simulate(fit.fit, newdata, known, capture_namespace())
     rng = generator(seed)
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
@@ -174,7 +174,7 @@ def generator(seed: Any) -> np.random.Generator:
 
 
 def draw_responses(
-    fit: Any, rows: DrawnRows, n_sim: int, rng: np.random.Generator, known: bool
+    fit: Any, rows: NewRows, n_sim: int, rng: np.random.Generator, known: bool
 ) -> Iterator[FloatArray]:
     """
     Draw data sets, some at a time.
@@ -182,7 +182,7 @@ def draw_responses(
     Parameters
     ----------
     fit : MixedLMARResults
-    rows : DrawnRows
+    rows : NewRows
     n_sim : int
     rng : Generator
         Each data set takes its random effects and residuals from the stream
@@ -199,7 +199,7 @@ def draw_responses(
     mean = rows.exog @ np.asarray(fit.fe_params)
     if known:
         effects = fit._effects.means[rows.codes]
-        mean = mean + np.einsum("ij,ij->i", rows.z, effects)
+        mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
     root = np.empty((0, 0)) if known else _root(fit, rows.sizes)
     q = len(root)
     per_set = rows.n_groups * q + n
@@ -229,7 +229,7 @@ def _root(fit: Any, sizes: tuple[int, ...]) -> FloatArray:
     return root
 
 
-def _errors(fit: Any, noise: FloatArray, rows: DrawnRows) -> FloatArray:
+def _errors(fit: Any, noise: FloatArray, rows: NewRows) -> FloatArray:
     """Residuals with the fit's variance and correlation, shape (n, k)."""
     try:
         errors = correlated_residuals(
@@ -243,16 +243,16 @@ def _errors(fit: Any, noise: FloatArray, rows: DrawnRows) -> FloatArray:
     return rows.grouped.unsort(np.sqrt(fit.scale) * errors)
 
 
-def _add_effects(out: FloatArray, rows: DrawnRows, b: FloatArray) -> None:
+def _add_effects(out: FloatArray, rows: NewRows, b: FloatArray) -> None:
     """Add ``z b`` of each row's group; `b` has the shape (k, groups, q)."""
     q = b.shape[2]
     if q <= _FEW_EFFECTS:
         for a in range(q):
             column = np.ascontiguousarray(b[:, :, a].T)
-            out += rows.z[:, a : a + 1] * column[rows.codes]
+            out += rows.exog_re[:, a : a + 1] * column[rows.codes]
         return
     order = np.argsort(rows.codes, kind="stable")
     edges = np.searchsorted(rows.codes[order], np.arange(rows.n_groups + 1))
     for i in range(rows.n_groups):
         here = order[edges[i] : edges[i + 1]]
-        out[here] += rows.z[here] @ b[:, i].T
+        out[here] += rows.exog_re[here] @ b[:, i].T

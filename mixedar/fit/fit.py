@@ -14,6 +14,7 @@ import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.encode import Encoder
 from mixedar.data.model_data import ModelData
 from mixedar.engine.coordinates import Estimate
 from mixedar.engine.covariance import RandomCovariance
@@ -184,12 +185,17 @@ class Fit:
 
     def without_data(self) -> Self:
         """The same fit without anything of the data's length."""
-        self.df_containment  # noqa: B018  tests go on
+        self.df_containment, self.encoder  # noqa: B018  tests and predictions go on
         kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
         other = copy.copy(self)
         other.__dict__.clear()
         other.__dict__.update(kept, held_data=None, held_problem=None)
         return other
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Brings new rows on the scale of the fit."""
+        return Encoder.of(self.data)
 
     @cached_property
     def df_containment(self) -> FloatArray:

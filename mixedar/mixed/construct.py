@@ -22,7 +22,7 @@ from mixedar.data.checks import (
     group_codes,
     warn_dropped,
 )
-from mixedar.data.components import ComponentColumns, from_components, from_spec
+from mixedar.data.formula.components import ComponentColumns, from_components, from_spec
 from mixedar.data.formula import (
     Design,
     as_frame,
@@ -294,8 +294,9 @@ def take_arrays(
         codes=model.codes,
         grouped=group_rows(model.codes, n_groups=model.n_groups),
         residual=found.structure,
-        mark_labels=(),
+        mark_levels=(),
         group_labels=model.group_labels,
+        groups=model.groups,
         time=model.time,
         series=model.series,
         time_unit="",

@@ -395,7 +395,7 @@ class PredictionMethods(MixedLMResults):
         from mixedar.prediction.predict import get_prediction
 
         return get_prediction(
-            self,
+            self.fit,
             newdata,
             level,
             exog=exog,
@@ -539,13 +539,13 @@ class ResidualMethods(MixedLMResults):
         DataFrame, shape (n, n_sim)
             See :func:`mixedar.diagnostics.simulation.simulate`.
         """
-        from mixedar.data.drawn_rows import new_rows
+        from mixedar.prediction.new_rows import rows_to_simulate
         from mixedar.data.formula import capture_namespace
         from mixedar.diagnostics.simulation import check_groups, simulate
 
         rows, known = None, check_groups(groups)
         if newdata is not None:
-            rows = new_rows(self, newdata, known, capture_namespace())
+            rows = rows_to_simulate(self, newdata, known, capture_namespace())
         return simulate(self.fit, n_sim, seed, rows, groups)
 
     def predictive_check(

@@ -471,7 +471,6 @@ class MixedLMAR(ParentModel):
     _rows = property(lambda self: self.arrays.compressed)
     _vc = property(lambda self: self.arrays.components)
     _components = property(lambda self: self.arrays.component_parts)
-    _mark_labels = property(lambda self: self.arrays.mark_labels)
     _weighted = property(lambda self: self.arrays.weighted)
     variance_specs = property(lambda self: self.arrays.variance_specs)
 

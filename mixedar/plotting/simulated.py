@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.data.drawn_rows import fitted_rows
+from mixedar.prediction.new_rows import fitted_rows
 from mixedar.diagnostics.predictive import group_means, predictive_check
 from mixedar.diagnostics.residuals.series import unwrapped
 from mixedar.diagnostics.simulation import check_simulations, draw_responses, generator
@@ -132,7 +132,7 @@ def _densities(
 ) -> Axes:
     count = check_simulations(50 if n_sim is None else n_sim)
     observed = reduce(np.asarray(fit.model.endog))
-    rows, rng = fitted_rows(fit), generator(seed)
+    rows, rng = fitted_rows(fit.fit.data), generator(seed)
     draws = [
         reduce(y)
         for block in draw_responses(fit, rows, count, rng, groups == "conditional")

@@ -27,15 +27,16 @@ from typing import Any
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.encode import with_fitted
-from mixedar.data.new_rows import Places, Request
-from mixedar.engine.effects import PredictedEffects, predict_effects, whiten_series
+from mixedar.data.encode import Places
+from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.kriging import Kriging, krige
 from mixedar.engine.problem import LikelihoodProblem
-from mixedar.engine.residuals import is_correlated, relative_sd
+from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import NotComputedError
+from mixedar.fit import Fit
 from mixedar.numeric.linalg import apply, product
+from mixedar.prediction.new_rows import NewRows
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ObservedRows:
         marks = self.grouped.marks
         return np.empty((len(self.rows), 0)) if marks is None else marks
 
-    def cross_products(self, fit: Any) -> FloatArray:
+    def cross_products(self, fit: Fit) -> FloatArray:
         """``Z'R^-1 X`` of each group, shape (q, p, g)."""
         z, x = _whitened(self.exog_re, self, fit), _whitened(self.exog, self, fit)
         starts = self.grouped.offsets[:-1]
@@ -83,7 +84,7 @@ class ObservedRows:
         return out
 
 
-def _whitened(columns: FloatArray, observed: ObservedRows, fit: Any) -> FloatArray:
+def _whitened(columns: FloatArray, observed: ObservedRows, fit: Fit) -> FloatArray:
     """Columns times the inverse Cholesky factor of the residual covariance."""
     out = np.empty(columns.shape, order="F")
     for j in range(columns.shape[1]):
@@ -91,18 +92,18 @@ def _whitened(columns: FloatArray, observed: ObservedRows, fit: Any) -> FloatArr
             np.ascontiguousarray(columns[:, j]),
             observed.grouped,
             fit.structure,
-            fit._residual_values,
+            fit.residual_params,
         )
     return out
 
 
-def observed_rows(fit: Any, groups: IntArray) -> ObservedRows:
+def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
     """
     Collect the rows of some groups.
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     groups : ndarray of int, shape (g,)
         Numbers of the groups, increasing.
 
@@ -115,12 +116,7 @@ def observed_rows(fit: Any, groups: IntArray) -> ObservedRows:
     NotComputedError
         If the data of the fit were removed.
     """
-    model = fit.model
-    if model.endog is None:
-        raise NotComputedError(
-            "the data were removed from this fit; predictions for groups need them"
-        )
-    whole: GroupedRows = model._grouped
+    data, whole = fit.data, fit.data.grouped
     sizes = whole.sizes[groups]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
     if len(groups) == whole.n_groups:
@@ -133,9 +129,9 @@ def observed_rows(fit: Any, groups: IntArray) -> ObservedRows:
     if whole.order is not None:
         rows = whole.order[rows]
     return ObservedRows(
-        model.exog[rows],
-        model._random_design()[rows],
-        model.endog[rows],
+        data.exog[rows],
+        data.random_design[rows],
+        data.endog[rows],
         grouped,
         rows,
     )
@@ -164,36 +160,36 @@ class Point:
     factor: FloatArray
 
     @classmethod
-    def of(cls, fit: Any) -> Point:
+    def of(cls, fit: Fit) -> Point:
         """The estimates of a fit."""
-        return cls(np.asarray(fit.fe_params), fit._u, fit._factor)
+        return cls(fit.fe_params, fit.u, fit.factor)
 
 
-def prior_variance(fit: Any, request: Request) -> FloatArray:
+def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
     """
     Variance of ``z b`` in a group of which nothing was observed.
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    request : Request
+    fit : Fit
+    request : NewRows
 
     Returns
     -------
     ndarray, shape (k,)
     """
-    half = product(request.exog_re, fit._z_map @ fit._factor)
+    half = product(request.exog_re, fit.z_map @ fit.factor)
     return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
 
 
-def residual_variance(fit: Any, request: Request, fitted: FloatArray) -> FloatArray:
+def residual_variance(fit: Fit, request: NewRows, fitted: FloatArray) -> FloatArray:
     """
     Variance of residuals of which no other residual tells.
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    request : Request
+    fit : Fit
+    request : NewRows
     fitted : ndarray, shape (k,)
         Predicted means of the rows, which variances may depend on.
 
@@ -207,10 +203,10 @@ def residual_variance(fit: Any, request: Request, fitted: FloatArray) -> FloatAr
         If it cannot be told.
     """
     if request.marks is None:
-        assert request.lacking is not None
-        raise request.lacking
-    marks = with_fitted(fit.model, request.marks, fitted)
-    sd = relative_sd(fit.structure, marks, fit._residual_values)
+        assert request.reason_missing is not None
+        raise request.reason_missing
+    marks = fit.encoder.with_fitted(request.marks, fitted)
+    sd = relative_sd(fit.structure, marks, fit.residual_params)
     return np.asarray(fit.scale * sd**2)
 
 
@@ -220,14 +216,14 @@ class GroupPredictor:
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    request : Request
+    fit : Fit
+    request : NewRows
         Rows of groups that are in the fit, group by group.
     forecast : bool
         Whether the residuals of the group are used.
     """
 
-    def __init__(self, fit: Any, request: Request, forecast: bool) -> None:
+    def __init__(self, fit: Fit, request: NewRows, forecast: bool) -> None:
         self.fit = fit
         self.request = request
         self.forecast = forecast and is_correlated(fit.structure)
@@ -239,7 +235,7 @@ class GroupPredictor:
         """Predictions at the estimates, shape (k,)."""
         if not self.forecast:
             return self.group_mean
-        beta = np.asarray(self.fit.fe_params)
+        beta = self.fit.fe_params
         return self._combine(beta, self._effects.means, self._kriging)
 
     def mean_at(self, point: Point) -> FloatArray:
@@ -274,7 +270,7 @@ class GroupPredictor:
     @cached_property
     def group_mean(self) -> FloatArray:
         """``x beta + z b`` at the estimates, shape (k,)."""
-        beta = np.asarray(self.fit.fe_params)
+        beta = self.fit.fe_params
         return self._combine(beta, self._effects.means, None)
 
     @cached_property
@@ -283,7 +279,7 @@ class GroupPredictor:
 
     @cached_property
     def _kriging(self) -> Kriging:
-        return self._kriging_at(self.fit._u)
+        return self._kriging_at(self.fit.u)
 
     @property
     def _places(self) -> Places:
@@ -308,7 +304,7 @@ class GroupPredictor:
         observed, places, marks = self.observed, self._places, self.request.marks
         assert marks is not None  # of every forecast
         if self.fit.structure.marks:
-            marks = with_fitted(self.fit.model, marks, self.group_mean)
+            marks = self.fit.encoder.with_fitted(marks, self.group_mean)
         return (
             np.column_stack([places.fitted_time[observed.rows], observed.marks]),
             np.column_stack([places.time, marks]),
@@ -382,7 +378,7 @@ def _rowwise(z: FloatArray, effects: FloatArray, codes: IntArray) -> FloatArray:
     return total
 
 
-def _predicted(fit: Any, observed: ObservedRows, point: Point) -> PredictedEffects:
+def _predicted(fit: Fit, observed: ObservedRows, point: Point) -> PredictedEffects:
     """Predicted random effects of the observed groups at some parameters."""
     return predict_effects(
         observed.exog_re,
@@ -390,7 +386,7 @@ def _predicted(fit: Any, observed: ObservedRows, point: Point) -> PredictedEffec
         observed.grouped,
         fit.structure,
         point.u,
-        fit._z_map,
+        fit.z_map,
         point.factor,
     )
 
@@ -400,13 +396,13 @@ _STEP = 1e-3
 _FLAT = 1e-11
 
 
-def theta_variance(fit: Any, means: Callable[[Point], FloatArray]) -> FloatArray:
+def theta_variance(fit: Fit, means: Callable[[Point], FloatArray]) -> FloatArray:
     """
     Variance of predictions from the estimation of the covariance parameters.
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     means : callable
         Predictions at a point.
 
@@ -419,7 +415,7 @@ def theta_variance(fit: Any, means: Callable[[Point], FloatArray]) -> FloatArray
     NotComputedError
         If the data were removed, or the estimate is no maximum.
     """
-    problem, theta = fit.fit.problem, fit._theta
+    problem, theta = fit.problem, fit.theta
     if len(theta) == 0:
         return np.zeros_like(means(_point(problem, theta)))
     total: Any = 0.0

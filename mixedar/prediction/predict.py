@@ -11,9 +11,10 @@ import numpy as np
 
 from mixedar._types import FloatArray
 from mixedar.data.formula import capture_namespace
-from mixedar.data.new_rows import NewData, Request, read_request
 from mixedar.exceptions import MixedARError, UnsupportedError
-from mixedar.inference.df.base import ContrastMethod
+from mixedar.fit import Fit
+from mixedar.hypotheses.df import ContrastMethod
+from mixedar.inference.df.methods import contrast_method
 from mixedar.numeric.linalg import product
 from mixedar.prediction.conditional import (
     GroupPredictor,
@@ -21,6 +22,7 @@ from mixedar.prediction.conditional import (
     residual_variance,
     theta_variance,
 )
+from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
 from mixedar.prediction.results import PredictionResults
 
 LEVELS = ("population", "group", "forecast")
@@ -28,7 +30,7 @@ _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
 
 
 def get_prediction(
-    results: Any,
+    fit: Fit,
     newdata: Any = None,
     level: str = "population",
     *,
@@ -48,7 +50,7 @@ def get_prediction(
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     newdata : DataFrame, dict or structured array, optional
         Rows for the model's formulas; the rows of the fit by default.  For a
         model from arrays, the same as `exog`.
@@ -116,7 +118,6 @@ def get_prediction(
     Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
     effects, Statistical Science 6, 15-32.
     """
-    fit = getattr(results, "_results", results)
     for what, value, choices in (
         ("level", level, LEVELS),
         ("unknown", unknown, ("error", "population")),
@@ -136,58 +137,61 @@ def get_prediction(
         residual_data,
         capture_namespace(),
     )
-    request = read_request(fit, given, level, unknown)
-    method = fit._contrast_method(df)
-    cov = fit._unadjusted[0] if include_theta else method.cov
-    k = len(request.codes)
-    mean, variance, rest = np.empty(k), np.empty(k), np.full(k, np.nan)
-
-    known, others = request.split()
-    factor = _THETA[include_theta]
-    lacking: MixedARError | None = None
-    if len(others):
-        part = request.take(others)
-        mean[others], variance[others] = _unknown(fit, part, cov, factor)
-        effects = prior_variance(fit, part)
-        # the mean of a group has random effects, the mean of the population has not
-        added = level == "population"
-        variance[others] += 0.0 if added else effects
-        found, lacking = _told(lambda: residual_variance(fit, part, mean[others]))
-        rest[others] = found + (effects if added else 0.0)
-    if len(known):
-        predictor = GroupPredictor(fit, request.take(known), level == "forecast")
-        mean[known] = predictor.mean()
-        variance[known] = predictor.error_variance(cov)
-        if factor:
-            variance[known] += factor * theta_variance(fit, predictor.mean_at)
-        rest[known], other = _told(predictor.residual_variance)
-        lacking = lacking or other
-    notes = _notes(request, level, include_theta, lacking)
-    freedom = _degrees_of_freedom(method, request.exog)
+    rows = rows_to_predict(fit, given, level, unknown)
+    method = contrast_method(fit, df)
+    cov = fit.cov_beta if include_theta else method.cov
+    moments = np.full((3, len(rows.codes)), np.nan)
+    reason: MixedARError | None = None
+    known, others = rows.split()
+    for some, predict in ((others, _unknown), (known, _known)):
+        if len(some):
+            part = rows.take(some)
+            moments[:2, some], residual = predict(
+                fit, part, level, cov, _THETA[include_theta]
+            )
+            try:
+                moments[2, some] = residual()
+            except MixedARError as error:
+                reason = reason or error
+    mean, variance, rest = moments
+    notes = _notes(rows, level, include_theta, reason)
+    df_rows = _degrees_of_freedom(method, rows.exog)
     return PredictionResults(
-        mean, variance, rest, freedom, request.index, level, notes, lacking
+        mean, variance, rest, df_rows, rows.index, level, notes, reason
     )
 
 
+_Moments = tuple[FloatArray, Callable[[], FloatArray]]
+
+
+def _known(
+    fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
+) -> _Moments:
+    """Means and variances in groups of the fit; what an observation adds."""
+    predictor = GroupPredictor(fit, rows, level == "forecast")
+    variance = predictor.error_variance(cov)
+    if factor:
+        variance += factor * theta_variance(fit, predictor.mean_at)
+    return np.stack([predictor.mean(), variance]), predictor.residual_variance
+
+
 def _unknown(
-    fit: Any, request: Request, cov: FloatArray, factor: float
-) -> tuple[FloatArray, FloatArray]:
-    """Fixed part of rows of which nothing else is known, and its variance."""
-    x = request.exog
+    fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
+) -> _Moments:
+    """As :func:`_known`, for rows of which the fixed part alone is known."""
+    x = rows.exog
+    mean = x @ fit.fe_params
     variance = np.einsum("ij,ij->i", product(x, cov), x)
     if factor:
         variance += factor * theta_variance(fit, lambda point: x @ point.beta)
-    return x @ np.asarray(fit.fe_params), variance
-
-
-def _told(
-    variance: Callable[[], FloatArray],
-) -> tuple[FloatArray | float, MixedARError | None]:
-    """The variance of an observation, or why it cannot be told."""
-    try:
-        return variance(), None
-    except MixedARError as error:
-        return np.nan, error
+    effects = prior_variance(fit, rows)
+    if level == "population":  # whose mean has no random effects
+        return np.stack([mean, variance]), (
+            lambda: residual_variance(fit, rows, mean) + effects
+        )
+    return np.stack([mean, variance + effects]), (
+        lambda: residual_variance(fit, rows, mean)
+    )
 
 
 def _degrees_of_freedom(method: ContrastMethod, exog: FloatArray) -> FloatArray:
@@ -200,14 +204,14 @@ def _degrees_of_freedom(method: ContrastMethod, exog: FloatArray) -> FloatArray:
 
 
 def _notes(
-    request: Request,
+    rows: NewRows,
     level: str,
     include_theta: bool | str,
-    lacking: MixedARError | None,
+    reason: MixedARError | None,
 ) -> tuple[str, ...]:
     notes = []
     if level != "population":
-        count = int((request.codes < 0).sum())
+        count = int((rows.codes < 0).sum())
         if count:
             notes.append(
                 f"{count} rows belong to groups that are not in the fit: their random "
@@ -219,6 +223,6 @@ def _notes(
             "Standard errors include the uncertainty of the covariance parameters"
             f"{twice}."
         )
-    if lacking is not None:
-        notes.append(f"No intervals for observations: {lacking}.")
+    if reason is not None:
+        notes.append(f"No intervals for observations: {reason}.")
     return tuple(notes)

@@ -495,7 +495,7 @@ def test_predict() -> None:
         fit.predict(new.drop(columns="subject"), new["subject"]), expected
     )
     pd.testing.assert_series_equal(fit.predict(), fit.fittedvalues)
-    with pytest.raises(GroupError, match=r"group 999 \(row 'b'\)"):
+    with pytest.raises(GroupError, match=r"group 999 in row 'b'"):
         fit.predict(new.assign(subject=[310, 999, 310]))
     with pytest.raises(GroupError, match="no column 'subject'"):
         fit.predict(new.drop(columns="subject"))
