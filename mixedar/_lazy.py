@@ -38,3 +38,8 @@ def lazy_names(
         return sorted({*namespace, *sources})
 
     return getattribute, names
+
+
+def load(module: str, name: str) -> Any:
+    """An object of a module, which is imported now: pictures of results, above them."""
+    return getattr(import_module(module), name)

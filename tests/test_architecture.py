@@ -77,8 +77,6 @@ LONG_FUNCTIONS = {
     "mixedar.data.formula.build.build_design",
     "mixedar.diagnostics.checkup.design.unit_of_time",
     "mixedar.engine.precision.precision_derivatives",
-    "mixedar.inference.intervals.wald.conf_int_re",
-    "mixedar.inference.means.marginal_means",
     "mixedar.mixed.fit.fit_model",
     "mixedar.mixed.model.model_from_formula",
     "mixedar.mixed.model.__init__",
@@ -89,7 +87,6 @@ LONG_FUNCTIONS = {
     "mixedar.report.build._pictures",
 }
 UPWARD = {
-    ("mixedar.inference.intervals.profile", "mixedar.plotting.profile"),
     ("mixedar.plotting.correlation", "mixedar.diagnostics.residuals.series"),
     ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.covariance"),
     ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.series"),

@@ -56,11 +56,11 @@ def _row(method: str, effect: str, **values: Any) -> Row:
 def _by_method(fit: Any, name: str, method: Any) -> list[Row]:
     """p-values of the coefficients and of the joint hypotheses."""
     try:
-        view = fit.robust("CR2") if name == ROBUST else fit.with_df(method)
+        view = fit.get_robustcov_results("CR2") if name == ROBUST else fit.with_df(method)
     except MixedARError as error:
         return [_row(name, e, reason=str(error)) for e in (*EFFECTS, *JOINT)]
     rows = []
-    p, se, df = (np.asarray(v)[:4] for v in (view.pvalues, view.bse_fe, view.df_resid))
+    p, se, df = (np.asarray(v)[:4] for v in (view.pvalues, view.bse_fe, view.df))
     estimate = np.asarray(fit.fe_params)
     for k, effect in enumerate(EFFECTS):
         values = {"p": p[k], "estimate": estimate[k], "se": se[k], "df": df[k]}

@@ -93,10 +93,10 @@ def mixed_record(fit: Any, alpha: float) -> FitRecord:
     if sample.y is None:  # the data have been removed
         sample = dataclasses.replace(sample, name=fit._labels[0], size=int(fit.nobs))
     design = Design(tuple(names[:p]), gram(getattr(model, "exog", None)))
-    n = int(fit.nobs)
+    n, label = int(fit.nobs), _DF_LABELS.get(fit.df_method, "model")
     return FitRecord(
         estimator=fit.method,
-        cov_type=_DF_LABELS.get(fit.df_method, "model"),
+        cov_type=label if fit.cov_type == "nonrobust" else fit.cov_type,
         terms=tuple(names[:p]),
         estimate=np.asarray(fit.fe_params, dtype=np.float64),
         std_error=np.asarray(fit.bse_fe, dtype=np.float64),
@@ -156,29 +156,6 @@ def _mixed_components(fit: Any, alpha: float) -> list[Component]:
         )
     )
     return out
-
-
-def robust_record(fit: Any, alpha: float) -> FitRecord:
-    """
-    Record of a mixed model with a cluster-robust covariance.
-
-    Parameters
-    ----------
-    fit : RobustResults
-    alpha : float
-        As in :func:`mixed_record`.
-
-    Returns
-    -------
-    FitRecord
-    """
-    return dataclasses.replace(
-        mixed_record(fit.fit, alpha),
-        cov_type=str(fit.cov_type),
-        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
-        df=np.asarray(fit.df, dtype=np.float64),
-        n_groups=int(fit.n_groups),
-    )
 
 
 def panel_record(fit: Any) -> FitRecord:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.regression.mixed_linear_model import MixedLMResults
 
-from mixedar.compare.extract import mixed_record, panel_record, robust_record
+from mixedar.compare.extract import mixed_record, panel_record
 from mixedar.compare.frames import (
     coefficients_frame,
     components_frame,
@@ -235,17 +235,10 @@ def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
         from mixedar.compare.foreign import mixedlm_record
 
         return mixedlm_record(inner)
-    found = _robust(inner, alpha) or _statsmodels(inner) or _linearmodels(inner)
+    found = _statsmodels(inner) or _linearmodels(inner)
     if found is None:
         raise UnsupportedError(_refusal(fit, what))
     return found
-
-
-def _robust(fit: Any, alpha: float) -> FitRecord | None:
-    module = sys.modules.get("mixedar.inference.robust")
-    if module is None or not isinstance(fit, module.RobustResults):
-        return None
-    return robust_record(fit, alpha)
 
 
 def _statsmodels(fit: Any) -> FitRecord | None:

@@ -52,7 +52,7 @@ def _singular_part(fit: Fit) -> str:
     diagonal = np.diag(cov_re)
     rows, columns = np.tril_indices(fit.k_re)
     parts = []
-    zero = np.flatnonzero(zero_variances(fit))
+    zero = np.flatnonzero(zero_variances(fit)).tolist()
     for k in zero:
         label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
         parts.append(f"the variance {label!r} is zero")

@@ -223,6 +223,13 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     return first + second
 
 
+def covariance_entry(k_re: int, i: int, j: int) -> int:
+    """Position of a variance or covariance among the covariances of a fit."""
+    if i < k_re:
+        return i * (i + 1) // 2 + j
+    return k_re * (k_re + 1) // 2 + i - k_re
+
+
 def zero_variances(fit: Fit) -> BoolArray:
     """Which variances of the correlated random effects are zero, shape (k_re,)."""
     size = np.diag(fit.z_map)[: fit.k_re] ** 2

@@ -15,7 +15,6 @@ _EXPORTS = {
     "BootstrapDraws": "mixedar.inference.intervals.bootstrap",
     "MarginalMeans": "mixedar.inference.means",
     "Profile": "mixedar.inference.intervals.profile",
-    "RobustResults": "mixedar.inference.robust",
     "anova_terms": "mixedar.inference.terms.anova",
     "conf_int_re": "mixedar.inference.intervals.wald",
     "covariance_parameters": "mixedar.inference.information",

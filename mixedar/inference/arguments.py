@@ -4,33 +4,17 @@ Checks of arguments that many questions share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mixedar._types import IntArray
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 
 
 def check_alpha(alpha: Any) -> float:
-    """
-    Return `alpha` if it is a probability that leaves an interval.
-
-    Parameters
-    ----------
-    alpha : float
-        1 - coverage.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    UnsupportedError
-        Otherwise.
-    """
+    """`alpha`, if it is a probability that leaves an interval."""
     if isinstance(alpha, (bool, np.bool_)) or not isinstance(
         alpha, (int, float, np.number)
     ):
@@ -42,25 +26,15 @@ def check_alpha(alpha: Any) -> float:
     return float(alpha)
 
 
-def positions(cols: Any, names: Sequence[str]) -> NDArray[np.intp]:
-    """
-    Positions of parameters given by name or by position.
+def check_count(n: Any, what: str) -> int:
+    """`n`, if it is a number of replicates: whole, and at least 2."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
+        raise UnsupportedError(f"{what}={n!r} is not a whole number of at least 2")
+    return int(n)
 
-    Parameters
-    ----------
-    cols : str, int, or sequence of them
-    names : sequence of str
-        All parameters.
 
-    Returns
-    -------
-    ndarray of int
-
-    Raises
-    ------
-    UnknownColumnError
-        If there is no such parameter.
-    """
+def positions(cols: Any, names: Sequence[str]) -> IntArray:
+    """Positions of parameters given by name or by position, one or several."""
     wanted = [cols] if isinstance(cols, (str, int, np.integer)) else list(cols)
     known = {name: k for k, name in enumerate(names)}
     found = []
@@ -73,3 +47,12 @@ def positions(cols: Any, names: Sequence[str]) -> NDArray[np.intp]:
             )
         found.append(int(k))
     return np.array(found, dtype=np.intp)
+
+
+def progress_bar(steps: Iterable[int], show: bool, label: str) -> Iterator[int]:
+    """The steps, with tqdm's bar if wanted."""
+    if not show:
+        return iter(steps)
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(steps, desc=label))

@@ -4,23 +4,23 @@ Information criteria as different programs define them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
+from mixedar.fit.parameters import zero_variances
 
 CONVENTIONS = ("nlme", "lme4", "sas")
 
 
-def information_criteria(results: Any, ic: str = "nlme") -> pd.Series:
+def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
     """
     Akaike's and Schwarz' criteria, smaller is better.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     ic : {"nlme", "lme4", "sas"}
         What counts.  nlme and lme4 count all parameters; the number of
         observations in BIC is N - p under REML in nlme (N under ML), always N
@@ -41,30 +41,29 @@ def information_criteria(results: Any, ic: str = "nlme") -> pd.Series:
     UnsupportedError
         For another convention.
     """
-    results = getattr(results, "_results", results)
     if ic not in CONVENTIONS:
         raise UnsupportedError(
             f"ic={ic!r}: choose {', '.join(repr(name) for name in CONVENTIONS)}"
         )
-    p = results.k_fe
-    n_rows = results.nobs - p if results.reml else results.nobs
-    d = results.df_modelwc
+    p = fit.k_fe
+    n_rows = fit.nobs - p if fit.reml else fit.nobs
+    d = fit.k_estimated
     if ic == "nlme":
         n = n_small = n_rows
     elif ic == "lme4":
-        n = n_small = results.nobs
+        n = n_small = fit.nobs
     else:
-        d -= _zero_parameters(results)
-        if results.reml:
+        d -= _zero_parameters(fit)
+        if fit.reml:
             d -= p
-        n = results.n_groups if results.n_groups > 1 else results.nobs
+        n = fit.n_groups if fit.n_groups > 1 else fit.nobs
         n_small = max(n_rows, d + 2)
-    deviance = -2.0 * results.llf
+    deviance = -2.0 * fit.llf
     room = n_small - d - 1
     log_n = float(np.log(n))
     return pd.Series(
         {
-            "llf": results.llf,
+            "llf": fit.llf,
             "n_params": d,
             "nobs": n,
             "aic": deviance + 2.0 * d,
@@ -77,14 +76,10 @@ def information_criteria(results: Any, ic: str = "nlme") -> pd.Series:
     )
 
 
-def _zero_parameters(results: Any) -> int:
-    """Estimated variances, and covariances with them, that are zero."""
-    spread = np.diag(results._z_map)[: results.k_re] ** 2
-    relative = np.diag(results.cov_re_unscaled) / np.where(spread > 0.0, spread, 1.0)
-    zero = relative < 1e-8
-    rows, columns = np.tril_indices(results.k_re)
-    free = results.fit.layout.is_free
+def _zero_parameters(fit: Fit) -> int:
+    """Number of estimated variances, and covariances with them, that are zero."""
+    zero, free = zero_variances(fit), fit.layout.is_free
+    rows, columns = fit.layout.tril
     here = (zero[rows] | zero[columns]) & free[: len(rows)]
-    vc_free = free[len(rows) :]
-    vc_zero = np.asarray(results.vcomp) < 1e-8 * results.scale
-    return int(here.sum() + (vc_zero & vc_free).sum())
+    vc_zero = fit.vcomp < 1e-8 * fit.scale
+    return int(here.sum() + (vc_zero & free[len(rows) :]).sum())

@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mixedar._types import FloatArray
-from mixedar.data.formula import design_for
+from mixedar.data.formula import FormulaSpec, design_for
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
@@ -23,8 +23,12 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
+from mixedar.fit import Fit
+from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.inference.arguments import check_alpha
-from mixedar.inference.robust import robust
+from mixedar.inference.df.sandwich import sandwich
+from mixedar.inference.terms.type_three import factor_levels
+from mixedar.inference.wald import t_isf, t_sf, t_test
 
 
 @dataclass(frozen=True)
@@ -42,38 +46,24 @@ class MarginalMeans:
         Variables within whose values pairs are formed.
     at : dict
         Values at which the other variables are held or averaged over.
-    fit : MixedLMARResults
-    df : object
-        Degrees of freedom, as the fit's ``t_test`` takes them.
-    cov_type : str, optional
-        Robust covariance.
+    fit : Fit
+        With the degrees of freedom, and the robust covariance, of the tests.
     """
 
     grid: pd.DataFrame
     matrix: FloatArray
     by: list[str]
     at: dict[str, Any]
-    fit: Any
-    df: Any
-    cov_type: str | None
+    fit: Fit
 
     def _table(self, matrix: FloatArray, alpha: float, name: str) -> pd.DataFrame:
         """Estimates, errors, DF, tests and intervals of contrasts."""
-        if self.cov_type is not None:
-            test = robust(self.fit, self.cov_type).t_test(matrix)
-        else:
-            test = self.fit.t_test(matrix, df=self.df)
+        test = t_test(self.fit, matrix)
         effect, sd = np.ravel(test.effect), np.ravel(test.sd)
-        freedom = getattr(test, "df_denom", None)
-        df = np.broadcast_to(
-            np.inf if freedom is None else np.asarray(freedom, float), effect.shape
-        )
-        finite = np.isfinite(df)
-        safe = np.where(finite, df, 1.0)
+        df = np.inf if self.fit.df_method.name == "normal" else test.df_denom
+        df = np.broadcast_to(np.asarray(df, float), effect.shape)
         t = effect / sd
-        tail = np.where(finite, stats.t.sf(np.abs(t), safe), stats.norm.sf(np.abs(t)))
-        q = check_alpha(alpha) / 2.0
-        width = sd * np.where(finite, stats.t.isf(q, safe), stats.norm.isf(q))
+        width = sd * t_isf(check_alpha(alpha) / 2.0, df)
         return pd.DataFrame(
             {
                 name: effect,
@@ -82,7 +72,7 @@ class MarginalMeans:
                 "lower": effect - width,
                 "upper": effect + width,
                 "t": t,
-                "p": 2.0 * tail,
+                "p": 2.0 * t_sf(np.abs(t), df),
             }
         )
 
@@ -313,12 +303,12 @@ _LARGEST_GRID = 100_000
 
 
 def marginal_means(
-    results: Any,
+    fit: Fit,
     variables: str | Sequence[str],
     *,
     at: Mapping[str, Any] | None = None,
     by: str | Sequence[str] | None = None,
-    df: Any = None,
+    df: str | float | DFMethod | None = None,
     cov_type: str | None = None,
     weights: str = "equal",
 ) -> MarginalMeans:
@@ -330,7 +320,7 @@ def marginal_means(
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     variables : str or sequence of str
         Columns of the data, such as ``"treatment"``.
     at : mapping, optional
@@ -360,17 +350,11 @@ def marginal_means(
         For a numeric column of many values without `at`, or options that are
         not known.
     """
-    results = getattr(results, "_results", results)
-    spec = getattr(results.model, "formula_spec", None)
-    data = getattr(results.model.data, "frame", None)
+    spec = fit.sizes.formula_spec
     if spec is None:
         raise NotComputedError(
             "marginal means need a model from a formula; with arrays use t_test with "
             "the rows of your own grid"
-        )
-    if data is None:
-        raise NotComputedError(
-            "the data were removed from this fit; marginal means need them"
         )
     if weights not in ("equal", "proportional"):
         raise UnsupportedError(f"weights={weights!r}: choose 'equal' or 'proportional'")
@@ -378,17 +362,38 @@ def marginal_means(
         raise UnsupportedError(
             f"cov_type={cov_type!r} has degrees of freedom of its own; leave df= out"
         )
-    _check_kinds(variables, at)
+    if not isinstance(variables, Iterable) or not isinstance(at or {}, Mapping):
+        raise UnsupportedError(
+            f"variables={variables!r}, at={at!r}: name columns, such as 'treatment', "
+            "and values by column, such as at={'time': [0, 1]}"
+        )
     asked = [variables] if isinstance(variables, str) else list(variables)
     strata = [] if by is None else [by] if isinstance(by, str) else list(by)
-    held = dict(at or {})
-    for name in [*asked, *strata, *held]:
+    frame = fit.data.frame
+    assert frame is not None
+    grid, matrix, rest = _grid(spec, frame, [*asked, *strata], dict(at or {}), weights)
+    if cov_type is not None:
+        fit = fit.with_tests(resolve_df("satterthwaite"), sandwich(fit, cov_type))
+    elif df is not None:
+        fit = fit.with_tests(resolve_df(df), fit.robust)
+    return MarginalMeans(grid, matrix, strata, rest, fit)
+
+
+def _grid(
+    spec: FormulaSpec,
+    data: pd.DataFrame,
+    asked: Sequence[str],
+    held: Mapping[str, Any],
+    weights: str,
+) -> tuple[pd.DataFrame, FloatArray, dict[str, Any]]:
+    """The grid, its averaged rows of the design, and values of the other variables."""
+    for name in [*asked, *held]:
         if name not in spec.variables:
             raise UnknownColumnError(
                 f"{name!r} is not in the fixed effects {spec.formula!r}; there are "
                 f"{', '.join(repr(known) for known in spec.variables)}"
             )
-    focus = list(dict.fromkeys([*asked, *strata]))
+    focus = list(dict.fromkeys(asked))
     if not focus:
         raise UnsupportedError("name at least one variable")
     values = {
@@ -415,22 +420,15 @@ def marginal_means(
         )
     grid = cells[focus].iloc[::inner].reset_index(drop=True)
     rest = {name: values[name] for name in others}
-    return MarginalMeans(
-        grid, without_rounding(matrix), strata, rest, results, df, cov_type
-    )
-
-
-def _check_kinds(variables: Any, at: Any) -> None:
-    if isinstance(variables, Iterable) and isinstance(at or {}, Mapping):
-        return
-    raise UnsupportedError(
-        f"variables={variables!r}, at={at!r}: name columns, such as 'treatment', and "
-        "values by column, such as at={'time': [0, 1]}"
-    )
+    return grid, without_rounding(matrix), rest
 
 
 def _values(
-    spec: Any, data: pd.DataFrame, name: str, held: Mapping[str, Any], focus: bool
+    spec: FormulaSpec,
+    data: pd.DataFrame,
+    name: str,
+    held: Mapping[str, Any],
+    focus: bool,
 ) -> list[Any]:
     """Values of a variable in the grid."""
     if name in held:
@@ -441,12 +439,10 @@ def _values(
         if not given:
             raise UnsupportedError(f"at: no value for {name!r}")
         return given
-    if name in spec.levels:
-        return list(spec.levels[name])
+    levels = factor_levels(spec, data, name)
+    if levels is not None:
+        return levels
     column = pd.Series(data[name]).dropna()
-    kind = getattr(column.dtype, "kind", "O")
-    if name in spec.use.coded or kind in "bO":
-        return sorted(column.unique().tolist())
     if not focus:
         return [column.mean()]
     distinct = sorted(column.unique().tolist())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
@@ -87,6 +88,18 @@ def pvalues(fit: Fit) -> FloatArray:
     df = contrast_method(fit).single(np.eye(p))
     out[:p] = 2.0 * t_sf(np.abs(tvalues(fit)[:p]), df)
     return out
+
+
+def coefficient_frame(fit: Fit) -> pd.DataFrame:
+    """``estimate``, ``std_error`` and ``df`` (or infinity) of the fixed effects."""
+    method = contrast_method(fit)
+    df = method.single(np.eye(fit.k_fe))
+    columns = {
+        "estimate": fit.fe_params,
+        "std_error": np.sqrt(np.diag(method.cov)),
+        "df": np.where(np.isfinite(df), df, np.inf),
+    }
+    return pd.DataFrame(columns, index=list(fit.exog_names))
 
 
 def _contrasts(fit: Fit, r_matrix: Hypothesis) -> tuple[FloatArray, FloatArray]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from mixedar.by_group import ByGroupResults, Shrinkage
+    from mixedar.diagnostics.checkup.report import Diagnosis
+    from mixedar.diagnostics.influence.results import GroupInfluence
     from mixedar.diagnostics.predictive import PredictiveCheck
     from mixedar.hypotheses.result import TestResult
     from mixedar.prediction import PredictionResults
@@ -86,10 +88,10 @@ class GroupMethods(MixedLMResults):
         """
         Draw the predicted random effects: sorted with intervals, or normal QQ plots.
 
-        See :func:`mixedar.plotting.random_effects.plot_random_effects`.
+        See :func:`mixedar.plotting.coefficients.plot_random_effects`.
         """
         from mixedar.by_group.effects import plot_data
-        from mixedar.plotting.random_effects import plot_random_effects
+        from mixedar.plotting.coefficients import plot_random_effects
 
         return plot_random_effects(
             plot_data(self.fit, kind, alpha, beta),
@@ -122,7 +124,7 @@ class InferenceMethods(MixedLMResults):
         from mixedar.inference.intervals.wald import conf_int_re
 
         return conf_int_re(
-            self,
+            self.fit,
             method,
             alpha,
             parameters,
@@ -139,7 +141,7 @@ class InferenceMethods(MixedLMResults):
         """
         from mixedar.inference.intervals.profile import profile_likelihood
 
-        return profile_likelihood(self, parameter)
+        return profile_likelihood(self.fit, parameter)
 
     def information(self, kind: str = "observed") -> pd.DataFrame:
         """
@@ -149,7 +151,7 @@ class InferenceMethods(MixedLMResults):
         """
         from mixedar.inference.information import information_matrix
 
-        return information_matrix(self, kind)
+        return information_matrix(self.fit, kind)
 
     def covariance_parameters(self, kind: str = "observed") -> pd.DataFrame:
         """
@@ -159,7 +161,7 @@ class InferenceMethods(MixedLMResults):
         """
         from mixedar.inference.information import covariance_parameters
 
-        return covariance_parameters(self, kind)
+        return covariance_parameters(self.fit, kind)
 
     def bootstrap(
         self, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
@@ -171,7 +173,7 @@ class InferenceMethods(MixedLMResults):
         """
         from mixedar.inference.intervals.bootstrap import bootstrap
 
-        return bootstrap(self, n_boot, seed=seed, progress=progress)
+        return bootstrap(self.fit, n_boot, seed=seed, progress=progress)
 
     def anova(self, *others: Any, **options: Any) -> pd.DataFrame:
         """
@@ -199,7 +201,7 @@ class InferenceMethods(MixedLMResults):
         from mixedar.inference.terms.anova import wald_test_terms
 
         return wald_test_terms(
-            self, skip_single, extra_constraints, combine_terms, scalar, df
+            self.fit, skip_single, extra_constraints, combine_terms, scalar, df
         )
 
     def information_criteria(self, ic: str = "nlme") -> pd.Series:
@@ -210,7 +212,7 @@ class InferenceMethods(MixedLMResults):
         """
         from mixedar.inference.criteria import information_criteria
 
-        return information_criteria(self, ic)
+        return information_criteria(self.fit, ic)
 
     def marginal_means(
         self,
@@ -230,7 +232,7 @@ class InferenceMethods(MixedLMResults):
         from mixedar.inference.means import marginal_means
 
         return marginal_means(
-            self, variables, at=at, by=by, df=df, cov_type=cov_type, weights=weights
+            self.fit, variables, at=at, by=by, df=df, cov_type=cov_type, weights=weights
         )
 
 
@@ -238,12 +240,8 @@ class InfluenceMethods(MixedLMResults):
     """Methods of :mod:`mixedar.diagnostics` on the results of a mixed model."""
 
     def influence(
-        self,
-        maxiter: int | None = None,
-        *,
-        refit: bool = False,
-        progress: bool = False,
-    ) -> Any:
+        self, maxiter: int | None = None, *, progress: bool = False
+    ) -> GroupInfluence:
         """
         Influence of each group on all estimates.
 
@@ -251,9 +249,9 @@ class InfluenceMethods(MixedLMResults):
         """
         from mixedar.diagnostics.influence.results import influence
 
-        return influence(self, maxiter, refit=refit, progress=progress)
+        return influence(self.fit, maxiter, progress=progress)
 
-    def get_influence(self) -> Any:
+    def get_influence(self) -> GroupInfluence:
         """
         Influence of each group, under statsmodels' name.
 
@@ -261,7 +259,7 @@ class InfluenceMethods(MixedLMResults):
         """
         return self.influence()
 
-    def diagnose(self, alpha: float = 0.01) -> Any:
+    def diagnose(self, alpha: float = 0.01) -> Diagnosis:
         """
         What may be wrong with this fit, in plain words.
 
@@ -279,47 +277,143 @@ class PlotMethods(MixedLMResults):
         """
         Four panels: the data and the mean, and three looks at the residuals.
 
-        See :func:`mixedar.plotting.trajectories.plot_overview`.
+        The data as lines with the means of the population, by the first factor that
+        does not vary within groups; normalized residuals against fitted values,
+        against normal quantiles, and their autocorrelation by lag, with the band in
+        which the model expects it.  A panel of residuals that cannot be drawn says
+        why.
         """
+        from mixedar.data.variables import main_factor
         from mixedar.plotting.trajectories import plot_overview
 
-        return plot_overview(self, figure)
+        by = main_factor(self.fit.data)
+        return plot_overview(
+            lambda ax: self.plot_spaghetti(by, ax=ax, n_lines=60, explain=False),
+            [
+                lambda ax: self.plot_residuals(ax=ax),
+                lambda ax: self.qqplot(ax=ax),
+                lambda ax: self.plot_acf(ax=ax),
+            ],
+            figure,
+        )
 
     def plot_trajectories(
-        self, groups: Any = None, x: Any = None, **options: Any
+        self, groups: Any = None, x: Any = None, *, n_groups: int = 16, **options: Any
     ) -> Figure | SubFigure:
         """
         Data and fitted curves, a panel a group (nlme's ``augPred``).
 
-        See :func:`mixedar.plotting.trajectories.plot_trajectories`.
+        Parameters
+        ----------
+        groups : iterable of labels, or a label, optional
+            Groups to draw, in this order; all by default, and a random sample of
+            `n_groups` if there are more.
+        x : str or array_like, shape (n,), optional
+            What runs from left to right; the model's time by default.
+        n_groups : int
+            The largest number of panels without `groups`.
+        **options
+            ``curves``, ``n_columns`` and ``figure``, as in
+            :func:`mixedar.plotting.trajectories.plot_trajectories`.
         """
+        from mixedar.data.variables import picture_rows
         from mixedar.plotting.trajectories import plot_trajectories
+        from mixedar.prediction.curves import choose_groups, fitted_curves
 
-        return plot_trajectories(self, groups, x, **options)
+        rows = picture_rows(self.fit.data, x)
+        chosen, caption = choose_groups(rows, groups, n_groups)
+        drawn = fitted_curves(self.fit, rows, chosen)
+        return plot_trajectories(rows, chosen, drawn, caption=caption, **options)
 
     def plot_forecast(
-        self, newdata: Any, groups: Any = None, x: str | None = None, **options: Any
+        self,
+        newdata: pd.DataFrame,
+        groups: Any = None,
+        x: str | None = None,
+        *,
+        level: str = "forecast",
+        n_groups: int = 9,
+        n_columns: int = 3,
+        alpha: float = 0.05,
+        figure: Figure | SubFigure | None = None,
+        **options: Any,
     ) -> Figure | SubFigure:
         """
         Predictions of single groups with intervals, beside their data.
 
-        See :func:`mixedar.plotting.trajectories.plot_forecast`.
+        Parameters
+        ----------
+        newdata : DataFrame
+            Rows to predict, as :meth:`get_prediction` takes them.  If it has the
+            response, that is drawn as well, to be compared.
+        groups : iterable of labels, or a label, optional
+            Groups to draw; those of `newdata` by default, and a random sample of
+            `n_groups` if there are more.
+        x : str, optional
+            Column that runs from left to right; the model's time by default.
+        level, **options
+            As in :meth:`get_prediction`.
+        n_groups : int
+            The largest number of panels without `groups`.
+        n_columns, alpha, figure
+            See :func:`mixedar.plotting.trajectories.plot_forecast`.
         """
+        from mixedar.data.variables import picture_rows
+        from mixedar.inference.arguments import check_alpha
         from mixedar.plotting.trajectories import plot_forecast
+        from mixedar.prediction.curves import forecasts
 
-        return plot_forecast(self, newdata, groups, x, **options)
+        check_alpha(alpha)
+        rows = picture_rows(self.fit.data, x)
+        chosen, frame, caption = forecasts(
+            self.fit, rows, newdata, groups, level, n_groups, alpha, **options
+        )
+        return plot_forecast(
+            rows,
+            chosen,
+            frame,
+            level=level,
+            n_columns=n_columns,
+            alpha=alpha,
+            caption=caption,
+            figure=figure,
+        )
 
     def plot_spaghetti(
-        self, by: Any = None, x: Any = None, ax: Axes | None = None, **options: Any
+        self,
+        by: Any = None,
+        x: Any = None,
+        ax: Axes | None = None,
+        *,
+        alpha: float = 0.05,
+        **options: Any,
     ) -> Axes:
         """
         Data as lines, the population mean and its band, by a factor.
 
-        See :func:`mixedar.plotting.population.plot_spaghetti`.
+        Parameters
+        ----------
+        by : str or array_like, shape (n,), optional
+            A factor: lines and means of its levels in colours of their own.
+        x : str or array_like, shape (n,), optional
+            What runs from left to right; the model's time by default.
+        ax : matplotlib Axes, optional
+        alpha : float
+            1 - coverage of the mean's interval, which is normal.
+        **options
+            ``n_lines``, ``spread`` and ``explain``, as in
+            :func:`mixedar.plotting.trajectories.plot_spaghetti`.
         """
-        from mixedar.plotting.population import plot_spaghetti
+        from mixedar.data.variables import picture_rows
+        from mixedar.plotting.style import COLOURS
+        from mixedar.plotting.trajectories import plot_spaghetti
+        from mixedar.prediction.curves import levels_of, population_means
 
-        return plot_spaghetti(self, by, x, ax, **options)
+        data = self.fit.data
+        rows, levels = picture_rows(data, x), levels_of(data, by, len(COLOURS))
+        factor = by if isinstance(by, str) else None
+        means = population_means(self.fit, rows, levels, factor, alpha)
+        return plot_spaghetti(rows, levels, means, ax, alpha=alpha, **options)
 
     def plot_coefficients(
         self,
@@ -332,9 +426,15 @@ class PlotMethods(MixedLMResults):
 
         See :func:`mixedar.plotting.coefficients.plot_coefficients`.
         """
-        from mixedar.plotting.coefficients import coefficient_frame, plot_coefficients
+        from mixedar.inference.wald import coefficient_frame
+        from mixedar.plotting.coefficients import plot_coefficients
 
-        return plot_coefficients(coefficient_frame(self), ax, coefficients, alpha)
+        frame = pd.concat(
+            {self.fit.sizes.endog_name: coefficient_frame(self.fit)},
+            axis=1,
+            names=["model"],
+        )
+        return plot_coefficients(frame, ax, coefficients, alpha)
 
     def plot_profiles(
         self,
@@ -345,11 +445,12 @@ class PlotMethods(MixedLMResults):
         """
         Profile likelihoods of the covariance parameters.
 
-        See :func:`mixedar.plotting.profile.plot_profiles`.
+        See :func:`mixedar.plotting.coefficients.plot_profiles`.
         """
-        from mixedar.plotting.profile import plot_profiles
+        from mixedar.inference.intervals.profile import profiles
+        from mixedar.plotting.coefficients import plot_profiles
 
-        return plot_profiles(self, parameters, alpha, **options)
+        return plot_profiles(profiles(self.fit, parameters), alpha, **options)
 
     def report(
         self, path: str | Path | None = None, title: str | None = None, **options: Any
@@ -463,7 +564,7 @@ class ResidualMethods(MixedLMResults):
         """
         Score test for serial correlation that the model leaves.
 
-        See :func:`mixedar.diagnostics.residuals.autocorrelation.serial_correlation_test`.
+        See :mod:`mixedar.diagnostics.residuals.autocorrelation`.
         """
         from mixedar.diagnostics.residuals.autocorrelation import (
             serial_correlation_test,
@@ -539,14 +640,9 @@ class ResidualMethods(MixedLMResults):
         DataFrame, shape (n, n_sim)
             See :func:`mixedar.diagnostics.simulation.simulate`.
         """
-        from mixedar.prediction.new_rows import rows_to_simulate
-        from mixedar.data.formula import capture_namespace
-        from mixedar.diagnostics.simulation import check_groups, simulate
+        from mixedar.diagnostics.simulation import simulate
 
-        rows, known = None, check_groups(groups)
-        if newdata is not None:
-            rows = rows_to_simulate(self, newdata, known, capture_namespace())
-        return simulate(self.fit, n_sim, seed, rows, groups)
+        return simulate(self.fit, n_sim, seed, newdata, groups)
 
     def predictive_check(
         self,

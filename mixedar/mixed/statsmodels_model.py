@@ -22,9 +22,8 @@ from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.covariance import RandomCovariance, factor_entries
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.engine.problem import LikelihoodProblem
-from mixedar.engine.residuals import correlated_residuals
-from mixedar.fit.responses import Responses
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
+from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
 
@@ -127,7 +126,7 @@ class ParentModel(MixedLM):
             layout = self.layout()
             p = 0 if profile_fe else self.k_fe
             here = slice(p, p + layout.k_cov)
-            gradient[here] = layout.jacobian(entries).T @ gradient[here]
+            gradient[here] = layout.jet(entries).first @ gradient[here]
         return gradient
 
     def hessian(self, params: Any) -> tuple[FloatArray, bool]:

@@ -23,7 +23,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.inference.criteria import information_criteria
-from mixedar.inference.terms.nulls import null_distribution
+from mixedar.inference.terms.mixture_chi2 import null_distribution
 from mixedar.residual import CAR1
 from mixedar.selection.summary import summarize
 
@@ -456,7 +456,7 @@ def _tests(fits: Mapping[str, Any]) -> pd.DataFrame:
     for small, large in combinations(ordered, 2):
         one, two = (getattr(fits[n], "_results", fits[n]) for n in (small, large))
         difference = two.df_modelwc - one.df_modelwc
-        null = null_distribution(one, two) if difference else None
+        null = null_distribution(one.fit, two.fit) if difference else None
         if null is None or not null.df:
             continue
         statistic, p, note = 2.0 * (two.llf - one.llf), np.nan, null.note

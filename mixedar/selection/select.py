@@ -12,8 +12,8 @@ import numpy as np
 
 from mixedar._types import UNCHANGED
 from mixedar.exceptions import MixedARError, MixedARWarning, UnsupportedError
+from mixedar.inference.arguments import progress_bar
 from mixedar.inference.criteria import CONVENTIONS
-from mixedar.inference.intervals.bootstrap import progress_bar
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
 from mixedar.selection.result import Candidate, ResidualSelection

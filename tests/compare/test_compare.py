@@ -32,7 +32,6 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.inference.robust import robust
 from mixedar.summary import ResultsSummary
 
 mpl.use("Agg")
@@ -122,7 +121,7 @@ def fitted() -> dict[str, Any]:
         "lm fd": lm.FirstDifferenceOLS(y, x[["x1", "x2"]]).fit(),
         "lm fama": lm.FamaMacBeth(y, x).fit(),
     }
-    fits["robust"] = robust(fits["ar1"])
+    fits["robust"] = fits["ar1"].get_robustcov_results()
     return fits
 
 

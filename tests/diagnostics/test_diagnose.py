@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,20 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
-from engine.test_modes import BIMODAL, few_groups
 from helpers import simulated
 from helpers.fitted_models import MODELS, shared
+from helpers.simulated import BIMODAL, few_groups
 from mixedar.datasets import load_orthodont
 from mixedar.diagnostics.checkup import design as diagnosis_design
 from mixedar.diagnostics.checkup import residuals as diagnosis_residuals
 from mixedar.diagnostics.checkup import search as diagnosis_search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
+from mixedar.diagnostics.checkup.flatness import flatness
 from mixedar.diagnostics.checkup.report import Diagnosis, diagnose
-from mixedar.diagnostics.checkup.slopes import missed_effects, score_test
-from mixedar.diagnostics.residuals.series import rows_of
+from mixedar.diagnostics.checkup.residuals import effect_score_test, missed_effects
+from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import BoundaryWarning, UnsupportedError
-from mixedar.inference.information import flatness
+from mixedar.fit import Fit
 
 CHECKS = [
     "convergence",
@@ -47,8 +48,8 @@ FAULTS = ["autocorrelation", "missing effects", "equal variances", "outlying gro
           "influential groups"]  # fmt: skip
 
 
-def plain(fit: Any) -> Any:
-    return getattr(fit, "_results", fit)
+def plain(fit: Any) -> Fit:
+    return fit.fit
 
 
 # the page -----------------------------------------------------------------
@@ -241,12 +242,12 @@ def test_convergence_and_boundary() -> None:
     assert "correlation" in finding.sentence
     fit = simulated.fit(simulated.simulate(2, m=20, sd=(0.0, 0.0)), re_formula="1")
     if fit.at_boundary:
-        assert "leave the term out" in diagnosis_search.boundary(fit._results).sentence
+        assert "leave the term out" in diagnosis_search.boundary(plain(fit)).sentence
 
 
 def test_flat_likelihood() -> None:
     fit = simulated.fit(simulated.simulate(1, m=15))._results
-    flat = flatness(fit)
+    flat = flatness(fit.fit)
     interval = fit.conf_int_re(parameters="rho")
     np.testing.assert_allclose(
         flat.intervals[["lower", "upper"]], interval[["lower", "upper"]]
@@ -262,16 +263,16 @@ def test_flat_likelihood() -> None:
         other = simulated.fit(data, **options)
         assert fall == pytest.approx(fit.llf - other.llf, abs=1e-5)
     first, second, r = flat.correlated
-    cov = fit._modes[0][0].cov_theta
-    names = [*fit._names[4:], "scale"]
+    cov = fit.fit.estimate.cov_theta
+    names = [*fit.fit.names[4:], "scale"]
     i, j = names.index(first), names.index(second)
     assert r == pytest.approx(cov[i, j] / np.sqrt(cov[i, i] * cov[j, j]))
-    finding = diagnosis_search.identifiability(fit)
+    finding = diagnosis_search.identifiability(plain(fit))
     assert finding.severity in ("note", "warning")
     assert "'rho'" in finding.sentence
     assert finding.value == pytest.approx(flat.condition)
     known = simulated.fit(simulated.simulate(1, m=150, size=15))
-    assert diagnosis_search.identifiability(known._results).severity == "ok"
+    assert diagnosis_search.identifiability(plain(known)).severity == "ok"
 
 
 def test_rivals() -> None:
@@ -279,7 +280,7 @@ def test_rivals() -> None:
     found = []
     for seed in range(8):
         data = simulated.simulate(seed, m=20, size=4, sd=(0.0, 0.4), rho=0.3)
-        finding = diagnosis_search.identifiability(simulated.fit(data)._results)
+        finding = diagnosis_search.identifiability(plain(simulated.fit(data)))
         found.append("one can stand in for the other" in finding.sentence)
     assert any(found)
 
@@ -287,15 +288,14 @@ def test_rivals() -> None:
 def test_several_maxima() -> None:
     fit = simulated.fit(few_groups(BIMODAL[0]), "y ~ t")
     assert len(fit.modes) == 2
-    finding = diagnosis_search.modes(fit)
+    finding = diagnosis_search.other_maxima(plain(fit))
     gap = fit.modes["llf"].iloc[0] - fit.modes["llf"].iloc[1]
     assert finding.value == pytest.approx(gap)
     assert finding.severity == "warning"
     assert "0.858 in log-likelihood, too little to choose by" in finding.sentence
-    frame = fit.modes.copy()
-    frame["llf"] = [frame["llf"].iloc[0], frame["llf"].iloc[0] - 5.0]
-    clear = SimpleNamespace(modes=frame, k_fe=fit.k_fe, bse_fe=fit.bse_fe)
-    finding = diagnosis_search.modes(clear)
+    best, other = plain(fit).modes
+    far = replace(other, estimate=replace(other.estimate, llf=best.estimate.llf - 5.0))
+    finding = diagnosis_search.other_maxima(replace(plain(fit), modes=(best, far)))
     assert finding.severity == "note"
     assert "higher by 5" in finding.sentence
 
@@ -306,7 +306,7 @@ def test_several_maxima() -> None:
 def test_gain_is_that_of_a_fit() -> None:
     data = planted(0, m=30)
     fit = simulated.fit(data, "y ~ x + t", re_formula="1")._results
-    table = missed_effects(fit)
+    table = missed_effects(plain(fit))
     assert set(table.index) == {"a random slope of 'x'", "a random slope of time"}
     assert (table["test"] == "likelihood ratio").all()
     centred = data.assign(w=data["t"] - 3.5)
@@ -323,9 +323,9 @@ def test_scores_where_fits_would_take_long(monkeypatch: pytest.MonkeyPatch) -> N
     data = planted(1, m=150, size=6, rho=0.0, sd=(1.0, 0.3))
     fit = simulated.fit(data, "y ~ x + t", re_formula="1", residual="independent")
     fit = fit._results
-    exact = missed_effects(fit)
-    monkeypatch.setattr(diagnosis_search, "_CHEAP", 10)
-    scored = missed_effects(fit)
+    exact = missed_effects(plain(fit))
+    monkeypatch.setattr(diagnosis_residuals, "_CHEAP", 10)
+    scored = missed_effects(plain(fit))
     assert (scored["test"] == "score").all()
     assert scored.loc["a random slope of time", "p"] < 1e-6
     assert scored.loc["a random slope of 'x'", "p"] > 0.01
@@ -340,10 +340,11 @@ def test_score_is_standard_under_the_model() -> None:
     for seed in range(25):
         data = simulated.simulate(seed + 300, m=30, size=5, sd=(1.0, 0.0))
         fit = simulated.fit(data, "y ~ x + t", re_formula="1")._results
-        column = rows_of(fit).sort(data["x"].to_numpy())
-        found = score_test(fit, column)
+        tests = ScoreTests(plain(fit))
+        column = tests.residuals.rows.sort(data["x"].to_numpy())
+        found = effect_score_test(plain(fit), tests, column)
         assert found is not None
-        low += found[2] < 0.1
+        low += found.p < 0.1
     assert 0 <= low <= 7
 
 
@@ -386,13 +387,13 @@ def test_group_sizes() -> None:
     data = planted(1, m=60)
     single = data[(data["id"] >= 25) | (data["t"] < 8)]
     single = single[(single["id"] < 25) | (single["t"] == 2)]
-    finding = diagnosis_design.balance(plain(simulated.fit(single, re_formula="1")))
+    finding = diagnosis_design.group_sizes(plain(simulated.fit(single, re_formula="1")))
     assert finding.severity == "note"
     assert finding.value == pytest.approx(35 / 60)
     assert "58%" in finding.sentence
     big = simulated.simulate(1, m=5, size=200, sd=(1.0, 0.0))
     big = big[(big["id"] == 2) | (big["t"] < 10)]
-    finding = diagnosis_design.balance(plain(simulated.fit(big, re_formula="1")))
+    finding = diagnosis_design.group_sizes(plain(simulated.fit(big, re_formula="1")))
     assert finding.severity == "note"
     assert finding.sentence.startswith("Group 2 has")
 
@@ -456,7 +457,7 @@ def test_broken_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fit: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(diagnosis_search, "modes", broken)
+    monkeypatch.setattr(diagnosis_search, "other_maxima", broken)
     finding = diagnose(shared("intercept"))["other maxima"]
     assert finding.severity == "unknown"
     assert finding.sentence == "Not computed: ZeroDivisionError."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -24,9 +25,13 @@ from helpers.fitted_models import (
     shared,
 )
 from mixedar.datasets import load_orthodont
-from mixedar.diagnostics.influence.coordinates import DeletionCoordinates
-from mixedar.diagnostics.influence.results import influence
+from mixedar.diagnostics.influence.deletion import DeletionCoordinates
+from mixedar.engine.compress import compress
+from mixedar.engine.coordinates import estimate_at
+from mixedar.engine.covariance import factor_entries
 from mixedar.engine.groups import group_sums, sums_by_engine
+from mixedar.engine.newton import newton
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,
@@ -49,6 +54,39 @@ SOME = pytest.mark.parametrize(
 
 def results_of(fit: Any) -> Any:
     return getattr(fit, "_results", fit)
+
+
+def refits_of(fit: Any) -> pd.DataFrame:
+    """Parameters of fits to the other groups, each by a search of its own."""
+    fit = results_of(fit).fit
+    data, grouped = fit.data, fit.data.grouped
+    start = factor_entries(fit.cov_re_unscaled, fit.vcomp / fit.scale)
+    rows = []
+    for group in range(fit.n_groups):
+        first, end = grouped.offsets[group : group + 2]
+        keep = np.r_[0:first, end : grouped.offsets[-1]]
+        sizes = np.delete(grouped.sizes, group)
+        # a series may begin anywhere but not before its group: gaps stay as they are
+        others = compress(
+            grouped.sort(data.random_design)[keep],
+            grouped.sort(data.exog)[keep],
+            grouped.sort(data.endog)[keep],
+            grouped.gaps[keep],
+            np.concatenate([[0], np.cumsum(sizes)]),
+            None if grouped.marks is None else grouped.marks[keep],
+        )
+        problem = LikelihoodProblem(
+            others, len(keep), fit.structure, fit.layout, reml=fit.reml
+        )
+        lam, u = problem.split(problem.theta_from(start, fit.residual_params))
+        # a standard deviation of zero is a saddle that no gradient leaves
+        theta = np.concatenate([np.where(np.abs(lam) < 0.05, 0.05, lam), u])
+        if problem.k_theta:
+            theta = newton(partial(problem.evaluate, derivatives=True), theta).theta
+        one = estimate_at(problem, theta)
+        rows.append([*one.beta, *one.cov_values, *one.residual_params, one.scale])
+    index = pd.Index(data.group_labels, name=data.groups_name)
+    return pd.DataFrame(rows, index=index, columns=[*fit.names, "scale"])
 
 
 def rows_without(problem: oracle.Problem, keep: Array) -> oracle.Problem:
@@ -115,9 +153,9 @@ def test_groups_that_share_their_covariance(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = shared("slope")
-    whole = influence(fit, 1).summary_frame()
+    whole = fit.influence(1).summary_frame()
     monkeypatch.setattr("mixedar.engine.groups._NUMBERS", 5000)
-    parts = influence(fit, 1).summary_frame()
+    parts = fit.influence(1).summary_frame()
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-9)
 
 
@@ -129,7 +167,7 @@ def test_held_parameters_are_exact(name: str, reml: bool) -> None:
     fit = results_of(shared(name, reml))
     problem, params = oracle_of(fit)
     full = oracle.solve(problem, params, reml)
-    found = influence(fit, 0)
+    found = fit.influence(0)
     p = fit.k_fe
     for label in list(found.params.index)[::7]:
         rest = rows_without(problem, problem.groups != label)
@@ -183,18 +221,18 @@ def test_published_by_sas() -> None:
 @SOME
 def test_steps_lead_to_the_refits(name: str, reml: bool) -> None:
     fit = shared(name, reml)
-    refits, steps = influence(fit, refit=True), influence(fit, 50)
-    size = np.abs(refits.params).max()
-    close(steps.params / size, refits.params / size, atol=2e-6)
+    refits, steps = refits_of(fit), fit.influence(50)
+    size = np.abs(refits).max()
+    close(steps.params / size, refits / size, atol=2e-6)
     errors = np.append(np.asarray(fit.bse), results_of(fit).bse_scale)
     errors = np.where(np.nan_to_num(errors) > 0.0, errors, np.inf)
-    one = influence(fit, 1)
-    moved = np.abs(refits.params - steps.params.mean()) / errors
-    missed = np.abs(one.params - refits.params) / errors
+    one = fit.influence(1)
+    moved = np.abs(refits - steps.params.mean()) / errors
+    missed = np.abs(one.params - refits) / errors
     assert missed.to_numpy().max() < 0.05
     assert missed.to_numpy().max() < 0.15 * max(moved.to_numpy().max(), 0.1)
     if name != "ols":  # better than leaving them where they are
-        held = np.abs(influence(fit, 0).params - refits.params) / errors
+        held = np.abs(fit.influence(0).params - refits) / errors
         assert missed.to_numpy().mean() < 0.2 * held.to_numpy().mean()
 
 
@@ -204,11 +242,11 @@ def test_other_structures(residual: str) -> None:
     fit = mar.mixedlm(
         "y ~ x", data, groups="id", re_formula="0", time="t", residual=residual
     ).fit()
-    refits, steps = influence(fit, refit=True), influence(fit)
-    size = np.abs(refits.params).max()
-    close(steps.params / size, refits.params / size, atol=1e-5)
-    one = influence(fit, 1).params
-    assert (np.abs(one - refits.params) / size).to_numpy().max() < 0.1
+    refits, steps = refits_of(fit), fit.influence()
+    size = np.abs(refits).max()
+    close(steps.params / size, refits / size, atol=1e-5)
+    one = fit.influence(1).params
+    assert (np.abs(one - refits) / size).to_numpy().max() < 0.1
     assert (steps.cooks_distance_theta > 0.0).all()
 
 
@@ -221,23 +259,23 @@ def test_variance_functions(weights: str) -> None:
     function = VarIdent("arm") if weights == "varIdent" else VarPower("w")
     options = {"groups": "id", "time": "t", "weights": function}
     fit = mar.mixedlm("y ~ x", data, **options).fit()
-    refits, steps = influence(fit, refit=True), influence(fit)
-    size = np.abs(refits.params).max()
-    close(steps.params / size, refits.params / size, atol=1e-4)
+    refits, steps = refits_of(fit), fit.influence()
+    size = np.abs(refits).max()
+    close(steps.params / size, refits / size, atol=1e-4)
     rest = data[data["id"] != 3]
     one = mar.mixedlm("y ~ x", rest, **options).fit()
-    close(refits.params.loc[3].drop("scale"), one.params, rtol=1e-4, atol=1e-5)
+    close(refits.loc[3].drop("scale"), one.params, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["slope", "both", "gls"])
 def test_refits_are_fits_of_the_other_groups(name: str) -> None:
     frame = reference_frame()
-    found = influence(shared(name), refit=True)
+    refits = refits_of(shared(name))
     for label in (0, 17):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BoundaryWarning)
             one = build(frame[frame["id"] != label], **MODELS[name]).fit()
-        got = found.params.loc[label]
+        got = refits.loc[label]
         close(got.drop("scale"), one.params, rtol=1e-5, atol=1e-6)
         close(got["scale"], one.scale, rtol=1e-6)
 
@@ -249,14 +287,14 @@ def test_refits_are_fits_of_the_other_groups(name: str) -> None:
 def test_on_the_boundary(seed: int, m: int, sd: tuple[float, float]) -> None:
     fit = simulated.fit(simulated.simulate(seed, m=m, size=5, sd=sd, rho=0.3))
     assert fit.at_boundary
-    refits, steps = influence(fit, refit=True), influence(fit)
+    refits, steps = refits_of(fit), fit.influence()
     scale = np.abs(np.append(np.asarray(fit.params), fit.scale)) + 0.05 * fit.scale
-    close(steps.params / scale, refits.params / scale, atol=1e-3)
+    close(steps.params / scale, refits / scale, atol=1e-3)
     assert (steps.cooks_distance_theta > 0.0).all()
     # not a saddle that one step cannot leave
-    one = influence(fit, 1)
-    error = np.abs(one.params - refits.params) / scale
-    moved = np.abs(refits.params - np.append(np.asarray(fit.params), fit.scale))
+    one = fit.influence(1)
+    error = np.abs(one.params - refits) / scale
+    moved = np.abs(refits - np.append(np.asarray(fit.params), fit.scale))
     assert error.to_numpy().mean() < 0.35 * (moved / scale).to_numpy().mean()
 
 
@@ -279,20 +317,21 @@ def test_against_car() -> None:
     data = load_orthodont()
     data["girl"] = (data["sex"] == "Female").astype(float)
     fit = mar.mixedlm("distance ~ age * girl", data, groups="subject", time="occ").fit()
-    for found in (fit.get_influence(), fit.influence(refit=True)):
-        for label, values in expected.items():
-            row = found.params.loc[label]
-            spread = np.sqrt([row["subject Var"], row["scale"]])
-            got = [*row.iloc[:4], spread[0], row["rho"], spread[1]]
-            got += [found.cooks_distance[label] * 23 / 27, *found.dfbetas.loc[label]]
-            close(got, values, rtol=2e-5, atol=2e-5)
+    found, refits = fit.get_influence(), refits_of(fit)
+    for label, values in expected.items():
+        for row in (found.params.loc[label], refits.loc[label]):
+            deviations = np.sqrt([row["subject Var"], row["scale"]])
+            got = [*row.iloc[:4], deviations[0], row["rho"], deviations[1]]
+            close(got, values[:7], rtol=2e-5, atol=2e-5)
+        got = [found.cooks_distance[label] * 23 / 27, *found.dfbetas.loc[label]]
+        close(got, values[7:], rtol=2e-5, atol=2e-5)
 
 
 def test_distance_of_covariance_parameters() -> None:
     fit = results_of(shared("slope"))
-    found = influence(fit)
+    found = fit.influence()
     k = 5  # two variances, a covariance, rho, the residual variance
-    estimate = fit._modes[0][0]
+    estimate = fit.fit.estimate
     whole = np.append(np.asarray(fit.params)[fit.k_fe :], fit.scale)
     change = whole - found.params.iloc[:, fit.k_fe :].to_numpy()
     size = np.einsum("mi,ij,mj->m", change, np.linalg.inv(estimate.cov_theta), change)
@@ -300,18 +339,19 @@ def test_distance_of_covariance_parameters() -> None:
     errors = np.sqrt(np.diag(estimate.cov_theta))
     close(found.dftheta, change / errors, rtol=1e-10)
     # what is held has no part in it
-    fixed = influence(shared("fixed"))
+    fixed = shared("fixed").influence()
     assert fixed.dftheta["rho"].isna().all()
     assert (fixed.cooks_distance_theta > 0.0).all()
 
 
 def test_expected_information_agrees_inside() -> None:
     # on the boundary it takes the place of the observed one
-    from mixedar.inference.information import _expected, information_of
+    from mixedar.inference.information import information, information_matrix
 
     fit = simulated.fit(simulated.simulate(2, m=300, size=6, sd=(1.0, 0.8)))._results
     assert not fit.at_boundary
-    observed, expected = information_of(fit), _expected(fit)
+    observed = information(fit.fit)
+    expected = information_matrix(fit.fit, "expected").to_numpy()
     size = np.sqrt(np.diag(observed))
     close(expected / np.outer(size, size), observed / np.outer(size, size), atol=0.2)
 
@@ -323,7 +363,7 @@ def test_expected_information_agrees_inside() -> None:
 def test_leverages(name: str) -> None:
     fit = results_of(shared(name))
     problem, params = oracle_of(fit)
-    found = influence(fit, 0)
+    found = fit.influence(0)
     close(found.leverage.sum(), fit.k_fe, rtol=1e-9)
     parts = {part.group: part for part in oracle._parts(problem, params)}
     total = sum(
@@ -356,7 +396,7 @@ def test_outliers_are_shifted_means(name: str) -> None:
     # F tests of further columns in the whitened regression
     fit = results_of(shared(name))
     problem, params = oracle_of(fit)
-    table = influence(fit, 0).outlier_test("bonferroni")
+    table = fit.influence(0).outlier_test("bonferroni")
     parts = list(oracle._parts(problem, params))
     roots = [np.linalg.cholesky(np.linalg.inv(part.V)).T for part in parts]
     X = np.concatenate(
@@ -373,7 +413,7 @@ def test_outliers_are_shifted_means(name: str) -> None:
         residual = y - A @ solved
         return float(residual @ residual), int(rank)
 
-    design = np.asarray(fit.model._random_design())
+    design = np.asarray(fit.fit.data.random_design)
     base, p = rss(X[:, :0])
     for k in (0, 11, 30):
         rows = slice(ends[k] - len(parts[k].rows), ends[k])
@@ -405,7 +445,7 @@ def test_external_outliers() -> None:
     data = simulated.simulate(5, m=25, size=6)
     data.loc[data["id"] == 3, "y"] += 9.0
     fit = simulated.fit(data)._results
-    found = influence(fit)
+    found = fit.influence()
     internal = found.outlier_test()
     table = found.outlier_test(external=True)
     assert table.loc[3, "p_re"] < 0.1 * internal.loc[3, "p_re"]
@@ -416,7 +456,7 @@ def test_external_outliers() -> None:
     )
     order = np.argsort(data["id"].to_numpy(), kind="stable")
     params = found.params.loc[3]
-    names = list(fit._names)
+    names = list(fit.fit.names)
     own = order[data["id"].to_numpy()[order] == 3]
     psi = np.zeros((2, 2))
     psi[np.tril_indices(2)] = params[names[4:7]]
@@ -475,7 +515,7 @@ def test_labels_are_kept() -> None:
     assert found.params.index.name == "id"
     assert "g" in repr(found)
     assert list(found.summary_frame()["nobs"]) == [6] * 20
-    assert list(found.params.columns) == [*found.fit._names, "scale"]
+    assert list(found.params.columns) == [*found.fit.names, "scale"]
 
 
 # what cannot be computed --------------------------------------------------
@@ -485,7 +525,7 @@ def test_group_that_determines_a_coefficient() -> None:
     data = simulated.simulate(1, m=9)
     data["only"] = (data["id"] == 4) * data["t"] * 1.0
     fit = simulated.fit(data, "y ~ x + t + only")
-    for options in ({"maxiter": 0}, {}, {"refit": True}):
+    for options in ({"maxiter": 0}, {}):
         found = fit.influence(**options)
         lost = found.params.isna().any(axis=1)
         assert list(lost.index[lost]) == [4]
@@ -519,8 +559,8 @@ def test_two_groups() -> None:
     data = simulated.simulate(3, m=2, size=25, sd=(0.0, 0.0))
     fit = simulated.fit(data, "y ~ x + t", re_formula="0")
     found = fit.influence()
-    refits = fit.influence(refit=True)
-    close(found.params, refits.params, rtol=1e-5, atol=1e-6)
+    refits = refits_of(fit)
+    close(found.params, refits, rtol=1e-5, atol=1e-6)
 
 
 def test_long_series_and_many_columns() -> None:
@@ -533,12 +573,12 @@ def test_long_series_and_many_columns() -> None:
     noise = np.convolve(rng.normal(size=n * m + 4), np.ones(5), "valid")
     data["y"] = data["x"] + rng.normal(size=m)[data["id"]] + noise
     fit = mar.mixedlm("y ~ x", data, groups="id", time="t", residual="car1").fit()
-    close(fit.influence().params, fit.influence(refit=True).params, atol=1e-4)
+    close(fit.influence().params, refits_of(fit), atol=1e-4)
     wide = simulated.simulate(6, m=40, size=3, sd=(1.0, 0.0))
     for k in range(5):
         wide[f"z{k}"] = rng.normal(size=len(wide))
     fit = simulated.fit(wide, "y ~ x + z0 + z1 + z2 + z3 + z4", re_formula="1")
-    close(fit.influence().params, fit.influence(refit=True).params, atol=1e-4)
+    close(fit.influence().params, refits_of(fit), atol=1e-4)
 
 
 # speed and pictures -------------------------------------------------------

@@ -97,7 +97,7 @@ def test_labels_are_matched_in_every_test(test: str) -> None:
     fit = shared("slope")
     found = getattr(fit, test)(pd.Series({"x": 1.0}))
     assert float(np.ravel(found.pvalue)[0]) == pytest.approx(fit.pvalues["x"], rel=1e-8)
-    robust = fit.robust("CR2")
+    robust = fit.get_robustcov_results("CR2")
     asked = robust.t_test if test == "t_test" else robust.wald_test
     p = float(np.ravel(asked(pd.Series({"x": 1.0})).pvalue)[0])
     assert p == pytest.approx(robust.pvalues["x"], rel=1e-8)
@@ -165,7 +165,7 @@ def test_alpha(alpha: Any) -> None:
         lambda: fit.conf_int(alpha),
         lambda: fit.summary(alpha=alpha),
         lambda: fit.conf_int_re("wald", alpha),
-        lambda: fit.robust().conf_int(alpha),
+        lambda: fit.get_robustcov_results().conf_int(alpha),
         lambda: fit.marginal_means("arm").to_frame(alpha),
     ):
         with pytest.raises(UnsupportedError, match="alpha="):

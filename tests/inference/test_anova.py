@@ -12,7 +12,7 @@ from scipy import stats
 
 import mixedar.formula.api as mar
 from helpers.reference_cases import load
-from mixed.test_reference import RECORDED, fitted
+from helpers.reference_fits import RECORDED, fitted
 from mixedar.exceptions import (
     BoundaryWarning,
     LengthError,
@@ -25,7 +25,7 @@ from mixedar.inference.terms.anova import (
     simulated_null,
     terms_of,
 )
-from mixedar.inference.terms.nulls import NullDistribution, null_distribution
+from mixedar.inference.terms.mixture_chi2 import NullDistribution, null_distribution
 
 CLASSICAL = [
     name
@@ -67,7 +67,7 @@ def test_terms_are_nlme_s(name: str, kind: Any, key: str) -> None:
 def test_order_of_terms_is_the_formula_s() -> None:
     # the engine puts the factor first in the design
     fit = fitted("orthodont_ri_ar1_ml")
-    assert [t.name for t in terms_of(fit)] == ["Intercept", "age", "sex", "age:sex"]
+    assert [t.name for t in terms_of(fit.fit)] == ["Intercept", "age", "sex", "age:sex"]
 
 
 def test_types_in_relation() -> None:
@@ -181,7 +181,7 @@ def test_two_variances_have_no_known_mixture() -> None:
     options = {"groups": "subject", "time": "occ", "residual": "ar1"}
     none = mar.mixedlm("distance ~ age", data, re_formula="0", **options).fit()
     two = mar.mixedlm("distance ~ age", data, re_formula="~age", **options).fit()
-    found = null_distribution(none._results, two._results)
+    found = null_distribution(none.fit, two.fit)
     assert not found.known
     assert "simulate" in found.note
     assert found.label == "chi2(3)"
@@ -189,9 +189,9 @@ def test_two_variances_have_no_known_mixture() -> None:
 
 def test_simulated_null_agrees_with_the_mixture() -> None:
     a, b = orthodont(), orthodont(re_formula="~age")
-    draws = simulated_null(a, b, 200, seed=2)
+    draws = simulated_null(a.fit, b.fit, 200, seed=2)
     assert (draws >= 0.0).all()
-    mixture = null_distribution(a._results, b._results)
+    mixture = null_distribution(a.fit, b.fit)
     limit = 3.3  # close to the mixture's quantile of 0.87
     assert abs((draws > limit).mean() - mixture.sf(limit)) < 0.08
     row = anova(a, b, null="simulate", n_sim=50, seed=3).iloc[1]
@@ -200,7 +200,9 @@ def test_simulated_null_agrees_with_the_mixture() -> None:
 
 
 def test_simulation_shows_progress(capfd: pytest.CaptureFixture[str]) -> None:
-    simulated_null(orthodont(), orthodont(residual="ar1"), 5, seed=2, progress=True)
+    simulated_null(
+        orthodont().fit, orthodont(residual="ar1").fit, 5, seed=2, progress=True
+    )
     assert "simulated null" in capfd.readouterr().err
 
 

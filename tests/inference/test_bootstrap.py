@@ -35,7 +35,7 @@ def fitted(data: pd.DataFrame, **options: object) -> object:
 
 def test_no_replicate_lies_below_the_full_search() -> None:
     fit = fitted(growth_like(4, 0.8))
-    refitter = Refitter(fit._results)
+    refitter = Refitter(fit.fit)
     distribution = fit.get_distribution()
     rng = np.random.default_rng(1)
     gain = []
@@ -68,7 +68,7 @@ def test_no_replicate_lies_below_the_full_search() -> None:
 )
 def test_other_models_agree_with_refit(options: dict[str, object]) -> None:
     fit = fitted(growth_like(2, 0.5), **options)
-    draws = bootstrap(fit, 8, seed=3).to_frame()
+    draws = bootstrap(fit.fit, 8, seed=3).to_frame()
     distribution, rng = fit.get_distribution(), np.random.default_rng(3)
     for _, row in draws.iterrows():
         other = fit.model.refit(distribution.rvs(rng=rng))
@@ -83,7 +83,7 @@ def test_clusters_too_many_for_dense_matrices() -> None:
     data = growth_like(1, 0.4, m=120, n=6)
     data["w"] = rng.normal(size=len(data))
     fit = fitted(data, re_formula="~w")
-    draws = bootstrap(fit, 4, seed=3).to_frame()
+    draws = bootstrap(fit.fit, 4, seed=3).to_frame()
     distribution, rng = fit.get_distribution(), np.random.default_rng(3)
     for llf in draws["llf"]:
         assert llf == pytest.approx(

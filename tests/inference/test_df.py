@@ -23,7 +23,7 @@ from scipy import stats
 import mixedar.formula.api as mar
 from helpers import oracle
 from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
-from mixed.test_reference import fitted
+from helpers.reference_fits import fitted
 from mixedar import AR1, CAR1, MixedLMAR
 from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
 from mixedar.inference import DFMethod, resolve_df

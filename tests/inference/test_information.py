@@ -119,8 +119,8 @@ def test_errors_of_the_fit(name: str) -> None:
 def test_delta_method() -> None:
     fit = shared("slope")
     for kind in ("observed", "expected"):
-        table = covariance_parameters(fit, kind)
-        matrix = information_matrix(fit, kind)
+        table = covariance_parameters(fit.fit, kind)
+        matrix = information_matrix(fit.fit, kind)
         cov = np.linalg.inv(matrix)
         names = list(matrix.index)
         x = table.loc[names, "estimate"].to_numpy()

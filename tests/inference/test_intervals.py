@@ -16,7 +16,7 @@ from statsmodels.regression.mixed_linear_model import MixedLMParams
 import mixedar.formula.api as mar
 from helpers import oracle
 from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
-from mixed.test_reference import NAMES, RECORDED, fitted
+from helpers.reference_fits import NAMES, RECORDED, fitted
 from mixedar import AR1
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -169,12 +169,12 @@ def test_profile_against_a_dense_evaluation(
 def test_surface_derivatives(name: str) -> None:
     fit = fitted(name)._results
     surface = AbsoluteLikelihood(fit.fit.problem)
-    engine = ProfileEngine(fit)
-    rng = np.random.default_rng(1)
+    engine = ProfileEngine(fit.fit)
+    rng, start = np.random.default_rng(1), starts_of(fit.fit)[0]
     for target in engine.targets:
         path = engine.path(target)
         x = path.nodes[path.center].x
-        x = x + 0.02 * rng.normal(size=len(x)) * path.cut.natural(starts_of(fit)[0].s)
+        x = x + 0.02 * rng.normal(size=len(x)) * path.cut.natural(start.s)
         t = path.center + 0.1 * path.spread
         point = path.cut.evaluate(x, t)
         h = 1e-6
@@ -297,7 +297,7 @@ def test_bootstrap_keeps_the_residual_correlation() -> None:
     assert time.perf_counter() - start < 5.0  # far below on an idle machine
     frame = draws.to_frame()
     assert list(frame.columns) == [*fit.params.index, "scale", "llf"]
-    again = bootstrap(fit, 200, seed=1).to_frame()
+    again = bootstrap(fit.fit, 200, seed=1).to_frame()
     pd.testing.assert_frame_equal(frame, again)
     # around the truth that was simulated from
     error = frame["t"].std() / fit.bse_fe["t"]
@@ -313,7 +313,7 @@ def test_bootstrap_finds_what_refit_finds() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BoundaryWarning)
         fit = fit.fit()
-    draws = bootstrap(fit, 15, seed=7).to_frame()
+    draws = bootstrap(fit.fit, 15, seed=7).to_frame()
     rng = np.random.default_rng(7)
     distribution = fit.get_distribution()
     for llf, rho in zip(draws.llf, draws.rho, strict=True):

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 import mixedar.formula.api as mar
 from helpers.reference_cases import load
-from mixed.test_reference import fitted
+from helpers.reference_fits import fitted
 from mixedar import MixedLMAR
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -56,7 +56,7 @@ def trial() -> Any:
 
 
 def test_means_by_hand(trial: Any) -> None:
-    found = marginal_means(trial, "arm").to_frame().set_index("arm")
+    found = marginal_means(trial.fit, "arm").to_frame().set_index("arm")
     data = trial.model.data.frame
     for arm in "abc":
         cells = [
@@ -93,7 +93,7 @@ def test_degrees_of_freedom_are_the_chosen_ones(trial: Any) -> None:
 
 def test_robust_means(trial: Any) -> None:
     means = trial.marginal_means("arm", cov_type="CR2")
-    expected = trial.robust("CR2").t_test(means.matrix)
+    expected = trial.get_robustcov_results("CR2").t_test(means.matrix)
     np.testing.assert_allclose(means.to_frame()["se"], expected.sd)
     np.testing.assert_allclose(means.to_frame()["df"], np.ravel(expected.df_denom))
     with pytest.raises(UnsupportedError, match="leave df= out"):

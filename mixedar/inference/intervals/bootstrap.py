@@ -5,7 +5,7 @@ Parametric bootstrap of a mixed model, residual correlation included.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import find_modes
-from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.fit.parameters import CovarianceParameter
+from mixedar.exceptions import NotComputedError
+from mixedar.fit import Fit
+from mixedar.fit.parameters import CovarianceParameter, covariance_entry
+from mixedar.fit.responses import Responses
+from mixedar.inference.arguments import check_count, progress_bar
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -31,29 +34,6 @@ _SAME = 0.4
 
 class _KnownMaximumError(Exception):
     """A search has come to a maximum that is known."""
-
-
-def check_count(n: Any, what: str) -> int:
-    """
-    Return `n` if it is a number of replicates.
-
-    Raises
-    ------
-    UnsupportedError
-        If it is not a whole number of at least 2.
-    """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
-        raise UnsupportedError(f"{what}={n!r} is not a whole number of at least 2")
-    return int(n)
-
-
-def progress_bar(steps: Iterable[int], show: bool, label: str) -> Iterator[int]:
-    """Iterate, with tqdm's bar if wanted."""
-    if not show:
-        return iter(steps)
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(steps, desc=label))
 
 
 class Refitter:
@@ -69,21 +49,20 @@ class Refitter:
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     """
 
-    def __init__(self, results: Any) -> None:
-        self.results = results
-        self.problem = results.fit.problem
-        lam, u = self.problem.split(np.asarray(results._theta))
+    def __init__(self, fit: Fit) -> None:
+        self.data, self.problem = fit.data, fit.problem
+        lam, u = self.problem.split(fit.theta)
         self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
         self.rivals = _rivals(self.problem, _lifted(lam))
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
-        model = self.results.model.with_endog(endog)
+        rows = self.data.with_endog(endog).compressed
         problem = copy.copy(self.problem)
-        rows = model._rows.transformed(problem.z_map, problem.w_map)
+        rows = rows.transformed(problem.z_map, problem.w_map)
         problem.blocks = likelihood_blocks(rows, problem.structure)
         return problem
 
@@ -91,24 +70,10 @@ class Refitter:
         self, endog: FloatArray, at_least: float = -np.inf
     ) -> tuple[LikelihoodProblem, SearchPath]:
         """
-        Maximise the likelihood of a response.
+        The likelihood of a response, shape (n,), and the search for its maximum.
 
-        Parameters
-        ----------
-        endog : ndarray, shape (n,)
-            In the order of the model's rows.
-        at_least : float
-            If the maximum found lies below, all usual starts are tried too.
-
-        Returns
-        -------
-        problem : LikelihoodProblem
-        search : SearchPath
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If no start has a finite likelihood.
+        If the maximum found lies below `at_least`, all usual starts are tried too.
+        LinAlgError if no start has a finite likelihood.
         """
         problem = self.problem_for(endog)
         if problem.k_theta == 0:
@@ -249,52 +214,39 @@ class BootstrapDraws:
 
     def values(self, target: CovarianceParameter) -> FloatArray:
         """
-        Replicates of one covariance parameter.
+        Replicates of one covariance parameter, shape (n,).
 
-        Parameters
-        ----------
-        target : CovarianceParameter
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Correlations only where both variances are positive.
+        Correlations only where both variances are positive.
         """
         if target.path == "sigma":
             return self.scale if target.kind == "scale" else np.sqrt(self.scale)
         if target.kind == "residual":
             return self.residual_params[:, target.j]
         if target.path == "sd":
-            k = self._entry(target.i, target.i)
-            variance = np.maximum(self.cov_values[:, k], 0.0)
+            variance = np.maximum(self._entry(target.i, target.i), 0.0)
             return variance if target.kind == "variance" else np.sqrt(variance)
-        cov = self.cov_values[:, self._entry(target.i, target.j)]
+        cov = self._entry(target.i, target.j)
         if target.kind == "cov":
             return cov
-        product = (
-            self.cov_values[:, self._entry(target.i, target.i)]
-            * self.cov_values[:, self._entry(target.j, target.j)]
-        )
+        product = self._entry(target.i, target.i) * self._entry(target.j, target.j)
         there = product > 0.0
         if not there.any():
             return np.array([-1.0, 1.0])
         return np.clip(cov[there] / np.sqrt(product[there]), -1.0, 1.0)
 
-    def _entry(self, i: int, j: int) -> int:
-        if i < self.k_re:
-            return i * (i + 1) // 2 + j
-        return self.k_re * (self.k_re + 1) // 2 + i - self.k_re
+    def _entry(self, i: int, j: int) -> FloatArray:
+        return self.cov_values[:, covariance_entry(self.k_re, i, j)]
 
 
 def bootstrap(
-    results: Any, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
+    fit: Fit, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
 ) -> BootstrapDraws:
     """
     Simulate responses from a fit and estimate each of them anew.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     n_boot : int
         Number of replicates.
     seed : int or Generator, optional
@@ -312,16 +264,14 @@ def bootstrap(
     NotComputedError
         If the data were removed, or most replicates have no maximum.
     """
-    results = getattr(results, "_results", results)
     n_boot = check_count(n_boot, "n_boot")
-    refitter = Refitter(results)
-    distribution = results.get_distribution()
+    refitter, responses = Refitter(fit), Responses.of(fit)
     rng = np.random.default_rng(seed)
     to_user = refitter.problem.value_map()
     rows: list[FloatArray] = []
     failed = 0
     for _ in progress_bar(range(n_boot), progress, "bootstrap"):
-        endog = distribution.rvs(rng=rng)
+        endog = responses.draw(rng)
         try:
             problem, search = refitter.fit(endog)
         except (np.linalg.LinAlgError, ValueError):
@@ -334,16 +284,15 @@ def bootstrap(
             "intervals"
         )
     table = np.array(rows)
-    p, k_cov = results.k_fe, results.k_re2 + results.k_vc
-    k = len(results._names)
+    p, k_cov, k = fit.k_fe, fit.k_re2 + fit.k_vc, len(fit.names)
     return BootstrapDraws(
         table[:, :p],
         table[:, p : p + k_cov],
         table[:, p + k_cov : k],
         table[:, k],
         table[:, k + 1],
-        list(results._names),
-        results.k_re,
+        fit.names,
+        fit.k_re,
         failed,
     )
 

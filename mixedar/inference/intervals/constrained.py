@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import NotComputedError
 from mixedar.fit.parameters import CovarianceParameter
+from mixedar.numeric.autodiff import Jet, linear, substitute, variables
 from mixedar.numeric.linalg import r_factor
 
 
@@ -88,54 +88,18 @@ class AbsoluteLikelihood:
         sums = cluster_sums(
             problem.blocks, problem.covariance, inner, u, derivatives=True
         )
-        llf, gradient, hessian = _free_variance(
-            sums, problem, s + self._response, len(u)
+        point = profile(
+            sums,
+            problem.n,
+            reml=problem.reml,
+            shift=problem.shift,
+            log_scale=s + self._response,
         )
         # the ratios inside are v = T V exp(-s)
-        k = problem.covariance.k_cov
-        slope = self._to_inner * np.exp(-s)
-        ratios = slope @ values
-        change = np.eye(len(gradient))
-        change[:k, :k] = slope
-        change[:k, -1] = -ratios
-        out = change.T @ hessian @ change
-        out[:k, -1] -= slope.T @ gradient[:k]
-        out[-1, :k] = out[:k, -1]
-        out[-1, -1] += gradient[:k] @ ratios
-        return AbsolutePoint(llf, change.T @ gradient, out)
-
-
-def _free_variance(
-    sums: ClusterSums, problem: LikelihoodProblem, s: float, k_free: int
-) -> tuple[float, FloatArray, FloatArray]:
-    """
-    Log-likelihood by ``(v, u, s)`` from the profiled one.
-
-    Profiling replaces ``df s + rss exp(-s)`` by its minimum over ``s``; the
-    derivatives of the weighted residual sum of squares that undo this follow
-    from the profiled REML and ML surfaces.
-    """
-    n, p = problem.n, len(problem.w_map) - 1
-    df = n - p if problem.reml else n
-    point = profile(sums, n, reml=problem.reml, shift=problem.shift)
-    plain = profile(sums, n, reml=False) if problem.reml else point
-    k = problem.covariance.k_cov + k_free
-    rss = df * point.scale
-    rss1 = point.rss_gradient[:k]
-    outer = np.outer(rss1, rss1) / rss
-    rss2 = rss / n * (-2.0 * plain.hessian - sums.d2) + outer
-    rest1 = -2.0 * point.gradient - rss1 / point.scale
-    rest2 = -2.0 * point.hessian - (rss2 - outer) / point.scale
-    excess = s - float(np.log(point.scale))
-    weight = float(np.exp(-s))
-    llf = point.llf - 0.5 * df * (excess + float(np.exp(-excess)) - 1.0)
-    gradient, hessian = np.empty(k + 1), np.empty((k + 1, k + 1))
-    gradient[:k] = -0.5 * (rest1 + weight * rss1)
-    gradient[k] = -0.5 * (df - weight * rss)
-    hessian[:k, :k] = -0.5 * (rest2 + weight * rss2)
-    hessian[:k, k] = hessian[k, :k] = 0.5 * weight * rss1
-    hessian[k, k] = -0.5 * weight * rss
-    return llf, gradient, hessian
+        w = variables(np.concatenate([values, u, [s]]))
+        ratios = linear(self._to_inner, w[: len(values)]) * np.exp(-w[-1])
+        out = substitute(Jet(point.llf, point.gradient, point.hessian), ratios)
+        return AbsolutePoint(point.llf, out.first, out.second)
 
 
 # Newton steps to hold a parameter of several coordinates.
@@ -412,13 +376,14 @@ class ConstrainedLikelihood:
         user = factor.copy()
         user[self.order] = factor[: self.k_re]
         values = np.empty(k_cov)
-        values[self.index] = self.layout.values(entries)
+        psi = self.layout.jet(entries)
+        values[self.index] = psi.value
         point = self.surface.at(user, values, y[k_cov:-1], float(y[-1]))
         change = np.eye(self.k_y)
-        change[self.index, :k_cov] = self.layout.jacobian(entries)
+        change[self.index, :k_cov] = psi.first.T
         gradient = change.T @ point.gradient
         hessian = change.T @ point.hessian @ change
-        hessian[:k_cov, :k_cov] += self.layout.curvature(point.gradient[self.index])
+        hessian[:k_cov, :k_cov] += psi.second @ point.gradient[self.index]
         curvature = self._curvature(x, t, y, gradient, jacobian)
         return ConstrainedPoint(
             point.llf,

@@ -12,6 +12,7 @@ profile-likelihood-based confidence intervals, Applied Statistics 37, 87-94.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,14 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
+from mixedar._lazy import load
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.constrained import AbsoluteLikelihood
-from mixedar.inference.intervals.profile_path import ProfilePath, Start, starts_of
+from mixedar.inference.intervals.profile_path import ProfilePath, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate
 _STEP = 0.5  # more of them where zeta changes faster than this
@@ -138,9 +141,7 @@ class Profile:
         -------
         ndarray of matplotlib Axes, shape (2,)
         """
-        from mixedar.plotting.profile import plot_profile
-
-        return plot_profile(self, axes, alpha)
+        return load("mixedar.plotting.coefficients", "plot_profile")(self, axes, alpha)
 
 
 def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
@@ -157,40 +158,27 @@ def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
 
 
 class ProfileEngine:
-    """
-    Profiles of one fit; parameters on one path share their nodes.
+    """Profiles of one fit; parameters on one path share their nodes."""
 
-    Parameters
-    ----------
-    results : MixedLMARResults
-    """
-
-    def __init__(self, results: Any) -> None:
-        self.results = results
-        self.targets = parameters_of(results.fit)
-        self._surface = AbsoluteLikelihood(results.fit.problem)
-        self._fixed = results.model._layout(
-            results.freepat, results.params_object
-        ).fixed
-        self._starts: list[Start] = starts_of(results)
+    def __init__(self, fit: Fit) -> None:
+        self.fit, self.targets = fit, parameters_of(fit)
+        self._likelihood = AbsoluteLikelihood(fit.problem)
+        self._starts = starts_of(fit)
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
     def path(self, target: CovarianceParameter) -> ProfilePath:
-        """
-        The path of a parameter.
-
-        Raises
-        ------
-        NotComputedError
-            If the parameter is held, or cannot be profiled; it says why.
-        """
+        """The path of a parameter; an error says why there is none."""
         if target.held:
             raise NotComputedError(f"{target.name!r} is {target.held}")
         key = (target.path, target.i, target.j)
         if key not in self._paths:
             try:
                 self._paths[key] = ProfilePath(
-                    self._surface, self._fixed, target, self._starts, self.results.llf
+                    self._likelihood,
+                    self.fit.layout.fixed,
+                    target,
+                    self._starts,
+                    self.fit.llf,
                 )
             except np.linalg.LinAlgError as error:
                 raise NotComputedError(
@@ -201,15 +189,7 @@ class ProfileEngine:
     def interval(
         self, target: CovarianceParameter, alpha: float
     ) -> tuple[float, float, list[str]]:
-        """
-        Profile interval of a parameter.
-
-        Returns
-        -------
-        lower, upper : float
-        notes : list of str
-            Why an end is an end of the range, and the like.
-        """
+        """Lower and upper end, and notes on why an end is one of the range."""
         path = self.path(target)
         level = float(stats.norm.isf(alpha / 2.0))
         spread = path.spread
@@ -269,7 +249,7 @@ class ProfileEngine:
             grid,
             zeta,
             llf,
-            self.results.llf,
+            self.fit.llf,
             slope,
             (low, high),
             "; ".join(notes),
@@ -331,7 +311,7 @@ def _notes(
     return notes
 
 
-def profile_likelihood(results: Any, parameter: str) -> Profile:
+def profile_likelihood(fit: Fit, parameter: str) -> Profile:
     """
     Profile likelihood of a covariance parameter.
 
@@ -341,7 +321,7 @@ def profile_likelihood(results: Any, parameter: str) -> Profile:
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     parameter : str
         A name from ``conf_int_re().index``, such as ``"rho"``, ``"sigma"`` or
         ``"sd(id)"``.
@@ -357,6 +337,44 @@ def profile_likelihood(results: Any, parameter: str) -> Profile:
     NotComputedError
         If it is held, or the data were removed.
     """
-    engine = ProfileEngine(results)
+    engine = ProfileEngine(fit)
     (target,) = select(engine.targets, str(parameter))
     return engine.profile(target)
+
+
+def profiles(fit: Fit, parameters: str | Iterable[str] | None = None) -> list[Profile]:
+    """
+    Profiles of several covariance parameters.
+
+    Parameters
+    ----------
+    fit : Fit
+    parameters : str or iterable of str, optional
+        Standard deviations, correlations and residual parameters by default, as
+        far as they can be profiled.
+
+    Returns
+    -------
+    list of Profile
+
+    Raises
+    ------
+    UnknownColumnError
+        For a parameter that the model has not.
+    NotComputedError
+        If a parameter that is named cannot be profiled, or none can.
+    """
+    engine = ProfileEngine(fit)
+    if parameters is not None:
+        return [engine.profile(target) for target in select(engine.targets, parameters)]
+    found, refused = [], []
+    for target in engine.targets:
+        if target.kind not in ("sd", "corr", "residual", "sigma"):
+            continue
+        try:
+            found.append(engine.profile(target))
+        except NotComputedError as error:
+            refused.append(str(error))
+    if not found:
+        raise NotComputedError("no profile to draw: " + "; ".join(refused))
+    return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from mixedar._types import FloatArray
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import newton
 from mixedar.engine.problem import ThetaEvaluation
+from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
 from mixedar.inference.intervals.constrained import (
     AbsoluteLikelihood,
@@ -92,44 +92,27 @@ class End:
     reached: bool
 
 
-def starts_of(results: Any) -> list[Start]:
-    """
-    The maxima of a fit, the best first.
-
-    Parameters
-    ----------
-    results : MixedLMARResults
-
-    Returns
-    -------
-    list of Start
-    """
-    k_re, p = results.k_re, results.k_fe
-    sigma = float(np.sqrt(results.scale))
+def starts_of(fit: Fit) -> list[Start]:
+    """The maxima of a fit, the best first."""
+    k_re, count = fit.k_re, fit.k_re2
+    sigma = float(np.sqrt(fit.scale))
     root = np.zeros((k_re, k_re))
     if k_re:
-        whole = results._z_map @ results._factor * sigma
+        whole = fit.z_map @ fit.factor * sigma
         # triangular again, whatever the rotation inside
         root = r_factor(np.ascontiguousarray(whole[:k_re].T)).T
-    first = Start(
-        root,
-        np.sqrt(np.asarray(results.vcomp)),
-        np.asarray(results._u),
-        2.0 * float(np.log(sigma)),
-    )
-    out = [first]
-    k_cov, count = results.k_re2 + results.k_vc, results.k_re2
-    for _, mode in results.modes.iloc[1:].iterrows():
-        values = mode[results._names[p : p + k_cov]].to_numpy(dtype=float)
-        params = mode[results._names[p + k_cov :]].to_numpy(dtype=float)
+    out = [Start(root, np.sqrt(fit.vcomp), fit.u, 2.0 * float(np.log(sigma)))]
+    for mode in fit.modes[1:]:
+        values = mode.estimate.cov_values
         cov_re = np.zeros((k_re, k_re))
         cov_re[np.tril_indices(k_re)] = values[:count]
         cov_re = cov_re + np.tril(cov_re, -1).T
         entries = factor_entries(cov_re, values[count:])
         lower = np.zeros((k_re, k_re))
         lower[np.tril_indices(k_re)] = entries[:count]
-        u = results.structure.to_unconstrained(params)
-        out.append(Start(lower, entries[count:], u, float(np.log(mode["scale"]))))
+        u = fit.structure.to_unconstrained(mode.estimate.residual_params)
+        scale = float(np.log(mode.estimate.scale))
+        out.append(Start(lower, entries[count:], u, scale))
     return out
 
 
@@ -237,22 +220,7 @@ class ProfilePath:
         return PathNode(t, best, point.llf, point.slope, tangent, good)
 
     def node(self, t: float) -> PathNode:
-        """
-        The profile at a path coordinate.
-
-        Parameters
-        ----------
-        t : float
-
-        Returns
-        -------
-        PathNode
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If no start has a finite likelihood.
-        """
+        """The profile at a path coordinate; LinAlgError without a likelihood."""
         if t in self.nodes:
             return self.nodes[t]
         near = min(self.nodes.values(), key=lambda node: abs(node.t - t))
@@ -299,20 +267,9 @@ class ProfilePath:
 
     def end(self, level: float, side: float, spread: float) -> End:
         """
-        Where the profile has fallen to a level.
+        Where the profile has fallen to a level (a positive zeta) on a side (-1, 1).
 
-        Parameters
-        ----------
-        level : float
-            Positive value of zeta.
-        side : float
-            -1 for below, 1 for above.
-        spread : float
-            Roughly how far from the maximum one unit of zeta is.
-
-        Returns
-        -------
-        End
+        `spread` is roughly how far from the maximum one unit of zeta is.
         """
         limit = self.target.limits[0 if side < 0.0 else 1]
         room = abs(limit - self.center)

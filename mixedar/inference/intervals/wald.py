@@ -4,7 +4,7 @@ Intervals for variances, correlations and residual parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +14,16 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from mixedar._types import FloatArray
-from mixedar.engine.coordinates import estimate_at
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
-from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
+from mixedar.fit import Fit
+from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import (
+    CovarianceParameter,
+    covariance_entry,
+    parameters_of,
+    select,
+    zero_variances,
+)
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.bootstrap import bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine
@@ -86,29 +93,16 @@ def residual_intervals(
     return out
 
 
-def flatness(results: Any) -> tuple[dict[str, float], float]:
+def inflation(fit: Fit) -> tuple[dict[str, float], float]:
     """
     By how much not knowing the other covariance parameters widens intervals.
 
-    Parameters
-    ----------
-    results : MixedLMARResults
-
-    Returns
-    -------
-    factors : dict
-        By name of the parameter, ``1 / sqrt(1 - R^2)`` with the multiple
-        correlation of its estimate with the others; empty where the
-        information is singular.
-    condition : float
-        Condition number of the correlation matrix of the estimates.
+    By name of the parameter ``1 / sqrt(1 - R^2)`` with the multiple correlation of
+    its estimate with the others, empty where the information is singular; and the
+    condition number of the correlation matrix of the estimates.
     """
-    try:
-        problem = results.fit.problem
-    except NotComputedError:
-        return {}, np.nan
-    cov = estimate_at(problem, results._theta).cov_theta
-    names = [*results._names[results.k_fe :], "scale"]
+    cov = fit.estimate.cov_theta
+    names = [*fit.names[fit.k_fe :], "scale"]
     free = np.flatnonzero(np.nan_to_num(np.diag(cov), nan=0.0) > 0.0)
     if len(free) < 2:
         return {}, 1.0
@@ -121,130 +115,90 @@ def flatness(results: Any) -> tuple[dict[str, float], float]:
     factors = {
         names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
     }
-    targets = parameters_of(results.fit)
-    for target in targets:
+    parameters = parameters_of(fit)
+    squares = {(one.path, one.i, one.j): one.name for one in reversed(parameters)}
+    for one in parameters:
         # a standard deviation is as flat as its square
-        if target.kind in ("sd", "sigma"):
-            same = (target.path, target.i, target.j)
-            square = next(t for t in targets if (t.path, t.i, t.j) == same)
-            if square.name in factors:
-                factors[target.name] = factors[square.name]
+        square = squares[one.path, one.i, one.j]
+        if one.kind in ("sd", "sigma") and square in factors:
+            factors[one.name] = factors[square]
     return factors, float(spectrum[-1] / spectrum[0])
 
 
-class WaldIntervals:
+def standard_error(fit: Fit, parameter: CovarianceParameter, cov: FloatArray) -> float:
     """
-    Normal intervals on nlme's scales, by the delta method.
+    Standard error of a covariance parameter by the delta method.
 
-    Parameters
-    ----------
-    results : MixedLMARResults
-    alpha : float
-        1 - coverage.
+    `cov` is the covariance of variances and covariances, residual parameters and
+    the residual variance, as ``fit.estimate.cov_theta``.
     """
+    i, j, k_re = parameter.i, parameter.j, fit.k_re
+    if parameter.kind == "corr":
+        where = [covariance_entry(k_re, *pair) for pair in ((i, j), (i, i), (j, j))]
+        variances = np.diag(fit.cov_re)[[i, j]]
+        slopes = -0.5 * parameter.estimate / variances
+        gradient = np.array([1.0 / np.sqrt(variances.prod()), *slopes])
+    else:
+        if parameter.path == "residual":
+            at = fit.k_re2 + fit.k_vc + j
+        elif parameter.path == "sigma":
+            at = len(cov) - 1
+        else:
+            at = covariance_entry(k_re, i, j)
+        where, gradient = [at], np.ones(1)
+        if parameter.kind in ("sd", "sigma"):
+            with np.errstate(divide="ignore"):
+                gradient = 0.5 / np.array([parameter.estimate])
+    with np.errstate(invalid="ignore"):
+        return float(np.sqrt(gradient @ cov[np.ix_(where, where)] @ gradient))
 
-    def __init__(self, results: Any, alpha: float) -> None:
-        self.results = results
-        self.z = float(stats.norm.isf(alpha / 2.0))
-        p = results.k_fe
-        self.cov = np.asarray(results.cov_params())[p:, p:]
-        self.position = {name: k for k, name in enumerate(results._names[p:])}
-        rows, columns = np.tril_indices(results.k_re)
-        self.entry = {
-            (int(i), int(j)): k
-            for k, (i, j) in enumerate(zip(rows, columns, strict=True))
-        }
 
-    def interval(self, target: CovarianceParameter) -> tuple[float, float]:
-        """
-        The interval of a parameter.
+def wald_interval(
+    fit: Fit, parameter: CovarianceParameter, alpha: float
+) -> tuple[float, float]:
+    """
+    The normal interval of a parameter on nlme's scale.
 
-        Parameters
-        ----------
-        target : CovarianceParameter
-
-        Returns
-        -------
-        lower, upper : float
-
-        Raises
-        ------
-        NotComputedError
-            If there is no standard error; the message says why.
-        """
-        if target.path == "sigma":
-            error = self.results.bse_scale / (2.0 * self.results.scale)
-            self._check(target, error)
-            factor = np.exp(self.z * error * (1 if target.kind == "sigma" else 2))
-            return target.estimate / factor, target.estimate * factor
-        if target.path == "sd":
-            k = self._index(target)
-            variance = float(self.results.params[self.results.k_fe + k])
-            root = float(np.sqrt(self.cov[k, k]))
-            self._check(target, root)
-            error = root / (2.0 * variance)
-            factor = np.exp(self.z * error * (1 if target.kind == "sd" else 2))
-            return target.estimate / factor, target.estimate * factor
-        if target.kind == "cov":
-            k = self._index(target)
-            error = float(np.sqrt(self.cov[k, k]))
-            self._check(target, error)
-            return target.estimate - self.z * error, target.estimate + self.z * error
-        if target.kind == "corr":
-            return self._correlation(target)
-        return self._residual(target)
-
-    def _index(self, target: CovarianceParameter) -> int:
-        if target.path == "cov" or target.i < self.results.k_re:
-            return self.entry[target.i, target.j]
-        return self.results.k_re2 + target.i - self.results.k_re
-
-    def _correlation(self, target: CovarianceParameter) -> tuple[float, float]:
-        cov_re, r = np.asarray(self.results.cov_re), target.estimate
-        i, j = target.i, target.j
-        where = [self.entry[i, j], self.entry[i, i], self.entry[j, j]]
-        root = np.sqrt(cov_re[i, i] * cov_re[j, j])
-        slope = np.array([1.0 / root, -r / 2 / cov_re[i, i], -r / 2 / cov_re[j, j]])
-        with np.errstate(invalid="ignore"):
-            error = np.sqrt(slope @ self.cov[np.ix_(where, where)] @ slope)
-        self._check(target, error)
-        half = self.z * error / (1.0 - r * r)
-        center = np.arctanh(r)
-        return float(np.tanh(center - half)), float(np.tanh(center + half))
-
-    def _residual(self, target: CovarianceParameter) -> tuple[float, float]:
-        k = self.results.k_re2 + self.results.k_vc + target.j
-        error = float(np.sqrt(self.cov[k, k]))
-        self._check(target, error)
-        bse = np.full(target.structure.k_params, np.nan)
-        bse[target.j] = error
-        intervals = residual_intervals(
-            target.structure, target.u, bse, self.z, named=True
-        )
-        lower, upper = intervals[target.j]
-        return float(lower), float(upper)
-
-    def _check(self, target: CovarianceParameter, error: float) -> None:
-        if error > 0.0 and np.isfinite(error):
-            return
-        if self.results.at_boundary:
-            where = "; ".join(self.results.boundary_notes)
+    NotComputedError says why there is no standard error.
+    """
+    z = float(stats.norm.isf(alpha / 2.0))
+    error = standard_error(fit, parameter, fit.estimate.cov_theta)
+    value = parameter.estimate
+    if not (error > 0.0 and np.isfinite(error)):
+        notes = "; ".join(boundary_notes(fit))
+        if notes:
             raise NotComputedError(
-                f"no Wald interval on the boundary ({where}): use method='profile'"
+                f"no Wald interval on the boundary ({notes}): use method='profile'"
             )
         raise NotComputedError(
             "the observed information is singular, there is no standard error: use "
             "method='profile'"
         )
+    if parameter.path in ("sd", "sigma"):
+        factor = float(np.exp(z * error / value))
+        return value / factor, value * factor
+    if parameter.kind == "cov":
+        return value - z * error, value + z * error
+    if parameter.kind == "corr":
+        half, center = z * error / (1.0 - value**2), np.arctanh(value)
+        return float(np.tanh(center - half)), float(np.tanh(center + half))
+    bse = np.full(fit.structure.k_params, np.nan)
+    bse[parameter.j] = error
+    found = residual_intervals(fit.structure, fit.u, bse, z, named=True)
+    lower, upper = found[parameter.j]
+    return float(lower), float(upper)
 
 
 METHODS = ("profile", "wald", "bootstrap")
 # Interval this many times as wide as with the other parameters known: say so.
 _FLAT = 4.0
 
+# Ends of an interval, the method that gave them, and notes.
+Found = tuple[float, float, str, list[str]]
+
 
 def conf_int_re(
-    results: Any,
+    fit: Fit,
     method: str = "profile",
     alpha: float = 0.05,
     parameters: str | Iterable[str] | None = None,
@@ -258,7 +212,7 @@ def conf_int_re(
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     method : {"profile", "wald", "bootstrap"}
         Inverted likelihood-ratio tests; normal intervals on nlme's scales (log
         standard deviations, ``log((1 + r) / (1 - r))`` of correlations and of
@@ -295,7 +249,6 @@ def conf_int_re(
     UnknownColumnError
         For an unknown parameter.
     """
-    results = getattr(results, "_results", results)
     if method not in METHODS:
         raise UnsupportedError(
             f"method={method!r}: choose {', '.join(repr(name) for name in METHODS)}"
@@ -305,64 +258,75 @@ def conf_int_re(
         raise UnsupportedError(
             f"parameters={parameters!r}: give names, such as 'rho' or ['rho', 'sigma']"
         )
-    engine = ProfileEngine(results) if method == "profile" else None
-    targets = select(
-        engine.targets if engine else parameters_of(results.fit), parameters
-    )
-    flat, condition = flatness(results)
-    draws = None
-    if method == "bootstrap":
-        draws = bootstrap(results, n_boot, seed=seed, progress=progress)
-    wald = WaldIntervals(results, alpha) if method == "wald" else None
+    engine = ProfileEngine(fit) if method == "profile" else None
+    chosen = select(parameters_of(fit), parameters)
+    if engine is not None:
+        interval = _by_profile(engine, alpha)
+    elif method == "bootstrap":
+        interval = _by_bootstrap(fit, alpha, n_boot, seed, progress)
+    else:
+        interval = _by_wald(fit, alpha)
+    flat, condition = inflation(fit)
+    zero = zero_variances(fit)
     rows = []
-    for target in targets:
-        notes: list[str] = []
-        lower = upper = np.nan
-        used = method
-        if target.held:
-            notes.append(target.held)
-        elif _undefined(results, target):
-            lower, upper = -1.0, 1.0
-            notes.append("a variance is zero: every correlation fits as well")
-        elif engine is not None:
-            try:
-                lower, upper, notes = engine.interval(target, alpha)
-            except MixedARError as error:
-                notes, used = [str(error)], "wald"
-                with suppress(NotComputedError):
-                    lower, upper = WaldIntervals(results, alpha).interval(target)
-        elif draws is not None:
-            values = draws.values(target)
-            lower, upper = np.quantile(values, [alpha / 2.0, 1.0 - alpha / 2.0])
-            notes.extend(draws.notes)
+    for one in chosen:
+        factor = flat.get(one.name, 1.0)
+        if one.held:
+            lower, upper, used, notes = np.nan, np.nan, method, [one.held]
+        elif one.kind == "corr" and (zero[one.i] or zero[one.j]):
+            note = "a variance is zero: every correlation fits as well"
+            lower, upper, used, notes = -1.0, 1.0, method, [note]
         else:
-            assert wald is not None
-            try:
-                lower, upper = wald.interval(target)
-            except NotComputedError as error:
-                notes = [str(error)]
-        factor = flat.get(target.name, 1.0)
-        if factor > _FLAT and not target.held:
-            notes.append(
+            lower, upper, used, notes = interval(one)
+        if factor > _FLAT and not one.held:
+            notes = [
+                *notes,
                 f"flat surface: {factor:.1f} times as wide as if the other covariance "
-                "parameters were known"
-            )
-        rows.append(
-            [target.estimate, float(lower), float(upper), used, "; ".join(notes)]
-        )
+                "parameters were known",
+            ]
+        rows.append([one.estimate, lower, upper, used, "; ".join(notes)])
     frame = pd.DataFrame(
         rows,
-        index=[target.name for target in targets],
+        index=[one.name for one in chosen],
         columns=["estimate", "lower", "upper", "method", "note"],
     )
     frame.attrs["condition"] = condition
     return frame
 
 
-def _undefined(results: Any, target: CovarianceParameter) -> bool:
-    """Whether a correlation has no meaning because a variance is zero."""
-    if target.kind != "corr":
-        return False
-    spread = np.diag(results._z_map)[: results.k_re] ** 2
-    relative = np.diag(results.cov_re_unscaled) / np.where(spread > 0.0, spread, 1.0)
-    return bool(min(relative[target.i], relative[target.j]) < 1e-8)
+def _by_wald(fit: Fit, alpha: float) -> Callable[[CovarianceParameter], Found]:
+    def interval(parameter: CovarianceParameter) -> Found:
+        try:
+            return *wald_interval(fit, parameter, alpha), "wald", []
+        except NotComputedError as error:
+            return np.nan, np.nan, "wald", [str(error)]
+
+    return interval
+
+
+def _by_profile(
+    engine: ProfileEngine, alpha: float
+) -> Callable[[CovarianceParameter], Found]:
+    def interval(parameter: CovarianceParameter) -> Found:
+        try:
+            lower, upper, notes = engine.interval(parameter, alpha)
+        except MixedARError as error:
+            ends = (np.nan, np.nan)
+            with suppress(NotComputedError):
+                ends = wald_interval(engine.fit, parameter, alpha)
+            return *ends, "wald", [str(error)]
+        return lower, upper, "profile", notes
+
+    return interval
+
+
+def _by_bootstrap(
+    fit: Fit, alpha: float, n_boot: int, seed: Any, progress: bool
+) -> Callable[[CovarianceParameter], Found]:
+    draws = bootstrap(fit, n_boot, seed=seed, progress=progress)
+
+    def interval(parameter: CovarianceParameter) -> Found:
+        ends = np.quantile(draws.values(parameter), [alpha / 2.0, 1.0 - alpha / 2.0])
+        return float(ends[0]), float(ends[1]), "bootstrap", draws.notes
+
+    return interval

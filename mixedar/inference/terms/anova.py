@@ -5,111 +5,47 @@ Likelihood-ratio tests of nested fits, and analysis of variance by terms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.formula._manager import FormulaManager
 from statsmodels.stats.contrast import WaldTestResults
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
-from mixedar.hypotheses.df import ColumnDF
-from mixedar.inference.intervals.bootstrap import Refitter, check_count, progress_bar
-from mixedar.inference.terms.nulls import (
+from mixedar.fit import Fit
+from mixedar.fit.maximise import maximise
+from mixedar.fit.responses import Responses
+from mixedar.hypotheses.df import ColumnDF, DFMethod
+from mixedar.inference.arguments import check_count, progress_bar
+from mixedar.inference.criteria import information_criteria
+from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.intervals.bootstrap import Refitter
+from mixedar.inference.terms.mixture_chi2 import (
     NullDistribution,
     null_distribution,
     same_columns,
 )
-from mixedar.inference.terms.type_three import type_three
+from mixedar.inference.terms.type_three import Term, terms_of, type_three
+from mixedar.inference.wald import wald_test
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 _TYPES |= {"sequential": 1, "marginal": 0}
 
 
-@dataclass(frozen=True)
-class Term:
-    """
-    A term of the fixed effects.
-
-    Attributes
-    ----------
-    name : str
-    columns : ndarray of int
-        Its columns of the design.
-    factors : frozenset of str
-        Its variables, as the formula writes them; empty for the intercept.
-    """
-
-    name: str
-    columns: IntArray
-    factors: frozenset[str]
-
-
-def terms_of(results: Any) -> list[Term]:
-    """
-    Terms of a model in the order in which the formula brings them.
-
-    Main effects come before interactions, as in R; the formula engines put
-    categorical columns first in the design.
-
-    Parameters
-    ----------
-    results : MixedLMARResults
-        Without a formula every column is a term.
-
-    Returns
-    -------
-    list of Term
-    """
-    results = getattr(results, "_results", results)
-    spec = getattr(results.model, "formula_spec", None)
-    if spec is None:
-        return [
-            Term(name, np.array([k]), frozenset([name]))
-            for k, name in enumerate(results._names[: results.k_fe])
-        ]
-    slices = FormulaManager(spec.engine).get_term_name_slices(spec.engine_spec)
-    terms = []
-    for key, where in slices.items():
-        columns = np.arange(results.k_fe)[where]
-        if len(columns) == 0:
-            continue
-        name = str(key)
-        intercept = name in ("1", "Intercept")
-        factors = frozenset() if intercept else frozenset(_factors(name))
-        terms.append(Term("Intercept" if intercept else name, columns, factors))
-    text = spec.formula
-
-    def place(term: Term) -> tuple[int, list[int]]:
-        where = [text.find(factor) for factor in term.factors]
-        return len(term.factors), sorted(where)
-
-    return sorted(terms, key=place)
-
-
-def _factors(name: str) -> list[str]:
-    """Parts of an interaction's name, split at colons outside of brackets."""
-    parts, depth = [""], 0
-    for letter in name:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == ":" and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  # noqa: A002
+def anova_terms(
+    fit: Fit,
+    type: int | str = 3,  # noqa: A002
+    df: str | float | DFMethod | None = None,
+) -> pd.DataFrame:
     """
     F tests of the terms of the fixed effects.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     type : {1, 2, 3, "marginal"}
         1: each term after those before it in the formula (nlme's sequential);
         2: each term after all terms that do not contain it (car's); 3: each
@@ -133,16 +69,15 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
     NotComputedError
         For type 3 if the data were removed from the fit.
     """
-    results = getattr(results, "_results", results)
     kind = _TYPES.get(type) if isinstance(type, (int, str)) else None
     if kind is None:
         raise UnsupportedError(f"type={type!r}: choose 1, 2, 3 or 'marginal'")
-    terms = terms_of(results)
-    method = results._contrast_method(df)
-    rows = []
-    hypotheses = type_three(results, terms) if kind == 3 else []
+    terms = terms_of(fit)
+    method = contrast_method(fit, df)
+    rows: list[list[Any]] = []
+    hypotheses = type_three(fit, terms) if kind == 3 else []
     # what leaving terms out does to the estimates is a matter of the model
-    cov = method.cov if results._sandwich is None else results._unadjusted[0]
+    cov = method.cov if fit.robust is None else fit.cov_beta
     for k, term in enumerate(terms):
         if kind == 1:
             others = terms[k + 1 :]
@@ -154,13 +89,12 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
             others = []
         matrix = hypotheses[k] if kind == 3 else _restriction(term, others, cov)
         try:
-            test = results.wald_test(matrix, use_f=True, df=df)
-            f, num = float(test.fvalue), int(test.df_num)
-            den = float(test.df_denom)
+            f, num, den = _f_test(fit, matrix, df)
             if isinstance(method, ColumnDF):
                 # the term's own columns count, not those it is adjusted for
-                den = method.joint(np.eye(results.k_fe)[term.columns], num).df
-            rows.append([num, den, f, _f_sf(f, num, den), _why(den)])
+                den = method.joint(np.eye(fit.k_fe)[term.columns], num).df
+            note = "" if den > 0.0 else "no degrees of freedom are left for this term"
+            rows.append([num, den, f, _f_sf(f, num, den), note])
         except NotComputedError as error:
             rows.append([len(term.columns), np.nan, np.nan, np.nan, str(error)])
     frame = pd.DataFrame(
@@ -172,8 +106,12 @@ def anova_terms(results: Any, type: Any = 3, df: Any = None) -> pd.DataFrame:  #
     return frame
 
 
-def _why(den: float) -> str:
-    return "" if den > 0.0 else "no degrees of freedom are left for this term"
+def _f_test(
+    fit: Fit, matrix: Any, df: str | float | DFMethod | None
+) -> tuple[float, int, float]:
+    """The F statistic of restrictions, and its degrees of freedom."""
+    test = wald_test(fit, matrix, use_f=True, df=df)
+    return float(test.fvalue), int(test.df_num), float(test.df_denom)
 
 
 def _f_sf(f: float, num: float, den: float) -> float:
@@ -202,19 +140,19 @@ def _restriction(term: Term, others: Sequence[Term], cov: FloatArray) -> FloatAr
 
 
 def wald_test_terms(
-    results: Any,
+    fit: Fit,
     skip_single: bool = False,
     extra_constraints: Any = None,
     combine_terms: Sequence[str] | None = None,
     scalar: Any = None,
-    df: Any = None,
+    df: str | float | DFMethod | None = None,
 ) -> WaldTestResults:
     """
     Joint Wald tests of the columns of each term, as statsmodels' method.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     skip_single : bool
         Leave terms of one column out.
     extra_constraints : list of (str, ndarray), optional
@@ -232,10 +170,9 @@ def wald_test_terms(
         Its ``table`` has the columns ``statistic``, ``pvalue``,
         ``df_constraint`` and ``df_denom``.
     """
-    results = getattr(results, "_results", results)
-    identity = np.eye(results.k_fe)
+    identity = np.eye(fit.k_fe)
     # in the order of the design's columns, as statsmodels has them
-    terms = sorted(terms_of(results), key=lambda term: min(term.columns))
+    terms = sorted(terms_of(fit), key=lambda term: min(term.columns))
     hypotheses = [
         (term.name, identity[term.columns])
         for term in terms
@@ -262,8 +199,7 @@ def wald_test_terms(
         hypotheses.append((item[0], item[1]))
     rows = []
     for _, matrix in hypotheses:
-        test = results.wald_test(matrix, use_f=True, df=df)
-        f, num, den = float(test.fvalue), int(test.df_num), float(test.df_denom)
+        f, num, den = _f_test(fit, matrix, df)
         rows.append([f, _f_sf(f, num, den), num, den])
     table = pd.DataFrame(
         rows,
@@ -295,8 +231,7 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
         Without a fit, or for something that is no fit of this package.
     """
     for fit in fits:
-        inner = getattr(fit, "_results", fit)
-        if not hasattr(inner, "_contrast_method"):
+        if not isinstance(getattr(fit, "fit", None), Fit):
             raise UnsupportedError(
                 f"anova compares fits of MixedLMAR, not {type(fit).__name__}"
             )
@@ -310,7 +245,7 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
             f"{unknown[0]!r}; there are {', '.join(sorted(allowed))}"
         )
     if len(fits) == 1:
-        return anova_terms(fits[0], **options)
+        return anova_terms(fits[0].fit, **options)
     return likelihood_ratio_table(fits, **options)
 
 
@@ -366,62 +301,72 @@ def likelihood_ratio_table(
         If the fits are not comparable: other data, REML and ML, or REML with
         different fixed effects.
     """
-    from mixedar.inference.criteria import information_criteria
-
     if null not in ("auto", "chi2", "simulate"):
         raise UnsupportedError(f"null={null!r}: choose 'auto', 'chi2' or 'simulate'")
     if refit not in (None, "ml"):
         raise UnsupportedError(f"refit={refit!r}: choose None or 'ml'")
-    results = [getattr(fit, "_results", fit) for fit in fits]
+    compared: list[Fit] = [one.fit for one in fits]
     labels = [str(k + 1) for k in range(len(fits))] if names is None else list(names)
-    if len(labels) != len(results):
-        raise LengthError(f"{len(labels)} names for {len(results)} fits")
-    _check_data(results, labels)
+    if len(labels) != len(compared):
+        raise LengthError(f"{len(labels)} names for {len(compared)} fits")
+    _check_data(compared, labels)
     if refit == "ml":
-        results = [_by_ml(one) for one in results]
-    _check_method(results, labels)
+        compared = [_by_ml(one) for one in compared]
+    _check_method(compared, labels)
     rows: list[list[Any]] = []
-    for one in results:
+    for one in compared:
         criteria = information_criteria(one, ic)
-        rows.append([one.df_modelwc, criteria["aic"], criteria["bic"], one.llf])
+        rows.append([one.k_estimated, criteria["aic"], criteria["bic"], one.llf])
         rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
     rng = np.random.default_rng(seed)
-    for k, (i, j) in enumerate(pairwise(range(len(results))), start=1):
-        small, large = sorted((results[i], results[j]), key=lambda one: one.df_modelwc)
-        found = null_distribution(small, large)
-        rows[k][4] = f"{labels[i]} vs {labels[j]}"
-        rows[k][9] = found.note
-        if not found.df:
-            continue
-        if null == "chi2":
-            difference = large.df_modelwc - small.df_modelwc
-            found = NullDistribution((difference,), (1.0,), "")
-            rows[k][9] = found.note
-        statistic = 2.0 * (large.llf - small.llf)
-        if statistic < -1e-5:
-            rows[k][9] = (
-                "the larger model has the lower likelihood: one fit has missed its "
-                "maximum, try other starts"
-            )
-            continue
-        statistic = max(statistic, 0.0)
-        rows[k][5:7] = statistic, large.df_modelwc - small.df_modelwc
-        if null == "simulate":
-            draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
-            # the observed statistic is one draw under the hypothesis
-            rows[k][7] = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
-            rows[k][8], rows[k][9] = f"simulated ({len(draws)})", ""
-        else:
-            rows[k][7], rows[k][8] = found.sf(statistic), found.label
+    for k, (a, b) in enumerate(pairwise(compared), start=1):
+        small, large = sorted((a, b), key=lambda one: one.k_estimated)
+        ratio, difference, p, label, note = _ratio(
+            small, large, null, n_sim, rng, progress
+        )
+        rows[k][4:] = [f"{labels[k - 1]} vs {labels[k]}", ratio, difference, p]
+        rows[k].extend([label, note])
     columns = ["df", "AIC", "BIC", "logLik", "test", "LR", "LR_df", "p", "null", "note"]
     frame = pd.DataFrame(rows, index=pd.Index(labels, name="fit"), columns=columns)
-    frame.attrs["method"] = results[0].method
+    frame.attrs["method"] = "REML" if compared[0].reml else "ML"
     return frame
 
 
+def _ratio(
+    small: Fit,
+    large: Fit,
+    null: str,
+    n_sim: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> tuple[float, float, float, str, str]:
+    """Statistic, degrees of freedom, p-value, distribution and note of a pair."""
+    found = null_distribution(small, large)
+    if not found.df:
+        return np.nan, np.nan, np.nan, "", found.note
+    difference = large.k_estimated - small.k_estimated
+    if null == "chi2":
+        found = NullDistribution((difference,), (1.0,), "")
+    statistic = 2.0 * (large.llf - small.llf)
+    if statistic < -1e-5:
+        note = (
+            "the larger model has the lower likelihood: one fit has missed its "
+            "maximum, try other starts"
+        )
+        return np.nan, np.nan, np.nan, "", note
+    statistic = max(statistic, 0.0)
+    if null != "simulate":
+        p = found.sf(statistic)
+        return statistic, difference, p, found.label, found.note
+    draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
+    # the observed statistic is one draw under the hypothesis
+    p = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
+    return statistic, difference, p, f"simulated ({len(draws)})", ""
+
+
 def simulated_null(
-    small: Any,
-    large: Any,
+    small: Fit,
+    large: Fit,
     n_sim: int = 1000,
     *,
     seed: Any = None,
@@ -432,8 +377,8 @@ def simulated_null(
 
     Parameters
     ----------
-    small, large : MixedLMARResults
-        Fits of nested models to the same rows.
+    small, large : Fit
+        Of nested models to the same rows.
     n_sim : int
     seed : int or Generator, optional
     progress : bool
@@ -443,14 +388,13 @@ def simulated_null(
     ndarray, shape (at most n_sim,)
         Replicates for which a model has no maximum are left out.
     """
-    small, large = (getattr(one, "_results", one) for one in (small, large))
     n_sim = check_count(n_sim, "n_sim")
     rng = np.random.default_rng(seed)
     first, second = Refitter(small), Refitter(large)
-    distribution = small.get_distribution()
+    responses = Responses.of(small)
     out = []
     for _ in progress_bar(range(n_sim), progress, "simulated null"):
-        endog = distribution.rvs(rng=rng)
+        endog = responses.draw(rng)
         try:
             llf = first.fit(endog)[1].llf
             other = second.fit(endog, at_least=llf - 1e-6)[1].llf
@@ -460,49 +404,47 @@ def simulated_null(
     return np.array(out)
 
 
-def _by_ml(results: Any) -> Any:
-    if not results.reml:
-        return results
-    model, before = results.model, results.model.reml
-    fit = model.fit(reml=False, free=results.freepat)
-    model.reml = before
-    return fit._results
+def _by_ml(fit: Fit) -> Fit:
+    return (
+        maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
+        if fit.reml
+        else fit
+    )
 
 
-def _check_data(results: Sequence[Any], labels: Sequence[str]) -> None:
-    first = results[0].model
-    for one, label in zip(results[1:], labels[1:], strict=True):
-        endog = one.model.endog
-        if endog is None or first.endog is None:
+def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
+    first = fits[0]
+    for one, label in zip(fits[1:], labels[1:], strict=True):
+        if not (one.has_data and first.has_data):
             raise UnsupportedError(
                 "the data were removed from a fit: whether the fits are to the same "
                 "data cannot be checked"
             )
-        if len(endog) != len(first.endog):
+        if one.nobs != first.nobs:
             raise UnsupportedError(
                 f"fits {labels[0]} and {label} are to different data: "
-                f"{len(first.endog)} and {len(endog)} observations; drop the rows "
+                f"{first.nobs} and {one.nobs} observations; drop the rows "
                 "with missing values in any model's variables first"
             )
-        if not np.array_equal(endog, first.endog):
+        if not np.array_equal(one.data.endog, first.data.endog):
             raise UnsupportedError(
                 f"fits {labels[0]} and {label} have different responses; their "
                 "likelihoods cannot be compared"
             )
 
 
-def _check_method(results: Sequence[Any], labels: Sequence[str]) -> None:
-    methods = {one.reml for one in results}
+def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
+    methods = {one.reml for one in fits}
     if len(methods) > 1:
-        which = [x for x, one in zip(labels, results, strict=True) if one.reml]
+        which = [x for x, one in zip(labels, fits, strict=True) if one.reml]
         raise UnsupportedError(
             f"fits {', '.join(which)} are by REML and the others by ML; their "
             "likelihoods cannot be compared: pass refit='ml'"
         )
     if methods == {False}:
         return
-    for one, label in zip(results[1:], labels[1:], strict=True):
-        if not same_columns(one.model.exog, results[0].model.exog):
+    for one, label in zip(fits[1:], labels[1:], strict=True):
+        if not same_columns(one.data.exog, fits[0].data.exog):
             raise UnsupportedError(
                 f"fits {labels[0]} and {label} are by REML and have different fixed "
                 "effects; restricted likelihoods cannot be compared then: pass "

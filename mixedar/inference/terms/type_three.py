@@ -1,5 +1,5 @@
 """
-Hypotheses of type III: what each term adds, whatever the coding of the factors.
+Terms, and their hypotheses of type III: what each adds, whatever the coding.
 
 A term's hypothesis is about its own part of the mean: averaged with equal
 weights over the levels of the factors that it lacks, and freed from the means
@@ -19,15 +19,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from statsmodels.formula._manager import FormulaManager
 
-from mixedar._types import FloatArray
-from mixedar.data.formula import design_for
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.formula import FormulaSpec, design_for
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit import Fit
 
 Names = frozenset[str]
 
@@ -37,13 +40,77 @@ _LARGEST_GRID = 200_000
 _FEW, _MANY = 20, 1000
 
 
-def type_three(results: Any, terms: Sequence[Any]) -> list[FloatArray]:
+@dataclass(frozen=True)
+class Term:
+    """
+    A term of the fixed effects.
+
+    Attributes
+    ----------
+    name : str
+    columns : ndarray of int
+        Its columns of the design.
+    factors : frozenset of str
+        Its variables, as the formula writes them; empty for the intercept.
+    """
+
+    name: str
+    columns: IntArray
+    factors: frozenset[str]
+
+
+def terms_of(fit: Fit) -> list[Term]:
+    """
+    Terms of a model in the order in which the formula brings them.
+
+    Main effects come before interactions, as in R; the formula engines put
+    categorical columns first in the design.  Without a formula every column is a
+    term.
+    """
+    spec = fit.sizes.formula_spec
+    if spec is None:
+        return [
+            Term(name, np.array([k]), frozenset([name]))
+            for k, name in enumerate(fit.exog_names)
+        ]
+    slices = FormulaManager(spec.engine).get_term_name_slices(spec.engine_spec)
+    terms = []
+    for key, where in slices.items():
+        columns = np.arange(fit.k_fe)[where]
+        if len(columns) == 0:
+            continue
+        name = str(key)
+        intercept = name in ("1", "Intercept")
+        factors = frozenset() if intercept else frozenset(_factors(name))
+        terms.append(Term("Intercept" if intercept else name, columns, factors))
+    text = spec.formula
+
+    def place(term: Term) -> tuple[int, list[int]]:
+        where = [text.find(factor) for factor in term.factors]
+        return len(term.factors), sorted(where)
+
+    return sorted(terms, key=place)
+
+
+def _factors(name: str) -> list[str]:
+    """Parts of an interaction's name, split at colons outside of brackets."""
+    parts, depth = [""], 0
+    for letter in name:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == ":" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def type_three(fit: Fit, terms: Sequence[Term]) -> list[FloatArray]:
     """
     Restrictions of type III.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
         Without a formula a term is a column, and the restriction says that it is
         zero.
     terms : sequence of Term
@@ -59,29 +126,25 @@ def type_three(results: Any, terms: Sequence[Any]) -> list[FloatArray]:
     UnsupportedError
         If the factors of one term have too many combinations of levels.
     """
-    spec = getattr(results.model, "formula_spec", None)
+    spec = fit.sizes.formula_spec
     if spec is None:
-        return [np.eye(results.k_fe)[term.columns] for term in terms]
-    data = getattr(results.model.data, "frame", None)
-    if data is None:
-        raise NotComputedError(
-            "the data were removed from this fit; hypotheses of type III need them: "
-            "use type=2"
-        )
-    return _Hypotheses(results, terms, spec, data).all()
+        return [np.eye(fit.k_fe)[term.columns] for term in terms]
+    frame = fit.data.frame
+    assert frame is not None
+    return _Hypotheses(spec, frame, terms, fit.k_fe).all()
 
 
 class _Hypotheses:
     """The parts of the mean by factors, for one model."""
 
     def __init__(
-        self, results: Any, terms: Sequence[Any], spec: Any, data: pd.DataFrame
+        self, spec: FormulaSpec, data: pd.DataFrame, terms: Sequence[Term], p: int
     ) -> None:
-        self.terms, self.spec, self.p = terms, spec, results.k_fe
+        self.terms, self.spec, self.p = terms, spec, p
         self.levels = {
             name: found
             for name in spec.variables
-            if (found := _levels(spec, data, name)) is not None
+            if (found := factor_levels(spec, data, name)) is not None
         }
         self.data = data
         self.factors = [self._categorical(term) for term in terms]
@@ -102,11 +165,11 @@ class _Hypotheses:
             or re.search(rf"(?<![\w.]){re.escape(name)}(?![\w(])", bare)
         )
 
-    def _categorical(self, term: Any) -> Names:
+    def _categorical(self, term: Term) -> Names:
         names = frozenset().union(*map(self._variables, term.factors))
         return names & frozenset(self.levels)
 
-    def _numeric(self, term: Any) -> Names:
+    def _numeric(self, term: Term) -> Names:
         """The factors with a numeric variable, by which parts are told apart."""
         known = frozenset(self.levels)
         return frozenset(f for f in term.factors if self._variables(f) - known)
@@ -204,7 +267,7 @@ def _basis(rows: FloatArray) -> FloatArray:
     return np.where(np.abs(basis) < 1e-13, 0.0, basis)
 
 
-def _levels(spec: Any, data: pd.DataFrame, name: str) -> list[Any] | None:
+def factor_levels(spec: FormulaSpec, data: pd.DataFrame, name: str) -> list[Any] | None:
     """Levels of a factor; None of a numeric variable."""
     if name in spec.levels:
         return list(spec.levels[name])

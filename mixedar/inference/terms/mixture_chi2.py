@@ -17,12 +17,12 @@ longitudinal mixed effects model, Biometrics 50, 1171-1177.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from mixedar._types import FloatArray
+from mixedar.fit import Fit
 from mixedar.residual import Nesting, nesting
 
 
@@ -58,13 +58,7 @@ class NullDistribution:
         return " + ".join(parts)
 
     def sf(self, statistic: float) -> float:
-        """
-        Probability of a statistic as large; NaN without a distribution.
-
-        Parameters
-        ----------
-        statistic : float
-        """
+        """Probability of a statistic as large; NaN without a distribution."""
         if not self.df:
             return np.nan
         total = 0.0
@@ -103,41 +97,34 @@ def _inside(small: FloatArray, large: FloatArray) -> bool:
     return bool((np.sqrt((rest**2).sum(axis=0)) <= 1e-8 * size).all())
 
 
-def null_distribution(small: Any, large: Any) -> NullDistribution:
+def null_distribution(small: Fit, large: Fit) -> NullDistribution:
     """
-    Null distribution of the likelihood ratio of two fits.
+    Null distribution of the likelihood ratio of two fits, of which one is a case.
 
-    Parameters
-    ----------
-    small, large : MixedLMARResults
-        The hypothesis, and the model it is a case of.
-
-    Returns
-    -------
-    NullDistribution
-        Without components if the models are not nested; `known` is False if
-        only the naive chi-square, which is conservative, can be offered.
+    Without components if the models are not nested; `known` is False if only the
+    naive chi-square, which is conservative, can be offered.
     """
-    difference = large.df_modelwc - small.df_modelwc
+    difference = large.k_estimated - small.k_estimated
     reason = _not_nested(small, large)
     if reason:
         return NullDistribution((), (), f"not nested: {reason}", False)
     if difference <= 0:
         return NullDistribution((), (), "no parameter is tested", False)
     plain = NullDistribution((difference,), (1.0,), "")
-    added = _free_variances(large) - _free_variances(small)
+    boundary = small.singular or small.residual_at_boundary
+    added = _free_entries(large)[0] - _free_entries(small)[0]
     found = _residual_nesting(small, large)
     edges = added + len(found.edges)
     if edges == 0 and not found.irregular:
         return plain
-    if edges == 1 and not found.irregular and (found.edges or not small.at_boundary):
+    if edges == 1 and not found.irregular and (found.edges or not boundary):
         note = "a variance of zero is on the boundary"
         return _half(difference, found.edges[0] if found.edges else note)
     naive = "the naive chi-square is conservative; null='simulate' is exact"
     if found.irregular:
         what = found.irregular
         naive = "the chi-square is an approximation; null='simulate' is exact"
-    elif small.at_boundary:
+    elif boundary:
         what = "the smaller model itself lies on the boundary"
     elif added == edges:
         what = f"{added} variances are on the boundary, the mixture is not known"
@@ -150,56 +137,51 @@ def _half(difference: int, note: str) -> NullDistribution:
     return NullDistribution((difference - 1, difference), (0.5, 0.5), note)
 
 
-def _free_variances(results: Any) -> int:
-    free = results.fit.layout.is_free
-    rows, columns = np.tril_indices(results.k_re)
+def _free_entries(fit: Fit) -> tuple[int, int]:
+    """Numbers of estimated variances, and covariances of random effects."""
+    free = fit.layout.is_free
+    rows, columns = fit.layout.tril
     block = free[: len(rows)]
-    return int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
+    variances = int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
+    return variances, int(block[rows != columns].sum())
 
 
-def _residual_nesting(small: Any, large: Any) -> Nesting:
+def _residual_nesting(small: Fit, large: Fit) -> Nesting:
     """How the residual structure of one is a case of the other's."""
-    grouped = large.model._grouped
-    return nesting(small.structure, large.structure, grouped.gaps)
+    return nesting(small.structure, large.structure, large.data.grouped.gaps)
 
 
-def _not_nested(small: Any, large: Any) -> str:
+def _not_nested(small: Fit, large: Fit) -> str:
     """Why one model is no case of the other; empty if it is."""
-    a, b = small.model, large.model
+    a, b = small.data, large.data
     if not _inside(a.exog, b.exog):
         return "the fixed effects of one are not among those of the other"
     inner, outer = _columns(a.exog_re), _columns(b.exog_re)
     if len(inner) > len(outer) or not _contains(outer, inner):
         return "the random effects of one are not among those of the other"
-    if len(inner) and not np.array_equal(a._codes, b._codes):
+    if len(inner) and not np.array_equal(a.codes, b.codes):
         return "the groups differ"
-    if not set(a.exog_vc.names) <= set(b.exog_vc.names):
+    if not set(a.component_names) <= set(b.component_names):
         return "the variance components of one are not among those of the other"
-    free = [_free_covariances(results) for results in (small, large)]
-    if free[0] > free[1]:
+    if _free_entries(small)[1] > _free_entries(large)[1]:
         return "the smaller model has more covariances of random effects"
     if not _same_series(small, large):
         return "times or series of the residuals differ"
     return _residual_nesting(small, large).apart
 
 
-def _same_series(small: Any, large: Any) -> bool:
+def _same_series(small: Fit, large: Fit) -> bool:
     """Whether two structures that read times see the rows in the same order."""
-    reads = [
-        one.structure.uses_time
-        or any(mark.kind == "level" for mark in one.structure.marks)
+    if not all(
+        one.structure.needs_distinct_times
+        and (
+            one.structure.uses_time
+            or any(mark.kind == "level" for mark in one.structure.marks)
+        )
         for one in (small, large)
-    ]
-    if not all(reads) or not all(
-        one.structure.needs_distinct_times for one in (small, large)
     ):
         return True
-    a, b = small.model._grouped, large.model._grouped
+    a, b = small.data.grouped, large.data.grouped
     orders = [np.arange(len(g.gaps)) if g.order is None else g.order for g in (a, b)]
     same = np.array_equal(orders[0], orders[1])
     return same and np.array_equal(a.first_of_series, b.first_of_series)
-
-
-def _free_covariances(results: Any) -> int:
-    rows, columns = np.tril_indices(results.k_re)
-    return int((results.fit.layout.is_free)[: len(rows)][rows != columns].sum())
