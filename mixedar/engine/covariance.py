@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
+from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import r_factor
 
 
@@ -135,29 +136,18 @@ class RandomCovariance:
         entries = self.entries(theta)
         return 0.5 * (self._quadratic @ entries) @ entries
 
-    def jacobian(self, theta: FloatArray) -> FloatArray:
-        """``dv / dtheta``, shape (k_cov, number of free entries)."""
-        if self._all_free:
-            return self._quadratic @ theta
-        return (self._quadratic @ self.entries(theta))[:, self.is_free]
+    @cached_property
+    def _bends(self) -> FloatArray:
+        """Second derivatives of ``v`` by the free entries, (free, free, k_cov)."""
+        free = np.flatnonzero(self.is_free)
+        return self._quadratic[:, free[:, None], free].transpose(1, 2, 0)
 
-    def curvature(self, gradient: FloatArray) -> FloatArray:
-        """
-        Second derivatives of ``v`` by theta, weighted by a gradient.
-
-        Parameters
-        ----------
-        gradient : ndarray, shape (k_cov,)
-
-        Returns
-        -------
-        ndarray, shape (free, free)
-        """
-        k = self.k_cov
-        weighted = (gradient @ self._quadratic.reshape(k, k * k)).reshape(k, k)
-        if self._all_free:
-            return weighted
-        return weighted[np.ix_(self.is_free, self.is_free)]
+    def jet(self, theta: FloatArray) -> Jet:
+        """Entries ``v`` of ``Psi`` by the free entries of ``Lambda``."""
+        entries = self.entries(theta)
+        slopes = self._quadratic @ entries
+        first = slopes if self._all_free else slopes[:, self.is_free]
+        return Jet(0.5 * slopes @ entries, first.T, self._bends)
 
 
 def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:

@@ -42,12 +42,11 @@ class Evaluation:
     sxx_inverse : ndarray, shape (p, p)
         ``(X'H^-1 X)^-1``; times ``scale`` it is the covariance of `beta`.
     scale : float
-        Residual variance, RSS / (N - p) under REML and RSS / N under ML.
+        Residual variance: RSS / (N - p) under REML and RSS / N under ML, unless
+        another one was given.
     gradient : ndarray, shape (k,)
     hessian : ndarray, shape (k, k)
         Derivatives of `llf` by ``v``.
-    rss_gradient : ndarray, shape (k,)
-        Derivative of the weighted residual sum of squares.
     """
 
     llf: float
@@ -56,7 +55,6 @@ class Evaluation:
     scale: float
     gradient: FloatArray
     hessian: FloatArray
-    rss_gradient: FloatArray
 
 
 def cluster_sums(
@@ -98,9 +96,16 @@ def cluster_sums(
     return first
 
 
-def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Evaluation:
+def profile(
+    sums: ClusterSums,
+    n: int,
+    *,
+    reml: bool,
+    shift: float = 0.0,
+    log_scale: float | None = None,
+) -> Evaluation:
     """
-    Profile the fixed effects and the residual variance out.
+    Profile the fixed effects out, and the residual variance unless it is given.
 
     Parameters
     ----------
@@ -111,6 +116,9 @@ def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Eva
         Restricted likelihood.
     shift : float
         Added to the log-likelihood, for scaled designs.
+    log_scale : float, optional
+        Logarithm of the residual variance.  With it this logarithm is the last
+        parameter of the derivatives.
 
     Returns
     -------
@@ -131,33 +139,41 @@ def profile(sums: ClusterSums, n: int, *, reml: bool, shift: float = 0.0) -> Eva
     rss = float(root[p, p] ** 2)  # the last pivot
     inverse_root = dtrtri(root[:p, :p], lower=1)[0] if p else root[:0, :0]
     sxx_inverse = inverse_root.T @ inverse_root
-    beta = inverse_root.T @ root[p, :p]
+    e = np.ones(p + 1)
+    beta = root[p, :p] @ inverse_root
+    np.negative(beta, out=e[:p])
     logdet_x = 2.0 * float(np.log(np.diagonal(root)[:p]).sum()) if reml else 0.0
-    scale = rss / df
-    llf = -0.5 * (sums.d + logdet_x + df * (1.0 + math.log(2.0 * math.pi * scale)))
-    llf += shift
-    if len(sums.d1) == 0:
-        none = np.empty(0)
-        return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)), none)
-
-    e = np.append(-beta, 1.0)
+    log_given = math.log(rss / df) if log_scale is None else log_scale
+    scale = rss / df if log_scale is None else math.exp(log_scale)
+    fixed = df * (math.log(2.0 * math.pi) + log_given) + rss / scale
+    llf = shift - 0.5 * (sums.d + logdet_x + fixed)
     k = len(sums.d1)
+    if k == 0 and log_scale is None:
+        none = np.empty(0)
+        return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)))
+
     # d deviance = d1 + <s1, weight>: the residual and the REML part in one
-    weight = np.outer(e, e) / scale
+    weight = e[:, None] * (e / scale)
     if reml:
         weight[:p, :p] += sxx_inverse
     se = sums.s1 @ e  # (k, p + 1)
     rss1 = se @ e
-    deviance1 = sums.d1 + sums.s1.reshape(k, -1) @ weight.ravel()
+    deviance1 = sums.d1 + sums.s1.reshape(k, (p + 1) ** 2) @ weight.ravel()
     cross = se[:, :p] @ inverse_root.T
-    profiled = 2.0 * (cross @ cross.T) + np.outer(rss1, rss1) / rss
-    deviance2 = sums.second(weight) - profiled / scale
+    deviance2 = sums.second(weight) - (2.0 / scale) * (cross @ cross.T)
     if reml and p:
-        inner = (inverse_root @ sums.s1[:, :p, :p] @ inverse_root.T).reshape(k, -1)
+        inner = inverse_root @ sums.s1[:, :p, :p] @ inverse_root.T
+        inner = inner.reshape(k, p * p)
         deviance2 -= inner @ inner.T
-    return Evaluation(
-        llf, beta, sxx_inverse, scale, -0.5 * deviance1, -0.5 * deviance2, rss1
-    )
+    if log_scale is None:
+        deviance2 -= rss1[:, None] * (rss1 / (rss * scale))
+    else:
+        deviance1 = np.append(deviance1, df - rss / scale)
+        inside, deviance2 = deviance2, np.empty((k + 1, k + 1))
+        deviance2[:k, :k] = inside
+        deviance2[:k, k] = deviance2[k, :k] = -rss1 / scale
+        deviance2[k, k] = rss / scale
+    return Evaluation(llf, beta, sxx_inverse, scale, -0.5 * deviance1, -0.5 * deviance2)
 
 
 def joint(

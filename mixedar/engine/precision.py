@@ -272,12 +272,10 @@ def precision_derivatives(
     )
     count = len(layout.tril[0])
     firsts = layout.k_re + np.cumsum((0, *layout.vc_sizes))[:-1]
-    entries = np.concatenate(
-        [factor[layout.tril], np.diagonal(factor)[firsts.astype(int)]]
-    )
-    covariance = replace(problem.covariance, fixed=np.where(held, entries, np.nan))
-    lam = entries[~held]
-    values = covariance.values(lam)
+    lam = np.concatenate([factor[layout.tril], np.diagonal(factor)[firsts.astype(int)]])
+    covariance = replace(problem.covariance, fixed=np.where(held, lam, np.nan))
+    entries = covariance.jet(lam[~held])
+    values = entries.value
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
     if len(u) and not hold_rho:
         inner = rows.transformed(problem.z_map, problem.w_map)
@@ -310,11 +308,11 @@ def precision_derivatives(
         traces=parts.traces,
         observed=observed,
         expected=_expected(parts.traces, phi, first, q, reml),
-        jacobian=chain.to_factor(covariance.jacobian(lam)),
-        curvature=chain.factor_curvature(covariance.curvature(gradient[: len(values)])),
+        jacobian=chain.to_factor(entries.first.T),
+        curvature=chain.factor_curvature(entries.second @ gradient[: len(values)]),
         estimated=np.append(~held, np.ones(chain.k - len(values), dtype=bool)),
         unrestricted=bool(
-            (entries[held] == 0.0).all()
+            (lam[held] == 0.0).all()
             and (not held[:count].any() or held[:count][off].all())
         ),
     )

@@ -19,10 +19,11 @@ from scipy.linalg import solve_triangular
 
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
 from mixedar.residual import ResidualStructure
 
@@ -126,53 +127,48 @@ class LikelihoodProblem:
         return None if logs is None else (logs * shares).sum()
 
     def factor(self, theta: FloatArray) -> FloatArray:
-        """
-        ``Lambda`` relative to ``sigma``, in internal coordinates.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-
-        Returns
-        -------
-        ndarray, shape (q, q)
-        """
+        """``Lambda`` relative to ``sigma``, in internal coordinates, shape (q, q)."""
         lam, u = self.split(theta)
-        return self.covariance.factor(lam) * self._unit(u)
+        factor, level = self.covariance.factor(lam), self.level(u)
+        return factor if level is None else factor * np.exp(level.value)
 
     def values(self, theta: FloatArray) -> FloatArray:
+        """Entries of ``Psi`` relative to ``sigma``, internal, shape (k_cov,)."""
+        lam, u = self.split(theta)
+        values, level = self.covariance.values(lam), self.level(u)
+        return values if level is None else values * np.exp(2.0 * level.value)
+
+    def entries(self, theta: FloatArray) -> Jet:
         """
-        Entries of ``Psi`` relative to ``sigma``, in internal coordinates.
+        The same, with their derivatives by theta.
 
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-
-        Returns
-        -------
-        ndarray, shape (k_cov,)
+        With the unconstrained residual parameters, which are the last of theta, they
+        are the parameters ``v`` of the likelihood.
         """
         lam, u = self.split(theta)
-        return self.covariance.values(lam) * self._unit(u) ** 2
-
-    def _unit(self, u: FloatArray) -> float:
-        level = self.level(u)
-        return 1.0 if level is None else float(np.exp(level.value))
+        out, level = embed(self.covariance.jet(lam), 0, self.k_theta), self.level(u)
+        if level is None:
+            return out
+        return out * np.exp(2.0 * embed(level, self.k_cov_free, self.k_theta))
 
     def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free entries of ``Lambda``, and unconstrained residual parameters."""
         return theta[: self.k_cov_free], theta[self.k_cov_free :]
 
-    def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
-        """Profiled likelihood in internal coordinates; `llf` is the user's."""
+    def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
+        """Sums over the clusters, in internal coordinates."""
         _, u = self.split(theta)
-        sums = cluster_sums(
+        return cluster_sums(
             self.blocks,
             self.covariance,
             self.factor(theta),
             u,
             derivatives=derivatives,
         )
+
+    def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
+        """Profiled likelihood in internal coordinates; `llf` is the user's."""
+        sums = self.sums(theta, derivatives=derivatives)
         return profile(sums, self.n, reml=self.reml, shift=self.shift)
 
     def evaluate(self, theta: FloatArray, *, derivatives: bool) -> ThetaEvaluation:
@@ -189,51 +185,11 @@ class LikelihoodProblem:
         ThetaEvaluation
         """
         point = self.profile_at(theta, derivatives=derivatives)
-        if not derivatives:
+        if not derivatives or self.k_theta == 0:
             return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
-        if self.k_theta == 0:
-            return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
-        jacobian, curvature = self.chain(theta, point.gradient)
-        return ThetaEvaluation(
-            point.llf,
-            jacobian.T @ point.gradient,
-            jacobian.T @ point.hessian @ jacobian + curvature,
-        )
-
-    def chain(
-        self, theta: FloatArray, gradient: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """
-        Jacobian of ``v`` by theta and the curvature term of the chain rule.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-        gradient : ndarray, shape (k_cov + k_free,)
-            Derivative of the log-likelihood by ``v``.
-        """
-        lam, u = self.split(theta)
-        k_cov, k_free, k_u = self.covariance.k_cov, self.k_cov_free, len(u)
-        jacobian = np.zeros((k_cov + k_u, k_free + k_u))
-        jacobian[:k_cov, :k_free] = self.covariance.jacobian(lam)
-        jacobian[k_cov:, k_free:] = np.eye(k_u)
-        curvature = np.zeros((k_free + k_u, k_free + k_u))
-        curvature[:k_free, :k_free] = self.covariance.curvature(gradient[:k_cov])
-        level = self.level(u)
-        if level is not None:
-            # v = exp(2 m(u)) q(lam)
-            unit = float(np.exp(2.0 * level.value))
-            values = unit * self.covariance.values(lam)
-            jacobian[:k_cov, :k_free] *= unit
-            jacobian[:k_cov, k_free:] = 2.0 * np.outer(values, level.first)
-            curvature[:k_free, :k_free] *= unit
-            slope = jacobian[:k_cov, :k_free].T @ gradient[:k_cov]
-            cross = 2.0 * np.outer(slope, level.first)
-            curvature[:k_free, k_free:] = cross
-            curvature[k_free:, :k_free] = cross.T
-            bend = 4.0 * np.outer(level.first, level.first) + 2.0 * level.second
-            curvature[k_free:, k_free:] = float(gradient[:k_cov] @ values) * bend
-        return jacobian, curvature
+        by_v = Jet(point.llf, point.gradient, point.hessian)
+        found = substitute(by_v, self.entries(theta))
+        return ThetaEvaluation(point.llf, found.first, found.second)
 
     def inner_beta_map(self) -> FloatArray:
         """Derivative of the internal fixed effects by the user's, shape (p, p)."""
@@ -286,7 +242,9 @@ class LikelihoodProblem:
             [inner[cov.tril], factor[count:] / np.diagonal(self.z_map)[firsts]]
         )
         u = self.structure.to_unconstrained(params)
-        return np.concatenate([entries[cov.is_free] / self._unit(u), u])
+        level = self.level(u)
+        unit = 1.0 if level is None else np.exp(level.value)
+        return np.concatenate([entries[cov.is_free] / unit, u])
 
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""

@@ -297,6 +297,36 @@ def chain(outer: Jet, inner: Jet) -> Jet:
     return Jet(outer.value, first, second)
 
 
+def linear(matrix: FloatArray, x: Jet) -> Jet:
+    """The product of a matrix with a jet of shape (n,)."""
+    return Jet(matrix @ x.value, x.first @ matrix.T, x.second @ matrix.T)
+
+
+def substitute(outer: Jet, inner: Jet) -> Jet:
+    """
+    A function of values and of some of the parameters that these depend on.
+
+    Parameters
+    ----------
+    outer : Jet
+        By `n` values, then by the last parameters themselves.
+    inner : Jet of shape (n,)
+        The values by all `k` parameters.
+
+    Returns
+    -------
+    Jet
+        By the `k` parameters.
+    """
+    n, k = len(inner), inner.k
+    slopes = np.zeros((k, outer.k))
+    slopes[:, :n] = inner.first
+    rest = outer.k - n
+    slopes.ravel()[(k - rest) * outer.k + n :: outer.k + 1] = 1.0
+    second = slopes @ outer.second @ slopes.T + inner.second @ outer.first[:n]
+    return Jet(outer.value, slopes @ outer.first, second)
+
+
 def stack(parts: Sequence[Any], k: int) -> Jet:
     """
     Jets (or numbers) side by side along a new first axis.

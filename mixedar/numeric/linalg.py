@@ -40,7 +40,7 @@ def bmm(a: FloatArray, b: FloatArray) -> FloatArray:
     ndarray, shape (i, k, m)
     """
     i, j, m = a.shape
-    if m < _FEW and j <= _UNROLL:
+    if j == 0 or (m < _FEW and j <= _UNROLL):
         return np.einsum("ijm,jkm->ikm", a, b)
     if j > _UNROLL:
         out = np.matmul(a.transpose(2, 0, 1), b.transpose(2, 0, 1))
@@ -67,7 +67,7 @@ def apply(a: FloatArray, x: FloatArray) -> FloatArray:
     ndarray, shape (..., i, m)
     """
     i, j, m = a.shape
-    if m < _FEW and j <= _UNROLL:
+    if j == 0 or (m < _FEW and j <= _UNROLL):
         return np.einsum("ijm,...jm->...im", a, x)
     if j > _UNROLL:
         flat = x.reshape(-1, j, m)

@@ -17,30 +17,133 @@ mixed-effects models, Statistics in Medicine 24, 893-909.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.diagnostics.influence.coordinates import DeletionCoordinates
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums
-from mixedar.engine.compress import ClusterRows, compress
-from mixedar.engine.coordinates import Estimate, estimate_at
-from mixedar.engine.covariance import factor_entries
+from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import GroupSums, chunks, group_sums, part_of
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
-from mixedar.engine.newton import SearchPath, newton
+from mixedar.engine.newton import newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
-from mixedar.inference.intervals.bootstrap import progress_bar
+from mixedar.fit import Fit
+from mixedar.inference.arguments import progress_bar
+from mixedar.numeric.autodiff import Jet, concatenate, substitute, variables
 
 # Share of the information on some coefficient below which it is gone.
 _SINGULAR = 1e-10
 # Steps beyond, in units of theta, leave the neighbourhood of the estimate.
 _LONG = 0.5
+
+
+class DeletionCoordinates:
+    """
+    The likelihood of a fit in units that make deletions simple.
+
+    The designs are those of the likelihood problem; columns of ``W`` are turned
+    once more, so that ``W'H^-1 W`` of all groups together is the identity.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Attributes
+    ----------
+    problem : LikelihoodProblem
+    theta, lam, u : ndarray
+        The estimate, its part for the covariance's factor and its residual part.
+    factor : ndarray, shape (q, q)
+    w_map : ndarray, shape (p + 1, p + 1)
+        From the user's columns of ``W`` to those units.
+    total : GroupSums
+        Of all groups together, as one.
+    rows : ClusterRows
+        Of the real groups, in the coordinates of `problem`.
+    jacobian : ndarray, shape (k, k_theta)
+    bends : ndarray, shape (k, k_theta, k_theta)
+        First and second derivatives of ``v`` by theta.
+    hessian : ndarray, shape (k_theta, k_theta)
+        Of the log-likelihood of all groups.
+    singular : bool
+        Whether the covariance of the random effects is.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        self.problem: LikelihoodProblem = fit.problem
+        problem = self.problem
+        self.theta: FloatArray = fit.theta
+        self.lam, self.u = problem.split(self.theta)
+        self.factor = problem.factor(self.theta)
+        sums = problem.sums(self.theta, derivatives=True)
+        root = np.linalg.cholesky(sums.s)
+        unit = solve_triangular(root, np.eye(len(root)), lower=True).T
+        self._unit = unit
+        self.w_map = problem.w_map @ unit
+        none = np.empty((0, 0, 1))
+        self.total = GroupSums(
+            np.eye(len(root))[..., None],
+            sums.d1[:, None],
+            sums.d2[..., None],
+            (unit.T @ sums.s1 @ unit)[..., None],
+            (unit.T @ sums.s2 @ unit)[..., None],
+            none,
+            none,
+        )
+        data, grouped = fit.data, fit.data.grouped
+        self.rows = ClusterRows(
+            grouped.sort(data.random_design),
+            np.column_stack([grouped.sort(data.exog), grouped.sort(data.endog)]),
+            grouped.gaps,
+            grouped.offsets,
+            np.ones(grouped.n_groups),
+            grouped.marks,
+        ).transformed(problem.z_map, problem.w_map)
+        own = variables(self.theta)[len(self.lam) :]
+        moves = concatenate([problem.entries(self.theta), own])
+        self.jacobian, self.bends = moves.first.T, moves.second.transpose(2, 0, 1)
+        self.hessian = problem.evaluate(self.theta, derivatives=True).hessian
+        self.singular = fit.singular
+
+    def unit_rows(self, where: slice) -> ClusterRows:
+        """The rows of some groups, ``W`` in the units of the deletions."""
+        q = self.rows.z.shape[1]
+        return part_of(self.rows, where).transformed(np.eye(q), self._unit)
+
+    def change(self, steps: FloatArray) -> FloatArray:
+        """Change of ``v``, shape (k, m), by steps in theta, shape (m, k_theta)."""
+        if self.problem.level(self.u) is not None:
+            return self._change_one_by_one(steps)
+        bent = np.einsum("aij,mi,mj->am", self.bends, steps, steps, optimize=True)
+        return self.jacobian @ steps.T + 0.5 * bent
+
+    def _change_one_by_one(self, steps: FloatArray) -> FloatArray:
+        """The same where ``v`` is no quadratic function of theta."""
+        k_cov = self.problem.covariance.k_cov
+        out = np.empty((len(self.jacobian), len(steps)))
+        out[k_cov:] = steps[:, len(self.lam) :].T
+        start = self.problem.values(self.theta)
+        for i, step in enumerate(steps):
+            out[:k_cov, i] = self.problem.values(self.theta + step) - start
+        return out
+
+    def covariances(self, change: FloatArray, scale: FloatArray) -> FloatArray:
+        """Covariances and components of the user, shape (m, k_cov)."""
+        problem = self.problem
+        values = problem.values(self.theta)[:, None]
+        values = values + change[: problem.covariance.k_cov]
+        return (problem.value_map() @ values).T * scale[:, None]
+
+    def residual_params(self, steps: FloatArray) -> FloatArray:
+        """Residual parameters of the user, shape (m, k_params), by steps in theta."""
+        structure, moved = self.problem.structure, self.u + steps[:, len(self.lam) :]
+        rows = [structure.from_unconstrained(u) for u in moved]
+        return np.reshape(rows, (len(steps), structure.k_params))
 
 
 @dataclass(frozen=True)
@@ -81,26 +184,17 @@ class DeletedFits:
 
 
 def deleted_fits(
-    rest: FloatArray, df: FloatArray, gone: NDArray[np.bool_] | None = None
+    rest: FloatArray, df: FloatArray, gone: BoolArray | None = None
 ) -> DeletedFits:
     """
     Solve the least squares problems that are left after each deletion.
 
-    Parameters
-    ----------
-    rest : ndarray, shape (p + 1, p + 1, m)
-        ``W'H^-1 W`` of the rest, in units in which it is the identity for all
-        groups together.
-    df : ndarray, shape (m,)
-    gone : ndarray of bool, shape (m,), optional
-        Deletions that are known to leave a coefficient undetermined.
-
-    Returns
-    -------
-    DeletedFits
+    `rest`, shape (p + 1, p + 1, m), is ``W'H^-1 W`` of the rest in units in which
+    it is the identity for all groups together; `df` has the shape (m,).  Deletions
+    in `gone` are known to leave a coefficient undetermined.
     """
     p = len(rest) - 1
-    lost: NDArray[np.bool_] = np.any(~np.isfinite(rest), axis=(0, 1))
+    lost: BoolArray = np.any(~np.isfinite(rest), axis=(0, 1))
     if gone is not None:
         lost |= gone
     rest = np.where(lost, np.eye(p + 1)[..., None], rest)
@@ -120,20 +214,8 @@ def deleted_gradients(
     """
     Slopes of the profiled log-likelihoods without each group, by ``v``.
 
-    Parameters
-    ----------
-    total : GroupSums
-        Of all groups together, as one group.
-    parts : GroupSums
-        Of the groups to delete.
-    fits : DeletedFits
-        Without them.
-    reml : bool
-
-    Returns
-    -------
-    ndarray, shape (k, m)
-        At the estimate from all groups; exact.
+    Shape (k, m), at the estimate from all groups; exact.  `total` holds the sums
+    of all groups, as one.
     """
     slope = np.einsum("kabm,abm->km", total.s1 - parts.s1, _weight(fits, reml))
     return -0.5 * (total.d1 - parts.d1 + slope)
@@ -142,15 +224,7 @@ def deleted_gradients(
 def deleted_hessians(
     total: GroupSums, parts: GroupSums, fits: DeletedFits, *, reml: bool
 ) -> FloatArray:
-    """
-    Second derivatives of the profiled log-likelihoods without each group.
-
-    Parameters as in :func:`deleted_gradients`.
-
-    Returns
-    -------
-    ndarray, shape (k, k, m)
-    """
+    """Second derivatives of the same, shape (k, k, m)."""
     p, m = fits.beta.shape
     scale = fits.scale
     s1 = total.s1 - parts.s1
@@ -181,30 +255,15 @@ def _weight(fits: DeletedFits, reml: bool) -> FloatArray:
 
 def newton_steps(
     gradient: FloatArray, hessian: FloatArray, share: FloatArray, theta: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
+) -> tuple[FloatArray, BoolArray]:
     """
-    One step for every group from the estimate of all.
+    One step in theta for every group, and whether it is short enough to be trusted.
 
-    The slope is exactly that without the group.  The curvature is that of all
-    groups less the group's share of the observations: a group that is far out
-    bends its own log-likelihood the wrong way, so that the curvature without
-    it is too small (or of the wrong sign) and steps with it too long.
-
-    Parameters
-    ----------
-    gradient : ndarray, shape (m, k)
-        Without each group, by theta.
-    hessian : ndarray, shape (k, k)
-        Of all groups, by theta.
-    share : ndarray, shape (m,)
-        Of the observations that are left.
-    theta : ndarray, shape (k,)
-
-    Returns
-    -------
-    steps : ndarray, shape (m, k)
-    trusted : ndarray of bool, shape (m,)
-        False where the step is so long that it says little.
+    From the slopes without each group, shape (m, k), which are exact.  The curvature
+    is that of all groups less the group's share of the observations: a group that is
+    far out bends its own log-likelihood the wrong way, so that the curvature without
+    it is too small (or of the wrong sign) and steps with it too long.  `share` is
+    that of the observations that are left.
     """
     # lengths are relative to parameters that are large, as in the search
     size = np.maximum(np.abs(theta), 1.0)
@@ -220,21 +279,7 @@ def newton_steps(
 def expanded(
     rest: FloatArray, s1: FloatArray, s2: FloatArray, change: FloatArray
 ) -> FloatArray:
-    """
-    ``W'H^-1 W`` of the rest at other parameters, to second order.
-
-    Parameters
-    ----------
-    rest : ndarray, shape (p + 1, p + 1, m)
-    s1 : ndarray, shape (k, p + 1, p + 1, m)
-    s2 : ndarray, shape (k, k, p + 1, p + 1, m)
-    change : ndarray, shape (k, m)
-        Of ``v``.
-
-    Returns
-    -------
-    ndarray, shape (p + 1, p + 1, m)
-    """
+    """``W'H^-1 W`` of the rest at other ``v``, to second order."""
     first = np.einsum("kabm,km->abm", s1, change)
     second = np.einsum("klabm,km,lm->abm", s2, change, change, optimize=True)
     return rest + first + 0.5 * second
@@ -278,27 +323,16 @@ class WithoutGroup:
         self.n = problem.n - len(own.w)
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
-        """
-        Profiled likelihood; `llf` lacks the constant of the coordinates.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-        derivatives : bool
-
-        Returns
-        -------
-        Evaluation
-        """
+        """Profiled likelihood; `llf` lacks the constant of the coordinates."""
         problem = self.problem
-        factor, u = problem.factor(theta), problem.split(theta)[1]
-
-        def sums(blocks: Any) -> ClusterSums:
-            return cluster_sums(
-                blocks, problem.covariance, factor, u, derivatives=derivatives
-            )
-
-        every, own = sums(problem.blocks), sums(self.blocks)
+        every = problem.sums(theta, derivatives=derivatives)
+        own = cluster_sums(
+            self.blocks,
+            problem.covariance,
+            problem.factor(theta),
+            problem.split(theta)[1],
+            derivatives=derivatives,
+        )
         rest = ClusterSums(
             every.d - own.d,
             every.s - own.s,
@@ -309,101 +343,11 @@ class WithoutGroup:
         return profile(rest, self.n, reml=problem.reml)
 
     def evaluate(self, theta: FloatArray) -> ThetaEvaluation:
-        """
-        Log-likelihood, gradient and Hessian by `theta`.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-
-        Returns
-        -------
-        ThetaEvaluation
-        """
+        """Log-likelihood, gradient and Hessian by `theta`."""
         point = self.profile_at(theta, derivatives=True)
-        jacobian, curvature = self.problem.chain(theta, point.gradient)
-        return ThetaEvaluation(
-            point.llf,
-            jacobian.T @ point.gradient,
-            jacobian.T @ point.hessian @ jacobian + curvature,
-        )
-
-    def search(self, theta: FloatArray, maxiter: int) -> SearchPath:
-        """
-        Newton's method from the estimate of all groups.
-
-        Parameters
-        ----------
-        theta : ndarray, shape (k_theta,)
-        maxiter : int
-
-        Returns
-        -------
-        SearchPath
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the rest does not determine the coefficients.
-        """
-        return newton(self.evaluate, theta, gtol=1e-6, maxiter=maxiter)
-
-
-def refit_without(results: Any, group: int) -> tuple[Estimate, SearchPath | None]:
-    """
-    Fit the model to the other groups, starting from the estimate of all.
-
-    Parameters
-    ----------
-    results : MixedLMARResults
-    group : int
-
-    Returns
-    -------
-    estimate : Estimate
-    search : SearchPath or None
-        None if there is no covariance parameter to search for.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If the rest does not determine the coefficients.
-    """
-    model, grouped = results.model, results.model._grouped
-    first, end = grouped.offsets[group], grouped.offsets[group + 1]
-    keep = np.r_[0:first, end : grouped.offsets[-1]]
-    sizes = np.delete(grouped.sizes, group)
-    # a series may begin anywhere but not before its group: gaps stay as they are
-    rows = compress(
-        grouped.sort(model._random_design())[keep],
-        grouped.sort(model.exog)[keep],
-        grouped.sort(model.endog)[keep],
-        grouped.gaps[keep],
-        np.concatenate([[0], np.cumsum(sizes)]),
-        None if grouped.marks is None else grouped.marks[keep],
-    )
-    problem = LikelihoodProblem(
-        rows,
-        len(keep),
-        results.structure,
-        model._layout(results.freepat, results.params_object),
-        reml=results.reml,
-    )
-    if problem.k_theta == 0:
-        return estimate_at(problem, np.empty(0)), None
-    start = problem.theta_from(
-        factor_entries(results.cov_re_unscaled, results.vcomp / results.scale),
-        results._residual_values,
-    )
-    lam, u = problem.split(start)
-    # a standard deviation of zero is a saddle that no gradient leaves
-    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-
-    def evaluate(theta: FloatArray) -> ThetaEvaluation:
-        return problem.evaluate(theta, derivatives=True)
-
-    search = newton(evaluate, np.concatenate([lam, u]))
-    return estimate_at(problem, search.theta), search
+        by_v = Jet(point.llf, point.gradient, point.hessian)
+        found = substitute(by_v, self.problem.entries(theta))
+        return ThetaEvaluation(point.llf, found.first, found.second)
 
 
 # Newton steps for groups without which one step would not be enough.
@@ -411,36 +355,9 @@ _ENOUGH = 100
 
 
 @dataclass(frozen=True)
-class GroupStatistics:
-    """
-    What the estimate from all groups says of each group.
-
-    Attributes
-    ----------
-    leverage : ndarray, shape (m,)
-        Trace of the group's part of ``X (X'H^-1 X)^-1 X'H^-1``; the sum over
-        the groups is p.
-    leverage_re : ndarray, shape (m,)
-        Trace of the group's part of ``Z Psi Z'H^-1 (I - X (X'H^-1 X)^-1 X'H^-1)``.
-    shift, shift_re : ndarray, shape (m,)
-        By which share the weighted residual sum of squares falls if the group
-        has a mean of its own, or its random effects are fixed effects.
-    rank, rank_re : ndarray of int, shape (m,)
-        How many parameters that takes.
-    """
-
-    leverage: FloatArray
-    leverage_re: FloatArray
-    shift: FloatArray
-    shift_re: FloatArray
-    rank: IntArray
-    rank_re: IntArray
-
-
-@dataclass(frozen=True)
 class Deletions:
     """
-    Estimates without each of m groups.
+    Estimates without each of m groups, and what the others say of it.
 
     Attributes
     ----------
@@ -455,7 +372,16 @@ class Deletions:
         In the coordinates of the search over all groups.
     iterations : ndarray of int, shape (m,)
         Newton steps that the covariance parameters took.
-    statistics : GroupStatistics
+    leverage : ndarray, shape (m,)
+        Trace of the group's part of ``X (X'H^-1 X)^-1 X'H^-1``; the sum over
+        the groups is p.
+    leverage_re : ndarray, shape (m,)
+        Trace of the group's part of ``Z Psi Z'H^-1 (I - X (X'H^-1 X)^-1 X'H^-1)``.
+    shift, shift_re : ndarray, shape (m,)
+        By which share the weighted residual sum of squares falls if the group
+        has a mean of its own, or its random effects are fixed effects.
+    rank, rank_re : ndarray of int, shape (m,)
+        How many parameters that takes.
     """
 
     beta: FloatArray
@@ -465,58 +391,50 @@ class Deletions:
     scale: FloatArray
     theta: FloatArray
     iterations: IntArray
-    statistics: GroupStatistics
+    leverage: FloatArray
+    leverage_re: FloatArray
+    shift: FloatArray
+    shift_re: FloatArray
+    rank: IntArray
+    rank_re: IntArray
 
 
-def delete_groups(
-    results: Any,
-    maxiter: int,
-    *,
-    refit: bool = False,
-    progress: bool = False,
-) -> Deletions:
+def delete_groups(fit: Fit, maxiter: int, *, progress: bool = False) -> Deletions:
     """
     Delete every group of a fit, one at a time.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     maxiter : int
         Newton steps of the covariance parameters: with 0 they stay where they
         are, except for the residual variance.
-    refit : bool
-        Fit the model to the other groups instead.
     progress : bool
         A progress bar where groups are taken one by one.
 
     Returns
     -------
     Deletions
-
-    Raises
-    ------
-    NotComputedError
-        If the data were removed from the fit.
     """
-    at = DeletionCoordinates(results.fit)
-    sizes = results.model._grouped.sizes
+    at, sizes = DeletionCoordinates(fit), fit.data.group_sizes
     pieces = [
-        _chunk(at, where, sizes[where], maxiter > 0)
+        _several(at, where, sizes[where], maxiter > 0)
         for where in chunks(at.rows, len(at.jacobian))
     ]
-    found = _joined(pieces)
-    one_by_one = refit or maxiter > 1
+    found = Deletions(
+        **{
+            name: np.concatenate([getattr(piece, name) for piece in pieces])
+            for name in Deletions.__annotations__
+        }
+    )
     wanted = np.arange(len(sizes))
-    if not one_by_one:
-        wanted = np.flatnonzero(found.iterations < 0)
+    if maxiter <= 1:
+        wanted, maxiter = np.flatnonzero(found.iterations < 0), _ENOUGH
     for i in progress_bar(wanted.tolist(), progress, "groups"):
         if np.isnan(found.scale[i]):
             continue
         try:
-            if refit:
-                _refit(found, at, results, int(i))
-            else:
-                _search(found, at, int(i), maxiter if one_by_one else _ENOUGH)
+            _search(found, at, int(i), maxiter)
         except np.linalg.LinAlgError:
             for name in ("beta", "cov_beta", "cov_values", "residual_params", "scale"):
                 getattr(found, name)[i] = np.nan
@@ -524,7 +442,7 @@ def delete_groups(
     return found
 
 
-def _chunk(
+def _several(
     at: DeletionCoordinates, where: slice, sizes: IntArray, move: bool
 ) -> Deletions:
     """Some groups at once; `iterations` is -1 where one step will not do."""
@@ -536,7 +454,6 @@ def _chunk(
     df = (problem.n - sizes - (p if problem.reml else 0)).astype(np.float64)
     rest = at.total.s - parts.s
     fits = deleted_fits(rest, df)
-    statistics = _statistics(at, parts, fits, sizes)
     steps, change = np.zeros((m, len(at.theta))), np.zeros((len(at.jacobian), m))
     iterations = np.zeros(m, dtype=np.intp)
     if move and len(at.theta):
@@ -560,13 +477,14 @@ def _chunk(
         scale=scale,
         theta=at.theta + steps,
         iterations=iterations,
-        statistics=statistics,
+        rank=sizes,
+        **_statistics(at, parts, fits),
     )
 
 
 def _steps(
     at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits, share: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
+) -> tuple[FloatArray, BoolArray]:
     """Steps in theta, and whether each is near the maximum without the group."""
     reml = at.problem.reml
     by_v = deleted_gradients(at.total, parts, fits, reml=reml)
@@ -583,15 +501,15 @@ def _steps(
 
 
 def _statistics(
-    at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits, sizes: IntArray
-) -> GroupStatistics:
+    at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits
+) -> dict[str, NDArray[Any]]:
     """Leverages, and falls of the sum of squares, of which one is all there is."""
-    p, q = len(fits.beta), len(parts.zz)
+    p, (q, m) = len(fits.beta), parts.zz.shape[1:]
     psi = at.factor @ at.factor.T
     x, e = parts.zw[:, :p], parts.zw[:, p]
     # Z'P Z of the group, P = H^-1 - H^-1 X (X'H^-1 X)^-1 X'H^-1
     projected = parts.zz - np.einsum("iam,jam->ijm", x, x)
-    shift_re, rank_re = np.zeros(len(sizes)), np.zeros(len(sizes), dtype=np.intp)
+    shift_re, rank_re = np.zeros(m), np.zeros(m, dtype=np.intp)
     if q:
         values, vectors = np.linalg.eigh(projected.transpose(2, 0, 1))
         largest = np.einsum("iim->m", parts.zz)[:, None]
@@ -599,22 +517,22 @@ def _statistics(
         along = np.einsum("mij,im->mj", vectors, e) ** 2
         shift_re = (along / np.where(there, values, 1.0)).sum(axis=1, where=there)
         rank_re = there.sum(axis=1)
-    return GroupStatistics(
-        leverage=np.einsum("aam->m", parts.s[:p, :p]),
-        leverage_re=np.einsum("ij,jim->m", psi, projected),
-        shift=1.0 - fits.rss,
-        shift_re=shift_re,
-        rank=sizes,
-        rank_re=rank_re,
-    )
+    return {
+        "leverage": np.einsum("aam->m", parts.s[:p, :p]),
+        "leverage_re": np.einsum("ij,jim->m", psi, projected),
+        "shift": 1.0 - fits.rss,
+        "shift_re": shift_re,
+        "rank_re": rank_re,
+    }
 
 
 def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> None:
     """Iterate for one group and write the outcome."""
     without = WithoutGroup(at.problem, at.rows, i)
     # a first step that went nowhere is no start
-    first = at.theta if found.iterations[i] < 0 else found.theta[i]
-    search = without.search(first, maxiter - int(first is not at.theta))
+    taken = int(found.iterations[i] >= 0)
+    first = found.theta[i] if taken else at.theta
+    search = newton(without.evaluate, first, gtol=1e-6, maxiter=maxiter - taken)
     point = without.profile_at(search.theta, derivatives=False)
     w_map = at.problem.w_map
     p, unit = len(w_map) - 1, float(w_map[-1, -1])
@@ -626,35 +544,4 @@ def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> 
     found.residual_params[i] = at.residual_params(step)[0]
     found.scale[i] = scale
     found.theta[i] = search.theta
-    found.iterations[i] = search.iterations + int(first is not at.theta)
-
-
-def _refit(found: Deletions, at: DeletionCoordinates, results: Any, i: int) -> None:
-    """Fit without one group and write the outcome."""
-    estimate, search = refit_without(results, i)
-    found.beta[i], found.cov_beta[i] = estimate.beta, estimate.cov_beta
-    found.cov_values[i] = estimate.cov_values
-    found.residual_params[i] = estimate.residual_params
-    found.scale[i] = estimate.scale
-    found.iterations[i] = 0 if search is None else search.iterations
-    k, scale = results.k_re, estimate.scale
-    vcomp = estimate.cov_values[results.k_re2 :] / scale
-    factor = factor_entries(estimate.psi[:k, :k], vcomp)
-    found.theta[i] = at.problem.theta_from(factor, estimate.residual_params)
-
-
-def _joined(pieces: Sequence[Deletions]) -> Deletions:
-    """The outcomes of chunks, one after the other."""
-
-    def join(items: Sequence[Any], cls: type) -> dict[str, Any]:
-        return {
-            f.name: np.concatenate([getattr(item, f.name) for item in items])
-            for f in fields(cls)
-            if f.name != "statistics"
-        }
-
-    statistics = [piece.statistics for piece in pieces]
-    return Deletions(
-        **join(pieces, Deletions),
-        statistics=GroupStatistics(**join(statistics, GroupStatistics)),
-    )
+    found.iterations[i] = search.iterations + taken

@@ -7,7 +7,9 @@ restricted log-likelihood by ``delta`` at zero would be
     s_A = (u'A u - tr(P A)) / 2,    P = Cov(u),
 
 with ``u`` the normalized residuals; two of these have the covariance
-``tr(P A P B) / 2``.  The parameters that were estimated are directions of the
+``tr(P A P B) / 2``.  Each alternative ``A`` is a symmetric matrix with blocks for
+the series: neighbours at a lag (serial correlation), weights on the diagonal
+(variances that differ).  The parameters that were estimated are matrices of the
 same kind (``Z* dPsi Z*'``, the derivative of ``R``, ``P^-1`` for the scale), and
 what they explain is taken out of the score and of its variance: Rao's score
 test with the expected information.  Its null distribution takes account of
@@ -26,33 +28,244 @@ Association 72, 320-338.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
-from mixedar.diagnostics.residuals.alternatives import Direction, SlopeDirection
-from mixedar.diagnostics.residuals.covariance import (
-    ResidualTheory,
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.diagnostics.residuals.normalized import (
+    DerivativeBlock,
+    NormalizedResiduals,
     cluster_products,
-    residual_slopes,
-    residual_theory,
+    normalized_residuals,
+    residual_derivatives,
 )
+from mixedar.diagnostics.residuals.series import LagBins, Rows, SeriesRows, pairs
+from mixedar.fit import Fit
 from mixedar.numeric.linalg import product
 
-# Directions with less information of their own than this are not tested.
+# Alternatives with less information of their own than this are not tested.
 _OWN_INFORMATION = 1e-3
 _SINGULAR = 1e-9
+
+
+class Alternative(ABC):
+    """A symmetric matrix with blocks for the series; it is never formed."""
+
+    @abstractmethod
+    def apply(self, x: FloatArray) -> FloatArray:
+        """``A x`` for sorted columns, shape (n, k)."""
+
+    @abstractmethod
+    def diagonal(self, n: int) -> FloatArray:
+        """``A_tt``, shape (n,)."""
+
+    @abstractmethod
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """``A_ts`` of pairs of rows of a series."""
+
+    @abstractmethod
+    def inner(self, other: Alternative) -> float:
+        """``tr(A B)``."""
+
+
+@dataclass(frozen=True)
+class LagAlternative(Alternative):
+    """
+    One for each pair at a lag.
+
+    Attributes
+    ----------
+    blocks : sequence of (later, earlier)
+        Sorted rows of the pairs; within a block all pairs are equally many rows
+        apart.
+    count : int
+        Number of pairs.
+    """
+
+    blocks: Sequence[tuple[Rows, Rows]]
+    count: int
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        """``A x`` for sorted columns, shape (n, k)."""
+        out = np.zeros(x.shape)
+        for later, earlier in self.blocks:
+            if isinstance(later, slice) or 4 * len(later) < len(x):
+                out[later] += x[earlier]
+                out[earlier] += x[later]
+                continue
+            # most rows take part: shifting all of them copies less
+            step = int((np.asarray(later)[:1] - np.asarray(earlier)[:1])[0])
+            used = np.zeros(len(x))
+            used[later] = 1.0
+            here = used[step:, None]
+            out[step:] += here * x[:-step]
+            out[:-step] += here * x[step:]
+        return out
+
+    def diagonal(self, n: int) -> FloatArray:
+        """Zeros, shape (n,)."""
+        return np.zeros(n)
+
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """Not used: lags share no pairs."""
+        raise AssertionError("lags share no pairs")
+
+    def inner(self, other: Alternative) -> float:
+        """``tr(A B)``."""
+        if isinstance(other, LagAlternative):
+            return 2.0 * self.count if other is self else 0.0
+        return 2.0 * sum(
+            float(other.entries(later, earlier).sum()) for later, earlier in self.blocks
+        )
+
+
+@dataclass(frozen=True)
+class VarianceAlternative(Alternative):
+    """
+    A diagonal matrix.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n,)
+        In sorted order.
+    """
+
+    weights: FloatArray
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        """``A x`` for sorted columns, shape (n, k)."""
+        return self.weights[:, None] * x
+
+    def diagonal(self, n: int) -> FloatArray:
+        """The weights."""
+        return self.weights
+
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """Zeros."""
+        return np.zeros(1)
+
+    def inner(self, other: Alternative) -> float:
+        """``tr(A B)``."""
+        return float(self.weights @ other.diagonal(len(self.weights)))
+
+
+class ParameterDerivative(Alternative):
+    """
+    The whitened derivative of the residual correlation by one parameter.
+
+    Parameters
+    ----------
+    blocks : sequence of DerivativeBlock
+    k : int
+        Which parameter.
+    n : int
+        Number of rows.
+    """
+
+    def __init__(self, blocks: Sequence[DerivativeBlock], k: int, n: int) -> None:
+        self.blocks, self.k = blocks, k
+        # where a row is: block, piece of the block, row of the piece
+        self._block, self._piece, self._local = np.empty((3, n), dtype=np.intp)
+        for b, block in enumerate(blocks):
+            pieces, size = block.rows.shape
+            self._block[block.rows] = b
+            self._piece[block.rows] = np.arange(pieces)[:, None]
+            self._local[block.rows] = np.arange(size)
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        """``A x`` for sorted columns, shape (n, k)."""
+        out = np.empty(x.shape)
+        for block in self.blocks:
+            slopes = block.values[self.k]
+            if len(slopes) == 1:  # one product for all pieces
+                pieces, size = block.rows.shape
+                flat = x[block.rows.T].reshape(size, pieces * x.shape[1])
+                image = product(slopes[0], flat).reshape(size, pieces, x.shape[1])
+                out[block.rows.T] = image
+                continue
+            here = x[block.rows]  # (pieces, size, k)
+            together = max(2_000_000 // slopes.shape[1] ** 2, 1)
+            for first in range(0, len(here), together):
+                part = slice(first, first + together)
+                out[block.rows[part]] = np.matmul(slopes[block.which[part]], here[part])
+        return out
+
+    def diagonal(self, n: int) -> FloatArray:
+        """``A_tt``, shape (n,)."""
+        out = np.empty(n)
+        for block in self.blocks:
+            diagonals = np.einsum("pss->ps", block.values[self.k])
+            out[block.rows] = diagonals[block.which]
+        return out
+
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """``A_ts``; zero between the pieces of a long series."""
+        block = self._block[later]
+        same = (block == self._block[earlier]) & (
+            self._piece[later] == self._piece[earlier]
+        )
+        out = np.zeros(len(block))
+        for b, part in enumerate(self.blocks):
+            here = same & (block == b)
+            if here.any():
+                pattern = part.which[self._piece[later][here]]
+                t, s = self._local[later][here], self._local[earlier][here]
+                out[here] = part.values[self.k][pattern, t, s]
+        return out
+
+    def inner(self, other: Alternative) -> float:
+        """``tr(A B)``."""
+        if isinstance(other, ParameterDerivative):
+            return sum(
+                float(
+                    block.frequency
+                    @ np.einsum(
+                        "pst,pst->p", block.values[self.k], block.values[other.k]
+                    )
+                )
+                for block in self.blocks
+            )
+        return other.inner(self)
+
+
+def lag_alternatives(
+    rows: SeriesRows, bins: LagBins, lags: Sequence[int]
+) -> dict[int, LagAlternative]:
+    """One alternative for each lag that has pairs, in the order of `lags`."""
+    found: dict[int, list[tuple[Rows, Rows]]] = {lag: [] for lag in lags}
+    counts = dict.fromkeys(lags, 0)
+    for later, earlier, distance in pairs(rows, bins.limit(max(lags))):
+        index = bins.index(distance)
+        low, high = int(index.min()), int(index.max())
+        for lag in range(low, high + 1):
+            if lag not in found:
+                continue
+            here = index == lag
+            count = int(here.sum())
+            if count == 0:
+                continue
+            counts[lag] += count
+            if low == high:
+                found[lag].append((later, earlier))
+            else:
+                found[lag].append((_part(later, here), _part(earlier, here)))
+    return {lag: LagAlternative(found[lag], counts[lag]) for lag in lags if counts[lag]}
+
+
+def _part(rows: Rows, here: BoolArray) -> IntArray:
+    if isinstance(rows, slice):
+        return np.flatnonzero(here) + int(rows.start)
+    return rows[here]
 
 
 @dataclass(frozen=True)
 class EfficientScore:
     """
-    Scores of some directions, freed of what was estimated.
+    Scores of some alternatives, freed of what was estimated.
 
     Attributes
     ----------
@@ -68,19 +281,10 @@ class EfficientScore:
 
     def joint(self, inflation: float = 1.0) -> tuple[float, int]:
         """
-        Statistic of all directions together, and its degrees of freedom.
+        Chi-squared statistic of all alternatives together, and its df.
 
-        Parameters
-        ----------
-        inflation : float
-            Factor of the variance.
-
-        Returns
-        -------
-        statistic : float
-            Chi-squared if the model is true.
-        df : int
-            Directions that the estimated parameters do not span.
+        They are those that the estimated parameters do not span; `inflation` is a
+        factor of the variance.
         """
         size = np.sqrt(np.where(self.raw > 0.0, self.raw, 1.0))
         values, vectors = np.linalg.eigh(self.variance / np.outer(size, size))
@@ -89,16 +293,16 @@ class EfficientScore:
         return float((parts**2 / values[keep]).sum() / inflation), int(keep.sum())
 
     @property
-    def tested(self) -> NDArray[np.bool_]:
-        """Which directions have information of their own, shape (k,)."""
+    def tested(self) -> BoolArray:
+        """Which alternatives have information of their own, shape (k,)."""
         return np.diag(self.variance) > _OWN_INFORMATION * self.raw
 
 
 @dataclass(frozen=True)
 class _Image:
-    """A direction applied to what the traces need."""
+    """An alternative applied to what the traces need."""
 
-    direction: Direction
+    alternative: Alternative
     ag: FloatArray
     af: FloatArray
     gag: FloatArray
@@ -109,46 +313,48 @@ class _Image:
     score: float
 
 
-class ScoreFrame:
+class ScoreTests:
     """
-    A fit, and the directions in which its parameters were estimated.
+    Score tests of a fit, from its normalized residuals or those of some groups.
 
     Parameters
     ----------
-    theory : ResidualTheory
-    slopes : sequence of SlopeDirection
-        Residual parameters.
-    changes : ndarray, shape (k, q, q)
-        ``dPsi`` of each free parameter of the random effects.
-    scale_score : float
-        Score of the residual variance: zero under REML, p / 2 under ML.
+    fit : Fit
+    residuals : NormalizedResiduals, optional
+        What is known of the fit already, or of some of its groups.
     """
 
-    def __init__(
-        self,
-        theory: ResidualTheory,
-        slopes: Sequence[SlopeDirection],
-        changes: FloatArray,
-        scale_score: float,
-    ) -> None:
-        self.theory, self.changes = theory, changes
-        self.scale_score = scale_score
-        self._shrunk = theory.shrink(theory.z)  # M Z*
-        self._u = cluster_products(theory.z, self._shrunk, self._offsets)
-        self._zf = cluster_products(theory.z, theory.f, self._offsets)
+    def __init__(self, fit: Fit, residuals: NormalizedResiduals | None = None) -> None:
+        if residuals is None:
+            residuals = normalized_residuals(fit)
+        self.residuals = r = residuals
+        problem = fit.problem
+        jacobian = problem.covariance.jet(problem.split(fit.theta)[0]).first.T
+        inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)
+        # dPsi of each free parameter of the random effects, shape (k, q, q)
+        self.changes = problem.z_map @ inner @ problem.z_map.T
+        # of the residual variance: zero under REML
+        self.scale_score = 0.0 if fit.reml else 0.5 * fit.k_fe
+        self._shrunk = r.shrink(r.z)  # M Z*
+        self._u = cluster_products(r.z, self._shrunk, self._offsets)
+        self._zf = cluster_products(r.z, r.f, self._offsets)
         self._stack = np.concatenate(
-            [theory.g, theory.f, self._shrunk, theory.values[:, None]], axis=1
+            [r.g, r.f, self._shrunk, r.values[:, None]], axis=1
         )
-        self._slopes = [self._image(slope) for slope in slopes]
+        blocks = residual_derivatives(fit, r)
+        self._estimated = [
+            self._image(ParameterDerivative(blocks, k, r.n))
+            for k in range(fit.structure.k_free)
+        ]
 
     @property
-    def _offsets(self) -> NDArray[np.intp]:
-        return self.theory.rows.offsets
+    def _offsets(self) -> IntArray:
+        return self.residuals.rows.offsets
 
-    def _image(self, direction: Direction) -> _Image:
-        t = self.theory
+    def _image(self, alternative: Alternative) -> _Image:
+        t = self.residuals
         q, p = t.g.shape[1], t.f.shape[1]
-        image = direction.apply(self._stack)
+        image = alternative.apply(self._stack)
         ag, af, az = image[:, :q], image[:, q : q + p], image[:, q + p : 2 * q + p]
         # what remains of dPsi's inner product once dPsi is known: (q, q)
         zaf = cluster_products(self._shrunk, af, self._offsets)
@@ -156,10 +362,10 @@ class ScoreFrame:
             "iar,ibr->ab", zaf, self._zf
         )
         faf = product(t.f.T, af)
-        trace = float(direction.diagonal(t.n).sum())
+        trace = float(alternative.diagonal(t.n).sum())
         trace -= float((t.g * ag).sum()) + float(np.trace(faf))
         return _Image(
-            direction,
+            alternative,
             ag,
             af,
             cluster_products(t.g, ag, self._offsets),
@@ -172,7 +378,7 @@ class ScoreFrame:
 
     def _inner(self, a: _Image, b: _Image) -> float:
         """``tr(P A P B)``."""
-        out = a.direction.inner(b.direction)
+        out = a.alternative.inner(b.alternative)
         out -= 2.0 * float((a.ag * b.ag).sum())
         out += float((a.gag * b.gag).sum())
         out -= 2.0 * float((a.af * b.af).sum() - (a.gaf * b.gaf).sum())
@@ -192,18 +398,18 @@ class ScoreFrame:
         return within - np.einsum("krr->k", self._f_changes)
 
     def _with_nuisance(self, a: _Image) -> FloatArray:
-        """``tr(P A P B)`` for the estimated directions."""
+        """``tr(P A P B)`` for the estimated parameters."""
         psi = np.einsum("kab,ab->k", self.changes, a.by_psi)
         psi += np.einsum("krs,rs->k", self._f_changes, a.faf)
-        slopes = [self._inner(a, slope) for slope in self._slopes]
-        return np.concatenate([psi, slopes, [a.trace]])
+        others = [self._inner(a, image) for image in self._estimated]
+        return np.concatenate([psi, others, [a.trace]])
 
     @cached_property
     def _nuisance(self) -> tuple[FloatArray, FloatArray]:
-        """Traces among the estimated directions, and their scores."""
-        t, changes = self.theory, self.changes
-        k_psi, k_slope = len(changes), len(self._slopes)
-        k = k_psi + k_slope + 1
+        """Traces among the estimated parameters, and their scores."""
+        t, changes = self.residuals, self.changes
+        k_psi = len(changes)
+        k = k_psi + len(self._estimated) + 1
         table = np.zeros((k, k))
         du = np.einsum("kab,ibc->kiac", changes, self._u)
         table[:k_psi, :k_psi] = np.einsum("kiab,liba->kl", du, du, optimize=True)
@@ -220,9 +426,9 @@ class ScoreFrame:
         squares = np.einsum("ia,kab,ib->k", zu, changes, zu, optimize=True)
         scores[:k_psi] = 0.5 * (squares - self._psi_traces)
         scores[-1] = self.scale_score
-        for j, slope in enumerate(self._slopes, start=k_psi):
-            table[j] = table[:, j] = self._with_nuisance(slope)
-            scores[j] = slope.score
+        for j, image in enumerate(self._estimated, start=k_psi):
+            table[j] = table[:, j] = self._with_nuisance(image)
+            scores[j] = image.score
         return table, scores
 
     @cached_property
@@ -231,29 +437,21 @@ class ScoreFrame:
         return self._nuisance[1]
 
     def efficient(
-        self, directions: Sequence[Direction], *, joint: bool = True
+        self, alternatives: Sequence[Alternative], *, joint: bool = True
     ) -> EfficientScore:
         """
-        Scores of directions, freed of the estimated parameters.
+        Scores of alternatives, freed of the estimated parameters.
 
-        Parameters
-        ----------
-        directions : sequence of Direction
-        joint : bool
-            Whether covariances between the directions are wanted; without them
-            memory does not grow with the number of directions.
-
-        Returns
-        -------
-        EfficientScore
+        Without the covariances between them (`joint`) memory does not grow with
+        their number.
         """
-        k = len(directions)
+        k = len(alternatives)
         table, nuisance = self._nuisance
         cross = np.empty((k, len(table)))
         inner, score = np.zeros((k, k)), np.empty(k)
         images: list[_Image] = []
-        for i, direction in enumerate(directions):
-            image = self._image(direction)
+        for i, alternative in enumerate(alternatives):
+            image = self._image(alternative)
             cross[i], score[i] = self._with_nuisance(image), image.score
             inner[i, i] = self._inner(image, image)
             if joint:
@@ -278,31 +476,3 @@ def _pseudo_inverse(table: FloatArray) -> FloatArray:
     keep = values > _SINGULAR * max(float(values[-1]), _SINGULAR)
     root = vectors[:, keep] / np.sqrt(values[keep]) / size[:, None]
     return np.asarray(root @ root.T)
-
-
-def score_frame(fit: Any, theory: ResidualTheory | None = None) -> ScoreFrame:
-    """
-    The directions in which the parameters of a fit were estimated.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-        With its data.
-    theory : ResidualTheory, optional
-        What is known of the fit already, or of some of its groups.
-
-    Returns
-    -------
-    ScoreFrame
-    """
-    theory = residual_theory(fit) if theory is None else theory
-    found = residual_slopes(fit, theory.model)
-    blocks = [block.moved(theory.place) for block in found]
-    slopes = [SlopeDirection(blocks, k, theory.n) for k in range(fit.structure.k_free)]
-    problem = fit.fit.problem
-    lam = problem.split(np.asarray(fit._theta))[0]
-    jacobian = problem.covariance.jacobian(lam)
-    inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)
-    changes = problem.z_map @ inner @ problem.z_map.T
-    scale_score = 0.0 if fit.reml else 0.5 * fit.k_fe
-    return ScoreFrame(theory, slopes, changes, scale_score)

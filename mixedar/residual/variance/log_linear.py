@@ -12,7 +12,7 @@ from scipy.linalg import qr, solve_triangular
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import RankDeficiencyError, UnsupportedError
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, linear
 from mixedar.residual.base import DataLayout, Mark
 from mixedar.residual.variance.base import (
     VarianceFunction,
@@ -149,11 +149,11 @@ class VarLogLinear(VarianceFunction):
         return unbounded(solve_triangular(self._map, gamma), LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
-        return _linear(self._map, bounded(u, LIMIT))
+        return linear(self._map, bounded(u, LIMIT))
 
     def log_sd(self, marks: FloatArray, params: Any) -> Any:
         if isinstance(params, Jet):
-            return _linear(marks, params)
+            return linear(marks, params)
         return marks @ np.asarray(params, dtype=np.float64)
 
     def at_boundary(self, params: ArrayLike) -> bool:
@@ -174,11 +174,6 @@ def _right_hand_side(formula: object) -> str:
             f"deviation, so pass {right.strip()!r}"
         )
     return (right if tilde else left).strip()
-
-
-def _linear(matrix: FloatArray, x: Jet) -> Jet:
-    """The product of a matrix with a jet of shape (k,)."""
-    return Jet(matrix @ x.value, x.first @ matrix.T, x.second @ matrix.T)
 
 
 def _orthonormal(what: str, columns: tuple[str, ...], design: FloatArray) -> FloatArray:
