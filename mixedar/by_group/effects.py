@@ -340,10 +340,11 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     -------
     DataFrame
         The long form, with the columns ``effect`` (levels of a variance component
-        under one name), ``label`` of the group (and level), and, for QQ plots,
-        ``standardized``: predictions divided by their standard deviations in the
-        model, which are standard normal if the model holds (Lange and Ryan, 1989);
-        NaN for an effect whose variance is zero.
+        under one name) and ``label`` of the group (and level).  For QQ plots by
+        ``effect`` in increasing order ``standardized``: predictions divided by their
+        standard deviations in the model, which are standard normal if the model holds
+        (Lange and Ryan, 1989); NaN for an effect whose variance is zero; beside them
+        ``theoretical``, and ``lower`` and ``upper`` for each point by itself.
 
     Raises
     ------
@@ -358,22 +359,41 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     frame = random_effects_frame(fit, "long", beta=beta, alpha=alpha)
     if not len(frame):
         raise UnsupportedError("the model has no random effects to draw")
+    frame = frame.reset_index(drop=True)
     group, column, code, names = effect_layout(fit)
     labels = [str(label) for label in fit.data.group_labels]
     parts = list(fit.sizes.effect_names)
     sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
+    frame["effect"] = np.array(parts, dtype=object)[part]
     if kind == "qq":
         model = marginal_variances(fit)
         spread = model - conditional_variances(fit, "estimated")
         scale = np.sqrt(np.where(spread > 1e-12 * model, spread, np.nan))
         frame["standardized"] = frame["predicted"].to_numpy() / scale[group, column]
-    frame["effect"] = np.array(parts, dtype=object)[part]
+        each = frame.groupby("effect", sort=False)["standardized"]
+        return pd.concat([_normal_quantiles(z, alpha) for _, z in each]).assign(
+            effect=frame["effect"]
+        )
     label = np.array(labels, dtype=object)[group]
     for i in np.flatnonzero(part >= fit.k_re):
         label[i] += f" {names[code[i]]}"
     frame["label"] = label
-    return frame.reset_index(drop=True)
+    return frame
+
+
+def _normal_quantiles(values: pd.Series, alpha: float) -> pd.DataFrame:
+    """Values in increasing order, normal quantiles, and a band for each point."""
+    ordered, n = values.sort_values(), values.count()
+    rank = ordered.rank(method="first").to_numpy()
+    # the i-th smallest of n uniform numbers has a beta distribution
+    lower, upper = (
+        stats.norm.ppf(stats.beta.ppf(share, rank, n + 1 - rank))
+        for share in (alpha / 2.0, 1.0 - alpha / 2.0)
+    )
+    middle = stats.norm.ppf((rank - 0.5) / n) if n else rank
+    columns = {"theoretical": middle, "lower": lower, "upper": upper}
+    return pd.DataFrame({"standardized": ordered, **columns})
 
 
 def _coefficient_variances(

@@ -19,13 +19,15 @@ from mixedar.data.checks import (
     check_finite,
     check_lengths,
     check_magnitude,
+    check_missing,
+    drop_missing,
     float_array,
     group_codes,
     warn_dropped,
 )
+from mixedar.data.designs import index_of, regressors
 from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
 from mixedar.data.formula.columns import as_frame
-from mixedar.data.designs import index_of, regressors
 from mixedar.data.labels import Levels, labels_of, names_columns
 from mixedar.data.rows import subset_rows
 from mixedar.exceptions import (
@@ -164,10 +166,7 @@ class ByGroupOLS:
         *,
         levels: Any = None,
     ) -> None:
-        if missing not in ("none", "raise", "drop"):
-            raise UnsupportedError(
-                f"missing={missing!r}: choose 'none', 'raise' or 'drop'"
-            )
+        check_missing(missing)
         if groups is None:
             raise GroupError("groups= is missing: pass one group label for each row")
         self.formula: str | None = None
@@ -183,7 +182,10 @@ class ByGroupOLS:
         self.n_dropped = 0
         if missing == "drop":
             levels = labels if levels is None else levels
-            labels = self._drop(labels)
+            arrays = self.endog, self.exog, labels, self.index
+            kept, _, self.n_dropped = drop_missing(arrays)
+            self.endog, self.exog, labels, self.index = kept
+            warn_dropped(self.n_dropped, stacklevel=3)
         if not len(self.endog):
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
@@ -297,15 +299,6 @@ class ByGroupOLS:
         fitted = np.empty(len(endog))
         fitted[order] = found.fitted
         return replace(found, fitted=fitted)
-
-    def _drop(self, labels: pd.Series) -> pd.Series:
-        keep = ~(np.isnan(self.endog) | np.isnan(self.exog).any(axis=1))
-        keep &= labels.notna().to_numpy()
-        self.n_dropped = len(keep) - int(keep.sum())
-        warn_dropped(self.n_dropped)
-        self.endog, self.exog = self.endog[keep], self.exog[keep]
-        self.index = self.index[keep]
-        return labels[keep]
 
 
 class ByGroupResults:

@@ -1,5 +1,5 @@
 """
-Coefficients with intervals, of one fit or of models side by side.
+Estimates with their intervals: coefficients, random effects, profile likelihoods.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.inference.arguments import check_alpha
+from mixedar.inference.intervals.profile import Profile
 from mixedar.plotting.style import (
+    BAND,
+    CAPTION,
     COLOURS,
     GREY,
     MARKERS,
@@ -21,15 +25,20 @@ from mixedar.plotting.style import (
     evenly,
     label,
     panel_axes,
+    panel_grid,
     picture,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 
-#: Up to this many groups are named on the axis.
-LABELLED = 60
+# Points at either end of a QQ plot that are drawn however many there are.
+_TAIL = 200
+_INTERCEPTS = ("Intercept", "const", "(Intercept)")
+# Up to this many groups are named on the axis.
+_LABELLED = 60
 
 
 def plot_intervals(
@@ -76,7 +85,7 @@ def plot_intervals(
     leading = names[0] if sort_by is None else chosen(known, sort_by)[0]
     first = _part(frame, leading)["estimate"]
     order = np.argsort(first.to_numpy(), kind="stable")  # missing ones last
-    named = len(order) <= min(LABELLED, max_groups)
+    named = len(order) <= min(_LABELLED, max_groups)
     absent = 0
     if not named:
         absent = int(first.isna().sum())
@@ -86,7 +95,7 @@ def plot_intervals(
     panels = panel_axes(len(names), ax, 3.6, max(height, 2.5), share_y=True)
     for name, panel in zip(names, panels, strict=True):
         part = _part(frame, name)
-        draw_intervals(panel, part.iloc[shown], COLOURS[0])
+        _draw_intervals(panel, part.iloc[shown], COLOURS[0])
         mean = float(part["estimate"].mean())
         panel.axvline(mean, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
         label(panel, f"{name}\n({100 * (1 - alpha):g}% intervals; dashed: mean)", "")
@@ -110,19 +119,10 @@ def _part(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[frame.index.get_level_values(1) == name].droplevel(1)
 
 
-def draw_intervals(panel: Axes, part: pd.DataFrame, colour: str) -> None:
-    """
-    Draw horizontal intervals, one above the other.
-
-    Parameters
-    ----------
-    panel : Axes
-    part : DataFrame
-        Columns ``lower``, ``upper`` and, first, the estimate.
-    colour : str
-    """
+def _draw_intervals(panel: Axes, part: pd.DataFrame, colour: str) -> None:
+    """Horizontal intervals, one above the other; the first column is the estimate."""
     height = np.arange(len(part))
-    crowded = len(part) > LABELLED
+    crowded = len(part) > _LABELLED
     panel.hlines(
         height,
         part["lower"],
@@ -141,33 +141,6 @@ def draw_intervals(panel: Axes, part: pd.DataFrame, colour: str) -> None:
         color=colour,
     )
     panel.set_ylim(-0.5 - 0.02 * len(part), len(part) - 0.5 + 0.02 * len(part))
-
-
-_INTERCEPTS = ("Intercept", "const", "(Intercept)")
-
-
-def coefficient_frame(fit: Any) -> pd.DataFrame:
-    """
-    The fixed effects of a mixed model as :func:`plot_coefficients` takes them.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    DataFrame, shape (p, 3)
-        Columns by model and ``estimate, std_error, df``.
-    """
-    fit = getattr(fit, "_results", fit)
-    degrees = fit.df.to_numpy(dtype=float)
-    columns = {
-        "estimate": np.asarray(fit.fe_params),
-        "std_error": np.asarray(fit.bse_fe),
-        "df": np.where(np.isfinite(degrees), degrees, np.inf),
-    }
-    frame = pd.DataFrame(columns, index=list(fit.df.index))
-    return pd.concat({str(fit.model.endog_names): frame}, axis=1, names=["model"])
 
 
 def plot_coefficients(
@@ -276,3 +249,215 @@ def _terms(frame: pd.DataFrame, coefficients: str | Iterable[str] | None) -> lis
             "coefficients= names it)"
         )
     return terms
+
+
+def plot_random_effects(
+    frame: pd.DataFrame,
+    kind: str = "caterpillar",
+    effect: str | None = None,
+    *,
+    alpha: float = 0.05,
+    max_groups: int = 400,
+    ax: Any = None,
+) -> Any:
+    """
+    Draw predicted random effects.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of :func:`mixedar.by_group.effects.plot_data`.
+    kind : {"caterpillar", "qq"}
+        Predictions with intervals, sorted; or standardized predictions against
+        normal quantiles, with the band in which each of them lies with probability
+        1 - `alpha` if the random effects are normal (so that some 5 in 100 points
+        lie outside of a 95% band).
+    effect : str, optional
+        The random effect to draw; all, one a panel, by default.  Levels of a
+        variance component share a panel.
+    alpha : float
+        1 - coverage of intervals and band.
+    max_groups : int
+        Of more groups so many intervals are drawn, evenly by rank.
+    ax : Axes or sequence of Axes, optional
+        One for each panel.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or Figure
+        The figure if there are several panels.
+
+    Raises
+    ------
+    UnknownColumnError, UnsupportedError
+        For an effect that does not exist, too few axes, or another `kind`.
+    """
+    if kind not in ("caterpillar", "qq"):
+        raise UnsupportedError(f"kind={kind!r}: choose 'caterpillar' or 'qq'")
+    names = chosen(list(frame["effect"].unique()), effect)
+    parts = [frame[frame["effect"] == name] for name in names]
+    if kind == "qq":
+        panels = panel_axes(len(names), ax, 4.2, 3.8)
+        for name, part, panel in zip(names, parts, panels, strict=True):
+            _quantiles(panel, part, name, alpha)
+        return picture(panels)
+    most = max(len(part) for part in parts)
+    height = 1.1 + 0.17 * most if most <= _LABELLED else 5.0
+    panels = panel_axes(len(names), ax, 3.8, max(height, 2.5))
+    for name, part, panel in zip(names, parts, panels, strict=True):
+        _caterpillar(panel, part, name, alpha, max_groups)
+    return picture(panels)
+
+
+def _caterpillar(
+    panel: Axes, part: pd.DataFrame, name: str, alpha: float, max_groups: int
+) -> None:
+    part = part.sort_values("predicted", kind="stable")
+    total = len(part)
+    part = part.iloc[evenly(total, max_groups)]
+    _draw_intervals(panel, part[["predicted", "lower", "upper"]], COLOURS[0])
+    panel.axvline(0.0, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
+    label(panel, f"{name} ({100 * (1 - alpha):g}% intervals)", "")
+    if total <= min(_LABELLED, max_groups):
+        panel.set_yticks(np.arange(total), part["label"])
+        panel.tick_params(axis="y", length=0, labelsize="small")
+        return
+    panel.set_yticks([])
+    what = f"{total:,} predictions, sorted"
+    if len(part) < total:
+        what = f"{len(part):,} of {total:,} predictions, evenly by rank"
+    panel.set_ylabel(what)
+
+
+def _quantiles(panel: Axes, part: pd.DataFrame, name: str, alpha: float) -> None:
+    label(panel, "Normal quantile", "Standardized prediction", name)
+    part = part.dropna()
+    n = len(part)
+    if not n:
+        panel.set_axis_off()
+        text = "variance zero:\nall predictions are zero"
+        panel.text(0.5, 0.5, text, ha="center", transform=panel.transAxes)
+        return
+    rank = np.arange(n)
+    drawn = np.minimum(rank, n - 1 - rank) < _TAIL
+    drawn[evenly(n, 1000)] = True
+    part = part[drawn]
+    panel.fill_between(
+        part["theoretical"],
+        part["lower"],
+        part["upper"],
+        color=GREY,
+        alpha=BAND,
+        linewidth=0.0,
+        label=f"{100 * (1 - alpha):g}% band, point by point",
+    )
+    panel.plot(part["theoretical"], part["theoretical"], color=GREY, linewidth=1.0)
+    panel.plot(
+        part["theoretical"],
+        part["standardized"],
+        linestyle="none",
+        marker="o",
+        markersize=3.0,
+        color=COLOURS[0],
+    )
+    panel.legend(frameon=False, loc="upper left", fontsize="small")
+
+
+def plot_profile(profile: Profile, axes: Any = None, alpha: float = 0.05) -> Any:
+    """
+    Zeta and log-likelihood by the value of a parameter.
+
+    Parameters
+    ----------
+    profile : Profile
+    axes : sequence of two matplotlib Axes, optional
+    alpha : float
+        1 - coverage of the interval that is shaded.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes, shape (2,)
+    """
+    if axes is None:
+        axes = panel_grid(None, 2, 2, (9.0, 3.6))[1]
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    level = _level(alpha)
+    first, last = axes[0], axes[-1]
+    _zeta(first, profile, alpha)
+    last.plot(profile.grid, profile.likelihood, ".-", color=COLOURS[0])
+    last.axhline(profile.llf - 0.5 * level**2, color=GREY, linewidth=0.8, ls="--")
+    _mark(last, profile, alpha)
+    label(first, profile.parameter, "zeta")
+    last.ticklabel_format(axis="y", useOffset=False)
+    label(last, profile.parameter, "log-likelihood")
+    return axes
+
+
+def plot_profiles(
+    found: Sequence[Profile],
+    alpha: float = 0.05,
+    *,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """
+    Zeta by the value of each covariance parameter, a panel a parameter.
+
+    Parameters
+    ----------
+    found : sequence of Profile
+        See :func:`mixedar.inference.intervals.profile.profiles`.
+    alpha : float
+        1 - coverage of the intervals that are shaded.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    across = min(len(found), 3)
+    down = -(-len(found) // across)
+    figure, panels = panel_grid(
+        figure,
+        len(found),
+        across,
+        size=(0.6 + 3.0 * across, 0.7 + 2.5 * down),
+        sharey=True,
+    )
+    for k, (ax, profile) in enumerate(zip(panels, found, strict=True)):
+        _zeta(ax, profile, alpha)
+        label(ax, profile.parameter, "" if k % across else "zeta")
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    figure.supxlabel(
+        f"shaded: {100 * (1 - alpha):g}% interval, where zeta lies between the dashed "
+        "lines",
+        fontsize="small",
+        color=CAPTION,
+    )
+    return figure
+
+
+def _level(alpha: float) -> float:
+    return float(stats.norm.isf(check_alpha(alpha) / 2.0))
+
+
+def _zeta(ax: Axes, profile: Profile, alpha: float) -> None:
+    level = _level(alpha)
+    ax.plot(profile.grid, profile.zeta, ".-", color=COLOURS[0])
+    ax.axhline(0.0, color=GREY, linewidth=0.8)
+    for sign in (-1.0, 1.0):
+        ax.axhline(sign * level, color=GREY, linewidth=0.8, linestyle="--")
+    _mark(ax, profile, alpha)
+
+
+def _mark(ax: Axes, profile: Profile, alpha: float) -> None:
+    """The estimate, and the interval within the grid."""
+    ax.axvline(profile.estimate, color=GREY, linewidth=0.8)
+    try:
+        low, high = profile.conf_int(alpha)
+    except UnsupportedError:
+        return  # the interval ends beyond the grid
+    low, high = max(low, profile.grid.min()), min(high, profile.grid.max())
+    ax.axvspan(low, high, color=COLOURS[0], alpha=BAND, linewidth=0)

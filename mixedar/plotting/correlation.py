@@ -4,13 +4,12 @@ Autocorrelation by lag, with its bounds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar.diagnostics.residuals.series import rows_of
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -27,34 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def distance_label(fit: Any, what: str) -> str:
-    """
-    Name of an axis of distances in time.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    what : str
-        Such as ``"Lag"``.
-
-    Returns
-    -------
-    str
-        With the unit of time, or the name of the time variable.
-    """
-    unit = rows_of(fit).unit
-    if unit == "row":
-        return f"{what} (rows)"
-    if unit is None:
-        name = getattr(fit.model, "time_name", None)
-        name = name or getattr(fit.model.time, "name", None)
-        return f"{what} in {name}" if name else f"{what} in time"
-    unit = str(unit).replace("step of", "steps of")
-    if unit.startswith("1 "):
-        unit = f"{unit[2:]}s"
-    return f"{what} ({unit})"
-
-
 def plot_acf(
     table: pd.DataFrame,
     ax: Axes | None = None,
@@ -68,8 +39,8 @@ def plot_acf(
     Parameters
     ----------
     table : DataFrame
-        Of :func:`mixedar.diagnostics.residuals.acf.residual_acf` or
-        :func:`~mixedar.diagnostics.residuals.acf.autocorrelation`.
+        Of :func:`mixedar.diagnostics.residuals.autocorrelation.residual_acf` or
+        :func:`~mixedar.diagnostics.residuals.autocorrelation.autocorrelation`.
     ax : Axes, optional
     x_label, title : str, optional
 

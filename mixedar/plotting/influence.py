@@ -4,7 +4,7 @@ Pictures of how much single groups matter.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ _AXES = {
 
 
 def plot_index(
-    influence: Any,
+    frame: pd.DataFrame,
     y_var: str = "cooks_d",
     labels: int = 5,
     ax: Axes | None = None,
@@ -46,9 +46,10 @@ def plot_index(
 
     Parameters
     ----------
-    influence : GroupInfluence
+    frame : DataFrame
+        Of ``GroupInfluence.summary_frame``.
     y_var : str
-        A column of ``influence.summary_frame()``.
+        A column of it.
     labels : int
         How many of the largest values to label.
     ax : Axes, optional
@@ -64,7 +65,6 @@ def plot_index(
     UnknownColumnError
         If there is no such column.
     """
-    frame = influence.summary_frame()
     if y_var not in frame.columns:
         raise UnknownColumnError(
             f"y_var={y_var!r}: choose one of {', '.join(map(repr, frame.columns))}"
@@ -77,15 +77,14 @@ def plot_index(
     return label(ax, _group_axis(ax, frame.index), _AXES.get(y_var, y_var))
 
 
-def plot_dfbetas(influence: Any, theta: bool = False, labels: int = 3) -> Figure:
+def plot_dfbetas(frame: pd.DataFrame, labels: int = 3) -> Figure:
     """
     Changes of the estimates by group, a panel a parameter.
 
     Parameters
     ----------
-    influence : GroupInfluence
-    theta : bool
-        Covariance parameters instead of fixed effects.
+    frame : DataFrame
+        Changes in standard errors, a column a parameter.
     labels : int
         How many of the largest changes to label in each panel.
 
@@ -97,7 +96,6 @@ def plot_dfbetas(influence: Any, theta: bool = False, labels: int = 3) -> Figure
     """
     import matplotlib.pyplot as plt
 
-    frame = influence.dftheta if theta else influence.dfbetas
     frame = frame.loc[:, frame.notna().any()]
     columns = list(frame.columns)
     across = min(2 if len(columns) == 4 else _ACROSS, max(len(columns), 1))

@@ -1,10 +1,5 @@
 """
-Residuals against fitted values, times, other variables, and by group.
-
-Fitted values contain predicted random effects, which come from the same errors
-as the residuals: a smooth line through such a picture rises or falls even if the
-model is true.  So the lines are drawn with what they do in responses that are
-drawn from the model.
+Residuals against fitted values, times, other variables, by group, and quantiles.
 """
 
 from __future__ import annotations
@@ -16,11 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.diagnostics.residuals.covariance import residual_theory, residual_values
-from mixedar.diagnostics.residuals.series import unwrapped
-from mixedar.diagnostics.simulation import redrawn_residuals
 from mixedar.exceptions import UnsupportedError
-from mixedar.plotting.rows import data_column, picture_rows, plottable
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -30,7 +21,6 @@ from mixedar.plotting.style import (
     evenly,
     label,
     legend_above,
-    smooth_line,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +33,6 @@ _POINTS = 4000
 _COLUMNS = 12
 # A share of the axis without points, across which no line is drawn.
 _GAP = 0.2
-_SEED = 0
-_FITTED = "Fitted values"
 _NAMES = {
     "raw": "Residuals",
     "pearson": "Pearson residuals",
@@ -53,13 +41,11 @@ _NAMES = {
 
 
 def plot_residuals(
-    fit: Any,
-    x: Any = "fitted",
-    kind: str = "normalized",
+    frame: pd.DataFrame,
+    trend: pd.DataFrame | None = None,
     ax: Axes | None = None,
     *,
-    smooth: bool = True,
-    n_sim: int = 39,
+    kind: str = "normalized",
     max_groups: int = 40,
 ) -> Axes:
     """
@@ -67,54 +53,33 @@ def plot_residuals(
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    x : str or array_like, shape (n,)
-        ``"fitted"``, the fitted values; ``"mean"``, ``X beta``; ``"time"``;
-        ``"groups"``, for boxes by group; a column of the data; or values.
-        Labels give boxes.
-    kind : {"normalized", "pearson", "raw"}
+    frame : DataFrame
+        Of :func:`mixedar.diagnostics.simulation.residual_frame`; categories give
+        boxes.
+    trend : DataFrame, optional
+        Of :func:`mixedar.diagnostics.simulation.residual_trend`: lines, each on
+        the band in which it lies under the model.
     ax : Axes, optional
-    smooth : bool
-        Draw the local mean, and around it twice the local standard deviation,
-        each on the band in which it lies in drawn responses.
-    n_sim : int
-        Number of drawn responses (always the same ones): of 39, a line leaves
-        the band at a point with probability 1 in 20.  Without bands if 0.
+    kind : {"normalized", "pearson", "raw"}
+        Of residuals; names the axis.
     max_groups : int
         Of more groups so many are drawn, evenly by the median of their residuals.
 
     Returns
     -------
     matplotlib.axes.Axes
-
-    Raises
-    ------
-    UnknownColumnError, LengthError
-        If there is no such column, or not one value a row.
-    UnsupportedError
-        For a kind that is not known.
-    NotComputedError
-        If the data were removed from the fit.
     """
-    fit = unwrapped(fit)
-    if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 0:
-        raise UnsupportedError(f"n_sim={n_sim!r} is not a number of simulations")
-    if kind not in _NAMES:
-        raise UnsupportedError(
-            f"kind={kind!r}: choose 'normalized', 'pearson' or 'raw'"
-        )
-    y = residual_values(fit, kind)
-    values, ticks, name = _positions(fit, x)
-    if ticks is not None:
-        ax = _boxes(y, values.astype(np.intp), ticks, ax, max_groups)
+    name, y = str(frame.columns[0]), frame.iloc[:, 1].to_numpy()
+    column = frame.iloc[:, 0]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes = column.cat.codes.to_numpy()
+        ax = _boxes(y, codes, list(column.cat.categories), ax, max_groups)
         return label(ax, name, _NAMES[kind])
     ax = axes(ax)
-    _points(ax, values, y)
+    _points(ax, column.to_numpy(), y)
     ax.axhline(0.0, color=GREY, linewidth=0.8)
-    if np.issubdtype(values.dtype, np.number) and smooth:
-        where = values.astype(np.float64)
-        moving = isinstance(x, str) and name == _FITTED
-        _smooth(ax, fit, where, y, kind, n_sim, moving)
+    if trend is not None and len(trend) > 1:
+        _lines(ax, _broken(trend))
     return label(ax, name, _NAMES[kind], **legend_above())
 
 
@@ -161,103 +126,34 @@ def _days(x: NDArray[Any]) -> FloatArray:
     return np.asarray(date2num(x), dtype=np.float64)
 
 
-def _smooth(
-    ax: Axes,
-    fit: Any,
-    x: FloatArray,
-    y: FloatArray,
-    kind: str,
-    n_sim: int,
-    moving: bool,
-) -> None:
+def _lines(ax: Axes, trend: pd.DataFrame) -> None:
     """Local mean and spread, on the bands in which they lie under the model."""
-    where, lines = _local(x, y, None)
-    if len(where) < 2:
-        return
-    where, lines = _broken(where, lines)
-    if n_sim:
-        theory = residual_theory(fit)
-        rng = np.random.default_rng(_SEED)
-        drawn = []
-        together = max(min(4_000_000 // len(y), n_sim), 1)
-        for first in range(0, n_sim, together):
-            count = min(together, n_sim - first)
-            others, fitted = redrawn_residuals(fit, theory, count, rng, kind)
-            drawn += [
-                _local(fitted[:, k] if moving else x, others[:, k], where)[1]
-                for k in range(count)
-            ]
-        low, high = np.min(drawn, axis=0), np.max(drawn, axis=0)
-        for k in range(3):
-            ax.fill_between(
-                where,
-                low[k],
-                high[k],
-                color=COLOURS[5],
-                alpha=0.45,
-                linewidth=0.0,
-                zorder=2.1,
-                label="under the model" if k == 0 else None,
-            )
-    style: dict[str, Any] = {"color": COLOURS[1], "zorder": 2.2}
-    ax.plot(where, lines[0], linewidth=2.0, label="local mean", **style)
-    for k, text in ((1, "± 2 local sd"), (2, None)):
-        ax.plot(where, lines[k], linewidth=1.4, linestyle=LINES[1], label=text, **style)
+    where = trend.index.to_numpy()
+    style: dict[str, Any] = {"color": COLOURS[5], "alpha": 0.45, "linewidth": 0.0}
+    for name, text in (("mean", "under the model"), ("upper", None), ("lower", None)):
+        if f"{name}_min" in trend:
+            low, high = trend[f"{name}_min"], trend[f"{name}_max"]
+            ax.fill_between(where, low, high, zorder=2.1, label=text, **style)
+    style = {"color": COLOURS[1], "zorder": 2.2}
+    ax.plot(where, trend["mean"], linewidth=2.0, label="local mean", **style)
+    style |= {"linewidth": 1.4, "linestyle": LINES[1]}
+    ax.plot(where, trend["upper"], label="± 2 local sd", **style)
+    ax.plot(where, trend["lower"], **style)
 
 
-def _broken(where: FloatArray, lines: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _broken(trend: pd.DataFrame) -> pd.DataFrame:
     """Lines that end where there are no points for a while."""
-    steps = np.diff(where)
-    far = np.flatnonzero(steps > _GAP * float(np.ptp(where)))
+    where = trend.index.to_numpy()
+    far = np.flatnonzero(np.diff(where) > _GAP * float(np.ptp(where)))
     if len(where) <= _COLUMNS or len(far) == 0:
-        return where, lines
-    return np.insert(where, far + 1, np.nan), np.insert(lines, far + 1, np.nan, axis=1)
-
-
-def _local(
-    x: FloatArray, y: FloatArray, where: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
-    """Places, and the lines there: mean, and twice the deviation on either side."""
-    order = np.argsort(x, kind="stable")
-    x, y = x[order], y[order]
-    places, mean = smooth_line(x, y)
-    if len(places) < 2:
-        return places, np.empty((3, 0))
-    rest = (y - np.interp(x, places, mean)) ** 2
-    square = np.interp(places, *smooth_line(x, rest))
-    spread = 2.0 * np.sqrt(np.maximum(square, 0.0))
-    lines = np.stack([mean, mean + spread, mean - spread])
-    if where is not None:
-        lines = np.stack([np.interp(where, places, line) for line in lines])
-        places = where
-    return places, lines
-
-
-def _positions(fit: Any, x: Any) -> tuple[NDArray[Any], list[str] | None, str]:
-    """Horizontal positions, names of positions 0, 1, ..., and the axis' name."""
-    frame = getattr(fit.model.data, "frame", None)
-    column = isinstance(x, str) and frame is not None and x in frame.columns
-    if isinstance(x, str):
-        groups = getattr(fit.model, "groups_name", None)
-        if x == groups or (x == "groups" and not column):
-            labels = [str(one) for one in fit.model.group_labels]
-            return np.asarray(fit.model._codes), labels, str(groups or "group")
-        if x == "fitted" and not column:
-            return np.asarray(fit.fittedvalues), None, _FITTED
-        if x == "mean" and not column:
-            return np.asarray(fit.fitted_marginal), None, "Fitted mean"
-        if x == "time" and not column:
-            rows = picture_rows(fit)
-            return rows.x, rows.ticks, rows.x_label
-    found = data_column(fit, x, "x")
-    values, ticks, unit = plottable(found)
-    name = x if isinstance(x, str) else found.name
-    return values, ticks, f"{'x' if name is None else name}{unit}"
+        return trend
+    values = np.insert(trend.to_numpy(), far + 1, np.nan, axis=0)
+    return pd.DataFrame(values, np.insert(where, far + 1, np.nan), trend.columns)
 
 
 def _boxes(
     y: FloatArray,
-    codes: NDArray[np.intp],
+    codes: NDArray[Any],
     names: list[str],
     ax: Axes | None,
     most: int,

@@ -4,17 +4,13 @@ Observed responses against responses drawn from the fitted model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.prediction.new_rows import fitted_rows
-from mixedar.diagnostics.predictive import group_means, predictive_check
-from mixedar.diagnostics.residuals.series import unwrapped
-from mixedar.diagnostics.simulation import check_simulations, draw_responses, generator
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.exceptions import UnknownColumnError
 from mixedar.plotting.style import COLOURS, GREY, axes, label, legend_above
 
 if TYPE_CHECKING:
@@ -67,94 +63,36 @@ def plot_check(
 _GRID = 256
 
 
-def plot_simulated(
-    fit: Any,
-    what: Any = "density",
-    n_sim: int | None = None,
-    seed: Any = None,
-    ax: Axes | None = None,
-    *,
-    groups: str = "new",
-) -> Axes:
+def plot_draws(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
-    Draw the data among data sets that the fitted model would make.
+    Draw the density of the data among those of drawn data sets.
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    what : str or callable
-        ``"density"`` of the response, ``"group_means"``, their density, or a
-        statistic as in :func:`mixedar.diagnostics.predictive.predictive_check`:
-        a histogram of its values in the draws.
-    n_sim : int, optional
-        Number of data sets: 50 densities, or 1,000 values of a statistic.
-    seed : int, SeedSequence or Generator, optional
+    frame : DataFrame
+        Of :func:`mixedar.diagnostics.predictive.response_draws`.
     ax : Axes, optional
-    groups : {"new", "conditional"}
-        As in :func:`mixedar.diagnostics.simulation.simulate`.
 
     Returns
     -------
     matplotlib.axes.Axes
-
-    Raises
-    ------
-    UnsupportedError
-        For options that are not known.
-    NotComputedError
-        If the data were removed from the fit.
     """
-    fit = unwrapped(fit)
-    if not (isinstance(what, str) and what in ("density", "group_means")):
-        check = predictive_check(
-            fit, what, 1000 if n_sim is None else n_sim, seed, groups
-        )
-        return plot_check(check, None, ax)
-    if groups not in ("new", "conditional"):
-        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
-    name = str(fit.model.endog_names)
-    if what == "density":
-        return _densities(fit, lambda y: y, name, n_sim, seed, ax, groups)
-    title = f"Mean of {name} by {getattr(fit.model, 'groups_name', None) or 'group'}"
-    return _densities(
-        fit, lambda y: group_means(fit, y), title, n_sim, seed, ax, groups
-    )
-
-
-def _densities(
-    fit: Any,
-    reduce: Callable[[FloatArray], FloatArray],
-    name: str,
-    n_sim: int | None,
-    seed: Any,
-    ax: Axes | None,
-    groups: str,
-) -> Axes:
-    count = check_simulations(50 if n_sim is None else n_sim)
-    observed = reduce(np.asarray(fit.model.endog))
-    rows, rng = fitted_rows(fit.fit.data), generator(seed)
-    draws = [
-        reduce(y)
-        for block in draw_responses(fit, rows, count, rng, groups == "conditional")
-        for y in np.ascontiguousarray(block.T)
-    ]
-    low = min(observed.min(), min(draw.min() for draw in draws))
-    high = max(observed.max(), max(draw.max() for draw in draws))
+    draws = frame.drop(columns="observed")
+    low, high = float(frame.to_numpy().min()), float(frame.to_numpy().max())
     ax = axes(ax)
-    for k, draw in enumerate(draws):
+    for k, name in enumerate(draws):
         ax.plot(
-            *density(draw, low, high),
+            *density(draws[name].to_numpy(), low, high),
             color=COLOURS[5],
             linewidth=0.8,
-            alpha=max(0.25, min(0.7, 15.0 / count)),
+            alpha=max(0.25, min(0.7, 15.0 / draws.shape[1])),
             label="simulated" if k == 0 else None,
         )
-    ax.plot(
-        *density(observed, low, high), color="black", linewidth=2.2, label="observed"
-    )
+    observed = density(frame["observed"].to_numpy(), low, high)
+    ax.plot(*observed, color="black", linewidth=2.2, label="observed")
     ax.set_ylim(bottom=0.0)
     ax.margins(x=0.0)
-    ax = label(ax, name, "Density", **legend_above())
+    ax = label(ax, str(frame.columns.name), "Density", **legend_above())
     legend = ax.get_legend()
     if legend is not None:  # thin lines are hard to see in a legend
         for handle in legend.get_lines():

@@ -21,49 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-def panel_grid(
-    figure: Figure | SubFigure | None,
-    count: int,
-    across: int,
-    size: tuple[float, float],
-    **options: Any,
-) -> tuple[Figure | SubFigure, list[Axes]]:
-    """
-    Axes side by side and below each other.
-
-    Parameters
-    ----------
-    figure : Figure or SubFigure, or None
-        Where to draw; None makes a new figure.
-    count : int
-        Number of panels.
-    across : int
-        Panels in a row.
-    size : tuple of float
-        Width and height of a new figure, in inches.
-    **options
-        Passed to ``Figure.subplots``, such as ``sharex=True``.
-
-    Returns
-    -------
-    figure : Figure or SubFigure
-    panels : list of Axes
-        Row by row; what is left of the last row is empty.
-    """
-    if figure is None:
-        import matplotlib.pyplot as plt
-
-        figure = plt.figure(figsize=size, layout="constrained")
-    down = -(-count // across)
-    grid = figure.subplots(down, across, squeeze=False, **options)
-    panels = list(grid.ravel())
-    for ax in panels[count:]:
-        ax.set_visible(False)
-    for ax in panels[max(count - across, 0) : count]:
-        ax.tick_params(axis="x", labelbottom=True)
-    return figure, panels[:count]
-
-
 #: Blue, vermilion, green, purple, orange, sky blue, black.
 COLOURS = (
     "#0072B2",
@@ -80,22 +37,40 @@ MARKERS = "osD^vPX*"
 LINES = ("-", "--", ":", "-.")
 #: Opacity of confidence bands.
 BAND = 0.2
+#: Grey of small text that explains a picture.
+CAPTION = "0.35"
+# Panels side by side before a new line begins.
+_ACROSS = 3
+# Of more points means of neighbours are smoothed.
+_MEANS = 400
+# So many equally spaced positions have a tick each.
+_MOST_TICKS = 10
+
+
+def panel_grid(
+    figure: Figure | SubFigure | None,
+    count: int,
+    across: int,
+    size: tuple[float, float],
+    **options: Any,
+) -> tuple[Figure | SubFigure, list[Axes]]:
+    """A figure, the caller's or a new one, and its panels row by row."""
+    if figure is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=size, layout="constrained")
+    down = -(-count // across)
+    grid = figure.subplots(down, across, squeeze=False, **options)
+    panels = list(grid.ravel())
+    for ax in panels[count:]:
+        ax.set_visible(False)
+    for ax in panels[max(count - across, 0) : count]:
+        ax.tick_params(axis="x", labelbottom=True)
+    return figure, panels[:count]
 
 
 def axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
-    """
-    The axes to draw on: the caller's, or those of a new figure.
-
-    Parameters
-    ----------
-    ax : Axes or None
-    width, height : float
-        Size of a new figure, in inches.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
+    """The axes to draw on: the caller's, or those of a new figure."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -104,22 +79,7 @@ def axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
 
 
 def label(ax: Axes, x: str, y: str, title: str | None = None, **legend: Any) -> Axes:
-    """
-    Name the axes, draw light frames, and a legend where something is labelled.
-
-    Parameters
-    ----------
-    ax : Axes
-    x, y : str
-        Axis labels, units included.
-    title : str, optional
-    **legend
-        Passed to ``Axes.legend``.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
+    """Name the axes, draw light frames, and a legend where something is labelled."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if title:
@@ -130,32 +90,8 @@ def label(ax: Axes, x: str, y: str, title: str | None = None, **legend: Any) -> 
     return ax
 
 
-# Panels side by side before a new line begins.
-_ACROSS = 3
-
-
 def chosen(names: Sequence[str], given: str | Sequence[str] | None) -> list[str]:
-    """
-    The quantities to draw.
-
-    Parameters
-    ----------
-    names : sequence of str
-        All there are.
-    given : str, sequence of str or None
-        The caller's choice; None for all.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    UnknownColumnError
-        If one does not exist.
-    UnsupportedError
-        If none is left.
-    """
+    """The names to draw: those given, or all; refuse unknown ones."""
     if given is None:
         return list(names)
     wanted = [given] if isinstance(given, str) else list(given)
@@ -172,28 +108,7 @@ def chosen(names: Sequence[str], given: str | Sequence[str] | None) -> list[str]
 def panel_axes(
     count: int, ax: Any, width: float, height: float, *, share_y: bool = False
 ) -> list[Axes]:
-    """
-    Axes for some panels: the caller's, or those of a new figure.
-
-    Parameters
-    ----------
-    count : int
-    ax : Axes, sequence of Axes or None
-        As many as there are panels.
-    width, height : float
-        Size of a panel in a new figure, in inches.
-    share_y : bool
-        Whether panels side by side share their y axis.
-
-    Returns
-    -------
-    list of matplotlib.axes.Axes
-
-    Raises
-    ------
-    UnsupportedError
-        If the caller's axes are too few or too many.
-    """
+    """Axes for some panels: the caller's, or those of a new figure."""
     if ax is not None:
         given = list(np.ravel(np.asarray(ax, dtype=object)))
         if len(given) != count:
@@ -215,17 +130,7 @@ def picture(panels: Sequence[Axes]) -> Any:
 
 
 def evenly(count: int, most: int) -> NDArray[np.intp]:
-    """
-    Ranks to draw when there are too many, both ends among them.
-
-    Parameters
-    ----------
-    count, most : int
-
-    Returns
-    -------
-    ndarray of int
-    """
+    """Ranks to draw when there are too many, both ends among them."""
     if most < 2:
         raise UnsupportedError(f"max_groups={most}: draw at least two groups")
     if count <= most:
@@ -233,27 +138,14 @@ def evenly(count: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.intp))
 
 
-# Of more points means of neighbours are smoothed.
-_MEANS = 400
-
-
 def smooth_line(
     x: FloatArray, y: FloatArray, share: float = 0.5
 ) -> tuple[FloatArray, FloatArray]:
     """
-    Cleveland's locally weighted regression, on means of neighbours of many points.
+    Cleveland's local regression, on means of neighbours of many points.
 
-    Parameters
-    ----------
-    x, y : ndarray, shape (n,)
-    share : float
-        Of the points that a local line is fitted to.
-
-    Returns
-    -------
-    x, y : ndarray, shape (k,)
-        The line from left to right; means at each value of `x` if there are ten
-        of them or fewer, and empty if there are fewer than two.
+    From left to right; means at each value of x if there are ten of them or fewer,
+    and empty if there are fewer than two.
     """
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
@@ -276,18 +168,7 @@ def smooth_line(
 
 
 def legend_above(title: str | None = None) -> dict[str, Any]:
-    """
-    Options of a legend above the axes, in one line.
-
-    Parameters
-    ----------
-    title : str, optional
-        Where there is one, the legend stays inside.
-
-    Returns
-    -------
-    dict
-    """
+    """Options of a legend above the axes, in one line; inside if there is a title."""
     if title:
         return {"loc": "best"}
     return {
@@ -299,3 +180,41 @@ def legend_above(title: str | None = None) -> dict[str, Any]:
         "handletextpad": 0.4,
         "borderaxespad": 0.1,
     }
+
+
+def mark_positions(
+    ax: Axes, x: NDArray[Any], ticks: Sequence[str] | None, most: int = _MOST_TICKS
+) -> None:
+    """At most so many ticks, where the observations are or where dates are round."""
+    if ticks is not None:
+        ax.set_xticks(range(len(ticks)), labels=ticks)
+        if sum(map(len, ticks)) > 40 * most / _MOST_TICKS:
+            ax.tick_params(axis="x", rotation=90)
+        return
+    if x.dtype.kind == "M":
+        import matplotlib.dates as dates
+
+        locator = dates.AutoDateLocator(minticks=2, maxticks=min(most, 6))
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        return
+    places = np.unique(x)
+    steps = np.diff(places)
+    if 1 < len(places) <= most and np.allclose(steps, steps[0], rtol=1e-6):
+        ax.set_xticks(places)
+
+
+def caption(ax: Axes, text: str) -> None:
+    """Write small text below the label of the horizontal axis."""
+    ax.annotate(
+        text,
+        xy=(0.5, 0.0),
+        xycoords=ax.xaxis.get_label(),
+        xytext=(0.0, -3.0),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize="small",
+        color=CAPTION,
+        annotation_clip=False,
+    )

@@ -1,286 +1,47 @@
 """
-Data and fitted curves, one panel a group.
+Data and curves along an axis: a panel a group, or all groups and their means.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from mixedar.exceptions import (
-    EmptyDataError,
-    MixedARError,
-    UnknownColumnError,
-    UnsupportedError,
-)
-from mixedar.inference.arguments import check_alpha
-from mixedar.plotting.curves import Curves, fitted_curves
-from mixedar.plotting.population import plot_spaghetti
-from mixedar.plotting.rows import (
-    PictureRows,
-    choose_groups,
-    main_factor,
+from mixedar._types import IntArray
+from mixedar.data.variables import PictureRows
+from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar.plotting.style import (
+    BAND,
+    COLOURS,
+    GREY,
+    LINES,
+    axes,
+    caption,
+    label,
     mark_positions,
-    picture_rows,
-    plottable,
+    panel_grid,
 )
-from mixedar.plotting.style import BAND, COLOURS, GREY, panel_grid
+from mixedar.prediction.curves import sample_codes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 
-def plot_forecast(
-    fit: Any,
-    newdata: pd.DataFrame,
-    groups: Any = None,
-    x: str | None = None,
-    *,
-    level: str = "forecast",
-    n_groups: int = 9,
-    n_columns: int = 3,
-    alpha: float = 0.05,
-    figure: Figure | SubFigure | None = None,
-    **options: Any,
-) -> Figure | SubFigure:
-    """
-    Predictions of single groups with intervals, after or between their data.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-        Of a model from a formula.
-    newdata : DataFrame
-        Rows to predict, as ``get_prediction`` takes them.  If it has the response,
-        that is drawn as well, to be compared.
-    groups : iterable of labels, or a label, optional
-        Groups to draw; those of `newdata` by default, and a random sample of
-        `n_groups` if there are more.
-    x : str, optional
-        Column that runs from left to right; the model's time by default.
-    level : {"forecast", "group", "population"}
-        As in ``get_prediction``.
-    n_groups : int
-        The largest number of panels without `groups`.
-    n_columns : int
-        Panels in a row.
-    alpha : float
-        1 - coverage of the intervals for observations.
-    figure : Figure or SubFigure, optional
-        Where to draw; a new figure by default.
-    **options
-        Passed to ``get_prediction``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or SubFigure
-
-    Raises
-    ------
-    UnknownColumnError
-        If `newdata` lacks the column of the groups or of the horizontal axis.
-    EmptyDataError
-        If it has no row of the groups.
-    UnsupportedError
-        If `newdata` is no DataFrame, or for numbers that are none.
-    MixedARError
-        As ``get_prediction``.
-    """
-    check_alpha(alpha)
-    if isinstance(n_columns, bool) or int(n_columns) != n_columns or n_columns < 1:
-        raise UnsupportedError(f"n_columns={n_columns!r} is not a number of columns")
-    fit = getattr(fit, "_results", fit)
-    rows = picture_rows(fit, x)
-    labels = _labels(newdata, rows)
-    given = list(pd.unique(labels)) if groups is None else groups
-    chosen, _ = choose_groups(rows, given, n_groups)
-    caption = None
-    if groups is None and len(chosen) > n_groups:
-        part = np.random.default_rng(0).choice(len(chosen), n_groups, replace=False)
-        caption = f"{n_groups} of {len(chosen):,} groups, drawn at random"
-        chosen = chosen[np.sort(part)]
-    wanted = [rows.labels[code] for code in chosen]
-    new = newdata[labels.isin(wanted).to_numpy()]
-    if not len(new):
-        raise EmptyDataError("newdata has no row of the groups to draw")
-    frame = fit.get_prediction(new, level=level, **options).summary_frame(alpha)
-    frame = frame.reset_index(drop=True)
-    frame["x"] = plottable(new[rows.x_name].reset_index(drop=True))[0]
-    frame["group"] = labels[labels.isin(wanted)].to_numpy()
-    if rows.y_label in new.columns:
-        frame["later"] = new[rows.y_label].to_numpy()
-    across = min(int(n_columns), len(chosen))
-    down = -(-len(chosen) // across)
-    figure, panels = panel_grid(
-        figure,
-        len(chosen),
-        across,
-        size=(max(1.2 + 2.1 * across, 4.5), 1.1 + 1.6 * down),
-        sharex=True,
-        sharey=True,
-    )
-    everywhere = replace(rows, x=np.concatenate([rows.x, frame["x"].to_numpy()]))
-    for ax, code in zip(panels, chosen, strict=True):
-        _panel(ax, rows, int(code), frame, level)
-        mark_positions(ax, everywhere, most=6)
-    _frame(figure, panels, rows, caption, alpha)
-    return figure
-
-
-def _labels(newdata: Any, rows: PictureRows) -> pd.Series:
-    """Labels of the groups of the new rows."""
-    if not isinstance(newdata, pd.DataFrame):
-        raise UnsupportedError(
-            f"newdata is a {type(newdata).__name__}; a picture needs a DataFrame"
-        )
-    if rows.x_name is None:
-        raise UnsupportedError(
-            f"{rows.x_label!r} is no column of the data, so that new rows cannot be "
-            "placed: name a column with x="
-        )
-    for name in (rows.group_name, rows.x_name):
-        if name not in newdata.columns:
-            raise UnknownColumnError(f"newdata has no column {name!r}")
-    return newdata[rows.group_name]
-
-
-def _panel(
-    ax: Axes, rows: PictureRows, code: int, frame: pd.DataFrame, level: str
-) -> None:
-    own = np.flatnonzero(rows.codes == code)
-    own = own[np.argsort(rows.x[own], kind="stable")]
-    ax.plot(rows.x[own], rows.y[own], "-", color=GREY, linewidth=0.8)
-    ax.plot(
-        rows.x[own], rows.y[own], "o", color="black", markersize=3.5, label="observed"
-    )
-    part = frame[frame["group"] == rows.labels[code]].sort_values("x")
-    single = len(part) == 1
-    what = {"forecast": "forecast", "group": "predicted"}.get(level, "population")
-    if single:
-        half = part["obs_ci_upper"] - part["mean"]
-        ax.errorbar(
-            part["x"], part["mean"], half, color=COLOURS[0], fmt="D", ms=4, label=what
-        )
-    else:
-        ax.fill_between(
-            part["x"].to_numpy(),
-            part["obs_ci_lower"],
-            part["obs_ci_upper"],
-            color=COLOURS[0],
-            alpha=BAND,
-            linewidth=0,
-        )
-        ax.plot(part["x"].to_numpy(), part["mean"], color=COLOURS[0], label=what)
-    if "later" in part:
-        ax.plot(
-            part["x"].to_numpy(),
-            part["later"],
-            "o",
-            markerfacecolor="white",
-            markeredgecolor=COLOURS[1],
-            markersize=4.5,
-            label="came out",
-        )
-    ax.set_title(str(rows.labels[code]), fontsize="medium")
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _frame(
-    figure: Figure | SubFigure,
-    panels: list[Axes],
-    rows: PictureRows,
-    caption: str | None,
-    alpha: float,
-) -> None:
-    figure.supylabel(rows.y_label, fontsize="medium")
-    figure.supxlabel(rows.x_label, fontsize="medium")
-    found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    names = sorted(found, key=lambda name: (name == "came out", name != "observed"))
-    title = rows.group_name if caption is None else f"{rows.group_name}: {caption}"
-    figure.legend(
-        [found[name] for name in names],
-        names,
-        loc="outside upper center",
-        ncol=len(names),
-        frameon=False,
-        title=f"{title}; {100 * (1 - alpha):g}% intervals for observations",
-    )
-
-
-_LINES = 60
-
-
-def plot_overview(
-    fit: Any, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
-    """
-    Four panels on one page.
-
-    The data as lines with the means of the population, by the first factor that
-    does not vary within groups; normalized residuals
-    against fitted values, against normal quantiles, and their autocorrelation by
-    lag, with the band in which the model expects it.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    figure : Figure or SubFigure, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or SubFigure
-        A panel that cannot be drawn, such as the autocorrelation of groups with
-        one observation, says why.
-
-    Raises
-    ------
-    NotComputedError
-        If the data were removed from the fit.
-    """
-    fit = getattr(fit, "_results", fit)
-    figure, panels = panel_grid(figure, 4, 2, size=(9.6, 7.4))
-    data, fitted, normal, lags = panels
-    plot_spaghetti(fit, main_factor(fit), ax=data, n_lines=_LINES, explain=False)
-    _draw(fitted, lambda ax: fit.plot_residuals(ax=ax))
-    _draw(normal, lambda ax: fit.qqplot(ax=ax))
-    _draw(lags, lambda ax: fit.plot_acf(ax=ax))
-    return figure
-
-
-def _draw(ax: Axes, draw: Any) -> None:
-    """Draw, or say in the panel why not."""
-    try:
-        draw(ax)
-    except MixedARError as error:
-        ax.clear()
-        ax.set_axis_off()
-        ax.text(
-            0.5,
-            0.5,
-            str(error),
-            ha="center",
-            va="center",
-            wrap=True,
-            transform=ax.transAxes,
-        )
-
-
 _CURVES = {"population": (COLOURS[1], "--"), "group": (COLOURS[0], "-")}
 
 
 def plot_trajectories(
-    fit: Any,
-    groups: Any = None,
-    x: Any = None,
+    rows: PictureRows,
+    chosen: IntArray,
+    drawn: pd.DataFrame,
     *,
-    n_groups: int = 16,
+    curves: Sequence[str] = ("population", "group"),
     n_columns: int | None = None,
-    curves: tuple[str, ...] = ("population", "group"),
+    caption: str | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """
@@ -290,85 +51,166 @@ def plot_trajectories(
 
     Parameters
     ----------
-    fit : MixedLMARResults
-    groups : iterable of labels, or a label, optional
-        Groups to draw, in this order; all by default, and a random sample of
-        `n_groups` if there are more.
-    x : str or array_like, shape (n,), optional
-        What runs from left to right; the model's time by default.
-    n_groups : int
-        The largest number of panels without `groups`.
-    n_columns : int, optional
-        Panels in a row.
-    curves : tuple of str
+    rows : PictureRows
+    chosen : ndarray of int
+        Numbers of the groups, in the order of the panels.
+    drawn : DataFrame
+        Of :func:`mixedar.prediction.curves.fitted_curves`.
+    curves : sequence of str
         Which curves: ``"population"`` (fixed effects), ``"group"`` (random
         effects too).
+    n_columns : int, optional
+        Panels in a row.
+    caption : str, optional
+        What to say of the choice of groups.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or SubFigure
 
     Raises
     ------
-    GroupError
-        For a label that no group has.
     UnsupportedError
-        For other curves, or numbers that are none.
-    UnknownColumnError
-        If `x` is no column of the data.
+        For other curves, or a number of columns that is none.
     """
     unknown = [name for name in curves if name not in _CURVES]
     if unknown:
         raise UnsupportedError(
             f"curves: {unknown[0]!r} is not known; choose from {list(_CURVES)}"
         )
-    rows = picture_rows(fit, x)
-    chosen, caption = choose_groups(rows, groups, n_groups)
-    across = _across(len(chosen)) if n_columns is None else int(n_columns)
-    if across < 1:
-        raise UnsupportedError(f"n_columns={n_columns!r} is not a number of columns")
-    across = min(across, len(chosen))
-    down = -(-len(chosen) // across)
-    figure, panels = panel_grid(
-        figure,
-        len(chosen),
-        across,
-        size=(max(1.2 + 1.7 * across, 4.0), 1.1 + 1.45 * down),
-        sharex=True,
-        sharey=True,
-    )
-    drawn = fitted_curves(fit, rows, chosen)
+    across = n_columns or 0
+    if n_columns is None:  # a grid somewhat wider than high
+        across = int(np.ceil(np.sqrt(len(chosen))))
+    figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
+    tied = drawn.duplicated(["line", "x"]).any()
     for ax, code in zip(panels, chosen, strict=True):
-        _trajectory_panel(ax, rows, int(code), drawn, curves)
-    _trajectory_frame(figure, panels, rows, caption)
+        own = np.flatnonzero(rows.codes == code)
+        for name in curves:
+            colour, style = _CURVES[name]
+            for k, line in enumerate(np.unique(rows.lines[own])):
+                here = drawn[drawn["line"] == line]
+                single = tied or len(here) == 1
+                ax.plot(
+                    here["x"].to_numpy(),
+                    here[name],
+                    color=colour,
+                    linestyle="none" if single else style,
+                    marker="_" if single else None,
+                    markersize=12.0,
+                    linewidth=1.6,
+                    label=name if k == 0 else None,
+                )
+        _observed(ax, rows, own)
+        mark_positions(ax, rows.x, rows.ticks, most=6)
+    handles, names = panels[0].get_legend_handles_labels()
+    _frame(figure, rows, dict(zip(names, handles, strict=True)), caption)
     return figure
 
 
-def _across(count: int) -> int:
-    """Columns of a grid somewhat wider than high."""
-    return int(np.ceil(np.sqrt(count)))
+def plot_forecast(
+    rows: PictureRows,
+    chosen: IntArray,
+    frame: pd.DataFrame,
+    *,
+    level: str = "forecast",
+    n_columns: int = 3,
+    alpha: float = 0.05,
+    caption: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """
+    Predictions of single groups with intervals, after or between their data.
+
+    Parameters
+    ----------
+    rows : PictureRows
+    chosen : ndarray of int
+        Numbers of the groups, in the order of the panels.
+    frame : DataFrame
+        Of :func:`mixedar.prediction.curves.forecasts`.
+    level : {"forecast", "group", "population"}
+        What was predicted.
+    n_columns : int
+        Panels in a row.
+    alpha : float
+        1 - coverage of the intervals for observations.
+    caption : str, optional
+        What to say of the choice of groups.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+    """
+    figure, panels = _grid(figure, len(chosen), n_columns, n_columns, (2.1, 1.6, 4.5))
+    x = np.concatenate([rows.x, frame["x"].to_numpy()])
+    for ax, code in zip(panels, chosen, strict=True):
+        own = np.flatnonzero(rows.codes == code)
+        own = own[np.argsort(rows.x[own], kind="stable")]
+        ax.plot(rows.x[own], rows.y[own], "-", color=GREY, linewidth=0.8)
+        _observed(ax, rows, own, zorder=None)
+        part = frame[frame["group"] == rows.labels[code]].sort_values("x")
+        _predictions(ax, part, level)
+        mark_positions(ax, x, rows.ticks, most=6)
+    found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    names = sorted(found, key=lambda name: (name == "came out", name != "observed"))
+    words = f"; {100 * (1 - alpha):g}% intervals for observations"
+    _frame(figure, rows, {name: found[name] for name in names}, caption, words)
+    return figure
 
 
-def _trajectory_panel(
-    ax: Axes, rows: PictureRows, code: int, drawn: Curves, curves: tuple[str, ...]
+def _predictions(ax: Axes, part: pd.DataFrame, level: str) -> None:
+    """Predictions of one group with their intervals, and what came out."""
+    x, mean = part["x"].to_numpy(), part["mean"]
+    what = {"forecast": "forecast", "group": "predicted"}.get(level, "population")
+    low, high = part["obs_ci_lower"], part["obs_ci_upper"]
+    if len(part) == 1:
+        ax.errorbar(x, mean, high - mean, color=COLOURS[0], fmt="D", ms=4, label=what)
+    else:
+        ax.fill_between(x, low, high, color=COLOURS[0], alpha=BAND, linewidth=0)
+        ax.plot(x, mean, color=COLOURS[0], label=what)
+    if "later" in part:
+        ax.plot(
+            x,
+            part["later"],
+            "o",
+            markerfacecolor="white",
+            markeredgecolor=COLOURS[1],
+            markersize=4.5,
+            label="came out",
+        )
+
+
+def _grid(
+    figure: Figure | SubFigure | None,
+    count: int,
+    across: int,
+    given: Any,
+    size: tuple[float, float, float],
+) -> tuple[Figure | SubFigure, list[Axes]]:
+    """Panels that share their axes: width and height of each, and a least width."""
+    if isinstance(given, bool) or int(across) != across or across < 1:
+        raise UnsupportedError(f"n_columns={given!r} is not a number of columns")
+    across = min(int(across), count)
+    width, height, least = size
+    down = -(-count // across)
+    return panel_grid(
+        figure,
+        count,
+        across,
+        size=(max(1.2 + width * across, least), 1.1 + height * down),
+        sharex=True,
+        sharey=True,
+    )
+
+
+def _observed(
+    ax: Axes, rows: PictureRows, own: IntArray, zorder: float | None = 3
 ) -> None:
-    own = np.flatnonzero(rows.codes == code)
-    for name in curves:
-        colour, style = _CURVES[name]
-        values = getattr(drawn, name)
-        for k, line in enumerate(np.unique(rows.lines[own])):
-            here = drawn.line == line
-            single = drawn.tied or here.sum() == 1
-            ax.plot(
-                drawn.x[here],
-                values[here],
-                color=colour,
-                linestyle="none" if single else style,
-                marker="_" if single else None,
-                markersize=12.0,
-                linewidth=1.6,
-                label=name if k == 0 else None,
-            )
+    """The observations of a group, under its name."""
     ax.plot(
         rows.x[own],
         rows.y[own],
@@ -376,27 +218,171 @@ def _trajectory_panel(
         color="black",
         markersize=3.5,
         label="observed",
-        zorder=3,
+        zorder=zorder,
     )
-    ax.set_title(str(rows.labels[code]), fontsize="medium")
+    ax.set_title(str(rows.labels[rows.codes[own[0]]]), fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _trajectory_frame(
-    figure: Figure | SubFigure, panels: Any, rows: PictureRows, caption: str | None
+def _frame(
+    figure: Figure | SubFigure,
+    rows: PictureRows,
+    handles: dict[str, Any],
+    caption: str | None,
+    more: str = "",
 ) -> None:
     """What the panels share: names of the axes, legend, caption."""
     figure.supylabel(rows.y_label, fontsize="medium")
     figure.supxlabel(rows.x_label, fontsize="medium")
-    for ax in panels:
-        mark_positions(ax, rows, most=6)
-    handles, names = panels[0].get_legend_handles_labels()
     title = rows.group_name if caption is None else f"{rows.group_name}: {caption}"
     figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside upper center",
+        ncol=len(handles),
+        frameon=False,
+        title=title + more,
+    )
+
+
+def plot_spaghetti(
+    rows: PictureRows,
+    levels: pd.Series,
+    means: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    n_lines: int = 100,
+    spread: bool = True,
+    explain: bool = True,
+    alpha: float = 0.05,
+) -> Axes:
+    """
+    Observations as one thin line a group, the population mean and its band.
+
+    Parameters
+    ----------
+    rows : PictureRows
+    levels : Series of category, shape (n,)
+        Of :func:`mixedar.prediction.curves.levels_of`: lines and means of each level
+        in a colour of their own.
+    means : DataFrame
+        Of :func:`mixedar.prediction.curves.population_means`.
+    ax : matplotlib Axes, optional
+    n_lines : int
+        The largest number of lines in all, shared evenly by the levels; a
+        random sample if there are more groups.
+    spread : bool
+        Draw the range in which the model expects a share of 1 - `alpha` of the
+        observations, as dotted lines.
+    explain : bool
+        Say below the axis what bands and dotted lines are; how many of the groups
+        are drawn is said in any case.
+    alpha : float
+        1 - coverage of the means' intervals.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnsupportedError
+        If `n_lines` is no number of lines.
+    """
+    if isinstance(n_lines, bool) or int(n_lines) != n_lines or n_lines < 1:
+        raise UnsupportedError(f"n_lines={n_lines!r} is not a number of lines")
+    names = levels.cat.categories
+    alone = len(names) == 1
+    total = len(np.unique(rows.lines))
+    each = total if total <= n_lines else max(int(n_lines) // len(names), 1)
+    ax = axes(ax)
+    drawn = 0
+    for k, name in enumerate(names):
+        colour = COLOURS[k % len(COLOURS)]
+        where = np.flatnonzero(levels.cat.codes == k)
+        drawn += _lines(ax, rows, where, each, GREY if alone else colour)
+        part = means[means["level"] == k]
+        x = part["x"].to_numpy()
+        ax.fill_between(
+            x, part["lower"], part["upper"], color=colour, alpha=2 * BAND, linewidth=0
+        )
+        what = "population mean" if alone else str(name)
+        ax.plot(x, part["mean"], LINES[k % 2], color=colour, linewidth=2.2, label=what)
+        for side in ("low", "high") if spread else ():
+            ax.plot(x, part[side], ":", color=colour, linewidth=1.2)
+    label(ax, rows.x_label, rows.y_label)
+    _legend(ax, None if alone else levels.name)
+    mark_positions(ax, rows.x, rows.ticks)
+    words = f"all {total:,} lines"
+    if drawn < total:
+        words = f"{drawn:,} of {total:,} lines, drawn at random"
+    if explain:
+        share = f"{100 * (1 - alpha):g}%"
+        words += f"\nbands: {share} intervals of the means"
+        words += f"; dotted: {share} of observations expected inside" * spread
+    caption(ax, words)
+    return ax
+
+
+def _lines(ax: Axes, rows: PictureRows, where: IntArray, most: int, colour: str) -> int:
+    """Draw the data of some lines; return how many."""
+    from matplotlib.collections import LineCollection
+
+    present = np.unique(rows.lines[where])
+    chosen = present[sample_codes(len(present), most)]
+    mine = where[np.isin(rows.lines[where], chosen)]
+    paths = rows.paths(mine)
+    strength = float(np.clip(14.0 / max(len(chosen), 1), 0.25, 0.6))
+    ax.xaxis.update_units(rows.x)  # dates become numbers
+    places = np.asarray(ax.convert_xunits(rows.x), dtype=float)
+    segments = [np.column_stack([places[path], rows.y[path]]) for path in paths]
+    lines = LineCollection(segments, colors=colour, linewidths=0.8, alpha=strength)
+    ax.add_collection(lines)
+    singles = np.array([path[0] for path in paths if len(path) == 1], dtype=int)
+    ax.plot(rows.x[singles], rows.y[singles], ".", color=colour, alpha=strength)
+    ax.autoscale_view()
+    return len(chosen)
+
+
+def _legend(ax: Axes, column: Any) -> None:
+    """Name the levels in rows above the axes, where no line is hidden."""
+    handles, names = ax.get_legend_handles_labels()
+    if column is not None:
+        names = [f"{column}: {name}" for name in names]
+    widest = max(map(len, names))
+    ax.legend(
         handles,
         names,
-        loc="outside upper center",
-        ncol=len(names),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncol=int(np.clip(52 // (widest + 6), 1, len(names))),
         frameon=False,
-        title=title,
+        borderaxespad=0.2,
+        fontsize="small",
     )
+
+
+def plot_overview(
+    data: Callable[[Axes], Any],
+    residuals: Sequence[Callable[[Axes], Any]],
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Four panels on one page; one of residuals that cannot be drawn says why."""
+    figure, panels = panel_grid(figure, 4, 2, size=(9.6, 7.4))
+    data(panels[0])
+    for ax, draw in zip(panels[1:], residuals, strict=True):
+        try:
+            draw(ax)
+        except MixedARError as error:
+            ax.clear()
+            ax.set_axis_off()
+            ax.text(
+                0.5,
+                0.5,
+                str(error),
+                ha="center",
+                va="center",
+                wrap=True,
+                transform=ax.transAxes,
+            )
+    return figure

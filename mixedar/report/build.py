@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import MixedARError, NotComputedError
-from mixedar.plotting.rows import main_factor
+from mixedar.data.variables import main_factor
 from mixedar.report.call import call_text
 from mixedar.report.page import Section, code, page, paragraph, picture, table
 

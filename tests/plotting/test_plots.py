@@ -20,6 +20,7 @@ import mixedar.formula.api as mar
 from helpers.fitted_models import MODELS, reference_frame, shared
 from helpers.pictures import check_picture
 from mixedar import MixedLMAR
+from mixedar.data.variables import picture_rows
 from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -30,9 +31,8 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.plotting.curves import fitted_curves
-from mixedar.plotting.rows import picture_rows
 from mixedar.plotting.style import COLOURS
+from mixedar.prediction.curves import fitted_curves
 
 
 @pytest.fixture(autouse=True)
@@ -92,13 +92,10 @@ def lines(ax: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_curves_go_through_the_fitted_values(name: str, x: str | None) -> None:
     fit = shared(name)
-    rows = picture_rows(fit, x)
+    rows = picture_rows(fit.fit.data, x)
     chosen = np.arange(12)
-    curves = fitted_curves(fit, rows, chosen)
+    curves = fitted_curves(fit.fit, rows, chosen)
     here = np.flatnonzero(np.isin(rows.codes, chosen))
-    found = pd.DataFrame(
-        {"line": curves.line, "x": curves.x, "g": curves.group, "p": curves.population}
-    )
     wanted = pd.DataFrame(
         {
             "line": rows.lines[here],
@@ -107,10 +104,10 @@ def test_curves_go_through_the_fitted_values(name: str, x: str | None) -> None:
             "marginal": fit.fitted_marginal.to_numpy()[here],
         }
     )
-    both = wanted.merge(found, on=["line", "x"])
+    both = wanted.merge(curves, on=["line", "x"])
     assert len(both) == len(here)
-    assert_allclose(both["g"], both["fitted"], atol=1e-8)
-    assert_allclose(both["p"], both["marginal"], atol=1e-8)
+    assert_allclose(both["group"], both["fitted"], atol=1e-8)
+    assert_allclose(both["population"], both["marginal"], atol=1e-8)
     increasing = np.diff(curves.x)[np.diff(curves.line) == 0]
     assert (increasing > 0.0).all()
 
@@ -120,8 +117,8 @@ def test_curves_are_curved_between_the_observations() -> None:
     fit = mar.mixedlm(
         "distance ~ np.log(age) + sex", data, groups="subject", time="occ"
     ).fit()
-    rows = picture_rows(fit, "age")
-    curves = fitted_curves(fit, rows, np.array([0]), points=7)
+    rows = picture_rows(fit.fit.data, "age")
+    curves = fitted_curves(fit.fit, rows, np.array([0]), points=7)
     assert_allclose(curves.x, np.arange(8.0, 15.0))
     slope, intercept = fit.fe_params["np.log(age)"], fit.fe_params["Intercept"]
     assert_allclose(curves.population, intercept + slope * np.log(curves.x))
@@ -130,11 +127,11 @@ def test_curves_are_curved_between_the_observations() -> None:
 
 def test_curves_of_other_horizontal_variables() -> None:
     # occ is not in the formula: age runs along with it
-    rows = picture_rows(teeth())
+    rows = picture_rows(teeth().fit.data)
     assert (rows.x_name, rows.x_label) == ("occ", "occ")
-    curves = fitted_curves(teeth(), rows, np.array([3]), points=4)
+    curves = fitted_curves(teeth().fit, rows, np.array([3]), points=4)
     direct = fitted_curves(
-        teeth(), picture_rows(teeth(), "age"), np.array([3]), points=4
+        teeth().fit, picture_rows(teeth().fit.data, "age"), np.array([3]), points=4
     )
     assert_allclose(curves.x, np.arange(1.0, 5.0))
     assert_allclose(curves.group, direct.group)
@@ -145,14 +142,14 @@ def test_columns_of_pandas_own_numbers_run_along() -> None:
     fit = mar.mixedlm(
         "distance ~ age", data, groups="subject", re_formula="~age", time="occ"
     ).fit()
-    curves = fitted_curves(fit, picture_rows(fit), np.array([0]), points=7)
+    curves = fitted_curves(fit.fit, picture_rows(fit.fit.data), np.array([0]), points=7)
     assert_allclose(np.diff(curves.group), np.ptp(curves.group) / 6, atol=1e-9)
 
 
 def test_factors_and_arrays_have_the_observations_only() -> None:
     data = load_orthodont()
     fit = mar.mixedlm("distance ~ C(age)", data, groups="subject", time="occ").fit()
-    curves = fitted_curves(fit, picture_rows(fit, "age"), np.array([0, 1]))
+    curves = fitted_curves(fit.fit, picture_rows(fit.fit.data, "age"), np.array([0, 1]))
     assert len(curves.x) == 8
     arrays = MixedLMAR(
         data["distance"].to_numpy(),
@@ -160,9 +157,9 @@ def test_factors_and_arrays_have_the_observations_only() -> None:
         data["subject"].to_numpy(),
         time=data["age"].to_numpy(),
     ).fit()
-    rows = picture_rows(arrays)
+    rows = picture_rows(arrays.fit.data)
     assert (rows.x_label, rows.y_label, rows.group_name) == ("time", "y", "group")
-    assert len(fitted_curves(arrays, rows, np.array([0])).x) == 4
+    assert len(fitted_curves(arrays.fit, rows, np.array([0])).x) == 4
 
 
 def test_observations_that_share_a_position_are_no_curve() -> None:
@@ -170,8 +167,8 @@ def test_observations_that_share_a_position_are_no_curve() -> None:
     fit = mar.mixedlm(
         "distance ~ age", data, groups="sex", residual="independent"
     ).fit()
-    rows = picture_rows(fit, "age")
-    assert fitted_curves(fit, rows, np.array([0])).tied
+    rows = picture_rows(fit.fit.data, "age")
+    assert fitted_curves(fit.fit, rows, np.array([0])).duplicated(["line", "x"]).any()
     figure = fit.plot_trajectories(x="age")
     drawn = lines(figure.axes[0])
     assert drawn["group"].get_linestyle() == "None"
@@ -183,11 +180,11 @@ def test_without_time_the_order_of_rows_counts() -> None:
     plain = mar.mixedlm(
         "distance ~ sex", data, groups="subject", residual="independent"
     ).fit()
-    rows = picture_rows(plain)
+    rows = picture_rows(plain.fit.data)
     assert rows.x_label == "occasion"
     assert_allclose(rows.x, np.tile(np.arange(4.0), 27))
     aged = mar.mixedlm("distance ~ sex + age", data, groups="subject").fit()
-    assert picture_rows(aged).x_name == "age"
+    assert picture_rows(aged.fit.data).x_name == "age"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +202,7 @@ def test_kinds_of_time(times: pd.Index, kind: str, label: str) -> None:
     data = load_orthodont()
     data["when"] = times[data["occ"] - 1]
     fit = mar.mixedlm("distance ~ age", data, groups="subject", time="when").fit()
-    rows = picture_rows(fit)
+    rows = picture_rows(fit.fit.data)
     assert rows.x.dtype.kind == kind
     assert rows.x_label == label
     check_picture(fit.plot_trajectories(n_groups=2))

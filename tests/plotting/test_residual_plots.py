@@ -17,12 +17,12 @@ import mixedar.formula.api as mar
 from helpers.fitted_models import reference_frame, shared
 from helpers.pictures import check_picture
 from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
+from mixedar.diagnostics.residuals.series import distance_label
 from mixedar.exceptions import (
     LengthError,
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.plotting.correlation import distance_label
 from mixedar.plotting.simulated import density
 from mixedar.plotting.style import smooth_line
 
@@ -198,10 +198,10 @@ def _is_median(line: Any) -> bool:
 
 
 def test_quantiles_are_drawn() -> None:
-    from mixedar.diagnostics import residual_quantiles
+    from mixedar.diagnostics.residuals.normality import residual_quantiles
 
     fit = teeth()
-    table = residual_quantiles(fit)
+    table = residual_quantiles(fit.fit)
     drawn = pd.DataFrame(points(fit.qqplot())).sort_values(0)
     assert_allclose(drawn, table[["theoretical", "observed"]])
     ax = fit.qqplot(labels=2)
@@ -213,7 +213,7 @@ def test_quantiles_are_drawn() -> None:
     assert not fit.qqplot(labels=0).texts
     many = points(growth().qqplot())
     assert len(many) < 3000
-    assert many[:, 1].min() == residual_quantiles(growth())["observed"].min()
+    assert many[:, 1].min() == residual_quantiles(growth().fit)["observed"].min()
 
 
 def test_simulated_data_are_drawn() -> None:
@@ -279,7 +279,7 @@ def test_units_of_lags(change: dict[str, Any], expected: str) -> None:
     start = pd.Period("2024Q1", freq="Q")
     data["quarter"] = [start + int(k) for k in data["time"]]
     fit = mar.mixedlm("y ~ 1", data, groups="id", re_formula="0", **change).fit()
-    assert distance_label(fit._results, "Lag") == expected
+    assert distance_label(fit.fit, "Lag") == expected
 
 
 @pytest.mark.parametrize(

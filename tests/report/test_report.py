@@ -21,7 +21,7 @@ import mixedar.formula.api as mar
 from helpers.fitted_models import shared
 from mixedar import AR1, MixedLMAR
 from mixedar.datasets import load_bodyweight, load_orthodont
-from mixedar.plotting.rows import main_factor
+from mixedar.data.variables import main_factor
 from mixedar.report.build import data_facts, variables_used
 from mixedar.report.call import call_text, value_text
 from mixedar.residual import ARMA

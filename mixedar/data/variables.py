@@ -1,0 +1,211 @@
+"""
+Variables of a model's rows: columns by name, where they vary, places on an axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.model_data import ModelData
+from mixedar.exceptions import LengthError, UnknownColumnError
+
+
+def data_column(data: ModelData, name: Any, what: str) -> pd.Series:
+    """A variable of the rows: a column of the data by name, or the values given."""
+    if isinstance(name, str):
+        frame = data.frame
+        if frame is not None and name in frame.columns:
+            return frame[name]
+        if frame is not None and name in frame.index.names:
+            return pd.Series(frame.index.get_level_values(name), name=name)
+        if name == data.time_name:
+            return pd.Series(data.time, name=name)
+        known = [] if frame is None else [str(c) for c in frame.columns]
+        listed = ", ".join(map(repr, known[:12])) or "no columns: pass an array"
+        raise UnknownColumnError(
+            f"{what}={name!r} is not a column of the data; there are {listed}"
+        )
+    column = name if isinstance(name, pd.Series) else pd.Series(np.asarray(name))
+    if len(column) != data.nobs:
+        raise LengthError(
+            f"{what} has {len(column)} values; the model has {data.nobs} rows"
+        )
+    return column
+
+
+def varies_in_groups(column: pd.Series, codes: IntArray) -> bool:
+    """Whether a variable takes several values in some group."""
+    numbers = pd.factorize(column)[0]
+    order = np.argsort(codes, kind="stable")
+    same = np.diff(codes[order]) == 0
+    return bool((same & (np.diff(numbers[order]) != 0)).any())
+
+
+def main_factor(data: ModelData, most: int = 7) -> str | None:
+    """The first fixed factor with 2 to `most` levels that is constant in groups."""
+    spec, frame = data.formula_spec, data.frame
+    if spec is None or frame is None:
+        return None
+    for name in spec.variables:
+        if name not in spec.levels and name not in spec.use.coded:
+            continue
+        few = 2 <= frame[name].nunique() <= most
+        if few and not varies_in_groups(frame[name], data.codes):
+            return str(name)
+    return None
+
+
+def plottable(column: pd.Series) -> tuple[NDArray[Any], list[str] | None, str]:
+    """
+    Values that matplotlib can place.
+
+    Parameters
+    ----------
+    column : Series
+        Numbers, dates, periods, durations or labels.
+
+    Returns
+    -------
+    values : ndarray
+        Floats or ``datetime64``.
+    ticks : list of str or None
+        For labels: the names of 0, 1, ...
+    unit : str
+        What to add to the name, such as ``" (days)"``.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if pd.api.types.is_numeric_dtype(dtype.categories.dtype):
+            return column.astype(float).to_numpy(), None, ""
+        names = [str(level) for level in dtype.categories]
+        return column.cat.codes.to_numpy(dtype=float), names, ""
+    if isinstance(dtype, pd.PeriodDtype):
+        return pd.PeriodIndex(column).to_timestamp().to_numpy(), None, ""
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        stamps = pd.DatetimeIndex(column)
+        return stamps.tz_localize(None).to_numpy(), None, ""
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        days = pd.TimedeltaIndex(column) / pd.Timedelta(days=1)
+        return days.to_numpy(dtype=float), None, " (days)"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return column.to_numpy(dtype=float), None, ""
+    if len(column) and not isinstance(column.iloc[0], str):
+        for convert in (pd.to_numeric, pd.to_datetime):
+            try:
+                return plottable(pd.Series(convert(column)))
+            except (TypeError, ValueError):
+                continue
+    return plottable(column.astype("category"))
+
+
+@dataclass(frozen=True)
+class PictureRows:
+    """
+    The rows of a model as points of a picture, in the caller's order.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n,)
+        Horizontal positions: floats, or ``datetime64``.
+    x_name : str or None
+        The column behind them; None if it is not one of the data.
+    x_label, y_label : str
+    ticks : list of str or None
+        Names of the positions 0, 1, ... if those are levels of a factor.
+    y : ndarray, shape (n,)
+        The response.
+    codes : ndarray of int, shape (n,)
+        Numbers of the groups.
+    labels : list
+        Labels of the groups.
+    lines : ndarray of int, shape (n,)
+        Numbers of the series; groups unless the model has ``series=``.
+    group_name : str
+    """
+
+    x: NDArray[Any]
+    x_name: str | None
+    x_label: str
+    ticks: list[str] | None
+    y: FloatArray
+    y_label: str
+    codes: IntArray
+    labels: list[Any]
+    lines: IntArray
+    group_name: str
+
+    def paths(self, rows: IntArray) -> list[IntArray]:
+        """The given rows by line, from left to right."""
+        order = rows[np.lexsort((self.x[rows], self.lines[rows]))]
+        cuts = np.flatnonzero(np.diff(self.lines[order])) + 1
+        return np.split(order, cuts) if len(order) else []
+
+
+def picture_rows(data: ModelData, x: Any = None) -> PictureRows:
+    """
+    Places of the rows in a picture of the data.
+
+    Parameters
+    ----------
+    data : ModelData
+    x : str or array_like, shape (n,), optional
+        What runs from left to right: the model's time by default; without one,
+        the first numeric variable of the formula that varies within groups, or
+        the order of the rows.
+
+    Returns
+    -------
+    PictureRows
+    """
+    x = _default(data) if x is None else x
+    name, label, ticks = None, "occasion", None
+    values: NDArray[Any] = _occasion(data)
+    if x is not None:
+        column = data_column(data, x, "x")
+        values, ticks, unit = plottable(column)
+        named = str((x if isinstance(x, str) else column.name) or "")
+        named = named or str(data.time_name or "time")
+        label = f"{named}{unit}"
+        name = named if data.frame is not None and named in data.frame else None
+    lines: NDArray[Any] = data.codes
+    if data.series is not None:
+        pairs = pd.DataFrame({"g": data.codes, "s": np.asarray(data.series)})
+        lines = pairs.groupby(["g", "s"], sort=True, observed=True).ngroup().to_numpy()
+    return PictureRows(
+        np.asarray(values),
+        name,
+        label,
+        ticks,
+        data.endog,
+        data.endog_name,
+        data.codes,
+        data.group_labels,
+        np.asarray(lines, dtype=np.intp),
+        "group" if data.formula is None else data.groups_name,
+    )
+
+
+def _default(data: ModelData) -> Any:
+    """The model's time, else a variable that varies within groups, else None."""
+    if data.time is not None:
+        known = data.frame is not None and data.time_name in data.frame
+        return data.time_name if known else pd.Series(data.time)
+    for name in () if data.formula_spec is None else data.formula_spec.variables:
+        column = data_column(data, name, "x")
+        number = pd.api.types.is_numeric_dtype(column.dtype)
+        if number and varies_in_groups(column, data.codes):
+            return name
+    return None
+
+
+def _occasion(data: ModelData) -> FloatArray:
+    """Position of each row in its group, from 0."""
+    grouped = data.grouped
+    start = np.repeat(grouped.offsets[:-1], grouped.sizes)
+    return grouped.unsort(np.arange(data.nobs, dtype=float) - start)
