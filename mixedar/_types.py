@@ -4,7 +4,7 @@ The default of options that keep what an object has already.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,3 +25,8 @@ class Unchanged:
 
 
 UNCHANGED: Final = Unchanged()
+
+
+def unwrapped(results: Any) -> Any:
+    """Results without statsmodels' wrapper, which labels what they return."""
+    return getattr(results, "_results", results)

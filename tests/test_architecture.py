@@ -82,8 +82,6 @@ LONG_FUNCTIONS = {
     "mixedar.mixed.model.__init__",
     "mixedar.mixed.results.__init__",
     "mixedar.mixed.statsmodels_results.profile_variance",
-    "mixedar.panel.hausman.mixed.hausman_mixed",
-    "mixedar.panel.hausman.test._bootstrap",
     "mixedar.report.build._pictures",
 }
 UPWARD = {

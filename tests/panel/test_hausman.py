@@ -20,8 +20,11 @@ import mixedar.formula.api as mar
 from helpers.reference_cases import read_csv
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.panel import FixedEffects, RandomEffects
-from mixedar.panel.algebra import entity_products
-from mixedar.panel.hausman.bootstrap import bootstrap_test, estimates
+from mixedar.panel.hausman.bootstrap import (
+    bootstrap_test,
+    entity_products,
+    estimates,
+)
 from mixedar.panel.hausman.test import HausmanResult, hausman
 
 FOLDER = Path(__file__).parents[1] / "reference" / "panel"

@@ -5,48 +5,56 @@ Correlated random effects: means of the entities among the regressors.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import capture_namespace
-from mixedar.exceptions import IdentificationError, UnsupportedError
-from mixedar.numeric.linalg import pivoted_rank
-from mixedar.panel.checks import listing
+from mixedar.exceptions import IdentificationError
+from mixedar.numeric.linalg import r_factor
+from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
+from mixedar.panel.checks import check_choice, listing
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.estimators.random_effects import RandomEffects
 from mixedar.panel.estimators.simple import PooledOLS
 
+if TYPE_CHECKING:
+    pass
 
-@dataclass(frozen=True, eq=False)
-class MundlakDesign:
-    """
-    A design with the means of the entities.
 
-    Attributes
-    ----------
-    x : ndarray, shape (n, p + m)
-        The columns of the panel, then the means, in sorted order.
-    names : tuple of str
-        Names of the columns; a mean is called ``mean(NAME)``.
-    means : tuple of str
-        Names of the means that were added.
-    varying : tuple of str
-        The regressors they belong to.
-    without : tuple of str
-        Regressors without a mean of their own: constant within entities, or with
-        means that follow from the other columns.
-    """
+class MundlakDesign(NamedTuple):
+    """Columns with the means of the entities after them, and names of the means."""
 
     x: FloatArray
     names: tuple[str, ...]
     means: tuple[str, ...]
-    varying: tuple[str, ...]
-    without: tuple[str, ...]
+
+
+def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
+    """
+    Means of the entities that add something to the columns of a panel.
+
+    Of regressors that vary within and between entities, unless other columns span
+    them; shape (n, m), and the columns they belong to.
+    """
+    x = panel.x
+    grand = x.mean(axis=0)
+    if panel.constant is not None:
+        grand[panel.constant] = 0.0
+        x = x - grand
+    spread = panel.spread_out(panel.entity_means(x))
+    sizes = column_sizes(x)
+    varies = column_sizes(x - spread) > RANK_TOLERANCE * sizes
+    varies &= np.any(x != spread, axis=0)
+    candidates = np.flatnonzero(varies)
+    joint = np.column_stack([x / sizes, spread[:, candidates] / sizes[candidates]])
+    columns = candidates[independent_columns(r_factor(joint))[x.shape[1] :]]
+    if panel.constant is not None:
+        spread = spread + grand
+    return spread[:, columns], columns
 
 
 def mundlak_design(panel: PanelData, within: bool = False) -> MundlakDesign:
@@ -74,48 +82,18 @@ def mundlak_design(panel: PanelData, within: bool = False) -> MundlakDesign:
     Mundlak, Y. (1978), On the pooling of time series and cross section data,
     Econometrica 46, 69-85.
     """
-    x, constant = panel.x, panel.constant
-    slopes = [j for j in range(x.shape[1]) if j != constant]
-    grand = x[:, slopes].mean(axis=0)
-    centred = x[:, slopes] - grand
-    means = panel.entity_means(centred)
-    deviations = centred - panel.spread_out(means)
-    total = np.sqrt(np.einsum("ij,ij->j", centred, centred))
-    left = np.sqrt(np.einsum("ij,ij->j", deviations, deviations))
-    varies = left > 1e-9 * total
-    # a mean counts if it is no combination of the invariant columns and the means
-    # before it; all of them are constant within entities
-    fixed = [] if constant is None else [np.ones(panel.n_entities)]
-    fixed += [means[:, k] for k in range(len(slopes)) if not varies[k]]
-    added: list[int] = []
-    for k in np.flatnonzero(varies):
-        spread = np.sqrt((panel.sizes * means[:, k] ** 2).sum())
-        if spread <= 1e-9 * total[k]:
-            continue
-        trial = np.column_stack([*fixed, *(means[:, i] for i in added), means[:, k]])
-        trial /= np.maximum(np.sqrt(np.einsum("ij,ij->j", trial, trial)), 1e-300)
-        factor: FloatArray = np.linalg.qr(trial, mode="r")  # type: ignore[assignment]
-        if trial.shape[1] - 1 not in pivoted_rank(factor, 1e-9)[1]:
-            added.append(int(k))
-    names = [panel.names[j] for j in slopes]
-    if not added:
+    means, columns = entity_means(panel)
+    if not len(columns):
+        names = [panel.names[j] for j in panel.slopes]
         raise IdentificationError(
             "no mean of the entities can be added: no regressor varies both within and "
             f"between {panel.entity_name} ({listing(names)})"
         )
-    out = x.copy()
+    x = panel.x.copy()
     if within:
-        columns = [slopes[k] for k in added]
-        out[:, columns] = deviations[:, added]
-    spread_means = panel.spread_out(means[:, added]) + grand[added]
-    labels = tuple(f"mean({names[k]})" for k in added)
-    return MundlakDesign(
-        x=np.column_stack([out, spread_means]),
-        names=(*panel.names, *labels),
-        means=labels,
-        varying=tuple(names[k] for k in added),
-        without=tuple(names[k] for k in range(len(names)) if k not in added),
-    )
+        x[:, columns] = panel.demean(x[:, columns])
+    labels = tuple(f"mean({panel.names[j]})" for j in columns)
+    return MundlakDesign(np.column_stack([x, means]), (*panel.names, *labels), labels)
 
 
 def mundlak(
@@ -219,8 +197,7 @@ def _augmented(
     eval_env: Any,
     options: dict[str, Any],
 ) -> Any:
-    if model not in ("re", "pooled", "mixed"):
-        raise UnsupportedError(f"model={model!r}: choose 're', 'pooled' or 'mixed'")
+    check_choice("model", model, ("re", "pooled", "mixed"))
     if eval_env is None:
         eval_env = capture_namespace()
     elif isinstance(eval_env, int) and eval_env >= 0:

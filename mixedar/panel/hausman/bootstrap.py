@@ -9,16 +9,300 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import NotComputedError
-from mixedar.panel.algebra import EntityProducts, WeightedProducts, wald
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.hypotheses.result import TestResult
+from mixedar.numeric.linalg import r_factor
+from mixedar.panel.algebra import RANK_TOLERANCE, independent_columns, wald
+from mixedar.panel.data import PanelData
+from mixedar.panel.hausman.comparison import Pair
+from mixedar.panel.hausman.result import TEXTS, HausmanResult, meaning_of
 
 Components = Literal["baltagi-chang", "harmonic"]
 
 _BLOCK = 5_000_000  # weights held at a time
 _SINGULAR = 1e-11
+
+
+def bootstrap(
+    pair: Pair, reps: int, seed: int | np.random.Generator | None, progress: bool
+) -> HausmanResult:
+    """The test with the covariance of the difference from drawn entities."""
+    text = TEXTS["bootstrap"]
+    if reps < 10:
+        raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
+    unlike = pair.unlike()
+    if unlike is not None:
+        return _result(pair, text.missing(unlike, "chi2"))
+    positions = pair.identified
+    if pair.not_classical("bootstrap") is not None:
+        # only the choice of coefficients rests on the covariances
+        positions = np.arange(len(pair.names))
+    if len(positions) == 0:
+        return _result(pair, text.missing(pair.not_identified(), "chi2", 0))
+    panel, chosen = pair.re.panel, [pair.names[j] for j in positions]
+    found = _replicated(pair, positions, reps, seed, progress)
+    note = f"{len(found.draws)} bootstrap replicates of {panel.n_entities} entities."
+    if found.failed:
+        note += f" {found.failed} more could not be estimated and were left out."
+    test = text.result(
+        found.statistic,
+        "chi2",
+        found.df,
+        note=note,
+        details=(("p-value from the replicates", found.pvalue_bootstrap),),
+    )
+    return _result(pair, test, chosen, found)
+
+
+def _result(
+    pair: Pair,
+    test: TestResult,
+    chosen: list[str] | None = None,
+    found: BootstrapTest | None = None,
+) -> HausmanResult:
+    frame, cov, draws = pair.frame(), None, None
+    if found is not None:
+        cov = pd.DataFrame(found.cov, index=chosen, columns=chosen)
+        draws = pd.DataFrame(found.draws, columns=chosen)
+        frame.loc[chosen, "std_err"] = np.sqrt(np.diag(found.cov))
+    return HausmanResult(
+        method="bootstrap",
+        tests=(test,),
+        comparison=frame,
+        eigenvalues=None,
+        cov_difference=cov,
+        identified=None if chosen is None else len(chosen),
+        meaning=meaning_of(pair.names if chosen is None else chosen),
+        notes=tuple(pair.notes(None)),
+        nobs=pair.re.panel.nobs,
+        n_entities=pair.re.panel.n_entities,
+        draws=draws,
+    )
+
+
+def _replicated(
+    pair: Pair,
+    positions: IntArray,
+    reps: int,
+    seed: int | np.random.Generator | None,
+    progress: bool,
+) -> BootstrapTest:
+    """The test, with the variance components that the fit was estimated by."""
+    panel, columns = pair.re.panel, pair.re.estimate.columns
+    constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
+    products = entity_products(panel, columns, constant)
+    sums = products.weighted(np.ones((1, panel.n_entities)))
+    names = [panel.names[c] for c in columns]
+    chosen = [pair.names[j] for j in positions]
+    where = np.array([names.index(name) for name in chosen])
+    methods: tuple[Components, ...] = ("baltagi-chang", "harmonic")
+    for components in methods:
+        whole = estimates(products, sums, components)
+        if np.allclose(
+            whole.re[0, where], pair.re.params[chosen], rtol=1e-6, atol=1e-12
+        ):
+            return bootstrap_test(
+                products,
+                where,
+                components,
+                pair.difference[positions],
+                reps=reps,
+                seed=seed,
+                progress=progress,
+            )
+    raise NotComputedError(
+        f"hausman: the bootstrap estimates variance components by Swamy and Arora anew "
+        f"in each replicate, and the fit is another one ({pair.re.method}); refit "
+        "random_effects with its default, or use method='mundlak-robust'"
+    )
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """
+    The entities with one number of observations.
+
+    Attributes
+    ----------
+    size : int
+        Observations of each.
+    entities : ndarray of int, shape (m,)
+    between : ndarray, shape (m, q)
+        Packed outer products of the means of (x, y).
+    """
+
+    size: int
+    entities: IntArray
+    between: FloatArray
+
+
+@dataclass(frozen=True)
+class EntityProducts:
+    """
+    Cross-products of each entity.
+
+    Attributes
+    ----------
+    within : ndarray, shape (N, q)
+        Packed cross-products of the deviations of (x, y) from entity means.
+    classes : tuple of SizeClass
+        Ascending in size.
+    scale : ndarray, shape (k + 1,)
+        Columns were divided by this; the response is the last one.
+    within_kept, between_kept, kept : ndarray of int
+        Columns that are independent of earlier ones within entities, between
+        entities, and at all.
+    sizes : ndarray of int, shape (N,)
+    """
+
+    within: FloatArray
+    classes: tuple[SizeClass, ...]
+    scale: FloatArray
+    within_kept: IntArray
+    between_kept: IntArray
+    kept: IntArray
+    sizes: IntArray
+
+    @property
+    def width(self) -> int:
+        """Number of columns with the response, k + 1."""
+        return len(self.scale)
+
+    def weighted(self, weights: FloatArray) -> WeightedProducts:
+        """
+        Sum over entities.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (B, N)
+            How often each entity counts, in each of B replicates.
+
+        Returns
+        -------
+        WeightedProducts
+        """
+        width = self.width
+        single = len(self.classes) == 1
+        counts, between = [], []
+        for group in self.classes:
+            part = weights if single else weights[:, group.entities]
+            counts.append(part.sum(axis=1))
+            between.append(_unpack(part @ group.between, width))
+        return WeightedProducts(
+            within=_unpack(weights @ self.within, width),
+            between=np.stack(between, axis=1),
+            counts=np.stack(counts, axis=1),
+            sizes=np.array([group.size for group in self.classes], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class WeightedProducts:
+    """
+    Sums of cross-products in B replicates, by C sizes of entities.
+
+    Attributes
+    ----------
+    within : ndarray, shape (B, k + 1, k + 1)
+    between : ndarray, shape (B, C, k + 1, k + 1)
+        Of means, each entity counted once.
+    counts : ndarray, shape (B, C)
+        Number of entities.
+    sizes : ndarray, shape (C,)
+        Observations of an entity.
+    """
+
+    within: FloatArray
+    between: FloatArray
+    counts: FloatArray
+    sizes: FloatArray
+
+    def quasi_demeaned(self, ratio: FloatArray) -> FloatArray:
+        """
+        Cross-products of quasi-demeaned data.
+
+        Parameters
+        ----------
+        ratio : ndarray, shape (B,)
+            Variance of the effects over that of the errors.
+
+        Returns
+        -------
+        ndarray, shape (B, k + 1, k + 1)
+        """
+        # (1 - theta)^2 T = T / (1 + T ratio)
+        share = self.sizes / (1.0 + self.sizes * ratio[:, None])
+        return self.within + np.einsum("bc,bcij->bij", share, self.between)
+
+
+def entity_products(
+    panel: PanelData, columns: IntArray, constant: int | None
+) -> EntityProducts:
+    """
+    Form the cross-products of a panel.
+
+    Parameters
+    ----------
+    panel : PanelData
+    columns : ndarray of int, shape (k,)
+        Columns of ``panel.x`` to use.
+    constant : int or None
+        Position of the constant among them.  With one, the others are centred,
+        which changes no slope and saves digits.
+
+    Returns
+    -------
+    EntityProducts
+    """
+    data = np.column_stack([panel.x[:, columns], panel.y])
+    if constant is not None:
+        shift = data.mean(axis=0)
+        shift[constant] = 0.0
+        data -= shift
+    scale = np.sqrt((data**2).mean(axis=0))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    data /= scale
+    means = panel.entity_means(data)
+    data -= panel.spread_out(means)
+    rows, cols = np.triu_indices(data.shape[1])
+    within = np.empty((panel.n_entities, len(rows)))
+    for position, (i, j) in enumerate(zip(rows, cols, strict=True)):
+        within[:, position] = panel.entity_sums(data[:, i] * data[:, j])
+    sizes = panel.sizes
+    classes = []
+    for size in np.unique(sizes):
+        members = np.flatnonzero(sizes == size)
+        part = means[members]
+        classes.append(SizeClass(int(size), members, part[:, rows] * part[:, cols]))
+    root = np.sqrt(panel.nobs)
+    inside = r_factor(data[:, :-1] / root)
+    weights = np.sqrt(sizes / panel.nobs)[:, None]
+    outside = r_factor(means[:, :-1] * weights)
+    return EntityProducts(
+        within=within,
+        classes=tuple(classes),
+        scale=scale,
+        within_kept=_kept(inside),
+        between_kept=_kept(outside),
+        kept=_kept(np.concatenate([inside, outside])),
+        sizes=sizes,
+    )
+
+
+def _kept(triangle: FloatArray) -> IntArray:
+    return np.flatnonzero(independent_columns(triangle, RANK_TOLERANCE))
+
+
+def _unpack(packed: FloatArray, width: int) -> FloatArray:
+    """Symmetric matrices from their upper triangles, shape (B, width, width)."""
+    rows, cols = np.triu_indices(width)
+    out = np.empty((len(packed), width, width))
+    out[:, rows, cols] = packed
+    out[:, cols, rows] = packed
+    return out
 
 
 @dataclass(frozen=True)
@@ -43,7 +327,7 @@ class SwamyArora:
     re: FloatArray
     sigma2_u: FloatArray
     sigma2_e: FloatArray
-    failed: NDArray[np.bool_]
+    failed: BoolArray
 
 
 @dataclass(frozen=True)
@@ -153,30 +437,8 @@ def bootstrap_test(
     """
     Draw entities with replacement and test the difference of the estimates.
 
-    Parameters
-    ----------
-    products : EntityProducts
-    positions : ndarray of int, shape (q,)
-        Which coefficients to compare.
-    components : {"baltagi-chang", "harmonic"}
-        As in :func:`estimates`.
-    difference : ndarray, shape (q,)
-        Fixed less random effects in the data.
-    reps : int
-        Number of replicates.
-    seed : int, Generator or None
-        Of the draws.
-    progress : bool
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    BootstrapTest
-
-    Raises
-    ------
-    NotComputedError
-        If fewer replicates than twice the coefficients (and 10) could be used.
+    `positions` are those of the coefficients to compare, `difference` that of
+    their estimates in the data.
     """
     rng = np.random.default_rng(seed)
     parts, failed = [], 0
@@ -231,7 +493,7 @@ def _draws(
 
 
 def _solve(
-    products: FloatArray, columns: IntArray, y: int, failed: NDArray[np.bool_]
+    products: FloatArray, columns: IntArray, y: int, failed: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
     """Coefficients (B, q) and residual sums of squares (B,); marks failures."""
     total = products[:, y, y]

@@ -1,211 +1,26 @@
 """
-Fixed and random effects side by side: differences, their covariance, its rank.
+Fixed and random effects side by side, as every form of the test takes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError
-from mixedar.hypotheses.result import TestResult
 from mixedar.numeric.linalg import r_factor
-from mixedar.panel.algebra import column_sizes, independent_columns
+from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
+from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
-from mixedar.panel.hausman.forms import (
-    DifferenceTest,
-    covariance_of_difference,
-    difference_test,
-    identified_columns,
-)
-from mixedar.panel.hausman.result import FORMS
+from mixedar.panel.results import PanelResults
 
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """
-    Two estimates of the same q coefficients.
-
-    Attributes
-    ----------
-    names : list of str
-        The coefficients.
-    fe, re : ndarray, shape (q,)
-        Estimates.
-    covs : dict of str to ndarray, shape (q, q)
-        Covariance of the difference, by form.
-    forms : dict of str to DifferenceTest
-        Quadratic forms.
-    identified : ndarray of int
-        Positions of coefficients that can differ, none redundant.
-    zero_variance : bool
-        Whether the variance of the random effects is estimated as zero.
-    """
-
-    names: list[str]
-    fe: FloatArray
-    re: FloatArray
-    covs: dict[str, FloatArray]
-    forms: dict[str, DifferenceTest]
-    identified: IntArray
-    zero_variance: bool
-
-    @property
-    def difference(self) -> FloatArray:
-        """Fixed less random effects, shape (q,)."""
-        return self.fe - self.re
-
-    def test(self, form: str) -> TestResult:
-        """
-        Return one form of the test.
-
-        Parameters
-        ----------
-        form : {"classical", "sigmamore", "sigmaless"}
-
-        Returns
-        -------
-        TestResult
-            Without a p-value if the statistic is negative, without a statistic
-            if nothing is identified.
-        """
-        found, text = self.forms[form], FORMS[form]
-        rank = len(self.identified)
-        if rank == 0:
-            return text.missing(self.not_identified(), "chi2", 0)
-        below = f"{found.negative} of {len(self.names)} eigenvalues"
-        if found.statistic < 0.0:
-            return text.result(
-                found.statistic,
-                "chi2",
-                found.df,
-                pvalue=np.nan,
-                reason=(
-                    "the statistic is negative, because the difference of the "
-                    f"covariances is not positive semidefinite ({below} are negative), "
-                    "so that it has no chi-squared distribution; use "
-                    "method='sigmamore' or 'mundlak-robust'"
-                ),
-            )
-        note = None
-        if found.negative:
-            note = (
-                f"The difference of the covariances is not positive semidefinite "
-                f"({below} are negative): the chi-squared distribution of the "
-                f"{form} form is in doubt; sigmamore and the Mundlak forms do not "
-                "have this problem."
-            )
-        elif found.df > rank:
-            note = (
-                f"Only {rank} of the {found.df} degrees of freedom of the {form} form "
-                "are differences that the data can show (the others come from the two "
-                "residual variances); sigmamore has the right number."
-            )
-        return text.result(found.statistic, "chi2", found.df, note=note)
-
-    def not_identified(self) -> str:
-        """Why nothing can be tested, without a full stop."""
-        if not self.names:
-            return (
-                "the fits have no coefficient in common: fixed effects absorb every "
-                "regressor, because none varies within entities"
-            )
-        shown = ", ".join(self.names[:6]) + (", ..." if len(self.names) > 6 else "")
-        return (
-            "the test is not identified: fixed and random effects agree to rounding "
-            f"error on {shown}, because no regressor that varies within entities "
-            "differs between them (one with the same mean in every entity, such as "
-            "time in a balanced panel, carries no information on this), or because "
-            "the model of random effects contains the means of the entities"
-        )
-
-    def frame(self, form: str | None) -> pd.DataFrame:
-        """
-        Return the estimates side by side.
-
-        Parameters
-        ----------
-        form : str or None
-            Whose standard errors of the difference to give; none for None.
-
-        Returns
-        -------
-        DataFrame, shape (q, 4)
-        """
-        out = pd.DataFrame(
-            {"fe": self.fe, "re": self.re, "difference": self.difference},
-            index=pd.Index(self.names, name="coefficient"),
-        )
-        variances = np.full(len(self.names), np.nan)
-        if form is not None:
-            variances = np.diag(self.covs[form])
-        positive = np.where(variances > 0.0, variances, np.nan)
-        out["std_err"] = np.sqrt(positive)
-        return out
-
-    def cov_frame(self, form: str) -> pd.DataFrame:
-        """Return the covariance of the difference with names, shape (q, q)."""
-        return pd.DataFrame(self.covs[form], index=self.names, columns=self.names)
-
-    def notes(self, form: str | None) -> tuple[str, ...]:
-        """Remarks on the comparison as a whole."""
-        notes = []
-        rank, count = len(self.identified), len(self.names)
-        if form in ("sigmamore", "sigmaless") and 0 < rank < count:
-            chosen = ", ".join(self.names[j] for j in self.identified[:6])
-            notes.append(
-                f"The {count} compared coefficients can differ in {rank} independent "
-                f"direction{'s' if rank > 1 else ''} only (those of {chosen}): the "
-                "others have the same means in every entity."
-            )
-        if self.zero_variance:
-            notes.append(
-                "The variance of the random effects is estimated as zero: random "
-                "effects are pooled least squares here."
-            )
-        return tuple(notes)
-
-
-def compare_fits(fe: Any, re: Any, names: list[str]) -> Comparison:
-    """
-    Line up two fits.
-
-    Parameters
-    ----------
-    fe, re : PanelResults
-        Fixed and random effects.
-    names : list of str
-        Coefficients to compare.
-
-    Returns
-    -------
-    Comparison
-    """
-    cov_fe = fe.cov_params().loc[names, names].to_numpy(dtype=float)
-    cov_re = re.cov_params().loc[names, names].to_numpy(dtype=float)
-    b_fe = fe.params[names].to_numpy(dtype=float)
-    b_re = re.params[names].to_numpy(dtype=float)
-    covs = {
-        form: covariance_of_difference(cov_fe, cov_re, fe.scale, re.scale, form)
-        for form in ("classical", "sigmamore", "sigmaless")
-    }
-    return Comparison(
-        names=names,
-        fe=b_fe,
-        re=b_re,
-        covs=covs,
-        forms={
-            form: difference_test(b_fe - b_re, cov, cov_fe)
-            for form, cov in covs.items()
-        },
-        identified=identified_columns(cov_fe, cov_re, fe.scale, re.scale),
-        zero_variance=re.estimate.sigma2_u == 0.0,
-    )
-
+Form = Literal["classical", "sigmamore", "sigmaless"]
 
 _KINDS = {
     "fe": "fixed effects",
@@ -216,28 +31,187 @@ _KINDS = {
     "fe_ar1": "fixed effects with AR(1) errors",
     "re_ar1": "random effects with AR(1) errors",
 }
-_CLASSICAL = ("classical", "observed")
+# Part of an estimate or of its standard error that rounding may make of no difference.
+_ROUNDING = 1e-9
 
 
-def check_kinds(fe: Any, re: Any) -> None:
+@dataclass(frozen=True, eq=False)
+class Pair:
     """
-    Refuse fits that are not fixed effects first and random effects second.
+    Fits of fixed and random effects to the same rows.
 
-    Parameters
+    Attributes
     ----------
     fe, re : PanelResults
-
-    Raises
-    ------
-    UnsupportedError
-        Naming what was passed and what to pass.
+    names : list of str
+        The q coefficients that both have, without the constant.
     """
-    kinds = [getattr(fit, "kind", None) for fit in (fe, re)]
+
+    fe: PanelResults
+    re: PanelResults
+    names: list[str]
+
+    @classmethod
+    def of(cls, fe: PanelResults, re: PanelResults) -> Pair:
+        """Check that the fits can be compared."""
+        check_kinds(fe, re)
+        check_samples(fe.panel, re.panel, ("fe", "re"))
+        names = common_names(fe, re.panel, list(re.params.index), "random effects")
+        return cls(fe, re, names)
+
+    @property
+    def difference(self) -> FloatArray:
+        """Fixed less random effects, shape (q,)."""
+        difference = self.fe.params[self.names] - self.re.params[self.names]
+        return np.asarray(difference, dtype=np.float64)
+
+    @cached_property
+    def cov_fe(self) -> FloatArray:
+        """Covariance of the fixed effects estimates, shape (q, q)."""
+        return self.fe.cov_params().loc[self.names, self.names].to_numpy()
+
+    def cov(self, form: Form) -> FloatArray:
+        """
+        Covariance of the difference, shape (q, q).
+
+        ``"classical"``: each fit with its own residual variance; ``"sigmamore"``:
+        both with that of random effects; ``"sigmaless"``: with that of fixed
+        effects.
+        """
+        cov_re = self.re.cov_params().loc[self.names, self.names].to_numpy()
+        ratio = self.re.scale / self.fe.scale
+        if form == "sigmamore":
+            return self.cov_fe * ratio - cov_re
+        if form == "sigmaless":
+            return self.cov_fe - cov_re / ratio
+        return self.cov_fe - cov_re
+
+    @cached_property
+    def identified(self) -> IntArray:
+        """
+        Positions of coefficients that can differ, none redundant, ascending.
+
+        With period dummies in a balanced panel their coefficients differ only as
+        far as those of the other regressors do.
+        """
+        scale = np.sqrt(np.diag(self.cov_fe))
+        rest = self.cov("sigmaless") / np.outer(scale, scale)
+        found: list[int] = []
+        for _ in range(len(rest)):  # Cholesky factorization, largest pivot first
+            pivot = int(np.argmax(np.diag(rest)))
+            if rest[pivot, pivot] <= RANK_TOLERANCE:
+                break
+            found.append(pivot)
+            rest = rest - np.outer(rest[:, pivot], rest[pivot]) / rest[pivot, pivot]
+        return np.array(sorted(found), dtype=np.intp)
+
+    def not_identified(self) -> str:
+        """Why nothing can be tested, without a full stop."""
+        if not self.names:
+            return (
+                "the fits have no coefficient in common: fixed effects absorb every "
+                "regressor, because none varies within entities"
+            )
+        return (
+            "the test is not identified: fixed and random effects agree to rounding "
+            f"error on {listing(self.names, 6)}, because no regressor that varies "
+            "within entities differs between them (one with the same mean in every "
+            "entity, such as time in a balanced panel, carries no information on "
+            "this), or because the model of random effects contains the means of the "
+            "entities"
+        )
+
+    def not_classical(self, method: str) -> str | None:
+        """What is wrong with covariances that `method` cannot use; or None."""
+        wrong = [
+            f"{name} has cov_type={fit.cov_type!r}"
+            for name, fit in (("fe", self.fe), ("re", self.re))
+            if fit.cov_type not in ("classical", "observed")
+        ]
+        if not wrong:
+            return None
+        return (
+            f"the {method} form needs classical covariances, and {' and '.join(wrong)}:"
+            " the difference of robust covariances is not that of the difference; refit"
+            " with the classical one, or use method='mundlak-robust'"
+        )
+
+    def unlike(self) -> str | None:
+        """
+        Why coefficients of the same name do not mean the same; or None.
+
+        Fixed effects leave out a regressor that varies within entities but is a
+        combination of others there; random effects keep it, and with it the
+        others get another meaning.
+        """
+        panel = self.fe.panel
+        names = [name for name in self.fe.absorbed if name in self.re.params]
+        columns = panel.x[:, [panel.names.index(name) for name in names]]
+        columns = columns - columns.mean(axis=0)
+        within = panel.remove_effects(columns, self.fe.estimate.effects)
+        varies = np.linalg.norm(within, axis=0) > 1e-7 * np.linalg.norm(columns, axis=0)
+        moved = [name for name, one in zip(names, varies, strict=True) if one]
+        if not moved:
+            return None
+        return (
+            f"fixed effects left out {', '.join(moved)} (collinear with other "
+            "regressors within entities) and random effects did not, so that "
+            "coefficients of the same name differ in meaning; write the model without "
+            "it, or use method='mundlak'"
+        )
+
+    def frame(self, cov: FloatArray | None = None) -> pd.DataFrame:
+        """
+        The estimates side by side, shape (q, 4).
+
+        Standard errors are from `cov`, the covariance of the difference.  What
+        rounding makes of no difference is zero, and has none.
+        """
+        out = side_by_side(self.fe.params, self.re.params, self.names)
+        errors = np.sqrt(np.diag(self.cov_fe))
+        if cov is not None:
+            variances = np.diag(cov)
+            out["std_err"] = np.sqrt(np.where(variances > 0.0, variances, np.nan))
+        size = np.maximum(np.abs(out["fe"]), errors)
+        same = np.diag(self.cov("sigmaless")) <= RANK_TOLERANCE * errors**2
+        same &= np.abs(out["difference"]) <= _ROUNDING * size
+        out.loc[same, ["difference", "std_err"]] = [0.0, np.nan]
+        return out
+
+    def notes(self, form: str | None) -> list[str]:
+        """Remarks on the comparison as a whole."""
+        notes = []
+        rank, count = len(self.identified), len(self.names)
+        if form in ("sigmamore", "sigmaless") and 0 < rank < count:
+            chosen = ", ".join(self.names[j] for j in self.identified[:6])
+            notes.append(
+                f"The {count} compared coefficients can differ in {rank} independent "
+                f"direction{'s' if rank > 1 else ''} only (those of {chosen}): the "
+                "others have the same means in every entity."
+            )
+        if self.re.estimate.sigma2_u == 0.0:
+            notes.append(
+                "The variance of the random effects is estimated as zero: random "
+                "effects are pooled least squares here."
+            )
+        return notes
+
+
+def side_by_side(fe: pd.Series, re: pd.Series, names: list[str]) -> pd.DataFrame:
+    """Estimates of both and their difference, without standard errors."""
+    out = pd.DataFrame({"fe": fe[names], "re": re[names]}, dtype=float)
+    out["difference"] = out["fe"] - out["re"]
+    return out.assign(std_err=np.nan).rename_axis("coefficient")
+
+
+def check_kinds(fe: object, re: object) -> None:
+    """Refuse fits that are not fixed effects first and random effects second."""
+    kinds = [str(getattr(fit, "kind", None)) for fit in (fe, re)]
     shown = [
-        _KINDS.get(str(kind), type(fit).__name__)
+        _KINDS.get(kind, type(fit).__name__)
         for kind, fit in zip(kinds, (fe, re), strict=True)
     ]
-    families = [str(kind).removesuffix("_ar1") for kind in kinds]
+    families = [kind.removesuffix("_ar1") for kind in kinds]
     if families == ["re", "fe"]:
         raise UnsupportedError(
             "hausman: the arguments are swapped: the first is the fit of "
@@ -254,18 +228,20 @@ def check_kinds(fe: Any, re: Any) -> None:
             "random_effects(...) or of mixedlm(...). To test pooled least squares "
             "against fixed effects use f_test_effects(fe)"
         )
-    if len({str(kind).endswith("_ar1") for kind in kinds}) > 1:
+    if len({kind.endswith("_ar1") for kind in kinds}) > 1:
         raise UnsupportedError(
             f"hausman: {shown[0]} cannot be compared with {shown[1]}: both or neither "
             "must have AR(1) errors"
         )
-    effects = [set(fit.estimate.effects) for fit in (fe, re)]
-    if "entity" not in effects[0]:
+    assert isinstance(fe, PanelResults)
+    assert isinstance(re, PanelResults)
+    effects = fe.estimate.effects
+    if "entity" not in effects:
         raise UnsupportedError(
             "hausman: the fixed effects are those of periods only; the test is about "
             "effects of entities: fit fixed_effects with entity effects"
         )
-    if "time" in effects[0] and "time" not in effects[1]:
+    if "time" in effects and "time" not in re.estimate.effects:
         raise UnsupportedError(
             "hausman: fixed effects has period effects and random effects has none, so "
             "that they differ for other reasons; put period dummies, C(time), into "
@@ -274,21 +250,7 @@ def check_kinds(fe: Any, re: Any) -> None:
 
 
 def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
-    """
-    Refuse fits to different rows or responses.
-
-    Parameters
-    ----------
-    a, b : PanelData
-    names : tuple of str
-        What to call them.
-
-    Raises
-    ------
-    UnsupportedError
-        Naming an entity and time that one of them lacks, or where responses
-        differ.
-    """
+    """Refuse fits to different rows or responses; `names` is what to call them."""
     if a is b:
         return
     if not _same_rows(a, b):
@@ -336,116 +298,36 @@ def _row_keys(panel: PanelData) -> list[tuple[Any, Any]]:
     return list(zip(entities, times, strict=True))
 
 
-def common_names(fe: Any, re: Any) -> list[str]:
+def common_names(
+    fe: PanelResults, panel: PanelData, names: Sequence[str], second: str
+) -> list[str]:
     """
-    Coefficients to compare.
+    Coefficients to compare: those of fixed effects and among `names`.
 
-    Parameters
-    ----------
-    fe, re : PanelResults
-
-    Returns
-    -------
-    list of str
-        Those of both fits without the constant, in the order of `re`.
-
-    Raises
-    ------
-    UnsupportedError
-        If one model has a regressor that the other lacks, unless fixed effects
-        absorb it.
+    Without the constant, in the order of `names`, the coefficients of `panel` in
+    the second fit.  Refuses a regressor that one of the fits lacks, unless fixed
+    effects absorb it.
     """
-    panel: PanelData = re.panel
     constants = {
-        fit.panel.names[fit.panel.constant]
-        for fit in (fe, re)
-        if fit.panel.constant is not None
+        data.names[data.constant]
+        for data in (fe.panel, panel)
+        if data.constant is not None
     }
-    names_fe = [name for name in fe.params.index if name not in constants]
-    names_re = [name for name in re.params.index if name not in constants]
-    missing = [name for name in names_fe if name not in names_re]
-    extra = [name for name in names_re if name not in names_fe]
-    extra = [name for name in extra if name not in fe.absorbed]
-    if extra:
-        extra = _not_absorbed(panel, [n for n in names_re if n in names_fe], extra)
+    first = [name for name in fe.params.index if name not in constants]
+    names = [name for name in names if name not in constants]
+    common = [name for name in names if name in first]
+    missing = [name for name in first if name not in names]
+    extra = [name for name in names if name not in (*first, *fe.absorbed)]
+    if extra:  # those that vary within entities beyond what the common ones do
+        columns = [panel.names.index(name) for name in [*common, *extra]]
+        x = panel.x[:, columns] - panel.x[:, columns].mean(axis=0)
+        kept = independent_columns(r_factor(panel.demean(x) / column_sizes(x)))
+        varies = kept[len(common) :]
+        extra = [name for name, one in zip(extra, varies, strict=True) if one]
     if missing or extra:
-        lacking = "random" if missing else "fixed"
         raise UnsupportedError(
-            f"hausman: {missing or extra} is not among the regressors of {lacking} "
-            "effects; compare models with the same regressors"
+            f"hausman: {missing or extra} is not among the regressors of "
+            f"{second if missing else 'fixed effects'}; compare models with the same "
+            "regressors"
         )
-    return [name for name in names_re if name in names_fe]
-
-
-def _not_absorbed(panel: PanelData, base: list[str], extra: list[str]) -> list[str]:
-    """Extra regressors that vary within entities beyond what `base` does."""
-    columns = [panel.names.index(name) for name in [*base, *extra]]
-    x = panel.x[:, columns] - panel.x[:, columns].mean(axis=0)
-    triangle = r_factor(panel.demean(x) / column_sizes(x))
-    kept = independent_columns(triangle)
-    return [n for n, k in zip(extra, kept[len(base) :], strict=True) if k]
-
-
-def require_classical(fe: Any, re: Any, method: str) -> str | None:
-    """
-    Say what is wrong with covariances that are not classical.
-
-    Parameters
-    ----------
-    fe, re : PanelResults
-    method : str
-        Name of the form that needs classical covariances.
-
-    Returns
-    -------
-    str or None
-        None if both are classical.
-    """
-    wrong = [
-        f"{name} has cov_type={fit.cov_type!r}"
-        for name, fit in (("fe", fe), ("re", re))
-        if fit.cov_type not in _CLASSICAL
-    ]
-    if not wrong:
-        return None
-    return (
-        f"the {method} form needs classical covariances, and {' and '.join(wrong)}: "
-        "the difference of robust covariances is not that of the difference; refit "
-        "with the classical one, or use method='mundlak-robust'"
-    )
-
-
-def unlike_coefficients(fe: Any, re: Any) -> str | None:
-    """
-    Say why coefficients of the same name do not mean the same.
-
-    Fixed effects leave out a regressor that varies within entities but is a
-    combination of others there; random effects keep it, and with it the others
-    get another meaning.
-
-    Parameters
-    ----------
-    fe, re : PanelResults
-
-    Returns
-    -------
-    str or None
-        None if the comparison is one of like with like.
-    """
-    panel = fe.panel
-    kept = {re.panel.names[j] for j in re.estimate.columns}
-    names = [name for name in fe.absorbed if name in kept]
-    if not names:
-        return None
-    columns = panel.x[:, [panel.names.index(name) for name in names]]
-    columns = columns - columns.mean(axis=0)
-    within = panel.remove_effects(columns, fe.estimate.effects)
-    left = np.sqrt((within**2).sum(axis=0)) > 1e-7 * np.sqrt((columns**2).sum(axis=0))
-    moved = [name for name, varies in zip(names, left, strict=True) if varies]
-    if not moved:
-        return None
-    return (
-        f"fixed effects left out {', '.join(moved)} (collinear with other regressors "
-        "within entities) and random effects did not, so that coefficients of the same "
-        "name differ in meaning; write the model without it, or use method='mundlak'"
-    )
+    return common

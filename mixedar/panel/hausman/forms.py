@@ -1,227 +1,151 @@
 """
-Numbers of Hausman's test: quadratic forms and augmented regressions.
+Forms of Hausman's test: quadratic forms in the difference, augmented regressions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
+from mixedar.hypotheses.result import TestResult
 from mixedar.panel.algebra import (
     RANK_TOLERANCE,
     Correction,
+    Wald,
     cluster_covariance,
     column_sizes,
     regress,
     wald,
 )
-from mixedar.panel.data import PanelData
+from mixedar.panel.hausman.comparison import Form, Pair
+from mixedar.panel.hausman.result import TEXTS
 
-Form = Literal["classical", "sigmamore", "sigmaless"]
 
-
-@dataclass(frozen=True)
-class DifferenceTest:
+def scaled_eigenvalues(pair: Pair, form: Form) -> tuple[FloatArray, FloatArray]:
     """
-    Quadratic form in the difference of two estimates.
+    Of the covariance of the difference, ascending, and the difference along them.
 
-    Attributes
-    ----------
-    statistic : float
-        ``d' D^- d`` with its sign; NaN if D has rank 0.
-    df : int
-        Rank of D.
-    eigenvalues : ndarray, shape (q,)
-        Of D in units of the standard errors of the first estimate, descending.
-    negative : int
-        Number of eigenvalues below zero by more than rounding error.
+    In units of the standard errors of fixed effects.
     """
-
-    statistic: float
-    df: int
-    eigenvalues: FloatArray
-    negative: int
-
-
-@dataclass(frozen=True)
-class AugmentedTest:
-    """
-    Wald test of the regressors that were added to a regression.
-
-    Attributes
-    ----------
-    tested : tuple of str
-        Added regressors.
-    params : ndarray, shape (q,)
-        Their coefficients.
-    statistic : float
-        Chi-squared statistic; NaN if nothing could be added.
-    df : int
-        Number of restrictions.
-    """
-
-    tested: tuple[str, ...]
-    params: FloatArray
-    statistic: float
-    df: int
-
-
-def covariance_of_difference(
-    cov_fe: FloatArray,
-    cov_re: FloatArray,
-    sigma2_fe: float,
-    sigma2_re: float,
-    form: Form,
-) -> FloatArray:
-    """
-    Covariance of the difference between fixed and random effects.
-
-    Parameters
-    ----------
-    cov_fe, cov_re : ndarray, shape (q, q)
-        Classical covariances of the two estimates.
-    sigma2_fe, sigma2_re : float
-        Residual variances of the two regressions.
-    form : {"classical", "sigmamore", "sigmaless"}
-        Each with its own residual variance; both with that of random effects;
-        both with that of fixed effects.
-
-    Returns
-    -------
-    ndarray, shape (q, q)
-    """
-    ratio = sigma2_re / sigma2_fe
-    if form == "sigmamore":
-        return cov_fe * ratio - cov_re
-    if form == "sigmaless":
-        return cov_fe - cov_re / ratio
-    return cov_fe - cov_re
-
-
-def difference_test(
-    difference: FloatArray, cov: FloatArray, cov_fe: FloatArray
-) -> DifferenceTest:
-    """
-    Quadratic form with the generalized inverse and rank of `cov`.
-
-    Parameters
-    ----------
-    difference : ndarray, shape (q,)
-    cov : ndarray, shape (q, q)
-        Its covariance, not necessarily positive semidefinite.
-    cov_fe : ndarray, shape (q, q)
-        Sets the scale in which eigenvalues are judged.
-
-    Returns
-    -------
-    DifferenceTest
-    """
-    scale = np.sqrt(np.diag(cov_fe))
-    scaled = cov / np.outer(scale, scale)
+    scale = np.sqrt(np.diag(pair.cov_fe))
+    scaled = pair.cov(form) / np.outer(scale, scale)
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2.0)
+    return values, vectors.T @ (pair.difference / scale)
+
+
+def difference_test(pair: Pair, form: Form) -> TestResult:
+    """
+    Quadratic form in the difference, its covariance inverted as far as its rank.
+
+    Without a p-value if the statistic is negative, without a statistic if nothing
+    is identified.
+    """
+    text, identified = TEXTS[form], len(pair.identified)
+    if identified == 0:
+        return text.missing(pair.not_identified(), "chi2", 0)
+    values, along = scaled_eigenvalues(pair, form)
     keep = np.abs(values) > RANK_TOLERANCE
-    along = vectors.T @ (difference / scale)
-    rank = int(keep.sum())
-    statistic = float((along[keep] ** 2 / values[keep]).sum()) if rank else np.nan
-    return DifferenceTest(
-        statistic, rank, values[::-1], int((values < -RANK_TOLERANCE).sum())
+    df, negative = int(keep.sum()), int((values < -RANK_TOLERANCE).sum())
+    statistic = float((along[keep] ** 2 / values[keep]).sum()) if df else np.nan
+    below = f"{negative} of {len(pair.names)} eigenvalues"
+    note = None
+    if statistic < 0.0:
+        reason = (
+            "the statistic is negative, because the difference of the covariances is "
+            f"not positive semidefinite ({below} are negative), so that it has no "
+            "chi-squared distribution; use method='sigmamore' or 'mundlak-robust'"
+        )
+        return text.result(statistic, "chi2", df, pvalue=np.nan, reason=reason)
+    if negative:
+        note = (
+            f"The difference of the covariances is not positive semidefinite "
+            f"({below} are negative): the chi-squared distribution of the "
+            f"{form} form is in doubt; sigmamore and the Mundlak forms do not "
+            "have this problem."
+        )
+    elif df > identified:
+        note = (
+            f"Only {identified} of the {df} degrees of freedom of the {form} form "
+            "are differences that the data can show (the others come from the two "
+            "residual variances); sigmamore has the right number."
+        )
+    return text.result(statistic, "chi2", df, note=note)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Options of :func:`mixedar.formula.api.hausman` for augmented regressions."""
+
+    correction: Correction
+    use_f: bool
+    pooled: bool
+    plain_constant: bool
+
+
+def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
+    """Wald test of the regressors that `form` adds to random effects."""
+    text, panel = TEXTS[form], pair.re.panel
+    robust, auxiliary = form.endswith("-robust"), form.startswith("auxiliary")
+    if pair.re.estimate.theta is None:
+        return text.missing("the fit has no quasi-demeaning, so that none can be done")
+    if robust and panel.n_entities < 2:
+        return text.missing("clustered covariances need two entities or more")
+    tested, (statistic, df) = _augmented(
+        pair,
+        "within" if auxiliary else "means",
+        options.correction if robust else None,
+        pooled=options.pooled and not auxiliary,
+        plain_constant=options.plain_constant and auxiliary,
     )
+    if not tested:
+        return text.missing(
+            "it is not identified: no regressor varies both within and between "
+            "entities, or the model contains their means already, so that there is "
+            "nothing to add",
+            "chi2",
+            0,
+        )
+    note = None
+    if df < tested:
+        note = (
+            f"The covariance of the {tested} added regressors has rank {df}: there are "
+            "too few entities."
+        )
+    chi2 = text.result(statistic, "chi2", df, note=note)
+    if not robust:
+        return chi2
+    ratio = text.result(statistic / df, "F", (df, panel.n_entities - 1), note=note)
+    first, second = (ratio, chi2) if options.use_f else (chi2, ratio)
+    details = (
+        (f"{second.symbol}({second.df_text})", second.statistic),
+        ("its p-value", second.pvalue),
+    )
+    return replace(first, details=details)
 
 
-def identified_columns(
-    cov_fe: FloatArray, cov_re: FloatArray, sigma2_fe: float, sigma2_re: float
-) -> IntArray:
-    """
-    Coefficients in which fixed and random effects can differ, none redundant.
-
-    With period dummies in a balanced panel their coefficients differ only as
-    far as those of the other regressors do.
-
-    Parameters
-    ----------
-    cov_fe, cov_re, sigma2_fe, sigma2_re
-        As in :func:`covariance_of_difference`.
-
-    Returns
-    -------
-    ndarray of int, shape (r,)
-        Positions, ascending; r is the rank of the comparison.
-    """
-    cov = covariance_of_difference(cov_fe, cov_re, sigma2_fe, sigma2_re, "sigmaless")
-    scale = np.sqrt(np.diag(cov_fe))
-    rest = cov / np.outer(scale, scale)
-    found: list[int] = []
-    for _ in range(len(rest)):  # Cholesky factorization, largest pivot first
-        pivot = int(np.argmax(np.diag(rest)))
-        if rest[pivot, pivot] <= RANK_TOLERANCE:
-            break
-        found.append(pivot)
-        rest = rest - np.outer(rest[:, pivot], rest[pivot]) / rest[pivot, pivot]
-    return np.array(sorted(found), dtype=np.intp)
-
-
-def theta_of(sizes: IntArray, sigma2_u: float, sigma2_e: float) -> FloatArray:
-    """
-    Fractions of the means that quasi-demeaning subtracts.
-
-    Parameters
-    ----------
-    sizes : ndarray of int, shape (N,)
-        Observations of each entity.
-    sigma2_u, sigma2_e : float
-        Variances of effects and idiosyncratic errors.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-    """
-    return 1.0 - np.sqrt(sigma2_e / (sigma2_e + sizes * sigma2_u))
-
-
-def augmented_test(
-    panel: PanelData,
-    columns: IntArray,
-    theta: FloatArray,
+def _augmented(
+    pair: Pair,
     added: Literal["within", "means"],
     correction: Correction | None = None,
     *,
     pooled: bool = False,
     plain_constant: bool = False,
-) -> AugmentedTest:
+) -> tuple[int, Wald]:
     """
     Add deviations from, or means of, the entities and test their coefficients.
 
-    The response and the regressors are quasi-demeaned; the added regressors are
-    either the entity-demeaned ones (auxiliary regression) or the quasi-demeaned
-    entity means (Mundlak).
-
-    Parameters
-    ----------
-    panel : PanelData
-    columns : ndarray of int, shape (k,)
-        Columns of ``panel.x`` in the model of random effects.
-    theta : ndarray, shape (N,)
-        Fractions of the means to subtract.
-    added : {"within", "means"}
-        What is added.  Only regressors that vary within entities are; and of
-        means only those that vary between entities.
-    correction : {"HC0", "HC1", "sss"}, optional
-        Cluster-robust covariance; the classical one by default.
-    pooled : bool
-        Plain least squares instead of quasi-demeaned data.
-    plain_constant : bool
-        Leave the constant a constant, as plm does; with entities of different
-        lengths, quasi-demeaning makes it ``1 - theta_i``.  A plain constant lets
-        the statistic depend on the origins of the variables.
-
-    Returns
-    -------
-    AugmentedTest
-        Added regressors that others span are left out.
+    The response and the regressors are quasi-demeaned (unless `pooled`); what is
+    added are the entity-demeaned regressors (auxiliary regression) or the
+    quasi-demeaned entity means (Mundlak) of those that vary within entities, as
+    far as others do not span them.  The covariance is the classical one or, with
+    a correction, clustered.  A plain constant, as plm has it, is not
+    quasi-demeaned: with entities of different lengths the statistic then depends
+    on the origins of the variables.
     """
+    panel, columns = pair.re.panel, pair.re.estimate.columns
     x = panel.x[:, columns]
     constant = [j for j, c in enumerate(columns) if c == panel.constant]
     centred = bool(constant) and not plain_constant
@@ -237,7 +161,9 @@ def augmented_test(
     varying = column_sizes(within) > RANK_TOLERANCE * sizes
     varying &= np.any(within != 0.0, axis=0)
     varying[constant] = False
-    fraction = np.zeros(panel.n_entities) if pooled else theta
+    fraction = pair.re.estimate.theta
+    if fraction is None or pooled:
+        fraction = np.zeros(panel.n_entities)
     kept_part = panel.spread_out(fraction)[:, None] * spread
     base = x - kept_part
     if plain_constant and constant:
@@ -247,17 +173,14 @@ def augmented_test(
     y = panel.y - panel.y.mean() if centred else panel.y
     y = panel.quasi_demean(y, fraction)
     fit = regress(design, y, np.append(sizes, sizes[varying]))
-    names = [panel.names[c] for c, v in zip(columns, varying, strict=True) if v]
-    chosen = fit.kept[len(columns) :]
-    tested = tuple(n for n, k in zip(names, chosen, strict=True) if k)
-    last = slice(fit.rank - len(tested), fit.rank)
+    tested = int(fit.kept[len(columns) :].sum())
+    last = slice(fit.rank - tested, fit.rank)
     if not tested:
-        return AugmentedTest((), np.empty(0), np.nan, 0)
+        return 0, Wald(np.nan, 0)
     if correction is None:
         scale = fit.ssr / (panel.nobs - fit.rank)
         cov = scale * fit.bread
     else:
         used = design if fit.kept.all() else design[:, fit.kept]
         cov = cluster_covariance(used, fit.resid, fit.bread, panel.offsets, correction)
-    statistic, df = wald(fit.params[last], cov[last, last])
-    return AugmentedTest(tested, fit.params[last], statistic, df)
+    return tested, wald(fit.params[last], cov[last, last])

@@ -12,20 +12,25 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARWarning, NotComputedError, UnsupportedError
-from mixedar.mixed import MixedLMAR
-from mixedar.numeric.linalg import r_factor
-from mixedar.panel.algebra import (
-    RANK_TOLERANCE,
-    column_sizes,
-    independent_columns,
-)
+from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
-from mixedar.panel.hausman.comparison import check_samples
+from mixedar.panel.estimators.mundlak import entity_means
+from mixedar.panel.hausman.comparison import check_samples, common_names, side_by_side
 from mixedar.panel.hausman.result import MIXED, HausmanResult, meaning_of
+from mixedar.panel.results import PanelResults
+
+_NO_MEAN = (
+    "it is not identified: no regressor varies both within and between entities, so "
+    "that no mean can be added"
+)
 
 
 def hausman_mixed(
-    fe: Any, mixed: Any, method: str = "default", *, use_f: bool = True
+    fe: PanelResults,
+    mixed: MixedLMARResults,
+    method: str = "default",
+    *,
+    use_f: bool = True,
 ) -> HausmanResult:
     """
     Add entity means to a mixed model and test them jointly.
@@ -76,17 +81,11 @@ def hausman_mixed(
             "hausman: the mixed model has no data any more (remove_data); fit it again"
         )
     panel = _panel_of(model, fe.panel)
-    names = _common_names(fe, panel)
-    means, tested = _means(panel)
-    chosen = MIXED
+    names = common_names(fe, panel, panel.names, "the mixed model")
+    means, columns = entity_means(panel)
+    tested = [f"mean({panel.names[j]})" for j in columns]
     fixed = pd.Series(mixed.fe_params, index=list(panel.names), dtype=float)
-    frame = pd.DataFrame(
-        {"fe": fe.params[names], "re": fixed[names]},
-        index=pd.Index(names, name="coefficient"),
-    )
-    frame["difference"] = frame["fe"] - frame["re"]
-    frame["std_err"] = np.nan
-    augmented = None
+    augmented, test = None, MIXED.missing(_NO_MEAN, "chi2", 0)
     if tested:
         with warnings.catch_warnings():
             # what they say stands in the notes
@@ -97,25 +96,18 @@ def hausman_mixed(
         found = augmented.wald_test(selector, use_f=use_f)
         if use_f:
             df = (float(found.df_num), float(found.df_denom))
-            test = chosen.result(float(found.statistic), "F", df)
+            test = MIXED.result(float(found.statistic), "F", df)
         else:
-            test = chosen.result(float(found.statistic), "chi2", len(tested))
-    else:
-        test = chosen.missing(
-            "it is not identified: no regressor varies both within and between "
-            "entities, so that no mean can be added",
-            "chi2",
-            0,
-        )
+            test = MIXED.result(float(found.statistic), "chi2", len(tested))
     return HausmanResult(
-        method="mundlak" if method == "mundlak" else "default",
+        method=method,
         tests=(test,),
-        comparison=frame,
+        comparison=side_by_side(fe.params, fixed, names),
         eigenvalues=None,
         cov_difference=None,
         identified=len(tested),
         meaning=meaning_of(names, "the mixed model"),
-        notes=_notes(mixed, augmented, tested),
+        notes=() if augmented is None else _notes(mixed, augmented, tested),
         nobs=panel.nobs,
         n_entities=panel.n_entities,
         mixed=mixed if augmented is None else augmented,
@@ -123,22 +115,7 @@ def hausman_mixed(
 
 
 def add_means(model: MixedLMAR, means: FloatArray, names: list[str]) -> MixedLMAR:
-    """
-    Return the same mixed model with more columns of fixed effects.
-
-    Parameters
-    ----------
-    model : MixedLMAR
-    means : ndarray, shape (n, q)
-        In the order of the model's rows.
-    names : list of str
-        Their names.
-
-    Returns
-    -------
-    MixedLMAR
-        Random effects, residual structure and groups are those of `model`.
-    """
+    """The same mixed model with further fixed effects, rows in its own order."""
     index = model.data.row_labels
     index = pd.RangeIndex(model.nobs) if index is None else index
     exog = pd.DataFrame(
@@ -206,45 +183,9 @@ def _panel_of(model: MixedLMAR, other: PanelData) -> PanelData:
     return panel
 
 
-def _common_names(fe: Any, panel: PanelData) -> list[str]:
-    constant = fe.panel.constant
-    skip = None if constant is None else fe.panel.names[constant]
-    names = [name for name in fe.params.index if name != skip]
-    missing = [name for name in names if name not in panel.names]
-    known = set(fe.panel.names) | set(fe.absorbed)
-    extra = [name for name in panel.names if name not in known]
-    if panel.constant is not None:
-        extra = [name for name in extra if name != panel.names[panel.constant]]
-    if missing or extra:
-        lacking = "the mixed model" if missing else "fixed effects"
-        raise UnsupportedError(
-            f"hausman: {missing or extra} is not among the regressors of {lacking}; "
-            "compare models with the same regressors"
-        )
-    return names
-
-
-def _means(panel: PanelData) -> tuple[FloatArray, list[str]]:
-    """Entity means that add something, in sorted order, and their names."""
-    x = panel.x
-    if panel.constant is not None:
-        shift = x.mean(axis=0)
-        shift[panel.constant] = 0.0
-        x = x - shift
-    spread = panel.spread_out(panel.entity_means(x))
-    sizes = column_sizes(x)
-    varies = column_sizes(x - spread) > RANK_TOLERANCE * sizes
-    varies &= np.any(x != spread, axis=0)
-    candidates = np.flatnonzero(varies)
-    joint = np.column_stack([x / sizes, spread[:, candidates] / sizes[candidates]])
-    kept = independent_columns(r_factor(joint))[x.shape[1] :]
-    columns = candidates[kept]
-    return spread[:, columns], [f"mean({panel.names[j]})" for j in columns]
-
-
-def _notes(mixed: Any, augmented: Any, tested: list[str]) -> tuple[str, ...]:
-    if augmented is None:
-        return ()
+def _notes(
+    mixed: MixedLMARResults, augmented: MixedLMARResults, tested: list[str]
+) -> tuple[str, ...]:
     notes = [
         f"Tested jointly in the mixed model ({mixed.structure.label} residuals, "
         f"{mixed.method}): {', '.join(tested)}. Each coefficient is the slope between "

@@ -4,19 +4,31 @@ The result of a Hausman test, one form or several.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.hypotheses.result import Degrees, TestResult, TestText, results_frame
+from mixedar.hypotheses.result import (
+    Degrees,
+    Printed,
+    TestResult,
+    TestText,
+    results_frame,
+    results_table,
+)
 from mixedar.panel.algebra import RANK_TOLERANCE
+from mixedar.panel.checks import listing
 from mixedar.summary import ResultsSummary, SummaryTable
 
+if TYPE_CHECKING:
+    from mixedar.mixed import MixedLMARResults
 
-@dataclass(frozen=True, eq=False)
-class HausmanResult:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HausmanResult(Printed):
     """
     Whether fixed and random effects estimate the same coefficients.
 
@@ -45,7 +57,7 @@ class HausmanResult:
     nobs, n_entities : int
     draws : DataFrame, shape (B, r), or None
         Differences in the bootstrap replicates.
-    mixed : object
+    mixed : MixedLMARResults
         Results of the mixed model with entity means (of the model itself if no
         mean could be added), for a test against a mixed model; else None.
     """
@@ -61,7 +73,7 @@ class HausmanResult:
     nobs: int
     n_entities: int
     draws: pd.DataFrame | None = None
-    mixed: Any = None
+    mixed: MixedLMARResults | None = None
 
     @property
     def test(self) -> TestResult:
@@ -123,23 +135,7 @@ class HausmanResult:
         -------
         ResultsSummary
         """
-        rows = [
-            [test.symbol, test.statistic, test.df_text, test.pvalue]
-            for test in self.tests
-        ]
-        tests = pd.DataFrame(
-            rows,
-            index=[test.name for test in self.tests],
-            columns=["", "statistic", "df", "p-value"],
-        )
-        tables = [
-            SummaryTable(
-                tests,
-                formats={"statistic": "statistic", "p-value": ".4g"},
-                name="tests",
-                missing="-",
-            )
-        ]
+        tables = [results_table(self.tests, name="tests")]
         if len(self.comparison):
             second = "RE" if self.mixed is None else "Mixed"
             shown = self.comparison.rename(
@@ -155,12 +151,11 @@ class HausmanResult:
             "No. Entities:": self.n_entities,
         }
         if self.eigenvalues is not None and len(self.eigenvalues):
-            ends = self.eigenvalues[[0, -1]] if len(self.eigenvalues) > 1 else None
-            values = self.eigenvalues[:1] if ends is None else ends
-            shown_ends = [
+            ends = dict.fromkeys((0, len(self.eigenvalues) - 1))
+            values = self.eigenvalues[list(ends)]
+            header["Scaled eigenvalues:"] = " to ".join(
                 f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values
-            ]
-            header["Scaled eigenvalues:"] = " to ".join(shown_ends)
+            )
             header["Rank:"] = self.identified
         notes = [
             f"{test.name}: no p-value; {test.reason}."
@@ -180,33 +175,10 @@ class HausmanResult:
             notes=[*notes, *self.notes, self.meaning],
         )
 
-    def __str__(self) -> str:
-        return self.summary().as_text()
 
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-
-def meaning_of(names: list[str], second: str = "random effects") -> str:
-    """
-    Say what is tested, what a rejection means, and what its absence does not.
-
-    Parameters
-    ----------
-    names : list of str
-        Regressors in the test.
-    second : str
-        The model whose effects must be unrelated to the regressors.
-
-    Returns
-    -------
-    str
-        One sentence.
-    """
-    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+def meaning_of(names: Sequence[str], second: str = "random effects") -> str:
+    """What is tested, what a rejection means, and what its absence does not."""
+    shown = listing(names, 6)
     what = f" ({shown})" if names else ""
     return (
         "The test asks whether the effects of the entities are unrelated to the "
@@ -232,27 +204,23 @@ _AUXILIARY = (
 _MUNDLAK = "Mundlak (1978), Econometrica 46, 69-85"
 
 
-def _text(name: str, reference: str) -> TestText:
-    return TestText(name, _NULL, _ALTERNATIVE, reference)
-
-
-FORMS = {
-    "classical": _text("Hausman (classical)", _HAUSMAN),
-    "sigmamore": _text("Hausman (sigmamore)", _HAUSMAN + _STATA),
-    "sigmaless": _text("Hausman (sigmaless)", _HAUSMAN + _STATA),
+TEXTS = {
+    method: TestText(name, _NULL, _ALTERNATIVE, reference)
+    for method, name, reference in (
+        ("classical", "Hausman (classical)", _HAUSMAN),
+        ("sigmamore", "Hausman (sigmamore)", _HAUSMAN + _STATA),
+        ("sigmaless", "Hausman (sigmaless)", _HAUSMAN + _STATA),
+        ("auxiliary", "Auxiliary regression", _AUXILIARY),
+        ("auxiliary-robust", "Auxiliary regression (clustered)", _AUXILIARY),
+        ("mundlak", "Mundlak", _MUNDLAK),
+        ("mundlak-robust", "Mundlak (clustered)", _MUNDLAK),
+        (
+            "bootstrap",
+            "Hausman (bootstrap)",
+            "Cameron and Trivedi (2005), Microeconometrics, section 21.4.3",
+        ),
+    )
 }
-
-AUGMENTED = {
-    "auxiliary": _text("Auxiliary regression", _AUXILIARY),
-    "auxiliary-robust": _text("Auxiliary regression (clustered)", _AUXILIARY),
-    "mundlak": _text("Mundlak", _MUNDLAK),
-    "mundlak-robust": _text("Mundlak (clustered)", _MUNDLAK),
-}
-
-BOOTSTRAP = _text(
-    "Hausman (bootstrap)",
-    "Cameron and Trivedi (2005), Microeconometrics, section 21.4.3",
-)
 
 MIXED = TestText(
     "Mundlak in the mixed model",

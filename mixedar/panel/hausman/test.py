@@ -4,44 +4,34 @@ Hausman's test of random effects, in the forms that are in use.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar._types import unwrapped
+from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult
-from mixedar.mixed import MixedLMAR
-from mixedar.panel.algebra import Correction, entity_products
-from mixedar.panel.hausman.bootstrap import BootstrapTest, bootstrap_test, estimates
-from mixedar.panel.hausman.comparison import (
-    Comparison,
-    check_kinds,
-    check_samples,
-    common_names,
-    compare_fits,
-    require_classical,
-    unlike_coefficients,
+from mixedar.mixed import MixedLMARResults
+from mixedar.panel.algebra import Correction
+from mixedar.panel.hausman.bootstrap import bootstrap
+from mixedar.panel.hausman.comparison import Form, Pair
+from mixedar.panel.hausman.forms import (
+    Augmentation,
+    augmented_test,
+    difference_test,
+    scaled_eigenvalues,
 )
-from mixedar.panel.hausman.forms import augmented_test
 from mixedar.panel.hausman.mixed import hausman_mixed
-from mixedar.panel.hausman.result import (
-    AUGMENTED,
-    BOOTSTRAP,
-    FORMS,
-    HausmanResult,
-    meaning_of,
-)
+from mixedar.panel.hausman.result import TEXTS, HausmanResult, meaning_of
+from mixedar.panel.results import PanelResults
 
-_FORMS = ("classical", "sigmamore", "sigmaless")
-_AUGMENTED = ("auxiliary", "auxiliary-robust", "mundlak", "mundlak-robust")
-_METHODS = ("default", *_FORMS, *_AUGMENTED, "bootstrap")
-_CORRECTIONS = ("HC0", "HC1", "sss")
+_METHODS = ("default", *TEXTS)
 
 
 def hausman(
-    fe: Any,
-    re: Any,
+    fe: PanelResults,
+    re: PanelResults | MixedLMARResults,
     method: str = "default",
     *,
     correction: Correction = "sss",
@@ -132,253 +122,86 @@ def hausman(
     Data, 2nd ed., section 10.7.3.
     Cameron, A. C. and Trivedi, P. K. (2005), Microeconometrics, section 21.4.3.
     """
-    name = _method(method, correction, estimator)
-    swapped = _mixed_results(fe)
-    if swapped is not None:
-        raise UnsupportedError(
-            "hausman: the first argument is a mixed model; it must be a fit of "
-            "fixed_effects(...): call hausman(fe, mixed)"
-        )
-    mixed = _mixed_results(re)
-    if mixed is not None:
-        return hausman_mixed(fe, mixed, name, use_f=use_f)
-    check_kinds(fe, re)
-    check_samples(fe.panel, re.panel, ("fe", "re"))
-    names = common_names(fe, re)
-    if str(fe.kind).endswith("_ar1"):
-        name = _serial_method(name, fe, re)
-    both = compare_fits(fe, re, names)
-
-    def augmented(form: str) -> TestResult:
-        return _augmented(
-            re, form, correction, use_f, estimator == "pooled", plain_constant
-        )
-
-    if name == "bootstrap":
-        return _bootstrap(fe, re, both, reps, seed, progress)
-    if name in _AUGMENTED:
-        return _result(name, (augmented(name),), both, fe, None)
-    unlike = unlike_coefficients(fe, re)
-    problem = require_classical(fe, re, "sigmamore" if name == "default" else name)
-    if unlike is not None and name != "default":
-        return _result(name, (FORMS[name].missing(unlike, "chi2"),), both, fe, None)
-    problem = unlike or problem
-    if name == "default":
-        if problem is None:
-            first = both.test("sigmamore")
-        else:
-            first = FORMS["sigmamore"].missing(problem, "chi2")
-        tests = (first, augmented("mundlak-robust"))
-        form = None if problem else "sigmamore"
-        return _result(name, tests, both, fe, form, _agreement(*tests))
-    if problem is not None:
-        raise UnsupportedError(f"hausman: {problem}")
-    return _result(name, (both.test(name),), both, fe, name)
-
-
-def _method(method: str, correction: str, estimator: str) -> str:
     name = str(method).lower().replace("_", "-").replace("-clustered", "-robust")
-    if name not in _METHODS:
-        raise UnsupportedError(
-            f"hausman: method={method!r} is not known; choose one of "
-            f"{', '.join(_METHODS)}"
-        )
-    if correction not in _CORRECTIONS:
-        raise UnsupportedError(
-            f"hausman: correction={correction!r} is not known; choose one of "
-            f"{', '.join(_CORRECTIONS)}"
-        )
+    for given, value, known in (
+        (f"method={method!r}", name, _METHODS),
+        (f"correction={correction!r}", correction, ("HC0", "HC1", "sss")),
+    ):
+        if value not in known:
+            raise UnsupportedError(
+                f"hausman: {given} is not known; choose one of {', '.join(known)}"
+            )
     if estimator not in ("gls", "pooled"):
         raise UnsupportedError(
             f"hausman: estimator={estimator!r} is not known; choose 'gls' or 'pooled'"
         )
-    return name
-
-
-def _mixed_results(fit: Any) -> Any:
-    """Results of a MixedLMAR without their wrapper; None for other fits."""
-    if hasattr(fit, "panel"):
-        return None
-    inner = getattr(fit, "_results", fit)
-    return inner if isinstance(getattr(inner, "model", None), MixedLMAR) else None
-
-
-def _serial_method(name: str, fe: Any, re: Any) -> str:
-    """Method for fits with AR(1) errors."""
-    if name in ("default", "classical"):
-        return "classical"
-    raise UnsupportedError(
-        f"hausman: method={name!r} is not defined for fits with AR(1) errors: the two "
-        "use different transformations of the data. Use method='classical', or a "
-        "mixed model with AR(1) residuals as second argument"
-    )
-
-
-def _augmented(
-    re: Any,
-    form: str,
-    correction: Correction,
-    use_f: bool,
-    pooled: bool,
-    plain_constant: bool,
-) -> TestResult:
-    robust = form.endswith("-robust")
-    auxiliary = form.startswith("auxiliary")
-    text = AUGMENTED[form]
-    theta = re.estimate.theta
-    if theta is None:
-        return text.missing("the fit has no quasi-demeaning, so that none can be done")
-    if robust and re.panel.n_entities < 2:
-        return text.missing("clustered covariances need two entities or more")
-    found = augmented_test(
-        re.panel,
-        re.estimate.columns,
-        theta,
-        "within" if auxiliary else "means",
-        correction if robust else None,
-        pooled=pooled and not auxiliary,
-        plain_constant=plain_constant and auxiliary,
-    )
-    if not found.tested:
-        return text.missing(
-            "it is not identified: no regressor varies both within and between "
-            + "entities, or the model contains their means already, so that there is "
-            "nothing to add",
-            "chi2",
-            0,
+    first, second = unwrapped(fe), unwrapped(re)
+    if isinstance(first, MixedLMARResults):
+        raise UnsupportedError(
+            "hausman: the first argument is a mixed model; it must be a fit of "
+            "fixed_effects(...): call hausman(fe, mixed)"
         )
-    if found.df < len(found.tested):
-        note = (
-            f"The covariance of the {len(found.tested)} added regressors has rank "
-            f"{found.df}: there are too few entities."
-        )
-    else:
-        note = None
-    chi2 = text.result(found.statistic, "chi2", found.df, note=note)
-    if not robust:
-        return chi2
-    below = re.panel.n_entities - 1
-    ratio = text.result(found.statistic / found.df, "F", (found.df, below), note=note)
-    first, second = (ratio, chi2) if use_f else (chi2, ratio)
-    details = (
-        (f"{second.symbol}({second.df_text})", second.statistic),
-        ("its p-value", second.pvalue),
-    )
-    return text.result(
-        first.statistic, first.distribution, first.df, note=note, details=details
-    )
+    if isinstance(second, MixedLMARResults):
+        return hausman_mixed(first, second, name, use_f=use_f)
+    pair = Pair.of(first, second)
+    if name == "bootstrap" and not first.kind.endswith("_ar1"):
+        return bootstrap(pair, reps, seed, progress)
+    options = Augmentation(correction, use_f, estimator == "pooled", plain_constant)
+    return _compared(pair, name, options)
 
 
-def _bootstrap(
-    fe: Any,
-    re: Any,
-    both: Comparison,
-    reps: int,
-    seed: int | np.random.Generator | None,
-    progress: bool,
-) -> HausmanResult:
-    if reps < 10:
-        raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
-    unlike = unlike_coefficients(fe, re)
-    if unlike is not None:
-        return _result(
-            "bootstrap", (BOOTSTRAP.missing(unlike, "chi2"),), both, fe, None
-        )
-    problem = require_classical(fe, re, "bootstrap")
-    positions = both.identified
-    if problem is not None:
-        # only the choice of coefficients rests on the covariances
-        positions = np.arange(len(both.names))
-    if len(positions) == 0:
-        test = BOOTSTRAP.missing(both.not_identified(), "chi2", 0)
-        return _result("bootstrap", (test,), both, fe, None)
-    panel = re.panel
-    columns = re.estimate.columns
-    constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
-    products = entity_products(panel, columns, constant)
-    sums = products.weighted(np.ones((1, panel.n_entities)))
-    found: BootstrapTest | None = None
-    names = [panel.names[c] for c in columns]
-    where = np.array([names.index(both.names[j]) for j in positions])
-    for components in ("baltagi-chang", "harmonic"):
-        whole = estimates(products, sums, components)
-        if np.allclose(whole.re[0, where], both.re[positions], rtol=1e-6, atol=1e-12):
-            found = bootstrap_test(
-                products,
-                where,
-                components,
-                both.difference[positions],
-                reps=reps,
-                seed=seed,
-                progress=progress,
+def _compared(pair: Pair, name: str, options: Augmentation) -> HausmanResult:
+    """The forms that need no bootstrap."""
+    if pair.fe.kind.endswith("_ar1"):
+        if name not in ("default", "classical"):
+            raise UnsupportedError(
+                f"hausman: method={name!r} is not defined for fits with AR(1) errors: "
+                "the two use different transformations of the data. Use "
+                "method='classical', or a mixed model with AR(1) residuals as second "
+                "argument"
             )
-            break
-    if found is None:
-        raise NotComputedError(
-            f"hausman: the bootstrap estimates variance components by Swamy and Arora "
-            f"anew in each replicate, and the fit is another one ({re.method}); refit "
-            "random_effects with its default, or use method='mundlak-robust'"
-        )
-    note = f"{len(found.draws)} bootstrap replicates of {panel.n_entities} entities."
-    if found.failed:
-        note += f" {found.failed} more could not be estimated and were left out."
-    test = BOOTSTRAP.result(
-        found.statistic,
-        "chi2",
-        found.df,
-        note=note,
-        details=(("p-value from the replicates", found.pvalue_bootstrap),),
-    )
-    chosen = [both.names[j] for j in positions]
-    cov = pd.DataFrame(found.cov, index=chosen, columns=chosen)
-    draws = pd.DataFrame(found.draws, columns=chosen)
-    frame = both.frame(None)
-    frame.loc[chosen, "std_err"] = np.sqrt(np.diag(found.cov))
-    return HausmanResult(
-        method="bootstrap",
-        tests=(test,),
-        comparison=frame,
-        eigenvalues=None,
-        cov_difference=cov,
-        identified=len(positions),
-        meaning=meaning_of(chosen),
-        notes=both.notes(None),
-        nobs=panel.nobs,
-        n_entities=panel.n_entities,
-        draws=draws,
-    )
+        name = "classical"
+    if name.startswith(("auxiliary", "mundlak")):
+        return _result(pair, name, (augmented_test(pair, name, options),))
+    form: Form = "sigmamore" if name == "default" else name  # type: ignore[assignment]
+    unlike, robust = pair.unlike(), pair.not_classical(form)
+    if robust and not unlike and name != "default":
+        raise UnsupportedError(f"hausman: {robust}")
+    problem = unlike or robust
+    if problem:
+        tests = [TEXTS[form].missing(problem, "chi2")]
+    else:
+        tests = [difference_test(pair, form)]
+    if name == "default":
+        tests.append(augmented_test(pair, "mundlak-robust", options))
+    return _result(pair, name, tuple(tests), None if problem else form)
 
 
 def _result(
-    method: str,
-    tests: tuple[TestResult, ...],
-    both: Comparison,
-    fe: Any,
-    form: str | None,
-    *notes: str | None,
+    pair: Pair, method: str, tests: tuple[TestResult, ...], form: Form | None = None
 ) -> HausmanResult:
-    shown = form or "sigmamore"
-    usable = form is not None
+    names, cov, eigenvalues, frame = pair.names, None, None, pair.frame()
+    if form is not None:
+        cov = pd.DataFrame(pair.cov(form), index=names, columns=names)
+        eigenvalues = scaled_eigenvalues(pair, form)[0][::-1]
+        frame = pair.frame(cov.to_numpy())
+    notes = pair.notes(form)
+    verdicts = {test.rejects(0.05) for test in tests}
+    if verdicts == {True, False}:
+        notes.append(
+            "The two forms disagree at 5 percent: sigmamore needs independent errors "
+            "of equal variance, the clustered Mundlak form needs neither but many "
+            "entities."
+        )
     return HausmanResult(
         method=method,
         tests=tests,
-        comparison=both.frame(form),
-        eigenvalues=both.forms[shown].eigenvalues if usable else None,
-        cov_difference=both.cov_frame(shown) if usable else None,
-        identified=len(both.identified) if usable else None,
-        meaning=meaning_of(both.names),
-        notes=(*both.notes(form), *(note for note in notes if note)),
-        nobs=fe.panel.nobs,
-        n_entities=fe.panel.n_entities,
-    )
-
-
-def _agreement(first: TestResult, second: TestResult) -> str | None:
-    """What to make of two forms that disagree at 5 percent."""
-    verdicts = [test.rejects(0.05) for test in (first, second)]
-    if None in verdicts or verdicts[0] == verdicts[1]:
-        return None
-    return (
-        "The two forms disagree at 5 percent: sigmamore needs independent errors of "
-        "equal variance, the clustered Mundlak form needs neither but many entities."
+        comparison=frame,
+        eigenvalues=eigenvalues,
+        cov_difference=cov,
+        identified=None if form is None else len(pair.identified),
+        meaning=meaning_of(names),
+        notes=tuple(notes),
+        nobs=pair.fe.panel.nobs,
+        n_entities=pair.fe.panel.n_entities,
     )
