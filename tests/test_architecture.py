@@ -74,7 +74,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "mixedar.cli.command._parser",
-    "mixedar.data.formula.build.build_design",
     "mixedar.diagnostics.checkup.design.unit_of_time",
     "mixedar.engine.precision.precision_derivatives",
     "mixedar.mixed.fit.fit_model",

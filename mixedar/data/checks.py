@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.regression.mixed_linear_model import VCSpec
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import (
     DroppedRowsWarning,
     EmptyDataError,
@@ -23,53 +23,56 @@ from mixedar.exceptions import (
     MissingDataError,
     RankDeficiencyError,
     ResponseError,
+    UnsupportedError,
     shown,
 )
 from mixedar.numeric.linalg import pivoted_rank, r_factor
 
 
+def check_missing(missing: str) -> None:
+    """Raise unless ``missing=`` is one of what it can be."""
+    if missing not in ("none", "raise", "drop"):
+        raise UnsupportedError(f"missing={missing!r}: choose 'none', 'raise' or 'drop'")
+
+
 def drop_missing(
-    endog: Any,
-    exog: Any,
-    groups: Any,
-    exog_re: Any,
-    exog_vc: Any,
-    time: Any,
-    series: Any,
-    columns: dict[str, Any],
-) -> tuple[Any, Any, Any, Any, Any, Any, Any, dict[str, Any], int]:
+    arrays: Sequence[Any], exog_vc: Any = None, groups: Any = None
+) -> tuple[list[Any], Any, int]:
     """
     Keep the rows that are complete in every array.
 
     Parameters
     ----------
-    endog, exog, groups, exog_re, time, series : array_like or None
-        Arrays of n rows.
+    arrays : sequence of array_like or None
+        Arrays of n rows, the first not None.
     exog_vc : VCSpec or None
         Per-group matrices, whose rows are dropped as well; groups that lose
         all rows go.
-    columns : dict of array_like
-        What the residual structure reads.
+    groups : array_like, shape (n,)
+        Labels of the groups of `exog_vc`.
 
     Returns
     -------
-    tuple
-        The arrays in the order of the arguments, and the number of rows
-        dropped.
+    arrays : list
+    exog_vc : VCSpec or None
+    dropped : int
+        Number of rows dropped.
 
     Raises
     ------
     EmptyDataError
         If no row is complete.
     """
-    arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
-    n = len(endog)
+    n = len(arrays[0])
     keep = np.ones(n, dtype=bool)
     for array in arrays:
         if array is not None:
-            keep &= ~_missing(array)
+            keep &= ~missing_rows(array)
+    rows_by_group: list[NDArray[np.intp]] = []
     if exog_vc is not None and len(exog_vc.names):
-        rows_by_group = _rows_by_group(groups)
+        # in the sorted order of the labels, missing ones last
+        codes, labels = pd.factorize(np.asarray(groups), sort=True)
+        rows_by_group = [np.flatnonzero(codes == k) for k in range(len(labels))]
         for mats in exog_vc.mats:
             for rows, matrix in zip(rows_by_group, mats, strict=True):
                 keep[rows] &= np.isfinite(np.asarray(matrix, dtype=float)).all(axis=1)
@@ -77,66 +80,49 @@ def drop_missing(
     if dropped == n:
         raise EmptyDataError("every row has a missing value; nothing is left to fit")
     if dropped == 0:
-        return endog, exog, groups, exog_re, exog_vc, time, series, columns, 0
-    if exog_vc is not None and len(exog_vc.names):
+        return list(arrays), exog_vc, 0
+    if rows_by_group:
         exog_vc = _keep_components(exog_vc, rows_by_group, keep)
-    kept = [_take(array, keep) for array in arrays]
-    endog, exog, groups, exog_re, time, series = kept[:6]
-    columns = dict(zip(columns, kept[6:], strict=True))
-    return endog, exog, groups, exog_re, exog_vc, time, series, columns, dropped
+    return [_take(array, keep) for array in arrays], exog_vc, dropped
 
 
-def _missing(array: Any) -> NDArray[np.bool_]:
-    values = array if hasattr(array, "shape") else np.asarray(array)
-    mask: NDArray[np.bool_] = np.asarray(pd.isna(values))
+def missing_rows(values: Any) -> BoolArray:
+    """Rows with a missing value, shape (n,)."""
+    values = values if hasattr(values, "shape") else np.asarray(values)
+    mask = np.asarray(pd.isna(values))
     return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
 
 
-def _take(array: Any, keep: NDArray[np.bool_]) -> Any:
+def _take(array: Any, keep: BoolArray) -> Any:
     if array is None:
         return None
     if isinstance(array, (pd.Series, pd.DataFrame)):
         return array.loc[keep]
-    return np.asarray(array)[keep]
-
-
-def _rows_by_group(groups: Any) -> list[NDArray[np.intp]]:
-    """Rows of each group in the sorted order of the labels, missing ones last."""
-    codes, labels = pd.factorize(np.asarray(groups), sort=True)
-    return [np.flatnonzero(codes == k) for k in range(len(labels))]
+    return array[keep] if isinstance(array, pd.Index) else np.asarray(array)[keep]
 
 
 def _keep_components(
-    exog_vc: Any, rows_by_group: list[NDArray[np.intp]], keep: NDArray[np.bool_]
+    exog_vc: Any, rows_by_group: list[NDArray[np.intp]], keep: BoolArray
 ) -> Any:
-    stays = [bool(keep[rows].any()) for rows in rows_by_group]
-    mats, colnames = [], []
-    for names, matrices in zip(exog_vc.colnames, exog_vc.mats, strict=True):
-        mats.append(
-            [
-                matrix[keep[rows]]
-                for rows, matrix, here in zip(
-                    rows_by_group, matrices, stays, strict=True
-                )
-                if here
-            ]
-        )
-        colnames.append([n for n, here in zip(names, stays, strict=True) if here])
-    return VCSpec(list(exog_vc.names), colnames, mats)
+    stays = [k for k, rows in enumerate(rows_by_group) if keep[rows].any()]
+    kept = [keep[rows_by_group[k]] for k in stays]
+    mats = [
+        [matrices[k][here] for k, here in zip(stays, kept, strict=True)]
+        for matrices in exog_vc.mats
+    ]
+    names = [[names[k] for k in stays] for names in exog_vc.colnames]
+    return VCSpec(list(exog_vc.names), names, mats)
 
 
-def warn_dropped(count: int) -> None:
+def warn_dropped(count: int, stacklevel: int = 4) -> None:
     """Say how many rows were left out, if any were."""
     if count:
         warnings.warn(
             f"{count} row{'s' if count > 1 else ''} with missing values "
             f"{'were' if count > 1 else 'was'} left out",
             DroppedRowsWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-
-
-_CHUNK = 1 << 20
 
 
 def check_lengths(n: int, /, **arrays: Any) -> None:

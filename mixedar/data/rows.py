@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.data.checks import missing_rows
 from mixedar.data.formula.columns import table_column
 from mixedar.exceptions import (
     EmptyDataError,
     LengthError,
     MissingDataError,
-    MixedARError,
     UnknownColumnError,
     UnsupportedError,
 )
@@ -127,8 +127,7 @@ class RowVariable:
 
     def missing(self) -> np.ndarray:
         """Rows without a value, (n,)."""
-        mask = np.asarray(pd.isna(self.values))
-        return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
+        return missing_rows(self.values)
 
     def take(self, rows: np.ndarray | None, index: pd.Index) -> RowVariable:
         """The same variable at some positions, under their index."""
@@ -372,11 +371,3 @@ def check_finite(
     if infinite:
         raise missing_error(infinite.items(), index, "Infinite")
     return missing
-
-
-def check_missing_option(missing: str) -> None:
-    """Raise unless `missing` is "none", "raise" or "drop"."""
-    if missing not in ("none", "raise", "drop"):
-        raise MixedARError(
-            f'missing={missing!r} is not known; use "none", "raise" or "drop".'
-        )

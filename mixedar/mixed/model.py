@@ -19,6 +19,7 @@ from mixedar._types import UNCHANGED, FloatArray
 from mixedar.data.checks import (
     check_finite,
     check_lengths,
+    check_missing,
     check_response,
     drop_missing,
     float_array,
@@ -136,10 +137,7 @@ class MixedLMAR(ParentModel):
             raise UnsupportedError(
                 f"argument {unknown[0]} not permitted for MixedLMAR initialization"
             )
-        if missing not in ("none", "raise", "drop"):
-            raise UnsupportedError(
-                f"missing={missing!r}: choose 'none', 'raise' or 'drop'"
-            )
+        check_missing(missing)
         if re_cov not in ("unstructured", "diagonal"):
             raise UnsupportedError(
                 f"re_cov={re_cov!r}: choose 'unstructured' or 'diagonal'"
@@ -165,11 +163,11 @@ class MixedLMAR(ParentModel):
         found = residual_from_arrays(residual, weights, residual_data, n)
         columns = found.columns
         if missing == "drop" and design is None:
-            arrays = endog, exog, groups, exog_re, exog_vc, time, series
-            endog, exog, groups, exog_re, exog_vc, time, series, columns, n_dropped = (
-                drop_missing(*arrays, columns)
-            )
-            warn_dropped(n_dropped)
+            arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
+            arrays, exog_vc, dropped = drop_missing(arrays, exog_vc, groups)
+            warn_dropped(dropped)
+            endog, exog, groups, exog_re, time, series = arrays[:6]
+            columns = dict(zip(columns, arrays[6:], strict=True))
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
         self.reml = True

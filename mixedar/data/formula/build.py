@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.data.checks import check_missing
 from mixedar.data.formula.columns import ColumnStore, as_frame, numeric_values, take
 from mixedar.data.formula.components import VarianceComponent, vc_spec
 from mixedar.data.formula.evaluate import (
@@ -28,7 +29,6 @@ from mixedar.data.rows import (
     RowVariable,
     as_namespace,
     check_finite,
-    check_missing_option,
     combine,
     missing_error,
     resolve,
@@ -207,7 +207,7 @@ def build_design(
     MixedARError
         If a formula or an argument cannot be understood.
     """
-    check_missing_option(missing)
+    check_missing(missing)
     table = as_frame(data)
     if not len(table):
         raise EmptyDataError("The data have no rows.")
@@ -219,53 +219,27 @@ def build_design(
         raise GroupError("vc_formula= needs groups=.")
     namespace = as_namespace(eval_env)
     formulas = read_formulas(formula, re_formula, vc_formula, namespace)
-    columns = formula_columns(formulas.uses(), table, namespace)
-    variables = _row_variables(table, groups, time, series, extra)
-
+    source = _Source(
+        table,
+        formulas,
+        formula_columns(formulas.uses(), table, namespace),
+        _row_variables(table, groups, time, series, extra),
+        namespace,
+        missing,
+    )
     start = None if subset is None else subset_rows(subset, table.index)
-    rows = _complete_rows(start, table, columns, formulas, variables, missing)
-    first: tuple[np.ndarray, Evaluated] | None = None
-    while True:
-        index = table.index if rows is None else table.index.take(rows)
-        if not len(index):
-            raise EmptyDataError(
-                "Every row has a missing value in a variable, or in the result of a "
-                "formula, that the model uses."
-            )
-        store = ColumnStore(
-            {name: take(column, rows, index) for name, column in columns.items()},
-            index,
-            list(table.columns),
-        )
-        kept = {key: v.take(rows, index) for key, v in variables.items()}
-        parts = evaluate(formulas, store, kept.get("groups"), namespace)
-        gaps = check_finite([*parts.columns(), *_numeric(kept)], index)
-        if gaps is None:
-            break
-        if missing != "drop":
-            raise _explain(gaps, store, formulas, index)
-        if first is not None and not parts.components:
-            # a lag has a new gap in whatever is left: keep the first evaluation
-            rows, parts = first
-            index = table.index.take(rows)
-            kept = {key: v.take(rows, index) for key, v in variables.items()}
-            break
-        # Levels and transforms must not see the rows that go: start again.
-        rows = (np.arange(len(index)) if rows is None else rows)[~gaps]
-        first = first or (rows, parts.without(gaps))
-    before = len(table) if start is None else len(start)
-
+    rows, parts = source.aligned(source.complete(start))
+    index = table.index if rows is None else table.index.take(rows)
+    kept = source.taken(rows, index)
     group = kept.get("groups")
     group_name = str(group.name) if group is not None and group.named else "Group"
     exog_re, re_names, re_spec = random_part(parts, re_formula, vc_formula, group_name)
-
-    def values(key: str) -> Any:
-        return kept[key].values if key in kept else None
-
-    def name(key: str) -> str | None:
-        found = kept[key].name if key in kept else None
-        return None if found is None else str(found)
-
+    values = {key: variable.values for key, variable in kept.items()}
+    names = {
+        key: str(variable.name)
+        for key, variable in kept.items()
+        if variable.name is not None
+    }
     return Design(
         endog=parts.endog,
         endog_name=parts.endog_name,
@@ -276,22 +250,99 @@ def build_design(
         exog_re_names=re_names if group is not None else [],
         re_spec=re_spec,
         groups_name=group_name,
-        group_values=values("groups"),
-        time=values("time"),
-        time_name=name("time"),
-        series=values("series"),
-        series_name=name("series"),
+        group_values=values.get("groups"),
+        time=values.get("time"),
+        time_name=names.get("time"),
+        series=values.get("series"),
+        series_name=names.get("series"),
         index=index,
         rows=rows,
-        n_dropped=before - len(index),
+        n_dropped=len(table if start is None else start) - len(index),
         data=table,
         formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),
         vc=parts.components,
-        extra={key: kept[f"extra {key}"].values for key in extra or {}},
+        extra={key: values[f"extra {key}"] for key in extra or {}},
         vc_use_sparse=vc_use_sparse,
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the arrays of a model come from: all rows of the data."""
+
+    table: pd.DataFrame
+    formulas: ModelFormulas
+    columns: Mapping[str, pd.Series]
+    variables: Mapping[str, RowVariable]
+    namespace: Mapping[str, Any]
+    missing: str
+
+    def taken(self, rows: np.ndarray | None, index: pd.Index) -> dict[str, RowVariable]:
+        """The variables that are not in formulas, at some rows."""
+        return {key: v.take(rows, index) for key, v in self.variables.items()}
+
+    def complete(self, rows: np.ndarray | None) -> np.ndarray | None:
+        """Rows without missing values; raise if there are others to be kept."""
+        direct = set().union(*(use.direct for use in self.formulas.uses()))
+        masks: dict[str, np.ndarray] = {}
+        for name, column in self.columns.items():
+            # f(x) may deal with missing x: judge its result, unless rows go.
+            if self.missing == "drop" or name in direct:
+                masks[f"{name!r}"] = column.isna().to_numpy()
+        for variable in self.variables.values():
+            masks[variable.label] = variable.missing()
+        if rows is not None:
+            masks = {label: mask[rows] for label, mask in masks.items()}
+        masks = {label: mask for label, mask in masks.items() if mask.any()}
+        if not masks:
+            return rows
+        index = self.table.index if rows is None else self.table.index.take(rows)
+        if self.missing != "drop":
+            raise missing_error(masks.items(), index, "Missing")
+        complete = ~np.logical_or.reduce(list(masks.values()))
+        return np.flatnonzero(complete) if rows is None else rows[complete]
+
+    def aligned(self, rows: np.ndarray | None) -> tuple[np.ndarray | None, Evaluated]:
+        """What the formulas give for the rows that are left, and these rows."""
+        first: tuple[np.ndarray, Evaluated] | None = None
+        while True:
+            index = self.table.index if rows is None else self.table.index.take(rows)
+            if not len(index):
+                raise EmptyDataError(
+                    "Every row has a missing value in a variable, or in the result of "
+                    "a formula, that the model uses."
+                )
+            columns = {
+                k: take(column, rows, index) for k, column in self.columns.items()
+            }
+            store = ColumnStore(columns, index, list(self.table.columns))
+            kept = self.taken(rows, index)
+            parts = evaluate(self.formulas, store, kept.get("groups"), self.namespace)
+            gaps = check_finite([*parts.columns(), *_numeric(kept)], index)
+            if gaps is None:
+                return rows, parts
+            if self.missing != "drop":
+                raise self.explain(gaps, store)
+            if first is not None and not parts.components:
+                # a lag has a new gap in whatever is left: keep the first evaluation
+                return first
+            # Levels and transforms must not see the rows that go: start again.
+            rows = (np.arange(len(index)) if rows is None else rows)[~gaps]
+            first = first or (rows, parts.without(gaps))
+
+    def explain(self, gaps: np.ndarray, store: ColumnStore) -> Exception:
+        """Name the columns behind rows that came out as NaN."""
+        masks = {
+            f"{name!r}": column.isna().to_numpy() & gaps
+            for name, column in store.columns.items()
+        }
+        found = [(label, mask) for label, mask in masks.items() if mask.any()]
+        uses = [use for use in self.formulas.uses() if use.functions]
+        texts = dict.fromkeys(use.formula for use in uses)
+        label = "the result of " + ", ".join(map(repr, texts))
+        return missing_error(found or [(label, gaps)], store.index, "Missing")
 
 
 def _row_variables(
@@ -326,49 +377,6 @@ def _is_name_list(value: Any, table: pd.DataFrame) -> bool:
         return False
     known = {*table.columns, *table.index.names}
     return len(value) != len(table) or all(each in known for each in value)
-
-
-def _complete_rows(
-    rows: np.ndarray | None,
-    table: pd.DataFrame,
-    columns: Mapping[str, pd.Series],
-    formulas: ModelFormulas,
-    variables: Mapping[str, RowVariable],
-    missing: str,
-) -> np.ndarray | None:
-    """Rows without missing values; raise if there are others to be kept."""
-    direct = set().union(*(use.direct for use in formulas.uses()))
-    masks: dict[str, np.ndarray] = {}
-    for name, column in columns.items():
-        # f(x) may deal with missing x: judge its result, unless rows go.
-        if missing == "drop" or name in direct:
-            masks[f"{name!r}"] = column.isna().to_numpy()
-    for variable in variables.values():
-        masks[variable.label] = variable.missing()
-    if rows is not None:
-        masks = {label: mask[rows] for label, mask in masks.items()}
-    masks = {label: mask for label, mask in masks.items() if mask.any()}
-    if not masks:
-        return rows
-    index = table.index if rows is None else table.index.take(rows)
-    if missing != "drop":
-        raise missing_error(masks.items(), index, "Missing")
-    complete = ~np.logical_or.reduce(list(masks.values()))
-    return np.flatnonzero(complete) if rows is None else rows[complete]
-
-
-def _explain(
-    gaps: np.ndarray, store: ColumnStore, formulas: ModelFormulas, index: pd.Index
-) -> Exception:
-    """Name the columns behind rows that came out as NaN."""
-    masks = {
-        f"{name!r}": column.isna().to_numpy() & gaps
-        for name, column in store.columns.items()
-    }
-    found = [(label, mask) for label, mask in masks.items() if mask.any()]
-    texts = dict.fromkeys(use.formula for use in formulas.uses() if use.functions)
-    label = "the result of " + ", ".join(map(repr, texts))
-    return missing_error(found or [(label, gaps)], index, "Missing")
 
 
 def _numeric(kept: Mapping[str, RowVariable]) -> Iterator[tuple[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.data.checks import group_codes
 from mixedar.data.formula.columns import ColumnStore, numeric_values, table_column
 from mixedar.data.formula.components import (
     GroupRows,
@@ -20,7 +21,7 @@ from mixedar.data.formula.components import (
 from mixedar.data.formula.names import FormulaUse, has_bar, read_formula, split_formula
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.rows import RowVariable, resolve
-from mixedar.exceptions import GroupError, MixedARError, ResponseError, UnsupportedError
+from mixedar.exceptions import MixedARError, ResponseError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -197,28 +198,12 @@ def evaluate(
         re_spec, exog_re = fit_formula(formulas.random, store, namespace)
     components = []
     if formulas.components and group is not None:
-        codes, labels = _sorted_codes(group)
-        groups = GroupRows(codes, labels)
+        groups = GroupRows(*group_codes(group.values, group.label))
         components = [
             build_component(key, use.formula, store, groups, namespace)
             for key, use in formulas.components.items()
         ]
     return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components)
-
-
-def _sorted_codes(group: RowVariable) -> tuple[np.ndarray, np.ndarray]:
-    codes, labels = pd.factorize(np.asarray(group.values))
-    labels = np.asarray(labels)
-    try:  # unlike pandas' own sort, refuses to compare numbers and texts
-        order = np.argsort(labels, kind="stable")
-    except TypeError as error:
-        raise GroupError(
-            f"{group.label}: the group labels are of types that cannot be sorted "
-            "together; convert them, for example with .astype(str)."
-        ) from error
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    return rank[codes], labels[order]
 
 
 def _response(

@@ -8,9 +8,9 @@ name a misspelt column, and recognise formulas that work row by row.
 
 from __future__ import annotations
 
-import keyword
+import ast
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,10 @@ import numpy as np
 
 from mixedar.exceptions import MixedARError, ResponseError
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-      | (?P<quoted>`[^`]*`)
-      | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-      | (?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<name>[^\W\d]\w*)
-      | (?P<op>\*\*|==|!=|<=|>=|//|.)""",
-    re.VERBOSE | re.DOTALL,
-)
+_QUOTED = r"`[^`]*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+# What separates the factors of a formula, unless it stands in a call.
+_SIGNS = re.compile(rf"{_QUOTED}|%in%|[][(){{}}+\-*/:^|~]")
 _ENGINES = ("patsy", "formulaic")
-_ROLES = ("terms", "coded", "levelled", "elementwise", "opaque")
 
 
 @dataclass(frozen=True)
@@ -82,11 +75,6 @@ class FormulaUse:
         return self.rowwise and self.direct <= known and not self.opaque & known
 
 
-def _tokens(formula: str) -> list[tuple[str, str]]:
-    found = [(str(m.lastgroup), m.group()) for m in _TOKEN.finditer(formula)]
-    return [(kind, text) for kind, text in found if kind != "space"]
-
-
 def split_formula(formula: str) -> tuple[str | None, str]:
     """
     Split a formula at its ``~``.
@@ -110,30 +98,16 @@ def split_formula(formula: str) -> tuple[str | None, str]:
     """
     if not isinstance(formula, str):
         raise MixedARError(f"A formula must be a string, not {type(formula).__name__}.")
-    sides, start = [], 0
-    for match in _TOKEN.finditer(formula):
-        if match.group() == "~":
-            sides.append(formula[start : match.start()])
-            start = match.end()
-    sides.append(formula[start:])
-    if len(sides) > 2:
+    signs = [m.start() for m in _SIGNS.finditer(formula) if m.group() == "~"]
+    if len(signs) > 1:
         raise ResponseError(f"The formula {formula!r} has more than one '~'.")
-    left = sides[0].strip() if len(sides) == 2 else ""
-    return left or None, sides[-1].strip()
+    if not signs:
+        return None, formula.strip()
+    return formula[: signs[0]].strip() or None, formula[signs[0] + 1 :].strip()
 
 
 def has_bar(formula: str) -> bool:
-    """
-    Whether a formula has a ``|`` outside of function calls.
-
-    Parameters
-    ----------
-    formula : str
-
-    Returns
-    -------
-    bool
-    """
+    """Whether a formula has a ``|`` outside of function calls."""
     previous = None
     while formula != previous:  # innermost calls first
         previous, formula = formula, re.sub(r"[\w.]+\([^()]*\)", "", formula)
@@ -183,7 +157,7 @@ def indicator_factor(formula: str) -> tuple[str, bool] | None:
         Name of the factor and whether it stands in ``C()``; None unless the
         formula is ``0 + f`` or ``0 + C(f)`` (or ``-1`` for ``0 +``).
     """
-    text = "".join(t for _, t in _tokens(split_formula(formula)[1]))
+    text = re.sub(r"\s", "", split_formula(formula)[1])
     match = re.fullmatch(
         r"(?:(?:0|-1)\+)(?:C\((\w+)\)|(\w+))|(?:C\((\w+)\)|(\w+))(?:-1|\+0)", text
     )
@@ -192,25 +166,6 @@ def indicator_factor(formula: str) -> tuple[str, bool] | None:
     wrapped = match[1] or match[3]
     name = wrapped or match[2] or match[4]
     return (name, bool(wrapped)) if name.isidentifier() else None
-
-
-def _is_engine_name(name: str, namespace: Mapping[str, Any]) -> bool:
-    """Whether `name` means what the formula engine means by it."""
-    module = getattr(namespace.get(name), "__module__", "") or ""
-    return name not in namespace or module.split(".")[0] in _ENGINES
-
-
-def _call_kind(chain: list[str], namespace: Mapping[str, Any]) -> str:
-    """Kind of a call: ``"coded"``, ``"elementwise"`` or ``"opaque"``."""
-    if chain in (["C"], ["I"]) and _is_engine_name(chain[0], namespace):
-        return "coded" if chain == ["C"] else "elementwise"
-    value = namespace.get(chain[0])
-    if chain[0] == "np" and value is None:
-        value = np
-    for attribute in chain[1:]:
-        value = getattr(value, attribute, None)
-    unary = isinstance(value, np.ufunc) and value.nin == value.nout == 1
-    return "elementwise" if unary else "opaque"
 
 
 def read_formula(formula: str, namespace: Mapping[str, Any]) -> FormulaUse:
@@ -230,123 +185,146 @@ def read_formula(formula: str, namespace: Mapping[str, Any]) -> FormulaUse:
         The roles of the names.
     """
     text = split_formula(formula)[1]
-    reader = _Reader(_tokens(text), namespace)
-    reader.run()
+    reader = _Reader(namespace)
+    for factor in _factors(text):
+        reader.read(factor)
     roles = {role: frozenset(names) for role, names in reader.roles.items()}
     return FormulaUse(text, rowwise=reader.rowwise, **roles)
 
 
-class _Reader:
-    """One pass over the tokens with a stack of enclosing brackets."""
-
-    def __init__(
-        self, tokens: list[tuple[str, str]], namespace: Mapping[str, Any]
-    ) -> None:
-        self.tokens = tokens
-        self.namespace = namespace
-        self.roles: dict[str, set[str]] = {
-            role: set() for role in (*_ROLES, "functions")
-        }
-        self.rowwise = True
-        # "terms", "coded" (first argument of C), "options" (its others),
-        # "elementwise", "opaque".
-        self.stack = ["terms"]
-        self.factors: list[str | None] = []
-        self.commas: list[int] = []
-
-    def text(self, i: int) -> str:
-        return self.tokens[i][1] if 0 <= i < len(self.tokens) else ""
-
-    def run(self) -> None:
-        i = 0
-        while i < len(self.tokens):
-            kind, text = self.tokens[i]
-            if kind in ("name", "quoted"):
-                i = self.name(i)
-            else:
-                if kind == "string" and self.stack[-1] == "opaque":
-                    self.opaque_name(text[1:-1])  # Q("a name")
-                elif kind == "op":
-                    self.operator(i, text)
-                i += 1
-
-    def operator(self, i: int, text: str) -> None:
-        top = self.stack[-1]
-        if text == "(":
-            called = i > 0 and self.text(i - 1) in (")", "]")
-            self.push("opaque" if called else top)
-        elif text in ("[", "{"):
-            self.push("opaque")
-        elif text in (")", "]", "}"):
-            if len(self.stack) > 1:
-                self.pop()
-        elif text == "," and top in ("coded", "options"):
-            self.stack[-1] = "options"
-            self.commas[-1] += 1
-            factor = self.factors[-1]
-            if self.commas[-1] > 1 and factor is not None:
-                self.roles["levelled"].add(factor)
-
-    def push(self, kind: str) -> None:
-        if self.stack[-1] == "options":
-            kind = "options"  # arguments that are not rows: Treatment("b")
-        if kind == "opaque":
-            self.rowwise = False
-        self.stack.append(kind)
-        self.factors.append(self.factors[-1] if kind == "options" else None)
-        self.commas.append(0)
-
-    def pop(self) -> None:
-        self.stack.pop()
-        self.factors.pop()
-        self.commas.pop()
-
-    def opaque_name(self, name: str) -> None:
-        self.roles["opaque"].add(name)
-
-    def name(self, i: int) -> int:
-        """Classify the (dotted) name at position `i`; return what follows."""
-        kind, text = self.tokens[i]
-        chain, j = [text.strip("`")], i + 1
-        while self.text(j) == "." and self.tokens[j + 1 : j + 2]:
-            if self.tokens[j + 1][0] != "name":
-                break
-            chain.append(self.text(j + 1))
-            j += 2
-        top, following = self.stack[-1], self.text(j)
-        if self.text(i - 1) == ".":  # an attribute of a call's result
-            return j
-        if kind == "name" and keyword.iskeyword(text):
-            return j
-        if following == "=" and top not in ("terms", "elementwise"):
-            if top == "options" and text == "levels" and self.factors[-1]:
-                self.roles["levelled"].add(self.factors[-1])
-            return j
-        if following == "(" and kind == "name":
-            self.call(chain)
-            return j + 1
-        if len(chain) > 1:
-            if top == "terms" or chain[0] not in self.namespace:
-                self.rowwise = False
-            self.opaque_name(chain[0])
-        elif top in ("terms", "elementwise"):
-            self.roles[top].add(chain[0])
-        elif top == "coded" and self.text(i - 1) == "(" and following in (",", ")"):
-            self.roles["coded"].add(chain[0])
-            self.factors[-1] = chain[0]
+def _factors(text: str) -> Iterator[str]:
+    """Python expressions between the operators of a formula."""
+    start, brackets = 0, ""  # of the factor; "(" opens a call, "g" a group of terms
+    for match in _SIGNS.finditer(text):
+        sign, before = match.group(), text[start : match.start()].strip()
+        if sign[0] in "`\"'":
+            continue
+        if sign in "([{":
+            group = sign == "(" and not before and "(" not in brackets
+            brackets += "g" if group else "("
+        elif sign in ")]}":
+            group = brackets[-1:] != "("
+            brackets = brackets[:-1]
         else:
-            if top == "coded":
-                self.rowwise = False
-            self.opaque_name(chain[0])
-        return j
+            group = "(" not in brackets
+        if group:
+            yield before
+            start = match.end()
+    yield text[start:].strip()
 
-    def call(self, chain: list[str]) -> None:
-        kind = _call_kind(chain, self.namespace)
-        if kind == "coded" and self.stack[-1] != "terms":
+
+class _Reader:
+    """Names by role, and whether rows can be evaluated one by one."""
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        roles = "terms", "coded", "levelled", "elementwise", "opaque", "functions"
+        self.roles: dict[str, set[str]] = {role: set() for role in roles}
+        self.rowwise = True
+        self.quoted: list[str] = []
+
+    def read(self, factor: str) -> None:
+        """Read a factor of the formula, a Python expression."""
+
+        def placeholder(match: re.Match[str]) -> str:
+            if not match.group().startswith("`"):
+                return match.group()
+            self.quoted.append(match.group().strip("`"))
+            return f"_quoted_{len(self.quoted) - 1}_"
+
+        code = re.sub(_QUOTED, placeholder, factor)
+        try:
+            self.visit(ast.parse(code, mode="eval").body, "terms")
+        except SyntaxError:  # the engine says what is wrong
+            for name in re.findall(r"\b[^\W\d]\w*", code):
+                self.add("opaque", name)
+            self.rowwise = self.rowwise and not code
+
+    def add(self, role: str, name: str) -> None:
+        match = re.fullmatch(r"_quoted_(\d+)_", name)
+        self.roles[role].add(self.quoted[int(match[1])] if match else name)
+
+    def visit(self, node: ast.AST, role: str) -> None:
+        """
+        Classify the names of an expression.
+
+        The role is ``"terms"``, ``"elementwise"``, ``"opaque"``, or ``"options"``
+        for arguments of ``C()`` that are not rows, as ``Treatment("b")``.
+        """
+        if isinstance(node, ast.Call):
+            self.call(node, role)
+        elif isinstance(node, ast.Name):
+            self.add("opaque" if role == "options" else role, node.id)
+        elif isinstance(node, ast.Constant):
+            if role == "opaque" and isinstance(node.value, str):
+                self.add("opaque", node.value)  # Q("a name")
+        elif isinstance(node, ast.Attribute) and _dotted(node):
+            name = _dotted(node)[0]
+            if role == "terms" or name not in self.namespace:
+                self.rowwise = False
+            self.add("opaque", name)
+        else:
+            children = list(ast.iter_child_nodes(node))
+            if isinstance(node, ast.Subscript):
+                self.visit(children.pop(0), role)
+            plain = ast.BinOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.UnaryOp
+            whole = isinstance(node, ast.expr) and not isinstance(node, plain)
+            if whole and role != "options":
+                role, self.rowwise = "opaque", False
+            for child in children:
+                self.visit(child, role)
+
+    def call(self, node: ast.Call, role: str) -> None:
+        chain = _dotted(node.func)
+        kind = _call_kind(chain, self.namespace) if chain else "opaque"
+        if role not in ("terms", "elementwise")[: 1 + (kind == "elementwise")]:
             kind = "opaque"
-        if kind == "elementwise" and self.stack[-1] not in ("terms", "elementwise"):
-            kind = "opaque"
-        self.roles["functions"].add(chain[0])
-        if len(chain) > 1:  # x in x.clip(0), or a module
-            self.opaque_name(chain[0])
-        self.push(kind)
+        if chain:
+            self.roles["functions"].add(chain[0])
+            if len(chain) > 1:  # x in x.clip(0), or a module
+                self.add("opaque", chain[0])
+        else:
+            self.visit(node.func, role)
+        arguments: list[ast.AST] = [*node.args, *node.keywords]
+        if role == "options":
+            kind = "options"
+        elif kind == "coded" and arguments:
+            factor, kind = arguments.pop(0), "options"
+            if isinstance(factor, ast.Name):
+                self.add("coded", factor.id)
+                named = any(word.arg == "levels" for word in node.keywords)
+                if named or len(arguments) > 1:
+                    self.add("levelled", factor.id)
+            else:
+                self.rowwise = False
+                self.visit(factor, "opaque")
+        elif kind == "opaque":
+            self.rowwise = False
+        for argument in arguments:
+            self.visit(argument, kind)
+
+
+def _dotted(node: ast.AST) -> list[str]:
+    """The parts of ``np.linalg.norm``; empty for anything that is not names."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        inner = _dotted(node.value)
+        return [*inner, node.attr] if inner else []
+    return []
+
+
+def _call_kind(chain: list[str], namespace: Mapping[str, Any]) -> str:
+    """Kind of a call: ``"coded"``, ``"elementwise"`` or ``"opaque"``."""
+    name, value = chain[0], namespace.get(chain[0])
+    module = getattr(value, "__module__", "") or ""
+    if chain in (["C"], ["I"]) and (
+        name not in namespace or module.split(".")[0] in _ENGINES
+    ):
+        return "coded" if name == "C" else "elementwise"
+    if name == "np" and value is None:
+        value = np
+    for attribute in chain[1:]:
+        value = getattr(value, attribute, None)
+    unary = isinstance(value, np.ufunc) and value.nin == value.nout == 1
+    return "elementwise" if unary else "opaque"

@@ -4,7 +4,6 @@ What all panel models share: arrays or formulas in, a sorted panel out.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths
+from mixedar.data.checks import check_lengths, check_missing, warn_dropped
 from mixedar.data.formula import (
     FormulaSpec,
     build_design,
@@ -21,7 +20,6 @@ from mixedar.data.formula import (
     design_for,
 )
 from mixedar.exceptions import (
-    DroppedRowsWarning,
     GroupError,
     LengthError,
     ResponseError,
@@ -30,7 +28,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.panel.checks import check_choice, check_collinear
+from mixedar.panel.checks import check_collinear
 from mixedar.panel.covariance import (
     CovarianceInfo,
     CovarianceRequest,
@@ -100,7 +98,7 @@ class PanelModel:
                 "of endog with exog.reindex(endog.index), or pass arrays to go by "
                 "position"
             )
-        check_choice("missing", missing, ("none", "raise", "drop"))
+        check_missing(missing)
         dropped = 0
         if missing == "drop":
             keep = np.isfinite(y) & np.isfinite(x).all(axis=1)
@@ -108,7 +106,7 @@ class PanelModel:
                 if labels is not None:
                     keep &= ~np.asarray(pd.isna(pd.Series(np.asarray(labels))))
             dropped = int((~keep).sum())
-            _warn_dropped(dropped)
+            warn_dropped(dropped, stacklevel=3)
             y, x, index = y[keep], x[keep], index[keep]
             entity = _taken(entity, keep)
             time = None if time is None else _taken(time, keep)
@@ -223,7 +221,7 @@ class PanelModel:
         except UnknownColumnError as error:
             # the design speaks of groups, the panel of entities
             raise UnknownColumnError(str(error).replace("groups=", "entity=")) from None
-        _warn_dropped(design.n_dropped)
+        warn_dropped(design.n_dropped, stacklevel=3)
         panel = make_panel(
             design.endog,
             np.ascontiguousarray(design.exog),
@@ -420,13 +418,3 @@ def _taken(values: Any, keep: NDArray[np.bool_]) -> Any:
     if isinstance(values, (pd.Series, pd.Index)):
         return values[keep]
     return np.asarray(values)[keep]
-
-
-def _warn_dropped(count: int) -> None:
-    if count:
-        warnings.warn(
-            f"{count} row{'s' if count > 1 else ''} with missing values "
-            f"{'were' if count > 1 else 'was'} left out",
-            DroppedRowsWarning,
-            stacklevel=3,
-        )
