@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.engine.likelihood import Evaluation, profile
+from mixedar.engine.likelihood import profile
 from mixedar.engine.problem import LikelihoodProblem
-from mixedar.numeric.autodiff import Jet, concatenate, embed, linear, substitute
+from mixedar.numeric.autodiff import Jet, embed, substitute
 
 # Relative to the residual variance: a random-effects direction that adds less
 # is zero for every purpose.
@@ -84,17 +84,30 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     combined = w_map @ np.append(-point.beta, 1.0)
     scale = point.scale / combined[p] ** 2
     cov_beta = w_map[:p, :p] @ point.sxx_inverse @ w_map[:p, :p].T * scale
+    cov, k = problem.covariance, len(theta)
     # a direction is zero or not beside the residuals that there are, not by sigma
-    cov = problem.covariance
     inner = cov.factor(problem.split(theta)[0])
-    spectrum = np.linalg.eigvalsh(inner @ inner.T) if cov.order else np.ones(1)
-    singular = bool(spectrum.min() < _SINGULAR)
+    singular = bool(cov.order) and bool(
+        np.linalg.eigvalsh(inner @ inner.T)[0] < _SINGULAR
+    )
     outer = problem.z_map @ problem.factor(theta)
-    params = problem.structure.from_unconstrained(u)
-    at_end = bool(problem.structure.k_free) and problem.structure.at_boundary(params)
-    user = _user_parameters(problem, theta, scale)
+    natural = problem.structure.natural(u)
+    at_end = bool(problem.structure.k_free) and problem.structure.at_boundary(
+        natural.value
+    )
+    entries = problem.entries(theta)
+    to_user = scale * problem.value_map()
+    cov_values = to_user @ entries.value
+    # the user's parameters by theta and the logarithm of the residual variance
+    jacobian = np.zeros((cov.k_cov + len(natural) + 1, k + 1))
+    jacobian[: cov.k_cov, :k] = to_user @ entries.first.T
+    jacobian[: cov.k_cov, k] = cov_values
+    jacobian[cov.k_cov : -1, problem.k_cov_free : k] = natural.first.T
+    jacobian[-1, k] = scale
     free = profile(sums, problem.n, reml=problem.reml, log_scale=math.log(point.scale))
-    cov_theta = _delta_method(-_by_theta(problem, theta, free).second, user.first.T)
+    by_v = Jet(free.llf, free.gradient, free.hessian)
+    information = -substitute(by_v, embed(entries, 0, k + 1)).second
+    cov_theta = _delta_method(information, jacobian)
     # no standard error exists where parameters are at the end of their range
     lost = np.zeros(len(cov_theta), dtype=bool)
     lost[: cov.k_cov] = singular
@@ -108,32 +121,11 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         cov_beta=(cov_beta + cov_beta.T) / 2.0,
         scale=scale,
         psi=outer @ outer.T,
-        cov_values=user.value[: cov.k_cov],
-        residual_params=params,
+        cov_values=cov_values,
+        residual_params=natural.value,
         cov_theta=cov_theta,
         singular=singular,
         residual_at_boundary=at_end,
-    )
-
-
-def _by_theta(problem: LikelihoodProblem, theta: FloatArray, point: Evaluation) -> Jet:
-    """Log-likelihood by theta and the logarithm of the residual variance."""
-    by_v = Jet(point.llf, point.gradient, point.hessian)
-    return substitute(by_v, embed(problem.entries(theta), 0, len(theta) + 1))
-
-
-def _user_parameters(
-    problem: LikelihoodProblem, theta: FloatArray, scale: float
-) -> Jet:
-    """Covariances, residual parameters and residual variance, by the same."""
-    k = len(theta) + 1
-    entries = embed(problem.entries(theta), 0, k)
-    sigma2 = Jet.constant(np.full(1, scale), k)
-    sigma2.first[-1] = sigma2.second[-1, -1] = scale
-    relative = linear(problem.value_map(), entries)
-    residual = problem.structure.natural(problem.split(theta)[1])
-    return concatenate(
-        [relative * sigma2, embed(residual, problem.k_cov_free, k), sigma2]
     )
 
 

@@ -142,7 +142,7 @@ def profile(
     e = np.ones(p + 1)
     beta = root[p, :p] @ inverse_root
     np.negative(beta, out=e[:p])
-    logdet_x = 2.0 * float(np.log(np.diagonal(root)[:p]).sum()) if reml else 0.0
+    logdet_x = 2.0 * sum(map(math.log, root.diagonal()[:p].tolist())) if reml else 0.0
     log_given = math.log(rss / df) if log_scale is None else log_scale
     scale = rss / df if log_scale is None else math.exp(log_scale)
     fixed = df * (math.log(2.0 * math.pi) + log_given) + rss / scale

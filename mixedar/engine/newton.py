@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
+from scipy.linalg.lapack import dpotrf, dpotrs, dsyevd, dtrtrs
 
 from mixedar._types import FloatArray
 from mixedar.engine.problem import ThetaEvaluation
 
-# Up to so many parameters the spectrum costs no more than a factorisation.
+# Up to so many parameters the spectrum costs no more than a few factorisations.
 _SMALL = 8
 
 
@@ -149,28 +149,31 @@ class _Quadratic:
 
     Steps are measured relative to parameters that are large.  Where the surface
     is concave a Cholesky factor does; the spectrum is computed where it is not,
-    or where a step has to be cut short.
+    or where a step has to be cut short and there are few parameters.
     """
 
     def __init__(self, theta: FloatArray, point: ThetaEvaluation) -> None:
         self.scale = np.maximum(np.abs(theta), 1.0)
-        self._matrix = -point.hessian * np.outer(self.scale, self.scale)
+        self._matrix = point.hessian * (-self.scale * self.scale[:, None])
         self._gradient = point.gradient * self.scale
         self._newton: FloatArray | None = None
-        if len(theta) > _SMALL:
-            root, failed = dpotrf(self._matrix, lower=1)
-            if not failed:
-                pivots = np.diag(root)
-                if pivots.min() ** 2 > 1e-10 * np.diag(self._matrix).max():
-                    self._root = root
-                    self._newton = dpotrs(root, self._gradient, lower=1)[0]
+        root, failed = dpotrf(self._matrix, lower=1)
+        pivots = root.diagonal()
+        if not failed and (
+            pivots.min(initial=1.0) ** 2
+            > 1e-10 * self._matrix.diagonal().max(initial=0.0)
+        ):
+            self._root = root
+            self._newton = dpotrs(root, self._gradient, lower=1)[0]
 
     @cached_property
     def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        values, vectors = np.linalg.eigh(self._matrix)
-        return values, vectors, vectors.T @ self._gradient
+        values, vectors, failed = dsyevd(self._matrix, lower=1)
+        if failed:
+            raise np.linalg.LinAlgError("the spectrum did not converge")
+        return values, vectors, self._gradient @ vectors
 
-    @property
+    @cached_property
     def decrement(self) -> float:
         """Gain in log-likelihood that the model promises."""
         if self._newton is not None:
@@ -187,7 +190,9 @@ class _Quadratic:
 
     def step(self, radius: float) -> FloatArray:
         """The step to the model's maximum within a radius, scaled."""
-        if self._newton is not None:
+        if self._newton is not None and (
+            len(self._newton) > _SMALL or _length(self._newton) <= radius
+        ):
             return self._shortened(self._newton, radius)
         values, vectors, slope = self._spectrum
         return vectors @ _trust_region_step(values, slope, radius, _floor(values))
@@ -212,8 +217,10 @@ def _length(x: FloatArray) -> float:
 
 
 def _floor(values: FloatArray) -> float:
-    """Curvatures below are rounding."""
-    return 1e-10 * max(float(np.abs(values).max(initial=0.0)), 1e-300)
+    """Curvatures below are rounding; the values rise."""
+    if len(values) == 0:
+        return 0.0
+    return 1e-10 * max(abs(float(values[0])), abs(float(values[-1])), 1e-290)
 
 
 def _decrement(values: FloatArray, slope: FloatArray) -> float:
@@ -242,13 +249,18 @@ def _trust_region_step(
             return step
     # Shift the spectrum until the step fits: |slope / (lifted + nu)| <= radius.
     lifted = values + max(0.0, -float(values[0]))
-    low = 1e-12 * max(float(np.abs(values).max()), 1e-300)
-    high = low
-    while _length(slope / (lifted + high)) > radius:
+    pairs = list(zip(slope.tolist(), lifted.tolist(), strict=True))
+
+    def length_at(shift: float) -> float:
+        ratios = [a / (b + shift) for a, b in pairs]  # few: lists are faster
+        return math.sqrt(sum(x * x for x in ratios))
+
+    low = high = 1e-2 * floor
+    while length_at(high) > radius:
         low, high = high, 16.0 * high
     while high > 1.05 * low:
-        middle = np.sqrt(low * high)
-        length = _length(slope / (lifted + middle))
+        middle = math.sqrt(low * high)
+        length = length_at(middle)
         if length > radius:
             low = middle
         else:

@@ -249,15 +249,12 @@ class LikelihoodProblem:
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""
         cov = self.covariance
-        rows, columns = cov.tril
-        count = len(rows)
-        block = self.z_map[: cov.k_re, : cov.k_re]
+        i, j = cov.tril
+        count, block = len(i), self.z_map[: cov.k_re, : cov.k_re]
         out = np.zeros((cov.k_cov, cov.k_cov))
-        for k in range(count):
-            image = np.outer(block[:, rows[k]], block[:, columns[k]])
-            if rows[k] != columns[k]:
-                image = image + image.T
-            out[:count, k] = image[rows, columns]
+        same = block[i[:, None], i] * block[j[:, None], j]
+        crossed = block[i[:, None], j] * block[j[:, None], i]
+        out[:count, :count] = same + crossed * (i != j)
         firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
         vc = np.arange(count, cov.k_cov)
         out[vc, vc] = np.diagonal(self.z_map)[firsts] ** 2

@@ -290,11 +290,12 @@ def chain(outer: Jet, inner: Jet) -> Jet:
     slopes, k = inner.first, inner.k
     if len(inner) == k and not inner.second.any() and (slopes == np.eye(k)).all():
         return outer
-    first = np.tensordot(slopes, outer.first, 1)
-    second = np.tensordot(inner.second, outer.first, 1)
-    bend = np.tensordot(slopes, outer.second, 1)  # (k, n, ...)
-    second = second + np.einsum("ln,kn...->kl...", slopes, bend)
-    return Jet(outer.value, first, second)
+    n, shape = len(inner), outer.shape
+    slope = outer.first.reshape(n, -1)
+    bend = (slopes @ outer.second.reshape(n, -1)).reshape(k, n, -1)
+    second = inner.second @ slope + slopes @ bend
+    first = (slopes @ slope).reshape(k, *shape)
+    return Jet(outer.value, first, second.reshape(k, k, *shape))
 
 
 def linear(matrix: FloatArray, x: Jet) -> Jet:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg.lapack import dgeqrf, dtrtri
 
 from mixedar._types import FloatArray
 
@@ -288,8 +287,9 @@ def stacked_r_factor(
         stacked = np.empty((len(factor) + stop - start, columns), order="F")
         stacked[: len(factor)] = factor
         stacked[len(factor) :] = rows(start, stop)
-        factor = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
-        factor = factor[:columns]
+        # LAPACK itself: scipy's checks cost more than so small a factorisation
+        done = dgeqrf(stacked, lwork=32 * max(columns, 1), overwrite_a=True)[0]
+        factor = np.triu(done[:columns])
     return factor
 
 

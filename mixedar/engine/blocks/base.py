@@ -103,10 +103,10 @@ class ClusterSums:
 
     def second(self, weight: FloatArray | None = None) -> FloatArray:
         """``d2D + <d2S, weight>``, shape (k, k)."""
-        out = np.zeros((self.k, self.k))
-        for part in self.curvatures:
-            out += part.contract(weight)
-        return out
+        if not self.curvatures:
+            return np.zeros((self.k, self.k))
+        first, *others = (part.contract(weight) for part in self.curvatures)
+        return sum(others, start=first)
 
     @property
     def d2(self) -> FloatArray:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
@@ -423,9 +424,8 @@ class DenseBlock(MomentBlock):
         if covariance.order:
             root = self._z @ factor
             h = h + root @ root.transpose(0, 2, 1)
-        pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
-        d = 2.0 * float(self._multiplicity @ np.log(pivots).sum(axis=1))
-        inverse = np.linalg.inv(h)
+        inverse, logs = _inverse(h)
+        d = float(self._multiplicity @ logs)
         slopes = self._slopes(covariance)
         curved = len(correlations) == 3
         if not derivatives or not (len(slopes) or curved):
@@ -454,3 +454,17 @@ class DenseBlock(MomentBlock):
             s2[-1, -1] -= out[-1]
         curvature = ArrayCurvature(d2, s2)
         return ClusterSums(d, out[0], d1, -out[1 : 1 + k], (curvature,))
+
+
+def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Inverses and log-determinants of matrices, shape (g, n, n)."""
+    if len(h) > 1:
+        pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
+        return np.linalg.inv(h), 2.0 * np.log(pivots).sum(axis=1)
+    # LAPACK itself: of one small matrix numpy's checks are most of the work
+    root, failed = dpotrf(h[0], lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("a covariance is not positive definite")
+    half = dtrtri(root, lower=1)[0]
+    logs = 2.0 * np.log(root.diagonal()).sum()
+    return (half.T @ half)[None], np.array([logs])
