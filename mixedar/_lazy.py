@@ -1,11 +1,12 @@
 """
-Names of a module that are loaded when they are first asked for.
+Names, and methods, that are loaded when they are first asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import MethodType
 from typing import Any
 
 
@@ -43,3 +44,31 @@ def lazy_names(
 def load(module: str, name: str) -> Any:
     """An object of a module, which is imported now: pictures of results, above them."""
     return getattr(import_module(module), name)
+
+
+class Question:
+    """
+    A method of results that is a function of their fit, loaded when it is asked for.
+
+    Parameters
+    ----------
+    module : str
+        Where the function is defined.
+    name : str, optional
+        Its name, if it is not the method's.
+    of : str
+        The attribute of the results that the function takes first; themselves if
+        it is empty.
+    """
+
+    def __init__(self, module: str, name: str = "", of: str = "fit") -> None:
+        self.module, self.name, self.of = module, name, of
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.name or name
+
+    def __get__(self, results: Any, owner: type | None = None) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(import_module(self.module), self.name)
+        if results is None:
+            return function
+        return MethodType(function, getattr(results, self.of) if self.of else results)

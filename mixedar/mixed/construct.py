@@ -22,7 +22,6 @@ from mixedar.data.checks import (
     group_codes,
     warn_dropped,
 )
-from mixedar.data.formula.components import ComponentColumns, from_components, from_spec
 from mixedar.data.formula import (
     Design,
     as_frame,
@@ -30,6 +29,7 @@ from mixedar.data.formula import (
     build_design,
     capture_namespace,
 )
+from mixedar.data.formula.components import ComponentColumns, from_components, from_spec
 from mixedar.data.model_data import ModelData
 from mixedar.data.residual_model import (
     ResidualModel,

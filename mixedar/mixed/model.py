@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -433,7 +433,12 @@ class MixedLMAR(ParentModel):
         return other
 
     def with_residual(
-        self, residual: Any, weights: Any = UNCHANGED, residual_data: Any = None
+        self,
+        residual: Any,
+        weights: Any = UNCHANGED,
+        residual_data: Any = None,
+        *,
+        relatives: Iterable[Self] = (),
     ) -> Self:
         """
         The same model with another residual structure.
@@ -450,6 +455,8 @@ class MixedLMAR(ParentModel):
         residual_data : DataFrame or mapping of str to array_like, optional
             Columns that the structure reads, one value for each of the model's
             rows; those of the data frame by default.
+        relatives : iterable of MixedLMAR
+            Models of the same rows whose compressed data may be shared too.
 
         Returns
         -------
@@ -461,7 +468,7 @@ class MixedLMAR(ParentModel):
         MixedARError
             If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
         """
-        return sibling(self, residual, weights, residual_data)
+        return sibling(self, residual, weights, residual_data, relatives)
 
     # -- names of before, until every question reads the arrays -----------------
     _codes = property(lambda self: self.codes)
@@ -477,9 +484,6 @@ class MixedLMAR(ParentModel):
 
     def _without_lists(self) -> Any:
         return self.without_lists()
-
-    def _sibling(self, residual: Any, weights: Any, data: Any, relatives: Any) -> Any:
-        return sibling(self, residual, weights, data, relatives)
 
     def _random_design(self) -> FloatArray:
         return self.arrays.random_design

@@ -17,6 +17,7 @@ from statsmodels.base.wrapper import populate_wrapper
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 from statsmodels.stats.contrast import ContrastResults
 
+from mixedar._lazy import Question
 from mixedar._types import FloatArray
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
@@ -26,14 +27,6 @@ from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df.methods import contrast_method, covariance
-from mixedar.mixed.methods import (
-    GroupMethods,
-    InferenceMethods,
-    InfluenceMethods,
-    PlotMethods,
-    PredictionMethods,
-    ResidualMethods,
-)
 from mixedar.mixed.statsmodels_results import (
     MixedLMARResultsWrapper,
     ParentResults,
@@ -49,15 +42,7 @@ if TYPE_CHECKING:
 DF = str | float | DFMethod
 
 
-class MixedLMARResults(
-    PlotMethods,
-    GroupMethods,
-    InfluenceMethods,
-    InferenceMethods,
-    PredictionMethods,
-    ResidualMethods,
-    ParentResults,
-):
+class MixedLMARResults(ParentResults):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
 
@@ -99,6 +84,49 @@ class MixedLMARResults(
 
     model: MixedLMAR
     fit: Fit
+
+    # What can be asked of a fit, by room; each is documented where it is defined.
+    conf_int_re = Question("mixedar.inference.intervals.wald")
+    profile = Question("mixedar.inference.intervals.profile", "profile_likelihood")
+    bootstrap = Question("mixedar.inference.intervals.bootstrap")
+    information = Question("mixedar.inference.information", "information_matrix")
+    covariance_parameters = Question("mixedar.inference.information")
+    information_criteria = Question("mixedar.inference.criteria")
+    anova = Question("mixedar.inference.terms.anova", of="")
+    wald_test_terms = Question("mixedar.inference.terms.anova")
+    marginal_means = Question("mixedar.inference.means")
+    get_prediction = Question("mixedar.prediction.predict")
+    acf = Question("mixedar.diagnostics.residuals.autocorrelation", "residual_acf")
+    serial_correlation_test = Question("mixedar.diagnostics.residuals.autocorrelation")
+    variogram = Question(
+        "mixedar.diagnostics.residuals.variogram", "residual_variogram"
+    )
+    residual_spread = Question("mixedar.diagnostics.residuals.heteroscedasticity")
+    heteroscedasticity_test = Question(
+        "mixedar.diagnostics.residuals.heteroscedasticity"
+    )
+    normality_test = Question("mixedar.diagnostics.residuals.normality")
+    simulate = Question("mixedar.diagnostics.simulation")
+    predictive_check = Question("mixedar.diagnostics.predictive")
+    influence = Question("mixedar.diagnostics.influence.results")
+    get_influence = Question("mixedar.diagnostics.influence.results", "influence")
+    diagnose = Question("mixedar.diagnostics.checkup.report", of="")
+    random_effects_frame = Question("mixedar.by_group.effects")
+    coef_by_group = Question("mixedar.by_group.effects")
+    shrinkage = Question("mixedar.by_group.shrinkage")
+    report = Question("mixedar.report.build", of="")
+    plot = Question("mixedar.mixed.pictures")
+    plot_trajectories = Question("mixedar.mixed.pictures")
+    plot_forecast = Question("mixedar.mixed.pictures")
+    plot_spaghetti = Question("mixedar.mixed.pictures")
+    plot_coefficients = Question("mixedar.mixed.pictures")
+    plot_profiles = Question("mixedar.mixed.pictures")
+    plot_random_effects = Question("mixedar.mixed.pictures")
+    plot_acf = Question("mixedar.mixed.pictures")
+    plot_variogram = Question("mixedar.mixed.pictures")
+    plot_residuals = Question("mixedar.mixed.pictures")
+    plot_simulated = Question("mixedar.mixed.pictures")
+    qqplot = Question("mixedar.mixed.pictures")
 
     def __init__(self, model: MixedLMAR, fit: Fit, free: MixedLMParams | None) -> None:
         best, p = fit.estimate, fit.k_fe

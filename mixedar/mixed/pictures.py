@@ -1,0 +1,332 @@
+"""
+Pictures of a fit: each computes a frame and draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mixedar.by_group.effects import plot_data
+from mixedar.data.variables import main_factor, picture_rows
+from mixedar.diagnostics.predictive import predictive_check, response_draws
+from mixedar.diagnostics.residuals.autocorrelation import residual_acf
+from mixedar.diagnostics.residuals.normality import residual_quantiles
+from mixedar.diagnostics.residuals.series import distance_label
+from mixedar.diagnostics.residuals.variogram import residual_variogram
+from mixedar.diagnostics.simulation import residual_frame, residual_trend
+from mixedar.fit import Fit
+from mixedar.inference.arguments import check_alpha
+from mixedar.inference.intervals.profile import profiles
+from mixedar.inference.wald import coefficient_frame
+from mixedar.plotting import coefficients as draw_coefficients
+from mixedar.plotting import correlation, trajectories
+from mixedar.plotting import residuals as draw_residuals
+from mixedar.plotting.style import COLOURS
+from mixedar.prediction.curves import (
+    choose_groups,
+    fitted_curves,
+    forecasts,
+    levels_of,
+    population_means,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+
+def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    """
+    Four panels: the data and the mean, and three looks at the residuals.
+
+    The data as lines with the means of the population, by the first factor that
+    does not vary within groups; normalized residuals against fitted values,
+    against normal quantiles, and their autocorrelation by lag, with the band in
+    which the model expects it.  A panel of residuals that cannot be drawn says
+    why.
+    """
+    by = main_factor(fit.data)
+    return trajectories.plot_overview(
+        lambda ax: plot_spaghetti(fit, by, ax=ax, n_lines=60, explain=False),
+        [
+            lambda ax: plot_residuals(fit, ax=ax),
+            lambda ax: qqplot(fit, ax=ax),
+            lambda ax: plot_acf(fit, ax=ax),
+        ],
+        figure,
+    )
+
+
+def plot_trajectories(
+    fit: Fit, groups: Any = None, x: Any = None, *, n_groups: int = 16, **options: Any
+) -> Figure | SubFigure:
+    """
+    Data and fitted curves, a panel a group (nlme's ``augPred``).
+
+    Parameters
+    ----------
+    groups : iterable of labels, or a label, optional
+        Groups to draw, in this order; all by default, and a random sample of
+        `n_groups` if there are more.
+    x : str or array_like, shape (n,), optional
+        What runs from left to right; the model's time by default.
+    n_groups : int
+        The largest number of panels without `groups`.
+    **options
+        ``curves``, ``n_columns`` and ``figure``, as in
+        :func:`mixedar.plotting.trajectories.plot_trajectories`.
+    """
+    rows = picture_rows(fit.data, x)
+    chosen, caption = choose_groups(rows, groups, n_groups)
+    drawn = fitted_curves(fit, rows, chosen)
+    return trajectories.plot_trajectories(
+        rows, chosen, drawn, caption=caption, **options
+    )
+
+
+def plot_forecast(
+    fit: Fit,
+    newdata: pd.DataFrame,
+    groups: Any = None,
+    x: str | None = None,
+    *,
+    level: str = "forecast",
+    n_groups: int = 9,
+    n_columns: int = 3,
+    alpha: float = 0.05,
+    figure: Figure | SubFigure | None = None,
+    **options: Any,
+) -> Figure | SubFigure:
+    """
+    Predictions of single groups with intervals, beside their data.
+
+    Parameters
+    ----------
+    newdata : DataFrame
+        Rows to predict, as :meth:`get_prediction` takes them.  If it has the
+        response, that is drawn as well, to be compared.
+    groups : iterable of labels, or a label, optional
+        Groups to draw; those of `newdata` by default, and a random sample of
+        `n_groups` if there are more.
+    x : str, optional
+        Column that runs from left to right; the model's time by default.
+    level, **options
+        As in :meth:`get_prediction`.
+    n_groups : int
+        The largest number of panels without `groups`.
+    n_columns, alpha, figure
+        See :func:`mixedar.plotting.trajectories.plot_forecast`.
+    """
+    check_alpha(alpha)
+    rows = picture_rows(fit.data, x)
+    chosen, frame, caption = forecasts(
+        fit, rows, newdata, groups, level, n_groups, alpha, **options
+    )
+    return trajectories.plot_forecast(
+        rows,
+        chosen,
+        frame,
+        level=level,
+        n_columns=n_columns,
+        alpha=alpha,
+        caption=caption,
+        figure=figure,
+    )
+
+
+def plot_spaghetti(
+    fit: Fit,
+    by: Any = None,
+    x: Any = None,
+    ax: Axes | None = None,
+    *,
+    alpha: float = 0.05,
+    **options: Any,
+) -> Axes:
+    """
+    Data as lines, the population mean and its band, by a factor.
+
+    Parameters
+    ----------
+    by : str or array_like, shape (n,), optional
+        A factor: lines and means of its levels in colours of their own.
+    x : str or array_like, shape (n,), optional
+        What runs from left to right; the model's time by default.
+    ax : matplotlib Axes, optional
+    alpha : float
+        1 - coverage of the mean's interval, which is normal.
+    **options
+        ``n_lines``, ``spread`` and ``explain``, as in
+        :func:`mixedar.plotting.trajectories.plot_spaghetti`.
+    """
+    data = fit.data
+    rows, levels = picture_rows(data, x), levels_of(data, by, len(COLOURS))
+    factor = by if isinstance(by, str) else None
+    means = population_means(fit, rows, levels, factor, alpha)
+    return trajectories.plot_spaghetti(rows, levels, means, ax, alpha=alpha, **options)
+
+
+def plot_coefficients(
+    fit: Fit,
+    ax: Axes | None = None,
+    coefficients: str | Iterable[str] | None = None,
+    alpha: float = 0.05,
+) -> Axes:
+    """
+    Fixed effects with their intervals.
+
+    See :func:`mixedar.plotting.coefficients.plot_coefficients`.
+    """
+    frame = pd.concat(
+        {fit.sizes.endog_name: coefficient_frame(fit)},
+        axis=1,
+        names=["model"],
+    )
+    return draw_coefficients.plot_coefficients(frame, ax, coefficients, alpha)
+
+
+def plot_profiles(
+    fit: Fit,
+    parameters: str | Iterable[str] | None = None,
+    alpha: float = 0.05,
+    **options: Any,
+) -> Figure | SubFigure:
+    """
+    Profile likelihoods of the covariance parameters.
+
+    See :func:`mixedar.plotting.coefficients.plot_profiles`.
+    """
+    return draw_coefficients.plot_profiles(profiles(fit, parameters), alpha, **options)
+
+
+def plot_random_effects(
+    fit: Fit,
+    kind: str = "caterpillar",
+    effect: str | None = None,
+    *,
+    alpha: float = 0.05,
+    beta: str = "known",
+    max_groups: int = 400,
+    ax: Any = None,
+) -> Any:
+    """
+    Draw the predicted random effects: sorted with intervals, or normal QQ plots.
+
+    See :func:`mixedar.plotting.coefficients.plot_random_effects`.
+    """
+    return draw_coefficients.plot_random_effects(
+        plot_data(fit, kind, alpha, beta),
+        kind,
+        effect,
+        alpha=alpha,
+        max_groups=max_groups,
+        ax=ax,
+    )
+
+
+def plot_acf(
+    fit: Fit,
+    kind: str = "normalized",
+    max_lag: float | None = None,
+    ax: Axes | None = None,
+    **options: Any,
+) -> Axes:
+    """
+    Draw the autocorrelation of the residuals; options as for :meth:`acf`.
+
+    See :func:`mixedar.plotting.correlation.plot_acf`.
+    """
+    table = residual_acf(fit, kind, max_lag, **options)
+    return correlation.plot_acf(table, ax, x_label=distance_label(fit, "Lag"))
+
+
+def plot_variogram(
+    fit: Fit,
+    kind: str = "pearson",
+    max_distance: float | None = None,
+    ax: Axes | None = None,
+    *,
+    smooth: bool = True,
+    **options: Any,
+) -> Axes:
+    """
+    Draw the semivariogram; options as for :meth:`variogram`.
+
+    See :func:`mixedar.plotting.correlation.plot_variogram`.
+    """
+    table = residual_variogram(fit, kind, max_distance, **options)
+    x_label = distance_label(fit, "Distance")
+    return correlation.plot_variogram(table, ax, smooth=smooth, x_label=x_label)
+
+
+def plot_residuals(
+    fit: Fit,
+    x: Any = "fitted",
+    kind: str = "normalized",
+    ax: Axes | None = None,
+    *,
+    smooth: bool = True,
+    n_sim: int = 39,
+    max_groups: int = 40,
+) -> Axes:
+    """
+    Draw residuals against fitted values, time, a column, or by group.
+
+    Lines are the local mean and, around it, twice the local standard deviation.
+    See :func:`mixedar.diagnostics.simulation.residual_frame` for what `x` can be,
+    :func:`~mixedar.diagnostics.simulation.residual_trend` for the bands from
+    `n_sim` drawn responses, and
+    :func:`mixedar.plotting.residuals.plot_residuals`.
+    """
+    frame = residual_frame(fit, x, kind)
+    trend = residual_trend(fit, frame, kind, n_sim) if smooth else None
+    return draw_residuals.plot_residuals(
+        frame, trend, ax, kind=kind, max_groups=max_groups
+    )
+
+
+def qqplot(
+    fit: Fit,
+    kind: str = "normalized",
+    ax: Axes | None = None,
+    *,
+    alpha: float = 0.05,
+    band: str = "simultaneous",
+    labels: int = 3,
+) -> Axes:
+    """
+    Draw residuals against normal quantiles, with a band.
+
+    See :func:`mixedar.diagnostics.residuals.normality.residual_quantiles`.
+    """
+    table = residual_quantiles(fit, kind, alpha=alpha, band=band)
+    name = f"{100.0 * (1.0 - alpha):g}% band"
+    return draw_residuals.plot_quantiles(table, ax, labels=labels, band=name)
+
+
+def plot_simulated(
+    fit: Fit,
+    what: Any = "density",
+    n_sim: int | None = None,
+    seed: Any = None,
+    ax: Axes | None = None,
+    *,
+    groups: str = "new",
+) -> Axes:
+    """
+    Draw the data among data sets drawn from the fitted model.
+
+    Densities of 50 responses (`what` is ``"density"``) or of their means by group
+    (``"group_means"``); or a histogram of 1,000 values of a statistic, as in
+    :meth:`predictive_check`.
+    """
+    if isinstance(what, str) and what in ("density", "group_means"):
+        draws = response_draws(fit, what, n_sim, seed, groups)
+        return draw_residuals.plot_draws(draws, ax)
+    n_sim = 1000 if n_sim is None else n_sim
+    return draw_residuals.plot_check(
+        predictive_check(fit, what, n_sim, seed, groups), None, ax
+    )
