@@ -12,28 +12,36 @@ Application, Cambridge University Press, section 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.prediction.new_rows import fitted_rows
+from mixedar.data.model_data import ModelData
 from mixedar.diagnostics.residuals.series import (
     choose_bins,
     lag_products,
-    rows_of,
-    unwrapped,
+    series_rows,
 )
-from mixedar.diagnostics.simulation import check_simulations, draw_responses, generator
+from mixedar.diagnostics.simulation import (
+    check_groups,
+    check_simulations,
+    draw_responses,
+    generator,
+)
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit import Fit
+from mixedar.prediction.new_rows import fitted_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
+Statistic: TypeAlias = Callable[[FloatArray], Any]
 
 #: Statistics that can be asked for by name.
 STATISTICS = (
@@ -115,7 +123,7 @@ class PredictiveCheck:
         -------
         matplotlib.axes.Axes
         """
-        from mixedar.plotting.simulated import plot_check
+        from mixedar.plotting.residuals import plot_check
 
         return plot_check(self, statistic, ax)
 
@@ -124,7 +132,7 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    fit: Any,
+    fit: Fit,
     statistic: Any = None,
     n_sim: int = 1000,
     seed: Any = None,
@@ -135,7 +143,7 @@ def predictive_check(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     statistic : str, callable, sequence of these, or mapping of str to callable
         By default the standard deviations between and within groups, the
         autocorrelation at the first lag, skewness and kurtosis, as far as they
@@ -161,28 +169,65 @@ def predictive_check(
     NotComputedError
         If the data were removed from the fit, or a statistic does not exist.
     """
-    fit = unwrapped(fit)
-    n_sim = check_simulations(n_sim)
-    if groups not in ("new", "conditional"):
-        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
+    n_sim, known = check_simulations(n_sim), check_groups(groups)
     functions = _functions(fit, statistic)
-    rows = fitted_rows(fit.fit.data)
 
     def all_of(y: FloatArray) -> list[float]:
         return [_number(name, function(y)) for name, function in functions.items()]
 
-    observed = all_of(np.asarray(fit.model.endog))
-    table: list[list[float]] = []
-    known = groups == "conditional"
-    for block in draw_responses(fit, rows, n_sim, generator(seed), known):
-        table.extend(all_of(y) for y in np.ascontiguousarray(block.T))
-    names = list(functions)
+    observed, names = all_of(fit.data.endog), list(functions)
+    table = [all_of(y) for y in _draws(fit, n_sim, seed, known)]
     return PredictiveCheck(
         pd.Series(observed, index=names, name="observed"),
         pd.DataFrame(
             table, columns=names, index=pd.RangeIndex(n_sim, name="simulation")
         ),
     )
+
+
+def _draws(fit: Fit, n_sim: int, seed: Any, known: bool) -> Iterator[FloatArray]:
+    """Drawn responses, one after the other, shape (n,) each."""
+    rows = fitted_rows(fit.data)
+    for block in draw_responses(fit, rows, n_sim, generator(seed), known):
+        yield from np.ascontiguousarray(block.T)
+
+
+def response_draws(
+    fit: Fit,
+    what: str = "density",
+    n_sim: int | None = None,
+    seed: Any = None,
+    groups: str = "new",
+) -> pd.DataFrame:
+    """
+    The response beside responses drawn from the fitted model.
+
+    Parameters
+    ----------
+    fit : Fit
+    what : {"density", "group_means"}
+        The responses themselves, or their means by group.
+    n_sim : int
+        Number of data sets; 50 by default.
+    seed, groups
+        As in :func:`mixedar.diagnostics.simulation.simulate`.
+
+    Returns
+    -------
+    DataFrame, shape (n or m, 1 + n_sim)
+        ``observed``, then a column a data set; the columns' name says what it is.
+    """
+    known = check_groups(groups)
+    n_sim = check_simulations(50 if n_sim is None else n_sim)
+    data = fit.data
+    ys = [data.endog, *_draws(fit, n_sim, seed, known)]
+    name = data.endog_name
+    if what == "group_means":
+        ys = [group_means(data, y) for y in ys]
+        group = "group" if data.formula is None else data.groups_name
+        name = f"Mean of {name} by {group}"
+    columns = pd.Index(["observed", *range(n_sim)], name=name)
+    return pd.DataFrame(np.column_stack(ys), columns=columns)
 
 
 def _number(name: str, value: Any) -> float:
@@ -202,7 +247,7 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _functions(fit: Any, statistic: Any) -> dict[str, Callable[[FloatArray], Any]]:
+def _functions(fit: Fit, statistic: Any) -> dict[str, Statistic]:
     """Functions of the response by name."""
     if statistic is None:
         statistic = _usual(fit)
@@ -215,13 +260,12 @@ def _functions(fit: Any, statistic: Any) -> dict[str, Callable[[FloatArray], Any
         items = [(_name(one), one) for one in several]
     if not items:
         raise UnsupportedError("name at least one statistic")
-    index = fit.model.data.row_labels
-    out: dict[str, Callable[[FloatArray], Any]] = {}
+    out: dict[str, Statistic] = {}
     for name, one in items:
         if isinstance(one, str):
             out[str(name)] = _named(fit, one)
         elif callable(one):
-            out[str(name)] = _of_series(one, index, fit.model.endog_names)
+            out[str(name)] = _of_series(one, fit.data)
         else:
             raise UnsupportedError(
                 f"statistic={one!r}: pass a function of the response, or one of "
@@ -230,13 +274,14 @@ def _functions(fit: Any, statistic: Any) -> dict[str, Callable[[FloatArray], Any
     return out
 
 
-def _usual(fit: Any) -> list[str]:
+def _usual(fit: Fit) -> list[str]:
     """Names of the usual statistics that exist for these data."""
-    several = fit.model.n_groups > 1
-    repeated = len(fit.model._codes) > fit.model.n_groups
-    names = {"sd_between": several, "sd_within": repeated}
-    names["lag1"] = len(rows_of(fit).gaps) > 0
-    return [*(name for name, exists in names.items() if exists), "skewness", "kurtosis"]
+    exists = {
+        "sd_between": fit.n_groups > 1,
+        "sd_within": fit.nobs > fit.n_groups,
+        "lag1": len(series_rows(fit).gaps) > 0,
+    }
+    return [*(name for name in exists if exists[name]), "skewness", "kurtosis"]
 
 
 def _name(statistic: Any) -> str:
@@ -246,14 +291,13 @@ def _name(statistic: Any) -> str:
     return "statistic" if name == "<lambda>" else name
 
 
-def _of_series(
-    function: Callable[[pd.Series], Any], index: Any, name: str
-) -> Callable[[FloatArray], Any]:
+def _of_series(function: Callable[[pd.Series], Any], data: ModelData) -> Statistic:
+    name, index = data.endog_name, data.index
     return lambda y: function(pd.Series(y, index=index, name=name, copy=False))
 
 
-def _named(fit: Any, name: str) -> Callable[[FloatArray], float]:
-    simple: dict[str, Callable[[FloatArray], Any]] = {
+def _named(fit: Fit, name: str) -> Statistic:
+    simple: dict[str, Statistic] = {
         "mean": np.mean,
         "sd": lambda y: np.std(y, ddof=1),
         "min": np.min,
@@ -263,18 +307,18 @@ def _named(fit: Any, name: str) -> Callable[[FloatArray], float]:
     }
     if name in simple:
         return simple[name]
+    data = fit.data
     if name == "sd_between":
-        if fit.model.n_groups < 2:
+        if data.n_groups < 2:
             raise NotComputedError("sd_between: there is one group only")
-        return lambda y: float(np.std(group_means(fit, y), ddof=1))
+        return lambda y: float(np.std(group_means(data, y), ddof=1))
     if name == "sd_within":
-        codes = fit.model._codes
-        spare = len(codes) - fit.model.n_groups
+        spare = data.nobs - data.n_groups
         if spare == 0:
             raise NotComputedError("sd_within: every group has one observation")
 
         def within(y: FloatArray) -> float:
-            rest = y - group_means(fit, y)[codes]
+            rest = y - group_means(data, y)[data.codes]
             return float(np.sqrt(rest @ rest / spare))
 
         return within
@@ -286,38 +330,23 @@ def _named(fit: Any, name: str) -> Callable[[FloatArray], float]:
     )
 
 
-def group_means(fit: Any, y: FloatArray) -> FloatArray:
-    """
-    Means of the groups.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    y : ndarray, shape (n,)
-        In the order of the model's rows.
-
-    Returns
-    -------
-    ndarray, shape (m,)
-    """
-    codes = fit.model._codes
-    return np.asarray(np.bincount(codes, y) / np.bincount(codes))
+def group_means(data: ModelData, y: FloatArray) -> FloatArray:
+    """Means of the groups, shape (m,), of values in the caller's order."""
+    return np.bincount(data.codes, y) / np.bincount(data.codes)
 
 
-def _first_lag(fit: Any) -> Callable[[FloatArray], float]:
+def _first_lag(fit: Fit) -> Statistic:
     """Autocorrelation of ``y - X beta`` at the first lag that has pairs."""
-    rows = rows_of(fit)
+    rows = series_rows(fit)
     if len(rows.gaps) == 0:
         raise NotComputedError(
             "lag1: no series has two observations, so that there is no pair"
         )
     bins = choose_bins(rows.gaps)
-    mean = np.asarray(fit.fitted_marginal)
-    lag = int(bins.index(rows.gaps.min()))
-    lag = max(lag, 1)
+    lag = max(int(bins.index(rows.gaps.min())), 1)
 
     def first(y: FloatArray) -> float:
-        x = rows.sort(y - mean)
+        x = rows.sort(y - fit.fitted_marginal)
         counts, _, sums = lag_products(x[:, None], rows, bins, lag)
         return float(sums[lag] / counts[lag] / (x @ x) * len(x))
 

@@ -1,5 +1,10 @@
 """
-Responses drawn from a fitted model, with all of its correlation.
+Responses drawn from a fitted model, with all of its correlation, and what their
+residuals look like.
+
+Fitted values contain predicted random effects, which come from the same errors
+as the residuals: a smooth line through residuals against them rises or falls even
+if the model is true.  So such lines come with what they do in drawn responses.
 """
 
 from __future__ import annotations
@@ -11,77 +16,31 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.prediction.new_rows import NewRows, fitted_rows, rows_to_simulate
 from mixedar.data.formula import capture_namespace
-from mixedar.diagnostics.residuals.covariance import ResidualTheory, row_sd
-from mixedar.diagnostics.residuals.series import unwrapped
+from mixedar.data.variables import data_column, picture_rows, plottable
+from mixedar.diagnostics.residuals.normalized import (
+    NormalizedResiduals,
+    normalized_residuals,
+    relative_row_sd,
+)
 from mixedar.engine.residuals import correlated_residuals
+from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.numeric.linalg import product
-
-
-def redrawn_residuals(
-    fit: Any,
-    theory: ResidualTheory,
-    count: int,
-    rng: np.random.Generator,
-    kind: str,
-) -> tuple[FloatArray, FloatArray]:
-    """
-    Residuals and fitted values of drawn responses.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    theory : ResidualTheory
-        Of the fit.
-    count : int
-        Number of responses.
-    rng : Generator
-    kind : {"raw", "pearson", "normalized"}
-
-    Returns
-    -------
-    residuals, fitted : ndarray, shape (n, count)
-        In the caller's order.
-    """
-    rows = theory.rows
-    q, m = theory.z.shape[1], len(rows.offsets) - 1
-    white = rng.standard_normal((theory.n, count))  # L^-1 (y - X beta) / sigma
-    if q:
-        codes = np.repeat(np.arange(m), np.diff(rows.offsets))
-        root = fit._z_map @ fit._factor
-        effects = np.einsum("ab,bik->aik", root, rng.standard_normal((q, m, count)))
-        for a in range(q):
-            white += theory.z[:, a : a + 1] * effects[a][codes]
-    left = theory.shrink(white) - product(theory.f, product(theory.f.T, white))
-    fitted = np.sqrt(fit.scale) * _coloured(fit, theory, white - left)
-    fitted += rows.sort(np.asarray(fit.fitted_marginal))[:, None]
-    if kind != "normalized":
-        left = _coloured(fit, theory, left)
-    if kind == "pearson":
-        left = left / rows.sort(row_sd(fit))[:, None]
-    if kind == "raw":
-        left = left * np.sqrt(fit.scale)
-    return rows.unsort(left), rows.unsort(fitted)
-
-
-def _coloured(fit: Any, theory: ResidualTheory, x: FloatArray) -> FloatArray:
-    """Columns multiplied by the Cholesky factor of each series' R."""
-    coloured = correlated_residuals(
-        theory.to_model(x), theory.model, fit.structure, fit._residual_values
-    )
-    return theory.from_model(coloured)
-
+from mixedar.plotting.style import smooth_line
+from mixedar.prediction.new_rows import NewRows, fitted_rows, rows_to_simulate
 
 # Numbers drawn at a time: what stays in cache, more or less.
 _AT_ONCE = 2_000_000
 # Up to so many random effects a column at a time; above, group by group.
 _FEW_EFFECTS = 12
+# Residuals in pictures are drawn from the same stream every time.
+_SEED = 0
 
 
 def simulate(
-    fit: Any,
+    fit: Fit,
     n_sim: int = 1,
     seed: Any = None,
     newdata: Any = None,
@@ -94,7 +53,7 @@ def simulate(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     n_sim : int
         Number of data sets.
     seed : int, SeedSequence or Generator, optional
@@ -122,19 +81,15 @@ def simulate(
         For `newdata` that do not suit the fit, and with
         ``groups="conditional"`` for groups that are not in it.
     """
-    fit = unwrapped(fit)
     n_sim = check_simulations(n_sim)
-    if groups not in ("new", "conditional"):
-        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
-    known = groups == "conditional"
+    known = check_groups(groups)
     if newdata is None:
-        rows = fitted_rows(fit.fit.data)
+        rows = fitted_rows(fit.data)
     else:
-        rows = rows_to_simulate(fit.fit, newdata, known, capture_namespace())
-    rng = generator(seed)
+        rows = rows_to_simulate(fit, newdata, known, capture_namespace())
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
-    for block in draw_responses(fit, rows, n_sim, rng, known):
+    for block in draw_responses(fit, rows, n_sim, generator(seed), known):
         out[:, done : done + block.shape[1]] = block
         done += block.shape[1]
     columns = pd.RangeIndex(n_sim, name="simulation")
@@ -142,28 +97,21 @@ def simulate(
 
 
 def check_simulations(n_sim: Any) -> int:
-    """
-    Return `n_sim` if it is a number of data sets.
-
-    Raises
-    ------
-    UnsupportedError
-        If it is not a whole number of at least 1.
-    """
+    """Return `n_sim` if it is a number of data sets."""
     if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 1:
         raise UnsupportedError(f"n_sim={n_sim!r} is not a positive whole number")
     return int(n_sim)
 
 
-def generator(seed: Any) -> np.random.Generator:
-    """
-    NumPy's generator for a seed of any kind.
+def check_groups(groups: Any) -> bool:
+    """Whether random effects are those predicted: ``"conditional"``."""
+    if groups not in ("new", "conditional"):
+        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
+    return bool(groups == "conditional")
 
-    Raises
-    ------
-    UnsupportedError
-        If NumPy cannot make one of it.
-    """
+
+def generator(seed: Any) -> np.random.Generator:
+    """NumPy's generator for a seed of any kind."""
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
@@ -174,31 +122,18 @@ def generator(seed: Any) -> np.random.Generator:
 
 
 def draw_responses(
-    fit: Any, rows: NewRows, n_sim: int, rng: np.random.Generator, known: bool
+    fit: Fit, rows: NewRows, n_sim: int, rng: np.random.Generator, known: bool
 ) -> Iterator[FloatArray]:
     """
-    Draw data sets, some at a time.
+    Data sets of responses in the caller's order, some at a time: shape (n, some).
 
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    rows : NewRows
-    n_sim : int
-    rng : Generator
-        Each data set takes its random effects and residuals from the stream
-        before the next one does.
-    known : bool
-        Whether random effects are those predicted.
-
-    Yields
-    ------
-    ndarray, shape (n, some)
-        In the caller's order.
+    Each takes its random effects (those predicted if `known`) and residuals from
+    the stream before the next one does.
     """
     n = len(rows.exog)
-    mean = rows.exog @ np.asarray(fit.fe_params)
+    mean = rows.exog @ fit.fe_params
     if known:
-        effects = fit._effects.means[rows.codes]
+        effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
     root = np.empty((0, 0)) if known else _root(fit, rows.sizes)
     q = len(root)
@@ -208,7 +143,8 @@ def draw_responses(
         count = min(together, n_sim - first)
         draws = rng.standard_normal((count, per_set))
         noise = np.ascontiguousarray(draws[:, rows.n_groups * q :].T)
-        out = _errors(fit, noise, rows)
+        assert rows.grouped is not None
+        out = _errors(fit, noise, rows.grouped)
         out += mean[:, None]
         if q:
             b = draws[:, : rows.n_groups * q].reshape(count, rows.n_groups, q)
@@ -216,31 +152,31 @@ def draw_responses(
         yield out
 
 
-def _root(fit: Any, sizes: tuple[int, ...]) -> FloatArray:
+def _root(fit: Fit, sizes: tuple[int, ...]) -> FloatArray:
     """A root of the covariance of all random effects of a group."""
     k = fit.k_re
     root = np.zeros((k + sum(sizes),) * 2)
     # singular covariances have this root too
-    half = (fit._z_map @ fit._factor)[:k, :k]
+    half = (fit.z_map @ fit.factor)[:k, :k]
     root[:k, :k] = np.sqrt(fit.scale) * half
-    deviations = np.repeat(np.sqrt(np.asarray(fit.vcomp, dtype=np.float64)), sizes)
+    deviations = np.repeat(np.sqrt(fit.vcomp), sizes)
     diagonal = np.arange(k, len(root))
     root[diagonal, diagonal] = deviations
     return root
 
 
-def _errors(fit: Any, noise: FloatArray, rows: NewRows) -> FloatArray:
+def _errors(fit: Fit, noise: FloatArray, grouped: GroupedRows) -> FloatArray:
     """Residuals with the fit's variance and correlation, shape (n, k)."""
     try:
         errors = correlated_residuals(
-            rows.grouped.sort(noise), rows.grouped, fit.structure, fit._residual_values
+            grouped.sort(noise), grouped, fit.structure, fit.residual_params
         )
     except np.linalg.LinAlgError as error:
         raise StructureError(
             f"{fit.structure.label} residuals: the correlations of the fit are not "
             "possible for so many rows of a series; draw series of the data's length"
         ) from error
-    return rows.grouped.unsort(np.sqrt(fit.scale) * errors)
+    return grouped.unsort(np.sqrt(fit.scale) * errors)
 
 
 def _add_effects(out: FloatArray, rows: NewRows, b: FloatArray) -> None:
@@ -256,3 +192,171 @@ def _add_effects(out: FloatArray, rows: NewRows, b: FloatArray) -> None:
     for i in range(rows.n_groups):
         here = order[edges[i] : edges[i + 1]]
         out[here] += rows.exog_re[here] @ b[:, i].T
+
+
+def simulated_residuals(
+    fit: Fit,
+    residuals: NormalizedResiduals,
+    count: int,
+    rng: np.random.Generator,
+    kind: str,
+) -> tuple[FloatArray, FloatArray]:
+    """Residuals and fitted values of drawn responses, shape (n, count) each."""
+    rows = residuals.rows
+    q, m = residuals.z.shape[1], len(rows.offsets) - 1
+    white = rng.standard_normal((residuals.n, count))  # L^-1 (y - X beta) / sigma
+    if q:
+        root = fit.z_map @ fit.factor
+        effects = np.einsum("ab,bik->aik", root, rng.standard_normal((q, m, count)))
+        for a in range(q):
+            white += residuals.z[:, a : a + 1] * effects[a][rows.groups]
+    left = residuals.shrink(white)
+    left -= product(residuals.f, product(residuals.f.T, white))
+    fitted = np.sqrt(fit.scale) * _correlated(fit, residuals, white - left)
+    fitted += rows.sort(fit.fitted_marginal)[:, None]
+    if kind != "normalized":
+        left = _correlated(fit, residuals, left)
+    if kind == "pearson":
+        left /= relative_row_sd(fit, rows)[:, None]
+    if kind == "raw":
+        left *= np.sqrt(fit.scale)
+    return rows.unsort(left), rows.unsort(fitted)
+
+
+def _correlated(fit: Fit, residuals: NormalizedResiduals, x: FloatArray) -> FloatArray:
+    """Columns multiplied by the Cholesky factor of each series' R."""
+    x = correlated_residuals(
+        residuals.to_grouped(x), residuals.grouped, fit.structure, fit.residual_params
+    )
+    return residuals.from_grouped(x)
+
+
+def residual_frame(
+    fit: Fit, x: Any = "fitted", kind: str = "normalized"
+) -> pd.DataFrame:
+    """
+    Residuals beside what they are drawn against.
+
+    Parameters
+    ----------
+    fit : Fit
+    x : str or array_like, shape (n,)
+        ``"fitted"``, the fitted values; ``"mean"``, ``X beta``; ``"time"``;
+        ``"groups"``; a column of the data; or values.
+    kind : {"normalized", "pearson", "raw"}
+
+    Returns
+    -------
+    DataFrame, shape (n, 2)
+        The first column has the name of its axis, and is of numbers, dates or
+        categories; the second is ``"residual"``.
+    """
+    name, values = _against(fit, x)
+    frame = pd.DataFrame({"x": values, "residual": fit.residuals(kind)})
+    return frame.set_axis([name, "residual"], axis=1)
+
+
+def _against(fit: Fit, x: Any) -> tuple[str, Any]:
+    """Name of a horizontal axis, and what stands on it."""
+    data = fit.data
+    if isinstance(x, str):
+        column = data.frame is not None and x in data.frame.columns
+        if x == data.groups_name or (x == "groups" and not column):
+            labels = [str(one) for one in data.group_labels]
+            name = "group" if data.formula is None else data.groups_name
+            return name, _categories(data.codes, labels)
+        if x == "fitted" and not column:
+            return FITTED_VALUES, fit.fittedvalues
+        if x == "mean" and not column:
+            return "Fitted mean", fit.fitted_marginal
+        if x == "time" and not column:
+            rows = picture_rows(data)
+            return rows.x_label, _categories(rows.x, rows.ticks)
+    found = data_column(data, x, "x")
+    values, ticks, unit = plottable(found)
+    named = x if isinstance(x, str) else found.name
+    return f"{'x' if named is None else named}{unit}", _categories(values, ticks)
+
+
+def _categories(values: Any, ticks: list[str] | None) -> Any:
+    if ticks is None:
+        return values
+    return pd.Categorical.from_codes(values.astype(np.intp), pd.Index(ticks))
+
+
+#: The axis of fitted values, which move from draw to draw.
+FITTED_VALUES = "Fitted values"
+
+
+def residual_trend(
+    fit: Fit, frame: pd.DataFrame, kind: str = "normalized", n_sim: int = 39
+) -> pd.DataFrame | None:
+    """
+    Local mean and spread of residuals, and where they lie under the model.
+
+    Parameters
+    ----------
+    fit : Fit
+    frame : DataFrame
+        Of :func:`residual_frame`.
+    kind : {"normalized", "pearson", "raw"}
+        As there.
+    n_sim : int
+        Number of drawn responses (always the same ones): of 39, a line leaves
+        the band at a point with probability 1 in 20.  Without bands if 0.
+
+    Returns
+    -------
+    DataFrame or None
+        The index is the position; ``mean``, and ``upper`` and ``lower``, twice the
+        local standard deviation on either side; with ``_min`` and ``_max`` the
+        extremes of each in the draws.  None if the first column has no numbers.
+    """
+    n_sim = _check_draws(n_sim)
+    if not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[0]):
+        return None
+    x, y = (frame.iloc[:, k].to_numpy(dtype=np.float64) for k in range(2))
+    where, lines = _local_lines(x, y, None)
+    names = ["mean", "upper", "lower"]
+    out = dict(zip(names, lines, strict=True))
+    if n_sim and len(where) > 1:
+        residuals, rng = normalized_residuals(fit), np.random.default_rng(_SEED)
+        moving = frame.columns[0] == FITTED_VALUES
+        drawn = []
+        together = max(min(4_000_000 // len(y), n_sim), 1)
+        for first in range(0, n_sim, together):
+            count = min(together, n_sim - first)
+            others, fitted = simulated_residuals(fit, residuals, count, rng, kind)
+            drawn += [
+                _local_lines(fitted[:, k] if moving else x, others[:, k], where)[1]
+                for k in range(count)
+            ]
+        for name, low, high in zip(
+            names, np.min(drawn, axis=0), np.max(drawn, axis=0), strict=True
+        ):
+            out |= {f"{name}_min": low, f"{name}_max": high}
+    return pd.DataFrame(out, index=pd.Index(where, name=frame.columns[0]))
+
+
+def _check_draws(n_sim: Any) -> int:
+    if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 0:
+        raise UnsupportedError(f"n_sim={n_sim!r} is not a number of simulations")
+    return int(n_sim)
+
+
+def _local_lines(
+    x: FloatArray, y: FloatArray, where: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Places, and the lines there: mean, and twice the deviation on either side."""
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    places, mean = smooth_line(x, y)
+    if len(places) < 2:
+        return places, np.empty((3, len(places)))
+    rest = (y - np.interp(x, places, mean)) ** 2
+    square = np.interp(places, *smooth_line(x, rest))
+    half = 2.0 * np.sqrt(np.maximum(square, 0.0))
+    lines = np.stack([mean, mean + half, mean - half])
+    if where is None:
+        return places, lines
+    return where, np.stack([np.interp(where, places, line) for line in lines])

@@ -23,10 +23,10 @@ from mixedar.datasets import load_growth, load_orthodont
 from mixedar.diagnostics import autocorrelation, semivariogram
 from mixedar.diagnostics.residuals.series import (
     LagBins,
-    arranged,
     choose_bins,
     count_pairs,
     grid_sums,
+    sorted_values,
 )
 from mixedar.exceptions import (
     LengthError,
@@ -174,7 +174,7 @@ def test_long_series_by_fourier_transform() -> None:
     n = 3 * 700
     x, group, time = rng.normal(size=n), np.repeat([0, 1, 2], 700), np.arange(n)
     keep = rng.uniform(size=n) < 0.8
-    x, rows = arranged(x[keep], group[keep], time[keep])
+    x, rows = sorted_values(x[keep], group[keep], time[keep])
     bins = choose_bins(rows.gaps)
     counts, products, squares = grid_sums(x[:, None], rows, bins.width, 40)
     direct = products_module.lag_products(x[:, None], rows, bins, 40)
@@ -190,7 +190,7 @@ def test_long_series_by_fourier_transform() -> None:
 
 def test_number_of_pairs_is_known_before() -> None:
     data = random_values(5)
-    _, rows = arranged(data["x"], data["g"])
+    _, rows = sorted_values(data["x"], data["g"])
     assert count_pairs(rows, 100.0) == len(
         all_pairs(data["x"], data["g"], data["t"])[0]
     )

@@ -11,25 +11,26 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-import mixedar.diagnostics.residuals.covariance as slopes
-import mixedar.diagnostics.residuals.covariance as theory_module
+import mixedar.diagnostics.residuals.normalized as module
 import mixedar.formula.api as mar
 from helpers import oracle
 from helpers.dense_residuals import DenseModel, StructureModel, dense
 from helpers.fitted_models import every, fit_named, reference_frame, shared
 from mixedar import AR1, CAR1
 from mixedar.datasets import load_growth
-from mixedar.diagnostics.residuals.alternatives import WeightDirection, lag_directions
-from mixedar.diagnostics.residuals.covariance import (
-    residual_factors,
-    residual_theory,
-    residual_values,
-    thinned,
+from mixedar.diagnostics.residuals.normalized import (
+    covariance_factors,
+    normalized_residuals,
+    sample_of_groups,
 )
-from mixedar.diagnostics.residuals.score import score_frame
-from mixedar.diagnostics.residuals.series import choose_bins, rows_of
+from mixedar.diagnostics.residuals.score import (
+    ScoreTests,
+    VarianceAlternative,
+    lag_alternatives,
+)
+from mixedar.diagnostics.residuals.series import choose_bins
 from mixedar.diagnostics.residuals.variogram import residual_variogram
-from mixedar.diagnostics.simulation import redrawn_residuals
+from mixedar.diagnostics.simulation import simulated_residuals
 from mixedar.exceptions import BoundaryWarning
 from mixedar.residual import Exponential
 from mixedar.residual.variance import VarIdent, VarPower
@@ -44,30 +45,34 @@ def written_out(name: str, reml: bool = True) -> DenseModel:
 
 
 def results(name: str, reml: bool = True) -> Any:
-    return shared(name, reml)._results
+    return shared(name, reml)._results.fit
 
 
 @every
 def test_normalized_residuals_and_their_covariance(name: str) -> None:
-    model, theory = written_out(name), residual_theory(results(name))
-    assert_allclose(theory.rows.unsort(theory.values), model.normalized, atol=1e-7)
-    factors = theory.rows.unsort(theory.factors)
+    model, residuals = written_out(name), normalized_residuals(results(name))
+    assert_allclose(
+        residuals.rows.unsort(residuals.values), model.normalized, atol=1e-7
+    )
+    factors = residuals.rows.unsort(residuals.factors)
     # columns of G belong to clusters, those of F to all
     groups = model.problem.groups[:, None] == model.problem.groups
-    q = theory.g.shape[1]
+    q = residuals.g.shape[1]
     g, f = factors[:, :q], factors[:, q:]
     cov = np.eye(model.n) - np.where(groups, g @ g.T, 0.0) - f @ f.T
     assert_allclose(cov, model.cov_normalized, atol=1e-7)
     assert_allclose(
-        theory.rows.unsort(theory.variance), np.diag(model.cov_normalized), atol=1e-7
+        residuals.rows.unsort(residuals.variance),
+        np.diag(model.cov_normalized),
+        atol=1e-7,
     )
 
 
 @every
 def test_covariance_of_pearson_residuals(name: str) -> None:
     model, fit = written_out(name), results(name)
-    rows = rows_of(fit)
-    factors = rows.unsort(residual_factors(fit, rows, whitened=False))
+    rows = normalized_residuals(fit).rows
+    factors = rows.unsort(covariance_factors(fit, "pearson"))
     groups = model.problem.groups[:, None] == model.problem.groups
     q = factors.shape[1] - fit.k_fe
     g, f = factors[:, :q], factors[:, q:]
@@ -81,12 +86,12 @@ def test_covariance_of_pearson_residuals(name: str) -> None:
 )
 def test_efficient_scores(name: str, reml: bool) -> None:
     model, fit = written_out(name, reml), results(name, reml)
-    frame = score_frame(fit)
-    rows = frame.theory.rows
+    frame = ScoreTests(fit)
+    rows = frame.residuals.rows
     weights = RNG.normal(size=model.n)
-    lags = lag_directions(rows, choose_bins(rows.gaps), [1, 2, 3])
-    directions = [*lags.values(), WeightDirection(rows.sort(weights))]
-    found = frame.efficient(directions)
+    lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2, 3])
+    alternatives = [*lags.values(), VarianceAlternative(rows.sort(weights))]
+    found = frame.efficient(alternatives)
     score, variance = model.efficient(
         [*(model.lag(k) for k in (1, 2, 3)), np.diag(weights)]
     )
@@ -94,14 +99,14 @@ def test_efficient_scores(name: str, reml: bool) -> None:
     assert_allclose(found.score / size, score / size, atol=2e-4)
     both = np.outer(size, size)
     assert_allclose(found.variance / both, variance / both, atol=1e-5)
-    alone = frame.efficient(directions, joint=False)
+    alone = frame.efficient(alternatives, joint=False)
     assert_allclose(alone.score, found.score)
     assert_allclose(np.diag(alone.variance), np.diag(found.variance))
 
 
 @every
 def test_scores_of_estimated_parameters_vanish(name: str) -> None:
-    frame = score_frame(results(name))
+    frame = ScoreTests(results(name))
     assert_allclose(frame.nuisance_scores, 0.0, atol=1e-4)
 
 
@@ -111,9 +116,9 @@ def test_joint_statistic_drops_what_parameters_span() -> None:
     fit = mar.mixedlm(
         "y ~ time", data, groups="id", residual="independent", time="time"
     ).fit()
-    frame = score_frame(fit._results)
-    rows = frame.theory.rows
-    lags = lag_directions(rows, choose_bins(rows.gaps), [1, 2, 3])
+    frame = ScoreTests(fit._results.fit)
+    rows = frame.residuals.rows
+    lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2, 3])
     found = frame.efficient(list(lags.values()))
     _, df = found.joint()
     assert df == 2
@@ -132,13 +137,13 @@ def test_long_series_are_cut_where_it_does_not_matter() -> None:
     fit = mar.mixedlm(
         "y ~ 1", frame, groups="id", time="time", residual="car1", re_formula="0"
     ).fit()
-    score = score_frame(fit._results)
-    rows = score.theory.rows
-    lags = lag_directions(rows, choose_bins(rows.gaps), [1, 2])
+    score = ScoreTests(fit._results.fit)
+    rows = score.residuals.rows
+    lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2])
     exact = score.efficient(list(lags.values()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slopes, "_LENGTHS", (64,))
-        cut = score_frame(fit._results).efficient(list(lags.values()))
+        patch.setattr(module, "_LENGTHS", (64,))
+        cut = ScoreTests(fit._results.fit).efficient(list(lags.values()))
     assert_allclose(np.diag(cut.variance), np.diag(exact.variance), rtol=0.05)
 
 
@@ -146,18 +151,18 @@ def test_a_sample_of_groups_has_about_the_same_standard_errors() -> None:
     fit = mar.mixedlm(
         "y ~ time", load_growth(), groups="id", time="time", re_formula="~time"
     ).fit()
-    theory = residual_theory(fit._results)
-    assert thinned(theory) is theory
+    residuals = normalized_residuals(fit._results.fit)
+    assert sample_of_groups(residuals) is residuals
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theory_module, "_ENOUGH_ROWS", 2000)
-        some = thinned(theory)
+        patch.setattr(module, "_ENOUGH_ROWS", 2000)
+        some = sample_of_groups(residuals)
     assert some.n == 2000
     assert len(some.rows.offsets) == 501
-    bins = choose_bins(theory.rows.gaps)
+    bins = choose_bins(residuals.rows.gaps)
     sizes = []
-    for part in (theory, some):
-        lags = lag_directions(part.rows, bins, [1, 2, 3])
-        found = score_frame(fit._results, part).efficient(list(lags.values()))
+    for part in (residuals, some):
+        lags = lag_alternatives(part.rows, bins, [1, 2, 3])
+        found = ScoreTests(fit._results.fit, part).efficient(list(lags.values()))
         counts = np.array([lag.count for lag in lags.values()])
         sizes.append(np.diag(found.variance) / counts)
     assert_allclose(sizes[0], sizes[1], rtol=0.01)
@@ -165,12 +170,14 @@ def test_a_sample_of_groups_has_about_the_same_standard_errors() -> None:
 
 @pytest.mark.parametrize("name", ["slope", "both", "series"])
 @pytest.mark.parametrize("kind", ["normalized", "pearson", "raw"])
-def test_redrawn_residuals_have_the_residuals_covariance(name: str, kind: str) -> None:
+def test_simulated_residuals_have_the_residuals_covariance(
+    name: str, kind: str
+) -> None:
     model, fit = written_out(name), results(name)
-    theory = residual_theory(fit)
+    residuals = normalized_residuals(fit)
     count = 2000
-    drawn, fitted = redrawn_residuals(
-        fit, theory, count, np.random.default_rng(1), kind
+    drawn, fitted = simulated_residuals(
+        fit, residuals, count, np.random.default_rng(1), kind
     )
     expected = model.cov_normalized if kind == "normalized" else model.cov_pearson
     if kind == "raw":
@@ -199,7 +206,10 @@ def test_row_order_does_not_matter() -> None:
         time="t",
         re_formula="~ x",
     ).fit()
-    one, two = residual_theory(fit._results), residual_theory(other._results)
+    one, two = (
+        normalized_residuals(fit._results.fit),
+        normalized_residuals(other._results.fit),
+    )
     assert_allclose(one.rows.unsort(one.variance), two.rows.unsort(two.variance)[::-1])
 
 
@@ -267,22 +277,20 @@ def varied(name: str) -> StructureModel:
 @pytest.mark.parametrize("name", VARIED)
 def test_other_structures(name: str) -> None:
     model = varied(name)
-    fit = model.fit
-    theory = residual_theory(fit)
-    rows = theory.rows
-    assert_allclose(rows.unsort(theory.values), model.normalized, atol=1e-7)
+    fit = model.fit.fit
+    residuals = normalized_residuals(fit)
+    rows = residuals.rows
+    assert_allclose(rows.unsort(residuals.values), model.normalized, atol=1e-7)
     assert_allclose(
-        rows.unsort(theory.variance), np.diag(model.cov_normalized), atol=1e-7
+        rows.unsort(residuals.variance), np.diag(model.cov_normalized), atol=1e-7
     )
     # Pearson residuals are divided by the standard deviation of their row
-    factors = residual_factors(fit, rows, whitened=False)
+    factors = covariance_factors(fit, "pearson")
     variance = 1.0 - (factors**2).sum(axis=1)
     expected = np.diag(model.cov_pearson) / model.sd**2
     assert_allclose(rows.unsort(variance), expected, atol=1e-7)
     sigma = np.sqrt(fit.scale)
-    assert_allclose(
-        residual_values(fit, "pearson"), fit.resid / sigma / model.sd, atol=1e-10
-    )
+    assert_allclose(fit.residuals("pearson"), fit.resid / sigma / model.sd, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", VARIED)
@@ -290,13 +298,13 @@ def test_scores_of_other_structures(name: str) -> None:
     model = varied(name)
     if model.fit.at_boundary:
         pytest.fail("choose data with a maximum inside")
-    frame = score_frame(model.fit)
-    rows = frame.theory.rows
+    frame = ScoreTests(model.fit.fit)
+    rows = frame.residuals.rows
     weights = RNG.normal(size=model.n)
-    lags = lag_directions(rows, choose_bins(rows.gaps), [1, 2])
-    found = frame.efficient([*lags.values(), WeightDirection(rows.sort(weights))])
-    directions = [model.lag(1), model.lag(2), np.diag(weights)]
-    score, variance = model.efficient(directions)
+    lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2])
+    found = frame.efficient([*lags.values(), VarianceAlternative(rows.sort(weights))])
+    alternatives = [model.lag(1), model.lag(2), np.diag(weights)]
+    score, variance = model.efficient(alternatives)
     assert_allclose(frame.nuisance_scores, 0.0, atol=1e-3)
     size = np.sqrt(np.diag(variance))
     assert_allclose(found.score / size, score / size, atol=1e-4)
@@ -307,7 +315,7 @@ def test_scores_of_other_structures(name: str) -> None:
 @pytest.mark.parametrize("kind", ["raw", "pearson"])
 def test_variogram_of_other_structures(name: str, kind: str) -> None:
     model = varied(name)
-    fit = model.fit
+    fit = model.fit.fit
     sd = np.sqrt(fit.scale) * (np.ones(model.n) if kind == "raw" else 1.0 / model.sd)
     if kind == "pearson":
         sd = 1.0 / model.sd
@@ -321,12 +329,12 @@ def test_variogram_of_other_structures(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["by arm", "power", "compound symmetry", "spatial"])
-def test_redrawn_residuals_of_other_structures(name: str) -> None:
+def test_simulated_residuals_of_other_structures(name: str) -> None:
     model = varied(name)
-    theory = residual_theory(model.fit)
+    residuals = normalized_residuals(model.fit.fit)
     count = 3000
-    drawn, _ = redrawn_residuals(
-        model.fit, theory, count, np.random.default_rng(3), "pearson"
+    drawn, _ = simulated_residuals(
+        model.fit.fit, residuals, count, np.random.default_rng(3), "pearson"
     )
     expected = model.cov_pearson / np.outer(model.sd, model.sd)
     found = drawn @ drawn.T / count

@@ -16,13 +16,13 @@ import mixedar.formula.api as mar
 from helpers.dense_residuals import dense
 from helpers.fitted_models import reference_frame, shared
 from mixedar.datasets import load_growth, load_orthodont
-from mixedar.diagnostics.residuals.covariance import residual_theory
 from mixedar.diagnostics.residuals.normality import (
     _kurtosis_score,
     _power_sums,
     _skewness_score,
     simultaneous_level,
 )
+from mixedar.diagnostics.residuals.normalized import normalized_residuals
 from mixedar.exceptions import (
     BoundaryWarning,
     LengthError,
@@ -352,12 +352,15 @@ def test_scores_of_skewness_and_kurtosis(n: int) -> None:
 
 @pytest.mark.parametrize("name", ["slope", "both", "components", "gls", "series"])
 def test_powers_of_correlations(name: str) -> None:
-    model, theory = dense(shared(name)), residual_theory(shared(name)._results)
+    model, residuals = (
+        dense(shared(name)),
+        normalized_residuals(shared(name)._results.fit),
+    )
     groups = model.problem.groups[:, None] == model.problem.groups
     size = np.sqrt(np.diag(model.cov_normalized))
     c = np.where(groups, model.cov_normalized / np.outer(size, size), 0.0)
-    scale = np.sqrt(theory.variance)
-    found = _power_sums(theory, scale, np.ones(model.n, dtype=bool))
+    scale = np.sqrt(residuals.variance)
+    found = _power_sums(residuals, scale, np.ones(model.n, dtype=bool))
     # the fixed effects' share of the correlations is left out
     assert_allclose(found, [(c**3).sum(), (c**4).sum()], rtol=0.02)
 
@@ -405,9 +408,9 @@ def test_quantiles_of_a_fit() -> None:
 
 
 def residual_table(fit: Any, kind: str = "normalized", **options: Any) -> pd.DataFrame:
-    from mixedar.diagnostics import residual_quantiles
+    from mixedar.diagnostics.residuals.normality import residual_quantiles
 
-    return residual_quantiles(fit, kind, **options)
+    return residual_quantiles(fit.fit, kind, **options)
 
 
 def test_bands_hold_their_level() -> None:

@@ -16,8 +16,7 @@ from helpers.dense_residuals import dense
 from helpers.fitted_models import MODELS, every, reference_frame, shared
 from mixedar import CAR1, MixedLMAR
 from mixedar.datasets import load_bodyweight, load_growth
-from mixedar.diagnostics import PredictiveCheck
-from mixedar.diagnostics.predictive import STATISTICS
+from mixedar.diagnostics.predictive import STATISTICS, PredictiveCheck
 from mixedar.exceptions import (
     BoundaryWarning,
     DuplicateTimeError,
@@ -101,19 +100,13 @@ def test_draws_of_other_structures(options: dict[str, Any]) -> None:
         fit = model.fit()
     draws = fit.simulate(MANY, seed=3, groups="conditional")
     rows = np.argsort(data["id"].to_numpy(), kind="stable")[:30]
-    sd = np.sqrt(fit.scale) * row_sd_of(fit)[rows]
+    sd = np.broadcast_to(fit.fit.residual_sd, len(data))[rows]
     assert_allclose(draws.iloc[rows].std(axis=1), sd, rtol=5.0 / np.sqrt(2.0 * MANY))
     again = fit.simulate(MANY, seed=3, newdata=data, groups="conditional")
     if fit._results.structure.uses_time:
         assert_allclose(again, draws, atol=1e-6)
     else:  # rows of a series may be drawn in another order
         assert_allclose(again.iloc[rows].T.corr(), draws.iloc[rows].T.corr(), atol=0.15)
-
-
-def row_sd_of(fit: Any) -> np.ndarray:
-    from mixedar.diagnostics.residuals.covariance import row_sd
-
-    return row_sd(fit._results)
 
 
 def test_draws_can_be_fitted() -> None:

@@ -127,7 +127,7 @@ class DenseModel:
             q = z.shape[1]
             for i in range(q):
                 for j in range(i + 1):
-                    if i != j and fit.model.re_cov == "diagonal":
+                    if i != j and fit.fit.data.re_cov == "diagonal":
                         continue
                     d = np.zeros((q, q))
                     d[i, j] = d[j, i] = 1.0
@@ -175,7 +175,7 @@ class StructureModel(DenseModel):
 
     def residual(self, u: Array) -> Array:
         """R of all rows at unconstrained parameters, in the caller's order."""
-        grouped, structure = self.fit.model._grouped, self.fit.structure
+        grouped, structure = self.fit.fit.data.grouped, self.fit.structure
         gaps = grouped.gaps
         marks = np.empty((len(gaps), 0)) if grouped.marks is None else grouped.marks
         series = np.cumsum(gaps == 0.0)
@@ -197,18 +197,18 @@ class StructureModel(DenseModel):
 
     @cached_property
     def R(self) -> Array:  # noqa: N802
-        return self.residual(np.asarray(self.fit._u))
+        return self.residual(np.asarray(self.fit.fit.u))
 
     @cached_property
     def V(self) -> Array:  # noqa: N802
-        z, psi = self.fit.model._random_design(), np.asarray(self.fit.cov_re)
+        z, psi = self.fit.fit.data.random_design, np.asarray(self.fit.cov_re)
         block = self.problem.groups[:, None] == self.problem.groups
         out = self.at.sigma2 * self.R
         return out + np.where(block, z @ psi @ z.T, 0.0) if z.shape[1] else out
 
     @cached_property
     def W(self) -> Array:  # noqa: N802
-        grouped = self.fit.model._grouped
+        grouped = self.fit.fit.data.grouped
         order = np.arange(self.n) if grouped.order is None else grouped.order
         root = np.linalg.cholesky(self.R[np.ix_(order, order)])
         out = np.zeros((self.n, self.n))
@@ -221,9 +221,9 @@ class StructureModel(DenseModel):
         return np.sqrt(np.diag(self.R))
 
     def nuisance(self) -> list[Array]:
-        sigma2, u = self.at.sigma2, np.asarray(self.fit._u)
+        sigma2, u = self.at.sigma2, np.asarray(self.fit.fit.u)
         out = [self.V / sigma2]
-        z = self.fit.model._random_design()
+        z = self.fit.fit.data.random_design
         block = self.problem.groups[:, None] == self.problem.groups
         for i in range(z.shape[1]):
             for j in range(i + 1):

@@ -1,17 +1,28 @@
 """
-Checks of the design: collinear columns, few or uneven groups, odd units of time.
+Checks of the data: collinear columns, groups that are few, uneven, outlying or
+influential, odd units of time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.diagnostics.checkup.finding import Finding, joined, number
+from mixedar.diagnostics.checkup.finding import (
+    Check,
+    Finding,
+    joined,
+    number,
+    sentence_case,
+)
+from mixedar.diagnostics.influence.results import GroupInfluence
 from mixedar.exceptions import MixedARError, shown
+from mixedar.fit import Fit
+from mixedar.inference.df.methods import contrast_method, covariance
 from mixedar.numeric.linalg import r_factor
 
 # Belsley, Kuh and Welsch (1980), section 3.2: from 30 on, moderate to strong.
@@ -25,192 +36,126 @@ _NARROW = 0.05
 # Gaps of less than this share of the median, and share of gaps that may be such.
 _NEAR, _MANY_NEAR = 1e-3, 0.01
 _EXACT = ("satterthwaite", "kenward-roger")
+# Changes by one group, in standard errors, that matter: of fixed effects (worth
+# a note, a warning) and of covariance parameters.  With few groups each of them
+# matters more even if all is well: the other limit falls with the root of their
+# number, and is passed by one correct model in about a hundred.
+_NOTED, _FIXED, _THETA = 0.5, 1.0, 2.0
+_CHANCE, _CHANCE_THETA = 6.0, 12.0
+# Groups that are named.
+_NAMED = 3
 
 
-def fixed_design(fit: Any) -> Finding:
-    """
-    Whether columns of the fixed-effects design nearly depend on others.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    Finding
-    """
-    columns = fit.model._rows.w[:, : fit.k_fe]
-    return _conditioning("fixed design", columns, fit._names[: fit.k_fe])
+def fixed_design(fit: Fit) -> Finding:
+    """Whether columns of the fixed-effects design nearly depend on others."""
+    columns = fit.data.compressed.w[:, : fit.k_fe]
+    advice = (
+        "If one of them is a covariate far from zero, such as a year, centre it: "
+        "the intercept then is the mean at a value within the data; otherwise the "
+        "single coefficients mean little, their sums and fitted values are sound"
+    )
+    return _conditioning("fixed design", columns, fit.exog_names, advice)
 
 
-def random_design(fit: Any) -> Finding:
-    """
-    The same for the random-effects design.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    Finding
-    """
-    model = fit.model
-    rows = model._rows
+def random_design(fit: Fit) -> Finding:
+    """The same for the random-effects design."""
+    rows = fit.data.compressed
     weights = np.sqrt(np.repeat(rows.weights, np.diff(rows.offsets)))
     columns = rows.z[:, : fit.k_re] * weights[:, None]
-    names = list(model.data.exog_re_names)
-    return _conditioning("random design", columns, names)
+    advice = (
+        "Centre the covariate: the variance of the first effect and its "
+        "correlation with the second are those at zero, far from the data"
+    )
+    return _conditioning("random design", columns, fit.data.random_names, advice)
 
 
-def _conditioning(name: str, columns: FloatArray, names: list[str]) -> Finding:
+def _conditioning(
+    name: str, columns: FloatArray, names: Sequence[str], advice: str
+) -> Finding:
     """Scaled condition number, and the columns behind it."""
-    measure = "condition number"
+    check = Check(name, "condition number")
     if columns.shape[1] < 2:
-        return Finding(
-            name, "ok", 1.0, measure, "It has no two columns to be collinear."
-        )
+        return check.ok(1.0, "It has no two columns to be collinear.")
     lengths = np.sqrt((columns**2).sum(axis=0))
     _, sizes, right = np.linalg.svd(r_factor(columns / lengths))
     condition = float(sizes[0] / sizes[-1]) if sizes[-1] > 0.0 else np.inf
     if condition < _COLLINEAR:
-        return Finding(name, "ok", condition, measure, "Its columns are distinct.")
+        return check.ok(condition, "Its columns are distinct.")
     share = np.abs(right[-1])
     involved = [repr(names[k]) for k in np.argsort(-share)[:4] if share[k] > 0.3]
     text = f"{joined(involved)} nearly depend on one another"
-    if name.startswith("random"):
-        advice = (
-            "Centre the covariate: the variance of the first effect and its "
-            "correlation with the second are those at zero, far from the data"
-        )
-    else:
-        advice = (
-            "If one of them is a covariate far from zero, such as a year, centre it: "
-            "the intercept then is the mean at a value within the data; otherwise the "
-            "single coefficients mean little, their sums and fitted values are sound"
-        )
     if condition < _LOST:
-        return Finding(
-            name,
-            "note",
-            condition,
-            measure,
-            f"{text}. {advice}. Estimation is not harmed: it works in rotated columns.",
-        )
-    return Finding(
-        name,
-        "warning",
-        condition,
-        measure,
-        f"{text}, so much that digits are lost. {advice}.",
-    )
+        sound = "Estimation is not harmed: it works in rotated columns."
+        return check.note(condition, f"{text}. {advice}. {sound}")
+    return check.warning(condition, f"{text}, so much that digits are lost. {advice}.")
 
 
-def number_of_groups(fit: Any) -> Finding:
-    """
-    Whether there are so few groups that degrees of freedom matter.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure, m = "number of groups", "groups", int(fit.n_groups)
+def number_of_groups(fit: Fit) -> Finding:
+    """Whether there are so few groups that degrees of freedom matter."""
+    check, m = Check("number of groups", "groups"), fit.n_groups
     random = fit.k_re + fit.k_vc > 0
     if m < _VERY_FEW and random:
-        text = (
+        return check.warning(
+            float(m),
             f"Variances between groups are estimated from {m} groups, which is next to "
             "nothing. Treat them as unknown rather than as estimated: use "
-            "df='kenward-roger', or make the groups fixed effects."
+            "df='kenward-roger', or make the groups fixed effects.",
         )
-        return Finding(name, "warning", float(m), measure, text)
-    if fit.df_method in _EXACT:
-        return Finding(
-            name, "ok", float(m), measure, "Degrees of freedom come from the data."
-        )
+    method = fit.df_method.name
+    if method in _EXACT:
+        return check.ok(float(m), "Degrees of freedom come from the data.")
+    each = np.eye(fit.k_fe)
     try:
-        exact = np.asarray(fit.with_df("satterthwaite").df_resid, dtype=float)
+        exact = contrast_method(fit, "satterthwaite").single(each)
     except MixedARError as error:
         if m >= _FEW or not random:
-            return Finding(name, "ok", float(m), measure, f"There are {m} groups.")
-        text = f"With {m} groups degrees of freedom matter, but {error}."
-        return Finding(name, "note", float(m), measure, text)
-    used = np.asarray(fit.df_resid, dtype=float)
+            return check.ok(float(m), f"There are {m} groups.")
+        return check.note(
+            float(m), f"With {m} groups degrees of freedom matter, but {error}."
+        )
+    used = contrast_method(fit).single(each)
     ratio = stats.t.isf(0.025, np.maximum(exact, 1.0)) / stats.t.isf(0.025, used)
     k = int(np.argmax(ratio))
     excess = float(ratio[k]) - 1.0
     if excess < _NARROW:
-        return Finding(
-            name,
-            "ok",
-            float(m),
-            measure,
-            f"There are {m} groups, enough for the tests.",
-        )
+        return check.ok(float(m), f"There are {m} groups, enough for the tests.")
     count = f"{m} groups" if m > 1 else "one group"
     advice = "'kenward-roger'" if fit.reml else "'satterthwaite'"
-    return Finding(
-        name,
-        "note",
+    return check.note(
         float(m),
-        measure,
-        f"{fit.df_method} gives {fit._names[k]!r} {number(float(used[k]))} degrees of "
+        f"{method} gives {fit.names[k]!r} {number(float(used[k]))} degrees of "
         f"freedom, Satterthwaite's method {number(float(exact[k]))}: with {count} "
         f"the 95% interval is {100 * excess:.0f}% too narrow. Use "
         f"fit.with_df({advice}).",
     )
 
 
-def balance(fit: Any) -> Finding:
-    """
-    Whether groups are of very unequal use.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure = "group sizes", "share of groups with one row"
-    sizes = np.asarray(fit.model._grouped.sizes)
+def group_sizes(fit: Fit) -> Finding:
+    """Whether groups are of very unequal use."""
+    check = Check("group sizes", "share of groups with one row")
+    sizes = fit.data.group_sizes
     single = float((sizes == 1).mean())
     largest = float(sizes.max() / sizes.sum())
-    label = shown(fit.model.group_labels[int(np.argmax(sizes))])
     if single > _MANY_SINGLE:
-        text = (
+        return check.found(
+            "warning" if single > _MOST_SINGLE else "note",
+            single,
             f"{100 * single:.0f}% of the groups have one observation. They help to "
             "estimate the fixed effects, but say nothing of the variation and the "
-            "correlation within groups, which rest on the others"
-        )
-        severity = "warning" if single > _MOST_SINGLE else "note"
-        return Finding(
-            name,
-            severity,
-            single,
-            measure,
-            f"{text}: ask whether groups with one observation are like them.",
+            "correlation within groups, which rest on the others: ask whether groups "
+            "with one observation are like them.",
         )
     if largest > 0.5 and len(sizes) > 2:
-        return Finding(
-            name,
-            "note",
+        label = shown(fit.data.group_labels[int(np.argmax(sizes))])
+        return check.note(
             single,
-            measure,
             f"Group {label} has {100 * largest:.0f}% of all observations: what is "
             "estimated within groups is mostly its own. See its influence.",
         )
     few = float((sizes <= fit.k_re).mean()) if fit.k_re > 1 else 0.0
     if few > 0.5:
-        return Finding(
-            name,
-            "note",
+        return check.note(
             single,
-            measure,
             f"{100 * few:.0f}% of the groups have no more observations than there are "
             f"random effects ({fit.k_re}): their effects are mostly shrinkage, and the "
             "residual variance rests on the other groups.",
@@ -218,71 +163,36 @@ def balance(fit: Any) -> Finding:
     text = f"Groups have {sizes.min()} to {sizes.max()} observations."
     if sizes.min() == sizes.max():
         text = f"Every group has {sizes[0]} observations."
-    return Finding(name, "ok", single, measure, text)
+    return check.ok(single, text)
 
 
-def unit_of_time(fit: Any) -> Finding:
-    """
-    Whether times are what the residual structure takes them for.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure = "time", "median gap, in units of time"
-    model, structure = fit.model, fit.structure
+def unit_of_time(fit: Fit) -> Finding:
+    """Whether times are what the residual structure takes them for."""
+    check = Check("time", "median gap, in units of time")
+    data, structure = fit.data, fit.structure
     if structure.k_params == 0 or not structure.uses_time:
-        text = f"{structure.label.capitalize()} residuals make no use of time."
-        return Finding(name, "ok", np.nan, measure, text)
-    gaps = model._grouped.gaps
+        label = structure.label.capitalize()
+        return check.ok(np.nan, f"{label} residuals make no use of time.")
+    gaps = data.grouped.gaps
     gaps = gaps[gaps > 0.0]
     if len(gaps) == 0:
-        text = "No two observations belong to the same series."
-        return Finding(name, "note", np.nan, measure, text)
+        return check.note(np.nan, "No two observations belong to the same series.")
     median = float(np.median(gaps))
-    if model.time is None:
-        sizes = model._grouped.sizes
-        if sizes.min() == sizes.max():
+    if data.time is None:
+        if data.group_sizes.min() == data.group_sizes.max():
             text = "The order of the rows counts as time, one unit a row."
-            return Finding(name, "ok", median, measure, text)
-        return Finding(
-            name,
-            "note",
+            return check.ok(median, text)
+        return check.note(
             median,
-            measure,
             "The order of the rows counts as time, and groups differ in size: if "
             "observations are missing in between, neighbours are taken to be closer "
             "than they are. Name the column with the times, time=.",
         )
-    unit = "one unit of time" if model.time_unit == "1" else f"1 {model.time_unit}"
-    values = [
-        f"{k} = {v:.6g}" for k, v in zip(structure.param_names, fit._residual_values,
-                                        strict=True)
-    ]  # fmt: skip
     if (median >= 10.0 or median <= 0.1) and not structure.marks:
-        across = structure.correlation(
-            np.array([0.0, median]), np.asarray(fit._residual_values)
-        )[0, 1]
-        return Finding(
-            name,
-            "note",
-            median,
-            measure,
-            f"Observations are typically {number(median)} units apart, while "
-            f"{joined(values)} is for {unit}. Across a typical gap the correlation of "
-            f"residuals is {number(float(across))}: report that, or count time in a "
-            "unit like the gaps.",
-        )
+        return check.note(median, _far_from_the_unit(fit, median))
     if float((gaps < _NEAR * median).mean()) > _MANY_NEAR:
-        return Finding(
-            name,
-            "note",
+        return check.note(
             median,
-            measure,
             f"Some observations of a group are only {number(float(gaps.min()))} apart, "
             f"where {number(median)} is typical. The model takes them to be nearly the "
             "same measurement; if they are repeats with errors of their own, average "
@@ -292,4 +202,107 @@ def unit_of_time(fit: Any) -> Finding:
     text = f"Observations are typically {number(median)} apart"
     if irregular > 0.0:
         text += f"; {100 * irregular:.0f}% of the gaps are longer, which is respected"
-    return Finding(name, "ok", median, measure, f"{text}.")
+    return check.ok(median, f"{text}.")
+
+
+def _far_from_the_unit(fit: Fit, gap: float) -> str:
+    structure, params, unit = fit.structure, fit.residual_params, fit.data.time_unit
+    unit = "one unit of time" if unit == "1" else f"1 {unit}"
+    pairs = zip(structure.param_names, params, strict=True)
+    values = [f"{name} = {value:.6g}" for name, value in pairs]
+    across = structure.correlation(np.array([0.0, gap]), params)[0, 1]
+    return (
+        f"Observations are typically {number(gap)} units apart, while "
+        f"{joined(values)} is for {unit}. Across a typical gap the correlation of "
+        f"residuals is {number(float(across))}: report that, or count time in a "
+        "unit like the gaps."
+    )
+
+
+def outlying_groups(influence: GroupInfluence, alpha: float) -> Finding:
+    """Whether groups are too far out to belong to the model."""
+    check = Check("outlying groups", "smallest p-value, adjusted")
+    table = influence.outlier_test(external=True)
+    # two tests a group
+    p = (2.0 * table[["p_adj_re", "p_adj_within"]].min(axis=1)).clip(upper=1.0)
+    smallest = float(p.min()) if p.notna().any() else np.nan
+    far = p[p < alpha].sort_values(kind="stable").index
+    if len(far) == 0:
+        text = "No group lies farther out than chance would have it."
+        return check.ok(smallest, text)
+    named = []
+    for label in far[:_NAMED]:
+        effects, within = table.loc[label, ["p_adj_re", "p_adj_within"]].fillna(1.0)
+        how = "its scatter around its own level"
+        if effects <= within:
+            how = "its level" if influence.fit.k_re < 2 else "its level or slope"
+        named.append(f"{shown(label)} ({how})")
+    more = f" and {len(far) - _NAMED} more" if len(far) > _NAMED else ""
+    which, data, them = f"Groups {joined(named)}{more} lie", "their data", "them"
+    if len(far) == 1:
+        which, data, them = f"Group {joined(named)} lies", "its data", "it"
+    return check.warning(
+        smallest,
+        f"{which} farther out "
+        f"than the normal distribution allows. Look at {data}: an error of recording, "
+        "another population, or heavy tails. Outlying groups inflate the variances; "
+        f"report the fit without {them} as well.",
+    )
+
+
+def influential_groups(influence: GroupInfluence) -> Finding:
+    """Whether an estimate rests on a single group."""
+    check = Check("influential groups", "largest change, in standard errors")
+    # with the errors of the fit: those without the group vary too
+    errors = np.sqrt(np.diag(covariance(influence.fit)))[: influence.fit.k_fe]
+    fixed = influence.dfbeta.div(errors, axis=1)
+    lost = influence.params[list(fixed.columns)].isna().any(axis=1)
+    if lost.any():
+        labels = [shown(label) for label in lost.index[lost][:_NAMED]]
+        return check.warning(
+            np.inf,
+            f"Without group {joined(labels, 'or')} a fixed effect could not be "
+            "estimated: it rests on that group alone. Drop the coefficient, or say so.",
+        )
+    root = np.sqrt(len(fixed))
+    of_fixed, of_theta = _largest(fixed), _largest(influence.dftheta)
+    value, theta = abs(of_fixed[2]), abs(of_theta[2])
+    moved = []
+    if value > max(_NOTED, _CHANCE / root):
+        moved.append(_without(influence, *of_fixed))
+    severity = "warning" if value > max(_FIXED, _CHANCE / root) else "note"
+    if theta > max(_THETA, _CHANCE_THETA / root):
+        moved.append(_without(influence, *of_theta))
+        value = max(value, theta)
+    if not moved:
+        return check.ok(
+            value,
+            "No single group moves a fixed effect by more than "
+            f"{number(value, 2)} standard errors.",
+        )
+    return check.found(
+        severity,
+        value,
+        f"{sentence_case(joined(moved))}. Look at that group, and report the estimates "
+        "with and without it; fit.influence().plot_index() shows all groups.",
+    )
+
+
+def _without(influence: GroupInfluence, group: int, name: str, change: float) -> str:
+    """What an estimate would be without a group, in words."""
+    fit, params = influence.fit, influence.params
+    whole = np.append(fit.params, fit.scale)[list(params.columns).index(name)]
+    return (
+        f"without group {shown(params.index[group])} {name!r} would be "
+        f"{number(float(params[name].iloc[group]))} instead of {number(float(whole))} "
+        f"({abs(change):.1f} standard errors)"
+    )
+
+
+def _largest(frame: pd.DataFrame) -> tuple[int, str, float]:
+    """Group, column and value of the largest change."""
+    values = np.nan_to_num(frame.to_numpy(dtype=float))
+    if values.size == 0:
+        return 0, "", 0.0
+    i, k = divmod(int(np.argmax(np.abs(values))), values.shape[1])
+    return i, str(frame.columns[k]), float(values[i, k])

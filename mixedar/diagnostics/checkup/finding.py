@@ -48,39 +48,51 @@ class Finding:
         return f"{self.name} ({self.severity}): {self.sentence}"
 
 
-def joined(words: list[str], last: str = "and") -> str:
+@dataclass(frozen=True)
+class Check:
     """
-    Words as a list in a sentence.
+    What is checked, and by which number; makes the finding.
 
-    Parameters
+    Attributes
     ----------
-    words : list of str
-    last : str
-        Before the last one.
-
-    Returns
-    -------
-    str
+    name, measure : str
+        As in :class:`Finding`.
     """
+
+    name: str
+    measure: str
+
+    def found(self, severity: str, value: float, sentence: str) -> Finding:
+        """The finding of the check."""
+        return Finding(self.name, severity, value, self.measure, sentence)
+
+    def ok(self, value: float, sentence: str) -> Finding:
+        """Nothing to report."""
+        return self.found("ok", value, sentence)
+
+    def note(self, value: float, sentence: str) -> Finding:
+        """Worth knowing."""
+        return self.found("note", value, sentence)
+
+    def warning(self, value: float, sentence: str) -> Finding:
+        """Something is wrong."""
+        return self.found("warning", value, sentence)
+
+
+def joined(words: list[str], last: str = "and") -> str:
+    """Words as a list in a sentence, with `last` before the last one."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """
-    A number as it reads in a sentence.
-
-    Parameters
-    ----------
-    value : float
-    digits : int
-        Significant ones.
-
-    Returns
-    -------
-    str
-    """
+    """A number as it reads in a sentence, with so many significant digits."""
     if 1000.0 <= abs(value) < 1e7:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
+
+
+def sentence_case(text: str) -> str:
+    """The text with its first letter in upper case, and no other changed."""
+    return text[:1].upper() + text[1:]

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import astuple
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,21 @@ from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
 from mixedar.diagnostics.influence.results import influence
 from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
+from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_alpha
 from mixedar.summary import ResultsSummary, SummaryTable
 
 _VERDICTS = {"unknown": "not computed"}
 
 
-class Diagnosis:
+class Diagnosis(Printed):
     """
     What :func:`diagnose` found; prints as one page.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     findings : list of Finding
         In the order of the checks.
     alpha : float
@@ -41,17 +44,17 @@ class Diagnosis:
         Level of each check that is a test.
     """
 
-    def __init__(self, results: Any, findings: list[Finding], alpha: float) -> None:
+    def __init__(self, fit: Fit, findings: list[Finding], alpha: float) -> None:
         self.findings = sorted(findings, key=lambda f: SEVERITIES.index(f.severity))
         self.alpha = alpha
         self._checked = findings
         self._about = {
             "Model:": "MixedLMAR",
-            "Dep. variable:": results._labels[0],
-            "Method:": results.method,
-            "Residuals:": results._labels[1],
-            "No. observations:": results.nobs,
-            "No. groups:": results.n_groups,
+            "Dep. variable:": fit.sizes.endog_name,
+            "Method:": "REML" if fit.reml else "ML",
+            "Residuals:": fit.structure.label,
+            "No. observations:": fit.nobs,
+            "No. groups:": fit.n_groups,
         }
 
     def __getitem__(self, name: str) -> Finding:
@@ -80,15 +83,9 @@ class Diagnosis:
 
         Columns ``verdict``, ``value``, ``measure`` and ``sentence``.
         """
-        return pd.DataFrame(
-            {
-                "verdict": [f.severity for f in self._checked],
-                "value": [f.value for f in self._checked],
-                "measure": [f.measure for f in self._checked],
-                "sentence": [f.sentence for f in self._checked],
-            },
-            index=pd.Index([f.name for f in self._checked], name="check"),
-        )
+        columns = ["check", "verdict", "value", "measure", "sentence"]
+        rows = [astuple(finding) for finding in self._checked]
+        return pd.DataFrame(rows, columns=columns).set_index("check")
 
     def summary(self) -> ResultsSummary:
         """
@@ -102,11 +99,11 @@ class Diagnosis:
         """
         table = self.frame[["verdict", "value", "measure"]]
         table = table.assign(verdict=table["verdict"].replace(_VERDICTS))
-        told = [f for f in self.findings if f.severity != "ok"]
-        notes = [f"{f.name.capitalize()}: {f.sentence}" for f in told]
+        reported = [f for f in self.findings if f.severity != "ok"]
+        notes = [f"{f.name.capitalize()}: {f.sentence}" for f in reported]
         fine = [f.name for f in self._checked if f.severity == "ok"]
         if fine:
-            also = "also " if told else ""
+            also = "also " if reported else ""
             notes.append(f"Looked at {also}and found in order: {joined(fine)}.")
         return ResultsSummary(
             title="Diagnosis of a linear mixed model",
@@ -157,15 +154,6 @@ class Diagnosis:
         """The page as HTML; see :meth:`ResultsSummary.as_html`."""
         return self.summary().as_html()
 
-    def _repr_html_(self) -> str:
-        return self.as_html()
-
-    def __str__(self) -> str:
-        return self.as_text()
-
-    def __repr__(self) -> str:
-        return self.as_text()
-
 
 def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
     """
@@ -189,45 +177,33 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
     UnsupportedError
         If `fit` is no fit of a mixed model, or `alpha` no probability.
     """
-    fit = getattr(fit, "_results", fit)
-    if not hasattr(fit, "structure") or not hasattr(fit, "cov_re"):
+    record = getattr(fit, "fit", None)
+    if not isinstance(record, Fit):
+        name = type(getattr(fit, "_results", fit)).__name__
         raise UnsupportedError(
-            f"diagnose() is for fits of mixedlm, not for {type(fit).__name__}; panel "
-            "fits have panel_tests()"
+            f"diagnose() is for fits of mixedlm, not for {name}; panel fits have "
+            "panel_tests()"
         )
     alpha = check_alpha(alpha)
-    of_groups = _Once(lambda: influence(fit))
+    without_groups = cache(lambda: influence(record))
     checks: dict[str, Callable[[], Finding]] = {
-        "convergence": lambda: search.convergence(fit),
-        "boundary": lambda: search.boundary(fit),
-        "other maxima": lambda: search.modes(fit),
-        "identifiability": lambda: search.identifiability(fit),
-        "fixed design": lambda: design.fixed_design(fit),
-        "random design": lambda: design.random_design(fit),
-        "autocorrelation": lambda: residuals.autocorrelation(fit, alpha),
-        "missing effects": lambda: residuals.random_effects(fit, alpha),
-        "equal variances": lambda: residuals.heteroscedasticity(fit, alpha),
-        "outlying groups": lambda: residuals.outlying(of_groups(), alpha),
-        "influential groups": lambda: residuals.influential(of_groups()),
-        "number of groups": lambda: design.number_of_groups(fit),
-        "group sizes": lambda: design.balance(fit),
-        "time": lambda: design.unit_of_time(fit),
+        "convergence": lambda: search.convergence(record),
+        "boundary": lambda: search.boundary(record),
+        "other maxima": lambda: search.other_maxima(record),
+        "identifiability": lambda: search.identifiability(record),
+        "fixed design": lambda: design.fixed_design(record),
+        "random design": lambda: design.random_design(record),
+        "autocorrelation": lambda: residuals.autocorrelation(record, alpha),
+        "missing effects": lambda: residuals.random_effects(record, alpha),
+        "equal variances": lambda: residuals.equal_variances(record, alpha),
+        "outlying groups": lambda: design.outlying_groups(without_groups(), alpha),
+        "influential groups": lambda: design.influential_groups(without_groups()),
+        "number of groups": lambda: design.number_of_groups(record),
+        "group sizes": lambda: design.group_sizes(record),
+        "time": lambda: design.unit_of_time(record),
     }
     findings = [_made(name, check) for name, check in checks.items()]
-    return Diagnosis(fit, findings, alpha)
-
-
-class _Once:
-    """Compute something when it is first asked for; fail each time it fails."""
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self._compute = compute
-        self._value: Any = None
-
-    def __call__(self) -> Any:
-        if self._value is None:
-            self._value = self._compute()
-        return self._value
+    return Diagnosis(record, findings, alpha)
 
 
 def _made(name: str, check: Callable[[], Finding]) -> Finding:

@@ -1,267 +1,213 @@
 """
-Checks of single groups: outlying ones, and influential ones.
+Checks of what the model leaves: serial correlation, effects that vary between
+groups, variances that differ.
+
+With few enough (compressed) rows serial correlation, or the variance of a further
+random effect, is added to the likelihood and everything is estimated anew: far
+from the estimate that says much more than a score does, because a random slope
+that was left out has made rho large, and a missed correlation the variance of a
+slope.
+
+If the coefficient of a covariate ``w`` varied, the covariance of a group would
+have the term ``tau w w'``.  Where fitting it would take long, the derivative by
+``tau`` at zero is tested.  That score is a quadratic form in the residuals, freed
+of what the estimated parameters explain.  Such forms are skewed with few groups,
+so they are compared with the chi-squared distribution of the same mean and
+variance.
+
+References
+----------
+Stram, D. O. and Lee, J. W. (1994), Variance components testing in the
+longitudinal mixed effects model, Biometrics 50, 1171-1177.
+
+Verbeke, G. and Molenberghs, G. (2003), The use of score tests for inference on
+variance components, Biometrics 59, 254-262.
+
+Lin, X. (1997), Variance component testing in generalised linear models with
+random effects, Biometrika 84, 309-326.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from mixedar.diagnostics.checkup.finding import Finding, joined, number
-from mixedar.diagnostics.checkup.search import gain_of_serial
-from mixedar.diagnostics.checkup.slopes import missed_effects
-from mixedar.diagnostics.influence.results import GroupInfluence
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.formula.components import ComponentColumns
+from mixedar.data.model_data import ModelData
+from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
 from mixedar.diagnostics.residuals.autocorrelation import serial_correlation_test
 from mixedar.diagnostics.residuals.heteroscedasticity import heteroscedasticity_test
-from mixedar.engine.residuals import is_independent
-from mixedar.exceptions import MixedARError, shown
+from mixedar.diagnostics.residuals.normalized import cluster_products
+from mixedar.diagnostics.residuals.score import Alternative, ScoreTests
+from mixedar.diagnostics.residuals.series import Rows, SeriesRows, series_rows
+from mixedar.engine.coordinates import Estimate
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import is_correlated, whiten_series
+from mixedar.engine.search import find_modes
+from mixedar.exceptions import MixedARError
+from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult
+from mixedar.residual import ResidualStructure, resolve
 
-# Changes by one group, in standard errors, that matter: of fixed effects (worth
-# a note, a warning) and of covariance parameters.  With few groups each of them
-# matters more even if all is well: the other limit falls with the root of their
-# number, and is passed by one correct model in about a hundred.
-_NOTED, _FIXED, _THETA = 0.5, 1.0, 2.0
-_CHANCE, _CHANCE_THETA = 6.0, 12.0
-# Groups that are named.
-_NAMED = 3
-
-
-def outlying(influence: GroupInfluence, alpha: float) -> Finding:
-    """
-    Whether groups are too far out to belong to the model.
-
-    Parameters
-    ----------
-    influence : GroupInfluence
-    alpha : float
-        Level of all tests together.
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure = "outlying groups", "smallest p-value, adjusted"
-    table = influence.outlier_test(external=True)
-    parts = table[["p_adj_re", "p_adj_within"]]
-    # two tests a group
-    p = (2.0 * parts.min(axis=1)).clip(upper=1.0)
-    smallest = float(p.min()) if p.notna().any() else np.nan
-    far = table[p < alpha]
-    if len(far) == 0:
-        text = "No group lies farther out than chance would have it."
-        return Finding(name, "ok", smallest, measure, text)
-    order = p[far.index].sort_values(kind="stable").index
-    told = []
-    for label in order[:_NAMED]:
-        effects = float(table.loc[label, "p_adj_re"])
-        within = float(table.loc[label, "p_adj_within"])
-        if np.nan_to_num(effects, nan=1.0) <= np.nan_to_num(within, nan=1.0):
-            how = "its level" if influence.fit.k_re < 2 else "its level or slope"
-        else:
-            how = "its scatter around its own level"
-        told.append(f"{shown(label)} ({how})")
-    more = f" and {len(order) - _NAMED} more" if len(order) > _NAMED else ""
-    one = len(order) == 1
-    are, data, them = (
-        ("lies", "its data", "it") if one else ("lie", "their data", "them")
-    )
-    return Finding(
-        name,
-        "warning",
-        smallest,
-        measure,
-        f"Group{'' if one else 's'} {joined(told)}{more} {are} farther out "
-        f"than the normal distribution allows. Look at {data}: an error of recording, "
-        "another population, or heavy tails. Outlying groups inflate the variances; "
-        f"report the fit without {them} as well.",
-    )
-
-
-def influential(influence: GroupInfluence) -> Finding:
-    """
-    Whether an estimate rests on a single group.
-
-    Parameters
-    ----------
-    influence : GroupInfluence
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure = "influential groups", "largest change, in standard errors"
-    fit = influence.fit
-    # with the errors of the fit: those without the group vary too
-    fixed = influence.dfbeta.div(np.asarray(fit.bse_fe), axis=1)
-    theta = influence.dftheta
-    lost = influence.params[list(fixed.columns)].isna().any(axis=1)
-    if lost.any():
-        labels = [shown(label) for label in lost.index[lost][:_NAMED]]
-        return Finding(
-            name,
-            "warning",
-            np.inf,
-            measure,
-            f"Without group {joined(labels, 'or')} a fixed effect could not be "
-            "estimated: it rests on that group alone. Drop the coefficient, or say so.",
-        )
-    root = np.sqrt(len(fixed))
-    of_fixed, of_theta = _largest(fixed), _largest(theta)
-    value = abs(of_fixed[2])
-    told = []
-    if abs(of_fixed[2]) > max(_NOTED, _CHANCE / root):
-        told.append(_without(influence, *of_fixed))
-    if abs(of_theta[2]) > max(_THETA, _CHANCE_THETA / root):
-        told.append(_without(influence, *of_theta))
-        value = max(value, abs(of_theta[2]))
-    if not told:
-        text = (
-            "No single group moves a fixed effect by more than "
-            f"{number(abs(of_fixed[2]), 2)} standard errors."
-        )
-        return Finding(name, "ok", value, measure, text)
-    text = joined(told)
-    moves = abs(of_fixed[2]) > max(_FIXED, _CHANCE / root)
-    return Finding(
-        name,
-        "warning" if moves else "note",
-        value,
-        measure,
-        f"{text[0].upper() + text[1:]}. Look at that group, and report the estimates "
-        "with and without it; fit.influence().plot_index() shows all groups.",
-    )
-
-
-def _without(influence: GroupInfluence, group: int, name: str, change: float) -> str:
-    """What an estimate would be without a group, in words."""
-    fit, params = influence.fit, influence.params
-    k = list(params.columns).index(name)
-    whole = float(np.append(np.asarray(fit.params), fit.scale)[k])
-    return (
-        f"without group {shown(params.index[group])} {name!r} would be "
-        f"{number(float(params[name].iloc[group]))} instead of {number(whole)} "
-        f"({abs(change):.1f} standard errors)"
-    )
-
-
-def _largest(frame: pd.DataFrame) -> tuple[int, str, float]:
-    """Group, column and value of the largest change."""
-    values = np.nan_to_num(frame.to_numpy(dtype=float))
-    if values.size == 0:
-        return 0, "", 0.0
-    i, k = divmod(int(np.argmax(np.abs(values))), values.shape[1])
-    return i, str(frame.columns[k]), float(values[i, k])
-
-
+# Compressed rows up to which another fit costs next to nothing.
+_CHEAP = 20_000
 # Autocorrelations, ratios of standard deviations, and variation by a random
 # effect in residual standard deviations that matter little.
 _SMALL_ACF, _SMALL_RATIO, _SMALL_EFFECT = 0.05, 1.1, 0.1
 # Columns of the design whose two values may differ in variance.
 _MOST_FACTORS = 4
+# Covariates whose coefficients may vary, and groups in which they have to.
+_MOST_COVARIATES, _FEWEST_GROUPS = 8, 3
 
 
-def autocorrelation(fit: Any, alpha: float) -> Finding:
+@dataclass(frozen=True)
+class Gain:
     """
-    Whether serial correlation is left in the residuals.
+    A richer model against the fitted one.
 
-    Parameters
+    Attributes
     ----------
-    fit : MixedLMARResults
-    alpha : float
-        Level of the test.
-
-    Returns
-    -------
-    Finding
+    llf : float
+        Gain of the log-likelihood.
+    value : float
+        The new parameter: a standard deviation, or a correlation.
+    p : float
+        Of the likelihood-ratio test; for a variance the mixture of chi-squared
+        distributions with zero and one degrees of freedom.
     """
-    name = "autocorrelation"
-    if is_independent(fit.structure):
-        gain = gain_of_serial(fit)
-        if gain is not None:
-            measure = "p-value of serial correlation"
-            if not gain.p < alpha:
-                text = "Serial correlation would not improve the model."
-                return Finding(name, "ok", gain.p, measure, text)
-            small = abs(gain.value) < _SMALL_ACF
-            return Finding(
-                name,
-                "note" if small else "warning",
-                gain.p,
-                measure,
-                f"With serially correlated residuals the log-likelihood is higher by "
-                f"{number(gain.llf)} (correlation of neighbours {gain.value:.2f}). "
-                "Standard errors that ignore it are wrong: fit with residual='ar1', or "
-                "'car1' for irregular times, and compare. A random slope that is "
-                "missing looks much the same.",
-            )
-    test = serial_correlation_test(fit.fit)
-    measure = "p-value of the score test"
+
+    llf: float
+    value: float
+    p: float
+
+
+def _highest(
+    fit: Fit, data: ModelData, structure: ResidualStructure, layout: RandomCovariance
+) -> Estimate | None:
+    """The highest maximum of another model, or None if it would take long."""
+    rows = data.compressed
+    if len(rows.w) > _CHEAP:
+        return None
+    problem = LikelihoodProblem(rows, fit.nobs, structure, layout, reml=fit.reml)
+    return find_modes(problem)[0].estimate
+
+
+def gain_of_effect(fit: Fit, column: FloatArray) -> Gain | None:
+    """
+    Let the coefficient of a column, shape (n,), vary between groups.
+
+    None if that would take long.
+    """
+    data, layout = fit.data, fit.layout
+    parts = data.components
+    parts = ComponentColumns([*parts.matrices, column[:, None]], parts.levels)
+    sizes, fixed = (*layout.vc_sizes, 1), np.append(layout.fixed, np.nan)
+    best = _highest(
+        fit,
+        replace(data, components=parts),
+        fit.structure,
+        replace(layout, vc_sizes=sizes, fixed=fixed),
+    )
+    if best is None:
+        return None
+    gain = max(best.llf - fit.llf, 0.0)
+    sd = float(np.sqrt(max(best.cov_values[-1], 0.0)))
+    p = 0.5 * float(stats.chi2.sf(2.0 * gain, 1)) if gain > 1e-8 else 1.0
+    return Gain(gain, sd, p)
+
+
+def gain_of_serial(fit: Fit) -> Gain | None:
+    """
+    Let independent residuals be correlated in time.
+
+    AR(1) for equally spaced times, CAR(1) for others; the value is the correlation
+    a typical gap apart.  None if two observations share their time, or it would
+    take long.
+    """
+    grouped = series_rows(fit).grouped
+    inside = grouped.gaps[~grouped.first_of_series]
+    if len(inside) == 0 or not (inside > 0.0).all():
+        return None
+    whole = bool((inside == np.rint(inside)).all())
+    structure = resolve("ar1" if whole else "car1").bind(inside)
+    data = fit.data.changed(grouped=replace(grouped, marks=None))
+    best = _highest(fit, data, structure, fit.layout)
+    if best is None:
+        return None
+    gain = max(best.llf - fit.llf, 0.0)
+    times = np.array([0.0, float(np.median(inside))])
+    value = float(structure.correlation(times, best.residual_params)[0, 1])
+    return Gain(gain, value, float(stats.chi2.sf(2.0 * gain, 1)))
+
+
+def autocorrelation(fit: Fit, alpha: float) -> Finding:
+    """Whether serial correlation is left in the residuals."""
+    independent = not (is_correlated(fit.structure) or fit.structure.marks)
+    gain = gain_of_serial(fit) if independent else None
+    if gain is not None:
+        check = Check("autocorrelation", "p-value of serial correlation")
+        if not gain.p < alpha:
+            text = "Serial correlation would not improve the model."
+            return check.ok(gain.p, text)
+        return check.found(
+            "note" if abs(gain.value) < _SMALL_ACF else "warning",
+            gain.p,
+            f"With serially correlated residuals the log-likelihood is higher by "
+            f"{number(gain.llf)} (correlation of neighbours {gain.value:.2f}). "
+            "Standard errors that ignore it are wrong: fit with residual='ar1', or "
+            "'car1' for irregular times, and compare. A random slope that is "
+            "missing looks much the same.",
+        )
+    check = Check("autocorrelation", "p-value of the score test")
+    test = serial_correlation_test(fit)
     if not test.pvalue < alpha:
-        text = "The normalized residuals look like noise."
-        return Finding(name, "ok", test.pvalue, measure, text)
-    excess = (test.table["acf"] - test.table["expected"]).abs()
-    row = test.table.iloc[int(np.argmax(excess.to_numpy()))]
+        return check.ok(test.pvalue, "The normalized residuals look like noise.")
+    table = test.table
+    assert table is not None
+    excess = (table["acf"] - table["expected"]).abs()
+    row = table.iloc[int(np.argmax(excess.to_numpy()))]
     at = f"at lag {number(float(np.asarray(row.name)))}"
     values = f"{row['acf']:.2f}, where the model expects {row['expected']:.2f}"
     if excess.max() < _SMALL_ACF:
-        return Finding(
-            name,
-            "note",
+        return check.note(
             test.pvalue,
-            measure,
             f"There is serial correlation left, but little: {at} the residuals' "
             f"autocorrelation is {values}. With so many observations that shows; it "
             "hardly matters.",
         )
-    if is_independent(fit.structure):
+    advice = (
+        f"{fit.structure.label} residuals do not do: a random slope, a trend or "
+        "a season may be missing in the model, or there is measurement error on "
+        "top of the correlated residual"
+    )
+    if independent:
         advice = "Fit with residual='ar1', or 'car1' for irregular times"
-    else:
-        advice = (
-            f"{fit.structure.label} residuals do not do: a random slope, a trend or "
-            "a season may be missing in the model, or there is measurement error on "
-            "top of the correlated residual"
-        )
-    return Finding(
-        name,
-        "warning",
+    return check.warning(
         test.pvalue,
-        measure,
         f"{at.capitalize()} the normalized residuals have the autocorrelation "
         f"{values}. Standard errors may be wrong. {advice}.",
     )
 
 
-def random_effects(fit: Any, alpha: float) -> Finding:
-    """
-    Whether a coefficient varies between groups and has no random effect.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    alpha : float
-        Level of all tests together.
-
-    Returns
-    -------
-    Finding
-    """
-    name, measure = "missing effects", "smallest p-value, times their number"
+def random_effects(fit: Fit, alpha: float) -> Finding:
+    """Whether a coefficient varies between groups and has no random effect."""
+    check = Check("missing effects", "smallest p-value, times their number")
     table = missed_effects(fit)
     if len(table) == 0:
-        return Finding(
-            name,
-            "ok",
+        return check.ok(
             np.nan,
-            measure,
             "Every coefficient that could vary between groups has a random effect.",
         )
     p = float(min(table["p"].min() * len(table), 1.0))
     if not p < alpha:
         text = "No other coefficient varies noticeably between groups."
-        return Finding(name, "ok", p, measure, text)
+        return check.ok(p, text)
     low = table[table["p"] * len(table) < alpha].sort_values("gain", ascending=False)
     # correlated covariates stand in for one another: name the best few
     rows = [
@@ -269,103 +215,220 @@ def random_effects(fit: Any, alpha: float) -> Finding:
         f"higher by {number(row['gain'])})"
         for label, row in low.head(2).iterrows()
     ]
-    small = float(low["size"].max()) < _SMALL_EFFECT
-    return Finding(
-        name,
-        "note" if small else "warning",
+    return check.found(
+        "note" if float(low["size"].max()) < _SMALL_EFFECT else "warning",
         p,
-        measure,
         f"The data ask for {joined(rows, 'or')}. Without it the standard error of that "
         "coefficient is too small, and the residuals look correlated for longer than "
         "they are: add it to re_formula and compare.",
     )
 
 
-def heteroscedasticity(fit: Any, alpha: float) -> Finding:
+@dataclass(frozen=True)
+class EffectAlternative(Alternative):
     """
-    Whether the residual variance differs.
+    ``w w'`` in every group, for a whitened column ``w``.
 
-    Parameters
+    Attributes
     ----------
-    fit : MixedLMARResults
-    alpha : float
-        Level of all tests together.
+    column : ndarray, shape (n,)
+        In sorted order.
+    rows : SeriesRows
+    """
+
+    column: FloatArray
+    rows: SeriesRows
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        """``A x`` for sorted columns, shape (n, k)."""
+        inner = cluster_products(self.column[:, None], x, self.rows.offsets)[:, 0]
+        return self.column[:, None] * inner[self.rows.groups]
+
+    def diagonal(self, n: int) -> FloatArray:
+        """``A_tt``, shape (n,)."""
+        return self.column**2
+
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """``A_ts`` of pairs of rows of a series."""
+        return self.column[later] * self.column[earlier]
+
+    def inner(self, other: Alternative) -> float:
+        """``tr(A B)``."""
+        return float(self.column @ other.apply(self.column[:, None])[:, 0])
+
+
+def missed_effects(fit: Fit) -> pd.DataFrame:
+    """
+    Tests of coefficients that might vary between groups.
 
     Returns
     -------
-    Finding
+    DataFrame
+        A row a covariate that varies within groups and has no random effect:
+        ``sd``, the standard deviation that its coefficient might have; ``gain``,
+        of the log-likelihood; ``p``; ``test``, ``"likelihood ratio"``, or for
+        large data ``"score"`` with the `sd` and `gain` of one scoring step;
+        ``size``, by how much that varies the response, in residual standard
+        deviations.  Empty if there is none.
+    """
+    rows = series_rows(fit)
+    out: dict[str, tuple[float, float, float, str, float]] = {}
+    tests: ScoreTests | None = None
+    for name, column in _candidates(fit, rows).items():
+        gain, how = gain_of_effect(fit, rows.unsort(column)), "likelihood ratio"
+        if gain is None:
+            tests = tests or ScoreTests(fit)
+            gain, how = effect_score_test(fit, tests, column), "score"
+        if gain is not None:
+            size = gain.value * float(np.sqrt((column**2).mean() / fit.scale))
+            out[name] = gain.value, gain.llf, gain.p, how, size
+    return pd.DataFrame.from_dict(
+        out, orient="index", columns=["sd", "gain", "p", "test", "size"]
+    )
+
+
+def effect_score_test(fit: Fit, tests: ScoreTests, column: FloatArray) -> Gain | None:
+    """
+    Score test of a coefficient that might vary, by one scoring step.
+
+    Of a column in the order of time, shape (n,).  None if the estimated parameters
+    explain all of it.
+    """
+    residuals = tests.residuals
+    white = residuals.from_grouped(
+        whiten_series(
+            residuals.to_grouped(column),
+            residuals.grouped,
+            fit.structure,
+            fit.residual_params,
+        )
+    )
+    alternative = EffectAlternative(white, residuals.rows)
+    efficient = tests.efficient([alternative], joint=False)
+    if not efficient.tested[0]:
+        return None
+    score, variance = float(efficient.score[0]), float(efficient.variance[0, 0])
+    # the mean of u'Au, which is twice the score above it
+    factors = residuals.factors
+    mean = float(white @ white - (factors * alternative.apply(factors)).sum())
+    df = 0.5 * mean**2 / variance
+    p = float(stats.chi2.sf(df * (1.0 + 2.0 * score / mean), df))
+    up = max(score, 0.0)
+    return Gain(0.5 * up**2 / variance, float(np.sqrt(up / variance * fit.scale)), p)
+
+
+def _candidates(fit: Fit, rows: SeriesRows) -> dict[str, FloatArray]:
+    """
+    Columns whose coefficients might vary, in the order of time.
+
+    Of each, what its group's level and random effects do not span already.
+    """
+    data, n = fit.data, fit.nobs
+    out: dict[str, FloatArray] = {}
+    if fit.n_groups < _FEWEST_GROUPS:
+        return out
+    ones = np.ones((n, 1))
+    effects = ones[:, :0] if data.exog_re is None else rows.sort(data.exog_re)
+    left = _beyond(ones[:, 0], effects, rows.offsets)
+    if not left @ left < 1e-8 * n:
+        out["a random intercept"] = ones[:, 0]
+    columns: dict[str, FloatArray] = {}
+    if data.time is not None and data.series is None:
+        columns["time"] = rows.time
+    x = rows.sort(data.exog)
+    columns |= {f"{name!r}": x[:, k] for k, name in enumerate(data.exog_names)}
+    basis = np.concatenate([ones, effects], axis=1)
+    for name, column in columns.items():
+        if len(out) >= _MOST_COVARIATES:
+            break
+        left = _beyond(column, basis, rows.offsets)
+        squares = np.add.reduceat(left**2, rows.offsets[:-1])
+        size = float(column @ column)
+        varying = int((squares > 1e-10 * size / n).sum())
+        if varying < _FEWEST_GROUPS or squares.sum() < 1e-8 * size:
+            continue
+        if not any(_same(left, other) for other in out.values()):
+            out[f"a random slope of {name}"] = left
+    return out
+
+
+def _beyond(column: FloatArray, basis: FloatArray, offsets: IntArray) -> FloatArray:
+    """Residuals of a column on others, within every group."""
+    if basis.shape[1] == 0:
+        return column
+    gram = cluster_products(basis, basis, offsets)
+    cross = cluster_products(basis, column[:, None], offsets)
+    scale = np.sqrt(np.maximum((basis**2).mean(axis=0), 1e-300))
+    inverse = np.linalg.pinv(gram / np.outer(scale, scale), 1e-10, hermitian=True)
+    weights = (inverse @ (cross / scale[:, None]))[:, :, 0] / scale
+    codes = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return column - np.einsum("ij,ij->i", basis, weights[codes])
+
+
+def _same(a: FloatArray, b: FloatArray) -> bool:
+    """Whether two columns are multiples of one another."""
+    return bool((a @ b) ** 2 > (1.0 - 1e-8) * (a @ a) * (b @ b))
+
+
+def equal_variances(fit: Fit, alpha: float) -> Finding:
+    """
+    Whether the residual variance differs.
 
     Raises
     ------
     MixedARError
         If no test can be computed.
     """
-    name, measure = "equal variances", "smallest p-value, times their number"
+    check = Check("equal variances", "smallest p-value, times their number")
     tests: dict[str, TestResult] = {}
     error: MixedARError | None = None
-    for label, arguments in _variance_tests(fit).items():
+    for label, arguments in _variance_tests(fit.data).items():
         try:
-            tests[label] = heteroscedasticity_test(fit.fit, **arguments)
+            tests[label] = heteroscedasticity_test(fit, **arguments)
         except MixedARError as problem:
             error = problem
     if not tests:
         assert error is not None
         raise error
-    p = {label: test.pvalue * len(tests) for label, test in tests.items()}
-    worst = min(p, key=lambda label: p[label])
-    value = min(p[worst], 1.0)
-    if not p[worst] < alpha:
+    worst = min(tests, key=lambda label: tests[label].pvalue)
+    p = tests[worst].pvalue * len(tests)
+    if not p < alpha:
         text = "The residual variance does not differ by " + joined(list(tests), "or")
-        return Finding(name, "ok", value, measure, text + ".")
+        return check.ok(min(p, 1.0), text + ".")
     table = tests[worst].table
-    table = table[table["ratio"].notna()]
-    low, high = _extremes(table)
-    ratio = float(table["sd"].loc[high] / table["sd"].loc[low])
+    assert table is not None
+    known = table[table["ratio"].notna()]
+    known = known[known["df"] >= min(5.0, float(known["df"].max()))]
+    low, high = known["sd"].idxmin(), known["sd"].idxmax()
+    smallest, largest = float(known["sd"].min()), float(known["sd"].max())
+    robust = "fit.robust() has standard errors that do not need equal variances"
     if worst == "group":
         text = (
             f"Residuals scatter more in some groups than in others (standard deviation "
-            f"{number(float(table['sd'].loc[high]))} in group {high}, "
-            f"{number(float(table['sd'].loc[low]))} in group {low})"
-        )
-        advice = (
+            f"{number(largest)} in group {high}, {number(smallest)} in group {low}). "
             "Look for outlying observations first (heavy tails look the same), then "
-            "for a covariate that explains it; fit.get_robustcov_results() has "
-            "standard errors that do not need equal variances"
+            "for a covariate that explains it"
         )
     else:
         text = (
-            f"The residual standard deviation differs by {worst}: "
-            f"{number(float(table['sd'].loc[low]))} at {low}, "
-            f"{number(float(table['sd'].loc[high]))} at {high}"
+            f"The residual standard deviation differs by {worst}: {number(smallest)} "
+            f"at {low}, {number(largest)} at {high}. A variance function (weights=), "
+            "or a transformation of the response such as its logarithm, would suit"
         )
-        advice = (
-            "A variance function (weights=), or a transformation of the response such "
-            "as its logarithm, would suit; fit.get_robustcov_results() has standard "
-            "errors that do not need equal variances"
-        )
-    severity = "warning" if ratio > _SMALL_RATIO else "note"
-    return Finding(name, severity, value, measure, f"{text}. {advice}.")
+    severity = "warning" if largest / smallest > _SMALL_RATIO else "note"
+    return check.found(severity, p, f"{text}; {robust}.")
 
 
-def _extremes(table: pd.DataFrame) -> tuple[Any, Any]:
-    """Strata with the smallest and the largest standard deviation, well known."""
-    known = table[table["df"] >= min(5.0, float(table["df"].max()))]
-    return known["sd"].idxmin(), known["sd"].idxmax()
-
-
-def _variance_tests(fit: Any) -> dict[str, dict[str, Any]]:
+def _variance_tests(data: ModelData) -> dict[str, dict[str, Any]]:
     """By what the variance may differ: in words, and as arguments of the test."""
-    model = fit.model
     out: dict[str, dict[str, Any]] = {"fitted value": {"by": "fitted", "trend": True}}
-    if model.time is not None:
-        out["time"] = {"by": pd.Series(model.time).reset_index(drop=True)}
-    if model.n_groups >= 3:
-        out["group"] = {"by": model.groups_name or "groups"}
-    for k, column in enumerate(model.exog_names):
-        values = np.asarray(model.exog)[:, k]
+    if data.time is not None:
+        out["time"] = {"by": pd.Series(data.time).reset_index(drop=True)}
+    if data.n_groups >= 3:
+        out["group"] = {"by": data.groups_name or "groups"}
+    for name, values in zip(data.exog_names, data.exog.T, strict=True):
         if len(out) >= 3 + _MOST_FACTORS:
             break
         if len(np.unique(values[:50])) <= 2 and len(np.unique(values)) == 2:
-            by = pd.Series(values, name=str(column))
-            out[f"{column!r}"] = {"by": by}
+            out[f"{name!r}"] = {"by": pd.Series(values, name=str(name))}
     return out

@@ -454,6 +454,7 @@ def _several(
     df = (problem.n - sizes - (p if problem.reml else 0)).astype(np.float64)
     rest = at.total.s - parts.s
     fits = deleted_fits(rest, df)
+    statistics = _statistics(at, parts, fits)
     steps, change = np.zeros((m, len(at.theta))), np.zeros((len(at.jacobian), m))
     iterations = np.zeros(m, dtype=np.intp)
     if move and len(at.theta):
@@ -478,7 +479,7 @@ def _several(
         theta=at.theta + steps,
         iterations=iterations,
         rank=sizes,
-        **_statistics(at, parts, fits),
+        **statistics,
     )
 
 

@@ -3,7 +3,15 @@ Influence of the groups of a fit on its estimates.
 
 Every group is left out in turn.  Given the covariance parameters the
 fixed effects without it are exact, from sums over groups that the likelihood
-has anyway; the covariance parameters follow by Newton steps, or by new fits.
+has anyway; the covariance parameters follow by Newton steps.
+
+With the covariance parameters known, giving a group a mean of its own lowers
+the weighted residual sum of squares by the group's squared Mahalanobis distance
+from what the other groups predict, and the ratio to what is left is F
+distributed.  It splits into the part of the group's random effects (is its
+level, or its slope, like those of the others?) and the part within the group
+(do its observations scatter around its own level and slope as those of others
+do?).
 
 References
 ----------
@@ -13,6 +21,12 @@ diagnostics for mixed models, Technometrics 34, 38-45.
 Demidenko, E. and Stukel, T. A. (2005), Influence analysis for linear
 mixed-effects models, Statistics in Medicine 24, 893-909.
 
+Cook, R. D. and Weisberg, S. (1982), Residuals and Influence in Regression,
+Chapman and Hall, section 2.2.2.
+
+Langford, I. H. and Lewis, T. (1998), Outliers in multilevel data, Journal of
+the Royal Statistical Society A 161, 121-160.
+
 Belsley, D. A., Kuh, E. and Welsch, R. E. (1980), Regression Diagnostics,
 Wiley, chapter 2.
 """
@@ -20,25 +34,36 @@ Wiley, chapter 2.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from mixedar._types import FloatArray
-from mixedar.diagnostics.influence.deletion import Deletions, delete_groups
-from mixedar.diagnostics.influence.outlying import (
-    external_tests,
-    outlier_tests,
-    with_adjusted,
+from mixedar._types import BoolArray, FloatArray
+from mixedar.diagnostics.influence.deletion import (
+    DeletionCoordinates,
+    Deletions,
+    WithoutGroup,
+    delete_groups,
 )
+from mixedar.engine.groups import group_sums, part_of
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
-from mixedar.inference.information import information_of
+from mixedar.fit import Fit
+from mixedar.inference.information import information
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Up to so many groups the maximum without each is found; beyond, one step.
 _FEW = 500
 _ENOUGH = 100
+# Groups with a p-value above are none of interest when taken by themselves, ...
+_SUSPECT = 0.05
+# ... nor are more than so many: one group among many hides little.
+_MOST = 50
 
 
 class GroupInfluence:
@@ -49,32 +74,26 @@ class GroupInfluence:
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     deletions : Deletions
     maxiter : int
-    refit : bool
 
     Attributes
     ----------
-    fit : MixedLMARResults
+    fit : Fit
+        With all groups.
     maxiter : int
         Newton steps that the covariance parameters were allowed.
-    refit : bool
     iterations : Series
         Steps that were taken.
     """
 
-    def __init__(
-        self, results: Any, deletions: Deletions, maxiter: int, refit: bool
-    ) -> None:
-        self.fit = results
-        self.maxiter, self.refit = maxiter, refit
-        self._found = deletions
-        model = results.model
-        self._index = pd.Index(model.group_labels, name=model.groups_name)
-        self._sizes = np.asarray(model._grouped.sizes)
-        self._names = list(results._names[: results.k_fe])
-        self._names_theta = [*results._names[results.k_fe :], "scale"]
+    def __init__(self, fit: Fit, deletions: Deletions, maxiter: int) -> None:
+        self.fit, self.maxiter, self._found = fit, maxiter, deletions
+        data = fit.data
+        self._index = pd.Index(data.group_labels, name=data.groups_name)
+        self._names = list(fit.exog_names)
+        self._names_theta = [*fit.names[fit.k_fe :], "scale"]
         self.iterations = pd.Series(deletions.iterations, self._index)
 
     # estimates ------------------------------------------------------------
@@ -101,22 +120,17 @@ class GroupInfluence:
     @cached_property
     def _change(self) -> FloatArray:
         """Estimate of all groups less that without each, shape (m, p)."""
-        return np.asarray(self.fit.fe_params) - self._found.beta
+        return self.fit.fe_params - self._found.beta
 
     @cached_property
     def _change_theta(self) -> FloatArray:
-        whole = np.append(np.asarray(self.fit.params)[self.fit.k_fe :], self.fit.scale)
+        whole = np.append(self.fit.params[self.fit.k_fe :], self.fit.scale)
         return whole - self._theta
 
     def _series(self, values: FloatArray, name: str) -> pd.Series:
         return pd.Series(values, index=self._index, name=name)
 
     # fixed effects --------------------------------------------------------
-
-    @cached_property
-    def _cov_beta(self) -> FloatArray:
-        p = self.fit.k_fe
-        return np.asarray(self.fit._modes[0][0].cov_beta).reshape(p, p)
 
     @cached_property
     def cooks_distance(self) -> pd.Series:
@@ -126,7 +140,7 @@ class GroupInfluence:
         ``d' Cov(b)^-1 d / p`` with the change ``d`` of the estimate.
         """
         p = max(self.fit.k_fe, 1)
-        solved = np.linalg.solve(self._cov_beta, self._change.T)
+        solved = np.linalg.solve(self.fit.cov_beta, self._change.T)
         values = np.einsum("mi,im->m", self._change, solved) / p
         return self._series(values, "cooks_d")
 
@@ -134,8 +148,8 @@ class GroupInfluence:
     def mdffits(self) -> pd.Series:
         """As Cook's distance, with the covariance matrix without the group."""
         cov = self._found.cov_beta
-        lost: NDArray[np.bool_] = np.any(~np.isfinite(cov), axis=(1, 2))
-        cov = np.where(lost[:, None, None], self._cov_beta, cov)
+        lost: BoolArray = np.any(~np.isfinite(cov), axis=(1, 2))
+        cov = np.where(lost[:, None, None], self.fit.cov_beta, cov)
         solved = np.linalg.solve(cov, self._change[..., None])[..., 0]
         values = np.einsum("mi,mi->m", self._change, solved) / max(self.fit.k_fe, 1)
         return self._series(values, "mdffits")
@@ -143,8 +157,8 @@ class GroupInfluence:
     @cached_property
     def _cov_ratios(self) -> tuple[FloatArray, FloatArray]:
         """Determinant and trace of ``Cov(b)^-1 Cov(b without the group)``."""
-        ratio = np.linalg.solve(self._cov_beta, self._found.cov_beta)
-        lost: NDArray[np.bool_] = np.any(~np.isfinite(ratio), axis=(1, 2))
+        ratio = np.linalg.solve(self.fit.cov_beta, self._found.cov_beta)
+        lost: BoolArray = np.any(~np.isfinite(ratio), axis=(1, 2))
         ratio = np.where(lost[:, None, None], np.eye(self.fit.k_fe), ratio)
         determinant = np.where(lost, np.nan, np.linalg.det(ratio))
         return determinant, np.where(lost, np.nan, np.einsum("mii->m", ratio))
@@ -189,7 +203,7 @@ class GroupInfluence:
         NaN for parameters without a standard error: held ones, and those of a
         covariance on the boundary.
         """
-        variances = np.diag(self.fit._modes[0][0].cov_theta)
+        variances = np.diag(self.fit.estimate.cov_theta)
         errors = np.sqrt(np.where(variances > 0.0, variances, np.nan))
         return pd.DataFrame(self._change_theta / errors, self._index, self._names_theta)
 
@@ -203,9 +217,9 @@ class GroupInfluence:
         and their information ``I``: the observed one, or on the boundary,
         where that has no inverse, the expected one.
         """
-        k = self.fit._k_estimated - self.fit.k_fe
+        k = self.fit.k_estimated - self.fit.k_fe
         change = self._change_theta
-        values = np.einsum("mi,ij,mj->m", change, information_of(self.fit), change)
+        values = np.einsum("mi,ij,mj->m", change, information(self.fit), change)
         return self._series(values / k, "cooks_d_theta")
 
     # groups ---------------------------------------------------------------
@@ -217,7 +231,7 @@ class GroupInfluence:
 
         The trace of its part of ``X (X'V^-1 X)^-1 X'V^-1``.
         """
-        return self._series(self._found.statistics.leverage, "leverage")
+        return self._series(self._found.leverage, "leverage")
 
     @cached_property
     def leverage_re(self) -> pd.Series:
@@ -227,7 +241,7 @@ class GroupInfluence:
         With :attr:`leverage` this adds up to the effective number of
         coefficients (Vaida and Blanchard, 2005, Biometrika 92, 351-370).
         """
-        return self._series(self._found.statistics.leverage_re, "leverage_re")
+        return self._series(self._found.leverage_re, "leverage_re")
 
     def outlier_test(
         self, method: str = "holm", *, external: bool = False
@@ -249,18 +263,21 @@ class GroupInfluence:
         DataFrame
             ``F``, ``df``, ``p`` and ``p_adj`` of the group as a whole; with
             ``_re`` of its random effects, with ``_within`` of the scatter around
-            them.  See :mod:`mixedar.diagnostics.influence.outlying`.
+            them.
 
         Raises
         ------
         UnsupportedError
             For an unknown method.
         """
-        fit, found = self.fit, self._found
-        frame = outlier_tests(found.statistics, fit.nobs - fit.k_fe, self._index)
+        frame = self._outlier_tests
         if external:
-            frame = external_tests(frame, fit, found)
+            frame = external_tests(frame, self.fit, self._found)
         return with_adjusted(frame, method)
+
+    @cached_property
+    def _outlier_tests(self) -> pd.DataFrame:
+        return outlier_tests(self._found, self.fit.nobs - self.fit.k_fe, self._index)
 
     def summary_frame(self) -> pd.DataFrame:
         """
@@ -274,12 +291,10 @@ class GroupInfluence:
             ``leverage``, ``leverage_re``; F statistic and p-value, not adjusted,
             of the group as an outlier; ``iterations``; then ``dfb_<name>``.
         """
-        tests = outlier_tests(
-            self._found.statistics, self.fit.nobs - self.fit.k_fe, self._index
-        )
+        tests = self._outlier_tests
         frame = pd.DataFrame(
             {
-                "nobs": self._sizes,
+                "nobs": self._found.rank,
                 "cooks_d": self.cooks_distance,
                 "mdffits": self.mdffits,
                 "covratio": self.covratio,
@@ -296,52 +311,47 @@ class GroupInfluence:
         return frame.join(self.dfbetas.add_prefix("dfb_"))
 
     def plot_index(
-        self, y_var: str = "cooks_d", labels: int = 5, ax: Any = None
-    ) -> Any:
+        self, y_var: str = "cooks_d", labels: int = 5, ax: Axes | None = None
+    ) -> Axes:
         """
         A measure by group, the largest labelled.
 
-        See :func:`mixedar.plotting.influence.plot_index`.
+        See :func:`mixedar.plotting.groups.plot_index`.
         """
-        from mixedar.plotting.influence import plot_index
+        from mixedar.plotting.groups import plot_index
 
-        return plot_index(self, y_var, labels, ax)
+        return plot_index(self.summary_frame(), y_var, labels, ax)
 
-    def plot_dfbetas(self, theta: bool = False, labels: int = 3) -> Any:
+    def plot_dfbetas(self, theta: bool = False, labels: int = 3) -> Figure:
         """
         Changes of each coefficient by group, a panel a coefficient.
 
-        See :func:`mixedar.plotting.influence.plot_dfbetas`.
+        Of the covariance parameters if `theta`; see
+        :func:`mixedar.plotting.groups.plot_dfbetas`.
         """
-        from mixedar.plotting.influence import plot_dfbetas
+        from mixedar.plotting.groups import plot_dfbetas
 
-        return plot_dfbetas(self, theta, labels)
+        return plot_dfbetas(self.dftheta if theta else self.dfbetas, labels)
 
     def __repr__(self) -> str:
-        how = "refits" if self.refit else f"at most {self.maxiter} steps"
-        largest = self.cooks_distance
-        where = (
-            "" if largest.isna().all() else f", largest at {shown(largest.idxmax())}"
-        )
+        largest, where = self.cooks_distance, ""
+        if largest.notna().any():
+            where = f", largest at {shown(largest.idxmax())}"
         return (
-            f"<GroupInfluence of {len(self._index)} groups, {how}: Cook's distance up "
-            f"to {largest.max():.3g}{where}>"
+            f"<GroupInfluence of {len(self._index)} groups, at most {self.maxiter} "
+            f"steps: Cook's distance up to {largest.max():.3g}{where}>"
         )
 
 
 def influence(
-    results: Any,
-    maxiter: int | None = None,
-    *,
-    refit: bool = False,
-    progress: bool = False,
+    fit: Fit, maxiter: int | None = None, *, progress: bool = False
 ) -> GroupInfluence:
     """
     Leave out every group of a fit in turn.
 
     Parameters
     ----------
-    results : MixedLMARResults
+    fit : Fit
     maxiter : int, optional
         Newton steps of the covariance parameters from the estimate of all
         groups.  0 holds them (but for the residual variance, which has a
@@ -351,9 +361,6 @@ def influence(
         More steps, each with the exact likelihood without the group, lead to
         its maximum near by.  By default that maximum for up to 500 groups, and
         one step for more.
-    refit : bool
-        Fit the model to the other groups instead, each time from the estimate
-        of all groups.  The same result as many steps, by another way.
     progress : bool
         A progress bar where groups are taken one by one.
 
@@ -375,19 +382,162 @@ def influence(
     determinant is that of what is left.  A variance function of the fitted values
     goes on reading those of all groups.
     """
-    results = getattr(results, "_results", results)
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)
     if maxiter is not None and not (whole and maxiter >= 0):
         raise UnsupportedError(
             f"maxiter={maxiter!r} is not a whole number from 0 up; None chooses"
         )
-    results.fit.problem  # noqa: B018  says so if the data are gone
-    if results.n_groups < 2:
+    fit.data  # noqa: B018  raises if they were removed
+    if fit.n_groups < 2:
         raise NotComputedError(
             "there is one group only: nothing is left without it. Influence is by "
             "group; name smaller groups with groups="
         )
     if maxiter is None:
-        maxiter = _ENOUGH if results.n_groups <= _FEW else 1
-    found = delete_groups(results, int(maxiter), refit=refit, progress=progress)
-    return GroupInfluence(results, found, int(maxiter), refit)
+        maxiter = _ENOUGH if fit.n_groups <= _FEW else 1
+    found = delete_groups(fit, int(maxiter), progress=progress)
+    return GroupInfluence(fit, found, int(maxiter))
+
+
+def outlier_tests(found: Deletions, df_resid: int, index: pd.Index) -> pd.DataFrame:
+    """
+    F tests of every group, the covariance parameters being those of all groups.
+
+    ``F``, ``df`` and ``p`` of the group as a whole, then the same with ``_re`` for
+    its random effects and with ``_within`` for the rest.  NaN where there is
+    nothing to test.
+    """
+    whole, effects, n, q = found.shift, found.shift_re, found.rank, found.rank_re
+    within = np.maximum(whole - effects, 0.0)
+    parts = {
+        "": (whole, n, 1.0 - whole, df_resid - n),
+        "_re": (effects, q, 1.0 - effects, df_resid - q),
+        "_within": (within, n - q, 1.0 - whole, df_resid - n),
+    }
+    columns: dict[str, Any] = {}
+    for name, (share, df, rest, df_rest) in parts.items():
+        there = (df > 0) & (df_rest > 0) & (rest > 0.0)
+        ratio = np.full(len(share), np.nan)
+        np.divide(share * df_rest, rest * np.maximum(df, 1), out=ratio, where=there)
+        columns[f"F{name}"], columns[f"df{name}"] = ratio, df
+        columns[f"p{name}"] = stats.f.sf(
+            ratio, np.maximum(df, 1), np.maximum(df_rest, 1)
+        )
+    return pd.DataFrame(columns, index=index)
+
+
+def external_tests(frame: pd.DataFrame, fit: Fit, found: Deletions) -> pd.DataFrame:
+    """
+    The same for groups that stand out, by covariance parameters without them.
+
+    A group that is far out has made the variances larger, which hides it.  The
+    variances of the random effects come from as many values as there are other
+    groups, so the test of a group's random effects is Hotelling's.  The rows with
+    the smallest p-values below 0.05 (50 at most) are new.  There ``p`` of the group
+    as a whole is twice the smaller one of its parts.
+    """
+    columns = {name: frame[name].to_numpy(copy=True) for name in frame.columns}
+    low = frame[["p", "p_re", "p_within"]].min(axis=1).to_numpy()
+    low = np.where(np.isfinite(found.scale), low, np.nan)
+    suspects = np.argsort(low, kind="stable")[:_MOST]
+    suspects = suspects[low[suspects] < _SUSPECT]
+    if len(suspects) == 0:
+        return frame
+    at = DeletionCoordinates(fit)
+    df_groups = fit.n_groups - 1 - _constant_columns(fit)
+    df_resid = fit.nobs - fit.k_fe
+    for i in suspects:
+        try:
+            whole, effects = _distances(at, int(i), found.theta[i])
+        except np.linalg.LinAlgError:
+            continue
+        n, q = int(frame["df"].iloc[i]), int(frame["df_re"].iloc[i])
+        nu = max(df_groups - q + 1, 1)
+        parts = {
+            "_re": (effects, q, nu, nu / max(df_groups, nu)),
+            "_within": (max(whole - effects, 0.0), n - q, df_resid - n, 1.0),
+        }
+        smallest = 1.0
+        for name, (distance, df, df_rest, factor) in parts.items():
+            if df > 0 and df_rest > 0:
+                ratio = distance / df * factor
+                p = float(stats.f.sf(ratio, df, df_rest))
+                columns[f"F{name}"][i], columns[f"p{name}"][i] = ratio, p
+                smallest = min(smallest, p)
+        columns["F"][i], columns["p"][i] = whole / n, min(1.0, 2.0 * smallest)
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def with_adjusted(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    """P-values adjusted for the number of groups beside them."""
+    out = {}
+    for column in frame.columns:
+        out[column] = frame[column]
+        if column.startswith("p"):
+            adjusted = _adjusted(frame[column].to_numpy(), method)
+            out[f"p_adj{column[1:]}"] = pd.Series(adjusted, frame.index)
+    return pd.DataFrame(out)
+
+
+def _adjusted(p: FloatArray, method: str) -> FloatArray:
+    """P-values adjusted over those that there are."""
+    out = np.full(len(p), np.nan)
+    there = ~np.isnan(p)
+    values = p[there]
+    if method == "holm":  # the default; multipletests takes its time
+        order = np.argsort(values, kind="stable")
+        raised = values[order] * np.arange(len(values), 0, -1)
+        adjusted = np.empty(len(values))
+        adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+        out[there] = adjusted
+        return out
+    try:
+        adjusted = multipletests(values if there.any() else [1.0], method=method)[1]
+    except (KeyError, ValueError) as error:
+        raise UnsupportedError(
+            f"method={method!r} is not known: choose 'holm', 'bonferroni', 'fdr_bh' or "
+            "another of statsmodels' multipletests"
+        ) from error
+    if there.any():
+        out[there] = adjusted
+    return out
+
+
+def _constant_columns(fit: Fit) -> int:
+    """Columns of the fixed-effects design that do not vary within any group."""
+    grouped = fit.data.grouped
+    x, starts = grouped.sort(fit.data.exog), grouped.offsets[:-1]
+    same = np.maximum.reduceat(x, starts) == np.minimum.reduceat(x, starts)
+    return int(same.all(axis=0).sum())
+
+
+def _distances(
+    at: DeletionCoordinates, group: int, theta: FloatArray
+) -> tuple[float, float]:
+    """
+    Squared distances of a group from what the others predict.
+
+    ``r'(H + X C X')^-1 r / s2`` with the residuals ``r``, their variance and
+    ``C`` all without the group; of it, the part along the group's ``Z``.
+    """
+    problem, p = at.problem, len(at.problem.w_map) - 1
+    others = WithoutGroup(problem, at.rows, group).profile_at(theta, derivatives=False)
+    own = group_sums(
+        part_of(at.rows, slice(group, group + 1)),
+        problem.structure,
+        problem.covariance,
+        problem.factor(theta),
+        problem.split(theta)[1],
+    )
+    s, zz, zw = own.s[..., 0], own.zz[..., 0], own.zw[..., 0]
+    e = np.append(-others.beta, 1.0)
+    both = np.linalg.inv(others.sxx_inverse) + s[:p, :p]
+    across = s[:p] @ e
+    whole = float(e @ s @ e - across @ np.linalg.solve(both, across))
+    turned = np.linalg.solve(both, zw[:, :p].T).T
+    score = zw @ e - turned @ across
+    precision = zz - turned @ zw[:, :p].T
+    values, vectors = np.linalg.eigh(precision) if len(zz) else (np.zeros(0), zz)
+    there = values > 1e-9 * max(float(np.trace(zz)), 1e-300)
+    parts = (vectors.T @ score)[there] ** 2 / values[there]
+    return whole / others.scale, float(parts.sum()) / others.scale

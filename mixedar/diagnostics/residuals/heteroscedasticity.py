@@ -26,28 +26,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.time import time_axis
-from mixedar.diagnostics.residuals.alternatives import WeightDirection
-from mixedar.diagnostics.residuals.covariance import (
-    ResidualTheory,
+from mixedar.data.variables import data_column
+from mixedar.diagnostics.residuals.normalized import (
+    NormalizedResiduals,
     cluster_products,
-    residual_theory,
+    normalized_residuals,
 )
-from mixedar.diagnostics.residuals.score import EfficientScore, score_frame
-from mixedar.diagnostics.residuals.series import unwrapped
+from mixedar.diagnostics.residuals.score import ScoreTests, VarianceAlternative
+from mixedar.diagnostics.residuals.series import check_whole
 from mixedar.exceptions import (
     MissingDataError,
     NotComputedError,
     UnsupportedError,
     shown,
 )
+from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult
 from mixedar.inference.arguments import check_alpha
-from mixedar.plotting.rows import data_column
 
 # Numbers with more distinct values are put into bins.
 _MOST_VALUES = 10
@@ -55,7 +54,7 @@ _MOST_STRATA = 60
 
 
 @dataclass(frozen=True)
-class Strata:
+class Stratification:
     """
     Rows divided by a variable.
 
@@ -76,37 +75,9 @@ class Strata:
     values: FloatArray | None
 
 
-def read_strata(fit: Any, by: Any, n_bins: int = _MOST_VALUES) -> Strata:
-    """
-    Divide the rows of a fit.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    by : str or array_like, shape (n,)
-        A column of the data, ``"fitted"`` for ``X beta``, ``"time"`` for the
-        times of the model unless a column has these names, or values.
-        (Fitted values with predicted random effects are no covariate: they and
-        the residuals come from the same errors.)
-    n_bins : int
-        Numbers with more than ten distinct values are put into so many bins of
-        about the same size.
-
-    Returns
-    -------
-    Strata
-
-    Raises
-    ------
-    UnknownColumnError, LengthError
-        If there is no such column, or not one value a row.
-    MissingDataError
-        If values are missing.
-    UnsupportedError
-        If all rows are in one stratum, or there are very many.
-    """
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)):
-        raise UnsupportedError(f"n_bins={n_bins!r} is not a whole number")
+def _stratify(fit: Fit, by: Any, n_bins: int) -> Stratification:
+    """The rows of a fit divided by a variable; see :func:`residual_spread`."""
+    n_bins = check_whole("n_bins", n_bins)
     if n_bins < 2:
         raise UnsupportedError(f"n_bins={n_bins}: use at least two bins")
     column = _column(fit, by)
@@ -125,7 +96,7 @@ def read_strata(fit: Any, by: Any, n_bins: int = _MOST_VALUES) -> Strata:
     elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     if values is not None and column.nunique() > _MOST_VALUES:
-        bins = pd.qcut(pd.Series(values), int(n_bins), duplicates="drop")
+        bins = pd.qcut(pd.Series(values), n_bins, duplicates="drop")
         codes = np.asarray(bins.cat.codes, dtype=np.intp)
         labels = [f"{cut.left:.4g} to {cut.right:.4g}" for cut in bins.cat.categories]
     elif isinstance(dtype, pd.CategoricalDtype):
@@ -144,22 +115,31 @@ def read_strata(fit: Any, by: Any, n_bins: int = _MOST_VALUES) -> Strata:
             f"by={name!r} has {len(labels)} different values; for the groups of the "
             "model use by='groups', otherwise choose a coarser variable"
         )
-    return Strata(name, np.asarray(codes, dtype=np.intp), labels, values)
+    return Stratification(name, np.asarray(codes, dtype=np.intp), labels, values)
 
 
-def _column(fit: Any, by: Any) -> pd.Series:
-    if isinstance(by, str):
-        frame = getattr(fit.model.data, "frame", None)
-        known = frame is not None and by in frame.columns
-        if by == "fitted" and not known:
-            return pd.Series(np.asarray(fit.fitted_marginal), name="fitted")
-        if by == "time" and not known and fit.model.time is not None:
-            return pd.Series(fit.model.time, name="time")
-    return data_column(fit, by, "by")
+def _column(fit: Fit, by: Any) -> pd.Series:
+    data = fit.data
+    if isinstance(by, str) and (data.frame is None or by not in data.frame.columns):
+        if by == "fitted":
+            # with predicted effects it would come from the same errors
+            return pd.Series(fit.fitted_marginal, name="fitted")
+        if by == "time" and data.time is not None:
+            return pd.Series(data.time, name="time")
+    return data_column(data, by, "by")
+
+
+def _is_groups(fit: Fit, by: Any) -> bool:
+    """Whether `by` means the groups of the model."""
+    if not isinstance(by, str):
+        return False
+    frame = fit.data.frame
+    taken = frame is not None and "groups" in frame.columns
+    return by == fit.data.groups_name or (by == "groups" and not taken)
 
 
 def residual_spread(
-    fit: Any, by: Any = "groups", *, n_bins: int = 10, alpha: float = 0.05
+    fit: Fit, by: Any = "groups", *, n_bins: int = 10, alpha: float = 0.05
 ) -> pd.DataFrame:
     """
     Residual standard deviations of strata or of groups.
@@ -170,11 +150,11 @@ def residual_spread(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     by : str or array_like, shape (n,)
         ``"groups"``, the groups of the model; a column of the data;
-        ``"fitted"``, ``"time"``; or values.  Numbers with more than ten distinct
-        values are put into bins.
+        ``"fitted"``, which is ``X beta``; ``"time"``; or values.  Numbers with
+        more than ten distinct values are put into bins.
     n_bins : int
         Number of those bins.
     alpha : float
@@ -192,75 +172,54 @@ def residual_spread(
     MixedARError
         If the data were removed, or `by` does not describe strata.
     """
-    fit = unwrapped(fit)
     alpha = check_alpha(alpha)
-    theory = residual_theory(fit)
+    return _spread(fit, normalized_residuals(fit), by, n_bins, alpha)
+
+
+def _spread(
+    fit: Fit, residuals: NormalizedResiduals, by: Any, n_bins: int, alpha: float
+) -> pd.DataFrame:
     sigma = float(np.sqrt(fit.scale))
     if _is_groups(fit, by):
-        return _by_group(fit, theory, sigma, alpha)
-    strata = read_strata(fit, by, n_bins)
-    codes = _sorted_codes(theory, strata)
-    squares, trace, trace2 = _moments_by_stratum(theory, codes, len(strata.labels))
-    out = _table(squares, trace, trace2, np.bincount(codes), sigma, alpha)
-    out.index = pd.Index(strata.labels, name=strata.name)
-    return out
+        rows = residuals.rows
+        squares = np.add.reduceat(residuals.values**2, rows.offsets[:-1])
+        index = pd.Index(fit.data.group_labels, name=fit.data.groups_name)
+        size = np.diff(rows.offsets)
+        return _table(squares, *_group_traces(residuals), size, sigma, alpha, index)
+    strata = _stratify(fit, by, n_bins)
+    codes = residuals.rows.sort(strata.codes)
+    index = pd.Index(strata.labels, name=strata.name)
+    sums = _sums_by_stratum(residuals, codes, len(index))
+    return _table(*sums, np.bincount(codes), sigma, alpha, index)
 
 
-def _sorted_codes(theory: ResidualTheory, strata: Strata) -> NDArray[np.intp]:
-    order = theory.rows.grouped.order
-    return strata.codes if order is None else strata.codes[order]
-
-
-def _is_groups(fit: Any, by: Any) -> bool:
-    """Whether `by` means the groups of the model."""
-    if not isinstance(by, str):
-        return False
-    frame = getattr(fit.model.data, "frame", None)
-    taken = frame is not None and "groups" in frame.columns
-    return by == getattr(fit.model, "groups_name", None) or (
-        by == "groups" and not taken
-    )
-
-
-def _by_group(
-    fit: Any, theory: ResidualTheory, sigma: float, alpha: float
-) -> pd.DataFrame:
-    offsets = theory.rows.offsets
-    squares = np.add.reduceat(theory.values**2, offsets[:-1])
-    trace, trace2 = _group_traces(theory)
-    out = _table(squares, trace, trace2, np.diff(offsets), sigma, alpha)
-    name = getattr(fit.model, "groups_name", None)
-    out.index = pd.Index(fit.model.group_labels, name=name)
-    return out
-
-
-def _group_traces(theory: ResidualTheory) -> tuple[FloatArray, FloatArray]:
+def _group_traces(residuals: NormalizedResiduals) -> tuple[FloatArray, FloatArray]:
     """``tr P_i`` and ``tr P_i^2`` of the groups' blocks of ``Cov(u)``."""
-    inner = cluster_products(theory.factors, theory.factors, theory.rows.offsets)
-    size = np.diff(theory.rows.offsets)
+    factors, offsets = residuals.factors, residuals.rows.offsets
+    inner = cluster_products(factors, factors, offsets)
+    size = np.diff(offsets)
     lost = np.einsum("iaa->i", inner)
     return size - lost, size - 2.0 * lost + np.einsum("iab,iba->i", inner, inner)
 
 
-def _moments_by_stratum(
-    theory: ResidualTheory, codes: NDArray[np.intp], count: int
+def _sums_by_stratum(
+    residuals: NormalizedResiduals, codes: IntArray, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Sums of squares, ``tr P_s`` and ``tr P_s^2`` of strata, group by group."""
-    q = theory.g.shape[1]
-    squares: FloatArray = np.zeros(count)
-    trace: FloatArray = np.zeros(count)
-    np.add.at(squares, codes, theory.values**2)
-    np.add.at(trace, codes, theory.variance)
+    squares, trace = np.zeros((2, count))
+    np.add.at(squares, codes, residuals.values**2)
+    np.add.at(trace, codes, residuals.variance)
     trace2 = np.empty(count)
+    offsets = residuals.rows.offsets
     for s in range(count):
         here = (codes == s)[:, None]
-        g, f = theory.g * here, theory.f * here
-        gg = cluster_products(g, g, theory.rows.offsets)
-        gf = cluster_products(g, f, theory.rows.offsets)
+        g, f = residuals.g * here, residuals.f * here
+        gg = cluster_products(g, g, offsets)
+        gf = cluster_products(g, f, offsets)
         ff = f.T @ f
         trace2[s] = here.sum() - 2.0 * float((g * g).sum()) + float((gg * gg).sum())
         trace2[s] += float((ff * ff).sum()) - 2.0 * float(np.trace(ff))
-        trace2[s] += 2.0 * float((gf * gf).sum()) if q else 0.0
+        trace2[s] += 2.0 * float((gf * gf).sum())
     return squares, trace, trace2
 
 
@@ -268,9 +227,10 @@ def _table(
     squares: FloatArray,
     trace: FloatArray,
     trace2: FloatArray,
-    n: NDArray[Any],
+    n: IntArray,
     sigma: float,
     alpha: float,
+    index: pd.Index,
 ) -> pd.DataFrame:
     """Sums of squares as multiples of chi-squares with the same two moments."""
     seen = trace > 1e-8 * n
@@ -289,12 +249,13 @@ def _table(
             "upper": sigma * ratio * np.sqrt(df / stats.chi2.ppf(alpha / 2.0, df)),
             "ratio": ratio,
             "p": np.minimum(2.0 * np.minimum(upper_tail, lower_tail), 1.0),
-        }
+        },
+        index=index,
     )
 
 
 def heteroscedasticity_test(
-    fit: Any,
+    fit: Fit,
     by: Any = "fitted",
     *,
     trend: bool | None = None,
@@ -306,7 +267,7 @@ def heteroscedasticity_test(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     by : str or array_like, shape (n,)
         As in :func:`residual_spread`.  For ``"groups"`` the alternative is that
         each group has a variance of its own.
@@ -335,22 +296,20 @@ def heteroscedasticity_test(
     MixedARError
         If `by` does not describe strata.
     """
-    fit = unwrapped(fit)
-    table = residual_spread(fit, by, n_bins=n_bins)
+    residuals = normalized_residuals(fit)
+    table = _spread(fit, residuals, by, n_bins, alpha=0.05)
     if _is_groups(fit, by):
         return _between_groups(table, trend)
-    strata = read_strata(fit, by, n_bins)
+    strata = _stratify(fit, by, n_bins)
     if trend and strata.values is None:
         raise UnsupportedError(
             f"trend=True needs numbers, and by={strata.name!r} holds "
             f"{type(strata.labels[0]).__name__}"
         )
-    frame = score_frame(fit)
     weights = _weights(strata, trend)
-    directions = [WeightDirection(frame.theory.rows.sort(w)) for w in weights]
-    efficient: EfficientScore = frame.efficient(directions)
-    inflation = _kurtosis(frame.theory) if studentize else 1.0
-    statistic, df = efficient.joint(inflation)
+    alternatives = [VarianceAlternative(residuals.rows.sort(w)) for w in weights]
+    efficient = ScoreTests(fit, residuals).efficient(alternatives)
+    statistic, df = efficient.joint(_kurtosis(residuals) if studentize else 1.0)
     if df == 0:
         raise NotComputedError(
             f"the estimated parameters explain any difference of variances by "
@@ -371,8 +330,8 @@ def heteroscedasticity_test(
     )
 
 
-def _weights(strata: Strata, trend: bool | None) -> list[FloatArray]:
-    """Diagonals of the directions, in the caller's order."""
+def _weights(strata: Stratification, trend: bool | None) -> list[FloatArray]:
+    """Diagonals of the alternatives, in the caller's order."""
     by_number = strata.values is not None and len(np.unique(strata.values)) > 10
     if (by_number if trend is None else trend) and strata.values is not None:
         values = strata.values - strata.values.mean()
@@ -380,10 +339,11 @@ def _weights(strata: Strata, trend: bool | None) -> list[FloatArray]:
     return [(strata.codes == s).astype(np.float64) for s in range(len(strata.labels))]
 
 
-def _kurtosis(theory: ResidualTheory) -> float:
+def _kurtosis(residuals: NormalizedResiduals) -> float:
     """Variance of squared residuals relative to that of a normal distribution."""
-    excess = theory.values**2 - theory.variance
-    return float((excess @ excess) / (2.0 * theory.variance @ theory.variance))
+    variance = residuals.variance
+    excess = residuals.values**2 - variance
+    return float((excess @ excess) / (2.0 * variance @ variance))
 
 
 def _between_groups(table: pd.DataFrame, trend: bool | None) -> TestResult:

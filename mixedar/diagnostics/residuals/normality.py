@@ -2,7 +2,7 @@
 Are residuals normal?
 
 Under the model normalized residuals are normal with known variances and, within
-groups, known correlations (``covariance.py``).  Divided by their
+groups, known correlations (``normalized.py``).  Divided by their
 standard deviations they can be held against normal quantiles, and sums of
 Hermite polynomials of them, skewness and kurtosis, have the variances
 
@@ -26,23 +26,21 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special, stats
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.diagnostics.residuals.covariance import (
-    ResidualTheory,
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.diagnostics.residuals.normalized import (
+    NormalizedResiduals,
     cluster_products,
-    residual_factors,
-    residual_theory,
-    residual_values,
+    covariance_factors,
+    normalized_residuals,
 )
-from mixedar.diagnostics.residuals.series import rows_of, unwrapped
+from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult
 from mixedar.inference.arguments import check_alpha
 
@@ -59,7 +57,7 @@ _BLOCK = 1024
 
 
 def residual_quantiles(
-    fit: Any,
+    fit: Fit,
     kind: str = "normalized",
     *,
     alpha: float = 0.05,
@@ -70,7 +68,7 @@ def residual_quantiles(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     kind : {"normalized", "pearson"}
         Residuals, each divided by the standard deviation that it has under the
         model.
@@ -96,38 +94,34 @@ def residual_quantiles(
     NotComputedError
         If the data were removed, or no residual is left.
     """
-    fit = unwrapped(fit)
     alpha = check_alpha(alpha)
     if kind not in ("normalized", "pearson"):
         raise UnsupportedError(f"kind={kind!r}: choose 'normalized' or 'pearson'")
     if band not in ("simultaneous", "pointwise"):
         raise UnsupportedError(f"band={band!r}: choose 'simultaneous' or 'pointwise'")
-    rows = rows_of(fit)
-    factors = residual_factors(fit, rows, whitened=kind == "normalized")
+    rows = series_rows(fit)
+    factors = covariance_factors(fit, kind)
     variance = 1.0 - np.einsum("ij,ij->i", factors, factors)
     z = np.full(len(variance), np.nan)
     left = variance > _NO_RESIDUAL
-    values = rows.sort(residual_values(fit, kind))
+    values = rows.sort(fit.residuals(kind))
     z[left] = values[left] / np.sqrt(variance[left])
     z = rows.unsort(z / np.sqrt(np.nanmean(z**2)))
-    index = fit.model.data.row_labels
+    index = fit.data.index
     labels = pd.RangeIndex(len(z)) if index is None else index
     order = np.argsort(z, kind="stable")[: int(left.sum())]
     n = len(order)
     if n < 2:
         raise NotComputedError("the model leaves no residuals: nothing to draw")
     ranks = np.arange(1, n + 1)
-    level = (
-        simultaneous_level(min(n, _LARGEST_SAMPLE), alpha)
-        if band == "simultaneous"
-        else alpha
-    )
+    if band == "simultaneous":
+        alpha = simultaneous_level(min(n, _LARGEST_SAMPLE), alpha)
     return pd.DataFrame(
         {
             "theoretical": stats.norm.ppf((ranks - 0.375) / (n + 0.25)),
             "observed": z[order],
-            "lower": _band(level / 2.0, ranks, n),
-            "upper": _band(1.0 - level / 2.0, ranks, n),
+            "lower": _band(alpha / 2.0, ranks, n),
+            "upper": _band(1.0 - alpha / 2.0, ranks, n),
         },
         index=labels[order],
     )
@@ -169,18 +163,8 @@ def simultaneous_level(n: int, alpha: float) -> float:
     """
     Level of each order statistic at which all of them keep the level `alpha`.
 
-    From 1,000 standardized samples of `n` normal values.
-
-    Parameters
-    ----------
-    n : int
-        Up to 1,000; beyond, the level hardly changes.
-    alpha : float
-
-    Returns
-    -------
-    float
-        The `alpha` quantile of the smallest two-sided p-value.
+    The `alpha` quantile of the smallest two-sided p-value in 1,000 standardized
+    samples of `n` normal values, n up to 1,000; beyond, it hardly changes.
     """
     rng = np.random.default_rng(20130801)
     draws = np.sort(rng.standard_normal((_DRAWS, n)), axis=1)
@@ -194,7 +178,7 @@ def simultaneous_level(n: int, alpha: float) -> float:
     return float(np.quantile(smallest, alpha))
 
 
-def normality_test(fit: Any) -> TestResult:
+def normality_test(fit: Fit) -> TestResult:
     """
     Test the normality of the errors by skewness and kurtosis.
 
@@ -205,7 +189,7 @@ def normality_test(fit: Any) -> TestResult:
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
 
     Returns
     -------
@@ -218,17 +202,16 @@ def normality_test(fit: Any) -> TestResult:
     NotComputedError
         If the data were removed, or there are fewer than 20 residuals.
     """
-    fit = unwrapped(fit)
-    theory = residual_theory(fit)
-    left = theory.variance > _NO_RESIDUAL
+    residuals = normalized_residuals(fit)
+    left = residuals.variance > _NO_RESIDUAL
     n = int(left.sum())
     if n < 20:
         raise NotComputedError(
             f"{n} residuals are too few for a test of normality; look at qqplot()"
         )
-    scale = np.where(left, np.sqrt(np.where(left, theory.variance, 1.0)), np.inf)
-    z = (theory.values / scale)[left]
-    third, fourth = _power_sums(theory, scale, left)
+    scale = np.sqrt(np.where(left, residuals.variance, np.inf))
+    z = (residuals.values / scale)[left]
+    third, fourth = _power_sums(residuals, scale, left)
     skewness, kurtosis = float(stats.skew(z)), float(stats.kurtosis(z))
     worth = np.array([n * n / third, n * n / fourth])
     scores = np.array(
@@ -258,15 +241,15 @@ def normality_test(fit: Any) -> TestResult:
 
 
 def _power_sums(
-    theory: ResidualTheory, scale: FloatArray, left: NDArray[np.bool_]
+    residuals: NormalizedResiduals, scale: FloatArray, left: BoolArray
 ) -> tuple[float, float]:
     """Sums of third and fourth powers of all correlations within groups."""
-    g = theory.g / scale[:, None]
+    g = residuals.g / scale[:, None]
     n, q = float(left.sum()), g.shape[1]
     if q == 0:
         return n, n
     own = np.einsum("ij,ij->i", g, g)
-    offsets = theory.rows.offsets
+    offsets = residuals.rows.offsets
     if q <= _TENSOR:
         # (g_s'g_t)^3 is an inner product of third powers
         pairs2 = np.einsum("ia,ib->iab", g, g).reshape(len(g), q * q)

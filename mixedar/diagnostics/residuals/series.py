@@ -13,19 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import fft
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import check_finite, check_lengths, float_array, group_codes
 from mixedar.data.time import time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import NotComputedError, TimeError, UnsupportedError
+from mixedar.fit import Fit
 from mixedar.residual import Independent
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,32 @@ class SeriesRows:
     ----------
     grouped : GroupedRows
         The order, and the way back to the caller's.
-    first : ndarray of bool, shape (n,)
-        Whether a sorted row begins a series.
-    time : ndarray, shape (n,)
-        Time since the series began, in sorted order.
     unit : str or None
         What one unit of time is; None for numbers that count as they are.
     """
 
     grouped: GroupedRows
-    first: NDArray[np.bool_]
-    time: FloatArray
     unit: str | None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.grouped.gaps)
+
+    @property
+    def offsets(self) -> IntArray:
+        """Group ``i`` holds the sorted rows ``offsets[i]:offsets[i + 1]``."""
+        return self.grouped.offsets
+
+    @cached_property
+    def groups(self) -> IntArray:
+        """Number of each sorted row's group, shape (n,)."""
+        return np.repeat(np.arange(self.grouped.n_groups), self.grouped.sizes)
+
+    @cached_property
+    def first(self) -> BoolArray:
+        """Whether a sorted row begins a series, shape (n,)."""
+        return self.grouped.first_of_series
 
     @cached_property
     def starts(self) -> IntArray:
@@ -58,12 +75,19 @@ class SeriesRows:
     @cached_property
     def lengths(self) -> IntArray:
         """Rows of each series, shape (number of series,)."""
-        return np.diff(np.append(self.starts, len(self.first)))
+        return np.diff(np.append(self.starts, self.n))
 
     @cached_property
     def position(self) -> IntArray:
         """Number of a row within its series, from 0, shape (n,)."""
-        return np.arange(len(self.first)) - np.repeat(self.starts, self.lengths)
+        return np.arange(self.n) - np.repeat(self.starts, self.lengths)
+
+    @cached_property
+    def time(self) -> FloatArray:
+        """Time since the series began, shape (n,)."""
+        # a gap of NaN marks a time that occurs twice: distance zero, same series
+        total = np.cumsum(np.nan_to_num(self.grouped.gaps))
+        return total - np.repeat(total[self.starts], self.lengths)
 
     @cached_property
     def gaps(self) -> FloatArray:
@@ -73,55 +97,27 @@ class SeriesRows:
         return gaps[gaps > 0.0]
 
     @property
-    def offsets(self) -> IntArray:
-        """Group ``i`` holds the sorted rows ``offsets[i]:offsets[i + 1]``."""
-        return self.grouped.offsets
+    def distinct(self) -> bool:
+        """Whether no two rows of a series share their time."""
+        return len(self.gaps) == self.n - len(self.starts)
 
-    def sort(self, x: FloatArray) -> FloatArray:
+    def typical_gap(self, default: float) -> float:
+        """The median gap, or what to take if there is none."""
+        return float(np.median(self.gaps)) if len(self.gaps) else default
+
+    def sort(self, x: NDArray[Scalar]) -> NDArray[Scalar]:
         """Bring rows from the caller's order into sorted order."""
-        return self.grouped.sort(x)
+        return x if self.grouped.order is None else x[self.grouped.order]
 
     def unsort(self, x: FloatArray) -> FloatArray:
         """Bring rows from sorted order back into the caller's."""
         return self.grouped.unsort(x)
 
 
-def _series_rows(grouped: GroupedRows, unit: str | None) -> SeriesRows:
-    # a gap of NaN marks a time that occurs twice: distance zero, same series
-    first = grouped.gaps == 0.0
-    total = np.cumsum(np.nan_to_num(grouped.gaps))
-    starts = np.flatnonzero(first)
-    lengths = np.diff(np.append(starts, len(first)))
-    return SeriesRows(grouped, first, total - np.repeat(total[starts], lengths), unit)
-
-
-def arranged(
+def sorted_values(
     values: Any, groups: Any = None, time: Any = None, series: Any = None
 ) -> tuple[FloatArray, SeriesRows]:
-    """
-    Sort values by group, series and time.
-
-    Parameters
-    ----------
-    values : array_like, shape (n,)
-    groups : array_like, shape (n,), optional
-        Labels; one group by default.
-    time : array_like, shape (n,), optional
-        Numbers, dates or periods; the order of the rows by default.
-    series : array_like, shape (n,), optional
-        Series inside the groups.
-
-    Returns
-    -------
-    values : ndarray, shape (n,)
-        In sorted order.
-    rows : SeriesRows
-
-    Raises
-    ------
-    LengthError, MissingDataError, TimeError, UnsupportedError
-        If the arrays cannot be used.
-    """
+    """A user's values sorted by group, series and time, and their rows."""
     x = float_array(values, "values")
     if x.ndim != 1 or len(x) == 0:
         raise UnsupportedError(
@@ -137,73 +133,53 @@ def arranged(
     times: FloatArray | None = None
     unit: str | None = "row"
     if time is not None:
-        name = str(getattr(time, "name", None) or "time")
-        axis = time_axis(time, Independent(), name)
+        axis = time_axis(time, Independent(), _name_of(time))
         times, unit = axis.values, axis.unit
-    rows = _series_rows(group_rows(codes, times, series_codes), unit)
+    rows = SeriesRows(group_rows(codes, times, series_codes), unit)
     return rows.sort(x), rows
 
 
-def unwrapped(fit: Any) -> Any:
-    """
-    The results behind statsmodels' wrapper, with their data.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults or its wrapper
-
-    Returns
-    -------
-    MixedLMARResults
-
-    Raises
-    ------
-    NotComputedError
-        If the data were removed.
-    """
-    fit = getattr(fit, "_results", fit)
-    if getattr(fit.model, "endog", None) is None:
-        raise NotComputedError(
-            "the data were removed from this fit; residuals and simulations need "
-            "them: fit again and keep the data"
-        )
-    return fit
+def _name_of(time: Any) -> str:
+    return str(getattr(time, "name", None) or "time")
 
 
-def rows_of(fit: Any) -> SeriesRows:
+def series_rows(fit: Fit) -> SeriesRows:
     """
     The rows of a fit in the order of time.
 
-    Parameters
-    ----------
-    fit : MixedLMARResults
-
-    Returns
-    -------
-    SeriesRows
-        Of structures that need no times (independence, compound symmetry) the
-        rows are put into the order of the model's times all the same; those of
-        occasions that are no times keep the order of the occasions.
+    Of structures that need no times (independence, compound symmetry) the rows
+    are put into the order of the model's times all the same; those of occasions
+    that are no times keep the order of the occasions.
     """
-    model = fit.model
-    unit = None if model.time_unit == "1" else model.time_unit
-    own = fit.structure.uses_time and fit.structure.needs_distinct_times
-    if own:
-        return _series_rows(model._grouped, unit)
+    data = fit.data
+    unit = None if data.time_unit == "1" else data.time_unit
+    if fit.structure.uses_time and fit.structure.needs_distinct_times:
+        return SeriesRows(data.grouped, unit)
     values, series = None, None
-    if model.time is not None:
-        name = str(getattr(model.time, "name", None) or "time")
+    if data.time is not None:
         try:
-            axis = time_axis(pd.Series(model.time), Independent(), name)
+            axis = time_axis(pd.Series(data.time), Independent(), _name_of(data.time))
         except TimeError:
-            return _series_rows(model._grouped, unit)
+            return SeriesRows(data.grouped, unit)
         values, unit = axis.values, axis.unit
-    if model.series is not None:
-        series = group_codes(model.series, "series")[0]
-    return _series_rows(group_rows(model._codes, values, series, model.n_groups), unit)
+    if data.series is not None:
+        series = group_codes(data.series, "series")[0]
+    return SeriesRows(group_rows(data.codes, values, series, data.n_groups), unit)
 
 
-Rows = NDArray[np.intp] | slice
+def distance_label(fit: Fit, what: str) -> str:
+    """The name of an axis of distances in time, such as ``"Lag (days)"``."""
+    unit = series_rows(fit).unit
+    if unit == "row":
+        return f"{what} (rows)"
+    if unit is None:
+        name = fit.data.time_name or getattr(fit.data.time, "name", None)
+        return f"{what} in {name}" if name else f"{what} in time"
+    unit = unit.replace("step of", "steps of")
+    return f"{what} ({unit[2:]}s)" if unit.startswith("1 ") else f"{what} ({unit})"
+
+
+Rows = IntArray | slice
 #: A value for each pair, from the rows of the later and the earlier observation
 #: and their distance.
 Measure = Callable[[Rows, Rows, FloatArray], FloatArray]
@@ -230,7 +206,7 @@ class LagBins:
     width: float
     grid: bool
 
-    def index(self, distance: FloatArray) -> NDArray[np.intp]:
+    def index(self, distance: FloatArray) -> IntArray:
         """Numbers of the lags that distances fall into."""
         return np.rint(distance / self.width).astype(np.intp)
 
@@ -240,25 +216,7 @@ class LagBins:
 
 
 def choose_bins(gaps: FloatArray, bin_width: float | None = None) -> LagBins:
-    """
-    Lags on the grid of the times, or of the width of a typical gap.
-
-    Parameters
-    ----------
-    gaps : ndarray
-        Positive distances between neighbours.
-    bin_width : float, optional
-        Width to use instead.
-
-    Returns
-    -------
-    LagBins
-
-    Raises
-    ------
-    UnsupportedError
-        If `bin_width` is not a positive number.
-    """
+    """Lags on the grid of the times, or of the width of a typical gap."""
     if bin_width is not None:
         width = float(bin_width)
         if not (np.isfinite(width) and width > 0.0):
@@ -288,50 +246,18 @@ def _multiples(gaps: FloatArray, step: float) -> bool:
 
 
 def count_pairs(rows: SeriesRows, limit: float) -> int:
-    """
-    About how many pairs of a series lie within a distance.
-
-    Parameters
-    ----------
-    rows : SeriesRows
-    limit : float
-
-    Returns
-    -------
-    int
-        Exact if no pair lies beyond.
-    """
+    """About how many pairs lie within a distance; exact if all of them do."""
     n = rows.lengths.astype(np.float64)
-    gap = float(np.median(rows.gaps)) if len(rows.gaps) else 1.0
-    within = np.minimum(n - 1.0, np.floor(min(limit / gap, 1e15)))
+    within = np.floor(min(limit / rows.typical_gap(1.0), 1e15))
+    within = np.minimum(n - 1.0, within)
     return int((within * (n - 0.5 * (within + 1.0))).sum())
 
 
 def pairs(rows: SeriesRows, limit: float) -> Iterator[tuple[Rows, Rows, FloatArray]]:
-    """
-    All pairs of a series within a distance, by how many rows apart they are.
-
-    Parameters
-    ----------
-    rows : SeriesRows
-    limit : float
-        Largest distance.
-
-    Yields
-    ------
-    later, earlier : ndarray of int, or slice
-        Sorted rows.
-    distance : ndarray
-    """
+    """Later and earlier rows, and distances, of the pairs within `limit`."""
     position, time = rows.position, rows.time
-    active = np.flatnonzero(position > 0)
-    step = 0
+    step, active = 1, np.flatnonzero(position > 0)
     while len(active):
-        step += 1
-        if step > 1:
-            active = active[position[active] >= step]
-            if len(active) == 0:
-                return
         later, earlier = _as_slices(active, step)
         distance = time[later] - time[earlier]
         near = distance <= limit
@@ -342,9 +268,11 @@ def pairs(rows: SeriesRows, limit: float) -> Iterator[tuple[Rows, Rows, FloatArr
                 return
             later, earlier = _as_slices(active, step)
         yield later, earlier, distance
+        step += 1
+        active = active[position[active] >= step]
 
 
-def _as_slices(active: NDArray[np.intp], step: int) -> tuple[Rows, Rows]:
+def _as_slices(active: IntArray, step: int) -> tuple[Rows, Rows]:
     """Rows without holes as slices, which copy nothing."""
     first, last = int(active[0]), int(active[-1])
     if last - first + 1 == len(active):
@@ -355,23 +283,7 @@ def _as_slices(active: NDArray[np.intp], step: int) -> tuple[Rows, Rows]:
 def sums_by_lag(
     rows: SeriesRows, bins: LagBins, last: int, measures: Sequence[Measure]
 ) -> FloatArray:
-    """
-    Sums over the pairs of each lag.
-
-    Parameters
-    ----------
-    rows : SeriesRows
-    bins : LagBins
-    last : int
-        Number of the last lag.
-    measures : sequence of callable
-        What to sum.
-
-    Returns
-    -------
-    ndarray, shape (2 + number of measures, last + 1)
-        Numbers of pairs, sums of their distances, sums of the measures.
-    """
+    """Numbers of pairs, sums of distances and of each measure, by lag."""
     out = np.zeros((2 + len(measures), last + 1))
     for later, earlier, distance in pairs(rows, bins.limit(last)):
         index = bins.index(distance)
@@ -394,26 +306,10 @@ def grid_sums(
     x: FloatArray, rows: SeriesRows, step: float, last: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
-    Products and squares by lag on a grid of times, by fast Fourier transforms.
+    Numbers of pairs, products and squares by lag on a grid of distinct times.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, k)
-        In sorted order.
-    rows : SeriesRows
-        With distinct times that are multiples of `step`.
-    step : float
-    last : int
-        Number of the last lag.
-
-    Returns
-    -------
-    counts : ndarray, shape (last + 1,)
-        Pairs at each lag; at lag 0 the observations.
-    products : ndarray, shape (last + 1,)
-        ``sum x_s'x_t`` over the pairs.
-    squares : ndarray, shape (last + 1,)
-        ``sum (x_s'x_s + x_t'x_t)`` over the pairs.
+    By fast Fourier transforms, of ``x`` with the shape (n, k) in sorted order:
+    sums of ``x_s'x_t`` and of ``x_s'x_s + x_t'x_t``.  Lag 0 has the observations.
     """
     counts, products, squares = np.zeros((3, last + 1))
     slots = np.rint(rows.time / step).astype(np.intp)
@@ -449,27 +345,10 @@ _MANY_PAIRS = 20_000_000
 
 def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
     """
-    Number of the last lag.
+    Number of the last lag, at least 1.
 
-    Parameters
-    ----------
-    rows : SeriesRows
-    bins : LagBins
-    max_lag : float or None
-        In units of time; by default ``10 log10(n)`` typical gaps, ``n`` the
-        length of the longest series, as in R's ``acf`` and nlme's ``ACF``.
-
-    Returns
-    -------
-    int
-        At least 1.
-
-    Raises
-    ------
-    UnsupportedError
-        If `max_lag` is no positive number, or shorter than the first lag.
-    NotComputedError
-        If no series has two observations.
+    By default ``10 log10(n)`` typical gaps, ``n`` the length of the longest
+    series, as in R's ``acf`` and nlme's ``ACF``.
     """
     longest = int(rows.lengths.max())
     if longest < 2:
@@ -477,74 +356,63 @@ def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
             "no series has two observations: there is no pair to correlate; check "
             "groups= and series="
         )
-    span = float(rows.time.max())
-    reach = int(np.rint(span / bins.width))
     if max_lag is None:
-        typical = float(np.median(rows.gaps)) if len(rows.gaps) else bins.width
-        steps = min(longest - 1, int(10.0 * np.log10(longest)))
-        wanted = int(np.rint(max(steps, 1) * typical / bins.width))
+        steps = max(min(longest - 1, int(10.0 * np.log10(longest))), 1)
+        wanted = int(np.rint(steps * rows.typical_gap(bins.width) / bins.width))
     else:
-        if isinstance(max_lag, bool) or not isinstance(
-            max_lag, (int, float, np.number)
-        ):
-            raise UnsupportedError(f"max_lag={max_lag!r} is not a number")
-        if not (np.isfinite(max_lag) and max_lag > 0.0):
+        number = check_number("max_lag", max_lag)
+        if not (np.isfinite(number) and number > 0.0):
             raise UnsupportedError(f"max_lag={max_lag!r} is not a positive number")
-        wanted = int(np.floor(float(max_lag) / bins.width + 1e-9))
+        wanted = int(np.floor(number / bins.width + 1e-9))
         if wanted < 1:
             raise UnsupportedError(
                 f"max_lag={max_lag!r} is shorter than the first lag, {bins.width:g}"
             )
-    return max(min(wanted, reach), 1)
+    return max(min(wanted, int(np.rint(rows.time.max() / bins.width))), 1)
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return an argument if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise UnsupportedError(f"{name}={value!r} is not a number")
+    return float(value)
+
+
+def check_whole(name: str, value: Any) -> int:
+    """Return an argument if it is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UnsupportedError(f"{name}={value!r} is not a whole number")
+    return int(value)
 
 
 def lag_products(
     x: FloatArray, rows: SeriesRows, bins: LagBins, last: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
-    Numbers of pairs, their mean distances, and sums of products by lag.
+    Numbers of pairs, their mean distances, and sums of ``x_s'x_t`` by lag.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, k)
-        In sorted order.
-    rows : SeriesRows
-    bins : LagBins
-    last : int
-        Number of the last lag.
-
-    Returns
-    -------
-    counts, distances, sums : ndarray, shape (last + 1,)
-        `sums` are those of ``x_s'x_t``.  On a grid lag 0 is empty; otherwise it
-        holds the pairs closer than half a bin.
+    On a grid lag 0 is empty; otherwise it holds the pairs closer than half a bin.
     """
+    lags = np.arange(last + 1, dtype=np.float64) * bins.width
     if (
         bins.grid
         and count_pairs(rows, bins.limit(last)) * x.shape[1] > _MANY_PAIRS
         and rows.lengths.mean() > 256
         and rows.time.max() / bins.width < 4 * rows.lengths.max()
-        and len(rows.gaps) == len(rows.first) - len(rows.starts)
+        and rows.distinct
     ):
         counts, sums, _ = grid_sums(x, rows, bins.width, last)
-        counts[0] = sums[0] = 0.0
-        return counts, _lags(last, bins), sums
-    if x.shape[1] == 1:
-        flat = x[:, 0]
-        found = sums_by_lag(rows, bins, last, [lambda s, t, _: flat[s] * flat[t]])
     else:
-        found = sums_by_lag(
-            rows, bins, last, [lambda s, t, _: np.einsum("ij,ij->i", x[s], x[t])]
-        )
-    counts, distances, sums = found
-    lags = _lags(last, bins)
+
+        def products(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
+            if x.shape[1] == 1:
+                return x[later, 0] * x[earlier, 0]
+            return np.einsum("ij,ij->i", x[later], x[earlier])
+
+        counts, distances, sums = sums_by_lag(rows, bins, last, [products])
+        if not bins.grid:
+            there = counts > 0.0
+            lags[there] = distances[there] / counts[there]
     if bins.grid:
         counts[0] = sums[0] = 0.0  # observations that share their time
-        return counts, lags, sums
-    there = counts > 0.0
-    lags[there] = distances[there] / counts[there]
     return counts, lags, sums
-
-
-def _lags(last: int, bins: LagBins) -> FloatArray:
-    return np.arange(last + 1, dtype=np.float64) * bins.width

@@ -1,5 +1,5 @@
 """
-Sums over pairs by their distance, put into bins.
+The semivariogram: half squared differences of pairs by their distance in time.
 """
 
 from __future__ import annotations
@@ -12,28 +12,40 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.diagnostics.residuals.covariance import (
-    residual_factors,
-    residual_values,
-    row_sd,
+from mixedar.diagnostics.residuals.normalized import (
+    covariance_factors,
+    relative_row_sd,
 )
 from mixedar.diagnostics.residuals.series import (
     LagBins,
     Measure,
     Rows,
     SeriesRows,
-    arranged,
+    check_number,
+    check_whole,
     choose_bins,
     count_pairs,
     grid_sums,
     pairs,
-    rows_of,
+    series_rows,
+    sorted_values,
     sums_by_lag,
-    unwrapped,
 )
-from mixedar.engine.residuals import unique_rows
+from mixedar.engine.residuals import (
+    correlation_marks,
+    correlation_of,
+    correlation_params,
+    is_correlated,
+    pair_correlations,
+)
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.residual import Heteroscedastic, Independent, MarkovStructure
+from mixedar.fit import Fit
+
+# Pairs that are visited unless the caller names a distance.
+_MOST_PAIRS = 4_000_000
+# Pairs that are kept one by one; of more, sums in so many narrow bins.
+_KEPT_PAIRS = 200_000
+_NARROW = 4096
 
 
 @dataclass(frozen=True)
@@ -56,17 +68,8 @@ def collapsed(points: DistancePoints, n_bins: int, how: str) -> DistancePoints:
     """
     Put points into bins if there are more than `n_bins` distances.
 
-    Parameters
-    ----------
-    points : DistancePoints
-    n_bins : int
-    how : {"quantiles", "fixed"}
-        Bins with about equally many pairs, or equally wide ones.
-
-    Returns
-    -------
-    DistancePoints
-        The distances are medians of the bins' pairs.
+    Bins with about equally many pairs (``how="quantiles"``), or equally wide ones;
+    their distances are the medians of their pairs.
     """
     new = np.diff(points.distance, prepend=-np.inf) > 0.0
     if int(new.sum()) <= n_bins:
@@ -104,88 +107,30 @@ def _quantiles(
     return np.asarray(low + (place - below) * (high - low))
 
 
-def _correlation_part(structure: Any) -> Any:
-    """The structure without its variance function."""
-    return structure.structure if isinstance(structure, Heteroscedastic) else structure
-
-
-def by_distance(fit: Any) -> bool:
+def _by_distance(fit: Fit) -> bool:
     """Whether correlations depend on nothing but the distance in time."""
-    inner = _correlation_part(fit.structure)
-    return isinstance(inner, Independent) or bool(
-        inner.uses_time and not len(inner.marks)
-    )
+    inner = correlation_of(fit.structure)
+    return not is_correlated(inner) or (inner.uses_time and not len(inner.marks))
 
 
-def pair_correlation(fit: Any, rows: SeriesRows) -> Measure:
-    """
-    Correlations of the errors of pairs.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    rows : SeriesRows
-
-    Returns
-    -------
-    callable
-        Of the later and the earlier rows of the pairs, and their distances.
-    """
-    inner, params = _correlation_part(fit.structure), fit._residual_values
-    if isinstance(inner, Independent):
+def error_correlations(fit: Fit, rows: SeriesRows) -> Measure:
+    """Correlations of the errors of pairs, as a measure of pairs."""
+    inner = correlation_of(fit.structure)
+    params = correlation_params(fit.structure, fit.residual_params)
+    if not is_correlated(inner):
         return lambda later, earlier, distance: np.zeros(len(distance))
-    if isinstance(inner, MarkovStructure):
-        own = params[: inner.k_params]
-        return lambda later, earlier, distance: inner.correlation_at(distance, own)
-    if by_distance(fit):
-
-        def stationary(later: Rows, earlier: Rows, distance: FloatArray) -> FloatArray:
-            ends = np.zeros((len(distance), _width(fit)))
-            begins = ends.copy()
-            ends[:, 0] = distance
-            return _of_pairs(fit, begins, ends)
-
-        return stationary
-    places = rows.sort(_positions(fit))
-
-    def placed(later: Rows, earlier: Rows, distance: FloatArray) -> FloatArray:
-        return _of_pairs(fit, places[earlier], places[later])
-
-    return placed
-
-
-def _of_pairs(fit: Any, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Correlations of rows at positions, each kind of pair once."""
-    cells, which = unique_rows(fit.structure.cells(a, b))
-    u = np.asarray(fit._u, dtype=np.float64)
-    values = fit.structure.cell_values(cells, u).value
-    return np.asarray(np.broadcast_to(values, len(cells))[which], dtype=np.float64)
-
-
-def _width(fit: Any) -> int:
-    """Numbers in the position of a row."""
-    marks = fit.model._grouped.marks
-    return 1 if marks is None else 1 + marks.shape[1]
-
-
-def _positions(fit: Any) -> FloatArray:
-    """What the structure reads of the rows, in the caller's order."""
-    grouped = fit.model._grouped
-    gaps = grouped.gaps
-    total = np.cumsum(gaps)
-    starts = np.flatnonzero(gaps == 0.0)
-    lengths = np.diff(np.append(starts, len(gaps)))
-    time = (total - np.repeat(total[starts], lengths))[:, None]
+    if _by_distance(fit):
+        return lambda later, earlier, distance: pair_correlations(
+            inner, np.zeros((len(distance), 1)), distance[:, None], params
+        )
+    grouped = fit.data.grouped
+    columns = [SeriesRows(grouped, None).time[:, None]]
     if grouped.marks is not None:
-        time = np.concatenate([time, grouped.marks], axis=1)
-    return grouped.unsort(time)
-
-
-# Pairs that are visited unless the caller names a distance.
-_MOST_PAIRS = 4_000_000
-# Pairs that are kept one by one; of more, sums in so many narrow bins.
-_KEPT_PAIRS = 200_000
-_NARROW = 4096
+        columns.append(grouped.marks[:, correlation_marks(fit.structure)])
+    places = rows.sort(grouped.unsort(np.concatenate(columns, axis=1)))
+    return lambda later, earlier, distance: pair_correlations(
+        inner, places[earlier], places[later], params
+    )
 
 
 def semivariogram(
@@ -233,14 +178,14 @@ def semivariogram(
     NotComputedError
         If no series has two observations, or none within `max_distance`.
     """
-    x, rows = arranged(values, groups, time, series)
+    x, rows = sorted_values(values, groups, time, series)
     _check(n_bins, bins)
     points = _points(rows, x, robust, max_distance, n_bins, None)
     return _frame(collapsed(points, n_bins, bins), robust)
 
 
 def residual_variogram(
-    fit: Any,
+    fit: Fit,
     kind: str = "pearson",
     max_distance: float | None = None,
     *,
@@ -253,7 +198,7 @@ def residual_variogram(
 
     Parameters
     ----------
-    fit : MixedLMARResults
+    fit : Fit
     kind : {"pearson", "normalized", "raw"}
         As in ``residuals``.
     max_distance, n_bins, bins, robust
@@ -274,10 +219,8 @@ def residual_variogram(
     NotComputedError
         As :func:`semivariogram`, or if the data were removed.
     """
-    fit = unwrapped(fit)
     _check(n_bins, bins)
-    values = residual_values(fit, kind)
-    rows = rows_of(fit)
+    values, rows = fit.residuals(kind), series_rows(fit)
     model = _model_of(fit, rows, kind)
     points = _points(rows, rows.sort(values), robust, max_distance, n_bins, model)
     table = collapsed(points, n_bins, bins)
@@ -292,14 +235,14 @@ def residual_variogram(
 @dataclass(frozen=True)
 class _Model:
     """
-    What is needed of a fitted model.
+    What the model says of differences of residuals.
 
     Attributes
     ----------
     errors : callable
         Half the expected squared difference of the errors of pairs.
     factors : ndarray, shape (n, k)
-        What effects take away, see :mod:`mixedar.diagnostics.residuals.covariance`.
+        What effects take away, see :func:`covariance_factors`.
     by_distance : bool
         Whether `errors` depends on the distance alone.
     """
@@ -309,17 +252,17 @@ class _Model:
     by_distance: bool
 
 
-def _model_of(fit: Any, rows: SeriesRows, kind: str) -> _Model:
-    factors = residual_factors(fit, rows, whitened=kind == "normalized")
+def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _Model:
+    factors = covariance_factors(fit, kind)
     if kind == "normalized":
         return _Model(lambda later, earlier, d: np.ones(len(d)), factors, True)
-    correlation = pair_correlation(fit, rows)
-    sd = rows.sort(row_sd(fit)) if kind == "raw" else np.ones(len(factors))
+    correlation = error_correlations(fit, rows)
+    sd = relative_row_sd(fit, rows) if kind == "raw" else np.ones(rows.n)
     if (sd == 1.0).all():
         return _Model(
             lambda later, earlier, d: 1.0 - correlation(later, earlier, d),
             factors,
-            by_distance(fit),
+            _by_distance(fit),
         )
 
     def errors(later: Rows, earlier: Rows, d: FloatArray) -> FloatArray:
@@ -331,9 +274,7 @@ def _model_of(fit: Any, rows: SeriesRows, kind: str) -> _Model:
 
 
 def _check(n_bins: Any, bins: str) -> None:
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)):
-        raise UnsupportedError(f"n_bins={n_bins!r} is not a whole number")
-    if n_bins < 1:
+    if check_whole("n_bins", n_bins) < 1:
         raise UnsupportedError(f"n_bins={n_bins} is not a positive number of bins")
     if bins not in ("quantiles", "fixed"):
         raise UnsupportedError(f"bins={bins!r}: choose 'quantiles' or 'fixed'")
@@ -354,23 +295,19 @@ def _points(
             "groups= and series="
         )
     grid = choose_bins(rows.gaps)
-    distinct = len(rows.gaps) == len(rows.first) - len(rows.starts)
     limit = float(rows.time.max())
     if max_distance is not None:
-        given = max_distance
-        if isinstance(given, bool) or not isinstance(given, (int, float, np.number)):
-            raise UnsupportedError(f"max_distance={given!r} is not a number")
-        limit = min(limit, float(given))
+        limit = min(limit, check_number("max_distance", max_distance))
     many = count_pairs(rows, limit) > _MOST_PAIRS
     if many and max_distance is None:
         limit = _affordable(rows, limit)
         if grid.grid:  # each lag its own bin
-            typical = float(np.median(rows.gaps)) if len(rows.gaps) else grid.width
-            limit = max(limit, min(n_bins * typical, float(rows.time.max())))
+            wanted = n_bins * rows.typical_gap(grid.width)
+            limit = max(limit, min(wanted, float(rows.time.max())))
     elif (
         many
         and grid.grid
-        and distinct
+        and rows.distinct
         and not robust
         and rows.lengths.mean() > 256
         and (model is None or model.by_distance)
@@ -394,8 +331,7 @@ def _affordable(rows: SeriesRows, limit: float) -> float:
             high = middle
         else:
             low = middle
-    typical = float(np.median(rows.gaps)) if len(rows.gaps) else limit
-    return max(low, typical)
+    return max(low, rows.typical_gap(limit))
 
 
 def _measures(x: FloatArray, robust: bool, model: _Model | None) -> list[Measure]:
