@@ -23,13 +23,12 @@ from mixedar.data.checks import (
     drop_missing,
     float_array,
     group_codes,
+    subset_rows,
     warn_dropped,
 )
 from mixedar.data.designs import index_of, regressors
 from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
-from mixedar.data.formula.columns import as_frame
-from mixedar.data.labels import Levels, labels_of, names_columns
-from mixedar.data.rows import subset_rows
+from mixedar.data.rows import Levels, as_frame, labels_of, names_columns
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,

@@ -5,7 +5,7 @@ Dropping rows with missing values from all arrays of a model together.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     MissingDataError,
     RankDeficiencyError,
     ResponseError,
+    UnknownColumnError,
     UnsupportedError,
     shown,
 )
@@ -395,3 +396,140 @@ def _sorted(labels: NDArray[Any], name: str) -> NDArray[np.intp]:
             "sorted (1 and '1' would be two groups); convert the column to one type, "
             "for example with .astype(str)"
         ) from None
+
+
+_SHOWN = 5
+
+
+def subset_rows(subset: Any, index: pd.Index) -> np.ndarray:
+    """
+    Positions of the rows in ``data.loc[subset]``.
+
+    Parameters
+    ----------
+    subset : array_like of bool, or of labels, or slice
+        As statsmodels' ``subset``.
+    index : pandas.Index
+        Index of the data.
+
+    Returns
+    -------
+    ndarray of int
+        Positions, in the order of `subset`.
+
+    Raises
+    ------
+    LengthError
+        If a mask has the wrong length.
+    UnknownColumnError
+        If labels are not in the index.
+    EmptyDataError
+        If no row is left.
+    """
+    chosen = subset
+    if pd.api.types.is_list_like(subset) and not hasattr(subset, "dtype"):
+        chosen = np.asarray(subset)
+    if pd.api.types.is_bool_dtype(getattr(chosen, "dtype", np.dtype(object))):
+        if len(chosen) != len(index):
+            raise LengthError(
+                f"subset= has {len(chosen)} values; the data have {len(index)} rows."
+            )
+        if isinstance(chosen, pd.Series) and not chosen.index.equals(index):
+            if not (index.is_unique and set(chosen.index) == set(index)):
+                raise LengthError("The index of subset= is not that of the data.")
+            chosen = chosen.reindex(index)
+        if pd.isna(chosen).any():
+            raise MissingDataError("subset= has missing values; fill them first.")
+    positions = pd.Series(np.arange(len(index)), index=index)
+    try:
+        rows = np.atleast_1d(np.asarray(positions.loc[chosen]))
+    except KeyError as error:
+        labels = [label for label in np.atleast_1d(chosen) if label not in index]
+        raise UnknownColumnError(
+            "subset= names rows that are not in the index of the data: "
+            f"{labels[:_SHOWN]}."
+        ) from error
+    if not len(rows):
+        raise EmptyDataError("subset= leaves no rows.")
+    return rows
+
+
+def missing_error(
+    masks: Iterable[tuple[str, np.ndarray]], index: pd.Index, what: str
+) -> MissingDataError:
+    """
+    Describe missing or infinite values.
+
+    Parameters
+    ----------
+    masks : iterable of (str, ndarray of bool)
+        Label of each variable and the rows concerned.
+    index : pandas.Index
+        Labels of the rows.
+    what : {"Missing", "Infinite"}
+        What was found.
+
+    Returns
+    -------
+    MissingDataError
+        To be raised.
+    """
+    parts = []
+    for label, mask in masks:
+        rows = np.flatnonzero(mask)
+        shown = ", ".join(str(index[i]) for i in rows[:_SHOWN])
+        more = ", ..." if len(rows) > _SHOWN else ""
+        word = "row" if len(rows) == 1 else "rows"
+        noun = "value" if len(rows) == 1 else "values"
+        parts.append(
+            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {shown}{more})"
+        )
+    remedy = (
+        'Remove them or pass missing="drop".'
+        if what == "Missing"
+        else "Correct or remove these rows."
+    )
+    return MissingDataError(f"{'; '.join(parts)}. {remedy}")
+
+
+def nan_rows(
+    label_values: Iterable[tuple[str, np.ndarray]], index: pd.Index
+) -> np.ndarray | None:
+    """
+    Raise on infinite values; report rows with NaN.
+
+    Parameters
+    ----------
+    label_values : iterable of (str, ndarray (n,))
+        Numeric columns and their labels.
+    index : pandas.Index
+        Labels of the rows.
+
+    Returns
+    -------
+    ndarray of bool (n,), or None
+        Rows with NaN; None when there are none.
+
+    Raises
+    ------
+    MissingDataError
+        If a value is infinite.
+    """
+    missing: np.ndarray | None = None
+    infinite: dict[str, np.ndarray] = {}
+    for label, values in label_values:
+        finite = np.isfinite(values)
+        if finite.all():
+            continue
+        nan = np.isnan(values)
+        endless = ~finite & ~nan
+        if endless.any():
+            infinite[label] = endless
+        if nan.any():
+            missing = nan if missing is None else missing | nan
+    if infinite and missing is not None:  # rows to be dropped do not matter
+        infinite = {k: v & ~missing for k, v in infinite.items()}
+        infinite = {k: v for k, v in infinite.items() if v.any()}
+    if infinite:
+        raise missing_error(infinite.items(), index, "Infinite")
+    return missing

@@ -13,11 +13,11 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths, float_array
 from mixedar.data.formula import FormulaSpec, VarianceComponent, as_frame
-from mixedar.data.formula.columns import ColumnStore, recode, table_column
+from mixedar.data.formula.columns import ColumnStore, recode
 from mixedar.data.formula.components import GroupRows, build_component
 from mixedar.data.formula.names import read_formula
-from mixedar.data.labels import check_present, labels_of, without_categories
 from mixedar.data.model_data import ModelData
+from mixedar.data.rows import check_present, labels_of, table_column, without_categories
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,

@@ -14,17 +14,17 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.designs import fixed_design, given_random_design
 from mixedar.data.formula import FormulaSpec
-from mixedar.data.formula.columns import table_column
-from mixedar.data.labels import (
+from mixedar.data.model_data import ModelData
+from mixedar.data.residual_model import strata_of_correlations
+from mixedar.data.rows import (
     Levels,
     check_present,
     complete_labels,
     count_within,
+    resolve,
+    table_column,
     without_categories,
 )
-from mixedar.data.model_data import ModelData
-from mixedar.data.positions import strata_of_correlations
-from mixedar.data.rows import resolve
 from mixedar.data.time import time_axis, times_together
 from mixedar.exceptions import (
     GroupError,

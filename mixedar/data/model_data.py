@@ -16,8 +16,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.containment import containment_df, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.components import ComponentColumns
-from mixedar.data.labels import Levels
-from mixedar.data.positions import data_layout, row_positions
+from mixedar.data.residual_model import data_layout, row_positions
+from mixedar.data.rows import Levels
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.rows import GroupedRows

@@ -1,100 +1,127 @@
 """
-Rows of the data: who takes part, which values are missing, what names mean.
+Columns and labels of rows: found by name, and as numbers that new rows share.
 """
 
 from __future__ import annotations
 
-import sys
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import missing_rows
-from mixedar.data.formula.columns import table_column
 from mixedar.exceptions import (
-    EmptyDataError,
+    GroupError,
     LengthError,
     MissingDataError,
+    MixedARError,
     UnknownColumnError,
     UnsupportedError,
+    shown,
 )
 
-_SHOWN = 5
+# Decimals that differ by rounding are one level.
+_TOLERANCE = 1e-9
+# So many levels are listed in a message.
+_LISTED = 12
 
 
-def capture_namespace(depth: int | None = None) -> dict[str, Any]:
+def as_frame(data: Any) -> pd.DataFrame:
     """
-    Variables visible to the caller of a function: locals over globals.
+    View tabular data as a DataFrame.
 
     Parameters
     ----------
-    depth : int, optional
-        0 is the function that calls ``capture_namespace``, 1 is its caller,
-        and so on. By default the first frame outside this package.
+    data : DataFrame, dict, Series or structured array
+        A Series is one row; scalars in a dict make one row.
 
     Returns
     -------
-    dict[str, object]
-        A snapshot; no frame is kept alive.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    steps = 0
-    while frame is not None and frame.f_back is not None:
-        if depth is None and not _passes_on(frame):
-            break
-        if depth is not None and steps >= depth:
-            break
-        frame, steps = frame.f_back, steps + 1
-    assert frame is not None
-    try:
-        return {**frame.f_globals, **frame.f_locals}
-    finally:
-        del frame
-
-
-def _passes_on(frame: FrameType) -> bool:
-    """Whether a frame is this package's, or a subclass's ``from_formula``."""
-    module = str(frame.f_globals.get("__name__", ""))
-    ours = module.split(".")[0] == __name__.split(".")[0]
-    return ours or frame.f_code.co_name == "from_formula"
-
-
-def as_namespace(eval_env: Any) -> Mapping[str, Any]:
-    """
-    Turn an ``eval_env`` argument into a mapping.
-
-    Parameters
-    ----------
-    eval_env : Mapping, patsy.EvalEnvironment, None or -1
-        None and -1 stand for no variables.
-
-    Returns
-    -------
-    Mapping[str, object]
-        Variables by name.
+    pandas.DataFrame
+        `data` itself if it is a DataFrame.
 
     Raises
     ------
-    UnsupportedError
-        If `eval_env` is anything else.
+    LengthError
+        If the arrays of a dict differ in length.
+    MixedARError
+        If `data` is none of these.
     """
-    if eval_env is None or (isinstance(eval_env, int) and eval_env == -1):
-        return {}
-    if isinstance(eval_env, Mapping):
-        return eval_env
-    layers = getattr(eval_env, "_namespaces", None)
-    if isinstance(layers, list):  # patsy's: the first one wins
-        merged: dict[str, Any] = {}
-        for layer in reversed(layers):
-            merged.update(layer)
-        return merged
-    raise UnsupportedError(
-        "eval_env must be a mapping of names to values, such as locals(), or None; "
-        f"not {eval_env!r}."
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, pd.Series):
+        return data.to_frame().T.infer_objects()
+    if isinstance(data, Mapping):
+        scalars = all(np.ndim(value) == 0 for value in data.values())
+        try:
+            return pd.DataFrame(dict(data), index=[0] if scalars else None, copy=False)
+        except ValueError as error:
+            lengths = {name: np.shape(value)[:1] for name, value in data.items()}
+            raise LengthError(
+                "The columns of the data differ in length: "
+                + ", ".join(f"{k!r} {v[0] if v else 1}" for k, v in lengths.items())
+            ) from error
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return pd.DataFrame.from_records(data)
+    if hasattr(data, "to_pandas"):
+        return as_frame(data.to_pandas())
+    raise MixedARError(
+        "data must be a DataFrame, a dict of columns or a structured array, not "
+        f"{type(data).__name__}."
+    )
+
+
+def near_matches(name: Any, available: Iterable[Any]) -> str:
+    """A sentence with the names close to `name`, or the first few names."""
+    names = [str(candidate) for candidate in available]
+    near = difflib.get_close_matches(str(name), names, n=3)
+    if near:
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    if not names:
+        return ""
+    more = ", ..." if len(names) > 8 else ""
+    return f" Columns: {', '.join(names[:8])}{more}."
+
+
+def table_column(table: pd.DataFrame, name: Any, role: str = "") -> pd.Series:
+    """
+    A column or index level of a DataFrame.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The data.
+    name : hashable
+        Label of the column, or name of a level of the index.
+    role : str, optional
+        What the column is for, as ``"groups="``; used in messages.
+
+    Returns
+    -------
+    pandas.Series
+        Values with the index of `table`.
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such column, or more than one.
+    """
+    where = f"{role}{name!r}"
+    if name in table.columns:
+        column = table[name]
+        if column.ndim != 1:
+            raise UnknownColumnError(f"{where}: the data have several such columns.")
+        return column
+    if name in table.index.names:
+        level = table.index.get_level_values(name)
+        return pd.Series(level.array, index=table.index, name=name, copy=False)
+    raise UnknownColumnError(
+        f"{where} is not a column of the data.{near_matches(name, table.columns)}"
     )
 
 
@@ -239,135 +266,163 @@ def combine(role: str, parts: list[RowVariable], index: pd.Index) -> RowVariable
     return RowVariable(role, name, pd.Series(array, index=index), True)
 
 
-def subset_rows(subset: Any, index: pd.Index) -> np.ndarray:
-    """
-    Positions of the rows in ``data.loc[subset]``.
-
-    Parameters
-    ----------
-    subset : array_like of bool, or of labels, or slice
-        As statsmodels' ``subset``.
-    index : pandas.Index
-        Index of the data.
-
-    Returns
-    -------
-    ndarray of int
-        Positions, in the order of `subset`.
-
-    Raises
-    ------
-    LengthError
-        If a mask has the wrong length.
-    UnknownColumnError
-        If labels are not in the index.
-    EmptyDataError
-        If no row is left.
-    """
-    chosen = subset
-    if pd.api.types.is_list_like(subset) and not hasattr(subset, "dtype"):
-        chosen = np.asarray(subset)
-    if pd.api.types.is_bool_dtype(getattr(chosen, "dtype", np.dtype(object))):
-        if len(chosen) != len(index):
-            raise LengthError(
-                f"subset= has {len(chosen)} values; the data have {len(index)} rows."
-            )
-        if isinstance(chosen, pd.Series) and not chosen.index.equals(index):
-            if not (index.is_unique and set(chosen.index) == set(index)):
-                raise LengthError("The index of subset= is not that of the data.")
-            chosen = chosen.reindex(index)
-        if pd.isna(chosen).any():
-            raise MissingDataError("subset= has missing values; fill them first.")
-    positions = pd.Series(np.arange(len(index)), index=index)
-    try:
-        rows = np.atleast_1d(np.asarray(positions.loc[chosen]))
-    except KeyError as error:
-        labels = [label for label in np.atleast_1d(chosen) if label not in index]
-        raise UnknownColumnError(
-            "subset= names rows that are not in the index of the data: "
-            f"{labels[:_SHOWN]}."
-        ) from error
-    if not len(rows):
-        raise EmptyDataError("subset= leaves no rows.")
-    return rows
+def without_categories(labels: pd.Series) -> pd.Series:
+    """Categories as the values they stand for."""
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        return labels.astype(labels.cat.categories.dtype)
+    return labels
 
 
-def missing_error(
-    masks: Iterable[tuple[str, np.ndarray]], index: pd.Index, what: str
-) -> MissingDataError:
-    """
-    Describe missing or infinite values.
-
-    Parameters
-    ----------
-    masks : iterable of (str, ndarray of bool)
-        Label of each variable and the rows concerned.
-    index : pandas.Index
-        Labels of the rows.
-    what : {"Missing", "Infinite"}
-        What was found.
-
-    Returns
-    -------
-    MissingDataError
-        To be raised.
-    """
-    parts = []
-    for label, mask in masks:
-        rows = np.flatnonzero(mask)
-        shown = ", ".join(str(index[i]) for i in rows[:_SHOWN])
-        more = ", ..." if len(rows) > _SHOWN else ""
-        word = "row" if len(rows) == 1 else "rows"
-        noun = "value" if len(rows) == 1 else "values"
-        parts.append(
-            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {shown}{more})"
-        )
-    remedy = (
-        'Remove them or pass missing="drop".'
-        if what == "Missing"
-        else "Correct or remove these rows."
+def label_names(values: Iterable[Any]) -> tuple[str, ...]:
+    """Labels as messages and parameters name them."""
+    values = list(values)
+    if all(isinstance(v, pd.Timestamp) and v == v.normalize() for v in values):
+        return tuple(str(v.date()) for v in values)
+    return tuple(
+        f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
     )
-    return MissingDataError(f"{'; '.join(parts)}. {remedy}")
 
 
-def check_finite(
-    label_values: Iterable[tuple[str, np.ndarray]], index: pd.Index
-) -> np.ndarray | None:
+@dataclass(frozen=True, eq=False)
+class Levels:
     """
-    Raise on infinite values; report rows with NaN.
+    The values of a column of the data; their places are their numbers.
+
+    Attributes
+    ----------
+    values : Series
+    """
+
+    values: pd.Series
+
+    @classmethod
+    def first_of(cls, column: Any, codes: IntArray) -> Levels:
+        """Labels as they were given, where codes 0 ... m - 1 first occur."""
+        first = np.empty(int(codes.max()) + 1, dtype=np.intp)
+        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+        return cls(without_categories(pd.Series(column).iloc[first]))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """As messages and parameters name them."""
+        return label_names(self.values)
+
+    def listed(self) -> str:
+        """The names, for a message."""
+        shown_names = ", ".join(repr(name) for name in self.names[:_LISTED])
+        return shown_names + (", ..." if len(self.names) > _LISTED else "")
+
+    def numbers(self, labels: pd.Series) -> IntArray:
+        """Number of each label, shape (k,); -1 for one that is not known."""
+        new = without_categories(labels).infer_objects()
+        known = pd.Index(self.values.infer_objects())
+        return np.asarray(known.get_indexer(pd.Index(new)), dtype=np.intp)
+
+    def nearest(self, labels: pd.Series) -> IntArray:
+        """As :meth:`numbers`, where decimals may be rounded."""
+        found = self.numbers(labels)
+        known, new = (
+            without_categories(column).infer_objects()
+            for column in (self.values, labels)
+        )
+        kinds = new.dtype.kind + known.dtype.kind
+        lost = np.flatnonzero(found < 0)
+        if not len(lost) or "f" not in kinds or not set(kinds) <= set("iuf"):
+            return found
+        there = known.to_numpy(dtype=np.float64)
+        order = np.argsort(there)
+        values = new.to_numpy(dtype=np.float64)[lost]
+        right = np.searchsorted(there[order], values)
+        size = max(float(np.abs(there).max()), 1e-300)
+        for near in (np.maximum(right - 1, 0), np.minimum(right, len(there) - 1)):
+            same = np.abs(there[order][near] - values) <= _TOLERANCE * size
+            found[lost[same]] = order[near[same]]
+        return found
+
+    def known_groups(self, labels: pd.Series, remedy: str) -> IntArray:
+        """
+        Numbers of groups, all of which have to be known.
+
+        Raises
+        ------
+        GroupError
+            Naming the first that is not, and what can be done about it.
+        """
+        codes = self.numbers(labels)
+        lost = codes < 0
+        if lost.any():
+            row = int(np.argmax(lost))
+            count = labels[lost].nunique()
+            more = f" ({count} such groups)" if count > 1 else ""
+            raise GroupError(
+                f"group {shown(labels.iloc[row])} in row {shown(labels.index[row])} is "
+                f"not in the fit{more}; {remedy}"
+            )
+        return codes
+
+
+def check_present(
+    what: str, missing: BoolArray, index: pd.Index, how: str = "missing"
+) -> None:
+    """Raise if something is missing in some of the new rows, naming the first."""
+    if missing.any():
+        count = int(missing.sum())
+        more = f" ({count} such rows)" if count > 1 else ""
+        raise MissingDataError(
+            f"in the new rows, {what} is {how} in row "
+            f"{shown(index[int(np.argmax(missing))])}{more}; remove "
+            f"{'them' if count > 1 else 'it'}"
+        )
+
+
+def names_columns(value: Any, table: pd.DataFrame) -> bool:
+    """Whether a list has names of columns rather than labels."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    known = {*table.columns, *table.index.names}
+    return all(isinstance(each, str) and each in known for each in value)
+
+
+def labels_of(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
+    """
+    Labels of the rows of a table.
 
     Parameters
     ----------
-    label_values : iterable of (str, ndarray (n,))
-        Numeric columns and their labels.
-    index : pandas.Index
-        Labels of the rows.
+    role : str
+        The argument, for messages.
+    value : str, list of str or array_like
+        A column; columns whose combinations are meant, or how the fit named them,
+        as in ``"ward / bed"``; or the labels.
+    table : DataFrame
 
     Returns
     -------
-    ndarray of bool (n,), or None
-        Rows with NaN; None when there are none.
-
-    Raises
-    ------
-    MissingDataError
-        If a value is infinite.
+    Series
+        Missing where the label, or a part of it, is.
     """
-    missing: np.ndarray | None = None
-    infinite: dict[str, np.ndarray] = {}
-    for label, values in label_values:
-        finite = np.isfinite(values)
-        if finite.all():
-            continue
-        nan = np.isnan(values)
-        endless = ~finite & ~nan
-        if endless.any():
-            infinite[label] = endless
-        if nan.any():
-            missing = nan if missing is None else missing | nan
-    if infinite and missing is not None:  # rows to be dropped do not matter
-        infinite = {k: v & ~missing for k, v in infinite.items()}
-        infinite = {k: v for k, v in infinite.items() if v.any()}
-    if infinite:
-        raise missing_error(infinite.items(), index, "Infinite")
-    return missing
+    joined = isinstance(value, str) and " / " in value
+    if joined and value not in {*table.columns, *table.index.names}:
+        value = value.split(" / ")
+    elif not names_columns(value, table):
+        return resolve(role, value, table).values
+    parts = [resolve(role, name, table) for name in value]
+    return combine(role, parts, table.index).values
+
+
+def complete_labels(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
+    """As :func:`labels_of`, none missing, without categories."""
+    labels = labels_of(role, value, table)
+    what = "the " + ("group" if role == "groups" else role)
+    check_present(what, labels.isna().to_numpy(), table.index)
+    return without_categories(labels)
+
+
+def count_within(series: IntArray) -> FloatArray:
+    """Numbers of rows within their series, from 0, in the order of the rows."""
+    order = np.argsort(series, kind="stable")
+    starts = np.flatnonzero(np.diff(series[order], prepend=-2))
+    sizes = np.diff(np.append(starts, len(order)))
+    out = np.empty(len(series))
+    out[order] = np.arange(len(order)) - np.repeat(starts, sizes)
+    return out

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.data.labels import check_present, without_categories
+from mixedar.data.rows import check_present, without_categories
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
 

@@ -31,11 +31,9 @@ from mixedar.data.encode import (
     new_places,
 )
 from mixedar.data.formula import as_frame
-from mixedar.data.labels import count_within
 from mixedar.data.model_data import ModelData
-from mixedar.data.positions import change_of_stratum
-from mixedar.data.residual_model import as_columns
-from mixedar.data.rows import resolve
+from mixedar.data.residual_model import as_columns, change_of_stratum
+from mixedar.data.rows import count_within, resolve
 from mixedar.data.time import times_together
 from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
 from mixedar.engine.rows import GroupedRows, group_rows

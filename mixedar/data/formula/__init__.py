@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from mixedar.data.formula.build import (
-    Design,
-    build_design,
-    formula_matrices,
-    formula_variables,
-)
-from mixedar.data.formula.columns import as_frame
+from mixedar.data.formula.build import Design, build_design
 from mixedar.data.formula.components import VarianceComponent, vc_spec
+from mixedar.data.formula.names import as_namespace, capture_namespace
 from mixedar.data.formula.spec import FormulaSpec, design_for
-from mixedar.data.rows import as_namespace, capture_namespace
+from mixedar.data.rows import as_frame
 
 __all__ = [
     "Design",
@@ -22,7 +17,5 @@ __all__ = [
     "build_design",
     "capture_namespace",
     "design_for",
-    "formula_matrices",
-    "formula_variables",
     "vc_spec",
 ]

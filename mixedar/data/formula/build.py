@@ -4,37 +4,44 @@ From formulas and a DataFrame to aligned arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedar.data.checks import check_missing
-from mixedar.data.formula.columns import ColumnStore, as_frame, numeric_values, take
-from mixedar.data.formula.components import VarianceComponent, vc_spec
-from mixedar.data.formula.evaluate import (
-    Evaluated,
-    ModelFormulas,
-    evaluate,
-    formula_columns,
-    random_part,
-    read_formulas,
-)
-from mixedar.data.formula.names import read_formula
-from mixedar.data.formula.spec import FormulaSpec, fit_formula
-from mixedar.data.rows import (
-    RowVariable,
-    as_namespace,
-    check_finite,
-    combine,
+from mixedar.data.checks import (
+    check_missing,
+    group_codes,
     missing_error,
-    resolve,
+    nan_rows,
     subset_rows,
 )
-from mixedar.exceptions import EmptyDataError, GroupError, MixedARError
+from mixedar.data.formula.columns import ColumnStore, numeric_values, take
+from mixedar.data.formula.components import (
+    GroupRows,
+    VarianceComponent,
+    build_component,
+    vc_spec,
+)
+from mixedar.data.formula.names import (
+    FormulaUse,
+    ModelFormulas,
+    as_namespace,
+    formula_columns,
+    read_formula,
+    read_formulas,
+)
+from mixedar.data.formula.spec import FormulaSpec, fit_formula
+from mixedar.data.rows import RowVariable, as_frame, combine, resolve
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    MixedARError,
+    ResponseError,
+)
 
 
 @dataclass(frozen=True)
@@ -233,7 +240,7 @@ def build_design(
     kept = source.taken(rows, index)
     group = kept.get("groups")
     group_name = str(group.name) if group is not None and group.named else "Group"
-    exog_re, re_names, re_spec = random_part(parts, re_formula, vc_formula, group_name)
+    exog_re, re_names, re_spec = _random_part(parts, re_formula, vc_formula, group_name)
     values = {key: variable.values for key, variable in kept.items()}
     names = {
         key: str(variable.name)
@@ -320,7 +327,7 @@ class _Source:
             store = ColumnStore(columns, index, list(self.table.columns))
             kept = self.taken(rows, index)
             parts = evaluate(self.formulas, store, kept.get("groups"), self.namespace)
-            gaps = check_finite([*parts.columns(), *_numeric(kept)], index)
+            gaps = nan_rows([*parts.columns(), *_numeric(kept)], index)
             if gaps is None:
                 return rows, parts
             if self.missing != "drop":
@@ -392,64 +399,135 @@ def _numeric(kept: Mapping[str, RowVariable]) -> Iterator[tuple[str, np.ndarray]
             yield variable.label, column
 
 
-def formula_variables(
-    formulas: Iterable[str], available: Iterable[Any], namespace: Mapping[str, Any]
-) -> list[str]:
+@dataclass(frozen=True)
+class Evaluated:
+    """What the formulas evaluate to."""
+
+    endog: np.ndarray
+    endog_name: str
+    exog: np.ndarray
+    spec: FormulaSpec
+    exog_re: np.ndarray | None
+    re_spec: FormulaSpec | None
+    components: list[VarianceComponent]
+
+    def without(self, gone: np.ndarray) -> Evaluated:
+        """The same arrays less some rows, shape (n,) of bool; no components."""
+        keep = ~gone
+        return replace(
+            self,
+            endog=self.endog[keep],
+            exog=self.exog[keep],
+            exog_re=None if self.exog_re is None else self.exog_re[keep],
+        )
+
+    def columns(self) -> Iterator[tuple[str, np.ndarray]]:
+        """All numeric columns with their labels."""
+        yield f"{self.endog_name!r}", self.endog
+        blocks = [(self.spec, self.exog)]
+        if self.re_spec is not None and self.exog_re is not None:
+            blocks.append((self.re_spec, self.exog_re))
+        for spec, matrix in blocks:
+            for j, name in enumerate(spec.column_names):
+                yield f"{name!r}", matrix[:, j]
+        for part in self.components:
+            if part.matrix is not None:
+                for j in range(part.matrix.shape[1]):
+                    label = f"{part.name!r} of vc_formula"
+                    yield label, part.matrix[:, j]
+
+
+def evaluate(
+    formulas: ModelFormulas,
+    store: ColumnStore,
+    group: RowVariable | None,
+    namespace: Mapping[str, Any],
+) -> Evaluated:
     """
-    Columns of the data that formulas use.
+    Evaluate the formulas of a model.
 
     Parameters
     ----------
-    formulas : iterable of str
-        Right-hand sides.
-    available : iterable
-        Names of the data's columns.
+    formulas : ModelFormulas
+        The formulas.
+    store : ColumnStore
+        The columns they use.
+    group : RowVariable or None
+        Group labels; needed for variance components.
     namespace : Mapping[str, object]
         The caller's variables.
 
     Returns
     -------
-    list of str
-    """
-    known = set(available)
-    names: dict[str, None] = {}
-    for formula in formulas:
-        used = read_formula(formula, namespace).names
-        names.update(dict.fromkeys(sorted(used & known)))
-    return list(names)
-
-
-def formula_matrices(
-    formulas: Iterable[str], frame: pd.DataFrame, namespace: Mapping[str, Any]
-) -> dict[str, tuple[FormulaSpec, np.ndarray]]:
-    """
-    Evaluate formulas on complete rows.
-
-    Parameters
-    ----------
-    formulas : iterable of str
-    frame : DataFrame
-        The rows.
-    namespace : Mapping[str, object]
-        The caller's variables.
-
-    Returns
-    -------
-    dict of str to (FormulaSpec, ndarray of shape (n, p))
-        By formula; the specification names the columns and rebuilds them for
-        new rows.
+    Evaluated
+        The arrays; NaN where a value is missing.
 
     Raises
     ------
-    UnknownColumnError
-        If a name is neither a column nor a variable.
+    ResponseError
+        If the response is not one numeric variable.
+    GroupError
+        If the labels cannot be sorted.
     MixedARError
         If a formula cannot be evaluated.
     """
-    out = {}
-    for formula in formulas:
-        use = read_formula(formula, namespace)
-        columns = {n: frame[n] for n in use.names if n in frame.columns}
-        store = ColumnStore(columns, frame.index, list(frame.columns))
-        out[formula] = fit_formula(use, store, namespace)
-    return out
+    endog, endog_name = _response(formulas.left, store, namespace)
+    spec, exog = fit_formula(formulas.right, store, namespace)
+    re_spec, exog_re = None, None
+    if formulas.random is not None and formulas.random.formula != "1":
+        re_spec, exog_re = fit_formula(formulas.random, store, namespace)
+    components = []
+    if formulas.components and group is not None:
+        groups = GroupRows(*group_codes(group.values, group.label))
+        components = [
+            build_component(key, use.formula, store, groups, namespace)
+            for key, use in formulas.components.items()
+        ]
+    return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components)
+
+
+def _response(
+    use: FormulaUse, store: ColumnStore, namespace: Mapping[str, Any]
+) -> tuple[np.ndarray, str]:
+    """The response as floats, and its name."""
+    name = use.formula.strip("`")
+    column = store.columns.get(name)
+    if column is not None:
+        column = numeric_values(column)
+        kind = getattr(column.dtype, "kind", "O")
+        if kind not in "iuf":
+            raise ResponseError(
+                f"The response {name!r} is of type {column.dtype}, not "
+                "numeric; convert it, for example with .astype(float)."
+            )
+        # A copy: the model does not change when the data do.
+        return column.to_numpy(dtype=float, copy=True), name
+    # The engine's own rule for a left-hand side: terms, no intercept.
+    shown = use.formula
+    inner = read_formula(f"0 + {shown}", namespace)
+    spec, matrix = fit_formula(inner, store, namespace)
+    if matrix.shape[1] != 1:
+        raise ResponseError(
+            f"The response {shown!r} gives {matrix.shape[1]} columns "
+            f"({', '.join(spec.column_names[:4])}); it must be one numeric variable."
+        )
+    return np.ascontiguousarray(matrix[:, 0]), spec.column_names[0]
+
+
+def _random_part(
+    parts: Evaluated,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+    group_name: str,
+) -> tuple[np.ndarray | None, list[str], FormulaSpec | None]:
+    """Random-effects design, its names, and its specification."""
+    if parts.re_spec is not None and parts.exog_re is not None:
+        if not parts.re_spec.column_names:
+            return None, [], None
+        names = [
+            name.replace("Intercept", group_name) for name in parts.re_spec.column_names
+        ]
+        return parts.exog_re, names, parts.re_spec
+    if re_formula is None and vc_formula is not None:
+        return None, [], None
+    return np.ones((len(parts.endog), 1)), [group_name], None

@@ -4,114 +4,14 @@ Columns of the caller's data, made ready for the formula engine.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixedar.data.formula.names import FormulaUse
-from mixedar.exceptions import (
-    LengthError,
-    MixedARError,
-    UnknownColumnError,
-    UnsupportedError,
-)
-
-
-def as_frame(data: Any) -> pd.DataFrame:
-    """
-    View tabular data as a DataFrame.
-
-    Parameters
-    ----------
-    data : DataFrame, dict, Series or structured array
-        A Series is one row; scalars in a dict make one row.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `data` itself if it is a DataFrame.
-
-    Raises
-    ------
-    LengthError
-        If the arrays of a dict differ in length.
-    MixedARError
-        If `data` is none of these.
-    """
-    if isinstance(data, pd.DataFrame):
-        return data
-    if isinstance(data, pd.Series):
-        return data.to_frame().T.infer_objects()
-    if isinstance(data, Mapping):
-        scalars = all(np.ndim(value) == 0 for value in data.values())
-        try:
-            return pd.DataFrame(dict(data), index=[0] if scalars else None, copy=False)
-        except ValueError as error:
-            lengths = {name: np.shape(value)[:1] for name, value in data.items()}
-            raise LengthError(
-                "The columns of the data differ in length: "
-                + ", ".join(f"{k!r} {v[0] if v else 1}" for k, v in lengths.items())
-            ) from error
-    if isinstance(data, np.ndarray) and data.dtype.names:
-        return pd.DataFrame.from_records(data)
-    if hasattr(data, "to_pandas"):
-        return as_frame(data.to_pandas())
-    raise MixedARError(
-        "data must be a DataFrame, a dict of columns or a structured array, not "
-        f"{type(data).__name__}."
-    )
-
-
-def near_matches(name: Any, available: Iterable[Any]) -> str:
-    """A sentence with the names close to `name`, or the first few names."""
-    names = [str(candidate) for candidate in available]
-    near = difflib.get_close_matches(str(name), names, n=3)
-    if near:
-        return f" Did you mean {' or '.join(map(repr, near))}?"
-    if not names:
-        return ""
-    more = ", ..." if len(names) > 8 else ""
-    return f" Columns: {', '.join(names[:8])}{more}."
-
-
-def table_column(table: pd.DataFrame, name: Any, role: str = "") -> pd.Series:
-    """
-    A column or index level of a DataFrame.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The data.
-    name : hashable
-        Label of the column, or name of a level of the index.
-    role : str, optional
-        What the column is for, as ``"groups="``; used in messages.
-
-    Returns
-    -------
-    pandas.Series
-        Values with the index of `table`.
-
-    Raises
-    ------
-    UnknownColumnError
-        If there is no such column, or more than one.
-    """
-    where = f"{role}{name!r}"
-    if name in table.columns:
-        column = table[name]
-        if column.ndim != 1:
-            raise UnknownColumnError(f"{where}: the data have several such columns.")
-        return column
-    if name in table.index.names:
-        level = table.index.get_level_values(name)
-        return pd.Series(level.array, index=table.index, name=name, copy=False)
-    raise UnknownColumnError(
-        f"{where} is not a column of the data.{near_matches(name, table.columns)}"
-    )
+from mixedar.exceptions import MixedARError, UnsupportedError
 
 
 def take(column: pd.Series, rows: np.ndarray | None, index: pd.Index) -> pd.Series:

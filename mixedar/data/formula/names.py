@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mixedar.exceptions import MixedARError, ResponseError
+from mixedar.data.rows import resolve, table_column
+from mixedar.exceptions import MixedARError, ResponseError, UnsupportedError
 
 _QUOTED = r"`[^`]*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 # What separates the factors of a formula, unless it stands in a call.
@@ -328,3 +332,170 @@ def _call_kind(chain: list[str], namespace: Mapping[str, Any]) -> str:
         value = getattr(value, attribute, None)
     unary = isinstance(value, np.ufunc) and value.nin == value.nout == 1
     return "elementwise" if unary else "opaque"
+
+
+def capture_namespace(depth: int | None = None) -> dict[str, Any]:
+    """
+    Variables visible to the caller of a function: locals over globals.
+
+    Parameters
+    ----------
+    depth : int, optional
+        0 is the function that calls ``capture_namespace``, 1 is its caller,
+        and so on. By default the first frame outside this package.
+
+    Returns
+    -------
+    dict[str, object]
+        A snapshot; no frame is kept alive.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    steps = 0
+    while frame is not None and frame.f_back is not None:
+        if depth is None and not _passes_on(frame):
+            break
+        if depth is not None and steps >= depth:
+            break
+        frame, steps = frame.f_back, steps + 1
+    assert frame is not None
+    try:
+        return {**frame.f_globals, **frame.f_locals}
+    finally:
+        del frame
+
+
+def _passes_on(frame: FrameType) -> bool:
+    """Whether a frame is this package's, or a subclass's ``from_formula``."""
+    module = str(frame.f_globals.get("__name__", ""))
+    ours = module.split(".")[0] == __name__.split(".")[0]
+    return ours or frame.f_code.co_name == "from_formula"
+
+
+def as_namespace(eval_env: Any) -> Mapping[str, Any]:
+    """
+    Turn an ``eval_env`` argument into a mapping.
+
+    Parameters
+    ----------
+    eval_env : Mapping, patsy.EvalEnvironment, None or -1
+        None and -1 stand for no variables.
+
+    Returns
+    -------
+    Mapping[str, object]
+        Variables by name.
+
+    Raises
+    ------
+    UnsupportedError
+        If `eval_env` is anything else.
+    """
+    if eval_env is None or (isinstance(eval_env, int) and eval_env == -1):
+        return {}
+    if isinstance(eval_env, Mapping):
+        return eval_env
+    layers = getattr(eval_env, "_namespaces", None)
+    if isinstance(layers, list):  # patsy's: the first one wins
+        merged: dict[str, Any] = {}
+        for layer in reversed(layers):
+            merged.update(layer)
+        return merged
+    raise UnsupportedError(
+        "eval_env must be a mapping of names to values, such as locals(), or None; "
+        f"not {eval_env!r}."
+    )
+
+
+@dataclass(frozen=True)
+class ModelFormulas:
+    """The formulas of a model, read."""
+
+    left: FormulaUse
+    right: FormulaUse
+    random: FormulaUse | None
+    components: dict[str, FormulaUse]
+
+    def uses(self) -> list[FormulaUse]:
+        """All formulas, the response first."""
+        parts = [self.left, self.right, self.random, *self.components.values()]
+        return [use for use in parts if use is not None]
+
+
+def read_formulas(
+    formula: str,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+    namespace: Mapping[str, Any],
+) -> ModelFormulas:
+    """
+    Read the formulas of a model.
+
+    Parameters
+    ----------
+    formula : str
+        Two-sided formula.
+    re_formula : str or None
+        Random effects.
+    vc_formula : Mapping[str, str] or None
+        Variance components.
+    namespace : Mapping[str, object]
+        The caller's variables.
+
+    Returns
+    -------
+    ModelFormulas
+        How they use names; components sorted.
+
+    Raises
+    ------
+    ResponseError
+        If there is no response.
+    UnsupportedError
+        If another formula is two-sided.
+    MixedARError
+        If a formula is not a string, or `vc_formula` not a dict.
+    """
+    left, right = split_formula(formula)
+    if left is None:
+        raise ResponseError(
+            f"The formula {formula!r} has no response; write 'y ~ {right or 'x'}'."
+        )
+    if vc_formula is not None and not isinstance(vc_formula, Mapping):
+        raise MixedARError(
+            "vc_formula must be a dict of formulas, such as "
+            "{'classroom': '0 + C(classroom)'}."
+        )
+    one_sided = {"re_formula": re_formula, **dict(vc_formula or {})}
+    for key, text in one_sided.items():
+        if text is not None and split_formula(text)[0] is not None:
+            raise UnsupportedError(f"{key}: the formula {text!r} must be one-sided.")
+    vc = dict(vc_formula or {})
+    for key, text in {"formula": right, **one_sided}.items():
+        if text is not None and has_bar(text):
+            raise UnsupportedError(
+                f"{key}: the formula {text!r} has a bar, as lme4 and nlme write "
+                "groups; here groups= names the groups and re_formula='~t' the random "
+                "effects (inside I() a bar is Python's 'or')"
+            )
+    return ModelFormulas(
+        read_formula(left, namespace),
+        read_formula(right, namespace),
+        None if re_formula is None else read_formula(re_formula, namespace),
+        {key: read_formula(vc[key], namespace) for key in sorted(vc)},
+    )
+
+
+def formula_columns(
+    uses: Sequence[FormulaUse], table: pd.DataFrame, namespace: Mapping[str, Any]
+) -> dict[str, pd.Series]:
+    """Columns that the formulas name, in the order of the data."""
+    names = set().union(*(use.names for use in uses))
+    known = set(table.columns) | set(table.index.names)
+    found = {name: table_column(table, name) for name in sorted(names & known)}
+    direct = set().union(*(use.direct for use in uses)) - known
+    for name in sorted(direct & set(namespace)):
+        # A variable of the caller with one value a row is as good as a column.
+        value = namespace[name]
+        if isinstance(value, (np.ndarray, pd.Series)) and value.shape == (len(table),):
+            found[name] = resolve(name, value, table).values.rename(name)
+    return found

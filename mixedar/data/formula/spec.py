@@ -16,14 +16,9 @@ import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
-from mixedar.data.formula.columns import (
-    ColumnStore,
-    as_frame,
-    near_matches,
-    recode,
-    table_column,
-)
+from mixedar.data.formula.columns import ColumnStore, recode
 from mixedar.data.formula.names import FormulaUse, plain_terms
+from mixedar.data.rows import as_frame, near_matches, table_column
 from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
 
 
