@@ -1,5 +1,5 @@
 """
-The record of a fit of this package.
+The record of a fit, whatever program made it; of this package's fits in full.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, unwrapped
 from mixedar.compare.record import Component, Design, FitRecord, Likelihood, Sample
+from mixedar.exceptions import UnsupportedError
+from mixedar.mixed import MixedLMARResults
+from mixedar.panel.results import PanelResults
 
 _KINDS = {
     "fe": "within",
@@ -35,6 +38,48 @@ TRANSFORMED = {
 _DF_LABELS = {"kenward-roger": "KR"}
 
 
+ACCEPTED = (
+    "results of mixedar (mixed models, with robust standard errors too, and all panel "
+    "estimators), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) and of "
+    "linearmodels' panel models"
+)
+
+
+def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
+    """
+    The numbers of a fit; `ACCEPTED` says of which.
+
+    `what` begins the message if it is something else, `alpha` is one less the
+    coverage of the intervals of covariance parameters.
+    """
+    if not 0.0 < alpha < 1.0:
+        raise UnsupportedError(
+            f"{what}: alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
+        )
+    inner = unwrapped(fit)
+    if isinstance(inner, PanelResults):
+        return panel_record(inner)
+    if isinstance(inner, MixedLMARResults):
+        return mixed_record(inner, alpha)
+    from mixedar.compare.foreign import foreign_record
+
+    found = foreign_record(inner)
+    if found is None:
+        raise UnsupportedError(_refusal(fit, what))
+    return found
+
+
+def _refusal(fit: Any, what: str) -> str:
+    name = type(fit).__name__
+    if isinstance(fit, type):
+        return f"{what} is the class {fit.__name__}; pass the results of a fit"
+    if callable(getattr(fit, "fit", None)):
+        return f"{what} is a {name}, a model that is not fitted; pass what .fit() gives"
+    model = getattr(fit, "model", None)
+    of = "" if model is None else f" ({type(model).__name__})"
+    return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"
+
+
 def estimated_effects_note(entity: str) -> str:
     """What the variance of fixed effects is."""
     return (
@@ -52,17 +97,7 @@ def gram(exog: Any) -> FloatArray | None:
 
 
 def sample_of(model: Any) -> Sample:
-    """
-    Response and rows of a model of statsmodels or of a mixed model.
-
-    Parameters
-    ----------
-    model : statsmodels.base.model.Model
-
-    Returns
-    -------
-    Sample
-    """
+    """Response and rows of a model of statsmodels or of a mixed model."""
     data = getattr(model, "data", None)
     y = getattr(model, "endog", None)
     name = str(getattr(data, "ynames", None) or "y")
@@ -73,20 +108,8 @@ def sample_of(model: Any) -> Sample:
     return Sample(name, len(values), values, index)
 
 
-def mixed_record(fit: Any, alpha: float) -> FitRecord:
-    """
-    Record of a mixed model.
-
-    Parameters
-    ----------
-    fit : MixedLMARResults
-    alpha : float
-        1 - coverage of the intervals of the covariance parameters.
-
-    Returns
-    -------
-    FitRecord
-    """
+def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
+    """Record of a mixed model; `alpha` as in :func:`read`."""
     p, model = fit.k_fe, fit.model
     names = list(fit._names)
     sample = sample_of(model)
@@ -119,7 +142,7 @@ def mixed_record(fit: Any, alpha: float) -> FitRecord:
     )
 
 
-def _mixed_components(fit: Any, alpha: float) -> list[Component]:
+def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     """Covariance parameters under the names of ``params``, then the scale."""
     p, k_re, k_re2 = fit.k_fe, fit.k_re, fit.k_re2
     names, params = fit._names, np.asarray(fit.params)
@@ -158,26 +181,16 @@ def _mixed_components(fit: Any, alpha: float) -> list[Component]:
     return out
 
 
-def panel_record(fit: Any) -> FitRecord:
-    """
-    Record of a panel estimator.
-
-    Parameters
-    ----------
-    fit : PanelResults
-
-    Returns
-    -------
-    FitRecord
-    """
+def panel_record(fit: PanelResults) -> FitRecord:
+    """Record of a panel estimator."""
     panel = fit.panel
     k = len(fit.params)
     return FitRecord(
         estimator=_estimator(fit),
         cov_type=fit.cov_type,
         terms=tuple(fit.params.index),
-        estimate=fit.params.to_numpy(),
-        std_error=fit.bse.to_numpy(),
+        estimate=np.asarray(fit.params, dtype=np.float64),
+        std_error=np.asarray(fit.bse, dtype=np.float64),
         df=np.full(k, float(fit.df_inference)),
         components=tuple(_panel_components(fit)),
         sample=Sample(fit.endog_name, panel.nobs, np.sort(panel.y), panel.index),
@@ -197,13 +210,13 @@ def panel_record(fit: Any) -> FitRecord:
     )
 
 
-def _estimator(fit: Any) -> str:
+def _estimator(fit: PanelResults) -> str:
     if fit.kind == "re" and fit.llf is not None:
         return "REML" if "restricted" in fit.method else "ML"
     return _KINDS[fit.kind]
 
 
-def _panel_components(fit: Any) -> list[Component]:
+def _panel_components(fit: PanelResults) -> list[Component]:
     out = []
     parts = fit.variance_decomposition
     if parts is not None:
@@ -213,15 +226,15 @@ def _panel_components(fit: Any) -> list[Component]:
     if fit.rho is not None:
         out.append(Component("rho", "residual", float(fit.rho)))
     # means and differences have residuals of another kind
-    if fit.kind not in ("between", "fd"):
+    if fit.kind not in ("between", "fd") and fit.estimate.sigma2_e is not None:
         # the estimators with AR(1) errors give the variance of the innovations
         inflation = 1.0 if fit.rho is None else 1.0 / (1.0 - fit.rho**2)
-        value = float(fit.estimate.sigma2_e) * inflation
+        value = fit.estimate.sigma2_e * inflation
         out.append(Component("Residual Var", "residual", value, ("residual",)))
     return out
 
 
-def _panel_likelihood(fit: Any) -> Likelihood | None:
+def _panel_likelihood(fit: PanelResults) -> Likelihood | None:
     """The likelihood of the response; least squares are the Gaussian one."""
     if fit.llf is None or fit.kind in ("between", "fd"):
         return None
@@ -237,7 +250,7 @@ def _panel_likelihood(fit: Any) -> Likelihood | None:
     return Likelihood(kind, float(fit.llf), int(k), int(n), design)
 
 
-def _panel_notes(fit: Any) -> list[str]:
+def _panel_notes(fit: PanelResults) -> list[str]:
     notes = []
     if fit.kind in ("fe", "fe_ar1") and fit.variance_decomposition is not None:
         notes.append(estimated_effects_note(fit.panel.entity_name))

@@ -4,6 +4,7 @@ The record of a fit of statsmodels or linearmodels.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from scipy import stats
 from statsmodels.genmod.cov_struct import Autoregressive, Exchangeable
 from statsmodels.genmod.families import Gaussian
 from statsmodels.genmod.families.links import Identity
-from statsmodels.regression.linear_model import GLSAR, OLS
+from statsmodels.genmod.generalized_estimating_equations import GEEResults
+from statsmodels.regression.linear_model import GLS, GLSAR, OLS, WLS, RegressionResults
+from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 from mixedar.compare.extract import TRANSFORMED, estimated_effects_note, gram, sample_of
 from mixedar.compare.record import (
@@ -32,18 +35,28 @@ _COV_TYPES = {
 }
 
 
+def foreign_record(fit: Any) -> FitRecord | None:
+    """The record of a fit; None of one that is not known."""
+    # whoever holds a fit of linearmodels has loaded the module
+    module = sys.modules.get("linearmodels.panel.results")
+    if module is not None and isinstance(fit, module.PanelResults):
+        return linearmodels_record(fit)
+    if isinstance(fit, MixedLMResults):
+        return mixedlm_record(fit)
+    if isinstance(fit, GEEResults):
+        return gee_record(fit)
+    # other regressions (quantiles, recursive) have results of this class as well
+    if isinstance(fit, RegressionResults) and isinstance(fit.model, (GLS, WLS)):
+        return linear_record(fit)
+    return None
+
+
+def _residual_variance(value: float) -> Component:
+    return Component("Residual Var", "residual", float(value), ("residual",))
+
+
 def linear_record(fit: Any) -> FitRecord:
-    """
-    Record of least squares: OLS, WLS, GLS or GLSAR.
-
-    Parameters
-    ----------
-    fit : statsmodels RegressionResults
-
-    Returns
-    -------
-    FitRecord
-    """
+    """Record of least squares: OLS, WLS, GLS or GLSAR."""
     model = fit.model
     names = tuple(map(str, model.exog_names))
     sample = sample_of(model)
@@ -52,8 +65,7 @@ def linear_record(fit: Any) -> FitRecord:
     if isinstance(model, GLSAR) and np.size(model.rho) == 1:
         components.append(Component("rho", "residual", float(np.ravel(model.rho)[0])))
     if plain:
-        scale = float(fit.scale)
-        components.append(Component("Residual Var", "residual", scale, ("residual",)))
+        components.append(_residual_variance(fit.scale))
     likelihood = None
     if not isinstance(model, GLSAR):  # that one leaves out the first row
         design = Design(names, gram(getattr(model, "exog", None)))
@@ -64,6 +76,7 @@ def linear_record(fit: Any) -> FitRecord:
     centred = plain and bool(model.k_constant)
     freedom = getattr(fit, "df_resid_inference", None)
     freedom = fit.df_resid if freedom is None else freedom
+    clusters = getattr(fit, "n_groups", None) if fit.cov_type == "cluster" else None
     return FitRecord(
         estimator=type(model).__name__,
         cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
@@ -74,7 +87,7 @@ def linear_record(fit: Any) -> FitRecord:
         components=tuple(components),
         sample=sample,
         nobs=int(fit.nobs),
-        n_groups=_cluster_count(fit),
+        n_groups=None if clusters is None else int(clusters),
         df_resid=float(fit.df_resid),
         scale=float(fit.scale),
         likelihood=likelihood,
@@ -83,25 +96,8 @@ def linear_record(fit: Any) -> FitRecord:
     )
 
 
-def _cluster_count(fit: Any) -> int | None:
-    if fit.cov_type != "cluster":
-        return None
-    count = getattr(fit, "n_groups", None)
-    return None if count is None else int(count)
-
-
 def gee_record(fit: Any) -> FitRecord:
-    """
-    Record of generalised estimating equations.
-
-    Parameters
-    ----------
-    fit : statsmodels GEEResults
-
-    Returns
-    -------
-    FitRecord
-    """
+    """Record of generalised estimating equations."""
     model = fit.model
     names = tuple(map(str, model.exog_names))
     structure, components = model.cov_struct, []
@@ -113,8 +109,7 @@ def gee_record(fit: Any) -> FitRecord:
             components.append(Component("Exchangeable Corr", "residual", value))
     linear = isinstance(model.family, Gaussian)
     if linear and isinstance(model.family.link, Identity):
-        scale = float(fit.scale)
-        components.append(Component("Residual Var", "residual", scale, ("residual",)))
+        components.append(_residual_variance(fit.scale))
     return FitRecord(
         estimator="GEE",
         cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
@@ -138,14 +133,6 @@ def mixedlm_record(fit: Any) -> FitRecord:
 
     Variances are brought to the scale of the data; they have no standard errors,
     since those of statsmodels are on another scale.
-
-    Parameters
-    ----------
-    fit : statsmodels MixedLMResults
-
-    Returns
-    -------
-    FitRecord
     """
     model, p = fit.model, int(fit.k_fe)
     names = tuple(map(str, model.data.param_names[:p]))
@@ -154,8 +141,7 @@ def mixedlm_record(fit: Any) -> FitRecord:
     variances = np.atleast_1d(np.asarray(fit.vcomp, dtype=np.float64))
     for name, value in zip(model.exog_vc.names, variances, strict=True):
         components.append(Component(f"{name} Var", "random", float(value), (name,)))
-    scale = float(fit.scale)
-    components.append(Component("Residual Var", "residual", scale, ("residual",)))
+    components.append(_residual_variance(fit.scale))
     n, kind = int(model.n_totobs), str(fit.method)
     k = len(fit.params) + 1
     if fit.freepat is not None:
@@ -171,7 +157,7 @@ def mixedlm_record(fit: Any) -> FitRecord:
         sample=sample_of(model),
         nobs=n,
         n_groups=int(model.n_groups),
-        scale=scale,
+        scale=float(fit.scale),
         likelihood=Likelihood(
             kind=kind,
             llf=float(fit.llf),
@@ -199,14 +185,6 @@ def linearmodels_record(fit: Any) -> FitRecord:
 
     R squareds are the squared correlations, as Stata has them; the variance of
     the entities' effects is named after level 0 of the index.
-
-    Parameters
-    ----------
-    fit : linearmodels PanelResults
-
-    Returns
-    -------
-    FitRecord
     """
     model = fit.model
     name = type(model).__name__
@@ -277,7 +255,7 @@ def _linearmodels_components(
         parts = fit.variance_decomposition
         value, rest = float(parts["Effects"]), float(parts["Residual"])
         out.append(Component(f"{entity} Var", "random", value, (entity,)))
-        out.append(Component("Residual Var", "residual", rest, ("residual",)))
+        out.append(_residual_variance(rest))
         return out
     if effects:
         # one value an entity, as the standard deviation of its effects is defined
@@ -287,7 +265,7 @@ def _linearmodels_components(
     if name in ("PanelOLS", "PooledOLS") and fit.nobs > k - 1:
         # df_resid counts effects or not, depending on the covariance
         value = float(fit.resid_ss) / (float(fit.nobs) - (k - 1))
-        out.append(Component("Residual Var", "residual", value, ("residual",)))
+        out.append(_residual_variance(value))
     return out
 
 

@@ -240,18 +240,7 @@ class FitRecord:
 
 
 def covariances(names: list[str], cov: FloatArray) -> list[Component]:
-    """
-    Variances and covariances of random effects, row by row of the lower triangle.
-
-    Parameters
-    ----------
-    names : list of str, length q
-    cov : ndarray, shape (q, q)
-
-    Returns
-    -------
-    list of Component
-    """
+    """Variances and covariances of random effects, by rows of the lower triangle."""
     out = []
     for i, name in enumerate(names):
         for j, other in enumerate(names[:i]):

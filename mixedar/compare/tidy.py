@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar.compare.table import read
+from mixedar.compare.extract import read
 
 
 def tidy(fit: Any, alpha: float = 0.05) -> pd.DataFrame:

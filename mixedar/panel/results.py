@@ -173,19 +173,9 @@ class Effects:
 
 
 def linear_prediction(panel: PanelData, estimate: PanelEstimate) -> FloatArray:
-    """
-    Return ``x b`` of all rows, shape (n,).
-
-    Parameters
-    ----------
-    panel : PanelData
-    estimate : PanelEstimate
-    """
-    columns = estimate.columns
-    if len(columns) == panel.x.shape[1]:
-        return panel.x @ estimate.params
+    """Return ``x b`` of all rows, shape (n,)."""
     params = np.zeros(panel.x.shape[1])
-    params[columns] = estimate.params
+    params[estimate.columns] = estimate.params
     return panel.x @ params
 
 
@@ -195,24 +185,16 @@ def squared_correlations(
     """
     Squared correlations of response and ``x b``, as Stata's ``xtreg``.
 
-    Parameters
-    ----------
-    panel : PanelData
-    estimate : PanelEstimate
-
-    Returns
-    -------
-    tuple of float
-        Within (entity-demeaned), between (entity means, one each) and overall.
-        Zero where ``x b`` does not vary, NaN where the response does not.
+    Within (entity-demeaned), between (entity means, one each) and overall; zero
+    where ``x b`` does not vary, NaN where the response does not.
     """
     if estimate.rsquared is not None:
         return estimate.rsquared
-    xb = linear_prediction(panel, estimate)
+    y, xb = panel.y, linear_prediction(panel, estimate)
     return (
-        squared(panel.demean(panel.y), panel.demean(xb)),
-        squared(panel.entity_means(panel.y), panel.entity_means(xb)),
-        squared(panel.y, xb),
+        squared(panel.demean(y), panel.demean(xb)),
+        squared(panel.entity_means(y), panel.entity_means(xb)),
+        squared(y, xb),
     )
 
 

@@ -5,7 +5,7 @@ The summary of a panel fit: which numbers stand in which table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,26 +13,18 @@ import pandas as pd
 from mixedar.exceptions import LengthError
 from mixedar.summary import ResultsSummary, SummaryTable
 
+if TYPE_CHECKING:
+    from mixedar.panel.results import PanelResults
+
 
 def summarize(
-    results: Any,
+    results: PanelResults,
     yname: str | None,
     xname: Sequence[str] | None,
     title: str | None,
     alpha: float,
 ) -> ResultsSummary:
-    """
-    Build the summary.  Arguments as in ``PanelResults.summary``.
-
-    Returns
-    -------
-    ResultsSummary
-
-    Raises
-    ------
-    LengthError
-        If `xname` does not have one name for each coefficient.
-    """
+    """The summary; arguments as in ``PanelResults.summary``."""
     names = list(results.params.index) if xname is None else list(xname)
     if len(names) != len(results.params):
         raise LengthError(
@@ -49,7 +41,7 @@ def summarize(
     )
 
 
-def _header(results: Any, yname: str | None) -> dict[str, Any]:
+def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
     panel, spread = results.panel, results.n_times
     header = {
         "Dep. variable:": yname or results.endog_name,
@@ -78,7 +70,9 @@ def _header(results: Any, yname: str | None) -> dict[str, Any]:
     return header
 
 
-def _coefficients(results: Any, names: Sequence[str], alpha: float) -> SummaryTable:
+def _coefficients(
+    results: PanelResults, names: Sequence[str], alpha: float
+) -> SummaryTable:
     letter = "t" if results.use_t else "z"
     interval = results.conf_int(alpha)
     frame = pd.DataFrame(
@@ -95,7 +89,7 @@ def _coefficients(results: Any, names: Sequence[str], alpha: float) -> SummaryTa
     return SummaryTable(frame, title="Coefficients", name="coefficients")
 
 
-def _components(results: Any) -> SummaryTable | None:
+def _components(results: PanelResults) -> SummaryTable | None:
     parts = results.variance_decomposition
     if parts is None:
         return None
@@ -116,19 +110,18 @@ def _components(results: Any) -> SummaryTable | None:
     )
 
 
-def _statistics(results: Any) -> SummaryTable | None:
+def _statistics(results: PanelResults) -> SummaryTable | None:
     """Rho, theta and further numbers of the fit, one a row."""
     rows: dict[str, float] = {}
     if results.rho is not None:
         rows["rho, AR(1)"] = results.rho
     theta = results.estimate.theta
     if theta is not None:
+        quantiles = {", min": 0.0, ", median": 0.5, ", max": 1.0}
         if np.ptp(theta) < 1e-12:
-            rows["theta"] = float(theta[0])
-        else:
-            quantiles = np.quantile(theta, [0.0, 0.5, 1.0])
-            for name, value in zip(("min", "median", "max"), quantiles, strict=True):
-                rows[f"theta, {name}"] = float(value)
+            quantiles = {"": 0.5}
+        for name, q in quantiles.items():
+            rows[f"theta{name}"] = float(np.quantile(theta, q))
     # with columns absorbed linearmodels tests another null than plm's pFtest
     test = None if results.absorbed else results.estimate.f_pooled
     if test is not None:
@@ -141,7 +134,7 @@ def _statistics(results: Any) -> SummaryTable | None:
     return SummaryTable(frame, title="Further numbers", name="statistics")
 
 
-def _notes(results: Any) -> list[str]:
+def _notes(results: PanelResults) -> list[str]:
     info, panel = results.estimate.info, results.panel
     notes = list(results.notes)
     if info.clusters:

@@ -9,10 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths, check_missing, warn_dropped
+from mixedar.data.checks import (
+    check_lengths,
+    check_missing,
+    drop_missing,
+    float_array,
+    warn_dropped,
+)
 from mixedar.data.formula import (
     FormulaSpec,
     build_design,
@@ -101,15 +107,9 @@ class PanelModel:
         check_missing(missing)
         dropped = 0
         if missing == "drop":
-            keep = np.isfinite(y) & np.isfinite(x).all(axis=1)
-            for labels in (entity, time):
-                if labels is not None:
-                    keep &= ~np.asarray(pd.isna(pd.Series(np.asarray(labels))))
-            dropped = int((~keep).sum())
+            rows = [y, x, index, entity, time]
+            (y, x, index, entity, time), _, dropped = drop_missing(rows)
             warn_dropped(dropped, stacklevel=3)
-            y, x, index = y[keep], x[keep], index[keep]
-            entity = _taken(entity, keep)
-            time = None if time is None else _taken(time, keep)
         panel = make_panel(
             y,
             x,
@@ -376,19 +376,14 @@ def _from_index(data: Any, entity: Any, time: Any) -> tuple[Any, Any]:
 
 
 def _response(endog: Any) -> FloatArray:
-    values = np.asarray(endog)
+    values = np.array(float_array(endog, "the response"))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise ResponseError(
             f"the response has shape {values.shape}; it must have one column"
         )
-    try:
-        return np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ResponseError(
-            f"the response is not numeric (it holds {values.dtype})"
-        ) from None
+    return values
 
 
 def _regressors(exog: Any) -> tuple[FloatArray, Sequence[str]]:
@@ -412,9 +407,3 @@ def _regressors(exog: Any) -> tuple[FloatArray, Sequence[str]]:
         names = names[:-1]
         names.insert(constant[0], "const")
     return x, names
-
-
-def _taken(values: Any, keep: NDArray[np.bool_]) -> Any:
-    if isinstance(values, (pd.Series, pd.Index)):
-        return values[keep]
-    return np.asarray(values)[keep]
