@@ -188,12 +188,21 @@ class Shrinkage:
         """
         Draw the comparison.
 
-        See :func:`mixedar.plotting.shrinkage.plot_shrinkage`.
+        See :func:`mixedar.plotting.groups.plot_shrinkage`.
         """
-        from mixedar.plotting.shrinkage import plot_shrinkage
+        from mixedar.plotting.groups import plot_shrinkage
 
         return plot_shrinkage(
-            self, kind, coefficients, max_groups=max_groups, seed=seed, ax=ax
+            self.frame("own"),
+            self.frame("mixed"),
+            self.population,
+            self.measures,
+            self.cov_re,
+            kind,
+            coefficients,
+            max_groups=max_groups,
+            seed=seed,
+            ax=ax,
         )
 
 

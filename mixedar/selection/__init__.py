@@ -4,7 +4,10 @@ Choosing a residual structure: several fitted to the same data.
 
 from __future__ import annotations
 
-from mixedar.selection.result import ResidualSelection
-from mixedar.selection.select import DEFAULT_STRUCTURES, select_residual
+from mixedar.selection.select import (
+    DEFAULT_STRUCTURES,
+    ResidualSelection,
+    select_residual,
+)
 
 __all__ = ["DEFAULT_STRUCTURES", "ResidualSelection", "select_residual"]

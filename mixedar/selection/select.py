@@ -1,29 +1,96 @@
 """
-Fitting several residual structures to one set of data.
+Choosing a residual structure: several fitted to the same data, side by side.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import UNCHANGED
-from mixedar.exceptions import MixedARError, MixedARWarning, UnsupportedError
+from mixedar.data.model_data import ModelData
+from mixedar.exceptions import (
+    MixedARError,
+    MixedARWarning,
+    NotComputedError,
+    UnknownColumnError,
+    UnsupportedError,
+)
+from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
-from mixedar.inference.criteria import CONVENTIONS
+from mixedar.inference.criteria import CONVENTIONS, information_criteria
+from mixedar.inference.terms.mixture_chi2 import null_distribution
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
-from mixedar.selection.result import Candidate, ResidualSelection
+from mixedar.selection.correlations import correlations_by_lag
+from mixedar.summary import ResultsSummary, SummaryTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from typing_extensions import Self
 
 #: What is compared unless `structures` says otherwise.
 DEFAULT_STRUCTURES = ("independent", "ar1", "car1", "cs", "arma11", "toeplitz", "un")
+# A larger model whose likelihood is lower by more than this missed its maximum.
+_MISSED = 1e-5
+_CRITERIA = ("aic", "aicc", "bic", "hqic", "caic")
+_COLUMNS = [
+    *("label", "parameters", "df", "logLik", "AIC", "BIC", "against", "LR", "LR_df"),
+    *("p", "null", "converged", "at_boundary", "note"),
+]
+_NOT_GIVEN = object()
+
+
+class Results(Protocol):
+    """What is read of the results of a fit."""
+
+    @property
+    def fit(self) -> Fit:
+        """The fit."""
+
+
+class Model(Protocol):
+    """What is asked of a mixed model."""
+
+    arrays: ModelData
+
+    def with_residual(
+        self, residual: Any, weights: Any, residual_data: Any, *, relatives: Any
+    ) -> Self:
+        """The same model with another residual structure."""
+
+    def fit(self, *, reml: bool, **options: Any) -> Results:
+        """Estimate it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """
+    One residual structure.
+
+    Attributes
+    ----------
+    label : str
+        What summaries call it.
+    results : MixedLMARResults, or None
+        None if it could not be fitted.
+    note : str
+        Why it could not be fitted, or what the fit warned of.
+    """
+
+    label: str
+    results: Results | None
+    note: str
 
 
 def select_residual(
-    model: Any,
+    model: Model,
     structures: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_STRUCTURES,
     *,
     reml: bool = True,
@@ -86,21 +153,13 @@ def select_residual(
     named = _named(structures)
     names = list(named)
     candidates: dict[str, Candidate] = {}
-    relatives: list[Any] = []
+    relatives: list[Model] = []
     for step in progress_bar(range(len(names)), progress, "residual structures"):
         residual, variance = named[names[step]]
-        if variance is _NOT_GIVEN:
-            variance = weights
-        candidate, fitted = _fit(
-            model, residual, variance, residual_data, relatives, reml, fit_kwargs
-        )
-        candidates[names[step]] = candidate
-        if fitted is not None:
-            relatives.append(fitted)
+        given = residual, weights if variance is _NOT_GIVEN else variance, residual_data
+        options = {"reml": reml, **fit_kwargs}
+        candidates[names[step]] = _fit(model, given, relatives, options)
     return ResidualSelection(candidates, ic)
-
-
-_NOT_GIVEN = object()
 
 
 def _named(structures: Any) -> dict[str, tuple[Any, Any]]:
@@ -153,27 +212,25 @@ def _variance_name(weights: Any) -> str:
 
 
 def _fit(
-    model: Any,
-    residual: Any,
-    weights: Any,
-    residual_data: Any,
-    relatives: Sequence[Any],
-    reml: bool,
+    model: Model,
+    given: tuple[Any, Any, Any],
+    relatives: list[Model],
     options: Mapping[str, Any],
-) -> tuple[Candidate, Any]:
-    """One structure, and its model if it could be fitted."""
-    label = str(getattr(residual, "label", residual))
+) -> Candidate:
+    """One structure; its model joins the relatives if it could be fitted."""
+    label = str(getattr(given[0], "label", given[0]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            sibling = model._sibling(residual, weights, residual_data, relatives)
-            label = sibling.residual.label
-            fit = sibling.fit(reml=reml, **options)
+            other = model.with_residual(*given, relatives=relatives)
+            label = other.arrays.residual.label
+            results = other.fit(**options)
         except MixedARError as error:
-            return Candidate(label, None, str(error)), None
+            return Candidate(label, None, str(error))
         except (np.linalg.LinAlgError, FloatingPointError) as error:
             reason = f"the likelihood cannot be computed: {error}"
-            return Candidate(label, None, reason), None
+            return Candidate(label, None, reason)
+    relatives.append(other)
     notes = []
     for warning in caught:
         if issubclass(warning.category, MixedARWarning):
@@ -182,4 +239,342 @@ def _fit(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return Candidate(label, fit, "; ".join(notes)), sibling
+    return Candidate(label, results, "; ".join(notes))
+
+
+class ResidualSelection:
+    """
+    Fits of several residual structures; made by :func:`select_residual`.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each structure: ``label``; ``parameters`` of the structure and
+        its variance function, and ``df``, the number of all parameters;
+        ``logLik``, ``AIC``, ``BIC``; the likelihood-ratio test against the
+        largest structure that is nested in it (``against``, ``LR``, ``LR_df``,
+        ``p``, and ``null``, the distribution); ``converged``, ``at_boundary``, and
+        ``note``, with the reason where there is no fit.
+    tests : DataFrame
+        The likelihood-ratio tests of all nested pairs: ``small``, ``large``,
+        ``LR``, ``df``, ``p``, ``null``, ``note``.
+    fits : dict of str to MixedLMARResults
+        By the names in the table.
+    ic : str
+        Convention of AIC and BIC.
+    """
+
+    def __init__(self, candidates: Mapping[str, Candidate], ic: str) -> None:
+        self.ic = ic
+        self.fits = {
+            name: candidate.results
+            for name, candidate in candidates.items()
+            if candidate.results is not None
+        }
+        fits = {name: results.fit for name, results in self.fits.items()}
+        self.tests = _tests(fits)
+        self.table = _table(candidates, fits, self.tests, ic)
+
+    def __getitem__(self, name: str) -> Results:
+        if name in self.fits:
+            return self.fits[name]
+        if name in self.table.index:
+            raise NotComputedError(
+                f"{name!r} could not be fitted: {self.table.loc[name, 'note']!s}"
+            )
+        raise UnknownColumnError(
+            f"there is no structure {name!r}; there are "
+            f"{', '.join(map(repr, self.table.index))}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fits)
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.fits
+
+    def ranking(self, criterion: str = "aic") -> pd.Series:
+        """
+        A criterion of the fits that converged, the best first.
+
+        Parameters
+        ----------
+        criterion : {"aic", "aicc", "bic", "hqic", "caic"}
+            Smaller is better.
+
+        Returns
+        -------
+        Series
+
+        Raises
+        ------
+        UnsupportedError
+            For another criterion.
+        NotComputedError
+            If nothing has been fitted.
+        """
+        name = str(criterion).lower()
+        if name not in _CRITERIA:
+            raise UnsupportedError(
+                f"criterion={criterion!r}: choose {', '.join(map(repr, _CRITERIA))}"
+            )
+        values = {
+            key: float(information_criteria(results.fit, self.ic)[name])
+            for key, results in self.fits.items()
+            if results.fit.converged
+        }
+        if not values:
+            reasons = "; ".join(f"{k!r}: {v}" for k, v in self.table["note"].items())
+            raise NotComputedError(f"no structure could be fitted ({reasons})")
+        return pd.Series(values, name=name).sort_values(kind="stable")
+
+    def best(self, criterion: str = "aic") -> Results:
+        """
+        The fit with the smallest value of a criterion.
+
+        Parameters
+        ----------
+        criterion : {"aic", "aicc", "bic", "hqic", "caic"}
+
+        Returns
+        -------
+        MixedLMARResults
+
+        Raises
+        ------
+        UnsupportedError, NotComputedError
+            As :meth:`ranking`.
+        """
+        return self.fits[str(self.ranking(criterion).index[0])]
+
+    def correlations(
+        self,
+        structures: str | Iterable[str] | None = None,
+        max_lag: float | None = None,
+    ) -> pd.DataFrame:
+        """
+        Empirical and fitted correlations of a group's observations, by lag.
+
+        Of the residuals around the fixed effects, so that the fitted ones include
+        what random effects contribute.
+
+        Parameters
+        ----------
+        structures : str or iterable of str, optional
+            Which ones; all that were fitted by default.
+        max_lag : float, optional
+            Longest distance in time.
+
+        Returns
+        -------
+        DataFrame, one row a lag
+            ``pairs``, ``empirical``, ``std_error`` (independent groups), and a
+            column for each structure.  Where there are many different distances a
+            row stands for a range of them.
+
+        Raises
+        ------
+        NotComputedError
+            If nothing has been fitted, or no group has two observations.
+        UnknownColumnError
+            For a structure that is not among the fits.
+        """
+        return correlations_by_lag(self._chosen(structures), max_lag)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        structures: str | Iterable[str] | None = None,
+        max_lag: float | None = None,
+    ) -> Axes:
+        """
+        Draw fitted against empirical correlations by lag.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        structures, max_lag
+            As in :meth:`correlations`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Bars are 95% intervals of the empirical correlations, for independent
+            groups.
+        """
+        from mixedar.plotting.correlation import plot_correlations
+
+        fits = self._chosen(structures)
+        frame = correlations_by_lag(fits, max_lag)
+        data = [fit.data for fit in fits.values()]
+        units = {one.time_unit for one in data} - {"1", "row", "occasion"}
+        unit = f" ({units.pop()})" if len(units) == 1 else ""
+        return plot_correlations(
+            frame, ax, f"Lag in {data[0].time_name or 'time'}{unit}"
+        )
+
+    def _chosen(self, structures: str | Iterable[str] | None) -> dict[str, Fit]:
+        if structures is None and not self.fits:
+            self.ranking()  # raises with the reasons
+        names = [structures] if isinstance(structures, str) else structures
+        return {name: self[name].fit for name in names or self.fits}
+
+    def summary(self) -> ResultsSummary:
+        """
+        Tables of criteria and of likelihood-ratio tests.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        tables = [_criteria_table(self.table)]
+        if (self.table["against"] != "").any():
+            tables.append(_tests_table(self.table))
+        first = next(iter(self.fits.values()), None)
+        header = None if first is None else _header(first.fit)
+        return ResultsSummary("Residual structures", header, tables, self._notes())
+
+    def _notes(self) -> list[str]:
+        table, notes = self.table, []
+        if self.fits:
+            ranked = [self.ranking(name).index[0] for name in ("aic", "bic")]
+            if ranked[0] == ranked[1]:
+                notes.append(f"Smallest AIC and BIC: {ranked[0]}.")
+            else:
+                notes.append(f"Smallest AIC: {ranked[0]}; smallest BIC: {ranked[1]}.")
+        for name in table.index[table["logLik"].isna()]:
+            notes.append(f"{name}: not fitted, {table.loc[name, 'note']}.")
+        fitted = table[table["logLik"].notna()]
+        converged = fitted["converged"].astype(bool)
+        for name in fitted.index[~converged]:
+            notes.append(f"{name}: the optimiser did not reach a maximum.")
+        said = fitted["note"][converged & (fitted["note"] != "")]
+        notes += [f"{name}: {note}." for name, note in said.items()]
+        remarks: dict[str, list[str]] = {}
+        for _, test in self.tests.iterrows():
+            if test["note"] and fitted.loc[test["large"], "against"] == test["small"]:
+                pair = f"{test['large']} against {test['small']}"
+                remarks.setdefault(test["note"], []).append(pair)
+        return notes + [f"{', '.join(p)}: {text}." for text, p in remarks.items()]
+
+    def __repr__(self) -> str:
+        return self.summary().as_text()
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+def _tests(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Likelihood ratios of all nested pairs."""
+    ordered = sorted(fits, key=lambda name: fits[name].k_estimated)
+    rows = []
+    for small, large in combinations(ordered, 2):
+        one, two = fits[small], fits[large]
+        difference = two.k_estimated - one.k_estimated
+        null = null_distribution(one, two) if difference else None
+        if null is None or not null.df:
+            continue
+        statistic, p, note = 2.0 * (two.llf - one.llf), np.nan, null.note
+        if not (one.converged and two.converged):
+            note = "a fit has not converged"
+        elif statistic < -_MISSED:
+            note = "the larger structure has the lower likelihood: its fit missed"
+        else:
+            statistic = max(statistic, 0.0)
+            p = null.sf(statistic)
+        rows.append([small, large, statistic, difference, p, null.label, note])
+    columns = ["small", "large", "LR", "df", "p", "null", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _table(
+    candidates: Mapping[str, Candidate],
+    fits: Mapping[str, Fit],
+    tests: pd.DataFrame,
+    ic: str,
+) -> pd.DataFrame:
+    rows = []
+    for name, candidate in candidates.items():
+        row: dict[str, Any] = dict.fromkeys(_COLUMNS, np.nan)
+        row |= {"label": candidate.label, "note": candidate.note}
+        row |= {"against": "", "null": "", "converged": False, "at_boundary": False}
+        if name in fits:
+            fit = fits[name]
+            criteria = information_criteria(fit, ic)
+            row |= {
+                "parameters": fit.structure.k_free,
+                "df": fit.k_estimated,
+                "logLik": fit.llf,
+                "AIC": criteria["aic"],
+                "BIC": criteria["bic"],
+                "converged": fit.converged,
+                "at_boundary": fit.singular or fit.residual_at_boundary,
+            }
+            row |= _nearest(name, fits, tests)
+        rows.append(row)
+    index = pd.Index(list(candidates), name="structure")
+    frame = pd.DataFrame(rows, index=index, columns=_COLUMNS)
+    for column in ("parameters", "df", "LR_df"):
+        frame[column] = frame[column].astype("Int64")
+    return frame
+
+
+def _nearest(name: str, fits: Mapping[str, Fit], tests: pd.DataFrame) -> dict[str, Any]:
+    """The test against the largest structure that is nested, the likeliest of them."""
+    mine = tests[tests["large"] == name]
+    if not len(mine):
+        return {}
+
+    def size(small: str) -> tuple[int, float]:
+        return fits[small].k_estimated, round(fits[small].llf, 5)
+
+    small = max(mine["small"], key=size)
+    test = mine[mine["small"] == small].iloc[0]
+    return {
+        "against": small,
+        "LR": test["LR"],
+        "LR_df": test["df"],
+        "p": test["p"],
+        "null": test["null"],
+    }
+
+
+def _header(fit: Fit) -> dict[str, Any]:
+    return {
+        "Dep. variable:": fit.sizes.endog_name,
+        "Method:": fit.method,
+        "No. observations:": fit.nobs,
+        "No. groups:": fit.n_groups,
+        "Fixed effects:": fit.k_fe,
+        "Random effects:": ", ".join(fit.sizes.effect_names) or "none",
+    }
+
+
+def _criteria_table(table: pd.DataFrame) -> SummaryTable:
+    frame = table[["label", "parameters", "logLik", "AIC", "BIC"]].copy()
+    frame.columns = ["Residuals", "Par.", "logLik", "AIC", "BIC"]
+    formats = {"Par.": "d", **dict.fromkeys(["logLik", "AIC", "BIC"], ".2f")}
+    return SummaryTable(
+        frame,
+        title="Criteria",
+        name="criteria",
+        formats=formats,
+        index_header="Name",
+    )
+
+
+def _tests_table(table: pd.DataFrame) -> SummaryTable:
+    tests = table[table["against"] != ""]
+    frame = tests[["against", "LR", "LR_df", "p", "null"]].copy()
+    frame.columns = ["against", "LR", "DF", "p", "null"]
+    return SummaryTable(
+        frame,
+        title="Likelihood ratio against the largest nested structure",
+        name="tests",
+        formats={"LR": ".2f", "DF": "d", "p": "pvalue"},
+        index_header="Name",
+    )

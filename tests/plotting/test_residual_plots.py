@@ -23,7 +23,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.plotting.simulated import density
+from mixedar.plotting.residuals import density
 from mixedar.plotting.style import smooth_line
 
 

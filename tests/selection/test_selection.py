@@ -199,10 +199,10 @@ def test_another_response_and_another_structure() -> None:
 def test_data_are_shared() -> None:
     one = model("ar1")
     other = one.with_residual("arma11")
-    assert other._rows is one._rows
-    assert other._grouped is one._grouped
+    assert other.arrays.compressed is one.arrays.compressed
+    assert other.arrays.grouped is one.arrays.grouped
     assert other.exog is one.exog
-    assert one.with_residual("un")._rows is not one._rows
+    assert one.with_residual("un").arrays.compressed is not one.arrays.compressed
 
 
 def test_without_data() -> None:
@@ -313,7 +313,7 @@ def test_other_conventions() -> None:
 
 
 def test_formulas_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = importlib.import_module("mixedar.mixed.model")
+    module: Any = importlib.import_module("mixedar.mixed.construct")
 
     calls = []
     build = module.build_design
@@ -325,7 +325,7 @@ def test_formulas_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "build_design", counted)
     chosen = select_residual(model())
     assert len(calls) == 1
-    rows = {id(fit.model._rows) for fit in chosen.fits.values()}
+    rows = {id(fit.model.arrays.compressed) for fit in chosen.fits.values()}
     # rows by themselves, in the order of times, and with occasions
     assert len(rows) == 3
 
@@ -465,17 +465,17 @@ def test_public_names() -> None:
 
 def dense(fit: Any, lags: list[float]) -> Array:
     """Average covariances over average variances, from dense matrices."""
-    one, grouped, data = fit.model, fit.model._grouped, teeth()
+    one, grouped, data = fit.fit.data, fit.fit.data.grouped, teeth()
     sums = np.zeros((len(lags), 3))
     z = one.exog_re
     for group in range(one.n_groups):
-        rows = np.flatnonzero(one._codes == group)
+        rows = np.flatnonzero(one.codes == group)
         rows = rows[np.argsort(data["occ"].to_numpy()[rows])]
         time = data["occ"].to_numpy(dtype=float)[rows]
         where = time
         if grouped.marks is not None:
             where = np.column_stack([time, grouped.unsort(grouped.marks)[rows]])
-        v = fit.structure.correlation(where, fit._residual_values)
+        v = fit.structure.correlation(where, fit.fit.residual_params)
         if fit.k_re:
             v = v + z[rows] @ np.asarray(fit.cov_re_unscaled) @ z[rows].T
         for a in range(len(rows)):

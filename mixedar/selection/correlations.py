@@ -1,0 +1,184 @@
+"""
+Empirical and fitted correlations of a group's observations, by lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import group_codes
+from mixedar.data.time import time_axis
+from mixedar.diagnostics.residuals.series import SeriesRows
+from mixedar.diagnostics.residuals.variogram import error_correlations
+from mixedar.exceptions import MixedARError, NotComputedError
+from mixedar.fit import Fit
+from mixedar.residual import CAR1
+
+# Neighbours of an observation in a long series, ...
+_NEIGHBOURS = 40
+# ... pairs of all groups, ...
+_PAIRS = 2_000_000
+# ... distances that are shown one by one, and ranges where there are more.
+_SINGLE, _RANGES = 40, 20
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """
+    Pairs of rows of a series.
+
+    `first` and `second` are rows in the caller's order, `lag` the number of the
+    distance, `group` of the group, and `distance` the mean of each lag.
+    """
+
+    first: IntArray
+    second: IntArray
+    lag: IntArray
+    group: IntArray
+    distance: FloatArray
+
+    def total(self, values: FloatArray) -> FloatArray:
+        """Sum over the pairs of each lag."""
+        out = np.bincount(self.lag, values, minlength=len(self.distance))
+        return np.asarray(out, dtype=np.float64)
+
+
+def correlations_by_lag(
+    fits: Mapping[str, Fit], max_lag: float | None = None
+) -> pd.DataFrame:
+    """
+    Empirical and fitted correlations; see ``ResidualSelection.correlations``.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Fits to the same rows.
+    max_lag : float, optional
+
+    Returns
+    -------
+    DataFrame, one row a lag
+    """
+    pairs = _pairs(list(fits.values()), max_lag)
+    best = max(fits.values(), key=lambda fit: fit.llf)
+    empirical, error = _empirical(best.data.endog - best.fitted_marginal, pairs)
+    columns = {
+        "pairs": np.bincount(pairs.lag, minlength=len(pairs.distance)),
+        "empirical": empirical,
+        "std_error": error,
+    }
+    columns |= {name: _fitted(fit, pairs) for name, fit in fits.items()}
+    return pd.DataFrame(columns, index=pd.Index(pairs.distance, name="lag"))
+
+
+def _pairs(fits: Sequence[Fit], max_lag: float | None) -> _Pairs:
+    data = fits[0].data
+    series = np.zeros(data.nobs)
+    if data.series is not None:
+        series = group_codes(data.series, "series")[0].astype(np.float64)
+    time = _times(fits, series)
+    order = np.lexsort((time, series, data.codes))
+    time, codes = time[order], data.codes[order]
+    starts = np.append(True, (np.diff(codes) != 0) | (np.diff(series[order]) != 0))
+    which = np.cumsum(starts) - 1
+    most = min(int(np.bincount(which).max()) - 1, _NEIGHBOURS)
+    keep = np.arange(len(time))
+    if most * len(time) > _PAIRS:
+        step = -(-most * len(time) // _PAIRS)
+        keep = np.flatnonzero(codes % step == 0)
+    found = [np.empty((0, 2), dtype=np.intp)]
+    for apart in range(1, most + 1):
+        here = keep[keep < len(time) - apart]
+        here = here[which[here] == which[here + apart]]
+        found.append(np.column_stack([here, here + apart]))
+    rows = np.concatenate(found)
+    distance = time[rows[:, 1]] - time[rows[:, 0]]
+    if max_lag is not None:
+        near = distance <= max_lag * (1.0 + 1e-9)
+        rows, distance = rows[near], distance[near]
+    if len(rows) == 0:
+        raise NotComputedError(
+            "no two observations of a series"
+            + ("" if max_lag is None else f" are at most {max_lag:g} apart")
+            + ": there is no correlation to show"
+        )
+    lag, means = _lags(distance)
+    first, second = order[rows[:, 0]], order[rows[:, 1]]
+    return _Pairs(first, second, lag, data.codes[first], means)
+
+
+def _times(fits: Sequence[Fit], series: FloatArray) -> FloatArray:
+    """Times as numbers, in the unit of a structure that reads them if one does."""
+    data = fits[0].data
+    if data.time is None:
+        frame = pd.DataFrame({"group": data.codes, "series": series})
+        places = frame.groupby(["group", "series"], sort=False).cumcount()
+        return np.asarray(places, dtype=np.float64)
+    readers = [fit.structure for fit in fits if fit.structure.uses_time]
+    readers = [s for s in readers if s.k_params] or readers
+    try:
+        return time_axis(data.time, readers[0] if readers else CAR1()).values
+    except MixedARError:
+        column = pd.Series(data.time)
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.astype("category")
+        return np.asarray(column.cat.codes, dtype=np.float64)
+
+
+def _lags(distance: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Number of each pair's lag, and mean distances of the lags."""
+    # rounding of decimal times does not make a new distance
+    rounded = np.round(distance / distance.max(), 9)
+    values, lag = np.unique(rounded, return_inverse=True)
+    if len(values) > _SINGLE:
+        edges = np.quantile(distance, np.linspace(0.0, 1.0, _RANGES + 1)[1:-1])
+        _, lag = np.unique(np.searchsorted(edges, distance), return_inverse=True)
+    return lag, np.bincount(lag, distance) / np.bincount(lag)
+
+
+def _empirical(resid: FloatArray, pairs: _Pairs) -> tuple[FloatArray, FloatArray]:
+    """Correlations, and standard errors by the groups' influence on them."""
+    a, b = resid[pairs.first], resid[pairs.second]
+    left, right = pairs.total(a * a), pairs.total(b * b)
+    size = np.sqrt(left * right)
+    correlation = pairs.total(a * b) / size
+    here = pairs.lag
+    influence = a * b / size[here] - 0.5 * correlation[here] * (
+        a * a / left[here] + b * b / right[here]
+    )
+    _, cell = np.unique(
+        here * (int(pairs.group.max()) + 1) + pairs.group, return_inverse=True
+    )
+    square = np.bincount(cell, influence) ** 2
+    lag_of_cell = np.zeros(len(square), dtype=np.intp)
+    lag_of_cell[cell] = here
+    error = np.sqrt(np.bincount(lag_of_cell, square, minlength=len(size)))
+    return correlation, error
+
+
+def _fitted(fit: Fit, pairs: _Pairs) -> FloatArray:
+    """Mean covariances of the pairs of each lag by mean variances."""
+    sd = np.full(fit.nobs, fit.residual_sd)
+    cov = sd[pairs.first] * sd[pairs.second] * _of_errors(fit, pairs)
+    variance = sd * sd
+    z = fit.data.random_design
+    image = z @ (fit.scale * fit.estimate.psi)
+    cov += np.einsum("ij,ij->i", image[pairs.first], z[pairs.second])
+    variance += np.einsum("ij,ij->i", image, z)
+    left = pairs.total(variance[pairs.first])
+    right = pairs.total(variance[pairs.second])
+    return pairs.total(cov) / np.sqrt(left * right)
+
+
+def _of_errors(fit: Fit, pairs: _Pairs) -> FloatArray:
+    """Residual correlations of all pairs."""
+    rows = SeriesRows(fit.data.grouped, None)
+    place = np.argsort(rows.sort(np.arange(fit.nobs)))
+    earlier, later = place[pairs.first], place[pairs.second]
+    distance = np.abs(rows.time[later] - rows.time[earlier])
+    return error_correlations(fit, rows)(later, earlier, distance)
