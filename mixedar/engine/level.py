@@ -185,7 +185,7 @@ class Together:
         How often each group's log-determinant counts.
     """
 
-    tail = ()
+    tail: tuple[int, ...] = ()
 
     def __init__(self, weights: FloatArray) -> None:
         self.weights = weights
@@ -222,7 +222,7 @@ class Apart:
     """
 
     def __init__(self, m: int) -> None:
-        self.tail = (m,)
+        self.tail: tuple[int, ...] = (m,)
 
     def total(self, x: FloatArray) -> FloatArray:
         """See :class:`Groups`."""

@@ -156,13 +156,12 @@ class _Quadratic:
         self.scale = np.maximum(np.abs(theta), 1.0)
         self._matrix = point.hessian * (-self.scale * self.scale[:, None])
         self._gradient = point.gradient * self.scale
-        self._newton: FloatArray | None = None
+        self._newton: FloatArray | None = None if len(theta) else theta
+        if len(theta) == 0:
+            return
         root, failed = dpotrf(self._matrix, lower=1)
-        pivots = root.diagonal()
-        if not failed and (
-            pivots.min(initial=1.0) ** 2
-            > 1e-10 * self._matrix.diagonal().max(initial=0.0)
-        ):
+        least = 1e-10 * self._matrix.diagonal().max()
+        if not failed and root.diagonal().min() ** 2 > least:
             self._root = root
             self._newton = dpotrs(root, self._gradient, lower=1)[0]
 
@@ -190,10 +189,11 @@ class _Quadratic:
 
     def step(self, radius: float) -> FloatArray:
         """The step to the model's maximum within a radius, scaled."""
-        if self._newton is not None and (
-            len(self._newton) > _SMALL or _length(self._newton) <= radius
-        ):
-            return self._shortened(self._newton, radius)
+        if self._newton is not None:
+            if _length(self._newton) <= radius:
+                return self._newton
+            if len(self._newton) > _SMALL:
+                return self._shortened(self._newton, radius)
         values, vectors, slope = self._spectrum
         return vectors @ _trust_region_step(values, slope, radius, _floor(values))
 

@@ -268,10 +268,12 @@ def _check_cells(
         here.value,
         "correlations(cells, params) differ from cell_values",
     )
-    here_sd = structure.log_sd(positions, u)
-    sd = np.ones(len(positions)) if here_sd is None else np.exp(here_sd.value)
-    if here_sd is not None:
-        _check_jet(structure, lambda v: structure.log_sd(positions, v), u, "log_sd")
+    sd = np.ones(len(positions))
+    log_sd = structure.log_sd(positions, u)
+    if log_sd is not None:
+        sd = np.exp(log_sd.value)
+        deviations: Any = structure.log_sd
+        _check_jet(structure, lambda v: deviations(positions, v), u, "log_sd")
     matrix = structure.correlation(positions, params)
     _equal(
         matrix[rows, columns],

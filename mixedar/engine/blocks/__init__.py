@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedar.engine.blocks.base import LikelihoodBlock, MomentBlock, Moments
+from mixedar.engine.blocks.base import LikelihoodBlock, MomentBlock
 from mixedar.engine.blocks.dense import DenseBlock, covariance_blocks
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
 from mixedar.engine.compress import ClusterRows
@@ -147,7 +147,6 @@ def _formula_blocks(
 __all__ = [
     "LikelihoodBlock",
     "MomentBlock",
-    "Moments",
     "likelihood_blocks",
     "moment_blocks",
 ]

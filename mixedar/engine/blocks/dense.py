@@ -27,11 +27,11 @@ from mixedar.engine.blocks.base import (
     ClusterSums,
     LikelihoodBlock,
     MomentBlock,
-    Moments,
 )
 from mixedar.engine.blocks.markov import GapBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.level import Moments
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
 from mixedar.numeric.linalg import product
 from mixedar.residual import MarkovStructure, ResidualStructure
@@ -466,5 +466,6 @@ def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     if failed:
         raise np.linalg.LinAlgError("a covariance is not positive definite")
     half = dtrtri(root, lower=1)[0]
-    logs = 2.0 * np.log(root.diagonal()).sum()
-    return (half.T @ half)[None], np.array([logs])
+    logs = 2.0 * np.log(root.diagonal()).sum(keepdims=True)
+    inverse: FloatArray = (half.T @ half)[None]
+    return inverse, np.asarray(logs, dtype=np.float64)
