@@ -20,7 +20,6 @@ from mixedar.diagnostics.checkup import design as diagnosis_design
 from mixedar.diagnostics.checkup import residuals as diagnosis_residuals
 from mixedar.diagnostics.checkup import search as diagnosis_search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
-from mixedar.diagnostics.checkup.flatness import flatness
 from mixedar.diagnostics.checkup.report import Diagnosis, diagnose
 from mixedar.diagnostics.checkup.residuals import effect_score_test, missed_effects
 from mixedar.diagnostics.residuals.score import ScoreTests
@@ -247,13 +246,8 @@ def test_convergence_and_boundary() -> None:
 
 def test_flat_likelihood() -> None:
     fit = simulated.fit(simulated.simulate(1, m=15))._results
-    flat = flatness(fit.fit)
-    interval = fit.conf_int_re(parameters="rho")
-    np.testing.assert_allclose(
-        flat.intervals[["lower", "upper"]], interval[["lower", "upper"]]
-    )
     # the falls are those of fits without
-    serial, effects, both = flat.rivals.values()
+    serial, effects, both = diagnosis_search.falls_without(fit.fit).values()
     data = simulated.simulate(1, m=15)
     for fall, options in (
         (serial, {"residual": "independent"}),
@@ -262,7 +256,7 @@ def test_flat_likelihood() -> None:
     ):
         other = simulated.fit(data, **options)
         assert fall == pytest.approx(fit.llf - other.llf, abs=1e-5)
-    first, second, r = flat.correlated
+    first, second, r = diagnosis_search.most_correlated(fit.fit)
     cov = fit.fit.estimate.cov_theta
     names = [*fit.fit.names[4:], "scale"]
     i, j = names.index(first), names.index(second)
@@ -270,7 +264,10 @@ def test_flat_likelihood() -> None:
     finding = diagnosis_search.identifiability(plain(fit))
     assert finding.severity in ("note", "warning")
     assert "'rho'" in finding.sentence
-    assert finding.value == pytest.approx(flat.condition)
+    size = np.sqrt(np.diag(cov))
+    assert finding.value == pytest.approx(np.linalg.cond(cov / np.outer(size, size)))
+    lower, upper = fit.conf_int_re(parameters="rho").iloc[0][["lower", "upper"]]
+    assert f"from {number(lower, 2)} to {number(upper, 2)} (95%" in finding.sentence
     known = simulated.fit(simulated.simulate(1, m=150, size=15))
     assert diagnosis_search.identifiability(plain(known)).severity == "ok"
 
@@ -324,7 +321,7 @@ def test_scores_where_fits_would_take_long(monkeypatch: pytest.MonkeyPatch) -> N
     fit = simulated.fit(data, "y ~ x + t", re_formula="1", residual="independent")
     fit = fit._results
     exact = missed_effects(plain(fit))
-    monkeypatch.setattr(diagnosis_residuals, "_CHEAP", 10)
+    monkeypatch.setattr(diagnosis_search, "_CHEAP", 10)
     scored = missed_effects(plain(fit))
     assert (scored["test"] == "score").all()
     assert scored.loc["a random slope of time", "p"] < 1e-6

@@ -40,23 +40,18 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.components import ComponentColumns
 from mixedar.data.model_data import ModelData
 from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
+from mixedar.diagnostics.checkup.search import highest_maximum
 from mixedar.diagnostics.residuals.autocorrelation import serial_correlation_test
 from mixedar.diagnostics.residuals.heteroscedasticity import heteroscedasticity_test
 from mixedar.diagnostics.residuals.normalized import cluster_products
 from mixedar.diagnostics.residuals.score import Alternative, ScoreTests
 from mixedar.diagnostics.residuals.series import Rows, SeriesRows, series_rows
-from mixedar.engine.coordinates import Estimate
-from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import is_correlated, whiten_series
-from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult
-from mixedar.residual import ResidualStructure, resolve
+from mixedar.residual import resolve
 
-# Compressed rows up to which another fit costs next to nothing.
-_CHEAP = 20_000
 # Autocorrelations, ratios of standard deviations, and variation by a random
 # effect in residual standard deviations that matter little.
 _SMALL_ACF, _SMALL_RATIO, _SMALL_EFFECT = 0.05, 1.1, 0.1
@@ -87,17 +82,6 @@ class Gain:
     p: float
 
 
-def _highest(
-    fit: Fit, data: ModelData, structure: ResidualStructure, layout: RandomCovariance
-) -> Estimate | None:
-    """The highest maximum of another model, or None if it would take long."""
-    rows = data.compressed
-    if len(rows.w) > _CHEAP:
-        return None
-    problem = LikelihoodProblem(rows, fit.nobs, structure, layout, reml=fit.reml)
-    return find_modes(problem)[0].estimate
-
-
 def gain_of_effect(fit: Fit, column: FloatArray) -> Gain | None:
     """
     Let the coefficient of a column, shape (n,), vary between groups.
@@ -108,12 +92,9 @@ def gain_of_effect(fit: Fit, column: FloatArray) -> Gain | None:
     parts = data.components
     parts = ComponentColumns([*parts.matrices, column[:, None]], parts.levels)
     sizes, fixed = (*layout.vc_sizes, 1), np.append(layout.fixed, np.nan)
-    best = _highest(
-        fit,
-        replace(data, components=parts),
-        fit.structure,
-        replace(layout, vc_sizes=sizes, fixed=fixed),
-    )
+    rows = replace(data, components=parts).compressed
+    layout = replace(layout, vc_sizes=sizes, fixed=fixed)
+    best = highest_maximum(fit, rows, fit.structure, layout)
     if best is None:
         return None
     gain = max(best.llf - fit.llf, 0.0)
@@ -136,8 +117,8 @@ def gain_of_serial(fit: Fit) -> Gain | None:
         return None
     whole = bool((inside == np.rint(inside)).all())
     structure = resolve("ar1" if whole else "car1").bind(inside)
-    data = fit.data.changed(grouped=replace(grouped, marks=None))
-    best = _highest(fit, data, structure, fit.layout)
+    data = fit.data.changed(grouped=grouped)
+    best = highest_maximum(fit, data.compressed, structure, fit.layout)
     if best is None:
         return None
     gain = max(best.llf - fit.llf, 0.0)

@@ -4,6 +4,8 @@ Checks of the maximum: found, inside the parameter space, alone, and sharp.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mixedar._types import FloatArray
@@ -14,12 +16,20 @@ from mixedar.diagnostics.checkup.finding import (
     number,
     sentence_case,
 )
-from mixedar.diagnostics.checkup.flatness import Flatness, flatness
+from mixedar.engine.compress import ClusterRows
 from mixedar.engine.coordinates import Estimate
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import find_modes
+from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.notes import boundary_notes
 from mixedar.inference.df.methods import covariance
+from mixedar.inference.intervals.wald import conf_int_re, inflation
+from mixedar.residual import ResidualStructure, resolve
 
+# Compressed rows up to which profiles and other models cost next to nothing.
+_CHEAP = 20_000
 # Expected gains of the log-likelihood that are no rounding, and such that are.
 _GAIN, _ROUNDING = 1e-4, 1e-9
 # Maxima whose log-likelihoods differ by less are as good as one another.
@@ -134,71 +144,135 @@ def _covariance_values(estimate: Estimate) -> FloatArray:
     return np.concatenate(found)
 
 
+def highest_maximum(
+    fit: Fit, rows: ClusterRows, structure: ResidualStructure, layout: RandomCovariance
+) -> Estimate | None:
+    """The highest maximum of another model, or None if it would take long."""
+    if len(rows.w) > _CHEAP:
+        return None
+    problem = LikelihoodProblem(rows, fit.nobs, structure, layout, reml=fit.reml)
+    return find_modes(problem)[0].estimate
+
+
 def identifiability(fit: Fit) -> Finding:
     """Whether the data tell the covariance parameters apart."""
     check = Check("identifiability", "condition number of the estimates")
     if fit.k_estimated - fit.k_fe < 2:
         return check.ok(1.0, "There is one variance only, nothing to confuse it with.")
-    flat = flatness(fit)
-    correlated = _correlated(flat)
-    problems = [part for part in (_residual_parameter(flat), _rivals(flat)) if part]
-    if not problems:
-        text = "The likelihood is curved enough in every direction"
-        text += f"; {correlated}." if correlated else "."
-        return check.ok(flat.condition, text)
-    advice = (
-        "Groups followed for longer would tell more; until then report the profile "
-        "intervals (conf_int_re), or choose the covariance on grounds of design"
-    )
-    sentences = [correlated] if correlated else []
-    sentences += [text for _, text in problems]
-    text = " ".join(f"{sentence_case(part)}." for part in sentences)
-    severities = {severity for severity, _ in problems}
-    severity = "warning" if "warning" in severities else "note"
-    return check.found(severity, flat.condition, f"{text} {advice}.")
-
-
-def _correlated(flat: Flatness) -> str:
-    """The two estimates that trade off most, if any do."""
-    first, second, r = flat.correlated
-    if abs(r) < 0.9:
-        return ""
-    return (
+    widened, condition = inflation(fit)
+    condition = condition if widened else np.nan
+    first, second, r = most_correlated(fit)
+    correlated = (
         f"the estimates of {first!r} and {second!r} are correlated by {r:+.2f}, which "
         "their standard errors take account of"
     )
+    problems = [_residual_parameter(fit, widened), _replaceable(falls_without(fit))]
+    found = [problem for problem in problems if problem is not None]
+    if not found:
+        text = "The likelihood is curved enough in every direction"
+        return check.ok(
+            condition, f"{text}; {correlated}." if abs(r) >= 0.9 else f"{text}."
+        )
+    severities = {severity for severity, _ in found}
+    sentences = [correlated] if abs(r) >= 0.9 else []
+    sentences += [text for _, text in found]
+    text = " ".join(f"{sentence_case(part)}." for part in sentences)
+    return check.found(
+        "warning" if "warning" in severities else "note",
+        condition,
+        f"{text} Groups followed for longer would tell more; until then report the "
+        "profile intervals (conf_int_re), or choose the covariance on grounds of "
+        "design.",
+    )
 
 
-def _residual_parameter(flat: Flatness) -> tuple[str, str] | None:
+def most_correlated(fit: Fit) -> tuple[str, str, float]:
+    """The two covariance parameters whose estimates are correlated most, and how."""
+    cov, names = fit.estimate.cov_theta, [*fit.names[fit.k_fe :], "scale"]
+    there = np.flatnonzero(np.nan_to_num(np.diag(cov)) > 0.0)
+    if len(there) < 2:
+        return "", "", 0.0
+    size = np.sqrt(np.diag(cov)[there])
+    r = np.tril(cov[np.ix_(there, there)] / np.outer(size, size), -1)
+    i, j = np.unravel_index(int(np.argmax(np.abs(r))), r.shape)
+    return names[there[j]], names[there[i]], float(r[i, j])
+
+
+def _residual_parameter(fit: Fit, widened: dict[str, float]) -> tuple[str, str] | None:
     """Severity and text if little is known of the correlation of neighbours."""
-    if len(flat.across_gap) == 0:
+    structure, gaps = fit.structure, fit.data.grouped.gaps
+    gaps = gaps[gaps > 0.0]
+    only = structure.k_free == structure.k_params == 1 and not structure.marks
+    if not only or not structure.uses_time or len(gaps) == 0:
         return None
-    low, high = flat.across_gap[["lower", "upper"]].iloc[0]
-    parameter = str(flat.intervals.index[0])
-    lower, upper = flat.intervals[["lower", "upper"]].iloc[0]
+    (name,) = structure.param_names
+    method = "profile" if len(fit.data.compressed.w) <= _CHEAP else "wald"
+    interval = conf_int_re(fit, method, parameters=[name]).iloc[0]
+    lower, upper = float(interval["lower"]), float(interval["upper"])
+    times = np.array([0.0, float(np.median(gaps))])
+    low, high = (
+        structure.correlation(times, np.array([value]))[0, 1]
+        if np.isfinite(value)
+        else np.nan
+        for value in (lower, upper)
+    )
     width = abs(float(high - low))
-    inflation = flat.inflation.get(parameter, np.inf)
     if not width > _WIDE:
         return None
     text = (
-        f"the data allow {parameter!r} anything from {number(lower, 2)} to "
+        f"the data allow {name!r} anything from {number(lower, 2)} to "
         f"{number(upper, 2)} (95% profile interval)"
     )
-    if inflation > _INFLATED and np.isfinite(inflation):
+    times_as_wide = widened.get(name, np.inf)
+    if _INFLATED < times_as_wide < np.inf:
         text += (
-            f", {inflation:.0f} times the range if the variances were known: the "
+            f", {times_as_wide:.0f} times the range if the variances were known: the "
             "likelihood is flat between them"
         )
         return "warning", text
     return "warning" if width > _VERY_WIDE else "note", text
 
 
-def _rivals(flat: Flatness) -> tuple[str, str] | None:
+def falls_without(fit: Fit) -> dict[str, float]:
+    """Falls of the log-likelihood without serial correlation, effects, or both."""
+    structure, layout, rows = fit.structure, fit.layout, fit.data.compressed
+    # variances of strata have no simpler rival
+    if not structure.k_free or not fit.k_re or structure.marks:
+        return {}
+    # of several random effects the first stays: it is the intercept as a rule
+    keep = min(fit.k_re - 1, 1)
+    names = [repr(name) for name in fit.data.random_names[keep:]]
+    serial = f"{structure.label} correlation"
+    effects = f"the random effect{'s' * (len(names) > 1)} {' and '.join(names)}"
+    count = len(layout.tril[0])
+    stays = (layout.tril[0] < keep) & (layout.tril[1] < keep)
+    fixed = np.concatenate([layout.fixed[:count][stays], layout.fixed[count:]])
+    fewer = replace(layout, k_re=keep, fixed=fixed)
+    columns = np.r_[0:keep, layout.k_re : layout.order]
+    small = replace(rows, z=rows.z[:, columns], marks=None)
+    plain = resolve("independent")
+    models = {
+        serial: (rows, plain, layout),
+        effects: (small, structure, fewer),
+        f"{serial} and {effects}": (small, plain, fewer),
+    }
+    out = {}
+    for name, model in models.items():
+        try:
+            best = highest_maximum(fit, *model)
+        except (np.linalg.LinAlgError, MixedARError):
+            continue
+        if best is not None:
+            out[name] = max(fit.llf - best.llf, 0.0)
+    return out
+
+
+def _replaceable(falls: dict[str, float]) -> tuple[str, str] | None:
     """The same if serial correlation and random effects can replace one another."""
-    if len(flat.rivals) < 3:
+    if len(falls) < 3:
         return None
-    names = list(flat.rivals)
-    serial, effects, both = flat.rivals.values()
+    names = list(falls)
+    serial, effects, both = falls.values()
     if serial < _CLOSE and effects < _CLOSE and both > _CLOSE + 1.0:
         return (
             "warning",
