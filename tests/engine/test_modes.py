@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from helpers import oracle
-from helpers.simulated import build, fit, simulate
+from helpers.simulated import BIMODAL, build, few_groups, fit, simulate
 from mixedar import AR1, MixedLMAR
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import BoundaryWarning
@@ -32,20 +32,6 @@ def small_set(seed: int) -> pd.DataFrame:
     )
 
 
-def few_groups(seed: int) -> pd.DataFrame:
-    """Few and short groups, whose likelihood is flat and may have two maxima."""
-    rng = np.random.default_rng([77, seed])
-    return simulate(
-        seed=1000 + seed,
-        m=int(rng.integers(5, 20)),
-        size=int(rng.integers(4, 9)),
-        rho=float(rng.uniform(-0.5, 0.95)),
-        sd=(float(rng.uniform(0, 1.5)), float(rng.uniform(0, 0.6))),
-        keep=float(rng.choice([1.0, 0.85])),
-    )
-
-
-BIMODAL = (1080,)
 GRID = (-0.9, -0.6, -0.3, 0.0, 0.2, 0.4, 0.6, 0.75, 0.9, 0.97)
 
 

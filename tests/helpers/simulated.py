@@ -41,6 +41,21 @@ def simulate(
     return data[rng.uniform(size=len(data)) < keep].reset_index(drop=True)
 
 
+def few_groups(seed: int) -> pd.DataFrame:
+    """Few and short groups, whose likelihood is flat and may have two maxima."""
+    rng = np.random.default_rng([77, seed])
+    return simulate(
+        seed=1000 + seed,
+        m=int(rng.integers(5, 20)),
+        size=int(rng.integers(4, 9)),
+        rho=float(rng.uniform(-0.5, 0.95)),
+        sd=(float(rng.uniform(0, 1.5)), float(rng.uniform(0, 0.6))),
+        keep=float(rng.choice([1.0, 0.85])),
+    )
+
+
+BIMODAL = (1080,)  # seeds of few_groups
+
 BASE: dict[str, Any] = {"groups": "id", "re_formula": "~ t", "time": "t"}
 
 

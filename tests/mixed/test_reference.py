@@ -9,81 +9,27 @@ maximum itself: the ``boundary`` block, and the oracle there.
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLMParams
 
-import mixedar.formula.api as mar
 from helpers import oracle
 from helpers.reference_cases import (
     ReferenceCase,
-    case_names,
     load,
     oracle_parameters,
     oracle_problem,
-    residual_of,
-    weights_of,
 )
-from mixedar.exceptions import BoundaryWarning
-
-NAMES = [
-    name
-    for structure in ("independent", "ar1", "car1")
-    for name in case_names(structure, without=("weights",))
-]
-SINGULAR = [name for name in NAMES if "boundary" in load(name).expected]
-RECORDED = [name for name in NAMES if name not in SINGULAR]
-ONE_LEVEL = [
-    name
-    for name in NAMES
-    if name not in case_names("gls") + case_names("nested") + case_names("crossed")
-]
-WHOLE = "everything"  # one group that holds all rows, for crossed effects
-
-
-def model_of(case: ReferenceCase) -> Any:
-    """Build the model of a case as a user would."""
-    data = case.data
-    options: dict[str, Any] = {
-        "groups": case.groups,
-        "re_formula": case.re_formula,
-        "residual": residual_of(case),
-        "weights": weights_of(case),
-        "time": case.time,
-        "series": case.series,
-    }
-    if case.crossed:
-        data = data.assign(**{WHOLE: 1})
-        options["groups"] = WHOLE
-        options["vc_formula"] = {name: f"0 + C({name})" for name in case.crossed}
-    elif case.nested is not None:
-        inner = case.nested[1]
-        options["vc_formula"] = {inner: f"0 + C({inner})"}
-    if case.re_formula is None:
-        options["re_formula"] = "0"
-    return mar.mixedlm(case.formula, data, **options)
-
-
-@cache
-def fitted(name: str) -> Any:
-    """Fit a case once for all tests of a process."""
-    case = load(name)
-    model = model_of(case)
-    free = None
-    if "diagonal" in case.kinds:
-        q = len(case.expected["re_names"])
-        free = MixedLMParams.from_components(
-            fe_params=np.ones(len(model.exog_names)), cov_re=np.eye(q)
-        )
-    with warnings.catch_warnings():
-        if "boundary" in case.kinds:
-            warnings.simplefilter("ignore", BoundaryWarning)
-        return model.fit(reml=case.reml, free=free)
+from helpers.reference_fits import (
+    NAMES,
+    ONE_LEVEL,
+    RECORDED,
+    SINGULAR,
+    STRUCTURES,
+    fitted,
+)
 
 
 def table(case: ReferenceCase, key: str, names: Any) -> list[float]:
@@ -96,19 +42,19 @@ def close(actual: Any, desired: Any, tolerance: float) -> None:
     np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *STRUCTURES])
 def test_loglike(name: str) -> None:
     case, fit = load(name), fitted(name)
     assert fit.llf == pytest.approx(case.boundary["loglike"], rel=0, abs=1e-7)
     assert fit.converged
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *STRUCTURES])
 def test_boundary_is_named(name: str) -> None:
     assert fitted(name).at_boundary is load(name).expected["at_boundary"]
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [*RECORDED, *STRUCTURES])
 def test_fixed_effects(name: str) -> None:
     case, fit = load(name), fitted(name)
     names = list(fit.fe_params.index)
@@ -126,7 +72,7 @@ def test_fixed_effects(name: str) -> None:
                                rtol=0, atol=2e-6)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *STRUCTURES])
 def test_degrees_of_freedom(name: str) -> None:
     case, fit = load(name), fitted(name)
     if case.expected["df"] is None:
@@ -135,7 +81,7 @@ def test_degrees_of_freedom(name: str) -> None:
     assert fit.df[names].tolist() == table(case, "df", names)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [*RECORDED, *STRUCTURES])
 def test_t_and_p(name: str) -> None:
     case, fit = load(name), fitted(name)
     names = list(fit.fe_params.index)
@@ -151,7 +97,7 @@ def test_t_and_p(name: str) -> None:
         close(fit.pvalues[names], table(case, "pvalues", names), 1e-7)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [*RECORDED, *STRUCTURES])
 def test_information_criteria(name: str) -> None:
     case, fit = load(name), fitted(name)
     assert fit.aic == pytest.approx(case.expected["aic"], rel=0, abs=1e-6)
@@ -186,7 +132,7 @@ def test_covariance_parameters(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [*RECORDED, *STRUCTURES])
 def test_random_effects(name: str) -> None:
     case, fit = load(name), fitted(name)
     effects = {str(label): b for label, b in fit.random_effects.items()}
@@ -208,7 +154,7 @@ def test_random_effects(name: str) -> None:
             close(b[list(values)], list(values.values()), 1e-5)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [*RECORDED, *STRUCTURES])
 def test_fitted_values_and_residuals(name: str) -> None:
     case, fit = load(name), fitted(name)
     rows = case.expected["rows_first10"]

@@ -10,6 +10,15 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
+from helpers.prediction_cases import (
+    CASES,
+    LEVELS,
+    asked,
+    design,
+    fit_to,
+    fitted,
+    observed,
+)
 from helpers.reference_cases import load
 from mixedar import MixedLMAR
 from mixedar.exceptions import (
@@ -23,15 +32,6 @@ from mixedar.exceptions import (
 )
 from mixedar.residual import AR1, Exponential
 from mixedar.residual.variance import KnownWeights, VarIdent, VarLogLinear, VarPower
-from prediction.test_structures import (
-    CASES,
-    LEVELS,
-    asked,
-    design,
-    fit_to,
-    fitted,
-    observed,
-)
 
 SPACE = Exponential(coords=("east", "north"), nugget=True)
 

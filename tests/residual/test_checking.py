@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from helpers.bound_structures import CASES, TIME, bound
 from mixedar.exceptions import ContractError, MixedARError
 from mixedar.numeric.autodiff import Jet, clip, stack
 from mixedar.residual import AR1, FormulaStructure, check_structure
-from residual.test_family import CASES, TIME, bound
 
 Array = Any
 
