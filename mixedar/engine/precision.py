@@ -17,6 +17,7 @@ size n_i x n_i is formed, however long the series.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,16 +26,23 @@ from scipy.linalg import solve_banded
 
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import moment_blocks
-from mixedar.engine.blocks.base import ArrayCurvature, ClusterSums
+from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.blocks.dense import PatternCurvature, covariance_blocks
 from mixedar.engine.blocks.markov import previous, products
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
-from mixedar.engine.likelihood import cluster_sums
+from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
-from mixedar.numeric.autodiff import Jet, inverse_derivatives
+from mixedar.numeric.autodiff import (
+    Jet,
+    chain,
+    concatenate,
+    embed,
+    inverse_derivatives,
+    variables,
+)
 from mixedar.numeric.linalg import trace_product
 from mixedar.residual import MarkovStructure, ResidualStructure
 
@@ -275,42 +283,37 @@ def precision_derivatives(
     lam = np.concatenate([factor[layout.tril], np.diagonal(factor)[firsts.astype(int)]])
     covariance = replace(problem.covariance, fixed=np.where(held, lam, np.nan))
     entries = covariance.jet(lam[~held])
-    values = entries.value
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
+    natural, bend = Jet.constant(np.empty(0), 0), None
     if len(u) and not hold_rho:
         inner = rows.transformed(problem.z_map, problem.w_map)
         bend = residual_curvature(inner, structure, covariance, factor, u)
-        chain = _Chain(values, _free_part(structure.natural(u)))
-    else:
-        sums, bend = _without_residual(sums, len(values)), None
-        chain = _Chain(values, None)
-    parts = chain.differentiate(sums, bend, n)
-
-    w_map = problem.w_map
-    p = len(w_map) - 1
-    root = np.linalg.cholesky(sums.s)
-    inverse_root = np.linalg.inv(root[:p, :p])
-    phi = inverse_root.T @ inverse_root
-    e = np.append(-phi @ sums.s[:p, p], 1.0)
-    scale = float(root[p, p] ** 2) / (n - p if reml else n)
-    gradient, observed = _observed(parts, phi, e, scale, reml)
-    r = parts.r[:, :, :p, :p]
-    q = (parts.s2[:, :, :p, :p] + r) / 2.0
-    first = parts.s1[:, :p, :p]
+        natural = structure.natural(u)
+        natural = natural[natural.first.any(axis=0)]
+    v, sigma2 = _by_theta(entries.value, natural)
+    p = len(problem.w_map) - 1
+    s, r, traces = _differentiated(sums, v, sigma2, bend, n, p)
+    point = profile(sums, n, reml=reml)
+    point = profile(sums, n, reml=reml, log_scale=math.log(point.scale))
+    used = np.append(np.arange(len(v)), len(point.gradient) - 1)
+    by_v = Jet(point.llf, point.gradient[used], point.hessian[np.ix_(used, used)])
+    llf = chain(by_v, concatenate([v, np.log(sigma2)]))
+    q = (s.second + r) / 2.0
+    theta = _by_factor(entries, natural)
     off = layout.tril[0] != layout.tril[1]
     return PrecisionDerivatives(
-        to_inner=w_map[:p, :p],
-        scale=scale / w_map[p, p] ** 2,
-        phi=phi,
-        p=first,
+        to_inner=problem.w_map[:p, :p],
+        scale=point.scale / problem.w_map[p, p] ** 2,
+        phi=point.sxx_inverse,
+        p=s.first,
         q=q,
         r=r,
-        traces=parts.traces,
-        observed=observed,
-        expected=_expected(parts.traces, phi, first, q, reml),
-        jacobian=chain.to_factor(entries.first.T),
-        curvature=chain.factor_curvature(entries.second @ gradient[: len(values)]),
-        estimated=np.append(~held, np.ones(chain.k - len(values), dtype=bool)),
+        traces=traces,
+        observed=-llf.second,
+        expected=_expected(traces, point.sxx_inverse, s.first, q, reml),
+        jacobian=theta.first.T,
+        curvature=-theta.second @ llf.first,
+        estimated=np.append(~held, np.ones(len(natural) + 1, dtype=bool)),
         unrestricted=bool(
             (lam[held] == 0.0).all()
             and (not held[:count].any() or held[:count][off].all())
@@ -318,125 +321,60 @@ def precision_derivatives(
     )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Derivatives of ``log|V|`` and ``W'V^-1 W`` by ``theta``."""
-
-    d1: FloatArray
-    d2: FloatArray
-    s1: FloatArray
-    s2: FloatArray
-    r: FloatArray
-    traces: FloatArray
-
-
-class _Chain:
+def _by_theta(values: FloatArray, natural: Jet) -> tuple[Jet, Jet]:
     """
-    From the likelihood's ``(Psi, u)`` to ``theta = (sigma2 Psi, rho, sigma2)``.
+    ``v = (Psi, u)`` and ``sigma2`` by ``theta = (sigma2 Psi, rho, sigma2)``.
 
-    At ``sigma2 = 1``: ``V = sigma2 H(theta[:-2] / sigma2, u(rho))``.
+    At ``sigma2 = 1``, so that ``V = sigma2 H(v)``.
     """
-
-    def __init__(self, values: FloatArray, natural: Jet | None) -> None:
-        count = len(values)
-        extra = 0 if natural is None else len(natural)
-        self.values, self.count, self.k_x = values, count, count + extra
-        self.k = self.k_x + 1
-        self.natural = natural
-        # d(Psi, u) / dtheta, and its second derivatives
-        self.first = np.zeros((self.k_x, self.k))
-        self.second = np.zeros((self.k_x, self.k, self.k))
-        index = np.arange(count)
-        self.first[index, index] = 1.0
-        self.first[:count, -1] = -values
-        self.second[index, index, -1] = self.second[index, -1, index] = -1.0
-        self.second[:count, -1, -1] = 2.0 * values
-        if natural is not None:
-            here = slice(count, self.k_x)
-            slopes, bends = inverse_derivatives(natural)
-            self.first[here, here] = slopes
-            self.second[here, here, here] = bends
-
-    def differentiate(
-        self, sums: ClusterSums, bend: ResidualCurvature | None, n: int
-    ) -> _Parts:
-        """Derivatives by ``theta``; `n` is the number of observations."""
-        c, t = self.first, self.second
-        d1 = c.T @ sums.d1
-        d2 = c.T @ sums.d2 @ c + np.einsum("a,aij->ij", sums.d1, t)
-        d1[-1] += n
-        d2[-1, -1] -= n
-        s1 = np.einsum("ai,axy->ixy", c, sums.s1)
-        s2 = np.einsum("ai,bj,abxy->ijxy", c, c, sums.s2, optimize=True)
-        s2 += np.einsum("axy,aij->ijxy", sums.s1, t)
-        # the factor 1 / sigma2 of V^-1
-        s2[:, -1] -= s1
-        s2[-1, :] -= s1
-        s2[-1, -1] += 2.0 * sums.s
-        s1[-1] -= sums.s
-        r = np.zeros_like(s2)
-        of_second = np.zeros_like(d2)  # tr(V^-1 V_ij)
-        if bend is not None:
-            here = slice(self.count, self.k_x)
-            slopes, bends = c[here, here], t[here, here, here]
-            s1_inner, d1_inner = sums.s1[here], sums.d1[here]
-            r[here, here] = np.einsum(
-                "ki,lj,klxy->ijxy", slopes, slopes, bend.sandwich, optimize=True
-            ) - np.einsum("kij,kxy->ijxy", bends, s1_inner)
-            r[here, -1] = r[-1, here] = -np.einsum("ki,kxy->ixy", slopes, s1_inner)
-            of_second[here, here] = slopes.T @ bend.trace @ slopes
-            of_second[here, here] += np.tensordot(d1_inner, bends, 1)
-            of_second[here, -1] = of_second[-1, here] = d1_inner @ slopes
-        return _Parts(d1, d2, s1, s2, r, of_second - d2)
-
-    def to_factor(self, jacobian: FloatArray) -> FloatArray:
-        """Derivative of ``theta`` by (factor, unconstrained, ``log sigma2``)."""
-        count, free = jacobian.shape
-        out = np.zeros((self.k, free + self.k - count))
-        out[:count, :free] = jacobian
-        out[:count, -1] = self.values
-        if self.natural is not None:
-            out[count:-1, free:-1] = self.natural.first.T
-        out[-1, -1] = 1.0
-        return out
-
-    def factor_curvature(self, curvature: FloatArray) -> FloatArray:
-        """Pad the factor's curvature; the gradient by the others is zero."""
-        free, extra = len(curvature), self.k - len(self.values)
-        out = np.zeros((free + extra, free + extra))
-        out[:free, :free] = curvature
-        return out
+    count = len(values)
+    theta = variables(np.concatenate([values, natural.value, [1.0]]))
+    first, second = inverse_derivatives(natural)
+    u = Jet(np.zeros(len(first)), first.T, second.transpose(1, 2, 0))
+    v = concatenate([theta[:count] / theta[-1], embed(u, count, theta.k)])
+    return v, theta[-1:]
 
 
-def _without_residual(sums: ClusterSums, count: int) -> ClusterSums:
-    """Derivatives by the first `count` parameters alone."""
-    curvature = ArrayCurvature(sums.d2[:count, :count], sums.s2[:count, :count])
-    return ClusterSums(
-        sums.d, sums.s, sums.d1[:count], sums.s1[:count], (curvature,) if count else ()
-    )
+def _by_factor(entries: Jet, natural: Jet) -> Jet:
+    """``theta`` by (free entries of ``Lambda``, u, ``log sigma2``)."""
+    k = entries.k + natural.k + 1
+    sigma2 = np.exp(embed(variables(np.zeros(1)), k - 1, k))
+    psi = embed(entries, 0, k) * sigma2
+    return concatenate([psi, embed(natural, entries.k, k), sigma2])
 
 
-def _free_part(natural: Jet) -> Jet:
-    """The residual parameters that are estimated."""
-    return natural[natural.first.any(axis=0)]
+def _differentiated(
+    sums: ClusterSums,
+    v: Jet,
+    sigma2: Jet,
+    bend: ResidualCurvature | None,
+    n: int,
+    p: int,
+) -> tuple[Jet, FloatArray, FloatArray]:
+    """
+    ``X'V^-1 X`` by theta, and what second derivatives of ``V`` tell.
 
-
-def _observed(
-    parts: _Parts, phi: FloatArray, e: FloatArray, scale: float, reml: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Gradient and Hessian of minus the log-likelihood, fixed effects profiled."""
-    p = len(phi)
-    se = parts.s1 @ e
-    gradient = parts.d1 + se @ e / scale
-    rss2 = np.einsum("ijxy,x,y->ij", parts.s2, e, e)
-    rss2 -= 2.0 * se[:, :p] @ phi @ se[:, :p].T
-    hessian = parts.d2 + rss2 / scale
-    if reml:
-        inner = phi @ parts.s1[:, :p, :p]
-        gradient = gradient + np.einsum("ixx->i", inner)
-        hessian += np.einsum("ijxy,yx->ij", parts.s2[:, :, :p, :p], phi)
-        hessian -= np.einsum("ixy,jyx->ij", inner, inner)
-    return 0.5 * gradient, 0.5 * hessian
+    Returns
+    -------
+    s : Jet of shape (p, p)
+    r : ndarray, shape (k, k, p, p)
+        ``X'V^-1 V_ij V^-1 X``.
+    traces : ndarray, shape (k, k)
+        ``tr(V^-1 V_i V^-1 V_j)``.
+    """
+    k, sigma2 = len(v), sigma2[0]
+    xx = sums.s[:p, :p], sums.s1[:k, :p, :p], sums.s2[:k, :k, :p, :p]
+    s = chain(Jet(*xx), v) / sigma2
+    d = chain(Jet(sums.d, sums.d1[:k], sums.d2[:k, :k]), v) + n * np.log(sigma2)
+    # X'H^-1 (.) H^-1 X and tr H^-1 (.) of H and its derivatives; H is linear in Psi
+    bent, traces = np.zeros_like(xx[2]), np.zeros((k, k))
+    if bend is not None:
+        inner = slice(k - len(bend.trace), None)
+        bent[inner, inner] = bend.sandwich[..., :p, :p]
+        traces[inner, inner] = bend.trace
+    r = chain(Jet(xx[0], -xx[1], bent), v) * sigma2
+    of_second = chain(Jet(float(n), sums.d1[:k], traces), v) * sigma2
+    return s, r.second, of_second.second - d.second
 
 
 def _expected(

@@ -460,7 +460,7 @@ def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Inverses and log-determinants of matrices, shape (g, n, n)."""
     if len(h) > 1:
         pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
-        return np.linalg.inv(h), 2.0 * np.log(pivots).sum(axis=1)
+        return np.linalg.inv(h), np.asarray(2.0 * np.log(pivots).sum(axis=1))
     # LAPACK itself: of one small matrix numpy's checks are most of the work
     root, failed = dpotrf(h[0], lower=1, clean=1)
     if failed:
