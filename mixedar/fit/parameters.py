@@ -15,6 +15,7 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
+from mixedar.numeric.autodiff import Jet, variables
 from mixedar.residual import ResidualStructure
 
 # Fisher's z of a correlation that is one to rounding.
@@ -67,12 +68,12 @@ class CovarianceParameter:
         """Derivatives of the residual parameter by the unconstrained ones."""
         return self.structure.natural(self.u).first[:, self.j]
 
-    @property
+    @cached_property
     def at(self) -> int:
         """The unconstrained coordinate that moves the residual parameter most."""
         return int(np.argmax(np.abs(self._slopes)))
 
-    @property
+    @cached_property
     def coupled(self) -> bool:
         """Whether the residual parameter depends on several coordinates."""
         return self.kind == "residual" and int(np.count_nonzero(self._slopes)) > 1
@@ -86,9 +87,9 @@ class CovarianceParameter:
         u[self.at] = t
         return u
 
-    def value(self, t: float) -> float:
+    def jet(self, t: Jet) -> Jet:
         """
-        The parameter at a path coordinate.
+        The parameter by a path coordinate.
 
         Paths run along standard deviations, covariances, the angle whose sine
         is a correlation, unconstrained residual parameters, and the logarithm of
@@ -97,29 +98,24 @@ class CovarianceParameter:
         if self.kind == "variance":
             return t * t
         if self.kind == "corr":
-            return float(np.sin(t))
-        if self.kind == "residual":
-            if self.coupled:
-                return float(np.tanh(t)) if self._fisher else float(t)
-            return float(self.structure.from_unconstrained(self._moved(t))[self.j])
+            return np.sin(t)
         if self.kind in ("sigma", "scale"):
-            return float(np.exp(t if self.kind == "sigma" else 2.0 * t))
-        return float(t)
+            return np.exp(t * (1.0 if self.kind == "sigma" else 2.0))
+        if self.kind != "residual":
+            return t
+        if self.coupled:
+            return np.tanh(t) if self._fisher else t
+        at = self.at
+        found = self.structure.natural(self._moved(float(t.value)))[self.j]
+        return t.map(found.value, found.first[at], found.second[at, at])
+
+    def value(self, t: float) -> float:
+        """The parameter at a path coordinate."""
+        return float(self.jet(variables(np.array([t]))[0]).value)
 
     def slope(self, t: float) -> float:
         """Derivative of :meth:`value`."""
-        if self.kind == "variance":
-            return 2.0 * t
-        if self.kind == "corr":
-            return float(np.cos(t))
-        if self.kind == "residual":
-            if self.coupled:
-                return 1.0 - self.value(t) ** 2 if self._fisher else 1.0
-            natural = self.structure.natural(self._moved(t))
-            return float(natural.first[self.at, self.j])
-        if self.kind in ("sigma", "scale"):
-            return self.value(t) * (1.0 if self.kind == "sigma" else 2.0)
-        return 1.0
+        return float(self.jet(variables(np.array([t]))[0]).first[0])
 
     def coordinate(self, value: float) -> float:
         """Path coordinate of a value of the parameter."""
@@ -137,7 +133,7 @@ class CovarianceParameter:
             return float(np.log(value)) / (1.0 if self.kind == "sigma" else 2.0)
         return float(value)
 
-    @property
+    @cached_property
     def limits(self) -> tuple[float, float]:
         """Ends of the path, the values beyond which nothing changes."""
         if self.path == "sd":

@@ -290,9 +290,9 @@ def chain(outer: Jet, inner: Jet) -> Jet:
     slopes, k = inner.first, inner.k
     if len(inner) == k and not inner.second.any() and (slopes == np.eye(k)).all():
         return outer
-    n, shape = len(inner), outer.shape
-    slope = outer.first.reshape(n, -1)
-    bend = (slopes @ outer.second.reshape(n, -1)).reshape(k, n, -1)
+    n, m, shape = len(inner), outer.value.size, outer.shape
+    slope = outer.first.reshape(n, m)
+    bend = (slopes @ outer.second.reshape(n, n * m)).reshape(k, n, m)
     second = inner.second @ slope + slopes @ bend
     first = (slopes @ slope).reshape(k, *shape)
     return Jet(outer.value, first, second.reshape(k, k, *shape))

@@ -1,11 +1,12 @@
 """
-The log-likelihood as a function of absolute variances.
+The log-likelihood with one covariance parameter held.
 
-The optimiser works with ratios and profiles the residual variance out.
-Intervals for standard deviations on the scale of the data hold one of them
-fixed, so here the residual variance is a coordinate like the others:
-``w = (entries of the random-effects covariance, u, s)`` with ``s`` the logarithm
-of the residual variance and ``u`` the unconstrained residual parameters.
+The optimiser works with ratios and profiles the residual variance out.  Intervals
+for standard deviations on the scale of the data hold one of them fixed, so here
+the residual variance is a coordinate like the others: all coordinates are
+``y = (entries of a root of the covariance of the random effects, u, s)`` with ``s``
+the logarithm of the residual variance and ``u`` the unconstrained residual
+parameters.  One of them follows from the held parameter.
 """
 
 from __future__ import annotations
@@ -13,94 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import NotComputedError
-from mixedar.fit.parameters import CovarianceParameter
-from mixedar.numeric.autodiff import Jet, linear, substitute, variables
+from mixedar.fit.parameters import CovarianceParameter, covariance_entry
+from mixedar.numeric.autodiff import Jet, chain, clip, linear, variables
 from mixedar.numeric.linalg import r_factor
-
-
-@dataclass(frozen=True)
-class AbsolutePoint:
-    """
-    Log-likelihood and derivatives by ``w``.
-
-    Attributes
-    ----------
-    llf : float
-    gradient : ndarray, shape (k_cov + k_free + 1,)
-    hessian : ndarray, shape (k_cov + k_free + 1,) squared
-    """
-
-    llf: float
-    gradient: FloatArray
-    hessian: FloatArray
-
-
-class AbsoluteLikelihood:
-    """
-    The (restricted) log-likelihood by covariances on the scale of the data.
-
-    Parameters
-    ----------
-    problem : LikelihoodProblem
-    """
-
-    def __init__(self, problem: LikelihoodProblem) -> None:
-        self.problem = problem
-        self._to_inner = np.linalg.inv(problem.value_map())
-        self._inner_z = np.linalg.inv(problem.z_map)
-        self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
-
-    def at(
-        self, factor: FloatArray, values: FloatArray, u: FloatArray, s: float
-    ) -> AbsolutePoint:
-        """
-        Evaluate the surface.
-
-        Parameters
-        ----------
-        factor : ndarray, shape (q, q)
-            Any root of the random-effects covariance of all columns.
-        values : ndarray, shape (k_cov,)
-            Entries of that covariance, as in ``RandomCovariance.values``.
-        u : ndarray, shape (k_free,)
-        s : float
-
-        Returns
-        -------
-        AbsolutePoint
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the parameters are so extreme that a covariance is not definite.
-        """
-        problem = self.problem
-        if not abs(s) < 600.0:
-            raise np.linalg.LinAlgError("the residual variance over- or underflows")
-        inner = self._inner_z @ factor * np.exp(-0.5 * s)
-        sums = cluster_sums(
-            problem.blocks, problem.covariance, inner, u, derivatives=True
-        )
-        point = profile(
-            sums,
-            problem.n,
-            reml=problem.reml,
-            shift=problem.shift,
-            log_scale=s + self._response,
-        )
-        # the ratios inside are v = T V exp(-s)
-        w = variables(np.concatenate([values, u, [s]]))
-        ratios = linear(self._to_inner, w[: len(values)]) * np.exp(-w[-1])
-        out = substitute(Jet(point.llf, point.gradient, point.hessian), ratios)
-        return AbsolutePoint(point.llf, out.first, out.second)
-
 
 # Newton steps to hold a parameter of several coordinates.
 _MOST_STEPS = 60
@@ -109,7 +31,7 @@ _MOST_STEPS = 60
 @dataclass(frozen=True)
 class ConstrainedPoint:
     """
-    Log-likelihood at a point of the cut.
+    Log-likelihood at a point.
 
     Attributes
     ----------
@@ -119,8 +41,7 @@ class ConstrainedPoint:
     slope : float
         Derivative by the held parameter's path coordinate.
     cross : ndarray
-        Mixed derivatives by free coordinates and path coordinate, up to
-        curvature of the coordinates.
+        Mixed derivatives by free coordinates and path coordinate.
     """
 
     llf: float
@@ -132,11 +53,11 @@ class ConstrainedPoint:
 
 class ConstrainedLikelihood:
     """
-    The surface with one parameter held.
+    The (restricted) log-likelihood with one parameter held.
 
     Parameters
     ----------
-    surface : AbsoluteLikelihood
+    problem : LikelihoodProblem
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor, NaN where free.
     target : CovarianceParameter
@@ -150,69 +71,61 @@ class ConstrainedLikelihood:
 
     def __init__(
         self,
-        surface: AbsoluteLikelihood,
+        problem: LikelihoodProblem,
         fixed: FloatArray,
         target: CovarianceParameter,
     ) -> None:
-        self.surface = surface
-        self.target = target
-        covariance = surface.problem.covariance
-        self.k_re = covariance.k_re
-        self.layout = RandomCovariance.free(self.k_re, covariance.vc_sizes)
-        rows, columns = self.layout.tril
-        count = len(rows)
-        self.order = self._rows_order(target)
-        held = np.array(fixed)
-        block = held[:count]
-        if (self.order != np.arange(self.k_re)).any() and not np.isnan(block).all():
-            if not (block[rows != columns] == 0.0).all():
-                raise NotComputedError(
-                    "no profile: entries of the random-effects factor are held in a "
-                    "pattern that reordering its rows would destroy"
-                )
-            diagonal = np.empty(self.k_re)
-            diagonal[columns[rows == columns]] = block[rows == columns]
-            block[rows == columns] = diagonal[self.order]
-        self.fixed = held
-        # where the entries of the reordered covariance stand in the user's order
-        position = {
-            (i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))
-        }
-        self.index = np.arange(self.layout.k_cov)
-        for k, (a, b) in enumerate(zip(rows, columns, strict=True)):
+        self.problem, self.target = problem, target
+        self._to_inner = np.linalg.inv(problem.value_map()).astype(np.float64)
+        self._inner_z = np.linalg.inv(problem.z_map)
+        self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
+        self.k_re = problem.covariance.k_re
+        self.layout = RandomCovariance.free(self.k_re, problem.covariance.vc_sizes)
+        self.order = _rows_order(self.k_re, target)
+        self.fixed = self._reordered(np.array(fixed))
+        # where the entries of the user's covariance stand in the reordered one
+        self._entries = np.arange(self.layout.k_cov)
+        for k, (a, b) in enumerate(zip(*self.layout.tril, strict=True)):
             i, j = self.order[a], self.order[b]
-            self.index[k] = position[max(i, j), min(i, j)]
-        k_cov, k_u = self.layout.k_cov, surface.problem.structure.k_free
-        self.k_y = k_cov + k_u + 1
+            self._entries[covariance_entry(self.k_re, max(i, j), min(i, j))] = k
+        k_cov = self.layout.k_cov
+        self.k_y = k_cov + problem.structure.k_free + 1
+        self._at = self._dependent()
         free = np.ones(self.k_y, dtype=bool)
         free[:k_cov] = np.isnan(self.fixed)
-        free[self._eliminated(k_cov)] = False
+        free[self._at] = False
         self.free = np.flatnonzero(free)
+        held = np.isfinite(self.fixed) & (self.fixed != 0.0)
+        self._held: list[int] = np.flatnonzero(held).tolist()
         self._last: float | None = None
         # for correlations: logarithms of the two standard deviations
         self.logs = [0, 1] if target.path == "corr" else []
 
-    def _rows_order(self, target: CovarianceParameter) -> NDArray[np.intp]:
-        order = list(range(self.k_re))
-        if target.path in ("cov", "corr"):
-            first = [target.j, target.i]
-        elif target.path == "sd" and target.i < self.k_re:
-            first = [target.i]
-        else:
-            first = []
-        return np.array([*first, *(k for k in order if k not in first)], dtype=np.intp)
+    def _reordered(self, fixed: FloatArray) -> FloatArray:
+        """The held entries of the factor whose rows are in another order."""
+        rows, columns = self.layout.tril
+        block = fixed[: len(rows)]
+        if (self.order == np.arange(self.k_re)).all() or np.isnan(block).all():
+            return fixed
+        on_diagonal = rows == columns
+        if not (block[~on_diagonal] == 0.0).all():
+            raise NotComputedError(
+                "no profile: entries of the random-effects factor are held in a "
+                "pattern that reordering its rows would destroy"
+            )
+        block[on_diagonal] = block[on_diagonal][self.order]
+        return fixed
 
-    def _eliminated(self, k_cov: int) -> int:
+    def _dependent(self) -> int:
+        """The coordinate that follows from the held parameter."""
         target = self.target
         if target.path == "sd":
             if target.i < self.k_re:
                 return 0
-            return len(self.layout.tril[0]) + target.i - self.k_re
+            return covariance_entry(self.k_re, target.i, target.i)
         if target.path in ("cov", "corr"):
             return 1
-        return k_cov + target.at if target.path == "residual" else -1
-
-    # coordinates ----------------------------------------------------------
+        return self.layout.k_cov + target.at if target.path == "residual" else -1
 
     def start(
         self, root: FloatArray, vc: FloatArray, u: FloatArray, s: float
@@ -220,19 +133,8 @@ class ConstrainedLikelihood:
         """
         Free coordinates of a point.
 
-        Parameters
-        ----------
-        root : ndarray, shape (k_re, any)
-            Root of the covariance of the correlated random effects.
-        vc : ndarray
-            Standard deviations of the variance components.
-        u : ndarray, shape (k_free,)
-        s : float
-            Logarithm of the residual variance.
-
-        Returns
-        -------
-        ndarray
+        `root` is one of the covariance of the correlated random effects, shape
+        (k_re, any), `vc` are standard deviations of the variance components.
         """
         lower = np.zeros((self.k_re, self.k_re))
         if self.k_re:
@@ -249,146 +151,122 @@ class ConstrainedLikelihood:
 
     def natural(self, s: float) -> FloatArray:
         """A length to measure each free coordinate by."""
-        spread = np.abs(np.diag(self.surface.problem.z_map)) * np.exp(0.5 * s)
+        lengths = np.abs(np.diag(self.problem.z_map)) * np.exp(0.5 * s)
         rows = self.order[self.layout.tril[0]]
-        sizes = self.surface.problem.covariance.vc_sizes
+        sizes = self.problem.covariance.vc_sizes
         firsts = (self.k_re + np.cumsum((0, *sizes))[:-1]).astype(int)
         out = np.ones(self.k_y)
-        out[: self.layout.k_cov] = spread[np.concatenate([rows, firsts])]
+        out[: self.layout.k_cov] = lengths[np.concatenate([rows, firsts])]
         x = out[self.free]
         x[: len(self.logs)] = 1.0
         return x
 
-    def _expand(
-        self, x: FloatArray, t: float
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """All coordinates ``y``, their Jacobian by `x`, and derivative by `t`."""
-        k_cov = self.layout.k_cov
-        y, jacobian = np.zeros(self.k_y), np.zeros((self.k_y, len(x)))
-        along = np.zeros(self.k_y)
-        y[self.free] = x
-        jacobian[self.free, np.arange(len(x))] = 1.0
-        path = self.target.path
-        at = self._eliminated(k_cov)
+    def _coordinates(self, x: FloatArray, t: float) -> Jet:
+        """All coordinates, by the free ones and the path coordinate."""
+        z = variables(np.append(x, t))
+        path, held = self.target.path, z[-1]
+        y = Jet.constant(np.zeros(self.k_y), len(z))
+        y.value[self.free] = x
+        y.first[np.arange(len(x)), self.free] = 1.0
         if path == "corr":
-            first, second = np.exp(np.minimum(x[:2], 300.0))
-            sine, cosine = np.sin(t), np.cos(t)
-            y[:3] = first, second * sine, second * cosine
-            jacobian[:3, :2] = [[first, 0.0], [0.0, y[1]], [0.0, y[2]]]
-            along[1:3] = y[2], -y[1]
+            sizes = np.exp(clip(z[:2], -np.inf, 300.0))
+            _put(y, 0, sizes[0])
+            _put(y, 1, sizes[1] * np.sin(held))
+            _put(y, 2, sizes[1] * np.cos(held))
         elif path == "cov":
-            y[1] = t / x[0]
-            jacobian[1, 0] = -t / x[0] ** 2
-            along[1] = 1.0 / x[0]
-        elif path == "sigma":
-            y[-1], along[-1] = 2.0 * t, 2.0
-        elif self.target.coupled:
-            here = slice(k_cov, self.k_y - 1)
-            y[here] = self._solved(y[here], t)
-            slopes = self.target.structure.natural(y[here]).first[:, self.target.j]
-            steepest = slopes[self.target.at]
-            # the held parameter stays while the others move
-            jacobian[at] = -(slopes @ jacobian[here]) / steepest
-            along[at] = self.target.slope(t) / steepest
+            _put(y, 1, held / z[0])
+        elif path == "residual" and self.target.coupled:
+            self._solve(y, self.target.jet(held))
         else:
-            y[at], along[at] = t, 1.0
-        held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
-        if len(held):  # held relative to the residual's standard deviation
-            y[held] = self.fixed[held] * np.exp(0.5 * y[-1])
-            jacobian[held] = 0.5 * y[held, None] * jacobian[-1]
-            along[held] = 0.5 * y[held] * along[-1]
-        return y, jacobian, along
+            _put(y, self._at, 2.0 * held if path == "sigma" else held)
+        for k in self._held:  # relative to the residual's standard deviation
+            _put(y, k, self.fixed[k] * np.exp(0.5 * y[-1]))
+        return y
 
-    def _solved(self, u: FloatArray, t: float) -> FloatArray:
-        """The coordinate that gives the held parameter its value, for the others."""
-        target, u = self.target, u.copy()
-        wanted = target.value(t)
+    def _solve(self, y: Jet, wanted: Jet) -> None:
+        """Set the coordinate that gives the held parameter its value."""
+        target, here = self.target, slice(self.layout.k_cov, self.k_y - 1)
+        u = y.value[here]
         u[target.at] = target.u[target.at] if self._last is None else self._last
         for _ in range(_MOST_STEPS):
-            natural = target.structure.natural(u)
-            miss = float(natural.value[target.j]) - wanted
-            slope = float(natural.first[target.at, target.j])
-            if abs(miss) <= 1e-14 * max(1.0, abs(wanted)):
+            natural = target.structure.natural(u)[target.j]
+            miss = float(natural.value - wanted.value)
+            slope = float(natural.first[target.at])
+            if abs(miss) <= 1e-14 * max(1.0, abs(float(wanted.value))):
                 self._last = float(u[target.at])
-                return u
+                break
             if slope == 0.0 or not np.isfinite(miss):
                 break
             u[target.at] -= float(np.clip(miss / slope, -1.0, 1.0))
-        if abs(miss) <= 1e-11:
-            return u
-        raise np.linalg.LinAlgError("the held parameter cannot have this value here")
-
-    def _curvature(
-        self,
-        x: FloatArray,
-        t: float,
-        y: FloatArray,
-        gradient: FloatArray,
-        jacobian: FloatArray,
-    ) -> FloatArray:
-        """Second derivatives of ``y`` by `x`, weighted by a gradient."""
-        out = np.zeros((len(x), len(x)))
-        if self.target.path == "corr":
-            out[0, 0] = gradient[0] * y[0]
-            out[1, 1] = gradient[1] * y[1] + gradient[2] * y[2]
-        elif self.target.path == "cov":
-            out[0, 0] = gradient[1] * 2.0 * t / x[0] ** 3
-        elif self.target.coupled:
-            here = slice(self.layout.k_cov, self.k_y - 1)
-            natural = self.target.structure.natural(y[here])
-            slopes = natural.first[:, self.target.j]
-            bends = natural.second[:, :, self.target.j]
-            moved = jacobian[here]
-            at = self.layout.k_cov + self.target.at
-            steepest = slopes[self.target.at]
-            out -= gradient[at] / steepest * (moved.T @ bends @ moved)
-        held = np.flatnonzero(np.isfinite(self.fixed) & (self.fixed != 0.0))
-        if len(held) and self.free[-1] == self.k_y - 1:
-            out[-1, -1] += 0.25 * gradient[held] @ y[held]
-        return out
+        if not abs(miss) <= 1e-11:
+            raise np.linalg.LinAlgError(
+                "the held parameter cannot have this value here"
+            )
+        # the held parameter stays while the others move
+        natural = target.structure.natural(u)[target.j]
+        slopes, steepest = natural.first, natural.first[target.at]
+        y.first[:, self._at] = (wanted.first - y.first[:, here] @ slopes) / steepest
+        moved = y.first[:, here]
+        bend = moved @ natural.second @ moved.T
+        y.second[:, :, self._at] = (wanted.second - bend) / steepest
 
     def evaluate(self, x: FloatArray, t: float) -> ConstrainedPoint:
         """
-        Log-likelihood on the cut.
+        Log-likelihood at free coordinates and the held parameter's path coordinate.
 
-        Parameters
-        ----------
-        x : ndarray
-            Free coordinates.
-        t : float
-            Path coordinate of the held parameter.
-
-        Returns
-        -------
-        ConstrainedPoint
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the point is out of reach of the arithmetic.
+        LinAlgError if the point is out of reach of the arithmetic.
         """
         if self.target.path == "cov" and x[0] == 0.0:
             raise np.linalg.LinAlgError("a covariance needs a variance")
-        k_cov = self.layout.k_cov
-        y, jacobian, along = self._expand(x, t)
-        entries = y[:k_cov]
+        problem, k_cov = self.problem, self.layout.k_cov
+        y = self._coordinates(x, t)
+        entries, u, s = y.value[:k_cov], y.value[k_cov:-1], float(y.value[-1])
+        if not abs(s) < 600.0:
+            raise np.linalg.LinAlgError("the residual variance over- or underflows")
         factor = self.layout.factor(entries)
         user = factor.copy()
         user[self.order] = factor[: self.k_re]
-        values = np.empty(k_cov)
-        psi = self.layout.jet(entries)
-        values[self.index] = psi.value
-        point = self.surface.at(user, values, y[k_cov:-1], float(y[-1]))
-        change = np.eye(self.k_y)
-        change[self.index, :k_cov] = psi.first.T
-        gradient = change.T @ point.gradient
-        hessian = change.T @ point.hessian @ change
-        hessian[:k_cov, :k_cov] += psi.second @ point.gradient[self.index]
-        curvature = self._curvature(x, t, y, gradient, jacobian)
+        inner = self._inner_z @ user * np.exp(-0.5 * s)
+        point = profile(
+            cluster_sums(
+                problem.blocks, problem.covariance, inner, u, derivatives=True
+            ),
+            problem.n,
+            reml=problem.reml,
+            shift=problem.shift,
+            log_scale=s + self._response,
+        )
+        # the ratios inside are v = T V exp(-s)
+        values = chain(self.layout.jet(entries), y[:k_cov])[self._entries]
+        ratios = linear(self._to_inner, values) * np.exp(-y[-1])
+        inside = Jet(
+            np.concatenate([ratios.value, y.value[k_cov:]]),
+            np.concatenate([ratios.first, y.first[:, k_cov:]], axis=1),
+            np.concatenate([ratios.second, y.second[:, :, k_cov:]], axis=2),
+        )
+        out = chain(Jet(point.llf, point.gradient, point.hessian), inside)
         return ConstrainedPoint(
             point.llf,
-            jacobian.T @ gradient,
-            jacobian.T @ hessian @ jacobian + curvature,
-            float(along @ gradient),
-            jacobian.T @ hessian @ along,
+            out.first[:-1],
+            out.second[:-1, :-1],
+            float(out.first[-1]),
+            out.second[:-1, -1],
         )
+
+
+def _rows_order(k_re: int, target: CovarianceParameter) -> IntArray:
+    """Order of the random effects, those that the held parameter is of first."""
+    first: list[int] = []
+    if target.path in ("cov", "corr"):
+        first = [target.j, target.i]
+    elif target.path == "sd" and target.i < k_re:
+        first = [target.i]
+    rest = [k for k in range(k_re) if k not in first]
+    return np.array([*first, *rest], dtype=np.intp)
+
+
+def _put(y: Jet, k: int, entry: Jet) -> None:
+    """Set an entry of a jet of shape (n,)."""
+    y.value[k] = entry.value
+    y.first[:, k] = entry.first
+    y.second[:, :, k] = entry.second

@@ -27,7 +27,6 @@ from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
 from mixedar.inference.arguments import check_alpha
-from mixedar.inference.intervals.constrained import AbsoluteLikelihood
 from mixedar.inference.intervals.profile_path import ProfilePath, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate
@@ -162,7 +161,7 @@ class ProfileEngine:
 
     def __init__(self, fit: Fit) -> None:
         self.fit, self.targets = fit, parameters_of(fit)
-        self._likelihood = AbsoluteLikelihood(fit.problem)
+        self._problem = fit.problem
         self._starts = starts_of(fit)
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
@@ -174,7 +173,7 @@ class ProfileEngine:
         if key not in self._paths:
             try:
                 self._paths[key] = ProfilePath(
-                    self._likelihood,
+                    self._problem,
                     self.fit.layout.fixed,
                     target,
                     self._starts,

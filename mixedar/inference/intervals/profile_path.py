@@ -13,11 +13,10 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import newton
-from mixedar.engine.problem import ThetaEvaluation
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
 from mixedar.inference.intervals.constrained import (
-    AbsoluteLikelihood,
     ConstrainedLikelihood,
     ConstrainedPoint,
 )
@@ -123,7 +122,7 @@ class ProfilePath:
 
     Attributes
     ----------
-    surface : AbsoluteLikelihood
+    problem : LikelihoodProblem
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor.
     target : CovarianceParameter
@@ -137,7 +136,7 @@ class ProfilePath:
         The highest log-likelihood met, if above `llf`.
     """
 
-    surface: AbsoluteLikelihood
+    problem: LikelihoodProblem
     fixed: FloatArray
     target: CovarianceParameter
     starts: Sequence[Start]
@@ -146,7 +145,7 @@ class ProfilePath:
     higher: float = -np.inf
 
     def __post_init__(self) -> None:
-        self.cut = ConstrainedLikelihood(self.surface, self.fixed, self.target)
+        self.cut = ConstrainedLikelihood(self.problem, self.fixed, self.target)
         self.center = self.target.coordinate(self.target.estimate)
         low, high = self.target.limits
         self.center = float(np.clip(self.center, low, high))
@@ -176,7 +175,7 @@ class ProfilePath:
             zero = replace(self.target, kind="sd", i=k, j=k, estimate=0.0)
             with suppress(np.linalg.LinAlgError):
                 path = ProfilePath(
-                    self.surface, self.fixed, zero, self.starts, self.llf
+                    self.problem, self.fixed, zero, self.starts, self.llf
                 )
                 found.append(path.nodes[path.center].llf)
         return max(found)
