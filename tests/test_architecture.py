@@ -74,7 +74,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "mixedar.cli.command._parser",
-    "mixedar.diagnostics.checkup.design.unit_of_time",
     "mixedar.engine.precision.precision_derivatives",
     "mixedar.mixed.fit.fit_model",
     "mixedar.mixed.model.model_from_formula",
@@ -83,15 +82,7 @@ LONG_FUNCTIONS = {
     "mixedar.mixed.statsmodels_results.profile_variance",
     "mixedar.report.build._pictures",
 }
-UPWARD = {
-    ("mixedar.plotting.correlation", "mixedar.diagnostics.residuals.series"),
-    ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.covariance"),
-    ("mixedar.plotting.residuals", "mixedar.diagnostics.residuals.series"),
-    ("mixedar.plotting.residuals", "mixedar.diagnostics.simulation"),
-    ("mixedar.plotting.simulated", "mixedar.diagnostics.predictive"),
-    ("mixedar.plotting.simulated", "mixedar.diagnostics.residuals.series"),
-    ("mixedar.plotting.simulated", "mixedar.diagnostics.simulation"),
-}
+UPWARD: set[tuple[str, str]] = set()
 
 
 def module_name(path: Path) -> str:
