@@ -27,6 +27,7 @@ from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import (
     MixedLMARResultsWrapper,
     ParentResults,
@@ -35,7 +36,6 @@ from mixedar.mixed.statsmodels_results import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mixedar.mixed.model import MixedLMAR
     from mixedar.summary import ResultsSummary
 
 # How a user names a method of degrees of freedom.
@@ -82,7 +82,7 @@ class MixedLMARResults(ParentResults):
         parameter at the end of its range; `boundary_notes` says which.
     """
 
-    model: MixedLMAR
+    model: ParentModel
     fit: Fit
 
     # What can be asked of a fit, by room; each is documented where it is defined.
@@ -115,20 +115,22 @@ class MixedLMARResults(ParentResults):
     coef_by_group = Question("mixedar.by_group.effects")
     shrinkage = Question("mixedar.by_group.shrinkage")
     report = Question("mixedar.report.build", of="")
-    plot = Question("mixedar.mixed.pictures")
-    plot_trajectories = Question("mixedar.mixed.pictures")
-    plot_forecast = Question("mixedar.mixed.pictures")
-    plot_spaghetti = Question("mixedar.mixed.pictures")
-    plot_coefficients = Question("mixedar.mixed.pictures")
-    plot_profiles = Question("mixedar.mixed.pictures")
-    plot_random_effects = Question("mixedar.mixed.pictures")
-    plot_acf = Question("mixedar.mixed.pictures")
-    plot_variogram = Question("mixedar.mixed.pictures")
-    plot_residuals = Question("mixedar.mixed.pictures")
-    plot_simulated = Question("mixedar.mixed.pictures")
-    qqplot = Question("mixedar.mixed.pictures")
+    plot = Question("mixedar.report.pictures")
+    plot_trajectories = Question("mixedar.report.pictures")
+    plot_forecast = Question("mixedar.report.pictures")
+    plot_spaghetti = Question("mixedar.report.pictures")
+    plot_coefficients = Question("mixedar.report.pictures")
+    plot_profiles = Question("mixedar.report.pictures")
+    plot_random_effects = Question("mixedar.report.pictures")
+    plot_acf = Question("mixedar.report.pictures")
+    plot_variogram = Question("mixedar.report.pictures")
+    plot_residuals = Question("mixedar.report.pictures")
+    plot_simulated = Question("mixedar.report.pictures")
+    qqplot = Question("mixedar.report.pictures")
 
-    def __init__(self, model: MixedLMAR, fit: Fit, free: MixedLMParams | None) -> None:
+    def __init__(
+        self, model: ParentModel, fit: Fit, free: MixedLMParams | None
+    ) -> None:
         best, p = fit.estimate, fit.k_fe
         base.LikelihoodModelResults.__init__(
             self,
