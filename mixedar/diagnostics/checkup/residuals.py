@@ -225,10 +225,6 @@ class EffectAlternative(Alternative):
         inner = cluster_products(self.column[:, None], x, self.rows.offsets)[:, 0]
         return self.column[:, None] * inner[self.rows.groups]
 
-    def diagonal(self, n: int) -> FloatArray:
-        """``A_tt``, shape (n,)."""
-        return self.column**2
-
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
         """``A_ts`` of pairs of rows of a series."""
         return self.column[later] * self.column[earlier]

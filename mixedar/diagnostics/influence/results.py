@@ -55,7 +55,7 @@ from mixedar.inference.information import information
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Up to so many groups the maximum without each is found; beyond, one step.
 _FEW = 500
@@ -322,7 +322,7 @@ class GroupInfluence:
 
         return plot_index(self.summary_frame(), y_var, labels, ax)
 
-    def plot_dfbetas(self, theta: bool = False, labels: int = 3) -> Figure:
+    def plot_dfbetas(self, theta: bool = False, labels: int = 3) -> Figure | SubFigure:
         """
         Changes of each coefficient by group, a panel a coefficient.
 

@@ -60,12 +60,13 @@ class Alternative(ABC):
         """``A x`` for sorted columns, shape (n, k)."""
 
     @abstractmethod
+    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
+        """``A_ts`` of pairs of rows of a series, or of rows with themselves."""
+
     def diagonal(self, n: int) -> FloatArray:
         """``A_tt``, shape (n,)."""
-
-    @abstractmethod
-    def entries(self, later: Rows, earlier: Rows) -> FloatArray:
-        """``A_ts`` of pairs of rows of a series."""
+        rows = np.arange(n)
+        return self.entries(rows, rows)
 
     @abstractmethod
     def inner(self, other: Alternative) -> float:
@@ -82,12 +83,17 @@ class LagAlternative(Alternative):
     blocks : sequence of (later, earlier)
         Sorted rows of the pairs; within a block all pairs are equally many rows
         apart.
-    count : int
-        Number of pairs.
     """
 
     blocks: Sequence[tuple[Rows, Rows]]
-    count: int
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return sum(
+            rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+            for rows, _ in self.blocks
+        )
 
     def apply(self, x: FloatArray) -> FloatArray:
         """``A x`` for sorted columns, shape (n, k)."""
@@ -106,13 +112,9 @@ class LagAlternative(Alternative):
             out[:-step] += here * x[step:]
         return out
 
-    def diagonal(self, n: int) -> FloatArray:
-        """Zeros, shape (n,)."""
-        return np.zeros(n)
-
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
-        """Not used: lags share no pairs."""
-        raise AssertionError("lags share no pairs")
+        """Zeros: of rows with themselves, since lags share no pairs."""
+        return np.zeros(1)
 
     def inner(self, other: Alternative) -> float:
         """``tr(A B)``."""
@@ -140,17 +142,13 @@ class VarianceAlternative(Alternative):
         """``A x`` for sorted columns, shape (n, k)."""
         return self.weights[:, None] * x
 
-    def diagonal(self, n: int) -> FloatArray:
-        """The weights."""
-        return self.weights
-
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
-        """Zeros."""
-        return np.zeros(1)
+        """The weights of rows with themselves, and zero of pairs."""
+        return self.weights[later] if later is earlier else np.zeros(1)
 
     def inner(self, other: Alternative) -> float:
         """``tr(A B)``."""
-        return float(self.weights @ other.diagonal(len(self.weights)))
+        return float((self.weights * other.diagonal(len(self.weights))).sum())
 
 
 class ParameterDerivative(Alternative):
@@ -194,14 +192,6 @@ class ParameterDerivative(Alternative):
                 out[block.rows[part]] = np.matmul(slopes[block.which[part]], here[part])
         return out
 
-    def diagonal(self, n: int) -> FloatArray:
-        """``A_tt``, shape (n,)."""
-        out = np.empty(n)
-        for block in self.blocks:
-            diagonals = np.einsum("pss->ps", block.values[self.k])
-            out[block.rows] = diagonals[block.which]
-        return out
-
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
         """``A_ts``; zero between the pieces of a long series."""
         block = self._block[later]
@@ -220,15 +210,11 @@ class ParameterDerivative(Alternative):
     def inner(self, other: Alternative) -> float:
         """``tr(A B)``."""
         if isinstance(other, ParameterDerivative):
-            return sum(
-                float(
-                    block.frequency
-                    @ np.einsum(
-                        "pst,pst->p", block.values[self.k], block.values[other.k]
-                    )
-                )
-                for block in self.blocks
-            )
+            total = 0.0
+            for block in self.blocks:
+                one, two = block.values[self.k], block.values[other.k]
+                total += block.frequency @ np.einsum("pst,pst->p", one, two)
+            return float(total)
         return other.inner(self)
 
 
@@ -237,23 +223,15 @@ def lag_alternatives(
 ) -> dict[int, LagAlternative]:
     """One alternative for each lag that has pairs, in the order of `lags`."""
     found: dict[int, list[tuple[Rows, Rows]]] = {lag: [] for lag in lags}
-    counts = dict.fromkeys(lags, 0)
     for later, earlier, distance in pairs(rows, bins.limit(max(lags))):
         index = bins.index(distance)
-        low, high = int(index.min()), int(index.max())
-        for lag in range(low, high + 1):
-            if lag not in found:
-                continue
+        for lag in found.keys() & range(int(index.min()), int(index.max()) + 1):
             here = index == lag
-            count = int(here.sum())
-            if count == 0:
-                continue
-            counts[lag] += count
-            if low == high:
+            if here.all():
                 found[lag].append((later, earlier))
-            else:
+            elif here.any():
                 found[lag].append((_part(later, here), _part(earlier, here)))
-    return {lag: LagAlternative(found[lag], counts[lag]) for lag in lags if counts[lag]}
+    return {lag: LagAlternative(blocks) for lag, blocks in found.items() if blocks}
 
 
 def _part(rows: Rows, here: BoolArray) -> IntArray:

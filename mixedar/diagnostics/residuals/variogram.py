@@ -48,62 +48,44 @@ _KEPT_PAIRS = 200_000
 _NARROW = 4096
 
 
-@dataclass(frozen=True)
-class DistancePoints:
-    """
-    Distances, in increasing order, with sums over the pairs that have them.
-
-    Attributes
-    ----------
-    distance, count : ndarray, shape (k,)
-    sums : ndarray, shape (measures, k)
-    """
-
-    distance: FloatArray
-    count: FloatArray
-    sums: FloatArray
-
-
-def collapsed(points: DistancePoints, n_bins: int, how: str) -> DistancePoints:
+def _binned(points: FloatArray, n_bins: int, how: str) -> FloatArray:
     """
     Put points into bins if there are more than `n_bins` distances.
 
-    Bins with about equally many pairs (``how="quantiles"``), or equally wide ones;
-    their distances are the medians of their pairs.
+    The rows of `points` are numbers of pairs, increasing distances, and sums of
+    measures.  Bins have about equally many pairs (``how="quantiles"``) or are
+    equally wide; their distances are the medians of their pairs.
     """
-    new = np.diff(points.distance, prepend=-np.inf) > 0.0
+    count, distance = points[:2]
+    new = np.diff(distance, prepend=-np.inf) > 0.0
     if int(new.sum()) <= n_bins:
         which = np.cumsum(new) - 1
     else:
-        low, high = float(points.distance[0]), float(points.distance[-1])
-        edges = np.linspace(low, high, n_bins + 1)
+        edges = np.linspace(distance[0], distance[-1], n_bins + 1)
         if how == "quantiles":
             shares = np.linspace(0.0, 1.0, n_bins + 1)
-            edges = np.unique(_quantiles(points, 0.0, points.count.sum(), shares))
-        which = np.searchsorted(edges[1:-1], points.distance, side="left")
-    starts = np.flatnonzero(np.diff(which, prepend=-1) > 0)
-    count = np.add.reduceat(points.count, starts)
-    ends = np.cumsum(count)
-    half = np.array([0.5])
-    middle = np.array(
-        [
-            _quantiles(points, end - size, size, half)[0]
-            for end, size in zip(ends, count, strict=True)
-        ]
+            edges = np.unique(_quantiles(points, 0.0, count.sum(), shares))
+        which = np.searchsorted(edges[1:-1], distance, side="left")
+    out = np.add.reduceat(
+        points, np.flatnonzero(np.diff(which, prepend=-1) > 0), axis=1
     )
-    return DistancePoints(middle, count, np.add.reduceat(points.sums, starts, axis=1))
+    out[1] = _quantiles(points, np.cumsum(out[0]) - out[0], out[0], 0.5)
+    return out
 
 
 def _quantiles(
-    points: DistancePoints, first: float, size: float, shares: FloatArray
+    points: FloatArray,
+    first: FloatArray | float,
+    size: FloatArray | float,
+    shares: FloatArray | float,
 ) -> FloatArray:
     """Quantiles of the distances of pairs number `first` to `first + size`."""
-    ends = np.cumsum(points.count)
+    ends, distance = np.cumsum(points[0]), points[1]
     place = first + (size - 1.0) * shares
     below = np.floor(place)
     above = np.minimum(below + 1.0, first + size - 1.0)
-    low = points.distance[np.searchsorted(ends, below, side="right")]
-    high = points.distance[np.searchsorted(ends, above, side="right")]
+    low = distance[np.searchsorted(ends, below, side="right")]
+    high = distance[np.searchsorted(ends, above, side="right")]
     return np.asarray(low + (place - below) * (high - low))
 
 
@@ -181,7 +163,7 @@ def semivariogram(
     x, rows = sorted_values(values, groups, time, series)
     _check(n_bins, bins)
     points = _points(rows, x, robust, max_distance, n_bins, None)
-    return _frame(collapsed(points, n_bins, bins), robust)
+    return _frame(_binned(points, n_bins, bins), robust)
 
 
 def residual_variogram(
@@ -223,12 +205,12 @@ def residual_variogram(
     values, rows = fit.residuals(kind), series_rows(fit)
     model = _model_of(fit, rows, kind)
     points = _points(rows, rows.sort(values), robust, max_distance, n_bins, model)
-    table = collapsed(points, n_bins, bins)
+    table = _binned(points, n_bins, bins)
     out = _frame(table, robust)
     unit = fit.scale if kind == "raw" else 1.0
-    errors = table.sums[1] / table.count
+    errors = table[3] / table[0]
     out["model"] = unit * errors
-    out["expected"] = unit * (errors - 0.5 * table.sums[2] / table.count)
+    out["expected"] = unit * (errors - 0.5 * table[4] / table[0])
     return out
 
 
@@ -287,8 +269,8 @@ def _points(
     max_distance: float | None,
     n_bins: int,
     model: _Model | None,
-) -> DistancePoints:
-    """Sums of differences, and of what the model says of them."""
+) -> FloatArray:
+    """Numbers of pairs, distances, and sums of what is measured, by distance."""
     if int(rows.lengths.max()) < 2:
         raise NotComputedError(
             "no series has two observations: there is no pair to compare; check "
@@ -315,7 +297,7 @@ def _points(
         return _from_grid(rows, x, grid, limit, model)
     measures = _measures(x, robust, model)
     points = _visited(rows, grid, limit * (1.0 + 1e-12), measures)
-    if len(points.count) == 0:
+    if points.shape[1] == 0:
         raise NotComputedError(
             f"no two observations of a series are within max_distance={limit:g}"
         )
@@ -335,50 +317,46 @@ def _affordable(rows: SeriesRows, limit: float) -> float:
 
 
 def _measures(x: FloatArray, robust: bool, model: _Model | None) -> list[Measure]:
-    def squares(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
-        return np.asarray(0.5 * (x[later] - x[earlier]) ** 2)
+    """Differences of values, and what the model says of them."""
 
-    def roots(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
-        return np.sqrt(np.abs(x[later] - x[earlier]))
+    def differences(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
+        apart = x[later] - x[earlier]
+        return np.sqrt(np.abs(apart)) if robust else 0.5 * apart**2
 
-    measures: list[Measure] = [roots if robust else squares]
     if model is None:
-        return measures
+        return [differences]
     factors = model.factors
 
-    def apart(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
+    def lost(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
         step = factors[later] - factors[earlier]
         return np.einsum("ij,ij->i", step, step)
 
-    return [*measures, model.errors, apart]
+    return [differences, model.errors, lost]
 
 
 def _visited(
     rows: SeriesRows, grid: LagBins, limit: float, measures: Sequence[Measure]
-) -> DistancePoints:
-    """Pair by pair: sums by lag on a grid, and otherwise every pair a point."""
-    if grid.grid:
-        last = int(np.floor(limit / grid.width * (1.0 + 1e-9)))
-        found = sums_by_lag(rows, grid, last, measures)
-        there = found[0] > 0.0
-        lags = np.arange(last + 1) * grid.width
-        return DistancePoints(lags[there], found[0][there], found[2:, there])
-    if count_pairs(rows, limit) > _KEPT_PAIRS:
-        narrow = LagBins(limit / (_NARROW + 0.5), grid=False)
-        found = sums_by_lag(rows, narrow, _NARROW, measures)
-        there = found[0] > 0.0
+) -> FloatArray:
+    """Pair by pair: sums by lag on a grid or of many pairs, else every pair a point."""
+    if grid.grid or count_pairs(rows, limit) > _KEPT_PAIRS:
+        bins, last = LagBins(limit / (_NARROW + 0.5), grid=False), _NARROW
+        if grid.grid:
+            bins, last = grid, _last_lag(grid, limit)
+        found = sums_by_lag(rows, bins, last, measures)
+        there = np.flatnonzero(found[0] > 0.0)
         found = found[:, there]
-        return DistancePoints(found[1] / found[0], found[0], found[2:])
-    blocks = [
-        np.vstack([distance, *(m(later, earlier, distance) for m in measures)])
-        for later, earlier, distance in pairs(rows, limit)
+        found[1] = there * bins.width if grid.grid else found[1] / found[0]
+        return found
+    columns = [
+        np.vstack([np.ones(len(d)), d, *(m(later, earlier, d) for m in measures)])
+        for later, earlier, d in pairs(rows, limit)
     ]
-    if not blocks:
-        return DistancePoints(np.empty(0), np.empty(0), np.empty((len(measures), 0)))
-    table = np.concatenate(blocks, axis=1)
-    order = np.argsort(table[0], kind="stable")
-    table = table[:, order]
-    return DistancePoints(table[0], np.ones(table.shape[1]), table[1:])
+    table = np.concatenate([np.empty((2 + len(measures), 0)), *columns], axis=1)
+    return table[:, np.argsort(table[1], kind="stable")]
+
+
+def _last_lag(grid: LagBins, limit: float) -> int:
+    return int(np.floor(limit / grid.width * (1.0 + 1e-9)))
 
 
 def _from_grid(
@@ -387,30 +365,25 @@ def _from_grid(
     grid: LagBins,
     limit: float,
     model: _Model | None,
-) -> DistancePoints:
+) -> FloatArray:
     """Long series on a grid of times, all lags at once."""
-    last = int(np.floor(limit / grid.width * (1.0 + 1e-9)))
+    last = _last_lag(grid, limit)
     counts, products, squares = grid_sums(x[:, None], rows, grid.width, last)
     counts[0] = 0.0
     there = np.flatnonzero(counts > 0.0)
-    lags: FloatArray = there.astype(np.float64) * grid.width
-    sums = [(0.5 * squares - products)[there]]
+    counts, lags = counts[there], np.arange(last + 1.0)[there] * grid.width
+    table = [counts, lags, (0.5 * squares - products)[there]]
     if model is not None:
         _, products, squares = grid_sums(model.factors, rows, grid.width, last)
-        none = np.empty(0, dtype=np.intp)
-        errors = model.errors(none, none, lags)
-        sums += [errors * counts[there], (squares - 2.0 * products)[there]]
-    return DistancePoints(lags, counts[there], np.stack(sums))
+        errors = model.errors(there, there, lags)
+        table += [errors * counts, (squares - 2.0 * products)[there]]
+    return np.stack(table)
 
 
-def _frame(table: DistancePoints, robust: bool) -> pd.DataFrame:
-    gamma = table.sums[0] / table.count
+def _frame(table: FloatArray, robust: bool) -> pd.DataFrame:
+    count, distance = table[:2]
+    gamma = table[2] / count
     if robust:
-        gamma = 0.5 * gamma**4 / (0.457 + 0.494 / table.count)
-    return pd.DataFrame(
-        {
-            "distance": table.distance,
-            "gamma": gamma,
-            "pairs": table.count.astype(np.int64),
-        }
-    )
+        gamma = 0.5 * gamma**4 / (0.457 + 0.494 / count)
+    pairs = count.astype(np.int64)
+    return pd.DataFrame({"distance": distance, "gamma": gamma, "pairs": pairs})
