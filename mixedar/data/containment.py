@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 
 
 def containment_df(
@@ -50,12 +50,8 @@ def containment_df(
     # from the inside out: a column constant within the groups of a level is
     # estimated at that level or further out
     for position in range(len(kept) - 1, -1, -1):
-        codes, count = levels[kept[position]], counts[kept[position]]
-        first = np.empty(count, dtype=np.intp)
-        first[codes[::-1]] = np.arange(n - 1, -1, -1)
-        for j in np.flatnonzero(~constant & (stratum == position + 1)):
-            if (exog[:, j] == exog[first, j][codes]).all():
-                stratum[j] = position
+        here = np.flatnonzero(~constant & (stratum == position + 1))
+        stratum[here[constant_within(exog[:, here], levels[kept[position]])]] = position
     outside = 1 if constant.any() else 0
     df = np.empty(len(strata))
     for position, units in enumerate(strata):
@@ -67,6 +63,15 @@ def containment_df(
     result = df[stratum]
     result[constant] = df.max()
     return result
+
+
+def constant_within(columns: FloatArray, codes: IntArray) -> BoolArray:
+    """Which columns vary in no group, shape (p,)."""
+    n, p = columns.shape
+    first = np.empty(int(codes.max()) + 1, dtype=np.intp)
+    first[codes[::-1]] = np.arange(n - 1, -1, -1)
+    same = [bool((columns[:, j] == columns[first, j][codes]).all()) for j in range(p)]
+    return np.array(same, dtype=bool)
 
 
 def nested_levels(groups: IntArray, inner: Sequence[IntArray]) -> list[IntArray]:

@@ -24,11 +24,12 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.fit import Fit
+from mixedar.fit.parameters import parameters_of
 from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method, covariance
-from mixedar.inference.intervals.wald import residual_intervals
+from mixedar.inference.intervals.wald import normal_interval
 
 Hypothesis = Any
 
@@ -53,25 +54,16 @@ def conf_int(fit: Fit, alpha: float = 0.05) -> FloatArray:
         NaN where no standard error exists.
     """
     check_alpha(alpha)
-    params = fit.params
+    p, params = fit.k_fe, fit.params
     bse = np.sqrt(np.diag(covariance(fit)))
     out = np.full((len(params), 2), np.nan)
-    p, k_cov = fit.k_fe, fit.k_re2 + fit.k_vc
     half = t_isf(alpha / 2.0, contrast_method(fit).single(np.eye(p))) * bse[:p]
     out[:p] = np.column_stack([params[:p] - half, params[:p] + half])
-    z = stats.norm.isf(alpha / 2.0)
-    rows, columns = np.tril_indices(fit.k_re)
-    is_variance = np.concatenate([rows == columns, np.ones(fit.k_vc, dtype=bool)])
-    for k in range(p, p + k_cov):
-        if not bse[k] > 0.0:
-            continue
-        if is_variance[k - p]:
-            factor = np.exp(z * bse[k] / params[k])
-            out[k] = params[k] / factor, params[k] * factor
-        else:
-            out[k] = params[k] - z * bse[k], params[k] + z * bse[k]
-    if fit.structure.k_free:
-        out[p + k_cov :] = residual_intervals(fit.structure, fit.u, bse[p + k_cov :], z)
+    z = float(stats.norm.isf(alpha / 2.0))
+    # those of ``params`` come first
+    for k, (one, error) in enumerate(zip(parameters_of(fit), bse[p:], strict=False)):
+        if np.isfinite(error) and error > 0.0:
+            out[p + k] = normal_interval(one, float(error), z)
     return out
 
 

@@ -42,8 +42,8 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError
-from mixedar.hypotheses.df import ContrastMethod, JointDF
-from mixedar.inference.df.satterthwaite import satterthwaite_df
+from mixedar.hypotheses.df import JointDF
+from mixedar.inference.df.satterthwaite import SatterthwaiteDF
 
 
 def adjusted_covariance(
@@ -132,9 +132,11 @@ def _divide(a: float, b: float) -> float:
     return a / b if b != 0.0 else math.copysign(math.inf, a)
 
 
-class KenwardRogerDF(ContrastMethod):
+class KenwardRogerDF(SatterthwaiteDF):
     """
     Kenward and Roger's method at the estimate of a fit.
+
+    For one row its degrees of freedom are Satterthwaite's.
 
     Parameters
     ----------
@@ -154,8 +156,6 @@ class KenwardRogerDF(ContrastMethod):
         self, derivatives: PrecisionDerivatives, w: FloatArray, *, full: bool
     ) -> None:
         d = derivatives
-        self.derivatives = d
-        self.w = w
         adjusted = adjusted_covariance(d.phi, d.p, d.q, d.r if full else None, w)
         spectrum = np.linalg.eigvalsh(adjusted)
         if not spectrum[0] > 0.0:
@@ -165,13 +165,7 @@ class KenwardRogerDF(ContrastMethod):
                 "correction; leave out its second-order term (kr='linear'), or use "
                 "df='satterthwaite'"
             )
-        self.cov = d.to_user(adjusted)
-        self.notes: list[str] = []
-
-    def single(self, matrix: FloatArray) -> FloatArray:
-        """For one row the method's degrees of freedom are Satterthwaite's."""
-        d = self.derivatives
-        return satterthwaite_df(d.contrasts(matrix), d.phi, d.p, self.w)
+        super().__init__(d, w, d.to_user(adjusted))
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """See :meth:`ContrastMethod.joint`."""
@@ -179,14 +173,12 @@ class KenwardRogerDF(ContrastMethod):
         middle = matrix @ d.to_inner
         # an orthonormal basis in the metric of Phi: Theta = basis' basis
         root = np.linalg.cholesky(d.phi)
-        _, _, vectors = np.linalg.svd(_unit_rows(middle @ root), full_matrices=False)
+        rows = middle @ root
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        _, _, vectors = np.linalg.svd(rows, full_matrices=False)
         whitened = np.einsum(
             "cx,kxy,dy->kcd", vectors[:rank] @ root.T, d.p, vectors[:rank] @ root.T
         )
         a1 = float(np.einsum("kl,kcc,ldd->", self.w, whitened, whitened))
         a2 = float(np.einsum("kl,kcd,ldc->", self.w, whitened, whitened))
         return moments_to_f(a1, a2, rank)
-
-
-def _unit_rows(matrix: FloatArray) -> FloatArray:
-    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)

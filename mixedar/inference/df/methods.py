@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.containment import constant_within
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import (
@@ -69,11 +70,7 @@ def between_within_df(exog: FloatArray, groups: IntArray) -> FloatArray:
             "between-within degrees of freedom need several groups, and there is one; "
             "use df='satterthwaite'"
         )
-    first = np.empty(count, dtype=np.intp)
-    first[groups[::-1]] = np.arange(n - 1, -1, -1)
-    constant = np.array(
-        [bool((exog[:, j] == exog[first, j][groups]).all()) for j in range(p)]
-    )
+    constant = constant_within(exog, groups)
     between = float(count - constant.sum())
     return np.where(constant, between, n - p - between)
 

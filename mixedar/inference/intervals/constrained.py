@@ -29,6 +29,28 @@ _MOST_STEPS = 60
 
 
 @dataclass(frozen=True)
+class Start:
+    """
+    A point on the user's scale from which coordinates are computed.
+
+    Attributes
+    ----------
+    root : ndarray, shape (k_re, any)
+        Of the covariance of the correlated random effects.
+    vc : ndarray
+        Standard deviations of the variance components.
+    u : ndarray, shape (k_free,)
+    s : float
+        Logarithm of the residual variance.
+    """
+
+    root: FloatArray
+    vc: FloatArray
+    u: FloatArray
+    s: float
+
+
+@dataclass(frozen=True)
 class ConstrainedPoint:
     """
     Log-likelihood at a point.
@@ -127,26 +149,19 @@ class ConstrainedLikelihood:
             return 1
         return self.layout.k_cov + target.at if target.path == "residual" else -1
 
-    def start(
-        self, root: FloatArray, vc: FloatArray, u: FloatArray, s: float
-    ) -> FloatArray:
-        """
-        Free coordinates of a point.
-
-        `root` is one of the covariance of the correlated random effects, shape
-        (k_re, any), `vc` are standard deviations of the variance components.
-        """
+    def start(self, point: Start) -> FloatArray:
+        """Free coordinates of a point."""
         lower = np.zeros((self.k_re, self.k_re))
         if self.k_re:
-            upper = r_factor(np.asarray(root[self.order].T, dtype=np.float64))
+            upper = r_factor(np.ascontiguousarray(point.root[self.order].T))
             lower[:, : len(upper)] = upper.T
             lower *= np.where(np.diag(lower) < 0.0, -1.0, 1.0)
-        y = np.concatenate([lower[self.layout.tril], vc, u, [s]])
+        y = np.concatenate([lower[self.layout.tril], point.vc, point.u, [point.s]])
         if self.logs:
             y[2] = np.hypot(y[1], y[2])
         x = y[self.free]
         if self.logs:
-            x[:2] = np.log(np.maximum(x[:2], 1e-8 * np.exp(0.5 * s)))
+            x[:2] = np.log(np.maximum(x[:2], 1e-8 * np.exp(0.5 * point.s)))
         return x
 
     def natural(self, s: float) -> FloatArray:

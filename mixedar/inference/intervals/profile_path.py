@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.fit import Fit
@@ -19,30 +19,11 @@ from mixedar.fit.parameters import CovarianceParameter
 from mixedar.inference.intervals.constrained import (
     ConstrainedLikelihood,
     ConstrainedPoint,
+    Start,
 )
-from mixedar.numeric.linalg import r_factor
 
 # Beyond this rise above the reported maximum the fit has missed a higher one.
 _HIGHER = 1e-5
-
-
-@dataclass(frozen=True)
-class Start:
-    """
-    A point on the user's scale from which coordinates are computed.
-
-    Attributes
-    ----------
-    root : ndarray, shape (k_re, any)
-    vc : ndarray
-    u : ndarray, shape (k_free,)
-    s : float
-    """
-
-    root: FloatArray
-    vc: FloatArray
-    u: FloatArray
-    s: float
 
 
 @dataclass(frozen=True)
@@ -72,46 +53,30 @@ class PathNode:
     converged: bool
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """
     An end of an interval.
 
     Attributes
     ----------
     t : float
-    zeta : float
-        Signed root of twice the fall of the profile there.
+        Path coordinate.
     reached : bool
         False if the range ends before the profile has fallen enough.
     """
 
     t: float
-    zeta: float
     reached: bool
 
 
 def starts_of(fit: Fit) -> list[Start]:
     """The maxima of a fit, the best first."""
-    k_re, count = fit.k_re, fit.k_re2
-    sigma = float(np.sqrt(fit.scale))
-    root = np.zeros((k_re, k_re))
-    if k_re:
-        whole = fit.z_map @ fit.factor * sigma
-        # triangular again, whatever the rotation inside
-        root = r_factor(np.ascontiguousarray(whole[:k_re].T)).T
-    out = [Start(root, np.sqrt(fit.vcomp), fit.u, 2.0 * float(np.log(sigma)))]
-    for mode in fit.modes[1:]:
-        values = mode.estimate.cov_values
-        cov_re = np.zeros((k_re, k_re))
-        cov_re[np.tril_indices(k_re)] = values[:count]
-        cov_re = cov_re + np.tril(cov_re, -1).T
-        entries = factor_entries(cov_re, values[count:])
-        lower = np.zeros((k_re, k_re))
-        lower[np.tril_indices(k_re)] = entries[:count]
-        u = fit.structure.to_unconstrained(mode.estimate.residual_params)
-        scale = float(np.log(mode.estimate.scale))
-        out.append(Start(lower, entries[count:], u, scale))
+    problem, out = fit.problem, []
+    for estimate in (mode.estimate for mode in fit.modes):
+        root = np.sqrt(estimate.scale) * problem.z_map @ problem.factor(estimate.theta)
+        sd = np.sqrt(estimate.cov_values[fit.k_re2 :])
+        u, s = problem.split(estimate.theta)[1], float(np.log(estimate.scale))
+        out.append(Start(root[: fit.k_re], sd, u, s))
     return out
 
 
@@ -150,9 +115,9 @@ class ProfilePath:
         low, high = self.target.limits
         self.center = float(np.clip(self.center, low, high))
         first = self.starts[0]
-        x = self.cut.start(first.root, first.vc, first.u, first.s)
+        x = self.cut.start(first)
         natural = self.cut.natural(first.s)
-        self._others = [self.cut.start(s.root, s.vc, s.u, s.s) for s in self.starts[1:]]
+        self._others = [self.cut.start(other) for other in self.starts[1:]]
         self._metric = np.diag(natural)
         if self.target.path == "cov" and x[0] < 1e-4 * natural[0]:
             # a covariance needs variances to begin with
@@ -273,9 +238,9 @@ class ProfilePath:
         limit = self.target.limits[0 if side < 0.0 else 1]
         room = abs(limit - self.center)
         if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
-            return End(self.center, 0.0, False)
+            return End(self.center, False)
         if 2.0 * (self.llf - self.floor) < level**2:
-            return End(limit, side * self.zeta(limit), False)
+            return End(limit, False)
         # distance a > 0 from the center; zeta(inside) < level <= zeta(outside)
         inside, outside, reached = 0.0, np.inf, 0.0
         distance = min(level * spread, room)
@@ -290,11 +255,11 @@ class ProfilePath:
                 continue
             t = self.center + side * distance
             if abs(height - level) < 1e-6:
-                return End(t, side * height, True)
+                return End(t, True)
             if height < level:
                 inside, reached = distance, height
                 if distance >= room:
-                    return End(limit, side * height, False)
+                    return End(limit, False)
             else:
                 outside = distance
             slope = abs(self.node(t).slope) / height if height > 1e-3 else 0.0
@@ -314,9 +279,9 @@ class ProfilePath:
                 if not inside < proposal < outside or attempt % 6 == 5:
                     distance = inside + 0.5 * width
         if np.isinf(outside):
-            return End(limit, side * reached, False)
+            return End(limit, False)
         t = self.center + side * inside
-        return End(t, side * reached, abs(reached - level) < 1e-2)
+        return End(t, abs(reached - level) < 1e-2)
 
 
 def _metric(point: ConstrainedPoint, natural: FloatArray) -> FloatArray:

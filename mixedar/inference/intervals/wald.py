@@ -27,70 +27,39 @@ from mixedar.fit.parameters import (
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.bootstrap import bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine
-from mixedar.residual import ResidualStructure
+
+# Scales of intervals: there, back, and the slope.
+_SCALES: dict[str, tuple[Callable[[float], float], ...]] = {
+    "log": (np.log, np.exp, lambda x: 1.0 / x),
+    "correlation": (np.arctanh, np.tanh, lambda x: 1.0 / (1.0 - x**2)),
+    "share": (logit, expit, lambda x: 1.0 / (x * (1.0 - x))),
+    "identity": (float, float, lambda x: 1.0),
+}
+_LINKS = {"sd": "log", "sigma": "log", "cov": "identity", "corr": "correlation"}
 
 
-def residual_intervals(
-    structure: ResidualStructure,
-    u: FloatArray,
-    bse: FloatArray,
-    z: float,
-    *,
-    named: bool = False,
-) -> FloatArray:
+def normal_interval(
+    parameter: CovarianceParameter, error: float, z: float, *, named: bool = False
+) -> tuple[float, float]:
     """
-    Intervals that stay inside the parameter space.
+    An interval that stays inside the parameter space, from a standard error.
 
-    A parameter that depends on one unconstrained coordinate alone has its
-    interval along that (as nlme); others on the scale that the structure names
-    (the delta method).
-
-    Parameters
-    ----------
-    structure : ResidualStructure
-        Bound to the data.
-    u : ndarray, shape (k_free,)
-    bse : ndarray, shape (k_params,)
-        Standard errors of the parameters.
-    z : float
-        Quantile of the normal distribution.
-    named : bool
-        Prefer the scale that the structure names, as nlme's ``intervals``.
-
-    Returns
-    -------
-    ndarray, shape (k_params, 2)
-        NaN where there is no standard error or the parameter is held.
+    Variances are on the log scale, correlations on Fisher's.  A residual parameter
+    that depends on one unconstrained coordinate alone has its interval along that
+    (as nlme), others on the scale that the structure names (the delta method);
+    `named` prefers that scale, as nlme's ``intervals``.
     """
-    natural = structure.natural(u)
-    out = np.full((len(bse), 2), np.nan)
-    for j in range(len(bse)):
-        slopes = natural.first[:, j]
-        used = np.flatnonzero(slopes)
-        if not (np.isfinite(bse[j]) and bse[j] > 0.0 and len(used)):
-            continue
-        value = float(natural.value[j])
-        link = structure.links[j]
-        if len(used) == 1 and not (named and link != "identity"):
-            width = z * bse[j] / slopes[used[0]]
-            for side, sign in enumerate((-1.0, 1.0)):
-                moved = np.array(u, dtype=np.float64)
-                moved[used[0]] += sign * width
-                out[j, side] = structure.from_unconstrained(moved)[j]
-            out[j].sort()
-        elif link == "correlation":
-            half = z * bse[j] / (1.0 - value**2)
-            center = np.arctanh(value)
-            out[j] = np.tanh(center - half), np.tanh(center + half)
-        elif link == "log":
-            factor = np.exp(z * bse[j] / value)
-            out[j] = value / factor, value * factor
-        elif link == "share":
-            half = z * bse[j] / (value * (1.0 - value))
-            out[j] = expit(logit(value) - half), expit(logit(value) + half)
-        else:
-            out[j] = value - z * bse[j], value + z * bse[j]
-    return out
+    value = parameter.estimate
+    link = _LINKS.get(parameter.path) or parameter.structure.links[parameter.j]
+    alone = parameter.path == "residual" and not parameter.coupled
+    if alone and not (named and link != "identity"):
+        center = float(parameter.u[parameter.at])
+        half = z * error / parameter.slope(center)
+        ends = sorted(parameter.value(center + side * half) for side in (-1.0, 1.0))
+        return ends[0], ends[1]
+    there, back, slope = _SCALES[link]
+    center, half = there(value), z * error * slope(value)
+    return float(back(center - half)), float(back(center + half))
 
 
 def inflation(fit: Fit) -> tuple[dict[str, float], float]:
@@ -163,7 +132,6 @@ def wald_interval(
     """
     z = float(stats.norm.isf(alpha / 2.0))
     error = standard_error(fit, parameter, fit.estimate.cov_theta)
-    value = parameter.estimate
     if not (error > 0.0 and np.isfinite(error)):
         notes = "; ".join(boundary_notes(fit))
         if notes:
@@ -174,19 +142,7 @@ def wald_interval(
             "the observed information is singular, there is no standard error: use "
             "method='profile'"
         )
-    if parameter.path in ("sd", "sigma"):
-        factor = float(np.exp(z * error / value))
-        return value / factor, value * factor
-    if parameter.kind == "cov":
-        return value - z * error, value + z * error
-    if parameter.kind == "corr":
-        half, center = z * error / (1.0 - value**2), np.arctanh(value)
-        return float(np.tanh(center - half)), float(np.tanh(center + half))
-    bse = np.full(fit.structure.k_params, np.nan)
-    bse[parameter.j] = error
-    found = residual_intervals(fit.structure, fit.u, bse, z, named=True)
-    lower, upper = found[parameter.j]
-    return float(lower), float(upper)
+    return normal_interval(parameter, error, z, named=True)
 
 
 METHODS = ("profile", "wald", "bootstrap")
