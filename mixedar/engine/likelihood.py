@@ -166,7 +166,7 @@ def profile(
         inner = inner.reshape(k, p * p)
         deviance2 -= inner @ inner.T
     if log_scale is None:
-        deviance2 -= rss1[:, None] * (rss1 / (rss * scale))
+        deviance2 -= (rss1 / scale)[:, None] * (rss1 / rss)
     else:
         deviance1 = np.append(deviance1, df - rss / scale)
         inside, deviance2 = deviance2, np.empty((k + 1, k + 1))

@@ -214,32 +214,19 @@ def _cos(x: Jet) -> Jet:
     return x.map(cosine, -sine, -cosine)
 
 
-def _add(a: Any, b: Any) -> Jet:
-    return a + b if isinstance(a, Jet) else b + a
-
-
-def _subtract(a: Any, b: Any) -> Jet:
-    return a - b if isinstance(a, Jet) else b.__rsub__(a)
-
-
-def _multiply(a: Any, b: Any) -> Jet:
-    return a * b if isinstance(a, Jet) else b * a
-
-
-def _divide(a: Any, b: Any) -> Jet:
-    return a / b if isinstance(a, Jet) else b.__rtruediv__(a)
-
-
-def _negative(a: Jet) -> Jet:
-    return -a
+def _either(
+    op: Callable[..., Jet], reflected: Callable[..., Jet]
+) -> Callable[..., Jet]:
+    """The operation of whichever argument is a jet."""
+    return lambda a, b: op(a, b) if isinstance(a, Jet) else reflected(b, a)
 
 
 _RULES: dict[Any, Callable[..., Jet]] = {
-    np.add: _add,
-    np.subtract: _subtract,
-    np.multiply: _multiply,
-    np.true_divide: _divide,
-    np.negative: _negative,
+    np.add: _either(Jet.__add__, Jet.__radd__),
+    np.subtract: _either(Jet.__sub__, Jet.__rsub__),
+    np.multiply: _either(Jet.__mul__, Jet.__rmul__),
+    np.true_divide: _either(Jet.__truediv__, Jet.__rtruediv__),
+    np.negative: Jet.__neg__,
     np.power: _power,
     np.float_power: _power,
     np.square: _square,

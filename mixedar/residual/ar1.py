@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from mixedar._types import FloatArray
 from mixedar.exceptions import TimeError
 from mixedar.numeric.autodiff import Jet
-from mixedar.residual.base import Link
+from mixedar.residual.base import Link, Startable
 from mixedar.residual.markov import MarkovStructure, Step, check_start
 
 # tanh(9) = 1 - 3e-8: beyond it the likelihood is flat to rounding.
@@ -23,7 +23,7 @@ _LIMIT = 9.0
 
 
 @dataclass(frozen=True)
-class Autoregression(MarkovStructure):
+class Autoregression(Startable, MarkovStructure):
     """``corr(e_s, e_t) = rho^|s - t|``."""
 
     rho: float | None = None
@@ -37,30 +37,13 @@ class Autoregression(MarkovStructure):
     def __post_init__(self) -> None:
         check_start(type(self).__name__, self.rho, self.fixed, self._above)
 
-    @abstractmethod
-    def _coordinate(self, rho: FloatArray) -> FloatArray:
-        """The unconstrained parameter."""
-
-    @abstractmethod
-    def _tried(self) -> list[float]:
-        """Unconstrained starting values."""
+    @property
+    def given(self) -> FloatArray | None:
+        return None if self.rho is None else np.array([self.rho], dtype=np.float64)
 
     @abstractmethod
     def _natural(self, u: FloatArray) -> Jet:
         """`rho` by the unconstrained parameter."""
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
-        grid = [np.array([value]) for value in self._tried()]
-        if self.rho is not None:
-            grid.insert(0, self.to_unconstrained([self.rho]))
-        return grid
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        return self._coordinate(np.atleast_1d(np.asarray(params, dtype=np.float64)))
 
     def natural(self, u: FloatArray) -> Jet:
         if self.fixed:
@@ -137,7 +120,7 @@ class AR1(Autoregression):
         """``s ** power`` is the correlation across the common gap."""
         return 2 if self.common_gap % 2 == 0 else 1
 
-    def _tried(self) -> list[float]:
+    def _tried(self) -> Sequence[FloatArray]:
         if self._power == 2:
             values = [0.6, 0.85, 0.2, 0.97]
         elif self.typical_gap > 1.0:
@@ -150,10 +133,10 @@ class AR1(Autoregression):
             values = [0.4, -0.4, 0.75, 0.95]
         if self._power == 2 and self.typical_gap > 1.0:
             values = [value ** (1.0 / self.typical_gap) for value in values]
-        return [float(np.arctanh(value)) for value in values]
+        return [np.array([np.arctanh(value)]) for value in values]
 
-    def _coordinate(self, rho: FloatArray) -> FloatArray:
-        root = np.sign(rho) * np.abs(rho) ** (self.common_gap / self._power)
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        root = np.sign(params) * np.abs(params) ** (self.common_gap / self._power)
         return np.arctanh(np.abs(root) if self._power == 2 else root)
 
     def _natural(self, u: FloatArray) -> Jet:
@@ -272,12 +255,12 @@ class CAR1(Autoregression):
         """Coordinate below which nothing changes, not even across small gaps."""
         return -_CAR1_LIMIT * max(self.reference_gap / self.smallest_gap, 1.0)
 
-    def _tried(self) -> list[float]:
-        return [float(logit(value)) for value in (0.4, 0.05, 0.75, 0.95)]
+    def _tried(self) -> Sequence[FloatArray]:
+        return [np.array([logit(value)]) for value in (0.4, 0.05, 0.75, 0.95)]
 
-    def _coordinate(self, rho: FloatArray) -> FloatArray:
+    def _inverse(self, params: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
-            log_rho = np.log(rho)
+            log_rho = np.log(params)
         scaled = np.maximum(self.reference_gap * log_rho, self._lowest)
         return scaled - np.log(-np.expm1(scaled))
 

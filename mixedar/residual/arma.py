@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
-from mixedar.residual.base import FormulaStructure, ResidualStructure
+from mixedar.residual.base import FormulaStructure, Startable
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000
 
 
 @dataclass(frozen=True)
-class ARMA(FormulaStructure):
+class ARMA(Startable, FormulaStructure):
     """
     ARMA(p, q): ``e_t = sum phi_i e_{t-i} + a_t + sum theta_j a_{t-j}``.
 
@@ -37,8 +37,6 @@ class ARMA(FormulaStructure):
         Hold the parameters at their starting values.
     by : str, optional
         Column of strata, each with parameters of its own.
-    longest_lag : int
-        Largest difference of two times, set by :meth:`bind`.
 
     Raises
     ------
@@ -62,7 +60,6 @@ class ARMA(FormulaStructure):
     theta: tuple[float, ...] | None = None
     fixed: bool = False
     by: str | None = None
-    longest_lag: int = 1
 
     code: ClassVar[str] = "arma"
     integer_time: ClassVar[bool] = True
@@ -113,15 +110,13 @@ class ARMA(FormulaStructure):
         return (*names, *(f"theta{j + 1}" for j in range(self.q)))
 
     @property
-    def held(self) -> FloatArray:
-        return np.array([*(self.phi or ()), *(self.theta or ())], dtype=np.float64)
+    def given(self) -> FloatArray | None:
+        if self.phi is None and self.theta is None:
+            return None
+        phi, theta = self.phi or (0.0,) * self.p, self.theta or (0.0,) * self.q
+        return np.array([*phi, *theta], dtype=np.float64)
 
-    def bind(self, gaps: FloatArray) -> ResidualStructure:
-        return self
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
+    def _tried(self) -> Sequence[FloatArray]:
         p, k = self.p, self.k_params
         grid: list[FloatArray] = []
         for ar, ma in ((0.4, 0.0), (0.8, -0.4), (-0.3, 0.0), (0.0, 0.4), (0.0, -0.4)):
@@ -137,17 +132,10 @@ class ARMA(FormulaStructure):
             u = np.arctanh(partial)
             if not any((u == other).all() for other in grid):
                 grid.append(u)
-        if self.phi is not None or self.theta is not None:
-            phi = self.phi or (0.0,) * p
-            theta = self.theta or (0.0,) * self.q
-            grid.insert(0, self.to_unconstrained([*phi, *theta]))
         return grid
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        values = np.ravel(np.asarray(params, dtype=np.float64))
-        phi, theta = values[: self.p], values[self.p :]
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        phi, theta = params[: self.p], params[self.p :]
         return np.arctanh(np.concatenate([_to_partial(phi), -_to_partial(-theta)]))
 
     def from_variables(self, u: Jet) -> Jet:

@@ -71,22 +71,18 @@ class DataLayout:
     starts: tuple[int, ...] | NDArray[np.intp] = (0,)
 
 
-class ResidualStructure(ABC):
+class Parametric(ABC):
     """
-    Correlation of the residuals within one series.
+    Parameters as users read them, and on the real line where the search moves.
 
     Attributes
     ----------
     code : str
-        The name by which the registry finds the structure, such as ``"ar1"``.
+        The name by which the registry finds it, such as ``"ar1"``.
     label : str
         The name that summaries print.
     param_names : tuple of str
         Names of the parameters, on the scale that users read.
-    integer_time : bool
-        Whether times have to lie on a grid of equal steps.
-    needs_distinct_times : bool
-        Whether two observations of a series may not share their time.
     fixed : bool
         Whether the parameters are held at their starting values.
     """
@@ -94,9 +90,6 @@ class ResidualStructure(ABC):
     code: ClassVar[str]
     label: ClassVar[str]
     param_names: ClassVar[tuple[str, ...]]
-    integer_time: ClassVar[bool] = False
-    needs_distinct_times: ClassVar[bool] = True
-
     fixed: bool = False
 
     @property
@@ -111,16 +104,6 @@ class ResidualStructure(ABC):
         return (plain,) * self.k_params
 
     @property
-    def uses_time(self) -> bool:
-        """Whether distances in time matter; if not, times are not looked at."""
-        return True
-
-    @property
-    def marks(self) -> tuple[Mark, ...]:
-        """What it reads of each row beside the time."""
-        return ()
-
-    @property
     def k_params(self) -> int:
         """Number of parameters."""
         return len(self.param_names)
@@ -129,6 +112,13 @@ class ResidualStructure(ABC):
     def k_free(self) -> int:
         """Number of parameters to be estimated."""
         return 0 if self.fixed else self.k_params
+
+    @property
+    def held(self) -> FloatArray:
+        """Values of the parameters if they are fixed, shape (k_params,)."""
+        if self.k_params:
+            raise TypeError(f"{type(self).__name__} cannot be held fixed")
+        return np.empty(0)
 
     @abstractmethod
     def start_grid(self) -> Sequence[FloatArray]:
@@ -168,7 +158,20 @@ class ResidualStructure(ABC):
         """
         return self.natural(np.asarray(u, dtype=np.float64)).value
 
-    @abstractmethod
+    def from_variables(self, u: Jet) -> Jet:
+        """
+        Parameters as functions of the unconstrained ones.
+
+        Parameters
+        ----------
+        u : Jet of shape (k_free,)
+
+        Returns
+        -------
+        Jet of shape (k_params,)
+        """
+        raise NotImplementedError
+
     def natural(self, u: FloatArray) -> Jet:
         """
         Parameters on the user's scale with their derivatives by `u`.
@@ -181,6 +184,73 @@ class ResidualStructure(ABC):
         -------
         Jet of shape (k_params,)
         """
+        if self.k_free == 0:
+            return Jet.constant(self.held, 0)
+        return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        """Whether the parameters lie on the edge of their space."""
+        return False
+
+
+class Startable(Parametric):
+    """Parameters that may be held, or given values from which the search starts."""
+
+    @property
+    @abstractmethod
+    def given(self) -> FloatArray | None:
+        """Values that the user gave, shape (k_params,)."""
+
+    @abstractmethod
+    def _tried(self) -> Sequence[FloatArray]:
+        """Unconstrained starting values."""
+
+    @abstractmethod
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        """Unconstrained parameters."""
+
+    @property
+    def held(self) -> FloatArray:
+        return np.empty(0) if self.given is None else self.given
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        if self.k_free == 0:
+            return [np.empty(0)]
+        if self.given is None:
+            return self._tried()
+        first = self.to_unconstrained(self.given)
+        return [first, *(u for u in self._tried() if (u != first).any())]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        if self.k_free == 0:
+            return np.empty(0)
+        return self._inverse(np.atleast_1d(np.asarray(params, dtype=np.float64)))
+
+
+class ResidualStructure(Parametric):
+    """
+    Correlation of the residuals within one series.
+
+    Attributes
+    ----------
+    integer_time : bool
+        Whether times have to lie on a grid of equal steps.
+    needs_distinct_times : bool
+        Whether two observations of a series may not share their time.
+    """
+
+    integer_time: ClassVar[bool] = False
+    needs_distinct_times: ClassVar[bool] = True
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether distances in time matter; if not, times are not looked at."""
+        return True
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What it reads of each row beside the time."""
+        return ()
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         """
@@ -269,10 +339,6 @@ class ResidualStructure(ABC):
         out[columns, rows] = out[rows, columns]
         return out
 
-    @abstractmethod
-    def at_boundary(self, params: ArrayLike) -> bool:
-        """Whether the parameters lie on the edge of their space."""
-
     def bind(self, gaps: FloatArray) -> ResidualStructure:
         """
         The structure adapted to the spacing of the data.
@@ -318,20 +384,6 @@ class FormulaStructure(ResidualStructure):
     """
 
     @abstractmethod
-    def from_variables(self, u: Jet) -> Jet:
-        """
-        Parameters as functions of the unconstrained ones.
-
-        Parameters
-        ----------
-        u : Jet of shape (k_free,)
-
-        Returns
-        -------
-        Jet of shape (k_params,)
-        """
-
-    @abstractmethod
     def correlations(self, cells: FloatArray, params: Any) -> Any:
         """
         Correlation of two different rows of a series.
@@ -346,16 +398,6 @@ class FormulaStructure(ResidualStructure):
         -------
         ndarray or Jet of shape (l,)
         """
-
-    @property
-    def held(self) -> FloatArray:
-        """Values of the parameters if they are fixed, shape (k_params,)."""
-        raise TypeError(f"{type(self).__name__} cannot be held fixed")
-
-    def natural(self, u: FloatArray) -> Jet:
-        if self.fixed:
-            return Jet.constant(self.held, 0)
-        return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         params = self.natural(u)

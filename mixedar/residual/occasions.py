@@ -26,6 +26,7 @@ from mixedar.residual.base import (
     Link,
     Mark,
     ResidualStructure,
+    Startable,
 )
 from mixedar.residual.markov import check_start
 
@@ -416,7 +417,7 @@ def _partial(rho: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class CompoundSymmetry(FormulaStructure):
+class CompoundSymmetry(Startable, FormulaStructure):
     """
     Compound symmetry: ``corr(e_s, e_t) = rho`` for all pairs.
 
@@ -464,8 +465,8 @@ class CompoundSymmetry(FormulaStructure):
         return False
 
     @property
-    def held(self) -> FloatArray:
-        return np.array([self.rho], dtype=np.float64)
+    def given(self) -> FloatArray | None:
+        return None if self.rho is None else np.array([self.rho], dtype=np.float64)
 
     @property
     def _lowest(self) -> float:
@@ -480,20 +481,11 @@ class CompoundSymmetry(FormulaStructure):
             )
         return bound
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
-        grid = [self.to_unconstrained([r]) for r in (0.3, 0.8, 0.3 * self._lowest)]
-        if self.rho is not None:
-            grid.insert(0, self.to_unconstrained([self.rho]))
-        return grid
+    def _tried(self) -> Sequence[FloatArray]:
+        return [self.to_unconstrained([r]) for r in (0.3, 0.8, 0.3 * self._lowest)]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        rho = np.atleast_1d(np.asarray(params, dtype=np.float64))
-        low = self._lowest
-        return 0.5 * np.log((rho - low) / (1.0 - rho))
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return 0.5 * np.log((params - self._lowest) / (1.0 - params))
 
     def from_variables(self, u: Jet) -> Jet:
         low = self._lowest

@@ -25,6 +25,7 @@ from mixedar.residual.base import (
     FormulaStructure,
     Mark,
     ResidualStructure,
+    Startable,
 )
 
 _LIMIT = 12.0  # of the logarithm of the range over the typical distance
@@ -36,7 +37,7 @@ _PAIRS = 20_000_000  # that are looked at for the shortest distance
 
 
 @dataclass(frozen=True)
-class DistanceStructure(FormulaStructure):
+class DistanceStructure(Startable, FormulaStructure):
     """
     Correlation as a function of ``d / range``.
 
@@ -106,7 +107,9 @@ class DistanceStructure(FormulaStructure):
         return tuple(Mark("number", column) for column in self.coords)
 
     @property
-    def held(self) -> FloatArray:
+    def given(self) -> FloatArray | None:
+        if self.range is None:
+            return None
         return np.array([self.range], dtype=np.float64)
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
@@ -158,19 +161,11 @@ class DistanceStructure(FormulaStructure):
             self, reference=middle, nearest=nearest, farthest=float(gaps.max())
         )
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
-        grid = [np.array([np.log(reach)]) for reach in self._reach]
-        if self.range is not None:
-            grid.insert(0, self.to_unconstrained(self.held))
-        return grid
+    def _tried(self) -> Sequence[FloatArray]:
+        return [np.array([np.log(reach)]) for reach in self._reach]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        values = np.atleast_1d(np.asarray(params, dtype=np.float64))
-        return np.log(values / self.reference)
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return np.log(params / self.reference)
 
     def from_variables(self, u: Jet) -> Jet:
         return self.reference * np.exp(clip(u, -_LIMIT, _LIMIT))
@@ -355,20 +350,21 @@ class Matern(DistanceStructure):
         """``range``, and ``smoothness`` unless it is held."""
         return ("range", "smoothness") if self.smoothness is None else ("range",)
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.smoothness is not None:
-            return super().start_grid()
-        pairs = [(1.0, 0.5), (0.5, 1.5), (4.0, 0.5), (2.0, 0.25)]
-        grid = [np.log(np.array(pair)) for pair in pairs]
-        if self.range is not None:
-            grid.insert(0, np.log([float(self.range) / self.reference, 0.5]))
-        return grid
+    @property
+    def given(self) -> FloatArray | None:
+        found = super().given
+        if found is None or self.smoothness is not None:
+            return found
+        return np.append(found, 0.5)
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+    def _tried(self) -> Sequence[FloatArray]:
         if self.smoothness is not None:
-            return super().to_unconstrained(params)
-        values = np.asarray(params, dtype=np.float64)
-        return np.log(values / np.array([self.reference, 1.0]))
+            return super()._tried()
+        pairs = [(1.0, 0.5), (0.5, 1.5), (4.0, 0.5), (2.0, 0.25)]
+        return [np.log(np.array(pair)) for pair in pairs]
+
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return np.log(params / np.array([self.reference, 1.0])[: len(params)])
 
     def from_variables(self, u: Jet) -> Jet:
         scale = self.reference * np.exp(clip(u[0], -_MATERN_LIMIT, _MATERN_LIMIT))

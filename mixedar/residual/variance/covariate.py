@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip
-from mixedar.residual.base import DataLayout, Mark
+from mixedar.residual.base import DataLayout, Mark, Startable
 from mixedar.residual.variance.base import (
     FITTED,
     VarianceFunction,
@@ -362,7 +362,7 @@ class CovariateVariance(VarianceFunction):
 
 
 @dataclass(frozen=True)
-class LinearCovariate(CovariateVariance):
+class LinearCovariate(Startable, CovariateVariance):
     """One coefficient, by which the logarithm of the sd is proportional."""
 
     @property
@@ -383,41 +383,27 @@ class LinearCovariate(CovariateVariance):
                 f"{name}({self.column!r}, {self.parameter}=0.5, fixed=True)"
             )
 
-    def _start(self) -> FloatArray | None:
+    @property
+    def given(self) -> FloatArray | None:
         return start_values(self.what, self.parameter, self.start, self.stratum_names)
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         bound = super().bind_layout(layout)
         assert isinstance(bound, LinearCovariate)
-        bound._start()
+        _ = bound.given  # raises for unknown strata
         return bound
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.named(self.parameter)
 
-    @property
-    def held(self) -> FloatArray:
-        values = self._start()
-        return np.empty(0) if values is None else values
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
+    def _tried(self) -> Sequence[FloatArray]:
         # a single parameter is profiled along the grid
         sizes = (0.0, 0.4, -0.4, 1.2, -1.2) if self.k_free == 1 else (0.0, 0.6, -0.6)
-        grid = [np.full(self.k_free, size) for size in sizes]
-        start = self._start()
-        if start is not None:
-            grid.insert(0, self.to_unconstrained(start))
-            grid = [u for i, u in enumerate(grid) if i == 0 or (u != grid[0]).any()]
-        return grid
+        return [np.full(self.k_free, size) for size in sizes]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        values = np.atleast_1d(np.asarray(params, dtype=np.float64))
-        return unbounded(values * self.spreads, LIMIT)
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return unbounded(params * self.spreads, LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
         return bounded(u, LIMIT) / self.spreads

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, concatenate
-from mixedar.residual.base import DataLayout, Link, Mark
+from mixedar.residual.base import DataLayout, Link, Mark, Startable
 from mixedar.residual.variance.base import (
     VarianceFunction,
     check_column,
@@ -39,7 +39,7 @@ _LIMIT = 15.0  # of the logarithm of a ratio: exp(15) is 3 million
 
 
 @dataclass(frozen=True)
-class VarIdent(VarianceFunction):
+class VarIdent(Startable, VarianceFunction):
     """
     A standard deviation for each stratum: ``sd(e_t) = sigma ratio[s]``.
 
@@ -108,11 +108,6 @@ class VarIdent(VarianceFunction):
         return marks_of(self.column)
 
     @property
-    def held(self) -> FloatArray:
-        values = self._start()
-        return np.empty(0) if values is None else values
-
-    @property
     def _what(self) -> str:
         return "VarIdent()" if self.column is None else f"VarIdent({self.column!r})"
 
@@ -130,7 +125,8 @@ class VarIdent(VarianceFunction):
             return 0
         return self.strata.names.index(self.reference)
 
-    def _start(self) -> FloatArray | None:
+    @property
+    def given(self) -> FloatArray | None:
         assert self.ratios is None or isinstance(self.ratios, (float, tuple))
         return start_values(self._what, "ratios", self.ratios, self._compared)
 
@@ -147,24 +143,14 @@ class VarIdent(VarianceFunction):
                 f"{', '.join(map(repr, strata.names))}"
             )
         bound = replace(self, strata=strata)
-        bound._start()
+        _ = bound.given  # raises for unknown strata
         return bound
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
-        k = self.k_free
-        grid = [np.zeros(k), np.full(k, 0.7), np.full(k, -0.7)]
-        start = self._start()
-        if start is not None:
-            grid.insert(0, self.to_unconstrained(start))
-        return grid if k else [np.empty(0)]
+    def _tried(self) -> Sequence[FloatArray]:
+        return [np.full(self.k_free, size) for size in (0.0, 0.7, -0.7)]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        logs = np.log(np.atleast_1d(np.asarray(params, dtype=np.float64)))
-        return unbounded(logs, _LIMIT)
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return unbounded(np.log(params), _LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
         return np.exp(bounded(u, _LIMIT))
@@ -214,9 +200,6 @@ class KnownVariance(VarianceFunction):
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         return np.empty(0)
-
-    def from_variables(self, u: Jet) -> Jet:
-        return u
 
     def _check(self, values: FloatArray, zero: str, negative: str) -> None:
         what = f"{type(self).__name__}({self.column!r})"

@@ -13,7 +13,7 @@ from scipy.linalg import qr, solve_triangular
 from mixedar._types import FloatArray
 from mixedar.exceptions import RankDeficiencyError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, linear
-from mixedar.residual.base import DataLayout, Mark
+from mixedar.residual.base import DataLayout, Mark, Startable
 from mixedar.residual.variance.base import (
     VarianceFunction,
     check_column,
@@ -24,7 +24,7 @@ from mixedar.residual.variance.covariate import LIMIT, bounded, is_at_bound, unb
 
 
 @dataclass(frozen=True)
-class VarLogLinear(VarianceFunction):
+class VarLogLinear(Startable, VarianceFunction):
     """
     Log-linear standard deviations: ``sd(e_t) = sigma exp(w_t' gamma)``.
 
@@ -105,8 +105,10 @@ class VarLogLinear(VarianceFunction):
         return tuple(Mark("number", column) for column in self.columns)
 
     @property
-    def held(self) -> FloatArray:
-        return np.array(self.gamma or (), dtype=np.float64)
+    def given(self) -> FloatArray | None:
+        if self.gamma is None:
+            return None
+        return np.array(self.gamma, dtype=np.float64)
 
     @property
     def _map(self) -> FloatArray:
@@ -131,22 +133,13 @@ class VarLogLinear(VarianceFunction):
             check_near_zero(what, name, values)
         return replace(self, basis=tuple(tuple(float(x) for x in row) for row in basis))
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
+    def _tried(self) -> Sequence[FloatArray]:
         k = self.k_free
         sizes = (0.0, 0.4, -0.4, 1.2, -1.2) if k == 1 else (0.0, 0.4, -0.4)
-        grid = [np.full(k, size) for size in sizes]
-        if self.gamma is not None:
-            grid.insert(0, self.to_unconstrained(self.gamma))
-            grid = [u for i, u in enumerate(grid) if i == 0 or (u != grid[0]).any()]
-        return grid if k else [np.empty(0)]
+        return [np.full(k, size) for size in sizes]
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        gamma = np.asarray(params, dtype=np.float64)
-        return unbounded(solve_triangular(self._map, gamma), LIMIT)
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        return unbounded(solve_triangular(self._map, params), LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
         return linear(self._map, bounded(u, LIMIT))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
-from mixedar.residual.base import DataLayout, Link
+from mixedar.residual.base import DataLayout, Link, Startable
 from mixedar.residual.variance.base import (
     FITTED,
     VarianceFunction,
@@ -134,7 +134,7 @@ _LEAST = 1e-9
 
 
 @dataclass(frozen=True)
-class VarConstPower(CovariateVariance):
+class VarConstPower(Startable, CovariateVariance):
     """
     A constant plus a power: ``sd(e_t) = sigma (const + |v_t|^power)``.
 
@@ -206,11 +206,6 @@ class VarConstPower(CovariateVariance):
         half = self.k_params // 2
         return (positive,) * half + (plain,) * half
 
-    @property
-    def held(self) -> FloatArray:
-        values = self._start()
-        return np.empty(0) if values is None else values
-
     def check_values(self, values: FloatArray) -> None:
         check_power(self.what, self.column, values, zero_allowed=True)
 
@@ -221,7 +216,7 @@ class VarConstPower(CovariateVariance):
         bound = super().bind_layout(layout)
         assert isinstance(bound, VarConstPower)
         bound = replace(bound, from_zero=bool((layout.marks[:, 0] == 0.0).any()))
-        start = bound._start()
+        start = bound.given
         if start is not None and bound.from_zero:
             powers = start[len(start) // 2 :]
             if not (powers > 0.0).all():
@@ -244,7 +239,8 @@ class VarConstPower(CovariateVariance):
             "which no power can be estimated. Use VarIdent for two kinds of rows"
         )
 
-    def _start(self) -> FloatArray | None:
+    @property
+    def given(self) -> FloatArray | None:
         assert self.const is None or isinstance(self.const, (float, tuple))
         assert self.power is None or isinstance(self.power, (float, tuple))
         const = start_values(self.what, "const", self.const, self.stratum_names)
@@ -253,9 +249,7 @@ class VarConstPower(CovariateVariance):
             return None
         return np.concatenate([const, power])
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        if self.fixed:
-            return [np.empty(0)]
+    def _tried(self) -> Sequence[FloatArray]:
         # the constant beside the power of a typical value, and the power
         pairs = [(0.0, 0.6), (-2.0, 0.4), (0.0, 1.2 if self.from_zero else -0.6)]
         grid = []
@@ -263,16 +257,10 @@ class VarConstPower(CovariateVariance):
             power = slope / self.spreads
             const = np.exp(share) * self._typical(power)
             grid.append(self.to_unconstrained(np.concatenate([const, power])))
-        start = self._start()
-        if start is not None:
-            grid.insert(0, self.to_unconstrained(start))
         return grid
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        if self.fixed:
-            return np.empty(0)
-        values = np.asarray(params, dtype=np.float64)
-        const, power = values[: len(values) // 2], values[len(values) // 2 :]
+    def _inverse(self, params: FloatArray) -> FloatArray:
+        const, power = params[: len(params) // 2], params[len(params) // 2 :]
         share = unbounded(np.log(const / self._typical(power)), LIMIT)
         slope = power * self.spreads
         if self.from_zero:
