@@ -81,7 +81,6 @@ LONG_FUNCTIONS = {
     "mixedar.mixed.model.__init__",
     "mixedar.mixed.results.__init__",
     "mixedar.mixed.statsmodels_results.profile_variance",
-    "mixedar.report.build._pictures",
 }
 UPWARD: set[tuple[str, str]] = set()
 

@@ -143,16 +143,21 @@ def model_from_formula(
         variance_specs=structure.specs, weighted=weights is not None
     )
     model.data.frame = design.frame
-    # the caller's own words, for the call that a report prints; arrays by their
-    # arguments' names
+    model.given = callers_words(residual, weights, subset, missing)
+    return model
+
+
+def callers_words(
+    residual: Any, weights: Any, subset: Any = None, missing: str = "none"
+) -> dict[str, Any]:
+    """What was given for the residuals and rows; ``...`` for arrays."""
     words = weights is None or isinstance(weights, (str, type, VarianceFunction))
-    model.given = {
+    return {
         "residual": residual,
         "weights": weights if words else ...,
         "subset": None if subset is None else ...,
         "missing": missing,
     }
-    return model
 
 
 def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
@@ -386,7 +391,9 @@ def sibling(
     found = _residual_model(model, residual, weights, residual_data)
     other = object.__new__(type(model))
     other.__dict__ = model.without_lists()
-    other.__dict__.pop("given", None)
+    other.given = {**model.given, "residual": residual}
+    if not isinstance(weights, Unchanged):
+        other.given["weights"] = callers_words(residual, weights)["weights"]
     other.data = copy.copy(model.data)
     arrays = model.arrays.with_residual(
         found.structure,

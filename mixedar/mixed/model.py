@@ -38,6 +38,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.mixed.construct import (
+    callers_words,
     model_from_formula,
     sibling,
     take_arrays,
@@ -168,6 +169,7 @@ class MixedLMAR(ParentModel):
             warn_dropped(dropped)
             endog, exog, groups, exog_re, time, series = arrays[:6]
             columns = dict(zip(columns, arrays[6:], strict=True))
+        self.given = callers_words(residual, weights, missing=missing)
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
         self.reml = True

@@ -20,10 +20,9 @@ import pytest
 import mixedar.formula.api as mar
 from helpers.fitted_models import shared
 from mixedar import AR1, MixedLMAR
-from mixedar.datasets import load_bodyweight, load_orthodont
 from mixedar.data.variables import main_factor
-from mixedar.report.build import data_facts, variables_used
-from mixedar.report.call import call_text, value_text
+from mixedar.datasets import load_bodyweight, load_orthodont
+from mixedar.report.facts import call_text, data_facts, value_text, variables_used
 from mixedar.residual import ARMA
 from mixedar.residual.variance import VarComb, VarIdent, VarPower
 
@@ -134,7 +133,7 @@ def test_report_has_the_numbers() -> None:
     anova = fit.anova(type=3)
     assert f"{anova.loc['age:sex', 'F']:.3f}" in text
     assert "108 observations of 27 groups" in text
-    for line in call_text(fit).splitlines():
+    for line in call_of(fit).splitlines():
         assert line.strip() in text
 
 
@@ -211,7 +210,7 @@ def test_warnings_of_the_fit_are_in_the_report() -> None:
 
 def test_report_loads_matplotlib_late() -> None:
     code = (
-        "import sys, mixedar.report.build, mixedar.mixed.methods\n"
+        "import sys, mixedar.report.build, mixedar.report.pictures\n"
         "print('matplotlib' in sys.modules)"
     )
     done = subprocess.run(
@@ -223,12 +222,16 @@ def test_report_loads_matplotlib_late() -> None:
 # -- the call -------------------------------------------------------------------------
 
 
+def call_of(fit: Any) -> str:
+    return call_text(fit.fit, fit.model.given)
+
+
 def refit(fit: Any, **names: Any) -> Any:
     """Run the code of the call."""
     namespace: dict[str, Any] = dict(names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(call_text(fit), namespace)
+        exec(call_of(fit), namespace)
     return namespace["fit"]
 
 
@@ -292,7 +295,7 @@ def test_the_call_has_the_callers_own_words() -> None:
         "subset": ...,
         "missing": "drop",
     }
-    text = call_text(fit)
+    text = call_of(fit)
     assert "from mixedar.api import AR1" in text
     assert "residual=AR1(rho=0.2)" in text
     assert "subset=subset" in text
@@ -301,17 +304,17 @@ def test_the_call_has_the_callers_own_words() -> None:
 
 
 def test_values_are_written_as_they_are_given() -> None:
-    objects: list[Any] = []
+    objects: set[type] = set()
     assert value_text("car1", "residual", objects) == "'car1'"
     assert value_text(AR1, "residual", objects) == "AR1"
     assert value_text({"a": (1, 2.5)}, "x", objects) == "{'a': (1, 2.5)}"
     assert value_text(np.ones(3), "subset", objects) == "subset"
     assert value_text(VarIdent("sex"), "weights", objects) == "VarIdent(column='sex')"
-    assert objects == [AR1, VarIdent]
+    assert objects == {AR1, VarIdent}
 
 
 def test_calls_are_laid_out() -> None:
-    assert call_text(teeth()) == (
+    assert call_of(teeth()) == (
         "import mixedar.formula.api as mar\n\n"
         "model = mar.mixedlm(\n"
         "    'distance ~ age * sex',\n"
@@ -329,7 +332,7 @@ def test_calls_are_laid_out() -> None:
 
 
 def test_facts_of_the_data() -> None:
-    facts = data_facts(teeth())["value"]
+    facts = data_facts(teeth().fit.data)["value"]
     assert facts["Observations"] == "108"
     assert facts["Groups"] == "27"
     assert facts["Observations a group"] == "4"
@@ -346,14 +349,14 @@ def test_facts_of_the_data() -> None:
         residual="car1",
     )
     fit = model.fit()
-    facts = data_facts(fit)["value"]
+    facts = data_facts(fit.fit.data)["value"]
     assert facts["Time"] == "date: 2024-01-02 to 2024-03-05"
     assert facts["Unit of time"] == "1 day"
     assert facts["Distance of neighbours"] == "1 to 7, mostly 7"
 
 
 def test_variables_of_the_model() -> None:
-    numeric, factors = variables_used(teeth())
+    numeric, factors = variables_used(teeth().fit.data)
     data = load_orthodont()
     assert list(numeric.index) == ["distance", "age", "occ"]
     assert numeric.loc["age", "Mean"] == pytest.approx(11.0)
@@ -366,15 +369,15 @@ def test_variables_of_the_model() -> None:
     fit = mar.mixedlm(
         "weight ~ time + C(diet)", rats, groups="rat", residual="independent"
     ).fit()
-    numeric, factors = variables_used(fit)
+    numeric, factors = variables_used(fit.fit.data)
     assert "diet" not in numeric.index
     assert factors.loc["diet", "Values"] == "1 (88), 2 (44), 3 (44)"
 
 
 def test_the_factor_that_divides_the_pictures() -> None:
-    assert main_factor(teeth()) == "sex"
-    assert main_factor(shared("slope")) == "arm"
+    assert main_factor(teeth().fit.data) == "sex"
+    assert main_factor(shared("slope").fit.data) == "arm"
     data = load_orthodont()
     fit = mar.mixedlm("distance ~ C(age)", data, groups="subject", time="occ").fit()
-    assert main_factor(fit) is None
+    assert main_factor(fit.fit.data) is None
     assert re.search(r"<h1>.*</h1>", teeth().report(pictures=False))

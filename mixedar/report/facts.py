@@ -1,0 +1,267 @@
+"""
+What a report says of the data, and the call that makes the fit again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.data.model_data import ModelData
+from mixedar.data.variables import varies_in_groups
+from mixedar.fit import Fit
+
+# So many levels of a factor are listed with their counts.
+_MOST_LEVELS = 6
+_WIDTH = 76
+
+
+def data_facts(data: ModelData) -> pd.DataFrame:
+    """Numbers of rows and groups, and when observations were made, as texts."""
+    sizes = data.group_sizes
+    low, high = int(sizes.min()), int(sizes.max())
+    several = f"{low} to {high}, on average {sizes.mean():.4g}"
+    facts = {
+        "Observations": f"{data.nobs:,}",
+        "Groups": f"{data.n_groups:,}",
+        "Observations a group": f"{low}" if low == high else several,
+    }
+    if data.formula is not None:
+        facts["Column of the groups"] = data.groups_name
+    if data.series is not None:
+        named = getattr(data.series, "name", None)
+        facts["Series inside groups"] = str(named or "given as an array")
+    if data.time is None:
+        facts["Time"] = "the order of the rows"
+        return pd.DataFrame({"value": facts})
+    time = pd.Series(data.time)
+    named = data.time_name or time.name or "given as an array"
+    facts["Time"] = f"{named}: {_short(time.min())} to {_short(time.max())}"
+    if data.residual.k_params:
+        unit, gaps = data.time_unit, data.grouped.gaps
+        facts["Unit of time"] = "as given" if unit == "1" else unit
+        if (gaps > 0.0).any():
+            facts["Distance of neighbours"] = _range(gaps[gaps > 0.0])
+    return pd.DataFrame({"value": facts})
+
+
+def _range(values: FloatArray) -> str:
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return f"{low:.6g}, all equal"
+    return f"{low:.6g} to {high:.6g}, mostly {float(np.median(values)):.6g}"
+
+
+def variables_used(data: ModelData) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    The variables of a model.
+
+    Parameters
+    ----------
+    data : ModelData
+
+    Returns
+    -------
+    numeric : DataFrame
+        Mean, standard deviation (of rows), smallest and largest value, number
+        of distinct values, and where it varies.
+    factors : DataFrame of str
+        Levels with their numbers of rows, and where they vary.
+    """
+    numeric: dict[Any, dict[str, Any]] = {}
+    factors: dict[Any, dict[str, Any]] = {}
+    spec = data.formula_spec
+    labels = set() if spec is None else set(spec.use.coded) | set(spec.levels)
+    for name, column in _columns(data).items():
+        column = column.reset_index(drop=True)
+        where = "between groups" if column.nunique() > 1 else "nowhere"
+        if varies_in_groups(column, data.codes):
+            where = "within groups"
+        is_number = pd.api.types.is_numeric_dtype(column.dtype)
+        if is_number and column.dtype != bool and name not in labels:
+            values = column.astype(float)
+            numeric[name] = {
+                "Mean": values.mean(),
+                "Std.Dev.": values.std(),
+                "Min": values.min(),
+                "Max": values.max(),
+                "Distinct": f"{column.nunique():,}",
+                "Varies": where,
+            }
+        else:
+            factors[name] = {"Values": _levels(column), "Varies": where}
+    return pd.DataFrame(numeric).T, pd.DataFrame(factors).T
+
+
+def _columns(data: ModelData) -> dict[Any, pd.Series]:
+    """The response, then the columns that the formulas name."""
+    found: dict[Any, pd.Series] = {data.endog_name: pd.Series(data.endog)}
+    if data.frame is None or data.formula_spec is None:
+        design = pd.DataFrame(data.exog, columns=data.exog_names)
+        return found | dict(design.loc[:, np.ptp(data.exog, axis=0) > 0.0])
+    wanted = list(data.formula_spec.variables)
+    if data.re_spec is not None:
+        wanted += data.re_spec.variables
+    for name in dict.fromkeys([*wanted, data.time_name]):
+        if name in data.frame.columns:
+            found[name] = data.frame[name]
+    return found
+
+
+def _levels(column: pd.Series) -> str:
+    counts = column.value_counts(sort=False)
+    if len(counts) > _MOST_LEVELS:
+        shown = f"{len(counts):,} values"
+        if pd.api.types.is_datetime64_any_dtype(column.dtype):
+            shown += f", {_short(column.min())} to {_short(column.max())}"
+        return shown
+    counts = counts.sort_index()
+    return ", ".join(f"{level} ({count:,})" for level, count in counts.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date()) if value == value.normalize() else str(value)
+    return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
+    """
+    The call that made a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    words : mapping of str to object
+        What the caller said of the residuals and the rows.
+
+    Returns
+    -------
+    str
+        Python code; ``data`` stands for the caller's DataFrame, and names of
+        the constructor's arguments for arrays.
+    """
+    data = fit.data
+    arrays = data.formula is None
+    given = _arrays(data) if arrays else _columns_and_formulas(data)
+    classes: set[type] = set()
+    given += [
+        f"{what}={value_text(value, what, classes)}"
+        for what, value in words.items()
+        if what == "residual"
+        or not (value is None or (what == "missing" and value == "none"))
+    ]
+    if data.re_cov != "unstructured":
+        given.append(f"re_cov={data.re_cov!r}")
+    lines = {f"from {_home(one)} import {one.__name__}" for one in classes}
+    if arrays:
+        function, first = "MixedLMAR", "from mixedar import MixedLMAR"
+    else:
+        function, first = "mar.mixedlm", "import mixedar.formula.api as mar"
+    options = [] if fit.reml else ["reml=False"]
+    if not np.array_equal(fit.layout.is_free, data.layout().is_free):
+        options.append("free=free")
+    call = f"model = {function}({', '.join(given)})"
+    if len(call) > _WIDTH:
+        inside = "".join(f"    {one},\n" for one in given)
+        call = f"model = {function}(\n{inside})"
+    head = "\n".join([first, *sorted(lines)])
+    return f"{head}\n\n{call}\nfit = model.fit({', '.join(options)})"
+
+
+def _home(kind: type) -> str:
+    """The module that offers a class to users."""
+    own = kind.__module__.partition(".")[0] == "mixedar"
+    return "mixedar.api" if own else kind.__module__
+
+
+def _columns_and_formulas(data: ModelData) -> list[str]:
+    """Formulas and columns as they were given; arrays by the argument's name."""
+
+    def column(name: Any, argument: str) -> str:
+        frame = data.frame
+        known = frame is not None and name in {*frame.columns, *frame.index.names}
+        return f"{argument}={name!r}" if known else f"{argument}={argument}"
+
+    given = [repr(data.formula), "data", column(data.groups_name, "groups")]
+    if data.re_formula is not None:
+        given.append(f"re_formula={data.re_formula!r}")
+    if data.vc_formula:
+        given.append(f"vc_formula={dict(data.vc_formula)!r}")
+    if data.time is not None:
+        given.append(column(data.time_name, "time"))
+    if data.series is not None:
+        given.append(column(getattr(data.series, "name", None), "series"))
+    return given
+
+
+def _arrays(data: ModelData) -> list[str]:
+    given = ["endog", "exog", "groups"]
+    x = data.exog_re
+    if x is not None and not (x.shape[1] == 1 and (x == 1.0).all()):
+        given.append("exog_re=exog_re")
+    if data.k_vc:
+        given.append("exog_vc=exog_vc")
+    for name in ("time", "series"):
+        if getattr(data, name) is not None:
+            given.append(f"{name}={name}")
+    return given
+
+
+def value_text(value: Any, what: str, classes: set[type]) -> str:
+    """
+    An argument as it is written in a call.
+
+    Parameters
+    ----------
+    value : object
+        A text, a number, a residual structure or a variance function; what
+        else there may be goes by the argument's name.
+    what : str
+        The argument.
+    classes : set of type
+        Classes that have to be imported are added.
+
+    Returns
+    -------
+    str
+        A structure's code, such as ``"'ar1'"``, unless it has arguments.
+    """
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        inner = [value_text(one, what, classes) for one in value]
+        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+    if isinstance(value, dict):
+        pairs = [f"{k!r}: {value_text(v, what, classes)}" for k, v in value.items()]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, type):
+        classes.add(value)
+        return value.__name__
+    if not is_dataclass(value):
+        return what
+    if hasattr(value, "functions"):  # given one after another
+        told = [value_text(one, what, classes) for one in value.functions]
+    else:
+        told = [
+            f"{one.name}={value_text(getattr(value, one.name), one.name, classes)}"
+            for one in fields(value)
+            if one.init
+            and one.repr
+            and not _same(getattr(value, one.name), one.default)
+        ]
+    code = getattr(value, "code", None)
+    if not told and what == "residual" and isinstance(code, str):
+        return repr(code)
+    classes.add(type(value))
+    return f"{type(value).__name__}({', '.join(told)})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    plain = isinstance(value, (str, bool, int, float, tuple))
+    return value is default or (plain and value == default)
