@@ -22,11 +22,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
-from mixedar.diagnostics.residuals.series import (
-    choose_bins,
-    lag_products,
-    series_rows,
-)
+from mixedar.diagnostics.residuals.series import choose_bins, lag_products, series_rows
 from mixedar.diagnostics.simulation import (
     check_groups,
     check_simulations,
@@ -43,18 +39,16 @@ if TYPE_CHECKING:
 
 Statistic: TypeAlias = Callable[[FloatArray], Any]
 
+_OF_RESPONSE: dict[str, Statistic] = {
+    "mean": np.mean,
+    "sd": lambda y: np.std(y, ddof=1),
+    "min": np.min,
+    "max": np.max,
+    "skewness": stats.skew,
+    "kurtosis": stats.kurtosis,
+}
 #: Statistics that can be asked for by name.
-STATISTICS = (
-    "mean",
-    "sd",
-    "min",
-    "max",
-    "skewness",
-    "kurtosis",
-    "sd_between",
-    "sd_within",
-    "lag1",
-)
+STATISTICS = (*_OF_RESPONSE, "sd_between", "sd_within", "lag1")
 
 
 @dataclass(frozen=True)
@@ -253,25 +247,12 @@ def _functions(fit: Fit, statistic: Any) -> dict[str, Statistic]:
         statistic = _usual(fit)
     if isinstance(statistic, Mapping):
         items = list(statistic.items())
-    elif isinstance(statistic, str) or callable(statistic):
-        items = [(_name(statistic), statistic)]
     else:
-        several = statistic if isinstance(statistic, Iterable) else [statistic]
-        items = [(_name(one), one) for one in several]
+        one = isinstance(statistic, str) or not isinstance(statistic, Iterable)
+        items = [(_name(s), s) for s in ([statistic] if one else statistic)]
     if not items:
         raise UnsupportedError("name at least one statistic")
-    out: dict[str, Statistic] = {}
-    for name, one in items:
-        if isinstance(one, str):
-            out[str(name)] = _named(fit, one)
-        elif callable(one):
-            out[str(name)] = _of_series(one, fit.data)
-        else:
-            raise UnsupportedError(
-                f"statistic={one!r}: pass a function of the response, or one of "
-                f"{', '.join(map(repr, STATISTICS))}"
-            )
-    return out
+    return {str(name): _function(fit, one) for name, one in items}
 
 
 def _usual(fit: Fit) -> list[str]:
@@ -291,28 +272,19 @@ def _name(statistic: Any) -> str:
     return "statistic" if name == "<lambda>" else name
 
 
-def _of_series(function: Callable[[pd.Series], Any], data: ModelData) -> Statistic:
-    name, index = data.endog_name, data.index
-    return lambda y: function(pd.Series(y, index=index, name=name, copy=False))
-
-
-def _named(fit: Fit, name: str) -> Statistic:
-    simple: dict[str, Statistic] = {
-        "mean": np.mean,
-        "sd": lambda y: np.std(y, ddof=1),
-        "min": np.min,
-        "max": np.max,
-        "skewness": stats.skew,
-        "kurtosis": stats.kurtosis,
-    }
-    if name in simple:
-        return simple[name]
+def _function(fit: Fit, statistic: Any) -> Statistic:
+    """A function of the response as an array."""
     data = fit.data
-    if name == "sd_between":
+    if callable(statistic):
+        index, name = data.index, data.endog_name
+        return lambda y: statistic(pd.Series(y, index=index, name=name, copy=False))
+    if statistic in _OF_RESPONSE:
+        return _OF_RESPONSE[statistic]
+    if statistic == "sd_between":
         if data.n_groups < 2:
             raise NotComputedError("sd_between: there is one group only")
         return lambda y: float(np.std(group_means(data, y), ddof=1))
-    if name == "sd_within":
+    if statistic == "sd_within":
         spare = data.nobs - data.n_groups
         if spare == 0:
             raise NotComputedError("sd_within: every group has one observation")
@@ -322,11 +294,16 @@ def _named(fit: Fit, name: str) -> Statistic:
             return float(np.sqrt(rest @ rest / spare))
 
         return within
-    if name == "lag1":
+    if statistic == "lag1":
         return _first_lag(fit)
+    names = ", ".join(map(repr, STATISTICS))
+    if isinstance(statistic, str):
+        raise UnsupportedError(
+            f"statistic={statistic!r}: choose one of {names}, or pass a function of "
+            "the response"
+        )
     raise UnsupportedError(
-        f"statistic={name!r}: choose one of {', '.join(map(repr, STATISTICS))}, or "
-        "pass a function of the response"
+        f"statistic={statistic!r}: pass a function of the response, or one of {names}"
     )
 
 

@@ -40,11 +40,7 @@ _SEED = 0
 
 
 def simulate(
-    fit: Fit,
-    n_sim: int = 1,
-    seed: Any = None,
-    newdata: Any = None,
-    groups: str = "new",
+    fit: Fit, n_sim: int = 1, seed: Any = None, newdata: Any = None, groups: str = "new"
 ) -> pd.DataFrame:
     """
     Draw responses from the fitted model.

@@ -18,6 +18,7 @@ mixed-effects models, Statistics in Medicine 24, 893-909.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import GroupSums, chunks, group_sums, part_of
-from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
+from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.newton import newton
-from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
-from mixedar.numeric.autodiff import Jet, concatenate, substitute, variables
+from mixedar.numeric.autodiff import concatenate, variables
 
 # Share of the information on some coefficient below which it is gone.
 _SINGULAR = 1e-10
@@ -301,7 +302,7 @@ class _Difference:
         return self.every.s2 - self.own.s2
 
 
-class WithoutGroup:
+class WithoutGroup(LikelihoodProblem):
     """
     The likelihood of all groups but one, without building it anew.
 
@@ -317,37 +318,25 @@ class WithoutGroup:
     def __init__(
         self, problem: LikelihoodProblem, rows: ClusterRows, group: int
     ) -> None:
-        self.problem = problem
         own = part_of(rows, slice(group, group + 1))
-        self.blocks = likelihood_blocks(own, problem.structure)
-        self.n = problem.n - len(own.w)
+        self.__dict__.update(problem.__dict__)
+        self.n, self.shift = problem.n - len(own.w), 0.0
+        self._own = likelihood_blocks(own, problem.structure)
 
-    def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
-        """Profiled likelihood; `llf` lacks the constant of the coordinates."""
-        problem = self.problem
-        every = problem.sums(theta, derivatives=derivatives)
+    def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
+        """Sums over the other clusters."""
+        every = super().sums(theta, derivatives=derivatives)
+        factor, u = self.factor(theta), self.split(theta)[1]
         own = cluster_sums(
-            self.blocks,
-            problem.covariance,
-            problem.factor(theta),
-            problem.split(theta)[1],
-            derivatives=derivatives,
+            self._own, self.covariance, factor, u, derivatives=derivatives
         )
-        rest = ClusterSums(
+        return ClusterSums(
             every.d - own.d,
             every.s - own.s,
             every.d1 - own.d1,
             every.s1 - own.s1,
             (_Difference(every, own),) if derivatives else (),
         )
-        return profile(rest, self.n, reml=problem.reml)
-
-    def evaluate(self, theta: FloatArray) -> ThetaEvaluation:
-        """Log-likelihood, gradient and Hessian by `theta`."""
-        point = self.profile_at(theta, derivatives=True)
-        by_v = Jet(point.llf, point.gradient, point.hessian)
-        found = substitute(by_v, self.problem.entries(theta))
-        return ThetaEvaluation(point.llf, found.first, found.second)
 
 
 # Newton steps for groups without which one step would not be enough.
@@ -533,7 +522,12 @@ def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> 
     # a first step that went nowhere is no start
     taken = int(found.iterations[i] >= 0)
     first = found.theta[i] if taken else at.theta
-    search = newton(without.evaluate, first, gtol=1e-6, maxiter=maxiter - taken)
+    search = newton(
+        partial(without.evaluate, derivatives=True),
+        first,
+        gtol=1e-6,
+        maxiter=maxiter - taken,
+    )
     point = without.profile_at(search.theta, derivatives=False)
     w_map = at.problem.w_map
     p, unit = len(w_map) - 1, float(w_map[-1, -1])

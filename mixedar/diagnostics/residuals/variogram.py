@@ -12,10 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.diagnostics.residuals.normalized import (
-    covariance_factors,
-    relative_row_sd,
-)
+from mixedar.diagnostics.residuals.normalized import covariance_factors, relative_row_sd
 from mixedar.diagnostics.residuals.series import (
     LagBins,
     Measure,
@@ -360,11 +357,7 @@ def _last_lag(grid: LagBins, limit: float) -> int:
 
 
 def _from_grid(
-    rows: SeriesRows,
-    x: FloatArray,
-    grid: LagBins,
-    limit: float,
-    model: _Model | None,
+    rows: SeriesRows, x: FloatArray, grid: LagBins, limit: float, model: _Model | None
 ) -> FloatArray:
     """Long series on a grid of times, all lags at once."""
     last = _last_lag(grid, limit)
