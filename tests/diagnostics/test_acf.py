@@ -17,8 +17,7 @@ from numpy.testing import assert_allclose
 import mixedar.diagnostics.residuals.series as products_module
 import mixedar.diagnostics.residuals.variogram as variogram_module
 import mixedar.formula.api as mar
-from helpers.dense_residuals import dense
-from helpers.fitted_models import shared
+from helpers.fitted_models import dense, shared
 from mixedar.datasets import load_growth, load_orthodont
 from mixedar.diagnostics import autocorrelation, semivariogram
 from mixedar.diagnostics.residuals.series import (

@@ -365,7 +365,7 @@ def test_leverages(name: str) -> None:
     problem, params = oracle_of(fit)
     found = fit.influence(0)
     close(found.leverage.sum(), fit.k_fe, rtol=1e-9)
-    parts = {part.group: part for part in oracle._parts(problem, params)}
+    parts = {part.group: part for part in oracle.parts(problem, params)}
     total = sum(
         problem.X[part.rows].T @ np.linalg.solve(part.V, problem.X[part.rows])
         for part in parts.values()
@@ -374,21 +374,9 @@ def test_leverages(name: str) -> None:
         part, x = parts[label], problem.X[parts[label].rows]
         hat = x @ np.linalg.solve(total, x.T) @ np.linalg.inv(part.V)
         close(found.leverage[label], np.trace(hat), rtol=1e-8)
-        effects = part.V - params.sigma2 * _residual(problem, params, part)
+        effects = part.V - part.residual
         other = effects @ np.linalg.inv(part.V) @ (np.eye(len(x)) - hat)
         close(found.leverage_re[label], np.trace(other), rtol=1e-8, atol=1e-9)
-
-
-def _residual(problem: oracle.Problem, params: oracle.Parameters, part: Any) -> Array:
-    """R of a group."""
-    bare = oracle.Parameters(
-        sigma2=1.0,
-        rho=params.rho,
-        cov_re=None if params.cov_re is None else 0.0 * params.cov_re,
-        vcomp=dict.fromkeys(params.vcomp, 0.0),
-    )
-    every_part = oracle._parts(problem, bare)
-    return next(p.V for p in every_part if p.group == part.group)
 
 
 @every
@@ -397,7 +385,7 @@ def test_outliers_are_shifted_means(name: str) -> None:
     fit = results_of(shared(name))
     problem, params = oracle_of(fit)
     table = fit.influence(0).outlier_test("bonferroni")
-    parts = list(oracle._parts(problem, params))
+    parts = list(oracle.parts(problem, params))
     roots = [np.linalg.cholesky(np.linalg.inv(part.V)).T for part in parts]
     X = np.concatenate(
         [r @ problem.X[p.rows] for r, p in zip(roots, parts, strict=True)]
@@ -471,7 +459,7 @@ def test_external_outliers() -> None:
     values = oracle.Parameters(params["scale"], params["rho"], psi)
     others = rows_without(problem, problem.groups != 3)
     cov = oracle.solve(others, values).cov_params
-    V = next(p.V for p in oracle._parts(problem, values) if p.group == 3)
+    V = next(p.V for p in oracle.parts(problem, values) if p.group == 3)
     x, z = problem.X[own], problem.Z[own]
     r = problem.y[own] - x @ params.to_numpy()[:4]
     S = np.linalg.inv(V + x @ cov @ x.T)

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose
 import mixedar.diagnostics.residuals.normalized as module
 import mixedar.formula.api as mar
 from helpers import oracle
-from helpers.dense_residuals import DenseModel, StructureModel, dense
-from helpers.fitted_models import every, fit_named, reference_frame, shared
+from helpers.fitted_models import dense, every, fit_named, reference_frame, shared
+from helpers.structure_cases import residual_covariance
 from mixedar import AR1, CAR1
 from mixedar.datasets import load_growth
 from mixedar.diagnostics.residuals.normalized import (
@@ -32,6 +32,7 @@ from mixedar.diagnostics.residuals.series import choose_bins
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import simulated_residuals
 from mixedar.exceptions import BoundaryWarning
+from mixedar.fit import Fit
 from mixedar.residual import Exponential
 from mixedar.residual.variance import VarIdent, VarPower
 
@@ -40,12 +41,12 @@ SCORED = ("slope", "diagonal", "gls", "car1", "both", "series", "fixed", "indepe
 
 
 @cache
-def written_out(name: str, reml: bool = True) -> DenseModel:
+def written_out(name: str, reml: bool = True) -> oracle.DenseResiduals:
     return dense(shared(name, reml))
 
 
-def results(name: str, reml: bool = True) -> Any:
-    return shared(name, reml)._results.fit
+def results(name: str, reml: bool = True) -> Fit:
+    return shared(name, reml).fit
 
 
 @every
@@ -116,7 +117,7 @@ def test_joint_statistic_drops_what_parameters_span() -> None:
     fit = mar.mixedlm(
         "y ~ time", data, groups="id", residual="independent", time="time"
     ).fit()
-    frame = ScoreTests(fit._results.fit)
+    frame = ScoreTests(fit.fit)
     rows = frame.residuals.rows
     lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2, 3])
     found = frame.efficient(list(lags.values()))
@@ -137,13 +138,13 @@ def test_long_series_are_cut_where_it_does_not_matter() -> None:
     fit = mar.mixedlm(
         "y ~ 1", frame, groups="id", time="time", residual="car1", re_formula="0"
     ).fit()
-    score = ScoreTests(fit._results.fit)
+    score = ScoreTests(fit.fit)
     rows = score.residuals.rows
     lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2])
     exact = score.efficient(list(lags.values()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_LENGTHS", (64,))
-        cut = ScoreTests(fit._results.fit).efficient(list(lags.values()))
+        cut = ScoreTests(fit.fit).efficient(list(lags.values()))
     assert_allclose(np.diag(cut.variance), np.diag(exact.variance), rtol=0.05)
 
 
@@ -151,7 +152,7 @@ def test_a_sample_of_groups_has_about_the_same_standard_errors() -> None:
     fit = mar.mixedlm(
         "y ~ time", load_growth(), groups="id", time="time", re_formula="~time"
     ).fit()
-    residuals = normalized_residuals(fit._results.fit)
+    residuals = normalized_residuals(fit.fit)
     assert sample_of_groups(residuals) is residuals
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_ENOUGH_ROWS", 2000)
@@ -162,7 +163,7 @@ def test_a_sample_of_groups_has_about_the_same_standard_errors() -> None:
     sizes = []
     for part in (residuals, some):
         lags = lag_alternatives(part.rows, bins, [1, 2, 3])
-        found = ScoreTests(fit._results.fit, part).efficient(list(lags.values()))
+        found = ScoreTests(fit.fit, part).efficient(list(lags.values()))
         counts = np.array([lag.count for lag in lags.values()])
         sizes.append(np.diag(found.variance) / counts)
     assert_allclose(sizes[0], sizes[1], rtol=0.01)
@@ -207,8 +208,8 @@ def test_row_order_does_not_matter() -> None:
         re_formula="~ x",
     ).fit()
     one, two = (
-        normalized_residuals(fit._results.fit),
-        normalized_residuals(other._results.fit),
+        normalized_residuals(fit.fit),
+        normalized_residuals(other.fit),
     )
     assert_allclose(one.rows.unsort(one.variance), two.rows.unsort(two.variance)[::-1])
 
@@ -258,26 +259,33 @@ VARIED: dict[str, dict[str, Any]] = {
 
 
 @cache
-def varied(name: str) -> StructureModel:
+def varied(name: str) -> tuple[Fit, oracle.DenseResiduals]:
+    """A fit, and its residuals written out."""
     data = varied_frame()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BoundaryWarning)
-        fit = mar.mixedlm("y ~ x + arm", data, groups="g", time="t", **VARIED[name])
-        results = fit.fit()._results
+        model = mar.mixedlm("y ~ x + arm", data, groups="g", time="t", **VARIED[name])
+        results = model.fit()
+    assert not results.at_boundary, "choose data with a maximum inside"
+    fit = results.fit
     problem = oracle.Problem(
         y=data["y"].to_numpy(),
-        X=np.asarray(results.model.exog),
+        X=fit.data.exog,
         groups=data["g"].to_numpy(),
         time=data["t"].to_numpy(dtype=float),
-        Z=results.model.exog_re if results.k_re else None,
+        Z=fit.data.exog_re if fit.k_re else None,
     )
-    return StructureModel(results, problem, oracle.Parameters(sigma2=results.scale))
+    at = oracle.Parameters(fit.scale, cov_re=fit.cov_re)
+
+    def residual(u: Any) -> Any:
+        return residual_covariance(fit, fit.structure.from_unconstrained(u))
+
+    return fit, oracle.DenseResiduals(problem, at, fit.u, residual)
 
 
 @pytest.mark.parametrize("name", VARIED)
 def test_other_structures(name: str) -> None:
-    model = varied(name)
-    fit = model.fit.fit
+    fit, model = varied(name)
     residuals = normalized_residuals(fit)
     rows = residuals.rows
     assert_allclose(rows.unsort(residuals.values), model.normalized, atol=1e-7)
@@ -295,10 +303,8 @@ def test_other_structures(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIED)
 def test_scores_of_other_structures(name: str) -> None:
-    model = varied(name)
-    if model.fit.at_boundary:
-        pytest.fail("choose data with a maximum inside")
-    frame = ScoreTests(model.fit.fit)
+    fit, model = varied(name)
+    frame = ScoreTests(fit)
     rows = frame.residuals.rows
     weights = RNG.normal(size=model.n)
     lags = lag_alternatives(rows, choose_bins(rows.gaps), [1, 2])
@@ -314,8 +320,7 @@ def test_scores_of_other_structures(name: str) -> None:
 @pytest.mark.parametrize("name", VARIED)
 @pytest.mark.parametrize("kind", ["raw", "pearson"])
 def test_variogram_of_other_structures(name: str, kind: str) -> None:
-    model = varied(name)
-    fit = model.fit.fit
+    fit, model = varied(name)
     sd = np.sqrt(fit.scale) * (np.ones(model.n) if kind == "raw" else 1.0 / model.sd)
     if kind == "pearson":
         sd = 1.0 / model.sd
@@ -330,11 +335,11 @@ def test_variogram_of_other_structures(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["by arm", "power", "compound symmetry", "spatial"])
 def test_simulated_residuals_of_other_structures(name: str) -> None:
-    model = varied(name)
-    residuals = normalized_residuals(model.fit.fit)
+    fit, model = varied(name)
+    residuals = normalized_residuals(fit)
     count = 3000
     drawn, _ = simulated_residuals(
-        model.fit.fit, residuals, count, np.random.default_rng(3), "pearson"
+        fit, residuals, count, np.random.default_rng(3), "pearson"
     )
     expected = model.cov_pearson / np.outer(model.sd, model.sd)
     found = drawn @ drawn.T / count

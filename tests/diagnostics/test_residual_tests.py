@@ -13,8 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 import mixedar.formula.api as mar
-from helpers.dense_residuals import dense
-from helpers.fitted_models import reference_frame, shared
+from helpers.fitted_models import dense, reference_frame, shared
 from mixedar.datasets import load_growth, load_orthodont
 from mixedar.diagnostics.residuals.normality import (
     _kurtosis_score,

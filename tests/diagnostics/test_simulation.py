@@ -12,8 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import mixedar.formula.api as mar
-from helpers.dense_residuals import dense
-from helpers.fitted_models import MODELS, every, reference_frame, shared
+from helpers.fitted_models import MODELS, dense, every, reference_frame, shared
 from mixedar import CAR1, MixedLMAR
 from mixedar.datasets import load_bodyweight, load_growth
 from mixedar.diagnostics.predictive import STATISTICS, PredictiveCheck

@@ -99,3 +99,12 @@ def oracle_of(fit: Any) -> tuple[oracle.Problem, oracle.Parameters]:
         cov_re=None if fit.k_re == 0 else np.asarray(fit.cov_re),
         vcomp=dict(zip(names, np.asarray(fit.vcomp), strict=True)),
     )
+
+
+def dense(fit: Any) -> oracle.DenseResiduals:
+    """The residuals of a fit of the frame, written out."""
+    problem, at = oracle_of(fit)
+    u = np.array([at.rho][: fit.fit.structure.k_free])
+    return oracle.DenseResiduals(
+        problem, at, u, diagonal=fit.model.re_cov == "diagonal"
+    )

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
-from helpers import prediction_oracle
+from helpers import oracle
 from mixedar.exceptions import BoundaryWarning
 from mixedar.residual import (
     AR1,
@@ -281,6 +281,6 @@ def dense(name: str, new: pd.DataFrame, p: Any = None) -> Any:
     np.fill_diagonal(residual, 1.0)
     residual = scale * residual * np.outer(sd, sd)
     random = same * (cov_re[0, 0] if fit.k_re else 0.0)
-    return prediction_oracle.conditional(
+    return oracle.predict_from(
         old[case.response].to_numpy(), design(old), design(new), random, residual
     )

@@ -141,7 +141,7 @@ def exact_at(
     rss: Any = 0.0
     logdet: Any = 0.0
     xvx = np.zeros((p, p))
-    for part in oracle._parts(design.problem, params):
+    for part in oracle.parts(design.problem, params):
         rss += r[part.rows] @ np.linalg.solve(part.V, r[part.rows])
         logdet += np.linalg.slogdet(part.V)[1]
         x = design.problem.X[part.rows]

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import block_diag
 
 import mixedar.formula.api as mar
+from helpers import oracle
+from mixedar.data.model_data import ModelData
 from mixedar.exceptions import BoundaryWarning
+from mixedar.fit import Fit
 from mixedar.residual import (
     AR1,
     ARMA,
@@ -125,9 +127,9 @@ def fitted(name: str, reml: bool = True) -> Any:
     return fit_of(CASES[name], reml)
 
 
-def series(model: Any) -> Iterator[tuple[Array, Array]]:
+def series(data: ModelData) -> Iterator[tuple[Array, Array]]:
     """Rows of each series in the caller's order, and their positions."""
-    grouped = model._grouped
+    grouped = data.grouped
     n = len(grouped.gaps)
     order = np.arange(n) if grouped.order is None else grouped.order
     starts = np.flatnonzero(grouped.gaps == 0.0)
@@ -138,61 +140,29 @@ def series(model: Any) -> Iterator[tuple[Array, Array]]:
         yield order[first:end], time
 
 
-@dataclass(frozen=True)
-class Dense:
-    """What follows from the covariance parameters of a fit."""
-
-    llf: float
-    beta: Array
-    cov: Array
-    scale: float
-    effects: Array
-    normalized: Array
+def residual_covariance(fit: Fit, params: Array) -> Array:
+    """R of all rows at some residual parameters, series by series."""
+    out = np.zeros((fit.nobs, fit.nobs))
+    for rows, where in series(fit.data):
+        out[np.ix_(rows, rows)] = fit.structure.correlation(where, params)
+    return out
 
 
-def dense(fit: Any, params: Any = None, psi: Any = None) -> Dense:
+def dense(fit: Fit, params: Any = None, psi: Any = None) -> oracle.Solution:
     """
-    The fit from dense matrices, group by group, at its own parameters or at others.
+    The fit from dense matrices, at its own parameters or at others.
 
     Parameters
     ----------
-    fit : results
+    fit : the fit
     params : array_like, residual parameters
     psi : array_like, covariance of random effects relative to the scale
     """
-    model = fit.model
-    params = fit._residual_values if params is None else params
-    psi = np.asarray(fit.cov_re_unscaled) if psi is None else psi
-    n, p = model.exog.shape
-    w = np.column_stack([model.exog, model.endog])
-    z = model.exog_re if model.k_re else np.empty((n, 0))
-    groups: dict[int, list[tuple[Array, Array]]] = {}
-    for rows, where in series(model):
-        block = fit.structure.correlation(where, params)
-        groups.setdefault(int(model._codes[rows[0]]), []).append((rows, block))
-    logdet, sums, solved = 0.0, np.zeros((p + 1, p + 1)), {}
-    for group, parts in groups.items():
-        rows = np.concatenate([rows for rows, _ in parts])
-        v = block_diag(*(block for _, block in parts)) + z[rows] @ psi @ z[rows].T
-        logdet += float(np.linalg.slogdet(v)[1])
-        solved[group] = rows, np.linalg.solve(v, w[rows])
-        sums += w[rows].T @ solved[group][1]
-    information = sums[:p, :p]
-    beta = np.linalg.solve(information, sums[:p, p])
-    df = n - p if fit.reml else n
-    scale = float(sums[p, p] - sums[p, :p] @ beta) / df
-    llf = df * (1.0 + np.log(2.0 * np.pi * scale)) + logdet
-    if fit.reml:
-        llf += float(np.linalg.slogdet(information)[1])
-    effects, normalized = np.zeros((len(groups), len(psi))), np.empty(n)
-    contrast = np.append(-beta, 1.0)
-    for group, (rows, image) in solved.items():
-        effects[group] = psi @ z[rows].T @ (image @ contrast)
-        rest = w[rows] @ contrast - z[rows] @ effects[group]
-        inner = dict(zip(rows, rest, strict=True))
-        for part, block in groups[group]:
-            rest = np.array([inner[row] for row in part])
-            root = np.linalg.cholesky(block)
-            normalized[part] = np.linalg.solve(root, rest) / np.sqrt(scale)
-    cov = scale * np.linalg.inv(information)
-    return Dense(-0.5 * llf, beta, cov, scale, effects, normalized)
+    data = fit.data
+    problem = oracle.Problem(data.endog, data.exog, data.codes, data.exog_re, data.time)
+    at = oracle.Parameters(
+        1.0,
+        cov_re=fit.cov_re_unscaled if psi is None else psi,
+        R=residual_covariance(fit, fit.residual_params if params is None else params),
+    )
+    return oracle.solve(problem, oracle.profile(problem, at, fit.reml), fit.reml)

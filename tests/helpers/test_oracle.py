@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from helpers import oracle
 from helpers.oracle import (
+    DenseResiduals,
     Parameters,
     Problem,
     Structure,
     correlation,
+    covariance,
     loglike,
     maximize,
     profile,
@@ -179,3 +185,97 @@ def test_profiled_variance_is_the_best(reml: bool) -> None:
             cov_re=None if best.cov_re is None else best.cov_re * factor,
         )
         assert loglike(problem, other, reml) < loglike(problem, best, reml)
+
+
+def test_nothing_comes_from_the_package() -> None:
+    for path in Path(oracle.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            for name in [getattr(node, "module", None), *names]:
+                assert not str(name).startswith("mixedar"), path
+
+
+def small(rng: np.random.Generator, n: int = 9) -> tuple[Problem, Parameters]:
+    """Three groups of unsorted rows, and parameters."""
+    problem = Problem(
+        y=rng.normal(size=n),
+        X=np.column_stack([np.ones(n), rng.normal(size=n)]),
+        groups=np.arange(n) % 3,
+        Z=rng.normal(size=(n, 1)),
+        time=rng.permutation(n).astype(float),
+        vc={"day": np.arange(n) % 2},
+    )
+    at = Parameters(1.3, 0.6, np.array([[0.7]]), {"day": 0.4})
+    return problem, at
+
+
+def test_residual_covariance_may_be_written_down() -> None:
+    problem, at = small(np.random.default_rng(8))
+    given = replace(at, rho=0.0, R=correlation(np.asarray(problem.time), at.rho))
+    found, expected = solve(problem, given), solve(problem, at)
+    assert found.loglike == pytest.approx(expected.loglike, abs=1e-12)
+    np.testing.assert_allclose(found.normalized, expected.normalized, rtol=1e-12)
+    np.testing.assert_allclose(found.pearson, expected.pearson, rtol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["population", "group", "forecast"])
+def test_error_of_predictions(level: str) -> None:
+    # the predictor is A y, so that its error has the variance of A y - t
+    rng = np.random.default_rng(9)
+    problem, at = small(rng)
+    new = replace(small(rng)[0], time=20.0 + np.arange(9), y=np.full(9, np.nan))
+    columns = [
+        getattr(oracle.predict(replace(problem, y=row), new, at), level)
+        for row in np.eye(9)
+    ]
+    A = np.column_stack(columns)
+    np.testing.assert_allclose(A @ problem.X, new.X, atol=1e-10)  # unbiased
+    target = replace(at, sigma2=0.0) if level == "group" else at
+    joint = oracle.stacked(problem, new)
+    V, cov = covariance(joint, at), covariance(joint, target)
+    if level == "population":
+        cov = np.zeros_like(V)
+    error = A @ V[:9, :9] @ A.T - 2.0 * A @ cov[:9, 9:] + cov[9:, 9:]
+    found = oracle.predict(problem, new, at)
+    np.testing.assert_allclose(
+        getattr(found, f"{level}_var"), np.diag(error), rtol=1e-10
+    )
+
+
+def test_residuals_of_full_size() -> None:
+    problem, at = small(np.random.default_rng(10))
+    model, exact = DenseResiduals(problem, at, np.array([at.rho])), solve(problem, at)
+    np.testing.assert_allclose(model.normalized, exact.normalized, rtol=1e-10)
+    # the residuals are M y, and M X = 0
+    M = at.sigma2 * model.R @ model.P
+    np.testing.assert_allclose(M @ problem.y, exact.pearson * at.sigma2**0.5)
+    np.testing.assert_allclose(M @ model.V @ M.T, at.sigma2 * model.cov_pearson)
+    np.testing.assert_allclose(M @ problem.X, 0.0, atol=1e-12)
+    np.testing.assert_allclose(
+        model.W @ model.R @ model.W.T, np.eye(model.n), atol=1e-12
+    )
+
+
+def test_scores_are_slopes_of_the_restricted_likelihood() -> None:
+    problem, at = small(np.random.default_rng(11))
+    model, h = DenseResiduals(problem, at, np.array([at.rho])), 1e-5
+    changes = [
+        {"sigma2": h, "cov_re": h * np.eye(1) * 0.7 / 1.3, "vcomp": h * 0.4 / 1.3},
+        {"cov_re": h * np.eye(1)},
+        {"vcomp": h},
+        {"rho": h},
+    ]
+    py = model.P @ problem.y
+    for derivative, change in zip(model.nuisance(), changes, strict=True):
+
+        def moved(sign: float, change: dict[str, Any] = change) -> float:
+            values = {
+                name: {"day": at.vcomp["day"] + sign * by}
+                if name == "vcomp"
+                else getattr(at, name) + sign * by
+                for name, by in change.items()
+            }
+            return loglike(problem, replace(at, **values))
+
+        score = 0.5 * (py @ derivative @ py - np.trace(model.P @ derivative))
+        assert (moved(1.0) - moved(-1.0)) / (2 * h) == pytest.approx(score, abs=1e-6)

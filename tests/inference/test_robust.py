@@ -80,7 +80,7 @@ def test_against_dense_sums(name: str) -> None:
     resid = problem.y - problem.X @ np.asarray(fit.fe_params)
     found = {t: np.zeros_like(M) for t in ("CR0", "CR2", "CR3")}
     expectation = np.zeros_like(M)
-    for part in oracle._parts(problem, params):
+    for part in oracle.parts(problem, params):
         X, e, V = problem.X[part.rows], resid[part.rows], part.V
         W = np.linalg.inv(V)
         values, vectors = np.linalg.eigh(V)

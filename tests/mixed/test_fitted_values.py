@@ -125,7 +125,7 @@ def test_draws_have_the_covariance_of_the_model(name: str) -> None:
     )
     draws = y - np.asarray(fit.fitted_marginal)
     # the three largest groups, whole blocks of V
-    for part in sorted(oracle._parts(problem, at), key=lambda p: -len(p.rows))[:3]:
+    for part in sorted(oracle.parts(problem, at), key=lambda p: -len(p.rows))[:3]:
         found = np.cov(draws[:, part.rows].T)
         sd = np.sqrt(np.diag(part.V))
         error = (found - part.V) / np.outer(sd, sd)

@@ -57,21 +57,22 @@ def test_every_structure_is_fitted() -> None:
 @pytest.mark.parametrize("reml", [True, False])
 def test_numbers_are_those_of_dense_matrices(name: str, reml: bool) -> None:
     fit = fitted(name, reml)
-    exact = dense(fit)
+    exact = dense(fit.fit)
     assert fit.converged
-    assert fit.llf == pytest.approx(exact.llf, abs=1e-8)
-    assert fit.scale == pytest.approx(exact.scale, rel=1e-9)
-    np.testing.assert_allclose(fit.fe_params, exact.beta, rtol=1e-8, atol=1e-10)
-    p = len(exact.beta)
+    assert fit.llf == pytest.approx(exact.loglike, abs=1e-8)
+    assert fit.scale == pytest.approx(exact.params.sigma2, rel=1e-9)
+    np.testing.assert_allclose(fit.fe_params, exact.fe_params, rtol=1e-8, atol=1e-10)
+    p = len(exact.fe_params)
     np.testing.assert_allclose(
-        np.asarray(fit.cov_params())[:p, :p], exact.cov, rtol=1e-7, atol=1e-12
+        np.asarray(fit.cov_params())[:p, :p], exact.cov_params, rtol=1e-7, atol=1e-12
     )
     np.testing.assert_allclose(
         fit.residuals("normalized"), exact.normalized, rtol=1e-7, atol=1e-8
     )
     if fit.k_re:
         found = np.array([np.asarray(b) for b in fit.random_effects.values()])
-        np.testing.assert_allclose(found, exact.effects, rtol=1e-7, atol=1e-9)
+        expected = [exact.random_effects[k] for k in range(fit.n_groups)]
+        np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
 @every
@@ -80,13 +81,13 @@ def test_maximum_is_one(name: str) -> None:
     fit = fitted(name)
     if fit.at_boundary:
         return
-    structure, u, rng = fit.structure, fit._u, np.random.default_rng(6)
+    structure, u, rng = fit.structure, fit.fit.u, np.random.default_rng(6)
     psi = np.asarray(fit.cov_re_unscaled)
     for _ in range(4):
         step = 0.03 * rng.choice([-1.0, 1.0], len(u))
         moved = structure.from_unconstrained(u + step)
         scaled = psi * (1.0 + 0.03 * rng.uniform(-1.0, 1.0))
-        assert dense(fit, params=moved, psi=scaled).llf < fit.llf + 1e-9
+        assert dense(fit.fit, params=moved, psi=scaled).loglike < fit.llf + 1e-9
 
 
 @pytest.mark.parametrize("name", ["arma11", "cs", "unr", "gau plane", "power", "toep"])
@@ -94,10 +95,10 @@ def test_standard_errors_of_residual_parameters(name: str) -> None:
     """The inverse of minus the Hessian, by differences of dense likelihoods."""
     fit = fitted(name)
     structure = fit.structure
-    u, k, h = fit._u, structure.k_free, 4e-3
+    u, k, h = fit.fit.u, structure.k_free, 4e-3
 
     def at(v: Array) -> float:
-        return dense(fit, params=structure.from_unconstrained(v)).llf
+        return dense(fit.fit, params=structure.from_unconstrained(v)).loglike
 
     # along the direction in which the likelihood is flattest, and another one
     slopes = structure.natural(u).first
@@ -225,11 +226,12 @@ def test_another_response(name: str) -> None:
 @every
 def test_simulated_residuals_have_the_covariance(name: str) -> None:
     fit = fitted(name)
-    grouped, n = fit.model._grouped, fit.nobs
-    root = correlated_residuals(np.eye(n), grouped, fit.structure, fit._residual_values)
+    grouped, n = fit.fit.data.grouped, fit.nobs
+    params = fit.fit.residual_params
+    root = correlated_residuals(np.eye(n), grouped, fit.structure, params)
     found = grouped.unsort(grouped.unsort(root @ root.T).T)
-    for rows, where in series(fit.model):
-        block = fit.structure.correlation(where, fit._residual_values)
+    for rows, where in series(fit.fit.data):
+        block = fit.structure.correlation(where, params)
         np.testing.assert_allclose(found[np.ix_(rows, rows)], block, atol=1e-9)
         found[np.ix_(rows, rows)] = 0.0
     assert not found.any()
@@ -310,15 +312,17 @@ def test_equal_steps_of_antedependence_are_ar1() -> None:
     both(StructureCase("ad"), StructureCase("ar1"), data=data)
     # at the AR(1) maximum, ante-dependence with equal parameters is the same model
     one, two = fitted("ad"), fit_of(StructureCase("ar1", re_formula="1"))
-    same = dense(one, params=np.full(4, two.rho), psi=np.asarray(two.cov_re_unscaled))
-    assert same.llf == pytest.approx(two.llf, abs=1e-8)
+    same = dense(
+        one.fit, params=np.full(4, two.rho), psi=np.asarray(two.cov_re_unscaled)
+    )
+    assert same.loglike == pytest.approx(two.llf, abs=1e-8)
 
 
 def test_unstructured_with_constraints_is_ar1() -> None:
     two = fit_of(StructureCase("ar1"))
     rows, columns = np.tril_indices(5, -1)
-    same = dense(fitted("unr"), params=two.rho ** (rows - columns))
-    assert same.llf == pytest.approx(two.llf, abs=1e-8)
+    same = dense(fitted("unr").fit, params=two.rho ** (rows - columns))
+    assert same.loglike == pytest.approx(two.llf, abs=1e-8)
 
 
 def test_variance_by_wave_is_a_name() -> None:
@@ -399,7 +403,7 @@ def test_unstructured_reml_is_the_sample_covariance() -> None:
     expected = wide.T @ wide / (len(wide) - 2)
     where = np.column_stack([np.arange(4.0), np.arange(4.0)])
     positions = np.column_stack([where, where[:, :1]])
-    found = fit.scale * fit.structure.correlation(positions, fit._residual_values)
+    found = fit.scale * fit.structure.correlation(positions, fit.residual_params)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

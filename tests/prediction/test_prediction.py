@@ -11,7 +11,7 @@ import pytest
 import statsmodels.formula.api as smf
 
 import mixedar.formula.api as mar
-from helpers import oracle, prediction_oracle
+from helpers import oracle
 from helpers.fitted_models import (
     build,
     every,
@@ -116,7 +116,7 @@ def test_dense_gaussian(name: str) -> None:
         new["t"] += 100
         new["day"] = np.where(new["t"] > 104, 1, 0)
     problem, params = oracle_of(fit)
-    dense = prediction_oracle.predict(problem, oracle_rows(fit, new), params)
+    dense = oracle.predict(problem, oracle_rows(fit, new), params)
     found = {
         level: fit.get_prediction(new, level, unknown="population") for level in LEVELS
     }
@@ -191,7 +191,7 @@ def brute_theta(fit: Any, new: pd.DataFrame) -> dict[str, Any]:
         cov += np.tril(cov, -1).T
         vcomp = dict(zip(at.vcomp, theta[len(tril[0]) :], strict=False))
         params = oracle.Parameters(theta[-1], theta[-2], cov, vcomp)
-        found = prediction_oracle.predict(problem, rows, params)
+        found = oracle.predict(problem, rows, params)
         return np.array([getattr(found, level) for level in LEVELS])
 
     steps = np.diag(1e-4 * np.maximum(np.abs(values), 0.1))

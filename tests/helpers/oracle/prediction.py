@@ -5,24 +5,20 @@ Predictions from the dense Gaussian distribution of old and new rows together.
 ``cov(w, y) = c`` and ``var(w) = v`` has the best linear unbiased predictor
 ``x b + c V^-1 (y - X b)``, ``b`` by generalised least squares, whose error has the
 variance ``v - c V^-1 c' + d (X'V^-1 X)^-1 d'`` with ``d = x - c V^-1 X``
-(Goldberger, 1962).  Nothing here comes from the package.
+(Goldberger, 1962).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from helpers import oracle
-
-Array = NDArray[np.floating[Any]]
+from helpers.oracle.model import Array, Parameters, Problem, covariance, stacked
 
 
 @dataclass(frozen=True)
-class Dense:
+class Predictions:
     """
     Predictions of the new rows.
 
@@ -46,45 +42,17 @@ class Dense:
     marginal_var: Array
 
 
-def stacked(old: oracle.Problem, new: oracle.Problem) -> oracle.Problem:
-    """Both sets of rows in one problem."""
-
-    def both(name: str) -> Any:
-        one, other = getattr(old, name), getattr(new, name)
-        return None if one is None else np.concatenate([one, other])
-
-    return oracle.Problem(
-        y=both("y"),
-        X=both("X"),
-        groups=both("groups"),
-        Z=both("Z"),
-        time=both("time"),
-        series=both("series"),
-        vc={name: np.concatenate([old.vc[name], new.vc[name]]) for name in old.vc},
-    )
-
-
-def covariance(problem: oracle.Problem, params: oracle.Parameters) -> Array:
-    """The covariance of all rows."""
-    out = np.zeros((len(problem.y),) * 2)
-    for part in oracle._parts(problem, params):
-        out[np.ix_(part.rows, part.rows)] = part.V
-    return out
-
-
-def predict(
-    old: oracle.Problem, new: oracle.Problem, params: oracle.Parameters
-) -> Dense:
+def predict(old: Problem, new: Problem, params: Parameters) -> Predictions:
     """Predict new rows; the ``y`` of `new` is not looked at."""
     joint = stacked(old, new)
     total = covariance(joint, params)
     random = covariance(joint, replace(params, sigma2=0.0))
-    return conditional(old.y, old.X, new.X, random, total - random)
+    return predict_from(old.y, old.X, new.X, random, total - random)
 
 
-def conditional(
+def predict_from(
     y: Array, X: Array, X_new: Array, random: Array, residual: Array
-) -> Dense:
+) -> Predictions:
     """
     Predict from matrices of all rows, the observed ones first.
 
@@ -111,4 +79,4 @@ def conditional(
     cross = residual[n:, :n]
     weights = np.linalg.solve(residual[:n, :n], cross.T).T
     kriging = np.diag(residual)[n:] - (weights * cross).sum(axis=1)
-    return Dense(*population, *group, *forecast, kriging, np.diag(total)[n:])
+    return Predictions(*population, *group, *forecast, kriging, np.diag(total)[n:])

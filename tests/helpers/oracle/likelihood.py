@@ -1,14 +1,5 @@
 """
-The linear mixed model written out densely, as a textbook states it.
-
-For each group, y = X beta + Z b + sum_k W_k u_k + e with independent
-b ~ N(0, G), u_k ~ N(0, s_k I), e ~ N(0, sigma2 R), so that
-V = Z G Z' + sum_k s_k W_k W_k' + sigma2 R.  Within a series
-R_ij = rho^|t_i - t_j|; between series it is zero.  Every matrix is built and
-solved as it stands: slow, and meant to be obviously right.  Nothing here comes
-from the package that it checks.
-
-Covariances are on the scale of the data (``cov_re`` is G, not G / sigma2).
+Log-likelihood, estimates and predicted effects, and the maximum.
 
 References
 ----------
@@ -22,67 +13,21 @@ Association 72, 320-338.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-Array = NDArray[np.floating[Any]]
-Labels = NDArray[Any]
-Structure = Literal["independent", "ar1", "car1"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """
-    Data of a model, one row an observation, in any order.
-
-    Attributes
-    ----------
-    y : (n,)
-    X : (n, p)
-    groups : (n,) labels; rows of different groups are independent
-    Z : (n, q), q may be 0
-    time : (n,) numbers, or None for 0, 1, 2, ... in row order in each series
-    series : (n,) labels of the series inside a group, or None for one each
-    vc : name -> (n,) labels; rows of a group with the same label share an
-        effect
-    """
-
-    y: Array
-    X: Array
-    groups: Labels
-    Z: Array | None = None
-    time: Array | None = None
-    series: Labels | None = None
-    vc: dict[str, Labels] = field(default_factory=dict)
-
-    @property
-    def n_re(self) -> int:
-        """The number of random effects of a group, without ``vc``."""
-        return 0 if self.Z is None else self.Z.shape[1]
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """
-    Covariance parameters.
-
-    Attributes
-    ----------
-    sigma2 : residual variance
-    rho : correlation of residuals at distance one; 0 for independence
-    cov_re : (q, q) covariance of the random effects
-    vcomp : name -> variance
-    """
-
-    sigma2: float
-    rho: float = 0.0
-    cov_re: Array | None = None
-    vcomp: dict[str, float] = field(default_factory=dict)
+from helpers.oracle.model import (
+    Array,
+    Parameters,
+    Problem,
+    Structure,
+    in_time,
+    parts,
+    residual_covariance,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +37,7 @@ class Solution:
 
     Attributes
     ----------
+    params : the covariance parameters
     loglike : with all constants
     fe_params, cov_params : (p,), (p, p): GLS estimates and (X'V^-1 X)^-1
     random_effects : group -> (q,): E(b | y)
@@ -102,6 +48,7 @@ class Solution:
     pearson, normalized : (n,)
     """
 
+    params: Parameters
     loglike: float
     fe_params: Array
     cov_params: Array
@@ -118,10 +65,10 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
     """Evaluate log-likelihood, estimates, predictions and residuals."""
     X, y = problem.X, problem.y
     n, p = X.shape
-    parts = list(_parts(problem, params))
+    groups = list(parts(problem, params))
 
     xvx, xvy, logdet = np.zeros((p, p)), np.zeros(p), 0.0
-    for part in parts:
+    for part in groups:
         xi = X[part.rows]
         xvx += xi.T @ np.linalg.solve(part.V, xi)
         xvy += xi.T @ np.linalg.solve(part.V, y[part.rows])
@@ -131,7 +78,7 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
     marginal = X @ beta
     r = y - marginal
     quadratic = sum(
-        float(r[part.rows] @ np.linalg.solve(part.V, r[part.rows])) for part in parts
+        float(r[part.rows] @ np.linalg.solve(part.V, r[part.rows])) for part in groups
     )
     if reml:
         loglike = -0.5 * (
@@ -146,7 +93,7 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
     vc_effects: dict[str, dict[tuple[Hashable, Hashable], float]] = {
         name: {} for name in problem.vc
     }
-    for part in parts:
+    for part in groups:
         weights = np.linalg.solve(part.V, r[part.rows])
         if problem.Z is not None and params.cov_re is not None:
             z, g = problem.Z[part.rows], params.cov_re
@@ -160,8 +107,10 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
             for level, value in zip(levels, u, strict=True):
                 vc_effects[name][part.group, level] = float(value)
 
-    pearson = (y - conditional) / np.sqrt(params.sigma2)
+    rest = (y - conditional) / np.sqrt(params.sigma2)
+    sd = 1.0 if params.R is None else np.sqrt(np.diag(params.R))
     return Solution(
+        params=params,
         loglike=float(loglike),
         fe_params=beta,
         cov_params=np.linalg.inv(xvx),
@@ -170,8 +119,8 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
         vc_effects=vc_effects,
         fitted_marginal=marginal,
         fitted_conditional=conditional,
-        pearson=pearson,
-        normalized=_normalize(problem, params, pearson),
+        pearson=rest / sd,
+        normalized=_normalize(problem, params, rest),
     )
 
 
@@ -192,12 +141,12 @@ def profile(problem: Problem, params: Parameters, reml: bool = True) -> Paramete
     r = problem.y - problem.X @ beta
     total = sum(
         float(r[part.rows] @ np.linalg.solve(part.V, r[part.rows]))
-        for part in _parts(problem, params)
+        for part in parts(problem, params)
     )
     factor = total / (n - p if reml else n)
-    return Parameters(
+    return replace(
+        params,
         sigma2=params.sigma2 * factor,
-        rho=params.rho,
         cov_re=None if params.cov_re is None else params.cov_re * factor,
         vcomp={name: value * factor for name, value in params.vcomp.items()},
     )
@@ -273,84 +222,23 @@ def maximize(
     return best
 
 
-def correlation(time: Array, rho: float) -> Array:
-    """Return rho^|t_i - t_j| for times (n,): shape (n, n)."""
-    distance = np.abs(time[:, None] - time[None, :])
-    return np.asarray(np.power(rho, distance), dtype=float)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One group: its rows, dense V, and the incidence of its vc effects."""
-
-    group: Hashable
-    rows: NDArray[np.intp]
-    V: Array
-    incidence: dict[str, tuple[list[Hashable], Array]]
-
-
-def _parts(problem: Problem, params: Parameters) -> Iterator[_Part]:
-    time = _times(problem)
-    for group, rows in _split(problem.groups):
-        V = np.zeros((len(rows), len(rows)))
-        for _, at in _split(_series(problem)[rows]):
-            V[np.ix_(at, at)] += params.sigma2 * correlation(time[rows][at], params.rho)
-        if problem.Z is not None and params.cov_re is not None:
-            z = problem.Z[rows]
-            V += z @ params.cov_re @ z.T
-        incidence = {}
-        for name, labels in problem.vc.items():
-            levels = sorted(set(labels[rows].tolist()))
-            w = np.array([[float(x == a) for a in levels] for x in labels[rows]])
-            incidence[name] = (levels, w)
-            V += params.vcomp[name] * w @ w.T
-        yield _Part(group, rows, V, incidence)
-
-
-def _split(labels: Labels) -> Iterator[tuple[Hashable, NDArray[np.intp]]]:
-    """Yield each label with the positions where it stands."""
-    where: dict[Hashable, list[int]] = {}
-    for i, label in enumerate(labels.tolist()):
-        where.setdefault(label, []).append(i)
-    for label, rows in where.items():
-        yield label, np.array(rows, dtype=np.intp)
-
-
-def _series(problem: Problem) -> Labels:
-    if problem.series is None:
-        return np.zeros(len(problem.y), dtype=int)
-    return problem.series
-
-
-def _times(problem: Problem) -> Array:
-    if problem.time is not None:
-        return np.asarray(problem.time, dtype=float)
-    time = np.empty(len(problem.y))
-    for _, rows in _split(problem.groups):
-        for _, at in _split(_series(problem)[rows]):
-            time[rows[at]] = np.arange(len(at))
-    return time
-
-
 def _gls(problem: Problem, params: Parameters) -> Array:
     p = problem.X.shape[1]
     xvx, xvy = np.zeros((p, p)), np.zeros(p)
-    for part in _parts(problem, params):
+    for part in parts(problem, params):
         xi = problem.X[part.rows]
         xvx += xi.T @ np.linalg.solve(part.V, xi)
         xvy += xi.T @ np.linalg.solve(part.V, problem.y[part.rows])
     return np.linalg.solve(xvx, xvy)
 
 
-def _normalize(problem: Problem, params: Parameters, pearson: Array) -> Array:
+def _normalize(problem: Problem, params: Parameters, residuals: Array) -> Array:
     """Whiten in time order by the inverse Cholesky factor of R."""
-    time = _times(problem)
-    out = np.empty_like(pearson)
-    for _, rows in _split(problem.groups):
-        for _, at in _split(_series(problem)[rows]):
-            ordered = rows[at][np.argsort(time[rows[at]], kind="stable")]
-            factor = np.linalg.cholesky(correlation(time[ordered], params.rho))
-            out[ordered] = linalg.solve_triangular(factor, pearson[ordered], lower=True)
+    out = np.empty_like(residuals)
+    r_of = residual_covariance(problem, params)
+    for rows in in_time(problem):
+        factor = np.linalg.cholesky(r_of(rows))
+        out[rows] = linalg.solve_triangular(factor, residuals[rows], lower=True)
     return out
 
 
