@@ -1,27 +1,34 @@
 """
-What the command line does with its arguments.
+What the command line does with its arguments, files and numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixedar import __version__
-from mixedar.cli.files import as_json, parse_dates, read_table, results_as_dict
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
-from mixedar.mixed import MixedLMAR
+from mixedar.fit.notes import boundary_notes
+from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.wald import conf_int, pvalues, tvalues
+from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import resolve
 
+_PARQUET = (".parquet", ".pq")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
+_ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
 _DESCRIPTION = """\
 Linear mixed models with serially correlated residuals.
 
@@ -63,25 +70,10 @@ cannot be used, 2 wrong usage"""
 
 def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """
-    Read the arguments of the command line.
+    The arguments of the command line.
 
-    Parameters
-    ----------
-    argv : sequence of str or None
-        None for those of the process.
-    prog : str
-        Name of the program in messages.
-
-    Returns
-    -------
-    Namespace
-        ``command`` is None for the growth example, or ``"fit"``; ``vc`` maps
-        names of variance components to formulas.
-
-    Raises
-    ------
-    SystemExit
-        With code 2 for wrong usage, 0 after ``--help`` and ``--version``.
+    ``command`` is None for the growth example, or ``"fit"``; ``vc`` maps names of
+    variance components to formulas.
     """
     parser = _parser(prog)
     arguments = parser.parse_args(argv)
@@ -109,7 +101,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     fit.add_argument("file", help=".csv, .tsv (also .gz and the like) or .parquet")
     fit.add_argument("formula", help='response and fixed effects, such as "y ~ x"')
-    model = fit.add_argument_group("model")
+    _add_model(fit.add_argument_group("model"))
+    output = fit.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="JSON, missing as null")
+    output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
+    return parser
+
+
+def _add_model(model: argparse._ArgumentGroup) -> None:
+    """Add the options that name the model."""
     model.add_argument(
         "--groups", required=True, metavar="COLUMN", help="labels of the groups"
     )
@@ -154,10 +154,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default="raise",
         help="rows with missing values: leave out, or stop; default: raise",
     )
-    output = fit.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="JSON, missing as null")
-    output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
-    return parser
 
 
 def _residual(text: str) -> str:
@@ -256,10 +252,10 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
     results = {
         "mixedar": __version__,
         "formula": arguments.formula,
-        **results_as_dict(fit),
+        **_numbers(fit),
         "warnings": list(messages),
     }
-    return as_json(results)
+    return json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def _write(text: str, path: str | None) -> None:
@@ -288,3 +284,134 @@ def _warnings_as_lines(prog: str) -> Iterator[list[str]]:
         warnings.simplefilter("always", MixedARWarning)
         warnings.showwarning = show
         yield messages
+
+
+def _numbers(results: MixedLMARResults) -> dict[str, Any]:
+    """Numbers of a fit under plain names; matrices with the names of their rows."""
+    fit = results.fit
+    names, p = fit.names, fit.k_fe
+    se, interval = np.sqrt(np.diag(covariance(fit))), conf_int(fit).tolist()
+    t, pvalue = tvalues(fit), pvalues(fit)
+    df = contrast_method(fit).single(np.eye(p))
+    fixed = {
+        names[k]: {
+            "estimate": fit.params[k],
+            "se": se[k],
+            "df": df[k],
+            "t": t[k],
+            "p": pvalue[k],
+            "ci": interval[k],
+        }
+        for k in range(p)
+    }
+    # a parameter that is held, or lies on a boundary, has no standard error
+    parameters = {
+        names[k]: {
+            "estimate": fit.params[k],
+            "se": se[k] if se[k] > 0.0 else np.nan,
+            "ci": interval[k],
+        }
+        for k in range(p, len(names))
+    }
+    correlation = contrast_method(fit).cov / np.outer(se[:p], se[:p])
+    return {
+        "method": fit.method,
+        "residual": fit.structure.label,
+        "converged": fit.converged,
+        "at_boundary": fit.singular or fit.residual_at_boundary,
+        "boundary_notes": boundary_notes(fit),
+        "nobs": fit.nobs,
+        "n_groups": fit.n_groups,
+        "llf": fit.llf,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "scale": fit.scale,
+        "fixed_effects": fixed,
+        "fixed_effects_correlation": {"names": names[:p], "values": correlation},
+        "cov_re": {"names": fit.sizes.effect_names[: fit.k_re], "values": fit.cov_re},
+        "vcomp": dict(zip(fit.sizes.effect_names[fit.k_re :], fit.vcomp, strict=True)),
+        "residual_params": results.residual_params.to_dict(),
+        "covariance_parameters": parameters,
+        "residual_quantiles": results.std_residual_quantiles.to_dict(),
+        "time_unit": fit.sizes.time_unit,
+        "modes": [mode.estimate.llf for mode in fit.modes],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types, and None for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def read_table(path: str, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """
+    A CSV or Parquet file by its suffix; empty cells and NA are missing values.
+
+    Labels whose numbers would lose their spelling (``001``) stay text.
+    """
+    file = Path(path)
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in (".csv", ".tsv", *_PARQUET):
+        raise MixedARError(
+            f"{path}: the suffix says neither CSV nor Parquet; rename the file to "
+            ".csv, .tsv, .csv.gz or .parquet"
+        )
+    if not file.exists():
+        raise MixedARError(f"{path}: there is no such file")
+    try:
+        if kind in _PARQUET:
+            table = pd.read_parquet(file)
+        else:
+            separator = "\t" if kind == ".tsv" else ","
+            table = pd.read_csv(file, sep=separator, low_memory=False)
+            for name in labels:
+                if name in table and pd.api.types.is_integer_dtype(table[name]):
+                    text = pd.read_csv(file, sep=separator, usecols=[name], dtype=str)
+                    if (text[name] != table[name].astype(str)).any():
+                        table[name] = text[name]
+    except ImportError:
+        raise MixedARError(
+            f"{path}: reading Parquet needs pyarrow, which is not installed; "
+            'pip install "mixedar[parquet]", or save the data as CSV'
+        ) from None
+    except pd.errors.EmptyDataError:
+        raise MixedARError(f"{path}: the file is empty") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise MixedARError(
+            f"{path}: cannot be read ({' '.join(str(error).split())})"
+        ) from error
+    if table.empty:
+        raise MixedARError(f"{path}: the file has no rows of data")
+    return table
+
+
+def parse_dates(column: pd.Series) -> pd.Series:
+    """
+    A column of dates if it is text that is dates throughout, else itself.
+
+    Only year-month(-day) is taken: of 01/02/2024 nobody knows the month.
+    """
+    if not (column.dtype == object or pd.api.types.is_string_dtype(column.dtype)):
+        return column
+    present = column.dropna()
+    if not len(present) or not all(isinstance(value, str) for value in present):
+        return column
+    if not present.str.fullmatch(_ISO_DATE).all():
+        return column
+    try:
+        return pd.to_datetime(column)
+    except ValueError:
+        return column
