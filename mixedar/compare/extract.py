@@ -4,14 +4,23 @@ The record of a fit, whatever program made it; of this package's fits in full.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from mixedar._types import FloatArray, unwrapped
-from mixedar.compare.record import Component, Design, FitRecord, Likelihood, Sample
+from mixedar._types import unwrapped
+from mixedar.compare.record import (
+    TRANSFORMED,
+    Component,
+    Design,
+    FitRecord,
+    Likelihood,
+    Sample,
+    estimated_effects_note,
+    gram,
+    sample_of,
+)
 from mixedar.exceptions import UnsupportedError
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
@@ -24,16 +33,6 @@ _KINDS = {
     "pooled": "OLS",
     "fe_ar1": "within AR(1)",
     "re_ar1": "GLS AR(1)",
-}
-_MEANS = "observations are means of the entities."
-_DIFFERENCES = "observations are differences."
-#: What regressions of something else than the response itself are about, by the
-#: kind of panel estimator or the class of linearmodels.
-TRANSFORMED = {
-    "between": _MEANS,
-    "BetweenOLS": _MEANS,
-    "fd": _DIFFERENCES,
-    "FirstDifferenceOLS": _DIFFERENCES,
 }
 _DF_LABELS = {"kenward-roger": "KR"}
 
@@ -80,47 +79,19 @@ def _refusal(fit: Any, what: str) -> str:
     return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"
 
 
-def estimated_effects_note(entity: str) -> str:
-    """What the variance of fixed effects is."""
-    return (
-        f"the variance of {entity} is that of the estimated effects, and holds their "
-        "error of estimation."
-    )
-
-
-def gram(exog: Any) -> FloatArray | None:
-    """Cross-products of the columns; None without data."""
-    if exog is None:
-        return None
-    x = np.asarray(exog, dtype=np.float64)
-    return x.T @ x
-
-
-def sample_of(model: Any) -> Sample:
-    """Response and rows of a model of statsmodels or of a mixed model."""
-    data = getattr(model, "data", None)
-    y = getattr(model, "endog", None)
-    name = str(getattr(data, "ynames", None) or "y")
-    index = getattr(data, "row_labels", None)
-    if y is None:
-        return Sample(name, 0, None, None)
-    values = np.sort(np.asarray(y, dtype=np.float64).ravel())
-    return Sample(name, len(values), values, index)
-
-
 def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
     """Record of a mixed model; `alpha` as in :func:`read`."""
-    p, model = fit.k_fe, fit.model
-    names = list(fit._names)
-    sample = sample_of(model)
+    p, sizes = fit.k_fe, fit.fit.sizes
+    terms = sizes.names[:p]
+    sample = sample_of(fit.model)
     if sample.y is None:  # the data have been removed
-        sample = dataclasses.replace(sample, name=fit._labels[0], size=int(fit.nobs))
-    design = Design(tuple(names[:p]), gram(getattr(model, "exog", None)))
+        sample = Sample(sizes.endog_name, sizes.nobs, None, sample.index)
+    design = Design(terms, gram(getattr(fit.model, "exog", None)))
     n, label = int(fit.nobs), _DF_LABELS.get(fit.df_method, "model")
     return FitRecord(
         estimator=fit.method,
         cov_type=label if fit.cov_type == "nonrobust" else fit.cov_type,
-        terms=tuple(names[:p]),
+        terms=terms,
         estimate=np.asarray(fit.fe_params, dtype=np.float64),
         std_error=np.asarray(fit.bse_fe, dtype=np.float64),
         df=np.asarray(fit.df, dtype=np.float64),
@@ -144,19 +115,19 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
 
 def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     """Covariance parameters under the names of ``params``, then the scale."""
-    p, k_re, k_re2 = fit.k_fe, fit.k_re, fit.k_re2
-    names, params = fit._names, np.asarray(fit.params)
+    p, k_re, sizes = fit.k_fe, fit.k_re, fit.fit.sizes
+    names, params = sizes.names, np.asarray(fit.params)
     errors, ends = np.asarray(fit.bse), np.asarray(fit.conf_int(alpha))
-    effects = list(fit.model.data.exog_re_names)[:k_re]
+    effects = sizes.effect_names
     rows, columns = np.tril_indices(k_re)
     labels = [
         (effects[i],) if i == j else (effects[j], effects[i])
         for i, j in zip(rows, columns, strict=True)
     ]
-    labels += [(str(name),) for name in fit.model.exog_vc.names]
+    labels += [(name,) for name in effects[k_re:]]
     out = []
     for k in range(p, len(names)):
-        inside = k - p < k_re2 + fit.k_vc
+        inside = k - p < len(labels)
         out.append(
             Component(
                 names[k],

@@ -16,14 +16,17 @@ from statsmodels.genmod.generalized_estimating_equations import GEEResults
 from statsmodels.regression.linear_model import GLS, GLSAR, OLS, WLS, RegressionResults
 from statsmodels.regression.mixed_linear_model import MixedLMResults
 
-from mixedar.compare.extract import TRANSFORMED, estimated_effects_note, gram, sample_of
 from mixedar.compare.record import (
+    TRANSFORMED,
     Component,
     Design,
     FitRecord,
     Likelihood,
     Sample,
     covariances,
+    estimated_effects_note,
+    gram,
+    sample_of,
 )
 
 _COV_TYPES = {

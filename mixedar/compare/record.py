@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,17 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError
+
+_MEANS = "observations are means of the entities."
+_DIFFERENCES = "observations are differences."
+#: What regressions of something else than the response itself are about, by the
+#: kind of panel estimator or the class of linearmodels.
+TRANSFORMED = {
+    "between": _MEANS,
+    "BetweenOLS": _MEANS,
+    "fd": _DIFFERENCES,
+    "FirstDifferenceOLS": _DIFFERENCES,
+}
 
 
 @dataclass(frozen=True)
@@ -249,3 +261,31 @@ def covariances(names: list[str], cov: FloatArray) -> list[Component]:
             out.append(Component(label, "random", value, (other, name)))
         out.append(Component(f"{name} Var", "random", float(cov[i, i]), (name,)))
     return out
+
+
+def estimated_effects_note(entity: str) -> str:
+    """What the variance of fixed effects is."""
+    return (
+        f"the variance of {entity} is that of the estimated effects, and holds their "
+        "error of estimation."
+    )
+
+
+def gram(exog: Any) -> FloatArray | None:
+    """Cross-products of the columns; None without data."""
+    if exog is None:
+        return None
+    x = np.asarray(exog, dtype=np.float64)
+    return x.T @ x
+
+
+def sample_of(model: Any) -> Sample:
+    """Response and rows of a model of statsmodels or of a mixed model."""
+    data = getattr(model, "data", None)
+    y = getattr(model, "endog", None)
+    name = str(getattr(data, "ynames", None) or "y")
+    index = getattr(data, "row_labels", None)
+    if y is None:
+        return Sample(name, 0, None, None)
+    values = np.sort(np.asarray(y, dtype=np.float64).ravel())
+    return Sample(name, len(values), values, index)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
@@ -259,11 +260,7 @@ class PanelResults:
         Remarks, printed by the summary.
     """
 
-    def __init__(
-        self,
-        model: PanelModel,
-        estimate: PanelEstimate,
-    ) -> None:
+    def __init__(self, model: PanelModel, estimate: PanelEstimate) -> None:
         self.model = model
         self.estimate = estimate
         self.panel: PanelData = model.panel
@@ -351,7 +348,7 @@ class PanelResults:
     def _distribution(self) -> Any:
         return stats.t(self.df_inference) if self.use_t else stats.norm
 
-    def wald_test(self, r_matrix: Any, use_f: bool | None = None) -> Any:
+    def wald_test(self, r_matrix: Any, use_f: bool | None = None) -> ContrastResults:
         """
         Wald test of linear restrictions.
 
@@ -372,7 +369,7 @@ class PanelResults:
         use_f = self.use_t if use_f is None else use_f
         return joint_test(difference, cov, self._df_tests if use_f else None)
 
-    def f_test(self, r_matrix: Any) -> Any:
+    def f_test(self, r_matrix: Any) -> ContrastResults:
         """
         F test of linear restrictions; see `wald_test`.
 
@@ -382,7 +379,7 @@ class PanelResults:
         """
         return self.wald_test(r_matrix, use_f=True)
 
-    def t_test(self, r_matrix: Any) -> Any:
+    def t_test(self, r_matrix: Any) -> ContrastResults:
         """
         T tests of linear combinations, one by one; see `wald_test`.
 
@@ -406,7 +403,7 @@ class PanelResults:
         return df if np.isfinite(df) else self.df_resid
 
     @cached_property
-    def f_slopes(self) -> Any:
+    def f_slopes(self) -> ContrastResults | None:
         """
         Wald test that all coefficients but the intercept are zero.
 
@@ -560,7 +557,9 @@ class PanelResults:
         """Name of the response."""
         return self.panel.endog_name
 
-    def predict(self, exog: ArrayLike | pd.DataFrame | None = None) -> Any:
+    def predict(
+        self, exog: ArrayLike | pd.DataFrame | None = None
+    ) -> pd.Series | FloatArray:
         """
         Predict ``x b`` for new rows, without effects.
 

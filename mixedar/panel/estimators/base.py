@@ -77,6 +77,8 @@ class PanelModel:
         For data that cannot be used; see :mod:`mixedar.exceptions`.
     """
 
+    #: Names of the means of the entities among the regressors.
+    means: tuple[str, ...] = ()
     #: Whether the estimator compares entities and so needs more than one.
     _needs_entities = True
     #: Whether the estimator needs entities that are observed repeatedly.

@@ -24,6 +24,9 @@ from mixedar.panel.estimators.simple import PooledOLS
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from mixedar.mixed import MixedLMAR
+
 
 class MundlakDesign(NamedTuple):
     """Columns with the means of the entities after them, and names of the means."""
@@ -107,7 +110,7 @@ def mundlak(
     missing: str = "none",
     eval_env: Any = None,
     **options: Any,
-) -> Any:
+) -> PanelModel | MixedLMAR:
     """
     Random effects with the means of the entities as further regressors.
 
@@ -158,7 +161,7 @@ def within_between(
     missing: str = "none",
     eval_env: Any = None,
     **options: Any,
-) -> Any:
+) -> PanelModel | MixedLMAR:
     """
     Random effects with within and between coefficients.
 
@@ -196,7 +199,7 @@ def _augmented(
     missing: str,
     eval_env: Any,
     options: dict[str, Any],
-) -> Any:
+) -> PanelModel | MixedLMAR:
     check_choice("model", model, ("re", "pooled", "mixed"))
     if eval_env is None:
         eval_env = capture_namespace()
@@ -219,11 +222,13 @@ def _augmented(
     base.panel = dataclasses.replace(base.panel, x=design.x, names=design.names)
     # new rows come with their means: the formula alone does not give the design
     base.formula_spec = None
-    base.means = design.means  # type: ignore[attr-defined]
+    base.means = design.means
     return base
 
 
-def _mixed(base: PanelModel, design: MundlakDesign, options: dict[str, Any]) -> Any:
+def _mixed(
+    base: PanelModel, design: MundlakDesign, options: dict[str, Any]
+) -> MixedLMAR:
     """The augmented design as a mixed model, rows in the caller's order."""
     from mixedar.mixed import MixedLMAR
 

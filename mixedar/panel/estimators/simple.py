@@ -220,11 +220,7 @@ class FirstDifferenceOLS(LeastSquares):
     _needs_repeats = True
 
     def _init(
-        self,
-        panel: PanelData,
-        gaps: str = "skip",
-        drift: bool = False,
-        **options: Any,
+        self, panel: PanelData, gaps: str = "skip", drift: bool = False, **options: Any
     ) -> None:
         check_choice("gaps", gaps, ("skip", "previous"))
         self.gaps, self.drift = gaps, drift

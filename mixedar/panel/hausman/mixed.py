@@ -161,7 +161,7 @@ def _panel_of(model: MixedLMAR, other: PanelData) -> PanelData:
         np.asarray(model.endog, dtype=np.float64),
         np.asarray(model.exog, dtype=np.float64),
         list(model.exog_names),
-        labels[model._codes],
+        labels[model.codes],
         np.asarray(model.time) if timed else None,
         endog_name=str(model.endog_names),
         entity_name=other.entity_name,

@@ -12,12 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import UnknownColumnError
-from mixedar.hypotheses.result import (
-    Printed,
-    TestResult,
-    results_frame,
-    results_table,
-)
+from mixedar.hypotheses.result import Printed, TestResult, results_frame, results_table
 from mixedar.panel.specification.cross_section import (
     cross_section_lm,
     mean_correlation,

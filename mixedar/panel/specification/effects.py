@@ -23,11 +23,7 @@ from mixedar.panel.specification.regressions import (
 
 Effects = Literal["entity", "time", "twoways"]
 
-WHOSE = {
-    "entity": "entities",
-    "time": "periods",
-    "twoways": "entities and periods",
-}
+WHOSE = {"entity": "entities", "time": "periods", "twoways": "entities and periods"}
 _REFERENCES = {
     "Breusch-Pagan LM": (
         "Breusch and Pagan (1980), Review of Economic Studies 47, 239-253; unbalanced "
