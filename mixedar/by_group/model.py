@@ -40,6 +40,8 @@ from mixedar.exceptions import (
 from mixedar.inference.arguments import check_alpha
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
 
     from mixedar.summary import ResultsSummary
@@ -582,13 +584,12 @@ class ByGroupResults:
         from mixedar.by_group.summary import summarize
 
         check_alpha(alpha)
-        few = self.n_groups <= max_groups
         return summarize(
             title or "Least squares by group",
             self.model.endog_name,
             self.params,
             self.groups,
-            self.conf_int(alpha, pool) if few else None,
+            self.conf_int(alpha, pool) if self.n_groups <= max_groups else None,
             alpha,
             self.pooled_sd,
             self._pooled(pool),
@@ -603,7 +604,7 @@ class ByGroupResults:
         sort_by: str | None = None,
         max_groups: int = 400,
         ax: Any = None,
-    ) -> Any:
+    ) -> Axes | Figure | SubFigure:
         """
         Intervals of the coefficients by group.
 

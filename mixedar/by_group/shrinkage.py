@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,10 @@ from mixedar.by_group.summary import note_on_groups
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.summary import ResultsSummary, SummaryTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 _MEANING = (
     "Own: least squares in each group alone; mixed: fixed effect plus predicted "
@@ -184,7 +188,7 @@ class Shrinkage:
         max_groups: int = 150,
         seed: int = 0,
         ax: Any = None,
-    ) -> Any:
+    ) -> Axes | Figure | SubFigure:
         """
         Draw the comparison.
 

@@ -29,7 +29,11 @@ from mixedar.diagnostics.simulation import (
     draw_responses,
     generator,
 )
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    UnknownColumnError,
+    UnsupportedError,
+)
 from mixedar.fit import Fit
 from mixedar.prediction.new_rows import fitted_rows
 
@@ -116,10 +120,22 @@ class PredictiveCheck:
         Returns
         -------
         matplotlib.axes.Axes
+
+        Raises
+        ------
+        UnknownColumnError
+            If there is no such statistic.
         """
         from mixedar.plotting.residuals import plot_check
 
-        return plot_check(self, statistic, ax)
+        names = list(self.observed.index)
+        name = names[0] if statistic is None else statistic
+        if name not in names:
+            raise UnknownColumnError(
+                f"statistic={name!r}: this check has {', '.join(map(repr, names))}"
+            )
+        observed, pvalue = float(self.observed[name]), float(self.pvalues[name])
+        return plot_check(self.simulated[name], observed, pvalue, ax)
 
     def __repr__(self) -> str:
         return self.to_frame().round(4).to_string()

@@ -49,7 +49,7 @@ def plot_intervals(
     sort_by: str | None = None,
     max_groups: int = 400,
     ax: Any = None,
-) -> Any:
+) -> Axes | Figure | SubFigure:
     """
     Draw intervals of coefficients, a line for each group.
 
@@ -259,7 +259,7 @@ def plot_random_effects(
     alpha: float = 0.05,
     max_groups: int = 400,
     ax: Any = None,
-) -> Any:
+) -> Axes | Figure | SubFigure:
     """
     Draw predicted random effects.
 

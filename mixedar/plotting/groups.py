@@ -186,7 +186,7 @@ def plot_shrinkage(
     max_groups: int = 150,
     seed: int = 0,
     ax: Any = None,
-) -> Any:
+) -> Axes | Figure | SubFigure:
     """
     Draw own estimates and those of the mixed model.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.exceptions import UnsupportedError
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -297,46 +297,33 @@ def _name_outside(
 
 
 def plot_check(
-    check: Any, statistic: str | None = None, ax: Axes | None = None
+    draws: pd.Series, observed: float, pvalue: float, ax: Axes | None = None
 ) -> Axes:
     """
     Histogram of a statistic in the draws, and its value in the data.
 
     Parameters
     ----------
-    check : PredictiveCheck
-    statistic : str, optional
-        The first one by default.
+    draws : Series
+        Values of the statistic, under its name.
+    observed, pvalue : float
     ax : Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
-
-    Raises
-    ------
-    UnknownColumnError
-        If there is no such statistic.
     """
-    names = list(check.observed.index)
-    name = names[0] if statistic is None else statistic
-    if name not in names:
-        raise UnknownColumnError(
-            f"statistic={name!r}: this check has {', '.join(map(repr, names))}"
-        )
-    draws = check.simulated[name].to_numpy()
-    value = float(check.observed[name])
     ax = axes(ax)
-    text = f"observed: {value:.4g} (p = {check.pvalues[name]:.2g})"
+    text = f"observed: {observed:.4g} (p = {pvalue:.2g})"
     bins = int(np.clip(np.sqrt(len(draws)), 8, 40))
     ax.hist(draws, bins=bins, color=COLOURS[5], alpha=0.6, label="simulated")
     for q in np.quantile(draws, [0.025, 0.975]):
         ax.axvline(q, color=GREY, linestyle="--", linewidth=1.0)
-    ax.axvline(value, color=COLOURS[1], linewidth=2.4, label=text)
-    low, high = min(draws.min(), value), max(draws.max(), value)
+    ax.axvline(observed, color=COLOURS[1], linewidth=2.4, label=text)
+    low, high = min(draws.min(), observed), max(draws.max(), observed)
     ax.set_xlim(low - 0.08 * (high - low or 1.0), high + 0.08 * (high - low or 1.0))
     ax.margins(y=0.15)
-    return label(ax, str(name), "Simulated data sets", **legend_above())
+    return label(ax, str(draws.name), "Simulated data sets", **legend_above())
 
 
 def plot_draws(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

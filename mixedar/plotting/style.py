@@ -124,7 +124,7 @@ def panel_axes(
     return panel_grid(None, count, across, size, sharey=share_y)[1]
 
 
-def picture(panels: Sequence[Axes]) -> Any:
+def picture(panels: Sequence[Axes]) -> Axes | Figure | SubFigure:
     """What a function returns: the Axes of a single panel, the Figure of several."""
     return panels[0] if len(panels) == 1 else panels[0].figure
 

@@ -9,11 +9,14 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mixedar.summary import Format, SummaryTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DPI = 110
 
@@ -122,7 +125,7 @@ def table(
     return "\n".join([*html, "</tbody></table>"])
 
 
-def picture(figure: Any, text: str) -> str:
+def picture(figure: Figure, text: str) -> str:
     """
     A figure as an image inside the page.
 

@@ -211,7 +211,7 @@ def plot_random_effects(
     beta: str = "known",
     max_groups: int = 400,
     ax: Any = None,
-) -> Any:
+) -> Axes | Figure | SubFigure:
     """
     Draw the predicted random effects: sorted with intervals, or normal QQ plots.
 
@@ -327,6 +327,4 @@ def plot_simulated(
         draws = response_draws(fit, what, n_sim, seed, groups)
         return draw_residuals.plot_draws(draws, ax)
     n_sim = 1000 if n_sim is None else n_sim
-    return draw_residuals.plot_check(
-        predictive_check(fit, what, n_sim, seed, groups), None, ax
-    )
+    return predictive_check(fit, what, n_sim, seed, groups).plot(ax=ax)
