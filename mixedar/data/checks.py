@@ -348,35 +348,29 @@ def group_codes(
         values = values.array
     if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
         used = values.remove_unused_categories()
-        codes, labels = used.codes, np.asarray(used.categories)
+        codes, labels = used.codes.astype(np.intp), np.asarray(used.categories)
+    else:
+        if getattr(values.dtype, "kind", "O") == "f":
+            infinite = np.isinf(np.asarray(values, dtype=np.float64))
+            if infinite.any():
+                raise MissingDataError(
+                    f"{name} has an infinite label in row {int(np.argmax(infinite))}; "
+                    "remove or rename it"
+                )
+        codes, found = pd.factorize(values)
+        labels = np.asarray(found)
+    missing = codes < 0
+    if missing.any():
+        raise MissingDataError(
+            f"{name} has {int(missing.sum())} missing labels, first in row "
+            f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
+        )
+    if len(labels) > 1 and not _increasing(labels):
         order = _sorted(labels, name)
         rank = np.empty(len(order), dtype=np.intp)
         rank[order] = np.arange(len(order))
-        missing = codes < 0
-        if not missing.any():
-            return rank[codes], labels[order]
-    else:
-        if getattr(values.dtype, "kind", "O") == "f":
-            numbers = np.asarray(values, dtype=np.float64)
-            if np.isinf(numbers).any():
-                raise MissingDataError(
-                    f"{name} has an infinite label in row "
-                    f"{int(np.argmax(np.isinf(numbers)))}; remove or rename it"
-                )
-        codes, labels = pd.factorize(values)
-        missing = codes < 0
-        if not missing.any():
-            labels = np.asarray(labels)
-            if len(labels) > 1 and not _increasing(labels):
-                order = _sorted(labels, name)
-                rank = np.empty(len(order), dtype=np.intp)
-                rank[order] = np.arange(len(order))
-                return rank[codes], labels[order]
-            return codes, labels
-    raise MissingDataError(
-        f"{name} has {int(missing.sum())} missing labels, first in row "
-        f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
-    )
+        return rank[codes], labels[order]
+    return codes, labels
 
 
 def _increasing(labels: NDArray[Any]) -> bool:

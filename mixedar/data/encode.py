@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.designs import fixed_design, given_random_design
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
@@ -251,20 +251,14 @@ class Encoder:
         assert levels is not None
         found = levels.nearest(column)
         if (found < 0).any():
-            row = int(np.argmax(found < 0))
             raise StructureError(
-                f"{name!r} is {shown(column.iloc[row])} in row "
-                f"{shown(column.index[row])} of the new rows, a stratum that the data "
-                f"of the fit do not have; there are {levels.listed()}"
+                f"{name!r} is {_first(column, found < 0)}, a stratum that the data of "
+                f"the fit do not have; there are {levels.listed()}"
             )
         return found
 
     def _occasions(
-        self,
-        k: int,
-        table: pd.DataFrame,
-        time: Any,
-        place: Callable[[], FloatArray],
+        self, k: int, table: pd.DataFrame, time: Any, place: Callable[[], FloatArray]
     ) -> FloatArray | IntArray:
         """Places of the rows' times among the occasions of the fit."""
         levels = self.levels[k]
@@ -285,10 +279,8 @@ class Encoder:
         check_present(f"time {label!r}", column.isna().to_numpy(), column.index)
         found = levels.nearest(column)
         if (found < 0).any():
-            row = int(np.argmax(found < 0))
             raise TimeError(
-                f"time {label!r} is {shown(column.iloc[row])} in row "
-                f"{shown(column.index[row])} of the new rows, which is none of the "
+                f"time {label!r} is {_first(column, found < 0)}, which is none of the "
                 f"occasions of the data ({levels.listed()}); {self.structure.label} "
                 "residuals say nothing of other occasions"
             )
@@ -316,14 +308,20 @@ def _column(name: str, table: pd.DataFrame, what: str, hint: str) -> pd.Series:
     return column
 
 
+def _first(column: pd.Series, where: BoolArray) -> str:
+    """The first value at some of the new rows, and which row it is, for messages."""
+    row = int(np.argmax(where))
+    value, label = shown(column.iloc[row]), shown(column.index[row])
+    return f"{value} in row {label} of the new rows"
+
+
 def _numbers(column: pd.Series, name: str) -> FloatArray:
     values = np.asarray(without_categories(column))
     if values.dtype.kind not in "iufb":
-        row = int(np.argmax(pd.to_numeric(column, errors="coerce").isna()))
+        text = pd.to_numeric(column, errors="coerce").isna().to_numpy()
         raise StructureError(
-            f"column {name!r} of the new rows has to be numeric for the residual "
-            f"structure; it holds {shown(column.iloc[row])} in row "
-            f"{shown(column.index[row])}"
+            f"column {name!r} has to be numeric for the residual structure; it is "
+            f"{_first(column, text)}"
         )
     numbers = values.astype(np.float64)
     check_present(f"column {name!r}", ~np.isfinite(numbers), column.index, "infinite")
@@ -381,16 +379,14 @@ def new_places(
     inside = encoder.series_labels(series, table)
     fitted, asked = _series_numbers(data, codes, inside)
     if not data.residual.uses_time:
-        return Places(asked, np.zeros(len(asked)), fitted, np.zeros(len(fitted)))
-    if data.time is None:
-        if time is not None:
-            new = given_places(time, table)
-        else:
-            new = _continued(fitted, asked, labels, inside)
-        return Places(asked, new, fitted, count_within(fitted))
-    column = encoder.time_column(time, table)
-    name = str(getattr(data.time, "name", None) or "time")
-    old, new = times_together(data.time, column, data.residual, name)
+        old, new = np.zeros(len(fitted)), np.zeros(len(asked))
+    elif data.time is None:
+        old = count_within(fitted)
+        new = counted_places(encoder, data, codes, labels, time, series, table)
+    else:
+        column = encoder.time_column(time, table)
+        name = str(getattr(data.time, "name", None) or "time")
+        old, new = times_together(data.time, column, data.residual, name)
     return Places(asked, new, fitted, old)
 
 
@@ -398,13 +394,33 @@ def counted_places(
     encoder: Encoder,
     data: ModelData,
     codes: IntArray,
-    labels: pd.Series,
+    labels: pd.Series | None,
+    time: Any,
     series: Any,
     table: pd.DataFrame,
 ) -> FloatArray:
-    """Places of new rows in their series, which they continue; as new_places."""
+    """
+    Places of new rows in their series, for a model without times.
+
+    Rows continue the series of the fit in the order in which they stand, unless
+    `time` says their places; arguments as for :func:`new_places`.
+    """
+    if time is not None:
+        return _given_places(time, table)
+    if labels is None:
+        raise LengthError(
+            "time= is missing: the model has no times, its rows count, and without "
+            "groups the new rows' places in their series have to be given"
+        )
     inside = encoder.series_labels(series, table)
-    return _continued(*_series_numbers(data, codes, inside), labels, inside)
+    fitted, asked = _series_numbers(data, codes, inside)
+    # series that are not in the fit begin with the new rows
+    others = labels.factorize()[0]
+    if inside is not None:
+        others = combined_numbers(others, inside)
+    length = np.bincount(fitted)
+    count = count_within(np.where(asked >= 0, asked, len(length) + others))
+    return np.asarray(count + np.where(asked >= 0, length[asked], 0))
 
 
 def _series_numbers(
@@ -425,36 +441,21 @@ def _series_numbers(
     )
 
 
-def _continued(
-    fitted: IntArray, asked: IntArray, labels: pd.Series, inside: pd.Series | None
-) -> FloatArray:
-    """Rows continue their series in the order in which they stand."""
-    # series that are not in the fit begin with the new rows
-    others = labels.factorize()[0]
-    if inside is not None:
-        others = combined_numbers(others, inside)
-    length = np.bincount(fitted)
-    count = count_within(np.where(asked >= 0, asked, len(length) + others))
-    return np.asarray(count + np.where(asked >= 0, length[asked], 0))
-
-
 def combined_numbers(codes: IntArray, labels: pd.Series) -> IntArray:
     """Numbers of the combinations of numbers and labels, shape (k,)."""
     inside, distinct = labels.factorize()
     return np.asarray(pd.factorize(codes * len(distinct) + inside)[0], dtype=np.intp)
 
 
-def given_places(time: Any, table: pd.DataFrame) -> FloatArray:
+def _given_places(time: Any, table: pd.DataFrame) -> FloatArray:
     """Places of the rows in their series, as ``time=`` has them."""
     column = resolve("time", time, table).values
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(values) | (values != np.rint(values))
     if wrong.any():
-        row = int(np.argmax(wrong))
         raise UnsupportedError(
             "the model has no times, its rows count: time= takes positions within "
-            f"the series, counted from 0, not {shown(column.iloc[row])} (row "
-            f"{shown(column.index[row])})"
+            f"the series, counted from 0, not {_first(column, wrong)}"
         )
     return values
 

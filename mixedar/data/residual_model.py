@@ -18,7 +18,7 @@ from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import fit_formula
 from mixedar.data.rows import Levels, count_within
-from mixedar.data.time import time_axis
+from mixedar.data.time import check_times, time_axis
 from mixedar.engine.residuals import (
     correlation_marks,
     correlation_of,
@@ -412,13 +412,7 @@ def _occasions(
         place = count_within(codes).astype(np.intp)
         return place, Levels(pd.Series(np.arange(int(place.max()) + 1) + 1))
     column = time if isinstance(time, pd.Series) else pd.Series(time)
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise MissingDataError(
-            f"time {name!r} is missing in {int(missing.sum())} rows, first in row "
-            f"{shown(column.index[int(np.argmax(missing))])}; remove them or pass "
-            "missing='drop'"
-        )
+    check_times(column, name)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
         codes = np.asarray(column.cat.codes, dtype=np.intp)

@@ -314,9 +314,9 @@ class Levels:
 
     def numbers(self, labels: pd.Series) -> IntArray:
         """Number of each label, shape (k,); -1 for one that is not known."""
-        new = without_categories(labels).infer_objects()
-        known = pd.Index(self.values.infer_objects())
-        return np.asarray(known.get_indexer(pd.Index(new)), dtype=np.intp)
+        codes, new = without_categories(labels).infer_objects().factorize()
+        found = pd.Index(self.values.infer_objects()).get_indexer(pd.Index(new))
+        return np.asarray(np.append(found, -1)[codes], dtype=np.intp)
 
     def nearest(self, labels: pd.Series) -> IntArray:
         """As :meth:`numbers`, where decimals may be rounded."""

@@ -100,7 +100,7 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
         column = _from_objects(column, name)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    _check_missing(column, name)
+    check_times(column, name)
     dtype = column.dtype
     if isinstance(dtype, pd.PeriodDtype):
         ordinals = (pd.PeriodIndex(column).asi8).astype(np.float64)
@@ -137,7 +137,8 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     return _on_grid(values, column, structure, name)
 
 
-def _check_missing(column: pd.Series, name: str) -> None:
+def check_times(column: pd.Series, name: str) -> None:
+    """Raise if a time of the fit is missing."""
     missing = column.isna().to_numpy()
     if missing.any():
         raise MissingDataError(

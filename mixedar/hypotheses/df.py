@@ -240,7 +240,7 @@ class ColumnDF(ContrastMethod):
     def single(self, matrix: FloatArray) -> FloatArray:
         """See :meth:`ContrastMethod.single`."""
         used = np.abs(matrix) > 0.0
-        return np.where(used, self.df, np.inf).min(axis=1)
+        return np.where(used, self.df, np.inf).min(axis=1, initial=np.inf)
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """See :meth:`ContrastMethod.joint`."""

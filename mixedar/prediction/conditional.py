@@ -25,9 +25,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.encode import Places
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.kriging import Kriging, krige
 from mixedar.engine.problem import LikelihoodProblem
@@ -62,79 +62,32 @@ class ObservedRows:
     grouped: GroupedRows
     rows: IntArray
 
-    @property
-    def series(self) -> IntArray:
-        """Number of each row's series, counted from 0, shape (n,)."""
-        return np.asarray(np.cumsum(self.grouped.first_of_series) - 1)
-
-    @property
-    def marks(self) -> FloatArray:
-        """What the residual structure reads beside the time, shape (n, c)."""
-        marks = self.grouped.marks
-        return np.empty((len(self.rows), 0)) if marks is None else marks
-
     def cross_products(self, fit: Fit) -> FloatArray:
         """``Z'R^-1 X`` of each group, shape (q, p, g)."""
-        z, x = _whitened(self.exog_re, self, fit), _whitened(self.exog, self, fit)
-        starts = self.grouped.offsets[:-1]
-        out = np.empty((z.shape[1], x.shape[1], len(starts)))
-        for a in range(z.shape[1]):
-            for b in range(x.shape[1]):
-                out[a, b] = np.add.reduceat(z[:, a] * x[:, b], starts)
+        columns = np.column_stack([self.exog_re, self.exog])
+        white = np.ascontiguousarray(
+            whiten_series(columns, self.grouped, fit.structure, fit.residual_params).T
+        )
+        q, starts = self.exog_re.shape[1], self.grouped.offsets[:-1]
+        out = np.empty((q, len(white) - q, len(starts)))
+        for a, z in enumerate(white[:q]):
+            for b, x in enumerate(white[q:]):
+                out[a, b] = np.add.reduceat(z * x, starts)
         return out
 
 
-def _whitened(columns: FloatArray, observed: ObservedRows, fit: Fit) -> FloatArray:
-    """Columns times the inverse Cholesky factor of the residual covariance."""
-    out = np.empty(columns.shape, order="F")
-    for j in range(columns.shape[1]):
-        out[:, j] = whiten_series(
-            np.ascontiguousarray(columns[:, j]),
-            observed.grouped,
-            fit.structure,
-            fit.residual_params,
-        )
-    return out
-
-
 def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
-    """
-    Collect the rows of some groups.
-
-    Parameters
-    ----------
-    fit : Fit
-    groups : ndarray of int, shape (g,)
-        Numbers of the groups, increasing.
-
-    Returns
-    -------
-    ObservedRows
-
-    Raises
-    ------
-    NotComputedError
-        If the data of the fit were removed.
-    """
+    """The rows of some groups, whose numbers increase."""
     data, whole = fit.data, fit.data.grouped
     sizes = whole.sizes[groups]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
-    if len(groups) == whole.n_groups:
-        rows = np.arange(offsets[-1])
-    else:
-        rows = np.arange(offsets[-1]) + np.repeat(
-            whole.offsets[groups] - offsets[:-1], sizes
-        )
+    shift = np.repeat(whole.offsets[groups] - offsets[:-1], sizes)
+    rows = np.arange(offsets[-1]) + shift
     grouped = whole.part(rows, offsets)
     if whole.order is not None:
         rows = whole.order[rows]
-    return ObservedRows(
-        data.exog[rows],
-        data.random_design[rows],
-        data.endog[rows],
-        grouped,
-        rows,
-    )
+    z = data.random_design[rows]
+    return ObservedRows(data.exog[rows], z, data.endog[rows], grouped, rows)
 
 
 # Numbers gathered at a time: what stays in cache.
@@ -166,18 +119,7 @@ class Point:
 
 
 def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
-    """
-    Variance of ``z b`` in a group of which nothing was observed.
-
-    Parameters
-    ----------
-    fit : Fit
-    request : NewRows
-
-    Returns
-    -------
-    ndarray, shape (k,)
-    """
+    """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
     half = product(request.exog_re, fit.z_map @ fit.factor)
     return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
 
@@ -239,17 +181,7 @@ class GroupPredictor:
         return self._combine(beta, self._effects.means, self._kriging)
 
     def mean_at(self, point: Point) -> FloatArray:
-        """
-        Predictions at some parameters.
-
-        Parameters
-        ----------
-        point : Point
-
-        Returns
-        -------
-        ndarray, shape (k,)
-        """
+        """Predictions at some parameters, shape (k,)."""
         kriging = self._kriging_at(point.u) if self.forecast else None
         effects = _predicted(self.fit, self.observed, point)
         return self._combine(point.beta, effects.means, kriging)
@@ -281,45 +213,27 @@ class GroupPredictor:
     def _kriging(self) -> Kriging:
         return self._kriging_at(self.fit.u)
 
-    @property
-    def _places(self) -> Places:
-        assert self.request.places is not None  # of every forecast
-        return self.request.places
-
     @cached_property
-    def _series(self) -> IntArray:
-        """Number of each row's series among those observed, -1 for none."""
-        observed, places = self.observed, self._places
-        wanted = places.series
-        first = np.flatnonzero(observed.grouped.first_of_series)
-        keys = places.fitted_series[observed.rows[first]]
-        order = np.argsort(keys)
-        at = np.searchsorted(keys, wanted, sorter=order)
-        number = order[np.minimum(at, len(order) - 1)]
-        return np.where(keys[number] == wanted, number, -1)
-
-    @cached_property
-    def _positions(self) -> tuple[FloatArray, FloatArray]:
-        """Times and marks of the observed rows, and of those asked for."""
-        observed, places, marks = self.observed, self._places, self.request.marks
-        assert marks is not None  # of every forecast
+    def _positions(self) -> tuple[tuple[IntArray, FloatArray], ...]:
+        """Series, times and marks of the observed rows, and of those asked for."""
+        observed, places = self.observed, self.request.places
+        marks, known = self.request.marks, observed.grouped.marks
+        assert places is not None  # of every forecast
+        assert marks is not None
         if self.fit.structure.marks:
             marks = self.fit.encoder.with_fitted(marks, self.group_mean)
-        return (
-            np.column_stack([places.fitted_time[observed.rows], observed.marks]),
-            np.column_stack([places.time, marks]),
-        )
+        known = np.empty((len(observed.rows), 0)) if known is None else known
+        old = np.column_stack([places.fitted_time[observed.rows], known])
+        first = observed.grouped.first_of_series
+        numbers = pd.Index(places.fitted_series[observed.rows[first]])
+        series = numbers.get_indexer(pd.Index(places.series))
+        new = np.column_stack([places.time, marks])
+        return (np.cumsum(first) - 1, old), (series, new)
 
     def _kriging_at(self, u: FloatArray) -> Kriging:
         """Kriging weights at unconstrained residual parameters."""
         structure = self.fit.structure
-        old, new = self._positions
-        return krige(
-            structure,
-            structure.from_unconstrained(u),
-            (self.observed.series, old),
-            (self._series, new),
-        )
+        return krige(structure, structure.from_unconstrained(u), *self._positions)
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """

@@ -27,7 +27,6 @@ from mixedar.data.encode import (
     combined_numbers,
     counted_places,
     fitted_places,
-    given_places,
     new_places,
 )
 from mixedar.data.formula import as_frame
@@ -41,7 +40,6 @@ from mixedar.exceptions import (
     DuplicateTimeError,
     EmptyDataError,
     GroupError,
-    LengthError,
     MixedARError,
     NotComputedError,
     StructureError,
@@ -299,15 +297,8 @@ def _with_marks(
     needed = slice(len(marks)) if places else variance_marks(encoder.structure)
 
     def place() -> FloatArray:
-        if given.time is not None:
-            return given_places(given.time, table)
-        if labels is None:
-            raise LengthError(
-                "time= is missing: the model has no times, its rows count, and without "
-                "groups the new rows' places in their series have to be given"
-            )
         return counted_places(
-            encoder, fit.data, rows.codes, labels, given.series, table
+            encoder, fit.data, rows.codes, labels, given.time, given.series, table
         )
 
     hint = ", or pass it in residual_data="

@@ -4,7 +4,7 @@ What a prediction answers: means, standard errors, intervals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -190,16 +190,8 @@ class PredictionResults:
         )
 
     def _head(self, count: int) -> PredictionResults:
-        return PredictionResults(
-            self.predicted_mean[:count],
-            self.var_pred_mean[:count],
-            self.var_resid[:count],
-            self.df[:count],
-            self.row_labels[:count],
-            self.level,
-            self.notes,
-            self.lacking,
-        )
+        rows = "predicted_mean", "var_pred_mean", "var_resid", "df", "row_labels"
+        return replace(self, **{name: getattr(self, name)[:count] for name in rows})
 
     def __len__(self) -> int:
         return len(self.predicted_mean)

@@ -5,7 +5,7 @@ From formulas and a DataFrame to aligned arrays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -114,13 +114,13 @@ class Design:
     series_name: str | None
     index: pd.Index
     rows: np.ndarray | None
-    n_dropped: int
     data: pd.DataFrame
-    formula: str
     re_formula: str | None
     vc_formula: dict[str, str] | None
-    vc: list[VarianceComponent] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    vc: list[VarianceComponent]
+    extra: dict[str, Any]
+    n_dropped: int = 0
+    formula: str = ""
     vc_use_sparse: bool = False
 
     @cached_property
@@ -236,17 +236,31 @@ def build_design(
     )
     start = None if subset is None else subset_rows(subset, table.index)
     rows, parts = source.aligned(source.complete(start))
-    index = table.index if rows is None else table.index.take(rows)
+    design = _assembled(source, rows, parts, re_formula, vc_formula)
+    return replace(
+        design,
+        n_dropped=len(table if start is None else start) - len(design.index),
+        formula=formula,
+        extra={key: design.extra[f"extra {key}"] for key in extra or {}},
+        vc_use_sparse=vc_use_sparse,
+    )
+
+
+def _assembled(
+    source: _Source,
+    rows: np.ndarray | None,
+    parts: Evaluated,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+) -> Design:
+    """The design of the rows that are left."""
+    index = source.table.index if rows is None else source.table.index.take(rows)
     kept = source.taken(rows, index)
     group = kept.get("groups")
     group_name = str(group.name) if group is not None and group.named else "Group"
     exog_re, re_names, re_spec = _random_part(parts, re_formula, vc_formula, group_name)
     values = {key: variable.values for key, variable in kept.items()}
-    names = {
-        key: str(variable.name)
-        for key, variable in kept.items()
-        if variable.name is not None
-    }
+    names = {k: str(v.name) for k, v in kept.items() if v.name is not None}
     return Design(
         endog=parts.endog,
         endog_name=parts.endog_name,
@@ -264,14 +278,11 @@ def build_design(
         series_name=names.get("series"),
         index=index,
         rows=rows,
-        n_dropped=len(table if start is None else start) - len(index),
-        data=table,
-        formula=formula,
+        data=source.table,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),
         vc=parts.components,
-        extra={key: values[f"extra {key}"] for key in extra or {}},
-        vc_use_sparse=vc_use_sparse,
+        extra=values,
     )
 
 

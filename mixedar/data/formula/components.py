@@ -9,11 +9,10 @@ evaluated group by group.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -251,44 +250,21 @@ def _check_size(n: int, widths: Sequence[int], names: Sequence[str]) -> None:
         )
 
 
-class _Lazy(Sequence[Any]):
-    """One item of a component for each group, computed when asked for."""
+class _ByGroup(Sequence[Any]):
+    """Names or matrices of a component, one a group, computed when asked for."""
 
-    def __init__(self, part: VarianceComponent) -> None:
-        self._part = part
-
-    @abstractmethod
-    def _item(self, group: int) -> Any:
-        """Names or matrix of one group."""
+    def __init__(self, part: VarianceComponent, item: str, use_sparse: bool) -> None:
+        self._part, self._item, self._use_sparse = part, item, use_sparse
 
     def __len__(self) -> int:
         return len(self._part.n_columns)
 
-    @overload
-    def __getitem__(self, i: int) -> Any: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[Any]: ...
-    def __getitem__(self, i: int | slice) -> Any:
+    def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
-            return [self._item(j) for j in range(*i.indices(len(self)))]
-        return self._item(range(len(self))[i])
-
-
-class _LazyNames(_Lazy):
-    """Column names of a component by group."""
-
-    def _item(self, group: int) -> list[str]:
-        return self._part.column_names(group, all_levels=True)
-
-
-class _LazyMatrices(_Lazy):
-    """Design matrices of a component by group."""
-
-    def __init__(self, part: VarianceComponent, use_sparse: bool) -> None:
-        super().__init__(part)
-        self._use_sparse = use_sparse
-
-    def _item(self, group: int) -> Any:
+            return [self[j] for j in range(*i.indices(len(self)))]
+        group = range(len(self))[i]
+        if self._item == "names":
+            return self._part.column_names(group, all_levels=True)
         matrix = self._part.group_matrix(group, all_levels=True)
         return sparse.csr_array(matrix) if self._use_sparse else matrix
 
@@ -311,8 +287,8 @@ def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -
     """
     return VCSpec(
         [part.name for part in components],
-        [_LazyNames(part) for part in components],
-        [_LazyMatrices(part, use_sparse) for part in components],
+        [_ByGroup(part, "names", use_sparse) for part in components],
+        [_ByGroup(part, "matrices", use_sparse) for part in components],
     )
 
 
