@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+import mixedar.formula.api as mar
+from mixedar.datasets import load_growth, load_orthodont
+
 mpl.use("Agg")
+
+
+@cache
+def teeth() -> Any:
+    """Growth of 27 jaws, each with a line of its own."""
+    return mar.mixedlm(
+        "distance ~ age * sex",
+        load_orthodont(),
+        groups="subject",
+        re_formula="~age",
+        time="occ",
+    ).fit()
+
+
+@cache
+def growth() -> Any:
+    """Growth of 2,500 people; days beside the times."""
+    data = load_growth()
+    data["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(data["time"], unit="D")
+    return mar.mixedlm(
+        "y ~ time + treatment", data, groups="id", re_formula="~time", time="time"
+    ).fit()
 
 
 def visible_texts(figure: Figure) -> list[Text]:

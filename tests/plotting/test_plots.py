@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -18,10 +17,10 @@ from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
 from helpers.fitted_models import MODELS, reference_frame, shared
-from helpers.pictures import check_picture
+from helpers.pictures import check_picture, growth, teeth
 from mixedar import MixedLMAR
 from mixedar.data.variables import picture_rows
-from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
+from mixedar.datasets import load_bodyweight, load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
@@ -33,35 +32,6 @@ from mixedar.exceptions import (
 )
 from mixedar.plotting.style import COLOURS
 from mixedar.prediction.curves import fitted_curves
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """Every test closes its figures."""
-    yield
-    plt.close("all")
-
-
-@cache
-def teeth() -> Any:
-    return mar.mixedlm(
-        "distance ~ age * sex",
-        load_orthodont(),
-        groups="subject",
-        re_formula="~age",
-        time="occ",
-    ).fit()
-
-
-@cache
-def growth() -> Any:
-    return mar.mixedlm(
-        "y ~ time + treatment",
-        load_growth(),
-        groups="id",
-        re_formula="~time",
-        time="time",
-    ).fit()
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
 from helpers.fitted_models import reference_frame, shared
-from helpers.pictures import check_picture
+from helpers.pictures import check_picture, growth, teeth
 from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
 from mixedar.diagnostics.residuals.series import distance_label
 from mixedar.exceptions import (
@@ -25,33 +25,6 @@ from mixedar.exceptions import (
 )
 from mixedar.plotting.residuals import density
 from mixedar.plotting.style import smooth_line
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    """Every test closes its figures."""
-    yield
-    plt.close("all")
-
-
-@cache
-def growth() -> Any:
-    data = load_growth()
-    data["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(data["time"], unit="D")
-    return mar.mixedlm(
-        "y ~ time + treatment", data, groups="id", re_formula="~time", time="time"
-    ).fit()
-
-
-@cache
-def teeth() -> Any:
-    return mar.mixedlm(
-        "distance ~ age * sex",
-        load_orthodont(),
-        groups="subject",
-        re_formula="~age",
-        time="occ",
-    ).fit()
 
 
 @cache
@@ -188,7 +161,7 @@ def test_boxes_of_groups() -> None:
     medians = [line.get_ydata()[0] for line in few.get_lines() if _is_median(line)]
     assert medians == sorted(medians)
     residuals = growth().residuals("normalized")
-    by_group = residuals.groupby(growth().model._codes).median()
+    by_group = residuals.groupby(growth().fit.data.codes).median()
     assert medians[0] == pytest.approx(by_group.min())
     assert medians[-1] == pytest.approx(by_group.max())
 

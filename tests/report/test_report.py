@@ -19,6 +19,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers.fitted_models import shared
+from helpers.pictures import teeth
 from mixedar import AR1, MixedLMAR
 from mixedar.data.variables import main_factor
 from mixedar.datasets import load_bodyweight, load_orthodont
@@ -59,17 +60,6 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.tags if name == tag]
-
-
-@cache
-def teeth() -> Any:
-    return mar.mixedlm(
-        "distance ~ age * sex",
-        load_orthodont(),
-        groups="subject",
-        re_formula="~age",
-        time="occ",
-    ).fit()
 
 
 @cache
