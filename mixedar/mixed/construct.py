@@ -360,6 +360,15 @@ def take(model: ParentModel, arrays: ModelData) -> None:
     model.data.param_names = arrays.param_names
 
 
+def holding(model: Model, arrays: ModelData) -> Model:
+    """A copy of the model that holds other data."""
+    other = object.__new__(type(model))
+    other.__dict__ = model.without_lists()
+    other.data = copy.copy(model.data)
+    take(other, arrays)
+    return other
+
+
 def sibling(
     model: Model,
     residual: Any,
@@ -389,12 +398,6 @@ def sibling(
             "the data were removed from this model by remove_data(); build it again"
         )
     found = _residual_model(model, residual, weights, residual_data)
-    other = object.__new__(type(model))
-    other.__dict__ = model.without_lists()
-    other.given = {**model.given, "residual": residual}
-    if not isinstance(weights, Unchanged):
-        other.given["weights"] = callers_words(residual, weights)["weights"]
-    other.data = copy.copy(model.data)
     arrays = model.arrays.with_residual(
         found.structure,
         found.columns,
@@ -403,7 +406,10 @@ def sibling(
     )
     if not isinstance(weights, Unchanged):
         arrays = arrays.changed(weighted=weights is not None)
-    take(other, arrays)
+    other = holding(model, arrays)
+    other.given = {**model.given, "residual": residual}
+    if not isinstance(weights, Unchanged):
+        other.given["weights"] = callers_words(residual, weights)["weights"]
     _check_identified(other)
     return other
 

@@ -27,6 +27,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.fit.maximise import Start, maximise
+from mixedar.mixed.construct import holding
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
@@ -108,6 +109,8 @@ def fit_model(
             "the search begins. Use a simpler residual structure, fewer random "
             "effects, or another unit"
         ) from error
+    if fit.data.grouped is not model.arrays.grouped:  # other fitted values
+        model = holding(model, fit.data)
     results = MixedLMARResults(model, fit, free)
     results.hist = (
         [_history(mode.search) for mode in fit.modes] if full_output else None

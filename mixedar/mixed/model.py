@@ -4,7 +4,6 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -39,6 +38,7 @@ from mixedar.exceptions import (
 )
 from mixedar.mixed.construct import (
     callers_words,
+    holding,
     model_from_formula,
     sibling,
     take_arrays,
@@ -423,15 +423,11 @@ class MixedLMAR(ParentModel):
                 f"{self.nobs} observations"
             )
         check_finite(values, [self.endog_names], "the response's")
-        other = object.__new__(type(self))
-        other.__dict__ = self.without_lists()
-        other.data = copy.copy(self.data)
+        arrays = self.arrays.with_endog(values)
+        check_response(arrays.compressed.w, float(np.ptp(values)), self.endog_names)
+        other = holding(self, arrays)
         other.data.endog = other.endog = values
         other.data.orig_endog = pd.Series(values, self.data.row_labels)
-        other.arrays = self.arrays.with_endog(values)
-        check_response(
-            other.arrays.compressed.w, float(np.ptp(values)), self.endog_names
-        )
         return other
 
     def with_residual(
