@@ -136,16 +136,9 @@ class MarginalMeans:
             raise NotComputedError("there is one mean only: no pair to compare")
         count = len(strata[0])
         family = count * (count - 1) // 2
-        if adjust != "tukey":
-            return self._contrasts(
-                np.array(rows), titles, blocks, family, adjust, alpha
-            )
-        out = self._contrasts(np.array(rows), titles, blocks, family, None, alpha)
-        width, p = studentized_range(out["t"], out["df"], count, alpha)
-        out["lower"] = out["difference"] - width * out["se"]
-        out["upper"] = out["difference"] + width * out["se"]
-        out["p_adjusted"] = p
-        return out
+        return self._contrasts(
+            np.array(rows), titles, blocks, family, adjust, alpha, count
+        )
 
     def contrast(
         self,
@@ -210,14 +203,21 @@ class MarginalMeans:
         family: int,
         adjust: str | None,
         alpha: float,
+        count: int | None = None,
     ) -> pd.DataFrame:
+        """Tests of contrasts, adjusted within families; `count` means make pairs."""
         level = check_alpha(alpha)
         if adjust == "bonferroni":
             level = level / family
         elif adjust == "sidak":
             level = 1.0 - (1.0 - level) ** (1.0 / family)
         table = self._table(without_rounding(matrix), level, "difference")
-        if adjust is not None:
+        if adjust == "tukey" and count is not None:
+            width, p = studentized_range(table["t"], table["df"], count, alpha)
+            table["lower"] = table["difference"] - width * table["se"]
+            table["upper"] = table["difference"] + width * table["se"]
+            table["p_adjusted"] = p
+        elif adjust is not None:
             adjusted = np.empty(len(table))
             p = table["p"].to_numpy()
             for first in range(0, len(table), family):

@@ -165,19 +165,19 @@ def test_profile_against_a_dense_evaluation(
     "name", ["sleepstudy_rs_reml", "bodyweight_car1_reml", "sim_nested_ar1_reml"]
 )
 def test_surface_derivatives(name: str) -> None:
-    fit = fitted(name)._results
+    fit = fitted(name)
     engine = ProfileEngine(fit.fit)
     rng, start = np.random.default_rng(1), starts_of(fit.fit)[0]
     for target in engine.targets:
         path = engine.path(target)
         x = path.nodes[path.center].x
-        x = x + 0.02 * rng.normal(size=len(x)) * path.cut.natural(start.s)
-        t = path.center + 0.1 * path.spread
-        point = path.cut.evaluate(x, t)
+        x = x + 0.02 * rng.normal(size=len(x)) * path.likelihood.natural(start.s)
+        t = path.center + 0.1 * path.standard_error
+        point = path.likelihood.evaluate(x, t)
         h = 1e-6
 
         def slope(d: Any, x: Any = x, t: Any = t, path: Any = path) -> Any:
-            ahead, back = (path.cut.evaluate(x + s * d, t) for s in (1, -1))
+            ahead, back = (path.likelihood.evaluate(x + s * d, t) for s in (1, -1))
             return (
                 (ahead.llf - back.llf) / 2e-6,
                 (ahead.gradient - back.gradient) / 2e-6,
@@ -189,9 +189,14 @@ def test_surface_derivatives(name: str) -> None:
             assert abs(first - point.gradient[k]) < 1e-5 * size
             size = 1.0 + np.abs(point.hessian).max()
             assert np.abs(second - point.hessian[k]).max() < 1e-5 * size
-        along = path.cut.evaluate(x, t + h).llf - path.cut.evaluate(x, t - h).llf
+        along = (
+            path.likelihood.evaluate(x, t + h).llf
+            - path.likelihood.evaluate(x, t - h).llf
+        )
         assert abs(along / (2 * h) - point.slope) < 1e-5 * (1 + abs(point.slope))
-        ahead, back = (path.cut.evaluate(x, t + step).gradient for step in (h, -h))
+        ahead, back = (
+            path.likelihood.evaluate(x, t + step).gradient for step in (h, -h)
+        )
         size = 1.0 + np.abs(point.cross).max(initial=0.0)
         assert np.abs((ahead - back) / (2 * h) - point.cross).max() < 1e-5 * size
 

@@ -98,9 +98,9 @@ class Sandwich(RobustMethod):
             d = np.einsum("a,abm,b->m", weights, self.quadratic, weights)
             h = self._half @ np.einsum("abm,b->am", self.linear, weights)
             cross = (h * h).sum(axis=0)
-            spread = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
+            variance = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
             total = (d - cross).sum()
-            out[k] = total**2 / spread if spread > 0.0 else np.nan
+            out[k] = total**2 / variance if variance > 0.0 else np.nan
         return out
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
@@ -210,7 +210,7 @@ def _cluster_sums(fit: Fit) -> tuple[FloatArray, FloatArray]:
     design = grouped.sort(data.random_design) @ fit.z_map
     resid = grouped.sort(data.endog - fit.fitted_marginal)
     columns = np.column_stack([design, grouped.sort(data.exog), resid])
-    products = group_products(columns, grouped, fit.structure, fit.residual_params)
+    products = group_products(columns, grouped, fit.structure, fit.u)
     q = design.shape[1]
     level = eliminate(products[:q, :q], products[q:, :q], fit.factor)
     left = products[q:, q:] - Apart(fit.n_groups).pairs(level.reduced, level.reduced)

@@ -58,9 +58,9 @@ def satterthwaite_df(
     half = contrasts @ phi
     variance = np.einsum("cx,cx->c", half, contrasts)
     gradient = np.einsum("cx,kxy,cy->ck", half, p, half)
-    spread = np.einsum("ck,kl,cl->c", gradient, w, gradient)
+    uncertainty = np.einsum("ck,kl,cl->c", gradient, w, gradient)
     with np.errstate(divide="ignore"):
-        return 2.0 * variance**2 / spread
+        return 2.0 * variance**2 / uncertainty
 
 
 def pooled_df(nu: FloatArray) -> float:

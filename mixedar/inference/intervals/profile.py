@@ -191,8 +191,7 @@ class ProfileEngine:
         """Lower and upper end, and notes on why an end is one of the range."""
         path = self.path(target)
         level = float(stats.norm.isf(alpha / 2.0))
-        spread = path.spread
-        low, high = path.end(level, -1.0, spread), path.end(level, 1.0, spread)
+        low, high = path.end(level, -1.0), path.end(level, 1.0)
         notes = _notes(target, path, low.reached, high.reached, level)
         lower = _at(target, low.t, low.reached)
         return lower, _at(target, high.t, high.reached), notes
@@ -215,13 +214,12 @@ class ProfileEngine:
     def profile(self, target: CovarianceParameter) -> Profile:
         """The profile on a grid; see :func:`profile_likelihood`."""
         path = self.path(target)
-        spread = path.spread
         marks = {path.center}
         level = float(stats.norm.isf(0.025))
         reached = []
         for side in (-1.0, 1.0):
-            inner = path.end(level, side, spread)
-            outer = path.end(3.3, side, spread)
+            inner = path.end(level, side)
+            outer = path.end(3.3, side)
             reached.append(inner.reached)
             marks.add(inner.t)
             stop = outer.t
@@ -284,7 +282,9 @@ def _notes(
     room = [abs(path.center - limit) for limit in target.limits]
     at_low, at_high = room[0] < 1e-6, room[1] < 1e-6
     if target.path == "sd":
-        at_low = room[0] < 1e-4 * path.cut.natural(path.starts[0].s).min(initial=1.0)
+        at_low = room[0] < 1e-4 * path.likelihood.natural(path.starts[0].s).min(
+            initial=1.0
+        )
     if at_low or at_high:
         where = edge.get(target.path, "the boundary")
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")

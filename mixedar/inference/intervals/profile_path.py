@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -110,20 +111,20 @@ class ProfilePath:
     higher: float = -np.inf
 
     def __post_init__(self) -> None:
-        self.cut = ConstrainedLikelihood(self.problem, self.fixed, self.target)
+        self.likelihood = ConstrainedLikelihood(self.problem, self.fixed, self.target)
         self.center = self.target.coordinate(self.target.estimate)
         low, high = self.target.limits
         self.center = float(np.clip(self.center, low, high))
         first = self.starts[0]
-        x = self.cut.start(first)
-        natural = self.cut.natural(first.s)
-        self._others = [self.cut.start(other) for other in self.starts[1:]]
+        x = self.likelihood.start(first)
+        natural = self.likelihood.natural(first.s)
+        self._others = [self.likelihood.start(other) for other in self.starts[1:]]
         self._metric = np.diag(natural)
         if self.target.path == "cov" and x[0] < 1e-4 * natural[0]:
             # a covariance needs variances to begin with
             x[0] = 1e-2 * natural[0]
         with suppress(np.linalg.LinAlgError):
-            self._metric = _metric(self.cut.evaluate(x, self.center), natural)
+            self._metric = _metric(self.likelihood.evaluate(x, self.center), natural)
         self.nodes[self.center] = self._maximise(x, self.center)
         self.floor = self._without_variance()
 
@@ -145,12 +146,12 @@ class ProfilePath:
                 found.append(path.nodes[path.center].llf)
         return max(found)
 
-    @property
-    def spread(self) -> float:
+    @cached_property
+    def standard_error(self) -> float:
         """A standard error of the path coordinate, from the profile's curvature."""
         here = self.nodes[self.center]
         try:
-            point = self.cut.evaluate(here.x, self.center)
+            point = self.likelihood.evaluate(here.x, self.center)
             step = 1e-3
             other = self.node(self.center + step * self._inward())
             curvature = abs(other.slope - point.slope) / step
@@ -166,7 +167,7 @@ class ProfilePath:
         metric = self._metric
 
         def evaluate(z: FloatArray) -> ThetaEvaluation:
-            point = self.cut.evaluate(x + metric @ z, t)
+            point = self.likelihood.evaluate(x + metric @ z, t)
             if not np.isfinite(point.llf) or not np.isfinite(point.hessian).all():
                 raise np.linalg.LinAlgError("the likelihood is not finite")
             return ThetaEvaluation(
@@ -175,7 +176,7 @@ class ProfilePath:
 
         search = newton(evaluate, np.zeros(len(x)), gtol=1e-9, polish=False)
         best = x + metric @ search.theta
-        point = self.cut.evaluate(best, t)
+        point = self.likelihood.evaluate(best, t)
         inner = metric.T @ point.hessian @ metric
         values, vectors = np.linalg.eigh(-inner) if len(x) else (x, np.eye(0))
         safe = np.where(values > 1e-6 * np.abs(values).max(initial=1.0), values, np.inf)
@@ -218,8 +219,8 @@ class ProfilePath:
             return x
         out = x.copy()
         # second row of the factor: (t / x[0], x[1]); not all of it from t
-        floor = np.sqrt(abs(t)) * np.sqrt(self.cut.natural(0.0)[0] + 1e-300)
-        floor /= np.sqrt(self.cut.natural(0.0)[1] + 1e-300)
+        floor = np.sqrt(abs(t)) * np.sqrt(self.likelihood.natural(0.0)[0] + 1e-300)
+        floor /= np.sqrt(self.likelihood.natural(0.0)[1] + 1e-300)
         if abs(out[0]) < 0.5 * floor:
             out[0] = floor
         return out
@@ -229,12 +230,9 @@ class ProfilePath:
         fall = 2.0 * max(self.llf - self.node(t).llf, 0.0)
         return float(np.sign(t - self.center) * np.sqrt(fall))
 
-    def end(self, level: float, side: float, spread: float) -> End:
-        """
-        Where the profile has fallen to a level (a positive zeta) on a side (-1, 1).
-
-        `spread` is roughly how far from the maximum one unit of zeta is.
-        """
+    def end(self, level: float, side: float) -> End:
+        """Where zeta has risen to a level, below (side -1) or above the maximum."""
+        unit = self.standard_error  # roughly how far one unit of zeta is
         limit = self.target.limits[0 if side < 0.0 else 1]
         room = abs(limit - self.center)
         if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
@@ -243,7 +241,7 @@ class ProfilePath:
             return End(limit, False)
         # distance a > 0 from the center; zeta(inside) < level <= zeta(outside)
         inside, outside, reached = 0.0, np.inf, 0.0
-        distance = min(level * spread, room)
+        distance = min(level * unit, room)
         for attempt in range(80):
             try:
                 height = abs(self.zeta(self.center + side * distance))
@@ -269,7 +267,7 @@ class ProfilePath:
             if np.isinf(outside):
                 distance = float(np.clip(proposal, 1.2 * distance, most))
                 distance = min(distance, room)
-                if distance > 1e8 * spread:
+                if distance > 1e8 * unit:
                     break
             else:
                 width = outside - inside
