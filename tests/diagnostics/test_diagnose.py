@@ -244,7 +244,7 @@ def test_convergence_and_boundary() -> None:
 
 
 def test_flat_likelihood() -> None:
-    fit = simulated.fit(simulated.simulate(1, m=15))._results
+    fit = simulated.fit(simulated.simulate(1, m=15))
     # the falls are those of fits without
     serial, effects, both = diagnosis_search.falls_without(fit.fit).values()
     data = simulated.simulate(1, m=15)
@@ -301,7 +301,7 @@ def test_several_maxima() -> None:
 
 def test_gain_is_that_of_a_fit() -> None:
     data = planted(0, m=30)
-    fit = simulated.fit(data, "y ~ x + t", re_formula="1")._results
+    fit = simulated.fit(data, "y ~ x + t", re_formula="1")
     table = missed_effects(plain(fit))
     assert set(table.index) == {"a random slope of 'x'", "a random slope of time"}
     assert (table["test"] == "likelihood ratio").all()
@@ -318,7 +318,6 @@ def test_gain_is_that_of_a_fit() -> None:
 def test_scores_where_fits_would_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     data = planted(1, m=150, size=6, rho=0.0, sd=(1.0, 0.3))
     fit = simulated.fit(data, "y ~ x + t", re_formula="1", residual="independent")
-    fit = fit._results
     exact = missed_effects(plain(fit))
     monkeypatch.setattr(diagnosis_search, "_CHEAP", 10)
     scored = missed_effects(plain(fit))
@@ -335,7 +334,7 @@ def test_score_is_standard_under_the_model() -> None:
     low = 0
     for seed in range(25):
         data = simulated.simulate(seed + 300, m=30, size=5, sd=(1.0, 0.0))
-        fit = simulated.fit(data, "y ~ x + t", re_formula="1")._results
+        fit = simulated.fit(data, "y ~ x + t", re_formula="1")
         tests = ScoreTests(plain(fit))
         column = tests.residuals.rows.sort(data["x"].to_numpy())
         found = effect_score_test(plain(fit), tests, column)

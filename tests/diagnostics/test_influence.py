@@ -52,13 +52,9 @@ SOME = pytest.mark.parametrize(
 )
 
 
-def results_of(fit: Any) -> Any:
-    return getattr(fit, "_results", fit)
-
-
 def refits_of(fit: Any) -> pd.DataFrame:
     """Parameters of fits to the other groups, each by a search of its own."""
-    fit = results_of(fit).fit
+    fit = fit.fit
     data, grouped = fit.data, fit.data.grouped
     start = factor_entries(fit.cov_re_unscaled, fit.vcomp / fit.scale)
     rows = []
@@ -112,7 +108,7 @@ def rows_without(problem: oracle.Problem, keep: Array) -> oracle.Problem:
 @SOME
 def test_terms_of_groups(name: str, reml: bool) -> None:
     # vectorised, against the likelihood's own sums one group after the other
-    fit = results_of(shared(name, reml))
+    fit = shared(name, reml)
     at = DeletionCoordinates(fit.fit)
     problem = at.problem
     arguments = (
@@ -135,7 +131,7 @@ def test_groups_that_share_their_covariance(monkeypatch: pytest.MonkeyPatch) -> 
     fit = mar.mixedlm(
         "y ~ x", data, groups="id", re_formula="0", time="t", residual="arma11"
     ).fit()
-    at = DeletionCoordinates(results_of(fit).fit)
+    at = DeletionCoordinates(fit.fit)
     problem = at.problem
     arguments = (
         at.unit_rows(slice(0, fit.n_groups)),
@@ -164,7 +160,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @SOME
 def test_held_parameters_are_exact(name: str, reml: bool) -> None:
-    fit = results_of(shared(name, reml))
+    fit = shared(name, reml)
     problem, params = oracle_of(fit)
     full = oracle.solve(problem, params, reml)
     found = fit.influence(0)
@@ -224,7 +220,7 @@ def test_steps_lead_to_the_refits(name: str, reml: bool) -> None:
     refits, steps = refits_of(fit), fit.influence(50)
     size = np.abs(refits).max()
     close(steps.params / size, refits / size, atol=2e-6)
-    errors = np.append(np.asarray(fit.bse), results_of(fit).bse_scale)
+    errors = np.append(np.asarray(fit.bse), fit.bse_scale)
     errors = np.where(np.nan_to_num(errors) > 0.0, errors, np.inf)
     one = fit.influence(1)
     moved = np.abs(refits - steps.params.mean()) / errors
@@ -328,7 +324,7 @@ def test_against_car() -> None:
 
 
 def test_distance_of_covariance_parameters() -> None:
-    fit = results_of(shared("slope"))
+    fit = shared("slope")
     found = fit.influence()
     k = 5  # two variances, a covariance, rho, the residual variance
     estimate = fit.fit.estimate
@@ -348,7 +344,7 @@ def test_expected_information_agrees_inside() -> None:
     # on the boundary it takes the place of the observed one
     from mixedar.inference.information import information, information_matrix
 
-    fit = simulated.fit(simulated.simulate(2, m=300, size=6, sd=(1.0, 0.8)))._results
+    fit = simulated.fit(simulated.simulate(2, m=300, size=6, sd=(1.0, 0.8)))
     assert not fit.at_boundary
     observed = information(fit.fit)
     expected = information_matrix(fit.fit, "expected").to_numpy()
@@ -361,7 +357,7 @@ def test_expected_information_agrees_inside() -> None:
 
 @every
 def test_leverages(name: str) -> None:
-    fit = results_of(shared(name))
+    fit = shared(name)
     problem, params = oracle_of(fit)
     found = fit.influence(0)
     close(found.leverage.sum(), fit.k_fe, rtol=1e-9)
@@ -382,7 +378,7 @@ def test_leverages(name: str) -> None:
 @every
 def test_outliers_are_shifted_means(name: str) -> None:
     # F tests of further columns in the whitened regression
-    fit = results_of(shared(name))
+    fit = shared(name)
     problem, params = oracle_of(fit)
     table = fit.influence(0).outlier_test("bonferroni")
     parts = list(oracle.parts(problem, params))
@@ -432,7 +428,7 @@ def test_external_outliers() -> None:
     # distances from what the other groups predict, all parameters theirs
     data = simulated.simulate(5, m=25, size=6)
     data.loc[data["id"] == 3, "y"] += 9.0
-    fit = simulated.fit(data)._results
+    fit = simulated.fit(data)
     found = fit.influence()
     internal = found.outlier_test()
     table = found.outlier_test(external=True)

@@ -353,7 +353,7 @@ def test_scores_of_skewness_and_kurtosis(n: int) -> None:
 def test_powers_of_correlations(name: str) -> None:
     model, residuals = (
         dense(shared(name)),
-        normalized_residuals(shared(name)._results.fit),
+        normalized_residuals(shared(name).fit),
     )
     groups = model.problem.groups[:, None] == model.problem.groups
     size = np.sqrt(np.diag(model.cov_normalized))

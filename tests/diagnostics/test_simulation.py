@@ -102,7 +102,7 @@ def test_draws_of_other_structures(options: dict[str, Any]) -> None:
     sd = np.broadcast_to(fit.fit.residual_sd, len(data))[rows]
     assert_allclose(draws.iloc[rows].std(axis=1), sd, rtol=5.0 / np.sqrt(2.0 * MANY))
     again = fit.simulate(MANY, seed=3, newdata=data, groups="conditional")
-    if fit._results.structure.uses_time:
+    if fit.structure.uses_time:
         assert_allclose(again, draws, atol=1e-6)
     else:  # rows of a series may be drawn in another order
         assert_allclose(again.iloc[rows].T.corr(), draws.iloc[rows].T.corr(), atol=0.15)

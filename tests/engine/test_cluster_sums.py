@@ -214,7 +214,7 @@ def test_thresholds_choose_blocks(
     monkeypatch.setattr(moments, "_MAX_GAP_SETS", sets)
     monkeypatch.setattr(moments, "_LONG", long)
     design = random_design(21, q=2, balanced=True, m=30)
-    rows = design.model._rows
+    rows = design.model.arrays.compressed
     assert {type(block) for block in moment_blocks(rows, AR1())} == {kind}
     rng = np.random.default_rng(1)
     params = random_parameters(rng, design)

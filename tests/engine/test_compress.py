@@ -31,12 +31,13 @@ both = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 
 
 def uncompressed(model: Any) -> ClusterRows:
-    sort = model._grouped.sort
+    data = model.arrays
+    sort = data.grouped.sort
     return ClusterRows(
-        sort(model._random_design()),
-        np.column_stack([sort(model.exog), sort(model.endog)]),
-        model._grouped.gaps,
-        model._grouped.offsets,
+        sort(data.random_design),
+        np.column_stack([sort(data.exog), sort(data.endog)]),
+        data.grouped.gaps,
+        data.grouped.offsets,
         np.ones(model.n_groups),
     )
 
@@ -54,11 +55,11 @@ def uncompressed(model: Any) -> ClusterRows:
 )
 def test_compression_loses_nothing(kind: dict[str, Any], structure: str) -> None:
     model = random_design(31, structure=structure, **kind).model
-    full, small = uncompressed(model), model._rows
+    full, small = uncompressed(model), model.arrays.compressed
     if kind.get("balanced"):
         assert small.n_clusters < 20
     assert small.weights.sum() == full.weights.sum() == model.n_groups
-    cov = model._layout(None, None)
+    cov = model.arrays.layout()
     psi = psi_of(cov, cov.values(np.full(cov.k_cov, 0.6)))
     u = np.full(model.residual.k_free, 0.3)
     expected = sums_at(moment_blocks(full, model.residual), cov, psi, u)

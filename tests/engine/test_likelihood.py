@@ -176,8 +176,9 @@ def test_estimate_at_a_point(reml: bool) -> None:
     # scale and fixed effects on the way back from internal coordinates
     design = random_design(11, q=2)
     model = design.model
+    data = model.arrays
     problem = LikelihoodProblem(
-        model._rows, model.nobs, model.residual, model._layout(None, None), reml=reml
+        data.compressed, data.nobs, data.residual, data.layout(), reml=reml
     )
     theta = np.array([0.6, -0.2, 0.4, 0.5])
     estimate = estimate_at(problem, theta)
@@ -201,8 +202,9 @@ def test_derivatives_in_the_optimisers_coordinates(
     kind: dict[str, Any], reml: bool
 ) -> None:
     model = random_design(12, **kind).model
+    data = model.arrays
     problem = LikelihoodProblem(
-        model._rows, model.nobs, model.residual, model._layout(None, None), reml=reml
+        data.compressed, data.nobs, data.residual, data.layout(), reml=reml
     )
     theta = np.random.default_rng(3).normal(scale=0.7, size=problem.k_theta)
     here = problem.evaluate(theta, derivatives=True)

@@ -37,8 +37,9 @@ GRID = (-0.9, -0.6, -0.3, 0.0, 0.2, 0.4, 0.6, 0.75, 0.9, 0.97)
 
 def best_of_many_starts(model: Any) -> float:
     """BFGS from a grid of starts; the likelihood itself has tests of its own."""
+    data = model.arrays
     problem = LikelihoodProblem(
-        model._rows, model.nobs, model.residual, model._layout(None, None), reml=True
+        data.compressed, data.nobs, data.residual, data.layout(), reml=True
     )
     k = problem.k_cov_free
 

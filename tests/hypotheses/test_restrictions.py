@@ -180,7 +180,7 @@ def test_parameters_by_name_or_position() -> None:
     for wrong in ("d", 3, [0, 1.5], ["a", None]):
         with pytest.raises(UnknownColumnError, match=r"there are 3 .*: a, b, c"):
             positions(wrong, names)
-    results = shared("slope")._results
+    results = shared("slope")
     everything = results.conf_int()
     np.testing.assert_array_equal(results.conf_int(cols=["x"]), everything[2:3])
     with pytest.raises(UnknownColumnError, match="no parameter 99"):

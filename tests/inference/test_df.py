@@ -481,7 +481,7 @@ def test_compression_does_not_matter() -> None:
     build: dict[str, Any] = {"groups": "id", "time": "block"}
     one = mar.mixedlm("y ~ block + arm", data, **build).fit()
     two = mar.mixedlm("y ~ block + arm", data, re_formula="0 + z", **build).fit()
-    assert len(one.model._rows.weights) < len(two.model._rows.weights)
+    assert len(one.fit.data.compressed.weights) < len(two.fit.data.compressed.weights)
     for method in ("satterthwaite", "kr"):
         a, b = one.with_df(method), two.with_df(method)
         np.testing.assert_allclose(a.df, b.df, rtol=1e-5)
@@ -610,7 +610,7 @@ def test_residual_normal_and_given() -> None:
 def test_between_within() -> None:
     fit = fitted("sim_dropout_ar1_reml")
     data = load("sim_dropout_ar1_reml").data
-    groups, exog = fit.model._codes, pd.DataFrame(fit.model.exog)
+    groups, exog = fit.fit.data.codes, pd.DataFrame(fit.model.exog)
     constant = (exog.groupby(groups).nunique() == 1).all()
     m = int(groups.max()) + 1
     found = fit.with_df("between-within").df

@@ -201,7 +201,7 @@ def brute_theta(fit: Any, new: pd.DataFrame) -> dict[str, Any]:
             for step in steps
         ]
     )
-    covariance = fit._modes[0][0].cov_theta
+    covariance = fit.fit.estimate.cov_theta
     variance = np.einsum("kai,kl,lai->ai", gradient, covariance, gradient)
     return dict(zip(LEVELS, variance, strict=True))
 

@@ -119,7 +119,7 @@ def test_uncertainty_of_theta(name: str) -> None:
             for step in steps
         ]
     )
-    covariance = fit._modes[0][0].cov_theta
+    covariance = fit.fit.estimate.cov_theta
     expected = np.einsum("kai,kl,lai->ai", gradient, covariance, gradient)
     for level, variance in zip(LEVELS, expected, strict=True):
         plain, added = (
