@@ -17,7 +17,13 @@ from mixedar.data.formula.columns import ColumnStore, recode
 from mixedar.data.formula.components import GroupRows, build_component
 from mixedar.data.formula.names import read_formula
 from mixedar.data.model_data import ModelData
-from mixedar.data.rows import check_present, labels_of, table_column, without_categories
+from mixedar.data.rows import (
+    check_matrix,
+    check_present,
+    labels_of,
+    table_column,
+    without_categories,
+)
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -25,22 +31,6 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-
-
-def fixed_design(spec: FormulaSpec, table: pd.DataFrame) -> FloatArray:
-    """Matrix of a formula for new rows, shape (k, columns); complete."""
-    # the check says more than a warning
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        matrix = spec.matrix(table)
-    finite = np.isfinite(matrix)
-    if finite.all():
-        return matrix
-    row = int(np.argmin(finite.all(axis=1)))
-    for variable in spec.variables:  # a column of the data, where it is at fault
-        if pd.isna(table_column(table, variable).iloc[row]):
-            _check_finite(matrix, [str(variable)] * matrix.shape[1], table.index)
-    _check_finite(matrix, spec.column_names, table.index)
-    return matrix
 
 
 def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
@@ -69,7 +59,7 @@ def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
             f"exog has the shape {np.shape(exog)}; the model has {p} fixed effects"
         )
     index = pd.RangeIndex(len(values)) if index is None else index
-    _check_finite(values, [f"number {j + 1} of exog" for j in range(p)], index)
+    check_matrix(values, [f"number {j + 1} of exog" for j in range(p)], index)
     return values, index
 
 
@@ -82,17 +72,8 @@ def given_random_design(exog_re: Any, k_re: int, index: pd.Index) -> FloatArray:
             f"exog_re has the shape {values.shape}; {len(index)} rows and {k_re} "
             "random effects are expected"
         )
-    _check_finite(values, [f"number {j + 1} of exog_re" for j in range(k_re)], index)
+    check_matrix(values, [f"number {j + 1} of exog_re" for j in range(k_re)], index)
     return values
-
-
-def _check_finite(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> None:
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        rows = np.asarray(bad.any(axis=1))
-        column = int(np.argmax(bad[int(np.argmax(rows))]))
-        what = f"column {names[column]!r}"
-        check_present(what, rows, index, "missing or infinite")
 
 
 def given_components(

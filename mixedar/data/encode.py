@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.designs import fixed_design, given_random_design
+from mixedar.data.designs import given_random_design
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.data.residual_model import strata_of_correlations
@@ -149,7 +149,7 @@ class Encoder:
         if exog_re is not None:
             return given_random_design(exog_re, self.k_re, table.index)
         if from_formula and self.re_spec is not None:
-            return fixed_design(self.re_spec, table)
+            return self.re_spec.complete_matrix(table)
         if from_formula or self.one_intercept:
             return np.ones((len(table), 1))
         raise LengthError(
@@ -228,7 +228,7 @@ class Encoder:
         wanted = {mark.column for mark in marks[which]}
         for spec in self.variance_specs.values():
             if wanted.intersection(spec.column_names):
-                matrix = fixed_design(spec, table)
+                matrix = spec.complete_matrix(table)
                 formulas.update(zip(spec.column_names, matrix.T, strict=True))
         for k in range(*which.indices(len(marks))):
             name = marks[k].column

@@ -5,7 +5,7 @@ Columns and labels of rows: found by name, and as numbers that new rows share.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -373,6 +373,16 @@ def check_present(
             f"{shown(index[int(np.argmax(missing))])}{more}; remove "
             f"{'them' if count > 1 else 'it'}"
         )
+
+
+def check_matrix(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> None:
+    """Raise if a column of new rows has a missing or infinite value."""
+    bad = ~np.isfinite(matrix)
+    if bad.any():
+        rows = np.asarray(bad.any(axis=1))
+        column = int(np.argmax(bad[int(np.argmax(rows))]))
+        what = f"column {names[column]!r}"
+        check_present(what, rows, index, "missing or infinite")
 
 
 def names_columns(value: Any, table: pd.DataFrame) -> bool:

@@ -66,7 +66,7 @@ class ObservedRows:
         """``Z'R^-1 X`` of each group, shape (q, p, g)."""
         columns = np.column_stack([self.exog_re, self.exog])
         white = np.ascontiguousarray(
-            whiten_series(columns, self.grouped, fit.structure, fit.residual_params).T
+            whiten_series(columns, self.grouped, fit.structure, fit.u).T
         )
         q, starts = self.exog_re.shape[1], self.grouped.offsets[:-1]
         out = np.empty((q, len(white) - q, len(starts)))

@@ -15,7 +15,6 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.designs import (
     component_design,
-    fixed_design,
     given_components,
     matrix_rows,
     new_component,
@@ -213,7 +212,7 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         raise EmptyDataError("the new data have no rows: there is nothing to predict")
     if from_formula:
         assert spec is not None
-        exog = fixed_design(spec, table)
+        exog = spec.complete_matrix(table)
     z = encoder.random_design(given.exog_re, table, from_formula)
     labels, codes = None, np.full(k, -1, dtype=np.intp)
     if not population:
@@ -348,7 +347,7 @@ def rows_to_simulate(
     table = as_frame(newdata)
     if len(table) == 0:
         raise EmptyDataError("newdata has no rows: there is nothing to simulate")
-    exog = fixed_design(encoder.formula_spec, table)
+    exog = encoder.formula_spec.complete_matrix(table)
     z = encoder.random_design(None, table, True)
     _check_named(fit, table)
     labels = encoder.group_labels(None, table)

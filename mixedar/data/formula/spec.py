@@ -18,7 +18,7 @@ from statsmodels.formula._manager import FormulaManager
 
 from mixedar.data.formula.columns import ColumnStore, recode
 from mixedar.data.formula.names import FormulaUse, plain_terms
-from mixedar.data.rows import as_frame, near_matches, table_column
+from mixedar.data.rows import as_frame, check_matrix, near_matches, table_column
 from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
 
 
@@ -181,6 +181,7 @@ class FormulaSpec:
         self.engine = engine
         self.rowwise = rowwise
         self.variables: list[str] = list(training.columns)
+        self.direct = use.direct & set(self.variables)
         self.dtypes = dict(training.dtypes)
         self.levels = {
             name: list(dtype.categories)
@@ -344,7 +345,7 @@ class FormulaSpec:
             copy=False,
         )
         missing = np.zeros(len(table), dtype=bool)
-        for name in self.use.direct & set(self.variables):
+        for name in self.direct:
             missing |= frame[name].isna().to_numpy()
         if not len(table) or missing.all():
             return np.full((len(table), len(self.column_names)), np.nan)
@@ -352,6 +353,20 @@ class FormulaSpec:
             values = self._evaluate(frame.iloc[np.flatnonzero(~missing)])
             return _with_gaps(values, missing, len(table))
         return self._evaluate(frame)
+
+    def complete_matrix(self, table: pd.DataFrame) -> np.ndarray:
+        """As :meth:`matrix`, of which no value may be missing or infinite."""
+        # the check says more than a warning
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            matrix = self.matrix(table)
+        finite = np.isfinite(matrix)
+        if not finite.all():
+            row = int(np.argmin(finite.all(axis=1)))
+            for variable in self.variables:  # a column of the data, if it is at fault
+                if pd.isna(table_column(table, variable).iloc[row]):
+                    check_matrix(matrix, [str(variable)] * matrix.shape[1], table.index)
+            check_matrix(matrix, self.column_names, table.index)
+        return matrix
 
     def _evaluate(self, frame: pd.DataFrame) -> np.ndarray:
         if not self.rowwise:
