@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
+from scipy.linalg.lapack import dgeqp3
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.linalg import product, stacked_r_factor
@@ -219,8 +219,8 @@ def _same_as_first(
     same = np.ones(len(starts), dtype=bool)
     for k in range(size):
         same &= gaps[starts + k] == gaps[starts[0] + k]
-        for j in range(z.shape[1]):
-            same &= z[starts + k, j] == z[starts[0] + k, j]
+        for column in z.T:
+            same &= column[starts + k] == column[starts[0] + k]
         if not same[1:].any():
             break
     return same
@@ -259,7 +259,8 @@ def _drop_empty_rows(factor: FloatArray, width: int) -> FloatArray:
     norms = np.sqrt((factor**2).reshape(-1, width).sum(axis=0))
     norms[norms == 0.0] = 1.0
     scale = np.tile(norms, factor.shape[1] // width)
-    rotated, pivots = qr(factor / scale, mode="r", pivoting=True, check_finite=False)
+    done, pivots, *_ = dgeqp3(factor / scale)
+    rotated, pivots = np.triu(done[: factor.shape[1]]), pivots - 1
     lengths = np.sqrt((rotated**2).sum(axis=1))
     rotated = rotated[lengths > 1e-15 * lengths[0]]
     out = np.empty_like(rotated)

@@ -11,7 +11,7 @@ an ordinary point; inference works on the entries of ``Psi``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,23 +62,15 @@ class RandomCovariance:
         """Which entries are estimated, shape (k_cov,)."""
         return np.isnan(self.fixed)
 
-    @cached_property
+    @property
     def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the block's lower triangle, row by row."""
-        return np.tril_indices(self.k_re)
+        return _tril(self.k_re)
 
-    @cached_property
+    @property
     def directions(self) -> FloatArray:
         """``dPsi / dv_k`` for each entry, shape (k_cov, order, order)."""
-        out = np.zeros((self.k_cov, self.order, self.order))
-        for k, (i, j) in enumerate(zip(*self.tril, strict=True)):
-            out[k, i, j] = out[k, j, i] = 1.0
-        first = self.k_re
-        for k, size in enumerate(self.vc_sizes, start=_triangle(self.k_re)):
-            columns = np.arange(first, first + size)
-            out[k, columns, columns] = 1.0
-            first += size
-        return out
+        return _directions(self.k_re, self.vc_sizes)
 
     @cached_property
     def _all_free(self) -> bool:
@@ -113,39 +105,23 @@ class RandomCovariance:
             out[columns, columns] = diagonal
         return out
 
-    @cached_property
-    def _quadratic(self) -> FloatArray:
-        """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
-        rows, columns = self.tril
-        count = len(rows)
-        out = np.zeros((self.k_cov,) * 3)
-        position = {
-            (i, j): k for k, (i, j) in enumerate(zip(rows, columns, strict=True))
-        }
-        for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
-            for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
-                a, b = position[i, c], position[j, c]
-                out[k, a, b] += 1.0
-                out[k, b, a] += 1.0
-        for k in range(count, self.k_cov):
-            out[k, k, k] = 2.0
-        return out
-
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
         entries = self.entries(theta)
-        return 0.5 * (self._quadratic @ entries) @ entries
+        return 0.5 * (_quadratic(self.k_re, self.vc_sizes) @ entries) @ entries
 
     @cached_property
     def _bends(self) -> FloatArray:
         """Second derivatives of ``v`` by the free entries, (free, free, k_cov)."""
         free = np.flatnonzero(self.is_free)
-        return self._quadratic[:, free[:, None], free].transpose(1, 2, 0)
+        return _quadratic(self.k_re, self.vc_sizes)[:, free[:, None], free].transpose(
+            1, 2, 0
+        )
 
     def jet(self, theta: FloatArray) -> Jet:
         """Entries ``v`` of ``Psi`` by the free entries of ``Lambda``."""
         entries = self.entries(theta)
-        slopes = self._quadratic @ entries
+        slopes = _quadratic(self.k_re, self.vc_sizes) @ entries
         first = slopes if self._all_free else slopes[:, self.is_free]
         return Jet(0.5 * slopes @ entries, first.T, self._bends)
 
@@ -173,3 +149,45 @@ def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
 
 def _triangle(k: int) -> int:
     return k * (k + 1) // 2
+
+
+# Layouts are few, and every refit asks for the same ones.
+@cache
+def _tril(k_re: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.tril_indices(k_re)
+
+
+@cache
+def _directions(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
+    count, order = _triangle(k_re), k_re + sum(vc_sizes)
+    out = np.zeros((count + len(vc_sizes), order, order))
+    rows, columns = _tril(k_re)
+    out[np.arange(count), rows, columns] = out[np.arange(count), columns, rows] = 1.0
+    first = k_re
+    for k, size in enumerate(vc_sizes, start=count):
+        here = np.arange(first, first + size)
+        out[k, here, here] = 1.0
+        first += size
+    return _read_only(out)
+
+
+@cache
+def _quadratic(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
+    """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
+    rows, columns = _tril(k_re)
+    count = len(rows)
+    out = np.zeros((count + len(vc_sizes),) * 3)
+    position = {ij: k for k, ij in enumerate(zip(rows, columns, strict=True))}
+    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+        for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
+            a, b = position[i, c], position[j, c]
+            out[k, a, b] += 1.0
+            out[k, b, a] += 1.0
+    components = np.arange(count, len(out))
+    out[components, components, components] = 2.0
+    return _read_only(out)
+
+
+def _read_only(x: FloatArray) -> FloatArray:
+    x.setflags(write=False)
+    return x

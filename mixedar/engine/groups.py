@@ -39,10 +39,10 @@ def group_products(
     x: FloatArray,
     grouped: GroupedRows,
     structure: ResidualStructure,
-    params: FloatArray,
+    u: FloatArray,
 ) -> FloatArray:
     """``X'R^-1 X`` of every group, shape (k, k, m); `x` in sorted order, (n, k)."""
-    white = np.ascontiguousarray(whiten_series(x, grouped, structure, params).T)
+    white = np.ascontiguousarray(whiten_series(x, grouped, structure, u).T)
     k, starts = len(white), grouped.offsets[:-1]
     out = np.empty((k, k, grouped.n_groups))
     for a in range(k):
@@ -103,8 +103,7 @@ def predict_effects(
     """
     q = z.shape[1]
     columns = np.column_stack([product(z, z_map), resid])
-    params = structure.from_unconstrained(u)
-    products = group_products(columns, grouped, structure, params)
+    products = group_products(columns, grouped, structure, u)
     level = eliminate(products[:q, :q], products[q:, :q], factor)
     means = product(z_map, level.effect[0]).T
     return PredictedEffects(means, multiply_right(level.root, z_map.T))

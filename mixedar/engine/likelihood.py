@@ -127,53 +127,47 @@ def profile(
     Raises
     ------
     numpy.linalg.LinAlgError
-        If ``X'H^-1 X`` is singular to rounding.
+        If ``X'H^-1 X`` is singular to rounding, or the variance is no number.
     """
     s = sums.s
     p = len(s) - 1
     df = n - p if reml else n
+    if log_scale is not None and not abs(log_scale) < 690.0:
+        raise np.linalg.LinAlgError("the residual variance over- or underflows")
     # LAPACK itself: numpy's checks cost more than so small a factorisation
     root, failed = dpotrf(s, lower=1, clean=1)
     if failed or not math.isfinite(root[p, p]):
         raise np.linalg.LinAlgError("X'H^-1 X is singular to rounding")
     rss = float(root[p, p] ** 2)  # the last pivot
-    inverse_root = dtrtri(root[:p, :p], lower=1)[0] if p else root[:0, :0]
-    sxx_inverse = inverse_root.T @ inverse_root
-    e = np.ones(p + 1)
-    beta = root[p, :p] @ inverse_root
-    np.negative(beta, out=e[:p])
-    logdet_x = 2.0 * sum(map(math.log, root.diagonal()[:p].tolist())) if reml else 0.0
-    log_given = math.log(rss / df) if log_scale is None else log_scale
+    half = dtrtri(root, lower=1)[0]  # its last row is [-beta, 1] / sqrt(rss)
+    beta = half[p, :p] * -root[p, p]
+    sxx_inverse = half[:p, :p].T @ half[:p, :p]
     scale = rss / df if log_scale is None else math.exp(log_scale)
-    fixed = df * (math.log(2.0 * math.pi) + log_given) + rss / scale
-    llf = shift - 0.5 * (sums.d + logdet_x + fixed)
-    k = len(sums.d1)
+    logs = df * (math.log(2.0 * math.pi) + math.log(scale)) + rss / scale
+    if reml:
+        logs += 2.0 * sum(map(math.log, root.diagonal()[:p].tolist()))
+    llf = shift - 0.5 * (sums.d + logs)
+    k, ratio = len(sums.d1), rss / scale
     if k == 0 and log_scale is None:
         none = np.empty(0)
         return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)))
 
     # d deviance = d1 + <s1, weight>: the residual and the REML part in one
-    weight = e[:, None] * (e / scale)
-    if reml:
-        weight[:p, :p] += sxx_inverse
-    se = sums.s1 @ e  # (k, p + 1)
-    rss1 = se @ e
-    deviance1 = sums.d1 + sums.s1.reshape(k, (p + 1) ** 2) @ weight.ravel()
-    cross = se[:, :p] @ inverse_root.T
-    deviance2 = sums.second(weight) - (2.0 / scale) * (cross @ cross.T)
-    if reml and p:
-        inner = inverse_root @ sums.s1[:, :p, :p] @ inverse_root.T
-        inner = inner.reshape(k, p * p)
-        deviance2 -= inner @ inner.T
-    if log_scale is None:
-        deviance2 -= (rss1 / scale)[:, None] * (rss1 / rss)
-    else:
-        deviance1 = np.append(deviance1, df - rss / scale)
-        inside, deviance2 = deviance2, np.empty((k + 1, k + 1))
-        deviance2[:k, :k] = inside
-        deviance2[:k, k] = deviance2[k, :k] = -rss1 / scale
-        deviance2[k, k] = rss / scale
-    return Evaluation(llf, beta, sxx_inverse, scale, -0.5 * deviance1, -0.5 * deviance2)
+    parts = np.full(p + 1, float(reml))
+    parts[p] = ratio
+    weight = half.T @ (half * parts[:, None])
+    turned = (half @ sums.s1 @ half.T).reshape(k, (p + 1) ** 2)
+    gradient = sums.d1 + turned @ np.diag(parts).ravel()
+    # what profiling takes off: for the variance, the coefficients, and under REML
+    taken = np.full((p + 1, p + 1), ratio)
+    taken[:p, :p] = float(reml)
+    taken[p, p] = ratio if log_scale is None else 0.0
+    hessian = sums.second(weight) - (turned * taken.ravel()) @ turned.T
+    if log_scale is not None:
+        by_scale = -ratio * turned[:, -1]
+        gradient = np.append(gradient, df - ratio)
+        hessian = np.block([[hessian, by_scale[:, None]], [by_scale, ratio]])
+    return Evaluation(llf, beta, sxx_inverse, scale, -0.5 * gradient, -0.5 * hessian)
 
 
 def joint(

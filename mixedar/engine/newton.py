@@ -122,7 +122,7 @@ def newton(
             trial = None
         evaluations += 1
         gain = -np.inf if trial is None else trial.llf - current.llf
-        if not np.isfinite(gain):
+        if not math.isfinite(gain):
             radius = 0.25 * min(radius, _length(scaled_step))
             continue
         ratio = gain / predicted if predicted > 0.0 else 1.0

@@ -449,15 +449,13 @@ def pair_correlations(
 
 
 def _without_variances(
-    grouped: GroupedRows, structure: ResidualStructure, params: FloatArray
-) -> tuple[GroupedRows, ResidualStructure, FloatArray]:
-    """What the correlations read of the rows, their structure and parameters."""
+    grouped: GroupedRows, structure: ResidualStructure
+) -> GroupedRows:
+    """The rows with what the correlations read of them."""
     marks = grouped.marks
     if marks is not None:
         marks = marks[:, correlation_marks(structure)]
-    inner = correlation_of(structure)
-    alone = GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
-    return alone, inner, correlation_params(structure, params)
+    return GroupedRows(grouped.order, grouped.offsets, grouped.gaps, marks)
 
 
 def _by_row(values: FloatArray, x: FloatArray) -> FloatArray:
@@ -469,7 +467,7 @@ def whiten_series(
     x: FloatArray,
     grouped: GroupedRows,
     structure: ResidualStructure,
-    params: FloatArray,
+    u: FloatArray,
 ) -> FloatArray:
     """
     Multiply the rows of every series by the inverse Cholesky factor of its R.
@@ -480,7 +478,9 @@ def whiten_series(
         In sorted order.
     grouped : GroupedRows
     structure : ResidualStructure
-    params : ndarray, shape (k_params,)
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters, which hold what rounding takes from
+        correlations near one.
 
     Returns
     -------
@@ -488,19 +488,21 @@ def whiten_series(
         ``(x_t - phi x_{t-1}) / sqrt(1 - phi^2)`` for Markov structures.
     """
     if variance_of(structure) is not None:
+        params = structure.from_unconstrained(u)
         x = x / _by_row(relative_sd(structure, grouped.marks, params), x)
-        return whiten_series(x, *_without_variances(grouped, structure, params))
+        inner = correlation_of(structure)
+        alone = _without_variances(grouped, structure)
+        return whiten_series(x, alone, inner, u[: inner.k_free])
     out = x.copy()
     if isinstance(structure, Independent):
         return out
     if isinstance(structure, MarkovStructure):
         inside = ~grouped.first_of_series
-        gaps = grouped.gaps[inside, None]
-        phi = _by_row(structure.correlations(gaps, params), x)
+        step = structure.step(grouped.gaps[inside], u)
         before = x[np.flatnonzero(inside) - 1]
-        out[inside] = (x[inside] - phi * before) / np.sqrt((1.0 - phi) * (1.0 + phi))
+        rest = x[inside] - _by_row(step.phi, x) * before
+        out[inside] = rest / np.sqrt(_by_row(step.complement, x))
         return out
-    u = structure.to_unconstrained(params)
     for rows, roots, which in series_roots(grouped, structure, u):
         inverse = np.linalg.inv(roots)
         values = x[rows].reshape(*rows.shape, -1)
@@ -531,8 +533,9 @@ def correlated_residuals(
     """
     if variance_of(structure) is not None:
         sd = _by_row(relative_sd(structure, grouped.marks, params), noise)
-        alone = _without_variances(grouped, structure, params)
-        return correlated_residuals(noise, *alone) * sd
+        alone, inner = _without_variances(grouped, structure), correlation_of(structure)
+        own = correlation_params(structure, params)
+        return correlated_residuals(noise, alone, inner, own) * sd
     if isinstance(structure, Independent):
         return noise
     out = noise.copy()

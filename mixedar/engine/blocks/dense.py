@@ -340,6 +340,8 @@ class DenseBlock(MomentBlock):
         g, n = len(patterns), int(sizes[leaders].max())
         width = rows.w.shape[1]
         self._multiplicity = rows.weights[leaders]
+        # with the entries of matrices, the sum of their weighted traces
+        self._trace = (self._multiplicity[:, None, None] * np.eye(n)).ravel()
         self._z = np.zeros((g, n, rows.z.shape[1]))
         grams = np.zeros((g, n, n, width, width))
         distance = np.full((g, n, n), -1.0)  # -1 between different series
@@ -411,7 +413,7 @@ class DenseBlock(MomentBlock):
     ) -> ClusterSums:
         """Cluster sums at a point; see :meth:`MomentBlock.sums`."""
         step = None
-        condition = 1.0 + float((factor * factor).sum())
+        condition = 1.0 + float(np.vdot(factor, factor))
         if self._structure is not None and len(self._distances):
             step = self._structure.step(self._distances, u)
             condition /= float(step.complement.min())
@@ -436,15 +438,15 @@ class DenseBlock(MomentBlock):
         k = len(slopes)
         a = inverse @ slopes  # H^-1 dH
         first = a @ inverse
-        weighted = a * self._multiplicity[:, None, None]
-        d1 = np.einsum("kgii->k", weighted)
-        d2 = -product(weighted.reshape(k, -1), a.transpose(0, 1, 3, 2).reshape(k, -1).T)
+        weighted = (a * self._multiplicity[:, None, None]).reshape(k, -1)
+        d1 = a.reshape(k, -1) @ self._trace
+        d2 = -product(weighted, a.transpose(0, 1, 3, 2).reshape(k, -1).T)
         # H^-1 dH_k H^-1 dH_l H^-1, whose transpose is that of (l, k)
         pairs = a[:, None] @ first
         parts = [inverse[None], first, pairs.reshape(k * k, g, n, n)]
         if curved:
             bend = inverse @ correlations[2]
-            d2[-1, -1] += np.einsum("gii,g->", bend, self._multiplicity)
+            d2[-1, -1] += bend.ravel() @ self._trace
             parts.append((bend @ inverse)[None])
         stacked = np.concatenate(parts).reshape(-1, g * n * n)
         out = product(stacked, self._gram).reshape(-1, width, width)
