@@ -432,9 +432,7 @@ class Fit:
         grouped = self.data.grouped
         # whitening divides by the rows' relative standard deviations too
         values = grouped.sort(self.resid / np.sqrt(self.scale))
-        return grouped.unsort(
-            whiten_series(values, grouped, self.structure, self.residual_params)
-        )
+        return grouped.unsort(whiten_series(values, grouped, self.structure, self.u))
 
     @cached_property
     def precision_derivatives(self) -> PrecisionDerivatives:

@@ -51,13 +51,17 @@ def check_structure(structure: ResidualStructure, params: Array, time: Array) ->
     np.testing.assert_array_equal(R, R.T)
     factor: Array = np.linalg.cholesky(R)
     rows = GroupedRows(None, np.array([0, n]), np.diff(time, prepend=time[0]))
-    whitened = whiten_series(factor, rows, structure, params)
+    whitened = whiten_series(
+        factor, rows, structure, structure.to_unconstrained(params)
+    )
     assert whitened.shape == (n, n)
     np.testing.assert_allclose(whitened, np.eye(n), atol=1e-9)
     drawn = correlated_residuals(np.eye(n), rows, structure, params)
     np.testing.assert_allclose(drawn, factor, atol=1e-9)
     # R^-1 = L^-T L^-1
-    inverse_root = whiten_series(np.eye(n), rows, structure, params)
+    inverse_root = whiten_series(
+        np.eye(n), rows, structure, structure.to_unconstrained(params)
+    )
     np.testing.assert_allclose(inverse_root.T @ inverse_root @ R, np.eye(n), atol=1e-8)
     if isinstance(structure, MarkovStructure):
         u = structure.to_unconstrained(params)
@@ -73,10 +77,12 @@ def check_whitening_leaves_input(structure: ResidualStructure, params: Array) ->
     rows = GroupedRows(None, np.array([0, 7]), np.diff(time, prepend=time[0]))
     x = np.random.default_rng(1).normal(size=(7, 3))
     before = x.copy()
-    whitened = whiten_series(x, rows, structure, params)
+    whitened = whiten_series(x, rows, structure, structure.to_unconstrained(params))
     np.testing.assert_array_equal(x, before)
     for j in range(3):
-        one = whiten_series(x[:, j], rows, structure, params)
+        one = whiten_series(
+            x[:, j], rows, structure, structure.to_unconstrained(params)
+        )
         np.testing.assert_allclose(one, whitened[:, j], rtol=1e-13)
 
 

@@ -90,7 +90,7 @@ def test_one_matrix(name: str, n: int) -> None:
         root: Array = np.linalg.cholesky(matrix)
         gaps = np.diff(positions[:, 0], prepend=positions[0, 0])
         rows = GroupedRows(None, np.array([0, n]), gaps, positions[:, 1:])
-        white = whiten_series(root, rows, structure, params)
+        white = whiten_series(root, rows, structure, structure.to_unconstrained(params))
         np.testing.assert_allclose(white, np.eye(n), atol=1e-9)
         drawn = correlated_residuals(np.eye(n), rows, structure, params)
         np.testing.assert_allclose(drawn, root, atol=1e-9)

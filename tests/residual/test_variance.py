@@ -433,7 +433,7 @@ def test_residual_covariance(case: Case, structure: Any) -> None:
     np.testing.assert_allclose(both.correlation(positions, params), R, rtol=1e-12)
     gaps = np.diff(time, prepend=time[0])
     rows = GroupedRows(None, np.array([0, 4]), gaps, marks)
-    white = whiten_series(np.eye(4), rows, both, params)
+    white = whiten_series(np.eye(4), rows, both, both.to_unconstrained(params))
     np.testing.assert_allclose(white.T @ white @ R, np.eye(4), atol=1e-10)
     drawn = correlated_residuals(np.eye(4), rows, both, params)
     np.testing.assert_allclose(drawn @ drawn.T, R, rtol=1e-10)

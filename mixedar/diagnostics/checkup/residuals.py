@@ -277,7 +277,7 @@ def effect_score_test(fit: Fit, tests: ScoreTests, column: FloatArray) -> Gain |
             residuals.to_grouped(column),
             residuals.grouped,
             fit.structure,
-            fit.residual_params,
+            fit.u,
         )
     )
     alternative = EffectAlternative(white, residuals.rows)

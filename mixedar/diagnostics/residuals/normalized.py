@@ -120,7 +120,7 @@ def normalized_residuals(fit: Fit) -> NormalizedResiduals:
         np.ascontiguousarray(grouped.sort(columns), dtype=np.float64),
         grouped,
         fit.structure,
-        fit.residual_params,
+        fit.u,
     )
     white = rows.sort(grouped.unsort(white)) if place is not None else white
     q = white.shape[1] - fit.k_fe
