@@ -378,7 +378,10 @@ def equal_variances(fit: Fit, alpha: float) -> Finding:
     known = known[known["df"] >= min(5.0, float(known["df"].max()))]
     low, high = known["sd"].idxmin(), known["sd"].idxmax()
     smallest, largest = float(known["sd"].min()), float(known["sd"].max())
-    robust = "fit.robust() has standard errors that do not need equal variances"
+    robust = (
+        "fit.get_robustcov_results() has standard errors that do not need equal "
+        "variances"
+    )
     if worst == "group":
         text = (
             f"Residuals scatter more in some groups than in others (standard deviation "
