@@ -92,10 +92,12 @@ def simulate(
     return pd.DataFrame(out, index=rows.index, columns=columns, copy=False)
 
 
-def check_simulations(n_sim: Any) -> int:
-    """Return `n_sim` if it is a number of data sets."""
-    if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 1:
-        raise UnsupportedError(f"n_sim={n_sim!r} is not a positive whole number")
+def check_simulations(n_sim: Any, least: int = 1) -> int:
+    """Return `n_sim` if it is a number of data sets, at least 1 or 0."""
+    whole = isinstance(n_sim, (int, np.integer)) and not isinstance(n_sim, bool)
+    if not whole or n_sim < least:
+        what = "a positive whole number" if least else "a number of simulations"
+        raise UnsupportedError(f"n_sim={n_sim!r} is not {what}")
     return int(n_sim)
 
 
@@ -288,7 +290,7 @@ def residual_trend(
     fit: Fit, frame: pd.DataFrame, kind: str = "normalized", n_sim: int = 39
 ) -> pd.DataFrame | None:
     """
-    Local mean and spread of residuals, and where they lie under the model.
+    Local mean and deviation of residuals, and where they lie under the model.
 
     Parameters
     ----------
@@ -308,7 +310,7 @@ def residual_trend(
         local standard deviation on either side; with ``_min`` and ``_max`` the
         extremes of each in the draws.  None if the first column has no numbers.
     """
-    n_sim = _check_draws(n_sim)
+    n_sim = check_simulations(n_sim, least=0)
     if not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[0]):
         return None
     x, y = (frame.iloc[:, k].to_numpy(dtype=np.float64) for k in range(2))
@@ -332,12 +334,6 @@ def residual_trend(
         ):
             out |= {f"{name}_min": low, f"{name}_max": high}
     return pd.DataFrame(out, index=pd.Index(where, name=frame.columns[0]))
-
-
-def _check_draws(n_sim: Any) -> int:
-    if isinstance(n_sim, bool) or not isinstance(n_sim, (int, np.integer)) or n_sim < 0:
-        raise UnsupportedError(f"n_sim={n_sim!r} is not a number of simulations")
-    return int(n_sim)
 
 
 def _local_lines(

@@ -287,7 +287,7 @@ def serial_correlation_test(
         },
         index=pd.Index(distances[chosen], name="lag"),
     )
-    note = None
+    note = ""
     if df < len(chosen):
         note = (
             f"The estimated parameters leave {df} of {len(chosen)} lags to test: the "

@@ -178,18 +178,18 @@ class ParameterDerivative(Alternative):
         """``A x`` for sorted columns, shape (n, k)."""
         out = np.empty(x.shape)
         for block in self.blocks:
-            slopes = block.values[self.k]
-            if len(slopes) == 1:  # one product for all pieces
+            values = block.values[self.k]
+            if len(values) == 1:  # one product for all pieces
                 pieces, size = block.rows.shape
                 flat = x[block.rows.T].reshape(size, pieces * x.shape[1])
-                image = product(slopes[0], flat).reshape(size, pieces, x.shape[1])
+                image = product(values[0], flat).reshape(size, pieces, x.shape[1])
                 out[block.rows.T] = image
                 continue
             here = x[block.rows]  # (pieces, size, k)
-            together = max(2_000_000 // slopes.shape[1] ** 2, 1)
+            together = max(2_000_000 // values.shape[1] ** 2, 1)
             for first in range(0, len(here), together):
                 part = slice(first, first + together)
-                out[block.rows[part]] = np.matmul(slopes[block.which[part]], here[part])
+                out[block.rows[part]] = np.matmul(values[block.which[part]], here[part])
         return out
 
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
