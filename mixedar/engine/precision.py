@@ -300,6 +300,9 @@ def precision_derivatives(
     llf = chain(by_v, concatenate([v, np.log(sigma2)]))
     q = (s.second + r) / 2.0
     theta = _by_factor(entries, natural)
+    # the gradient by all others is zero
+    curvature, free = np.zeros((theta.k, theta.k)), entries.k
+    curvature[:free, :free] = -entries.second @ llf.first[: len(entries)]
     off = layout.tril[0] != layout.tril[1]
     return PrecisionDerivatives(
         to_inner=problem.w_map[:p, :p],
@@ -312,7 +315,7 @@ def precision_derivatives(
         observed=-llf.second,
         expected=_expected(traces, point.sxx_inverse, s.first, q, reml),
         jacobian=theta.first.T,
-        curvature=-theta.second @ llf.first,
+        curvature=curvature,
         estimated=np.append(~held, np.ones(len(natural) + 1, dtype=bool)),
         unrestricted=bool(
             (lam[held] == 0.0).all()
