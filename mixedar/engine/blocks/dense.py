@@ -462,12 +462,13 @@ def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Inverses and log-determinants of matrices, shape (g, n, n)."""
     if len(h) > 1:
         pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
-        return np.linalg.inv(h), np.asarray(2.0 * np.log(pivots).sum(axis=1))
+        inverse = np.asarray(np.linalg.inv(h), dtype=np.float64)
+        return inverse, np.asarray(2.0 * np.log(pivots).sum(axis=1))
     # LAPACK itself: of one small matrix numpy's checks are most of the work
     root, failed = dpotrf(h[0], lower=1, clean=1)
     if failed:
         raise np.linalg.LinAlgError("a covariance is not positive definite")
     half = dtrtri(root, lower=1)[0]
     logs = 2.0 * np.log(root.diagonal()).sum(keepdims=True)
-    inverse: FloatArray = (half.T @ half)[None]
+    inverse = np.asarray(half.T @ half)[None]
     return inverse, np.asarray(logs, dtype=np.float64)

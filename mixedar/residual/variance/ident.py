@@ -90,11 +90,11 @@ class VarIdent(Startable, VarianceFunction):
             )
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"sd by {columns_text(self.column)}"
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the ratios; none before the data are known."""
         return tuple(f"sd[{name}]" for name in self._compared)
 
@@ -188,7 +188,7 @@ class KnownVariance(VarianceFunction):
         check_column(type(self).__name__, self.column)
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return ()
 
     @property
@@ -226,7 +226,7 @@ class VarFixed(KnownVariance):
     code: ClassVar[str] = "varfixed"
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"variance proportional to {self.column}"
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
@@ -260,7 +260,7 @@ class KnownWeights(KnownVariance):
     code: ClassVar[str] = "weights"
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"weights {self.column}"
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:

@@ -91,11 +91,11 @@ class VarLogLinear(Startable, VarianceFunction):
         object.__setattr__(self, "gamma", tuple(float(g) for g in gamma))
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"log sd ~ {self.formula or ' + '.join(self.columns)}"
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the coefficients; none before the data are known."""
         return tuple(f"log_sd[{name}]" for name in self.columns)
 

@@ -75,7 +75,7 @@ class VarPower(LinearCovariate):
         self._check_fixed()
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"sd as a power of {self.covariate_text}"
 
     @property
@@ -192,11 +192,11 @@ class VarConstPower(Startable, CovariateVariance):
             )
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"sd as a constant plus a power of {self.covariate_text}"
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.named("const"), *self.named("power"))
 
     @property
@@ -354,7 +354,7 @@ class VarExp(LinearCovariate):
         self._check_fixed()
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return f"sd as an exponential of {self.covariate_text}"
 
     @property

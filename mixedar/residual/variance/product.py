@@ -68,7 +68,7 @@ class VarComb(VarianceFunction):
         return f"VarComb({', '.join(map(repr, self.functions))})"
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]
         return " times ".join(f.label for f in self.functions)
 
     @property
@@ -76,7 +76,7 @@ class VarComb(VarianceFunction):
         return tuple(link for f in self.functions for link in f.links)
 
     @property
-    def param_names(self) -> tuple[str, ...]:
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """
         Names of all parameters.
 
