@@ -468,26 +468,6 @@ class MixedLMAR(ParentModel):
         """
         return sibling(self, residual, weights, residual_data, relatives)
 
-    # -- names of before, until every question reads the arrays -----------------
-    _codes = property(lambda self: self.codes)
-    _grouped = property(lambda self: self.arrays.grouped)
-    _rows = property(lambda self: self.arrays.compressed)
-    _vc = property(lambda self: self.arrays.components)
-    _components = property(lambda self: self.arrays.component_parts)
-    _weighted = property(lambda self: self.arrays.weighted)
-    variance_specs = property(lambda self: self.arrays.variance_specs)
-
-    def _layout(self, free: Any, start: Any) -> Any:
-        return self.layout(free, start)
-
-    def _without_lists(self) -> Any:
-        return self.without_lists()
-
-    def _random_design(self) -> FloatArray:
-        return self.arrays.random_design
-
-    # ---------------------------------------------------------------------------
-
     @property
     def df_containment(self) -> FloatArray:
         """Containment degrees of freedom of the fixed effects, shape (p,)."""

@@ -163,61 +163,6 @@ class MixedLMARResults(ParentResults):
         packed.residual_params = best.residual_params
         self.params_object = packed
 
-    # -- names of before, until every question reads the fit -----------------
-    _names = property(lambda self: list(self.fit.names))
-    _factor = property(lambda self: self.fit.factor)
-    _z_map = property(lambda self: self.fit.z_map)
-    _u = property(lambda self: self.fit.u)
-    _theta = property(lambda self: self.fit.theta)
-    _residual_values = property(lambda self: self.fit.residual_params)
-    _singular = property(lambda self: self.fit.singular)
-    _residual_at_boundary = property(lambda self: self.fit.residual_at_boundary)
-    _effects = property(lambda self: self.fit.effects)
-    _precision_derivatives = property(lambda self: self.fit.precision_derivatives)
-    _sandwich = property(lambda self: self.fit.robust)
-    _k_estimated = property(lambda self: self.fit.k_estimated)
-    _unadjusted = property(lambda self: (self.fit.cov_beta, self.fit.df_containment))
-    _df_fe = property(lambda self: self.df.to_numpy())
-    _df_spec = property(lambda self: self.fit.df_method)
-    _modes = property(
-        lambda self: tuple((m.estimate, m.search.converged) for m in self.fit.modes)
-    )
-    _search = property(lambda self: self.fit.modes[0].search)
-    _labels = property(
-        lambda self: (
-            self.fit.sizes.endog_name,
-            self.structure.label,
-            self.fit.sizes.time_unit,
-        )
-    )
-    _group_sizes = property(
-        lambda self: (
-            self.fit.sizes.smallest,
-            self.nobs / self.n_groups,
-            self.fit.sizes.largest,
-        )
-    )
-
-    def _effect_columns(self, group: int) -> Any:
-        return self.fit.data.effect_columns(group)
-
-    def _component_names(self, component: int, group: int) -> Any:
-        return self.fit.data.component_labels(component, group)
-
-    @property
-    def _contrast_methods(self) -> Any:
-        return self.fit.contrast_methods
-
-    def _contrast_method(self, df: Any) -> Any:
-        from mixedar.inference.df.methods import contrast_method
-
-        return contrast_method(self.fit, df)
-
-    def _copy_with_df(self, method: Any) -> Any:
-        return self._with_tests(method, self.fit.robust)
-
-    # ------------------------------------------------------------------------
-
     @property
     def llf(self) -> float:
         """(Restricted) log-likelihood."""
