@@ -13,12 +13,11 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.hypotheses.result import TestResult
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, independent_columns, wald
 from mixedar.panel.data import PanelData
 from mixedar.panel.hausman.comparison import Pair
-from mixedar.panel.hausman.result import TEXTS, HausmanResult, meaning_of
+from mixedar.panel.hausman.result import TEXTS, HausmanResult
 
 Components = Literal["baltagi-chang", "harmonic"]
 
@@ -35,13 +34,15 @@ def bootstrap(
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
     unlike = pair.unlike()
     if unlike is not None:
-        return _result(pair, text.missing(unlike, "chi2"))
+        missing = text.missing(unlike, "chi2")
+        return pair.result("bootstrap", (missing,), pair.frame(), pair.notes())
     positions = pair.identified
     if pair.not_classical("bootstrap") is not None:
         # only the choice of coefficients rests on the covariances
         positions = np.arange(len(pair.names))
     if len(positions) == 0:
-        return _result(pair, text.missing(pair.not_identified(), "chi2", 0))
+        missing = text.missing(pair.not_identified(), "chi2", 0)
+        return pair.result("bootstrap", (missing,), pair.frame(), pair.notes())
     panel, chosen = pair.re.panel, [pair.names[j] for j in positions]
     found = _replicated(pair, positions, reps, seed, progress)
     note = f"{len(found.draws)} bootstrap replicates of {panel.n_entities} entities."
@@ -54,32 +55,16 @@ def bootstrap(
         note=note,
         details=(("p-value from the replicates", found.pvalue_bootstrap),),
     )
-    return _result(pair, test, chosen, found)
-
-
-def _result(
-    pair: Pair,
-    test: TestResult,
-    chosen: list[str] | None = None,
-    found: BootstrapTest | None = None,
-) -> HausmanResult:
-    frame, cov, draws = pair.frame(), None, None
-    if found is not None:
-        cov = pd.DataFrame(found.cov, index=chosen, columns=chosen)
-        draws = pd.DataFrame(found.draws, columns=chosen)
-        frame.loc[chosen, "std_err"] = np.sqrt(np.diag(found.cov))
-    return HausmanResult(
-        method="bootstrap",
-        tests=(test,),
-        comparison=frame,
-        eigenvalues=None,
-        cov_difference=cov,
-        identified=None if chosen is None else len(chosen),
-        meaning=meaning_of(pair.names if chosen is None else chosen),
-        notes=tuple(pair.notes(None)),
-        nobs=pair.re.panel.nobs,
-        n_entities=pair.re.panel.n_entities,
-        draws=draws,
+    frame = pair.frame()
+    frame.loc[chosen, "std_err"] = np.sqrt(np.diag(found.cov))
+    return pair.result(
+        "bootstrap",
+        (test,),
+        frame,
+        pair.notes(),
+        cov_difference=pd.DataFrame(found.cov, index=chosen, columns=chosen),
+        identified=len(chosen),
+        draws=pd.DataFrame(found.draws, columns=chosen),
     )
 
 
@@ -121,25 +106,6 @@ def _replicated(
 
 
 @dataclass(frozen=True)
-class SizeClass:
-    """
-    The entities with one number of observations.
-
-    Attributes
-    ----------
-    size : int
-        Observations of each.
-    entities : ndarray of int, shape (m,)
-    between : ndarray, shape (m, q)
-        Packed outer products of the means of (x, y).
-    """
-
-    size: int
-    entities: IntArray
-    between: FloatArray
-
-
-@dataclass(frozen=True)
 class EntityProducts:
     """
     Cross-products of each entity.
@@ -148,23 +114,22 @@ class EntityProducts:
     ----------
     within : ndarray, shape (N, q)
         Packed cross-products of the deviations of (x, y) from entity means.
-    classes : tuple of SizeClass
-        Ascending in size.
+    classes : tuple of (int, ndarray of int, ndarray)
+        Ascending: a number of observations, the entities that have it and the
+        packed outer products of their means of (x, y).
     scale : ndarray, shape (k + 1,)
         Columns were divided by this; the response is the last one.
     within_kept, between_kept, kept : ndarray of int
         Columns that are independent of earlier ones within entities, between
         entities, and at all.
-    sizes : ndarray of int, shape (N,)
     """
 
     within: FloatArray
-    classes: tuple[SizeClass, ...]
+    classes: tuple[tuple[int, IntArray, FloatArray], ...]
     scale: FloatArray
     within_kept: IntArray
     between_kept: IntArray
     kept: IntArray
-    sizes: IntArray
 
     @property
     def width(self) -> int:
@@ -187,15 +152,15 @@ class EntityProducts:
         width = self.width
         single = len(self.classes) == 1
         counts, between = [], []
-        for group in self.classes:
-            part = weights if single else weights[:, group.entities]
+        for _, entities, products in self.classes:
+            part = weights if single else weights[:, entities]
             counts.append(part.sum(axis=1))
-            between.append(_unpack(part @ group.between, width))
+            between.append(_unpack(part @ products, width))
         return WeightedProducts(
             within=_unpack(weights @ self.within, width),
             between=np.stack(between, axis=1),
             counts=np.stack(counts, axis=1),
-            sizes=np.array([group.size for group in self.classes], dtype=np.float64),
+            sizes=np.array([size for size, _, _ in self.classes], dtype=np.float64),
         )
 
 
@@ -276,7 +241,7 @@ def entity_products(
     for size in np.unique(sizes):
         members = np.flatnonzero(sizes == size)
         part = means[members]
-        classes.append(SizeClass(int(size), members, part[:, rows] * part[:, cols]))
+        classes.append((int(size), members, part[:, rows] * part[:, cols]))
     root = np.sqrt(panel.nobs)
     inside = r_factor(data[:, :-1] / root)
     weights = np.sqrt(sizes / panel.nobs)[:, None]
@@ -288,7 +253,6 @@ def entity_products(
         within_kept=_kept(inside),
         between_kept=_kept(outside),
         kept=_kept(np.concatenate([inside, outside])),
-        sizes=sizes,
     )
 
 
@@ -398,8 +362,10 @@ def estimates(
     if components == "baltagi-chang":
         squares = np.einsum("c,bcij->bij", sums.sizes**2, sums.between)
         block = np.ix_(np.arange(len(nobs)), outside, outside)
-        ratio = _inverse_times(between[block], squares[block])
-        trace = np.trace(ratio, axis1=1, axis2=2)
+        gram, size, singular = _scaled(between[block])
+        inner = squares[block] / (size[:, :, None] * size[:, None, :])
+        trace = np.trace(np.linalg.solve(gram, inner), axis1=1, axis2=2)
+        trace[singular] = 0.0
         sigma2_u = (ssr_between - df_between * sigma2_e) / (nobs - trace)
     else:
         harmonic = entities / (sums.counts @ (1.0 / sums.sizes))
@@ -442,7 +408,7 @@ def bootstrap_test(
     """
     rng = np.random.default_rng(seed)
     parts, failed = [], 0
-    for weights in _draws(len(products.sizes), reps, rng, progress):
+    for weights in _draws(len(products.within), reps, rng, progress):
         found = estimates(products, products.weighted(weights), components)
         gap = (found.fe - found.re)[:, positions]
         bad = found.failed | ~np.isfinite(gap).all(axis=1)
@@ -502,29 +468,19 @@ def _solve(
     rows = np.arange(len(products))
     gram = products[np.ix_(rows, columns, columns)]
     right = products[:, columns, y]
-    size = np.sqrt(np.einsum("bii->bi", gram))
-    bad = (size <= 0.0).any(axis=1)
-    size[bad] = 1.0
-    gram = gram / (size[:, :, None] * size[:, None, :])
-    gram[bad] = np.eye(len(columns))
-    smallest = np.linalg.eigvalsh(gram)[:, 0]
-    singular = smallest < _SINGULAR
-    gram[singular] = np.eye(len(columns))
-    failed |= bad | singular
+    gram, size, singular = _scaled(gram)
+    failed |= singular
     along = right / size
     scaled = np.linalg.solve(gram, along[:, :, None])[:, :, 0]
     ssr = total - np.einsum("bi,bi->b", scaled, along)
     return scaled / size, np.maximum(ssr, 0.0)
 
 
-def _inverse_times(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``a^-1 b`` for positive definite a; zeros where a is singular."""
-    size = np.sqrt(np.einsum("bii->bi", a))
+def _scaled(gram: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Matrices with ones on the diagonal, their scales, and which are singular."""
+    size = np.sqrt(np.einsum("bii->bi", gram))
     size = np.where(size > 0.0, size, 1.0)
-    scaled = a / (size[:, :, None] * size[:, None, :])
-    good = np.linalg.eigvalsh(scaled)[:, 0] > _SINGULAR
-    scaled[~good] = np.eye(a.shape[1])
-    right = b / (size[:, :, None] * size[:, None, :])
-    out: FloatArray = np.linalg.solve(scaled, right)
-    out[~good] = 0.0
-    return out
+    scaled = gram / (size[:, :, None] * size[:, None, :])
+    singular: BoolArray = np.linalg.eigvalsh(scaled)[:, 0] < _SINGULAR
+    scaled[singular] = np.eye(gram.shape[1])
+    return scaled, size, singular

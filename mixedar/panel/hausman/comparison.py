@@ -14,10 +14,12 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError
+from mixedar.hypotheses.result import TestResult
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
 from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
+from mixedar.panel.hausman.result import HausmanResult, meaning_of
 from mixedar.panel.results import PanelResults
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
@@ -59,16 +61,34 @@ class Pair:
         names = common_names(fe, re.panel, list(re.params.index), "random effects")
         return cls(fe, re, names)
 
+    def _positions(self, fit: PanelResults) -> list[int]:
+        """Where the coefficients stand in a fit."""
+        names = list(fit.params.index)
+        return [names.index(name) for name in self.names]
+
+    @cached_property
+    def estimates(self) -> FloatArray:
+        """Fixed and random effects, shape (2, q)."""
+        fits = (self.fe, self.re)
+        return np.array([fit.estimate.params[self._positions(fit)] for fit in fits])
+
     @property
     def difference(self) -> FloatArray:
         """Fixed less random effects, shape (q,)."""
-        difference = self.fe.params[self.names] - self.re.params[self.names]
-        return np.asarray(difference, dtype=np.float64)
+        return self.estimates[0] - self.estimates[1]
 
     @cached_property
-    def cov_fe(self) -> FloatArray:
-        """Covariance of the fixed effects estimates, shape (q, q)."""
-        return self.fe.cov_params().loc[self.names, self.names].to_numpy()
+    def covs(self) -> tuple[FloatArray, FloatArray]:
+        """Covariances of fixed and of random effects, each of shape (q, q)."""
+        fe, re = self._positions(self.fe), self._positions(self.re)
+        return self.fe.estimate.cov[np.ix_(fe, fe)], self.re.estimate.cov[
+            np.ix_(re, re)
+        ]
+
+    @cached_property
+    def errors(self) -> FloatArray:
+        """Standard errors of fixed effects, shape (q,)."""
+        return np.sqrt(np.diag(self.covs[0]))
 
     def cov(self, form: Form) -> FloatArray:
         """
@@ -78,13 +98,11 @@ class Pair:
         both with that of random effects; ``"sigmaless"``: with that of fixed
         effects.
         """
-        cov_re = self.re.cov_params().loc[self.names, self.names].to_numpy()
+        fe, re = self.covs
         ratio = self.re.scale / self.fe.scale
         if form == "sigmamore":
-            return self.cov_fe * ratio - cov_re
-        if form == "sigmaless":
-            return self.cov_fe - cov_re / ratio
-        return self.cov_fe - cov_re
+            return fe * ratio - re
+        return fe - re / ratio if form == "sigmaless" else fe - re
 
     @cached_property
     def identified(self) -> IntArray:
@@ -94,8 +112,7 @@ class Pair:
         With period dummies in a balanced panel their coefficients differ only as
         far as those of the other regressors do.
         """
-        scale = np.sqrt(np.diag(self.cov_fe))
-        rest = self.cov("sigmaless") / np.outer(scale, scale)
+        rest = self.cov("sigmaless") / np.outer(self.errors, self.errors)
         found: list[int] = []
         for _ in range(len(rest)):  # Cholesky factorization, largest pivot first
             pivot = int(np.argmax(np.diag(rest)))
@@ -167,18 +184,39 @@ class Pair:
         Standard errors are from `cov`, the covariance of the difference.  What
         rounding makes of no difference is zero, and has none.
         """
-        out = side_by_side(self.fe.params, self.re.params, self.names)
-        errors = np.sqrt(np.diag(self.cov_fe))
+        fe, re = self.estimates
+        errors = np.full(len(fe), np.nan)
         if cov is not None:
             variances = np.diag(cov)
-            out["std_err"] = np.sqrt(np.where(variances > 0.0, variances, np.nan))
-        size = np.maximum(np.abs(out["fe"]), errors)
-        same = np.diag(self.cov("sigmaless")) <= RANK_TOLERANCE * errors**2
-        same &= np.abs(out["difference"]) <= _ROUNDING * size
-        out.loc[same, ["difference", "std_err"]] = [0.0, np.nan]
-        return out
+            errors = np.sqrt(np.where(variances > 0.0, variances, np.nan))
+        same = np.diag(self.cov("sigmaless")) <= RANK_TOLERANCE * self.errors**2
+        same &= np.abs(fe - re) <= _ROUNDING * np.maximum(np.abs(fe), self.errors)
+        difference, errors = np.where(same, [[0.0], [np.nan]], [fe - re, errors])
+        return side_by_side(self.names, fe, re, difference, errors)
 
-    def notes(self, form: str | None) -> list[str]:
+    def result(
+        self,
+        method: str,
+        tests: tuple[TestResult, ...],
+        frame: pd.DataFrame,
+        notes: list[str],
+        **parts: Any,
+    ) -> HausmanResult:
+        """The result, with what is the same for all forms."""
+        panel, cov = self.re.panel, parts.get("cov_difference")
+        meaning = meaning_of(self.names if cov is None else list(cov.index))
+        return HausmanResult(
+            method,
+            tests,
+            frame,
+            meaning,
+            tuple(notes),
+            panel.nobs,
+            panel.n_entities,
+            **parts,
+        )
+
+    def notes(self, form: str | None = None) -> list[str]:
         """Remarks on the comparison as a whole."""
         notes = []
         rank, count = len(self.identified), len(self.names)
@@ -197,11 +235,17 @@ class Pair:
         return notes
 
 
-def side_by_side(fe: pd.Series, re: pd.Series, names: list[str]) -> pd.DataFrame:
-    """Estimates of both and their difference, without standard errors."""
-    out = pd.DataFrame({"fe": fe[names], "re": re[names]}, dtype=float)
-    out["difference"] = out["fe"] - out["re"]
-    return out.assign(std_err=np.nan).rename_axis("coefficient")
+def side_by_side(
+    names: list[str],
+    fe: FloatArray,
+    re: FloatArray,
+    difference: FloatArray,
+    errors: FloatArray | float = np.nan,
+) -> pd.DataFrame:
+    """The estimates of both, their difference and its standard errors."""
+    values = {"fe": fe, "re": re, "difference": difference, "std_err": errors}
+    index = pd.Index(names, name="coefficient")
+    return pd.DataFrame(values, index=index, dtype=float)
 
 
 def check_kinds(fe: object, re: object) -> None:

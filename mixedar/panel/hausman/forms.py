@@ -5,7 +5,6 @@ Forms of Hausman's test: quadratic forms in the difference, augmented regression
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -30,10 +29,9 @@ def scaled_eigenvalues(pair: Pair, form: Form) -> tuple[FloatArray, FloatArray]:
 
     In units of the standard errors of fixed effects.
     """
-    scale = np.sqrt(np.diag(pair.cov_fe))
-    scaled = pair.cov(form) / np.outer(scale, scale)
+    scaled = pair.cov(form) / np.outer(pair.errors, pair.errors)
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2.0)
-    return values, vectors.T @ (pair.difference / scale)
+    return values, vectors.T @ (pair.difference / pair.errors)
 
 
 def difference_test(pair: Pair, form: Form) -> TestResult:
@@ -88,18 +86,12 @@ class Augmentation:
 def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
     """Wald test of the regressors that `form` adds to random effects."""
     text, panel = TEXTS[form], pair.re.panel
-    robust, auxiliary = form.endswith("-robust"), form.startswith("auxiliary")
+    robust = form.endswith("-robust")
     if pair.re.estimate.theta is None:
         return text.missing("the fit has no quasi-demeaning, so that none can be done")
     if robust and panel.n_entities < 2:
         return text.missing("clustered covariances need two entities or more")
-    tested, (statistic, df) = _augmented(
-        pair,
-        "within" if auxiliary else "means",
-        options.correction if robust else None,
-        pooled=options.pooled and not auxiliary,
-        plain_constant=options.plain_constant and auxiliary,
-    )
+    tested, (statistic, df) = _augmented(pair, form, options)
     if not tested:
         return text.missing(
             "it is not identified: no regressor varies both within and between "
@@ -126,26 +118,21 @@ def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
     return replace(first, details=details)
 
 
-def _augmented(
-    pair: Pair,
-    added: Literal["within", "means"],
-    correction: Correction | None = None,
-    *,
-    pooled: bool = False,
-    plain_constant: bool = False,
-) -> tuple[int, Wald]:
+def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, Wald]:
     """
     Add deviations from, or means of, the entities and test their coefficients.
 
     The response and the regressors are quasi-demeaned (unless `pooled`); what is
     added are the entity-demeaned regressors (auxiliary regression) or the
     quasi-demeaned entity means (Mundlak) of those that vary within entities, as
-    far as others do not span them.  The covariance is the classical one or, with
-    a correction, clustered.  A plain constant, as plm has it, is not
+    far as others do not span them.  The covariance is the classical one or
+    clustered.  A plain constant, as plm has it, is not
     quasi-demeaned: with entities of different lengths the statistic then depends
     on the origins of the variables.
     """
     panel, columns = pair.re.panel, pair.re.estimate.columns
+    auxiliary = form.startswith("auxiliary")
+    plain_constant = options.plain_constant and auxiliary
     x = panel.x[:, columns]
     constant = [j for j, c in enumerate(columns) if c == panel.constant]
     centred = bool(constant) and not plain_constant
@@ -162,13 +149,13 @@ def _augmented(
     varying &= np.any(within != 0.0, axis=0)
     varying[constant] = False
     fraction = pair.re.estimate.theta
-    if fraction is None or pooled:
+    if fraction is None or (options.pooled and not auxiliary):
         fraction = np.zeros(panel.n_entities)
     kept_part = panel.spread_out(fraction)[:, None] * spread
     base = x - kept_part
     if plain_constant and constant:
         base[:, constant] = x[:, constant]
-    extra = within if added == "within" else spread - kept_part
+    extra = within if auxiliary else spread - kept_part
     design = np.column_stack([base, extra[:, varying]])
     y = panel.y - panel.y.mean() if centred else panel.y
     y = panel.quasi_demean(y, fraction)
@@ -177,10 +164,10 @@ def _augmented(
     last = slice(fit.rank - tested, fit.rank)
     if not tested:
         return 0, Wald(np.nan, 0)
-    if correction is None:
-        scale = fit.ssr / (panel.nobs - fit.rank)
-        cov = scale * fit.bread
-    else:
+    cov = fit.ssr / (panel.nobs - fit.rank) * fit.bread
+    if form.endswith("-robust"):
         used = design if fit.kept.all() else design[:, fit.kept]
-        cov = cluster_covariance(used, fit.resid, fit.bread, panel.offsets, correction)
+        cov = cluster_covariance(
+            used, fit.resid, fit.bread, panel.offsets, options.correction
+        )
     return tested, wald(fit.params[last], cov[last, last])

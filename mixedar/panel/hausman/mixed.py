@@ -84,7 +84,9 @@ def hausman_mixed(
     names = common_names(fe, panel, panel.names, "the mixed model")
     means, columns = entity_means(panel)
     tested = [f"mean({panel.names[j]})" for j in columns]
-    fixed = pd.Series(mixed.fe_params, index=list(panel.names), dtype=float)
+    here = fe.params[names].to_numpy(dtype=np.float64)
+    fixed = np.asarray(mixed.fe_params, dtype=np.float64)
+    there = fixed[[panel.names.index(name) for name in names]]
     augmented, test = None, MIXED.missing(_NO_MEAN, "chi2", 0)
     if tested:
         with warnings.catch_warnings():
@@ -102,9 +104,7 @@ def hausman_mixed(
     return HausmanResult(
         method=method,
         tests=(test,),
-        comparison=side_by_side(fe.params, fixed, names),
-        eigenvalues=None,
-        cov_difference=None,
+        comparison=side_by_side(names, here, there, here - there),
         identified=len(tested),
         meaning=meaning_of(names, "the mixed model"),
         notes=() if augmented is None else _notes(mixed, augmented, tested),

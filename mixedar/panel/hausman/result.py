@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -19,12 +19,10 @@ from mixedar.hypotheses.result import (
     results_frame,
     results_table,
 )
+from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import RANK_TOLERANCE
 from mixedar.panel.checks import listing
 from mixedar.summary import ResultsSummary, SummaryTable
-
-if TYPE_CHECKING:
-    from mixedar.mixed import MixedLMARResults
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,13 +63,13 @@ class HausmanResult(Printed):
     method: str
     tests: tuple[TestResult, ...]
     comparison: pd.DataFrame
-    eigenvalues: FloatArray | None
-    cov_difference: pd.DataFrame | None
-    identified: int | None
     meaning: str
     notes: tuple[str, ...]
     nobs: int
     n_entities: int
+    eigenvalues: FloatArray | None = None
+    cov_difference: pd.DataFrame | None = None
+    identified: int | None = None
     draws: pd.DataFrame | None = None
     mixed: MixedLMARResults | None = None
 

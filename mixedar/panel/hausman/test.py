@@ -23,7 +23,7 @@ from mixedar.panel.hausman.forms import (
     scaled_eigenvalues,
 )
 from mixedar.panel.hausman.mixed import hausman_mixed
-from mixedar.panel.hausman.result import TEXTS, HausmanResult, meaning_of
+from mixedar.panel.hausman.result import TEXTS, HausmanResult
 from mixedar.panel.results import PanelResults
 
 _METHODS = ("default", *TEXTS)
@@ -180,11 +180,15 @@ def _compared(pair: Pair, name: str, options: Augmentation) -> HausmanResult:
 def _result(
     pair: Pair, method: str, tests: tuple[TestResult, ...], form: Form | None = None
 ) -> HausmanResult:
-    names, cov, eigenvalues, frame = pair.names, None, None, pair.frame()
+    frame, parts = None, {}
     if form is not None:
-        cov = pd.DataFrame(pair.cov(form), index=names, columns=names)
-        eigenvalues = scaled_eigenvalues(pair, form)[0][::-1]
+        cov = pd.DataFrame(pair.cov(form), index=pair.names, columns=pair.names)
         frame = pair.frame(cov.to_numpy())
+        parts = {
+            "cov_difference": cov,
+            "eigenvalues": scaled_eigenvalues(pair, form)[0][::-1],
+            "identified": len(pair.identified),
+        }
     notes = pair.notes(form)
     verdicts = {test.rejects(0.05) for test in tests}
     if verdicts == {True, False}:
@@ -193,15 +197,5 @@ def _result(
             "of equal variance, the clustered Mundlak form needs neither but many "
             "entities."
         )
-    return HausmanResult(
-        method=method,
-        tests=tests,
-        comparison=frame,
-        eigenvalues=eigenvalues,
-        cov_difference=cov,
-        identified=None if form is None else len(pair.identified),
-        meaning=meaning_of(names),
-        notes=tuple(notes),
-        nobs=pair.fe.panel.nobs,
-        n_entities=pair.fe.panel.n_entities,
-    )
+    frame = pair.frame() if frame is None else frame
+    return pair.result(method, tests, frame, notes, **parts)
