@@ -19,14 +19,14 @@ from __future__ import annotations
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -141,17 +141,25 @@ def _run_console(block: Block) -> Iterator[Output]:
         while stop < len(lines) and not lines[stop].startswith("$ "):
             stop += 1
         shown = "".join(lines[at + 1 : stop])
-        done = subprocess.run(
-            [sys.executable, *shlex.split(command[2:])[1:]],
-            check=False,
-            stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        found = _output_of(shlex.split(command[2:])[3:])
         line = block.line + at + 1
-        yield Output(line, offset, offset + len(shown), shown, done.stdout)
+        yield Output(line, offset, offset + len(shown), shown, found)
         offset += len(shown)
         at = stop
+
+
+def _output_of(arguments: list[str]) -> str:
+    """What ``python -m mixedar`` prints, in this process, where it is loaded."""
+    printed, before = io.StringIO(), sys.argv
+    sys.argv = ["mixedar", *arguments]
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            runpy.run_module("mixedar", run_name="__main__")
+    except SystemExit:
+        pass
+    finally:
+        sys.argv = before
+    return printed.getvalue()
 
 
 def _close_figures() -> None:

@@ -119,7 +119,8 @@ def test_stateful_transforms_remember(data: pd.DataFrame) -> None:
 def test_draws_have_the_covariance_of_the_model(name: str) -> None:
     fit = shared(name)
     problem, at = oracle_of(fit)
-    y = np.array([fit.get_distribution().rvs(rng=k) for k in range(3000)])
+    distribution = fit.get_distribution()
+    y = np.array([distribution.rvs(rng=k) for k in range(3000)])
     np.testing.assert_allclose(
         y.mean(axis=0), fit.fitted_marginal, atol=5 * y.std() / np.sqrt(3000)
     )

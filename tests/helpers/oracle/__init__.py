@@ -25,9 +25,7 @@ from helpers.oracle.model import (
     correlation,
     covariance,
     parts,
-    series,
     stacked,
-    times,
 )
 from helpers.oracle.prediction import Predictions, predict, predict_from
 from helpers.oracle.residuals import DenseResiduals
@@ -48,8 +46,6 @@ __all__ = [
     "predict",
     "predict_from",
     "profile",
-    "series",
     "solve",
     "stacked",
-    "times",
 ]

@@ -22,9 +22,9 @@ from scipy import linalg, optimize
 from helpers.oracle.model import (
     Array,
     Parameters,
+    Part,
     Problem,
     Structure,
-    in_time,
     parts,
     residual_covariance,
 )
@@ -61,59 +61,66 @@ class Solution:
     normalized: Array
 
 
+@dataclass(frozen=True)
+class _Squares:
+    """Generalised least squares: beta, V^-1 (y - X beta) of each group, and sums."""
+
+    groups: list[Part]
+    beta: Array
+    weights: list[Array]
+    xvx: Array
+    quadratic: float
+    logdet: float
+
+
+def _least_squares(problem: Problem, params: Parameters) -> _Squares:
+    p = problem.X.shape[1]
+    both = np.column_stack([problem.X, problem.y])
+    groups = list(parts(problem, params))
+    solved = [np.linalg.solve(part.V, both[part.rows]) for part in groups]
+    sums = np.zeros((p + 1, p + 1))
+    for part, image in zip(groups, solved, strict=True):
+        sums += both[part.rows].T @ image
+    beta = np.linalg.solve(sums[:p, :p], sums[:p, p])
+    weights = [image[:, p] - image[:, :p] @ beta for image in solved]
+    r = problem.y - problem.X @ beta
+    quadratic = sum(
+        float(r[part.rows] @ v) for part, v in zip(groups, weights, strict=True)
+    )
+    logdet = sum(_logdet(part.V) for part in groups)
+    return _Squares(groups, beta, weights, sums[:p, :p], quadratic, logdet)
+
+
 def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
     """Evaluate log-likelihood, estimates, predictions and residuals."""
-    X, y = problem.X, problem.y
-    n, p = X.shape
-    groups = list(parts(problem, params))
-
-    xvx, xvy, logdet = np.zeros((p, p)), np.zeros(p), 0.0
-    for part in groups:
-        xi = X[part.rows]
-        xvx += xi.T @ np.linalg.solve(part.V, xi)
-        xvy += xi.T @ np.linalg.solve(part.V, y[part.rows])
-        logdet += _logdet(part.V)
-    beta = np.linalg.solve(xvx, xvy)
-
-    marginal = X @ beta
-    r = y - marginal
-    quadratic = sum(
-        float(r[part.rows] @ np.linalg.solve(part.V, r[part.rows])) for part in groups
-    )
-    if reml:
-        loglike = -0.5 * (
-            (n - p) * np.log(2 * np.pi) + logdet + _logdet(xvx) + quadratic
-        )
-    else:
-        loglike = -0.5 * (n * np.log(2 * np.pi) + logdet + quadratic)
-
+    squares = _least_squares(problem, params)
+    marginal = problem.X @ squares.beta
     conditional = marginal.copy()
     ranef: dict[Hashable, Array] = {}
     ranef_cov: dict[Hashable, Array] = {}
     vc_effects: dict[str, dict[tuple[Hashable, Hashable], float]] = {
         name: {} for name in problem.vc
     }
-    for part in groups:
-        weights = np.linalg.solve(part.V, r[part.rows])
+    for part, v in zip(squares.groups, squares.weights, strict=True):
         if problem.Z is not None and params.cov_re is not None:
             z, g = problem.Z[part.rows], params.cov_re
-            b = g @ z.T @ weights
+            b = g @ z.T @ v
             ranef[part.group] = b
             ranef_cov[part.group] = g - g @ z.T @ np.linalg.solve(part.V, z) @ g
             conditional[part.rows] += z @ b
         for name, (levels, w) in part.incidence.items():
-            u = params.vcomp[name] * w.T @ weights
+            u = params.vcomp[name] * w.T @ v
             conditional[part.rows] += w @ u
             for level, value in zip(levels, u, strict=True):
                 vc_effects[name][part.group, level] = float(value)
 
-    rest = (y - conditional) / np.sqrt(params.sigma2)
+    rest = (problem.y - conditional) / np.sqrt(params.sigma2)
     sd = 1.0 if params.R is None else np.sqrt(np.diag(params.R))
     return Solution(
         params=params,
-        loglike=float(loglike),
-        fe_params=beta,
-        cov_params=np.linalg.inv(xvx),
+        loglike=_density(problem, squares, reml),
+        fe_params=squares.beta,
+        cov_params=np.linalg.inv(squares.xvx),
         random_effects=ranef,
         random_effects_cov=ranef_cov,
         vc_effects=vc_effects,
@@ -126,7 +133,17 @@ def solve(problem: Problem, params: Parameters, reml: bool = True) -> Solution:
 
 def loglike(problem: Problem, params: Parameters, reml: bool = True) -> float:
     """Return the (restricted) log-likelihood with all its constants."""
-    return solve(problem, params, reml).loglike
+    return _density(problem, _least_squares(problem, params), reml)
+
+
+def _density(problem: Problem, squares: _Squares, reml: bool) -> float:
+    n, p = problem.X.shape
+    total = squares.logdet + squares.quadratic
+    if reml:
+        total += (n - p) * np.log(2 * np.pi) + _logdet(squares.xvx)
+    else:
+        total += n * np.log(2 * np.pi)
+    return float(-0.5 * total)
 
 
 def profile(problem: Problem, params: Parameters, reml: bool = True) -> Parameters:
@@ -137,13 +154,7 @@ def profile(problem: Problem, params: Parameters, reml: bool = True) -> Paramete
     divided by n, or by n - p under REML.
     """
     n, p = problem.X.shape
-    beta = _gls(problem, params)
-    r = problem.y - problem.X @ beta
-    total = sum(
-        float(r[part.rows] @ np.linalg.solve(part.V, r[part.rows]))
-        for part in parts(problem, params)
-    )
-    factor = total / (n - p if reml else n)
+    factor = _least_squares(problem, params).quadratic / (n - p if reml else n)
     return replace(
         params,
         sigma2=params.sigma2 * factor,
@@ -222,21 +233,11 @@ def maximize(
     return best
 
 
-def _gls(problem: Problem, params: Parameters) -> Array:
-    p = problem.X.shape[1]
-    xvx, xvy = np.zeros((p, p)), np.zeros(p)
-    for part in parts(problem, params):
-        xi = problem.X[part.rows]
-        xvx += xi.T @ np.linalg.solve(part.V, xi)
-        xvy += xi.T @ np.linalg.solve(part.V, problem.y[part.rows])
-    return np.linalg.solve(xvx, xvy)
-
-
 def _normalize(problem: Problem, params: Parameters, residuals: Array) -> Array:
     """Whiten in time order by the inverse Cholesky factor of R."""
     out = np.empty_like(residuals)
     r_of = residual_covariance(problem, params)
-    for rows in in_time(problem):
+    for rows in problem.in_time:
         factor = np.linalg.cholesky(r_of(rows))
         out[rows] = linalg.solve_triangular(factor, residuals[rows], lower=True)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[Any]
+Rows = NDArray[np.intp]
 Structure = Literal["independent", "ar1", "car1"]
 
 
@@ -43,6 +45,50 @@ class Problem:
     def n_re(self) -> int:
         """The number of random effects of a group, without ``vc``."""
         return 0 if self.Z is None else self.Z.shape[1]
+
+    @cached_property
+    def members(self) -> list[tuple[Hashable, Rows]]:
+        """Each group with its rows, in the order in which they first appear."""
+        return list(split(self.groups))
+
+    @cached_property
+    def runs(self) -> Rows:
+        """Numbers of the series, those of different groups different, (n,)."""
+        inner = np.zeros(len(self.y)) if self.series is None else self.series
+        pairs = zip(self.groups.tolist(), inner.tolist(), strict=True)
+        seen: dict[Hashable, int] = {}
+        return np.array([seen.setdefault(pair, len(seen)) for pair in pairs])
+
+    @cached_property
+    def times(self) -> Array:
+        """Times of the rows, (n,)."""
+        if self.time is not None:
+            return np.asarray(self.time, dtype=float)
+        time = np.empty(len(self.y))
+        for _, rows in split(self.runs):
+            time[rows] = np.arange(len(rows))
+        return time
+
+    @cached_property
+    def in_time(self) -> list[Rows]:
+        """The rows of each series in the order of time."""
+        return [
+            rows[np.argsort(self.times[rows], kind="stable")]
+            for _, rows in split(self.runs)
+        ]
+
+    @cached_property
+    def incidence(self) -> list[dict[str, tuple[list[Hashable], Array]]]:
+        """For each group: name -> the labels of a variance component, and W."""
+        out = []
+        for _, rows in self.members:
+            own: dict[str, tuple[list[Hashable], Array]] = {}
+            for name, labels in self.vc.items():
+                levels = sorted(set(labels[rows].tolist()))
+                w = np.array([[float(x == a) for a in levels] for x in labels[rows]])
+                own[name] = (levels, w)
+            out.append(own)
+        return out
 
 
 @dataclass(frozen=True)
@@ -81,7 +127,7 @@ class Part:
     """
 
     group: Hashable
-    rows: NDArray[np.intp]
+    rows: Rows
     V: Array
     residual: Array
     incidence: dict[str, tuple[list[Hashable], Array]]
@@ -90,30 +136,28 @@ class Part:
 def parts(problem: Problem, params: Parameters) -> Iterator[Part]:
     """Yield the groups in the order in which they first appear."""
     r_of = residual_covariance(problem, params)
-    for group, rows in split(problem.groups):
+    for (group, rows), own in zip(problem.members, problem.incidence, strict=True):
         residual = params.sigma2 * r_of(rows)
         V = residual.copy()
         if problem.Z is not None and params.cov_re is not None:
             z = problem.Z[rows]
             V += z @ params.cov_re @ z.T
-        incidence = {}
-        for name, labels in problem.vc.items():
-            levels = sorted(set(labels[rows].tolist()))
-            w = np.array([[float(x == a) for a in levels] for x in labels[rows]])
-            incidence[name] = (levels, w)
+        for name, (_, w) in own.items():
             V += params.vcomp[name] * w @ w.T
-        yield Part(group, rows, V, residual, incidence)
+        yield Part(group, rows, V, residual, own)
 
 
 def residual_covariance(
     problem: Problem, params: Parameters
-) -> Callable[[NDArray[np.intp]], Array]:
+) -> Callable[[Rows], Array]:
     """Return a function of rows of one group that gives their R."""
-    time, own = times(problem), series(problem)
+    time, own = problem.times, problem.runs
 
-    def of_rows(rows: NDArray[np.intp]) -> Array:
+    def of_rows(rows: Rows) -> Array:
         if params.R is not None:
             return np.asarray(params.R[np.ix_(rows, rows)])
+        if problem.series is None:
+            return correlation(time[rows], params.rho)
         out = np.zeros((len(rows), len(rows)))
         for _, at in split(own[rows]):
             out[np.ix_(at, at)] = correlation(time[rows][at], params.rho)
@@ -154,39 +198,10 @@ def stacked(old: Problem, new: Problem) -> Problem:
     )
 
 
-def split(labels: Labels) -> Iterator[tuple[Hashable, NDArray[np.intp]]]:
+def split(labels: Labels) -> Iterator[tuple[Hashable, Rows]]:
     """Yield each label with the positions where it stands."""
     where: dict[Hashable, list[int]] = {}
     for i, label in enumerate(labels.tolist()):
         where.setdefault(label, []).append(i)
     for label, rows in where.items():
         yield label, np.array(rows, dtype=np.intp)
-
-
-def series(problem: Problem) -> NDArray[np.intp]:
-    """Numbers of the series, those of different groups different, (n,)."""
-    inner = np.zeros(len(problem.y), dtype=int)
-    pairs = zip(
-        problem.groups.tolist(),
-        (inner if problem.series is None else problem.series).tolist(),
-        strict=True,
-    )
-    seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(pair, len(seen)) for pair in pairs], dtype=np.intp)
-
-
-def times(problem: Problem) -> Array:
-    """Times of the rows, (n,)."""
-    if problem.time is not None:
-        return np.asarray(problem.time, dtype=float)
-    time = np.empty(len(problem.y))
-    for _, rows in split(series(problem)):
-        time[rows] = np.arange(len(rows))
-    return time
-
-
-def in_time(problem: Problem) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of each series in the order of time."""
-    time = times(problem)
-    for _, rows in split(series(problem)):
-        yield rows[np.argsort(time[rows], kind="stable")]

@@ -21,9 +21,6 @@ from helpers.oracle.model import (
     Parameters,
     Problem,
     covariance,
-    in_time,
-    series,
-    times,
 )
 
 
@@ -53,12 +50,12 @@ class DenseResiduals:
     @cached_property
     def series(self) -> NDArray[np.intp]:
         """Numbers of the series, (n,)."""
-        return series(self.problem)
+        return self.problem.runs
 
     @cached_property
     def distance(self) -> Array:
         """Distances in time, NaN between series, (n, n)."""
-        time = times(self.problem)
+        time = self.problem.times
         same = self.series[:, None] == self.series
         return np.where(same, np.abs(time[:, None] - time), np.nan)
 
@@ -92,7 +89,7 @@ class DenseResiduals:
     def W(self) -> Array:  # noqa: N802
         """Whitening matrix."""
         out = np.zeros((self.n, self.n))
-        for rows in in_time(self.problem):
+        for rows in self.problem.in_time:
             root = np.linalg.cholesky(self.R[np.ix_(rows, rows)])
             out[np.ix_(rows, rows)] = np.linalg.inv(root)
         return out
