@@ -177,7 +177,7 @@ def test_boundary_and_refusals() -> None:
     p = fit.k_fe
     assert np.isnan(fit.bse["id Var"])
     assert np.isfinite(fit.cov_params()).all(axis=None)
-    inner = fit._results  # noqa: SLF001  statsmodels' wrapper wants all parameters
+    inner = fit._results  # statsmodels' wrapper wants all parameters
     assert np.isfinite(inner.cov_params(np.eye(len(fit.params))[:p])).all()
     held = mar.mixedlm(
         "y ~ x", reference_frame(), groups="id", time="t", residual=AR1(0.4, fixed=True)
