@@ -13,12 +13,13 @@ from mixedar._types import unwrapped
 from mixedar.compare.record import (
     TRANSFORMED,
     Component,
-    Design,
     FitRecord,
     Likelihood,
     Sample,
     estimated_effects_note,
     gram,
+    mixed_model,
+    residual_variance,
     sample_of,
 )
 from mixedar.exceptions import UnsupportedError
@@ -86,29 +87,17 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
     sample = sample_of(fit.model)
     if sample.y is None:  # the data have been removed
         sample = Sample(sizes.endog_name, sizes.nobs, None, sample.index)
-    design = Design(terms, gram(getattr(fit.model, "exog", None)))
-    n, label = int(fit.nobs), _DF_LABELS.get(fit.df_method, "model")
-    return FitRecord(
-        estimator=fit.method,
+    label = _DF_LABELS.get(fit.df_method, "model")
+    return mixed_model(
+        fit,
+        terms,
+        _mixed_components(fit, alpha),
+        int(fit.nobs),
+        int(fit.df_modelwc),
         cov_type=label if fit.cov_type == "nonrobust" else fit.cov_type,
-        terms=terms,
-        estimate=np.asarray(fit.fe_params, dtype=np.float64),
-        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
         df=np.asarray(fit.df, dtype=np.float64),
-        components=tuple(_mixed_components(fit, alpha)),
         sample=sample,
-        nobs=n,
         n_groups=int(fit.n_groups),
-        scale=float(fit.scale),
-        likelihood=Likelihood(
-            kind=fit.method,
-            llf=float(fit.llf),
-            k=int(fit.df_modelwc),
-            n=n - p if fit.reml else n,
-            design=design,
-        ),
-        criteria=(float(fit.aic), float(fit.bic)),
-        converged=bool(fit.converged),
         notes=tuple(f"{note}." for note in fit.boundary_notes),
     )
 
@@ -200,8 +189,7 @@ def _panel_components(fit: PanelResults) -> list[Component]:
     if fit.kind not in ("between", "fd") and fit.estimate.sigma2_e is not None:
         # the estimators with AR(1) errors give the variance of the innovations
         inflation = 1.0 if fit.rho is None else 1.0 / (1.0 - fit.rho**2)
-        value = fit.estimate.sigma2_e * inflation
-        out.append(Component("Residual Var", "residual", value, ("residual",)))
+        out.append(residual_variance(fit.estimate.sigma2_e * inflation))
     return out
 
 
@@ -209,16 +197,15 @@ def _panel_likelihood(fit: PanelResults) -> Likelihood | None:
     """The likelihood of the response; least squares are the Gaussian one."""
     if fit.llf is None or fit.kind in ("between", "fd"):
         return None
-    columns = fit.estimate.columns
-    design = Design(tuple(fit.params.index), gram(fit.panel.x[:, columns]))
-    kind, p = "ML", len(fit.params)
+    kind, p, names = "ML", len(fit.params), tuple(fit.params.index)
     if fit.kind == "re":
         kind = _estimator(fit)
         k = p + 2
     else:  # estimated effects are parameters
         k = fit.nobs - fit.df_resid + 1
     n = fit.nobs - p if kind == "REML" else fit.nobs
-    return Likelihood(kind, float(fit.llf), int(k), int(n), design)
+    products = gram(fit.panel.x[:, fit.estimate.columns])
+    return Likelihood(kind, float(fit.llf), int(k), int(n), names, products)
 
 
 def _panel_notes(fit: PanelResults) -> list[str]:

@@ -19,13 +19,14 @@ from statsmodels.regression.mixed_linear_model import MixedLMResults
 from mixedar.compare.record import (
     TRANSFORMED,
     Component,
-    Design,
     FitRecord,
     Likelihood,
     Sample,
     covariances,
     estimated_effects_note,
     gram,
+    mixed_model,
+    residual_variance,
     sample_of,
 )
 
@@ -54,45 +55,52 @@ def foreign_record(fit: Any) -> FitRecord | None:
     return None
 
 
-def _residual_variance(value: float) -> Component:
-    return Component("Residual Var", "residual", float(value), ("residual",))
+def _regression(
+    fit: Any, df: float, components: list[Component], **parts: Any
+) -> FitRecord:
+    """What least squares and estimating equations have in the same words."""
+    names = tuple(map(str, fit.model.exog_names))
+    return FitRecord(
+        cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
+        terms=names,
+        estimate=np.asarray(fit.params, dtype=np.float64),
+        std_error=np.asarray(fit.bse, dtype=np.float64),
+        df=np.full(len(names), float(df) if fit.use_t else np.inf),
+        components=tuple(components),
+        sample=sample_of(fit.model),
+        nobs=int(fit.nobs),
+        df_resid=float(fit.df_resid),
+        scale=float(fit.scale),
+        **parts,
+    )
 
 
 def linear_record(fit: Any) -> FitRecord:
     """Record of least squares: OLS, WLS, GLS or GLSAR."""
     model = fit.model
-    names = tuple(map(str, model.exog_names))
-    sample = sample_of(model)
     plain = isinstance(model, OLS)
     components = []
     if isinstance(model, GLSAR) and np.size(model.rho) == 1:
         components.append(Component("rho", "residual", float(np.ravel(model.rho)[0])))
     if plain:
-        components.append(_residual_variance(fit.scale))
+        components.append(residual_variance(fit.scale))
     likelihood = None
     if not isinstance(model, GLSAR):  # that one leaves out the first row
-        design = Design(names, gram(getattr(model, "exog", None)))
         k = int(fit.df_model) + int(model.k_constant) + 1
-        n = int(fit.nobs)
-        likelihood = Likelihood("ML", float(fit.llf), k, n, design)
+        names = tuple(map(str, model.exog_names))
+        products = gram(getattr(model, "exog", None))
+        likelihood = Likelihood("ML", float(fit.llf), k, int(fit.nobs), names, products)
     # other R squareds are those of weighted or transformed responses
     centred = plain and bool(model.k_constant)
     freedom = getattr(fit, "df_resid_inference", None)
     freedom = fit.df_resid if freedom is None else freedom
     clusters = getattr(fit, "n_groups", None) if fit.cov_type == "cluster" else None
-    return FitRecord(
+    return _regression(
+        fit,
+        freedom,
+        components,
         estimator=type(model).__name__,
-        cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
-        terms=names,
-        estimate=np.asarray(fit.params, dtype=np.float64),
-        std_error=np.asarray(fit.bse, dtype=np.float64),
-        df=np.full(len(names), float(freedom) if fit.use_t else np.inf),
-        components=tuple(components),
-        sample=sample,
-        nobs=int(fit.nobs),
         n_groups=None if clusters is None else int(clusters),
-        df_resid=float(fit.df_resid),
-        scale=float(fit.scale),
         likelihood=likelihood,
         criteria=(np.nan, np.nan) if likelihood is None else (fit.aic, fit.bic),
         rsquared={"overall": float(fit.rsquared)} if centred else {},
@@ -102,7 +110,6 @@ def linear_record(fit: Any) -> FitRecord:
 def gee_record(fit: Any) -> FitRecord:
     """Record of generalised estimating equations."""
     model = fit.model
-    names = tuple(map(str, model.exog_names))
     structure, components = model.cov_struct, []
     if structure.dep_params is not None and np.size(structure.dep_params) == 1:
         value = float(np.ravel(structure.dep_params)[0])
@@ -112,20 +119,13 @@ def gee_record(fit: Any) -> FitRecord:
             components.append(Component("Exchangeable Corr", "residual", value))
     linear = isinstance(model.family, Gaussian)
     if linear and isinstance(model.family.link, Identity):
-        components.append(_residual_variance(fit.scale))
-    return FitRecord(
+        components.append(residual_variance(fit.scale))
+    return _regression(
+        fit,
+        fit.df_resid,
+        components,
         estimator="GEE",
-        cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
-        terms=names,
-        estimate=np.asarray(fit.params, dtype=np.float64),
-        std_error=np.asarray(fit.bse, dtype=np.float64),
-        df=np.full(len(names), float(fit.df_resid) if fit.use_t else np.inf),
-        components=tuple(components),
-        sample=sample_of(model),
-        nobs=int(fit.nobs),
         n_groups=len(model.group_labels),
-        df_resid=float(fit.df_resid),
-        scale=float(fit.scale),
         converged=bool(fit.converged),
     )
 
@@ -144,32 +144,20 @@ def mixedlm_record(fit: Any) -> FitRecord:
     variances = np.atleast_1d(np.asarray(fit.vcomp, dtype=np.float64))
     for name, value in zip(model.exog_vc.names, variances, strict=True):
         components.append(Component(f"{name} Var", "random", float(value), (name,)))
-    components.append(_residual_variance(fit.scale))
-    n, kind = int(model.n_totobs), str(fit.method)
+    components.append(residual_variance(fit.scale))
     k = len(fit.params) + 1
     if fit.freepat is not None:
         k = int(fit.freepat.get_packed(use_sqrt=False, has_fe=True).sum()) + 1
-    return FitRecord(
-        estimator=kind,
+    return mixed_model(
+        fit,
+        names,
+        components,
+        int(model.n_totobs),
+        k,
         cov_type="model",
-        terms=names,
-        estimate=np.asarray(fit.fe_params, dtype=np.float64),
-        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
         df=np.full(p, np.inf),
-        components=tuple(components),
         sample=sample_of(model),
-        nobs=n,
         n_groups=int(model.n_groups),
-        scale=float(fit.scale),
-        likelihood=Likelihood(
-            kind=kind,
-            llf=float(fit.llf),
-            k=k,
-            n=n - p if kind == "REML" else n,
-            design=Design(names, gram(getattr(model, "exog", None))),
-        ),
-        criteria=(float(fit.aic), float(fit.bic)),
-        converged=bool(fit.converged),
     )
 
 
@@ -258,7 +246,7 @@ def _linearmodels_components(
         parts = fit.variance_decomposition
         value, rest = float(parts["Effects"]), float(parts["Residual"])
         out.append(Component(f"{entity} Var", "random", value, (entity,)))
-        out.append(_residual_variance(rest))
+        out.append(residual_variance(rest))
         return out
     if effects:
         # one value an entity, as the standard deviation of its effects is defined
@@ -268,7 +256,7 @@ def _linearmodels_components(
     if name in ("PanelOLS", "PooledOLS") and fit.nobs > k - 1:
         # df_resid counts effects or not, depending on the covariance
         value = float(fit.resid_ss) / (float(fit.nobs) - (k - 1))
-        out.append(_residual_variance(value))
+        out.append(residual_variance(value))
     return out
 
 
@@ -279,8 +267,9 @@ def _linearmodels_likelihood(fit: Any, name: str, k: int) -> Likelihood | None:
     if name not in ("PanelOLS", "PooledOLS") or weighted:
         return None
     names = list(fit.params.index)
-    design = Design(tuple(map(str, names)), gram(model.exog.dataframe[names]))
-    return Likelihood("ML", float(fit.loglik), k, int(fit.nobs), design)
+    products = gram(model.exog.dataframe[names])
+    terms = tuple(map(str, names))
+    return Likelihood("ML", float(fit.loglik), k, int(fit.nobs), terms, products)
 
 
 def _entity(fit: Any) -> str:

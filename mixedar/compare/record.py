@@ -4,7 +4,7 @@ The numbers of a fit, in the same words for every kind of model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
 
 _MEANS = "observations are means of the entities."
 _DIFFERENCES = "observations are differences."
@@ -82,33 +81,6 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """
-    The design of the coefficients, as far as a restricted likelihood needs it.
-
-    Attributes
-    ----------
-    names : tuple of str
-    gram : ndarray, shape (p, p), or None
-        Cross-products of the columns; None if the data have been removed.
-    """
-
-    names: tuple[str, ...]
-    gram: FloatArray | None
-
-    def same(self, other: Design) -> bool:
-        """Whether the columns are the same, in any order."""
-        if sorted(self.names) != sorted(other.names):
-            return False
-        if self.gram is None or other.gram is None:
-            return True
-        order = [other.names.index(name) for name in self.names]
-        there = other.gram[np.ix_(order, order)]
-        size = np.sqrt(np.outer(np.diag(self.gram), np.diag(self.gram)))
-        return bool((np.abs(self.gram - there) <= 1e-8 * size).all())
-
-
-@dataclass(frozen=True, eq=False)
 class Likelihood:
     """
     A likelihood at its maximum.
@@ -122,14 +94,29 @@ class Likelihood:
         Parameters, the residual variance and estimated effects counted.
     n : int
         Observations that BIC counts: N - p under REML.
-    design : Design
+    names : tuple of str
+        Of the columns of the design.
+    gram : ndarray, shape (p, p), or None
+        Cross-products of the columns; None if the data have been removed.
     """
 
     kind: str
     llf: float
     k: int
     n: int
-    design: Design
+    names: tuple[str, ...]
+    gram: FloatArray | None
+
+    def same_design(self, other: Likelihood) -> bool:
+        """Whether the columns are the same, in any order."""
+        if sorted(self.names) != sorted(other.names):
+            return False
+        if self.gram is None or other.gram is None:
+            return True
+        order = [other.names.index(name) for name in self.names]
+        there = other.gram[np.ix_(order, order)]
+        size = np.sqrt(np.outer(np.diag(self.gram), np.diag(self.gram)))
+        return bool((np.abs(self.gram - there) <= 1e-8 * size).all())
 
     @property
     def aic(self) -> float:
@@ -210,7 +197,7 @@ class FitRecord:
         """The autoregressive parameter; NaN without one."""
         return next((c.value for c in self.components if c.name == "rho"), np.nan)
 
-    def coefficients(self, alpha: float = 0.05) -> pd.DataFrame:
+    def coefficients(self, alpha: float) -> pd.DataFrame:
         """
         Coefficients with tests and intervals.
 
@@ -224,16 +211,7 @@ class FitRecord:
         DataFrame, shape (k, 7)
             Indexed by term: ``estimate, std_error, statistic, df, p_value,
             conf_low, conf_high``.
-
-        Raises
-        ------
-        UnsupportedError
-            If `alpha` is not between 0 and 1.
         """
-        if not 0.0 < alpha < 1.0:
-            raise UnsupportedError(
-                f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
-            )
         error = np.where(self.std_error > 0.0, self.std_error, np.nan)
         # Student's t with infinite degrees of freedom is the normal distribution
         df = np.where(self.df > 0.0, self.df, np.nan)
@@ -249,6 +227,38 @@ class FitRecord:
             "conf_high": self.estimate + half,
         }
         return pd.DataFrame(columns, index=pd.Index(self.terms, name="term"))
+
+
+def mixed_model(
+    fit: Any,
+    terms: tuple[str, ...],
+    components: Iterable[Component],
+    nobs: int,
+    k: int,
+    **parts: Any,
+) -> FitRecord:
+    """Record of a mixed model, of this package or of statsmodels."""
+    kind = str(fit.method)
+    n = nobs - len(terms) if kind == "REML" else nobs
+    products = gram(getattr(fit.model, "exog", None))
+    return FitRecord(
+        estimator=kind,
+        terms=terms,
+        estimate=np.asarray(fit.fe_params, dtype=np.float64),
+        std_error=np.asarray(fit.bse_fe, dtype=np.float64),
+        components=tuple(components),
+        nobs=nobs,
+        scale=float(fit.scale),
+        likelihood=Likelihood(kind, float(fit.llf), k, n, terms, products),
+        criteria=(float(fit.aic), float(fit.bic)),
+        converged=bool(fit.converged),
+        **parts,
+    )
+
+
+def residual_variance(value: float) -> Component:
+    """The variance of the residuals, without a standard error."""
+    return Component("Residual Var", "residual", float(value), ("residual",))
 
 
 def covariances(names: list[str], cov: FloatArray) -> list[Component]:

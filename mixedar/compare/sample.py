@@ -5,7 +5,6 @@ Which fits may stand side by side, and which of their likelihoods.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -99,24 +98,9 @@ def _difference(name: str, a: Sample, other: str, b: Sample) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Comparable:
-    """
-    Likelihoods that may be compared.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Fits whose log-likelihood, AIC and BIC may stand side by side.
-    notes : tuple of str
-        Why others may not.
-    """
-
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def comparable(records: Mapping[str, FitRecord], classes: list[int]) -> Comparable:
+def comparable(
+    records: Mapping[str, FitRecord], classes: list[int]
+) -> tuple[list[str], list[str]]:
     """
     Choose the likelihoods that may be compared with one another.
 
@@ -132,7 +116,9 @@ def comparable(records: Mapping[str, FitRecord], classes: list[int]) -> Comparab
 
     Returns
     -------
-    Comparable
+    names : list of str
+        The fits of which log-likelihood, AIC and BIC are shown.
+    notes : list of str
     """
     sets: list[list[str]] = []
     kinds: dict[str, tuple[int, Likelihood]] = {}
@@ -146,36 +132,31 @@ def comparable(records: Mapping[str, FitRecord], classes: list[int]) -> Comparab
         else:
             home.append(name)
     if not sets:
-        return Comparable((), ())
+        return [], []
     # of sets of one size, likelihoods go before restricted ones
     best = max(sets, key=lambda s: (len(s), kinds[s[0]][1].kind == "ML"))
-    if len(best) < 2 and len(records) > 1:
-        if len(sets) < 2:
-            return Comparable(
-                (),
-                (
-                    f"Of these fits only {best[0]} has a likelihood of the response: "
-                    "there is none to compare it with.",
-                ),
-            )
-        others = [s[0] for s in sets if s is not best]
-        reasons = _reasons(kinds, best[0], others)
-        return Comparable(
-            (), (f"Log-likelihood, AIC and BIC are not shown: {'; '.join(reasons)}.",)
-        )
     left = [s for s in sets if s is not best]
+    others = [s[0] for s in left]
+    if len(best) < 2 and len(records) > 1:
+        note = (
+            f"Of these fits only {best[0]} has a likelihood of the response: there is "
+            "none to compare it with."
+        )
+        if others:
+            reasons = "; ".join(_reasons(kinds, best[0], others))
+            note = f"Log-likelihood, AIC and BIC are not shown: {reasons}."
+        return [], [note]
     if not left:
-        return Comparable(tuple(best), ())
+        return best, []
     out = listing([name for s in left for name in s])
-    reasons = _reasons(kinds, best[0], [s[0] for s in left])
-    note = f"Log-likelihood, AIC and BIC of {out} are left out: {'; '.join(reasons)}."
-    return Comparable(tuple(best), (note,))
+    reasons = "; ".join(_reasons(kinds, best[0], others))
+    return best, [f"Log-likelihood, AIC and BIC of {out} are left out: {reasons}."]
 
 
 def _match(a: tuple[int, Likelihood], b: tuple[int, Likelihood]) -> bool:
     if a[0] != b[0] or a[1].kind != b[1].kind:
         return False
-    return a[1].kind == "ML" or a[1].design.same(b[1].design)
+    return a[1].kind == "ML" or a[1].same_design(b[1])
 
 
 def _reasons(

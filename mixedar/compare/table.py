@@ -412,18 +412,18 @@ def compare(
     }
     levels = thresholds(stars)
     classes, notes = sample_classes(records, allow_different_samples)
-    likelihoods = comparable(records, classes)
+    chosen, remarks = comparable(records, classes)
     frames = {
         "coefficients": coefficients_frame(records, alpha, rename, keep, drop),
         "components": components_frame(records, components),
-        "statistics": statistics_frame(records, likelihoods.names),
+        "statistics": statistics_frame(records, chosen),
         "methods": methods_frame(records),
     }
     first = "Standard errors in parentheses"
     if levels:
         first += f"; {legend(levels)}"
-    notes = [f"{first}.", *notes, *likelihoods.notes]
-    notes += _criteria_note(records, likelihoods.names)
+    notes = [f"{first}.", *notes, *remarks]
+    notes += _criteria_note(records, chosen)
     notes += _fit_notes(records, rename or {})
     return Comparison(frames, notes, levels, formats, title)
 

@@ -64,9 +64,6 @@ def tidy(fit: Any, alpha: float = 0.05) -> pd.DataFrame:
             "group": part.group,
             "estimate": part.value,
             "std_error": part.std_error,
-            "statistic": np.nan,
-            "df": np.nan,
-            "p_value": np.nan,
             "conf_low": part.interval[0],
             "conf_high": part.interval[1],
         }

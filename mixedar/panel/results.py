@@ -4,10 +4,9 @@ Results of the panel estimators: one vocabulary for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,211 +14,21 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import NotComputedError
+from mixedar._types import FloatArray
+from mixedar.exceptions import LengthError, NotComputedError
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
-from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData, Spread
-from mixedar.panel.summary import summarize
-from mixedar.summary import ResultsSummary
-
-if TYPE_CHECKING:
-    from mixedar.panel.estimators.base import PanelModel
-
-Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
+from mixedar.panel.estimate import Effects, Kind, PanelEstimate, squared_correlations
+from mixedar.summary import ResultsSummary, SummaryTable
 
 
-@dataclass(frozen=True, eq=False)
-class PanelEstimate:
-    """
-    The numbers of a fit, without labels of rows.
+class FittedModel(Protocol):
+    """What results ask of the model that was fitted."""
 
-    Attributes
-    ----------
-    kind : str
-        ``"fe"``, ``"re"``, ``"between"``, ``"fd"``, ``"pooled"``, ``"fe_ar1"``
-        or ``"re_ar1"``.
-    method : str
-        The estimator in words.
-    columns : ndarray of int, shape (k,)
-        Columns of ``panel.x`` that have a coefficient.
-    params : ndarray, shape (k,)
-        Coefficients.
-    cov : ndarray, shape (k, k)
-        Their covariance, as `info` says.
-    info : CovarianceInfo
-        How the covariance was estimated.
-    scale : float
-        Variance of the idiosyncratic error, residual sum of squares of the
-        transformed regression over `df_resid`.
-    df_resid : int
-        Residual degrees of freedom.
-    nobs : int
-        Rows of the (transformed) regression.
-    absorbed : tuple of str
-        Regressors that the effects leave no variation of.
-    notes : tuple of str
-        Remarks for the summary, sentences.
-    effects : tuple of str
-        ``("entity",)``, ``("time",)``, ``("entity", "time")`` or ``()``.
-    theta : ndarray, shape (N,), or None
-        Fractions of the means that quasi-demeaning subtracts.
-    sigma2_u, sigma2_e : float or None
-        Variances of effects and idiosyncratic errors.
-    rho : float or None
-        Autoregressive parameter of the errors.
-    llf : float or None
-        Log-likelihood.
-    f_pooled : tuple of float or None
-        F statistic that all effects are zero and its two degrees of freedom.
-    statistics : mapping of str to float
-        Further numbers by name.
-    rows : ndarray of int or None
-        Sorted rows of a regression in differences to the row before; None for all.
-    entity_effects : ndarray, shape (N,), or None
-        Effects where the estimator has a predictor of its own.
-    rsquared : tuple of float or None
-        R squared within, between and overall where they are not those of the
-        data as they are.
-    """
+    panel: PanelData
 
-    kind: Kind
-    method: str
-    columns: IntArray
-    params: FloatArray
-    cov: FloatArray
-    info: CovarianceInfo
-    scale: float
-    df_resid: int
-    nobs: int
-    absorbed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    effects: tuple[str, ...] = ()
-    theta: FloatArray | None = None
-    sigma2_u: float | None = None
-    sigma2_e: float | None = None
-    rho: float | None = None
-    llf: float | None = None
-    f_pooled: tuple[float, float, float] | None = None
-    statistics: Mapping[str, float] = field(default_factory=dict)
-    rows: IntArray | None = None
-    entity_effects: FloatArray | None = None
-    rsquared: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Effects:
-    """
-    A fit decomposed, in sorted order.
-
-    Attributes
-    ----------
-    y, xb : ndarray, shape (r,)
-        Response and ``x b`` of the rows of the regression: observations, entity
-        means (between) or differences.
-    fitted, resid : ndarray, shape (r,)
-        With the effects; response less fitted.
-    entity : ndarray, shape (N,), or None
-        Effects of the entities.
-    time : ndarray, shape (T,), or None
-        Effects of the periods.
-    """
-
-    y: FloatArray
-    xb: FloatArray
-    fitted: FloatArray
-    resid: FloatArray
-    entity: FloatArray | None = None
-    time: FloatArray | None = None
-
-    @classmethod
-    def of(cls, panel: PanelData, estimate: PanelEstimate) -> Effects:
-        """
-        Compute the effects of a fit.
-
-        Parameters
-        ----------
-        panel : PanelData
-        estimate : PanelEstimate
-
-        Returns
-        -------
-        Effects
-        """
-        xb = linear_prediction(panel, estimate)
-        y = panel.y
-        entity = time = None
-        if estimate.kind == "between":
-            y, xb = panel.entity_means(y), panel.entity_means(xb)
-        elif estimate.rows is not None:
-            y = y[estimate.rows] - y[estimate.rows - 1]
-            xb = xb[estimate.rows] - xb[estimate.rows - 1]
-        elif estimate.entity_effects is not None:
-            entity = estimate.entity_effects
-        elif estimate.theta is not None:
-            shrink = estimate.theta * (2.0 - estimate.theta)
-            entity = shrink * panel.entity_means(y - xb)
-        elif estimate.effects == ("entity", "time"):
-            entity, time = panel.two_way_effects(y - xb)
-        elif estimate.effects == ("time",):
-            time = panel.time_means(y - xb)
-        elif estimate.effects == ("entity",):
-            entity = panel.entity_means(y - xb)
-        fitted = xb
-        if entity is not None:
-            fitted = fitted + panel.spread_out(entity)
-        if time is not None:
-            fitted = fitted + time[panel.time]
-        return cls(y, xb, fitted, y - fitted, entity, time)
-
-
-def linear_prediction(panel: PanelData, estimate: PanelEstimate) -> FloatArray:
-    """Return ``x b`` of all rows, shape (n,)."""
-    params = np.zeros(panel.x.shape[1])
-    params[estimate.columns] = estimate.params
-    return panel.x @ params
-
-
-def squared_correlations(
-    panel: PanelData, estimate: PanelEstimate
-) -> tuple[float, float, float]:
-    """
-    Squared correlations of response and ``x b``, as Stata's ``xtreg``.
-
-    Within (entity-demeaned), between (entity means, one each) and overall; zero
-    where ``x b`` does not vary, NaN where the response does not.
-    """
-    if estimate.rsquared is not None:
-        return estimate.rsquared
-    y, xb = panel.y, linear_prediction(panel, estimate)
-    return (
-        squared(panel.demean(y), panel.demean(xb)),
-        squared(panel.entity_means(y), panel.entity_means(xb)),
-        squared(y, xb),
-    )
-
-
-def squared(a: FloatArray, b: FloatArray) -> float:
-    """
-    Squared correlation; 0 if `b` does not vary, NaN if `a` does not.
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (n,)
-
-    Returns
-    -------
-    float
-    """
-    scale = np.abs(b).max(initial=0.0)
-    a, b = a - a.mean(), b - b.mean()
-    total, explained = float(a @ a), float(b @ b)
-    if total == 0.0:
-        return np.nan
-    # rounding of a constant is no variation
-    if explained <= len(b) * (1e-13 * scale) ** 2:
-        return 0.0
-    return float(a @ b) ** 2 / (total * explained)
+    def new_rows(self, exog: Any) -> tuple[FloatArray, pd.Index | None]:
+        """The design of new rows, and their labels."""
 
 
 class PanelResults:
@@ -260,7 +69,7 @@ class PanelResults:
         Remarks, printed by the summary.
     """
 
-    def __init__(self, model: PanelModel, estimate: PanelEstimate) -> None:
+    def __init__(self, model: FittedModel, estimate: PanelEstimate) -> None:
         self.model = model
         self.estimate = estimate
         self.panel: PanelData = model.panel
@@ -604,4 +413,128 @@ class PanelResults:
         -------
         ResultsSummary
         """
-        return summarize(self, yname, xname, title, alpha)
+        names = list(self.params.index) if xname is None else list(xname)
+        if len(names) != len(self.params):
+            raise LengthError(
+                f"xname has {len(names)} names; the model has {len(self.params)} "
+                "coefficients"
+            )
+        tables = [
+            _coefficients(self, names, alpha),
+            _components(self),
+            _statistics(self),
+        ]
+        return ResultsSummary(
+            title=title or self.method,
+            header=_header(self, yname),
+            tables=[table for table in tables if table is not None],
+            notes=_notes(self),
+        )
+
+
+def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
+    panel, spread = results.panel, results.n_times
+    header = {
+        "Dep. variable:": yname or results.endog_name,
+        "Entities:": f"{panel.entity_name} ({results.n_entities})",
+        "Periods:": f"{panel.time_name} ({panel.n_periods})",
+        "No. observations:": results.nobs,
+        "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*spread),
+        "Df residuals:": results.df_resid,
+        "Covariance:": results.estimate.info.label,
+        "Scale:": f"{results.scale:.6g}",
+        "R-squared within:": f"{results.rsquared_within:.4f}",
+        "R-squared between:": f"{results.rsquared_between:.4f}",
+        "R-squared overall:": f"{results.rsquared_overall:.4f}",
+    }
+    test = results.f_slopes
+    if test is not None:
+        if hasattr(test, "fvalue"):
+            which = f"F({test.df_num:.0f}, {test.df_denom:.0f}), slopes:"
+            header[which] = f"{float(test.fvalue):.4g} (p = {float(test.pvalue):.4g})"
+        else:
+            which = f"Wald chi2({test.df_denom:.0f}), slopes:"
+            value = float(test.statistic)
+            header[which] = f"{value:.4g} (p = {float(test.pvalue):.4g})"
+    if results.llf is not None:
+        header["Log-likelihood:"] = f"{results.llf:.4f}"
+    return header
+
+
+def _coefficients(
+    results: PanelResults, names: Sequence[str], alpha: float
+) -> SummaryTable:
+    letter = "t" if results.use_t else "z"
+    interval = results.conf_int(alpha)
+    frame = pd.DataFrame(
+        {
+            "Coef.": np.asarray(results.params),
+            "Std.Err.": np.asarray(results.bse),
+            letter: np.asarray(results.tvalues),
+            f"P>|{letter}|": np.asarray(results.pvalues),
+            f"[{alpha / 2:.4g}": np.asarray(interval[0]),
+            f"{1 - alpha / 2:.4g}]": np.asarray(interval[1]),
+        },
+        index=list(names),
+    )
+    return SummaryTable(frame, title="Coefficients", name="coefficients")
+
+
+def _components(results: PanelResults) -> SummaryTable | None:
+    parts = results.variance_decomposition
+    if parts is None:
+        return None
+    variances = parts[["effects", "residual"]].to_numpy()
+    frame = pd.DataFrame(
+        {
+            "Variance": variances,
+            "Std.Dev.": np.sqrt(variances),
+            "Fraction": [parts["fraction"], 1.0 - parts["fraction"]],
+        },
+        index=["Effects", "Residual"],
+    )
+    return SummaryTable(
+        frame,
+        title="Variance components",
+        name="variance_components",
+        formats={"Fraction": ".4f"},
+    )
+
+
+def _statistics(results: PanelResults) -> SummaryTable | None:
+    """Rho, theta and further numbers of the fit, one a row."""
+    rows: dict[str, float] = {}
+    if results.rho is not None:
+        rows["rho, AR(1)"] = results.rho
+    theta = results.estimate.theta
+    if theta is not None:
+        quantiles = {", min": 0.0, ", median": 0.5, ", max": 1.0}
+        if np.ptp(theta) < 1e-12:
+            quantiles = {"": 0.5}
+        for name, q in quantiles.items():
+            rows[f"theta{name}"] = float(np.quantile(theta, q))
+    # with columns absorbed linearmodels tests another null than plm's pFtest
+    test = None if results.absorbed else results.estimate.f_pooled
+    if test is not None:
+        value, df_num, df_denom = test
+        rows[f"F({df_num:.0f}, {df_denom:.0f}), all effects zero"] = value
+    rows.update(results.estimate.statistics)
+    if not rows:
+        return None
+    frame = pd.DataFrame({"Value": list(rows.values())}, index=list(rows))
+    return SummaryTable(frame, title="Further numbers", name="statistics")
+
+
+def _notes(results: PanelResults) -> list[str]:
+    info, panel = results.estimate.info, results.panel
+    notes = list(results.notes)
+    if info.clusters:
+        counts = " and ".join(str(count) for count in info.clusters)
+        notes.append(
+            f"Standard errors are clustered ({counts} clusters); t and F tests have "
+            f"{info.df:.0f} denominator degrees of freedom."
+        )
+    if panel.n_dropped:
+        plural = "s" if panel.n_dropped > 1 else ""
+        notes.append(f"{panel.n_dropped} row{plural} with missing values left out.")
+    return notes

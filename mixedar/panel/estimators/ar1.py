@@ -23,6 +23,7 @@ from mixedar.panel.checks import (
 )
 from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import PanelEstimate, squared
 from mixedar.panel.estimators.ar1_rho import (
     ar1_transform,
     check_steps,
@@ -30,7 +31,7 @@ from mixedar.panel.estimators.ar1_rho import (
     estimate_rho,
 )
 from mixedar.panel.estimators.base import PanelModel
-from mixedar.panel.results import PanelEstimate, PanelResults, squared
+from mixedar.panel.results import PanelResults
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,8 @@ from mixedar.panel.covariance import (
     sandwich,
 )
 from mixedar.panel.data import PanelData, make_panel
-from mixedar.panel.results import PanelEstimate, PanelResults
+from mixedar.panel.estimate import PanelEstimate
+from mixedar.panel.results import PanelResults
 
 Model = TypeVar("Model", bound="PanelModel")
 

@@ -22,9 +22,9 @@ from mixedar.panel.checks import (
 )
 from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.linearmodels import fit_within
-from mixedar.panel.results import PanelEstimate
 
 _EFFECTS: dict[str, tuple[str, ...]] = {
     "entity": ("entity",),

@@ -5,7 +5,7 @@ Correlated random effects: means of the entities among the regressors.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import capture_namespace
 from mixedar.exceptions import IdentificationError
+from mixedar.mixed import MixedLMAR
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
 from mixedar.panel.checks import check_choice, listing
@@ -20,20 +21,6 @@ from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.estimators.random_effects import RandomEffects
 from mixedar.panel.estimators.simple import PooledOLS
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    from mixedar.mixed import MixedLMAR
-
-
-class MundlakDesign(NamedTuple):
-    """Columns with the means of the entities after them, and names of the means."""
-
-    x: FloatArray
-    names: tuple[str, ...]
-    means: tuple[str, ...]
 
 
 def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
@@ -60,30 +47,12 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     return spread[:, columns], columns
 
 
-def mundlak_design(panel: PanelData, within: bool = False) -> MundlakDesign:
+def _add_means(panel: PanelData, within: bool) -> PanelData:
     """
-    Add the means of the entities to a design.
+    The panel with the means of the entities after the regressors.
 
-    Parameters
-    ----------
-    panel : PanelData
-        Rows with missing values are gone: means are those of the rows used.
-    within : bool
-        Replace the regressors themselves by their deviations from these means.
-
-    Returns
-    -------
-    MundlakDesign
-
-    Raises
-    ------
-    IdentificationError
-        If no mean can be added.
-
-    References
-    ----------
-    Mundlak, Y. (1978), On the pooling of time series and cross section data,
-    Econometrica 46, 69-85.
+    With `within` the regressors themselves are replaced by their deviations from
+    the means (Mundlak, 1978, Econometrica 46, 69-85).
     """
     means, columns = entity_means(panel)
     if not len(columns):
@@ -96,7 +65,9 @@ def mundlak_design(panel: PanelData, within: bool = False) -> MundlakDesign:
     if within:
         x[:, columns] = panel.demean(x[:, columns])
     labels = tuple(f"mean({panel.names[j]})" for j in columns)
-    return MundlakDesign(np.column_stack([x, means]), (*panel.names, *labels), labels)
+    return dataclasses.replace(
+        panel, x=np.column_stack([x, means]), names=(*panel.names, *labels)
+    )
 
 
 def mundlak(
@@ -145,9 +116,8 @@ def mundlak(
     MixedARError
         For data that cannot be used.
     """
-    return _augmented(
-        False, formula, data, entity, time, model, subset, missing, eval_env, options
-    )
+    rows = {"subset": subset, "missing": missing, "eval_env": eval_env}
+    return _augmented(False, model, (formula, data, entity, time), rows, options)
 
 
 def within_between(
@@ -183,66 +153,41 @@ def within_between(
     MixedARError
         For data that cannot be used.
     """
-    return _augmented(
-        True, formula, data, entity, time, model, subset, missing, eval_env, options
-    )
+    rows = {"subset": subset, "missing": missing, "eval_env": eval_env}
+    return _augmented(True, model, (formula, data, entity, time), rows, options)
 
 
 def _augmented(
     within: bool,
-    formula: str,
-    data: Any,
-    entity: Any,
-    time: Any,
     model: str,
-    subset: Any,
-    missing: str,
-    eval_env: Any,
+    given: tuple[str, Any, Any, Any],
+    rows: dict[str, Any],
     options: dict[str, Any],
 ) -> PanelModel | MixedLMAR:
+    """The model of `given` formula, data, entity and time with means added."""
     check_choice("model", model, ("re", "pooled", "mixed"))
+    eval_env = rows["eval_env"]
     if eval_env is None:
-        eval_env = capture_namespace()
+        rows["eval_env"] = capture_namespace()
     elif isinstance(eval_env, int) and eval_env >= 0:
-        eval_env = capture_namespace(eval_env + 2)
+        rows["eval_env"] = capture_namespace(eval_env + 2)
     cls: type[PanelModel] = PooledOLS if model == "pooled" else RandomEffects
-    base = cls.from_formula(
-        formula,
-        data,
-        entity,
-        time,
-        subset=subset,
-        missing=missing,
-        eval_env=eval_env,
-        **({} if model == "mixed" else options),
-    )
-    design = mundlak_design(base.panel, within)
-    if model == "mixed":
-        return _mixed(base, design, options)
-    base.panel = dataclasses.replace(base.panel, x=design.x, names=design.names)
+    rows = rows if model == "mixed" else rows | options
+    base = cls.from_formula(*given, **rows)  # type: ignore[misc]
+    panel = _add_means(base.panel, within)
+    means = panel.names[len(base.panel.names) :]
+    base.panel, base.means = panel, means
     # new rows come with their means: the formula alone does not give the design
     base.formula_spec = None
-    base.means = design.means
-    return base
-
-
-def _mixed(
-    base: PanelModel, design: MundlakDesign, options: dict[str, Any]
-) -> MixedLMAR:
-    """The augmented design as a mixed model, rows in the caller's order."""
-    from mixedar.mixed import MixedLMAR
-
-    panel = base.panel
-    exog = pd.DataFrame(
-        panel.unsort(design.x), index=panel.index, columns=list(design.names)
-    )
-    arguments = {"time": panel.unsort(panel.times) if panel.has_time else None}
+    if model != "mixed":
+        return base
     groups = panel.entity_labels[panel.unsort(panel.entity)]
-    model = MixedLMAR(
+    arguments = {"time": panel.unsort(panel.times) if panel.has_time else None}
+    mixed = MixedLMAR(
         panel.series(panel.y, panel.endog_name),
-        exog,
+        pd.DataFrame(panel.unsort(panel.x), panel.index, list(panel.names)),
         groups=pd.Series(groups, index=panel.index, name=panel.entity_name),
         **{**arguments, **options},
     )
-    model.means = design.means
-    return model
+    mixed.means = means
+    return mixed

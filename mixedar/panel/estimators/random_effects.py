@@ -12,6 +12,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import BoundaryWarning, IdentificationError, UnsupportedError
+from mixedar.mixed import MixedLMAR
 from mixedar.panel.algebra import Standardized, standardize
 from mixedar.panel.checks import (
     check_choice,
@@ -25,9 +26,10 @@ from mixedar.panel.covariance import (
     TransformedRegression,
 )
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.linearmodels import RandomFit, fit_swamy_arora
-from mixedar.panel.results import PanelEstimate, PanelResults
+from mixedar.panel.results import PanelResults
 
 _METHODS = {
     "swamy-arora": "Random effects, GLS (Swamy-Arora)",
@@ -184,8 +186,6 @@ class RandomEffects(PanelModel):
 
 def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
     """(Restricted) maximum likelihood, by the mixed model."""
-    from mixedar.mixed import MixedLMAR
-
     with warnings.catch_warnings():
         # a variance of zero is reported in a note
         warnings.simplefilter("ignore", BoundaryWarning)

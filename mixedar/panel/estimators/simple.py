@@ -22,8 +22,9 @@ from mixedar.panel.checks import (
 )
 from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import Kind, PanelEstimate
 from mixedar.panel.estimators.base import PanelModel
-from mixedar.panel.results import Kind, PanelEstimate, PanelResults
+from mixedar.panel.results import PanelResults
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,6 @@ class Rows:
         Columns of the panel they come from.
     constant : int or None
         Position of the constant in `x`.
-    entity, time : ndarray of int, shape (r,)
     what : str
         What a row is.
     rows : ndarray of int, shape (r,), or None
@@ -51,8 +51,6 @@ class Rows:
     x: FloatArray
     columns: IntArray
     constant: int | None
-    entity: IntArray
-    time: IntArray
     what: str
     rows: IntArray | None = None
     absorbed: tuple[str, ...] = ()
@@ -76,13 +74,14 @@ class LeastSquares(PanelModel):
         fit = regress(standard.x, data.y, tolerance=0.0)
         check_residuals(fit.resid, self.panel)
         df_resid, scale = n - k, fit.ssr / (n - k)
+        # means of entities need none: they are neither clustered nor lagged
+        rows = slice(None) if data.rows is None else data.rows
+        entity, time = self.panel.entity[rows], self.panel.time[rows]
         cov, info = self._covariance(
             request,
-            TransformedRegression(
-                standard.x, fit.resid, data.entity, data.time, df_resid, k
-            ),
+            TransformedRegression(standard.x, fit.resid, entity, time, df_resid, k),
             scale * fit.bread,
-            slice(None) if data.rows is None else data.rows,
+            rows,
         )
         return PanelEstimate(
             kind=self.kind,
@@ -119,15 +118,7 @@ class PooledOLS(LeastSquares):
     def _rows(self) -> Rows:
         panel = self.panel
         columns = np.arange(panel.x.shape[1])
-        return Rows(
-            panel.y,
-            panel.x,
-            columns,
-            panel.constant,
-            panel.entity,
-            panel.time,
-            "observations",
-        )
+        return Rows(panel.y, panel.x, columns, panel.constant, "observations")
 
 
 class BetweenOLS(LeastSquares):
@@ -178,7 +169,7 @@ class BetweenOLS(LeastSquares):
 
     def _rows(self) -> Rows:
         panel = self.panel
-        k, entities = panel.x.shape[1], np.arange(panel.n_entities)
+        k = panel.x.shape[1]
         check_freedom(panel.n_entities, k, "entities")
         # offsets cost no digits in the means
         shift = np.zeros(k) if panel.constant is None else panel.x.mean(axis=0)
@@ -192,8 +183,6 @@ class BetweenOLS(LeastSquares):
             means + shift,
             np.arange(k),
             panel.constant,
-            entities,
-            entities,
             "entities",
         )
 
@@ -271,8 +260,6 @@ class FirstDifferenceOLS(LeastSquares):
             x,
             columns,
             position,
-            panel.entity[rows],
-            panel.time[rows],
             "differences",
             rows,
             gone,

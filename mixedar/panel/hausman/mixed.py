@@ -84,7 +84,7 @@ def hausman_mixed(
     names = common_names(fe, panel, panel.names, "the mixed model")
     means, columns = entity_means(panel)
     tested = [f"mean({panel.names[j]})" for j in columns]
-    here = fe.params[names].to_numpy(dtype=np.float64)
+    here = np.asarray(fe.params[names], dtype=np.float64)
     fixed = np.asarray(mixed.fe_params, dtype=np.float64)
     there = fixed[[panel.names.index(name) for name in names]]
     augmented, test = None, MIXED.missing(_NO_MEAN, "chi2", 0)

@@ -1,0 +1,210 @@
+"""
+What a panel estimator has found, before anybody asks about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.panel.covariance import CovarianceInfo
+from mixedar.panel.data import PanelData
+
+Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
+
+
+@dataclass(frozen=True, eq=False)
+class PanelEstimate:
+    """
+    The numbers of a fit, without labels of rows.
+
+    Attributes
+    ----------
+    kind : str
+        ``"fe"``, ``"re"``, ``"between"``, ``"fd"``, ``"pooled"``, ``"fe_ar1"``
+        or ``"re_ar1"``.
+    method : str
+        The estimator in words.
+    columns : ndarray of int, shape (k,)
+        Columns of ``panel.x`` that have a coefficient.
+    params : ndarray, shape (k,)
+        Coefficients.
+    cov : ndarray, shape (k, k)
+        Their covariance, as `info` says.
+    info : CovarianceInfo
+        How the covariance was estimated.
+    scale : float
+        Variance of the idiosyncratic error, residual sum of squares of the
+        transformed regression over `df_resid`.
+    df_resid : int
+        Residual degrees of freedom.
+    nobs : int
+        Rows of the (transformed) regression.
+    absorbed : tuple of str
+        Regressors that the effects leave no variation of.
+    notes : tuple of str
+        Remarks for the summary, sentences.
+    effects : tuple of str
+        ``("entity",)``, ``("time",)``, ``("entity", "time")`` or ``()``.
+    theta : ndarray, shape (N,), or None
+        Fractions of the means that quasi-demeaning subtracts.
+    sigma2_u, sigma2_e : float or None
+        Variances of effects and idiosyncratic errors.
+    rho : float or None
+        Autoregressive parameter of the errors.
+    llf : float or None
+        Log-likelihood.
+    f_pooled : tuple of float or None
+        F statistic that all effects are zero and its two degrees of freedom.
+    statistics : mapping of str to float
+        Further numbers by name.
+    rows : ndarray of int or None
+        Sorted rows of a regression in differences to the row before; None for all.
+    entity_effects : ndarray, shape (N,), or None
+        Effects where the estimator has a predictor of its own.
+    rsquared : tuple of float or None
+        R squared within, between and overall where they are not those of the
+        data as they are.
+    """
+
+    kind: Kind
+    method: str
+    columns: IntArray
+    params: FloatArray
+    cov: FloatArray
+    info: CovarianceInfo
+    scale: float
+    df_resid: int
+    nobs: int
+    absorbed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+    theta: FloatArray | None = None
+    sigma2_u: float | None = None
+    sigma2_e: float | None = None
+    rho: float | None = None
+    llf: float | None = None
+    f_pooled: tuple[float, float, float] | None = None
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    rows: IntArray | None = None
+    entity_effects: FloatArray | None = None
+    rsquared: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Effects:
+    """
+    A fit decomposed, in sorted order.
+
+    Attributes
+    ----------
+    y, xb : ndarray, shape (r,)
+        Response and ``x b`` of the rows of the regression: observations, entity
+        means (between) or differences.
+    fitted, resid : ndarray, shape (r,)
+        With the effects; response less fitted.
+    entity : ndarray, shape (N,), or None
+        Effects of the entities.
+    time : ndarray, shape (T,), or None
+        Effects of the periods.
+    """
+
+    y: FloatArray
+    xb: FloatArray
+    fitted: FloatArray
+    resid: FloatArray
+    entity: FloatArray | None = None
+    time: FloatArray | None = None
+
+    @classmethod
+    def of(cls, panel: PanelData, estimate: PanelEstimate) -> Effects:
+        """
+        Compute the effects of a fit.
+
+        Parameters
+        ----------
+        panel : PanelData
+        estimate : PanelEstimate
+
+        Returns
+        -------
+        Effects
+        """
+        xb = linear_prediction(panel, estimate)
+        y = panel.y
+        entity = time = None
+        if estimate.kind == "between":
+            y, xb = panel.entity_means(y), panel.entity_means(xb)
+        elif estimate.rows is not None:
+            y = y[estimate.rows] - y[estimate.rows - 1]
+            xb = xb[estimate.rows] - xb[estimate.rows - 1]
+        elif estimate.entity_effects is not None:
+            entity = estimate.entity_effects
+        elif estimate.theta is not None:
+            shrink = estimate.theta * (2.0 - estimate.theta)
+            entity = shrink * panel.entity_means(y - xb)
+        elif estimate.effects == ("entity", "time"):
+            entity, time = panel.two_way_effects(y - xb)
+        elif estimate.effects == ("time",):
+            time = panel.time_means(y - xb)
+        elif estimate.effects == ("entity",):
+            entity = panel.entity_means(y - xb)
+        fitted = xb
+        if entity is not None:
+            fitted = fitted + panel.spread_out(entity)
+        if time is not None:
+            fitted = fitted + time[panel.time]
+        return cls(y, xb, fitted, y - fitted, entity, time)
+
+
+def linear_prediction(panel: PanelData, estimate: PanelEstimate) -> FloatArray:
+    """Return ``x b`` of all rows, shape (n,)."""
+    params = np.zeros(panel.x.shape[1])
+    params[estimate.columns] = estimate.params
+    return panel.x @ params
+
+
+def squared_correlations(
+    panel: PanelData, estimate: PanelEstimate
+) -> tuple[float, float, float]:
+    """
+    Squared correlations of response and ``x b``, as Stata's ``xtreg``.
+
+    Within (entity-demeaned), between (entity means, one each) and overall; zero
+    where ``x b`` does not vary, NaN where the response does not.
+    """
+    if estimate.rsquared is not None:
+        return estimate.rsquared
+    y, xb = panel.y, linear_prediction(panel, estimate)
+    return (
+        squared(panel.demean(y), panel.demean(xb)),
+        squared(panel.entity_means(y), panel.entity_means(xb)),
+        squared(y, xb),
+    )
+
+
+def squared(a: FloatArray, b: FloatArray) -> float:
+    """
+    Squared correlation; 0 if `b` does not vary, NaN if `a` does not.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n,)
+
+    Returns
+    -------
+    float
+    """
+    scale = np.abs(b).max(initial=0.0)
+    a, b = a - a.mean(), b - b.mean()
+    total, explained = float(a @ a), float(b @ b)
+    if total == 0.0:
+        return np.nan
+    # rounding of a constant is no variation
+    if explained <= len(b) * (1e-13 * scale) ** 2:
+        return 0.0
+    return float(a @ b) ** 2 / (total * explained)
