@@ -79,7 +79,7 @@ LONG_FUNCTIONS: set[str] = {
     "mixedar.mixed.statsmodels_results.profile_variance",
 }
 # Names of classes that still stand for two things.
-TWICE: set[str] = {"Design", "Moments", "Results", "Start", "_Model"}
+TWICE: set[str] = {"Moments", "Results", "Start", "_Model"}
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
     "mixedar.by_group.least_squares": "algebra alone, without frames and formulas",
@@ -97,7 +97,6 @@ ALONE = {
     "mixedar.panel.hausman.bootstrap": "one form of the test",
     "mixedar.panel.hausman.forms": "one form of the test",
     "mixedar.panel.hausman.mixed": "one form of the test",
-    "mixedar.panel.summary": "what stands in which table",
     "mixedar.prediction.conditional": "the algebra below the three levels",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.prediction.results": "what users hold in their hands",
