@@ -298,7 +298,8 @@ def sandwich(
         df = min(counts) - 1.0
         label = "clustered"
     elif request.cov_type == "hac":
-        meat = _within_lags(scores, regression, request)
+        count = len(np.unique(regression.time))
+        meat = _lagged(scores, regression.entity, _weights(request, count, False))
         label = f"HAC, {request.kernel}"
     else:
         periods, rows = np.unique(regression.time, return_inverse=True)
@@ -382,14 +383,6 @@ def _weights(request: CovarianceRequest, periods: int, strict: bool) -> FloatArr
             f"bandwidth {bandwidth:g} must be below the number of periods, {periods}"
         )
     return np.asarray(kernel(bandwidth, periods - 1), dtype=np.float64)
-
-
-def _within_lags(
-    scores: FloatArray, regression: TransformedRegression, request: CovarianceRequest
-) -> FloatArray:
-    """Lags count observations of an entity, as in linearmodels."""
-    periods = len(np.unique(regression.time))
-    return _lagged(scores, regression.entity, _weights(request, periods, False))
 
 
 def _lagged(

@@ -173,7 +173,7 @@ def _augmented(
         rows["eval_env"] = capture_namespace(eval_env + 2)
     cls: type[PanelModel] = PooledOLS if model == "pooled" else RandomEffects
     rows = rows if model == "mixed" else rows | options
-    base = cls.from_formula(*given, **rows)  # type: ignore[misc]
+    base = cls.from_formula(*given, **rows)
     panel = _add_means(base.panel, within)
     means = panel.names[len(base.panel.names) :]
     base.panel, base.means = panel, means

@@ -156,16 +156,7 @@ def honda(fit: Tested, effects: Effects = "entity") -> TestResult:
     -------
     TestResult
     """
-    text = _effects_text("Honda", effects, True)
-    parts, reason = _parts(fit, effects)
-    if reason is not None:
-        return text.missing(reason, "norm, upper tail")
-    value = {
-        "entity": parts.entity,
-        "time": parts.time,
-        "twoways": (parts.entity + parts.time) / np.sqrt(2.0),
-    }[effects]
-    return text.result(value, "norm, upper tail")
+    return _upper_tail(fit, "Honda", effects)
 
 
 def king_wu(fit: Tested, effects: Effects = "entity") -> TestResult:
@@ -183,12 +174,19 @@ def king_wu(fit: Tested, effects: Effects = "entity") -> TestResult:
     -------
     TestResult
     """
-    text = _effects_text("King-Wu", effects, True)
+    return _upper_tail(fit, "King-Wu", effects)
+
+
+def _upper_tail(fit: Tested, name: str, effects: Effects) -> TestResult:
+    """The score of one kind of effects, or the weighted scores of both."""
+    text = _effects_text(name, effects, True)
     parts, reason = _parts(fit, effects)
     if reason is not None:
         return text.missing(reason, "norm, upper tail")
     value = parts.entity if effects == "entity" else parts.time
-    if effects == "twoways":
+    if effects == "twoways" and name == "Honda":
+        value = (parts.entity + parts.time) / np.sqrt(2.0)
+    elif effects == "twoways":
         total = parts.pairs_entity + parts.pairs_time
         value = (
             np.sqrt(parts.pairs_entity / total) * parts.entity

@@ -207,7 +207,6 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
     TestResult
     """
     base = regressions_of(fit)
-    panel = base.panel
     sign, end = ("positively ", ", one-sided") if one_sided else ("", "")
     text = TestText(
         f"Baltagi-Li AR(1) given effects{end}",
@@ -216,21 +215,18 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
         "Baltagi and Li (1995), Journal of Econometrics 68, 133-151",
     )
     distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
-    if not panel.on_grid:
-        return text.missing(
-            "the times do not lie on a grid of equal steps", distribution
-        )
-    follows = base.follows
-    if not follows.any():
-        return text.missing(
-            "no two observations of an entity are one unit of time apart", distribution
-        )
-    if base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
-        return text.missing(
+    reason = None
+    if not base.panel.on_grid:
+        reason = "the times do not lie on a grid of equal steps"
+    elif not base.follows.any():
+        reason = "no two observations of an entity are one unit of time apart"
+    elif base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
+        reason = (
             "fixed effects fits without residuals, so that the likelihood has no "
-            "maximum",
-            distribution,
+            "maximum"
         )
+    if reason is not None:
+        return text.missing(reason, distribution)
     resid, sigma2_u, sigma2_e = _random_intercept(base)
     score, information = ar_score(base, resid, sigma2_u, sigma2_e)
     rest = information[2, 2] - information[2, :2] @ np.linalg.solve(
