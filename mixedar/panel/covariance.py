@@ -66,7 +66,7 @@ class CovarianceInfo:
     label: str = "classical"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CovarianceRequest:
     """
     The covariance that the user asks for.
@@ -91,52 +91,37 @@ class CovarianceRequest:
         Largest lag; ``floor(4 (T / 100)^(2/9))`` by default.
     """
 
-    cov_type: str = "classical"
-    cluster: Any = "entity"
-    small_sample: str | None = None
+    cov_type: str
+    cluster: Any = None
+    small_sample: str | None = "default"
     kernel: str = "bartlett"
     bandwidth: float | None = None
 
-    @classmethod
-    def read(
-        cls,
-        cov_type: str,
-        cluster: Any = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> CovarianceRequest:
-        """
-        Check the arguments of a fit; see the attributes.
-
-        Raises
-        ------
-        UnsupportedError
-            For unknown names, or options that do not go together.
-        """
-        name = _NAMES.get(str(cov_type).lower())
+    def __post_init__(self) -> None:
+        """Check the arguments, and put what they stand for in their place."""
+        name = _NAMES.get(str(self.cov_type).lower())
         if name is None:
             raise UnsupportedError(
-                f"cov_type={cov_type!r}: choose 'classical', 'robust', 'clustered', "
-                "'hac' or 'driscoll-kraay'"
+                f"cov_type={self.cov_type!r}: choose 'classical', 'robust', "
+                "'clustered', 'hac' or 'driscoll-kraay'"
             )
-        if cluster is not None and name != "clustered":
+        if self.cluster is not None and name != "clustered":
             raise UnsupportedError(f"cluster= needs cov_type='clustered', not {name!r}")
-        if bandwidth is not None and name not in ("hac", "driscoll-kraay"):
+        if self.bandwidth is not None and name not in ("hac", "driscoll-kraay"):
             raise UnsupportedError(
                 f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
             )
-        if small_sample == "default":
-            small_sample = "stata" if name in ("clustered", "robust") else "dof"
-        if small_sample not in _FACTORS or (
-            small_sample == "sss" and name != "clustered"
-        ):
+        if self.small_sample == "default":
+            self.small_sample = "stata" if name in ("clustered", "robust") else "dof"
+        wrong = self.small_sample == "sss" and name != "clustered"
+        if self.small_sample not in _FACTORS or wrong:
             raise UnsupportedError(
-                f"small_sample={small_sample!r} is not defined for {name} covariances; "
-                "choose None, 'HC1', 'stata' or 'dof', and 'sss' for clusters"
+                f"small_sample={self.small_sample!r} is not defined for {name} "
+                "covariances; choose None, 'HC1', 'stata' or 'dof', and 'sss' for "
+                "clusters"
             )
-        cluster = "entity" if cluster is None else cluster
-        return cls(name, cluster, small_sample, kernel, bandwidth)
+        self.cov_type = name
+        self.cluster = "entity" if self.cluster is None else self.cluster
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,9 +172,7 @@ class FixedEffectsAR1(AR1Model):
             If every regressor is absorbed, or rho is not between -1 and 1.
         """
         check_choice("first", first, ("drop", "keep"))
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         errors = self.correlation(rho, rho_method, two_step)
         if not len(errors.kept):
             raise IdentificationError(
@@ -365,9 +363,7 @@ class RandomEffectsAR1(AR1Model):
         IdentificationError
             If no degree of freedom is left, or rho is not between -1 and 1.
         """
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         errors = self.correlation(rho, rho_method, two_step)
         return PanelResults(self, self._estimate_gls(request, errors))
 

@@ -278,9 +278,7 @@ class PanelModel:
         TimeError
             If first differences find no two observations that follow one another.
         """
-        request = CovarianceRequest.read(
-            cov_type, cluster, small_sample, kernel, bandwidth
-        )
+        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         check_collinear(self.panel.x, self.panel.names, "the regressors")
         return PanelResults(self, self._estimate(request))
 

@@ -115,13 +115,8 @@ class RandomEffects(PanelModel):
         observed = cov_type == "observed"
         if observed and method != "ml":
             raise UnsupportedError("cov_type='observed' needs method='ml'")
-        request = CovarianceRequest.read(
-            "classical" if observed else cov_type,
-            cluster,
-            small_sample,
-            kernel,
-            bandwidth,
-        )
+        cov_type = "classical" if observed else cov_type
+        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         check_collinear(self.panel.x, self.panel.names, "the regressors")
         return PanelResults(self, self._gls(request, method, unbalanced, observed))
 

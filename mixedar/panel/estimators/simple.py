@@ -159,7 +159,7 @@ class BetweenOLS(LeastSquares):
         IdentificationError
             If there are not more entities than regressors.
         """
-        request = CovarianceRequest.read(cov_type, small_sample=small_sample)
+        request = CovarianceRequest(cov_type, small_sample=small_sample)
         if request.cov_type not in ("classical", "robust"):
             raise UnsupportedError(
                 f"cov_type={cov_type!r}: the between regression has one row an entity; "
