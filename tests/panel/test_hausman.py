@@ -21,7 +21,7 @@ from helpers.reference_cases import read_csv
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.panel import FixedEffects, RandomEffects
 from mixedar.panel.hausman.bootstrap import (
-    bootstrap_test,
+    drawn_differences,
     entity_products,
     estimates,
 )
@@ -428,11 +428,10 @@ def test_bootstrap_that_mostly_fails() -> None:
     panel = re.panel
     products = entity_products(panel, re.estimate.columns, panel.constant)
     with pytest.raises(NotComputedError, match="of 10 bootstrap replicates"):
-        bootstrap_test(
+        drawn_differences(
             products,
             np.array([1, 2]),
             "harmonic",
-            np.zeros(2),
             reps=10,
             seed=0,
             progress=False,

@@ -44,27 +44,31 @@ def bootstrap(
         missing = text.missing(pair.not_identified(), "chi2", 0)
         return pair.result("bootstrap", (missing,), pair.frame(), pair.notes())
     panel, chosen = pair.re.panel, [pair.names[j] for j in positions]
-    found = _replicated(pair, positions, reps, seed, progress)
-    note = f"{len(found.draws)} bootstrap replicates of {panel.n_entities} entities."
-    if found.failed:
-        note += f" {found.failed} more could not be estimated and were left out."
-    test = text.result(
-        found.statistic,
-        "chi2",
-        found.df,
-        note=note,
-        details=(("p-value from the replicates", found.pvalue_bootstrap),),
-    )
+    draws = _replicated(pair, positions, reps, seed, progress)
+    centred = draws - draws.mean(axis=0)
+    cov = centred.T @ centred / (len(draws) - 1)
+    scale = np.sqrt(np.diag(cov))
+    difference = pair.difference[positions]
+    statistic, df = wald(difference, cov)
+    inverse = np.linalg.pinv(cov / np.outer(scale, scale), hermitian=True)
+    away = (draws - difference) / scale
+    spread = np.einsum("bi,ij,bj->b", away, inverse, away)
+    share = float((1.0 + (spread >= statistic).sum()) / (1.0 + len(draws)))
+    note = f"{len(draws)} bootstrap replicates of {panel.n_entities} entities."
+    if len(draws) < reps:
+        note += f" {reps - len(draws)} more could not be estimated and were left out."
+    details = (("p-value from the replicates", share),)
+    test = text.result(statistic, "chi2", df, note=note, details=details)
     frame = pair.frame()
-    frame.loc[chosen, "std_err"] = np.sqrt(np.diag(found.cov))
+    frame.loc[chosen, "std_err"] = scale
     return pair.result(
         "bootstrap",
         (test,),
         frame,
         pair.notes(),
-        cov_difference=pd.DataFrame(found.cov, index=chosen, columns=chosen),
+        cov_difference=pd.DataFrame(cov, index=chosen, columns=chosen),
         identified=len(chosen),
-        draws=pd.DataFrame(found.draws, columns=chosen),
+        draws=pd.DataFrame(draws, columns=chosen),
     )
 
 
@@ -74,8 +78,8 @@ def _replicated(
     reps: int,
     seed: int | np.random.Generator | None,
     progress: bool,
-) -> BootstrapTest:
-    """The test, with the variance components that the fit was estimated by."""
+) -> FloatArray:
+    """The differences, by the variance components that the fit was estimated by."""
     panel, columns = pair.re.panel, pair.re.estimate.columns
     constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
     products = entity_products(panel, columns, constant)
@@ -89,15 +93,7 @@ def _replicated(
         if np.allclose(
             whole.re[0, where], pair.re.params[chosen], rtol=1e-6, atol=1e-12
         ):
-            return bootstrap_test(
-                products,
-                where,
-                components,
-                pair.difference[positions],
-                reps=reps,
-                seed=seed,
-                progress=progress,
-            )
+            return drawn_differences(products, where, components, reps, seed, progress)
     raise NotComputedError(
         f"hausman: the bootstrap estimates variance components by Swamy and Arora anew "
         f"in each replicate, and the fit is another one ({pair.re.method}); refit "
@@ -294,33 +290,6 @@ class SwamyArora:
     failed: BoolArray
 
 
-@dataclass(frozen=True)
-class BootstrapTest:
-    """
-    A Wald test with the bootstrap covariance of the difference.
-
-    Attributes
-    ----------
-    statistic : float
-    df : int
-    cov : ndarray, shape (q, q)
-        Bootstrap covariance of the difference.
-    pvalue_bootstrap : float
-        Share of replicates whose centred statistic is as large.
-    draws : ndarray, shape (B, q)
-        Differences, replicates that failed left out.
-    failed : int
-        Number of replicates that were left out.
-    """
-
-    statistic: float
-    df: int
-    cov: FloatArray
-    pvalue_bootstrap: float
-    draws: FloatArray
-    failed: int
-
-
 def estimates(
     products: EntityProducts, sums: WeightedProducts, components: Components
 ) -> SwamyArora:
@@ -390,29 +359,25 @@ def estimates(
     )
 
 
-def bootstrap_test(
+def drawn_differences(
     products: EntityProducts,
     positions: IntArray,
     components: Components,
-    difference: FloatArray,
-    *,
     reps: int,
     seed: int | np.random.Generator | None,
     progress: bool,
-) -> BootstrapTest:
+) -> FloatArray:
     """
-    Draw entities with replacement and test the difference of the estimates.
+    Differences of the coefficients at `positions`, entities drawn with replacement.
 
-    `positions` are those of the coefficients to compare, `difference` that of
-    their estimates in the data.
+    Replicates that cannot be estimated are left out.
     """
     rng = np.random.default_rng(seed)
-    parts, failed = [], 0
+    parts = []
     for weights in _draws(len(products.within), reps, rng, progress):
         found = estimates(products, products.weighted(weights), components)
         gap = (found.fe - found.re)[:, positions]
         bad = found.failed | ~np.isfinite(gap).all(axis=1)
-        failed += int(bad.sum())
         parts.append(gap[~bad])
     draws = np.concatenate(parts)
     least = max(10, 2 * len(positions))
@@ -422,15 +387,7 @@ def bootstrap_test(
             f"{least} are needed: in the others regressors are collinear, because too "
             "few entities vary in them. Use method='mundlak-robust', or more reps"
         )
-    centred = draws - draws.mean(axis=0)
-    cov = centred.T @ centred / (len(draws) - 1)
-    statistic, df = wald(difference, cov)
-    scale = np.sqrt(np.diag(cov))
-    inverse = np.linalg.pinv(cov / np.outer(scale, scale), hermitian=True)
-    away = (draws - difference) / scale
-    spread = np.einsum("bi,ij,bj->b", away, inverse, away)
-    share = (1.0 + (spread >= statistic).sum()) / (1.0 + len(draws))
-    return BootstrapTest(statistic, df, cov, float(share), draws, failed)
+    return draws
 
 
 def _draws(
