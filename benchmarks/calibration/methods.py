@@ -56,7 +56,8 @@ def _row(method: str, effect: str, **values: Any) -> Row:
 def _by_method(fit: Any, name: str, method: Any) -> list[Row]:
     """p-values of the coefficients and of the joint hypotheses."""
     try:
-        view = fit.get_robustcov_results("CR2") if name == ROBUST else fit.with_df(method)
+        robust = name == ROBUST
+        view = fit.get_robustcov_results("CR2") if robust else fit.with_df(method)
     except MixedARError as error:
         return [_row(name, e, reason=str(error)) for e in (*EFFECTS, *JOINT)]
     rows = []

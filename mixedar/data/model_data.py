@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.containment import containment_df, nested_levels
-from mixedar.data.formula import FormulaSpec, VarianceComponent
+from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
 from mixedar.data.formula.components import ComponentColumns
-from mixedar.data.residual_model import data_layout, row_positions
-from mixedar.data.rows import Levels
+from mixedar.data.residual_model import (
+    ResidualModel,
+    data_layout,
+    residual_from_arrays,
+    residual_from_names,
+    row_positions,
+)
+from mixedar.data.rows import Levels, resolve
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.residuals import variance_of
 from mixedar.engine.rows import GroupedRows
-from mixedar.residual import ResidualStructure
+from mixedar.residual import ResidualStructure, combine
 from mixedar.residual.variance.base import FITTED
 
 if TYPE_CHECKING:
@@ -325,3 +332,39 @@ class ModelData:
 
 def _reads_fitted(structure: ResidualStructure) -> bool:
     return any(mark.column == FITTED for mark in structure.marks)
+
+
+def residual_for(
+    arrays: ModelData, residual: Any, weights: Any, residual_data: Any
+) -> ResidualModel:
+    """Another structure for the rows of a model, and the columns that it reads."""
+    kept, columns, specs = None, dict(arrays.residual_data), {}
+    if isinstance(weights, Unchanged):
+        weights = None
+        if arrays.weighted:
+            # its formulas are columns already
+            kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
+    frame = arrays.frame
+    if frame is None or residual_data is not None:
+        data = {**columns, **_as_dict(residual_data)}
+        found = residual_from_arrays(residual, weights, data, arrays.nobs)
+    else:
+        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
+        values = {
+            name: resolve(name, column, frame).values
+            for name, column in wanted.needed(frame.columns, namespace).items()
+        }
+        found = wanted.evaluated(frame, values, namespace)
+    if kept is None:
+        return found
+    read = {mark.column for mark in kept.marks}
+    columns = {name: values for name, values in columns.items() if name in read}
+    structure = combine(found.structure, kept)
+    return ResidualModel(structure, {**columns, **found.columns}, (), specs)
+
+
+def _as_dict(data: Any) -> Any:
+    # anything else is refused where the columns are read
+    if data is None:
+        return {}
+    return {name: data[name] for name in data}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
-from mixedar.data.formula import FormulaSpec
 from mixedar.data.encode import Encoder
+from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.engine.coordinates import Estimate
 from mixedar.engine.covariance import RandomCovariance

@@ -27,19 +27,15 @@ from mixedar.data.formula import (
     as_frame,
     as_namespace,
     build_design,
-    capture_namespace,
 )
 from mixedar.data.formula.components import ComponentColumns, from_components, from_spec
-from mixedar.data.model_data import ModelData
+from mixedar.data.model_data import ModelData, residual_for
 from mixedar.data.residual_model import (
     ResidualModel,
-    residual_from_arrays,
     residual_from_names,
 )
-from mixedar.data.rows import resolve
 from mixedar.engine.identification import check_identified
 from mixedar.engine.problem import random_effects_map
-from mixedar.engine.residuals import variance_of
 from mixedar.engine.rows import group_rows
 from mixedar.exceptions import (
     EmptyDataError,
@@ -51,7 +47,6 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
-from mixedar.residual import combine
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
@@ -113,6 +108,19 @@ def model_from_formula(
     structure = structure.evaluated(design.frame, design.extra, namespace)
     if design.n_dropped:
         warn_dropped(design.n_dropped)
+    model = _from_design(cls, design, structure, kwargs)
+    model.arrays = model.arrays.changed(
+        variance_specs=structure.specs, weighted=weights is not None
+    )
+    model.re_formula, model.vc_formula = re_formula, vc_formula
+    model.given = callers_words(residual, weights, subset, missing)
+    return model
+
+
+def _from_design(
+    cls: type[Model], design: Design, found: ResidualModel, kwargs: Mapping[str, Any]
+) -> Model:
+    """The model of evaluated formulas."""
     exog_re: Any = design.exog_re
     if exog_re is None and not design.vc:
         exog_re = np.empty((len(design.endog), 0))
@@ -127,23 +135,17 @@ def model_from_formula(
         exog_re=exog_re,
         exog_vc=design.vc_spec() if design.vc else None,
         time=design.time,
-        residual=structure.structure,
+        residual=found.structure,
         series=design.series,
-        residual_data=structure.columns,
+        residual_data=found.columns,
         design=design,
         **kwargs,
     )
-    model.formula = formula
-    model.re_formula, model.vc_formula = re_formula, vc_formula
+    model.formula = design.formula
     model.groups_name, model.time_name = design.groups_name, design.time_name
-    model.formula_spec = design.model_spec
+    model.formula_spec, model.re_spec = design.model_spec, design.re_spec
     FormulaData.adopt(model.data, design.model_spec)
-    model.re_spec = design.re_spec
-    model.arrays = model.arrays.changed(
-        variance_specs=structure.specs, weighted=weights is not None
-    )
     model.data.frame = design.frame
-    model.given = callers_words(residual, weights, subset, missing)
     return model
 
 
@@ -397,7 +399,7 @@ def sibling(
         raise NotComputedError(
             "the data were removed from this model by remove_data(); build it again"
         )
-    found = _residual_model(model, residual, weights, residual_data)
+    found = residual_for(model.arrays, residual, weights, residual_data)
     arrays = model.arrays.with_residual(
         found.structure,
         found.columns,
@@ -412,43 +414,6 @@ def sibling(
         other.given["weights"] = callers_words(residual, weights)["weights"]
     _check_identified(other)
     return other
-
-
-def _residual_model(
-    model: ParentModel, residual: Any, weights: Any, residual_data: Any
-) -> ResidualModel:
-    """The structure, and the columns that it reads for the model's rows."""
-    arrays = model.arrays
-    kept, columns, specs = None, dict(arrays.residual_data), {}
-    if isinstance(weights, Unchanged):
-        weights = None
-        if arrays.weighted:
-            # its formulas are columns already
-            kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
-    frame = arrays.frame
-    if frame is None or residual_data is not None:
-        data = {**columns, **_as_dict(residual_data)}
-        found = residual_from_arrays(residual, weights, data, model.nobs)
-    else:
-        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
-        values = {
-            name: resolve(name, column, frame).values
-            for name, column in wanted.needed(frame.columns, namespace).items()
-        }
-        found = wanted.evaluated(frame, values, namespace)
-    if kept is None:
-        return found
-    read = {mark.column for mark in kept.marks}
-    columns = {name: values for name, values in columns.items() if name in read}
-    structure = combine(found.structure, kept)
-    return ResidualModel(structure, {**columns, **found.columns}, (), specs)
-
-
-def _as_dict(data: Any) -> Any:
-    # anything else is refused where the columns are read
-    if data is None:
-        return {}
-    return {name: data[name] for name in data}
 
 
 def _width(x: FloatArray) -> int:

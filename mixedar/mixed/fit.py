@@ -75,14 +75,7 @@ def fit_model(
     cov_type = "nonrobust"
     if str(ignored.get("cov_type")).lower() in _COV_TYPES:
         cov_type = str(ignored.pop("cov_type")).lower()
-    unused = sorted(set(ignored) - _IGNORED)
-    if unused:
-        warnings.warn(
-            f"Argument{'s' if len(unused) > 1 else ''} {', '.join(unused)} not used by "
-            "MixedLMAR.fit. Future versions will raise on these arguments.",
-            FutureWarning,
-            stacklevel=3,
-        )
+    _warn_unused(sorted(set(ignored) - _IGNORED))
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
@@ -123,7 +116,17 @@ def fit_model(
     return wrapped.get_robustcov_results(cov_type)
 
 
-def _check_options(model: Any, gtol: Any, maxiter: Any, free: Any) -> None:
+def _warn_unused(names: list[str]) -> None:
+    if names:
+        warnings.warn(
+            f"Argument{'s' if len(names) > 1 else ''} {', '.join(names)} not used by "
+            "MixedLMAR.fit. Future versions will raise on these arguments.",
+            FutureWarning,
+            stacklevel=4,
+        )
+
+
+def _check_options(model: ParentModel, gtol: Any, maxiter: Any, free: Any) -> None:
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
         raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
     if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
@@ -156,7 +159,7 @@ def _method(method: Any) -> str:
 
 
 def _read_start(
-    model: Any, start_params: Any
+    model: ParentModel, start_params: Any
 ) -> tuple[MixedLMParams | None, FloatArray | None]:
     """Covariance parameters and residual parameters of a user's start."""
     if start_params is None:

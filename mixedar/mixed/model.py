@@ -57,6 +57,19 @@ if TYPE_CHECKING:
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
+def _check_arguments(further: Mapping[str, Any], missing: str, re_cov: str) -> None:
+    unknown = sorted(set(further) - _INTERNAL)
+    if unknown:
+        raise UnsupportedError(
+            f"argument {unknown[0]} not permitted for MixedLMAR initialization"
+        )
+    check_missing(missing)
+    if re_cov not in ("unstructured", "diagonal"):
+        raise UnsupportedError(
+            f"re_cov={re_cov!r}: choose 'unstructured' or 'diagonal'"
+        )
+
+
 class MixedLMAR(ParentModel):
     """
     Linear mixed model with correlated residuals within groups.
@@ -131,18 +144,7 @@ class MixedLMAR(ParentModel):
         residual_data: Any = None,
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(
-            set(kwargs) - {"missing_idx", "model_spec", "formula", "design"}
-        )
-        if unknown:
-            raise UnsupportedError(
-                f"argument {unknown[0]} not permitted for MixedLMAR initialization"
-            )
-        check_missing(missing)
-        if re_cov not in ("unstructured", "diagonal"):
-            raise UnsupportedError(
-                f"re_cov={re_cov!r}: choose 'unstructured' or 'diagonal'"
-            )
+        _check_arguments(kwargs, missing, re_cov)
         design: Design | None = kwargs.get("design")
         if isinstance(exog_vc, Mapping):
             warnings.warn(

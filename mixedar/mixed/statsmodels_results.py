@@ -207,19 +207,7 @@ def profile_variance(
     """
     vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
     data, k_re = fit.data, fit.k_re
-    if vtype == "re":
-        if not isinstance(re_ix, (int, np.integer)) or not 0 <= re_ix < k_re:
-            raise UnsupportedError(
-                f"re_ix={re_ix!r}: there are {k_re} random effects, counted from 0"
-            )
-        estimate = fit.cov_re[re_ix, re_ix]
-    else:
-        if re_ix not in data.component_names:
-            raise UnsupportedError(
-                f"re_ix={re_ix!r}: the variance components are {data.component_names}"
-            )
-        component = data.component_names.index(re_ix)
-        estimate = fit.vcomp[component]
+    estimate, component = _profiled(fit, re_ix, vtype)
     if estimate - dist_low <= 0.0:
         raise UnsupportedError(
             "dist_low is too large and would result in a negative variance. Try a "
@@ -260,6 +248,23 @@ def profile_variance(
         held = best.cov_values[0 if vtype == "re" else position]
         curve.append([held, best.llf])
     return np.asarray(curve)
+
+
+def _profiled(fit: Fit, re_ix: int | str, vtype: str) -> tuple[float, int]:
+    """The variance that is profiled, and its number."""
+    names = fit.data.component_names
+    if vtype == "vc":
+        if re_ix not in names:
+            raise UnsupportedError(
+                f"re_ix={re_ix!r}: the variance components are {names}"
+            )
+        component = names.index(str(re_ix))
+        return float(fit.vcomp[component]), component
+    if not isinstance(re_ix, (int, np.integer)) or not 0 <= re_ix < fit.k_re:
+        raise UnsupportedError(
+            f"re_ix={re_ix!r}: there are {fit.k_re} random effects, counted from 0"
+        )
+    return float(fit.cov_re[re_ix, re_ix]), int(re_ix)
 
 
 class MixedLMARResultsWrapper(MixedLMResultsWrapper):
