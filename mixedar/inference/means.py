@@ -56,6 +56,16 @@ class MarginalMeans:
     at: dict[str, Any]
     fit: Fit
 
+    @property
+    def df(self) -> str:
+        """The method of degrees of freedom."""
+        return self.fit.df_method.name
+
+    @property
+    def cov_type(self) -> str | None:
+        """The kind of the robust covariance, None for the model's own."""
+        return None if self.fit.robust is None else self.fit.robust.cov_type
+
     def _table(self, matrix: FloatArray, alpha: float, name: str) -> pd.DataFrame:
         """Estimates, errors, DF, tests and intervals of contrasts."""
         test = t_test(self.fit, matrix)

@@ -83,6 +83,8 @@ def hausman_mixed(
     panel = _panel_of(model, fe.panel)
     names = common_names(fe, panel, panel.names, "the mixed model")
     means, columns = entity_means(panel)
+    if panel.constant is not None:  # the intercept is that at the grand means
+        means = means - panel.x[:, columns].mean(axis=0)
     tested = [f"mean({panel.names[j]})" for j in columns]
     here = np.asarray(fe.params[names], dtype=np.float64)
     fixed = np.asarray(mixed.fe_params, dtype=np.float64)
