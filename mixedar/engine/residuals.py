@@ -81,7 +81,7 @@ class ResidualMatrices:
         self.lookup[:, rows, columns] = above
         self.lookup[:, columns, rows] = above
         self._last: tuple[bytes, ResidualValues] | None = None
-        self._shared: ResidualMatrices | None = None
+        self.shared: ResidualMatrices | None = None
         self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
         k = structure.k_free
         if structure.log_sd(positions[0, :1], np.zeros(k)) is not None:
@@ -107,8 +107,8 @@ class ResidualMatrices:
         ----------
         u : ndarray, shape (k_free,)
         """
-        if self._shared is not None:
-            return self._shared.values(u)
+        if self.shared is not None:
+            return self.shared.values(u)
         key = u.tobytes()
         if self._last is None or self._last[0] != key:
             self._last = key, self._values(u)
@@ -243,7 +243,7 @@ def share_values(parts: Sequence[ResidualMatrices]) -> None:
             part.kind = kind[kind_at[i] : kind_at[i + 1]][part.kind]
         if i:
             part.cells, part.kinds = cells[:0], kinds
-            part._shared = first
+            part.shared = first
     first.cells, first.kinds = cells, kinds
 
 

@@ -469,31 +469,32 @@ class CompoundSymmetry(Startable, FormulaStructure):
         return None if self.rho is None else np.array([self.rho], dtype=np.float64)
 
     @property
-    def _lowest(self) -> float:
+    def lowest(self) -> float:
+        """The correlation that the matrix has to exceed to be definite."""
         return -1.0 / (max(self.longest, 2) - 1)
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         bound = replace(self, longest=max(layout.longest, 2))
-        if self.rho is not None and not self.rho > bound._lowest:
+        if self.rho is not None and not self.rho > bound.lowest:
             raise UnsupportedError(
                 f"CompoundSymmetry: rho={self.rho!r} is not possible for series of "
-                f"{layout.longest} rows; it has to exceed {bound._lowest:.4g}"
+                f"{layout.longest} rows; it has to exceed {bound.lowest:.4g}"
             )
         return bound
 
     def _tried(self) -> Sequence[FloatArray]:
-        return [self.to_unconstrained([r]) for r in (0.3, 0.8, 0.3 * self._lowest)]
+        return [self.to_unconstrained([r]) for r in (0.3, 0.8, 0.3 * self.lowest)]
 
     def _inverse(self, params: FloatArray) -> FloatArray:
-        return 0.5 * np.log((params - self._lowest) / (1.0 - params))
+        return 0.5 * np.log((params - self.lowest) / (1.0 - params))
 
     def from_variables(self, u: Jet) -> Jet:
-        low = self._lowest
+        low = self.lowest
         share = 0.5 * (np.tanh(clip(u, -_LIMIT, _LIMIT)) + 1.0)
         return share * (1.0 - low) + low
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        rho, low = float(np.ravel(np.asarray(params))[0]), self._lowest
+        rho, low = float(np.ravel(np.asarray(params))[0]), self.lowest
         return not 1e-6 < (rho - low) / (1.0 - low) < 1.0 - 1e-6
 
     def correlations(self, cells: FloatArray, params: Any) -> Any:

@@ -115,7 +115,7 @@ class DistanceStructure(Startable, FormulaStructure):
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         if not self.coords:
             bound = self.bind(layout.gaps)
-            return replace(bound, farthest=max(layout.span, bound.nearest))._checked()
+            return replace(bound, farthest=max(layout.span, bound.nearest)).checked()
         size = np.abs(layout.marks).max(initial=0.0)
         spread = np.ptp(layout.marks, axis=0).max(initial=0.0)
         if size > _LARGEST or 0.0 < spread < 1.0 / _LARGEST:
@@ -138,9 +138,9 @@ class DistanceStructure(Startable, FormulaStructure):
             reference=float(np.median(steps)),
             nearest=_nearest(layout.marks, starts, layout.longest),
             farthest=farthest,
-        )._checked()
+        ).checked()
 
-    def _checked(self) -> DistanceStructure:
+    def checked(self) -> DistanceStructure:
         """Itself, if a range that is fixed suits the distances."""
         if self.fixed and self.range is not None:
             ratio = float(self.range) / self.reference
