@@ -5,6 +5,7 @@ Names, and methods, that are loaded when they are first asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
 from types import MethodType
 from typing import Any
@@ -70,5 +71,11 @@ class Question:
     def __get__(self, results: Any, owner: type | None = None) -> Callable[..., Any]:
         function: Callable[..., Any] = getattr(import_module(self.module), self.name)
         if results is None:
-            return function
+
+            @wraps(function)
+            def method(results: Any, *args: Any, **kwargs: Any) -> Any:
+                first = getattr(results, self.of) if self.of else results
+                return function(first, *args, **kwargs)
+
+            return method
         return MethodType(function, getattr(results, self.of) if self.of else results)

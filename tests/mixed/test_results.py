@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import mixedar.formula.api as mar
 from helpers import contracts, oracle
 from helpers.fitted_models import (
     every,
@@ -20,6 +21,7 @@ from helpers.fitted_models import (
     shared,
 )
 from mixedar import MixedLMAR, MixedLMARResults
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
     MixedARError,
@@ -315,3 +317,10 @@ def test_wald_test_terms() -> None:
         table["F" if "F" in table else "chi2"].astype(float),
         fit.tvalues.iloc[:3] ** 2,
     )
+
+
+def test_methods_of_the_class_take_results() -> None:
+    data = load_orthodont()
+    fit = mar.mixedlm("distance ~ age", data, groups="subject", time="occ").fit()
+    pd.testing.assert_frame_equal(MixedLMARResults.acf(fit), fit.acf())
+    assert MixedLMARResults.anova(fit).equals(fit.anova())

@@ -15,7 +15,9 @@ from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
 from helpers.panel_cases import FORMULA, FUNCTIONS, design, panel_data
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
+    DroppedRowsWarning,
     DuplicateTimeError,
     EmptyDataError,
     GroupError,
@@ -300,3 +302,16 @@ def test_frozen_data(data: pd.DataFrame) -> None:
     model = mar.pooled("y ~ x1", changed, "id", "t")
     changed["y"] = 0.0
     assert_allclose(model.panel.y, before)
+
+
+def test_incomplete_rows_are_dropped_from_arrays() -> None:
+    data = load_orthodont()
+    y, x = data["distance"].to_numpy().copy(), data[["age"]].to_numpy().copy()
+    y[3], x[5, 0] = np.inf, np.nan
+    rows = y, x, data["subject"].to_numpy(), data["occ"].to_numpy()
+    with pytest.warns(DroppedRowsWarning, match="2 rows"):
+        fit = FixedEffects(*rows, missing="drop").fit()
+    assert fit.nobs == len(data) - 2
+    indexed = data.set_index(["subject", "occ"])
+    fit = FixedEffects(indexed["distance"], indexed[["age"]], missing="drop").fit()
+    assert fit.nobs == len(data)

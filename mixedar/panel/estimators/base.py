@@ -110,8 +110,11 @@ class PanelModel:
         check_missing(missing)
         dropped = 0
         if missing == "drop":
-            rows = [y, x, index, entity, time]
-            (y, x, index, entity, time), _, dropped = drop_missing(rows)
+            # infinite values count as missing
+            y, x = (np.where(np.isfinite(part), part, np.nan) for part in (y, x))
+            rows = [y, x, np.arange(len(y)), entity, time]
+            (y, x, kept, entity, time), _, dropped = drop_missing(rows)
+            index = index[kept]
             warn_dropped(dropped, stacklevel=3)
         panel = make_panel(
             y,
