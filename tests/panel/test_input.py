@@ -306,7 +306,8 @@ def test_frozen_data(data: pd.DataFrame) -> None:
 
 def test_incomplete_rows_are_dropped_from_arrays() -> None:
     data = load_orthodont()
-    y, x = data["distance"].to_numpy().copy(), data[["age"]].to_numpy().copy()
+    y, x = data["distance"].to_numpy(float), data[["age"]].to_numpy(float)
+    y, x = y.copy(), x.copy()
     y[3], x[5, 0] = np.inf, np.nan
     rows = y, x, data["subject"].to_numpy(), data["occ"].to_numpy()
     with pytest.warns(DroppedRowsWarning, match="2 rows"):
