@@ -9,6 +9,7 @@ that catches ``ValueError`` keeps working.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,10 @@ class BoundaryWarning(MixedARWarning):
 
 class DroppedRowsWarning(MixedARWarning):
     """Rows with missing values were left out; the message counts them."""
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless the argument `name` is one of the choices."""
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise UnsupportedError(f"{name}={value!r}: choose {', '.join(most)} or {last}")

@@ -14,7 +14,6 @@ from mixedar.exceptions import (
     IdentificationError,
     RankDeficiencyError,
     ResponseError,
-    UnsupportedError,
 )
 from mixedar.numeric.linalg import pivoted_rank, r_factor
 from mixedar.panel.data import PanelData
@@ -27,13 +26,6 @@ def listing(names: Sequence[object], most: int = 5) -> str:
     """Names joined for a message, at most `most` of them."""
     shown = ", ".join(str(name) for name in names[:most])
     return shown + (", ..." if len(names) > most else "")
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise unless the argument `name` is one of the choices."""
-    if value not in choices:
-        *most, last = map(repr, choices)
-        raise UnsupportedError(f"{name}={value!r}: choose {', '.join(most)} or {last}")
 
 
 def check_freedom(rows: int, columns: int, what: str) -> None:

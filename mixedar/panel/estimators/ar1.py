@@ -11,10 +11,9 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, UnsupportedError
+from mixedar.exceptions import IdentificationError, UnsupportedError, check_choice
 from mixedar.panel.algebra import standardize
 from mixedar.panel.checks import (
-    check_choice,
     check_collinear,
     check_residuals,
     listing,

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import IdentificationError, TimeError, shown
+from mixedar.exceptions import IdentificationError, TimeError, check_choice, shown
 from mixedar.panel.algebra import standardize
 from mixedar.panel.checks import (
     Varying,
-    check_choice,
     check_residuals,
     listing,
     singleton_notes,

@@ -12,11 +12,11 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import capture_namespace
-from mixedar.exceptions import IdentificationError
+from mixedar.exceptions import IdentificationError, check_choice
 from mixedar.mixed import MixedLMAR
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
-from mixedar.panel.checks import check_choice, listing
+from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.estimators.random_effects import RandomEffects

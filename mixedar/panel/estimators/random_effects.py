@@ -11,11 +11,15 @@ import numpy as np
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import BoundaryWarning, IdentificationError, UnsupportedError
+from mixedar.exceptions import (
+    BoundaryWarning,
+    IdentificationError,
+    UnsupportedError,
+    check_choice,
+)
 from mixedar.mixed import MixedLMAR
 from mixedar.panel.algebra import Standardized, standardize
 from mixedar.panel.checks import (
-    check_choice,
     check_collinear,
     check_residuals,
     singleton_notes,

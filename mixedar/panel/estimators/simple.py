@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, TimeError, UnsupportedError
+from mixedar.exceptions import (
+    IdentificationError,
+    TimeError,
+    UnsupportedError,
+    check_choice,
+)
 from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
-    check_choice,
     check_collinear,
     check_freedom,
     check_residuals,

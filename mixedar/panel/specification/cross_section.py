@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray
+from mixedar.exceptions import check_choice
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.algebra import regress
-from mixedar.panel.checks import check_choice
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
     Tested,

@@ -10,10 +10,9 @@ import numpy as np
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.algebra import column_sizes
-from mixedar.panel.checks import check_choice
 from mixedar.panel.data import PanelData
 from mixedar.panel.specification.regressions import (
     PanelRegressions,

@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.algebra import Correction, cluster_covariance, column_sizes, regress
-from mixedar.panel.checks import check_choice
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.ar1_rho import durbin_watson_lbi
 from mixedar.panel.specification.regressions import (
