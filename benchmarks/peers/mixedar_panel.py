@@ -38,7 +38,7 @@ class MixedARPanel(PanelProgram):
 
     def load(self) -> None:
         """Import what is loaded on first use too, linearmodels among it."""
-        for name in ("mixedar.formula.api", "mixedar.panel.hausman.test"):
+        for name in ("mixedar.formula.api", "mixedar.panel.hausman"):
             importlib.import_module(name)
 
     def fit(self, data: pd.DataFrame, model: PanelSpec) -> PanelEstimate:

@@ -24,17 +24,9 @@ from mixedar.compare.record import (
 )
 from mixedar.exceptions import UnsupportedError
 from mixedar.mixed import MixedLMARResults
+from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
 
-_KINDS = {
-    "fe": "within",
-    "re": "GLS",
-    "between": "between",
-    "fd": "differences",
-    "pooled": "OLS",
-    "fe_ar1": "within AR(1)",
-    "re_ar1": "GLS AR(1)",
-}
 _DF_LABELS = {"kenward-roger": "KR"}
 
 
@@ -173,7 +165,7 @@ def panel_record(fit: PanelResults) -> FitRecord:
 def _estimator(fit: PanelResults) -> str:
     if fit.kind == "re" and fit.llf is not None:
         return "REML" if "restricted" in fit.method else "ML"
-    return _KINDS[fit.kind]
+    return ESTIMATORS[fit.kind].short
 
 
 def _panel_components(fit: PanelResults) -> list[Component]:

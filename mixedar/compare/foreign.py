@@ -29,6 +29,7 @@ from mixedar.compare.record import (
     residual_variance,
     sample_of,
 )
+from mixedar.panel.estimate import ESTIMATORS
 
 _COV_TYPES = {
     "nonrobust": "classical",
@@ -161,12 +162,12 @@ def mixedlm_record(fit: Any) -> FitRecord:
     )
 
 
+# The kinds of linearmodels' estimators, but for PanelOLS, which may be two.
 _LINEARMODELS = {
-    "RandomEffects": "GLS",
-    "PooledOLS": "OLS",
+    "RandomEffects": "re",
+    "PooledOLS": "pooled",
     "BetweenOLS": "between",
-    "FirstDifferenceOLS": "differences",
-    "FamaMacBeth": "Fama-MacBeth",
+    "FirstDifferenceOLS": "fd",
 }
 
 
@@ -182,14 +183,15 @@ def linearmodels_record(fit: Any) -> FitRecord:
     effects = bool(getattr(model, "entity_effects", False))
     periods = bool(getattr(model, "time_effects", False))
     others = bool(getattr(model, "other_effects", False))
-    any_effects = effects or periods or others
+    within = "fe" if effects or periods or others else "pooled"
+    kind = _LINEARMODELS.get(name, within)
     response = model.dependent.dataframe
     y = np.sort(response.to_numpy(dtype=np.float64).ravel())
     errors = fit.std_errors.to_numpy(dtype=np.float64)
     theta = getattr(fit, "theta", None)
     k = _count(fit, effects, periods)
     return FitRecord(
-        estimator=_LINEARMODELS.get(name, "within" if any_effects else "OLS"),
+        estimator="Fama-MacBeth" if name == "FamaMacBeth" else ESTIMATORS[kind].short,
         cov_type=_linearmodels_covariance(fit),
         terms=tuple(map(str, fit.params.index)),
         estimate=fit.params.to_numpy(dtype=np.float64),
@@ -208,7 +210,7 @@ def linearmodels_record(fit: Any) -> FitRecord:
             "between": float(fit.corr_squared_between),
             "overall": float(fit.corr_squared_overall),
         },
-        notes=_linearmodels_notes(name, _entity(fit) if effects else None),
+        notes=_linearmodels_notes(kind, _entity(fit) if effects else None),
     )
 
 
@@ -276,7 +278,7 @@ def _entity(fit: Any) -> str:
     return str(fit.model.dependent.dataframe.index.names[0] or "entity")
 
 
-def _linearmodels_notes(name: str, entity: str | None) -> tuple[str, ...]:
+def _linearmodels_notes(kind: str, entity: str | None) -> tuple[str, ...]:
     if entity is not None:
         return (estimated_effects_note(entity),)
-    return (TRANSFORMED[name],) if name in TRANSFORMED else ()
+    return (TRANSFORMED[kind],) if kind in TRANSFORMED else ()

@@ -14,15 +14,11 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 
-_MEANS = "observations are means of the entities."
-_DIFFERENCES = "observations are differences."
 #: What regressions of something else than the response itself are about, by the
-#: kind of panel estimator or the class of linearmodels.
+#: kind of panel estimator.
 TRANSFORMED = {
-    "between": _MEANS,
-    "BetweenOLS": _MEANS,
-    "fd": _DIFFERENCES,
-    "FirstDifferenceOLS": _DIFFERENCES,
+    "between": "observations are means of the entities.",
+    "fd": "observations are differences.",
 }
 
 

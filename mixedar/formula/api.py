@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mixedar.compare import compare
     from mixedar.compare.tidy import glance, tidy
     from mixedar.diagnostics.checkup.report import diagnose
-    from mixedar.panel.hausman.test import hausman
+    from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
     from mixedar.selection import select_residual
 
@@ -43,7 +43,7 @@ _LATER = {
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup.report",
     "glance": "mixedar.compare.tidy",
-    "hausman": "mixedar.panel.hausman.test",
+    "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.tidy",

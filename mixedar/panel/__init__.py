@@ -2,7 +2,7 @@
 Panel estimators: fixed and random effects and their relatives.
 
 The specification tests (``panel_tests``, ``breusch_pagan`` ...) are loaded when
-they are first asked for; the Hausman test is ``mixedar.panel.hausman.test.hausman``.
+they are first asked for; the Hausman test is ``mixedar.panel.hausman.hausman``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,25 @@ from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
+
+
+class Estimator(NamedTuple):
+    """What an estimator is called in a column's head, and in a sentence."""
+
+    short: str
+    words: str
+
+
+#: By kind of fit.
+ESTIMATORS = {
+    "fe": Estimator("within", "fixed effects"),
+    "re": Estimator("GLS", "random effects"),
+    "between": Estimator("between", "between effects"),
+    "fd": Estimator("differences", "first differences"),
+    "pooled": Estimator("OLS", "pooled least squares"),
+    "fe_ar1": Estimator("within AR(1)", "fixed effects with AR(1) errors"),
+    "re_ar1": Estimator("GLS AR(1)", "random effects with AR(1) errors"),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,12 @@ import mixedar.formula.api as mar
 from helpers.reference_cases import read_csv
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.panel import FixedEffects, RandomEffects
+from mixedar.panel.hausman import HausmanResult, hausman
 from mixedar.panel.hausman.bootstrap import (
     drawn_differences,
     entity_products,
     estimates,
 )
-from mixedar.panel.hausman.test import HausmanResult, hausman
 
 FOLDER = Path(__file__).parents[1] / "reference" / "panel"
 FORMS = ["classical", "sigmamore", "sigmaless"]

@@ -19,20 +19,12 @@ from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
 from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.hausman.result import HausmanResult, meaning_of
 from mixedar.panel.results import PanelResults
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
 
-_KINDS = {
-    "fe": "fixed effects",
-    "re": "random effects",
-    "between": "between effects",
-    "fd": "first differences",
-    "pooled": "pooled least squares",
-    "fe_ar1": "fixed effects with AR(1) errors",
-    "re_ar1": "random effects with AR(1) errors",
-}
 # Part of an estimate or of its standard error that rounding may make of no difference.
 _ROUNDING = 1e-9
 
@@ -80,10 +72,11 @@ class Pair:
     @cached_property
     def covs(self) -> tuple[FloatArray, FloatArray]:
         """Covariances of fixed and of random effects, each of shape (q, q)."""
-        fe, re = self._positions(self.fe), self._positions(self.re)
-        return self.fe.estimate.cov[np.ix_(fe, fe)], self.re.estimate.cov[
-            np.ix_(re, re)
-        ]
+        fe, re = (
+            fit.estimate.cov[np.ix_(self._positions(fit), self._positions(fit))]
+            for fit in (self.fe, self.re)
+        )
+        return fe, re
 
     @cached_property
     def errors(self) -> FloatArray:
@@ -197,23 +190,17 @@ class Pair:
     def result(
         self,
         method: str,
-        tests: tuple[TestResult, ...],
+        tests: Sequence[TestResult],
         frame: pd.DataFrame,
-        notes: list[str],
+        notes: Sequence[str],
         **parts: Any,
     ) -> HausmanResult:
         """The result, with what is the same for all forms."""
         panel, cov = self.re.panel, parts.get("cov_difference")
         meaning = meaning_of(self.names if cov is None else list(cov.index))
+        counts = panel.nobs, panel.n_entities
         return HausmanResult(
-            method,
-            tests,
-            frame,
-            meaning,
-            tuple(notes),
-            panel.nobs,
-            panel.n_entities,
-            **parts,
+            method, tuple(tests), frame, meaning, tuple(notes), *counts, **parts
         )
 
     def notes(self, form: str | None = None) -> list[str]:
@@ -252,7 +239,7 @@ def check_kinds(fe: object, re: object) -> None:
     """Refuse fits that are not fixed effects first and random effects second."""
     kinds = [str(getattr(fit, "kind", None)) for fit in (fe, re)]
     shown = [
-        _KINDS.get(kind, type(fit).__name__)
+        ESTIMATORS[kind].words if kind in ESTIMATORS else type(fit).__name__
         for kind, fit in zip(kinds, (fe, re), strict=True)
     ]
     families = [kind.removesuffix("_ar1") for kind in kinds]
@@ -297,7 +284,8 @@ def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
     """Refuse fits to different rows or responses; `names` is what to call them."""
     if a is b:
         return
-    if not _same_rows(a, b):
+    rows = [(p.entity, p.time, p.entity_labels, p.time_labels) for p in (a, b)]
+    if not all(map(np.array_equal, *rows)):
         _refuse_rows(a, b, names)
     # both are sorted by entity and time, so that rows correspond
     apart = np.flatnonzero(~np.isclose(a.y, b.y, rtol=1e-12, atol=0.0))
@@ -308,16 +296,6 @@ def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
             f"first for {a.entity_name} {entity!r} at {a.time_name} {time!r}; compare "
             "fits of the same response"
         )
-
-
-def _same_rows(a: PanelData, b: PanelData) -> bool:
-    pairs = (
-        (a.entity, b.entity),
-        (a.time, b.time),
-        (a.entity_labels, b.entity_labels),
-        (a.time_labels, b.time_labels),
-    )
-    return all(np.array_equal(left, right) for left, right in pairs)
 
 
 def _refuse_rows(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
