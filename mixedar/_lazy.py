@@ -66,16 +66,15 @@ class Question:
         self.module, self.name, self.of = module, name, of
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = self.name or name
+        self.name, self.method = self.name or name, name
 
     def __get__(self, results: Any, owner: type | None = None) -> Callable[..., Any]:
-        function: Callable[..., Any] = getattr(import_module(self.module), self.name)
-        if results is None:
+        function = load(self.module, self.name)
 
-            @wraps(function)
-            def method(results: Any, *args: Any, **kwargs: Any) -> Any:
-                first = getattr(results, self.of) if self.of else results
-                return function(first, *args, **kwargs)
+        @wraps(function)
+        def method(results: Any, *args: Any, **kwargs: Any) -> Any:
+            first = getattr(results, self.of) if self.of else results
+            return function(first, *args, **kwargs)
 
-            return method
-        return MethodType(function, getattr(results, self.of) if self.of else results)
+        method.__name__ = method.__qualname__ = self.method
+        return method if results is None else MethodType(method, results)

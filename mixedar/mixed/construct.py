@@ -279,7 +279,8 @@ def _set_names(model: ParentModel, exog_re: Any) -> None:
         )
         model.data.param_names = everything
     model.data.exog_re_names = names
-    model.data.exog_re_names_full = full
+    # statsmodels' wrapper labels standard errors of all these by it
+    model.data.exog_re_names_full = [*full, *model.exog_vc.names]
     if model.k_vc:
         model.data.vcomp_names = list(model.exog_vc.names)
 

@@ -35,8 +35,6 @@ from mixedar.residual import ResidualStructure
 
 # Accepted by statsmodels' fit; Newton's method has no use for these.
 _IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
-# Others are not used, and a warning says so, as in statsmodels.
-_COV_TYPES = {"nonrobust", "cr0", "cr1", "cr1p", "cr1s", "cr2", "cr3"}
 
 
 class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
@@ -56,9 +54,9 @@ def fit_model(
     free: MixedLMParams | None,
     full_output: bool,
     method: Any,
-    niter_sa: int,
     gtol: float = 1e-10,
     maxiter: int = 200,
+    cov_type: str = "nonrobust",
     **ignored: Any,
 ) -> MixedLMARResultsWrapper:
     """
@@ -72,10 +70,14 @@ def fit_model(
         raise NotComputedError(
             "the data were removed from this model by remove_data(); build it again"
         )
-    cov_type = "nonrobust"
-    if str(ignored.get("cov_type")).lower() in _COV_TYPES:
-        cov_type = str(ignored.pop("cov_type")).lower()
-    _warn_unused(sorted(set(ignored) - _IGNORED))
+    unknown = sorted(set(ignored) - _IGNORED)
+    if unknown:
+        raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
+    robust = str(cov_type).lower() != "nonrobust"
+    if robust:
+        from mixedar.inference.df.sandwich import check_cov_type
+
+        check_cov_type(cov_type)
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
@@ -111,19 +113,7 @@ def fit_model(
     if do_cg:
         _warn(results)
     wrapped = MixedLMARResultsWrapper(results)
-    if cov_type == "nonrobust":
-        return wrapped
-    return wrapped.get_robustcov_results(cov_type)
-
-
-def _warn_unused(names: list[str]) -> None:
-    if names:
-        warnings.warn(
-            f"Argument{'s' if len(names) > 1 else ''} {', '.join(names)} not used by "
-            "MixedLMAR.fit. Future versions will raise on these arguments.",
-            FutureWarning,
-            stacklevel=4,
-        )
+    return results.get_robustcov_results(cov_type) if robust else wrapped
 
 
 def _check_options(model: ParentModel, gtol: Any, maxiter: Any, free: Any) -> None:

@@ -315,7 +315,8 @@ class MixedLMAR(ParentModel):
         **fit_kwargs
             ``maxiter``, and ``gtol``: the optimiser stops when the
             log-likelihood can rise by no more than this.  ``cov_type="CR2"`` and
-            the like: robust errors, see ``get_robustcov_results``.
+            the like: robust errors, see ``get_robustcov_results``.  ``disp`` and
+            other options of statsmodels' optimisers have no effect.
 
         Returns
         -------
@@ -325,6 +326,8 @@ class MixedLMAR(ParentModel):
         ------
         UnsupportedError
             If a penalty is combined with correlated residuals.
+        TypeError
+            For an argument that is not known.
         """
         if fe_pen is not None or cov_pen is not None:
             self._refuse_penalty("fe_pen and cov_pen")
@@ -348,7 +351,6 @@ class MixedLMAR(ParentModel):
             free=free,
             full_output=full_output,
             method=method,
-            niter_sa=niter_sa,
             **fit_kwargs,
         )
 

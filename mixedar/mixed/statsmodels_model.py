@@ -4,6 +4,7 @@ What statsmodels expects of a mixed model: likelihoods, lists by group, penaltie
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -123,7 +124,7 @@ class ParentModel(MixedLM):
         gradient, _ = self._derivatives(point, profile_fe)
         if self.use_sqrt:
             entries = factor_entries(point.cov_re, point.vcomp)
-            layout = self.layout()
+            layout = self._unrestricted
             p = 0 if profile_fe else self.k_fe
             here = slice(p, p + layout.k_cov)
             gradient[here] = layout.jet(entries).first @ gradient[here]
@@ -191,7 +192,7 @@ class ParentModel(MixedLM):
             self.arrays.compressed,
             self.nobs,
             self.residual,
-            self.layout(),
+            self._unrestricted,
             reml=self.reml,
         )
         theta = problem.theta_from(
@@ -235,6 +236,13 @@ class ParentModel(MixedLM):
         # curvature of u(params)
         hessian[k_inner:, k_inner:] += np.tensordot(gradient[k_inner:], bend, 1)
         return wide.T @ gradient, hessian
+
+    @property
+    def _unrestricted(self) -> RandomCovariance:
+        """The layout of packed parameters, which hold every covariance."""
+        return replace(
+            self.arrays.layout(), fixed=np.full(self.k_re2 + self.k_vc, np.nan)
+        )
 
     def layout(
         self, free: MixedLMParams | None = None, start: MixedLMParams | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,17 @@ def test_score_in_the_factor(reml: bool) -> None:
     np.testing.assert_allclose(
         model.score(packed), gradient_of(value, packed), rtol=1e-5, atol=1e-6
     )
+
+
+def test_uncorrelated_effects_have_the_derivatives_of_all_covariances() -> None:
+    design = random_design(7, q=2, n_vc=1)
+    diagonal = copy.copy(design.model)
+    diagonal.arrays = design.model.arrays.changed(re_cov="diagonal")
+    packed = np.array([0.8, 0.1, 0.6, 0.5, 0.4])
+    for profile_fe in (True, False):
+        x = packed if profile_fe else np.append(np.ones(diagonal.k_fe), packed)
+        found = diagonal.score(x, profile_fe)
+        np.testing.assert_allclose(found, design.model.score(x, profile_fe), atol=1e-8)
 
 
 def test_a_singular_covariance_is_said_to_be() -> None:

@@ -254,9 +254,10 @@ def test_options_of_fit(data: pd.DataFrame, options: dict[str, Any]) -> None:
         by_formula(data).fit(**options)
 
 
-def test_unused_options_of_fit_warn(data: pd.DataFrame) -> None:
-    with pytest.warns(FutureWarning, match="foo"):
+def test_unknown_options_of_fit(data: pd.DataFrame) -> None:
+    with pytest.raises(TypeError, match="'foo'"):
         by_formula(data).fit(foo=3)
+    by_formula(data).fit(disp=False, full_output=True, gtol=1e-8, maxiter=100)
 
 
 def test_too_few_iterations_are_reported_once(data: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -324,3 +325,20 @@ def test_methods_of_the_class_take_results() -> None:
     fit = mar.mixedlm("distance ~ age", data, groups="subject", time="occ").fit()
     pd.testing.assert_frame_equal(MixedLMARResults.acf(fit), fit.acf())
     assert MixedLMARResults.anova(fit).equals(fit.anova())
+    assert fit.acf.__name__ == MixedLMARResults.acf.__name__ == "acf"
+    assert next(iter(inspect.signature(fit.acf).parameters)) == "kind"
+
+
+def test_standard_errors_of_variance_components_have_names() -> None:
+    data = load_orthodont()
+    model = mar.mixedlm(
+        "distance ~ age",
+        data,
+        groups="subject",
+        vc_formula={"half": "0 + C(age > 10)"},
+        re_formula="1",
+        residual="independent",
+    )
+    errors = model.fit().bse_re
+    assert list(errors.index) == ["subject Var", "half"]
+    np.testing.assert_array_equal(errors, model.fit().bse.iloc[2:4])

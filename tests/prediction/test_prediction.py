@@ -443,9 +443,10 @@ def test_fits_from_pickles_and_without_data(data: pd.DataFrame) -> None:
     population = fit.get_prediction(new).summary_frame()
     fit.remove_data()
     pd.testing.assert_frame_equal(fit.get_prediction(new).summary_frame(), population)
-    for options in ({"level": "group"}, {"include_theta": True}):
-        with pytest.raises(NotComputedError, match="removed"):
-            fit.get_prediction(new, **options)
+    with pytest.raises(NotComputedError, match=r"removed.*predictions for groups"):
+        fit.get_prediction(new, level="group")
+    with pytest.raises(NotComputedError, match="removed"):
+        fit.get_prediction(new, include_theta=True)
     with pytest.raises(NotComputedError, match="newdata"):
         fit.get_prediction()
 

@@ -129,6 +129,11 @@ def type_three(fit: Fit, terms: Sequence[Term]) -> list[FloatArray]:
     spec = fit.sizes.formula_spec
     if spec is None:
         return [np.eye(fit.k_fe)[term.columns] for term in terms]
+    if not fit.has_data:
+        raise NotComputedError(
+            "the data were removed from this fit; hypotheses of type III need them: "
+            "use type=2"
+        )
     frame = fit.data.frame
     assert frame is not None
     return _Hypotheses(spec, frame, terms, fit.k_fe).all()
