@@ -50,7 +50,7 @@ from mixedar.residual.variance import (
 if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
-    from mixedar.compare.tidy import glance, tidy
+    from mixedar.compare.frames import glance, tidy
     from mixedar.diagnostics.checkup.report import diagnose
     from mixedar.selection import select_residual
 
@@ -61,9 +61,9 @@ _LATER = {
     "ByGroupResults": "mixedar.by_group",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup.report",
-    "glance": "mixedar.compare.tidy",
+    "glance": "mixedar.compare.frames",
     "select_residual": "mixedar.selection",
-    "tidy": "mixedar.compare.tidy",
+    "tidy": "mixedar.compare.frames",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)

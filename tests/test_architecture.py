@@ -74,17 +74,15 @@ FILE_LINES, FUNCTION_LINES = 350, 60
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 # Names of classes that still stand for two things.
-TWICE: set[str] = {"Moments", "Results", "Start", "_Model"}
+TWICE: set[str] = {"Moments", "Results"}
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
     "mixedar.by_group.least_squares": "algebra alone, without frames and formulas",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
-    "mixedar.compare.frames": "the table itself is long",
-    "mixedar.compare.sample": "which fits may be compared, told apart from how",
     "mixedar.diagnostics.checkup.design": "a page of checks",
     "mixedar.diagnostics.checkup.residuals": "a page of checks",
     "mixedar.diagnostics.influence.deletion": "the algebra below the results",
-    "mixedar.inference.df.kenward_roger": "one method, with its source",
+    "mixedar.inference.df.small_sample": "two methods, with their sources",
     "mixedar.inference.intervals.constrained": "the likelihood that paths climb",
     "mixedar.inference.intervals.profile_path": "paths, apart from what they serve",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
@@ -105,9 +103,9 @@ TAKE_ANYTHING = {
     "mixedar._types": "takes statsmodels' wrapper off",
     "mixedar.compare.extract": "fits of other packages too",
     "mixedar.compare.foreign": "fits of other packages",
+    "mixedar.compare.frames": "fits of other packages too",
     "mixedar.compare.record": "models of other packages too",
     "mixedar.compare.table": "fits of other packages too",
-    "mixedar.compare.tidy": "fits of other packages too",
     "mixedar.diagnostics.checkup.report": "results in statsmodels' wrapper",
     "mixedar.inference.terms.anova": "results in statsmodels' wrapper",
     "mixedar.panel.linearmodels": "a class of linearmodels, untyped",

@@ -4,6 +4,7 @@ The record of a fit, whatever program made it; of this package's fits in full.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from mixedar.compare.record import (
     estimated_effects_note,
     gram,
     mixed_model,
+    random_effects,
+    random_variance,
     residual_variance,
     sample_of,
 )
 from mixedar.exceptions import UnsupportedError
+from mixedar.inference.arguments import check_alpha
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
@@ -44,10 +48,7 @@ def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
     `what` begins the message if it is something else, `alpha` is one less the
     coverage of the intervals of covariance parameters.
     """
-    if not 0.0 < alpha < 1.0:
-        raise UnsupportedError(
-            f"{what}: alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
-        )
+    check_alpha(alpha)
     inner = unwrapped(fit)
     if isinstance(inner, PanelResults):
         return panel_record(inner)
@@ -97,40 +98,20 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
 def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     """Covariance parameters under the names of ``params``, then the scale."""
     p, k_re, sizes = fit.k_fe, fit.k_re, fit.fit.sizes
-    names, params = sizes.names, np.asarray(fit.params)
-    errors, ends = np.asarray(fit.bse), np.asarray(fit.conf_int(alpha))
-    effects = sizes.effect_names
-    rows, columns = np.tril_indices(k_re)
-    labels = [
-        (effects[i],) if i == j else (effects[j], effects[i])
-        for i, j in zip(rows, columns, strict=True)
+    effects, values = sizes.effect_names, np.asarray(fit.params).tolist()
+    parts = random_effects(effects[:k_re], fit.cov_re, effects[k_re:], fit.vcomp)
+    for k in range(p + len(parts), len(values)):
+        parts.append(Component(sizes.names[k], "residual", values[k]))
+    bse, ends = np.asarray(fit.bse)[p:], np.asarray(fit.conf_int(alpha))[p:]
+    errors = np.where(bse > 0.0, bse, np.nan).tolist()
+    out = [
+        replace(one, std_error=error, interval=tuple(interval))
+        for one, error, interval in zip(parts, errors, ends.tolist(), strict=True)
     ]
-    labels += [(name,) for name in effects[k_re:]]
-    out = []
-    for k in range(p, len(names)):
-        inside = k - p < len(labels)
-        out.append(
-            Component(
-                names[k],
-                "random" if inside else "residual",
-                float(params[k]),
-                labels[k - p] if inside else (),
-                float(errors[k]) if errors[k] > 0.0 else np.nan,
-                (float(ends[k, 0]), float(ends[k, 1])),
-            )
-        )
-    factor = np.exp(stats.norm.isf(alpha / 2.0) * fit.bse_scale / fit.scale)
-    out.append(
-        Component(
-            "Residual Var",
-            "residual",
-            float(fit.scale),
-            ("residual",),
-            float(fit.bse_scale),
-            (float(fit.scale / factor), float(fit.scale * factor)),
-        )
-    )
-    return out
+    scale, error = float(fit.scale), float(fit.bse_scale)
+    factor = float(np.exp(stats.norm.isf(alpha / 2.0) * error / scale))
+    interval = scale / factor, scale * factor
+    return [*out, replace(residual_variance(scale), std_error=error, interval=interval)]
 
 
 def panel_record(fit: PanelResults) -> FitRecord:
@@ -172,9 +153,7 @@ def _panel_components(fit: PanelResults) -> list[Component]:
     out = []
     parts = fit.variance_decomposition
     if parts is not None:
-        name = fit.panel.entity_name
-        value = float(parts["effects"])
-        out.append(Component(f"{name} Var", "random", value, (name,)))
+        out.append(random_variance(fit.panel.entity_name, parts["effects"]))
     if fit.rho is not None:
         out.append(Component("rho", "residual", float(fit.rho)))
     # means and differences have residuals of another kind

@@ -22,10 +22,11 @@ from mixedar.compare.record import (
     FitRecord,
     Likelihood,
     Sample,
-    covariances,
     estimated_effects_note,
     gram,
     mixed_model,
+    random_effects,
+    random_variance,
     residual_variance,
     sample_of,
 )
@@ -93,12 +94,11 @@ def linear_record(fit: Any) -> FitRecord:
         likelihood = Likelihood("ML", float(fit.llf), k, int(fit.nobs), names, products)
     # other R squareds are those of weighted or transformed responses
     centred = plain and bool(model.k_constant)
-    freedom = getattr(fit, "df_resid_inference", None)
-    freedom = fit.df_resid if freedom is None else freedom
+    df = getattr(fit, "df_resid_inference", None)
     clusters = getattr(fit, "n_groups", None) if fit.cov_type == "cluster" else None
     return _regression(
         fit,
-        freedom,
+        fit.df_resid if df is None else df,
         components,
         estimator=type(model).__name__,
         n_groups=None if clusters is None else int(clusters),
@@ -141,10 +141,7 @@ def mixedlm_record(fit: Any) -> FitRecord:
     model, p = fit.model, int(fit.k_fe)
     names = tuple(map(str, model.data.param_names[:p]))
     effects = [str(name) for name in model.data.exog_re_names][: int(fit.k_re)]
-    components = covariances(effects, np.asarray(fit.cov_re, dtype=np.float64))
-    variances = np.atleast_1d(np.asarray(fit.vcomp, dtype=np.float64))
-    for name, value in zip(model.exog_vc.names, variances, strict=True):
-        components.append(Component(f"{name} Var", "random", float(value), (name,)))
+    components = random_effects(effects, fit.cov_re, model.exog_vc.names, fit.vcomp)
     components.append(residual_variance(fit.scale))
     k = len(fit.params) + 1
     if fit.freepat is not None:
@@ -189,10 +186,13 @@ def linearmodels_record(fit: Any) -> FitRecord:
     y = np.sort(response.to_numpy(dtype=np.float64).ravel())
     errors = fit.std_errors.to_numpy(dtype=np.float64)
     theta = getattr(fit, "theta", None)
+    covariance = str(getattr(fit, "_cov_type", "classical"))
+    notes = [estimated_effects_note(_entity(fit))] if effects else []
+    notes += [TRANSFORMED[kind]] if kind in TRANSFORMED else []
     k = _count(fit, effects, periods)
     return FitRecord(
         estimator="Fama-MacBeth" if name == "FamaMacBeth" else ESTIMATORS[kind].short,
-        cov_type=_linearmodels_covariance(fit),
+        cov_type=_COV_TYPES.get(covariance, covariance.lower()),
         terms=tuple(map(str, fit.params.index)),
         estimate=fit.params.to_numpy(dtype=np.float64),
         std_error=errors,
@@ -210,13 +210,8 @@ def linearmodels_record(fit: Any) -> FitRecord:
             "between": float(fit.corr_squared_between),
             "overall": float(fit.corr_squared_overall),
         },
-        notes=_linearmodels_notes(kind, _entity(fit) if effects else None),
+        notes=tuple(notes),
     )
-
-
-def _linearmodels_covariance(fit: Any) -> str:
-    label = str(getattr(fit, "_cov_type", "classical"))
-    return _COV_TYPES.get(label, label.lower())
 
 
 def _student(fit: Any) -> float:
@@ -246,19 +241,15 @@ def _linearmodels_components(
     entity = _entity(fit)
     if name == "RandomEffects":
         parts = fit.variance_decomposition
-        value, rest = float(parts["Effects"]), float(parts["Residual"])
-        out.append(Component(f"{entity} Var", "random", value, (entity,)))
-        out.append(residual_variance(rest))
-        return out
+        variance = random_variance(entity, parts["Effects"])
+        return [variance, residual_variance(parts["Residual"])]
     if effects:
         # one value an entity, as the standard deviation of its effects is defined
         estimated = fit.estimated_effects.groupby(level=0).first()
-        value = float(estimated.iloc[:, 0].var())
-        out.append(Component(f"{entity} Var", "random", value, (entity,)))
+        out.append(random_variance(entity, estimated.iloc[:, 0].var()))
     if name in ("PanelOLS", "PooledOLS") and fit.nobs > k - 1:
         # df_resid counts effects or not, depending on the covariance
-        value = float(fit.resid_ss) / (float(fit.nobs) - (k - 1))
-        out.append(residual_variance(value))
+        out.append(residual_variance(fit.resid_ss / (float(fit.nobs) - (k - 1))))
     return out
 
 
@@ -276,9 +267,3 @@ def _linearmodels_likelihood(fit: Any, name: str, k: int) -> Likelihood | None:
 
 def _entity(fit: Any) -> str:
     return str(fit.model.dependent.dataframe.index.names[0] or "entity")
-
-
-def _linearmodels_notes(kind: str, entity: str | None) -> tuple[str, ...]:
-    if entity is not None:
-        return (estimated_effects_note(entity),)
-    return (TRANSFORMED[kind],) if kind in TRANSFORMED else ()

@@ -19,8 +19,7 @@ from mixedar.compare.frames import (
     methods_frame,
     statistics_frame,
 )
-from mixedar.compare.record import FitRecord
-from mixedar.compare.sample import comparable, sample_classes
+from mixedar.compare.record import FitRecord, comparable, sample_classes
 from mixedar.exceptions import EmptyDataError, UnknownColumnError, UnsupportedError
 from mixedar.panel.checks import listing
 from mixedar.summary import Format, ResultsSummary, SummaryTable, format_values
@@ -30,14 +29,9 @@ if TYPE_CHECKING:
 
 
 FORMATS: dict[str, Format] = {
-    "Observations": ".0f",
-    "Groups": ".0f",
-    "rho": ".3f",
-    "theta": ".3f",
-    "R-squared": ".3f",
-    "R-squared within": ".3f",
-    "R-squared between": ".3f",
-    "R-squared overall": ".3f",
+    **dict.fromkeys(("Observations", "Groups"), ".0f"),
+    **dict.fromkeys(("rho", "theta", "R-squared"), ".3f"),
+    **{f"R-squared {part}": ".3f" for part in ("within", "between", "overall")},
     "Log-likelihood": ".2f",
     "AIC": ".1f",
     "BIC": ".1f",
@@ -74,11 +68,6 @@ def thresholds(stars: bool | Sequence[float]) -> tuple[float, ...]:
             "(0.1, 0.05, 0.01)"
         )
     return levels
-
-
-def legend(levels: Sequence[float]) -> str:
-    """What the stars mean."""
-    return ", ".join(f"{'*' * k} p < {level:g}" for k, level in enumerate(levels, 1))
 
 
 class ModelsTable(SummaryTable):
@@ -234,21 +223,15 @@ class Comparison(ResultsSummary):
 
     def _numbers(self) -> pd.DataFrame:
         """All numbers that are printed, one column a model."""
-        rows: dict[tuple[str, str, str], pd.Series] = {}
-        pair = [
-            (value, _values(self.coefficients, value))
-            for value in ("estimate", "std_error")
-        ]
-        for j, term in enumerate(self.coefficients.index):
-            for value, frame in pair:
-                rows["coefficients", term, value] = frame.iloc[j]
-        for part in ("components", "statistics"):
-            frame = getattr(self, part)
-            for j, term in enumerate(frame.index):
-                rows[part, term, "value"] = frame.iloc[j]
-        index = pd.MultiIndex.from_tuples(rows, names=["part", "term", "value"])
-        values = [row.to_numpy(dtype=float) for row in rows.values()]
-        return pd.DataFrame(values, index=index, columns=self.methods.columns)
+        kinds = ["estimate", "std_error"]
+        pair = pd.concat({kind: _values(self.coefficients, kind) for kind in kinds})
+        order = pd.MultiIndex.from_product([self.coefficients.index, kinds])
+        parts = {
+            "coefficients": pair.swaplevel().reindex(order),
+            "components": pd.concat({"value": self.components}).swaplevel(),
+            "statistics": pd.concat({"value": self.statistics}).swaplevel(),
+        }
+        return pd.concat(parts, names=["part", "term", "value"]).astype(float)
 
     def to_frame(self, name_or_position: str | int = 0) -> pd.DataFrame:
         """
@@ -419,10 +402,9 @@ def compare(
         "statistics": statistics_frame(records, chosen),
         "methods": methods_frame(records),
     }
-    first = "Standard errors in parentheses"
-    if levels:
-        first += f"; {legend(levels)}"
-    notes = [f"{first}.", *notes, *remarks]
+    meaning = [f"{'*' * k} p < {level:g}" for k, level in enumerate(levels, 1)]
+    first = f"Standard errors in parentheses{'; ' * bool(levels)}{', '.join(meaning)}."
+    notes = [first, *notes, *remarks]
     notes += _criteria_note(records, chosen)
     notes += _fit_notes(records, rename or {})
     return Comparison(frames, notes, levels, formats, title)

@@ -21,7 +21,7 @@ from mixedar.panel import (
 if TYPE_CHECKING:
     from mixedar.by_group import by_group
     from mixedar.compare import compare
-    from mixedar.compare.tidy import glance, tidy
+    from mixedar.compare.frames import glance, tidy
     from mixedar.diagnostics.checkup.report import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
@@ -42,11 +42,11 @@ _LATER = {
     "by_group": "mixedar.by_group",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup.report",
-    "glance": "mixedar.compare.tidy",
+    "glance": "mixedar.compare.frames",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",
     "select_residual": "mixedar.selection",
-    "tidy": "mixedar.compare.tidy",
+    "tidy": "mixedar.compare.frames",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)

@@ -25,7 +25,7 @@ from scipy import stats
 
 import mixedar.api
 import mixedar.formula.api as mar
-from mixedar.compare.sample import SampleMismatchError
+from mixedar.compare.record import SampleMismatchError
 from mixedar.exceptions import (
     EmptyDataError,
     MixedARError,
@@ -625,7 +625,7 @@ def test_plot() -> None:
 
 def test_plot_loads_matplotlib_late() -> None:
     code = (
-        "import sys, mixedar.api, mixedar.compare, mixedar.compare.tidy\n"
+        "import sys, mixedar.api, mixedar.compare, mixedar.compare.frames\n"
         "print('matplotlib' in sys.modules, 'linearmodels' in sys.modules)"
     )
     done = subprocess.run(
@@ -634,7 +634,7 @@ def test_plot_loads_matplotlib_late() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("name", ["mixedar.compare.table", "mixedar.compare.tidy"])
+@pytest.mark.parametrize("name", ["mixedar.compare.table", "mixedar.compare.frames"])
 def test_examples_in_docstrings(name: str) -> None:
     done = doctest.testmod(import_module(name))
     assert done.attempted > 4
