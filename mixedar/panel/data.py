@@ -29,7 +29,7 @@ from mixedar.residual import AR1, CAR1
 _DENSE = 3000
 
 
-class Spread(NamedTuple):
+class EntitySizes(NamedTuple):
     """Smallest, mean and largest number of observations of an entity."""
 
     min: int
@@ -118,10 +118,10 @@ class PanelData:
         return np.diff(self.offsets)
 
     @property
-    def spread(self) -> Spread:
+    def n_times(self) -> EntitySizes:
         """Smallest, mean and largest number of observations of an entity."""
         sizes = self.sizes
-        return Spread(int(sizes.min()), float(sizes.mean()), int(sizes.max()))
+        return EntitySizes(int(sizes.min()), float(sizes.mean()), int(sizes.max()))
 
     @property
     def is_balanced(self) -> bool:

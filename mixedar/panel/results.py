@@ -17,7 +17,7 @@ from statsmodels.stats.contrast import ContrastResults
 from mixedar._types import FloatArray
 from mixedar.exceptions import LengthError, NotComputedError
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
-from mixedar.panel.data import PanelData, Spread
+from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.estimate import Effects, Kind, PanelEstimate, squared_correlations
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -352,9 +352,9 @@ class PanelResults:
         return self.panel.n_entities
 
     @property
-    def n_times(self) -> Spread:
+    def n_times(self) -> EntitySizes:
         """Observations of an entity: min, mean and max."""
-        return self.panel.spread
+        return self.panel.n_times
 
     @property
     def exog_names(self) -> list[str]:

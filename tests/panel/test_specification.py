@@ -22,7 +22,6 @@ from mixedar.panel.specification import PanelTests, panel_tests
 from mixedar.panel.specification import cross_section as cs
 from mixedar.panel.specification import effects as et
 from mixedar.panel.specification import serial as st
-from mixedar.panel.specification import serial_lm as sl
 from mixedar.panel.specification.regressions import regressions_of
 
 FOLDER = Path(__file__).parents[1] / "reference" / "panel"
@@ -124,20 +123,20 @@ def test_wooldridge(name: str) -> None:
 def test_likelihood_tests(name: str) -> None:
     want = expected(name, "serial_correlation")
     if "pbltest_twosided" in want:
-        got = sl.baltagi_li_conditional(fit(name))
+        got = st.baltagi_li_conditional(fit(name))
         check(got, want["pbltest_twosided"], rtol=1e-4)
-        got = sl.baltagi_li_conditional(fit(name), one_sided=True)
+        got = st.baltagi_li_conditional(fit(name), one_sided=True)
         check(got, want["pbltest_onesided"], rtol=1e-4)
     # plm counts the entities of the fullest period in unbalanced panels
-    check(sl.bera_sosa_escudero_yoon(fit(name), convention="plm"), want["pbsytest_ar"])
+    check(st.bera_sosa_escudero_yoon(fit(name), convention="plm"), want["pbsytest_ar"])
     check(
-        sl.bera_sosa_escudero_yoon(fit(name), "re", convention="plm"),
+        st.bera_sosa_escudero_yoon(fit(name), "re", convention="plm"),
         want["pbsytest_re"],
     )
-    check(sl.baltagi_li_joint(fit(name), convention="plm"), want["pbsytest_j"])
+    check(st.baltagi_li_joint(fit(name), convention="plm"), want["pbsytest_j"])
     if name != "unbal":
-        check(sl.bera_sosa_escudero_yoon(fit(name)), want["pbsytest_ar"])
-        two_sided = sl.bera_sosa_escudero_yoon(fit(name), "re", one_sided=False)
+        check(st.bera_sosa_escudero_yoon(fit(name)), want["pbsytest_ar"])
+        two_sided = st.bera_sosa_escudero_yoon(fit(name), "re", one_sided=False)
         assert_allclose(two_sided.statistic, want["pbsytest_re"]["statistic"] ** 2)
         assert two_sided.df == 1
     check(st.bhargava_durbin_watson(fit(name)), want["pbnftest_within"])
@@ -174,7 +173,7 @@ def test_published_figures() -> None:
     assert (
         round(et.breusch_pagan(fit("grunfeld"), one_sided=True).statistic, 2) == 798.16
     )
-    assert round(sl.baltagi_li_joint(fit("grunfeld")).statistic, 2) == 808.47
+    assert round(st.baltagi_li_joint(fit("grunfeld")).statistic, 2) == 808.47
 
 
 # -- by hand ------------------------------------------------------------------
@@ -223,11 +222,11 @@ def test_conditional_test_from_dense_matrices() -> None:
         score += 0.5 * (u @ slopes[2] @ u - np.trace(inverse @ slopes[2]))
         parts = [inverse @ slope for slope in slopes]
         information += 0.5 * np.array([[np.trace(a @ b) for a in parts] for b in parts])
-    got_score, got_information = sl.ar_score(base, resid, sigma2_u, sigma2_e)
+    got_score, got_information = st.ar_score(base, resid, sigma2_u, sigma2_e)
     assert_allclose(got_score, score, rtol=1e-10)
     assert_allclose(got_information, information, rtol=1e-10)
     value = score**2 * np.linalg.inv(information)[2, 2]
-    assert_allclose(sl.baltagi_li_conditional(pooled(data)).statistic, value)
+    assert_allclose(st.baltagi_li_conditional(pooled(data)).statistic, value)
 
 
 def test_counting_all_entities_is_what_the_score_gives() -> None:
@@ -237,10 +236,10 @@ def test_counting_all_entities_is_what_the_score_gives() -> None:
     sizes = panel.sizes.astype(float)
     pairs = panel.nobs - panel.n_entities
     i_uu, i_ur, i_rr = 0.5 * (sizes @ sizes - panel.nobs), pairs, pairs
-    moments = sl.pooled_moments(base)
+    moments = st.pooled_statistics(base)
     left = i_rr - i_ur**2 / i_uu
     score = panel.nobs * (moments.b + 0.5 * moments.a * i_ur / i_uu)
-    got = sl.bera_sosa_escudero_yoon(fit("unbal"))
+    got = st.bera_sosa_escudero_yoon(fit("unbal"))
     assert_allclose(got.statistic, score**2 / left, rtol=1e-10)
 
 
@@ -364,9 +363,9 @@ def test_sizes_and_power(keep: float) -> None:
         model = pooled(simulated(n=60, effects=0.0, seed=seed, keep=keep))
         article.append(
             [
-                sl.bera_sosa_escudero_yoon(model, convention="article").pvalue,
-                sl.bera_sosa_escudero_yoon(model, "re", convention="article").pvalue,
-                sl.baltagi_li_joint(model, convention="article").pvalue,
+                st.bera_sosa_escudero_yoon(model, convention="article").pvalue,
+                st.bera_sosa_escudero_yoon(model, "re", convention="article").pvalue,
+                st.baltagi_li_joint(model, convention="article").pvalue,
             ]
         )
     assert ((np.array(article) < 0.05).mean(axis=0) < 0.13).all()
@@ -464,7 +463,7 @@ def test_without_times_and_off_the_grid() -> None:
 def test_every_second_year_has_no_neighbours() -> None:
     data = simulated(seed=11)
     data["t"] = 2000 + 2 * data["t"]
-    got = sl.baltagi_li_conditional(pooled(data))
+    got = st.baltagi_li_conditional(pooled(data))
     assert "one unit of time apart" in str(got.reason)
     assert "follow one another" in str(st.wooldridge_drukker(pooled(data)).reason)
 
@@ -482,7 +481,7 @@ def test_perfect_fit() -> None:
     data["y"] = data["x"] + data["id"]
     model = pooled(data)
     assert "without residuals" in str(et.f_test_effects(model).reason)
-    assert "no maximum" in str(sl.baltagi_li_conditional(model).reason)
+    assert "no maximum" in str(st.baltagi_li_conditional(model).reason)
     assert "without residuals" in str(st.baltagi_wu_lbi(model).reason)
 
 
@@ -503,9 +502,9 @@ def test_bad_arguments() -> None:
     with pytest.raises(UnsupportedError, match="lags='all'"):
         st.breusch_godfrey(model, 1, lags="all")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="test='ma'"):
-        sl.bera_sosa_escudero_yoon(model, "ma")  # type: ignore[arg-type]
+        st.bera_sosa_escudero_yoon(model, "ma")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="convention='R'"):
-        sl.baltagi_li_joint(model, convention="R")  # type: ignore[arg-type]
+        st.baltagi_li_joint(model, convention="R")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="form='cd'"):
         cs.cross_section_lm(model, "cd")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="residuals='raw'"):

@@ -19,12 +19,7 @@ from mixedar.data.checks import (
     float_array,
     warn_dropped,
 )
-from mixedar.data.formula import (
-    FormulaSpec,
-    build_design,
-    capture_namespace,
-    design_for,
-)
+from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -155,7 +150,7 @@ class PanelModel:
                 f"{shown(panel.entity_labels[0])}: a panel needs several entities. "
                 "Check the column named as entity=, or use a regression for time series"
             )
-        if self._needs_repeats and panel.spread.max == 1:
+        if self._needs_repeats and panel.n_times.max == 1:
             raise TimeError(
                 f"every {panel.entity_name} is observed once only; the variation over "
                 "time that this estimator uses does not exist. Check the columns "
@@ -338,7 +333,7 @@ class PanelModel:
         """
         index = _index_of(exog)
         if self.formula_spec is not None and not isinstance(exog, np.ndarray):
-            return design_for(self.formula_spec, exog)[0], index
+            return self.formula_spec.matrix(exog), index
         if isinstance(exog, pd.DataFrame):
             absent = [name for name in self.panel.names if name not in exog]
             if absent:

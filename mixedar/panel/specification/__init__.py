@@ -33,17 +33,15 @@ from mixedar.panel.specification.regressions import (
     regressions_of,
 )
 from mixedar.panel.specification.serial import (
+    baltagi_li_conditional,
+    baltagi_li_joint,
     baltagi_wu_lbi,
+    bera_sosa_escudero_yoon,
     bhargava_durbin_watson,
     breusch_godfrey,
     wooldridge_ar,
     wooldridge_drukker,
     wooldridge_fd,
-)
-from mixedar.panel.specification.serial_lm import (
-    baltagi_li_conditional,
-    baltagi_li_joint,
-    bera_sosa_escudero_yoon,
 )
 from mixedar.summary import ResultsSummary
 
