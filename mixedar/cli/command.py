@@ -20,7 +20,7 @@ import pandas as pd
 from mixedar import __version__
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
-from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df.methods import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.mixed import MixedLMAR, MixedLMARResults

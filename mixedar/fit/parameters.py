@@ -1,16 +1,19 @@
 """
 The covariance parameters of a fit, one by one, by the names users know.
+
+Of each its range, its standard error, a normal interval, and what lies on the boundary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from scipy.special import expit, logit
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnknownColumnError
@@ -257,3 +260,126 @@ def select(
                 f"{', '.join(repr(known) for known in by_name)}"
             )
     return [by_name[name] for name in wanted]
+
+
+# Scales of intervals: there, back, and the slope.
+_SCALES: dict[str, tuple[Callable[[float], float], ...]] = {
+    "log": (np.log, np.exp, lambda x: 1.0 / x),
+    "correlation": (np.arctanh, np.tanh, lambda x: 1.0 / (1.0 - x**2)),
+    "share": (logit, expit, lambda x: 1.0 / (x * (1.0 - x))),
+    "identity": (float, float, lambda x: 1.0),
+}
+_LINKS = {"sd": "log", "sigma": "log", "cov": "identity", "corr": "correlation"}
+
+
+def normal_interval(
+    parameter: CovarianceParameter, error: float, z: float, *, named: bool = False
+) -> tuple[float, float]:
+    """
+    An interval that stays inside the parameter space, from a standard error.
+
+    Variances are on the log scale, correlations on Fisher's.  A residual parameter
+    that depends on one unconstrained coordinate alone has its interval along that
+    (as nlme), others on the scale that the structure names (the delta method);
+    `named` prefers that scale, as nlme's ``intervals``.
+    """
+    value = parameter.estimate
+    link = _LINKS.get(parameter.path) or parameter.structure.links[parameter.j]
+    alone = parameter.path == "residual" and not parameter.coupled
+    if alone and not (named and link != "identity"):
+        center = float(parameter.u[parameter.at])
+        half = z * error / parameter.slope(center)
+        ends = sorted(parameter.value(center + side * half) for side in (-1.0, 1.0))
+        return ends[0], ends[1]
+    there, back, slope = _SCALES[link]
+    center, half = there(value), z * error * slope(value)
+    return float(back(center - half)), float(back(center + half))
+
+
+def standard_error(fit: Fit, parameter: CovarianceParameter, cov: FloatArray) -> float:
+    """
+    Standard error of a covariance parameter by the delta method.
+
+    `cov` is the covariance of variances and covariances, residual parameters and
+    the residual variance, as ``fit.estimate.cov_theta``.
+    """
+    i, j, k_re = parameter.i, parameter.j, fit.k_re
+    if parameter.kind == "corr":
+        where = [covariance_entry(k_re, *pair) for pair in ((i, j), (i, i), (j, j))]
+        variances = np.diag(fit.cov_re)[[i, j]]
+        slopes = -0.5 * parameter.estimate / variances
+        gradient = np.array([1.0 / np.sqrt(variances.prod()), *slopes])
+    else:
+        if parameter.path == "residual":
+            at = fit.k_re2 + fit.k_vc + j
+        elif parameter.path == "sigma":
+            at = len(cov) - 1
+        else:
+            at = covariance_entry(k_re, i, j)
+        where, gradient = [at], np.ones(1)
+        if parameter.kind in ("sd", "sigma"):
+            with np.errstate(divide="ignore"):
+                gradient = 0.5 / np.array([parameter.estimate])
+    with np.errstate(invalid="ignore"):
+        return float(np.sqrt(gradient @ cov[np.ix_(where, where)] @ gradient))
+
+
+def boundary_notes(fit: Fit) -> list[str]:
+    """
+    What exactly lies on the boundary.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    list of str
+        Empty if nothing does.
+    """
+    notes = []
+    if fit.singular:
+        notes.append(
+            "The random effects covariance is singular: " + _singular_part(fit)
+        )
+    if fit.residual_at_boundary:
+        names = fit.structure.param_names
+        values = ", ".join(
+            f"{name} = {value:.6g}"
+            for name, value in zip(names, fit.residual_params, strict=True)
+        )
+        note = f"The residual parameters lie at the end of their range: {values}"
+        if "rho" in names and fit.structure.uses_time:
+            note += (
+                " for one unit of time (if that is much longer or shorter than "
+                "the gaps, count time in another)"
+            )
+        notes.append(note)
+    return notes
+
+
+def _singular_part(fit: Fit) -> str:
+    names = fit.names[fit.k_fe : fit.k_fe + fit.k_re2 + fit.k_vc]
+    inner = fit.factor @ fit.factor.T
+    block = inner[: fit.k_re, : fit.k_re]
+    cov_re = fit.cov_re
+    diagonal = np.diag(cov_re)
+    rows, columns = np.tril_indices(fit.k_re)
+    parts = []
+    zero = np.flatnonzero(zero_variances(fit)).tolist()
+    for k in zero:
+        label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
+        parts.append(f"the variance {label!r} is zero")
+    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+        if i == j or i in zero or j in zero:
+            continue
+        correlation = cov_re[i, j] / np.sqrt(diagonal[i] * diagonal[j])
+        if abs(correlation) > 1.0 - 1e-6:
+            parts.append(f"the correlation in {names[k]!r} is {correlation:+.0f}")
+    for k, value in enumerate(fit.vcomp):
+        if value < 1e-8 * fit.scale:
+            parts.append(f"the variance {names[fit.k_re2 + k]!r} is zero")
+    if not parts:
+        rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())
+        parts.append(f"it has rank {rank} of {fit.k_re}")
+    return ", ".join(parts)

@@ -18,7 +18,7 @@ _EXPORTS = {
     "anova_terms": "mixedar.inference.terms.anova",
     "conf_int_re": "mixedar.inference.intervals.wald",
     "covariance_parameters": "mixedar.inference.information",
-    "information_criteria": "mixedar.inference.criteria",
+    "information_criteria": "mixedar.inference.information",
     "information_matrix": "mixedar.inference.information",
     "likelihood_ratio_table": "mixedar.inference.terms.anova",
     "profile_likelihood": "mixedar.inference.intervals.profile",

@@ -1,5 +1,6 @@
 """
-Information of the covariance parameters, and standard errors on users' scales.
+Information of the covariance parameters, their standard errors on users' scales, and
+information criteria.
 
 Derivatives are analytic.  The parameters are those that results print:
 variances and covariances of the random effects, variance components, residual
@@ -17,8 +18,12 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.fit.parameters import CovarianceParameter, parameters_of
-from mixedar.inference.intervals.wald import standard_error
+from mixedar.fit.parameters import (
+    CovarianceParameter,
+    parameters_of,
+    standard_error,
+    zero_variances,
+)
 
 # Directions with less information than this, relative to the largest, have none.
 _FLAT = 1e-11
@@ -234,3 +239,109 @@ def parameter_covariance(
         )
     root = jacobian @ (vectors[:, keep] / size[:, None] / np.sqrt(values[keep]))
     return np.asarray(root @ root.T)
+
+
+def inflation(fit: Fit) -> tuple[dict[str, float], float]:
+    """
+    By how much not knowing the other covariance parameters widens intervals.
+
+    By name of the parameter ``1 / sqrt(1 - R^2)`` with the multiple correlation of
+    its estimate with the others, empty where the information is singular; and the
+    condition number of the correlation matrix of the estimates.
+    """
+    cov = fit.estimate.cov_theta
+    names = [*fit.names[fit.k_fe :], "scale"]
+    free = np.flatnonzero(np.nan_to_num(np.diag(cov), nan=0.0) > 0.0)
+    if len(free) < 2:
+        return {}, 1.0
+    cov = cov[np.ix_(free, free)]
+    sd = np.sqrt(np.diag(cov))
+    spectrum, vectors = np.linalg.eigh(cov / np.outer(sd, sd))
+    if spectrum[0] <= 1e-12:
+        return {}, np.inf
+    inverse = (vectors**2 / spectrum).sum(axis=1)
+    factors = {
+        names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
+    }
+    parameters = parameters_of(fit)
+    squares = {(one.path, one.i, one.j): one.name for one in reversed(parameters)}
+    for one in parameters:
+        # a standard deviation is as flat as its square
+        square = squares[one.path, one.i, one.j]
+        if one.kind in ("sd", "sigma") and square in factors:
+            factors[one.name] = factors[square]
+    return factors, float(spectrum[-1] / spectrum[0])
+
+
+CONVENTIONS = ("nlme", "lme4", "sas")
+
+
+def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
+    """
+    Akaike's and Schwarz' criteria, smaller is better.
+
+    Parameters
+    ----------
+    fit : Fit
+    ic : {"nlme", "lme4", "sas"}
+        What counts.  nlme and lme4 count all parameters; the number of
+        observations in BIC is N - p under REML in nlme (N under ML), always N
+        in lme4 and glmmTMB.  SAS PROC MIXED and mmrm count covariance
+        parameters only under REML, those at zero not at all, and take the
+        number of groups in BIC, HQIC and CAIC (PROC MIXED counts N there if
+        there is one group), N - p or N in AICC.
+
+    Returns
+    -------
+    Series
+        ``llf``, ``n_params``, ``nobs`` (as used in BIC), ``aic``, ``aicc``,
+        ``bic``, ``hqic`` and ``caic``.  AICC is infinite with too few
+        observations.
+
+    Raises
+    ------
+    UnsupportedError
+        For another convention.
+    """
+    if ic not in CONVENTIONS:
+        raise UnsupportedError(
+            f"ic={ic!r}: choose {', '.join(repr(name) for name in CONVENTIONS)}"
+        )
+    p = fit.k_fe
+    n_rows = fit.nobs - p if fit.reml else fit.nobs
+    d = fit.k_estimated
+    if ic == "nlme":
+        n = n_small = n_rows
+    elif ic == "lme4":
+        n = n_small = fit.nobs
+    else:
+        d -= _zero_parameters(fit)
+        if fit.reml:
+            d -= p
+        n = fit.n_groups if fit.n_groups > 1 else fit.nobs
+        n_small = max(n_rows, d + 2)
+    deviance = -2.0 * fit.llf
+    room = n_small - d - 1
+    log_n = float(np.log(n))
+    return pd.Series(
+        {
+            "llf": fit.llf,
+            "n_params": d,
+            "nobs": n,
+            "aic": deviance + 2.0 * d,
+            "aicc": deviance + 2.0 * d * n_small / room if room > 0 else np.inf,
+            "bic": deviance + log_n * d,
+            "hqic": deviance + 2.0 * d * float(np.log(log_n)),
+            "caic": deviance + (log_n + 1.0) * d,
+        },
+        name=ic,
+    )
+
+
+def _zero_parameters(fit: Fit) -> int:
+    """Number of estimated variances, and covariances with them, that are zero."""
+    zero, free = zero_variances(fit), fit.layout.is_free
+    rows, columns = fit.layout.tril
+    here = (zero[rows] | zero[columns]) & free[: len(rows)]
+    vc_zero = fit.vcomp < 1e-8 * fit.scale
+    return int(here.sum() + (vc_zero & free[len(rows) :]).sum())

@@ -24,12 +24,11 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.fit import Fit
-from mixedar.fit.parameters import parameters_of
+from mixedar.fit.parameters import normal_interval, parameters_of
 from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method, covariance
-from mixedar.inference.intervals.wald import normal_interval
 
 Hypothesis = Any
 

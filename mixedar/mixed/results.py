@@ -22,7 +22,7 @@ from mixedar._types import FloatArray
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
 from mixedar.fit import Fit
-from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import boundary_notes
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
@@ -91,7 +91,7 @@ class MixedLMARResults(ParentResults):
     bootstrap = Question("mixedar.inference.intervals.bootstrap")
     information = Question("mixedar.inference.information", "information_matrix")
     covariance_parameters = Question("mixedar.inference.information")
-    information_criteria = Question("mixedar.inference.criteria")
+    information_criteria = Question("mixedar.inference.information")
     anova = Question("mixedar.inference.terms.anova", of="")
     wald_test_terms = Question("mixedar.inference.terms.anova")
     marginal_means = Question("mixedar.inference.means")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
-from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df.methods import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable

@@ -18,7 +18,7 @@ from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup.report import Diagnosis
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
-from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.intervals.wald import conf_int_re
 from mixedar.inference.terms.anova import anova_terms
 from mixedar.report import pictures

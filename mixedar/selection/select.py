@@ -24,7 +24,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
-from mixedar.inference.criteria import CONVENTIONS, information_criteria
+from mixedar.inference.information import CONVENTIONS, information_criteria
 from mixedar.inference.terms.mixture_chi2 import null_distribution
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
@@ -125,7 +125,7 @@ def select_residual(
         ``MixedLMAR.with_residual``.
     ic : {"nlme", "lme4", "sas"}
         Convention of AIC and BIC, see
-        :func:`mixedar.inference.criteria.information_criteria`.
+        :func:`mixedar.inference.information.information_criteria`.
     progress : bool
         Show a progress bar.
     **fit_kwargs

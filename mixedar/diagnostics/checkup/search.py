@@ -23,9 +23,10 @@ from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
-from mixedar.fit.notes import boundary_notes
+from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df.methods import covariance
-from mixedar.inference.intervals.wald import conf_int_re, inflation
+from mixedar.inference.information import inflation
+from mixedar.inference.intervals.wald import conf_int_re
 from mixedar.residual import ResidualStructure, resolve
 
 # Compressed rows up to which profiles and other models cost next to nothing.

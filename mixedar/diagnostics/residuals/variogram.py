@@ -212,7 +212,7 @@ def residual_variogram(
 
 
 @dataclass(frozen=True)
-class _Model:
+class _ErrorModel:
     """
     What the model says of differences of residuals.
 
@@ -231,14 +231,14 @@ class _Model:
     by_distance: bool
 
 
-def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _Model:
+def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _ErrorModel:
     factors = covariance_factors(fit, kind)
     if kind == "normalized":
-        return _Model(lambda later, earlier, d: np.ones(len(d)), factors, True)
+        return _ErrorModel(lambda later, earlier, d: np.ones(len(d)), factors, True)
     correlation = error_correlations(fit, rows)
     sd = relative_row_sd(fit, rows) if kind == "raw" else np.ones(rows.n)
     if (sd == 1.0).all():
-        return _Model(
+        return _ErrorModel(
             lambda later, earlier, d: 1.0 - correlation(later, earlier, d),
             factors,
             _by_distance(fit),
@@ -249,7 +249,7 @@ def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _Model:
         r = correlation(later, earlier, d)
         return np.asarray(0.5 * (one**2 + other**2) - one * other * r)
 
-    return _Model(errors, factors * sd[:, None], False)
+    return _ErrorModel(errors, factors * sd[:, None], False)
 
 
 def _check(n_bins: Any, bins: str) -> None:
@@ -265,7 +265,7 @@ def _points(
     robust: bool,
     max_distance: float | None,
     n_bins: int,
-    model: _Model | None,
+    model: _ErrorModel | None,
 ) -> FloatArray:
     """Numbers of pairs, distances, and sums of what is measured, by distance."""
     if int(rows.lengths.max()) < 2:
@@ -313,7 +313,7 @@ def _affordable(rows: SeriesRows, limit: float) -> float:
     return max(low, rows.typical_gap(limit))
 
 
-def _measures(x: FloatArray, robust: bool, model: _Model | None) -> list[Measure]:
+def _measures(x: FloatArray, robust: bool, model: _ErrorModel | None) -> list[Measure]:
     """Differences of values, and what the model says of them."""
 
     def differences(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
@@ -357,7 +357,11 @@ def _last_lag(grid: LagBins, limit: float) -> int:
 
 
 def _from_grid(
-    rows: SeriesRows, x: FloatArray, grid: LagBins, limit: float, model: _Model | None
+    rows: SeriesRows,
+    x: FloatArray,
+    grid: LagBins,
+    limit: float,
+    model: _ErrorModel | None,
 ) -> FloatArray:
     """Long series on a grid of times, all lags at once."""
     last = _last_lag(grid, limit)

@@ -5,8 +5,8 @@ Methods of denominator degrees of freedom, by name.
 ``containment``     nlme's inner-outer rule, the default
 ``between-within``  SAS' ``ddfm=bw``
 ``residual``        observations less fixed effects
-``satterthwaite``   see :mod:`mixedar.inference.df.satterthwaite`
-``kenward-roger``   see :mod:`mixedar.inference.df.kenward_roger`
+``satterthwaite``   see :mod:`mixedar.inference.df.small_sample`
+``kenward-roger``   see :mod:`mixedar.inference.df.small_sample`
 ``normal``          z and chi-square: infinite degrees of freedom
 =================== =========================================================
 """
@@ -26,8 +26,7 @@ from mixedar.hypotheses.df import (
     DFMethod,
     resolve_df,
 )
-from mixedar.inference.df.kenward_roger import KenwardRogerDF
-from mixedar.inference.df.satterthwaite import SatterthwaiteDF
+from mixedar.inference.df.small_sample import KenwardRogerDF, SatterthwaiteDF
 from mixedar.inference.information import parameter_covariance
 
 

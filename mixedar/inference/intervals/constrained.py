@@ -29,7 +29,7 @@ _MOST_STEPS = 60
 
 
 @dataclass(frozen=True)
-class Start:
+class PathStart:
     """
     A point on the user's scale from which coordinates are computed.
 
@@ -149,7 +149,7 @@ class ConstrainedLikelihood:
             return 1
         return self.layout.k_cov + target.at if target.path == "residual" else -1
 
-    def start(self, point: Start) -> FloatArray:
+    def start(self, point: PathStart) -> FloatArray:
         """Free coordinates of a point."""
         lower = np.zeros((self.k_re, self.k_re))
         if self.k_re:

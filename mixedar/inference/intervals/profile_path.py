@@ -20,7 +20,7 @@ from mixedar.fit.parameters import CovarianceParameter
 from mixedar.inference.intervals.constrained import (
     ConstrainedLikelihood,
     ConstrainedPoint,
-    Start,
+    PathStart,
 )
 
 # Beyond this rise above the reported maximum the fit has missed a higher one.
@@ -70,14 +70,14 @@ class End(NamedTuple):
     reached: bool
 
 
-def starts_of(fit: Fit) -> list[Start]:
+def starts_of(fit: Fit) -> list[PathStart]:
     """The maxima of a fit, the best first."""
     problem, out = fit.problem, []
     for estimate in (mode.estimate for mode in fit.modes):
         root = np.sqrt(estimate.scale) * problem.z_map @ problem.factor(estimate.theta)
         sd = np.sqrt(estimate.cov_values[fit.k_re2 :])
         u, s = problem.split(estimate.theta)[1], float(np.log(estimate.scale))
-        out.append(Start(root[: fit.k_re], sd, u, s))
+        out.append(PathStart(root[: fit.k_re], sd, u, s))
     return out
 
 
@@ -92,7 +92,7 @@ class ProfilePath:
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor.
     target : CovarianceParameter
-    starts : sequence of Start
+    starts : sequence of PathStart
         Maxima of the likelihood, the best first.
     llf : float
         The best log-likelihood.
@@ -105,7 +105,7 @@ class ProfilePath:
     problem: LikelihoodProblem
     fixed: FloatArray
     target: CovarianceParameter
-    starts: Sequence[Start]
+    starts: Sequence[PathStart]
     llf: float
     nodes: dict[float, PathNode] = field(default_factory=dict)
     higher: float = -np.inf

@@ -11,115 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit, logit
 
-from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.fit.notes import boundary_notes
 from mixedar.fit.parameters import (
     CovarianceParameter,
-    covariance_entry,
+    boundary_notes,
+    normal_interval,
     parameters_of,
     select,
+    standard_error,
     zero_variances,
 )
 from mixedar.inference.arguments import check_alpha
+from mixedar.inference.information import inflation
 from mixedar.inference.intervals.bootstrap import bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine
-
-# Scales of intervals: there, back, and the slope.
-_SCALES: dict[str, tuple[Callable[[float], float], ...]] = {
-    "log": (np.log, np.exp, lambda x: 1.0 / x),
-    "correlation": (np.arctanh, np.tanh, lambda x: 1.0 / (1.0 - x**2)),
-    "share": (logit, expit, lambda x: 1.0 / (x * (1.0 - x))),
-    "identity": (float, float, lambda x: 1.0),
-}
-_LINKS = {"sd": "log", "sigma": "log", "cov": "identity", "corr": "correlation"}
-
-
-def normal_interval(
-    parameter: CovarianceParameter, error: float, z: float, *, named: bool = False
-) -> tuple[float, float]:
-    """
-    An interval that stays inside the parameter space, from a standard error.
-
-    Variances are on the log scale, correlations on Fisher's.  A residual parameter
-    that depends on one unconstrained coordinate alone has its interval along that
-    (as nlme), others on the scale that the structure names (the delta method);
-    `named` prefers that scale, as nlme's ``intervals``.
-    """
-    value = parameter.estimate
-    link = _LINKS.get(parameter.path) or parameter.structure.links[parameter.j]
-    alone = parameter.path == "residual" and not parameter.coupled
-    if alone and not (named and link != "identity"):
-        center = float(parameter.u[parameter.at])
-        half = z * error / parameter.slope(center)
-        ends = sorted(parameter.value(center + side * half) for side in (-1.0, 1.0))
-        return ends[0], ends[1]
-    there, back, slope = _SCALES[link]
-    center, half = there(value), z * error * slope(value)
-    return float(back(center - half)), float(back(center + half))
-
-
-def inflation(fit: Fit) -> tuple[dict[str, float], float]:
-    """
-    By how much not knowing the other covariance parameters widens intervals.
-
-    By name of the parameter ``1 / sqrt(1 - R^2)`` with the multiple correlation of
-    its estimate with the others, empty where the information is singular; and the
-    condition number of the correlation matrix of the estimates.
-    """
-    cov = fit.estimate.cov_theta
-    names = [*fit.names[fit.k_fe :], "scale"]
-    free = np.flatnonzero(np.nan_to_num(np.diag(cov), nan=0.0) > 0.0)
-    if len(free) < 2:
-        return {}, 1.0
-    cov = cov[np.ix_(free, free)]
-    sd = np.sqrt(np.diag(cov))
-    spectrum, vectors = np.linalg.eigh(cov / np.outer(sd, sd))
-    if spectrum[0] <= 1e-12:
-        return {}, np.inf
-    inverse = (vectors**2 / spectrum).sum(axis=1)
-    factors = {
-        names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
-    }
-    parameters = parameters_of(fit)
-    squares = {(one.path, one.i, one.j): one.name for one in reversed(parameters)}
-    for one in parameters:
-        # a standard deviation is as flat as its square
-        square = squares[one.path, one.i, one.j]
-        if one.kind in ("sd", "sigma") and square in factors:
-            factors[one.name] = factors[square]
-    return factors, float(spectrum[-1] / spectrum[0])
-
-
-def standard_error(fit: Fit, parameter: CovarianceParameter, cov: FloatArray) -> float:
-    """
-    Standard error of a covariance parameter by the delta method.
-
-    `cov` is the covariance of variances and covariances, residual parameters and
-    the residual variance, as ``fit.estimate.cov_theta``.
-    """
-    i, j, k_re = parameter.i, parameter.j, fit.k_re
-    if parameter.kind == "corr":
-        where = [covariance_entry(k_re, *pair) for pair in ((i, j), (i, i), (j, j))]
-        variances = np.diag(fit.cov_re)[[i, j]]
-        slopes = -0.5 * parameter.estimate / variances
-        gradient = np.array([1.0 / np.sqrt(variances.prod()), *slopes])
-    else:
-        if parameter.path == "residual":
-            at = fit.k_re2 + fit.k_vc + j
-        elif parameter.path == "sigma":
-            at = len(cov) - 1
-        else:
-            at = covariance_entry(k_re, i, j)
-        where, gradient = [at], np.ones(1)
-        if parameter.kind in ("sd", "sigma"):
-            with np.errstate(divide="ignore"):
-                gradient = 0.5 / np.array([parameter.estimate])
-    with np.errstate(invalid="ignore"):
-        return float(np.sqrt(gradient @ cov[np.ix_(where, where)] @ gradient))
 
 
 def wald_interval(

@@ -20,8 +20,8 @@ from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
 from mixedar.hypotheses.df import ColumnDF, DFMethod
 from mixedar.inference.arguments import check_count, progress_bar
-from mixedar.inference.criteria import information_criteria
 from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.information import information_criteria
 from mixedar.inference.intervals.bootstrap import Refitter
 from mixedar.inference.terms.mixture_chi2 import (
     NullDistribution,
