@@ -28,7 +28,7 @@ from mixedar.data.checks import (
 )
 from mixedar.data.designs import index_of, regressors
 from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
-from mixedar.data.rows import Levels, as_frame, labels_of, names_columns
+from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -245,7 +245,7 @@ class ByGroupOLS:
         )
         index, levels = design.index, None
         if design.n_dropped:  # groups may have lost all their rows
-            levels = labels_of("groups", groups, table)
+            levels = row_variable("groups", groups, table).values
             if subset is not None:
                 levels = levels.iloc[subset_rows(subset, table.index)]
         model = cls(

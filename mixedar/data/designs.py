@@ -12,15 +12,17 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths, float_array
-from mixedar.data.formula import FormulaSpec, VarianceComponent, as_frame
-from mixedar.data.formula.columns import ColumnStore, recode
+from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.components import GroupRows, build_component
-from mixedar.data.formula.names import read_formula
+from mixedar.data.formula.names import capture_namespace, read_formula
+from mixedar.data.formula.spec import ColumnStore
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import (
+    as_frame,
     check_matrix,
     check_present,
-    labels_of,
+    recode,
+    row_variable,
     table_column,
     without_categories,
 )
@@ -131,7 +133,6 @@ def component_design(
     table: pd.DataFrame,
     codes: IntArray,
     labels: pd.Series,
-    namespace: Mapping[str, Any],
 ) -> tuple[FloatArray, FloatArray]:
     """
     Columns of all variance components of new rows, by formula.
@@ -145,8 +146,6 @@ def component_design(
         Numbers of the groups, -1 for unknown ones.
     labels : Series
         Labels of the groups.
-    namespace : mapping of str to object
-        The caller's variables.
 
     Returns
     -------
@@ -158,7 +157,7 @@ def component_design(
     codes = np.where(codes < 0, data.n_groups + labels.factorize()[0], codes)
     parts = data.component_parts or ()
     found = [
-        _component_columns(data, part, size, table, codes, namespace)
+        _component_columns(data, part, size, table, codes)
         for part, size in zip(parts, data.components.sizes, strict=True)
     ]
     columns, squares = zip(*found, strict=True)
@@ -171,14 +170,13 @@ def _component_columns(
     size: int,
     table: pd.DataFrame,
     codes: IntArray,
-    namespace: Mapping[str, Any],
 ) -> tuple[FloatArray, FloatArray]:
     """Columns of one component, and sums of squares of those not in the fit."""
     groups, local = np.unique(codes, return_inverse=True)
     old_rows = np.flatnonzero(np.isin(data.codes, groups))
     old_local = np.searchsorted(groups, data.codes[old_rows])
     both = np.concatenate([old_local, local])
-    joint = new_component(data, part.name, table, both, namespace, old_rows)
+    joint = new_component(data, part.name, table, both, old_rows)
     count = len(old_rows)
     if part.kind == joint.kind == "indicator":
         return _indicators(part, joint, old_rows, size)
@@ -212,7 +210,6 @@ def new_component(
     name: str,
     table: pd.DataFrame,
     codes: IntArray,
-    namespace: Mapping[str, Any],
     old_rows: IntArray | None = None,
 ) -> VarianceComponent:
     """
@@ -226,8 +223,6 @@ def new_component(
     table : DataFrame, k rows
     codes : ndarray of int, shape (n + k,)
         Numbers of the groups, from 0.
-    namespace : mapping of str to object
-        The caller's variables.
     old_rows : ndarray of int, shape (n,), optional
         Positions in the data; without them the new columns stay as they are.
 
@@ -237,10 +232,11 @@ def new_component(
     """
     assert data.vc_formula is not None
     assert data.frame is not None
-    text, frame = data.vc_formula[name], data.frame
+    frame, namespace = data.frame, capture_namespace()
+    use = read_formula(data.vc_formula[name], namespace)
     known = {*frame.columns, *frame.index.names}
     columns = {}
-    for column in sorted(read_formula(text, namespace).names & known):
+    for column in sorted(use.names & known):
         new = table_column(table, column, "newdata: ")
         what = f"column {column!r} of vc_formula"
         check_present(what, new.isna().to_numpy(), new.index)
@@ -251,7 +247,7 @@ def new_component(
             columns[column] = _joined(old, new, column)
     store = ColumnStore(columns, pd.RangeIndex(len(codes)), list(frame.columns))
     groups = GroupRows(codes, np.arange(int(codes.max(initial=-1)) + 1))
-    return build_component(name, text, store, groups, namespace)
+    return build_component(name, use, store, groups, namespace)
 
 
 def _joined(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
@@ -311,9 +307,7 @@ def _check_coding(
         )
 
 
-def population_squares(
-    data: ModelData, table: pd.DataFrame, namespace: Mapping[str, Any]
-) -> FloatArray:
+def population_squares(data: ModelData, table: pd.DataFrame) -> FloatArray:
     """
     Sums of squares of the components' columns where no group is known.
 
@@ -322,8 +316,6 @@ def population_squares(
     data : ModelData
         Of a model from formulas.
     table : DataFrame, k rows
-    namespace : mapping of str to object
-        The caller's variables.
 
     Returns
     -------
@@ -334,7 +326,7 @@ def population_squares(
     out, none = np.ones((k, len(parts))), np.empty(0, dtype=np.intp)
     for j, part in enumerate(parts):
         if part.kind != "indicator":
-            built = new_component(data, part.name, table, np.arange(k), namespace, none)
+            built = new_component(data, part.name, table, np.arange(k), none)
             if built.matrix is not None:
                 out[:, j] = (built.matrix**2).sum(axis=1)
     return out
@@ -378,7 +370,7 @@ def regressors(
                     f"the data have no column {sorted(missing)[0]!r} with the groups; "
                     "pass groups="
                 )
-        return spec.matrix(table), labels_of("groups", groups, table)
+        return spec.matrix(table), row_variable("groups", groups, table).values
     if data is None or groups is None:
         raise GroupError("pass both the design of the new rows and groups=")
     x = float_array(data, "the new design")

@@ -14,9 +14,8 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths, group_codes
 from mixedar.data.formula import FormulaSpec
-from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
-from mixedar.data.formula.spec import fit_formula
+from mixedar.data.formula.spec import ColumnStore, fit_formula
 from mixedar.data.rows import Levels, count_within
 from mixedar.data.time import check_times, time_axis
 from mixedar.engine.residuals import (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -125,6 +125,105 @@ def table_column(table: pd.DataFrame, name: Any, role: str = "") -> pd.Series:
     )
 
 
+def take(column: pd.Series, rows: np.ndarray | None, index: pd.Index) -> pd.Series:
+    """Rows of a column by position, under the index of these rows."""
+    array = column.array if rows is None else column.array.take(rows)
+    return pd.Series(array, index=index, name=column.name, copy=False)
+
+
+def numeric_values(column: pd.Series) -> pd.Series:
+    """
+    Nullable and Arrow numbers and booleans as NumPy ones.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        Any column.
+
+    Returns
+    -------
+    pandas.Series
+        `column` itself unless its dtype is an extension type for numbers,
+        booleans or text (which becomes ``object``).
+    """
+    dtype = column.dtype
+    if isinstance(dtype, (np.dtype, pd.CategoricalDtype)):
+        return column
+    kind = pd.api.types
+    missing = bool(column.isna().any())
+    target: Any
+    fill: Any
+    if kind.is_bool_dtype(dtype):
+        target = object if missing else bool
+    elif kind.is_integer_dtype(dtype):
+        target = float if missing else np.int64
+    elif kind.is_float_dtype(dtype):
+        target = float
+    elif kind.is_string_dtype(dtype):
+        return column.astype(object)
+    else:
+        return column
+    if missing:
+        fill = None if target is object else np.nan
+        values = column.to_numpy(dtype=target, na_value=fill)
+    else:
+        values = column.to_numpy(dtype=target)
+    return pd.Series(values, index=column.index, name=column.name, copy=False)
+
+
+def recode(column: pd.Series, dtype: Any, name: Any) -> pd.Series:
+    """
+    Bring a column of new data to the type it had in the fit.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        The new values.
+    dtype : dtype
+        Type of the column the model was built with.
+    name : hashable
+        For messages.
+
+    Returns
+    -------
+    pandas.Series
+        The recoded column.
+
+    Raises
+    ------
+    UnsupportedError
+        If a categorical column has a level that is not known.
+    MixedARError
+        If a column that was numeric is not.
+    """
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes, found = column.factorize()
+        known = dtype.categories.astype(object)
+        wanted = known.get_indexer(pd.Index(found).astype(object))
+        codes = np.append(wanted, -1)[codes]  # -1 stays missing
+        lost = (codes < 0) & ~column.isna().to_numpy()
+        if lost.any():
+            level = column.iloc[int(np.flatnonzero(lost)[0])]
+            shown = ", ".join(repr(level) for level in known[:8])
+            more = ", ..." if len(known) > 8 else ""
+            raise UnsupportedError(
+                f"Column {name!r} has the level {level!r}, which the model was not "
+                f"built with. Known levels: {shown}{more}."
+            )
+        array = pd.Categorical.from_codes(codes, dtype=dtype)
+        return pd.Series(array, index=column.index, name=column.name, copy=False)
+    column = numeric_values(column)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
+        try:
+            return pd.to_numeric(column)
+        except (ValueError, TypeError) as error:
+            raise MixedARError(
+                f"Column {name!r} was numeric when the model was built and is "
+                f"{column.dtype} now."
+            ) from error
+    return column
+
+
 @dataclass(frozen=True)
 class RowVariable:
     """
@@ -158,13 +257,11 @@ class RowVariable:
 
     def take(self, rows: np.ndarray | None, index: pd.Index) -> RowVariable:
         """The same variable at some positions, under their index."""
-        if isinstance(self.values, np.ndarray):
-            values: Any = self.values if rows is None else self.values[rows]
+        if isinstance(self.values, pd.Series):
+            values: Any = take(self.values, rows, index)
         else:
-            array = self.values.array
-            array = array if rows is None else array.take(rows)
-            values = pd.Series(array, index=index, name=self.name, copy=False)
-        return RowVariable(self.role, self.name, values, self.named)
+            values = self.values if rows is None else self.values[rows]
+        return replace(self, values=values)
 
 
 def resolve(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
@@ -263,7 +360,7 @@ def combine(role: str, parts: list[RowVariable], index: pd.Index) -> RowVariable
     codes[missing] = -1
     array = pd.Categorical.from_codes(codes, categories=pd.Index(texts))
     name = " / ".join(str(part.name or part.role) for part in parts)
-    return RowVariable(role, name, pd.Series(array, index=index), True)
+    return RowVariable(role, name, pd.Series(array, index, name=name), True)
 
 
 def without_categories(labels: pd.Series) -> pd.Series:
@@ -386,16 +483,18 @@ def check_matrix(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> N
 
 
 def names_columns(value: Any, table: pd.DataFrame) -> bool:
-    """Whether a list has names of columns rather than labels."""
-    if not isinstance(value, (list, tuple)):
+    """Whether a list has names of columns rather than one label a row."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    if not all(isinstance(each, str) for each in value):
         return False
     known = {*table.columns, *table.index.names}
-    return all(isinstance(each, str) and each in known for each in value)
+    return len(value) != len(table) or all(each in known for each in value)
 
 
-def labels_of(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
+def row_variable(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     """
-    Labels of the rows of a table.
+    As :func:`resolve`, where several columns stand for their combinations.
 
     Parameters
     ----------
@@ -403,26 +502,25 @@ def labels_of(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
         The argument, for messages.
     value : str, list of str or array_like
         A column; columns whose combinations are meant, or how the fit named them,
-        as in ``"ward / bed"``; or the labels.
+        as in ``"ward / bed"``; or the values.
     table : DataFrame
 
     Returns
     -------
-    Series
-        Missing where the label, or a part of it, is.
+    RowVariable
+        Missing where the value, or a part of it, is.
     """
     joined = isinstance(value, str) and " / " in value
     if joined and value not in {*table.columns, *table.index.names}:
         value = value.split(" / ")
     elif not names_columns(value, table):
-        return resolve(role, value, table).values
-    parts = [resolve(role, name, table) for name in value]
-    return combine(role, parts, table.index).values
+        return resolve(role, value, table)
+    return combine(role, [resolve(role, name, table) for name in value], table.index)
 
 
 def complete_labels(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
-    """As :func:`labels_of`, none missing, without categories."""
-    labels = labels_of(role, value, table)
+    """The values of :func:`row_variable`, none missing, without categories."""
+    labels = row_variable(role, value, table).values
     what = "the " + ("group" if role == "groups" else role)
     check_present(what, labels.isna().to_numpy(), table.index)
     return without_categories(labels)

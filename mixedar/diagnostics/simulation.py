@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.data.formula import capture_namespace
 from mixedar.data.variables import data_column, picture_rows, plottable
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
@@ -82,7 +81,7 @@ def simulate(
     if newdata is None:
         rows = fitted_rows(fit.data)
     else:
-        rows = rows_to_simulate(fit, newdata, known, capture_namespace())
+        rows = rows_to_simulate(fit, newdata, known)
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
     for block in draw_responses(fit, rows, n_sim, generator(seed), known):

@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mixedar._types import FloatArray
-from mixedar.data.formula import FormulaSpec, design_for
+from mixedar.data.formula import FormulaSpec
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
@@ -418,7 +418,7 @@ def _grid(
     order = [*focus, *others]
     cells = pd.DataFrame(list(product(*(values[name] for name in order))))
     cells.columns = pd.Index(order)
-    design, _ = design_for(spec, cells)
+    design = spec.matrix(cells)
     inner = size // max(int(np.prod([len(values[n]) for n in focus])), 1)
     share = np.full(inner, 1.0 / inner)
     if weights == "proportional":

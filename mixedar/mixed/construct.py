@@ -22,18 +22,16 @@ from mixedar.data.checks import (
     group_codes,
     warn_dropped,
 )
-from mixedar.data.formula import (
-    Design,
-    as_frame,
-    as_namespace,
-    build_design,
+from mixedar.data.formula import Design, as_namespace, build_design
+from mixedar.data.formula.components import (
+    ComponentColumns,
+    from_components,
+    from_spec,
+    vc_spec,
 )
-from mixedar.data.formula.components import ComponentColumns, from_components, from_spec
 from mixedar.data.model_data import ModelData, residual_for
-from mixedar.data.residual_model import (
-    ResidualModel,
-    residual_from_names,
-)
+from mixedar.data.residual_model import ResidualModel, residual_from_names
+from mixedar.data.rows import as_frame
 from mixedar.engine.identification import check_identified
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
@@ -103,12 +101,11 @@ def model_from_formula(
         subset=subset,
         missing=missing,
         eval_env=eval_env,
-        vc_use_sparse=use_sparse,
     )
     structure = structure.evaluated(design.frame, design.extra, namespace)
     if design.n_dropped:
         warn_dropped(design.n_dropped)
-    model = _from_design(cls, design, structure, kwargs)
+    model = _from_design(cls, design, use_sparse, structure, kwargs)
     model.arrays = model.arrays.changed(
         variance_specs=structure.specs, weighted=weights is not None
     )
@@ -118,7 +115,11 @@ def model_from_formula(
 
 
 def _from_design(
-    cls: type[Model], design: Design, found: ResidualModel, kwargs: Mapping[str, Any]
+    cls: type[Model],
+    design: Design,
+    use_sparse: bool,
+    found: ResidualModel,
+    kwargs: Mapping[str, Any],
 ) -> Model:
     """The model of evaluated formulas."""
     exog_re: Any = design.exog_re
@@ -133,7 +134,7 @@ def _from_design(
         pd.DataFrame(design.exog, design.index, design.exog_names, copy=False),
         groups=design.group_values,
         exog_re=exog_re,
-        exog_vc=design.vc_spec() if design.vc else None,
+        exog_vc=vc_spec(design.vc, use_sparse) if design.vc else None,
         time=design.time,
         residual=found.structure,
         series=design.series,

@@ -19,7 +19,6 @@ from statsmodels.regression.mixed_linear_model import (
 from statsmodels.tools.validation import string_like
 
 from mixedar._types import FloatArray
-from mixedar.data.formula import design_for
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
@@ -99,7 +98,7 @@ class ParentResults(MixedLMResults):
             if not isinstance(exog, pd.DataFrame):
                 exog = pd.DataFrame(exog)
                 index = exog.index
-            matrix, _ = design_for(spec, exog)
+            matrix = spec.matrix(exog)
         else:
             matrix = np.asarray(exog, dtype=np.float64)
             if matrix.ndim == 1:

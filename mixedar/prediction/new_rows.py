@@ -5,7 +5,7 @@ Rows to predict, or to draw responses for, on the scale of the fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,9 @@ from mixedar.data.encode import (
     fitted_places,
     new_places,
 )
-from mixedar.data.formula import as_frame
 from mixedar.data.model_data import ModelData
 from mixedar.data.residual_model import as_columns, change_of_stratum
-from mixedar.data.rows import count_within, resolve
+from mixedar.data.rows import as_frame, count_within, resolve
 from mixedar.data.time import times_together
 from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
 from mixedar.engine.rows import GroupedRows, group_rows
@@ -130,8 +129,6 @@ class NewData:
     exog, exog_re, exog_vc : array_like or None
     groups, time, series : str, array_like or None
     residual_data : DataFrame, mapping of str to array_like, or None
-    namespace : mapping of str to object
-        The caller's variables.
     """
 
     newdata: Any = None
@@ -142,7 +139,6 @@ class NewData:
     time: Any = None
     series: Any = None
     residual_data: Any = None
-    namespace: Mapping[str, Any] = field(default_factory=dict)
 
     def only_own_rows(self) -> bool:
         """Whether no new rows were passed."""
@@ -216,7 +212,10 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     z = encoder.random_design(given.exog_re, table, from_formula)
     labels, codes = None, np.full(k, -1, dtype=np.intp)
     if not population:
-        fit.data  # noqa: B018  raises if they were removed
+        if not fit.has_data:
+            raise NotComputedError(
+                "the data were removed from this fit; predictions for groups need them"
+            )
         labels = encoder.group_labels(given.groups, table)
         if unknown == "error":
             remedy = "pass unknown='population' to predict it with random effects of "
@@ -251,12 +250,12 @@ def _components(
     if not from_formula:
         return given_components(fit.data, given.exog_vc, codes, labels is not None)
     if labels is not None:
-        return component_design(fit.data, table, codes, labels, given.namespace)
+        return component_design(fit.data, table, codes, labels)
     indicators = fit.encoder.indicators
     none = np.zeros((len(table), fit.factor.shape[0] - fit.k_re))
     if all(indicators):
         return none, np.ones((len(table), len(indicators)))
-    return none, population_squares(fit.data, table, given.namespace)
+    return none, population_squares(fit.data, table)
 
 
 def _own_rows(fit: Fit, population: bool, timed: bool) -> NewRows:
@@ -312,9 +311,7 @@ def _with_marks(
     return replace(rows, marks=found)
 
 
-def rows_to_simulate(
-    fit: Fit, newdata: Any, known: bool, namespace: Mapping[str, Any]
-) -> NewRows:
+def rows_to_simulate(fit: Fit, newdata: Any, known: bool) -> NewRows:
     """
     Rows of new data, for which responses are drawn.
 
@@ -325,8 +322,6 @@ def rows_to_simulate(
     newdata : DataFrame
     known : bool
         Whether the groups have to be those of the fit.
-    namespace : mapping of str to object
-        The caller's variables, for `vc_formula`.
 
     Returns
     -------
@@ -364,7 +359,7 @@ def rows_to_simulate(
         codes = encoder.groups.known_groups(labels, remedy)
         n_groups = data.n_groups
     if known and sizes:
-        columns, squares = component_design(data, table, codes, labels, namespace)
+        columns, squares = component_design(data, table, codes, labels)
         if squares.any():
             row, j = np.argwhere(squares > 0.0)[0]
             raise UnsupportedError(
@@ -375,7 +370,7 @@ def rows_to_simulate(
         parts = [columns]
     else:
         parts = [
-            new_component(data, name, table, codes, namespace).padded()
+            new_component(data, name, table, codes).padded()
             for name in data.component_names
         ]
         sizes = tuple(part.shape[1] for part in parts)

@@ -1,27 +1,43 @@
 """
 Predictions at three levels: population, group, forecast.
+
+What is predicted is ``x beta + z b + o`` with known ``o``: ``o = 0`` and the rows
+asked for at level "group"; ``x - c'X``, ``z - c'Z`` and ``c'y`` with the kriging
+weights ``c`` in a forecast, because ``e = y - X beta - Z b``.  ``sigma2 R`` is the
+covariance of the residuals, with a variance function their variances too.  With
+``K = Lambda (I + Lambda' Z'R^-1 Z Lambda)^-1 Lambda'`` the best linear unbiased
+prediction of ``b`` is ``K Z'R^-1 (y - X beta)``, and the error has the variance
+
+    d Phi d' + sigma2 z K z',    d = x - z K Z'R^-1 X,
+
+``Phi`` being the covariance of the fixed effects: the inverse of Henderson's
+mixed-model equations, group by group (Henderson, C. R., 1975, Best linear
+unbiased estimation and prediction under a selection model, Biometrics 31,
+423-447; Robinson, G. K., 1991, That BLUP is a good thing: the estimation of
+random effects, Statistical Science 6, 15-32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mixedar._types import FloatArray
-from mixedar.data.formula import capture_namespace
-from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.groups import PredictedEffects, predict_effects
+from mixedar.engine.kriging import Kriging, krige
+from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
+from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod
 from mixedar.inference.df.methods import contrast_method
-from mixedar.numeric.linalg import product
-from mixedar.prediction.conditional import (
-    GroupPredictor,
-    prior_variance,
-    residual_variance,
-    theta_variance,
-)
+from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
 from mixedar.prediction.results import PredictionResults
 
@@ -75,7 +91,7 @@ def get_prediction(
         effects of zero with their variance.
     include_theta : bool or "prasad-rao"
         Add the variance that the estimation of the covariance parameters
-        brings, once or twice; see :mod:`mixedar.prediction.conditional`.
+        brings, once or twice.
     df : str, float or DFMethod, optional
         Degrees of freedom of the intervals, as in ``t_test``: those of the
         fixed part of each row, at all levels.
@@ -127,33 +143,25 @@ def get_prediction(
             names = ", ".join(repr(name) for name in choices)
             raise UnsupportedError(f"{what}={value!r}: choose one of {names}")
     given = NewData(
-        newdata,
-        exog,
-        exog_re,
-        exog_vc,
-        groups,
-        time,
-        series,
-        residual_data,
-        capture_namespace(),
+        newdata, exog, exog_re, exog_vc, groups, time, series, residual_data
     )
     rows = rows_to_predict(fit, given, level, unknown)
     method = contrast_method(fit, df)
     cov = fit.cov_beta if include_theta else method.cov
-    moments = np.full((3, len(rows.codes)), np.nan)
+    found = np.full((3, len(rows.codes)), np.nan)
     reason: MixedARError | None = None
     known, others = rows.split()
     for some, predict in ((others, _unknown), (known, _known)):
         if len(some):
             part = rows.take(some)
-            moments[:2, some], residual = predict(
+            found[:2, some], residual = predict(
                 fit, part, level, cov, _THETA[include_theta]
             )
             try:
-                moments[2, some] = residual()
+                found[2, some] = residual()
             except MixedARError as error:
                 reason = reason or error
-    mean, variance, rest = moments
+    mean, variance, rest = found
     notes = _notes(rows, level, include_theta, reason)
     df_rows = _degrees_of_freedom(method, rows.exog)
     return PredictionResults(
@@ -161,12 +169,13 @@ def get_prediction(
     )
 
 
-_Moments = tuple[FloatArray, Callable[[], FloatArray]]
+# Means and variances, (2, k), and what an observation adds to the variances.
+_Predicted = tuple[FloatArray, Callable[[], FloatArray]]
 
 
 def _known(
     fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
-) -> _Moments:
+) -> _Predicted:
     """Means and variances in groups of the fit; what an observation adds."""
     predictor = GroupPredictor(fit, rows, level == "forecast")
     variance = predictor.error_variance(cov)
@@ -177,7 +186,7 @@ def _known(
 
 def _unknown(
     fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
-) -> _Moments:
+) -> _Predicted:
     """As :func:`_known`, for rows of which the fixed part alone is known."""
     x = rows.exog
     mean = x @ fit.fe_params
@@ -226,3 +235,328 @@ def _notes(
     if reason is not None:
         notes.append(f"No intervals for observations: {reason}.")
     return tuple(notes)
+
+
+@dataclass(frozen=True)
+class ObservedRows:
+    """
+    Rows of g groups, sorted by group, series and time.
+
+    Attributes
+    ----------
+    exog : ndarray, shape (n, p)
+    exog_re : ndarray, shape (n, q)
+        Columns of all random effects.
+    endog : ndarray, shape (n,)
+    grouped : GroupedRows
+        Rows of each group, gaps in time, and what the residual structure reads.
+    rows : ndarray of int, shape (n,)
+        Positions of these rows in the model.
+    """
+
+    exog: FloatArray
+    exog_re: FloatArray
+    endog: FloatArray
+    grouped: GroupedRows
+    rows: IntArray
+
+    def cross_products(self, fit: Fit) -> FloatArray:
+        """``Z'R^-1 X`` of each group, shape (q, p, g)."""
+        columns = np.column_stack([self.exog_re, self.exog])
+        white = np.ascontiguousarray(
+            whiten_series(columns, self.grouped, fit.structure, fit.u).T
+        )
+        q, starts = self.exog_re.shape[1], self.grouped.offsets[:-1]
+        out = np.empty((q, len(white) - q, len(starts)))
+        for a, z in enumerate(white[:q]):
+            for b, x in enumerate(white[q:]):
+                out[a, b] = np.add.reduceat(z * x, starts)
+        return out
+
+
+def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
+    """The rows of some groups, whose numbers increase."""
+    data, whole = fit.data, fit.data.grouped
+    sizes = whole.sizes[groups]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+    shift = np.repeat(whole.offsets[groups] - offsets[:-1], sizes)
+    rows = np.arange(offsets[-1]) + shift
+    grouped = whole.part(rows, offsets)
+    if whole.order is not None:
+        rows = whole.order[rows]
+    z = data.random_design[rows]
+    return ObservedRows(data.exog[rows], z, data.endog[rows], grouped, rows)
+
+
+# Numbers gathered at a time: what stays in cache.
+_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Point:
+    """
+    Parameters at which predictions are made.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (p,)
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` in the likelihood's internal coordinates.
+    """
+
+    beta: FloatArray
+    u: FloatArray
+    factor: FloatArray
+
+    @classmethod
+    def of(cls, fit: Fit) -> Point:
+        """The estimates of a fit."""
+        return cls(fit.fe_params, fit.u, fit.factor)
+
+
+def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
+    """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
+    half = product(request.exog_re, fit.z_map @ fit.factor)
+    return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
+
+
+def residual_variance(fit: Fit, request: NewRows, fitted: FloatArray) -> FloatArray:
+    """
+    Variance of residuals of which no other residual tells.
+
+    Parameters
+    ----------
+    fit : Fit
+    request : NewRows
+    fitted : ndarray, shape (k,)
+        Predicted means of the rows, which variances may depend on.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    MixedARError
+        If it cannot be told.
+    """
+    if request.marks is None:
+        assert request.reason_missing is not None
+        raise request.reason_missing
+    marks = fit.encoder.with_fitted(request.marks, fitted)
+    sd = relative_sd(fit.structure, marks, fit.residual_params)
+    return np.asarray(fit.scale * sd**2)
+
+
+class GroupPredictor:
+    """
+    Predictions for known groups.
+
+    Parameters
+    ----------
+    fit : Fit
+    request : NewRows
+        Rows of groups that are in the fit, group by group.
+    forecast : bool
+        Whether the residuals of the group are used.
+    """
+
+    def __init__(self, fit: Fit, request: NewRows, forecast: bool) -> None:
+        self.fit = fit
+        self.request = request
+        self.forecast = forecast and is_correlated(fit.structure)
+        new = np.diff(request.codes, prepend=-1) > 0
+        self.codes = np.cumsum(new) - 1
+        self.observed: ObservedRows = observed_rows(fit, request.codes[new])
+
+    def mean(self) -> FloatArray:
+        """Predictions at the estimates, shape (k,)."""
+        if not self.forecast:
+            return self.group_mean
+        beta = self.fit.fe_params
+        return self._combine(beta, self._effects.means, self._kriging)
+
+    def mean_at(self, point: Point) -> FloatArray:
+        """Predictions at some parameters, shape (k,)."""
+        kriging = self._kriging_at(point.u) if self.forecast else None
+        effects = _predicted(self.fit, self.observed, point)
+        return self._combine(point.beta, effects.means, kriging)
+
+    def _combine(
+        self, beta: FloatArray, effects: FloatArray, kriging: Kriging | None
+    ) -> FloatArray:
+        """``x beta + z b``, and what the residuals add."""
+        observed, request = self.observed, self.request
+        mean = request.exog @ beta + _rowwise(request.exog_re, effects, self.codes)
+        if kriging is not None:
+            grouped = observed.grouped
+            group = np.repeat(np.arange(grouped.n_groups), grouped.sizes)
+            fitted = observed.exog @ beta + _rowwise(observed.exog_re, effects, group)
+            mean += kriging.weights @ (observed.endog - fitted)
+        return np.asarray(mean)
+
+    @cached_property
+    def group_mean(self) -> FloatArray:
+        """``x beta + z b`` at the estimates, shape (k,)."""
+        beta = self.fit.fe_params
+        return self._combine(beta, self._effects.means, None)
+
+    @cached_property
+    def _effects(self) -> PredictedEffects:
+        return _predicted(self.fit, self.observed, Point.of(self.fit))
+
+    @cached_property
+    def _kriging(self) -> Kriging:
+        return self._kriging_at(self.fit.u)
+
+    @cached_property
+    def _positions(self) -> tuple[tuple[IntArray, FloatArray], ...]:
+        """Series, times and marks of the observed rows, and of those asked for."""
+        observed, places = self.observed, self.request.places
+        marks, known = self.request.marks, observed.grouped.marks
+        assert places is not None  # of every forecast
+        assert marks is not None
+        if self.fit.structure.marks:
+            marks = self.fit.encoder.with_fitted(marks, self.group_mean)
+        known = np.empty((len(observed.rows), 0)) if known is None else known
+        old = np.column_stack([places.fitted_time[observed.rows], known])
+        first = observed.grouped.first_of_series
+        numbers = pd.Index(places.fitted_series[observed.rows[first]])
+        series = numbers.get_indexer(pd.Index(places.series))
+        new = np.column_stack([places.time, marks])
+        return (np.cumsum(first) - 1, old), (series, new)
+
+    def _kriging_at(self, u: FloatArray) -> Kriging:
+        """Kriging weights at unconstrained residual parameters."""
+        structure = self.fit.structure
+        return krige(structure, structure.from_unconstrained(u), *self._positions)
+
+    def error_variance(self, cov: FloatArray) -> FloatArray:
+        """
+        Variance of the errors of :meth:`mean`.
+
+        Parameters
+        ----------
+        cov : ndarray, shape (p, p)
+            Covariance of the fixed effects.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+        """
+        fit, request, observed = self.fit, self.request, self.observed
+        x, z = request.exog, request.exog_re
+        if self.forecast:
+            weights = self._kriging.weights
+            x = x - weights @ observed.exog
+            z = z - weights @ observed.exog_re
+        roots = self._effects.roots
+        cross = observed.cross_products(fit)
+        variance = np.empty(len(x))
+        q, p = cross.shape[:2]
+        step = max(_AT_ONCE // (q * (q + p) + p + 1), 1)
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            codes = self.codes[rows]
+            root = roots[:, :, codes]
+            half = apply(root, z[rows].T)
+            weight = apply(root.transpose(1, 0, 2), half)  # K z'
+            d = x[rows].T - np.einsum("abm,am->bm", cross[:, :, codes], weight)
+            total = fit.scale * np.einsum("am,am->m", half, half)
+            variance[rows] = total + np.einsum("bm,bm->m", d, cov @ d)
+        return np.maximum(variance, 0.0) + request.new_effects
+
+    def residual_variance(self) -> FloatArray:
+        """
+        What an observation adds to it, shape (k,).
+
+        Raises
+        ------
+        MixedARError
+            If it cannot be told.
+        """
+        if self.forecast:
+            return np.asarray(self.fit.scale * self._kriging.share)
+        return residual_variance(self.fit, self.request, self.group_mean)
+
+
+def _rowwise(z: FloatArray, effects: FloatArray, codes: IntArray) -> FloatArray:
+    """``z b`` with the effects of each row's group."""
+    total = np.zeros(len(z))
+    for j in range(z.shape[1]):
+        total += z[:, j] * effects[codes, j]
+    return total
+
+
+def _predicted(fit: Fit, observed: ObservedRows, point: Point) -> PredictedEffects:
+    """Predicted random effects of the observed groups at some parameters."""
+    return predict_effects(
+        observed.exog_re,
+        observed.endog - observed.exog @ point.beta,
+        observed.grouped,
+        fit.structure,
+        point.u,
+        fit.z_map,
+        point.factor,
+    )
+
+
+_STEP = 1e-3
+# Directions with less information than this, relative to the largest, have none.
+_FLAT = 1e-11
+
+
+def theta_variance(fit: Fit, means: Callable[[Point], FloatArray]) -> FloatArray:
+    """
+    Variance of predictions from the estimation of the covariance parameters.
+
+    Parameters
+    ----------
+    fit : Fit
+    means : callable
+        Predictions at a point.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed, or the estimate is no maximum.
+    """
+    problem, theta = fit.problem, fit.theta
+    if len(theta) == 0:
+        return np.zeros_like(means(_point(problem, theta)))
+    total: Any = 0.0
+    for axis in _axes(problem, theta).T:
+        ahead = means(_point(problem, theta + _STEP * axis))
+        behind = means(_point(problem, theta - _STEP * axis))
+        total = total + ((ahead - behind) / (2.0 * _STEP)) ** 2
+    return np.asarray(total)
+
+
+def _point(problem: LikelihoodProblem, theta: FloatArray) -> Point:
+    """Parameters at ``theta``, with the fixed effects that belong to it."""
+    inner = problem.profile_at(theta, derivatives=False).beta
+    combined = problem.w_map @ np.append(-inner, 1.0)
+    beta = -combined[:-1] / combined[-1]
+    return Point(beta, problem.split(theta)[1], problem.factor(theta))
+
+
+def _axes(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """``D`` with ``D D'`` the covariance of the estimates, shape (k, r)."""
+    information = -problem.evaluate(theta, derivatives=True).hessian
+    size = np.sqrt(np.abs(np.diag(information)))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(information / np.outer(size, size))
+    largest = max(float(values[-1]), _FLAT)
+    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
+        raise NotComputedError(
+            "the information of the covariance parameters is not positive definite: "
+            "the fit is not at a maximum; use include_theta=False"
+        )
+    keep = values > _FLAT * largest
+    return vectors[:, keep] / size[:, None] / np.sqrt(values[keep])

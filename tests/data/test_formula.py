@@ -20,9 +20,9 @@ from mixedar.data.formula import (
     Design,
     build_design,
     capture_namespace,
-    design_for,
 )
 from mixedar.data.formula import spec as spec_module
+from mixedar.data.formula.components import vc_spec
 from mixedar.data.formula.names import indicator_factor, read_formula, split_formula
 from mixedar.exceptions import (
     EmptyDataError,
@@ -95,7 +95,9 @@ def parent(formula, data, **kwargs) -> SimpleNamespace:
     )
 
 
-def assert_same(design: Design, expected: SimpleNamespace) -> None:
+def assert_same(
+    design: Design, expected: SimpleNamespace, use_sparse: bool = False
+) -> None:
     assert_array_equal(design.endog, expected.endog)
     assert design.endog_name == expected.endog_name
     assert_array_equal(design.exog, expected.exog)
@@ -105,8 +107,8 @@ def assert_same(design: Design, expected: SimpleNamespace) -> None:
     else:
         assert_array_equal(design.exog_re, expected.exog_re)
     assert design.exog_re_names == expected.exog_re_names
-    assert_array_equal(design.groups, expected.groups)
-    vc = design.vc_spec()
+    assert_array_equal(design.group_values, expected.groups)
+    vc = vc_spec(design.vc, use_sparse)
     assert vc.names == expected.vc.names
     for ours, theirs in zip(vc.colnames, expected.vc.colnames, strict=True):
         assert list(ours) == theirs
@@ -166,9 +168,9 @@ def test_fixed_part_is_the_parents(engine, formula, shuffle):
     assert_same(design, expected)
     assert design.frame is data
     assert design.n_dropped == 0
-    assert_array_equal(design.kept, np.arange(len(data)))
+    assert design.rows is None
     assert design.index.equals(data.index)
-    assert_array_equal(design_for(design.model_spec, data)[0], expected.exog)
+    assert_array_equal(design.model_spec.matrix(data), expected.exog)
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -248,12 +250,11 @@ def test_variance_components_are_the_parents(engine, vc_formula, shuffle, use_sp
         groups="id",
         vc_formula=vc_formula,
         eval_env=NAMES,
-        vc_use_sparse=use_sparse,
     )
     expected = parent(
         "y ~ x", data, groups="id", vc_formula=vc_formula, use_sparse=use_sparse
     )
-    assert_same(design, expected)
+    assert_same(design, expected, use_sparse)
     assert [part.name for part in design.vc] == sorted(vc_formula)
     assert design.exog_re is None
 
@@ -270,7 +271,7 @@ def test_variance_component_layouts():
     c, d, e = design.vc
     assert (c.kind, d.kind, e.kind) == ("indicator", "dense", "dense")
     assert design.exog_re is not None
-    labels = np.unique(design.groups)
+    labels = np.unique(design.group_values)
     for i, label in enumerate(labels):
         here = data[data["id"] == label]
         # Only the levels of the group, unlike statsmodels' zero columns.
@@ -282,7 +283,7 @@ def test_variance_component_layouts():
         width = e.n_columns[i]
         rows = (data["id"] == label).to_numpy()
         assert not e.matrix[rows, width:].any()
-    mats = design.vc_spec().mats[0]
+    mats = vc_spec(design.vc).mats[0]
     assert len(mats[1:3]) == 2
     assert_array_equal(mats[-1], mats[len(mats) - 1])
     with pytest.raises(IndexError):
@@ -327,7 +328,7 @@ def test_kinds_of_data_agree():
         assert_array_equal(design.exog, base.exog)
         assert_array_equal(design.endog, base.endog)
         assert design.exog_names == base.exog_names
-        assert_array_equal(np.asarray(design.groups), base.groups)
+        assert_array_equal(np.asarray(design.group_values), base.group_values)
         assert_array_equal(np.asarray(design.time, dtype=int), base.time)
         assert design.groups_name == "id"
         assert design.time_name == "time"
@@ -368,7 +369,7 @@ def test_times_keep_their_type():
 def test_series_from_several_columns():
     data = make_data()
     design = build_design("y ~ x", data, groups="id", series=["id", "flag"])
-    assert design.series_name == "id / flag"
+    assert design.series.name == "id / flag"
     expected = data.groupby(["id", "flag"]).ngroup()
     table = pd.crosstab(design.series, expected)
     assert ((table > 0).sum(axis=0) == 1).all()
@@ -386,7 +387,7 @@ def test_series_from_several_columns():
 
 def test_groups_may_be_absent():
     design = build_design("y ~ x", make_data(), require_groups=False)
-    assert design.groups is None
+    assert design.group_values is None
     assert design.exog_re is None
     assert design.exog_re_names == []
     with pytest.raises(GroupError, match="groups="):
@@ -428,7 +429,7 @@ def test_subset_is_loc(subset):
     expected = build_design("y ~ x + treatment", part, groups="id", re_formula="~time")
     assert_array_equal(design.exog, expected.exog)
     assert design.exog_names == expected.exog_names
-    assert_array_equal(design.groups, part["id"])
+    assert_array_equal(design.group_values, part["id"])
     assert_array_equal(design.time, part["time"])
     assert_array_equal(design.extra["w"], part["z"])
     assert_array_equal(design.extra["two"], part[["x", "z"]])
@@ -482,7 +483,7 @@ def test_rows_are_dropped_jointly(engine):
     )
     assert_same(design, expected)
     assert design.index.equals(complete.index)
-    assert_array_equal(data.index[design.kept], complete.index)
+    assert_array_equal(data.index[design.rows], complete.index)
     lost = [0, 4, 5, 8, 11, 13, 17, 20]
     assert_array_equal(design.extra["w"], np.delete(weights, lost))
     pd.testing.assert_frame_equal(design.frame, complete)
@@ -717,30 +718,30 @@ def test_prediction_on_new_rows(engine):
         eval_env=NAMES,
     )
     new = data.iloc[[5, 3, 1]].copy()
-    matrix, names = design_for(design.model_spec, new)
+    matrix, names = design.model_spec.matrix(new), design.model_spec.column_names
     assert names == design.exog_names
     assert_array_equal(matrix, design.exog[[5, 3, 1]])
     one_level = new.iloc[:1].astype({"treatment": "category"})
-    assert_array_equal(design_for(design.model_spec, one_level)[0], design.exog[[5]])
+    assert_array_equal(design.model_spec.matrix(one_level), design.exog[[5]])
     row = data.iloc[4]
-    assert_array_equal(design_for(design.model_spec, row)[0], design.exog[[4]])
+    assert_array_equal(design.model_spec.matrix(row), design.exog[[4]])
     as_dict = {name: row[name] for name in ("time", "treatment", "k", "x")}
-    assert_array_equal(design_for(design.model_spec, as_dict)[0], design.exog[[4]])
+    assert_array_equal(design.model_spec.matrix(as_dict), design.exog[[4]])
     new.loc[new.index[1], "treatment"] = None
-    matrix, _ = design_for(design.model_spec, new)
+    matrix = design.model_spec.matrix(new)
     assert np.isnan(matrix[1]).all()
     assert_array_equal(matrix[[0, 2]], design.exog[[5, 1]])
-    empty, _ = design_for(design.model_spec, new.iloc[:0])
+    empty = design.model_spec.matrix(new.iloc[:0])
     assert empty.shape == (0, design.exog.shape[1])
     new["treatment"] = "aspirin"
     with pytest.raises(UnsupportedError, match=r"'treatment'.*'aspirin'.*'drug'"):
-        design_for(design.model_spec, new)
+        design.model_spec.matrix(new)
     with pytest.raises(UnknownColumnError, match="'k'"):
-        design_for(design.model_spec, data.drop(columns="k"))
+        design.model_spec.matrix(data.drop(columns="k"))
     with pytest.raises(MixedARError, match="numeric"):
-        design_for(design.model_spec, data.assign(time="long ago"))
+        design.model_spec.matrix(data.assign(time="long ago"))
     missing_only = data.iloc[:2].assign(x=np.nan)
-    assert np.isnan(design_for(design.model_spec, missing_only)[0]).all()
+    assert np.isnan(design.model_spec.matrix(missing_only)).all()
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -749,13 +750,13 @@ def test_specifications_survive_pickling(engine, formula):
     design = build_design(formula, data, groups="id", eval_env=NAMES)
     spec = pickle.loads(pickle.dumps(design.model_spec))
     rows = [4, 2, 9]
-    expected = design_for(design.model_spec, data.iloc[rows])[0]
-    matrix, names = design_for(spec, data.iloc[rows])
+    expected = design.model_spec.matrix(data.iloc[rows])
+    matrix, names = spec.matrix(data.iloc[rows]), spec.column_names
     assert_array_equal(matrix, expected)
     assert names == design.exog_names
     np.testing.assert_allclose(matrix, design.exog[rows], rtol=1e-14, atol=1e-14)
     again = pickle.loads(pickle.dumps(spec))
-    assert_array_equal(design_for(again, data.iloc[rows])[0], expected)
+    assert_array_equal(again.matrix(data.iloc[rows]), expected)
 
 
 def test_small_pickles_unless_a_transform_needs_the_data():
@@ -772,8 +773,8 @@ def test_variables_that_cannot_be_pickled(engine):
     design = build_design("y ~ own(x)", data, groups="id", eval_env=env)
     spec = pickle.loads(pickle.dumps(design)).model_spec
     with pytest.raises(UnsupportedError, match=r"'own'.*eval_env"):
-        design_for(spec, data)
-    matrix, _ = design_for(spec, data, eval_env=env)
+        spec.matrix(data)
+    matrix = spec.matrix(data, env)
     assert_array_equal(matrix, design.exog)
 
 
@@ -788,7 +789,7 @@ def test_a_design_pickles_and_remembers_its_engine(engine):
     restored = pickle.loads(pickle.dumps(design))
     other = {"patsy": "formulaic", "formulaic": "patsy"}[engine]
     statsmodels.formula.options.formula_engine = other
-    assert_array_equal(design_for(restored.model_spec, make_data())[0], design.exog)
+    assert_array_equal(restored.model_spec.matrix(make_data()), design.exog)
     assert restored.model_spec.engine == engine
     assert restored.model_spec.engine_spec is not None
     assert restored.vc[0].column_names(0) == design.vc[0].column_names(0)
@@ -883,7 +884,7 @@ def test_formulaic_orderings(ordering):
         design = build_design(formula, data, groups="id")
         assert_same(design, parent(formula, data, groups="id"))
         spec = pickle.loads(pickle.dumps(design.model_spec))
-        assert_array_equal(design_for(spec, data)[0], design.exog)
+        assert_array_equal(spec.matrix(data), design.exog)
     finally:
         options.formula_engine, options.ordering = before
 
@@ -903,7 +904,7 @@ def test_levels_of_the_index_in_formulas():
     assert_array_equal(
         design.exog, build_design("y ~ time + x", data, groups="id").exog
     )
-    matrix, _ = design_for(design.model_spec, indexed.iloc[:3])
+    matrix = design.model_spec.matrix(indexed.iloc[:3])
     assert_array_equal(matrix, design.exog[:3])
 
 
@@ -912,7 +913,7 @@ def test_copies_of_specifications_keep_their_functions():
     env = {"own": lambda x: x + 1}
     spec = build_design("y ~ own(x)", data, groups="id", eval_env=env).model_spec
     for same in (copy.copy(spec), copy.deepcopy(spec)):
-        assert_array_equal(design_for(same, data)[0], design_for(spec, data)[0])
+        assert_array_equal(same.matrix(data), spec.matrix(data))
     assert repr(spec) == "FormulaSpec('own(x)', columns=['Intercept', 'own(x)'])"
 
 
@@ -934,4 +935,4 @@ def test_a_lag_loses_its_first_row_only():
     assert_array_equal(design.exog[:, 1], np.arange(7.0))
     assert_array_equal(design.endog, data["y"][1:])
     assert list(design.index) == list(range(1, 8))
-    assert len(design.groups) == 7
+    assert len(design.group_values) == 7

@@ -16,7 +16,6 @@ from marginaleffects.datagrid import datagrid
 from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
-from mixedar.data.formula import design_for
 from mixedar.exceptions import BoundaryWarning
 
 # marginaleffects' own use of polars
@@ -63,7 +62,7 @@ def fitted(formula: str = "y ~ arm * time + site + np.log(x)", **options: Any) -
 
 
 def design(fit: Any, frame: pd.DataFrame) -> np.ndarray:
-    return design_for(fit.model.formula_spec, frame)[0]
+    return fit.model.formula_spec.matrix(frame)
 
 
 def check(found: Any, fit: Any, rows: np.ndarray, rtol: float = 1e-5) -> None:

@@ -19,12 +19,10 @@ from mixedar.data.checks import (
     nan_rows,
     subset_rows,
 )
-from mixedar.data.formula.columns import ColumnStore, numeric_values, take
 from mixedar.data.formula.components import (
     GroupRows,
     VarianceComponent,
     build_component,
-    vc_spec,
 )
 from mixedar.data.formula.names import (
     FormulaUse,
@@ -34,8 +32,15 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
-from mixedar.data.formula.spec import FormulaSpec, fit_formula
-from mixedar.data.rows import RowVariable, as_frame, combine, resolve
+from mixedar.data.formula.spec import ColumnStore, FormulaSpec, fit_formula
+from mixedar.data.rows import (
+    RowVariable,
+    as_frame,
+    numeric_values,
+    resolve,
+    row_variable,
+    take,
+)
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -45,9 +50,9 @@ from mixedar.exceptions import (
 
 
 @dataclass(frozen=True)
-class Design:
+class Evaluated:
     """
-    Arrays of a model, in the caller's row order.
+    What the formulas of a model give.
 
     Attributes
     ----------
@@ -57,16 +62,56 @@ class Design:
         Its name.
     exog : ndarray, (n, p)
         Fixed-effects design.
-    exog_names : list[str]
-        Names of its columns.
     model_spec : FormulaSpec
         Builds `exog` for new data.
     exog_re : ndarray, (n, q), or None
         Random-effects design; None if there are no correlated random effects.
-    exog_re_names : list[str]
-        Names of its columns, the intercept under the name of the groups.
     re_spec : FormulaSpec or None
         Builds `exog_re` for new data; None also for plain intercepts.
+    vc : list[VarianceComponent]
+        Variance components, sorted by name.
+    """
+
+    endog: np.ndarray
+    endog_name: str
+    exog: np.ndarray
+    model_spec: FormulaSpec
+    exog_re: np.ndarray | None
+    re_spec: FormulaSpec | None
+    vc: list[VarianceComponent]
+
+    def without(self, gone: np.ndarray) -> Evaluated:
+        """The same arrays less some rows, shape (n,) of bool; no components."""
+        keep = ~gone
+        return replace(
+            self,
+            endog=self.endog[keep],
+            exog=self.exog[keep],
+            exog_re=None if self.exog_re is None else self.exog_re[keep],
+        )
+
+    def columns(self) -> Iterator[tuple[str, np.ndarray]]:
+        """All numeric columns with their labels."""
+        yield f"{self.endog_name!r}", self.endog
+        for spec, matrix in (
+            (self.model_spec, self.exog),
+            (self.re_spec, self.exog_re),
+        ):
+            if spec is not None and matrix is not None:
+                for name, column in zip(spec.column_names, matrix.T, strict=True):
+                    yield f"{name!r}", column
+        for part in self.vc:
+            for column in () if part.matrix is None else part.matrix.T:
+                yield f"{part.name!r} of vc_formula", column
+
+
+@dataclass(frozen=True)
+class Design(Evaluated):
+    """
+    Arrays of a model, in the caller's row order.
+
+    Attributes
+    ----------
     groups_name : str
         Name of the groups' column, else ``"Group"``.
     group_values : pandas.Series or None
@@ -78,10 +123,6 @@ class Design:
     series : pandas.Series or None
         Labels of the series inside the groups; a categorical if several
         columns were given.
-    series_name : str or None
-        Its name.
-    vc : list[VarianceComponent]
-        Variance components, sorted by name.
     extra : dict[str, pandas.Series or ndarray]
         Further variables; arrays if they have two dimensions.
     index : pandas.Index
@@ -94,53 +135,39 @@ class Design:
         The data as given.
     formula, re_formula, vc_formula : str, str or None, dict or None
         The formulas.
-    vc_use_sparse : bool
-        Whether :meth:`vc_spec` gives sparse matrices.
     """
 
-    endog: np.ndarray
-    endog_name: str
-    exog: np.ndarray
-    exog_names: list[str]
-    model_spec: FormulaSpec
-    exog_re: np.ndarray | None
-    exog_re_names: list[str]
-    re_spec: FormulaSpec | None
     groups_name: str
     group_values: pd.Series | None
     time: pd.Series | None
     time_name: str | None
     series: pd.Series | None
-    series_name: str | None
+    extra: dict[str, Any]
     index: pd.Index
     rows: np.ndarray | None
+    n_dropped: int
     data: pd.DataFrame
+    formula: str
     re_formula: str | None
     vc_formula: dict[str, str] | None
-    vc: list[VarianceComponent]
-    extra: dict[str, Any]
-    n_dropped: int = 0
-    formula: str = ""
-    vc_use_sparse: bool = False
 
-    @cached_property
-    def groups(self) -> np.ndarray | None:
-        """Group labels as an array, (n,); None without groups."""
-        return None if self.group_values is None else np.asarray(self.group_values)
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the fixed-effects columns."""
+        return list(self.model_spec.column_names)
 
-    @cached_property
-    def kept(self) -> np.ndarray:
-        """Positions of the rows kept in the data, (n,)."""
-        return np.arange(len(self.endog)) if self.rows is None else self.rows
+    @property
+    def exog_re_names(self) -> list[str]:
+        """Names of the random effects, the intercept under that of the groups."""
+        if self.re_spec is None:
+            return [] if self.exog_re is None else [self.groups_name]
+        names = self.re_spec.column_names
+        return [name.replace("Intercept", self.groups_name) for name in names]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The rows of the data that are used; the data itself if that is all."""
         return self.data if self.rows is None else self.data.iloc[self.rows]
-
-    def vc_spec(self) -> Any:
-        """The components in statsmodels' form (``VCSpec``), matrices made on access."""
-        return vc_spec(self.vc, self.vc_use_sparse)
 
 
 def build_design(
@@ -156,7 +183,6 @@ def build_design(
     subset: Any = None,
     missing: str = "none",
     eval_env: Any = None,
-    vc_use_sparse: bool = False,
     require_groups: bool = True,
 ) -> Design:
     """
@@ -187,8 +213,6 @@ def build_design(
         Drop rows with missing values in a variable that is used, or raise.
     eval_env : Mapping[str, object], optional
         Variables and functions that the formulas may use.
-    vc_use_sparse : bool, optional
-        Passed on to :meth:`Design.vc_spec`.
     require_groups : bool, optional
         Raise if `groups` is None.
 
@@ -226,64 +250,48 @@ def build_design(
         raise GroupError("vc_formula= needs groups=.")
     namespace = as_namespace(eval_env)
     formulas = read_formulas(formula, re_formula, vc_formula, namespace)
-    source = _Source(
-        table,
-        formulas,
-        formula_columns(formulas.uses(), table, namespace),
-        _row_variables(table, groups, time, series, extra),
-        namespace,
-        missing,
-    )
+    columns = formula_columns(formulas.uses(), table, namespace)
+    variables = _row_variables(table, groups, time, series)
+    for name, value in (extra or {}).items():
+        variables[f"extra {name}"] = resolve(name, value, table)
+    source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table.index)
     rows, parts = source.aligned(source.complete(start))
-    design = _assembled(source, rows, parts, re_formula, vc_formula)
-    return replace(
-        design,
-        n_dropped=len(table if start is None else start) - len(design.index),
-        formula=formula,
-        extra={key: design.extra[f"extra {key}"] for key in extra or {}},
-        vc_use_sparse=vc_use_sparse,
-    )
-
-
-def _assembled(
-    source: _Source,
-    rows: np.ndarray | None,
-    parts: Evaluated,
-    re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
-) -> Design:
-    """The design of the rows that are left."""
-    index = source.table.index if rows is None else source.table.index.take(rows)
-    kept = source.taken(rows, index)
-    group = kept.get("groups")
-    group_name = str(group.name) if group is not None and group.named else "Group"
-    exog_re, re_names, re_spec = _random_part(parts, re_formula, vc_formula, group_name)
-    values = {key: variable.values for key, variable in kept.items()}
-    names = {k: str(v.name) for k, v in kept.items() if v.name is not None}
+    kept = source.taken(rows)
+    values = {role: variable.values for role, variable in kept.items()}
+    group, when = kept.get("groups"), kept.get("time")
     return Design(
-        endog=parts.endog,
-        endog_name=parts.endog_name,
-        exog=parts.exog,
-        exog_names=list(parts.spec.column_names),
-        model_spec=parts.spec,
-        exog_re=exog_re if group is not None else None,
-        exog_re_names=re_names if group is not None else [],
-        re_spec=re_spec,
-        groups_name=group_name,
+        **vars(parts),
+        groups_name=str(group.name) if group is not None and group.named else "Group",
         group_values=values.get("groups"),
         time=values.get("time"),
-        time_name=names.get("time"),
+        time_name=None if when is None or when.name is None else str(when.name),
         series=values.get("series"),
-        series_name=names.get("series"),
-        index=index,
+        extra={name: values[f"extra {name}"] for name in extra or {}},
+        index=source.index(rows),
         rows=rows,
-        data=source.table,
+        n_dropped=len(table if start is None else start) - len(parts.endog),
+        data=table,
+        formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),
-        vc=parts.components,
-        extra=values,
     )
+
+
+def _row_variables(
+    table: pd.DataFrame, groups: Any, time: Any, series: Any
+) -> dict[str, RowVariable]:
+    """Groups, times and series, by the name of the argument."""
+    given = {"groups": groups, "time": time, "series": series}
+    found = {
+        role: row_variable(role, value, table)
+        for role, value in given.items()
+        if value is not None
+    }
+    for role, variable in found.items():
+        if np.ndim(variable.values) != 1:
+            raise MixedARError(f"{role}= must have one dimension.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -297,28 +305,32 @@ class _Source:
     namespace: Mapping[str, Any]
     missing: str
 
-    def taken(self, rows: np.ndarray | None, index: pd.Index) -> dict[str, RowVariable]:
+    def index(self, rows: np.ndarray | None) -> pd.Index:
+        """Labels of some rows; None for all."""
+        return self.table.index if rows is None else self.table.index.take(rows)
+
+    def taken(self, rows: np.ndarray | None) -> dict[str, RowVariable]:
         """The variables that are not in formulas, at some rows."""
-        return {key: v.take(rows, index) for key, v in self.variables.items()}
+        index = self.index(rows)
+        return {role: v.take(rows, index) for role, v in self.variables.items()}
 
     def complete(self, rows: np.ndarray | None) -> np.ndarray | None:
         """Rows without missing values; raise if there are others to be kept."""
         direct = set().union(*(use.direct for use in self.formulas.uses()))
-        masks: dict[str, np.ndarray] = {}
-        for name, column in self.columns.items():
-            # f(x) may deal with missing x: judge its result, unless rows go.
-            if self.missing == "drop" or name in direct:
-                masks[f"{name!r}"] = column.isna().to_numpy()
-        for variable in self.variables.values():
-            masks[variable.label] = variable.missing()
+        # f(x) may deal with missing x: judge its result, unless rows go.
+        masks = {
+            f"{name!r}": column.isna().to_numpy()
+            for name, column in self.columns.items()
+            if self.missing == "drop" or name in direct
+        }
+        masks |= {v.label: v.missing() for v in self.variables.values()}
         if rows is not None:
             masks = {label: mask[rows] for label, mask in masks.items()}
         masks = {label: mask for label, mask in masks.items() if mask.any()}
         if not masks:
             return rows
-        index = self.table.index if rows is None else self.table.index.take(rows)
         if self.missing != "drop":
-            raise missing_error(masks.items(), index, "Missing")
+            raise missing_error(masks.items(), self.index(rows), "Missing")
         complete = ~np.logical_or.reduce(list(masks.values()))
         return np.flatnonzero(complete) if rows is None else rows[complete]
 
@@ -326,24 +338,22 @@ class _Source:
         """What the formulas give for the rows that are left, and these rows."""
         first: tuple[np.ndarray, Evaluated] | None = None
         while True:
-            index = self.table.index if rows is None else self.table.index.take(rows)
+            index = self.index(rows)
             if not len(index):
                 raise EmptyDataError(
                     "Every row has a missing value in a variable, or in the result of "
                     "a formula, that the model uses."
                 )
-            columns = {
-                k: take(column, rows, index) for k, column in self.columns.items()
-            }
+            columns = {k: take(c, rows, index) for k, c in self.columns.items()}
             store = ColumnStore(columns, index, list(self.table.columns))
-            kept = self.taken(rows, index)
+            kept = self.taken(rows)
             parts = evaluate(self.formulas, store, kept.get("groups"), self.namespace)
             gaps = nan_rows([*parts.columns(), *_numeric(kept)], index)
             if gaps is None:
                 return rows, parts
             if self.missing != "drop":
                 raise self.explain(gaps, store)
-            if first is not None and not parts.components:
+            if first is not None and not parts.vc:
                 # a lag has a new gap in whatever is left: keep the first evaluation
                 return first
             # Levels and transforms must not see the rows that go: start again.
@@ -363,40 +373,6 @@ class _Source:
         return missing_error(found or [(label, gaps)], store.index, "Missing")
 
 
-def _row_variables(
-    table: pd.DataFrame,
-    groups: Any,
-    time: Any,
-    series: Any,
-    extra: Mapping[str, Any] | None,
-) -> dict[str, RowVariable]:
-    given = {"groups": groups, "time": time, "series": series}
-    found = {}
-    for role, value in given.items():
-        if value is None:
-            continue
-        if _is_name_list(value, table):
-            parts = [resolve(role, each, table) for each in value]
-            found[role] = combine(role, parts, table.index)
-        else:
-            found[role] = resolve(role, value, table)
-        if np.ndim(found[role].values) != 1:
-            raise MixedARError(f"{role}= must have one dimension.")
-    for key, value in (extra or {}).items():
-        found[f"extra {key}"] = resolve(key, value, table)
-    return found
-
-
-def _is_name_list(value: Any, table: pd.DataFrame) -> bool:
-    """Whether a list holds column names rather than one label a row."""
-    if not isinstance(value, (list, tuple)) or not value:
-        return False
-    if not all(isinstance(each, str) for each in value):
-        return False
-    known = {*table.columns, *table.index.names}
-    return len(value) != len(table) or all(each in known for each in value)
-
-
 def _numeric(kept: Mapping[str, RowVariable]) -> Iterator[tuple[str, np.ndarray]]:
     """Floating-point variables, which can be infinite."""
     for variable in kept.values():
@@ -408,44 +384,6 @@ def _numeric(kept: Mapping[str, RowVariable]) -> Iterator[tuple[str, np.ndarray]
         array = np.asarray(values)
         for column in array.T if array.ndim == 2 else [array]:
             yield variable.label, column
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What the formulas evaluate to."""
-
-    endog: np.ndarray
-    endog_name: str
-    exog: np.ndarray
-    spec: FormulaSpec
-    exog_re: np.ndarray | None
-    re_spec: FormulaSpec | None
-    components: list[VarianceComponent]
-
-    def without(self, gone: np.ndarray) -> Evaluated:
-        """The same arrays less some rows, shape (n,) of bool; no components."""
-        keep = ~gone
-        return replace(
-            self,
-            endog=self.endog[keep],
-            exog=self.exog[keep],
-            exog_re=None if self.exog_re is None else self.exog_re[keep],
-        )
-
-    def columns(self) -> Iterator[tuple[str, np.ndarray]]:
-        """All numeric columns with their labels."""
-        yield f"{self.endog_name!r}", self.endog
-        blocks = [(self.spec, self.exog)]
-        if self.re_spec is not None and self.exog_re is not None:
-            blocks.append((self.re_spec, self.exog_re))
-        for spec, matrix in blocks:
-            for j, name in enumerate(spec.column_names):
-                yield f"{name!r}", matrix[:, j]
-        for part in self.components:
-            if part.matrix is not None:
-                for j in range(part.matrix.shape[1]):
-                    label = f"{part.name!r} of vc_formula"
-                    yield label, part.matrix[:, j]
 
 
 def evaluate(
@@ -464,7 +402,7 @@ def evaluate(
     store : ColumnStore
         The columns they use.
     group : RowVariable or None
-        Group labels; needed for variance components.
+        Group labels; without them there are no random effects.
     namespace : Mapping[str, object]
         The caller's variables.
 
@@ -484,15 +422,19 @@ def evaluate(
     """
     endog, endog_name = _response(formulas.left, store, namespace)
     spec, exog = fit_formula(formulas.right, store, namespace)
-    re_spec, exog_re = None, None
-    if formulas.random is not None and formulas.random.formula != "1":
-        re_spec, exog_re = fit_formula(formulas.random, store, namespace)
-    components = []
+    re_spec, exog_re, components = None, None, []
+    random = None if group is None else formulas.random
+    if random is not None and random.formula == "1":
+        exog_re = np.ones((len(endog), 1))
+    elif random is not None:
+        re_spec, exog_re = fit_formula(random, store, namespace)
+        if not re_spec.column_names:
+            re_spec, exog_re = None, None
     if formulas.components and group is not None:
         groups = GroupRows(*group_codes(group.values, group.label))
         components = [
-            build_component(key, use.formula, store, groups, namespace)
-            for key, use in formulas.components.items()
+            build_component(name, use, store, groups, namespace)
+            for name, use in formulas.components.items()
         ]
     return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components)
 
@@ -523,22 +465,3 @@ def _response(
             f"({', '.join(spec.column_names[:4])}); it must be one numeric variable."
         )
     return np.ascontiguousarray(matrix[:, 0]), spec.column_names[0]
-
-
-def _random_part(
-    parts: Evaluated,
-    re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
-    group_name: str,
-) -> tuple[np.ndarray | None, list[str], FormulaSpec | None]:
-    """Random-effects design, its names, and its specification."""
-    if parts.re_spec is not None and parts.exog_re is not None:
-        if not parts.re_spec.column_names:
-            return None, [], None
-        names = [
-            name.replace("Intercept", group_name) for name in parts.re_spec.column_names
-        ]
-        return parts.exog_re, names, parts.re_spec
-    if re_formula is None and vc_formula is not None:
-        return None, [], None
-    return np.ones((len(parts.endog), 1)), [group_name], None

@@ -21,9 +21,9 @@ from statsmodels.formula._manager import FormulaManager
 from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.formula.columns import ColumnStore, numeric_values
-from mixedar.data.formula.names import FormulaUse, indicator_factor, read_formula
-from mixedar.data.formula.spec import engine_errors, fit_formula
+from mixedar.data.formula.names import FormulaUse, indicator_factor
+from mixedar.data.formula.spec import ColumnStore, engine_errors, fit_formula
+from mixedar.data.rows import numeric_values
 from mixedar.exceptions import LengthError, UnsupportedError
 
 
@@ -294,7 +294,7 @@ def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -
 
 def build_component(
     name: str,
-    formula: str,
+    use: FormulaUse,
     columns: ColumnStore,
     groups: GroupRows,
     namespace: Mapping[str, Any],
@@ -306,8 +306,8 @@ def build_component(
     ----------
     name : str
         Its name.
-    formula : str
-        One-sided formula, evaluated as if for each group separately.
+    use : FormulaUse
+        Its formula, evaluated as if for each group separately.
     columns : ColumnStore
         The data's columns, without missing values in those that are factors.
     groups : GroupRows
@@ -325,7 +325,6 @@ def build_component(
     MixedARError
         If the formula cannot be evaluated.
     """
-    use = read_formula(formula, namespace)
     return (
         _indicator(name, use, columns, groups, namespace)
         or _numeric(name, use, columns, groups, namespace)

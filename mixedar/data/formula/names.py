@@ -477,10 +477,11 @@ def read_formulas(
                 "groups; here groups= names the groups and re_formula='~t' the random "
                 "effects (inside I() a bar is Python's 'or')"
             )
+    random = "1" if re_formula is None and vc_formula is None else re_formula
     return ModelFormulas(
         read_formula(left, namespace),
         read_formula(right, namespace),
-        None if re_formula is None else read_formula(re_formula, namespace),
+        None if random is None else read_formula(random, namespace),
         {key: read_formula(vc[key], namespace) for key in sorted(vc)},
     )
 

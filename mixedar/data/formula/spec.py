@@ -1,5 +1,5 @@
 """
-What differs between patsy and formulaic, and what goes wrong in both.
+Matrices of formulas, for the rows of the data and for new ones.
 """
 
 from __future__ import annotations
@@ -16,10 +16,111 @@ import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
-from mixedar.data.formula.columns import ColumnStore, recode
 from mixedar.data.formula.names import FormulaUse, plain_terms
-from mixedar.data.rows import as_frame, check_matrix, near_matches, table_column
+from mixedar.data.rows import (
+    as_frame,
+    check_matrix,
+    near_matches,
+    numeric_values,
+    recode,
+    table_column,
+)
 from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
+
+
+def _is_text(column: pd.Series) -> bool:
+    if column.dtype == object:
+        return pd.api.types.infer_dtype(column, skipna=True) == "string"
+    return pd.api.types.is_string_dtype(column.dtype) and not isinstance(
+        column.dtype, pd.CategoricalDtype
+    )
+
+
+def _categorical(column: pd.Series) -> pd.Series:
+    """Sorted levels, as plain Python objects: what the engines find."""
+    codes, levels = column.factorize(sort=True)
+    values = np.asarray(levels)
+    if values.dtype.kind not in "if":
+        values = values.astype(object)
+    array = pd.Categorical.from_codes(codes, categories=pd.Index(values))
+    return pd.Series(array, index=column.index, name=column.name, copy=False)
+
+
+class ColumnStore:
+    """
+    The data's columns as the formulas need them, each converted once.
+
+    Parameters
+    ----------
+    columns : Mapping[str, pandas.Series]
+        The columns that the formulas name, restricted to the rows kept.
+    index : pandas.Index
+        Their index.
+    available : list
+        All names in the data, for messages.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, pd.Series],
+        index: pd.Index,
+        available: list[Any],
+    ) -> None:
+        self.columns = dict(columns)
+        self.index = index
+        self.available = available
+        self._categories: dict[str, pd.Series] = {}
+        self._text: dict[str, bool] = {}
+
+    def category(self, name: str) -> pd.Series:
+        """The column `name` as a categorical with sorted levels."""
+        if name not in self._categories:
+            column = self.columns[name]
+            if not isinstance(column.dtype, pd.CategoricalDtype):
+                column = _categorical(column)
+            self._categories[name] = column
+        return self._categories[name]
+
+    def is_text(self, name: str) -> bool:
+        """Whether all values of the column are strings (or missing)."""
+        if name not in self._text:
+            self._text[name] = _is_text(self.columns[name])
+        return self._text[name]
+
+    def is_coded(self, name: str, use: FormulaUse) -> bool:
+        """Whether the column can be a categorical without changing a thing."""
+        direct = name in use.terms or name in use.coded
+        if not direct or name in use.elementwise | use.opaque | use.levelled:
+            return False
+        if self.is_text(name):
+            return True
+        kind = numeric_values(self.columns[name].iloc[:0]).dtype
+        only_coded = name in use.coded and name not in use.terms
+        return only_coded and isinstance(kind, np.dtype) and kind.kind in "iuf"
+
+    def frame(self, use: FormulaUse) -> pd.DataFrame:
+        """The columns of one formula, ready for the engine (no copies)."""
+        names = [name for name in self.columns if name in use.names]
+        prepared = {
+            name: self.category(name)
+            if self.is_coded(name, use)
+            else numeric_values(self.columns[name])
+            for name in names
+        }
+        return pd.DataFrame(prepared, index=self.index, copy=False)
+
+    @staticmethod
+    def is_separable(frame: pd.DataFrame, use: FormulaUse) -> bool:
+        """Whether the dtypes alone tell how the engine codes each column."""
+        return all(
+            isinstance(dtype, pd.CategoricalDtype)
+            or (
+                isinstance(dtype, np.dtype)
+                and dtype.kind in "biuf"
+                and name not in use.coded  # its levels depend on the values
+            )
+            for name, dtype in frame.dtypes.items()
+        )
 
 
 def na_action(manager: FormulaManager, drop: bool) -> Any:
@@ -458,39 +559,6 @@ def _plain_columns(
     for j, name in enumerate(names):
         matrix[:, j] = frame[name] if name in frame.columns else 1.0
     return names, matrix
-
-
-def design_for(
-    model_spec: FormulaSpec,
-    new_data: Any,
-    *,
-    eval_env: Mapping[str, Any] | None = None,
-) -> tuple[np.ndarray, list[str]]:
-    """
-    Matrix of a fitted formula for new rows.
-
-    Parameters
-    ----------
-    model_spec : FormulaSpec
-        ``Design.model_spec`` or ``Design.re_spec``.
-    new_data : DataFrame, dict, Series or structured array
-        The rows.
-    eval_env : Mapping[str, object], optional
-        Variables to use instead of those remembered.
-
-    Returns
-    -------
-    ndarray, (n, p)
-        NaN in rows where a used column is missing; no row is dropped.
-    list[str]
-        Column names.
-
-    Raises
-    ------
-    UnknownColumnError, UnsupportedError, MixedARError
-        As :meth:`FormulaSpec.matrix`.
-    """
-    return model_spec.matrix(new_data, eval_env), list(model_spec.column_names)
 
 
 def _with_gaps(values: np.ndarray, missing: np.ndarray | None, n: int) -> np.ndarray:

@@ -28,7 +28,7 @@ import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.formula import FormulaSpec, design_for
+from mixedar.data.formula import FormulaSpec
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 
@@ -247,7 +247,7 @@ class _Hypotheses:
         for position, name in enumerate(names):
             values = [combination[position] for combination in combined]
             grid[name] = pd.Series(values * len(rows), index=grid.index)
-        design, _ = design_for(self.spec, grid)
+        design = self.spec.matrix(grid)
         columns = self.terms[j].columns
         out = design[:, columns].reshape(len(rows), *sizes, len(columns))
         self._designs[j, wanted] = out
