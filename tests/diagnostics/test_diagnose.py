@@ -150,7 +150,7 @@ def planted(seed: int, **options: Any) -> pd.DataFrame:
 def test_missed_correlation() -> None:
     for seed in range(2):
         fit = simulated.fit(planted(seed, sd=(1.0, 0.2)), residual="independent")
-        finding = diagnosis_residuals.autocorrelation(plain(fit), 0.01)
+        finding = diagnosis_residuals.autocorrelation(ScoreTests(plain(fit)), 0.01)
         assert finding.severity == "warning"
         assert finding.value < 0.01
         assert "residual='ar1'" in finding.sentence
@@ -159,7 +159,7 @@ def test_missed_correlation() -> None:
     rng = np.random.default_rng(1)
     data["y"] += 1.5 * rng.normal(size=(80, 3))[data["id"], data["t"] % 3]
     fit = simulated.fit(data, re_formula="1")
-    finding = diagnosis_residuals.autocorrelation(plain(fit), 0.01)
+    finding = diagnosis_residuals.autocorrelation(ScoreTests(plain(fit)), 0.01)
     assert finding.severity == "warning"
     assert "lag 3" in finding.sentence.lower()
 
@@ -167,12 +167,12 @@ def test_missed_correlation() -> None:
 def test_missed_effects() -> None:
     for seed in range(2):
         fit = simulated.fit(planted(seed), re_formula="1")
-        finding = diagnosis_residuals.random_effects(plain(fit), 0.01)
+        finding = diagnosis_residuals.random_effects(ScoreTests(plain(fit)), 0.01)
         assert finding.severity == "warning"
         assert "a random slope of time" in finding.sentence
     data = planted(5, sd=(1.0, 0.0))
     fit = simulated.fit(data, re_formula="0")
-    finding = diagnosis_residuals.random_effects(plain(fit), 0.01)
+    finding = diagnosis_residuals.random_effects(ScoreTests(plain(fit)), 0.01)
     assert finding.severity == "warning"
     assert "a random intercept" in finding.sentence
 
@@ -302,7 +302,7 @@ def test_several_maxima() -> None:
 def test_gain_is_that_of_a_fit() -> None:
     data = planted(0, m=30)
     fit = simulated.fit(data, "y ~ x + t", re_formula="1")
-    table = missed_effects(plain(fit))
+    table = missed_effects(ScoreTests(plain(fit)))
     assert set(table.index) == {"a random slope of 'x'", "a random slope of time"}
     assert (table["test"] == "likelihood ratio").all()
     centred = data.assign(w=data["t"] - 3.5)
@@ -318,9 +318,9 @@ def test_gain_is_that_of_a_fit() -> None:
 def test_scores_where_fits_would_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     data = planted(1, m=150, size=6, rho=0.0, sd=(1.0, 0.3))
     fit = simulated.fit(data, "y ~ x + t", re_formula="1", residual="independent")
-    exact = missed_effects(plain(fit))
+    exact = missed_effects(ScoreTests(plain(fit)))
     monkeypatch.setattr(diagnosis_search, "_CHEAP", 10)
-    scored = missed_effects(plain(fit))
+    scored = missed_effects(ScoreTests(plain(fit)))
     assert (scored["test"] == "score").all()
     assert scored.loc["a random slope of time", "p"] < 1e-6
     assert scored.loc["a random slope of 'x'", "p"] > 0.01
@@ -337,7 +337,7 @@ def test_score_is_standard_under_the_model() -> None:
         fit = simulated.fit(data, "y ~ x + t", re_formula="1")
         tests = ScoreTests(plain(fit))
         column = tests.residuals.rows.sort(data["x"].to_numpy())
-        found = effect_score_test(plain(fit), tests, column)
+        found = effect_score_test(tests, column)
         assert found is not None
         low += found.p < 0.1
     assert 0 <= low <= 7

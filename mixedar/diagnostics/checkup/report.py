@@ -16,6 +16,7 @@ import pandas as pd
 from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
 from mixedar.diagnostics.influence.results import influence
+from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import Printed
@@ -185,7 +186,7 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
             "panel_tests()"
         )
     alpha = check_alpha(alpha)
-    without_groups = cache(lambda: influence(record))
+    without_groups, tests = cache(lambda: influence(record)), ScoreTests(record)
     checks: dict[str, Callable[[], Finding]] = {
         "convergence": lambda: search.convergence(record),
         "boundary": lambda: search.boundary(record),
@@ -193,9 +194,9 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
         "identifiability": lambda: search.identifiability(record),
         "fixed design": lambda: design.fixed_design(record),
         "random design": lambda: design.random_design(record),
-        "autocorrelation": lambda: residuals.autocorrelation(record, alpha),
-        "missing effects": lambda: residuals.random_effects(record, alpha),
-        "equal variances": lambda: residuals.equal_variances(record, alpha),
+        "autocorrelation": lambda: residuals.autocorrelation(tests, alpha),
+        "missing effects": lambda: residuals.random_effects(tests, alpha),
+        "equal variances": lambda: residuals.equal_variances(tests, alpha),
         "outlying groups": lambda: design.outlying_groups(without_groups(), alpha),
         "influential groups": lambda: design.influential_groups(without_groups()),
         "number of groups": lambda: design.number_of_groups(record),

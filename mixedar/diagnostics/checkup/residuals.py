@@ -41,8 +41,8 @@ from mixedar.data.formula.components import ComponentColumns
 from mixedar.data.model_data import ModelData
 from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
 from mixedar.diagnostics.checkup.search import highest_maximum
-from mixedar.diagnostics.residuals.autocorrelation import serial_correlation_test
-from mixedar.diagnostics.residuals.heteroscedasticity import heteroscedasticity_test
+from mixedar.diagnostics.residuals.autocorrelation import remaining_correlation
+from mixedar.diagnostics.residuals.heteroscedasticity import unequal_variances
 from mixedar.diagnostics.residuals.normalized import cluster_products
 from mixedar.diagnostics.residuals.score import Alternative, ScoreTests
 from mixedar.diagnostics.residuals.series import Rows, SeriesRows, series_rows
@@ -127,8 +127,9 @@ def gain_of_serial(fit: Fit) -> Gain | None:
     return Gain(gain, value, float(stats.chi2.sf(2.0 * gain, 1)))
 
 
-def autocorrelation(fit: Fit, alpha: float) -> Finding:
+def autocorrelation(tests: ScoreTests, alpha: float) -> Finding:
     """Whether serial correlation is left in the residuals."""
+    fit = tests.fit
     independent = not (is_correlated(fit.structure) or fit.structure.marks)
     gain = gain_of_serial(fit) if independent else None
     if gain is not None:
@@ -146,11 +147,10 @@ def autocorrelation(fit: Fit, alpha: float) -> Finding:
             "missing looks much the same.",
         )
     check = Check("autocorrelation", "p-value of the score test")
-    test = serial_correlation_test(fit)
+    test = remaining_correlation(tests)
     if not test.pvalue < alpha:
         return check.ok(test.pvalue, "The normalized residuals look like noise.")
     table = test.table
-    assert table is not None
     excess = (table["acf"] - table["expected"]).abs()
     row = table.iloc[int(np.argmax(excess.to_numpy()))]
     at = f"at lag {number(float(np.asarray(row.name)))}"
@@ -176,10 +176,10 @@ def autocorrelation(fit: Fit, alpha: float) -> Finding:
     )
 
 
-def random_effects(fit: Fit, alpha: float) -> Finding:
+def random_effects(tests: ScoreTests, alpha: float) -> Finding:
     """Whether a coefficient varies between groups and has no random effect."""
     check = Check("missing effects", "smallest p-value, times their number")
-    table = missed_effects(fit)
+    table = missed_effects(tests)
     if len(table) == 0:
         return check.ok(
             np.nan,
@@ -234,7 +234,7 @@ class EffectAlternative(Alternative):
         return float(self.column @ other.apply(self.column[:, None])[:, 0])
 
 
-def missed_effects(fit: Fit) -> pd.DataFrame:
+def missed_effects(tests: ScoreTests) -> pd.DataFrame:
     """
     Tests of coefficients that might vary between groups.
 
@@ -248,14 +248,12 @@ def missed_effects(fit: Fit) -> pd.DataFrame:
         ``size``, by how much that varies the response, in residual standard
         deviations.  Empty if there is none.
     """
-    rows = series_rows(fit)
+    fit, rows = tests.fit, series_rows(tests.fit)
     out: dict[str, tuple[float, float, float, str, float]] = {}
-    tests: ScoreTests | None = None
     for name, column in _candidates(fit, rows).items():
         gain, how = gain_of_effect(fit, rows.unsort(column)), "likelihood ratio"
         if gain is None:
-            tests = tests or ScoreTests(fit)
-            gain, how = effect_score_test(fit, tests, column), "score"
+            gain, how = effect_score_test(tests, column), "score"
         if gain is not None:
             size = gain.value * float(np.sqrt((column**2).mean() / fit.scale))
             out[name] = gain.value, gain.llf, gain.p, how, size
@@ -264,14 +262,14 @@ def missed_effects(fit: Fit) -> pd.DataFrame:
     )
 
 
-def effect_score_test(fit: Fit, tests: ScoreTests, column: FloatArray) -> Gain | None:
+def effect_score_test(tests: ScoreTests, column: FloatArray) -> Gain | None:
     """
     Score test of a coefficient that might vary, by one scoring step.
 
     Of a column in the order of time, shape (n,).  None if the estimated parameters
     explain all of it.
     """
-    residuals = tests.residuals
+    fit, residuals = tests.fit, tests.residuals
     white = residuals.from_grouped(
         whiten_series(
             residuals.to_grouped(column),
@@ -347,7 +345,7 @@ def _same(a: FloatArray, b: FloatArray) -> bool:
     return bool((a @ b) ** 2 > (1.0 - 1e-8) * (a @ a) * (b @ b))
 
 
-def equal_variances(fit: Fit, alpha: float) -> Finding:
+def equal_variances(tests: ScoreTests, alpha: float) -> Finding:
     """
     Whether the residual variance differs.
 
@@ -357,23 +355,22 @@ def equal_variances(fit: Fit, alpha: float) -> Finding:
         If no test can be computed.
     """
     check = Check("equal variances", "smallest p-value, times their number")
-    tests: dict[str, TestResult] = {}
+    found: dict[str, TestResult] = {}
     error: MixedARError | None = None
-    for label, arguments in _variance_tests(fit.data).items():
+    for label, arguments in _variance_tests(tests.fit.data).items():
         try:
-            tests[label] = heteroscedasticity_test(fit, **arguments)
+            found[label] = unequal_variances(tests, **arguments)
         except MixedARError as problem:
             error = problem
-    if not tests:
+    if not found:
         assert error is not None
         raise error
-    worst = min(tests, key=lambda label: tests[label].pvalue)
-    p = tests[worst].pvalue * len(tests)
+    worst = min(found, key=lambda label: found[label].pvalue)
+    p = found[worst].pvalue * len(found)
     if not p < alpha:
-        text = "The residual variance does not differ by " + joined(list(tests), "or")
+        text = "The residual variance does not differ by " + joined(list(found), "or")
         return check.ok(min(p, 1.0), text + ".")
-    table = tests[worst].table
-    assert table is not None
+    table = found[worst].table
     known = table[table["ratio"].notna()]
     known = known[known["df"] >= min(5.0, float(known["df"].max()))]
     low, high = known["sd"].idxmin(), known["sd"].idxmax()

@@ -257,10 +257,18 @@ def serial_correlation_test(
         If the data were removed, no series has two observations, or the model
         leaves nothing to test.
     """
-    rows = series_rows(fit)
+    return remaining_correlation(ScoreTests(fit), lags, bin_width)
+
+
+def remaining_correlation(
+    tests: ScoreTests,
+    lags: int | Iterable[float] | None = None,
+    bin_width: float | None = None,
+) -> TestResult:
+    """The score test of serial correlation; see :func:`serial_correlation_test`."""
+    rows = series_rows(tests.fit)
     bins = choose_bins(rows.gaps, bin_width)
     chosen = _chosen(rows, bins, lags)
-    tests = ScoreTests(fit)
     residuals = tests.residuals
     efficient = tests.efficient(list(lag_alternatives(rows, bins, chosen).values()))
     statistic, df = efficient.joint()
@@ -298,7 +306,8 @@ def serial_correlation_test(
         statistic=statistic,
         df=float(df),
         pvalue=float(stats.chi2.sf(statistic, df)),
-        null=f"the innovations of the {fit.structure.label} residuals are independent",
+        null=f"the innovations of the {tests.fit.structure.label} residuals are "
+        "independent",
         alternative="they are correlated at some of these lags",
         table=table,
         reference="Breusch and Pagan (1980)",

@@ -172,25 +172,29 @@ def residual_spread(
     MixedARError
         If the data were removed, or `by` does not describe strata.
     """
-    alpha = check_alpha(alpha)
-    return _spread(fit, normalized_residuals(fit), by, n_bins, alpha)
-
-
-def _spread(
-    fit: Fit, residuals: NormalizedResiduals, by: Any, n_bins: int, alpha: float
-) -> pd.DataFrame:
-    sigma = float(np.sqrt(fit.scale))
+    alpha, residuals = check_alpha(alpha), normalized_residuals(fit)
     if _is_groups(fit, by):
-        rows = residuals.rows
-        squares = np.add.reduceat(residuals.values**2, rows.offsets[:-1])
-        index = pd.Index(fit.data.group_labels, name=fit.data.groups_name)
-        size = np.diff(rows.offsets)
-        return _table(squares, *_group_traces(residuals), size, sigma, alpha, index)
-    strata = _stratify(fit, by, n_bins)
+        return _spread_of_groups(fit, residuals, alpha)
+    return _spread_of_strata(fit, residuals, _stratify(fit, by, n_bins), alpha)
+
+
+def _spread_of_groups(
+    fit: Fit, residuals: NormalizedResiduals, alpha: float
+) -> pd.DataFrame:
+    rows = residuals.rows
+    squares = np.add.reduceat(residuals.values**2, rows.offsets[:-1])
+    index = pd.Index(fit.data.group_labels, name=fit.data.groups_name)
+    traces, size = _group_traces(residuals), np.diff(rows.offsets)
+    return _table(squares, *traces, size, fit, alpha, index)
+
+
+def _spread_of_strata(
+    fit: Fit, residuals: NormalizedResiduals, strata: Stratification, alpha: float
+) -> pd.DataFrame:
     codes = residuals.rows.sort(strata.codes)
     index = pd.Index(strata.labels, name=strata.name)
     sums = _sums_by_stratum(residuals, codes, len(index))
-    return _table(*sums, np.bincount(codes), sigma, alpha, index)
+    return _table(*sums, np.bincount(codes), fit, alpha, index)
 
 
 def _group_traces(residuals: NormalizedResiduals) -> tuple[FloatArray, FloatArray]:
@@ -228,11 +232,12 @@ def _table(
     trace: FloatArray,
     trace2: FloatArray,
     n: IntArray,
-    sigma: float,
+    fit: Fit,
     alpha: float,
     index: pd.Index,
 ) -> pd.DataFrame:
     """Sums of squares as multiples of chi-squares with the same two moments."""
+    sigma = float(np.sqrt(fit.scale))
     seen = trace > 1e-8 * n
     trace = np.where(seen, trace, np.nan)
     trace2 = np.where(seen, trace2, np.nan)
@@ -296,11 +301,22 @@ def heteroscedasticity_test(
     MixedARError
         If `by` does not describe strata.
     """
-    residuals = normalized_residuals(fit)
-    table = _spread(fit, residuals, by, n_bins, alpha=0.05)
+    return unequal_variances(ScoreTests(fit), by, trend, studentize, n_bins)
+
+
+def unequal_variances(
+    tests: ScoreTests,
+    by: Any,
+    trend: bool | None = None,
+    studentize: bool = True,
+    n_bins: int = 10,
+) -> TestResult:
+    """The test of equal residual variances; see :func:`heteroscedasticity_test`."""
+    fit, residuals = tests.fit, tests.residuals
     if _is_groups(fit, by):
-        return _between_groups(table, trend)
+        return _between_groups(_spread_of_groups(fit, residuals, 0.05), trend)
     strata = _stratify(fit, by, n_bins)
+    table = _spread_of_strata(fit, residuals, strata, 0.05)
     if trend and strata.values is None:
         raise UnsupportedError(
             f"trend=True needs numbers, and by={strata.name!r} holds "
@@ -308,7 +324,7 @@ def heteroscedasticity_test(
         )
     weights = _weights(strata, trend)
     alternatives = [VarianceAlternative(residuals.rows.sort(w)) for w in weights]
-    efficient = ScoreTests(fit, residuals).efficient(alternatives)
+    efficient = tests.efficient(alternatives)
     statistic, df = efficient.joint(_kurtosis(residuals) if studentize else 1.0)
     if df == 0:
         raise NotComputedError(

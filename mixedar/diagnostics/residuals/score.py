@@ -295,39 +295,63 @@ class ScoreTests:
     """
     Score tests of a fit, from its normalized residuals or those of some groups.
 
+    What several tests need is computed once, when the first asks for it.
+
     Parameters
     ----------
     fit : Fit
     residuals : NormalizedResiduals, optional
-        What is known of the fit already, or of some of its groups.
+        Those of some groups.
     """
 
     def __init__(self, fit: Fit, residuals: NormalizedResiduals | None = None) -> None:
-        if residuals is None:
-            residuals = normalized_residuals(fit)
-        self.residuals = r = residuals
-        problem = fit.problem
-        jacobian = problem.covariance.jet(problem.split(fit.theta)[0]).first.T
-        inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)
-        # dPsi of each free parameter of the random effects, shape (k, q, q)
-        self.changes = problem.z_map @ inner @ problem.z_map.T
-        # of the residual variance: zero under REML
-        self.scale_score = 0.0 if fit.reml else 0.5 * fit.k_fe
-        self._shrunk = r.shrink(r.z)  # M Z*
-        self._u = cluster_products(r.z, self._shrunk, self._offsets)
-        self._zf = cluster_products(r.z, r.f, self._offsets)
-        self._stack = np.concatenate(
-            [r.g, r.f, self._shrunk, r.values[:, None]], axis=1
-        )
-        blocks = residual_derivatives(fit, r)
-        self._estimated = [
-            self._image(ParameterDerivative(blocks, k, r.n))
-            for k in range(fit.structure.k_free)
-        ]
+        self.fit, self._given = fit, residuals
+
+    @cached_property
+    def residuals(self) -> NormalizedResiduals:
+        """The residuals that are tested, computed when they are first asked for."""
+        return normalized_residuals(self.fit) if self._given is None else self._given
 
     @property
     def _offsets(self) -> IntArray:
         return self.residuals.rows.offsets
+
+    @cached_property
+    def changes(self) -> FloatArray:
+        """``dPsi`` of each free parameter of the random effects, shape (k, q, q)."""
+        problem = self.fit.problem
+        jacobian = problem.covariance.jet(problem.split(self.fit.theta)[0]).first.T
+        inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)
+        return np.asarray(problem.z_map @ inner @ problem.z_map.T)
+
+    @cached_property
+    def _shrunk(self) -> FloatArray:
+        """``M Z*``."""
+        return self.residuals.shrink(self.residuals.z)
+
+    @cached_property
+    def _u(self) -> FloatArray:
+        """``Z*'M Z*`` of every group."""
+        return cluster_products(self.residuals.z, self._shrunk, self._offsets)
+
+    @cached_property
+    def _zf(self) -> FloatArray:
+        """``Z*'F`` of every group."""
+        return cluster_products(self.residuals.z, self.residuals.f, self._offsets)
+
+    @cached_property
+    def _stack(self) -> FloatArray:
+        r = self.residuals
+        return np.concatenate([r.g, r.f, self._shrunk, r.values[:, None]], axis=1)
+
+    @cached_property
+    def _estimated(self) -> list[_Image]:
+        """The derivatives by the estimated residual parameters."""
+        blocks = residual_derivatives(self.fit, self.residuals)
+        return [
+            self._image(ParameterDerivative(blocks, k, self.residuals.n))
+            for k in range(self.fit.structure.k_free)
+        ]
 
     def _image(self, alternative: Alternative) -> _Image:
         t = self.residuals
@@ -403,7 +427,8 @@ class ScoreTests:
         zu = cluster_products(t.z, t.values[:, None], self._offsets)[:, :, 0]
         squares = np.einsum("ia,kab,ib->k", zu, changes, zu, optimize=True)
         scores[:k_psi] = 0.5 * (squares - self._psi_traces)
-        scores[-1] = self.scale_score
+        # of the residual variance: zero under REML
+        scores[-1] = 0.0 if self.fit.reml else 0.5 * self.fit.k_fe
         for j, image in enumerate(self._estimated, start=k_psi):
             table[j] = table[:, j] = self._with_nuisance(image)
             scores[j] = image.score
