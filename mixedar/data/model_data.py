@@ -18,6 +18,7 @@ from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespa
 from mixedar.data.formula.components import ComponentColumns
 from mixedar.data.residual_model import (
     ResidualModel,
+    as_columns,
     data_layout,
     residual_from_arrays,
     residual_from_names,
@@ -202,10 +203,6 @@ class ModelData:
         """Whether the residuals' variance depends on the fitted values."""
         return _reads_fitted(self.residual)
 
-    def with_endog(self, endog: FloatArray) -> Self:
-        """The same rows with another response, shape (n,)."""
-        return self.changed(endog=endog)
-
     def with_fitted(self, fitted: FloatArray, *, rebind: bool) -> Self:
         """
         The same rows with fitted values that the variance function reads.
@@ -346,7 +343,9 @@ def residual_for(
             kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
     frame = arrays.frame
     if frame is None or residual_data is not None:
-        data = {**columns, **_as_dict(residual_data)}
+        data = columns
+        if residual_data is not None:
+            data = {**columns, **as_columns(residual_data)}
         found = residual_from_arrays(residual, weights, data, arrays.nobs)
     else:
         wanted, namespace = residual_from_names(residual, weights), capture_namespace()
@@ -361,10 +360,3 @@ def residual_for(
     columns = {name: values for name, values in columns.items() if name in read}
     structure = combine(found.structure, kept)
     return ResidualModel(structure, {**columns, **found.columns}, (), specs)
-
-
-def _as_dict(data: Any) -> Any:
-    # anything else is refused where the columns are read
-    if data is None:
-        return {}
-    return {name: data[name] for name in data}

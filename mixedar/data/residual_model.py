@@ -4,7 +4,7 @@ From ``residual=`` and ``weights=`` to one structure and what it reads of the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,7 +68,12 @@ class ResidualModel:
 
     def needed(self, available: Any, namespace: Mapping[str, Any]) -> dict[str, Any]:
         """What to keep aligned with the rows: columns, and formulas' variables."""
-        names = formula_variables(self.formulas, available, namespace)
+        known = set(available)
+        names = [
+            name
+            for formula in self.formulas
+            for name in sorted(read_formula(formula, namespace).names & known)
+        ]
         return {**{name: name for name in names}, **self.columns}
 
     def evaluated(
@@ -93,18 +98,20 @@ class ResidualModel:
         columns = {name: values[name] for name in self.columns}
         if not self.formulas:
             return replace(self, columns=columns)
-        found = formula_matrices(self.formulas, frame, namespace)
-        specs = {formula: spec for formula, (spec, _) in found.items()}
-        names = {formula: list(s.column_names) for formula, s in specs.items()}
-        structure = self.structure
-        variance = variance_of(structure)
+        specs, names = {}, {}
+        for formula in self.formulas:
+            use = read_formula(formula, namespace)
+            used = {name: frame[name] for name in use.names if name in frame.columns}
+            store = ColumnStore(used, frame.index, list(frame.columns))
+            spec, matrix = fit_formula(use, store, namespace)
+            specs[formula], names[formula] = spec, list(spec.column_names)
+            columns.update(zip(spec.column_names, matrix.T, strict=True))
+        variance = variance_of(self.structure)
         assert variance is not None
-        correlation = correlation_of(structure)
-        for formula, (_, matrix) in found.items():
-            columns.update(zip(names[formula], matrix.T, strict=True))
+        correlation = correlation_of(self.structure)
         structure = combine(correlation, with_columns(variance, names))
-        used = {mark.column for mark in structure.marks}
-        columns = {name: v for name, v in columns.items() if name in used}
+        read = {mark.column for mark in structure.marks}
+        columns = {name: v for name, v in columns.items() if name in read}
         return ResidualModel(structure, columns, (), specs)
 
 
@@ -192,69 +199,6 @@ def residual_from_arrays(
     if model.formulas:
         frame = pd.DataFrame({k: np.asarray(v) for k, v in values.items()})
     return model.evaluated(frame, values, {})
-
-
-def formula_variables(
-    formulas: Iterable[str], available: Iterable[Any], namespace: Mapping[str, Any]
-) -> list[str]:
-    """
-    Columns of the data that formulas use.
-
-    Parameters
-    ----------
-    formulas : iterable of str
-        Right-hand sides.
-    available : iterable
-        Names of the data's columns.
-    namespace : Mapping[str, object]
-        The caller's variables.
-
-    Returns
-    -------
-    list of str
-    """
-    known = set(available)
-    names: dict[str, None] = {}
-    for formula in formulas:
-        used = read_formula(formula, namespace).names
-        names.update(dict.fromkeys(sorted(used & known)))
-    return list(names)
-
-
-def formula_matrices(
-    formulas: Iterable[str], frame: pd.DataFrame, namespace: Mapping[str, Any]
-) -> dict[str, tuple[FormulaSpec, np.ndarray]]:
-    """
-    Evaluate formulas on complete rows.
-
-    Parameters
-    ----------
-    formulas : iterable of str
-    frame : DataFrame
-        The rows.
-    namespace : Mapping[str, object]
-        The caller's variables.
-
-    Returns
-    -------
-    dict of str to (FormulaSpec, ndarray of shape (n, p))
-        By formula; the specification names the columns and rebuilds them for
-        new rows.
-
-    Raises
-    ------
-    UnknownColumnError
-        If a name is neither a column nor a variable.
-    MixedARError
-        If a formula cannot be evaluated.
-    """
-    out = {}
-    for formula in formulas:
-        use = read_formula(formula, namespace)
-        columns = {n: frame[n] for n in use.names if n in frame.columns}
-        store = ColumnStore(columns, frame.index, list(frame.columns))
-        out[formula] = fit_formula(use, store, namespace)
-    return out
 
 
 @dataclass(frozen=True)

@@ -152,22 +152,16 @@ def numeric_values(column: pd.Series) -> pd.Series:
     kind = pd.api.types
     missing = bool(column.isna().any())
     target: Any
-    fill: Any
     if kind.is_bool_dtype(dtype):
         target = object if missing else bool
     elif kind.is_integer_dtype(dtype):
         target = float if missing else np.int64
     elif kind.is_float_dtype(dtype):
         target = float
-    elif kind.is_string_dtype(dtype):
-        return column.astype(object)
     else:
-        return column
-    if missing:
-        fill = None if target is object else np.nan
-        values = column.to_numpy(dtype=target, na_value=fill)
-    else:
-        values = column.to_numpy(dtype=target)
+        return column.astype(object) if kind.is_string_dtype(dtype) else column
+    fill: dict[str, Any] = {"na_value": None if target is object else np.nan}
+    values = column.to_numpy(dtype=target, **(fill if missing else {}))
     return pd.Series(values, index=column.index, name=column.name, copy=False)
 
 

@@ -13,24 +13,17 @@ from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.model_data import ModelData
-from mixedar.exceptions import LengthError, UnknownColumnError
+from mixedar.data.rows import table_column
+from mixedar.exceptions import LengthError
 
 
 def data_column(data: ModelData, name: Any, what: str) -> pd.Series:
     """A variable of the rows: a column of the data by name, or the values given."""
     if isinstance(name, str):
-        frame = data.frame
-        if frame is not None and name in frame.columns:
-            return frame[name]
-        if frame is not None and name in frame.index.names:
-            return pd.Series(frame.index.get_level_values(name), name=name)
-        if name == data.time_name:
+        frame = pd.DataFrame() if data.frame is None else data.frame
+        if name == data.time_name and name not in {*frame.columns, *frame.index.names}:
             return pd.Series(data.time, name=name)
-        known = [] if frame is None else [str(c) for c in frame.columns]
-        listed = ", ".join(map(repr, known[:12])) or "no columns: pass an array"
-        raise UnknownColumnError(
-            f"{what}={name!r} is not a column of the data; there are {listed}"
-        )
+        return table_column(frame, name, f"{what}=")
     column = name if isinstance(name, pd.Series) else pd.Series(np.asarray(name))
     if len(column) != data.nobs:
         raise LengthError(

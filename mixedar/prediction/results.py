@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar.exceptions import MixedARError
+from mixedar.inference.arguments import check_alpha
+from mixedar.inference.wald import t_isf
 from mixedar.summary import ResultsSummary, SummaryTable
 
 _TITLES = {
@@ -107,16 +108,9 @@ class PredictionResults:
         return self._interval(self.se_obs if obs else self.se_mean, alpha)
 
     def _interval(self, se: FloatArray, alpha: float) -> FloatArray:
-        if not 0.0 < alpha < 1.0:
-            raise UnsupportedError(
-                f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
-            )
         # degrees of freedom repeat, and quantiles of t are slow
         distinct, where = np.unique(self.df, return_inverse=True)
-        finite = np.isfinite(distinct) & (distinct > 0.0)
-        quantile = stats.t.isf(alpha / 2.0, np.where(finite, distinct, 1.0))
-        normal = np.where(distinct > 0.0, stats.norm.isf(alpha / 2.0), np.nan)
-        half = np.where(finite, quantile, normal)[where] * se
+        half = t_isf(check_alpha(alpha) / 2.0, distinct)[where] * se
         return np.column_stack([self.predicted_mean - half, self.predicted_mean + half])
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:

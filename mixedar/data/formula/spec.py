@@ -221,8 +221,7 @@ def load_variable(name: str, content: bytes, formula: str) -> Any:
     except Exception as error:
         raise UnsupportedError(
             f"{name!r}, used by the formula {formula!r}, could not be saved with the "
-            "model: define it at the top level of an importable module, or pass "
-            "it in eval_env."
+            "model: define it at the top level of an importable module."
         ) from error
 
 
@@ -370,18 +369,11 @@ class FormulaSpec:
     def namespace(self) -> dict[str, Any]:
         """The caller's variables that the formula uses."""
         if self._namespace is None:
-            self._namespace = self._loaded({})
+            self._namespace = {
+                name: load_variable(name, content, self.formula)
+                for name, content in self._stored.items()
+            }
         return self._namespace
-
-    def _loaded(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Remembered variables, except those that `given` replaces."""
-        if self._namespace is not None:
-            return self._namespace
-        return {
-            name: load_variable(name, content, self.formula)
-            for name, content in self._stored.items()
-            if name not in given
-        }
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -403,9 +395,7 @@ class FormulaSpec:
 
     # Matrices -------------------------------------------------------------
 
-    def matrix(
-        self, new_data: Any, namespace: Mapping[str, Any] | None = None
-    ) -> np.ndarray:
+    def matrix(self, new_data: object) -> np.ndarray:
         """
         The matrix of the formula for new rows.
 
@@ -413,8 +403,6 @@ class FormulaSpec:
         ----------
         new_data : DataFrame, dict, Series or structured array
             The rows; only the columns in ``variables`` are looked at.
-        namespace : Mapping[str, object], optional
-            Variables to use instead of those remembered.
 
         Returns
         -------
@@ -430,11 +418,6 @@ class FormulaSpec:
         MixedARError
             If the formula cannot be evaluated.
         """
-        if namespace is not None:
-            names = self.use.names | self.use.functions
-            spec = copy(self)
-            spec._namespace = {**self._loaded(namespace), **_subset(namespace, names)}
-            return spec.matrix(new_data)
         table = as_frame(new_data)
         raw = {name: table_column(table, name) for name in self.variables}
         frame = pd.DataFrame(

@@ -60,7 +60,7 @@ class Refitter:
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
-        rows = self.data.with_endog(endog).compressed
+        rows = self.data.changed(endog=endog).compressed
         problem = copy.copy(self.problem)
         rows = rows.transformed(problem.z_map, problem.w_map)
         problem.blocks = likelihood_blocks(rows, problem.structure)
