@@ -37,10 +37,6 @@ class Autoregression(Startable, MarkovStructure):
     def __post_init__(self) -> None:
         check_start(type(self).__name__, self.rho, self.fixed, self._above)
 
-    @property
-    def given(self) -> FloatArray | None:
-        return None if self.rho is None else np.array([self.rho], dtype=np.float64)
-
     @abstractmethod
     def _natural(self, u: FloatArray) -> Jet:
         """`rho` by the unconstrained parameter."""
@@ -96,11 +92,8 @@ class AR1(Autoregression):
 
     code: ClassVar[str] = "ar1"
     label: ClassVar[str] = "AR(1)"
+    link: ClassVar[Link] = "correlation"
     integer_time: ClassVar[bool] = True
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        return ("correlation",)
 
     def bind(self, gaps: FloatArray) -> AR1:
         if len(gaps) == 0:
@@ -235,11 +228,8 @@ class CAR1(Autoregression):
 
     code: ClassVar[str] = "car1"
     label: ClassVar[str] = "CAR(1)"
+    link: ClassVar[Link] = "share"
     _above: ClassVar[float] = 0.0
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        return ("share",)
 
     def bind(self, gaps: FloatArray) -> CAR1:
         if len(gaps) == 0:

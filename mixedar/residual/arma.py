@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
-from mixedar.residual.base import FormulaStructure, Startable
+from mixedar.residual.base import FormulaStructure, Startable, is_whole
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000
@@ -66,8 +66,7 @@ class ARMA(Startable, FormulaStructure):
 
     def __post_init__(self) -> None:
         for name, order in (("p", self.p), ("q", self.q)):
-            whole = isinstance(order, (int, np.integer)) and not isinstance(order, bool)
-            if not whole or order < 0:
+            if not is_whole(order) or order < 0:
                 raise UnsupportedError(
                     f"ARMA: {name}={order!r} is not a whole number of 0 or more"
                 )

@@ -10,15 +10,16 @@ Matrices, their factors, whitening and the likelihood follow from that in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixedar._types import FloatArray
-from mixedar.numeric.autodiff import Jet, variables
+from mixedar.exceptions import UnsupportedError
+from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
 
 #: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
 Link = Literal["identity", "log", "correlation", "share"]
@@ -70,6 +71,22 @@ class DataLayout:
     labels: tuple[tuple[str, ...] | None, ...]
     starts: tuple[int, ...] | NDArray[np.intp] = (0,)
 
+    def part(self, which: slice) -> DataLayout:
+        """The layout as one sees it who reads some of the marks only."""
+        return replace(self, marks=self.marks[:, which], labels=self.labels[which])
+
+
+def check_number(name: str, argument: str, value: object) -> float:
+    """Return a user's argument as a number, or raise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise UnsupportedError(f"{name}: {argument}={value!r} is not a number")
+    return float(value)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a user's argument is a whole number."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
 
 class Parametric(ABC):
     """
@@ -85,12 +102,15 @@ class Parametric(ABC):
         Names of the parameters, on the scale that users read.
     fixed : bool
         Whether the parameters are held at their starting values.
+    link : {"identity", "log", "correlation", "share"}
+        Scale on which they are roughly normal, if it is the same for all.
     """
 
     code: ClassVar[str]
     label: ClassVar[str]
     param_names: ClassVar[tuple[str, ...]]
     fixed: bool = False
+    link: ClassVar[Link] = "identity"
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -100,8 +120,7 @@ class Parametric(ABC):
         Where a parameter depends on several unconstrained ones, an interval
         cannot run along one of them.
         """
-        plain: Link = "identity"
-        return (plain,) * self.k_params
+        return (self.link,) * self.k_params
 
     @property
     def k_params(self) -> int:
@@ -162,6 +181,9 @@ class Parametric(ABC):
         """
         Parameters as functions of the unconstrained ones.
 
+        It and :meth:`natural` say the same: a structure writes one of them, and the
+        other follows.
+
         Parameters
         ----------
         u : Jet of shape (k_free,)
@@ -170,7 +192,7 @@ class Parametric(ABC):
         -------
         Jet of shape (k_params,)
         """
-        raise NotImplementedError
+        return chain(self.natural(u.value), u)
 
     def natural(self, u: FloatArray) -> Jet:
         """
@@ -193,13 +215,87 @@ class Parametric(ABC):
         return False
 
 
+class WithoutParameters(Parametric):
+    """What has no parameters."""
+
+    param_names: ClassVar[tuple[str, ...]] = ()
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        return [np.empty(0)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        return np.empty(0)
+
+
+class Composite(Parametric):
+    """Parameters of several parts, one part's after the other's."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Sequence[Parametric]:
+        """What has parameters of its own."""
+
+    def places(self) -> Iterator[tuple[Parametric, slice, slice]]:
+        """Each part, where its free parameters are, and where all of its own."""
+        free = every = 0
+        for part in self.parts:
+            ends = free + part.k_free, every + part.k_params
+            yield part, slice(free, ends[0]), slice(every, ends[1])
+            free, every = ends
+
+    @property
+    def fixed(self) -> bool:  # type: ignore[override]
+        return self.k_free == 0
+
+    @property
+    def k_free(self) -> int:
+        return sum(part.k_free for part in self.parts)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(link for part in self.parts for link in part.links)
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        grids = [part.start_grid() for part in self.parts]
+        first = [grid[0] for grid in grids]
+        others = [
+            [*first[:place], u, *first[place + 1 :]]
+            for place, grid in enumerate(grids)
+            for u in grid[1:]
+        ]
+        return [np.concatenate(point) for point in (first, *others)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        params = np.asarray(params, dtype=np.float64)
+        return np.concatenate(
+            [part.to_unconstrained(params[own]) for part, _, own in self.places()]
+        )
+
+    def natural(self, u: FloatArray) -> Jet:
+        u = np.asarray(u, dtype=np.float64)
+        return concatenate(
+            [
+                embed(part.natural(u[free]), free.start, len(u))
+                for part, free, _ in self.places()
+            ]
+        )
+
+    def at_boundary(self, params: ArrayLike) -> bool:
+        params = np.asarray(params, dtype=np.float64)
+        return any(
+            part.k_free > 0 and part.at_boundary(params[own])
+            for part, _, own in self.places()
+        )
+
+
 class Startable(Parametric):
     """Parameters that may be held, or given values from which the search starts."""
 
     @property
-    @abstractmethod
     def given(self) -> FloatArray | None:
-        """Values that the user gave, shape (k_params,)."""
+        """Values that the user gave, shape (k_params,): arguments of their names."""
+        values = [getattr(self, name) for name in self.param_names]
+        return None if None in values else np.array(values, dtype=np.float64)
 
     @abstractmethod
     def _tried(self) -> Sequence[FloatArray]:

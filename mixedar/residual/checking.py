@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import ContractError
 from mixedar.numeric.autodiff import Jet
-from mixedar.residual.base import DataLayout, Link, ResidualStructure
+from mixedar.residual.base import DataLayout, Link, Parametric, ResidualStructure
 from mixedar.residual.markov import MarkovStructure
 from mixedar.residual.registry import resolve
 
@@ -130,7 +130,15 @@ def _layout(structure: ResidualStructure, positions: FloatArray) -> DataLayout:
 
 
 def _check_names(structure: ResidualStructure) -> None:
-    names, name = structure.param_names, type(structure).__name__
+    kind, names = type(structure), structure.param_names
+    name = kind.__name__
+    _require(
+        kind.natural is not Parametric.natural
+        or kind.from_variables is not Parametric.from_variables
+        or not structure.k_free,
+        f"{name} has neither from_variables nor natural: one of them has to say what "
+        "the parameters are",
+    )
     for attribute in ("code", "label"):
         value = getattr(structure, attribute, None)
         _require(
@@ -154,7 +162,7 @@ def _check_names(structure: ResidualStructure) -> None:
         len(links) == len(names) and set(links) <= set(_LINKS),
         f"links={links!r}: one of {', '.join(map(repr, _LINKS))} for each parameter",
     )
-    if type(structure).__module__ == "__main__":
+    if kind.__module__ == "__main__":
         return  # of a session: whether it can be pickled is up to that
     try:
         twin = pickle.loads(pickle.dumps(structure))

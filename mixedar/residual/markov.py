@@ -16,17 +16,19 @@ needed, at any spacing (Pinheiro and Bates, 2000, section 5.3).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet
-from mixedar.residual.base import ResidualStructure
+from mixedar.residual.base import (
+    ResidualStructure,
+    WithoutParameters,
+    check_number,
+)
 
 
 class Step(NamedTuple):
@@ -90,9 +92,7 @@ def check_start(name: str, rho: object, fixed: bool, lower: float) -> None:
                 f"{name}: fixed=True needs a value, as in {name}(0.5, fixed=True)"
             )
         return
-    if isinstance(rho, bool) or not isinstance(rho, (int, float, np.number)):
-        raise UnsupportedError(f"{name}: rho={rho!r} is not a number")
-    if not lower < float(rho) < 1.0:
+    if not lower < check_number(name, "rho", rho) < 1.0:
         hint = "" if lower < 0.0 else "; for negative correlation use AR1"
         raise UnsupportedError(
             f"{name}: rho={rho!r} is not between {lower:g} and 1{hint}"
@@ -150,29 +150,16 @@ class MarkovStructure(ResidualStructure):
 
 
 @dataclass(frozen=True)
-class Independent(ResidualStructure):
+class Independent(WithoutParameters, ResidualStructure):
     """Uncorrelated residuals, ``R = I``; times are not used."""
 
     code: ClassVar[str] = "independent"
     label: ClassVar[str] = "independent"
-    param_names: ClassVar[tuple[str, ...]] = ()
     needs_distinct_times: ClassVar[bool] = False
 
     @property
     def uses_time(self) -> bool:
         return False
 
-    def start_grid(self) -> Sequence[FloatArray]:
-        return [np.empty(0)]
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        return np.empty(0)
-
-    def natural(self, u: FloatArray) -> Jet:
-        return Jet.constant(np.empty(0), 0)
-
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         return Jet.constant(np.zeros(len(cells)), 0)
-
-    def at_boundary(self, params: ArrayLike) -> bool:
-        return False

@@ -132,7 +132,7 @@ def _inside(one: Any, two: Any) -> Nesting | None:
         return None
     kinds = type(one), type(two)
     if kinds == (VarPower, VarConstPower) and one.marks == two.marks:
-        count = len(two.moments)
+        count = len(two.scales)
         return Nesting(edges=("a constant of zero is on the boundary",)).times(count)
     if kinds == (VarIdent, VarIdent) and _strata(one) < _strata(two):
         return Nesting()

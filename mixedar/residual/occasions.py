@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
-from mixedar.numeric.autodiff import Jet, chain, clip, concatenate, stack, variables
+from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
 from mixedar.residual.base import (
     DataLayout,
     FormulaStructure,
@@ -27,6 +27,7 @@ from mixedar.residual.base import (
     Mark,
     ResidualStructure,
     Startable,
+    is_whole,
 )
 from mixedar.residual.markov import check_start
 
@@ -152,11 +153,7 @@ class Unstructured(OccasionStructure):
 
     code: ClassVar[str] = "unr"
     label: ClassVar[str] = "unstructured"
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        scale: Link = "correlation"
-        return (scale,) * self.k_params
+    link: ClassVar[Link] = "correlation"
 
     @property
     def k_params(self) -> int:
@@ -221,9 +218,6 @@ class Unstructured(OccasionStructure):
             out.second[j, i, place] = cross.T
         return out
 
-    def from_variables(self, u: Jet) -> Jet:
-        return chain(self.natural(u.value), u)
-
     def at_boundary(self, params: ArrayLike) -> bool:
         n = len(self.occasions)
         matrix = np.eye(n)
@@ -283,12 +277,12 @@ class Toeplitz(FormulaStructure):
     lags: int = 1
 
     code: ClassVar[str] = "toep"
+    link: ClassVar[Link] = "correlation"
     integer_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         bands = self.bands
-        whole = isinstance(bands, (int, np.integer)) and not isinstance(bands, bool)
-        if bands is not None and not (whole and bands >= 1):
+        if bands is not None and not (is_whole(bands) and bands >= 1):
             raise UnsupportedError(
                 f"Toeplitz: bands={bands!r} is not a whole number of 1 or more (1 is "
                 "independence)"
@@ -298,11 +292,6 @@ class Toeplitz(FormulaStructure):
     def label(self) -> str:  # type: ignore[override]
         """Name in summaries."""
         return "Toeplitz" if self.bands is None else f"Toeplitz({self.bands})"
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        scale: Link = "correlation"
-        return (scale,) * self.k_params
 
     @property
     def _free_lags(self) -> int:
@@ -455,7 +444,6 @@ class CompoundSymmetry(Startable, FormulaStructure):
     code: ClassVar[str] = "cs"
     label: ClassVar[str] = "compound symmetry"
     param_names: ClassVar[tuple[str, ...]] = ("rho",)
-    needs_distinct_times: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_start("CompoundSymmetry", self.rho, self.fixed, -1.0)
@@ -463,10 +451,6 @@ class CompoundSymmetry(Startable, FormulaStructure):
     @property
     def uses_time(self) -> bool:
         return False
-
-    @property
-    def given(self) -> FloatArray | None:
-        return None if self.rho is None else np.array([self.rho], dtype=np.float64)
 
     @property
     def lowest(self) -> float:

@@ -26,6 +26,7 @@ from mixedar.residual.base import (
     Mark,
     ResidualStructure,
     Startable,
+    check_number,
 )
 
 _LIMIT = 12.0  # of the logarithm of the range over the typical distance
@@ -87,11 +88,7 @@ class DistanceStructure(Startable, FormulaStructure):
                     f"{name}: fixed=True needs a value, as in {name}(2.0, fixed=True)"
                 )
             return
-        if isinstance(self.range, bool) or not isinstance(
-            self.range, (int, float, np.number)
-        ):
-            raise UnsupportedError(f"{name}: range={self.range!r} is not a number")
-        if not 0.0 < float(self.range) < np.inf:
+        if not 0.0 < check_number(name, "range", self.range) < np.inf:
             raise UnsupportedError(f"{name}: range={self.range!r} is not positive")
 
     @abstractmethod
@@ -105,12 +102,6 @@ class DistanceStructure(Startable, FormulaStructure):
     @property
     def marks(self) -> tuple[Mark, ...]:
         return tuple(Mark("number", column) for column in self.coords)
-
-    @property
-    def given(self) -> FloatArray | None:
-        if self.range is None:
-            return None
-        return np.array([self.range], dtype=np.float64)
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         if not self.coords:
@@ -331,9 +322,7 @@ class Matern(DistanceStructure):
             if self.fixed:
                 raise UnsupportedError("Matern: fixed=True needs smoothness= as well")
             return
-        if isinstance(v, bool) or not isinstance(v, (int, float, np.number)):
-            raise UnsupportedError(f"Matern: smoothness={v!r} is not a number")
-        if not 0.05 <= float(v) <= 20.0:
+        if not 0.05 <= check_number("Matern", "smoothness", v) <= 20.0:
             raise UnsupportedError(
                 f"Matern: smoothness={v!r} is not between 0.05 and 20; Gaussian is the "
                 "limit of large values"
@@ -352,10 +341,9 @@ class Matern(DistanceStructure):
 
     @property
     def given(self) -> FloatArray | None:
-        found = super().given
-        if found is None or self.smoothness is not None:
-            return found
-        return np.append(found, 0.5)
+        if self.range is None or self.smoothness is not None:
+            return super().given
+        return np.array([self.range, 0.5], dtype=np.float64)
 
     def _tried(self) -> Sequence[FloatArray]:
         if self.smoothness is not None:

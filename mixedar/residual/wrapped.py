@@ -15,7 +15,14 @@ from scipy.special import logit
 from mixedar._types import FloatArray
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
-from mixedar.residual.base import DataLayout, Link, Mark, ResidualStructure
+from mixedar.residual.base import (
+    Composite,
+    DataLayout,
+    Link,
+    Mark,
+    Parametric,
+    ResidualStructure,
+)
 from mixedar.residual.variance.base import VarianceFunction
 
 _LIMIT = 18.0
@@ -126,7 +133,7 @@ class Nugget(WrappedStructure):
 
 
 @dataclass(frozen=True)
-class Stratified(WrappedStructure):
+class Stratified(Composite, WrappedStructure):
     """
     A structure with parameters of its own in each stratum (SAS's ``GROUP=``).
 
@@ -159,54 +166,19 @@ class Stratified(WrappedStructure):
         return tuple(f"{name}[{s}]" for s in self.strata for name in names)
 
     @property
-    def k_free(self) -> int:
-        """Number of parameters to be estimated."""
-        return len(self.strata) * self.structure.k_free
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        return self.structure.links * len(self.strata)
-
-    @property
-    def fixed(self) -> bool:  # type: ignore[override]
-        """Whether no parameter is estimated."""
-        return self.structure.fixed
+    def parts(self) -> Sequence[Parametric]:
+        return (self.structure,) * len(self.strata)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         return (*self.structure.marks, Mark("stratum", self.by))
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
-        inner = replace(layout, marks=layout.marks[:, :-1], labels=layout.labels[:-1])
-        return Stratified(
-            self.structure.bind_layout(inner), self.by, layout.labels[-1] or ("",)
-        )
-
-    def _places(self) -> list[tuple[slice, slice]]:
-        """Free and all parameters of each stratum."""
-        free, every = self.structure.k_free, self.structure.k_params
-        return [
-            (slice(i * free, (i + 1) * free), slice(i * every, (i + 1) * every))
-            for i in range(len(self.strata))
-        ]
+        inner = self.structure.bind_layout(layout.part(slice(0, -1)))
+        return Stratified(inner, self.by, layout.labels[-1] or ("",))
 
     def start_grid(self) -> Sequence[FloatArray]:
         return [np.tile(u, len(self.strata)) for u in self.structure.start_grid()]
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        params = np.asarray(params, dtype=np.float64)
-        return np.concatenate(
-            [self.structure.to_unconstrained(params[p]) for _, p in self._places()]
-        )
-
-    def natural(self, u: FloatArray) -> Jet:
-        u = np.asarray(u, dtype=np.float64)
-        return concatenate(
-            [
-                embed(self.structure.natural(u[f]), f.start, len(u))
-                for f, _ in self._places()
-            ]
-        )
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         inner = self.structure.cells(a[:, :-1], b[:, :-1])
@@ -216,7 +188,7 @@ class Stratified(WrappedStructure):
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         u = np.asarray(u, dtype=np.float64)
         out = Jet.constant(np.zeros(len(cells)), len(u))
-        for stratum, (free, _) in enumerate(self._places()):
+        for stratum, (_, free, _) in enumerate(self.places()):
             here = cells[:, 0] == stratum
             found = self.structure.cell_values(cells[here, 1:], u[free])
             found = embed(found, free.start, len(u))
@@ -227,22 +199,15 @@ class Stratified(WrappedStructure):
 
     def correlations(self, cells: FloatArray, params: Any) -> Any:
         out = np.zeros(len(cells))
-        places = self._places()
-        for stratum in np.unique(cells[:, 0]).astype(np.intp):
+        for stratum, (_, _, own) in enumerate(self.places()):
             here = cells[:, 0] == stratum
-            own = params[places[stratum][1]]
-            out[here] = self.structure.correlations(cells[here, 1:], own)
+            if here.any():
+                out[here] = self.structure.correlations(cells[here, 1:], params[own])
         return out
-
-    def at_boundary(self, params: ArrayLike) -> bool:
-        params = np.asarray(params, dtype=np.float64)
-        return self.structure.k_free > 0 and any(
-            self.structure.at_boundary(params[p]) for _, p in self._places()
-        )
 
 
 @dataclass(frozen=True)
-class Heteroscedastic(WrappedStructure):
+class Heteroscedastic(Composite, WrappedStructure):
     """
     Residuals with the correlations of one object and the variances of another.
 
@@ -277,18 +242,8 @@ class Heteroscedastic(WrappedStructure):
         return self.structure.needs_distinct_times
 
     @property
-    def fixed(self) -> bool:  # type: ignore[override]
-        """Whether no parameter is estimated."""
-        return self.k_free == 0
-
-    @property
-    def k_free(self) -> int:
-        """Number of parameters to be estimated."""
-        return self.structure.k_free + self.variance.k_free
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        return (*self.structure.links, *self.variance.links)
+    def parts(self) -> Sequence[Parametric]:
+        return self.structure, self.variance
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -296,11 +251,8 @@ class Heteroscedastic(WrappedStructure):
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
         here = len(self.structure.marks)
-        first, second = (
-            replace(layout, marks=layout.marks[:, part], labels=layout.labels[part])
-            for part in (slice(here), slice(here, None))
-        )
-        structure = self.structure.bind_layout(first)
+        structure = self.structure.bind_layout(layout.part(slice(here)))
+        second = layout.part(slice(here, None))
         variance = self.variance.bind_layout(second)
         if variance.k_free == 0:
             _check_known(variance, second.marks)
@@ -314,30 +266,6 @@ class Heteroscedastic(WrappedStructure):
         """Parameters of the correlation, and of the variance function."""
         params = np.asarray(params, dtype=np.float64)
         return params[: self.structure.k_params], params[self.structure.k_params :]
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        ours, theirs = self.structure.start_grid(), self.variance.start_grid()
-        grid = [np.concatenate([u, theirs[0]]) for u in ours]
-        return grid + [np.concatenate([ours[0], v]) for v in theirs[1:]]
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        ours, theirs = self.split_params(params)
-        return np.concatenate(
-            [
-                self.structure.to_unconstrained(ours),
-                self.variance.to_unconstrained(theirs),
-            ]
-        )
-
-    def natural(self, u: FloatArray) -> Jet:
-        ours, theirs = self._split(u)
-        k = self.k_free
-        return concatenate(
-            [
-                embed(self.structure.natural(ours), 0, k),
-                embed(self.variance.natural(theirs), self.structure.k_free, k),
-            ]
-        )
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         here = 1 + len(self.structure.marks)
@@ -363,12 +291,6 @@ class Heteroscedastic(WrappedStructure):
         if not isinstance(found, Jet):
             found = Jet.constant(found, 0)
         return embed(found, self.structure.k_free, self.k_free)
-
-    def at_boundary(self, params: ArrayLike) -> bool:
-        ours, theirs = self.split_params(params)
-        here = bool(self.structure.k_free) and self.structure.at_boundary(ours)
-        there = bool(self.variance.k_free) and self.variance.at_boundary(theirs)
-        return here or there
 
 
 def _check_known(variance: VarianceFunction, marks: FloatArray) -> None:

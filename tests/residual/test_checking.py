@@ -13,6 +13,7 @@ from helpers.bound_structures import CASES, TIME, bound
 from mixedar.exceptions import ContractError, MixedARError
 from mixedar.numeric.autodiff import Jet, clip, stack
 from mixedar.residual import AR1, FormulaStructure, check_structure
+from mixedar.residual.base import Parametric
 
 Array = Any
 
@@ -153,6 +154,10 @@ class Unclipped(Decay):
         return stack([np.exp(u[0]), 0.5 * (np.tanh(u[1]) + 1.0)], u.k)
 
 
+class Neither(Decay):
+    from_variables = Parametric.from_variables
+
+
 class Diagonal(Decay):
     def correlation(self, time: Array, params: Any) -> Array:
         return 2.0 * super().correlation(time, params)
@@ -179,6 +184,7 @@ class Diagonal(Decay):
         (Indefinite, "smallest eigenvalue is -"),
         (Values, "correlations.* differ from cell_values"),
         (Unclipped, "Clip"),
+        (Neither, "neither from_variables nor natural"),
         (Diagonal, "differs from cell_values|diagonal"),
     ],
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,16 +19,19 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip
-from mixedar.residual.base import DataLayout, Mark, Startable
+from mixedar.residual.base import DataLayout, Mark, Startable, check_number
 from mixedar.residual.variance.base import (
     FITTED,
+    Columns,
+    Strata,
     VarianceFunction,
     check_column,
+    check_columns,
     check_finite,
     check_size,
     column_text,
+    marks_of,
 )
-from mixedar.residual.variance.strata import Columns, Strata, check_columns, marks_of
 
 _SATURATED = 12.0  # tanh(12) = 1 - 8e-11
 _NEAR = 0.999
@@ -167,9 +170,7 @@ def start_values(
 
 
 def _number(name: str, argument: str, value: Any, positive: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise UnsupportedError(f"{name}: {argument}={value!r} is not a number")
-    value = float(value)
+    value = check_number(name, argument, value)
     if not np.isfinite(value) or (positive and value <= 0.0):
         kind = "a positive" if positive else "a finite"
         raise UnsupportedError(f"{name}: {argument}={value!r} is not {kind} number")
@@ -186,14 +187,13 @@ _NODES = 17
 
 
 @dataclass(frozen=True)
-class Moments:
+class CovariateScale:
     """
-    Typical values of the covariate in a stratum.
+    Typical size and values of the covariate in a stratum.
 
     Attributes
     ----------
-    centre : float
-    spread : float
+    unit : float
         What the coordinates of coefficients are measured in: the standard
         deviation, or more if the covariate has outliers or is far from zero, so
         that no coordinate within the limit gives numbers that overflow.
@@ -201,20 +201,18 @@ class Moments:
         Quantiles from the smallest to the largest.
     """
 
-    centre: float = 0.0
-    spread: float = 1.0
+    unit: float = 1.0
     nodes: tuple[float, ...] = (0.0,)
 
     @classmethod
-    def of(cls, x: FloatArray) -> Moments:
-        """The moments of a sample, shape (n,)."""
-        centre = float(x.mean())
-        off = np.abs(x - centre)
+    def of(cls, x: FloatArray) -> CovariateScale:
+        """The scale of a sample, shape (n,)."""
+        off = np.abs(x - float(x.mean()))
         most = float(off.max()) * LIMIT / _LARGEST_RANGE
         farthest = float(np.abs(x).max()) * LIMIT / _LARGEST
-        spread = max(float(np.sqrt((off**2).mean())), most, farthest)
+        unit = max(float(np.sqrt((off**2).mean())), most, farthest)
         nodes = np.quantile(x, np.linspace(0.0, 1.0, _NODES))
-        return cls(centre, spread, tuple(float(node) for node in nodes))
+        return cls(unit, tuple(float(node) for node in nodes))
 
 
 @dataclass(frozen=True)
@@ -229,14 +227,16 @@ class CovariateVariance(VarianceFunction):
     by : str, tuple of str, or None
         Columns of strata, each with parameters of its own.
     strata : Strata, optional
-    moments : tuple of Moments
+    scales : tuple of CovariateScale
         Of each stratum; both are set by :meth:`bind_layout`.
     """
 
     column: str = FITTED
     by: Columns = None
     strata: Strata | None = field(default=None, kw_only=True, repr=False)
-    moments: tuple[Moments, ...] = field(default=(Moments(),), kw_only=True, repr=False)
+    scales: tuple[CovariateScale, ...] = field(
+        default=(CovariateScale(),), kw_only=True, repr=False
+    )
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -308,14 +308,9 @@ class CovariateVariance(VarianceFunction):
         return tuple(f"{parameter}[{name}]" for name in self.stratum_names)
 
     @property
-    def centres(self) -> FloatArray:
-        """Means of the transformed covariate, by stratum."""
-        return np.array([each.centre for each in self.moments])
-
-    @property
-    def spreads(self) -> FloatArray:
+    def units(self) -> FloatArray:
         """Units of the coordinates, by stratum."""
-        return np.array([each.spread for each in self.moments])
+        return np.array([each.unit for each in self.scales])
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         values = layout.marks[:, 0]
@@ -328,15 +323,15 @@ class CovariateVariance(VarianceFunction):
                 self.what, self.by, layout.marks[:, 1:], layout.labels[1:]
             )
             place = strata.of(layout.marks[:, 1:])
-        moments = tuple(
-            self._moments(values[place == s], strata.names[s] if strata else None)
+        scales = tuple(
+            self._scale_of(values[place == s], strata.names[s] if strata else None)
             for s in range(len(strata) if strata else 1)
         )
-        return replace(self, strata=strata, moments=moments)
+        return replace(self, strata=strata, scales=scales)
 
-    def _moments(self, values: FloatArray, stratum: str | None) -> Moments:
+    def _scale_of(self, values: FloatArray, stratum: str | None) -> CovariateScale:
         if self.column == FITTED and (values == 1.0).all():
-            return Moments()  # fitted values are not known before the fit
+            return CovariateScale()  # fitted values are not known before the fit
         if np.ptp(values) <= 1e-10 * np.abs(values).max():
             where = "all rows" if stratum is None else f"the stratum {stratum!r}"
             raise IdentificationError(
@@ -344,7 +339,7 @@ class CovariateVariance(VarianceFunction):
                 f"{where}, so that its effect on the variance cannot be told from "
                 "sigma. Leave the variance function out, or use VarIdent for strata"
             )
-        return Moments.of(self.transform(values))
+        return CovariateScale.of(self.transform(values))
 
     def place(self, marks: FloatArray) -> Any:
         """
@@ -363,29 +358,32 @@ class CovariateVariance(VarianceFunction):
 
 @dataclass(frozen=True)
 class LinearCovariate(Startable, CovariateVariance):
-    """One coefficient, by which the logarithm of the sd is proportional."""
+    """
+    One coefficient, to which the logarithm of the sd is proportional.
 
-    @property
-    @abstractmethod
-    def parameter(self) -> str:
-        """Name of the coefficient and of the argument with its starting value."""
+    Attributes
+    ----------
+    parameter : str
+        Name of the coefficient and of the argument with its starting value.
+    """
 
-    @property
-    @abstractmethod
-    def start(self) -> Start:
-        """The starting value that the user gave."""
+    parameter: ClassVar[str]
 
-    def _check_fixed(self) -> None:
-        if self.fixed and self.start is None:
-            name = type(self).__name__
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, parameter = type(self).__name__, self.parameter
+        start = check_start(name, parameter, getattr(self, parameter), positive=False)
+        object.__setattr__(self, parameter, start)
+        if self.fixed and start is None:
             raise UnsupportedError(
-                f"{name}: fixed=True needs {self.parameter}=, as in "
-                f"{name}({self.column!r}, {self.parameter}=0.5, fixed=True)"
+                f"{name}: fixed=True needs {parameter}=, as in "
+                f"{name}({self.column!r}, {parameter}=0.5, fixed=True)"
             )
 
     @property
     def given(self) -> FloatArray | None:
-        return start_values(self.what, self.parameter, self.start, self.stratum_names)
+        start: Start = getattr(self, self.parameter)
+        return start_values(self.what, self.parameter, start, self.stratum_names)
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         bound = super().bind_layout(layout)
@@ -403,10 +401,10 @@ class LinearCovariate(Startable, CovariateVariance):
         return [np.full(self.k_free, size) for size in sizes]
 
     def _inverse(self, params: FloatArray) -> FloatArray:
-        return unbounded(params * self.spreads, LIMIT)
+        return unbounded(params * self.units, LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
-        return bounded(u, LIMIT) / self.spreads
+        return bounded(u, LIMIT) / self.units
 
     def log_sd(self, marks: FloatArray, params: Any) -> Any:
         self.check_values(marks[:, 0])
@@ -415,4 +413,4 @@ class LinearCovariate(Startable, CovariateVariance):
         return params[self.place(marks)] * self.transform(marks[:, 0])
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        return is_at_bound(np.asarray(params) * self.spreads, LIMIT)
+        return is_at_bound(np.asarray(params) * self.units, LIMIT)

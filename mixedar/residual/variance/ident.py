@@ -12,12 +12,17 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, concatenate
-from mixedar.residual.base import DataLayout, Link, Mark, Startable
+from mixedar.residual.base import DataLayout, Link, Mark, Startable, WithoutParameters
 from mixedar.residual.variance.base import (
+    Columns,
+    Strata,
     VarianceFunction,
     check_column,
+    check_columns,
     check_finite,
     check_positive,
+    columns_text,
+    marks_of,
 )
 from mixedar.residual.variance.covariate import (
     Start,
@@ -26,13 +31,6 @@ from mixedar.residual.variance.covariate import (
     is_at_bound,
     start_values,
     unbounded,
-)
-from mixedar.residual.variance.strata import (
-    Columns,
-    Strata,
-    check_columns,
-    columns_text,
-    marks_of,
 )
 
 _LIMIT = 15.0  # of the logarithm of a ratio: exp(15) is 3 million
@@ -78,6 +76,7 @@ class VarIdent(Startable, VarianceFunction):
     strata: Strata | None = field(default=None, kw_only=True, repr=False)
 
     code: ClassVar[str] = "varident"
+    link: ClassVar[Link] = "log"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", check_columns("VarIdent", self.column))
@@ -97,11 +96,6 @@ class VarIdent(Startable, VarianceFunction):
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the ratios; none before the data are known."""
         return tuple(f"sd[{name}]" for name in self._compared)
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        scale: Link = "log"
-        return (scale,) * self.k_params
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -173,7 +167,7 @@ class VarIdent(Startable, VarianceFunction):
 
 
 @dataclass(frozen=True)
-class KnownVariance(VarianceFunction):
+class KnownVariance(WithoutParameters, VarianceFunction):
     """
     Variances with nothing to estimate beside ``sigma``.
 
@@ -188,18 +182,8 @@ class KnownVariance(VarianceFunction):
         check_column(type(self).__name__, self.column)
 
     @property
-    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ()
-
-    @property
     def marks(self) -> tuple[Mark, ...]:
         return (Mark("number", self.column),)
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        return [np.empty(0)]
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        return np.empty(0)
 
     def _check(self, values: FloatArray, zero: str, negative: str) -> None:
         what = f"{type(self).__name__}({self.column!r})"

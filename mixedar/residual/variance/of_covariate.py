@@ -21,9 +21,9 @@ from mixedar.residual.variance.base import (
 )
 from mixedar.residual.variance.covariate import (
     LIMIT,
+    CovariateScale,
     CovariateVariance,
     LinearCovariate,
-    Moments,
     Start,
     bounded,
     check_start,
@@ -67,25 +67,11 @@ class VarPower(LinearCovariate):
     fixed: bool = False
 
     code: ClassVar[str] = "varpower"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        start = check_start("VarPower", "power", self.power, positive=False)
-        object.__setattr__(self, "power", start)
-        self._check_fixed()
+    parameter: ClassVar[str] = "power"
 
     @property
     def label(self) -> str:  # type: ignore[override]
         return f"sd as a power of {self.covariate_text}"
-
-    @property
-    def parameter(self) -> str:
-        return "power"
-
-    @property
-    def start(self) -> Start:
-        assert self.power is None or isinstance(self.power, (float, tuple))
-        return self.power
 
     def check_values(self, values: FloatArray) -> None:
         check_power(self.what, self.column, values)
@@ -226,14 +212,14 @@ class VarConstPower(Startable, CovariateVariance):
                 )
         return bound
 
-    def _moments(self, values: FloatArray, stratum: str | None) -> Moments:
-        found = super()._moments(values, stratum)
+    def _scale_of(self, values: FloatArray, stratum: str | None) -> CovariateScale:
+        found = super()._scale_of(values, stratum)
         some = values[values != 0.0]
         if len(some) == len(values):
             return found
         logs = self.transform(some)
         if np.ptp(logs) > 1e-6:
-            return Moments.of(logs)
+            return CovariateScale.of(logs)
         raise StructureError(
             f"{self.what}: {self.column!r} is 0 or {some[0]:g} in all rows, from "
             "which no power can be estimated. Use VarIdent for two kinds of rows"
@@ -254,7 +240,7 @@ class VarConstPower(Startable, CovariateVariance):
         pairs = [(0.0, 0.6), (-2.0, 0.4), (0.0, 1.2 if self.from_zero else -0.6)]
         grid = []
         for share, slope in pairs:
-            power = slope / self.spreads
+            power = slope / self.units
             const = np.exp(share) * self._typical(power)
             grid.append(self.to_unconstrained(np.concatenate([const, power])))
         return grid
@@ -262,7 +248,7 @@ class VarConstPower(Startable, CovariateVariance):
     def _inverse(self, params: FloatArray) -> FloatArray:
         const, power = params[: len(params) // 2], params[len(params) // 2 :]
         share = unbounded(np.log(const / self._typical(power)), LIMIT)
-        slope = power * self.spreads
+        slope = power * self.units
         if self.from_zero:
             inside = np.clip(slope / LIMIT, _LEAST, 1.0 - _LEAST)
             return np.concatenate([share, np.log(inside) - np.log1p(-inside)])
@@ -276,7 +262,7 @@ class VarConstPower(Startable, CovariateVariance):
             slope = LIMIT / (1.0 + np.exp(-clip(u[k:], -most, most)))
         else:
             slope = bounded(u[k:], LIMIT)
-        power = slope / self.spreads
+        power = slope / self.units
         return concatenate([np.exp(share) * self._typical(power), power])
 
     def _typical(self, power: Any) -> Any:
@@ -287,9 +273,9 @@ class VarConstPower(Startable, CovariateVariance):
         extreme values come to outweigh all others.
         """
         means = []
-        for s, moments in enumerate(self.moments):
-            powers = np.exp(power[s] * np.array(moments.nodes))
-            means.append(powers.sum() / len(moments.nodes))
+        for s, scale in enumerate(self.scales):
+            powers = np.exp(power[s] * np.array(scale.nodes))
+            means.append(powers.sum() / len(scale.nodes))
         return stack(means, power.k) if isinstance(power, Jet) else np.array(means)
 
     def log_sd(self, marks: FloatArray, params: Any) -> Any:
@@ -297,7 +283,7 @@ class VarConstPower(Startable, CovariateVariance):
         self.check_values(values)
         if not isinstance(params, Jet):
             params = np.asarray(params, dtype=np.float64)
-        k = len(self.moments)
+        k = len(self.scales)
         place = self.place(marks)
         const, power = params[:k][place], params[k:][place]
         term = np.exp(power * self.transform(values)) * (values != 0.0)
@@ -307,7 +293,7 @@ class VarConstPower(Startable, CovariateVariance):
         values = np.asarray(params, dtype=np.float64)
         const, power = values[: len(values) // 2], values[len(values) // 2 :]
         share = np.log(const / self._typical(power))
-        slope = power * self.spreads
+        slope = power * self.units
         if self.from_zero and (slope < 1e-4 * LIMIT).any():
             return True
         return is_at_bound(share, LIMIT) or is_at_bound(slope, LIMIT)
@@ -346,25 +332,11 @@ class VarExp(LinearCovariate):
     fixed: bool = False
 
     code: ClassVar[str] = "varexp"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        start = check_start("VarExp", "expon", self.expon, positive=False)
-        object.__setattr__(self, "expon", start)
-        self._check_fixed()
+    parameter: ClassVar[str] = "expon"
 
     @property
     def label(self) -> str:  # type: ignore[override]
         return f"sd as an exponential of {self.covariate_text}"
-
-    @property
-    def parameter(self) -> str:
-        return "expon"
-
-    @property
-    def start(self) -> Start:
-        assert self.expon is None or isinstance(self.expon, (float, tuple))
-        return self.expon
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         bound = super().bind_layout(layout)

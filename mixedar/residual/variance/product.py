@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
-from mixedar.numeric.autodiff import Jet, concatenate
-from mixedar.residual.base import DataLayout, Link, Mark
+from mixedar.numeric.autodiff import Jet
+from mixedar.residual.base import Composite, DataLayout, Mark, Parametric
 from mixedar.residual.variance.base import VarianceFunction
 from mixedar.residual.variance.log_linear import VarLogLinear
 
@@ -24,7 +24,7 @@ _SAMPLE = 2000
 
 
 @dataclass(frozen=True, init=False)
-class VarComb(VarianceFunction):
+class VarComb(Composite, VarianceFunction):
     """
     Products of variance functions: ``sd(e_t) = sigma g1_t g2_t ...``.
 
@@ -72,8 +72,8 @@ class VarComb(VarianceFunction):
         return " times ".join(f.label for f in self.functions)
 
     @property
-    def links(self) -> tuple[Link, ...]:
-        return tuple(link for f in self.functions for link in f.links)
+    def parts(self) -> Sequence[Parametric]:
+        return self.functions
 
     @property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -90,31 +90,15 @@ class VarComb(VarianceFunction):
         )
 
     @property
-    def fixed(self) -> bool:  # type: ignore[override]
-        """Whether no parameter is estimated."""
-        return self.k_free == 0
-
-    @property
-    def k_free(self) -> int:
-        return sum(f.k_free for f in self.functions)
-
-    @property
     def marks(self) -> tuple[Mark, ...]:
         return tuple(mark for f in self.functions for mark in f.marks)
-
-    @property
-    def held(self) -> FloatArray:
-        return np.concatenate([f.held for f in self.functions])
 
     def bind_layout(self, layout: DataLayout) -> VarianceFunction:
         bound, start = [], 0
         for f in self.functions:
-            own = slice(start, start + len(f.marks))
-            part = replace(
-                layout, marks=layout.marks[:, own], labels=layout.labels[own]
-            )
-            bound.append(f.bind_layout(part))
-            start += len(f.marks)
+            end = start + len(f.marks)
+            bound.append(f.bind_layout(layout.part(slice(start, end))))
+            start = end
         out = VarComb(*bound)
         out._check_identified(layout.marks)
         return out
@@ -135,7 +119,8 @@ class VarComb(VarianceFunction):
         if not lost.any():
             return
         involved = np.abs(right[lost]).max(axis=0)[1:] > 1e-6
-        names = [name for name, free in self._named() if free]
+        free = [not f.fixed for f in self.functions for _ in f.param_names]
+        names = compress(self.param_names, free)
         culprits = [n for n, hit in zip(names, involved, strict=True) if hit]
         raise IdentificationError(
             f"VarComb: the data cannot tell apart {', '.join(map(repr, culprits))}; "
@@ -143,58 +128,17 @@ class VarComb(VarianceFunction):
             "functions out"
         )
 
-    def _named(self) -> Iterator[tuple[str, bool]]:
-        names = iter(self.param_names)
-        for f in self.functions:
-            for _ in f.param_names:
-                yield next(names), not f.fixed
-
-    def start_grid(self) -> Sequence[FloatArray]:
-        grids = [f.start_grid() for f in self.functions]
-        first = [grid[0] for grid in grids]
-        out = [np.concatenate(first)]
-        for place, grid in enumerate(grids):
-            for u in grid[1:]:
-                out.append(np.concatenate([*first[:place], u, *first[place + 1 :]]))
-        return out
-
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        values = np.asarray(params, dtype=np.float64)
-        return np.concatenate(
-            [f.to_unconstrained(part) for f, part in self._parts(values)]
-        )
-
-    def from_variables(self, u: Jet) -> Jet:
-        out, start = [], 0
-        for f in self.functions:
-            if f.k_free:
-                out.append(f.from_variables(u[start : start + f.k_free]))
-                start += f.k_free
-            elif f.k_params:
-                out.append(Jet.constant(f.held, u.k))
-        return concatenate(out)
-
     def log_sd(self, marks: FloatArray, params: Any) -> Any:
         if not isinstance(params, Jet):
             params = np.asarray(params, dtype=np.float64)
         total: Any = 0.0
-        column = 0
-        for f, part in self._parts(params):
-            width = len(f.marks)
-            total = total + f.log_sd(marks[:, column : column + width], part)
-            column += width
-        return total
-
-    def at_boundary(self, params: ArrayLike) -> bool:
-        values = np.asarray(params, dtype=np.float64)
-        return any(f.k_free and f.at_boundary(p) for f, p in self._parts(values))
-
-    def _parts(self, params: Any) -> Iterator[tuple[VarianceFunction, Any]]:
-        """Each function with its own of all parameters."""
-        start = 0
+        column = place = 0
         for f in self.functions:
-            yield f, params[start : start + f.k_params]
-            start += f.k_params
+            here = slice(column, column + len(f.marks))
+            own = slice(place, place + f.k_params)
+            total = total + f.log_sd(marks[:, here], params[own])
+            column, place = here.stop, own.stop
+        return total
 
 
 def _distinct(marks: FloatArray) -> FloatArray:
