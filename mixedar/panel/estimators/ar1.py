@@ -4,7 +4,7 @@ Fixed and random effects with AR(1) errors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, UnsupportedError, check_choice
-from mixedar.panel.algebra import standardize
+from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
     check_collinear,
     check_residuals,
@@ -20,9 +20,9 @@ from mixedar.panel.checks import (
     singleton_notes,
     varying_columns,
 )
-from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
+from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimate import PanelEstimate, squared
+from mixedar.panel.estimate import PanelEstimate, linear_prediction, squared
 from mixedar.panel.estimators.ar1_rho import (
     ar1_transform,
     check_steps,
@@ -131,6 +131,9 @@ class FixedEffectsAR1(AR1Model):
     with AR(1) disturbances, Econometric Theory 15, 814-823.
     """
 
+    kind = "fe_ar1"
+    method = "Fixed effects with AR(1) errors"
+
     def fit(
         self,
         cov_type: str = "classical",
@@ -185,15 +188,12 @@ class FixedEffectsAR1(AR1Model):
     def _estimate_within(
         self, request: CovarianceRequest, errors: Correlation, rows: IntArray
     ) -> PanelEstimate:
-        panel, columns, k = self.panel, errors.kept, len(errors.kept)
+        panel, k = self.panel, len(errors.kept)
         entity = panel.entity[rows]
-        standard = standardize(panel.x[:, columns], None, center=True)
-        x_all, y_all, loading = (
-            part[rows] for part in self.transformed(standard.x, errors.rho)
-        )
+        standard = standardize(panel.x[:, errors.kept], None, center=True)
+        x, y, loading = self.transformed(standard.x, errors.rho)
+        x, y, loading = x[rows], y[rows], loading[rows]
         squares = np.bincount(entity, loading**2, panel.n_entities).astype(np.float64)
-        x = _project(x_all, loading, squares, entity)
-        y = _project(y_all[:, None], loading, squares, entity)[:, 0]
         count = int((squares > 0.0).sum())
         df_resid = len(rows) - count - k
         if df_resid <= 0:
@@ -201,44 +201,39 @@ class FixedEffectsAR1(AR1Model):
                 f"{len(rows)} rows cannot estimate {count} effects, {k} coefficients "
                 "and a variance; use fewer regressors"
             )
-        coef: FloatArray = np.linalg.lstsq(x, y, rcond=None)[0]  # type: ignore[assignment]
-        resid = y - x @ coef
-        check_residuals(resid, panel)
-        regression = TransformedRegression(
-            x, resid, entity, panel.time[rows], df_resid, k, ("entity",)
+        share = np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0.0)
+        x_within = _less_effects(x, loading, share, entity)
+        y_within = _less_effects(y[:, None], loading, share, entity)[:, 0]
+        fit = regress(x_within, y_within, tolerance=0.0)
+        estimate = self._estimated(
+            request,
+            standard,
+            fit.params,
+            x_within,
+            fit.resid,
+            df_resid,
+            errors.kept,
+            effects=("entity",),
+            used=rows,
+            absorbed=errors.gone,
+            notes=self._notes(errors, panel.nobs - len(rows)),
+            rho=errors.rho,
+            statistics=errors.statistics,
         )
-        cov, info = self._covariance(request, regression, rows=rows)
-        scale = float(resid @ resid) / df_resid
-        params, cov = standard.params(coef), standard.cov(cov)
         if panel.constant is not None:
-            columns, params, cov = self._with_level(
-                errors, params, cov, rows, loading, y_all, scale
-            )
-        levels = panel.y - panel.x[:, columns] @ params
+            estimate = self._with_level(estimate, errors.rho, rows, loading, y)
+        levels = panel.y - linear_prediction(panel, estimate)
         # an entity without a row in the regression: the mean of what it has
         effects = panel.entity_means(levels)
         counts = np.bincount(entity, minlength=panel.n_entities)
         sums = np.bincount(entity, levels[rows], panel.n_entities)
         effects[counts > 0] = sums[counts > 0] / counts[counts > 0]
-        return PanelEstimate(
-            kind="fe_ar1",
-            method="Fixed effects with AR(1) errors",
-            columns=columns,
-            params=params,
-            cov=cov,
-            info=info,
-            scale=scale,
-            df_resid=df_resid,
-            nobs=len(rows),
-            absorbed=errors.gone,
-            notes=self._notes(errors, panel.nobs - len(rows)),
-            effects=("entity",),
+        return replace(
+            estimate,
             sigma2_u=float(np.var(effects[counts > 0], ddof=1)),
-            sigma2_e=scale,
-            rho=errors.rho,
-            statistics=errors.statistics,
+            sigma2_e=estimate.scale,
             entity_effects=effects,
-            rsquared=_stata_rsquared(panel, columns, params, rows, errors.rho),
+            rsquared=_stata_rsquared(panel, panel.y - levels, rows, errors.rho),
         )
 
     def _notes(self, errors: Correlation, lost: int) -> tuple[str, ...]:
@@ -257,37 +252,39 @@ class FixedEffectsAR1(AR1Model):
 
     def _with_level(
         self,
-        errors: Correlation,
-        params: FloatArray,
-        cov: FloatArray,
+        estimate: PanelEstimate,
+        rho: float,
         rows: IntArray,
         loading: FloatArray,
         y: FloatArray,
-        scale: float,
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Columns, coefficients and covariance with the average effect among them."""
-        panel, weight, k = self.panel, loading @ loading, len(params)
-        x = panel.x[:, errors.kept]
+    ) -> PanelEstimate:
+        """The estimate with the average effect among its coefficients."""
+        panel, weight, k = self.panel, loading @ loading, len(estimate.params)
+        assert panel.constant is not None
+        x = panel.x[:, estimate.columns]
         shift = x.mean(axis=0)
-        moved = ar1_transform(x - shift, errors.rho, panel.gaps)[rows]
+        moved = ar1_transform(x - shift, rho, panel.gaps)[rows]
         # the mean of y, weighted by the loadings, is independent of the slopes
         back = np.eye(k + 1)
         back[k, :k] = -(loading @ moved / weight + shift)
         back[k] /= panel.x[0, panel.constant]
-        assert panel.constant is not None
-        columns = np.append(errors.kept, panel.constant).astype(np.intp)
+        columns = np.append(estimate.columns, panel.constant).astype(np.intp)
         order = np.argsort(columns)
         back = back[order]
-        cov = back @ block_diag(cov, scale / weight) @ back.T
-        params = back @ np.append(params, loading @ y / weight)
-        return columns[order], params, 0.5 * (cov + cov.T)
+        cov = back @ block_diag(estimate.cov, estimate.scale / weight) @ back.T
+        return replace(
+            estimate,
+            columns=columns[order],
+            params=back @ np.append(estimate.params, loading @ y / weight),
+            cov=0.5 * (cov + cov.T),
+        )
 
 
 def _stata_rsquared(
-    panel: PanelData, columns: IntArray, params: FloatArray, rows: IntArray, rho: float
+    panel: PanelData, xb: FloatArray, rows: IntArray, rho: float
 ) -> tuple[float, float, float]:
     """Within of the transformed data, between and overall of the rows used."""
-    both = np.column_stack([panel.y, panel.x[:, columns] @ params])
+    both = np.column_stack([panel.y, xb])
     codes, entity = np.unique(panel.entity[rows], return_inverse=True)
     counts = np.bincount(entity)
 
@@ -302,15 +299,19 @@ def _stata_rsquared(
     return within, between, squared(both[rows, 0], both[rows, 1])
 
 
-def _project(
-    values: FloatArray, loading: FloatArray, squares: FloatArray, entity: IntArray
+def _less_effects(
+    values: FloatArray, loading: FloatArray, share: FloatArray, entity: IntArray
 ) -> FloatArray:
-    """Residuals of each entity's rows on its loadings, shape of `values`."""
+    """
+    Columns less a part of their entities' sums along the loadings.
+
+    Residuals if `share` is one over the sum of squared loadings, shape (N,); for GLS
+    theta times that.
+    """
     out = np.empty_like(values)
-    for j in range(values.shape[1]):
-        sums = np.bincount(entity, loading * values[:, j], len(squares))
-        mean = sums / np.where(squares > 0.0, squares, 1.0)
-        out[:, j] = values[:, j] - loading * mean[entity]
+    for j, column in enumerate(values.T):
+        sums = np.bincount(entity, loading * column, len(share))
+        out[:, j] = column - loading * (share * sums)[entity]
     return out
 
 
@@ -328,6 +329,9 @@ class RandomEffectsAR1(AR1Model):
     Baltagi, B. H. and Wu, P. X. (1999), Unequally spaced panel data
     regressions with AR(1) disturbances, Econometric Theory 15, 814-823.
     """
+
+    kind = "re_ar1"
+    method = "Random effects with AR(1) errors, GLS (Baltagi-Wu)"
 
     def fit(
         self,
@@ -389,30 +393,21 @@ class RandomEffectsAR1(AR1Model):
                 "zero: the fit is pooled least squares with AR(1) errors."
             )
         theta = 1.0 - np.sqrt(sigma2_e / (squares * sigma2_u + sigma2_e))
-        share = panel.spread_out(theta / squares) * loading
-        y_gls = y - share * panel.spread_out(panel.entity_sums(y * loading))
-        sums = panel.entity_sums(x * loading[:, None])
-        x_gls = x - share[:, None] * panel.spread_out(sums)
-        coef = np.linalg.lstsq(x_gls, y_gls, rcond=None)[0]
-        resid = y_gls - x_gls @ coef
-        check_residuals(resid, panel)
-        regression = TransformedRegression(
-            x_gls, resid, panel.entity, panel.time, df_resid, k, use_t=False
-        )
-        cov, info = self._covariance(request, regression)
-        combined = panel.entity_sums(loading * (y - x @ coef))
-        return PanelEstimate(
-            kind="re_ar1",
-            method="Random effects with AR(1) errors, GLS (Baltagi-Wu)",
-            columns=np.arange(k),
-            params=standard.params(coef),
-            cov=standard.cov(cov),
-            info=info,
-            scale=float(resid @ resid) / df_resid,
-            df_resid=df_resid,
-            nobs=panel.nobs,
-            notes=tuple(notes),
+        both = np.column_stack([x, y])
+        both = _less_effects(both, loading, theta / squares, panel.entity)
+        x_gls, y_gls = both[:, :-1], both[:, -1]
+        fit = regress(x_gls, y_gls, tolerance=0.0)
+        combined = panel.entity_sums(loading * (y - x @ fit.params))
+        return self._estimated(
+            request,
+            standard,
+            fit.params,
+            x_gls,
+            fit.resid,
+            df_resid,
+            np.arange(k),
             effects=("entity",),
+            notes=tuple(notes),
             theta=theta,
             sigma2_u=sigma2_u,
             sigma2_e=sigma2_e,

@@ -4,8 +4,9 @@ What all panel models share: arrays or formulas in, a sorted panel out.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,8 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.panel.checks import check_collinear
+from mixedar.panel.algebra import Standardized
+from mixedar.panel.checks import check_collinear, check_residuals
 from mixedar.panel.covariance import (
     CovarianceInfo,
     CovarianceRequest,
@@ -38,13 +40,13 @@ from mixedar.panel.covariance import (
     sandwich,
 )
 from mixedar.panel.data import PanelData, make_panel
-from mixedar.panel.estimate import PanelEstimate
+from mixedar.panel.estimate import Kind, PanelEstimate
 from mixedar.panel.results import PanelResults
 
 Model = TypeVar("Model", bound="PanelModel")
 
 
-class PanelModel:
+class PanelModel(ABC):
     """
     Arrays of a panel model.
 
@@ -73,8 +75,15 @@ class PanelModel:
         For data that cannot be used; see :mod:`mixedar.exceptions`.
     """
 
+    formula: str | None = None
+    formula_spec: FormulaSpec | None = None
+    #: The rows of the formula's data that are used.
+    data: pd.DataFrame | None = None
     #: Names of the means of the entities among the regressors.
     means: tuple[str, ...] = ()
+    kind: ClassVar[Kind]
+    #: The estimator in words, unless that depends on the arguments of `fit`.
+    method: ClassVar[str] = ""
     #: Whether the estimator compares entities and so needs more than one.
     _needs_entities = True
     #: Whether the estimator needs entities that are observed repeatedly.
@@ -123,9 +132,6 @@ class PanelModel:
             time_name=str(getattr(time, "name", None) or "time"),
             n_dropped=dropped,
         )
-        self.formula: str | None = None
-        self.formula_spec: FormulaSpec | None = None
-        self.data: pd.DataFrame | None = None
         self._init(panel, **options)
 
     def _init(self, panel: PanelData, **options: Any) -> None:
@@ -242,62 +248,62 @@ class PanelModel:
         self._init(panel, **options)
         return self
 
-    def fit(
-        self,
-        cov_type: str = "classical",
-        *,
-        cluster: Any = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type : str
-            ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
-            ``"driscoll-kraay"``.
-        cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear, between entities also as means.
-        IdentificationError
-            If nothing is left of any regressor, or no degree of freedom.
-        TimeError
-            If first differences find no two observations that follow one another.
-        """
-        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
-        check_collinear(self.panel.x, self.panel.names, "the regressors")
-        return PanelResults(self, self._estimate(request))
-
-    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
-        raise NotImplementedError
-
-    def _covariance(
+    def _estimated(
         self,
         request: CovarianceRequest,
-        regression: TransformedRegression,
+        standard: Standardized,
+        coef: FloatArray,
+        x: FloatArray,
+        resid: FloatArray,
+        df_resid: int,
+        columns: IntArray,
+        *,
+        effects: tuple[str, ...] = (),
         classical: FloatArray | None = None,
-        rows: IntArray | slice = slice(None),
-    ) -> tuple[FloatArray, CovarianceInfo]:
-        """Covariance of the coefficients, and what it is; `rows` are those used."""
+        used: IntArray | slice = slice(None),
+        **parts: Any,
+    ) -> PanelEstimate:
+        """
+        The estimate that a transformed regression gives.
+
+        `coef` and the covariance `classical` (that of least squares by default)
+        belong to the columns of `standard`, and so do those of the regression, `x`;
+        `used` are its rows in the panel, `parts` further fields.
+        """
+        panel = self.panel
+        check_residuals(resid, panel)
+        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
+        regression = TransformedRegression(
+            x,
+            resid,
+            panel.entity[used],
+            panel.time[used],
+            df_resid,
+            # the mean of fixed effects is no further parameter
+            k_plain=len(columns) - (fixed and panel.constant in columns),
+            effects=effects if fixed else (),
+            use_t=not random,
+        )
         if request.cov_type == "classical" and classical is not None:
-            return classical, CovarianceInfo(df=regression.df)
-        clusters: list[IntArray] = []
-        if request.cov_type == "clustered":
-            codes = cluster_codes(self.panel, request.cluster, self.data)
-            clusters = [one[rows] for one in codes]
-        return sandwich(regression, request, clusters)
+            cov, info = classical, CovarianceInfo(df=regression.df)
+        else:
+            clusters: list[IntArray] = []
+            if request.cov_type == "clustered":
+                codes = cluster_codes(panel, request.cluster, self.data)
+                clusters = [one[used] for one in codes]
+            cov, info = sandwich(regression, request, clusters)
+        fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
+        return PanelEstimate(
+            kind=self.kind,
+            columns=columns,
+            params=standard.params(coef),
+            cov=standard.cov(cov),
+            info=info,
+            df_resid=df_resid,
+            nobs=len(x),
+            effects=effects,
+            **{**fields, **parts},
+        )
 
     @property
     def exog_names(self) -> list[str]:
@@ -351,6 +357,52 @@ class PanelModel:
                 f"{len(self.panel.names)} ({', '.join(self.panel.names)})"
             )
         return matrix, index
+
+
+class LeastSquaresModel(PanelModel):
+    """A panel model whose fit has no options but those of the covariance."""
+
+    def fit(
+        self,
+        cov_type: str = "classical",
+        *,
+        cluster: Any = None,
+        small_sample: str | None = "default",
+        kernel: str = "bartlett",
+        bandwidth: float | None = None,
+    ) -> PanelResults:
+        """
+        Estimate the coefficients.
+
+        Parameters
+        ----------
+        cov_type : str
+            ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
+            ``"driscoll-kraay"``.
+        cluster, small_sample, kernel, bandwidth
+            See :class:`CovarianceRequest`; clusters are entities and the factor is
+            Stata's by default.
+
+        Returns
+        -------
+        PanelResults
+
+        Raises
+        ------
+        RankDeficiencyError
+            If columns are collinear, between entities also as means.
+        IdentificationError
+            If nothing is left of any regressor, or no degree of freedom.
+        TimeError
+            If first differences find no two observations that follow one another.
+        """
+        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
+        check_collinear(self.panel.x, self.panel.names, "the regressors")
+        return PanelResults(self, self._estimate(request))
+
+    @abstractmethod
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        """The estimate with the covariance asked for."""
 
 
 def _index_of(values: Any) -> pd.Index | None:

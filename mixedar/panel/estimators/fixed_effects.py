@@ -4,25 +4,24 @@ Fixed effects of entities, of periods, or of both.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, TimeError, check_choice, shown
 from mixedar.panel.algebra import standardize
 from mixedar.panel.checks import (
     Varying,
-    check_residuals,
     listing,
     singleton_notes,
     varying_columns,
 )
-from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
+from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
-from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.estimators.base import LeastSquaresModel
 from mixedar.panel.linearmodels import fit_within
 
 _EFFECTS: dict[str, tuple[str, ...]] = {
@@ -40,7 +39,7 @@ _METHODS = {
 _FAINT = 1e-4
 
 
-class FixedEffects(PanelModel):
+class FixedEffects(LeastSquaresModel):
     """
     Regression with fixed effects: ``y_it = a_i (+ g_t) + x_it'b + e_it``.
 
@@ -63,6 +62,8 @@ class FixedEffects(PanelModel):
     Baltagi, B. H. (2021), Econometric Analysis of Panel Data, 6th ed., Springer,
     sections 2.2 and 3.2.
     """
+
+    kind = "fe"
 
     def _init(self, panel: PanelData, effects: str = "entity", **options: Any) -> None:
         check_choice("effects", effects, tuple(_EFFECTS))
@@ -102,36 +103,24 @@ class FixedEffects(PanelModel):
             within = np.insert(within, position, 1.0, axis=1)
         standard = standardize(given, position, center=False)
         fit = fit_within(panel, standard.x, effects)
-        check_residuals(fit.resid, panel)
-        params = standard.params(fit.params)
-        cov, info = self._covariance(
-            request,
-            TransformedRegression(
-                within,
-                fit.resid,
-                panel.entity,
-                panel.time,
-                fit.df_resid,
-                len(found.kept),
-                effects,
-            ),
-            standard.cov(fit.cov),
-        )
+        within = within @ standard.back
         if position is not None:
-            params, cov = _with_level(panel, columns, position, params, cov)
-        return PanelEstimate(
-            kind="fe",
+            back = _level(panel, columns, position) @ standard.back
+            standard = replace(standard, back=back)
+        return self._estimated(
+            request,
+            standard,
+            fit.params,
+            within,
+            fit.resid,
+            fit.df_resid,
+            columns,
+            effects=effects,
+            classical=fit.cov,
             method=_METHODS[self.effects],
-            columns=columns,
-            params=params,
-            cov=cov,
-            info=info,
             scale=fit.scale,
-            df_resid=fit.df_resid,
-            nobs=panel.nobs,
             absorbed=tuple(panel.names[slopes[j]] for j in found.gone),
             notes=self._notes(found),
-            effects=effects,
             sigma2_e=fit.scale,
             llf=fit.llf,
             f_pooled=None if faint.any() else fit.f_pooled,
@@ -189,17 +178,10 @@ class FixedEffects(PanelModel):
         return tuple(notes)
 
 
-def _with_level(
-    panel: PanelData,
-    columns: NDArray[np.intp],
-    position: int,
-    params: FloatArray,
-    cov: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Turn the intercept of centred columns into that of the columns themselves."""
-    level = panel.x[0, columns[position]]
+def _level(panel: PanelData, columns: IntArray, position: int) -> FloatArray:
+    """Turns the intercept of centred columns into that of the columns themselves."""
     slopes = np.arange(len(columns)) != position
     back = np.eye(len(columns))
     back[position, slopes] = -panel.x[:, columns[slopes]].mean(axis=0)
-    back[position] /= level
-    return back @ params, back @ cov @ back.T
+    back[position] /= panel.x[0, columns[position]]
+    return back

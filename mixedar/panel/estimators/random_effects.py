@@ -5,6 +5,7 @@ Random effects of entities, by feasible GLS or maximum likelihood.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,9 @@ from mixedar.mixed import MixedLMAR
 from mixedar.panel.algebra import Standardized, standardize
 from mixedar.panel.checks import (
     check_collinear,
-    check_residuals,
     singleton_notes,
 )
-from mixedar.panel.covariance import (
-    CovarianceInfo,
-    CovarianceRequest,
-    TransformedRegression,
-)
+from mixedar.panel.covariance import CovarianceInfo, CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.estimators.base import PanelModel
@@ -69,6 +65,8 @@ class RandomEffects(PanelModel):
     alternative estimators for the unbalanced one-way error component regression
     model, Journal of Econometrics 62, 67-89.
     """
+
+    kind = "re"
 
     def fit(
         self,
@@ -142,45 +140,42 @@ class RandomEffects(PanelModel):
             fit = fit_likelihood(panel, standard, method == "reml")
         x = panel.quasi_demean(standard.x, fit.theta)
         resid = panel.quasi_demean(panel.y, fit.theta) - x @ fit.params
-        check_residuals(resid, panel)
-        cov, info = self._covariance(
-            request,
-            TransformedRegression(
-                x, resid, panel.entity, panel.time, df_resid, k, use_t=False
-            ),
-            fit.cov,
-        )
-        if observed:
-            cov = _observed(panel, standard.x, fit)
-            info = CovarianceInfo("observed", label="observed information")
-        unequal = method == "swamy-arora" and np.ptp(panel.sizes) > 0
         statistics = {}
         if fit.llf is not None and method == "ml":
             lr = _lr_statistic(panel, standard, fit.llf)
             statistics["LR statistic, no effects"] = lr
             statistics["p, chibar2(0, 1)"] = 0.5 * float(stats.chi2.sf(lr, 1))
+        words = _METHODS[method]
+        if method == "swamy-arora" and np.ptp(panel.sizes) > 0:
+            words += f", unbalanced: {_UNBALANCED[unbalanced]}"
         notes = singleton_notes(panel, "inform the variance between entities only")
         if fit.sigma2_u == 0.0:
             notes.append(_ZERO if fit.llf is None else _FLAT)
-        return PanelEstimate(
-            kind="re",
-            method=_METHODS[method]
-            + (f", unbalanced: {_UNBALANCED[unbalanced]}" if unequal else ""),
-            columns=np.arange(k),
-            params=standard.params(fit.params),
-            cov=standard.cov(cov),
-            info=info,
-            scale=resid @ resid / df_resid if fit.llf is None else fit.sigma2_e,
-            df_resid=df_resid,
-            nobs=panel.nobs,
-            notes=tuple(notes),
+        estimate = self._estimated(
+            request,
+            standard,
+            fit.params,
+            x,
+            resid,
+            df_resid,
+            np.arange(k),
             effects=("entity",),
+            classical=fit.cov,
+            method=words,
+            notes=tuple(notes),
             theta=fit.theta,
             sigma2_u=fit.sigma2_u,
             sigma2_e=fit.sigma2_e,
             llf=fit.llf,
             statistics=statistics,
         )
+        if fit.llf is not None:
+            estimate = replace(estimate, scale=fit.sigma2_e)
+        if observed:
+            cov = standard.cov(_observed(panel, standard.x, fit))
+            info = CovarianceInfo("observed", label="observed information")
+            estimate = replace(estimate, cov=cov, info=info)
+        return estimate
 
 
 def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:

@@ -4,6 +4,7 @@ Pooled least squares, the between regression, and first differences.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,13 @@ from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
     check_collinear,
     check_freedom,
-    check_residuals,
     listing,
     varying_columns,
 )
-from mixedar.panel.covariance import CovarianceRequest, TransformedRegression
+from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimate import Kind, PanelEstimate
-from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.estimate import PanelEstimate
+from mixedar.panel.estimators.base import LeastSquaresModel
 from mixedar.panel.results import PanelResults
 
 
@@ -61,14 +61,12 @@ class Rows:
     notes: tuple[str, ...] = ()
 
 
-class LeastSquares(PanelModel):
+class RowsOLS(LeastSquaresModel):
     """Least squares of rows that an estimator makes of the panel."""
 
-    kind: Kind
-    method: str
-
+    @abstractmethod
     def _rows(self) -> Rows:
-        raise NotImplementedError
+        """The rows."""
 
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         data = self._rows()
@@ -76,27 +74,18 @@ class LeastSquares(PanelModel):
         check_freedom(n, k, data.what)
         standard = standardize(data.x, data.constant)
         fit = regress(standard.x, data.y, tolerance=0.0)
-        check_residuals(fit.resid, self.panel)
-        df_resid, scale = n - k, fit.ssr / (n - k)
-        # means of entities need none: they are neither clustered nor lagged
-        rows = slice(None) if data.rows is None else data.rows
-        entity, time = self.panel.entity[rows], self.panel.time[rows]
-        cov, info = self._covariance(
+        scale = fit.ssr / (n - k)
+        return self._estimated(
             request,
-            TransformedRegression(standard.x, fit.resid, entity, time, df_resid, k),
-            scale * fit.bread,
-            rows,
-        )
-        return PanelEstimate(
-            kind=self.kind,
-            method=self.method,
-            columns=data.columns,
-            params=standard.params(fit.params),
-            cov=standard.cov(cov),
-            info=info,
-            scale=scale,
-            df_resid=df_resid,
-            nobs=n,
+            standard,
+            fit.params,
+            standard.x,
+            fit.resid,
+            n - k,
+            data.columns,
+            classical=scale * fit.bread,
+            # means of entities need none: they are neither clustered nor lagged
+            used=slice(None) if data.rows is None else data.rows,
             absorbed=data.absorbed,
             notes=data.notes,
             sigma2_e=scale,
@@ -105,7 +94,7 @@ class LeastSquares(PanelModel):
         )
 
 
-class PooledOLS(LeastSquares):
+class PooledOLS(RowsOLS):
     """
     Least squares that takes no notice of the entities.
 
@@ -125,7 +114,7 @@ class PooledOLS(LeastSquares):
         return Rows(panel.y, panel.x, columns, panel.constant, "observations")
 
 
-class BetweenOLS(LeastSquares):
+class BetweenOLS(RowsOLS):
     """
     Least squares of the means of the entities, each entity counting once.
 
@@ -191,7 +180,7 @@ class BetweenOLS(LeastSquares):
         )
 
 
-class FirstDifferenceOLS(LeastSquares):
+class FirstDifferenceOLS(RowsOLS):
     """
     Least squares of the changes from one observation to the next.
 

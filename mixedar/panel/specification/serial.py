@@ -12,6 +12,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.algebra import (
+    Correction,
     cluster_covariance,
     column_sizes,
     regress,
@@ -248,7 +249,7 @@ def _lag_test(
     if fit.rank < x.shape[1] or df <= 0 or len(starts) < 2:
         return text.missing(_SHORT, "F")
     offsets = np.append(starts, len(here))
-    correction = "HC0" if constant else "sss"
+    correction: Correction = "HC0" if constant else "sss"
     cov = cluster_covariance(x, fit.resid, fit.bread, offsets, correction)
     rho = float(fit.params[0])
     details = (("rho", rho), ("rho under null", expected))
