@@ -12,7 +12,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import predict_effects
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method
@@ -228,7 +228,8 @@ def random_effects_frame(
     Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
     effects, Statistical Science 6, 15-51.
     """
-    _check(form, beta)
+    check_choice("form", form, ("wide", "long"))
+    check_choice("beta", beta, ("known", "estimated"))
     means = fit.effects.means
     group, column, code, names = effect_layout(fit)
     index = group_index(fit)
@@ -299,7 +300,7 @@ def coef_by_group(
     parameters are taken as known.  Levels of variance components inside groups do
     not enter; a component of one column (``"0 + time"``) does.
     """
-    _check(form)
+    check_choice("form", form, ("wide", "long"))
     terms = group_terms(fit)
     p, m = fit.k_fe, fit.n_groups
     alone = terms.fixed < 0
@@ -362,7 +363,7 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     frame = frame.reset_index(drop=True)
     group, column, code, names = effect_layout(fit)
     labels = [str(label) for label in fit.data.group_labels]
-    parts = list(fit.sizes.effect_names)
+    parts = list(fit.effect_names)
     sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
     frame["effect"] = np.array(parts, dtype=object)[part]
@@ -446,10 +447,3 @@ def _wide(
         return pd.DataFrame(values, index, names)
     columns = pd.MultiIndex.from_product([[what, "std_error"], names])
     return pd.DataFrame(np.hstack([values, errors]), index, columns)
-
-
-def _check(form: str, beta: str = "known") -> None:
-    if form not in ("wide", "long"):
-        raise UnsupportedError(f"form={form!r}: choose 'wide' or 'long'")
-    if beta not in ("known", "estimated"):
-        raise UnsupportedError(f"beta={beta!r}: choose 'known' or 'estimated'")

@@ -9,7 +9,7 @@ is that of ``p (p + 1)`` passes over the data, whatever the number of groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,22 +123,14 @@ def fit_groups(x: FloatArray, y: FloatArray, offsets: IntArray) -> GroupLeastSqu
     if len(present) == len(sizes):
         return found
 
-    def spread(values: NDArray[Any], empty: Any = 0) -> NDArray[Any]:
-        out = np.full((*values.shape[:-1], len(sizes)), empty, dtype=values.dtype)
-        out[..., present] = values
-        return out
-
-    return GroupLeastSquares(
-        coefficients=spread(found.coefficients),
-        identified=spread(found.identified, False),
-        dependent=spread(found.dependent, True),
-        combinations=spread(found.combinations),
-        unscaled=spread(found.unscaled),
-        ssr=spread(found.ssr),
-        rank=spread(found.rank),
-        nobs=sizes,
-        fitted=found.fitted,
-    )
+    of_all: dict[str, NDArray[Any]] = {}
+    for name, values in vars(found).items():
+        if name != "fitted":
+            empty = name == "dependent"  # all columns of a group without rows
+            shape = (*values.shape[:-1], len(sizes))
+            of_all[name] = np.full(shape, empty, dtype=values.dtype)
+            of_all[name][..., present] = values
+    return replace(found, **of_all)
 
 
 def _fit_present(
@@ -226,27 +218,19 @@ def reasons(found: GroupLeastSquares, names: Sequence[str]) -> list[str]:
     lacking = np.flatnonzero(~found.identified.all(axis=0))
     if not len(lacking):
         return texts
-    # many groups lack the same for the same reason: word it once
-    rows = np.minimum(found.nobs[lacking], p).astype(np.uint32)
+    rows = np.minimum(found.nobs[lacking], p)
+    identified, dependent = found.identified[:, lacking], found.dependent[:, lacking]
     made_of = (found.combinations[:, :, lacking] != 0.0).reshape(p * p, -1)
-    bits = np.vstack(
-        [found.identified[:, lacking], found.dependent[:, lacking], made_of]
-    )
-    keys = np.hstack([rows.view(np.uint8).reshape(-1, 4), np.packbits(bits, axis=0).T])
-    packed = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}")[:, 0]
-    _, first, which = np.unique(packed, return_index=True, return_inverse=True)
-    worded = [
-        _reason(
-            int(found.nobs[lacking[k]]),
-            names,
-            found.identified[:, lacking[k]],
-            found.dependent[:, lacking[k]],
-            made_of[:, k].reshape(p, p),
-        )
-        for k in first
-    ]
-    for group, kind in zip(lacking.tolist(), which.tolist(), strict=True):
-        texts[group] = worded[kind]
+    keys = np.ascontiguousarray(np.vstack([rows, identified, dependent, made_of]).T)
+    # many groups lack the same for the same reason: word it once
+    worded: dict[bytes, str] = {}
+    for k, (group, key) in enumerate(zip(lacking, map(bytes, keys), strict=True)):
+        if key not in worded:
+            kind = made_of[:, k].reshape(p, p)
+            worded[key] = _reason(
+                int(found.nobs[group]), names, identified[:, k], dependent[:, k], kind
+            )
+        texts[group] = worded[key]
     return texts
 
 

@@ -34,7 +34,7 @@ from mixedar.exceptions import (
     GroupError,
     RankDeficiencyError,
     ResponseError,
-    UnsupportedError,
+    check_choice,
     shown,
 )
 from mixedar.inference.arguments import check_alpha
@@ -533,8 +533,7 @@ class ByGroupResults:
         """
         if data is None and groups is None:
             return self.fittedvalues.copy()
-        if unknown not in ("error", "nan"):
-            raise UnsupportedError(f"unknown={unknown!r}: choose 'error' or 'nan'")
+        check_choice("unknown", unknown, ("error", "nan"))
         x, labels = regressors(
             self.model.formula_spec,
             self.model.exog_names,

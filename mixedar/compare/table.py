@@ -5,7 +5,6 @@ Several fits in one table.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +199,12 @@ class Comparison(ResultsSummary):
         Estimator, and kind of the standard errors.
     notes : list of str
         Printed below the table.
+
+    Notes
+    -----
+    The one frame of ``to_frame`` and ``to_frames``, ``"models"``, is indexed by
+    ``part`` (``"coefficients"``, ``"components"``, ``"statistics"``), ``term`` and
+    ``value`` (``"estimate"`` and ``"std_error"`` of coefficients, else ``"value"``).
     """
 
     def __init__(
@@ -232,46 +237,6 @@ class Comparison(ResultsSummary):
             "statistics": pd.concat({"value": self.statistics}).swaplevel(),
         }
         return pd.concat(parts, names=["part", "term", "value"]).astype(float)
-
-    def to_frame(self, name_or_position: str | int = 0) -> pd.DataFrame:
-        """
-        Return the numbers of the printed table in full precision.
-
-        Parameters
-        ----------
-        name_or_position : str or int
-            ``"models"`` or 0: there is one table.
-
-        Returns
-        -------
-        DataFrame, shape (rows, models)
-            Indexed by ``part`` (``"coefficients"``, ``"components"``,
-            ``"statistics"``), ``term`` and ``value`` (``"estimate"`` and
-            ``"std_error"`` of coefficients, else ``"value"``).
-
-        Raises
-        ------
-        UnknownColumnError
-            There is no such table.
-        """
-        return super().to_frame(name_or_position)
-
-    def as_latex(self, label: str = "") -> str:
-        r"""
-        Return the comparison as a LaTeX ``table``; needs no package.
-
-        Parameters
-        ----------
-        label : str
-            Argument of ``\label``, taken literally.
-
-        Returns
-        -------
-        str
-        """
-        text = super().as_latex(label)
-        # the sign of a number that stars follow
-        return re.sub(r"(?<=& )-([\d.]+)(\*+)", r"$-\1$\2", text)
 
     def plot(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.profile import Profile
 from mixedar.plotting.style import (
@@ -174,10 +174,7 @@ def plot_coefficients(
     UnsupportedError
         If nothing is left to draw, or `alpha` is not between 0 and 1.
     """
-    if not 0.0 < alpha < 1.0:
-        raise UnsupportedError(
-            f"plot: alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
-        )
+    check_alpha(alpha)
     terms = _terms(frame, coefficients)
     models = list(dict.fromkeys(frame.columns.get_level_values("model")))
     new = ax is None
@@ -231,18 +228,9 @@ def _longest(names: Iterable[object]) -> int:
 
 
 def _terms(frame: pd.DataFrame, coefficients: str | Iterable[str] | None) -> list[str]:
-    known = list(frame.index)
+    terms = list(dict.fromkeys(chosen(list(frame.index), coefficients)))
     if coefficients is None:
-        terms = [term for term in known if term not in _INTERCEPTS]
-    else:
-        given = [coefficients] if isinstance(coefficients, str) else coefficients
-        terms = list(dict.fromkeys(given))
-    for term in terms:
-        if term not in known:
-            raise UnknownColumnError(
-                f"plot: {term!r} is not in the table; its coefficients are "
-                f"{', '.join(map(repr, known))}"
-            )
+        terms = [term for term in terms if term not in _INTERCEPTS]
     if not terms:
         raise UnsupportedError(
             "plot: there is no coefficient to draw (the intercept is left out unless "
@@ -292,8 +280,7 @@ def plot_random_effects(
     UnknownColumnError, UnsupportedError
         For an effect that does not exist, too few axes, or another `kind`.
     """
-    if kind not in ("caterpillar", "qq"):
-        raise UnsupportedError(f"kind={kind!r}: choose 'caterpillar' or 'qq'")
+    check_choice("kind", kind, ("caterpillar", "qq"))
     names = chosen(list(frame["effect"].unique()), effect)
     parts = [frame[frame["effect"] == name] for name in names]
     if kind == "qq":

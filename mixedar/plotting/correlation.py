@@ -19,7 +19,9 @@ from mixedar.plotting.style import (
     axes,
     label,
     legend_above,
+    points,
     smooth_line,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -76,16 +78,8 @@ def plot_acf(
         )
     ax.axhline(0.0, color=GREY, linewidth=0.8)
     ax.vlines(lag, 0.0, acf, color=COLOURS[0], linewidth=1.4)
-    out = (acf < lower) | (acf > upper)
-    ax.plot(
-        lag[~out], acf[~out], "o", color=COLOURS[0], markersize=5, label="residuals"
-    )
-    if out.any():
-        ax.plot(
-            lag[out], acf[out], "D", color=COLOURS[1], markersize=6, label="outside"
-        )
-    if len(lag) <= 15 and (lag == np.rint(lag)).all() and np.ptp(lag) <= 15:
-        ax.set_xticks(lag)
+    points(ax, lag, acf, (acf < lower) | (acf > upper), 5.0, 6.0)
+    whole_ticks(ax, lag)
     ends = np.concatenate([acf, lower, upper, [0.0]])
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
@@ -161,16 +155,11 @@ def plot_variogram(
     ax.scatter(
         x, y, s=size, color=COLOURS[0], edgecolor="white", zorder=3, label="observed"
     )
-    top = max(float(np.max(y)), *(float(table[c].max()) for c in _lines(table)))
-    ax.set_ylim(0.0, 1.08 * top)
+    shown = table.columns.intersection(["gamma", "model", "expected"])
+    ax.set_ylim(0.0, 1.08 * float(table[shown].max().max()))
     ax.set_xlim(left=0.0)
-    if len(x) <= 15 and (x == np.rint(x)).all() and np.ptp(x) <= 15:
-        ax.set_xticks(x)
+    whole_ticks(ax, x)
     return label(ax, x_label, "Semivariogram", title, **legend_above(title))
-
-
-def _lines(table: pd.DataFrame) -> list[str]:
-    return [name for name in ("gamma", "model", "expected") if name in table]
 
 
 _OWN = ("pairs", "empirical", "std_error")

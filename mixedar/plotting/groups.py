@@ -12,7 +12,12 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    UnknownColumnError,
+    UnsupportedError,
+    check_choice,
+)
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -225,8 +230,7 @@ def plot_shrinkage(
     NotComputedError
         If no group has an estimate of its own.
     """
-    if kind not in ("density", "arrows"):
-        raise UnsupportedError(f"kind={kind!r}: choose 'density' or 'arrows'")
+    check_choice("kind", kind, ("density", "arrows"))
     names = chosen(list(map(str, own)), coefficients)
     if kind == "density":
         panels = panel_axes(len(names), ax, 4.6, 3.6)

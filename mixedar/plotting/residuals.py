@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -21,6 +20,8 @@ from mixedar.plotting.style import (
     evenly,
     label,
     legend_above,
+    points,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def _points(ax: Axes, x: NDArray[Any], y: FloatArray) -> None:
         parts = [y[x == value] for value in distinct]
         width = 0.4 * float(np.diff(distinct).min(initial=np.inf))
         _box_plot(ax, parts, distinct, width if np.isfinite(width) else 0.5)
-        if (distinct == np.rint(distinct)).all() and np.ptp(distinct) <= 15:
-            ax.set_xticks(distinct)
+        whole_ticks(ax, distinct)
         return
     ax.hexbin(
         x.astype(np.float64) if numbers else _days(x),
@@ -164,15 +164,12 @@ def _boxes(
     most: int,
 ) -> Axes:
     """A box a group; of many groups those at even ranks of their medians."""
-    if isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 2:
-        raise UnsupportedError(f"max_groups={most!r}: draw at least two groups")
     grouped = pd.Series(y).groupby(codes)
     medians = grouped.median()
-    chosen = medians.index.to_numpy()
-    many = len(chosen) > most
+    ranks, chosen = evenly(len(medians), most), medians.index.to_numpy()
+    many = len(ranks) < len(chosen)
     if many:
-        by_rank = medians.sort_values(kind="stable").index.to_numpy()
-        chosen = by_rank[evenly(len(by_rank), int(most))]
+        chosen = medians.sort_values(kind="stable").index.to_numpy()[ranks]
     parts: list[FloatArray] = [
         np.asarray(grouped.get_group(code), dtype=np.float64) for code in chosen
     ]
@@ -253,12 +250,8 @@ def plot_quantiles(
     )
     ax.plot(x, x, color=GREY, linewidth=1.0)
     out = (y < lower) | (y > upper)
-    small = 2.5 if n > 500 else 4.0
-    ax.plot(
-        x[~out], y[~out], "o", color=COLOURS[0], markersize=small, label="residuals"
-    )
+    points(ax, x, y, out, 2.5 if n > 500 else 4.0, 4.0)
     if out.any():
-        ax.plot(x[out], y[out], "D", color=COLOURS[1], markersize=4.0, label="outside")
         _name_outside(ax, part, out, labels)
     return label(
         ax,

@@ -7,14 +7,15 @@ blindness; markers and line styles tell series apart in black and white.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.inference.arguments import check_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def label(ax: Axes, x: str, y: str, title: str | None = None, **legend: Any) -> 
     return ax
 
 
-def chosen(names: Sequence[str], given: str | Sequence[str] | None) -> list[str]:
+def chosen(names: Sequence[str], given: str | Iterable[str] | None) -> list[str]:
     """The names to draw: those given, or all; refuse unknown ones."""
     if given is None:
         return list(names)
@@ -98,7 +99,8 @@ def chosen(names: Sequence[str], given: str | Sequence[str] | None) -> list[str]
     for name in wanted:
         if name not in names:
             raise UnknownColumnError(
-                f"there is no {name!r} to draw; there are {', '.join(map(repr, names))}"
+                f"{name!r} is not in the table of what can be drawn; there are "
+                f"{', '.join(map(repr, names))}"
             )
     if not wanted:
         raise UnsupportedError("name at least one quantity to draw")
@@ -129,13 +131,38 @@ def picture(panels: Sequence[Axes]) -> Axes | Figure | SubFigure:
     return panels[0] if len(panels) == 1 else panels[0].figure
 
 
-def evenly(count: int, most: int) -> NDArray[np.intp]:
+def evenly(count: int, most: int) -> IntArray:
     """Ranks to draw when there are too many, both ends among them."""
-    if most < 2:
-        raise UnsupportedError(f"max_groups={most}: draw at least two groups")
+    most = check_count(most, "max_groups")
     if count <= most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.intp))
+
+
+def points(
+    ax: Axes,
+    x: FloatArray,
+    y: FloatArray,
+    out: BoolArray,
+    size: float,
+    size_outside: float,
+) -> None:
+    """Residuals as points, those outside of a band in another colour and shape."""
+    inside = ~out
+    ax.plot(
+        x[inside], y[inside], "o", color=COLOURS[0], markersize=size, label="residuals"
+    )
+    if out.any():
+        colour = COLOURS[1]
+        ax.plot(
+            x[out], y[out], "D", color=colour, markersize=size_outside, label="outside"
+        )
+
+
+def whole_ticks(ax: Axes, x: FloatArray) -> None:
+    """A tick at each place if they are few whole numbers."""
+    if len(x) <= 15 and (x == np.rint(x)).all() and np.ptp(x) <= 15:
+        ax.set_xticks(x)
 
 
 def smooth_line(

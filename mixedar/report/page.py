@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mixedar.summary import Format, SummaryTable
+from mixedar.summary import Format, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def code(text: str) -> str:
 def table(
     frame: pd.DataFrame,
     title: str | None = None,
-    formats: dict[Any, Format] | None = None,
+    formats: Mapping[str, Format] | None = None,
     corner: str = "",
     heads: bool = True,
 ) -> str:
@@ -91,7 +91,7 @@ def table(
     ----------
     frame : DataFrame
     title : str, optional
-    formats : dict, optional
+    formats : mapping of str to format, optional
         As :class:`mixedar.summary.SummaryTable` takes them.
     corner : str
         Heading of the row names.
@@ -102,27 +102,10 @@ def table(
     -------
     str
     """
-    part = SummaryTable(frame, formats=formats or {})
-    cells = part.formatted()
-    sides = ["left" if how == "l" else "right" for how in part.aligns()]
-    html = ["<table>"]
-    if title:
-        html.append(f"<caption>{escape(title)}</caption>")
-    if heads:
-        names = "".join(
-            f'<th scope="col" style="text-align: {side}">{escape(str(name))}</th>'
-            for name, side in zip(cells.columns, sides, strict=True)
-        )
-        first = f'<th scope="col">{escape(corner)}</th>'
-        html.append(f"<thead><tr>{first}{names}</tr></thead>")
-    html.append("<tbody>")
-    for label, *texts in cells.itertuples(name=None):
-        row = "".join(
-            f'<td style="text-align: {side}">{escape(str(text))}</td>'
-            for text, side in zip(texts, sides, strict=True)
-        )
-        html.append(f'<tr><th scope="row">{escape(str(label))}</th>{row}</tr>')
-    return "\n".join([*html, "</tbody></table>"])
+    part = SummaryTable(frame, title, formats or {}, index_header=corner)
+    shown = ResultsSummary(tables=[part])
+    shown.settings[0]["header"] = heads
+    return shown.as_html()
 
 
 def picture(figure: Figure, text: str) -> str:

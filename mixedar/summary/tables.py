@@ -304,8 +304,10 @@ class ResultsSummary(Summary):
             if view.title:
                 parts.append(f"<caption>{escape(view.title)}</caption>")
             if view.header:
-                heads = [view.corner] * view.index + view.heads
-                cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+                cells = f'<th scope="col">{escape(view.corner)}</th>' * view.index
+                for head, how in zip(view.heads, view.aligns, strict=True):
+                    style = f"text-align: {_CSS[how]}"
+                    cells += f'<th scope="col" style="{style}">{escape(head)}</th>'
                 parts.append(f"<thead><tr>{cells}</tr></thead>")
             parts.append("<tbody>")
             for label, *texts in view.rows():

@@ -120,10 +120,11 @@ def cell_text(value: Any, float_format: str) -> str:
 
 def latex_text(text: str) -> str:
     r"""Escape for LaTeX; set minus, infinity and powers of ten as mathematics."""
-    number = re.fullmatch(r"(-?)(\d+\.?\d*|inf)(?:e([-+]\d+))?", text)
+    number = re.fullmatch(r"(-?)(\d+\.?\d*|inf)(?:e([-+]\d+))?(\**)", text)
     if number and (number[1] or number[3] or number[2] == "inf"):
         power = rf" \times 10^{{{int(number[3])}}}" if number[3] else ""
-        return "$" + number[1] + number[2].replace("inf", r"\infty") + power + "$"
+        value = number[1] + number[2].replace("inf", r"\infty") + power
+        return f"${value}${number[4]}"
     return "".join(_LATEX.get(char, char) for char in text)
 
 
