@@ -273,10 +273,10 @@ def test_separate_regressions() -> None:
         resid = part["y"] - design @ np.linalg.lstsq(design, part["y"], rcond=None)[0]
         ssr += float(resid @ resid)
         df += max(len(part) - 2, 0)
-    got_ssr, got_df, short = et.separate_fits(base)
-    assert_allclose(got_ssr, ssr)
-    assert got_df == df
-    assert short == int((data.groupby("id").size() <= 2).sum())
+    got = base.separate
+    assert_allclose(got.ssr[got.df > 0].sum(), ssr)
+    assert got.df.sum() == df
+    assert (got.df <= 0).sum() == (data.groupby("id").size() <= 2).sum()
 
 
 def test_cross_section_from_pairs() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.exceptions import check_choice
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
-from mixedar.panel.algebra import regress
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
     Tested,
@@ -199,19 +198,11 @@ def _residuals(base: PanelRegressions, which: str | None) -> FloatArray:
     if which is None:
         return base.of_fit[1].resid
     check_choice("residuals", which, ("within", "pooled", "quasi", "separate"))
-    if which != "separate":
-        return {
-            "within": lambda: base.within,
-            "pooled": lambda: base.pooled,
-            "quasi": lambda: base.quasi[1],
-        }[which]().resid
-    panel = base.panel
-    x, y = base.x_within, panel.demean(panel.y)
-    out = np.empty(panel.nobs)
-    for i in range(panel.n_entities):
-        rows = slice(panel.offsets[i], panel.offsets[i + 1])
-        out[rows] = regress(x[rows], y[rows]).resid
-    return out
+    if which == "separate":
+        return base.panel.y - base.separate.fitted
+    if which == "quasi":
+        return base.quasi[1].resid
+    return (base.within if which == "within" else base.pooled).resid
 
 
 def _balanced_sums(table: FloatArray) -> PairSums | str:

@@ -12,7 +12,6 @@ from scipy import stats
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.panel.algebra import column_sizes
 from mixedar.panel.data import PanelData
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
@@ -366,44 +365,13 @@ def poolability(
         "Chow (1960), Econometrica 28, 591-605; Baltagi (2021), Econometric Analysis "
         "of Panel Data, section 4.1",
     )
-    ssr, df, short = separate_fits(base)
     small = _ssr_df(base, "pooled" if against == "pooled" else "entity")
-    note = None
+    df = base.separate.df
+    ssr = float(base.separate.ssr[df > 0].sum())
+    short, note = int((df <= 0).sum()), None
     if short:
         note = (
             f"{short} of {panel.n_entities} entities have too few observations for a "
             "regression of their own and add nothing to the residuals."
         )
-    return _f_result(text, *small, ssr, df, note)
-
-
-def separate_fits(base: PanelRegressions) -> tuple[float, int, int]:
-    """
-    Each entity regressed on its own, with an intercept.
-
-    Sum of squared residuals of all entities, their degrees of freedom, and the
-    number of entities without any.
-    """
-    panel = base.panel
-    root = np.sqrt(panel.nobs)
-    scale = column_sizes(base.slopes) / root
-    x = base.x_within / scale
-    y = panel.demean(panel.y)
-    k = x.shape[1]
-    gram = np.empty((panel.n_entities, k, k))
-    for i in range(k):
-        for j in range(i, k):
-            gram[:, i, j] = gram[:, j, i] = panel.entity_sums(x[:, i] * x[:, j])
-    right = panel.entity_sums(x * y[:, None])
-    total = panel.entity_sums(y * y)
-    size = np.sqrt(np.einsum("ijj->ij", gram))
-    varies = size > 1e-9 * np.sqrt(panel.sizes)[:, None]
-    size = np.where(varies, size, 1.0)
-    gram = np.where(varies[:, :, None] & varies[:, None, :], gram, 0.0)
-    values, vectors = np.linalg.eigh(gram / (size[:, :, None] * size[:, None, :]))
-    keep = values > 1e-11
-    along = np.einsum("nij,ni->nj", vectors, np.where(varies, right, 0.0) / size)
-    explained = np.where(keep, along**2 / np.where(keep, values, 1.0), 0.0).sum(axis=1)
-    df = panel.sizes - 1 - keep.sum(axis=1)
-    ssr = np.where(df > 0, np.maximum(total - explained, 0.0), 0.0)
-    return float(ssr.sum()), int(np.maximum(df, 0).sum()), int((df <= 0).sum())
+    return _f_result(text, *small, ssr, int(df.sum()), note)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
+from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel.algebra import Regression, column_sizes, regress
 from mixedar.panel.data import PanelData
@@ -87,6 +88,12 @@ class PanelRegressions:
             fit = regress(x, both[:, -1], column_sizes(self.slopes))
             self._removed[effects] = x, fit
         return self._removed[effects]
+
+    @cached_property
+    def separate(self) -> GroupLeastSquares:
+        """Least squares of each entity on its own, with an intercept."""
+        x = np.column_stack([np.ones(self.panel.nobs), self.slopes])
+        return fit_groups(x, self.panel.y, self.panel.offsets)
 
     @property
     def df_within(self) -> int:
