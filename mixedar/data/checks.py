@@ -37,8 +37,8 @@ def check_missing(missing: str) -> None:
 
 
 def drop_missing(
-    arrays: Sequence[Any], exog_vc: Any = None, groups: Any = None
-) -> tuple[list[Any], Any, int]:
+    arrays: Sequence[Any], exog_vc: VCSpec | None = None, groups: object = None
+) -> tuple[list[Any], VCSpec | None, int]:
     """
     Keep the rows that are complete in every array.
 
@@ -94,7 +94,7 @@ def missing_rows(values: Any) -> BoolArray:
     return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
 
 
-def _take(array: Any, keep: BoolArray) -> Any:
+def _take(array: object, keep: BoolArray) -> Any:
     if array is None:
         return None
     if isinstance(array, (pd.Series, pd.DataFrame)):
@@ -103,8 +103,8 @@ def _take(array: Any, keep: BoolArray) -> Any:
 
 
 def _keep_components(
-    exog_vc: Any, rows_by_group: list[NDArray[np.intp]], keep: BoolArray
-) -> Any:
+    exog_vc: VCSpec, rows_by_group: list[NDArray[np.intp]], keep: BoolArray
+) -> VCSpec:
     stays = [k for k, rows in enumerate(rows_by_group) if keep[rows].any()]
     kept = [keep[rows_by_group[k]] for k in stays]
     mats = [
@@ -154,7 +154,10 @@ def check_lengths(n: int, /, **arrays: Any) -> None:
 
 
 def check_finite(
-    x: FloatArray, names: Sequence[str], what: str, index: Any = None
+    x: FloatArray,
+    names: Sequence[str],
+    what: str,
+    index: Sequence[Any] | pd.Index | None = None,
 ) -> None:
     """
     Raise if an array holds NaN or infinite values.
@@ -191,7 +194,7 @@ def check_finite(
             )
 
 
-def float_array(x: Any, what: str) -> FloatArray:
+def float_array(x: object, what: str) -> FloatArray:
     """
     Numbers from whatever a user passes as an array.
 

@@ -65,7 +65,7 @@ def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
     return values, index
 
 
-def given_random_design(exog_re: Any, k_re: int, index: pd.Index) -> FloatArray:
+def given_random_design(exog_re: object, k_re: int, index: pd.Index) -> FloatArray:
     """Design of the correlated random effects that the caller passed, (k, k_re)."""
     values = float_array(exog_re, "exog_re")
     values = values[:, None] if values.ndim == 1 else values
@@ -333,7 +333,11 @@ def population_squares(data: ModelData, table: pd.DataFrame) -> FloatArray:
 
 
 def regressors(
-    spec: FormulaSpec | None, names: Sequence[str], by: Any, data: Any, groups: Any
+    spec: FormulaSpec | None,
+    names: Sequence[str],
+    by: str | list[str],
+    data: object,
+    groups: Any,
 ) -> tuple[FloatArray, pd.Series]:
     """
     Regressors of new rows, and labels of their groups.
@@ -389,7 +393,7 @@ def regressors(
     return x, pd.Series(values, index=index_of(data, groups, length=len(x)))
 
 
-def index_of(*arrays: Any, length: int) -> pd.Index:
+def index_of(*arrays: object, length: int) -> pd.Index:
     """The index of the first array that has one, else positions."""
     for array in arrays:
         if isinstance(array, (pd.Series, pd.DataFrame)):

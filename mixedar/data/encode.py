@@ -127,7 +127,7 @@ class Encoder:
         )
 
     def random_design(
-        self, exog_re: Any, table: pd.DataFrame, from_formula: bool
+        self, exog_re: object, table: pd.DataFrame, from_formula: bool
     ) -> FloatArray:
         """
         Design of the correlated random effects of new rows.
@@ -159,7 +159,7 @@ class Encoder:
 
     # Groups, series and times ----------------------------------------------
 
-    def group_labels(self, groups: Any, table: pd.DataFrame) -> pd.Series:
+    def group_labels(self, groups: object, table: pd.DataFrame) -> pd.Series:
         """Labels of the rows' groups, by the column of the fit unless given."""
         if groups is None:
             groups = self.columns["groups"]
@@ -171,7 +171,7 @@ class Encoder:
                 )
         return complete_labels("groups", groups, table)
 
-    def series_labels(self, series: Any, table: pd.DataFrame) -> pd.Series | None:
+    def series_labels(self, series: object, table: pd.DataFrame) -> pd.Series | None:
         """Labels of the rows' series; None if the model has none in its groups."""
         if not self.has_series:
             return None
@@ -182,7 +182,7 @@ class Encoder:
             )
         return complete_labels("series", name, table)
 
-    def time_column(self, time: Any, table: pd.DataFrame) -> pd.Series:
+    def time_column(self, time: object, table: pd.DataFrame) -> pd.Series:
         """Times of the rows, by the column of the fit unless given."""
         name = self.columns["time"] if time is None else time
         if name is None:
@@ -198,7 +198,7 @@ class Encoder:
         self,
         table: pd.DataFrame,
         which: slice,
-        time: Any,
+        time: object,
         place: Callable[[], FloatArray],
         hint: str = "",
     ) -> FloatArray:
@@ -258,7 +258,7 @@ class Encoder:
         return found
 
     def _occasions(
-        self, k: int, table: pd.DataFrame, time: Any, place: Callable[[], FloatArray]
+        self, k: int, table: pd.DataFrame, time: object, place: Callable[[], FloatArray]
     ) -> FloatArray | IntArray:
         """Places of the rows' times among the occasions of the fit."""
         levels = self.levels[k]
@@ -353,8 +353,8 @@ def new_places(
     data: ModelData,
     codes: IntArray,
     labels: pd.Series,
-    time: Any,
-    series: Any,
+    time: object,
+    series: object,
     table: pd.DataFrame,
 ) -> Places:
     """
@@ -395,8 +395,8 @@ def counted_places(
     data: ModelData,
     codes: IntArray,
     labels: pd.Series | None,
-    time: Any,
-    series: Any,
+    time: object,
+    series: object,
     table: pd.DataFrame,
 ) -> FloatArray:
     """
@@ -447,7 +447,7 @@ def combined_numbers(codes: IntArray, labels: pd.Series) -> IntArray:
     return np.asarray(pd.factorize(codes * len(distinct) + inside)[0], dtype=np.intp)
 
 
-def _given_places(time: Any, table: pd.DataFrame) -> FloatArray:
+def _given_places(time: object, table: pd.DataFrame) -> FloatArray:
     """Places of the rows in their series, as ``time=`` has them."""
     column = resolve("time", time, table).values
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)

@@ -332,7 +332,10 @@ def _reads_fitted(structure: ResidualStructure) -> bool:
 
 
 def residual_for(
-    arrays: ModelData, residual: Any, weights: Any, residual_data: Any
+    arrays: ModelData,
+    residual: str | type | ResidualStructure | None,
+    weights: object,
+    residual_data: object,
 ) -> ResidualModel:
     """Another structure for the rows of a model, and the columns that it reads."""
     kept, columns, specs = None, dict(arrays.residual_data), {}

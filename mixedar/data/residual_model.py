@@ -4,7 +4,7 @@ From ``residual=`` and ``weights=`` to one structure and what it reads of the ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,7 +66,9 @@ class ResidualModel:
     formulas: tuple[str, ...] = ()
     specs: dict[str, FormulaSpec] = field(default_factory=dict)
 
-    def needed(self, available: Any, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    def needed(
+        self, available: Iterable[Any], namespace: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What to keep aligned with the rows: columns, and formulas' variables."""
         known = set(available)
         names = [
@@ -115,7 +117,9 @@ class ResidualModel:
         return ResidualModel(structure, columns, (), specs)
 
 
-def residual_from_names(residual: Any, weights: Any) -> ResidualModel:
+def residual_from_names(
+    residual: str | type | ResidualStructure | None, weights: object
+) -> ResidualModel:
     """
     The structure, and what to look up in the data for it.
 
@@ -144,7 +148,7 @@ def residual_from_names(residual: Any, weights: Any) -> ResidualModel:
     return ResidualModel(structure, columns, formulas_of(variance))
 
 
-def as_columns(data: Any) -> Mapping[str, Any] | pd.DataFrame:
+def as_columns(data: object) -> Mapping[str, Any] | pd.DataFrame:
     """``residual_data=`` if it holds columns."""
     if not isinstance(data, (Mapping, pd.DataFrame)):
         raise UnsupportedError(
@@ -155,7 +159,10 @@ def as_columns(data: Any) -> Mapping[str, Any] | pd.DataFrame:
 
 
 def residual_from_arrays(
-    residual: Any, weights: Any, data: Any, n: int
+    residual: str | type | ResidualStructure | None,
+    weights: object,
+    data: object,
+    n: int,
 ) -> ResidualModel:
     """
     The structure with the values of the columns that it reads.
@@ -225,8 +232,8 @@ def row_positions(
     structure: ResidualStructure,
     codes: IntArray,
     labels: Sequence[Any],
-    time: Any,
-    series: Any,
+    time: object,
+    series: object,
     columns: Mapping[str, Any],
 ) -> RowPositions:
     """
@@ -308,7 +315,7 @@ def row_positions(
 
 
 def _in_order(
-    grouped: GroupedRows, time: Any, codes: IntArray, series: IntArray | None
+    grouped: GroupedRows, time: object, codes: IntArray, series: IntArray | None
 ) -> GroupedRows:
     """
     Rows by time for a structure that does not read it.
@@ -346,7 +353,7 @@ def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> Data
 
 
 def _occasions(
-    time: Any, name: str, codes: IntArray, series: IntArray | None
+    time: object, name: str, codes: IntArray, series: IntArray | None
 ) -> tuple[IntArray, Levels]:
     """Place of each row's time among all times, and these in order."""
     if time is None:

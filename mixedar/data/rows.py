@@ -31,7 +31,7 @@ _TOLERANCE = 1e-9
 _LISTED = 12
 
 
-def as_frame(data: Any) -> pd.DataFrame:
+def as_frame(data: object) -> pd.DataFrame:
     """
     View tabular data as a DataFrame.
 
@@ -76,7 +76,7 @@ def as_frame(data: Any) -> pd.DataFrame:
     )
 
 
-def near_matches(name: Any, available: Iterable[Any]) -> str:
+def near_matches(name: object, available: Iterable[Any]) -> str:
     """A sentence with the names close to `name`, or the first few names."""
     names = [str(candidate) for candidate in available]
     near = difflib.get_close_matches(str(name), names, n=3)
@@ -88,7 +88,7 @@ def near_matches(name: Any, available: Iterable[Any]) -> str:
     return f" Columns: {', '.join(names[:8])}{more}."
 
 
-def table_column(table: pd.DataFrame, name: Any, role: str = "") -> pd.Series:
+def table_column(table: pd.DataFrame, name: str | int, role: str = "") -> pd.Series:
     """
     A column or index level of a DataFrame.
 
@@ -165,7 +165,7 @@ def numeric_values(column: pd.Series) -> pd.Series:
     return pd.Series(values, index=column.index, name=column.name, copy=False)
 
 
-def recode(column: pd.Series, dtype: Any, name: Any) -> pd.Series:
+def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
     """
     Bring a column of new data to the type it had in the fit.
 
@@ -387,7 +387,7 @@ class Levels:
     values: pd.Series
 
     @classmethod
-    def first_of(cls, column: Any, codes: IntArray) -> Levels:
+    def first_of(cls, column: object, codes: IntArray) -> Levels:
         """Labels as they were given, where codes 0 ... m - 1 first occur."""
         first = np.empty(int(codes.max()) + 1, dtype=np.intp)
         first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
@@ -476,7 +476,7 @@ def check_matrix(matrix: FloatArray, names: Sequence[str], index: pd.Index) -> N
         check_present(what, rows, index, "missing or infinite")
 
 
-def names_columns(value: Any, table: pd.DataFrame) -> bool:
+def names_columns(value: object, table: pd.DataFrame) -> bool:
     """Whether a list has names of columns rather than one label a row."""
     if not isinstance(value, (list, tuple)) or not value:
         return False
@@ -512,7 +512,7 @@ def row_variable(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     return combine(role, [resolve(role, name, table) for name in value], table.index)
 
 
-def complete_labels(role: str, value: Any, table: pd.DataFrame) -> pd.Series:
+def complete_labels(role: str, value: object, table: pd.DataFrame) -> pd.Series:
     """The values of :func:`row_variable`, none missing, without categories."""
     labels = row_variable(role, value, table).values
     what = "the " + ("group" if role == "groups" else role)

@@ -263,7 +263,7 @@ _TIME_TOLERANCE = 1e-6
 
 
 def times_together(
-    fitted: Any, new: pd.Series, structure: ResidualStructure, name: str
+    fitted: object, new: pd.Series, structure: ResidualStructure, name: str
 ) -> tuple[FloatArray, FloatArray]:
     """
     Times of the fit and new ones as numbers with one origin and unit.

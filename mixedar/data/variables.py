@@ -17,7 +17,7 @@ from mixedar.data.rows import table_column
 from mixedar.exceptions import LengthError
 
 
-def data_column(data: ModelData, name: Any, what: str) -> pd.Series:
+def data_column(data: ModelData, name: object, what: str) -> pd.Series:
     """A variable of the rows: a column of the data by name, or the values given."""
     if isinstance(name, str):
         frame = pd.DataFrame() if data.frame is None else data.frame
@@ -140,7 +140,7 @@ class PictureRows:
         return np.split(order, cuts) if len(order) else []
 
 
-def picture_rows(data: ModelData, x: Any = None) -> PictureRows:
+def picture_rows(data: ModelData, x: object = None) -> PictureRows:
     """
     Places of the rows in a picture of the data.
 

@@ -46,7 +46,7 @@ def sample_codes(count: int, most: int) -> IntArray:
 
 
 def choose_groups(
-    rows: PictureRows, groups: Any, most: int
+    rows: PictureRows, groups: object, most: int
 ) -> tuple[IntArray, str | None]:
     """
     Numbers of the groups to draw, and what a caption says about the choice.
@@ -86,7 +86,7 @@ def _sample(codes: IntArray, most: int) -> tuple[IntArray, str | None]:
     return drawn, f"{most} of {count:,} groups, drawn at random"
 
 
-def _codes_of(rows: PictureRows, groups: Any) -> IntArray:
+def _codes_of(rows: PictureRows, groups: object) -> IntArray:
     given: Sequence[Hashable] = [groups]
     if not isinstance(groups, (str, bytes)) and isinstance(groups, Iterable):
         given = list(groups)
@@ -223,7 +223,7 @@ def _numbers(x: NDArray[Any]) -> FloatArray:
     return (x.astype("datetime64[ns]").astype(np.int64) if dates else x).astype(float)
 
 
-def levels_of(data: ModelData, by: Any, most: int) -> pd.Series:
+def levels_of(data: ModelData, by: object, most: int) -> pd.Series:
     """
     The rows by the levels of a variable, one level without a variable.
 
@@ -318,7 +318,7 @@ def population_means(
 
 
 def _grid(
-    fit: Fit, rows: PictureRows, where: IntArray, by: str | None, level: Any
+    fit: Fit, rows: PictureRows, where: IntArray, by: str | None, level: object
 ) -> tuple[NDArray[Any], FloatArray]:
     """Places of a level's mean curve, and rows of the design."""
     data = fit.data
@@ -384,7 +384,7 @@ def forecasts(
     fit: Fit,
     rows: PictureRows,
     newdata: pd.DataFrame,
-    groups: Any,
+    groups: object,
     level: str,
     most: int,
     alpha: float,
@@ -420,7 +420,7 @@ def forecasts(
     return codes, frame, words
 
 
-def _labels_of(newdata: Any, rows: PictureRows) -> pd.Series:
+def _labels_of(newdata: object, rows: PictureRows) -> pd.Series:
     """Labels of the groups of the new rows."""
     if not isinstance(newdata, pd.DataFrame):
         raise UnsupportedError(

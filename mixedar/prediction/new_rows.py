@@ -311,7 +311,7 @@ def _with_marks(
     return replace(rows, marks=found)
 
 
-def rows_to_simulate(fit: Fit, newdata: Any, known: bool) -> NewRows:
+def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
     """
     Rows of new data, for which responses are drawn.
 

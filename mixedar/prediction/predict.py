@@ -19,7 +19,7 @@ random effects, Statistical Science 6, 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.hypotheses.df import ContrastMethod
+from mixedar.hypotheses.df import ContrastMethod, DFMethod
 from mixedar.inference.df.methods import contrast_method
 from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
@@ -47,19 +47,19 @@ _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
 
 def get_prediction(
     fit: Fit,
-    newdata: Any = None,
+    newdata: object = None,
     level: str = "population",
     *,
-    exog: Any = None,
-    exog_re: Any = None,
-    exog_vc: Any = None,
-    groups: Any = None,
-    time: Any = None,
-    series: Any = None,
-    residual_data: Any = None,
+    exog: object = None,
+    exog_re: object = None,
+    exog_vc: Mapping[str, Any] | None = None,
+    groups: object = None,
+    time: object = None,
+    series: object = None,
+    residual_data: object = None,
     unknown: str = "error",
     include_theta: bool | str = False,
-    df: Any = None,
+    df: str | float | DFMethod | None = None,
 ) -> PredictionResults:
     """
     Predict with standard errors and intervals.

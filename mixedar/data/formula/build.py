@@ -172,17 +172,17 @@ class Design(Evaluated):
 
 def build_design(
     formula: str,
-    data: Any,
+    data: object,
     *,
-    groups: Any = None,
+    groups: object = None,
     re_formula: str | None = None,
     vc_formula: Mapping[str, str] | None = None,
-    time: Any = None,
-    series: Any = None,
+    time: object = None,
+    series: object = None,
     extra: Mapping[str, Any] | None = None,
-    subset: Any = None,
+    subset: object = None,
     missing: str = "none",
-    eval_env: Any = None,
+    eval_env: object = None,
     require_groups: bool = True,
 ) -> Design:
     """
@@ -279,7 +279,7 @@ def build_design(
 
 
 def _row_variables(
-    table: pd.DataFrame, groups: Any, time: Any, series: Any
+    table: pd.DataFrame, groups: object, time: object, series: object
 ) -> dict[str, RowVariable]:
     """Groups, times and series, by the name of the argument."""
     given = {"groups": groups, "time": time, "series": series}

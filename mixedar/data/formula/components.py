@@ -200,7 +200,7 @@ def from_components(
 
 
 def from_spec(
-    exog_vc: Any, rows_by_group: Sequence[IntArray], n: int
+    exog_vc: VCSpec, rows_by_group: Sequence[IntArray], n: int
 ) -> ComponentColumns:
     """
     Columns of statsmodels' per-group matrices.
@@ -269,7 +269,9 @@ class _ByGroup(Sequence[Any]):
         return sparse.csr_array(matrix) if self._use_sparse else matrix
 
 
-def vc_spec(components: Sequence[VarianceComponent], use_sparse: bool = False) -> Any:
+def vc_spec(
+    components: Sequence[VarianceComponent], use_sparse: bool = False
+) -> VCSpec:
     """
     The components in statsmodels' form, matrices made on access.
 

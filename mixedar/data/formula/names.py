@@ -371,7 +371,7 @@ def _passes_on(frame: FrameType) -> bool:
     return ours or frame.f_code.co_name == "from_formula"
 
 
-def as_namespace(eval_env: Any) -> Mapping[str, Any]:
+def as_namespace(eval_env: object) -> Mapping[str, Any]:
     """
     Turn an ``eval_env`` argument into a mapping.
 

@@ -180,7 +180,7 @@ def engine_errors(use: FormulaUse, available: list[Any]) -> Iterator[None]:
         ) from error
 
 
-def dump_variable(value: Any) -> bytes:
+def dump_variable(value: object) -> bytes:
     """Pickle a variable on its own; empty when that is impossible."""
     if isinstance(value, ModuleType):
         return pickle.dumps(("module", value.__name__))
@@ -274,7 +274,7 @@ class FormulaSpec:
         training: pd.DataFrame,
         namespace: Mapping[str, Any],
         rowwise: bool,
-        parsed: Any = None,
+        parsed: object = None,
     ) -> None:
         self.use = use
         self.formula = use.formula
@@ -357,7 +357,7 @@ class FormulaSpec:
         values = self._floats(matrix)
         return _with_gaps(values, missing, len(frame))
 
-    def _floats(self, matrix: Any) -> np.ndarray:
+    def _floats(self, matrix: object) -> np.ndarray:
         dtypes = getattr(matrix, "dtypes", [getattr(matrix, "dtype", None)])
         if any(getattr(dtype, "kind", "f") == "c" for dtype in dtypes):
             raise MixedARError(f"The formula {self.formula!r} gives complex numbers.")
@@ -469,7 +469,7 @@ def fit_formula(
     columns: ColumnStore,
     namespace: Mapping[str, Any],
     engine: str | None = None,
-    parsed: Any = None,
+    parsed: object = None,
 ) -> tuple[FormulaSpec, np.ndarray]:
     """
     Build the matrix of a one-sided formula.
