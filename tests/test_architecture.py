@@ -74,7 +74,7 @@ FILE_LINES, FUNCTION_LINES = 350, 60
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 # Names of classes that still stand for two things.
-TWICE: set[str] = {"Moments", "Results"}
+TWICE: set[str] = {"Results"}
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
     "mixedar.by_group.least_squares": "algebra alone, without frames and formulas",
@@ -111,7 +111,7 @@ TAKE_ANYTHING = {
     "mixedar.panel.linearmodels": "a class of linearmodels, untyped",
     "mixedar.residual.registry": "a structure before its class is known",
 }
-UNTYPED: set[str] = {"mixedar.residual.nesting"}
+UNTYPED: set[str] = set()
 # Folders of tests that mirror no folder of the package.
 NO_MIRRORS = {"benchmarks", "docs", "helpers", "reference"}
 TESTS = Path(__file__).parent

@@ -8,8 +8,8 @@ all parameters identified there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Nesting:
 
     def times(self, count: int) -> Nesting:
         """The same in each of several strata."""
-        return Nesting(self.edges * count, self.irregular, self.apart)
+        return replace(self, edges=self.edges * count)
 
     def and_also(self, other: Nesting) -> Nesting:
         """Both at once."""
@@ -71,117 +71,7 @@ class Nesting:
         )
 
 
-def variance_nesting(
-    small: VarianceFunction | None, large: VarianceFunction | None
-) -> Nesting:
-    """
-    Whether one variance function is a case of another.
-
-    Parameters
-    ----------
-    small, large : VarianceFunction or None
-        Bound to the same data; None stands for one variance.
-
-    Returns
-    -------
-    Nesting
-    """
-    rest = _functions(large)
-    out = Nesting()
-    unmatched = []
-    for one in _functions(small):
-        twin = next((two for two in rest if _same(one, two)), None)
-        if twin is None:
-            unmatched.append(one)
-        else:
-            rest.remove(twin)
-    for one in unmatched:
-        wider = next((two for two in rest if _inside(one, two) is not None), None)
-        if wider is None:
-            return Nesting(apart=f"only the smaller model has {one.label}")
-        rest.remove(wider)
-        found = _inside(one, wider)
-        assert found is not None
-        out = out.and_also(found)
-    for two in rest:
-        out = out.and_also(_from_constant(two))
-    if rest and any(mark.column == FITTED for two in rest for mark in two.marks):
-        irregular = "the variance function reads fitted values, which differ"
-        out = out.and_also(Nesting(irregular=irregular))
-    return out
-
-
-def _functions(variance: VarianceFunction | None) -> list[VarianceFunction]:
-    if variance is None:
-        return []
-    return list(variance.functions) if isinstance(variance, VarComb) else [variance]
-
-
-def _same(one: Any, two: Any) -> bool:
-    if type(one) is not type(two) or one.marks != two.marks:
-        return False
-    if one.k_free != two.k_free:
-        # held at values that lie inside the range of free ones
-        return bool(one.k_free == 0)
-    return bool(one.k_free > 0 or one == two)
-
-
-def _inside(one: Any, two: Any) -> Nesting | None:
-    """A function that another one contains; None if it does not."""
-    if one.k_free == 0 or two.k_free == 0:
-        return None
-    kinds = type(one), type(two)
-    if kinds == (VarPower, VarConstPower) and one.marks == two.marks:
-        count = len(two.scales)
-        return Nesting(edges=("a constant of zero is on the boundary",)).times(count)
-    if kinds == (VarIdent, VarIdent) and _strata(one) < _strata(two):
-        return Nesting()
-    if kinds == (VarLogLinear, VarLogLinear) and set(one.columns) <= set(two.columns):
-        return Nesting()
-    covariates = isinstance(one, CovariateVariance) and isinstance(two, type(one))
-    if covariates and one.column == two.column and one.by is None:
-        return Nesting()
-    return None
-
-
-def _strata(function: VarIdent) -> set[str | None]:
-    """Columns whose combinations are the strata; None stands for the time."""
-    return {mark.column for mark in function.marks}
-
-
-def _from_constant(large: Any) -> Nesting:
-    """Whether one variance for all is a case of a function."""
-    if large.k_free and isinstance(large, (VarIdent, VarPower, VarExp, VarLogLinear)):
-        return Nesting()
-    if large.k_free and isinstance(large, VarConstPower):
-        return Nesting(
-            irregular="with one variance for all the parameters of constant plus power "
-            "cannot be told apart"
-        )
-    return Nesting(apart=f"only the larger model has {large.label}")
-
-
 _INSIDE = Nesting()
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What nesting depends on beside the structures: the gaps of the data."""
-
-    gaps: FloatArray
-
-    @property
-    def equal_gaps(self) -> bool:
-        return len(self.gaps) == 0 or float(np.ptp(self.gaps)) == 0.0
-
-    @property
-    def lattice(self) -> tuple[int, bool]:
-        """Common step of whole times, and whether it is a gap itself."""
-        if len(self.gaps) == 0:
-            return 1, True
-        whole = np.unique(self.gaps).astype(np.int64)
-        step = int(np.gcd.reduce(whole))
-        return step, int(whole[0]) == step
 
 
 def nesting(
@@ -201,28 +91,89 @@ def nesting(
     -------
     Nesting
     """
-    one, first = _parts(small)
-    two, second = _parts(large)
-    place = _Place(gaps[gaps > 0.0])
-    return _correlations(one, two, place).and_also(variance_nesting(first, second))
+    (one, first), (two, second) = _parts(small), _parts(large)
+    return _correlations(one, two, gaps[gaps > 0.0]).and_also(_variances(first, second))
 
 
-def _parts(structure: Any) -> tuple[Any, Any]:
-    """Correlation and variance function."""
-    if isinstance(structure, Heteroscedastic):
-        return structure.structure, structure.variance
-    return structure, None
+def _parts(
+    structure: ResidualStructure,
+) -> tuple[ResidualStructure, Sequence[VarianceFunction]]:
+    """The correlation, and the functions whose product the standard deviation is."""
+    if not isinstance(structure, Heteroscedastic):
+        return structure, ()
+    variance = structure.variance
+    functions = variance.functions if isinstance(variance, VarComb) else (variance,)
+    return structure.structure, functions
 
 
-def _apart(small: ResidualStructure, large: ResidualStructure) -> Nesting:
-    if isinstance(large, Independent):
-        return Nesting(apart=f"residuals are {small.label} in the smaller model only")
-    return Nesting(
-        apart=f"residuals are {small.label} in one and {large.label} in the other"
-    )
+def _variances(
+    small: Sequence[VarianceFunction], large: Sequence[VarianceFunction]
+) -> Nesting:
+    """Whether one product of variance functions is a case of another."""
+    out, left, rest = _INSIDE, list(small), list(large)
+    for case in (_same, _inside):
+        for one in list(left):
+            for two in rest:
+                found = case(one, two)
+                if found is not None:
+                    out = out.and_also(found)
+                    left.remove(one)
+                    rest.remove(two)
+                    break
+    if left:
+        return Nesting(apart=f"only the smaller model has {left[0].label}")
+    for two in rest:
+        out = out.and_also(_from_constant(two))
+    if any(mark.column == FITTED for two in rest for mark in two.marks):
+        irregular = "the variance function reads fitted values, which differ"
+        out = out.and_also(Nesting(irregular=irregular))
+    return out
 
 
-def _correlations(small: Any, large: Any, place: _Place) -> Nesting:
+def _same(one: VarianceFunction, two: VarianceFunction) -> Nesting | None:
+    """Two functions of one kind that read the same; None for others."""
+    if type(one) is not type(two) or one.marks != two.marks:
+        return None
+    # values that are held lie inside the range of free ones
+    free = one.k_free, two.k_free
+    same = free[0] == 0 if free[0] != free[1] else free[0] > 0 or one == two
+    return _INSIDE if same else None
+
+
+def _inside(one: VarianceFunction, two: VarianceFunction) -> Nesting | None:
+    """A function that another one contains; None if it does not."""
+    if one.k_free == 0 or two.k_free == 0:
+        return None
+    if isinstance(one, VarPower) and isinstance(two, VarConstPower):
+        edge = Nesting(edges=("a constant of zero is on the boundary",))
+        return edge.times(len(two.scales)) if one.marks == two.marks else None
+    if isinstance(one, VarIdent) and isinstance(two, VarIdent):
+        inside = set(one.marks) < set(two.marks)
+    elif isinstance(one, VarLogLinear) and isinstance(two, VarLogLinear):
+        inside = set(one.columns) <= set(two.columns)
+    elif isinstance(one, CovariateVariance) and isinstance(two, type(one)):
+        inside = one.column == two.column and one.by is None
+    else:
+        return None
+    return _INSIDE if inside else None
+
+
+def _from_constant(large: VarianceFunction) -> Nesting:
+    """Whether one variance for all is a case of a function."""
+    if large.k_free and isinstance(large, (VarIdent, VarPower, VarExp, VarLogLinear)):
+        return _INSIDE
+    if large.k_free and isinstance(large, VarConstPower):
+        return Nesting(
+            irregular="with one variance for all the parameters of constant plus power "
+            "cannot be told apart"
+        )
+    return Nesting(apart=f"only the larger model has {large.label}")
+
+
+def _correlations(
+    small: ResidualStructure, large: ResidualStructure, gaps: FloatArray
+) -> Nesting:
+    """Whether one correlation is a case of another, whatever they are wrapped in."""
     if small == large:
         return _INSIDE
     if isinstance(large, Stratified):
@@ -230,75 +181,67 @@ def _correlations(small: Any, large: Any, place: _Place) -> Nesting:
             if small.by != large.by:
                 return Nesting(apart=f"strata are {small.by!r} and {large.by!r}")
             small = small.structure
-        return _correlations(small, large.structure, place).times(len(large.strata))
+        return _correlations(small, large.structure, gaps).times(len(large.strata))
     if isinstance(small, Stratified):
         return Nesting(apart=f"only the smaller model has parameters by {small.by!r}")
-    if _is_held(small) or _is_held(large):
-        return _held(small, large, place)
+    if _is_held(large):
+        return Nesting(apart="parameters are held at values of their own")
+    if _is_held(small):  # at values inside the range of free parameters
+        free = replace(small, fixed=False)  # type: ignore[type-var]
+        return _correlations(free, large, gaps)
     if isinstance(large, Nugget):
-        return _into_nugget(small, large, place)
-    if isinstance(small, Nugget):
-        return _from_nugget(small, large)
+        inner = large.structure
+        if isinstance(small, Nugget):
+            return _correlations(small.structure, inner, gaps)
+        if isinstance(small, Independent):
+            return _not_told_apart(large)
+        edge = Nesting(edges=("a nugget of zero is on the boundary",))
+        return _correlations(small, inner, gaps).and_also(edge)
     if isinstance(small, Independent):
-        return _from_independent(large, place)
-    return _plain(small, large)
+        return _from_independent(large, gaps)
+    if isinstance(small, Nugget):
+        inside = _with_nugget(small.structure, large)
+    else:
+        orders, more = _orders(small), _orders(large)
+        inside = _without_nugget(small, large)
+        if inside and orders and more and orders[0] < more[0] and orders[1] < more[1]:
+            return Nesting(
+                irregular=f"added orders on both sides cancel out: {large.label} is "
+                f"not identified at {small.label}"
+            )
+    if inside:
+        return _INSIDE
+    if isinstance(large, Independent):
+        return Nesting(apart=f"residuals are {small.label} in the smaller model only")
+    return Nesting(
+        apart=f"residuals are {small.label} in one and {large.label} in the other"
+    )
 
 
-def _is_held(structure: Any) -> bool:
+def _is_held(structure: ResidualStructure) -> bool:
     return structure.k_params > 0 and structure.k_free == 0
 
 
-def _held(small: Any, large: Any, place: _Place) -> Nesting:
-    """Parameters held at values lie inside the range of free ones."""
-    if _is_held(large) or not hasattr(small, "fixed"):
-        return Nesting(apart="parameters are held at values of their own")
-    return _correlations(replace(small, fixed=False), large, place)
+def _not_told_apart(large: ResidualStructure) -> Nesting:
+    return Nesting(
+        irregular=f"without correlation the parameters of {large.label} cannot be told "
+        "apart"
+    )
 
 
-def _into_nugget(small: Any, large: Nugget, place: _Place) -> Nesting:
-    inner = large.structure
-    if isinstance(small, Nugget):
-        return _correlations(small.structure, inner, place)
-    if isinstance(small, Independent):
-        return Nesting(
-            irregular=f"without correlation the parameters of {large.label} cannot be "
-            "told apart"
-        )
-    edge = Nesting(edges=("a nugget of zero is on the boundary",))
-    return _correlations(small, inner, place).and_also(edge)
-
-
-def _from_nugget(small: Nugget, large: Any) -> Nesting:
-    inner = small.structure
-    if isinstance(large, Unstructured) and _by_occasion(inner):
-        return _INSIDE
-    if isinstance(large, Toeplitz) and _every_lag(large) and _by_lag(inner):
-        return _INSIDE
-    # AR(1) plus noise is an ARMA(1, 1) process (Granger and Morris, 1976)
-    if isinstance(inner, AR1) and isinstance(large, ARMA) and large.p and large.q:
-        return _INSIDE
-    return _apart(small, large)
-
-
-def _from_independent(large: Any, place: _Place) -> Nesting:
+def _from_independent(large: ResidualStructure, gaps: FloatArray) -> Nesting:
+    """Whether independence is a case of a structure, at an end of its range or not."""
     if isinstance(large, (CompoundSymmetry, Toeplitz, AnteDependence, Unstructured)):
         return _INSIDE
     if isinstance(large, AR1):
-        return _into_ar1(place)
+        return _into_ar1(gaps)
     if isinstance(large, ARMA):
-        if large.p and large.q:
-            return Nesting(
-                irregular=f"without correlation the parameters of {large.label} cannot "
-                "be told apart"
-            )
-        return _INSIDE
-    line = isinstance(large, CAR1) or (
-        isinstance(large, Exponential) and not large.coords
-    )
-    if line and place.equal_gaps:
+        return _not_told_apart(large) if large.p and large.q else _INSIDE
+    line = isinstance(large, CAR1) or _on_the_line(large)
+    if line and (len(gaps) == 0 or float(np.ptp(gaps)) == 0.0):
         what = "CAR(1)" if isinstance(large, CAR1) else "exponential correlation"
         return Nesting(edges=(f"rho = 0 is the lower end of the range of {what}",))
-    if line and isinstance(large, CAR1):
+    if isinstance(large, CAR1):
         return Nesting(
             irregular="CAR(1) on unequal gaps has no regular limit at rho = 0"
         )
@@ -311,97 +254,82 @@ def _from_independent(large: Any, place: _Place) -> Nesting:
     )
 
 
-def _into_ar1(place: _Place) -> Nesting:
-    step, is_gap = place.lattice
-    if not is_gap:
+def _into_ar1(gaps: FloatArray) -> Nesting:
+    whole = np.unique(gaps).astype(np.int64)
+    step = int(np.gcd.reduce(whole)) if len(whole) else 1
+    if len(whole) and whole[0] != step:
         return Nesting(
             irregular="AR(1) without neighbours at its step has no regular limit at "
             "rho = 0"
         )
-    if step % 2 == 0:
-        return Nesting(
-            edges=(
-                f"with gaps of {step} only rho^{step} matters, which is not negative",
-            )
-        )
-    return _INSIDE
-
-
-def _plain(small: Any, large: Any) -> Nesting:
-    """Two structures with free parameters, neither of them wrapped."""
-    if isinstance(large, Unstructured) and _by_occasion(small):
+    if step % 2:
         return _INSIDE
+    edge = f"with gaps of {step} only rho^{step} matters, which is not negative"
+    return Nesting(edges=(edge,))
+
+
+def _with_nugget(inner: ResidualStructure, large: ResidualStructure) -> bool:
+    """Whether a structure contains another one plus measurement error."""
+    if isinstance(large, Unstructured):
+        return _by_occasion(inner)
     if isinstance(large, Toeplitz):
-        return _INSIDE if _inside_toeplitz(small, large) else _apart(small, large)
-    if isinstance(large, AnteDependence):
-        inside = isinstance(small, (AR1, CAR1)) or _on_the_line(small)
-        return _INSIDE if inside else _apart(small, large)
+        return _every_lag(large) and _by_lag(inner)
+    # AR(1) plus noise is an ARMA(1, 1) process (Granger and Morris, 1976)
+    both = isinstance(large, ARMA) and bool(large.p and large.q)
+    return both and isinstance(inner, AR1)
+
+
+def _without_nugget(small: ResidualStructure, large: ResidualStructure) -> bool:
+    """Whether a structure with free parameters contains another one."""
+    if isinstance(large, Unstructured):
+        return _by_occasion(small)
+    if isinstance(large, Toeplitz):
+        if _every_lag(large):
+            return _by_lag(small)
+        if isinstance(small, Toeplitz):
+            return small.k_params <= large.k_params
+        return isinstance(small, ARMA) and small.p == 0 and small.q <= large.k_params
+    if isinstance(large, AnteDependence) and not isinstance(small, AnteDependence):
+        return isinstance(small, (AR1, CAR1)) or _on_the_line(small)
     if isinstance(large, (AR1, ARMA)):
-        return _into_arma(small, large)
-    if isinstance(large, (CAR1, DistanceStructure)):
-        return _into_distances(small, large)
-    same = type(small) is type(large) and not isinstance(large, Independent)
-    return _INSIDE if same else _apart(small, large)
+        one, two = _orders(small), _orders(large)
+        assert two is not None
+        return one is not None and one[0] <= two[0] and one[1] <= two[1]
+    if getattr(small, "coords", ()) != getattr(large, "coords", ()):
+        return False
+    v, w = _smoothness(small), _smoothness(large)
+    if v is None or w is None:
+        return type(small) is type(large)
+    return w == np.inf or v == w
 
 
-def _orders(structure: Any) -> tuple[int, int] | None:
+def _orders(structure: ResidualStructure) -> tuple[int, int] | None:
+    """Orders of an ARMA process on a grid of times, where CAR(1) is AR(1)."""
     if isinstance(structure, ARMA):
         return structure.p, structure.q
-    # on a grid of times CAR(1) is AR(1) with positive rho
     single = isinstance(structure, (AR1, CAR1)) or _on_the_line(structure)
     return (1, 0) if single else None
 
 
-def _into_arma(small: Any, large: Any) -> Nesting:
-    one, two = _orders(small), _orders(large)
-    assert two is not None
-    if one is None or one[0] > two[0] or one[1] > two[1]:
-        return _apart(small, large)
-    if one[0] < two[0] and one[1] < two[1]:
-        return Nesting(
-            irregular=f"added orders on both sides cancel out: {large.label} is not "
-            f"identified at {small.label}"
-        )
-    return _INSIDE
+def _smoothness(structure: ResidualStructure) -> float | None:
+    """Of a case of Matern's; infinite if it is estimated."""
+    if isinstance(structure, Matern):
+        return np.inf if structure.smoothness is None else structure.smoothness
+    return 0.5 if isinstance(structure, (CAR1, Exponential)) else None
 
 
-def _inside_toeplitz(small: Any, large: Toeplitz) -> bool:
-    if _every_lag(large):
-        return _by_lag(small)
-    if isinstance(small, Toeplitz):
-        return small.k_params <= large.k_params
-    return isinstance(small, ARMA) and small.p == 0 and small.q <= large.k_params
-
-
-def _into_distances(small: Any, large: Any) -> Nesting:
-    coords = getattr(large, "coords", ())
-    if getattr(small, "coords", ()) != coords:
-        return _apart(small, large)
-    exponential = isinstance(small, (CAR1, Exponential))
-    if isinstance(large, Matern):
-        free = large.smoothness is None
-        if isinstance(small, Matern) and (free or small.smoothness == large.smoothness):
-            return _INSIDE
-        half = free or large.smoothness == 0.5
-        return _INSIDE if exponential and half else _apart(small, large)
-    if isinstance(large, (CAR1, Exponential)):
-        half = isinstance(small, Matern) and small.smoothness == 0.5
-        return _INSIDE if exponential or half else _apart(small, large)
-    return _INSIDE if type(small) is type(large) else _apart(small, large)
-
-
-def _on_the_line(structure: Any) -> bool:
+def _on_the_line(structure: ResidualStructure) -> bool:
     return isinstance(structure, Exponential) and not structure.coords
 
 
-def _by_lag(structure: Any) -> bool:
+def _by_lag(structure: ResidualStructure) -> bool:
     """Whether correlations depend on the difference of times alone."""
     if isinstance(structure, DistanceStructure):
         return not structure.coords
     return isinstance(structure, (AR1, CAR1, ARMA, CompoundSymmetry, Toeplitz))
 
 
-def _by_occasion(structure: Any) -> bool:
+def _by_occasion(structure: ResidualStructure) -> bool:
     """Whether correlations depend on the pair of times alone."""
     return _by_lag(structure) or isinstance(structure, (AnteDependence, Unstructured))
 
