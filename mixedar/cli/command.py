@@ -328,12 +328,12 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "scale": fit.scale,
         "fixed_effects": fixed,
         "fixed_effects_correlation": {"names": names[:p], "values": correlation},
-        "cov_re": {"names": fit.sizes.effect_names[: fit.k_re], "values": fit.cov_re},
-        "vcomp": dict(zip(fit.sizes.effect_names[fit.k_re :], fit.vcomp, strict=True)),
+        "cov_re": {"names": fit.effect_names[: fit.k_re], "values": fit.cov_re},
+        "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=True)),
         "residual_params": results.residual_params.to_dict(),
         "covariance_parameters": parameters,
         "residual_quantiles": results.std_residual_quantiles.to_dict(),
-        "time_unit": fit.sizes.time_unit,
+        "time_unit": fit.time_unit,
         "modes": [mode.estimate.llf for mode in fit.modes],
     }
 

@@ -75,11 +75,11 @@ def _refusal(fit: Any, what: str) -> str:
 
 def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
     """Record of a mixed model; `alpha` as in :func:`read`."""
-    p, sizes = fit.k_fe, fit.fit.sizes
-    terms = sizes.names[:p]
+    p = fit.k_fe
+    terms = fit.fit.names[:p]
     sample = sample_of(fit.model)
     if sample.y is None:  # the data have been removed
-        sample = Sample(sizes.endog_name, sizes.nobs, None, sample.index)
+        sample = Sample(fit.fit.endog_name, fit.nobs, None, sample.index)
     label = _DF_LABELS.get(fit.df_method, "model")
     return mixed_model(
         fit,
@@ -97,11 +97,11 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
 
 def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     """Covariance parameters under the names of ``params``, then the scale."""
-    p, k_re, sizes = fit.k_fe, fit.k_re, fit.fit.sizes
-    effects, values = sizes.effect_names, np.asarray(fit.params).tolist()
+    p, k_re, names = fit.k_fe, fit.k_re, fit.fit.names
+    effects, values = fit.fit.effect_names, np.asarray(fit.params).tolist()
     parts = random_effects(effects[:k_re], fit.cov_re, effects[k_re:], fit.vcomp)
     for k in range(p + len(parts), len(values)):
-        parts.append(Component(sizes.names[k], "residual", values[k]))
+        parts.append(Component(names[k], "residual", values[k]))
     bse, ends = np.asarray(fit.bse)[p:], np.asarray(fit.conf_int(alpha))[p:]
     errors = np.where(bse > 0.0, bse, np.nan).tolist()
     out = [

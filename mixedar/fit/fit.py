@@ -16,7 +16,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
-from mixedar.engine.coordinates import Estimate
+from mixedar.engine.problem import Estimate
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
@@ -34,41 +34,6 @@ if TYPE_CHECKING:
 _ROW_CACHES = ("effects", "fitted_marginal", "fittedvalues", "resid")
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """
-    Numbers of things, and names, that stay when the data are removed.
-
-    Attributes
-    ----------
-    nobs, n_groups, k_fe, k_re, k_vc : int
-        Observations, groups, fixed effects, correlated random effects and
-        variance components.
-    smallest, largest : int
-        Sizes of groups.
-    names : tuple of str
-        Of all parameters, in the order of ``params``.
-    effect_names : tuple of str
-        Of the random effects and the variance components.
-    endog_name, time_unit : str
-    formula_spec : FormulaSpec or None
-        Of the fixed effects.
-    """
-
-    nobs: int
-    n_groups: int
-    k_fe: int
-    k_re: int
-    k_vc: int
-    smallest: int
-    largest: int
-    names: tuple[str, ...]
-    effect_names: tuple[str, ...]
-    endog_name: str
-    time_unit: str
-    formula_spec: FormulaSpec | None
-
-
 @dataclass(frozen=True, eq=False)
 class Fit:
     """
@@ -80,7 +45,18 @@ class Fit:
 
     Attributes
     ----------
-    sizes : Sizes
+    nobs, n_groups, k_fe, k_re, k_vc : int
+        Observations, groups, fixed effects, correlated random effects and
+        variance components.
+    smallest_group, largest_group : int
+        Their numbers of rows.
+    names : tuple of str
+        Of all parameters but the residual variance, in the order of ``params``.
+    effect_names : tuple of str
+        Of the random effects and the variance components.
+    endog_name, time_unit : str
+    formula_spec : FormulaSpec or None
+        Of the fixed effects.
     modes : tuple of Optimum
         All maxima that were found, the best first.
     structure : ResidualStructure
@@ -102,7 +78,18 @@ class Fit:
         A cluster-robust covariance of the fixed effects, if the fit has one.
     """
 
-    sizes: Sizes
+    nobs: int
+    n_groups: int
+    k_fe: int
+    k_re: int
+    k_vc: int
+    smallest_group: int
+    largest_group: int
+    names: tuple[str, ...]
+    effect_names: tuple[str, ...]
+    endog_name: str
+    time_unit: str
+    formula_spec: FormulaSpec | None
     modes: tuple[Optimum, ...]
     structure: ResidualStructure
     layout: RandomCovariance
@@ -126,23 +113,19 @@ class Fit:
     ) -> Self:
         """The fit at the maxima of a likelihood, the best first."""
         theta = modes[0].estimate.theta
-        groups = data.group_sizes
-        sizes = Sizes(
-            data.nobs,
-            data.n_groups,
-            data.k_fe,
-            data.k_re,
-            data.k_vc,
-            int(groups.min()),
-            int(groups.max()),
-            tuple(data.param_names),
-            (*data.random_names, *data.component_names),
-            data.endog_name,
-            data.time_unit,
-            data.formula_spec,
-        )
         return cls(
-            sizes=sizes,
+            nobs=data.nobs,
+            n_groups=data.n_groups,
+            k_fe=data.k_fe,
+            k_re=data.k_re,
+            k_vc=data.k_vc,
+            smallest_group=int(data.group_sizes.min()),
+            largest_group=int(data.group_sizes.max()),
+            names=tuple(data.param_names),
+            effect_names=(*data.random_names, *data.component_names),
+            endog_name=data.endog_name,
+            time_unit=data.time_unit,
+            formula_spec=data.formula_spec,
             modes=tuple(modes),
             structure=problem.structure,
             layout=layout,
@@ -229,31 +212,6 @@ class Fit:
         return self.modes[0].estimate
 
     @property
-    def nobs(self) -> int:
-        """Number of observations."""
-        return self.sizes.nobs
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return self.sizes.n_groups
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed effects."""
-        return self.sizes.k_fe
-
-    @property
-    def k_re(self) -> int:
-        """Number of correlated random effects."""
-        return self.sizes.k_re
-
-    @property
-    def k_vc(self) -> int:
-        """Number of variance components."""
-        return self.sizes.k_vc
-
-    @property
     def k_re2(self) -> int:
         """Number of variances and covariances of the correlated random effects."""
         return self.k_re * (self.k_re + 1) // 2
@@ -263,11 +221,6 @@ class Fit:
         """Number of estimated parameters, the residual variance included."""
         free = int(self.layout.is_free.sum())
         return self.k_fe + free + self.structure.k_free + 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all parameters but the residual variance."""
-        return self.sizes.names
 
     @property
     def exog_names(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
-from mixedar.engine.coordinates import estimate_at
+from mixedar.engine.problem import estimate_at
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath
 from mixedar.engine.problem import LikelihoodProblem

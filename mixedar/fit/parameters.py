@@ -181,7 +181,7 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     under their names in ``params`` (``"scale"`` for the last); then ``sd(...)``,
     ``corr(..., ...)`` and ``sigma``.
     """
-    k_re, structure, effects = fit.k_re, fit.structure, fit.sizes.effect_names
+    k_re, structure, effects = fit.k_re, fit.structure, fit.effect_names
     names = list(fit.names[fit.k_fe :])
     rows, columns = np.tril_indices(k_re)
     variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp])

@@ -360,7 +360,7 @@ def marginal_means(
         For a numeric column of many values without `at`, or options that are
         not known.
     """
-    spec = fit.sizes.formula_spec
+    spec = fit.formula_spec
     if spec is None:
         raise NotComputedError(
             "marginal means need a model from a formula; with arrays use t_test with "

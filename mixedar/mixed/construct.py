@@ -5,14 +5,14 @@ The construction of a mixed model: from what a user passes to its data.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from statsmodels.base.model import LikelihoodModel
 
-from mixedar._types import UNCHANGED, FloatArray, Unchanged
+from mixedar._types import FloatArray
 from mixedar.data.checks import (
     check_finite,
     check_magnitude,
@@ -20,18 +20,16 @@ from mixedar.data.checks import (
     check_response,
     float_array,
     group_codes,
-    warn_dropped,
 )
-from mixedar.data.formula import Design, as_namespace, build_design
+from mixedar.data.formula import Design
 from mixedar.data.formula.components import (
     ComponentColumns,
     from_components,
     from_spec,
     vc_spec,
 )
-from mixedar.data.model_data import ModelData, residual_for
-from mixedar.data.residual_model import ResidualModel, residual_from_names
-from mixedar.data.rows import as_frame
+from mixedar.data.model_data import ModelData
+from mixedar.data.residual_model import ResidualModel
 from mixedar.engine.identification import check_identified
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
@@ -39,9 +37,7 @@ from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     LengthError,
-    NotComputedError,
     ResponseError,
-    UnsupportedError,
     shown,
 )
 from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
@@ -49,72 +45,10 @@ from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
 
-
-def model_from_formula(
-    cls: type[Model],
-    formula: str,
-    data: Any,
-    *,
-    re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
-    subset: Any,
-    use_sparse: bool,
-    missing: str,
-    groups: Any,
-    time: Any,
-    residual: Any,
-    series: Any,
-    weights: Any,
-    eval_env: Any,
-    **kwargs: Any,
-) -> Model:
-    """
-    Evaluate the formulas and build the model; arguments as in ``from_formula``.
-
-    Parameters
-    ----------
-    cls : type
-        The model's class.
-    eval_env : Mapping, patsy.EvalEnvironment, None or -1
-        The caller's variables.
-
-    Returns
-    -------
-    cls
-    """
-    if kwargs.get("residual_data") is not None:
-        raise UnsupportedError(
-            "residual_data= belongs to arrays; with a formula the columns are "
-            "those of the data"
-        )
-    structure = residual_from_names(residual, weights)
-    namespace = as_namespace(eval_env)
-    design = build_design(
-        formula,
-        data,
-        groups=groups,
-        re_formula=re_formula,
-        vc_formula=vc_formula,
-        time=time,
-        series=series,
-        extra=structure.needed(as_frame(data).columns, namespace),
-        subset=subset,
-        missing=missing,
-        eval_env=eval_env,
-    )
-    structure = structure.evaluated(design.frame, design.extra, namespace)
-    if design.n_dropped:
-        warn_dropped(design.n_dropped)
-    model = _from_design(cls, design, use_sparse, structure, kwargs)
-    model.arrays = model.arrays.changed(
-        variance_specs=structure.specs, weighted=weights is not None
-    )
-    model.re_formula, model.vc_formula = re_formula, vc_formula
-    model.given = callers_words(residual, weights, subset, missing)
-    return model
+REMOVED = "the data were removed from this model by remove_data(); build it again"
 
 
-def _from_design(
+def from_design(
     cls: type[Model],
     design: Design,
     use_sparse: bool,
@@ -196,9 +130,8 @@ def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
     # the base class would compute a rank over all rows to find an implicit
     # constant, which nothing here needs
     LikelihoodModel.__init__(model, endog, exog, missing="none", hasconst=False)
-    model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual"]
-    model._init_keys += ["series", "re_cov", "use_sqrt", "weights"]
-    model._init_keys += ["residual_data"]
+    model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual", "series"]
+    model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data"]
     model.endog = np.asarray(model.data.endog, dtype=np.float64)
     model.exog = np.asarray(model.data.exog, dtype=np.float64)
     if model.exog.ndim == 1:
@@ -338,14 +271,13 @@ def take_arrays(
             f"{model.nobs} observations cannot estimate {p} fixed effects and a "
             "residual variance; use fewer columns"
         )
-    _check_identified(model)
-    model._data_attr.extend(
-        ["exog_re", "groups", "time", "series", "codes", "residual_data"]
-    )
-    model._data_attr.extend(["arrays", "data.exog_re", "data.frame"])
+    check_parameters(model)
+    model._data_attr += ["exog_re", "groups", "time", "series", "codes", "arrays"]
+    model._data_attr += ["residual_data", "data.exog_re", "data.frame"]
 
 
-def _check_identified(model: ParentModel) -> None:
+def check_parameters(model: ParentModel) -> None:
+    """Raise unless the data tell the covariance parameters apart."""
     arrays, layout = model.arrays, model.arrays.layout()
     check_identified(
         arrays.compressed,
@@ -370,51 +302,6 @@ def holding(model: Model, arrays: ModelData) -> Model:
     other.__dict__ = model.without_lists()
     other.data = copy.copy(model.data)
     take(other, arrays)
-    return other
-
-
-def sibling(
-    model: Model,
-    residual: Any,
-    weights: Any = UNCHANGED,
-    residual_data: Any = None,
-    relatives: Iterable[ParentModel] = (),
-) -> Model:
-    """
-    A model of the same rows, fixed and random effects; see ``with_residual``.
-
-    Parameters
-    ----------
-    model : MixedLMAR
-    residual : str, ResidualStructure or None
-    weights : VarianceFunction, str, array_like or None
-    residual_data : DataFrame or mapping, optional
-    relatives : iterable of MixedLMAR
-        Other models of the same rows; the compressed data of the first one whose
-        rows look the same to its residual structure are shared.
-
-    Returns
-    -------
-    MixedLMAR
-    """
-    if model.endog is None:
-        raise NotComputedError(
-            "the data were removed from this model by remove_data(); build it again"
-        )
-    found = residual_for(model.arrays, residual, weights, residual_data)
-    arrays = model.arrays.with_residual(
-        found.structure,
-        found.columns,
-        found.specs,
-        [model.arrays, *(relative.arrays for relative in relatives)],
-    )
-    if not isinstance(weights, Unchanged):
-        arrays = arrays.changed(weighted=weights is not None)
-    other = holding(model, arrays)
-    other.given = {**model.given, "residual": residual}
-    if not isinstance(weights, Unchanged):
-        other.given["weights"] = callers_words(residual, weights)["weights"]
-    _check_identified(other)
     return other
 
 

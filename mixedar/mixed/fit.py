@@ -5,6 +5,7 @@ From a model to its results: the search, its verdict and the warnings.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.fit.maximise import Start, maximise
-from mixedar.mixed.construct import holding
+from mixedar.mixed.construct import REMOVED, holding
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
@@ -35,6 +36,7 @@ from mixedar.residual import ResidualStructure
 
 # Accepted by statsmodels' fit; Newton's method has no use for these.
 _IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
+_COV_TYPES = {"nonrobust", "cr0", "cr1", "cr1p", "cr1s", "cr2", "cr3"}
 
 
 class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
@@ -47,13 +49,12 @@ class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
 
 def fit_model(
     model: ParentModel,
-    *,
     start_params: Any,
     reml: bool,
     do_cg: bool,
     free: MixedLMParams | None,
     full_output: bool,
-    method: Any,
+    method: str | Sequence[str] | None,
     gtol: float = 1e-10,
     maxiter: int = 200,
     cov_type: str = "nonrobust",
@@ -67,17 +68,12 @@ def fit_model(
     MixedLMARResultsWrapper
     """
     if model.endog is None:
-        raise NotComputedError(
-            "the data were removed from this model by remove_data(); build it again"
-        )
+        raise NotComputedError(REMOVED)
     unknown = sorted(set(ignored) - _IGNORED)
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
-    robust = str(cov_type).lower() != "nonrobust"
-    if robust:
-        from mixedar.inference.df.sandwich import check_cov_type
-
-        check_cov_type(cov_type)
+    if str(cov_type).lower() not in _COV_TYPES:  # as statsmodels
+        cov_type = _unused(cov_type)
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
@@ -113,7 +109,19 @@ def fit_model(
     if do_cg:
         _warn(results)
     wrapped = MixedLMARResultsWrapper(results)
-    return results.get_robustcov_results(cov_type) if robust else wrapped
+    if cov_type.lower() == "nonrobust":
+        return wrapped
+    return wrapped.get_robustcov_results(cov_type)
+
+
+def _unused(cov_type: Any) -> str:
+    warnings.warn(
+        f"Argument cov_type={cov_type!r} not used by MixedLMAR.fit. Future versions "
+        "will raise on these arguments.",
+        FutureWarning,
+        stacklevel=4,
+    )
+    return "nonrobust"
 
 
 def _check_options(model: ParentModel, gtol: Any, maxiter: Any, free: Any) -> None:
@@ -132,7 +140,7 @@ def _check_options(model: ParentModel, gtol: Any, maxiter: Any, free: Any) -> No
         )
 
 
-def _method(method: Any) -> str:
+def _method(method: str | Sequence[str] | None) -> str:
     if method is None:
         return "newton"
     names = list(method) if isinstance(method, (list, tuple)) else [method]

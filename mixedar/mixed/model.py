@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _convert_vc
 
-from mixedar._types import UNCHANGED, FloatArray
+from mixedar._types import UNCHANGED, FloatArray, Unchanged
 from mixedar.data.checks import (
     check_finite,
     check_lengths,
@@ -26,21 +26,27 @@ from mixedar.data.checks import (
 )
 from mixedar.data.formula import (
     Design,
+    as_namespace,
+    build_design,
     capture_namespace,
 )
-from mixedar.data.residual_model import residual_from_arrays
+from mixedar.data.model_data import residual_for
+from mixedar.data.residual_model import residual_from_arrays, residual_from_names
+from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
     GroupError,
     LengthError,
+    NotComputedError,
     UnsupportedError,
 )
 from mixedar.mixed.construct import (
+    REMOVED,
     callers_words,
+    check_parameters,
+    from_design,
     holding,
-    model_from_formula,
-    sibling,
     take_arrays,
     take_data,
     take_groups,
@@ -257,23 +263,36 @@ class MixedLMAR(ParentModel):
             eval_env = capture_namespace()
         elif isinstance(eval_env, int) and eval_env >= 0:
             eval_env = capture_namespace(eval_env + 1)
-        return model_from_formula(
-            cls,
+        if kwargs.get("residual_data") is not None:
+            raise UnsupportedError(
+                "residual_data= belongs to arrays; with a formula the columns are "
+                "those of the data"
+            )
+        found = residual_from_names(residual, weights)
+        namespace = as_namespace(eval_env)
+        design = build_design(
             formula,
             data,
+            groups=groups,
             re_formula=re_formula,
             vc_formula=vc_formula,
-            subset=subset,
-            use_sparse=use_sparse,
-            missing=missing,
-            groups=groups,
             time=time,
-            residual=residual,
             series=series,
-            weights=weights,
+            extra=found.needed(as_frame(data).columns, namespace),
+            subset=subset,
+            missing=missing,
             eval_env=eval_env,
-            **kwargs,
         )
+        found = found.evaluated(design.frame, design.extra, namespace)
+        if design.n_dropped:
+            warn_dropped(design.n_dropped)
+        model = from_design(cls, design, use_sparse, found, kwargs)
+        model.arrays = model.arrays.changed(
+            variance_specs=found.specs, weighted=weights is not None
+        )
+        model.re_formula, model.vc_formula = re_formula, vc_formula
+        model.given = callers_words(residual, weights, subset, missing)
+        return model
 
     def fit(
         self,
@@ -331,27 +350,10 @@ class MixedLMAR(ParentModel):
         """
         if fe_pen is not None or cov_pen is not None:
             self._refuse_penalty("fe_pen and cov_pen")
-            return super().fit(
-                start_params,
-                reml,
-                niter_sa,
-                do_cg,
-                fe_pen,
-                cov_pen,
-                free,
-                full_output,
-                method,
-                **fit_kwargs,
-            )
+            given = start_params, reml, niter_sa, do_cg, fe_pen, cov_pen, free
+            return super().fit(*given, full_output, method, **fit_kwargs)
         return fit_model(
-            self,
-            start_params=start_params,
-            reml=reml,
-            do_cg=do_cg,
-            free=free,
-            full_output=full_output,
-            method=method,
-            **fit_kwargs,
+            self, start_params, reml, do_cg, free, full_output, method, **fit_kwargs
         )
 
     def refit(self, endog: ArrayLike, **fit_kwargs: Any) -> Any:
@@ -427,7 +429,7 @@ class MixedLMAR(ParentModel):
                 f"{self.nobs} observations"
             )
         check_finite(values, [self.endog_names], "the response's")
-        arrays = self.arrays.with_endog(values)
+        arrays = self.arrays.changed(endog=values)
         check_response(arrays.compressed.w, float(np.ptp(values)), self.endog_names)
         other = holding(self, arrays)
         other.data.endog = other.endog = values
@@ -470,7 +472,23 @@ class MixedLMAR(ParentModel):
         MixedARError
             If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
         """
-        return sibling(self, residual, weights, residual_data, relatives)
+        if self.endog is None:
+            raise NotComputedError(REMOVED)
+        found = residual_for(self.arrays, residual, weights, residual_data)
+        arrays = self.arrays.with_residual(
+            found.structure,
+            found.columns,
+            found.specs,
+            [self.arrays, *(relative.arrays for relative in relatives)],
+        )
+        given = {**self.given, "residual": residual}
+        if not isinstance(weights, Unchanged):
+            arrays = arrays.changed(weighted=weights is not None)
+            given["weights"] = callers_words(residual, weights)["weights"]
+        other = holding(self, arrays)
+        other.given = given
+        check_parameters(other)
+        return other
 
     @property
     def df_containment(self) -> FloatArray:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,6 @@ from mixedar.engine.search import find_modes
 from mixedar.exceptions import LengthError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
-
-if TYPE_CHECKING:
-    pass
 
 
 class ParentResults(MixedLMResults):
@@ -153,6 +150,10 @@ class ParentResults(MixedLMResults):
         """
         Profile likelihood of a random-effects variance.
 
+        A grid of variances is divided by the residual variance; each ratio is
+        held while everything else, the residual variance included, is estimated
+        again.
+
         Parameters
         ----------
         re_ix : int or str
@@ -168,85 +169,51 @@ class ParentResults(MixedLMResults):
         Returns
         -------
         ndarray, shape (num_low + num_high + 1, 2)
-            Variances and log-likelihoods.
+            The variance (ratio times the re-estimated residual variance) and the
+            log-likelihood.
+
+        Raises
+        ------
+        UnsupportedError
+            If the grid would reach a variance of zero or less, or there is no such
+            random effect.
         """
-        return profile_variance(
-            self.fit, re_ix, vtype, num_low, dist_low, num_high, dist_high, **fit_kwargs
+        vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
+        fit, k_re = self.fit, self.fit.k_re
+        estimate, component = _profiled(fit, re_ix, vtype)
+        if estimate - dist_low <= 0.0:
+            raise UnsupportedError(
+                "dist_low is too large and would result in a negative variance. Try a "
+                f"smaller value than {estimate:.6g}."
+            )
+        grid = np.concatenate(
+            [
+                np.linspace(estimate - dist_low, estimate, num_low + 1),
+                np.linspace(estimate, estimate + dist_high, num_high + 1)[1:],
+            ]
         )
-
-
-def profile_variance(
-    fit: Fit,
-    re_ix: int | str,
-    vtype: str,
-    num_low: int,
-    dist_low: float,
-    num_high: int,
-    dist_high: float,
-    **fit_kwargs: Any,
-) -> FloatArray:
-    """
-    Maximise the likelihood over all other parameters at fixed variance ratios.
-
-    A grid of variances is divided by the residual variance; each ratio is
-    held while everything else, the residual variance included, is estimated
-    again.  Arguments as in ``MixedLMARResults.profile_re``.
-
-    Returns
-    -------
-    ndarray, shape (num_low + num_high + 1, 2)
-        The variance (ratio times the re-estimated residual variance) and the
-        log-likelihood.
-
-    Raises
-    ------
-    UnsupportedError
-        If the grid would reach a variance of zero or less, or there is no such
-        random effect.
-    """
-    vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
-    data, k_re = fit.data, fit.k_re
-    estimate, component = _profiled(fit, re_ix, vtype)
-    if estimate - dist_low <= 0.0:
-        raise UnsupportedError(
-            "dist_low is too large and would result in a negative variance. Try a "
-            f"smaller value than {estimate:.6g}."
-        )
-    grid = np.concatenate(
-        [
-            np.linspace(estimate - dist_low, estimate, num_low + 1),
-            np.linspace(estimate, estimate + dist_high, num_high + 1)[1:],
-        ]
-    )
-    order = np.arange(k_re)
-    rows = data.compressed
-    if vtype == "re":
-        # the first diagonal entry of a Cholesky factor is a standard deviation
-        order[[0, int(re_ix)]] = order[[int(re_ix), 0]]
-        columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
-        rows = replace(rows, z=rows.z[:, columns])
-        position = 0
-    else:
-        position = fit.k_re2 + component
-    layout = fit.layout
-    unscaled = fit.cov_re_unscaled[np.ix_(order, order)]
-    start = factor_entries(unscaled, fit.vcomp / fit.scale)
-    curve = []
-    for variance in grid:
-        fixed = layout.fixed.copy()
-        fixed[position] = np.sqrt(variance / fit.scale)
-        problem = LikelihoodProblem(
-            rows,
-            fit.nobs,
-            fit.structure,
-            replace(layout, fixed=fixed),
-            reml=fit.reml,
-        )
-        theta = problem.theta_from(start, fit.residual_params)
-        best = find_modes(problem, start=theta, **fit_kwargs)[0].estimate
-        held = best.cov_values[0 if vtype == "re" else position]
-        curve.append([held, best.llf])
-    return np.asarray(curve)
+        order, rows, position = np.arange(k_re), fit.data.compressed, 0
+        if vtype == "re":
+            # the first diagonal entry of a Cholesky factor is a standard deviation
+            order[[0, int(re_ix)]] = order[[int(re_ix), 0]]
+            columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
+            rows = replace(rows, z=rows.z[:, columns])
+        else:
+            position = fit.k_re2 + component
+        unscaled = fit.cov_re_unscaled[np.ix_(order, order)]
+        start = factor_entries(unscaled, fit.vcomp / fit.scale)
+        curve = []
+        for variance in grid:
+            fixed = fit.layout.fixed.copy()
+            fixed[position] = np.sqrt(variance / fit.scale)
+            layout = replace(fit.layout, fixed=fixed)
+            problem = LikelihoodProblem(
+                rows, fit.nobs, fit.structure, layout, reml=fit.reml
+            )
+            theta = problem.theta_from(start, fit.residual_params)
+            best = find_modes(problem, start=theta, **fit_kwargs)[0].estimate
+            curve.append([best.cov_values[position], best.llf])
+        return np.asarray(curve)
 
 
 def _profiled(fit: Fit, re_ix: int | str, vtype: str) -> tuple[float, int]:

@@ -40,7 +40,7 @@ def summarize(
     -------
     ResultsSummary
     """
-    p, sizes, structure = fit.k_fe, fit.sizes, fit.structure
+    p, structure = fit.k_fe, fit.structure
     k_cov = fit.k_re2 + fit.k_vc
     names = list(fit.names)
     names[:p] = _renamed(names[:p], xname_fe, "xname_fe")
@@ -48,11 +48,12 @@ def summarize(
     mean = fit.nobs / fit.n_groups
     header = {
         "Model:": "MixedLMAR",
-        "Dep. variable:": sizes.endog_name if yname is None else yname,
+        "Dep. variable:": fit.endog_name if yname is None else yname,
         "Method:": fit.method,
         "No. observations:": fit.nobs,
         "No. groups:": fit.n_groups,
-        "Group size min/mean/max:": f"{sizes.smallest} / {mean:.4g} / {sizes.largest}",
+        "Group size min/mean/max:": f"{fit.smallest_group} / {mean:.4g} / "
+        f"{fit.largest_group}",
         "Log-likelihood:": f"{fit.llf:.4f}",
         "AIC:": f"{fit.aic:.4f}",
         "BIC:": f"{fit.bic:.4f}",
@@ -61,7 +62,7 @@ def summarize(
         "Converged:": "Yes" if fit.converged else "No",
     }
     if structure.k_params:
-        unit = sizes.time_unit
+        unit = fit.time_unit
         header["Time unit:"] = "as given" if unit == "1" else unit
     if fit.df_method.name != "containment":
         header["DF method:"] = fit.df_method.label
@@ -112,7 +113,7 @@ def _random_effects(fit: Fit) -> SummaryTable:
     """Variances, standard deviations and correlations, as nlme's VarCorr."""
     k_re = fit.k_re
     variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp, [fit.scale]])
-    names = [*fit.sizes.effect_names, "Residual"]
+    names = [*fit.effect_names, "Residual"]
     deviations = np.sqrt(variances)
     data = {"Variance": variances, "Std.Dev.": deviations}
     formats = {}

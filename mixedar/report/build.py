@@ -24,7 +24,7 @@ from mixedar.inference.terms.anova import anova_terms
 from mixedar.report import pictures
 from mixedar.report.facts import call_text, data_facts, variables_used
 from mixedar.report.page import Section, code, page, paragraph, picture, table
-from mixedar.summary import ResultsSummary
+from mixedar.summary import Format, ResultsSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,15 +34,17 @@ _PACKAGES = ("mixedar", "statsmodels", "numpy", "scipy", "pandas", "matplotlib")
 _Picture = tuple[str, tuple[float, float], str, Callable[["Figure"], Any]]
 
 
-class _Model(Protocol):
+class ModelAsGiven(Protocol):
+    """A model that knows what its caller said of residuals and rows."""
+
     given: Mapping[str, Any]
 
 
-class Results(Protocol):
+class MixedResults(Protocol):
     """What a report asks of the results of a mixed model."""
 
     fit: Fit
-    model: _Model
+    model: ModelAsGiven
     modes: pd.DataFrame
 
     def summary(self, *, title: str | None, alpha: float) -> ResultsSummary:
@@ -147,7 +149,7 @@ def _of_estimates(fit: Fit, alpha: float) -> Iterator[_Picture]:
 
 
 def report(
-    results: Results,
+    results: MixedResults,
     path: str | Path | None = None,
     title: str | None = None,
     *,
@@ -209,16 +211,16 @@ def _guarded(make: Callable[[], list[str]]) -> list[str]:
 
 def _lead(fit: Fit) -> str:
     """What was fitted, in one line."""
-    structure, sizes = fit.structure.label, fit.sizes
+    structure = fit.structure.label
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     return (
-        f"{sizes.endog_name}: {fit.nobs:,} observations of {fit.n_groups:,} groups, "
+        f"{fit.endog_name}: {fit.nobs:,} observations of {fit.n_groups:,} groups, "
         f"{structure.lower() if structure.islower() else structure} residuals, "
         f"{fit.method}. Made on {now}."
     )
 
 
-def _estimates(results: Results, alpha: float) -> list[str]:
+def _estimates(results: MixedResults, alpha: float) -> list[str]:
     fit, parts = results.fit, []
     if not fit.converged:
         text = "The search for the maximum did not converge; do not rely on these "
@@ -238,7 +240,7 @@ def _terms(fit: Fit) -> list[str]:
     frame = anova_terms(fit, 3)
     columns = {"num_df": "DF", "den_df": "Den. DF", "F": "F", "p": "P>F"}
     shown = frame[list(columns)].rename(columns=columns)
-    formats: dict[Any, Any] = {"P>F": "pvalue", "F": ".3f", "Den. DF": ".1f"}
+    formats: dict[str, Format] = {"P>F": "pvalue", "F": ".3f", "Den. DF": ".1f"}
     return [table(shown, "Tests of terms, each after all others", formats, "Term")]
 
 
@@ -258,7 +260,7 @@ def _intervals(fit: Fit, alpha: float) -> list[str]:
     ]
 
 
-def _diagnosis(results: Results) -> list[str]:
+def _diagnosis(results: MixedResults) -> list[str]:
     found = results.diagnose()
     parts = [
         paragraph(
@@ -272,7 +274,7 @@ def _diagnosis(results: Results) -> list[str]:
         parts.insert(0, paragraph("No check raised an alarm."))
     checks = found.frame[["verdict", "value", "measure"]]
     checks.columns = pd.Index(["Verdict", "Value", "Measure"])
-    formats: dict[Any, Any] = {"Value": "{:.4g}".format}
+    formats: dict[str, Format] = {"Value": "{:.4g}".format}
     return [*parts, table(checks, "Checks", formats, "Check")]
 
 

@@ -181,7 +181,7 @@ def plot_coefficients(
     See :func:`mixedar.plotting.coefficients.plot_coefficients`.
     """
     frame = pd.concat(
-        {fit.sizes.endog_name: coefficient_frame(fit)},
+        {fit.endog_name: coefficient_frame(fit)},
         axis=1,
         names=["model"],
     )

@@ -51,7 +51,7 @@ class Diagnosis(Printed):
         self._checked = findings
         self._about = {
             "Model:": "MixedLMAR",
-            "Dep. variable:": fit.sizes.endog_name,
+            "Dep. variable:": fit.endog_name,
             "Method:": "REML" if fit.reml else "ML",
             "Residuals:": fit.structure.label,
             "No. observations:": fit.nobs,

@@ -148,17 +148,6 @@ class Sandwich(RobustMethod):
         return float(q * (q + 1) / total)
 
 
-def check_cov_type(cov_type: str) -> str:
-    """A key of :data:`COV_TYPES`, from a name in upper or lower case."""
-    known = {name.lower(): name for name in COV_TYPES}
-    name = known.get(str(cov_type).lower())
-    if name is None:
-        raise UnsupportedError(
-            f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
-        )
-    return name
-
-
 def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     """
     Cluster-robust covariance of a fit, clusters being its groups.
@@ -180,7 +169,12 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         With too few groups, without data, or if a group determines a
         coefficient alone (CR3).
     """
-    name = check_cov_type(cov_type)
+    known = {name.lower(): name for name in COV_TYPES}
+    name = known.get(str(cov_type).lower())
+    if name is None:
+        raise UnsupportedError(
+            f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
+        )
     data, m, n, p = fit.data, fit.n_groups, fit.nobs, fit.k_fe
     if m < 2 or (name == "CR1p" and m <= p):
         needed = 2 if m < 2 else p + 1

@@ -67,7 +67,7 @@ def terms_of(fit: Fit) -> list[Term]:
     categorical columns first in the design.  Without a formula every column is a
     term.
     """
-    spec = fit.sizes.formula_spec
+    spec = fit.formula_spec
     if spec is None:
         return [
             Term(name, np.array([k]), frozenset([name]))
@@ -126,7 +126,7 @@ def type_three(fit: Fit, terms: Sequence[Term]) -> list[FloatArray]:
     UnsupportedError
         If the factors of one term have too many combinations of levels.
     """
-    spec = fit.sizes.formula_spec
+    spec = fit.formula_spec
     if spec is None:
         return [np.eye(fit.k_fe)[term.columns] for term in terms]
     if not fit.has_data:
