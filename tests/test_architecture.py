@@ -77,7 +77,6 @@ LONG_FUNCTIONS: set[str] = set()
 TWICE: set[str] = {"Results"}
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
-    "mixedar.by_group.least_squares": "algebra alone, without frames and formulas",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.diagnostics.checkup.design": "a page of checks",
     "mixedar.diagnostics.checkup.residuals": "a page of checks",
@@ -87,8 +86,6 @@ ALONE = {
     "mixedar.inference.intervals.profile_path": "paths, apart from what they serve",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
-    "mixedar.panel.hausman.bootstrap": "one form of the test",
-    "mixedar.panel.hausman.mixed": "one form of the test",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.prediction.results": "what users hold in their hands",
     "mixedar.report.facts": "numbers, apart from the page",

@@ -358,7 +358,7 @@ def test_bootstrap_replicates_are_the_estimators(components: str) -> None:
     for _ in range(5):
         drawn = rng.integers(0, panel.n_entities, panel.n_entities)
         weights = np.bincount(drawn, minlength=panel.n_entities).astype(float)
-        got = estimates(products, products.weighted(weights[None]), components)  # type: ignore[arg-type]
+        got = estimates(products, weights[None], components)  # type: ignore[arg-type]
         parts = []
         for copy, which in enumerate(drawn):
             part = data[data["id"] == panel.entity_labels[which]]
@@ -442,7 +442,7 @@ def test_bootstrap_in_blocks() -> None:
     fe, re = pair(simulated(n=30))
     panel = re.panel
     products = entity_products(panel, re.estimate.columns, panel.constant)
-    whole = estimates(products, products.weighted(np.ones((3, 30))), "harmonic")
+    whole = estimates(products, np.ones((3, 30)), "harmonic")
     assert_allclose(whole.fe[0, 1:], fe.params[1:], rtol=1e-10)
     assert_allclose(whole.re[2, 1:], re.params[1:], rtol=1e-10)
     assert not whole.failed.any()

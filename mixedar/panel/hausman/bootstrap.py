@@ -13,6 +13,7 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.inference.arguments import progress_bar
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, independent_columns, wald
 from mixedar.panel.data import PanelData
@@ -29,21 +30,20 @@ def bootstrap(
     pair: Pair, reps: int, seed: int | np.random.Generator | None, progress: bool
 ) -> HausmanResult:
     """The test with the covariance of the difference from drawn entities."""
-    text = TEXTS["bootstrap"]
     if reps < 10:
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
-    unlike = pair.unlike()
+    text, frame, notes = TEXTS["bootstrap"], pair.frame(), pair.notes()
+    unlike, positions = pair.unlike(), pair.identified
     if unlike is not None:
         missing = text.missing(unlike, "chi2")
-        return pair.result("bootstrap", (missing,), pair.frame(), pair.notes())
-    positions = pair.identified
+        return pair.result("bootstrap", [missing], frame, notes)
     if pair.not_classical("bootstrap") is not None:
         # only the choice of coefficients rests on the covariances
         positions = np.arange(len(pair.names))
     if len(positions) == 0:
         missing = text.missing(pair.not_identified(), "chi2", 0)
-        return pair.result("bootstrap", (missing,), pair.frame(), pair.notes())
-    panel, chosen = pair.re.panel, [pair.names[j] for j in positions]
+        return pair.result("bootstrap", [missing], frame, notes)
+    chosen = [pair.names[j] for j in positions]
     draws = _replicated(pair, positions, reps, seed, progress)
     centred = draws - draws.mean(axis=0)
     cov = centred.T @ centred / (len(draws) - 1)
@@ -52,20 +52,19 @@ def bootstrap(
     statistic, df = wald(difference, cov)
     inverse = np.linalg.pinv(cov / np.outer(scale, scale), hermitian=True)
     away = (draws - difference) / scale
-    spread = np.einsum("bi,ij,bj->b", away, inverse, away)
-    share = float((1.0 + (spread >= statistic).sum()) / (1.0 + len(draws)))
-    note = f"{len(draws)} bootstrap replicates of {panel.n_entities} entities."
+    distances = np.einsum("bi,ij,bj->b", away, inverse, away)
+    share = float((1.0 + (distances >= statistic).sum()) / (1.0 + len(draws)))
+    note = f"{len(draws)} bootstrap replicates of {pair.re.panel.n_entities} entities."
     if len(draws) < reps:
         note += f" {reps - len(draws)} more could not be estimated and were left out."
     details = (("p-value from the replicates", share),)
     test = text.result(statistic, "chi2", df, note=note, details=details)
-    frame = pair.frame()
     frame.loc[chosen, "std_err"] = scale
     return pair.result(
         "bootstrap",
-        (test,),
+        [test],
         frame,
-        pair.notes(),
+        notes,
         cov_difference=pd.DataFrame(cov, index=chosen, columns=chosen),
         identified=len(chosen),
         draws=pd.DataFrame(draws, columns=chosen),
@@ -83,13 +82,13 @@ def _replicated(
     panel, columns = pair.re.panel, pair.re.estimate.columns
     constant = next((j for j, c in enumerate(columns) if c == panel.constant), None)
     products = entity_products(panel, columns, constant)
-    sums = products.weighted(np.ones((1, panel.n_entities)))
+    once = np.ones((1, panel.n_entities))
     names = [panel.names[c] for c in columns]
     chosen = [pair.names[j] for j in positions]
     where = np.array([names.index(name) for name in chosen])
     methods: tuple[Components, ...] = ("baltagi-chang", "harmonic")
     for components in methods:
-        whole = estimates(products, sums, components)
+        whole = estimates(products, once, components)
         if np.allclose(
             whole.re[0, where], pair.re.params[chosen], rtol=1e-6, atol=1e-12
         ):
@@ -127,76 +126,21 @@ class EntityProducts:
     between_kept: IntArray
     kept: IntArray
 
-    @property
-    def width(self) -> int:
-        """Number of columns with the response, k + 1."""
-        return len(self.scale)
-
-    def weighted(self, weights: FloatArray) -> WeightedProducts:
+    def sums(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """
-        Sum over entities.
+        Sums over entities, each counted `weights` times, shape (B, N).
 
-        Parameters
-        ----------
-        weights : ndarray, shape (B, N)
-            How often each entity counts, in each of B replicates.
-
-        Returns
-        -------
-        WeightedProducts
+        Cross-products within entities, shape (B, k + 1, k + 1); those of the means
+        and numbers of entities by size, shapes (B, C, k + 1, k + 1) and (B, C).
         """
-        width = self.width
-        single = len(self.classes) == 1
+        width, single = len(self.scale), len(self.classes) == 1
         counts, between = [], []
         for _, entities, products in self.classes:
             part = weights if single else weights[:, entities]
             counts.append(part.sum(axis=1))
             between.append(_unpack(part @ products, width))
-        return WeightedProducts(
-            within=_unpack(weights @ self.within, width),
-            between=np.stack(between, axis=1),
-            counts=np.stack(counts, axis=1),
-            sizes=np.array([size for size, _, _ in self.classes], dtype=np.float64),
-        )
-
-
-@dataclass(frozen=True)
-class WeightedProducts:
-    """
-    Sums of cross-products in B replicates, by C sizes of entities.
-
-    Attributes
-    ----------
-    within : ndarray, shape (B, k + 1, k + 1)
-    between : ndarray, shape (B, C, k + 1, k + 1)
-        Of means, each entity counted once.
-    counts : ndarray, shape (B, C)
-        Number of entities.
-    sizes : ndarray, shape (C,)
-        Observations of an entity.
-    """
-
-    within: FloatArray
-    between: FloatArray
-    counts: FloatArray
-    sizes: FloatArray
-
-    def quasi_demeaned(self, ratio: FloatArray) -> FloatArray:
-        """
-        Cross-products of quasi-demeaned data.
-
-        Parameters
-        ----------
-        ratio : ndarray, shape (B,)
-            Variance of the effects over that of the errors.
-
-        Returns
-        -------
-        ndarray, shape (B, k + 1, k + 1)
-        """
-        # (1 - theta)^2 T = T / (1 + T ratio)
-        share = self.sizes / (1.0 + self.sizes * ratio[:, None])
-        return self.within + np.einsum("bc,bcij->bij", share, self.between)
+        within = _unpack(weights @ self.within, width)
+        return within, np.stack(between, axis=1), np.stack(counts, axis=1)
 
 
 def entity_products(
@@ -291,7 +235,7 @@ class SwamyArora:
 
 
 def estimates(
-    products: EntityProducts, sums: WeightedProducts, components: Components
+    products: EntityProducts, weights: FloatArray, components: Components
 ) -> SwamyArora:
     """
     Estimate both models in every replicate, variance components included.
@@ -299,8 +243,8 @@ def estimates(
     Parameters
     ----------
     products : EntityProducts
-    sums : WeightedProducts
-        Of B replicates.
+    weights : ndarray, shape (B, N)
+        How often each entity counts, in each of B replicates.
     components : {"baltagi-chang", "harmonic"}
         Variance components of Swamy and Arora for entities of different
         lengths: Baltagi and Chang's, as plm's and Stata's ``sa``, or with the
@@ -311,25 +255,25 @@ def estimates(
     -------
     SwamyArora
     """
-    width = products.width
-    k, y = width - 1, width - 1
-    entities = sums.counts.sum(axis=1)
-    nobs = sums.counts @ sums.sizes
+    within, by_size, counts = products.sums(weights)
+    sizes = np.array([size for size, _, _ in products.classes], dtype=np.float64)
+    k = y = len(products.scale) - 1
+    entities, nobs = counts.sum(axis=1), counts @ sizes
     failed = np.zeros(len(nobs), dtype=bool)
 
     inside = products.within_kept
-    slopes, ssr_within = _solve(sums.within, inside, y, failed)
+    slopes, ssr_within = _solve(within, inside, y, failed)
     df_within = nobs - entities - len(inside)
     failed |= df_within <= 0
     sigma2_e = ssr_within / np.where(df_within > 0, df_within, 1.0)
 
     outside = products.between_kept
-    weights = sums.sizes if components == "baltagi-chang" else np.ones(len(sums.sizes))
-    between = np.einsum("c,bcij->bij", weights, sums.between)
+    power = 1.0 if components == "baltagi-chang" else 0.0
+    between = np.einsum("c,bcij->bij", sizes**power, by_size)
     _, ssr_between = _solve(between, outside, y, failed)
     df_between = entities - len(outside)
     if components == "baltagi-chang":
-        squares = np.einsum("c,bcij->bij", sums.sizes**2, sums.between)
+        squares = np.einsum("c,bcij->bij", sizes**2, by_size)
         block = np.ix_(np.arange(len(nobs)), outside, outside)
         gram, size, singular = _scaled(between[block])
         inner = squares[block] / (size[:, :, None] * size[:, None, :])
@@ -337,15 +281,18 @@ def estimates(
         trace[singular] = 0.0
         sigma2_u = (ssr_between - df_between * sigma2_e) / (nobs - trace)
     else:
-        harmonic = entities / (sums.counts @ (1.0 / sums.sizes))
+        harmonic = entities / (counts @ (1.0 / sizes))
         failed |= df_between <= 0
-        spread = ssr_between / np.where(df_between > 0, df_between, 1.0)
-        sigma2_u = spread - sigma2_e / harmonic
+        variance = ssr_between / np.where(df_between > 0, df_between, 1.0)
+        sigma2_u = variance - sigma2_e / harmonic
     sigma2_u = np.maximum(sigma2_u, 0.0)
 
     positive = sigma2_e > 0.0
     failed |= ~positive
-    quasi = sums.quasi_demeaned(sigma2_u / np.where(positive, sigma2_e, 1.0))
+    ratio = (sigma2_u / np.where(positive, sigma2_e, 1.0))[:, None]
+    # quasi-demeaning leaves (1 - theta)^2 T = T / (1 + T ratio) of the means
+    share = sizes / (1.0 + sizes * ratio)
+    quasi = within + np.einsum("bc,bcij->bij", share, by_size)
     both, _ = _solve(quasi, products.kept, y, failed)
 
     fe = np.full((len(nobs), k), np.nan)
@@ -375,7 +322,7 @@ def drawn_differences(
     rng = np.random.default_rng(seed)
     parts = []
     for weights in _draws(len(products.within), reps, rng, progress):
-        found = estimates(products, products.weighted(weights), components)
+        found = estimates(products, weights, components)
         gap = (found.fe - found.re)[:, positions]
         bad = found.failed | ~np.isfinite(gap).all(axis=1)
         parts.append(gap[~bad])
@@ -394,25 +341,14 @@ def _draws(
     entities: int, reps: int, rng: np.random.Generator, progress: bool
 ) -> Iterator[FloatArray]:
     """Counts of each entity in the replicates, block by block."""
-    block = max(1, min(reps, _BLOCK // entities))
-    bar = None
-    if progress:
-        from tqdm.auto import tqdm  # not needed without a bar
-
-        bar = tqdm(total=reps, desc="Bootstrap", unit="rep", leave=False)
-    try:
-        for start in range(0, reps, block):
-            count = min(block, reps - start)
-            weights = np.empty((count, entities))
-            for row in weights:
-                drawn = rng.integers(0, entities, entities)
-                row[:] = np.bincount(drawn, minlength=entities)
-            yield weights
-            if bar is not None:
-                bar.update(count)
-    finally:
-        if bar is not None:
-            bar.close()
+    block = max(1, _BLOCK // entities)
+    rows: list[IntArray] = []
+    for step in progress_bar(range(1, reps + 1), progress, "Bootstrap"):
+        drawn = rng.integers(0, entities, entities)
+        rows.append(np.bincount(drawn, minlength=entities))
+        if len(rows) == block or step == reps:
+            yield np.array(rows, dtype=np.float64)
+            rows.clear()
 
 
 def _solve(
