@@ -16,11 +16,10 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
-from mixedar.engine.problem import Estimate
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.problem import Estimate, LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NotComputedError, UnsupportedError

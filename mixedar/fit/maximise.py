@@ -13,10 +13,9 @@ import numpy as np
 
 from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
-from mixedar.engine.problem import estimate_at
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.problem import LikelihoodProblem, estimate_at
 from mixedar.engine.search import Optimum, find_modes
 from mixedar.fit.fit import Fit
 

@@ -27,11 +27,10 @@ from helpers.fitted_models import (
 from mixedar.datasets import load_orthodont
 from mixedar.diagnostics.influence.deletion import DeletionCoordinates
 from mixedar.engine.compress import compress
-from mixedar.engine.coordinates import estimate_at
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.groups import group_sums, sums_by_engine
 from mixedar.engine.newton import newton
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.problem import LikelihoodProblem, estimate_at
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,

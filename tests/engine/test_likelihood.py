@@ -23,8 +23,7 @@ from helpers.random_designs import (
     slopes_of,
     unpack,
 )
-from mixedar.engine.coordinates import estimate_at
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.problem import LikelihoodProblem, estimate_at
 
 Array = NDArray[Any]
 
