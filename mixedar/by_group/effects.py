@@ -124,17 +124,22 @@ def group_terms(fit: Fit) -> GroupTerms:
     names, fixed = [], []
     for k, name in zip(columns, own, strict=True):
         column = data.random_design[:, k]
-        same = [j for j in range(fit.k_fe) if np.array_equal(column, data.exog[:, j])]
-        if same:
-            names.append(data.exog_names[same[0]])
+        fixed.append(same_column(column, data.exog))
+        if fixed[-1] >= 0:
+            names.append(data.exog_names[fixed[-1]])
         else:
             alone = "Intercept" if (column == 1.0).all() else name
             known = alone in data.exog_names
             names.append(f"{alone} (random)" if known else alone)
-        fixed.append(same[0] if same else -1)
     return GroupTerms(
         np.asarray(columns, dtype=np.intp), names, np.asarray(fixed, dtype=np.intp)
     )
+
+
+def same_column(column: FloatArray, design: FloatArray) -> int:
+    """Number of the first column of a design that is equal; -1 without one."""
+    equal = (np.array_equal(column, other) for other in design.T)
+    return next((j for j, same in enumerate(equal) if same), -1)
 
 
 def effect_layout(fit: Fit) -> tuple[IntArray, IntArray, IntArray, list[str]]:

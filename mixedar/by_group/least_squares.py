@@ -171,12 +171,12 @@ def _fit_present(
     combinations = np.zeros((p, p, m))
     identified = ~dependent
     for a in np.flatnonzero(dependent.any(axis=1)):
-        made_of = _times(inverse, factor[:, a]) * dependent[a]
+        made_of = np.einsum("jkm,km->jm", inverse, factor[:, a]) * dependent[a]
         matters = np.abs(made_of) * lengths > _ZERO * lengths[a]
         combinations[:, a] = np.where(matters, made_of, 0.0)
         identified &= ~matters
     return GroupLeastSquares(
-        coefficients=_times(inverse, weights),
+        coefficients=np.einsum("jkm,km->jm", inverse, weights),
         identified=identified,
         dependent=dependent,
         combinations=combinations,
@@ -201,14 +201,6 @@ def _inverse(factor: FloatArray) -> FloatArray:
                 total += factor[i, k] * inverse[k, j]
             inverse[i, j] = -inverse[i, i] * total
     return inverse
-
-
-def _times(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Products of matrices, shape (p, p, m), and vectors, shape (p, m)."""
-    out = a[:, 0] * b[0]
-    for k in range(1, len(b)):
-        out += a[:, k] * b[k]
-    return np.asarray(out)
 
 
 def reasons(found: GroupLeastSquares, names: Sequence[str]) -> list[str]:

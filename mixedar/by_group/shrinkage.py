@@ -18,6 +18,7 @@ from mixedar.by_group.effects import (
     group_index,
     group_terms,
     marginal_variances,
+    same_column,
 )
 from mixedar.by_group.model import ByGroupOLS, ByGroupResults
 from mixedar.by_group.summary import note_on_groups
@@ -309,20 +310,13 @@ def _regressions(
             f"({len(own.endog)} and {data.nobs} rows); fit both to the same data, in "
             "the same order"
         )
-    columns = []
-    for k, name in enumerate(terms.names):
-        same = [
-            j
-            for j in range(own.exog.shape[1])
-            if np.array_equal(own.exog[:, j], design[:, k])
-        ]
-        if not same:
-            raise UnsupportedError(
-                f"the regressions by group have no column for the random effect "
-                f"{name!r}; theirs are {own.exog_names}"
-            )
-        columns.append(same[0])
-    return own, np.asarray(columns, dtype=np.intp)
+    columns = np.array([same_column(column, own.exog) for column in design.T])
+    if (columns < 0).any():
+        raise UnsupportedError(
+            f"the regressions by group have no column for the random effect "
+            f"{terms.names[int(np.argmin(columns))]!r}; theirs are {own.exog_names}"
+        )
+    return own, columns
 
 
 def _table(

@@ -25,6 +25,7 @@ from mixedar.inference.df.methods import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import resolve
+from mixedar.summary.text import plain
 
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
@@ -210,7 +211,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
     except (ValueError, OSError, MemoryError) as error:
         # bad data are bad values: the package's own errors, those of the parsers
         # of files and those of linear algebra are all ValueErrors
-        message = _one_line(str(error)) or type(error).__name__
+        message = plain(error) or type(error).__name__
         message = message.replace('missing="drop"', "--missing drop").replace(
             "missing='drop'", "--missing drop"
         )
@@ -266,17 +267,13 @@ def _write(text: str, path: str | None) -> None:
         Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 @contextmanager
 def _warnings_as_lines(prog: str) -> Iterator[list[str]]:
     """Warnings on stderr, a line each; the list collects them."""
     messages: list[str] = []
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        text = _one_line(str(message))
+        text = plain(message)
         messages.append(text)
         sys.stderr.write(f"{prog}: warning: {text}\n")
 
@@ -293,26 +290,12 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
     se, interval = np.sqrt(np.diag(covariance(fit))), conf_int(fit).tolist()
     t, pvalue = tvalues(fit), pvalues(fit)
     df = contrast_method(fit).single(np.eye(p))
-    fixed = {
-        names[k]: {
-            "estimate": fit.params[k],
-            "se": se[k],
-            "df": df[k],
-            "t": t[k],
-            "p": pvalue[k],
-            "ci": interval[k],
-        }
-        for k in range(p)
-    }
+    columns = {"estimate": fit.params, "se": se, "t": t, "p": pvalue, "ci": interval}
+    frame = pd.DataFrame(columns, index=names)
+    fixed = frame[:p].assign(df=df)[["estimate", "se", "df", "t", "p", "ci"]]
     # a parameter that is held, or lies on a boundary, has no standard error
-    parameters = {
-        names[k]: {
-            "estimate": fit.params[k],
-            "se": se[k] if se[k] > 0.0 else np.nan,
-            "ci": interval[k],
-        }
-        for k in range(p, len(names))
-    }
+    parameters = frame[p:][["estimate", "se", "ci"]]
+    parameters = parameters.assign(se=parameters["se"].where(parameters["se"] > 0.0))
     correlation = contrast_method(fit).cov / np.outer(se[:p], se[:p])
     return {
         "method": fit.method,
@@ -326,12 +309,12 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "aic": fit.aic,
         "bic": fit.bic,
         "scale": fit.scale,
-        "fixed_effects": fixed,
+        "fixed_effects": fixed.to_dict("index"),
         "fixed_effects_correlation": {"names": names[:p], "values": correlation},
         "cov_re": {"names": fit.effect_names[: fit.k_re], "values": fit.cov_re},
         "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=True)),
         "residual_params": results.residual_params.to_dict(),
-        "covariance_parameters": parameters,
+        "covariance_parameters": parameters.to_dict("index"),
         "residual_quantiles": results.std_residual_quantiles.to_dict(),
         "time_unit": fit.time_unit,
         "modes": [mode.estimate.llf for mode in fit.modes],
@@ -390,9 +373,7 @@ def read_table(path: str, labels: Sequence[str] = ()) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise MixedARError(f"{path}: the file is empty") from None
     except (OSError, ValueError, EOFError) as error:
-        raise MixedARError(
-            f"{path}: cannot be read ({' '.join(str(error).split())})"
-        ) from error
+        raise MixedARError(f"{path}: cannot be read ({plain(error)})") from error
     if table.empty:
         raise MixedARError(f"{path}: the file has no rows of data")
     return table

@@ -31,9 +31,6 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
 
-_DF_LABELS = {"kenward-roger": "KR"}
-
-
 ACCEPTED = (
     "results of mixedar (mixed models, with robust standard errors too, and all panel "
     "estimators), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) and of "
@@ -80,7 +77,7 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
     sample = sample_of(fit.model)
     if sample.y is None:  # the data have been removed
         sample = Sample(fit.fit.endog_name, fit.nobs, None, sample.index)
-    label = _DF_LABELS.get(fit.df_method, "model")
+    label = "KR" if fit.df_method == "kenward-roger" else "model"
     return mixed_model(
         fit,
         terms,

@@ -24,6 +24,7 @@ from mixedar.plotting.style import (
     chosen,
     evenly,
     label,
+    legend_above,
     panel_axes,
     panel_grid,
     picture,
@@ -95,7 +96,7 @@ def plot_intervals(
     panels = panel_axes(len(names), ax, 3.6, max(height, 2.5), share_y=True)
     for name, panel in zip(names, panels, strict=True):
         part = _part(frame, name)
-        _draw_intervals(panel, part.iloc[shown], COLOURS[0])
+        _draw_intervals(panel, part.iloc[shown])
         mean = float(part["estimate"].mean())
         panel.axvline(mean, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
         label(panel, f"{name}\n({100 * (1 - alpha):g}% intervals; dashed: mean)", "")
@@ -119,7 +120,7 @@ def _part(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[frame.index.get_level_values(1) == name].droplevel(1)
 
 
-def _draw_intervals(panel: Axes, part: pd.DataFrame, colour: str) -> None:
+def _draw_intervals(panel: Axes, part: pd.DataFrame) -> None:
     """Horizontal intervals, one above the other; the first column is the estimate."""
     height = np.arange(len(part))
     crowded = len(part) > _LABELLED
@@ -127,19 +128,13 @@ def _draw_intervals(panel: Axes, part: pd.DataFrame, colour: str) -> None:
         height,
         part["lower"],
         part["upper"],
-        color=colour,
+        color=COLOURS[0],
         linewidth=0.6 if crowded else 1.6,
         alpha=0.5 if crowded else 0.8,
         snap=False,  # else neighbours share or skip a pixel
     )
-    panel.plot(
-        part.iloc[:, 0],
-        height,
-        linestyle="none",
-        marker="o",
-        markersize=1.5 if crowded else 4.0,
-        color=colour,
-    )
+    size = 1.5 if crowded else 4.0
+    panel.plot(part.iloc[:, 0], height, "o", markersize=size, color=COLOURS[0])
     panel.set_ylim(-0.5 - 0.02 * len(part), len(part) - 0.5 + 0.02 * len(part))
 
 
@@ -211,15 +206,7 @@ def plot_coefficients(
     elif new:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     else:  # there may be other axes to the right
-        across = max(1, 48 // (_longest(models) + 3))
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            frameon=False,
-            ncol=min(across, len(models)),
-            columnspacing=0.8,
-            handletextpad=0.1,
-        )
+        ax.legend(frameon=False, **legend_above(names=models))
     return ax
 
 
@@ -302,7 +289,7 @@ def _caterpillar(
     part = part.sort_values("predicted", kind="stable")
     total = len(part)
     part = part.iloc[evenly(total, max_groups)]
-    _draw_intervals(panel, part[["predicted", "lower", "upper"]], COLOURS[0])
+    _draw_intervals(panel, part[["predicted", "lower", "upper"]])
     panel.axvline(0.0, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
     label(panel, f"{name} ({100 * (1 - alpha):g}% intervals)", "")
     if total <= min(_LABELLED, max_groups):
@@ -329,24 +316,11 @@ def _quantiles(panel: Axes, part: pd.DataFrame, name: str, alpha: float) -> None
     drawn = np.minimum(rank, n - 1 - rank) < _TAIL
     drawn[evenly(n, 1000)] = True
     part = part[drawn]
-    panel.fill_between(
-        part["theoretical"],
-        part["lower"],
-        part["upper"],
-        color=GREY,
-        alpha=BAND,
-        linewidth=0.0,
-        label=f"{100 * (1 - alpha):g}% band, point by point",
-    )
-    panel.plot(part["theoretical"], part["theoretical"], color=GREY, linewidth=1.0)
-    panel.plot(
-        part["theoretical"],
-        part["standardized"],
-        linestyle="none",
-        marker="o",
-        markersize=3.0,
-        color=COLOURS[0],
-    )
+    x, low, high = part["theoretical"], part["lower"], part["upper"]
+    words = f"{100 * (1 - alpha):g}% band, point by point"
+    panel.fill_between(x, low, high, color=GREY, alpha=BAND, linewidth=0.0, label=words)
+    panel.plot(x, x, color=GREY, linewidth=1.0)
+    panel.plot(x, part["standardized"], "o", markersize=3.0, color=COLOURS[0])
     panel.legend(frameon=False, loc="upper left", fontsize="small")
 
 

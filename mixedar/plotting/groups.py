@@ -351,25 +351,9 @@ def _plane(
         color=_MIXED,
         alpha=0.7,
     )
-    panel.plot(
-        x,
-        y,
-        linestyle="none",
-        marker="o",
-        markersize=3.5,
-        markerfacecolor="none",
-        color=_OWN,
-        label="own",
-    )
+    panel.plot(x, y, "o", ms=3.5, mfc="none", color=_OWN, label="own")
     panel.plot([], [], color=_MIXED, marker=">", markersize=4.0, label="to mixed")
-    panel.plot(
-        *centre,
-        linestyle="none",
-        marker="*",
-        markersize=13.0,
-        color="black",
-        label="population",
-    )
+    panel.plot(*centre, "k*", markersize=13.0, label="population")
     label(panel, *own.columns, fontsize="small", loc="best")
 
 

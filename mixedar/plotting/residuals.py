@@ -111,8 +111,10 @@ def _points(ax: Axes, x: NDArray[Any], y: FloatArray) -> None:
         _box_plot(ax, parts, distinct, width if np.isfinite(width) else 0.5)
         whole_ticks(ax, distinct)
         return
+    from matplotlib.dates import date2num
+
     ax.hexbin(
-        x.astype(np.float64) if numbers else _days(x),
+        x.astype(np.float64) if numbers else date2num(x),
         y,
         gridsize=60,
         bins="log",
@@ -123,12 +125,6 @@ def _points(ax: Axes, x: NDArray[Any], y: FloatArray) -> None:
     )
     if not numbers:
         ax.xaxis_date()
-
-
-def _days(x: NDArray[Any]) -> FloatArray:
-    from matplotlib.dates import date2num
-
-    return np.asarray(date2num(x), dtype=np.float64)
 
 
 def _lines(ax: Axes, trend: pd.DataFrame) -> None:

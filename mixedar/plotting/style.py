@@ -194,14 +194,19 @@ def smooth_line(
     return fitted[keep, 0], fitted[keep, 1]
 
 
-def legend_above(title: str | None = None) -> dict[str, Any]:
-    """Options of a legend above the axes, in one line; inside if there is a title."""
+def legend_above(
+    title: str | None = None, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Options of a legend above the axes, in lines; inside if there is a title."""
     if title:
         return {"loc": "best"}
+    across = 4
+    if names is not None:  # as many side by side as there is room for
+        across = int(np.clip(52 // (max(map(len, names)) + 6), 1, len(names)))
     return {
         "loc": "lower left",
         "bbox_to_anchor": (-0.02, 1.0),
-        "ncols": 4,
+        "ncols": across,
         "fontsize": "small",
         "columnspacing": 1.0,
         "handletextpad": 0.4,

@@ -21,6 +21,7 @@ from mixedar.plotting.style import (
     axes,
     caption,
     label,
+    legend_above,
     mark_positions,
     panel_grid,
 )
@@ -173,15 +174,8 @@ def _predictions(ax: Axes, part: pd.DataFrame, level: str) -> None:
         ax.fill_between(x, low, high, color=COLOURS[0], alpha=BAND, linewidth=0)
         ax.plot(x, mean, color=COLOURS[0], label=what)
     if "later" in part:
-        ax.plot(
-            x,
-            part["later"],
-            "o",
-            markerfacecolor="white",
-            markeredgecolor=COLOURS[1],
-            markersize=4.5,
-            label="came out",
-        )
+        later, colour = part["later"], COLOURS[1]
+        ax.plot(x, later, "o", mfc="white", mec=colour, ms=4.5, label="came out")
 
 
 def _grid(
@@ -211,15 +205,8 @@ def _observed(
     ax: Axes, rows: PictureRows, own: IntArray, zorder: float | None = 3
 ) -> None:
     """The observations of a group, under its name."""
-    ax.plot(
-        rows.x[own],
-        rows.y[own],
-        "o",
-        color="black",
-        markersize=3.5,
-        label="observed",
-        zorder=zorder,
-    )
+    x, y = rows.x[own], rows.y[own]
+    ax.plot(x, y, "ko", markersize=3.5, label="observed", zorder=zorder)
     ax.set_title(str(rows.labels[rows.codes[own[0]]]), fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -349,17 +336,7 @@ def _legend(ax: Axes, column: Any) -> None:
     handles, names = ax.get_legend_handles_labels()
     if column is not None:
         names = [f"{column}: {name}" for name in names]
-    widest = max(map(len, names))
-    ax.legend(
-        handles,
-        names,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncol=int(np.clip(52 // (widest + 6), 1, len(names))),
-        frameon=False,
-        borderaxespad=0.2,
-        fontsize="small",
-    )
+    ax.legend(handles, names, frameon=False, **legend_above(names=names))
 
 
 def plot_overview(

@@ -21,6 +21,7 @@ from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
+    check_choice,
 )
 from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
@@ -47,7 +48,7 @@ _COLUMNS = [
 _NOT_GIVEN = object()
 
 
-class Results(Protocol):
+class HasFit(Protocol):
     """What is read of the results of a fit."""
 
     @property
@@ -65,7 +66,7 @@ class Model(Protocol):
     ) -> Self:
         """The same model with another residual structure."""
 
-    def fit(self, *, reml: bool, **options: Any) -> Results:
+    def fit(self, *, reml: bool, **options: Any) -> HasFit:
         """Estimate it."""
 
 
@@ -85,7 +86,7 @@ class Candidate:
     """
 
     label: str
-    results: Results | None
+    results: HasFit | None
     note: str
 
 
@@ -148,8 +149,7 @@ def select_residual(
             f"select_residual takes a MixedLMAR model, not {type(model).__name__}; "
             "build one with mixedlm(...)"
         )
-    if ic not in CONVENTIONS:
-        raise UnsupportedError(f"ic={ic!r}: choose {', '.join(map(repr, CONVENTIONS))}")
+    check_choice("ic", ic, tuple(CONVENTIONS))
     named = _named(structures)
     names = list(named)
     candidates: dict[str, Candidate] = {}
@@ -275,7 +275,7 @@ class ResidualSelection:
         self.tests = _tests(fits)
         self.table = _table(candidates, fits, self.tests, ic)
 
-    def __getitem__(self, name: str) -> Results:
+    def __getitem__(self, name: str) -> HasFit:
         if name in self.fits:
             return self.fits[name]
         if name in self.table.index:
@@ -317,10 +317,7 @@ class ResidualSelection:
             If nothing has been fitted.
         """
         name = str(criterion).lower()
-        if name not in _CRITERIA:
-            raise UnsupportedError(
-                f"criterion={criterion!r}: choose {', '.join(map(repr, _CRITERIA))}"
-            )
+        check_choice("criterion", name, _CRITERIA)
         values = {
             key: float(information_criteria(results.fit, self.ic)[name])
             for key, results in self.fits.items()
@@ -331,7 +328,7 @@ class ResidualSelection:
             raise NotComputedError(f"no structure could be fitted ({reasons})")
         return pd.Series(values, name=name).sort_values(kind="stable")
 
-    def best(self, criterion: str = "aic") -> Results:
+    def best(self, criterion: str = "aic") -> HasFit:
         """
         The fit with the smallest value of a criterion.
 
@@ -545,12 +542,12 @@ def _nearest(name: str, fits: Mapping[str, Fit], tests: pd.DataFrame) -> dict[st
 
 def _header(fit: Fit) -> dict[str, Any]:
     return {
-        "Dep. variable:": fit.sizes.endog_name,
+        "Dep. variable:": fit.endog_name,
         "Method:": fit.method,
         "No. observations:": fit.nobs,
         "No. groups:": fit.n_groups,
         "Fixed effects:": fit.k_fe,
-        "Random effects:": ", ".join(fit.sizes.effect_names) or "none",
+        "Random effects:": ", ".join(fit.effect_names) or "none",
     }
 
 

@@ -313,7 +313,7 @@ def test_other_conventions() -> None:
 
 
 def test_formulas_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = importlib.import_module("mixedar.mixed.construct")
+    module: Any = importlib.import_module("mixedar.mixed.model")
 
     calls = []
     build = module.build_design
