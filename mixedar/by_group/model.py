@@ -27,7 +27,7 @@ from mixedar.data.checks import (
     warn_dropped,
 )
 from mixedar.data.designs import index_of, regressors
-from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
+from mixedar.data.formula import FormulaSpec, build_design
 from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,
@@ -106,8 +106,6 @@ def by_group(
     >>> own.params.loc["M13"].round(2).to_dict()
     {'Intercept': 2.8, 'age': 1.95}
     """
-    if isinstance(eval_env, int) and eval_env >= 0:
-        eval_env = capture_namespace(eval_env + 1)
     model = ByGroupOLS.from_formula(
         formula, data, groups, subset=subset, missing=missing, eval_env=eval_env
     )
@@ -227,10 +225,6 @@ class ByGroupOLS:
         MixedARError
             For data or a formula that cannot be used.
         """
-        if eval_env is None:
-            eval_env = capture_namespace()
-        elif isinstance(eval_env, int) and eval_env >= 0:
-            eval_env = capture_namespace(eval_env + 1)
         table = as_frame(data)
         if isinstance(groups, (list, tuple)) and not names_columns(groups, table):
             groups = _series(groups)

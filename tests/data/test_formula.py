@@ -661,7 +661,7 @@ def test_other_bad_input(engine):
     with pytest.raises(UnsupportedError, match="one-sided"):
         build_design("y ~ x", data, groups="id", re_formula="y ~ x")
     with pytest.raises(UnsupportedError, match="eval_env"):
-        build_design("y ~ x", data, groups="id", eval_env=3)
+        build_design("y ~ x", data, groups="id", eval_env=-3)
     with pytest.raises(MixedARError, match="cannot be evaluated"):
         build_design("y ~ x +* time", data, groups="id")
     with pytest.raises(MixedARError, match="cannot be evaluated"):

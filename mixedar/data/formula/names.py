@@ -334,30 +334,24 @@ def _call_kind(chain: list[str], namespace: Mapping[str, Any]) -> str:
     return "elementwise" if unary else "opaque"
 
 
-def capture_namespace(depth: int | None = None) -> dict[str, Any]:
+def capture_namespace(above: int = 0) -> dict[str, Any]:
     """
-    Variables visible to the caller of a function: locals over globals.
+    Variables visible to the caller of the package: locals over globals.
 
     Parameters
     ----------
-    depth : int, optional
-        0 is the function that calls ``capture_namespace``, 1 is its caller,
-        and so on. By default the first frame outside this package.
+    above : int, optional
+        0 is the first frame outside this package, 1 is its caller, and so on.
 
     Returns
     -------
     dict[str, object]
         A snapshot; no frame is kept alive.
     """
-    frame: FrameType | None = sys._getframe(1)
-    steps = 0
-    while frame is not None and frame.f_back is not None:
-        if depth is None and not _passes_on(frame):
-            break
-        if depth is not None and steps >= depth:
-            break
-        frame, steps = frame.f_back, steps + 1
-    assert frame is not None
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (above or _passes_on(frame)):
+        above -= not _passes_on(frame)
+        frame = frame.f_back
     try:
         return {**frame.f_globals, **frame.f_locals}
     finally:
@@ -377,8 +371,9 @@ def as_namespace(eval_env: object) -> Mapping[str, Any]:
 
     Parameters
     ----------
-    eval_env : Mapping, patsy.EvalEnvironment, None or -1
-        None and -1 stand for no variables.
+    eval_env : Mapping, patsy.EvalEnvironment, int or None
+        None stands for the variables of the caller, k for those of the caller k
+        frames above, -1 for none.
 
     Returns
     -------
@@ -390,10 +385,12 @@ def as_namespace(eval_env: object) -> Mapping[str, Any]:
     UnsupportedError
         If `eval_env` is anything else.
     """
-    if eval_env is None or (isinstance(eval_env, int) and eval_env == -1):
-        return {}
     if isinstance(eval_env, Mapping):
         return eval_env
+    if eval_env is None:
+        return capture_namespace()
+    if isinstance(eval_env, int) and eval_env >= -1:
+        return capture_namespace(eval_env) if eval_env >= 0 else {}
     layers = getattr(eval_env, "_namespaces", None)
     if isinstance(layers, list):  # patsy's: the first one wins
         merged: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from mixedar.data.checks import (
     float_array,
     warn_dropped,
 )
-from mixedar.data.formula import FormulaSpec, build_design, capture_namespace
+from mixedar.data.formula import FormulaSpec, build_design
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -210,10 +210,6 @@ class PanelModel(ABC):
         MixedARError
             For data or formulas that cannot be used.
         """
-        if eval_env is None:
-            eval_env = capture_namespace()
-        elif isinstance(eval_env, int) and eval_env >= 0:
-            eval_env = capture_namespace(eval_env + 1)
         entity, time = _from_index(data, entity, time)
         try:
             design = build_design(

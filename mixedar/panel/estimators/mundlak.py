@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.formula import capture_namespace
 from mixedar.exceptions import IdentificationError, check_choice
 from mixedar.mixed import MixedLMAR
 from mixedar.numeric.linalg import r_factor
@@ -166,11 +165,6 @@ def _augmented(
 ) -> PanelModel | MixedLMAR:
     """The model of `given` formula, data, entity and time with means added."""
     check_choice("model", model, ("re", "pooled", "mixed"))
-    eval_env = rows["eval_env"]
-    if eval_env is None:
-        rows["eval_env"] = capture_namespace()
-    elif isinstance(eval_env, int) and eval_env >= 0:
-        rows["eval_env"] = capture_namespace(eval_env + 2)
     cls: type[PanelModel] = PooledOLS if model == "pooled" else RandomEffects
     rows = rows if model == "mixed" else rows | options
     base = cls.from_formula(*given, **rows)
