@@ -20,12 +20,11 @@ from mixedar.panel.results import PanelResults
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    specification = import_module("mixedar.panel.specification")
-    if name not in specification.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(specification, name)
+    if not name.startswith("_"):
+        specification = import_module("mixedar.panel.specification")
+        if name in specification.__all__:
+            return getattr(specification, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -5,7 +5,7 @@ Least squares on the rows of a panel, and Wald statistics of its coefficients.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -117,13 +117,6 @@ class Regression:
     def ssr(self) -> float:
         """Sum of squared residuals."""
         return float(self.resid @ self.resid)
-
-
-class Wald(NamedTuple):
-    """A Wald statistic and the rank of the covariance."""
-
-    statistic: float
-    df: int
 
 
 def column_sizes(x: FloatArray) -> FloatArray:
@@ -243,9 +236,9 @@ def cluster_covariance(
     return factor * (half.T @ half)
 
 
-def wald(params: FloatArray, cov: FloatArray) -> Wald:
+def wald(params: FloatArray, cov: FloatArray) -> tuple[float, int]:
     """
-    Wald statistic that all `params` are zero.
+    Wald statistic that all `params` are zero, and the rank of their covariance.
 
     Parameters
     ----------
@@ -255,11 +248,11 @@ def wald(params: FloatArray, cov: FloatArray) -> Wald:
 
     Returns
     -------
-    Wald
+    tuple of float and int
     """
     scale = np.sqrt(np.diag(cov))
     scale = np.where(scale > 0.0, scale, 1.0)
     values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
     keep = values > 1e-12 * max(float(values[-1]), 0.0)
     along = vectors.T @ (params / scale)
-    return Wald(float((along[keep] ** 2 / values[keep]).sum()), int(keep.sum()))
+    return float((along[keep] ** 2 / values[keep]).sum()), int(keep.sum())

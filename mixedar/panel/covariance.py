@@ -25,15 +25,11 @@ from mixedar.exceptions import (
 )
 from mixedar.panel.data import PanelData
 
-_NAMES = {
-    "classical": "classical",
+_NAMES = ("classical", "robust", "clustered", "hac", "driscoll-kraay")
+_OTHER_NAMES = {
     "nonrobust": "classical",
     "unadjusted": "classical",
-    "robust": "robust",
-    "clustered": "clustered",
     "cluster": "clustered",
-    "hac": "hac",
-    "driscoll-kraay": "driscoll-kraay",
     "dk": "driscoll-kraay",
 }
 _FACTORS = (None, "HC1", "sss", "stata", "dof")
@@ -99,8 +95,9 @@ class CovarianceRequest:
 
     def __post_init__(self) -> None:
         """Check the arguments, and put what they stand for in their place."""
-        name = _NAMES.get(str(self.cov_type).lower())
-        if name is None:
+        name = str(self.cov_type).lower()
+        name = _OTHER_NAMES.get(name, name)
+        if name not in _NAMES:
             raise UnsupportedError(
                 f"cov_type={self.cov_type!r}: choose 'classical', 'robust', "
                 "'clustered', 'hac' or 'driscoll-kraay'"

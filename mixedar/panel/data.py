@@ -287,31 +287,23 @@ class PanelData:
         from scipy import sparse
         from scipy.sparse.linalg import lsmr
 
-        n_entities, n_periods, ones = (
-            self.n_entities,
-            self.n_periods,
-            np.ones(self.nobs),
-        )
-        if n_periods <= _DENSE:
+        shape, ones = (self.n_entities, self.n_periods), np.ones(self.nobs)
+        if self.n_periods <= _DENSE:
             # normal equations with the entities swept out
-            table = sparse.csr_matrix(
-                (ones, (self.entity, self.time)), shape=(n_entities, n_periods)
-            )
+            table = sparse.csr_matrix((ones, (self.entity, self.time)), shape=shape)
             scaled = sparse.diags(1.0 / self.sizes) @ table
             counts = np.asarray(table.sum(axis=0)).ravel()
             gram = np.diag(counts) - (table.T @ scaled).toarray()
             within = values - self.spread_out(self.entity_means(values))
-            right = np.bincount(self.time, within, n_periods)
+            right = np.bincount(self.time, within, self.n_periods)
             time = np.linalg.lstsq(gram, right, rcond=None)[0]
         else:
             rows = np.arange(self.nobs)
-            dummies = [
-                sparse.csr_matrix((ones, (rows, codes)))
-                for codes in (self.entity, self.time)
-            ]
+            both = self.entity, self.time
+            dummies = [sparse.csr_matrix((ones, (rows, codes))) for codes in both]
             design = sparse.hstack(dummies).tocsr()
-            both = lsmr(design, values, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
-            time = both[n_entities:]
+            found = lsmr(design, values, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
+            time = found[self.n_entities :]
         time = time - time[self.time].mean()
         return self.entity_means(values - time[self.time]), time
 
@@ -391,7 +383,15 @@ def make_panel(
     else:
         axis, on_grid = _axis(time, time_name)
         grouped = group_rows(codes, axis.values, None, len(labels))
-        _refuse_twins(grouped.duplicate(), codes, labels, time, entity_name, time_name)
+        twins = grouped.duplicate()
+        if twins is not None:
+            who, when = labels[codes[twins[0]]], pd.Series(time).iloc[twins[0]]
+            raise DuplicateTimeError(
+                f"{entity_name} {shown(who)} is observed twice at {time_name} "
+                f"{shown(when)} (rows {twins[0]} and {twins[1]}, counted from 0); a "
+                "panel has one observation for each entity and time: aggregate, or "
+                "check the columns that were named as entity= and time="
+            )
         times = grouped.sort(axis.values)
         period, time_labels = _periods(axis.values, time)
         period = period if grouped.order is None else period[grouped.order]
@@ -429,31 +429,7 @@ def _axis(time: Any, name: str) -> tuple[TimeAxis, bool]:
 
 def _periods(values: FloatArray, time: Any) -> tuple[IntArray, NDArray[Any]]:
     """Number the distinct times in their order; labels as the caller gave them."""
-    codes, levels = pd.factorize(values)
-    rank = np.empty(len(levels), dtype=np.intp)
-    order = np.argsort(levels, kind="stable")
-    rank[order] = np.arange(len(levels))
+    codes, levels = pd.factorize(values, sort=True)
     firsts = np.empty(len(levels), dtype=np.intp)
     firsts[codes[::-1]] = np.arange(len(codes))[::-1]
-    labels = pd.Series(time).iloc[firsts[order]].to_numpy()
-    return rank[codes], labels
-
-
-def _refuse_twins(
-    twins: tuple[int, int] | None,
-    codes: IntArray,
-    labels: NDArray[Any],
-    time: Any,
-    entity_name: str,
-    time_name: str,
-) -> None:
-    if twins is None:
-        return
-    row, other = twins
-    when = pd.Series(time).iloc[row]
-    raise DuplicateTimeError(
-        f"{entity_name} {shown(labels[codes[row]])} is observed twice at {time_name} "
-        f"{shown(when)} (rows {row} and {other}, counted from 0); a panel has one "
-        "observation for each entity and time: aggregate, or check the columns that "
-        "were named as entity= and time="
-    )
+    return codes.astype(np.intp), pd.Series(time).iloc[firsts].to_numpy()

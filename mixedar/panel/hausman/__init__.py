@@ -17,7 +17,6 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import (
     RANK_TOLERANCE,
     Correction,
-    Wald,
     cluster_covariance,
     column_sizes,
     regress,
@@ -260,7 +259,7 @@ def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
         return text.missing("the fit has no quasi-demeaning, so that none can be done")
     if robust and panel.n_entities < 2:
         return text.missing("clustered covariances need two entities or more")
-    tested, (statistic, df) = _augmented(pair, form, options)
+    tested, statistic, df = _augmented(pair, form, options)
     if not tested:
         return text.missing(
             "it is not identified: no regressor varies both within and between "
@@ -287,7 +286,7 @@ def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
     return replace(first, details=details)
 
 
-def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, Wald]:
+def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float, int]:
     """
     Add deviations from, or means of, the entities and test their coefficients.
 
@@ -332,14 +331,14 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, Wald]
     tested = int(fit.kept[len(columns) :].sum())
     last = slice(fit.rank - tested, fit.rank)
     if not tested:
-        return 0, Wald(np.nan, 0)
+        return 0, np.nan, 0
     cov = fit.ssr / (panel.nobs - fit.rank) * fit.bread
     if form.endswith("-robust"):
         used = design if fit.kept.all() else design[:, fit.kept]
         cov = cluster_covariance(
             used, fit.resid, fit.bread, panel.offsets, options.correction
         )
-    return tested, wald(fit.params[last], cov[last, last])
+    return tested, *wald(fit.params[last], cov[last, last])
 
 
 __all__ = ["HausmanResult", "hausman"]

@@ -109,17 +109,12 @@ class PanelTests(Printed):
         tables, notes = [], []
         for title, tests in self.groups.items():
             tables.append(results_table(tests, title.capitalize()))
-            missing = [
-                "p-value" if np.isfinite(test.statistic) else "statistic"
-                for test in tests
-            ]
-            reasons = [
-                (test.name, f"no {what}; {test.reason}.")
-                for test, what in zip(tests, missing, strict=True)
-                if test.reason
-            ]
-            notes += _gathered(reasons)
-            notes += _gathered([(test.name, test.note) for test in tests if test.note])
+            remarks = []
+            for test in (test for test in tests if test.reason):
+                what = "p-value" if np.isfinite(test.statistic) else "statistic"
+                remarks.append((test.name, f"no {what}; {test.reason}."))
+            remarks += [(test.name, test.note) for test in tests if test.note]
+            notes += _gathered(remarks)
         notes.append(
             "Each test supposes that the rest of the model is right, and many tests at "
             "5 percent reject something by chance."
