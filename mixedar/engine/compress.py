@@ -59,6 +59,10 @@ class ClusterRows:
         """Number of (pseudo-)clusters."""
         return len(self.weights)
 
+    def index(self, clusters: IntArray) -> IntArray:
+        """Row numbers of some clusters, one after the other."""
+        return rows_of(self.offsets[clusters], np.diff(self.offsets)[clusters])
+
     def transformed(self, z_map: FloatArray, w_map: FloatArray) -> ClusterRows:
         """The same rows with ``z @ z_map`` and ``w @ w_map``."""
         return ClusterRows(
@@ -153,7 +157,7 @@ def _pieces(
         if len(kept) == len(sizes):
             rows: slice | IntArray = slice(None)
         else:
-            rows = _rows_of(offsets[kept], sizes[kept])
+            rows = rows_of(offsets[kept], sizes[kept])
         yield ClusterRows(
             z[rows],
             np.column_stack([x[rows], y[rows]]),
@@ -164,7 +168,7 @@ def _pieces(
         )
 
 
-def _rows_of(starts: IntArray, sizes: IntArray) -> IntArray:
+def rows_of(starts: IntArray, sizes: IntArray) -> IntArray:
     """Row numbers of clusters of any size, one after the other."""
     ends = np.cumsum(sizes)
     return np.arange(ends[-1]) + np.repeat(starts - ends + sizes, sizes)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -157,24 +156,6 @@ def eliminate(zz: FloatArray, zw: FloatArray, factor: FloatArray) -> Level:
     return Level(zz, zw, root, apply(root, zw), logdet)
 
 
-class Groups(Protocol):
-    """Whether sums over the groups are wanted, or each group by itself."""
-
-    tail: tuple[int, ...]
-
-    def total(self, x: FloatArray) -> FloatArray:
-        """Numbers of the groups, shape (..., m), as wanted."""
-        ...
-
-    def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Products of rows, (i, q, m) and (j, q, m) to (i, j, ...)."""
-        ...
-
-    def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
-        """``tr(U E_k U E_l)``, shape (k, k, ...)."""
-        ...
-
-
 class Together:
     """
     Sums over the groups.
@@ -191,16 +172,16 @@ class Together:
         self.weights = weights
 
     def total(self, x: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """Numbers of the groups, shape (..., m), as wanted."""
         return x @ self.weights
 
     def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """Products of rows, (i, q, m) and (j, q, m) to (i, j, ...)."""
         size = a.shape[1] * a.shape[2]
         return product(a.reshape(len(a), size), b.reshape(len(b), size).T)
 
     def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """``tr(U E_k U E_l)``, shape (k, k, ...)."""
         k, q, _ = directions.shape
         if q > 8:
             return Apart(u.shape[2]).traces(u, directions) @ self.weights
@@ -225,21 +206,25 @@ class Apart:
         self.tail: tuple[int, ...] = (m,)
 
     def total(self, x: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """See :class:`Together`."""
         return x
 
     def pairs(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """See :class:`Together`."""
         return bmm(a, b.transpose(1, 0, 2))
 
     def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
-        """See :class:`Groups`."""
+        """See :class:`Together`."""
         ue = [multiply_right(u, direction) for direction in directions]
         out = np.empty((len(ue), len(ue), *self.tail))
         for i, one in enumerate(ue):
             for j in range(i + 1):
                 out[i, j] = out[j, i] = trace_product(one, ue[j])
         return out
+
+
+#: Whether sums over the groups are wanted, or each group by itself.
+Groups = Together | Apart
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from scipy.linalg import solve_banded
 
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import moment_blocks
-from mixedar.engine.blocks.base import ClusterSums
+from mixedar.engine.blocks.base import ClusterSums, Point
 from mixedar.engine.blocks.dense import PatternCurvature, covariance_blocks
 from mixedar.engine.blocks.markov import previous, products
 from mixedar.engine.compress import ClusterRows
@@ -94,7 +94,7 @@ def residual_curvature(
     if markov is None:
         inner = slice(covariance.k_cov, None)
         found = [
-            PatternCurvature(block, covariance, factor, u).bends()
+            PatternCurvature(block, Point(covariance, factor, u)).bends()
             for block in covariance_blocks(rows, structure)
         ]
         return ResidualCurvature(
@@ -111,13 +111,8 @@ def residual_curvature(
         moments = block.at(u, derivatives=True)
         counts = sizes[block.clusters]
         ends = np.cumsum(counts)
-        if len(block.clusters) == rows.n_clusters:
-            here = images
-        else:
-            index = np.arange(ends[-1]) + np.repeat(
-                rows.offsets[block.clusters] - ends + counts, counts
-            )
-            here = images[index]
+        everyone = len(block.clusters) == rows.n_clusters
+        here = images if everyone else images[rows.index(block.clusters)]
         z, w = here[:, :q], here[:, q:]
         zt, ww = products(z, z, w, w, ends - counts)
         zz = 2.0 * zt[:q] - moments.zz[2]

@@ -91,9 +91,6 @@ class ResidualMatrices:
             self.kinds, kind = unique_rows(flat)
             self.kind = kind.reshape(g, n)
 
-    kinds: FloatArray
-    kind: IntArray
-
     @property
     def heteroscedastic(self) -> bool:
         """Whether rows differ in their variances."""

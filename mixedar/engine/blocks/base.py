@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -131,27 +131,35 @@ class ClusterSums:
         )
 
 
+class Point(NamedTuple):
+    """
+    A point of the parameter space.
+
+    Attributes
+    ----------
+    covariance : RandomCovariance
+    factor : ndarray, shape (q, q)
+        ``Lambda`` with ``Psi = Lambda Lambda'``.
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    """
+
+    covariance: RandomCovariance
+    factor: FloatArray
+    u: FloatArray
+
+
 class LikelihoodBlock(ABC):
     """Clusters whose part in the likelihood is computed together."""
 
     @abstractmethod
-    def sums(
-        self,
-        covariance: RandomCovariance,
-        factor: FloatArray,
-        u: FloatArray,
-        *,
-        derivatives: bool,
-    ) -> ClusterSums:
+    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
         """
         Cluster sums at a point of the parameter space.
 
         Parameters
         ----------
-        covariance : RandomCovariance
-        factor : ndarray, shape (q, q)
-            ``Lambda`` with ``Psi = Lambda Lambda'``.
-        u : ndarray, shape (k_free,)
+        point : Point
         derivatives : bool
 
         Returns
@@ -175,15 +183,9 @@ class MomentBlock(LikelihoodBlock):
     def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
         """Moments at an unconstrained residual parameter, shape (k_free,)."""
 
-    def sums(
-        self,
-        covariance: RandomCovariance,
-        factor: FloatArray,
-        u: FloatArray,
-        *,
-        derivatives: bool,
-    ) -> ClusterSums:
+    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
+        covariance, factor, u = point
         moments, over = self.at(u, derivatives=derivatives), Together(self.weights)
         level = eliminate(moments.zz[0], moments.zw[0], factor)
         d = float(moments.logdet[0] + over.total(level.logdet))

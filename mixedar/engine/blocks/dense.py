@@ -27,6 +27,7 @@ from mixedar.engine.blocks.base import (
     ClusterSums,
     LikelihoodBlock,
     MomentBlock,
+    Point,
 )
 from mixedar.engine.blocks.markov import GapBlock
 from mixedar.engine.compress import ClusterRows
@@ -108,18 +109,11 @@ class CovarianceBlock(LikelihoodBlock):
             here = members > k
             self.w[here, :, k] = rows.w[index[here] + k * n]
 
-    def sums(
-        self,
-        covariance: RandomCovariance,
-        factor: FloatArray,
-        u: FloatArray,
-        *,
-        derivatives: bool,
-    ) -> ClusterSums:
+    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         width = self.w.shape[-1]
-        k = covariance.k_cov + self.structure.k_free
-        curvature = PatternCurvature(self, covariance, factor, u)
+        curvature = PatternCurvature(self, point)
+        k = curvature.k
         d, s = 0.0, np.zeros((width, width))
         d1, s1 = np.zeros(k), np.zeros((k, width, width))
         for part in curvature.parts(derivatives):
@@ -158,16 +152,10 @@ class _Part:
 class PatternCurvature:
     """Second derivatives of a block at a point; see :class:`Curvature`."""
 
-    def __init__(
-        self,
-        block: CovarianceBlock,
-        covariance: RandomCovariance,
-        factor: FloatArray,
-        u: FloatArray,
-    ) -> None:
-        self.block, self.covariance = block, covariance
-        self.factor, self.u = factor, u
-        self.k = covariance.k_cov + block.structure.k_free
+    def __init__(self, block: CovarianceBlock, point: Point) -> None:
+        self.block = block
+        self.covariance, self.factor, self.u = point
+        self.k = self.covariance.k_cov + block.structure.k_free
         self._values: ResidualValues | None = None
         self._kept: list[_Part] | None = None
 
@@ -403,22 +391,15 @@ class DenseBlock(MomentBlock):
             self._slopes_for = covariance
         return self._slopes_of_psi
 
-    def sums(
-        self,
-        covariance: RandomCovariance,
-        factor: FloatArray,
-        u: FloatArray,
-        *,
-        derivatives: bool,
-    ) -> ClusterSums:
+    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`MomentBlock.sums`."""
-        step = None
+        (covariance, factor, u), step = point, None
         condition = 1.0 + float(np.vdot(factor, factor))
         if self._structure is not None and len(self._distances):
             step = self._structure.step(self._distances, u)
             condition /= float(step.complement.min())
         if not condition < _CONDITION:  # the Woodbury identity keeps its digits
-            return super().sums(covariance, factor, u, derivatives=derivatives)
+            return super().sums(point, derivatives=derivatives)
         correlations = self._correlations(step, derivatives)
         h = correlations[0]
         g, n, _ = h.shape

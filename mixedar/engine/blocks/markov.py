@@ -33,24 +33,6 @@ def differences(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
     return out
 
 
-def difference_products(
-    z: FloatArray, w: FloatArray, here: NDArray[np.bool_], starts: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Products of the differences from the row before, by cluster."""
-    dz, dw = differences(z, here), differences(w, here)
-    return products(dz, dz, dw, dw, starts)
-
-
-def neighbour_products(
-    z: FloatArray, w: FloatArray, here: NDArray[np.bool_], starts: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Symmetrised products of rows with the row before."""
-    pz, pw = previous(z, here), previous(w, here)
-    zt, ww = products(z, pz, w, pw, starts)
-    back, _ = products(pz, z, pw, w, starts)
-    return zt + back, ww + ww.T
-
-
 def products(
     z1: FloatArray, z2: FloatArray, w1: FloatArray, w2: FloatArray, starts: IntArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -98,14 +80,11 @@ class GapBlock(MomentBlock):
         self.weights = rows.weights[clusters]
         self._structure = structure
         self._gaps = gaps
-        offsets = rows.offsets
-        sizes = np.diff(offsets)[clusters]
+        sizes = np.diff(rows.offsets)[clusters]
         z, w, gap = rows.z, rows.w, rows.gaps
         ends = np.cumsum(sizes)
         if len(clusters) < rows.n_clusters:
-            index = np.arange(ends[-1]) + np.repeat(
-                offsets[clusters] - ends + sizes, sizes
-            )
+            index = rows.index(clusters)
             z, w, gap = z[index], w[index], gap[index]
         starts = ends - sizes
         q, width = z.shape[1], w.shape[1]
@@ -115,12 +94,12 @@ class GapBlock(MomentBlock):
         self._zt[0], self._ww[0] = products(z, z, w, w, starts)
         for k, distance in enumerate(gaps):
             here = gap == distance
-            self._zt[1 + 2 * k], self._ww[1 + 2 * k] = difference_products(
-                z, w, here, starts
-            )
-            self._zt[2 + 2 * k], self._ww[2 + 2 * k] = neighbour_products(
-                z, w, here, starts
-            )
+            dz, dw = differences(z, here), differences(w, here)
+            self._zt[1 + 2 * k], self._ww[1 + 2 * k] = products(dz, dz, dw, dw, starts)
+            pz, pw = previous(z, here), previous(w, here)
+            zt, ww = products(z, pz, w, pw, starts)
+            self._zt[2 + 2 * k] = zt + products(pz, z, pw, w, starts)[0]
+            self._ww[2 + 2 * k] = ww + ww.T
         rows_weight = np.repeat(self.weights, sizes)
         self._counts = np.array([rows_weight[gap == d].sum() for d in gaps])
 
