@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModel
 
 from mixedar._types import FloatArray
@@ -23,12 +24,14 @@ from mixedar.data.checks import (
 )
 from mixedar.data.formula import Design
 from mixedar.data.formula.components import (
-    ComponentColumns,
-    from_components,
-    from_spec,
     vc_spec,
 )
-from mixedar.data.model_data import ModelData
+from mixedar.data.model_data import (
+    ComponentColumns,
+    ModelData,
+    from_components,
+    from_spec,
+)
 from mixedar.data.residual_model import ResidualModel
 from mixedar.engine.identification import check_identified
 from mixedar.engine.problem import random_effects_map
@@ -85,8 +88,8 @@ def from_design(
 
 
 def callers_words(
-    residual: Any, weights: Any, subset: Any = None, missing: str = "none"
-) -> dict[str, Any]:
+    residual: object, weights: object, subset: object = None, missing: str = "none"
+) -> dict[str, object]:
     """What was given for the residuals and rows; ``...`` for arrays."""
     words = weights is None or isinstance(weights, (str, type, VarianceFunction))
     return {
@@ -140,7 +143,7 @@ def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
     model.nobs = model.n_totobs = len(model.endog)
 
 
-def take_groups(model: ParentModel, groups: Any) -> None:
+def take_groups(model: ParentModel, groups: ArrayLike | None) -> None:
     """Number the groups."""
     if groups is None:
         raise GroupError("groups= is missing: pass one group label for each row")

@@ -103,19 +103,15 @@ class NewRows:
         """Some of the rows to predict."""
         if len(rows) == len(self.codes) and (np.diff(rows) == 1).all():
             return self
-        places, effects = self.places, self.new_effects
+        places = self.places
         if places is not None:
             places = replace(places, series=places.series[rows], time=places.time[rows])
-        return replace(
-            self,
-            exog=self.exog[rows],
-            exog_re=self.exog_re[rows],
-            codes=self.codes[rows],
-            index=self.index[rows],
-            marks=None if self.marks is None else self.marks[rows],
-            new_effects=None if effects is None else effects[rows],
-            places=places,
-        )
+        names = "exog", "exog_re", "codes", "index", "marks", "new_effects"
+        values = {name: getattr(self, name) for name in names}
+        taken: dict[str, Any] = {
+            name: None if v is None else v[rows] for name, v in values.items()
+        }
+        return replace(self, places=places, **taken)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,6 @@ def test_fixed_part_is_the_parents(engine, formula, shuffle):
     assert_same(design, expected)
     assert design.frame is data
     assert design.n_dropped == 0
-    assert design.rows is None
     assert design.index.equals(data.index)
     assert_array_equal(design.model_spec.matrix(data), expected.exog)
 
@@ -483,7 +482,7 @@ def test_rows_are_dropped_jointly(engine):
     )
     assert_same(design, expected)
     assert design.index.equals(complete.index)
-    assert_array_equal(data.index[design.rows], complete.index)
+    assert_array_equal(design.index, complete.index)
     lost = [0, 4, 5, 8, 11, 13, 17, 20]
     assert_array_equal(design.extra["w"], np.delete(weights, lost))
     pd.testing.assert_frame_equal(design.frame, complete)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -127,12 +126,10 @@ class Design(Evaluated):
         Further variables; arrays if they have two dimensions.
     index : pandas.Index
         Labels of the rows kept.
-    rows : ndarray of int or None
-        Positions of the rows kept in the data; None when that is all of them.
     n_dropped : int
         Rows dropped because of missing values (not by ``subset``).
-    data : pandas.DataFrame
-        The data as given.
+    frame : pandas.DataFrame
+        The rows of the data that are used; the data itself if that is all.
     formula, re_formula, vc_formula : str, str or None, dict or None
         The formulas.
     """
@@ -144,9 +141,8 @@ class Design(Evaluated):
     series: pd.Series | None
     extra: dict[str, Any]
     index: pd.Index
-    rows: np.ndarray | None
     n_dropped: int
-    data: pd.DataFrame
+    frame: pd.DataFrame
     formula: str
     re_formula: str | None
     vc_formula: dict[str, str] | None
@@ -163,11 +159,6 @@ class Design(Evaluated):
             return [] if self.exog_re is None else [self.groups_name]
         names = self.re_spec.column_names
         return [name.replace("Intercept", self.groups_name) for name in names]
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """The rows of the data that are used; the data itself if that is all."""
-        return self.data if self.rows is None else self.data.iloc[self.rows]
 
 
 def build_design(
@@ -269,9 +260,8 @@ def build_design(
         series=values.get("series"),
         extra={name: values[f"extra {name}"] for name in extra or {}},
         index=source.index(rows),
-        rows=rows,
         n_dropped=len(table if start is None else start) - len(parts.endog),
-        data=table,
+        frame=table if rows is None else table.iloc[rows],
         formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),

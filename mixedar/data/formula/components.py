@@ -20,11 +20,10 @@ from scipy import sparse
 from statsmodels.formula._manager import FormulaManager
 from statsmodels.regression.mixed_linear_model import VCSpec
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
 from mixedar.data.formula.names import FormulaUse, indicator_factor
 from mixedar.data.formula.spec import ColumnStore, engine_errors, fit_formula
 from mixedar.data.rows import numeric_values
-from mixedar.exceptions import LengthError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -162,94 +161,6 @@ class VarianceComponent:
         return out
 
 
-# Columns are stored densely: beyond this many numbers (4 GiB) say so at once.
-_MAX_NUMBERS = 2**29
-
-
-@dataclass(frozen=True, eq=False)
-class ComponentColumns:
-    """
-    Columns of all variance components, padded to the widest group.
-
-    Attributes
-    ----------
-    matrices : list of ndarray, each of shape (n, k_j)
-        In the caller's row order; a group with fewer columns has zeros.
-    levels : list of ndarray of int, each of shape (n,)
-        For components that are indicators of a factor: its codes within
-        groups.  They may define grouping levels.
-    """
-
-    matrices: list[FloatArray]
-    levels: list[IntArray]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of columns of each component."""
-        return tuple(matrix.shape[1] for matrix in self.matrices)
-
-
-def from_components(
-    components: Sequence[VarianceComponent], n: int
-) -> ComponentColumns:
-    """Columns of components that a formula gave, n rows."""
-    widths = [int(part.n_columns.max()) for part in components]
-    _check_size(n, widths, [part.name for part in components])
-    levels = [part.codes for part in components if part.codes is not None]
-    return ComponentColumns([part.padded() for part in components], levels)
-
-
-def from_spec(
-    exog_vc: VCSpec, rows_by_group: Sequence[IntArray], n: int
-) -> ComponentColumns:
-    """
-    Columns of statsmodels' per-group matrices.
-
-    Parameters
-    ----------
-    exog_vc : VCSpec
-    rows_by_group : sequence of ndarray of int
-        The caller's rows of each group.
-    n : int
-
-    Returns
-    -------
-    ComponentColumns
-
-    Raises
-    ------
-    LengthError
-        If a matrix does not have its group's number of rows.
-    """
-    matrices, levels = [], []
-    widths = [max(m.shape[1] for m in mats) for mats in exog_vc.mats]
-    _check_size(n, widths, list(exog_vc.names))
-    for name, mats, width in zip(exog_vc.names, exog_vc.mats, widths, strict=True):
-        matrix = np.zeros((n, width))
-        for rows, part in zip(rows_by_group, mats, strict=True):
-            dense = part.toarray() if sparse.issparse(part) else np.asarray(part)
-            if len(dense) != len(rows):
-                raise LengthError(
-                    f"exog_vc component {name!r} has a matrix of {len(dense)} rows for "
-                    f"a group of {len(rows)} observations"
-                )
-            matrix[rows, : dense.shape[1]] = dense
-        matrices.append(matrix)
-        if ((matrix != 0.0).sum(axis=1) == 1).all() and (matrix.sum(axis=1) == 1).all():
-            levels.append(matrix.argmax(axis=1))
-    return ComponentColumns(matrices, levels)
-
-
-def _check_size(n: int, widths: Sequence[int], names: Sequence[str]) -> None:
-    if n * sum(widths) > _MAX_NUMBERS:
-        widest = names[int(np.argmax(widths))]
-        raise UnsupportedError(
-            f"variance component {widest!r} has up to {max(widths)} levels in one "
-            f"group; for {n} rows that does not fit into memory. Make it the grouping "
-            "(groups=) where it is nested, or leave out the larger level"
-        )
-
-
 class _ByGroup(Sequence[Any]):
     """Names or matrices of a component, one a group, computed when asked for."""
 
@@ -327,144 +238,134 @@ def build_component(
     MixedARError
         If the formula cannot be evaluated.
     """
-    return (
-        _indicator(name, use, columns, groups, namespace)
-        or _numeric(name, use, columns, groups, namespace)
-        or _by_group(name, use, columns, groups, namespace)
-    )
+    asked = _Component(name, use, columns, groups, namespace)
+    return asked.indicators() or asked.numeric() or asked.by_group()
 
 
-def _numeric(
-    name: str,
-    use: FormulaUse,
-    columns: ColumnStore,
-    groups: GroupRows,
-    namespace: Mapping[str, Any],
-) -> VarianceComponent | None:
-    """Numeric columns: the same matrix whether groups are split or not."""
-    frame = columns.frame(use)
-    numeric = all(getattr(dtype, "kind", "O") in "iuf" for dtype in frame.dtypes)
-    if not numeric or not use.is_rowwise(list(frame.columns)) or use.coded:
-        return None
-    parsed = FormulaManager().get_spec(use.formula)
-    spec, matrix = fit_formula(use, columns, namespace, parsed=parsed)
-    counts = np.full(len(groups.labels), matrix.shape[1])
-    return VarianceComponent(
-        name,
-        "dense",
-        groups,
-        counts,
-        matrix=matrix,
-        names_by_group=[spec.column_names],
-    )
+@dataclass(frozen=True)
+class _Component:
+    """A variance component that is to be built, and three ways to do it."""
 
+    name: str
+    use: FormulaUse
+    columns: ColumnStore
+    groups: GroupRows
+    namespace: Mapping[str, Any]
 
-def _indicator(
-    name: str,
-    use: FormulaUse,
-    columns: ColumnStore,
-    groups: GroupRows,
-    namespace: Mapping[str, Any],
-) -> VarianceComponent | None:
-    """Indicators of the levels of a factor, if the formula says just that."""
-    factor = indicator_factor(use.formula)
-    if factor is None or factor[0] not in columns.columns:
-        return None
-    key, wrapped = factor
-    if wrapped and key not in use.coded:  # the caller has a C of his own
-        return None
-    raw = columns.columns[key]
-    given = isinstance(raw.dtype, pd.CategoricalDtype)
-    if not given and not columns.is_coded(key, use):
-        return None
-    category = columns.category(key).array
-    assert isinstance(category, pd.Categorical)
-    size = len(category.categories)
-    joint = groups.codes.astype(np.int64) * size + category.codes
-    inverse, cells = pd.factorize(joint, sort=True)
-    counts = np.bincount(cells // size, minlength=len(groups.labels))
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    prefix = f"C({key})" if wrapped else key
-    part = VarianceComponent(
-        name,
-        "indicator",
-        groups,
-        counts,
-        codes=inverse - starts[groups.codes],
-        levels=cells % size,
-        level_names=[f"{prefix}[{level}]" for level in category.categories],
-        all_levels=given,
-    )
-    # Trust the shortcut only if the engine agrees on the smallest group.
-    smallest = int(np.argmin(np.bincount(groups.codes)))
-    rows = groups.rows(smallest)
-    if len(rows) * counts[smallest] > 1_000_000:
-        return part
-    engine = _GroupEngine(use, columns, namespace)
-    if given:
-        engine.frame = engine.frame.iloc[rows].copy()
-        engine.frame[key] = engine.frame[key].cat.remove_unused_categories()
-        rows = np.arange(len(rows))
-    matrix, names = engine.evaluate(rows)
-    same = np.array_equal(matrix, part.group_matrix(smallest))
-    return part if same and names == part.column_names(smallest) else None
+    def numeric(self) -> VarianceComponent | None:
+        """Numeric columns: the same matrix whether groups are split or not."""
+        use, frame = self.use, self.columns.frame(self.use)
+        numeric = all(getattr(dtype, "kind", "O") in "iuf" for dtype in frame.dtypes)
+        if not numeric or not use.is_rowwise(list(frame.columns)) or use.coded:
+            return None
+        spec, matrix = fit_formula(
+            use, self.columns, self.namespace, parsed=self.parsed
+        )
+        return VarianceComponent(
+            self.name,
+            "dense",
+            self.groups,
+            np.full(len(self.groups.labels), matrix.shape[1]),
+            matrix=matrix,
+            names_by_group=[spec.column_names],
+        )
 
+    def indicators(self) -> VarianceComponent | None:
+        """Indicators of the levels of a factor, if the formula says just that."""
+        use, columns, groups = self.use, self.columns, self.groups
+        factor = indicator_factor(use.formula)
+        if factor is None or factor[0] not in columns.columns:
+            return None
+        key, wrapped = factor
+        if wrapped and key not in use.coded:  # the caller has a C of his own
+            return None
+        given = isinstance(columns.columns[key].dtype, pd.CategoricalDtype)
+        if not given and not columns.is_coded(key, use):
+            return None
+        category = columns.category(key).array
+        assert isinstance(category, pd.Categorical)
+        size = len(category.categories)
+        joint = groups.codes.astype(np.int64) * size + category.codes
+        inverse, pairs = pd.factorize(joint, sort=True)
+        counts = np.bincount(pairs // size, minlength=len(groups.labels))
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        prefix = f"C({key})" if wrapped else key
+        part = VarianceComponent(
+            self.name,
+            "indicator",
+            groups,
+            counts,
+            codes=inverse - starts[groups.codes],
+            levels=pairs % size,
+            level_names=[f"{prefix}[{level}]" for level in category.categories],
+            all_levels=given,
+        )
+        # Trust the shortcut only if the engine agrees on the smallest group.
+        smallest = int(np.argmin(np.bincount(groups.codes)))
+        rows = groups.rows(smallest)
+        if len(rows) * counts[smallest] > 1_000_000:
+            return part
+        frame = self.frame.iloc[rows]
+        if given:
+            used = frame[key].cat.remove_unused_categories()
+            frame = frame.assign(**{key: used})
+        matrix, names = self.evaluated(frame)
+        same = np.array_equal(matrix, part.group_matrix(smallest))
+        return part if same and names == part.column_names(smallest) else None
 
-class _GroupEngine:
-    """The formula engine, applied to some of the rows."""
+    def by_group(self) -> VarianceComponent:
+        """Any other formula: one evaluation for each group."""
+        groups = self.groups
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            parts = [
+                self.evaluated(self.frame.iloc[groups.rows(i)])
+                for i in range(len(groups.labels))
+            ]
+        counts = np.array([matrix.shape[1] for matrix, _ in parts])
+        matrix = np.zeros((len(groups.codes), counts.max(initial=0)))
+        for i, (values, _) in enumerate(parts):
+            matrix[groups.rows(i), : values.shape[1]] = values
+        return VarianceComponent(
+            self.name,
+            "dense",
+            groups,
+            counts,
+            matrix=matrix,
+            names_by_group=[names for _, names in parts],
+        )
 
-    def __init__(
-        self, use: FormulaUse, columns: ColumnStore, namespace: Mapping[str, Any]
-    ) -> None:
-        self.manager = FormulaManager()
-        self.formula = use.formula
-        with engine_errors(use, columns.available):
-            self.parsed = self.manager.get_spec(use.formula)
-        self.use, self.available = use, columns.available
-        # Rows are numbered to find those that the engine leaves out.
+    # The formula engine, applied to some of the rows --------------------------
+
+    @cached_property
+    def parsed(self) -> Any:
+        """The engine's parsed formula."""
+        with engine_errors(self.use, self.columns.available):
+            return FormulaManager().get_spec(self.use.formula)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The columns, numbered by row to find those that the engine leaves out."""
         chosen = {
             name: numeric_values(column).reset_index(drop=True)
-            for name, column in columns.columns.items()
-            if name in use.names
+            for name, column in self.columns.columns.items()
+            if name in self.use.names
         }
-        index = pd.RangeIndex(len(columns.index))
-        self.frame = pd.DataFrame(chosen, index=index, copy=False)
-        names = (use.names | use.functions) - set(chosen)
-        self.context = {n: namespace[n] for n in names if n in namespace}
+        index = pd.RangeIndex(len(self.columns.index))
+        return pd.DataFrame(chosen, index=index, copy=False)
 
-    def evaluate(self, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Matrix and column names for the rows at some positions."""
-        frame = self.frame.iloc[rows]
-        with engine_errors(self.use, self.available):
-            matrix = self.manager.get_matrices(
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """The caller's variables that the formula uses."""
+        names = (self.use.names | self.use.functions) - set(self.frame.columns)
+        return {name: self.namespace[name] for name in names & set(self.namespace)}
+
+    def evaluated(self, frame: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+        """Matrix and column names for some of the rows."""
+        with engine_errors(self.use, self.columns.available):
+            matrix = FormulaManager().get_matrices(
                 self.parsed, frame, eval_env=self.context, pandas=True
             )
         kept = frame.index.isin(matrix.index)
-        values = np.full((len(rows), matrix.shape[1]), np.nan)
+        values = np.full((len(frame), matrix.shape[1]), np.nan)
         values[kept] = matrix.to_numpy(dtype=float)
         return values, list(matrix.columns)
-
-
-def _by_group(
-    name: str,
-    use: FormulaUse,
-    columns: ColumnStore,
-    groups: GroupRows,
-    namespace: Mapping[str, Any],
-) -> VarianceComponent:
-    """Any other formula: one evaluation for each group."""
-    engine = _GroupEngine(use, columns, namespace)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        parts = [engine.evaluate(groups.rows(i)) for i in range(len(groups.labels))]
-    counts = np.array([matrix.shape[1] for matrix, _ in parts])
-    matrix = np.zeros((len(groups.codes), counts.max(initial=0)))
-    for i, (values, _) in enumerate(parts):
-        matrix[groups.rows(i), : values.shape[1]] = values
-    return VarianceComponent(
-        name,
-        "dense",
-        groups,
-        counts,
-        matrix=matrix,
-        names_by_group=[names for _, names in parts],
-    )

@@ -302,15 +302,14 @@ class FormulaSpec:
     def engine_spec(self) -> Any:
         """Return patsy's DesignInfo or formulaic's ModelSpec, built when needed."""
         if self._spec is None:
-            self._fit()
+            self._fit(self._training)
         return self._spec
 
-    def _fit(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def _fit(self, training: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         """Build the engine's specification; return matrix, missing rows."""
         manager = FormulaManager(self.engine)
         action = na_action(manager, drop=not self.rowwise)
         formula = self._parsed if self._parsed is not None else self.formula
-        training = self._training
         if not training.index.is_unique:  # formulaic finds missing rows by label
             training = training.reset_index(drop=True)
         with engine_errors(self.use, self.available):
@@ -518,11 +517,9 @@ def fit_formula(
         return spec, matrix
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if rowwise and len(frame) > _AT_ONCE:
-            spec._fit()
+            spec._fit(spec._training)
             return spec, spec._evaluate(frame)
-        sample, spec._training = spec._training, frame
-        matrix, missing = spec._fit()
-        spec._training = sample
+        matrix, missing = spec._fit(frame)
     return spec, _with_gaps(matrix, missing, len(frame))
 
 

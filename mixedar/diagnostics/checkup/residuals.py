@@ -37,8 +37,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.formula.components import ComponentColumns
-from mixedar.data.model_data import ModelData
+from mixedar.data.model_data import ComponentColumns, ModelData
 from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
 from mixedar.diagnostics.checkup.search import highest_maximum
 from mixedar.diagnostics.residuals.autocorrelation import remaining_correlation
