@@ -219,16 +219,13 @@ class PanelResults:
         None if there are none, or if their covariance is singular.
         """
         k = len(self.params)
-        slopes = [j for j, c in enumerate(self.estimate.columns) if not self._is_one(c)]
-        if not slopes:
+        slopes = np.flatnonzero(self.estimate.columns != self.panel.constant)
+        if not len(slopes):
             return None
         try:
             return self.wald_test(np.eye(k)[slopes])
         except NotComputedError:
             return None
-
-    def _is_one(self, column: int) -> bool:
-        return self.panel.constant is not None and column == self.panel.constant
 
     # -- rows ----------------------------------------------------------------
 
@@ -269,10 +266,7 @@ class PanelResults:
             return self.panel.series(values, name)
         everywhere = np.full(self.panel.nobs, np.nan)
         everywhere[self.estimate.rows] = values
-        inside = np.zeros(self.panel.nobs, dtype=bool)
-        inside[self.estimate.rows] = True
-        keep = self.panel.unsort(inside)
-        return self.panel.series(everywhere, name)[keep]
+        return self.panel.series(everywhere, name).dropna()
 
     @property
     def effects(self) -> pd.Series | None:
@@ -419,11 +413,8 @@ class PanelResults:
                 f"xname has {len(names)} names; the model has {len(self.params)} "
                 "coefficients"
             )
-        tables = [
-            _coefficients(self, names, alpha),
-            _components(self),
-            _statistics(self),
-        ]
+        first = _coefficients(self, names, alpha)
+        tables = [first, _components(self), _statistics(self)]
         return ResultsSummary(
             title=title or self.method,
             header=_header(self, yname),
@@ -449,13 +440,11 @@ def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
     }
     test = results.f_slopes
     if test is not None:
+        which = f"Wald chi2({test.df_denom:.0f}), slopes:"
         if hasattr(test, "fvalue"):
             which = f"F({test.df_num:.0f}, {test.df_denom:.0f}), slopes:"
-            header[which] = f"{float(test.fvalue):.4g} (p = {float(test.pvalue):.4g})"
-        else:
-            which = f"Wald chi2({test.df_denom:.0f}), slopes:"
-            value = float(test.statistic)
-            header[which] = f"{value:.4g} (p = {float(test.pvalue):.4g})"
+        value, pvalue = float(test.statistic), float(test.pvalue)
+        header[which] = f"{value:.4g} (p = {pvalue:.4g})"
     if results.llf is not None:
         header["Log-likelihood:"] = f"{results.llf:.4f}"
     return header
@@ -466,17 +455,15 @@ def _coefficients(
 ) -> SummaryTable:
     letter = "t" if results.use_t else "z"
     interval = results.conf_int(alpha)
-    frame = pd.DataFrame(
-        {
-            "Coef.": np.asarray(results.params),
-            "Std.Err.": np.asarray(results.bse),
-            letter: np.asarray(results.tvalues),
-            f"P>|{letter}|": np.asarray(results.pvalues),
-            f"[{alpha / 2:.4g}": np.asarray(interval[0]),
-            f"{1 - alpha / 2:.4g}]": np.asarray(interval[1]),
-        },
-        index=list(names),
-    )
+    columns = {
+        "Coef.": results.params,
+        "Std.Err.": results.bse,
+        letter: results.tvalues,
+        f"P>|{letter}|": results.pvalues,
+        f"[{alpha / 2:.4g}": interval[0],
+        f"{1 - alpha / 2:.4g}]": interval[1],
+    }
+    frame = pd.DataFrame(columns).set_axis(list(names))
     return SummaryTable(frame, title="Coefficients", name="coefficients")
 
 
@@ -485,19 +472,14 @@ def _components(results: PanelResults) -> SummaryTable | None:
     if parts is None:
         return None
     variances = parts[["effects", "residual"]].to_numpy()
-    frame = pd.DataFrame(
-        {
-            "Variance": variances,
-            "Std.Dev.": np.sqrt(variances),
-            "Fraction": [parts["fraction"], 1.0 - parts["fraction"]],
-        },
-        index=["Effects", "Residual"],
-    )
+    columns = {
+        "Variance": variances,
+        "Std.Dev.": np.sqrt(variances),
+        "Fraction": [parts["fraction"], 1.0 - parts["fraction"]],
+    }
+    frame, formats = pd.DataFrame(columns, ["Effects", "Residual"]), {"Fraction": ".4f"}
     return SummaryTable(
-        frame,
-        title="Variance components",
-        name="variance_components",
-        formats={"Fraction": ".4f"},
+        frame, "Variance components", formats, name="variance_components"
     )
 
 

@@ -30,8 +30,8 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.panel.algebra import Standardized
-from mixedar.panel.checks import check_collinear, check_residuals
+from mixedar.panel.algebra import Standardized, regress, standardize
+from mixedar.panel.checks import check_collinear, check_freedom, check_residuals
 from mixedar.panel.covariance import (
     CovarianceInfo,
     CovarianceRequest,
@@ -399,6 +399,45 @@ class LeastSquaresModel(PanelModel):
     @abstractmethod
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         """The estimate with the covariance asked for."""
+
+    def _least_squares(
+        self,
+        request: CovarianceRequest,
+        y: FloatArray,
+        x: FloatArray,
+        columns: IntArray,
+        constant: int | None,
+        what: str,
+        rows: IntArray | None = None,
+        **parts: Any,
+    ) -> PanelEstimate:
+        """
+        Least squares of rows made of the panel; `what` says of which.
+
+        `constant` is its position in `x`, `columns` are those of the panel; from
+        `rows` of the panel the rows before them are subtracted, None for levels.
+        """
+        n, k = x.shape
+        check_freedom(n, k, what)
+        standard = standardize(x, constant)
+        fit = regress(standard.x, y, tolerance=0.0)
+        scale = fit.ssr / (n - k)
+        return self._estimated(
+            request,
+            standard,
+            fit.params,
+            standard.x,
+            fit.resid,
+            n - k,
+            columns,
+            classical=scale * fit.bread,
+            # means of entities need none: they are neither clustered nor lagged
+            used=slice(None) if rows is None else rows,
+            sigma2_e=scale,
+            llf=-0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
+            rows=rows,
+            **parts,
+        )
 
 
 def _index_of(values: Any) -> pd.Index | None:

@@ -4,20 +4,17 @@ Pooled least squares, the between regression, and first differences.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import IntArray
 from mixedar.exceptions import (
     IdentificationError,
     TimeError,
     UnsupportedError,
     check_choice,
 )
-from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
     check_collinear,
     check_freedom,
@@ -31,70 +28,7 @@ from mixedar.panel.estimators.base import LeastSquaresModel
 from mixedar.panel.results import PanelResults
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """
-    The rows of a least-squares regression.
-
-    Attributes
-    ----------
-    y, x : ndarray, shape (r,), (r, k)
-    columns : ndarray of int, shape (k,)
-        Columns of the panel they come from.
-    constant : int or None
-        Position of the constant in `x`.
-    what : str
-        What a row is.
-    rows : ndarray of int, shape (r,), or None
-        Rows of the panel, of which the row before is subtracted; None for levels.
-    absorbed, notes : tuple of str
-        As in :class:`PanelEstimate`.
-    """
-
-    y: FloatArray
-    x: FloatArray
-    columns: IntArray
-    constant: int | None
-    what: str
-    rows: IntArray | None = None
-    absorbed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-class RowsOLS(LeastSquaresModel):
-    """Least squares of rows that an estimator makes of the panel."""
-
-    @abstractmethod
-    def _rows(self) -> Rows:
-        """The rows."""
-
-    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
-        data = self._rows()
-        n, k = data.x.shape
-        check_freedom(n, k, data.what)
-        standard = standardize(data.x, data.constant)
-        fit = regress(standard.x, data.y, tolerance=0.0)
-        scale = fit.ssr / (n - k)
-        return self._estimated(
-            request,
-            standard,
-            fit.params,
-            standard.x,
-            fit.resid,
-            n - k,
-            data.columns,
-            classical=scale * fit.bread,
-            # means of entities need none: they are neither clustered nor lagged
-            used=slice(None) if data.rows is None else data.rows,
-            absorbed=data.absorbed,
-            notes=data.notes,
-            sigma2_e=scale,
-            llf=-0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
-            rows=data.rows,
-        )
-
-
-class PooledOLS(RowsOLS):
+class PooledOLS(LeastSquaresModel):
     """
     Least squares that takes no notice of the entities.
 
@@ -108,13 +42,15 @@ class PooledOLS(RowsOLS):
     method = "Pooled least squares"
     _needs_entities = False
 
-    def _rows(self) -> Rows:
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel = self.panel
         columns = np.arange(panel.x.shape[1])
-        return Rows(panel.y, panel.x, columns, panel.constant, "observations")
+        return self._least_squares(
+            request, panel.y, panel.x, columns, panel.constant, "observations"
+        )
 
 
-class BetweenOLS(RowsOLS):
+class BetweenOLS(LeastSquaresModel):
     """
     Least squares of the means of the entities, each entity counting once.
 
@@ -160,7 +96,7 @@ class BetweenOLS(RowsOLS):
             )
         return super().fit(cov_type, small_sample=small_sample)
 
-    def _rows(self) -> Rows:
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel = self.panel
         k = panel.x.shape[1]
         check_freedom(panel.n_entities, k, "entities")
@@ -171,16 +107,13 @@ class BetweenOLS(RowsOLS):
         means = panel.entity_means(panel.x - shift)
         what = f"the means over {panel.entity_name} of the regressors"
         check_collinear(means, panel.names, what)
-        return Rows(
-            panel.entity_means(panel.y),
-            means + shift,
-            np.arange(k),
-            panel.constant,
-            "entities",
+        y, x = panel.entity_means(panel.y), means + shift
+        return self._least_squares(
+            request, y, x, np.arange(k), panel.constant, "entities"
         )
 
 
-class FirstDifferenceOLS(RowsOLS):
+class FirstDifferenceOLS(LeastSquaresModel):
     """
     Least squares of the changes from one observation to the next.
 
@@ -208,7 +141,7 @@ class FirstDifferenceOLS(RowsOLS):
         self.gaps, self.drift = gaps, drift
         super()._init(panel, **options)
 
-    def _rows(self) -> Rows:
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel = self.panel
         rows, skipped = self._pairs()
         slopes, constant = panel.slopes, panel.constant
@@ -248,15 +181,17 @@ class FirstDifferenceOLS(RowsOLS):
                 f"{skipped} differences across gaps in {panel.time_name} left out "
                 "(gaps='previous' would take them)."
             )
-        return Rows(
-            panel.y[rows] - panel.y[rows - 1],
+        y = panel.y[rows] - panel.y[rows - 1]
+        return self._least_squares(
+            request,
+            y,
             x,
             columns,
             position,
             "differences",
             rows,
-            gone,
-            tuple(notes),
+            absorbed=gone,
+            notes=tuple(notes),
         )
 
     def _pairs(self) -> tuple[IntArray, int]:
