@@ -23,10 +23,10 @@ from mixedar.engine.residuals import (
     markov_of,
     pair_correlations,
     relative_sd,
-    unique_rows,
     variance_of,
 )
 from mixedar.exceptions import StructureError
+from mixedar.numeric.linalg import unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
 
 # Numbers that are computed at a time.

@@ -20,7 +20,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
-from mixedar.numeric.linalg import product
+from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import (
     Heteroscedastic,
     Independent,
@@ -242,29 +242,6 @@ def share_values(parts: Sequence[ResidualMatrices]) -> None:
             part.cells, part.kinds = cells[:0], kinds
             part.shared = first
     first.cells, first.kinds = cells, kinds
-
-
-def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
-    """
-    Distinct rows, and for each row the place of its own among them.
-
-    Parameters
-    ----------
-    x : ndarray, shape (l, f)
-
-    Returns
-    -------
-    distinct : ndarray, shape (d, f)
-    which : ndarray of int, shape (l,)
-    """
-    code = np.zeros(len(x), dtype=np.intp)
-    for column in x.T:
-        values, inverse = np.unique(column, return_inverse=True)
-        _, code = np.unique(code * len(values) + inverse, return_inverse=True)
-    count = int(code.max(initial=-1)) + 1
-    first = np.full(count, len(x), dtype=np.intp)
-    np.minimum.at(first, code, np.arange(len(x)))
-    return x[first], code
 
 
 # Numbers in the matrices of the series that are treated at a time.

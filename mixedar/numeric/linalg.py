@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dgeqrf, dtrtri
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 
 # Up to this order an unrolled loop over vectors beats numpy.linalg's stacks.
 _UNROLL = 4
@@ -345,3 +345,26 @@ def pivoted_rank(
         else:
             columns.append(column / length)
     return len(columns), np.asarray(dependent, dtype=np.intp)
+
+
+def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
+    """
+    Distinct rows, and for each row the place of its own among them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (l, f)
+
+    Returns
+    -------
+    distinct : ndarray, shape (d, f)
+    which : ndarray of int, shape (l,)
+    """
+    code = np.zeros(len(x), dtype=np.intp)
+    for column in x.T:
+        values, inverse = np.unique(column, return_inverse=True)
+        _, code = np.unique(code * len(values) + inverse, return_inverse=True)
+    count = int(code.max(initial=-1)) + 1
+    first = np.full(count, len(x), dtype=np.intp)
+    np.minimum.at(first, code, np.arange(len(x)))
+    return x[first], code

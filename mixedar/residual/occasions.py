@@ -8,7 +8,6 @@ levels of a categorical column.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -80,13 +79,6 @@ class OccasionStructure(FormulaStructure):
         pair = np.concatenate([a[:, 1:2], b[:, 1:2]], axis=1)
         return np.sort(pair, axis=1)
 
-    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
-        return self._inverse(np.asarray(params, dtype=np.float64))
-
-    @abstractmethod
-    def _inverse(self, params: FloatArray) -> FloatArray:
-        """Unconstrained parameters."""
-
 
 @dataclass(frozen=True)
 class AnteDependence(OccasionStructure):
@@ -116,9 +108,9 @@ class AnteDependence(OccasionStructure):
         k = len(self.occasions) - 1
         return [np.full(k, np.arctanh(r)) for r in (0.4, 0.8, -0.2)]
 
-    def _inverse(self, params: FloatArray) -> FloatArray:
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         with np.errstate(divide="ignore"):
-            return np.clip(np.arctanh(params), -_LIMIT, _LIMIT)
+            return np.clip(np.arctanh(np.asarray(params)), -_LIMIT, _LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
         return np.tanh(clip(u, -_LIMIT, _LIMIT))
@@ -176,20 +168,20 @@ class Unstructured(OccasionStructure):
     def start_grid(self) -> Sequence[FloatArray]:
         n = len(self.occasions)
         rows, columns = self._pairs()
-        grid = []
-        for rho in (0.5, 0.1):
-            grid.append(self._inverse(np.full(len(rows), rho)))
-        apart = np.abs(rows - columns)
-        grid.append(self._inverse(0.7**apart))
+        falling = 0.7 ** np.abs(rows - columns)
+        tried = (np.full(len(rows), 0.5), np.full(len(rows), 0.1), falling)
+        grid = [self.to_unconstrained(rho) for rho in tried]
         # many parameters are costly to search for, and the surface has one top
         return grid if n <= _FEW else grid[-1:]
 
-    def _inverse(self, params: FloatArray) -> FloatArray:
-        n = len(self.occasions)
-        matrix = np.eye(n)
-        matrix[self._pairs()] = params
-        matrix = np.tril(matrix) + np.tril(matrix, -1).T
-        root = np.linalg.cholesky(matrix)
+    def _matrix(self, params: ArrayLike) -> FloatArray:
+        """The correlation matrix of all occasions."""
+        lower = np.zeros((len(self.occasions),) * 2)
+        lower[self._pairs()] = params
+        return lower + lower.T + np.eye(len(lower))
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        root = np.linalg.cholesky(self._matrix(params))
         return (root / np.diag(root)[:, None])[self._pairs()]
 
     def natural(self, u: FloatArray) -> Jet:
@@ -219,11 +211,7 @@ class Unstructured(OccasionStructure):
         return out
 
     def at_boundary(self, params: ArrayLike) -> bool:
-        n = len(self.occasions)
-        matrix = np.eye(n)
-        matrix[self._pairs()] = np.asarray(params)
-        matrix = np.tril(matrix) + np.tril(matrix, -1).T
-        return bool(np.linalg.eigvalsh(matrix)[0] < 1e-7)
+        return bool(np.linalg.eigvalsh(self._matrix(params))[0] < 1e-7)
 
     def correlations(self, cells: FloatArray, params: Any) -> Any:
         low, high = cells.astype(np.intp).T

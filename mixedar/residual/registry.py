@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,30 +164,24 @@ def combine(
 
 def _completed(structure: Any) -> ResidualStructure:
     """Wrap a structure that asks for a nugget or for strata."""
-    known = {f.name for f in fields(structure)} if is_dataclass(structure) else set()
-    out: Any = structure
-    name = type(structure).__name__
-    nugget = structure.nugget if "nugget" in known else False
+    known = hasattr(structure, "__dataclass_fields__")
+    if not known or isinstance(structure, Stratified):
+        return structure
+    name, given = type(structure).__name__, vars(structure)
+    nugget, by = given.get("nugget", False), given.get("by")
     if not isinstance(nugget, (bool, np.bool_)):
         raise UnsupportedError(
             f"{name}: nugget={nugget!r} is neither True nor False; its value is "
             "estimated"
         )
-    by = None
-    if "by" in known and not isinstance(structure, Stratified):
-        by = structure.by
-        if by is not None and not (isinstance(by, str) and by):
-            raise UnsupportedError(
-                f"{name}: by={by!r} is not the name of one column; for combinations "
-                "of several make a column of them"
-            )
+    if by is not None and not (isinstance(by, str) and by):
+        raise UnsupportedError(
+            f"{name}: by={by!r} is not the name of one column; for combinations "
+            "of several make a column of them"
+        )
     if by is not None:
-        out = replace(out, by=None)
-    if nugget:
-        out = Nugget(replace(out, nugget=False))
-    if by is not None:
-        out = Stratified(out, by)
-    return out
+        return Stratified(_completed(replace(structure, by=None)), by)
+    return Nugget(replace(structure, nugget=False)) if nugget else structure
 
 
 def _by_name(name: str) -> ResidualStructure:

@@ -22,10 +22,10 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.diagnostics.residuals.series import SeriesRows, series_rows
-from mixedar.engine.residuals import ResidualMatrices, unique_rows, whiten_series
+from mixedar.engine.residuals import ResidualMatrices, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.fit import Fit
-from mixedar.numeric.linalg import product
+from mixedar.numeric.linalg import product, unique_rows
 
 # A piece of a series has at most so many rows, fewer if many pieces differ.
 _LENGTHS = (1024, 256, 64)

@@ -11,9 +11,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import MomentBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import Moments
-from mixedar.engine.residuals import unique_rows
 from mixedar.numeric.autodiff import Jet, embed
-from mixedar.numeric.linalg import product
+from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
 
 

@@ -216,7 +216,7 @@ class CovariateScale:
 
 
 @dataclass(frozen=True)
-class CovariateVariance(VarianceFunction):
+class CovariateVariance(Startable, VarianceFunction):
     """
     Standard deviations as functions of a covariate or of the fitted values.
 
@@ -327,7 +327,9 @@ class CovariateVariance(VarianceFunction):
             self._scale_of(values[place == s], strata.names[s] if strata else None)
             for s in range(len(strata) if strata else 1)
         )
-        return replace(self, strata=strata, scales=scales)
+        bound = replace(self, strata=strata, scales=scales)
+        _ = bound.given  # raises for unknown strata
+        return bound
 
     def _scale_of(self, values: FloatArray, stratum: str | None) -> CovariateScale:
         if self.column == FITTED and (values == 1.0).all():
@@ -357,7 +359,7 @@ class CovariateVariance(VarianceFunction):
 
 
 @dataclass(frozen=True)
-class LinearCovariate(Startable, CovariateVariance):
+class LinearCovariate(CovariateVariance):
     """
     One coefficient, to which the logarithm of the sd is proportional.
 
@@ -384,12 +386,6 @@ class LinearCovariate(Startable, CovariateVariance):
     def given(self) -> FloatArray | None:
         start: Start = getattr(self, self.parameter)
         return start_values(self.what, self.parameter, start, self.stratum_names)
-
-    def bind_layout(self, layout: DataLayout) -> VarianceFunction:
-        bound = super().bind_layout(layout)
-        assert isinstance(bound, LinearCovariate)
-        _ = bound.given  # raises for unknown strata
-        return bound
 
     @property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mixedar._types import FloatArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
-from mixedar.residual.base import DataLayout, Link, Startable
+from mixedar.residual.base import DataLayout, Link
 from mixedar.residual.variance.base import (
     FITTED,
     VarianceFunction,
@@ -120,7 +120,7 @@ _LEAST = 1e-9
 
 
 @dataclass(frozen=True)
-class VarConstPower(Startable, CovariateVariance):
+class VarConstPower(CovariateVariance):
     """
     A constant plus a power: ``sd(e_t) = sigma (const + |v_t|^power)``.
 
@@ -187,10 +187,9 @@ class VarConstPower(Startable, CovariateVariance):
 
     @property
     def links(self) -> tuple[Link, ...]:
-        positive: Link = "log"
-        plain: Link = "identity"
         half = self.k_params // 2
-        return (positive,) * half + (plain,) * half
+        positive: Link = "log"
+        return (positive,) * half + (self.link,) * half
 
     def check_values(self, values: FloatArray) -> None:
         check_power(self.what, self.column, values, zero_allowed=True)

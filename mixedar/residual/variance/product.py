@@ -13,6 +13,7 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import unique_rows
 from mixedar.residual.base import Composite, DataLayout, Mark, Parametric
 from mixedar.residual.variance.base import VarianceFunction
 from mixedar.residual.variance.log_linear import VarLogLinear
@@ -107,7 +108,7 @@ class VarComb(Composite, VarianceFunction):
         """Raise if parameters change the standard deviations in the same way."""
         if self.k_free == 0:
             return
-        rows = _distinct(marks)
+        rows, _ = unique_rows(marks)
         rows = rows[:: max(len(rows) // _SAMPLE, 1)]
         logs = self.log_sd(rows, self.natural(self.start_grid()[-1]))
         slopes = np.column_stack([np.ones(len(rows)), logs.first.T])
@@ -139,15 +140,6 @@ class VarComb(Composite, VarianceFunction):
             total = total + f.log_sd(marks[:, here], params[own])
             column, place = here.stop, own.stop
         return total
-
-
-def _distinct(marks: FloatArray) -> FloatArray:
-    """Distinct rows; column by column, which is faster than numpy's way."""
-    code = np.zeros(len(marks), dtype=np.intp)
-    for column in marks.T:
-        values, place = np.unique(column, return_inverse=True)
-        _, code = np.unique(code * len(values) + place, return_inverse=True)
-    return marks[np.unique(code, return_index=True)[1]]
 
 
 def formulas_of(function: VarianceFunction | None) -> tuple[str, ...]:
