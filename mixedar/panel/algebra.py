@@ -5,12 +5,11 @@ Least squares on the rows of a panel, and Wald statistics of its coefficients.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.numeric.linalg import r_factor
 
 
@@ -81,8 +80,6 @@ def standardize(
         back[constant, slopes] = -means[slopes] / scale[slopes] / level
     return Standardized(out, back)
 
-
-Correction = Literal["HC0", "HC1", "sss"]
 
 RANK_TOLERANCE = 1e-9
 
@@ -196,44 +193,6 @@ def regress(
         params, inverse = np.empty(0), np.empty((0, 0))
     resid = y - (x if kept.all() else x[:, kept]) @ params
     return Regression(kept, params, inverse @ inverse.T, resid)
-
-
-def cluster_covariance(
-    x: FloatArray,
-    resid: FloatArray,
-    bread: FloatArray,
-    offsets: IntArray,
-    correction: Correction,
-) -> FloatArray:
-    """
-    Sandwich covariance, clustered by entity.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, k)
-        Regressors, rows of a cluster together.
-    resid : ndarray, shape (n,)
-    bread : ndarray, shape (k, k)
-        Inverse of ``x'x``.
-    offsets : ndarray of int, shape (G + 1,)
-        Where clusters begin.
-    correction : {"HC0", "HC1", "sss"}
-        Factor 1, ``n / (n - k)``, or ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
-
-    Returns
-    -------
-    ndarray, shape (k, k)
-    """
-    n, k = x.shape
-    clusters = len(offsets) - 1
-    scores = np.add.reduceat(x * resid[:, None], offsets[:-1], axis=0)
-    half = scores @ bread
-    factor = 1.0
-    if correction != "HC0":
-        factor = n / (n - k)
-    if correction == "sss":
-        factor *= clusters / (clusters - 1) * (n - 1) / n
-    return factor * (half.T @ half)
 
 
 def wald(params: FloatArray, cov: FloatArray) -> tuple[float, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ _OTHER_NAMES = {
     "cluster": "clustered",
     "dk": "driscoll-kraay",
 }
+Correction = Literal["HC0", "HC1", "sss"]
 _FACTORS = (None, "HC1", "sss", "stata", "dof")
 
 
@@ -138,6 +139,10 @@ class TransformedRegression:
         Residual degrees of freedom, effects counted.
     k_plain : int
         Columns without a constant that only stands for the mean of the effects.
+    classical : ndarray, shape (k, k), or None
+        Classical covariance, if it is known already.
+    clusters : sequence of ndarray of int, shape (r,)
+        Cluster numbers of the rows, one or two dimensions.
     effects : tuple of str
         Effects that are removed from the rows.
     use_t : bool
@@ -150,6 +155,8 @@ class TransformedRegression:
     time: IntArray
     df_resid: int
     k_plain: int
+    classical: FloatArray | None = None
+    clusters: Sequence[IntArray] = ()
     effects: tuple[str, ...] = ()
     use_t: bool = True
 
@@ -159,22 +166,23 @@ class TransformedRegression:
         return float(self.df_resid) if self.use_t else np.inf
 
 
-def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntArray]:
+def cluster_codes(
+    panel: PanelData, request: CovarianceRequest, data: pd.DataFrame | None = None
+) -> list[IntArray]:
     """
     Number the clusters of each dimension.
 
     Parameters
     ----------
     panel : PanelData
-    cluster : str, array_like or tuple of two
-        See :class:`CovarianceRequest`.
+    request : CovarianceRequest
     data : DataFrame, optional
         Where columns are looked up.
 
     Returns
     -------
     list of ndarray of int, shape (n,)
-        In sorted order; one or two.
+        In sorted order; one or two, none without clusters.
 
     Raises
     ------
@@ -185,8 +193,10 @@ def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntA
     MissingDataError
         If a label is missing.
     """
-    if isinstance(cluster, str) and cluster == "both":
-        cluster = ("entity", "time")
+    if request.cov_type != "clustered":
+        return []
+    both = isinstance(request.cluster, str) and request.cluster == "both"
+    cluster = ("entity", "time") if both else request.cluster
     several = isinstance(cluster, (tuple, list)) and (
         isinstance(cluster, tuple) or all(isinstance(part, str) for part in cluster)
     )
@@ -199,7 +209,7 @@ def cluster_codes(panel: PanelData, cluster: Any, data: Any = None) -> list[IntA
     return [_one_dimension(panel, part, data) for part in parts]
 
 
-def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
+def _one_dimension(panel: PanelData, part: Any, data: pd.DataFrame | None) -> IntArray:
     if isinstance(part, str) and part in ("entity", panel.entity_name):
         return panel.entity
     if isinstance(part, str) and part in ("time", panel.time_name):
@@ -224,9 +234,7 @@ def _one_dimension(panel: PanelData, part: Any, data: Any) -> IntArray:
 
 
 def sandwich(
-    regression: TransformedRegression,
-    request: CovarianceRequest,
-    clusters: Sequence[IntArray] = (),
+    regression: TransformedRegression, request: CovarianceRequest
 ) -> tuple[FloatArray, CovarianceInfo]:
     """
     Covariance of the coefficients of a transformed regression.
@@ -235,8 +243,6 @@ def sandwich(
     ----------
     regression : TransformedRegression
     request : CovarianceRequest
-    clusters : sequence of ndarray of int, shape (r,)
-        Cluster numbers of the rows, one or two dimensions.
 
     Returns
     -------
@@ -260,18 +266,19 @@ def sandwich(
     estimation with spatially dependent panel data, Review of Economics and
     Statistics 80, 549-560.
     """
-    x = regression.x
+    x, df, clusters = regression.x, regression.df, regression.clusters
+    if request.cov_type == "classical" and regression.classical is not None:
+        return regression.classical, CovarianceInfo(df=df)
     gram = x.T @ x
     scale = np.sqrt(np.diag(gram))
     bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
-    df = regression.df
     if request.cov_type == "classical":
         variance = regression.resid @ regression.resid / regression.df_resid
         return variance * bread, CovarianceInfo(df=df)
     scores = x * regression.resid[:, None]
     label = request.cov_type
     counts: tuple[int, ...] = ()
-    factor = _row_factor(regression, request, clusters)
+    factor = _row_factor(regression, request)
     if request.cov_type == "robust":
         meat = scores.T @ scores
         label = "robust (White)"
@@ -297,11 +304,7 @@ def sandwich(
     return 0.5 * (cov + cov.T), info
 
 
-def _row_factor(
-    regression: TransformedRegression,
-    request: CovarianceRequest,
-    clusters: Sequence[IntArray],
-) -> float:
+def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -> float:
     """The part of the small-sample factor that counts rows and coefficients."""
     n, name = len(regression.x), request.small_sample
     if name is None:
@@ -313,7 +316,7 @@ def _row_factor(
         k += 1
         for effect in regression.effects:
             codes = getattr(regression, effect)
-            if not all(_is_nested(codes, cluster) for cluster in clusters):
+            if not all(_is_nested(codes, cluster) for cluster in regression.clusters):
                 k += len(np.unique(codes)) - 1
     return n / (n - k)
 
@@ -345,6 +348,25 @@ def _clustered(
         meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
         counts.append(groups)
     return meat, tuple(counts[: len(clusters)])
+
+
+def cluster_covariance(
+    x: FloatArray,
+    resid: FloatArray,
+    bread: FloatArray,
+    cluster: IntArray,
+    correction: Correction,
+) -> FloatArray:
+    """
+    Covariance clustered in one dimension, shape (k, k), of least squares.
+
+    `bread` is the inverse of ``x'x``; the factor is 1, ``n / (n - k)`` or
+    ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
+    """
+    n, k = x.shape
+    meat, _ = _clustered(x * resid[:, None], [cluster], correction)
+    cov = bread @ meat @ bread
+    return cov if correction == "HC0" else n / (n - k) * cov
 
 
 def _weights(request: CovarianceRequest, periods: int, strict: bool) -> FloatArray:

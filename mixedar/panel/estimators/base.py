@@ -33,7 +33,6 @@ from mixedar.exceptions import (
 from mixedar.panel.algebra import Standardized, regress, standardize
 from mixedar.panel.checks import check_collinear, check_freedom, check_residuals
 from mixedar.panel.covariance import (
-    CovarianceInfo,
     CovarianceRequest,
     TransformedRegression,
     cluster_codes,
@@ -276,18 +275,13 @@ class PanelModel(ABC):
             panel.time[used],
             df_resid,
             # the mean of fixed effects is no further parameter
-            k_plain=len(columns) - (fixed and panel.constant in columns),
+            len(columns) - (fixed and panel.constant in columns),
+            classical,
+            [codes[used] for codes in cluster_codes(panel, request, self.data)],
             effects=effects if fixed else (),
             use_t=not random,
         )
-        if request.cov_type == "classical" and classical is not None:
-            cov, info = classical, CovarianceInfo(df=regression.df)
-        else:
-            clusters: list[IntArray] = []
-            if request.cov_type == "clustered":
-                codes = cluster_codes(panel, request.cluster, self.data)
-                clusters = [one[used] for one in codes]
-            cov, info = sandwich(regression, request, clusters)
+        cov, info = sandwich(regression, request)
         fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
         return PanelEstimate(
             kind=self.kind,

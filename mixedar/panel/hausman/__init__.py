@@ -14,14 +14,8 @@ from mixedar._types import FloatArray, unwrapped
 from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult
 from mixedar.mixed import MixedLMARResults
-from mixedar.panel.algebra import (
-    RANK_TOLERANCE,
-    Correction,
-    cluster_covariance,
-    column_sizes,
-    regress,
-    wald,
-)
+from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, regress, wald
+from mixedar.panel.covariance import Correction, cluster_covariance
 from mixedar.panel.hausman.bootstrap import bootstrap
 from mixedar.panel.hausman.comparison import Form, Pair
 from mixedar.panel.hausman.mixed import hausman_mixed
@@ -336,7 +330,7 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     if form.endswith("-robust"):
         used = design if fit.kept.all() else design[:, fit.kept]
         cov = cluster_covariance(
-            used, fit.resid, fit.bread, panel.offsets, options.correction
+            used, fit.resid, fit.bread, panel.entity, options.correction
         )
     return tested, *wald(fit.params[last], cov[last, last])
 

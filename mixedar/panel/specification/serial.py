@@ -11,13 +11,8 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
-from mixedar.panel.algebra import (
-    Correction,
-    cluster_covariance,
-    column_sizes,
-    regress,
-    standardize,
-)
+from mixedar.panel.algebra import column_sizes, regress, standardize
+from mixedar.panel.covariance import Correction, cluster_covariance
 from mixedar.panel.estimators.ar1_rho import durbin_watson_lbi
 from mixedar.panel.estimators.random_effects import fit_likelihood
 from mixedar.panel.specification.regressions import (
@@ -239,18 +234,18 @@ def _lag_test(
 ) -> TestResult:
     """F test that the lag has its expected coefficient, clustered by entity."""
     here = np.flatnonzero(rows)
-    starts = np.flatnonzero(np.diff(base.panel.entity[here], prepend=-1))
+    entity = base.panel.entity[here]
+    entities = len(np.unique(entity))
     x = resid[here - 1][:, None]
-    df = len(starts) - 1
+    df = entities - 1
     if constant:
         x = np.column_stack([x[:, 0], np.ones(len(here))])
         df = len(here) - 2
     fit = regress(x, resid[here])
-    if fit.rank < x.shape[1] or df <= 0 or len(starts) < 2:
+    if fit.rank < x.shape[1] or df <= 0 or entities < 2:
         return text.missing(_SHORT, "F")
-    offsets = np.append(starts, len(here))
     correction: Correction = "HC0" if constant else "sss"
-    cov = cluster_covariance(x, fit.resid, fit.bread, offsets, correction)
+    cov = cluster_covariance(x, fit.resid, fit.bread, entity, correction)
     rho = float(fit.params[0])
     details = (("rho", rho), ("rho under null", expected))
     return text.result((rho - expected) ** 2 / cov[0, 0], "F", (1, df), details=details)
