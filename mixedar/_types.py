@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
+#: What NumPy's generators are seeded by; a generator is advanced.
+Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 
 class Unchanged:

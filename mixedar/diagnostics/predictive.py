@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.data.model_data import ModelData
 from mixedar.diagnostics.residuals.series import choose_bins, lag_products, series_rows
 from mixedar.diagnostics.simulation import (
@@ -29,11 +29,7 @@ from mixedar.diagnostics.simulation import (
     draw_responses,
     generator,
 )
-from mixedar.exceptions import (
-    NotComputedError,
-    UnknownColumnError,
-    UnsupportedError,
-)
+from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.prediction.new_rows import fitted_rows
 
@@ -145,7 +141,7 @@ def predictive_check(
     fit: Fit,
     statistic: Any = None,
     n_sim: int = 1000,
-    seed: Any = None,
+    seed: Seed = None,
     groups: str = "new",
 ) -> PredictiveCheck:
     """
@@ -195,7 +191,7 @@ def predictive_check(
     )
 
 
-def _draws(fit: Fit, n_sim: int, seed: Any, known: bool) -> Iterator[FloatArray]:
+def _draws(fit: Fit, n_sim: int, seed: Seed, known: bool) -> Iterator[FloatArray]:
     """Drawn responses, one after the other, shape (n,) each."""
     rows = fitted_rows(fit.data)
     for block in draw_responses(fit, rows, n_sim, generator(seed), known):
@@ -206,7 +202,7 @@ def response_draws(
     fit: Fit,
     what: str = "density",
     n_sim: int | None = None,
-    seed: Any = None,
+    seed: Seed = None,
     groups: str = "new",
 ) -> pd.DataFrame:
     """
@@ -281,7 +277,7 @@ def _usual(fit: Fit) -> list[str]:
     return [*(name for name in exists if exists[name]), "skewness", "kurtosis"]
 
 
-def _name(statistic: Any) -> str:
+def _name(statistic: object) -> str:
     if isinstance(statistic, str):
         return statistic
     name = str(getattr(statistic, "__name__", "statistic"))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.data.variables import data_column, picture_rows, plottable
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
@@ -39,7 +39,11 @@ _SEED = 0
 
 
 def simulate(
-    fit: Fit, n_sim: int = 1, seed: Any = None, newdata: Any = None, groups: str = "new"
+    fit: Fit,
+    n_sim: int = 1,
+    seed: Seed = None,
+    newdata: Any = None,
+    groups: str = "new",
 ) -> pd.DataFrame:
     """
     Draw responses from the fitted model.
@@ -91,7 +95,7 @@ def simulate(
     return pd.DataFrame(out, index=rows.index, columns=columns, copy=False)
 
 
-def check_simulations(n_sim: Any, least: int = 1) -> int:
+def check_simulations(n_sim: int, least: int = 1) -> int:
     """Return `n_sim` if it is a number of data sets, at least 1 or 0."""
     whole = isinstance(n_sim, (int, np.integer)) and not isinstance(n_sim, bool)
     if not whole or n_sim < least:
@@ -100,14 +104,14 @@ def check_simulations(n_sim: Any, least: int = 1) -> int:
     return int(n_sim)
 
 
-def check_groups(groups: Any) -> bool:
+def check_groups(groups: object) -> bool:
     """Whether random effects are those predicted: ``"conditional"``."""
     if groups not in ("new", "conditional"):
         raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
     return bool(groups == "conditional")
 
 
-def generator(seed: Any) -> np.random.Generator:
+def generator(seed: Seed) -> np.random.Generator:
     """NumPy's generator for a seed of any kind."""
     try:
         return np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class DFMethod:
 
 
 def resolve_df(
-    df: Any, kr: str | None = None, information: str | None = None
+    df: str | float | DFMethod, kr: str | None = None, information: str | None = None
 ) -> DFMethod:
     """
     A method from what a user wrote.

@@ -73,7 +73,9 @@ def restrictions(
     NotComputedError
         If a row is zero.
     """
-    if isinstance(hypothesis, (str, Mapping)) or _is_text(hypothesis):
+    several = isinstance(hypothesis, (list, tuple)) and len(hypothesis) > 0
+    texts = several and all(isinstance(item, str) for item in hypothesis)
+    if isinstance(hypothesis, (str, Mapping)) or texts:
         matrix, values = _read(hypothesis, names, others, what)
     elif isinstance(hypothesis, tuple):
         if len(hypothesis) != 2:
@@ -92,14 +94,6 @@ def restrictions(
             "test"
         )
     return matrix, values
-
-
-def _is_text(hypothesis: Any) -> bool:
-    return (
-        isinstance(hypothesis, (list, tuple))
-        and len(hypothesis) > 0
-        and all(isinstance(item, str) for item in hypothesis)
-    )
 
 
 def _read(

@@ -34,9 +34,6 @@ class Printed(ABC):
     def summary(self) -> ResultsSummary:
         """The printed form."""
 
-    def __str__(self) -> str:
-        return self.summary().as_text()
-
     def __repr__(self) -> str:
         return self.summary().as_text()
 
@@ -267,7 +264,3 @@ def _tail(value: float, distribution: Distribution, df: Degrees) -> float:
     if distribution == "norm, upper tail":
         return float(stats.norm.sf(value))
     return float("nan")
-
-
-#: Its name in ``mixedar.diagnostics``.
-DiagnosticTest = TestResult

@@ -5,7 +5,6 @@ Checks of arguments that many questions share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from mixedar._types import IntArray
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 
 
-def check_alpha(alpha: Any) -> float:
+def check_alpha(alpha: object) -> float:
     """`alpha`, if it is a probability that leaves an interval."""
     if isinstance(alpha, (bool, np.bool_)) or not isinstance(
         alpha, (int, float, np.number)
@@ -26,14 +25,14 @@ def check_alpha(alpha: Any) -> float:
     return float(alpha)
 
 
-def check_count(n: Any, what: str) -> int:
+def check_count(n: object, what: str) -> int:
     """`n`, if it is a number of replicates: whole, and at least 2."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
         raise UnsupportedError(f"{what}={n!r} is not a whole number of at least 2")
     return int(n)
 
 
-def positions(cols: Any, names: Sequence[str]) -> IntArray:
+def positions(cols: str | int | Iterable[str | int], names: Sequence[str]) -> IntArray:
     """Positions of parameters given by name or by position, one or several."""
     wanted = [cols] if isinstance(cols, (str, int, np.integer)) else list(cols)
     known = {name: k for k, name in enumerate(names)}

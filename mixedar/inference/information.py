@@ -150,9 +150,7 @@ def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:
                 why = f"the {kind} information is singular"
         rows.append([one.estimate, se, why])
     return pd.DataFrame(
-        rows,
-        index=[one.name for one in parameters],
-        columns=["estimate", "se", "note"],
+        rows, index=[one.name for one in parameters], columns=["estimate", "se", "note"]
     )
 
 
@@ -241,6 +239,14 @@ def parameter_covariance(
     return np.asarray(root @ root.T)
 
 
+def estimate_correlations(fit: Fit) -> tuple[list[str], FloatArray]:
+    """Names and correlations of the covariance parameters with a standard error."""
+    cov, names = fit.estimate.cov_theta, [*fit.names[fit.k_fe :], "scale"]
+    there = np.flatnonzero(np.nan_to_num(np.diag(cov), nan=0.0) > 0.0)
+    sd = np.sqrt(np.diag(cov)[there])
+    return [names[k] for k in there], cov[np.ix_(there, there)] / np.outer(sd, sd)
+
+
 def inflation(fit: Fit) -> tuple[dict[str, float], float]:
     """
     By how much not knowing the other covariance parameters widens intervals.
@@ -249,20 +255,14 @@ def inflation(fit: Fit) -> tuple[dict[str, float], float]:
     its estimate with the others, empty where the information is singular; and the
     condition number of the correlation matrix of the estimates.
     """
-    cov = fit.estimate.cov_theta
-    names = [*fit.names[fit.k_fe :], "scale"]
-    free = np.flatnonzero(np.nan_to_num(np.diag(cov), nan=0.0) > 0.0)
-    if len(free) < 2:
+    names, correlations = estimate_correlations(fit)
+    if len(names) < 2:
         return {}, 1.0
-    cov = cov[np.ix_(free, free)]
-    sd = np.sqrt(np.diag(cov))
-    spectrum, vectors = np.linalg.eigh(cov / np.outer(sd, sd))
+    spectrum, vectors = np.linalg.eigh(correlations)
     if spectrum[0] <= 1e-12:
         return {}, np.inf
     inverse = (vectors**2 / spectrum).sum(axis=1)
-    factors = {
-        names[k]: float(value) for k, value in zip(free, np.sqrt(inverse), strict=True)
-    }
+    factors = dict(zip(names, np.sqrt(inverse).tolist(), strict=True))
     parameters = parameters_of(fit)
     squares = {(one.path, one.i, one.j): one.name for one in reversed(parameters)}
     for one in parameters:

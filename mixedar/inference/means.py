@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -269,7 +270,7 @@ def without_rounding(matrix: FloatArray) -> FloatArray:
 
 
 def studentized_range(
-    t: Any, df: Any, count: int, alpha: float
+    t: ArrayLike, df: ArrayLike, count: int, alpha: float
 ) -> tuple[FloatArray, FloatArray]:
     """
     Tukey's adjustment for all pairs of several means (Kramer's if unbalanced).

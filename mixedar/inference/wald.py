@@ -230,16 +230,13 @@ def wald_test(
     count = rank if df_constraints is None else df_constraints
     if not count > 0:
         raise UnsupportedError(f"df_constraints={count!r} is not positive")
-    shape: Any = statistic
     if use_f is False or (use_f is None and spec.name == "normal"):
+        chi2 = statistic if scalar else np.array([[statistic]])
         return ContrastResults(
-            chi2=shape if scalar else np.array([[shape]]),
-            statistic=shape if scalar else np.array([[shape]]),
-            df_denom=count,
-            distribution="chi2",
+            chi2=chi2, statistic=chi2, df_denom=count, distribution="chi2"
         )
     _check_freedom(fit, np.array([freedom]))
-    value = shape / count * scaling
+    value = statistic / count * scaling
     result = ContrastResults(
         F=value if scalar else np.array([[value]]), df_denom=freedom, df_num=count
     )

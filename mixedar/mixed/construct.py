@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModel
 
 from mixedar._types import FloatArray
@@ -20,12 +19,9 @@ from mixedar.data.checks import (
     check_rank,
     check_response,
     float_array,
-    group_codes,
 )
 from mixedar.data.formula import Design
-from mixedar.data.formula.components import (
-    vc_spec,
-)
+from mixedar.data.formula.components import vc_spec
 from mixedar.data.model_data import (
     ComponentColumns,
     ModelData,
@@ -143,15 +139,6 @@ def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
     model.nobs = model.n_totobs = len(model.endog)
 
 
-def take_groups(model: ParentModel, groups: ArrayLike | None) -> None:
-    """Number the groups."""
-    if groups is None:
-        raise GroupError("groups= is missing: pass one group label for each row")
-    model.codes, labels = group_codes(groups)
-    model.group_labels = labels.tolist()
-    model.n_groups = len(labels)
-
-
 def take_random_effects(model: ParentModel, exog_re: Any) -> None:
     """Check the columns of the correlated random effects, and name the parameters."""
     if exog_re is None and model.k_vc == 0:
@@ -239,7 +226,7 @@ def take_arrays(
         codes=model.codes,
         grouped=group_rows(model.codes, n_groups=model.n_groups),
         residual=found.structure,
-        mark_levels=(),
+        covariate_levels=(),
         group_labels=model.group_labels,
         groups=model.groups,
         time=model.time,

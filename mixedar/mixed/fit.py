@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 from statsmodels.tools.sm_exceptions import (
     ConvergenceWarning as StatsmodelsConvergenceWarning,
@@ -49,7 +50,7 @@ class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
 
 def fit_model(
     model: ParentModel,
-    start_params: Any,
+    start_params: ArrayLike | MixedLMParams | None,
     reml: bool,
     do_cg: bool,
     free: MixedLMParams | None,
@@ -114,7 +115,7 @@ def fit_model(
     return wrapped.get_robustcov_results(cov_type)
 
 
-def _unused(cov_type: Any) -> str:
+def _unused(cov_type: object) -> str:
     warnings.warn(
         f"Argument cov_type={cov_type!r} not used by MixedLMAR.fit. Future versions "
         "will raise on these arguments.",
@@ -124,7 +125,9 @@ def _unused(cov_type: Any) -> str:
     return "nonrobust"
 
 
-def _check_options(model: ParentModel, gtol: Any, maxiter: Any, free: Any) -> None:
+def _check_options(
+    model: ParentModel, gtol: object, maxiter: object, free: object
+) -> None:
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
         raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
     if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
@@ -157,7 +160,7 @@ def _method(method: str | Sequence[str] | None) -> str:
 
 
 def _read_start(
-    model: ParentModel, start_params: Any
+    model: ParentModel, start_params: ArrayLike | MixedLMParams | None
 ) -> tuple[MixedLMParams | None, FloatArray | None]:
     """Covariance parameters and residual parameters of a user's start."""
     if start_params is None:

@@ -5,7 +5,7 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,10 @@ from mixedar.data.checks import (
     check_response,
     drop_missing,
     float_array,
+    group_codes,
     warn_dropped,
 )
-from mixedar.data.formula import (
-    Design,
-    as_namespace,
-    build_design,
-    capture_namespace,
-)
+from mixedar.data.formula import Design, as_namespace, build_design
 from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import residual_from_arrays, residual_from_names
 from mixedar.data.rows import as_frame
@@ -49,11 +45,11 @@ from mixedar.mixed.construct import (
     holding,
     take_arrays,
     take_data,
-    take_groups,
     take_random_effects,
 )
 from mixedar.mixed.fit import fit_model
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
+from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 
 if TYPE_CHECKING:
@@ -186,7 +182,10 @@ class MixedLMAR(ParentModel):
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
         take_data(self, endog, exog)
-        take_groups(self, groups)
+        if groups is None:
+            raise GroupError("groups= is missing: pass one group label for each row")
+        self.codes, labels = group_codes(groups)
+        self.group_labels, self.n_groups = labels.tolist(), len(labels)
         take_random_effects(self, exog_re)
         found = replace(found, columns=columns)
         take_arrays(self, found, design, weights is not None)
@@ -259,10 +258,6 @@ class MixedLMAR(ParentModel):
             raise GroupError(
                 "groups= is missing: name the column with the group labels"
             )
-        if eval_env is None:
-            eval_env = capture_namespace()
-        elif isinstance(eval_env, int) and eval_env >= 0:
-            eval_env = capture_namespace(eval_env + 1)
         if kwargs.get("residual_data") is not None:
             raise UnsupportedError(
                 "residual_data= belongs to arrays; with a formula the columns are "
@@ -281,7 +276,7 @@ class MixedLMAR(ParentModel):
             extra=found.needed(as_frame(data).columns, namespace),
             subset=subset,
             missing=missing,
-            eval_env=eval_env,
+            eval_env=namespace,
         )
         found = found.evaluated(design.frame, design.extra, namespace)
         if design.n_dropped:
@@ -304,9 +299,9 @@ class MixedLMAR(ParentModel):
         cov_pen: Any = None,
         free: MixedLMParams | None = None,
         full_output: bool = False,
-        method: Any = None,
+        method: str | Sequence[str] | None = None,
         **fit_kwargs: Any,
-    ) -> Any:
+    ) -> MixedLMARResultsWrapper:
         """
         Maximise the (restricted) likelihood.
 
@@ -356,7 +351,7 @@ class MixedLMAR(ParentModel):
             self, start_params, reml, do_cg, free, full_output, method, **fit_kwargs
         )
 
-    def refit(self, endog: ArrayLike, **fit_kwargs: Any) -> Any:
+    def refit(self, endog: ArrayLike, **fit_kwargs: Any) -> MixedLMARResultsWrapper:
         """
         Fit the same model to another response, as in a bootstrap.
 
@@ -438,7 +433,7 @@ class MixedLMAR(ParentModel):
 
     def with_residual(
         self,
-        residual: Any,
+        residual: str | ResidualStructure | None,
         weights: Any = UNCHANGED,
         residual_data: Any = None,
         *,

@@ -28,10 +28,7 @@ from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df.methods import contrast_method, covariance
 from mixedar.mixed.statsmodels_model import ParentModel
-from mixedar.mixed.statsmodels_results import (
-    MixedLMARResultsWrapper,
-    ParentResults,
-)
+from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,6 +83,8 @@ class MixedLMARResults(ParentResults):
     fit: Fit
 
     # What can be asked of a fit, by room; each is documented where it is defined.
+    t_test = Question("mixedar.inference.wald")
+    wald_test = Question("mixedar.inference.wald")
     conf_int_re = Question("mixedar.inference.intervals.wald")
     profile = Question("mixedar.inference.intervals.profile", "profile_likelihood")
     bootstrap = Question("mixedar.inference.intervals.bootstrap")
@@ -257,7 +256,7 @@ class MixedLMARResults(ParentResults):
 
     def with_df(
         self, df: DF, *, kr: str | None = None, information: str | None = None
-    ) -> Any:
+    ) -> MixedLMARResultsWrapper:
         """
         The same fit with other degrees of freedom in all its tests.
 
@@ -291,7 +290,7 @@ class MixedLMARResults(ParentResults):
 
     def get_robustcov_results(
         self, cov_type: str = "CR2", use_t: bool | None = None
-    ) -> Any:
+    ) -> MixedLMARResultsWrapper:
         """
         The same fit with cluster-robust standard errors in all its tests.
 
@@ -412,35 +411,6 @@ class MixedLMARResults(ParentResults):
         """
         out = wald.conf_int(self._with_df(df).fit, alpha)
         return out if cols is None else out[positions(cols, self.fit.names)]
-
-    def t_test(
-        self, r_matrix: Any, use_t: bool | None = None, df: DF | None = None
-    ) -> ContrastResults:
-        """
-        Test linear combinations of the fixed effects, one by one.
-
-        See :func:`mixedar.inference.wald.t_test`.
-        """
-        return wald.t_test(self.fit, r_matrix, use_t, df)
-
-    def wald_test(
-        self,
-        r_matrix: Any,
-        cov_p: ArrayLike | None = None,
-        invcov: ArrayLike | None = None,
-        use_f: bool | None = None,
-        df_constraints: int | None = None,
-        scalar: bool = True,
-        df: DF | None = None,
-    ) -> ContrastResults:
-        """
-        Joint Wald test of linear restrictions on the fixed effects.
-
-        See :func:`mixedar.inference.wald.wald_test`.
-        """
-        return wald.wald_test(
-            self.fit, r_matrix, cov_p, invcov, use_f, df_constraints, scalar, df
-        )
 
     def f_test(
         self,

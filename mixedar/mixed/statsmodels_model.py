@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,9 @@ from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
+
+#: Parameters as statsmodels packs them, or as it holds them.
+Packed: TypeAlias = ArrayLike | MixedLMParams
 
 
 class FormulaData(PandasData):
@@ -80,7 +83,7 @@ class ParentModel(MixedLM):
     arrays: ModelData
     codes: IntArray
 
-    def loglike(self, params: Any, profile_fe: bool = True) -> float:
+    def loglike(self, params: Packed, profile_fe: bool = True) -> float:
         """
         Log-likelihood with the residual variance profiled out.
 
@@ -104,7 +107,7 @@ class ParentModel(MixedLM):
         beta, offset = problem.inner_beta(point.fe_params), problem.shift
         return joint(sums, beta, self.nobs, reml=self.reml)[0] + offset
 
-    def score(self, params: Any, profile_fe: bool = True) -> FloatArray:
+    def score(self, params: Packed, profile_fe: bool = True) -> FloatArray:
         """
         Gradient of :meth:`loglike` by the packed parameters.
 
@@ -130,7 +133,7 @@ class ParentModel(MixedLM):
             gradient[here] = layout.jet(entries).first @ gradient[here]
         return gradient
 
-    def hessian(self, params: Any) -> tuple[FloatArray, bool]:
+    def hessian(self, params: Packed) -> tuple[FloatArray, bool]:
         """
         Second derivatives of :meth:`loglike` by the packed parameters.
 
@@ -157,7 +160,7 @@ class ParentModel(MixedLM):
         return self.fe_pen is not None or self.cov_pen is not None
 
     def _point(
-        self, params: Any, *, has_fe: bool, use_sqrt: bool | None = None
+        self, params: Packed, *, has_fe: bool, use_sqrt: bool | None = None
     ) -> _Point:
         if isinstance(params, MixedLMParams):
             residual = getattr(params, "residual_params", None)
@@ -271,33 +274,33 @@ class ParentModel(MixedLM):
         return {label: rows.tolist() for label, rows in pairs}
 
     @cached_property
-    def endog_li(self) -> Any:
+    def endog_li(self) -> list[FloatArray] | None:
         """Response of each group."""
         return self.group_list(self.endog)
 
     @cached_property
-    def exog_li(self) -> Any:
+    def exog_li(self) -> list[FloatArray] | None:
         """Fixed-effects design of each group."""
         return self.group_list(self.exog)
 
     @cached_property
-    def exog_re_li(self) -> Any:
+    def exog_re_li(self) -> list[FloatArray] | None:
         """Random-effects design of each group."""
         return self.group_list(self.exog_re)
 
     @cached_property
-    def exog_re2_li(self) -> Any:
+    def exog_re2_li(self) -> list[FloatArray] | None:
         """Cross-product of each group's random-effects design."""
         if self.exog_re_li is None:
             return None
         return [x.T @ x for x in self.exog_re_li]
 
     @cached_property
-    def _aex_r(self) -> Any:
+    def _aex_r(self) -> list[FloatArray | None]:
         return [self._augment_exog(i) for i in range(self.n_groups)]
 
     @cached_property
-    def _aex_r2(self) -> Any:
+    def _aex_r2(self) -> list[FloatArray | None]:
         return [None if a is None else a.T @ a for a in self._aex_r]
 
     @cached_property
@@ -308,7 +311,7 @@ class ParentModel(MixedLM):
     def _quad(self) -> Any:
         return self._reparam()[1]
 
-    def group_list(self, array: Any) -> Any:
+    def group_list(self, array: FloatArray | None) -> list[FloatArray] | None:
         """Split rows by group; None stays None."""
         if array is None:
             return None
@@ -406,7 +409,7 @@ class MixedDistribution:
         self.scale = scale
         self.residual_params = values[k:]
 
-    def rvs(self, n: Any = None, rng: Any = None) -> FloatArray:
+    def rvs(self, n: object = None, rng: Any = None) -> FloatArray:
         """
         Draw one response.
 

@@ -4,12 +4,14 @@ What statsmodels expects of the results of a mixed model.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from statsmodels.base.data import PandasData
 from statsmodels.base.wrapper import union_dicts
 from statsmodels.regression.mixed_linear_model import (
@@ -25,6 +27,7 @@ from mixedar.engine.search import find_modes
 from mixedar.exceptions import LengthError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
+from mixedar.mixed.statsmodels_model import MixedDistribution
 
 
 class ParentResults(MixedLMResults):
@@ -35,7 +38,7 @@ class ParentResults(MixedLMResults):
     _row_caches = ("random_effects", "random_effects_cov")
 
     @cached_property
-    def random_effects(self) -> dict[Any, pd.Series]:
+    def random_effects(self) -> dict[Hashable, pd.Series]:
         """
         Conditional means of the random effects given the data, by group.
 
@@ -56,7 +59,7 @@ class ParentResults(MixedLMResults):
         return out
 
     @cached_property
-    def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
+    def random_effects_cov(self) -> dict[Hashable, pd.DataFrame]:
         """Conditional covariance of the random effects given the data, by group."""
         roots = self.fit.effects.roots
         out = {}
@@ -68,7 +71,7 @@ class ParentResults(MixedLMResults):
 
     def predict(
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
-    ) -> Any:
+    ) -> pd.Series | FloatArray:
         """
         Population means ``X beta``.
 
@@ -112,7 +115,7 @@ class ParentResults(MixedLMResults):
             return values
         return pd.Series(values, index=index)
 
-    def get_distribution(self, exog: Any = None) -> Any:
+    def get_distribution(self, exog: ArrayLike | None = None) -> MixedDistribution:
         """
         Distribution of the response at the estimates.
 
@@ -245,7 +248,9 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
         if name != "conf_int"
     }
 
-    def conf_int(self, alpha: float = 0.05, cols: Any = None, **kwargs: Any) -> Any:
+    def conf_int(
+        self, alpha: float = 0.05, cols: Any = None, **kwargs: Any
+    ) -> pd.DataFrame | FloatArray:
         """Confidence intervals by name; see :meth:`WaldInference.conf_int`."""
         results = self._results
         values = results.conf_int(alpha, **kwargs)

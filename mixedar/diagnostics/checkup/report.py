@@ -23,8 +23,6 @@ from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_alpha
 from mixedar.summary import ResultsSummary, SummaryTable
 
-_VERDICTS = {"unknown": "not computed"}
-
 
 class Diagnosis(Printed):
     """
@@ -99,7 +97,9 @@ class Diagnosis(Printed):
             order.
         """
         table = self.frame[["verdict", "value", "measure"]]
-        table = table.assign(verdict=table["verdict"].replace(_VERDICTS))
+        table = table.assign(
+            verdict=table["verdict"].replace("unknown", "not computed")
+        )
         reported = [f for f in self.findings if f.severity != "ok"]
         notes = [f"{f.name.capitalize()}: {f.sentence}" for f in reported]
         fine = [f.name for f in self._checked if f.severity == "ok"]

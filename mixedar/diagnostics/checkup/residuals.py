@@ -271,10 +271,7 @@ def effect_score_test(tests: ScoreTests, column: FloatArray) -> Gain | None:
     fit, residuals = tests.fit, tests.residuals
     white = residuals.from_grouped(
         whiten_series(
-            residuals.to_grouped(column),
-            residuals.grouped,
-            fit.structure,
-            fit.u,
+            residuals.to_grouped(column), residuals.grouped, fit.structure, fit.u
         )
     )
     alternative = EffectAlternative(white, residuals.rows)

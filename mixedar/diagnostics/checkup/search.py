@@ -24,7 +24,7 @@ from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df.methods import covariance
-from mixedar.inference.information import inflation
+from mixedar.inference.information import estimate_correlations, inflation
 from mixedar.inference.intervals.wald import conf_int_re
 from mixedar.residual import ResidualStructure, resolve
 
@@ -188,14 +188,12 @@ def identifiability(fit: Fit) -> Finding:
 
 def most_correlated(fit: Fit) -> tuple[str, str, float]:
     """The two covariance parameters whose estimates are correlated most, and how."""
-    cov, names = fit.estimate.cov_theta, [*fit.names[fit.k_fe :], "scale"]
-    there = np.flatnonzero(np.nan_to_num(np.diag(cov)) > 0.0)
-    if len(there) < 2:
+    names, r = estimate_correlations(fit)
+    if len(names) < 2:
         return "", "", 0.0
-    size = np.sqrt(np.diag(cov)[there])
-    r = np.tril(cov[np.ix_(there, there)] / np.outer(size, size), -1)
+    r = np.tril(r, -1)
     i, j = np.unravel_index(int(np.argmax(np.abs(r))), r.shape)
-    return names[there[j]], names[there[i]], float(r[i, j])
+    return names[j], names[i], float(r[i, j])
 
 
 def _residual_parameter(fit: Fit, widened: dict[str, float]) -> tuple[str, str] | None:

@@ -129,7 +129,7 @@ def _column(fit: Fit, by: Any) -> pd.Series:
     return data_column(data, by, "by")
 
 
-def _is_groups(fit: Fit, by: Any) -> bool:
+def _is_groups(fit: Fit, by: object) -> bool:
     """Whether `by` means the groups of the model."""
     if not isinstance(by, str):
         return False

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import fft
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_finite, check_lengths, float_array, group_codes
 from mixedar.data.time import time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
@@ -63,14 +63,9 @@ class SeriesRows:
         return np.repeat(np.arange(self.grouped.n_groups), self.grouped.sizes)
 
     @cached_property
-    def first(self) -> BoolArray:
-        """Whether a sorted row begins a series, shape (n,)."""
-        return self.grouped.first_of_series
-
-    @cached_property
     def starts(self) -> IntArray:
         """First rows of the series, shape (number of series,)."""
-        return np.flatnonzero(self.first)
+        return np.flatnonzero(self.grouped.first_of_series)
 
     @cached_property
     def lengths(self) -> IntArray:
@@ -92,7 +87,7 @@ class SeriesRows:
     @cached_property
     def gaps(self) -> FloatArray:
         """Distances to the row before, within series and positive ones only."""
-        inside = np.flatnonzero(~self.first)
+        inside = np.flatnonzero(~self.grouped.first_of_series)
         gaps = self.time[inside] - self.time[inside - 1]
         return gaps[gaps > 0.0]
 
@@ -139,7 +134,7 @@ def sorted_values(
     return rows.sort(x), rows
 
 
-def _name_of(time: Any) -> str:
+def _name_of(time: object) -> str:
     return str(getattr(time, "name", None) or "time")
 
 
@@ -371,14 +366,14 @@ def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
     return max(min(wanted, int(np.rint(rows.time.max() / bins.width))), 1)
 
 
-def check_number(name: str, value: Any) -> float:
+def check_number(name: str, value: object) -> float:
     """Return an argument if it is a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise UnsupportedError(f"{name}={value!r} is not a number")
     return float(value)
 
 
-def check_whole(name: str, value: Any) -> int:
+def check_whole(name: str, value: object) -> int:
     """Return an argument if it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise UnsupportedError(f"{name}={value!r} is not a whole number")

@@ -252,7 +252,7 @@ def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _ErrorModel:
     return _ErrorModel(errors, factors * sd[:, None], False)
 
 
-def _check(n_bins: Any, bins: str) -> None:
+def _check(n_bins: object, bins: str) -> None:
     if check_whole("n_bins", n_bins) < 1:
         raise UnsupportedError(f"n_bins={n_bins} is not a positive number of bins")
     if bins not in ("quantiles", "fixed"):

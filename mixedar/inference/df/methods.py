@@ -113,15 +113,11 @@ def _contrast_method(fit: Fit, method: DFMethod) -> ContrastMethod:
         if method.name == "satterthwaite":
             return fit.robust
         cov = fit.robust.cov
-    p = len(cov)
     if method.name == "containment":
         return ColumnDF(cov, fit.df_containment)
-    if method.name == "normal":
-        return ColumnDF(cov, np.full(p, np.inf))
-    if method.name == "given":
-        return ColumnDF(cov, np.full(p, method.value))
-    if method.name == "residual":
-        return ColumnDF(cov, np.full(p, float(fit.nobs - p)))
+    same = {"normal": np.inf, "given": method.value, "residual": fit.nobs - fit.k_fe}
+    if method.name in same:
+        return ColumnDF(cov, np.full(fit.k_fe, float(same[method.name])))
     if method.name == "between-within":
         return ColumnDF(cov, between_within_df(fit.data.exog, fit.data.codes))
     if method.name == "kenward-roger" and not fit.reml:
@@ -141,21 +137,20 @@ def _contrast_method(fit: Fit, method: DFMethod) -> ContrastMethod:
 
 
 def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
-    notes = []
+    name, notes = f"{METHODS[method.name]} degrees of freedom", []
     if fit.singular and method.information == "observed":
         notes.append(
-            f"{METHODS[method.name]} degrees of freedom take variances of zero, and "
-            "other directions in which the covariance is singular, as known."
+            f"{name} take variances of zero, and other directions in which the "
+            "covariance is singular, as known."
         )
     elif fit.singular:
         notes.append(
-            f"{METHODS[method.name]} degrees of freedom count all covariance "
-            "parameters, those on the boundary too."
+            f"{name} count all covariance parameters, those on the boundary too."
         )
     if fit.residual_at_boundary:
         notes.append(
-            f"{METHODS[method.name]} degrees of freedom take the residual parameter, "
-            "which is at the end of its range, as known."
+            f"{name} take the residual parameter, which is at the end of its range, "
+            "as known."
         )
     return notes
 

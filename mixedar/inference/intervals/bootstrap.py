@@ -7,12 +7,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
@@ -201,15 +200,8 @@ class BootstrapDraws:
         DataFrame, one row a replicate
             Columns as in ``params``, then ``scale`` and ``llf``.
         """
-        table = np.column_stack(
-            [
-                self.fe_params,
-                self.cov_values,
-                self.residual_params,
-                self.scale,
-                self.llf,
-            ]
-        )
+        params = [self.fe_params, self.cov_values, self.residual_params]
+        table = np.column_stack([*params, self.scale, self.llf])
         return pd.DataFrame(table, columns=[*self.names, "scale", "llf"])
 
     def values(self, target: CovarianceParameter) -> FloatArray:
@@ -239,7 +231,7 @@ class BootstrapDraws:
 
 
 def bootstrap(
-    fit: Fit, n_boot: int = 1000, *, seed: Any = None, progress: bool = False
+    fit: Fit, n_boot: int = 1000, *, seed: Seed = None, progress: bool = False
 ) -> BootstrapDraws:
     """
     Simulate responses from a fit and estimate each of them anew.

@@ -92,10 +92,7 @@ class ConstrainedLikelihood:
     """
 
     def __init__(
-        self,
-        problem: LikelihoodProblem,
-        fixed: FloatArray,
-        target: CovarianceParameter,
+        self, problem: LikelihoodProblem, fixed: FloatArray, target: CovarianceParameter
     ) -> None:
         self.problem, self.target = problem, target
         self._to_inner = np.linalg.inv(problem.value_map()).astype(np.float64)

@@ -4,14 +4,13 @@ Intervals for variances, correlations and residual parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mixedar._types import Seed
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import (
@@ -25,7 +24,7 @@ from mixedar.fit.parameters import (
 )
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.information import inflation
-from mixedar.inference.intervals.bootstrap import bootstrap
+from mixedar.inference.intervals.bootstrap import BootstrapDraws, bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine
 
 
@@ -67,7 +66,7 @@ def conf_int_re(
     parameters: str | Iterable[str] | None = None,
     *,
     n_boot: int = 1000,
-    seed: Any = None,
+    seed: Seed = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """
@@ -122,13 +121,9 @@ def conf_int_re(
             f"parameters={parameters!r}: give names, such as 'rho' or ['rho', 'sigma']"
         )
     engine = ProfileEngine(fit) if method == "profile" else None
-    chosen = select(parameters_of(fit), parameters)
-    if engine is not None:
-        interval = _by_profile(engine, alpha)
-    elif method == "bootstrap":
-        interval = _by_bootstrap(fit, alpha, n_boot, seed, progress)
-    else:
-        interval = _by_wald(fit, alpha)
+    chosen, draws = select(parameters_of(fit), parameters), None
+    if method == "bootstrap":
+        draws = bootstrap(fit, n_boot, seed=seed, progress=progress)
     flat, condition = inflation(fit)
     zero = zero_variances(fit)
     rows = []
@@ -140,7 +135,7 @@ def conf_int_re(
             note = "a variance is zero: every correlation fits as well"
             lower, upper, used, notes = -1.0, 1.0, method, [note]
         else:
-            lower, upper, used, notes = interval(one)
+            lower, upper, used, notes = _interval(fit, one, alpha, engine, draws)
         if factor > _FLAT and not one.held:
             notes = [
                 *notes,
@@ -157,39 +152,25 @@ def conf_int_re(
     return frame
 
 
-def _by_wald(fit: Fit, alpha: float) -> Callable[[CovarianceParameter], Found]:
-    def interval(parameter: CovarianceParameter) -> Found:
-        try:
-            return *wald_interval(fit, parameter, alpha), "wald", []
-        except NotComputedError as error:
-            return np.nan, np.nan, "wald", [str(error)]
-
-    return interval
-
-
-def _by_profile(
-    engine: ProfileEngine, alpha: float
-) -> Callable[[CovarianceParameter], Found]:
-    def interval(parameter: CovarianceParameter) -> Found:
-        try:
-            lower, upper, notes = engine.interval(parameter, alpha)
-        except MixedARError as error:
-            ends = (np.nan, np.nan)
-            with suppress(NotComputedError):
-                ends = wald_interval(engine.fit, parameter, alpha)
-            return *ends, "wald", [str(error)]
-        return lower, upper, "profile", notes
-
-    return interval
-
-
-def _by_bootstrap(
-    fit: Fit, alpha: float, n_boot: int, seed: Any, progress: bool
-) -> Callable[[CovarianceParameter], Found]:
-    draws = bootstrap(fit, n_boot, seed=seed, progress=progress)
-
-    def interval(parameter: CovarianceParameter) -> Found:
+def _interval(
+    fit: Fit,
+    parameter: CovarianceParameter,
+    alpha: float,
+    engine: ProfileEngine | None,
+    draws: BootstrapDraws | None,
+) -> Found:
+    """The ends by draws or a profile, or where there is neither Wald's."""
+    if draws is not None:
         ends = np.quantile(draws.values(parameter), [alpha / 2.0, 1.0 - alpha / 2.0])
         return float(ends[0]), float(ends[1]), "bootstrap", draws.notes
-
-    return interval
+    notes: list[str] = []
+    if engine is not None:
+        try:
+            lower, upper, notes = engine.interval(parameter, alpha)
+            return lower, upper, "profile", notes
+        except MixedARError as error:
+            notes = [str(error)]
+    try:
+        return *wald_interval(fit, parameter, alpha), "wald", notes
+    except NotComputedError as error:
+        return np.nan, np.nan, "wald", notes or [str(error)]

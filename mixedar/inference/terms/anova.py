@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.contrast import WaldTestResults
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
@@ -89,7 +89,8 @@ def anova_terms(
             others = []
         matrix = hypotheses[k] if kind == 3 else _restriction(term, others, cov)
         try:
-            f, num, den = _f_test(fit, matrix, df)
+            test = wald_test(fit, matrix, use_f=True, df=df)
+            f, num, den = float(test.fvalue), int(test.df_num), float(test.df_denom)
             if isinstance(method, ColumnDF):
                 # the term's own columns count, not those it is adjusted for
                 den = method.joint(np.eye(fit.k_fe)[term.columns], num).df
@@ -104,14 +105,6 @@ def anova_terms(
     )
     frame.attrs.update(type=kind or "marginal")
     return frame
-
-
-def _f_test(
-    fit: Fit, matrix: Any, df: str | float | DFMethod | None
-) -> tuple[float, int, float]:
-    """The F statistic of restrictions, and its degrees of freedom."""
-    test = wald_test(fit, matrix, use_f=True, df=df)
-    return float(test.fvalue), int(test.df_num), float(test.df_denom)
 
 
 def _f_sf(f: float, num: float, den: float) -> float:
@@ -199,8 +192,8 @@ def wald_test_terms(
         hypotheses.append((item[0], item[1]))
     rows = []
     for _, matrix in hypotheses:
-        f, num, den = _f_test(fit, matrix, df)
-        rows.append([f, _f_sf(f, num, den), num, den])
+        test = wald_test(fit, matrix, use_f=True, df=df)
+        rows.append([test.fvalue, test.pvalue, test.df_num, test.df_denom])
     table = pd.DataFrame(
         rows,
         index=[name for name, _ in hypotheses],
@@ -258,7 +251,7 @@ def likelihood_ratio_table(
     refit: str | None = None,
     null: str = "auto",
     n_sim: int = 1000,
-    seed: Any = None,
+    seed: Seed = None,
     progress: bool = False,
     names: Sequence[str] | None = None,
     ic: str = "nlme",
@@ -369,7 +362,7 @@ def simulated_null(
     large: Fit,
     n_sim: int = 1000,
     *,
-    seed: Any = None,
+    seed: Seed = None,
     progress: bool = False,
 ) -> FloatArray:
     """
@@ -405,11 +398,9 @@ def simulated_null(
 
 
 def _by_ml(fit: Fit) -> Fit:
-    return (
-        maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
-        if fit.reml
-        else fit
-    )
+    if not fit.reml:
+        return fit
+    return maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
 
 
 def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
