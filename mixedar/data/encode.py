@@ -72,7 +72,7 @@ class Encoder:
     structure : ResidualStructure
         Bound to the data.
     levels : tuple of Levels or None
-        Occasions and strata that the structure reads, mark by mark.
+        Occasions and strata among the columns that the structure reads.
     groups : Levels
     columns : dict of str
         Names of the columns of groups, time and series, None for arrays.
@@ -108,7 +108,7 @@ class Encoder:
         parts = data.component_parts or ()
         return cls(
             structure=data.residual,
-            levels=data.mark_levels,
+            levels=data.covariate_levels,
             groups=Levels.first_of(data.groups, data.codes),
             columns={
                 "groups": data.groups_name,
@@ -194,7 +194,7 @@ class Encoder:
 
     # What the residual structure reads -------------------------------------
 
-    def marks(
+    def row_covariates(
         self,
         table: pd.DataFrame,
         which: slice,
@@ -209,7 +209,7 @@ class Encoder:
         ----------
         table : DataFrame, k rows
         which : slice
-            Marks of the structure that are wanted.
+            Which of the columns that the structure reads are wanted.
         time : str, array_like or None
             As the caller passed it.
         place : callable
@@ -222,23 +222,23 @@ class Encoder:
         ndarray, shape (k, c)
             NaN in columns that are not wanted, and for fitted values.
         """
-        marks: Sequence[Mark] = self.structure.marks
-        out = np.full((len(table), len(marks)), np.nan)
+        read: Sequence[Mark] = self.structure.marks
+        out = np.full((len(table), len(read)), np.nan)
         formulas: dict[str, FloatArray] = {}
-        wanted = {mark.column for mark in marks[which]}
+        wanted = {each.column for each in read[which]}
         for spec in self.variance_specs.values():
             if wanted.intersection(spec.column_names):
                 matrix = spec.complete_matrix(table)
                 formulas.update(zip(spec.column_names, matrix.T, strict=True))
-        for k in range(*which.indices(len(marks))):
-            name = marks[k].column
+        for k in range(*which.indices(len(read))):
+            name = read[k].column
             if name is None:
                 out[:, k] = self._occasions(k, table, time, place)
             elif name == FITTED:
                 continue
             elif name in formulas:
                 out[:, k] = formulas[name]
-            elif marks[k].kind == "number":
+            elif read[k].kind == "number":
                 what = "which the residual structure reads"
                 out[:, k] = _numbers(_column(name, table, what, hint), name)
             else:
@@ -286,12 +286,12 @@ class Encoder:
             )
         return found
 
-    def with_fitted(self, marks: FloatArray, fitted: FloatArray) -> FloatArray:
-        """Marks with the fitted values put in, shapes (k, c) and (k,)."""
+    def with_fitted(self, covariates: FloatArray, fitted: FloatArray) -> FloatArray:
+        """Row covariates with the fitted values put in, shapes (k, c) and (k,)."""
         where = [mark.column == FITTED for mark in self.structure.marks]
         if not any(where):
-            return marks
-        out = marks.copy()
+            return covariates
+        out = covariates.copy()
         out[:, where] = fitted[:, None]
         return out
 
@@ -461,7 +461,7 @@ def _given_places(time: object, table: pd.DataFrame) -> FloatArray:
 
 
 def check_strata(
-    data: ModelData, marks: FloatArray, places: Places, index: pd.Index
+    data: ModelData, covariates: FloatArray, places: Places, index: pd.Index
 ) -> None:
     """
     Raise if a new row belongs to another stratum than its series in the fit.
@@ -470,7 +470,8 @@ def check_strata(
     ----------
     data : ModelData
         Correlations may have parameters by stratum.
-    marks : ndarray, shape (k, c)
+    covariates : ndarray, shape (k, c)
+        What the structure reads of the new rows.
     places : Places
         Of the new rows.
     index : Index
@@ -486,12 +487,12 @@ def check_strata(
         of_series = np.empty(int(places.fitted_series.max()) + 1)
         own = data.grouped.unsort(data.grouped.marks[:, k])
         of_series[places.fitted_series] = own
-        off = known[marks[known, k] != of_series[places.series[known]]]
+        off = known[covariates[known, k] != of_series[places.series[known]]]
         if len(off):
-            levels, row = data.mark_levels[k], int(off[0])
+            levels, row = data.covariate_levels[k], int(off[0])
             assert levels is not None
             names = levels.names
-            now, before = int(marks[row, k]), int(of_series[places.series[row]])
+            now, before = int(covariates[row, k]), int(of_series[places.series[row]])
             raise StructureError(
                 f"{data.residual.marks[k].column!r} is {names[now]!r} in row "
                 f"{shown(index[row])} of the new rows, and {names[before]!r} in all "

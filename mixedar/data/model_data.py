@@ -149,7 +149,7 @@ class ModelData:
         The rows sorted by group, series and time, and the way back.
     residual : ResidualStructure
         Bound to the data.
-    mark_levels : tuple of Levels or None
+    covariate_levels : tuple of Levels or None
         Occasions and strata that the structure reads.
     group_labels : list
         One a group.
@@ -190,7 +190,7 @@ class ModelData:
     codes: IntArray
     grouped: GroupedRows
     residual: ResidualStructure
-    mark_levels: tuple[Levels | None, ...]
+    covariate_levels: tuple[Levels | None, ...]
     group_labels: list[Any]
     groups: Any
     time: Any
@@ -309,14 +309,14 @@ class ModelData:
         """
         old = self.grouped
         assert old.marks is not None
-        marks = old.marks.copy()
+        covariates = old.marks.copy()
         for k, mark in enumerate(self.residual.marks):
             if mark.column == FITTED:
-                marks[:, k] = old.sort(fitted)
-        grouped = GroupedRows(old.order, old.offsets, old.gaps, marks)
+                covariates[:, k] = old.sort(fitted)
+        grouped = GroupedRows(old.order, old.offsets, old.gaps, covariates)
         residual = self.residual
         if rebind:
-            residual = residual.bind_layout(data_layout(grouped, self.mark_levels))
+            residual = residual.bind_layout(data_layout(grouped, self.covariate_levels))
         return self.changed(grouped=grouped, residual=residual)
 
     def with_residual(
@@ -354,7 +354,7 @@ class ModelData:
         grouped = found.grouped
         changes = {
             "residual": structure.bind_layout(data_layout(grouped, found.levels)),
-            "mark_levels": found.levels,
+            "covariate_levels": found.levels,
             "time_unit": found.unit,
             "residual_data": columns,
             "variance_specs": specs,

@@ -216,11 +216,11 @@ class RowPositions:
     Attributes
     ----------
     grouped : GroupedRows
-        With the structure's marks.
+        With the columns that the structure reads.
     unit : str
         Unit of time.
     levels : tuple of Levels or None
-        Occasions and strata, mark by mark.
+        Occasions and strata among these columns.
     """
 
     grouped: GroupedRows
@@ -294,9 +294,9 @@ def row_positions(
         )
     if not structure.marks:
         return RowPositions(grouped, unit, ())
-    found = [_mark(mark, occasions, columns) for mark in structure.marks]
-    marks = grouped.sort(np.column_stack([values for values, _ in found]))
-    grouped = replace(grouped, marks=marks)
+    found = [_covariate(mark, occasions, columns) for mark in structure.marks]
+    covariates = grouped.sort(np.column_stack([values for values, _ in found]))
+    grouped = replace(grouped, marks=covariates)
     levels = tuple(each for _, each in found)
     change = change_of_stratum(structure, grouped)
     if change is not None:
@@ -304,7 +304,9 @@ def row_positions(
         group = codes[row] if grouped.order is None else codes[grouped.order[row]]
         there = levels[k]
         assert there is not None
-        before, after = (shown(there.names[int(marks[r, k])]) for r in (row - 1, row))
+        before, after = (
+            shown(there.names[int(covariates[r, k])]) for r in (row - 1, row)
+        )
         raise StructureError(
             f"by={structure.marks[k].column!r} changes from {before} to {after} "
             f"inside group {shown(labels[group])}; correlations by stratum need strata "
@@ -341,12 +343,11 @@ def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> Data
     gaps = grouped.gaps
     starts = np.flatnonzero(gaps == 0.0)
     lengths = np.diff(np.append(starts, len(gaps)))
-    marks = np.empty((len(gaps), 0)) if grouped.marks is None else grouped.marks
     return DataLayout(
         gaps=gaps[gaps > 0.0],
         longest=int(lengths.max(initial=0)),
         span=float(np.add.reduceat(gaps, starts).max()) if len(gaps) else 0.0,
-        marks=marks,
+        marks=np.empty((len(gaps), 0)) if grouped.marks is None else grouped.marks,
         labels=tuple(None if each is None else each.names for each in levels),
         starts=starts,
     )
@@ -382,10 +383,10 @@ def _occasions(
     return np.asarray(found, dtype=np.intp), Levels(pd.Series(values))
 
 
-def _mark(
+def _covariate(
     mark: Mark, occasions: tuple[IntArray, Levels] | None, columns: Mapping[str, Any]
 ) -> tuple[FloatArray, Levels | None]:
-    """Numbers for a mark, and the occasions or strata that they stand for."""
+    """Numbers that a structure reads, and occasions or strata behind them."""
     if mark.column is None:
         assert occasions is not None
         return occasions[0].astype(np.float64), occasions[1]
@@ -447,7 +448,7 @@ def _check_apart(
 
 
 def strata_of_correlations(structure: ResidualStructure) -> list[int]:
-    """Which of the structure's marks are strata with correlations of their own."""
+    """Which columns are strata with correlations of their own."""
     marks = structure.marks[correlation_marks(structure)]
     return [k for k, mark in enumerate(marks) if mark.kind == "stratum"]
 
@@ -455,7 +456,7 @@ def strata_of_correlations(structure: ResidualStructure) -> list[int]:
 def change_of_stratum(
     structure: ResidualStructure, grouped: GroupedRows
 ) -> tuple[int, int] | None:
-    """A mark and the sorted row at which it changes inside a series, if any does."""
+    """A stratum and the sorted row at which it changes inside a series, if any does."""
     assert grouped.marks is not None
     inside = grouped.gaps[1:] > 0.0
     for k in strata_of_correlations(structure):

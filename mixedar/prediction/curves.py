@@ -305,13 +305,13 @@ def population_means(
         half = quantile * np.sqrt(np.maximum(error, 0.0))
         places, code = np.unique(_numbers(rows.x[where]), return_inverse=True)
         average = np.bincount(code, variance[where]) / np.bincount(code)
-        spread = quantile * np.sqrt(np.interp(_numbers(x), places, average))
+        width = quantile * np.sqrt(np.interp(_numbers(x), places, average))
         columns = {
             "mean": mean,
             "lower": mean - half,
             "upper": mean + half,
-            "low": mean - spread,
-            "high": mean + spread,
+            "low": mean - width,
+            "high": mean + width,
         }
         parts.append(pd.DataFrame({"level": k, "x": x, **columns}))
     return pd.concat(parts, ignore_index=True)

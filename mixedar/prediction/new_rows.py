@@ -61,12 +61,12 @@ class NewRows:
         Numbers of the groups; -1 for those that are not in the fit.
     index : Index
         Labels of the rows.
-    marks : ndarray, shape (k, c), or None
+    covariates : ndarray, shape (k, c), or None
         What the residual structure reads of the rows beside the time, NaN for
         fitted values and what is not needed.  None if it is not known, which
         forecasts do not allow.
     reason_missing : MixedARError or None
-        Why the marks are not known.
+        Why these covariates are not known.
     new_effects : ndarray, shape (k,), or None
         For predictions: variance of the effects that the fit knows nothing of
         (levels of variance components that the group did not have).
@@ -83,7 +83,7 @@ class NewRows:
     exog_re: FloatArray
     codes: IntArray
     index: pd.Index
-    marks: FloatArray | None = None
+    covariates: FloatArray | None = None
     reason_missing: MixedARError | None = None
     new_effects: FloatArray | None = None
     places: Places | None = None
@@ -106,7 +106,7 @@ class NewRows:
         places = self.places
         if places is not None:
             places = replace(places, series=places.series[rows], time=places.time[rows])
-        names = "exog", "exog_re", "codes", "index", "marks", "new_effects"
+        names = "exog", "exog_re", "codes", "index", "covariates", "new_effects"
         values = {name: getattr(self, name) for name in names}
         taken: dict[str, Any] = {
             name: None if v is None else v[rows] for name, v in values.items()
@@ -153,13 +153,13 @@ class NewData:
 
 def fitted_rows(data: ModelData) -> NewRows:
     """The rows of the data themselves."""
-    marks, n = data.grouped.marks, data.nobs
+    known, n = data.grouped.marks, data.nobs
     return NewRows(
         data.exog,
         data.random_design,
         data.codes,
         pd.RangeIndex(n) if data.index is None else data.index,
-        marks=np.empty((n, 0)) if marks is None else data.grouped.unsort(marks),
+        covariates=np.empty((n, 0)) if known is None else data.grouped.unsort(known),
         new_effects=np.zeros(n),
         grouped=data.grouped,
         sizes=data.components.sizes,
@@ -231,7 +231,7 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
             encoder, fit.data, codes, labels, given.time, given.series, table
         )
         rows = replace(rows, places=places)
-    return _with_marks(fit, rows, labels, given, table)
+    return _with_covariates(fit, rows, labels, given, table)
 
 
 def _components(
@@ -269,7 +269,7 @@ def _own_rows(fit: Fit, population: bool, timed: bool) -> NewRows:
     return rows
 
 
-def _with_marks(
+def _with_covariates(
     fit: Fit,
     rows: NewRows,
     labels: pd.Series | None,
@@ -278,17 +278,17 @@ def _with_marks(
 ) -> NewRows:
     """Add what the residual structure reads of the rows."""
     encoder, places = fit.encoder, rows.places
-    marks = encoder.structure.marks
     columns = table
     if given.residual_data is not None:
         columns = table.copy(deep=False)
         for name, values in as_columns(given.residual_data).items():
             role = f"residual_data[{name!r}]"
             columns[name] = resolve(role, values, table).values
-    if not marks:
-        return replace(rows, marks=np.empty((len(table), 0)))
+    read = encoder.structure.marks
+    if not read:
+        return replace(rows, covariates=np.empty((len(table), 0)))
     # without residuals of others, only the variance of an observation needs them
-    needed = slice(len(marks)) if places else variance_marks(encoder.structure)
+    needed = slice(len(read)) if places else variance_marks(encoder.structure)
 
     def place() -> FloatArray:
         return counted_places(
@@ -297,14 +297,14 @@ def _with_marks(
 
     hint = ", or pass it in residual_data="
     try:
-        found = encoder.marks(columns, needed, given.time, place, hint)
+        found = encoder.row_covariates(columns, needed, given.time, place, hint)
     except MixedARError as error:
         if places is not None:
             raise
         return replace(rows, reason_missing=error)
     if places is not None:
         check_strata(fit.data, found, places, table.index)
-    return replace(rows, marks=found)
+    return replace(rows, covariates=found)
 
 
 def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
@@ -376,9 +376,11 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
         fitted = exog @ fit.fe_params
         if known:
             fitted = fitted + np.einsum("ij,ij->i", z, fit.effects.means[codes])
-        marks = encoder.with_fitted(grouped.unsort(grouped.marks), fitted)
-        relative_sd(fit.structure, marks, fit.residual_params)  # or say what is wrong
-        grouped = replace(grouped, marks=grouped.sort(marks))
+        covariates = encoder.with_fitted(grouped.unsort(grouped.marks), fitted)
+        relative_sd(
+            fit.structure, covariates, fit.residual_params
+        )  # or say what is wrong
+        grouped = replace(grouped, marks=grouped.sort(covariates))
     rows = NewRows(exog, z, codes, table.index, grouped=grouped)
     return replace(rows, sizes=sizes, n_groups=n_groups)
 
@@ -417,12 +419,14 @@ def _sorted(
         column = encoder.time_column(None, table)
         name = str(encoder.columns["time"])
         times = times_together(data.time, column, data.residual, name)[1]
-    marks = None
+    covariates = None
     if structure.marks:
-        marks = encoder.marks(table, slice(None), None, lambda: count_within(series))
+        covariates = encoder.row_covariates(
+            table, slice(None), None, lambda: count_within(series)
+        )
         levels = [m.kind == "level" and m.column is None for m in structure.marks]
         if any(levels) and not structure.uses_time:
-            times = marks[:, levels.index(True)]  # occasions stand for the time
+            times = covariates[:, levels.index(True)]  # occasions stand for the time
     grouped = group_rows(codes, times, inside, n_groups)
     if not structure.needs_distinct_times:
         grouped = replace(grouped, gaps=np.zeros(len(codes)))
@@ -433,9 +437,9 @@ def _sorted(
             f"rows {one} and {other} of newdata have the same group and time; "
             f"{structure.label} needs one observation for each time"
         )
-    if marks is None:
+    if covariates is None:
         return grouped
-    grouped = replace(grouped, marks=grouped.sort(marks))
+    grouped = replace(grouped, marks=grouped.sort(covariates))
     change = change_of_stratum(structure, grouped)
     if change is not None:
         k, i = change

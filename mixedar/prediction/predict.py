@@ -342,11 +342,11 @@ def residual_variance(fit: Fit, request: NewRows, fitted: FloatArray) -> FloatAr
     MixedARError
         If it cannot be told.
     """
-    if request.marks is None:
+    if request.covariates is None:
         assert request.reason_missing is not None
         raise request.reason_missing
-    marks = fit.encoder.with_fitted(request.marks, fitted)
-    sd = relative_sd(fit.structure, marks, fit.residual_params)
+    covariates = fit.encoder.with_fitted(request.covariates, fitted)
+    sd = relative_sd(fit.structure, covariates, fit.residual_params)
     return np.asarray(fit.scale * sd**2)
 
 
@@ -413,19 +413,19 @@ class GroupPredictor:
 
     @cached_property
     def _positions(self) -> tuple[tuple[IntArray, FloatArray], ...]:
-        """Series, times and marks of the observed rows, and of those asked for."""
+        """Series, times and covariates of the observed rows, and of those asked for."""
         observed, places = self.observed, self.request.places
-        marks, known = self.request.marks, observed.grouped.marks
+        covariates, known = self.request.covariates, observed.grouped.marks
         assert places is not None  # of every forecast
-        assert marks is not None
+        assert covariates is not None
         if self.fit.structure.marks:
-            marks = self.fit.encoder.with_fitted(marks, self.group_mean)
+            covariates = self.fit.encoder.with_fitted(covariates, self.group_mean)
         known = np.empty((len(observed.rows), 0)) if known is None else known
         old = np.column_stack([places.fitted_time[observed.rows], known])
         first = observed.grouped.first_of_series
         numbers = pd.Index(places.fitted_series[observed.rows[first]])
         series = numbers.get_indexer(pd.Index(places.series))
-        new = np.column_stack([places.time, marks])
+        new = np.column_stack([places.time, covariates])
         return (np.cumsum(first) - 1, old), (series, new)
 
     def _kriging_at(self, u: FloatArray) -> Kriging:
