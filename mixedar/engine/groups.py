@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks import likelihood_blocks, moment_blocks
+from mixedar.engine.blocks import likelihood_blocks, product_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import Apart, Moments, eliminate, slopes_of
+from mixedar.engine.level import Apart, CrossProducts, eliminate, slopes_of
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import (
     is_independent,
@@ -214,13 +214,13 @@ def group_sums(
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
     if markov_of(structure) or is_independent(structure):
-        return _by_moments(rows, structure, covariance, factor, u)
+        return _by_products(rows, structure, covariance, factor, u)
     return sums_by_engine(rows, structure, covariance, factor, u)
 
 
-def _moments_apart(
+def _products_apart(
     rows: ClusterRows, structure: ResidualStructure, u: FloatArray
-) -> Moments:
+) -> CrossProducts:
     """Whitened cross-products and ``log|R|`` of every group by itself."""
     q, m = rows.z.shape[1], rows.n_clusters
     columns = np.concatenate([rows.z, rows.w], axis=1)
@@ -228,7 +228,7 @@ def _moments_apart(
     # every column takes part as one of Z, of which products are kept by group
     everything = replace(rows, z=columns, w=np.ones((len(columns), 1)))
     gram = np.empty((orders, width, width, m))
-    for block in moment_blocks(everything, structure):
+    for block in product_blocks(everything, structure):
         gram[..., block.clusters] = block.at(u, derivatives=True).zz
     by_row = np.zeros((orders, len(columns)))
     markov = markov_of(structure)
@@ -238,10 +238,10 @@ def _moments_apart(
         terms = markov.precision_coefficients(gaps, u, derivatives=True).logdet
         by_row[:, inside] = terms[:, which]
     logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
-    return Moments(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
+    return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
 
 
-def _by_moments(
+def _by_products(
     rows: ClusterRows,
     structure: ResidualStructure,
     covariance: RandomCovariance,
@@ -249,10 +249,10 @@ def _by_moments(
     u: FloatArray,
 ) -> GroupSums:
     """All groups at once, as the likelihood's own sums but apart."""
-    moments, over = _moments_apart(rows, structure, u), Apart(rows.n_clusters)
-    level = eliminate(moments.zz[0], moments.zw[0], factor)
-    s = moments.ww[0] - over.pairs(level.reduced, level.reduced)
-    found = slopes_of(level, moments, covariance, over)
+    cross, over = _products_apart(rows, structure, u), Apart(rows.n_clusters)
+    level = eliminate(cross.zz[0], cross.zw[0], factor)
+    s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
+    found = slopes_of(level, cross, covariance, over)
     zw = level.zw_left.transpose(1, 0, 2)
     return GroupSums(s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw)
 

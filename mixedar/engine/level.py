@@ -33,7 +33,7 @@ from mixedar.numeric.linalg import (
 
 
 @dataclass(frozen=True)
-class Moments:
+class CrossProducts:
     """
     Whitened cross-products of a block of m clusters.
 
@@ -243,12 +243,12 @@ class Derivatives:
 
 
 def slopes_of(
-    level: Level, moments: Moments, covariance: RandomCovariance, over: Groups
+    level: Level, cross: CrossProducts, covariance: RandomCovariance, over: Groups
 ) -> Derivatives:
     """First and second derivatives of what is left after the elimination."""
     width, q, m = level.zw.shape
     k_cov = covariance.k_cov
-    k, tail = k_cov + moments.k, over.tail
+    k, tail = k_cov + cross.k, over.tail
     out = Derivatives(
         np.zeros((k, *tail)),
         np.zeros((k, width, width, *tail)),
@@ -264,7 +264,7 @@ def slopes_of(
     out.s1[:k_cov] = -first.reshape(k_cov, width, width, *tail)
     out.d2[:k_cov, :k_cov] = -over.traces(level.zz_left, directions)
     images = [apply(level.zz_left, eb)]
-    images += _residual_derivatives(level, moments, flat, over, out)
+    images += _residual_derivatives(level, cross, flat, over, out)
     # d2S by (k, l) is B'E_k U E_l B and its transpose; with a residual
     # parameter -B'E_k F J
     stacked = images[0] if len(images) == 1 else np.concatenate(images)
@@ -277,37 +277,37 @@ def slopes_of(
 
 
 def _residual_derivatives(
-    level: Level, moments: Moments, flat: FloatArray, over: Groups, out: Derivatives
+    level: Level, cross: CrossProducts, flat: FloatArray, over: Groups, out: Derivatives
 ) -> list[FloatArray]:
     """Write those by residual parameters; return the images of their slopes."""
     k_cov, q = len(flat), len(level.zz)
     turn, back = level.turn, level.turn.transpose(1, 0, 2)
     images, slopes, reduced = [], [], []
-    for r in range(moments.k):
+    for r in range(cross.k):
         at, here = 1 + r, k_cov + r
-        zz, zw = moments.zz[at], moments.zw[at]
+        zz, zw = cross.zz[at], cross.zw[at]
         slope = bmm(level.shrink, zz)
         j = zw - apply(zz, level.effect)
         half = zz - bmm(turn, zz)
         bend = half - bmm(half, back)  # derivative of Z'H^-1 Z
-        out.d1[here] = moments.logdet[at] + over.total(np.einsum("aam->m", slope))
+        out.d1[here] = cross.logdet[at] + over.total(np.einsum("aam->m", slope))
         mixed = flat @ over.total(bend).reshape(q * q, *over.tail)
         out.d2[:k_cov, here] = out.d2[here, :k_cov] = mixed
-        out.s1[here] = moments.ww[at] - level.taken(zz, zw, over)
+        out.s1[here] = cross.ww[at] - level.taken(zz, zw, over)
         images.append(-(j - apply(turn, j))[None])
         slopes.append(slope)
         reduced.append(apply(level.root, j))
-    for a in range(moments.k):
+    for a in range(cross.k):
         for b in range(a + 1):
-            at = moments.second(a, b)
-            zz, zw = moments.zz[at], moments.zw[at]
+            at = cross.second(a, b)
+            zz, zw = cross.zz[at], cross.zw[at]
             trace = trace_product(level.shrink, zz) - trace_product(
                 slopes[a], slopes[b]
             )
             both = over.pairs(reduced[a], reduced[b])
             i, j = k_cov + a, k_cov + b
-            out.d2[i, j] = out.d2[j, i] = moments.logdet[at] + over.total(trace)
+            out.d2[i, j] = out.d2[j, i] = cross.logdet[at] + over.total(trace)
             out.s2[i, j] = out.s2[j, i] = (
-                moments.ww[at] - level.taken(zz, zw, over) - both - both.swapaxes(0, 1)
+                cross.ww[at] - level.taken(zz, zw, over) - both - both.swapaxes(0, 1)
             )
     return images

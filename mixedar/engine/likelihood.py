@@ -24,7 +24,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import LikelihoodBlock
-from mixedar.engine.blocks.base import ClusterSums, Point
+from mixedar.engine.blocks.base import ClusterSums, ParameterPoint
 from mixedar.engine.covariance import RandomCovariance
 
 
@@ -88,7 +88,7 @@ def cluster_sums(
     numpy.linalg.LinAlgError
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
-    point = Point(covariance, factor, u)
+    point = ParameterPoint(covariance, factor, u)
     first, *others = (block.sums(point, derivatives=derivatives) for block in blocks)
     for part in others:
         first = first + part

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
 from mixedar._types import FloatArray
-from mixedar.engine.blocks import moment_blocks
-from mixedar.engine.blocks.base import ClusterSums, Point
+from mixedar.engine.blocks import product_blocks
+from mixedar.engine.blocks.base import ClusterSums, ParameterPoint
 from mixedar.engine.blocks.dense import PatternCurvature, covariance_blocks
 from mixedar.engine.blocks.markov import previous, products
 from mixedar.engine.compress import ClusterRows
@@ -94,7 +94,7 @@ def residual_curvature(
     if markov is None:
         inner = slice(covariance.k_cov, None)
         found = [
-            PatternCurvature(block, Point(covariance, factor, u)).bends()
+            PatternCurvature(block, ParameterPoint(covariance, factor, u)).bends()
             for block in covariance_blocks(rows, structure)
         ]
         return ResidualCurvature(
@@ -107,19 +107,19 @@ def residual_curvature(
     sizes = np.diff(rows.offsets)
     row_weights = np.repeat(rows.weights, sizes)
     trace += float(row_weights @ squares)
-    for block in moment_blocks(rows, structure):
-        moments = block.at(u, derivatives=True)
+    for block in product_blocks(rows, structure):
+        cross = block.at(u, derivatives=True)
         counts = sizes[block.clusters]
         ends = np.cumsum(counts)
         everyone = len(block.clusters) == rows.n_clusters
         here = images if everyone else images[rows.index(block.clusters)]
         z, w = here[:, :q], here[:, q:]
         zt, ww = products(z, z, w, w, ends - counts)
-        zz = 2.0 * zt[:q] - moments.zz[2]
-        zw = 2.0 * zt[q:] - moments.zw[2]
-        sandwich += 2.0 * ww - moments.ww[2]
-        trace += float(moments.logdet[2])
-        level = eliminate(moments.zz[0], moments.zw[0], factor)
+        zz = 2.0 * zt[:q] - cross.zz[2]
+        zw = 2.0 * zt[q:] - cross.zw[2]
+        sandwich += 2.0 * ww - cross.ww[2]
+        trace += float(cross.logdet[2])
+        level = eliminate(cross.zz[0], cross.zw[0], factor)
         over = Together(block.weights)
         sandwich -= level.taken(zz, zw, over)
         trace -= float(over.total(trace_product(level.shrink, zz)))

@@ -22,8 +22,8 @@ from helpers.cluster_cases import (
 from helpers.random_designs import exact, pack, random_design, random_parameters
 from mixedar import AR1, Independent
 from mixedar.engine.blocks import dense as dense_blocks
-from mixedar.engine.blocks import likelihood_blocks, markov, moment_blocks
-from mixedar.engine.blocks.base import MomentBlock
+from mixedar.engine.blocks import likelihood_blocks, markov, product_blocks
+from mixedar.engine.blocks.base import ProductBlock
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.residual import MarkovStructure
@@ -36,7 +36,7 @@ both = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 @every_layout
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: f"{s.code}{s.fixed:d}")
 @pytest.mark.parametrize("singular", [False, True])
-@pytest.mark.parametrize("choose", [moment_blocks, likelihood_blocks])
+@pytest.mark.parametrize("choose", [product_blocks, likelihood_blocks])
 def test_cluster_sums(
     layout: str, structure: MarkovStructure, singular: bool, choose: Any
 ) -> None:
@@ -111,7 +111,7 @@ def extrapolated(quotient: Callable[[float], Array], h: float = 3e-4) -> Array:
 
 def all_blocks(
     rows: ClusterRows, structure: MarkovStructure
-) -> dict[str, list[MomentBlock]]:
+) -> dict[str, list[ProductBlock]]:
     """Every kind of block over all clusters."""
     everyone = np.arange(rows.n_clusters)
     distinct = np.unique(rows.gaps[rows.gaps > 0.0])
@@ -172,7 +172,7 @@ def test_blocks_agree_on_pseudo_clusters(structure: MarkovStructure) -> None:
     cov = LAYOUTS["two"]
     psi = np.array([[0.8, -0.2], [-0.2, 0.5]])
     u = np.full(structure.k_free, 0.7)
-    expected = sums_at(moment_blocks(full, structure), cov, psi, u)
+    expected = sums_at(product_blocks(full, structure), cov, psi, u)
     for blocks in (*all_blocks(small, structure).values(),
                    likelihood_blocks(small, structure)):  # fmt: skip
         assert_same_sums(sums_at(blocks, cov, psi, u), expected)
@@ -215,7 +215,7 @@ def test_thresholds_choose_blocks(
     monkeypatch.setattr(moments, "_LONG", long)
     design = random_design(21, q=2, balanced=True, m=30)
     rows = design.model.arrays.compressed
-    assert {type(block) for block in moment_blocks(rows, AR1())} == {kind}
+    assert {type(block) for block in product_blocks(rows, AR1())} == {kind}
     rng = np.random.default_rng(1)
     params = random_parameters(rng, design)
     found = design.model.loglike(pack(design, params))
@@ -229,7 +229,7 @@ def test_thresholds_choose_blocks(
 def test_every_cluster_is_in_one_block() -> None:
     rows = random_rows(8, 2, m=50, real=False)
     for structure in (AR1(), Independent()):
-        blocks = moment_blocks(rows, structure)
+        blocks = product_blocks(rows, structure)
         where = np.concatenate([block.clusters for block in blocks])
         assert sorted(where.tolist()) == list(range(50))
 
@@ -242,7 +242,7 @@ def test_profile_is_the_maximum_of_joint(reml: bool) -> None:
     rows = random_rows(4, 1, m=12, real=False)
     cov = LAYOUTS["one"]
     n = len(rows.gaps)
-    sums = sums_at(moment_blocks(rows, AR1()), cov, np.array([[0.8]]), np.array([0.3]))
+    sums = sums_at(product_blocks(rows, AR1()), cov, np.array([[0.8]]), np.array([0.3]))
     best = profile(sums, n, reml=reml)
     value, gradient, hessian = joint(sums, best.beta, n, reml=reml)
     assert value == pytest.approx(best.llf, abs=1e-11)

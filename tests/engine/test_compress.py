@@ -20,7 +20,7 @@ from helpers.random_designs import random_design
 from mixedar import AR1
 from mixedar.engine.blocks import (
     likelihood_blocks,
-    moment_blocks,
+    product_blocks,
 )
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.problem import LikelihoodProblem
@@ -62,8 +62,8 @@ def test_compression_loses_nothing(kind: dict[str, Any], structure: str) -> None
     cov = model.arrays.layout()
     psi = psi_of(cov, cov.values(np.full(cov.k_cov, 0.6)))
     u = np.full(model.residual.k_free, 0.3)
-    expected = sums_at(moment_blocks(full, model.residual), cov, psi, u)
-    for choose in (moment_blocks, likelihood_blocks):
+    expected = sums_at(product_blocks(full, model.residual), cov, psi, u)
+    for choose in (product_blocks, likelihood_blocks):
         assert_same_sums(sums_at(choose(small, model.residual), cov, psi, u), expected)
 
 
@@ -97,8 +97,8 @@ def test_compression_of_a_few_patterns(
     u = np.array([-0.6])
     for rows in (small, full):
         assert (rows.offsets[1:] > rows.offsets[:-1]).all()
-    expected = sums_at(moment_blocks(full, AR1()), cov, psi, u)
-    for choose in (moment_blocks, likelihood_blocks):
+    expected = sums_at(product_blocks(full, AR1()), cov, psi, u)
+    for choose in (product_blocks, likelihood_blocks):
         assert_same_sums(sums_at(choose(small, AR1()), cov, psi, u), expected)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedar.engine.blocks.base import LikelihoodBlock, MomentBlock
+from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
 from mixedar.engine.blocks.dense import DenseBlock, covariance_blocks
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
 from mixedar.engine.compress import ClusterRows
@@ -39,9 +39,9 @@ _MAX_GAP_SETS = 24
 _LONG = 200
 
 
-def moment_blocks(
+def product_blocks(
     rows: ClusterRows, structure: ResidualStructure
-) -> Sequence[MomentBlock]:
+) -> Sequence[ProductBlock]:
     """
     Prepare the products of rows that a residual structure calls for.
 
@@ -52,7 +52,7 @@ def moment_blocks(
 
     Returns
     -------
-    list of MomentBlock
+    list of ProductBlock
         Together they hold every cluster once.
 
     Raises
@@ -80,7 +80,7 @@ def moment_blocks(
         n_gaps = np.array([int(s).bit_count() for s in unique_sets])
         cost = float((1 + 2 * n_gaps[set_of_cluster]).sum())
         if len(unique_sets) <= _MAX_GAP_SETS and cost <= 2.0 * sizes.sum():
-            blocks: list[MomentBlock] = []
+            blocks: list[ProductBlock] = []
             for k, bits in enumerate(unique_sets):
                 gaps = distinct[[i for i in range(len(distinct)) if bits >> i & 1]]
                 members = np.flatnonzero(set_of_cluster == k)
@@ -115,7 +115,7 @@ def likelihood_blocks(
     starts = np.flatnonzero(rows.weights > 0.0)
     few = len(starts) * longest**2 <= _DENSE_NUMBERS
     if longest > _DENSE_ROWS or not few:
-        return moment_blocks(rows, structure)
+        return product_blocks(rows, structure)
     patterns = np.split(np.arange(rows.n_clusters), starts[1:])
     return [DenseBlock(rows, patterns, markov)]
 
@@ -146,7 +146,7 @@ def _formula_blocks(
 
 __all__ = [
     "LikelihoodBlock",
-    "MomentBlock",
+    "ProductBlock",
     "likelihood_blocks",
-    "moment_blocks",
+    "product_blocks",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import Moments, Together, eliminate, slopes_of
+from mixedar.engine.level import CrossProducts, Together, eliminate, slopes_of
 
 
 class Curvature(Protocol):
@@ -131,7 +131,7 @@ class ClusterSums:
         )
 
 
-class Point(NamedTuple):
+class ParameterPoint(NamedTuple):
     """
     A point of the parameter space.
 
@@ -153,13 +153,13 @@ class LikelihoodBlock(ABC):
     """Clusters whose part in the likelihood is computed together."""
 
     @abstractmethod
-    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """
         Cluster sums at a point of the parameter space.
 
         Parameters
         ----------
-        point : Point
+        point : ParameterPoint
         derivatives : bool
 
         Returns
@@ -173,26 +173,26 @@ class LikelihoodBlock(ABC):
         """
 
 
-class MomentBlock(LikelihoodBlock):
+class ProductBlock(LikelihoodBlock):
     """Clusters whose whitened cross-products are computed together."""
 
     clusters: IntArray
     weights: FloatArray
 
     @abstractmethod
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at an unconstrained residual parameter, shape (k_free,)."""
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at an unconstrained residual parameter, shape (k_free,)."""
 
-    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         covariance, factor, u = point
-        moments, over = self.at(u, derivatives=derivatives), Together(self.weights)
-        level = eliminate(moments.zz[0], moments.zw[0], factor)
-        d = float(moments.logdet[0] + over.total(level.logdet))
-        s = moments.ww[0] - over.pairs(level.reduced, level.reduced)
+        cross, over = self.at(u, derivatives=derivatives), Together(self.weights)
+        level = eliminate(cross.zz[0], cross.zw[0], factor)
+        d = float(cross.logdet[0] + over.total(level.logdet))
+        s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
         if not derivatives:
             return ClusterSums.values(d, s)
-        found = slopes_of(level, moments, covariance, over)
+        found = slopes_of(level, cross, covariance, over)
         curvature = ArrayCurvature(found.d2, found.s2)
         return ClusterSums(
             d, s, found.d1, found.s1, (curvature,) if len(found.d1) else ()

@@ -26,13 +26,13 @@ from mixedar.engine.blocks.base import (
     ArrayCurvature,
     ClusterSums,
     LikelihoodBlock,
-    MomentBlock,
-    Point,
+    ParameterPoint,
+    ProductBlock,
 )
 from mixedar.engine.blocks.markov import GapBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import Moments
+from mixedar.engine.level import CrossProducts
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
 from mixedar.numeric.linalg import product
 from mixedar.residual import MarkovStructure, ResidualStructure
@@ -109,7 +109,7 @@ class CovarianceBlock(LikelihoodBlock):
             here = members > k
             self.w[here, :, k] = rows.w[index[here] + k * n]
 
-    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         width = self.w.shape[-1]
         curvature = PatternCurvature(self, point)
@@ -152,7 +152,7 @@ class _Part:
 class PatternCurvature:
     """Second derivatives of a block at a point; see :class:`Curvature`."""
 
-    def __init__(self, block: CovarianceBlock, point: Point) -> None:
+    def __init__(self, block: CovarianceBlock, point: ParameterPoint) -> None:
         self.block = block
         self.covariance, self.factor, self.u = point
         self.k = self.covariance.k_cov + block.structure.k_free
@@ -301,7 +301,7 @@ def _pair_products(y: FloatArray) -> FloatArray:
 _CONDITION = 1e4
 
 
-class DenseBlock(MomentBlock):
+class DenseBlock(ProductBlock):
     """
     Patterns of at most a dozen rows, padded to the longest.
 
@@ -359,16 +359,16 @@ class DenseBlock(MomentBlock):
         self._slopes_of_psi = np.empty((0, g, n, n))
 
     @cached_property
-    def _moments(self) -> GapBlock:
-        """The same clusters for those who need moments."""
+    def _by_gap(self) -> GapBlock:
+        """The same clusters for those who need cross-products."""
         gaps = np.empty(0)
         if self._structure is not None:
             gaps = np.unique(self._rows.gaps[self._rows.gaps > 0.0])
         return GapBlock(self._rows, self.clusters, self._structure, gaps)
 
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
-        return self._moments.at(u, derivatives=derivatives)
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
+        return self._by_gap.at(u, derivatives=derivatives)
 
     def _correlations(self, step: Step | None, derivatives: bool) -> FloatArray:
         """R of each pattern and its derivatives, shape (orders, g, n, n)."""
@@ -391,8 +391,8 @@ class DenseBlock(MomentBlock):
             self._slopes_for = covariance
         return self._slopes_of_psi
 
-    def sums(self, point: Point, *, derivatives: bool) -> ClusterSums:
-        """Cluster sums at a point; see :meth:`MomentBlock.sums`."""
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`ProductBlock.sums`."""
         (covariance, factor, u), step = point, None
         condition = 1.0 + float(np.vdot(factor, factor))
         if self._structure is not None and len(self._distances):

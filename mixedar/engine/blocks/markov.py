@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks.base import MomentBlock
+from mixedar.engine.blocks.base import ProductBlock
 from mixedar.engine.compress import ClusterRows
-from mixedar.engine.level import Moments
+from mixedar.engine.level import CrossProducts
 from mixedar.numeric.autodiff import Jet, embed
 from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
@@ -60,7 +60,7 @@ def products(
     return zt, product(w1.T, w2)
 
 
-class GapBlock(MomentBlock):
+class GapBlock(ProductBlock):
     """
     Clusters that share their set of distinct gaps.
 
@@ -102,11 +102,13 @@ class GapBlock(MomentBlock):
         rows_weight = np.repeat(self.weights, sizes)
         self._counts = np.array([rows_weight[gap == d].sum() for d in gaps])
 
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
         terms, columns, q, m = self._zt.shape
         if self._structure is None:
-            return Moments(self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1))
+            return CrossProducts(
+                self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1)
+            )
         coefficients = self._structure.precision_coefficients(
             self._gaps, u, derivatives=derivatives
         )
@@ -117,13 +119,15 @@ class GapBlock(MomentBlock):
         mix[:, 2::2] = coefficients.beta
         zt = product(mix, self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
         ww = (mix @ self._ww.reshape(terms, -1)).reshape(orders, *self._ww.shape[1:])
-        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)
+        return CrossProducts(
+            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
+        )
 
 
 _CHUNK = 2048
 
 
-class LongBlock(MomentBlock):
+class LongBlock(ProductBlock):
     """Clusters of many rows, whose whitened cross-products are matrix products."""
 
     def __init__(
@@ -137,8 +141,8 @@ class LongBlock(MomentBlock):
         self._offsets = rows.offsets
         self._shape = (rows.z.shape[1], rows.w.shape[1], rows.n_clusters)
 
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
         q, width, m = self._shape
         orders = 3 if derivatives and self._structure.k_free else 1
         zt = np.empty((orders, q + width, q, m))
@@ -149,7 +153,7 @@ class LongBlock(MomentBlock):
             zt[:, :, :, i] = gram[:, :, :q]
             ww += gram[:, q:, q:]
             logdet += self.weights[i] * terms
-        return Moments(zt[:, :q], zt[:, q:], ww, logdet)
+        return CrossProducts(zt[:, :q], zt[:, q:], ww, logdet)
 
     def _cluster(
         self, cluster: int, u: FloatArray, orders: int
@@ -190,7 +194,7 @@ class LongBlock(MomentBlock):
 _MAX_KEPT = 2**26
 
 
-class RowBlock(MomentBlock):
+class RowBlock(ProductBlock):
     """Clusters with gaps of their own: one pair of coefficients a row."""
 
     def __init__(
@@ -228,8 +232,8 @@ class RowBlock(MomentBlock):
         neighbour = self._zt[:, a] * self._pt[:, b] + self._pt[:, a] * self._zt[:, b]
         return difference, neighbour
 
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at a residual parameter; see :meth:`MomentBlock.at`."""
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
         coefficients = self._structure.precision_coefficients(
             self._distances, u, derivatives=derivatives
         )
@@ -257,14 +261,16 @@ class RowBlock(MomentBlock):
             ww[order] += product((self._dw * alpha[order][:, None]).T, self._dw)
             cross = product((self._w * beta[order][:, None]).T, self._pw)
             ww[order] += cross + cross.T
-        return Moments(zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts)
+        return CrossProducts(
+            zt[:, :q], zt[:, q:], ww, coefficients.logdet @ self._counts
+        )
 
 
 # Rows whose products are formed at a time.
 _ROWS = 2**14
 
 
-class ScaledBlock(MomentBlock):
+class ScaledBlock(ProductBlock):
     """
     All clusters, for a Markov (or no) correlation with a variance function.
 
@@ -303,8 +309,8 @@ class ScaledBlock(MomentBlock):
         self._pairs = np.tril_indices(self._rows.shape[1])
         self._row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
 
-    def at(self, u: FloatArray, *, derivatives: bool) -> Moments:
-        """Moments at residual parameters; see :meth:`MomentBlock.at`."""
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at residual parameters; see :meth:`ProductBlock.at`."""
         own, cross, logdet = self._weights(u)
         k = own.k if derivatives else 0
         lower = np.tril_indices(k)
@@ -318,7 +324,7 @@ class ScaledBlock(MomentBlock):
         gram = np.empty((len(sums), columns, columns, sums.shape[2]))
         rows, others = self._pairs
         gram[:, rows, others] = gram[:, others, rows] = sums
-        return Moments(
+        return CrossProducts(
             gram[:, :q, :q],
             gram[:, q:, :q],
             gram[:, q:, q:].sum(axis=3),
