@@ -98,11 +98,7 @@ TYPED = ("fit", "fits", "results", "model", "structure")
 TAKE_ANYTHING = {
     "mixedar._lazy": "binds methods to whatever class has them",
     "mixedar._types": "takes statsmodels' wrapper off",
-    "mixedar.compare.extract": "fits of other packages too",
     "mixedar.compare.foreign": "fits of other packages",
-    "mixedar.compare.frames": "fits of other packages too",
-    "mixedar.compare.record": "models of other packages too",
-    "mixedar.compare.table": "fits of other packages too",
     "mixedar.diagnostics.checkup.report": "results in statsmodels' wrapper",
     "mixedar.inference.terms.anova": "results in statsmodels' wrapper",
     "mixedar.panel.linearmodels": "a class of linearmodels, untyped",

@@ -69,7 +69,7 @@ def conditional_variances(fit: Fit, beta: str) -> FloatArray:
 
 def sensitivity(fit: Fit) -> FloatArray:
     """
-    What the random effects would be predicted as if the data were the design.
+    How predicted random effects fall as the fixed effects rise.
 
     Returns
     -------
@@ -256,8 +256,7 @@ def random_effects_frame(
     values = np.full((2, len(index), len(names)), np.nan)
     values[0, group, code] = means[group, column]
     values[1, group, code] = errors[group, column]
-    predicted, spread = values
-    return _wide("predicted", predicted, spread, index, names, standard_errors)
+    return _wide("predicted", values[0], values[1], index, names, standard_errors)
 
 
 def coef_by_group(
@@ -374,8 +373,8 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     frame["effect"] = np.array(parts, dtype=object)[part]
     if kind == "qq":
         model = marginal_variances(fit)
-        spread = model - conditional_variances(fit, "estimated")
-        scale = np.sqrt(np.where(spread > 1e-12 * model, spread, np.nan))
+        variances = model - conditional_variances(fit, "estimated")
+        scale = np.sqrt(np.where(variances > 1e-12 * model, variances, np.nan))
         frame["standardized"] = frame["predicted"].to_numpy() / scale[group, column]
         each = frame.groupby("effect", sort=False)["standardized"]
         return pd.concat([_normal_quantiles(z, alpha) for _, z in each]).assign(

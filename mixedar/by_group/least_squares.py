@@ -204,7 +204,7 @@ def _inverse(factor: FloatArray) -> FloatArray:
 
 
 def reasons(found: GroupLeastSquares, names: Sequence[str]) -> list[str]:
-    """What keeps coefficients of each group from being known; empty if nothing."""
+    """Why a group does not determine its coefficients; empty where it does."""
     p, m = found.coefficients.shape
     texts = [""] * m
     lacking = np.flatnonzero(~found.identified.all(axis=0))

@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 
 def by_group(
     formula: str,
-    data: Any,
-    groups: Any = None,
+    data: object,
+    groups: object = None,
     *,
     pool: bool = True,
-    subset: Any = None,
+    subset: object = None,
     missing: str = "none",
-    eval_env: Any = None,
+    eval_env: object = None,
 ) -> ByGroupResults:
     """
     Least squares in every group on its own (nlme's ``lmList``).
@@ -158,12 +158,12 @@ class ByGroupOLS:
 
     def __init__(
         self,
-        endog: Any,
-        exog: Any,
-        groups: Any,
+        endog: object,
+        exog: object,
+        groups: object,
         missing: str = "none",
         *,
-        levels: Any = None,
+        levels: object = None,
     ) -> None:
         check_missing(missing)
         if groups is None:
@@ -206,12 +206,12 @@ class ByGroupOLS:
     def from_formula(
         cls,
         formula: str,
-        data: Any,
-        groups: Any = None,
+        data: object,
+        groups: object = None,
         *,
-        subset: Any = None,
+        subset: object = None,
         missing: str = "none",
-        eval_env: Any = None,
+        eval_env: object = None,
     ) -> Self:
         """
         Build the model from a formula; arguments as for :func:`by_group`.
@@ -250,7 +250,7 @@ class ByGroupOLS:
         )
         model.n_dropped, model.groups_name = design.n_dropped, design.groups_name
         warn_dropped(design.n_dropped)
-        if names_columns(groups, table):
+        if isinstance(groups, (list, tuple)) and names_columns(groups, table):
             model.group_columns = list(groups)
         model.formula, model.formula_spec = formula, design.model_spec
         return model
@@ -429,7 +429,7 @@ class ByGroupResults:
         diagonals = np.einsum("jjm->jm", self._solution.unscaled)
         return self._known(np.sqrt(diagonals * self._scales(pool)))
 
-    def cov_params(self, group: Any, pool: bool | None = None) -> pd.DataFrame:
+    def cov_params(self, group: object, pool: bool | None = None) -> pd.DataFrame:
         """
         Covariance matrix of the coefficients of one group.
 
@@ -497,7 +497,7 @@ class ByGroupResults:
         )
 
     def predict(
-        self, data: Any = None, groups: Any = None, unknown: str = "error"
+        self, data: object = None, groups: object = None, unknown: str = "error"
     ) -> pd.Series:
         """
         Predictions from the regression of each row's own group.
@@ -596,7 +596,7 @@ class ByGroupResults:
         *,
         sort_by: str | None = None,
         max_groups: int = 400,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
     ) -> Axes | Figure | SubFigure:
         """
         Intervals of the coefficients by group.
@@ -640,7 +640,7 @@ class ByGroupResults:
         return pooled if self._pooled(pool) else self._solution.df
 
 
-def _vector(endog: Any) -> FloatArray:
+def _vector(endog: object) -> FloatArray:
     values = float_array(endog, "the response")
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -651,7 +651,7 @@ def _vector(endog: Any) -> FloatArray:
     return values
 
 
-def _matrix(exog: Any) -> tuple[FloatArray, list[str]]:
+def _matrix(exog: object) -> tuple[FloatArray, list[str]]:
     """The regressors as (n, p), and their names."""
     values = float_array(exog, "exog")
     if values.ndim == 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -188,7 +188,7 @@ class Shrinkage:
         *,
         max_groups: int = 150,
         seed: int = 0,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
     ) -> Axes | Figure | SubFigure:
         """
         Draw the comparison.

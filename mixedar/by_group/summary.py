@@ -4,8 +4,6 @@ The summary of regressions by group: which numbers stand in which table.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -99,7 +97,7 @@ def _notes(groups: pd.DataFrame, df: int, pool: bool) -> list[str]:
     return notes
 
 
-def note_on_groups(reason: Any, labels: pd.Index, what: str) -> str:
+def note_on_groups(reason: object, labels: pd.Index, what: str) -> str:
     """Count and name the groups that lack something."""
     few = ", ".join(shown(label) for label in labels[:_NAMED])
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""

@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
 
 
 def _growth() -> str:
-    """The main job."""
+    """The summary of the growth example, as text."""
     data = load_growth()
     model = MixedLMAR.from_formula(
         "y ~ time + treatment", data, groups="id", re_formula="~time", time="time"
@@ -321,7 +321,7 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Python's own types, and None for what JSON has no number for."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

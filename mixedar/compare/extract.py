@@ -5,7 +5,6 @@ The record of a fit, whatever program made it; of this package's fits in full.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -38,9 +37,9 @@ ACCEPTED = (
 )
 
 
-def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
+def read(fit: object, what: str, alpha: float = 0.05) -> FitRecord:
     """
-    The numbers of a fit; `ACCEPTED` says of which.
+    The numbers of a fit of one of the kinds that `ACCEPTED` lists.
 
     `what` begins the message if it is something else, `alpha` is one less the
     coverage of the intervals of covariance parameters.
@@ -59,7 +58,7 @@ def read(fit: Any, what: str, alpha: float = 0.05) -> FitRecord:
     return found
 
 
-def _refusal(fit: Any, what: str) -> str:
+def _refusal(fit: object, what: str) -> str:
     name = type(fit).__name__
     if isinstance(fit, type):
         return f"{what} is the class {fit.__name__}; pass the results of a fit"

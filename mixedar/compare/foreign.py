@@ -41,7 +41,7 @@ _COV_TYPES = {
 }
 
 
-def foreign_record(fit: Any) -> FitRecord | None:
+def foreign_record(fit: object) -> FitRecord | None:
     """The record of a fit; None of one that is not known."""
     # whoever holds a fit of linearmodels has loaded the module
     module = sys.modules.get("linearmodels.panel.results")
@@ -58,9 +58,12 @@ def foreign_record(fit: Any) -> FitRecord | None:
 
 
 def _regression(
-    fit: Any, df: float, components: list[Component], **parts: Any
+    fit: RegressionResults | GEEResults,
+    df: float,
+    components: list[Component],
+    **parts: Any,
 ) -> FitRecord:
-    """What least squares and estimating equations have in the same words."""
+    """Record of least squares or estimating equations, of what both have."""
     names = tuple(map(str, fit.model.exog_names))
     return FitRecord(
         cov_type=_COV_TYPES.get(fit.cov_type, str(fit.cov_type)),
@@ -77,7 +80,7 @@ def _regression(
     )
 
 
-def linear_record(fit: Any) -> FitRecord:
+def linear_record(fit: RegressionResults) -> FitRecord:
     """Record of least squares: OLS, WLS, GLS or GLSAR."""
     model = fit.model
     plain = isinstance(model, OLS)
@@ -108,7 +111,7 @@ def linear_record(fit: Any) -> FitRecord:
     )
 
 
-def gee_record(fit: Any) -> FitRecord:
+def gee_record(fit: GEEResults) -> FitRecord:
     """Record of generalised estimating equations."""
     model = fit.model
     structure, components = model.cov_struct, []
@@ -131,7 +134,7 @@ def gee_record(fit: Any) -> FitRecord:
     )
 
 
-def mixedlm_record(fit: Any) -> FitRecord:
+def mixedlm_record(fit: MixedLMResults) -> FitRecord:
     """
     Record of statsmodels' own mixed model.
 
@@ -224,7 +227,7 @@ def _student(fit: Any) -> float:
 
 
 def _count(fit: Any, effects: bool, periods: bool) -> int:
-    """Coefficients, estimated effects and the residual variance."""
+    """Number of coefficients and estimated effects, and one for the variance."""
     k = len(fit.params) + 1
     if effects or periods:
         x = fit.model.exog.dataframe[list(fit.params.index)].to_numpy(dtype=np.float64)
@@ -254,7 +257,7 @@ def _linearmodels_components(
 
 
 def _linearmodels_likelihood(fit: Any, name: str, k: int) -> Likelihood | None:
-    """Of least squares without weights; effects count as parameters."""
+    """Likelihood of least squares without weights; effects count as parameters."""
     model = fit.model
     weighted = float(np.ptp(model.weights.values2d)) > 0.0
     if name not in ("PanelOLS", "PooledOLS") or weighted:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ _NOTHING = 1e-20
 _RSQUARED = ("within", "between", "overall")
 
 
-def tidy(fit: Any, alpha: float = 0.05) -> pd.DataFrame:
+def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     """
     One row for each parameter of a fit.
 
@@ -83,7 +82,7 @@ def tidy(fit: Any, alpha: float = 0.05) -> pd.DataFrame:
     return pd.concat([fixed, others], ignore_index=True)
 
 
-def glance(fit: Any) -> pd.DataFrame:
+def glance(fit: object) -> pd.DataFrame:
     """
     One row for a fit as a whole.
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, shown
@@ -232,7 +234,7 @@ class FitRecord:
 
 
 def mixed_model(
-    fit: Any,
+    fit: MixedLMResults,
     terms: tuple[str, ...],
     components: Iterable[Component],
     nobs: int,
@@ -264,7 +266,10 @@ def residual_variance(value: float) -> Component:
 
 
 def random_effects(
-    names: Sequence[str], cov: Any, component_names: Sequence[str], variances: Any
+    names: Sequence[str],
+    cov: ArrayLike,
+    component_names: Sequence[str],
+    variances: ArrayLike,
 ) -> list[Component]:
     """
     Covariances of random effects, by rows of the lower triangle, and variances.
@@ -294,7 +299,7 @@ def estimated_effects_note(entity: str) -> str:
     )
 
 
-def gram(exog: Any) -> FloatArray | None:
+def gram(exog: ArrayLike | None) -> FloatArray | None:
     """Cross-products of the columns; None without data."""
     if exog is None:
         return None
@@ -302,7 +307,7 @@ def gram(exog: Any) -> FloatArray | None:
     return x.T @ x
 
 
-def sample_of(model: Any) -> Sample:
+def sample_of(model: object) -> Sample:
     """Response and rows of a model of statsmodels or of a mixed model."""
     data = getattr(model, "data", None)
     y = getattr(model, "endog", None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -147,9 +147,9 @@ class ModelsTable(SummaryTable):
         first = format_values(estimate, self._custom.get("estimate", common))
         second = format_values(error, self._custom.get("std_error", common))
         pvalues = self._pvalues.loc[term].to_numpy(dtype=float)
-        marks = ["*" * sum(p < level for level in self._levels) for p in pvalues]
+        stars = ["*" * sum(p < level for level in self._levels) for p in pvalues]
         return [
-            [text + mark for text, mark in zip(first, marks, strict=True)],
+            [text + star for text, star in zip(first, stars, strict=True)],
             [f"({text})" if text else "" for text in second],
         ]
 
@@ -273,7 +273,7 @@ class Comparison(ResultsSummary):
 
 
 def compare(
-    fits: Mapping[str, Any] | Sequence[Any],
+    fits: Mapping[str, object] | Sequence[object],
     *,
     rename: Mapping[str, str] | None = None,
     keep: str | Iterable[str] | None = None,
@@ -380,7 +380,7 @@ def _values(coefficients: pd.DataFrame, value: str) -> pd.DataFrame:
     return coefficients.loc[:, (slice(None), value)].droplevel("value", axis=1)
 
 
-def _named(fits: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+def _named(fits: Mapping[str, object] | Sequence[object]) -> dict[str, object]:
     if isinstance(fits, Mapping):
         named = {str(name): fit for name, fit in fits.items()}
     elif isinstance(fits, (list, tuple)):

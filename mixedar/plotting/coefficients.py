@@ -49,7 +49,7 @@ def plot_intervals(
     alpha: float = 0.05,
     sort_by: str | None = None,
     max_groups: int = 400,
-    ax: Any = None,
+    ax: Axes | Sequence[Axes] | None = None,
 ) -> Axes | Figure | SubFigure:
     """
     Draw intervals of coefficients, a line for each group.
@@ -233,7 +233,7 @@ def plot_random_effects(
     *,
     alpha: float = 0.05,
     max_groups: int = 400,
-    ax: Any = None,
+    ax: Axes | Sequence[Axes] | None = None,
 ) -> Axes | Figure | SubFigure:
     """
     Draw predicted random effects.
@@ -326,7 +326,7 @@ def _quantiles(panel: Axes, part: pd.DataFrame, name: str, alpha: float) -> None
 
 def plot_profile(profile: Profile, axes: Any = None, alpha: float = 0.05) -> Any:
     """
-    Zeta and log-likelihood by the value of a parameter.
+    Draw a profile: zeta, the signed root of the deviance, and the log-likelihood.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def plot_profiles(
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """
-    Zeta by the value of each covariance parameter, a panel a parameter.
+    Draw zeta, the signed root of the deviance, by parameter, a panel for each.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ Single groups: how much they matter, and how far a mixed model draws them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -190,7 +190,7 @@ def plot_shrinkage(
     *,
     max_groups: int = 150,
     seed: int = 0,
-    ax: Any = None,
+    ax: Axes | Sequence[Axes] | None = None,
 ) -> Axes | Figure | SubFigure:
     """
     Draw own estimates and those of the mixed model.
@@ -259,7 +259,7 @@ def plot_shrinkage(
     total = len(here)
     if total > max_groups:
         here = np.random.default_rng(seed).choice(here, max_groups, replace=False)
-    panel = axes(ax, 5.6, 4.6)
+    [panel] = panel_axes(1, ax, 5.6, 4.6)
     draw = _plane if len(names) == 2 else _slopes
     starts, stops = own[names].iloc[here], mixed[names].iloc[here]
     draw(panel, starts, stops, population[names], cov_re.loc[names, names])
@@ -310,8 +310,8 @@ def _density(values: FloatArray, grid: FloatArray) -> FloatArray | None:
     if len(values) < 2:
         return None
     quartiles = np.quantile(values, [0.25, 0.75])
-    spreads = [values.std(ddof=1), float(np.ptp(quartiles)) / 1.34]
-    positive = [s for s in spreads if s > 1e-8 * max(abs(float(values.mean())), 1e-300)]
+    sds = [values.std(ddof=1), float(np.ptp(quartiles)) / 1.34]
+    positive = [s for s in sds if s > 1e-8 * max(abs(float(values.mean())), 1e-300)]
     if not positive:
         return None
     width = 0.9 * min(positive) * len(values) ** -0.2

@@ -55,7 +55,7 @@ def plot_residuals(
     max_groups: int = 40,
 ) -> Axes:
     """
-    Draw residuals against something, with a smooth mean and spread.
+    Draw residuals against something, with a smooth mean and standard deviation.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _points(ax: Axes, x: NDArray[Any], y: FloatArray) -> None:
 
 
 def _lines(ax: Axes, trend: pd.DataFrame) -> None:
-    """Local mean and spread, on the bands in which they lie under the model."""
+    """Local mean and deviation, on the bands in which they lie under the model."""
     where = trend.index.to_numpy()
     style: dict[str, Any] = {"color": COLOURS[5], "alpha": 0.45, "linewidth": 0.0}
     for name, text in (("mean", "under the model"), ("upper", None), ("lower", None)):
@@ -368,10 +368,10 @@ def density(x: FloatArray, low: float, high: float) -> tuple[FloatArray, FloatAr
     grid, values : ndarray, shape (256,)
     """
     quartiles = np.quantile(x, [0.25, 0.75])
-    spread = min(float(np.std(x)), float(quartiles[1] - quartiles[0]) / 1.349)
-    if not spread > 0.0:
-        spread = max(float(np.std(x)), 1e-3 * max(high - low, abs(high), 1e-300))
-    width = 0.9 * spread * len(x) ** -0.2  # Silverman's rule
+    sd = min(float(np.std(x)), float(quartiles[1] - quartiles[0]) / 1.349)
+    if not sd > 0.0:
+        sd = max(float(np.std(x)), 1e-3 * max(high - low, abs(high), 1e-300))
+    width = 0.9 * sd * len(x) ** -0.2  # Silverman's rule
     grid = np.linspace(low - 3.0 * width, high + 3.0 * width, _GRID)
     step = grid[1] - grid[0]
     # each observation is shared between the two nearest points

@@ -108,7 +108,12 @@ def chosen(names: Sequence[str], given: str | Iterable[str] | None) -> list[str]
 
 
 def panel_axes(
-    count: int, ax: Any, width: float, height: float, *, share_y: bool = False
+    count: int,
+    ax: Axes | Sequence[Axes] | None,
+    width: float,
+    height: float,
+    *,
+    share_y: bool = False,
 ) -> list[Axes]:
     """Axes for some panels: the caller's, or those of a new figure."""
     if ax is not None:

@@ -182,7 +182,7 @@ def _grid(
     figure: Figure | SubFigure | None,
     count: int,
     across: int,
-    given: Any,
+    given: object,
     size: tuple[float, float, float],
 ) -> tuple[Figure | SubFigure, list[Axes]]:
     """Panels that share their axes: width and height of each, and a least width."""
@@ -331,7 +331,7 @@ def _lines(ax: Axes, rows: PictureRows, where: IntArray, most: int, colour: str)
     return len(chosen)
 
 
-def _legend(ax: Axes, column: Any) -> None:
+def _legend(ax: Axes, column: object) -> None:
     """Name the levels in rows above the axes, where no line is hidden."""
     handles, names = ax.get_legend_handles_labels()
     if column is not None:

@@ -124,7 +124,7 @@ def _levels(column: pd.Series) -> str:
     return ", ".join(f"{level} ({count:,})" for level, count in counts.items())
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return str(value.date()) if value == value.normalize() else str(value)
     return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
@@ -183,7 +183,7 @@ def _home(kind: type) -> str:
 def _columns_and_formulas(data: ModelData) -> list[str]:
     """Formulas and columns as they were given; arrays by the argument's name."""
 
-    def column(name: Any, argument: str) -> str:
+    def column(name: object, argument: str) -> str:
         frame = data.frame
         known = frame is not None and name in {*frame.columns, *frame.index.names}
         return f"{argument}={name!r}" if known else f"{argument}={argument}"
@@ -213,7 +213,7 @@ def _arrays(data: ModelData) -> list[str]:
     return given
 
 
-def value_text(value: Any, what: str, classes: set[type]) -> str:
+def value_text(value: object, what: str, classes: set[type]) -> str:
     """
     An argument as it is written in a call.
 
@@ -246,9 +246,9 @@ def value_text(value: Any, what: str, classes: set[type]) -> str:
     if not is_dataclass(value):
         return what
     if hasattr(value, "functions"):  # given one after another
-        told = [value_text(one, what, classes) for one in value.functions]
+        arguments = [value_text(one, what, classes) for one in value.functions]
     else:
-        told = [
+        arguments = [
             f"{one.name}={value_text(getattr(value, one.name), one.name, classes)}"
             for one in fields(value)
             if one.init
@@ -256,12 +256,12 @@ def value_text(value: Any, what: str, classes: set[type]) -> str:
             and not _same(getattr(value, one.name), one.default)
         ]
     code = getattr(value, "code", None)
-    if not told and what == "residual" and isinstance(code, str):
+    if not arguments and what == "residual" and isinstance(code, str):
         return repr(code)
     classes.add(type(value))
-    return f"{type(value).__name__}({', '.join(told)})"
+    return f"{type(value).__name__}({', '.join(arguments)})"
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     plain = isinstance(value, (str, bool, int, float, tuple))
     return value is default or (plain and value == default)

@@ -4,11 +4,12 @@ Pictures of a fit: each computes a frame and draws it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mixedar._types import Seed
 from mixedar.by_group.effects import plot_data
 from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
@@ -61,7 +62,12 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
 
 
 def plot_trajectories(
-    fit: Fit, groups: Any = None, x: Any = None, *, n_groups: int = 16, **options: Any
+    fit: Fit,
+    groups: object = None,
+    x: object = None,
+    *,
+    n_groups: int = 16,
+    **options: Any,
 ) -> Figure | SubFigure:
     """
     Data and fitted curves, a panel a group (nlme's ``augPred``).
@@ -90,7 +96,7 @@ def plot_trajectories(
 def plot_forecast(
     fit: Fit,
     newdata: pd.DataFrame,
-    groups: Any = None,
+    groups: object = None,
     x: str | None = None,
     *,
     level: str = "forecast",
@@ -139,8 +145,8 @@ def plot_forecast(
 
 def plot_spaghetti(
     fit: Fit,
-    by: Any = None,
-    x: Any = None,
+    by: object = None,
+    x: object = None,
     ax: Axes | None = None,
     *,
     alpha: float = 0.05,
@@ -210,7 +216,7 @@ def plot_random_effects(
     alpha: float = 0.05,
     beta: str = "known",
     max_groups: int = 400,
-    ax: Any = None,
+    ax: Axes | Sequence[Axes] | None = None,
 ) -> Axes | Figure | SubFigure:
     """
     Draw the predicted random effects: sorted with intervals, or normal QQ plots.
@@ -264,7 +270,7 @@ def plot_variogram(
 
 def plot_residuals(
     fit: Fit,
-    x: Any = "fitted",
+    x: object = "fitted",
     kind: str = "normalized",
     ax: Axes | None = None,
     *,
@@ -309,9 +315,9 @@ def qqplot(
 
 def plot_simulated(
     fit: Fit,
-    what: Any = "density",
+    what: object = "density",
     n_sim: int | None = None,
-    seed: Any = None,
+    seed: Seed = None,
     ax: Axes | None = None,
     *,
     groups: str = "new",

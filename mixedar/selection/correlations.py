@@ -151,13 +151,13 @@ def _empirical(resid: FloatArray, pairs: _Pairs) -> tuple[FloatArray, FloatArray
     influence = a * b / size[here] - 0.5 * correlation[here] * (
         a * a / left[here] + b * b / right[here]
     )
-    _, cell = np.unique(
+    _, both = np.unique(
         here * (int(pairs.group.max()) + 1) + pairs.group, return_inverse=True
     )
-    square = np.bincount(cell, influence) ** 2
-    lag_of_cell = np.zeros(len(square), dtype=np.intp)
-    lag_of_cell[cell] = here
-    error = np.sqrt(np.bincount(lag_of_cell, square, minlength=len(size)))
+    square = np.bincount(both, influence) ** 2
+    lag_of_both = np.zeros(len(square), dtype=np.intp)
+    lag_of_both[both] = here
+    error = np.sqrt(np.bincount(lag_of_both, square, minlength=len(size)))
     return correlation, error
 
 

@@ -62,7 +62,7 @@ class Model(Protocol):
     arrays: ModelData
 
     def with_residual(
-        self, residual: Any, weights: Any, residual_data: Any, *, relatives: Any
+        self, residual: Any, weights: object, residual_data: object, *, relatives: Any
     ) -> Self:
         """The same model with another residual structure."""
 
@@ -95,8 +95,8 @@ def select_residual(
     structures: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_STRUCTURES,
     *,
     reml: bool = True,
-    weights: Any = UNCHANGED,
-    residual_data: Any = None,
+    weights: object = UNCHANGED,
+    residual_data: object = None,
     ic: str = "nlme",
     progress: bool = False,
     **fit_kwargs: Any,
@@ -190,7 +190,7 @@ def _named(structures: Any) -> dict[str, tuple[Any, Any]]:
     return out
 
 
-def _name(item: Any) -> str:
+def _name(item: object) -> str:
     if isinstance(item, tuple) and len(item) == 2:
         residual, weights = item
         if weights is None:
@@ -203,7 +203,7 @@ def _name(item: Any) -> str:
     return "independent" if item is None else str(item)
 
 
-def _variance_name(weights: Any) -> str:
+def _variance_name(weights: object) -> str:
     if isinstance(weights, VarianceFunction):
         return weights.label
     if isinstance(weights, type):

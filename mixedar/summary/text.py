@@ -1,5 +1,5 @@
 """
-Numbers to strings, and strings to lines of text: the printers' workshop.
+Numbers to strings, and strings to lines of text.
 
 Knows strings only; :mod:`mixedar.summary.tables` decides what is printed.
 """
@@ -92,7 +92,7 @@ def format_values(
     return [one(value) for value in values]
 
 
-def _is_float(value: Any) -> bool:
+def _is_float(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
 
 
@@ -104,13 +104,13 @@ def _fits(value: float, decimals: int) -> bool:
     return short and abs(value) >= 10.0 ** (1 - decimals)
 
 
-def kind_of(column: Any) -> str:
+def kind_of(column: object) -> str:
     """Return the format that a column has by its name."""
     name = str(column).strip()
     return next((k for k, rule in _KINDS.items() if rule.fullmatch(name)), "number")
 
 
-def cell_text(value: Any, float_format: str) -> str:
+def cell_text(value: object, float_format: str) -> str:
     """Return a cell of a table as the parent prints it."""
     try:
         return plain(float_format % value)
@@ -154,7 +154,7 @@ class View:
         return [p for side in sides for p in zip(*side, strict=True) if any(p)]
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """Return a name as one line; levels of a MultiIndex joined, None empty."""
     value = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return "" if value is None else " ".join(str(value).split())
