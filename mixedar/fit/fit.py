@@ -39,7 +39,7 @@ class Fit:
     A fitted model.
 
     What is asked of a fit (tests, intervals, predictions, diagnostics) is
-    computed from this record.  It never changes; ``with_tests`` and
+    computed from this.  It never changes; ``with_tests`` and
     ``without_data`` return another one.
 
     Attributes

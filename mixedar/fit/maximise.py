@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.data.model_data import ModelData
+from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath
 from mixedar.engine.problem import LikelihoodProblem, estimate_at
@@ -116,7 +116,7 @@ def maximise(
         return Fit.at(data, problem, layout, modes)
 
     fit = search(data, None)
-    if not (optimise and data.reads_fitted):
+    if not (optimise and reads_fitted(data.residual)):
         return fit
     tolerance = _TOLERANCE * float(np.std(data.endog))
     for step in range(1, _MOST):

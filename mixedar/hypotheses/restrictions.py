@@ -216,14 +216,14 @@ def joint_test(
 ) -> ContrastResults:
     """F test that all differences are zero; chi-squared if `df` is None."""
     count, variances = len(difference), np.diag(cov)
-    spread = np.sqrt(np.where(variances > 0.0, variances, 1.0))
-    scaled = cov / np.outer(spread, spread)
+    sd = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    scaled = cov / np.outer(sd, sd)
     if not (variances > 0.0).all() or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * count:
         raise NotComputedError(
             f"the covariance of the {count} restrictions is singular; some follow "
             "from others, or there are fewer clusters than restrictions"
         )
-    d = difference / spread
+    d = difference / sd
     chi2 = float(d @ np.linalg.solve(scaled, d))
     if df is not None:
         return ContrastResults(F=chi2 / count, df_denom=df, df_num=count)

@@ -191,6 +191,7 @@ class TestText:
         reason: str | None = None,
         note: str | None = None,
         details: tuple[tuple[str, float], ...] = (),
+        table: pd.DataFrame | None = None,
     ) -> TestResult:
         """The statistic with its p-value, by default from its distribution."""
         value = float(statistic)
@@ -204,6 +205,7 @@ class TestText:
             reason=reason,
             note=note,
             details=details,
+            table=pd.DataFrame() if table is None else table,
             **vars(self),
         )
 

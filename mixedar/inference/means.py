@@ -136,16 +136,16 @@ class MarginalMeans:
             " ".join(str(value) for value in row)
             for row in self.grid[names].itertuples(index=False)
         ]
-        strata = self._strata()
+        within = self._within()
         rows, titles, blocks = [], [], []
-        for members in strata:
+        for members in within:
             for i, j in combinations(members, 2):
                 rows.append(self.matrix[i] - self.matrix[j])
                 titles.append(f"{labels[i]} - {labels[j]}")
                 blocks.append(self.grid.iloc[i][self.by].to_list())
         if not rows:
             raise NotComputedError("there is one mean only: no pair to compare")
-        count = len(strata[0])
+        count = len(within[0])
         family = count * (count - 1) // 2
         return self._contrasts(
             np.array(rows), titles, blocks, family, adjust, alpha, count
@@ -198,7 +198,7 @@ class MarginalMeans:
         matrix = without_rounding(table @ self.matrix)
         return self._contrasts(matrix, list(weights), blocks, len(table), adjust, alpha)
 
-    def _strata(self) -> list[list[int]]:
+    def _within(self) -> list[list[int]]:
         if not self.by:
             return [list(range(len(self.grid)))]
         found: dict[tuple[Any, ...], list[int]] = {}
@@ -379,15 +379,15 @@ def marginal_means(
             "and values by column, such as at={'time': [0, 1]}"
         )
     asked = [variables] if isinstance(variables, str) else list(variables)
-    strata = [] if by is None else [by] if isinstance(by, str) else list(by)
+    within = [] if by is None else [by] if isinstance(by, str) else list(by)
     frame = fit.data.frame
     assert frame is not None
-    grid, matrix, rest = _grid(spec, frame, [*asked, *strata], dict(at or {}), weights)
+    grid, matrix, rest = _grid(spec, frame, [*asked, *within], dict(at or {}), weights)
     if cov_type is not None:
         fit = fit.with_tests(resolve_df("satterthwaite"), sandwich(fit, cov_type))
     elif df is not None:
         fit = fit.with_tests(resolve_df(df), fit.robust)
-    return MarginalMeans(grid, matrix, strata, rest, fit)
+    return MarginalMeans(grid, matrix, within, rest, fit)
 
 
 def _grid(
@@ -417,19 +417,19 @@ def _grid(
             f"the grid has {size} rows; hold some variables with at="
         )
     order = [*focus, *others]
-    cells = pd.DataFrame(list(product(*(values[name] for name in order))))
-    cells.columns = pd.Index(order)
-    design = spec.matrix(cells)
+    combined = pd.DataFrame(list(product(*(values[name] for name in order))))
+    combined.columns = pd.Index(order)
+    design = spec.matrix(combined)
     inner = size // max(int(np.prod([len(values[n]) for n in focus])), 1)
     share = np.full(inner, 1.0 / inner)
     if weights == "proportional":
-        share = _frequencies(data, cells.iloc[:inner], others, values)
+        share = _frequencies(data, combined.iloc[:inner], others, values)
     matrix = np.einsum("kip,i->kp", design.reshape(-1, inner, design.shape[1]), share)
     if not np.isfinite(matrix).all():
         raise NotComputedError(
             "the design at the grid is not finite: choose other values with at="
         )
-    grid = cells[focus].iloc[::inner].reset_index(drop=True)
+    grid = combined[focus].iloc[::inner].reset_index(drop=True)
     rest = {name: values[name] for name in others}
     return grid, without_rounding(matrix), rest
 
@@ -467,16 +467,16 @@ def _values(
 
 def _frequencies(
     data: pd.DataFrame,
-    cells: pd.DataFrame,
+    combined: pd.DataFrame,
     others: Sequence[str],
     values: Mapping[str, list[Any]],
 ) -> FloatArray:
     """Share of each combination of the averaged factors in the data."""
     factors = [name for name in others if len(values[name]) > 1]
     if not factors:
-        return np.full(len(cells), 1.0 / len(cells))
+        return np.full(len(combined), 1.0 / len(combined))
     counts = data.groupby(factors, observed=True).size()
-    keys = [tuple(row) for row in cells[factors].itertuples(index=False)]
+    keys = [tuple(row) for row in combined[factors].itertuples(index=False)]
     found = np.array(
         [counts.get(key if len(factors) > 1 else key[0], 0) for key in keys], float
     )

@@ -141,12 +141,12 @@ def t_test(
     t = (effect - values) / sd
     if use_t is False or (use_t is None and spec.name == "normal"):
         return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
-    freedom = method.single(matrix)
-    _check_freedom(fit, freedom)
-    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=freedom)
+    df_denom = method.single(matrix)
+    _check_df(fit, df_denom)
+    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df_denom)
 
 
-def _check_freedom(fit: Fit, df: FloatArray) -> None:
+def _check_df(fit: Fit, df: FloatArray) -> None:
     if not (np.asarray(df) > 0.0).all():
         if fit.robust is not None and np.isnan(df).any():
             raise NotComputedError(
@@ -221,7 +221,7 @@ def wald_test(
     difference = matrix @ fit.fe_params - values
     reduced, distance = _independent_rows(fit, matrix, difference)
     rank = len(reduced)
-    freedom, scaling = method.joint(matrix, rank)
+    df_denom, scaling = method.joint(matrix, rank)
     if invcov is None:
         statistic = _squared_length(distance, reduced @ cov @ reduced.T)
     else:
@@ -235,12 +235,12 @@ def wald_test(
         return ContrastResults(
             chi2=chi2, statistic=chi2, df_denom=count, distribution="chi2"
         )
-    _check_freedom(fit, np.array([freedom]))
+    _check_df(fit, np.array([df_denom]))
     value = statistic / count * scaling
     result = ContrastResults(
-        F=value if scalar else np.array([[value]]), df_denom=freedom, df_num=count
+        F=value if scalar else np.array([[value]]), df_denom=df_denom, df_num=count
     )
-    if np.isinf(freedom):  # scipy's F distribution does not know infinity
+    if np.isinf(df_denom):  # scipy's F distribution does not know infinity
         result.pvalue = stats.chi2.sf(value * count, count)
     result.scaling = scaling
     return result

@@ -168,7 +168,7 @@ def test_surface_derivatives(name: str) -> None:
     fit = fitted(name)
     engine = ProfileEngine(fit.fit)
     rng, start = np.random.default_rng(1), starts_of(fit.fit)[0]
-    for target in engine.targets:
+    for target in engine.parameters:
         path = engine.path(target)
         x = path.nodes[path.center].x
         x = x + 0.02 * rng.normal(size=len(x)) * path.likelihood.natural(start.s)

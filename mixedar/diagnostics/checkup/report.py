@@ -178,33 +178,33 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
     UnsupportedError
         If `fit` is no fit of a mixed model, or `alpha` no probability.
     """
-    record = getattr(fit, "fit", None)
-    if not isinstance(record, Fit):
+    fitted = getattr(fit, "fit", None)
+    if not isinstance(fitted, Fit):
         name = type(getattr(fit, "_results", fit)).__name__
         raise UnsupportedError(
             f"diagnose() is for fits of mixedlm, not for {name}; panel fits have "
             "panel_tests()"
         )
     alpha = check_alpha(alpha)
-    without_groups, tests = cache(lambda: influence(record)), ScoreTests(record)
+    without_groups, tests = cache(lambda: influence(fitted)), ScoreTests(fitted)
     checks: dict[str, Callable[[], Finding]] = {
-        "convergence": lambda: search.convergence(record),
-        "boundary": lambda: search.boundary(record),
-        "other maxima": lambda: search.other_maxima(record),
-        "identifiability": lambda: search.identifiability(record),
-        "fixed design": lambda: design.fixed_design(record),
-        "random design": lambda: design.random_design(record),
+        "convergence": lambda: search.convergence(fitted),
+        "boundary": lambda: search.boundary(fitted),
+        "other maxima": lambda: search.other_maxima(fitted),
+        "identifiability": lambda: search.identifiability(fitted),
+        "fixed design": lambda: design.fixed_design(fitted),
+        "random design": lambda: design.random_design(fitted),
         "autocorrelation": lambda: residuals.autocorrelation(tests, alpha),
         "missing effects": lambda: residuals.random_effects(tests, alpha),
         "equal variances": lambda: residuals.equal_variances(tests, alpha),
         "outlying groups": lambda: design.outlying_groups(without_groups(), alpha),
         "influential groups": lambda: design.influential_groups(without_groups()),
-        "number of groups": lambda: design.number_of_groups(record),
-        "group sizes": lambda: design.group_sizes(record),
-        "time": lambda: design.unit_of_time(record),
+        "number of groups": lambda: design.number_of_groups(fitted),
+        "group sizes": lambda: design.group_sizes(fitted),
+        "time": lambda: design.unit_of_time(fitted),
     }
     findings = [_made(name, check) for name, check in checks.items()]
-    return Diagnosis(record, findings, alpha)
+    return Diagnosis(fitted, findings, alpha)
 
 
 def _made(name: str, check: Callable[[], Finding]) -> Finding:

@@ -234,7 +234,7 @@ def _residual_parameter(fit: Fit, widened: dict[str, float]) -> tuple[str, str] 
 def falls_without(fit: Fit) -> dict[str, float]:
     """Falls of the log-likelihood without serial correlation, effects, or both."""
     structure, layout, rows = fit.structure, fit.layout, fit.data.compressed
-    # variances of strata have no simpler rival
+    # variances of strata have nothing simpler to compare with
     if not structure.k_free or not fit.k_re or structure.marks:
         return {}
     # of several random effects the first stays: it is the intercept as a rule

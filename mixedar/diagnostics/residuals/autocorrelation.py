@@ -46,7 +46,7 @@ from mixedar.diagnostics.residuals.series import (
 )
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import TestResult
+from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.arguments import check_alpha
 
 # By default so many lags are tested.
@@ -301,18 +301,13 @@ def remaining_correlation(
             f"The estimated parameters leave {df} of {len(chosen)} lags to test: the "
             "random effects and the residual structure span the rest."
         )
-    return TestResult(
-        name="Score test for remaining serial correlation",
-        statistic=statistic,
-        df=float(df),
-        pvalue=float(stats.chi2.sf(statistic, df)),
-        null=f"the innovations of the {tests.fit.structure.label} residuals are "
-        "independent",
-        alternative="they are correlated at some of these lags",
-        table=table,
-        reference="Breusch and Pagan (1980)",
-        note=note,
+    text = TestText(
+        "Score test for remaining serial correlation",
+        f"the innovations of the {tests.fit.structure.label} residuals are independent",
+        "they are correlated at some of these lags",
+        "Breusch and Pagan (1980)",
     )
+    return text.result(statistic, "chi2", float(df), note=note, table=table)
 
 
 def _chosen(

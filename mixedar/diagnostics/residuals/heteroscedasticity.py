@@ -45,7 +45,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import TestResult
+from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.arguments import check_alpha
 
 # Numbers with more distinct values are put into bins.
@@ -174,11 +174,11 @@ def residual_spread(
     """
     alpha, residuals = check_alpha(alpha), normalized_residuals(fit)
     if _is_groups(fit, by):
-        return _spread_of_groups(fit, residuals, alpha)
-    return _spread_of_strata(fit, residuals, _stratify(fit, by, n_bins), alpha)
+        return _sd_of_groups(fit, residuals, alpha)
+    return _sd_of_strata(fit, residuals, _stratify(fit, by, n_bins), alpha)
 
 
-def _spread_of_groups(
+def _sd_of_groups(
     fit: Fit, residuals: NormalizedResiduals, alpha: float
 ) -> pd.DataFrame:
     rows = residuals.rows
@@ -188,7 +188,7 @@ def _spread_of_groups(
     return _table(squares, *traces, size, fit, alpha, index)
 
 
-def _spread_of_strata(
+def _sd_of_strata(
     fit: Fit, residuals: NormalizedResiduals, strata: Stratification, alpha: float
 ) -> pd.DataFrame:
     codes = residuals.rows.sort(strata.codes)
@@ -314,9 +314,9 @@ def unequal_variances(
     """The test of equal residual variances; see :func:`heteroscedasticity_test`."""
     fit, residuals = tests.fit, tests.residuals
     if _is_groups(fit, by):
-        return _between_groups(_spread_of_groups(fit, residuals, 0.05), trend)
+        return _between_groups(_sd_of_groups(fit, residuals, 0.05), trend)
     strata = _stratify(fit, by, n_bins)
-    table = _spread_of_strata(fit, residuals, strata, 0.05)
+    table = _sd_of_strata(fit, residuals, strata, 0.05)
     if trend and strata.values is None:
         raise UnsupportedError(
             f"trend=True needs numbers, and by={strata.name!r} holds "
@@ -332,18 +332,14 @@ def unequal_variances(
             f"{strata.name!r}: there is nothing left to test"
         )
     how = "rises or falls with" if len(weights) == 1 else "differs by"
-    return TestResult(
-        name="Score test of equal residual variances",
-        statistic=statistic,
-        df=float(df),
-        pvalue=float(stats.chi2.sf(statistic, df)),
-        null="the residual variance is the same for all observations",
-        alternative=f"it {how} {strata.name}",
-        table=table,
-        reference="Breusch and Pagan (1979)"
+    text = TestText(
+        "Score test of equal residual variances",
+        "the residual variance is the same for all observations",
+        f"it {how} {strata.name}",
+        "Breusch and Pagan (1979)"
         + (", studentized as by Koenker (1981)" if studentize else ""),
-        note="",
     )
+    return text.result(statistic, "chi2", float(df), note="", table=table)
 
 
 def _weights(strata: Stratification, trend: bool | None) -> list[FloatArray]:
@@ -381,15 +377,11 @@ def _between_groups(table: pd.DataFrame, trend: bool | None) -> TestResult:
         stats.norm.ppf(np.maximum(lower, tiny)),
     )
     statistic = float(((z - z.mean()) ** 2).sum())
-    df = len(used) - 1
-    return TestResult(
-        name="Test of equal residual variances of the groups",
-        statistic=statistic,
-        df=float(df),
-        pvalue=float(stats.chi2.sf(statistic, df)),
-        null="all groups have the same residual variance",
-        alternative="groups have residual variances of their own",
-        table=table,
-        reference="Satterthwaite (1946), for the groups' sums of squares",
-        note="Heavy tails of the residuals lead to rejection as well.",
+    text = TestText(
+        "Test of equal residual variances of the groups",
+        "all groups have the same residual variance",
+        "groups have residual variances of their own",
+        "Satterthwaite (1946), for the groups' sums of squares",
     )
+    note = "Heavy tails of the residuals lead to rejection as well."
+    return text.result(statistic, "chi2", len(used) - 1.0, note=note, table=table)

@@ -41,7 +41,7 @@ from mixedar.diagnostics.residuals.normalized import (
 from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import TestResult
+from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.arguments import check_alpha
 
 # Samples by which a simultaneous band is calibrated, and their size at most.
@@ -217,7 +217,6 @@ def normality_test(fit: Fit) -> TestResult:
     scores = np.array(
         [_skewness_score(skewness, worth[0]), _kurtosis_score(kurtosis, worth[1])]
     )
-    statistic = float(scores @ scores)
     table = pd.DataFrame(
         {
             "value": [skewness, kurtosis],
@@ -227,17 +226,13 @@ def normality_test(fit: Fit) -> TestResult:
         },
         index=["skewness", "excess kurtosis"],
     )
-    return TestResult(
-        name="Test of normal residuals",
-        statistic=statistic,
-        df=2.0,
-        pvalue=float(stats.chi2.sf(statistic, 2)),
-        null="errors and random effects are normal",
-        alternative="they are skewed, or have heavier or lighter tails",
-        table=table,
-        reference="D'Agostino, Belanger and D'Agostino (1990)",
-        note="",
+    text = TestText(
+        "Test of normal residuals",
+        "errors and random effects are normal",
+        "they are skewed, or have heavier or lighter tails",
+        "D'Agostino, Belanger and D'Agostino (1990)",
     )
+    return text.result(float(scores @ scores), "chi2", 2.0, note="", table=table)
 
 
 def _power_sums(

@@ -40,8 +40,8 @@ class Refitter:
     Fits one model to many responses.
 
     Designs, maps and starting points are shared.  A replicate is searched from
-    the estimate of the original data, and from a rival for each residual
-    parameter on the grid of starting values, with the random-effects
+    the estimate of the original data, and from another start for each
+    residual parameter on the grid of starting values, with the random-effects
     covariance that fits the original data best there: the likelihood may have
     several maxima.  Searches that come to a maximum known already, or cannot
     reach the height of the best, end early.
@@ -55,7 +55,7 @@ class Refitter:
         self.data, self.problem = fit.data, fit.problem
         lam, u = self.problem.split(fit.theta)
         self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
-        self.rivals = _rivals(self.problem, _lifted(lam))
+        self.other_starts = _other_starts(self.problem, _lifted(lam))
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
@@ -89,7 +89,7 @@ class Refitter:
             return problem.evaluate(theta, derivatives=True)
 
         best: SearchPath | None = None
-        for theta in (self.start, *self.rivals):
+        for theta in (self.start, *self.other_starts):
             try:
                 search = newton(
                     evaluate,
@@ -116,7 +116,7 @@ def _lifted(lam: FloatArray) -> FloatArray:
     return np.where(np.abs(lam) < _SMALLEST, _SMALLEST, lam)
 
 
-def _rivals(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
+def _other_starts(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
     """Rough maxima of the original likelihood, one for each start of ``u``."""
     out = []
     for u in problem.structure.start_grid():
@@ -204,23 +204,25 @@ class BootstrapDraws:
         table = np.column_stack([*params, self.scale, self.llf])
         return pd.DataFrame(table, columns=[*self.names, "scale", "llf"])
 
-    def values(self, target: CovarianceParameter) -> FloatArray:
+    def values(self, parameter: CovarianceParameter) -> FloatArray:
         """
         Replicates of one covariance parameter, shape (n,).
 
         Correlations only where both variances are positive.
         """
-        if target.path == "sigma":
-            return self.scale if target.kind == "scale" else np.sqrt(self.scale)
-        if target.kind == "residual":
-            return self.residual_params[:, target.j]
-        if target.path == "sd":
-            variance = np.maximum(self._entry(target.i, target.i), 0.0)
-            return variance if target.kind == "variance" else np.sqrt(variance)
-        cov = self._entry(target.i, target.j)
-        if target.kind == "cov":
+        if parameter.path == "sigma":
+            return self.scale if parameter.kind == "scale" else np.sqrt(self.scale)
+        if parameter.kind == "residual":
+            return self.residual_params[:, parameter.j]
+        if parameter.path == "sd":
+            variance = np.maximum(self._entry(parameter.i, parameter.i), 0.0)
+            return variance if parameter.kind == "variance" else np.sqrt(variance)
+        cov = self._entry(parameter.i, parameter.j)
+        if parameter.kind == "cov":
             return cov
-        product = self._entry(target.i, target.i) * self._entry(target.j, target.j)
+        product = self._entry(parameter.i, parameter.i) * self._entry(
+            parameter.j, parameter.j
+        )
         there = product > 0.0
         if not there.any():
             return np.array([-1.0, 1.0])

@@ -82,7 +82,7 @@ class ConstrainedLikelihood:
     problem : LikelihoodProblem
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor, NaN where free.
-    target : CovarianceParameter
+    parameter : CovarianceParameter
 
     Raises
     ------
@@ -92,15 +92,18 @@ class ConstrainedLikelihood:
     """
 
     def __init__(
-        self, problem: LikelihoodProblem, fixed: FloatArray, target: CovarianceParameter
+        self,
+        problem: LikelihoodProblem,
+        fixed: FloatArray,
+        parameter: CovarianceParameter,
     ) -> None:
-        self.problem, self.target = problem, target
+        self.problem, self.parameter = problem, parameter
         self._to_inner = np.linalg.inv(problem.value_map()).astype(np.float64)
         self._inner_z = np.linalg.inv(problem.z_map)
         self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
         self.k_re = problem.covariance.k_re
         self.layout = RandomCovariance.free(self.k_re, problem.covariance.vc_sizes)
-        self.order = _rows_order(self.k_re, target)
+        self.order = _rows_order(self.k_re, parameter)
         self.fixed = self._reordered(np.array(fixed))
         # where the entries of the user's covariance stand in the reordered one
         self._entries = np.arange(self.layout.k_cov)
@@ -118,7 +121,7 @@ class ConstrainedLikelihood:
         self._held: list[int] = np.flatnonzero(held).tolist()
         self._last: float | None = None
         # for correlations: logarithms of the two standard deviations
-        self.logs = [0, 1] if target.path == "corr" else []
+        self.logs = [0, 1] if parameter.path == "corr" else []
 
     def _reordered(self, fixed: FloatArray) -> FloatArray:
         """The held entries of the factor whose rows are in another order."""
@@ -137,14 +140,14 @@ class ConstrainedLikelihood:
 
     def _dependent(self) -> int:
         """The coordinate that follows from the held parameter."""
-        target = self.target
-        if target.path == "sd":
-            if target.i < self.k_re:
+        parameter = self.parameter
+        if parameter.path == "sd":
+            if parameter.i < self.k_re:
                 return 0
-            return covariance_entry(self.k_re, target.i, target.i)
-        if target.path in ("cov", "corr"):
+            return covariance_entry(self.k_re, parameter.i, parameter.i)
+        if parameter.path in ("cov", "corr"):
             return 1
-        return self.layout.k_cov + target.at if target.path == "residual" else -1
+        return self.layout.k_cov + parameter.at if parameter.path == "residual" else -1
 
     def start(self, point: PathStart) -> FloatArray:
         """Free coordinates of a point."""
@@ -176,7 +179,7 @@ class ConstrainedLikelihood:
     def _coordinates(self, x: FloatArray, t: float) -> Jet:
         """All coordinates, by the free ones and the path coordinate."""
         z = variables(np.append(x, t))
-        path, held = self.target.path, z[-1]
+        path, held = self.parameter.path, z[-1]
         y = Jet.constant(np.zeros(self.k_y), len(z))
         y.value[self.free] = x
         y.first[np.arange(len(x)), self.free] = 1.0
@@ -187,8 +190,8 @@ class ConstrainedLikelihood:
             _put(y, 2, sizes[1] * np.cos(held))
         elif path == "cov":
             _put(y, 1, held / z[0])
-        elif path == "residual" and self.target.coupled:
-            self._solve(y, self.target.jet(held))
+        elif path == "residual" and self.parameter.coupled:
+            self._solve(y, self.parameter.jet(held))
         else:
             _put(y, self._at, 2.0 * held if path == "sigma" else held)
         for k in self._held:  # relative to the residual's standard deviation
@@ -197,26 +200,28 @@ class ConstrainedLikelihood:
 
     def _solve(self, y: Jet, wanted: Jet) -> None:
         """Set the coordinate that gives the held parameter its value."""
-        target, here = self.target, slice(self.layout.k_cov, self.k_y - 1)
+        parameter, here = self.parameter, slice(self.layout.k_cov, self.k_y - 1)
         u = y.value[here]
-        u[target.at] = target.u[target.at] if self._last is None else self._last
+        u[parameter.at] = (
+            parameter.u[parameter.at] if self._last is None else self._last
+        )
         for _ in range(_MOST_STEPS):
-            natural = target.structure.natural(u)[target.j]
+            natural = parameter.structure.natural(u)[parameter.j]
             miss = float(natural.value - wanted.value)
-            slope = float(natural.first[target.at])
+            slope = float(natural.first[parameter.at])
             if abs(miss) <= 1e-14 * max(1.0, abs(float(wanted.value))):
-                self._last = float(u[target.at])
+                self._last = float(u[parameter.at])
                 break
             if slope == 0.0 or not np.isfinite(miss):
                 break
-            u[target.at] -= float(np.clip(miss / slope, -1.0, 1.0))
+            u[parameter.at] -= float(np.clip(miss / slope, -1.0, 1.0))
         if not abs(miss) <= 1e-11:
             raise np.linalg.LinAlgError(
                 "the held parameter cannot have this value here"
             )
         # the held parameter stays while the others move
-        natural = target.structure.natural(u)[target.j]
-        slopes, steepest = natural.first, natural.first[target.at]
+        natural = parameter.structure.natural(u)[parameter.j]
+        slopes, steepest = natural.first, natural.first[parameter.at]
         y.first[:, self._at] = (wanted.first - y.first[:, here] @ slopes) / steepest
         moved = y.first[:, here]
         bend = moved @ natural.second @ moved.T
@@ -228,7 +233,7 @@ class ConstrainedLikelihood:
 
         LinAlgError if the point is out of reach of the arithmetic.
         """
-        if self.target.path == "cov" and x[0] == 0.0:
+        if self.parameter.path == "cov" and x[0] == 0.0:
             raise np.linalg.LinAlgError("a covariance needs a variance")
         problem, k_cov = self.problem, self.layout.k_cov
         y = self._coordinates(x, t)
@@ -266,13 +271,13 @@ class ConstrainedLikelihood:
         )
 
 
-def _rows_order(k_re: int, target: CovarianceParameter) -> IntArray:
+def _rows_order(k_re: int, parameter: CovarianceParameter) -> IntArray:
     """Order of the random effects, those that the held parameter is of first."""
     first: list[int] = []
-    if target.path in ("cov", "corr"):
-        first = [target.j, target.i]
-    elif target.path == "sd" and target.i < k_re:
-        first = [target.i]
+    if parameter.path in ("cov", "corr"):
+        first = [parameter.j, parameter.i]
+    elif parameter.path == "sd" and parameter.i < k_re:
+        first = [parameter.i]
     rest = [k for k in range(k_re) if k not in first]
     return np.array([*first, *rest], dtype=np.intp)
 

@@ -46,8 +46,8 @@ class Profile:
         Values of the parameter, increasing.
     zeta : ndarray, shape (k,)
         Signed root of twice the fall of the log-likelihood: standard normal at
-        the true value in large samples, a straight line if the surface is
-        quadratic.
+        the true value in large samples, a straight line if the log-
+        likelihood is quadratic.
     likelihood : ndarray, shape (k,)
         Maximised (restricted) log-likelihood.
     llf : float
@@ -160,41 +160,41 @@ class ProfileEngine:
     """Profiles of one fit; parameters on one path share their nodes."""
 
     def __init__(self, fit: Fit) -> None:
-        self.fit, self.targets = fit, parameters_of(fit)
+        self.fit, self.parameters = fit, parameters_of(fit)
         self._problem = fit.problem
         self._starts = starts_of(fit)
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
-    def path(self, target: CovarianceParameter) -> ProfilePath:
+    def path(self, parameter: CovarianceParameter) -> ProfilePath:
         """The path of a parameter; an error says why there is none."""
-        if target.held:
-            raise NotComputedError(f"{target.name!r} is {target.held}")
-        key = (target.path, target.i, target.j)
+        if parameter.held:
+            raise NotComputedError(f"{parameter.name!r} is {parameter.held}")
+        key = (parameter.path, parameter.i, parameter.j)
         if key not in self._paths:
             try:
                 self._paths[key] = ProfilePath(
                     self._problem,
                     self.fit.layout.fixed,
-                    target,
+                    parameter,
                     self._starts,
                     self.fit.llf,
                 )
             except np.linalg.LinAlgError as error:
                 raise NotComputedError(
-                    f"the profile of {target.name!r} cannot begin: {error}"
+                    f"the profile of {parameter.name!r} cannot begin: {error}"
                 ) from error
         return self._paths[key]
 
     def interval(
-        self, target: CovarianceParameter, alpha: float
+        self, parameter: CovarianceParameter, alpha: float
     ) -> tuple[float, float, list[str]]:
         """Lower and upper end, and notes on why an end is one of the range."""
-        path = self.path(target)
+        path = self.path(parameter)
         level = float(stats.norm.isf(alpha / 2.0))
         low, high = path.end(level, -1.0), path.end(level, 1.0)
-        notes = _notes(target, path, low.reached, high.reached, level)
-        lower = _at(target, low.t, low.reached)
-        return lower, _at(target, high.t, high.reached), notes
+        notes = _notes(parameter, path, low.reached, high.reached, level)
+        lower = _at(parameter, low.t, low.reached)
+        return lower, _at(parameter, high.t, high.reached), notes
 
     def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
         """Nodes with others between them where zeta rises fast."""
@@ -211,38 +211,38 @@ class ProfileEngine:
             zeta.insert(k + 1, _zeta_at(path, middle))
         return out
 
-    def profile(self, target: CovarianceParameter) -> Profile:
+    def profile(self, parameter: CovarianceParameter) -> Profile:
         """The profile on a grid; see :func:`profile_likelihood`."""
-        path = self.path(target)
-        marks = {path.center}
+        path = self.path(parameter)
+        places = {path.center}
         level = float(stats.norm.isf(0.025))
         reached = []
         for side in (-1.0, 1.0):
             inner = path.end(level, side)
             outer = path.end(3.3, side)
             reached.append(inner.reached)
-            marks.add(inner.t)
+            places.add(inner.t)
             stop = outer.t
             if np.isinf(stop):
                 far = [t for t in path.nodes if (t - path.center) * side > 0.0]
                 stop = max(far, key=lambda t: side * t) if far else path.center
-            marks.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
+            places.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
         rows = []
-        for t in self._refined(path, sorted(m for m in marks if np.isfinite(m))):
+        for t in self._refined(path, sorted(m for m in places if np.isfinite(m))):
             try:
                 node = path.node(t)
             except np.linalg.LinAlgError:
                 continue
             zeta = path.zeta(t)
-            speed = target.slope(t)
+            speed = parameter.slope(t)
             ratio = -node.slope / (zeta * speed) if zeta * speed != 0.0 else np.nan
-            rows.append([target.value(t), zeta, node.llf, ratio])
+            rows.append([parameter.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
-        low, high = (_at(target, limit, False) for limit in target.limits)
-        notes = _notes(target, path, reached[0], reached[1], level)
+        low, high = (_at(parameter, limit, False) for limit in parameter.limits)
+        notes = _notes(parameter, path, reached[0], reached[1], level)
         return Profile(
-            target.name,
-            target.estimate,
+            parameter.name,
+            parameter.estimate,
             grid,
             zeta,
             llf,
@@ -261,32 +261,36 @@ def _zeta_at(path: ProfilePath, t: float) -> float:
     return path.zeta(t)
 
 
-def _at(target: CovarianceParameter, t: float, reached: bool) -> float:
+def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
     """The parameter at the end of a path; its whole range where that ends."""
     if reached:
-        return target.value(t)
-    if target.kind == "residual":
-        low, high = target.limits
+        return parameter.value(t)
+    if parameter.kind == "residual":
+        low, high = parameter.limits
         side = -1e3 if abs(t - low) <= abs(t - high) else 1e3
-        return target.value(side)
+        return parameter.value(side)
     if np.isinf(t):
-        return 0.0 if target.path == "sigma" and t < 0.0 else t
-    return target.value(t)
+        return 0.0 if parameter.path == "sigma" and t < 0.0 else t
+    return parameter.value(t)
 
 
 def _notes(
-    target: CovarianceParameter, path: ProfilePath, low: bool, high: bool, level: float
+    parameter: CovarianceParameter,
+    path: ProfilePath,
+    low: bool,
+    high: bool,
+    level: float,
 ) -> list[str]:
     notes = []
     edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}
-    room = [abs(path.center - limit) for limit in target.limits]
+    room = [abs(path.center - limit) for limit in parameter.limits]
     at_low, at_high = room[0] < 1e-6, room[1] < 1e-6
-    if target.path == "sd":
+    if parameter.path == "sd":
         at_low = room[0] < 1e-4 * path.likelihood.natural(path.starts[0].s).min(
             initial=1.0
         )
     if at_low or at_high:
-        where = edge.get(target.path, "the boundary")
+        where = edge.get(parameter.path, "the boundary")
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")
     if 2.0 * (path.llf - path.floor) < level**2:
         notes.append(
@@ -294,7 +298,7 @@ def _notes(
         )
         low = high = True
     if not low and not at_low:
-        what = "zero" if target.path == "sd" else "the lower end of the range"
+        what = "zero" if parameter.path == "sd" else "the lower end of the range"
         notes.append(f"{what} is not rejected: the likelihood falls too little")
     if not high and not at_high:
         notes.append(
@@ -337,8 +341,8 @@ def profile_likelihood(fit: Fit, parameter: str) -> Profile:
         If it is held, or the data were removed.
     """
     engine = ProfileEngine(fit)
-    (target,) = select(engine.targets, str(parameter))
-    return engine.profile(target)
+    (one,) = select(engine.parameters, str(parameter))
+    return engine.profile(one)
 
 
 def profiles(fit: Fit, parameters: str | Iterable[str] | None = None) -> list[Profile]:
@@ -365,13 +369,13 @@ def profiles(fit: Fit, parameters: str | Iterable[str] | None = None) -> list[Pr
     """
     engine = ProfileEngine(fit)
     if parameters is not None:
-        return [engine.profile(target) for target in select(engine.targets, parameters)]
+        return [engine.profile(one) for one in select(engine.parameters, parameters)]
     found, refused = [], []
-    for target in engine.targets:
-        if target.kind not in ("sd", "corr", "residual", "sigma"):
+    for parameter in engine.parameters:
+        if parameter.kind not in ("sd", "corr", "residual", "sigma"):
             continue
         try:
-            found.append(engine.profile(target))
+            found.append(engine.profile(parameter))
         except NotComputedError as error:
             refused.append(str(error))
     if not found:

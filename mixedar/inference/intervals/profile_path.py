@@ -91,7 +91,7 @@ class ProfilePath:
     problem : LikelihoodProblem
     fixed : ndarray, shape (k_cov,)
         Held entries of the user's relative factor.
-    target : CovarianceParameter
+    parameter : CovarianceParameter
     starts : sequence of PathStart
         Maxima of the likelihood, the best first.
     llf : float
@@ -104,23 +104,25 @@ class ProfilePath:
 
     problem: LikelihoodProblem
     fixed: FloatArray
-    target: CovarianceParameter
+    parameter: CovarianceParameter
     starts: Sequence[PathStart]
     llf: float
     nodes: dict[float, PathNode] = field(default_factory=dict)
     higher: float = -np.inf
 
     def __post_init__(self) -> None:
-        self.likelihood = ConstrainedLikelihood(self.problem, self.fixed, self.target)
-        self.center = self.target.coordinate(self.target.estimate)
-        low, high = self.target.limits
+        self.likelihood = ConstrainedLikelihood(
+            self.problem, self.fixed, self.parameter
+        )
+        self.center = self.parameter.coordinate(self.parameter.estimate)
+        low, high = self.parameter.limits
         self.center = float(np.clip(self.center, low, high))
         first = self.starts[0]
         x = self.likelihood.start(first)
         natural = self.likelihood.natural(first.s)
         self._others = [self.likelihood.start(other) for other in self.starts[1:]]
         self._metric = np.diag(natural)
-        if self.target.path == "cov" and x[0] < 1e-4 * natural[0]:
+        if self.parameter.path == "cov" and x[0] < 1e-4 * natural[0]:
             # a covariance needs variances to begin with
             x[0] = 1e-2 * natural[0]
         with suppress(np.linalg.LinAlgError):
@@ -134,11 +136,11 @@ class ProfilePath:
 
         Every correlation is as good there: the profile never falls below.
         """
-        if self.target.kind != "corr":
+        if self.parameter.kind != "corr":
             return -np.inf
         found = [-np.inf]
-        for k in (self.target.i, self.target.j):
-            zero = replace(self.target, kind="sd", i=k, j=k, estimate=0.0)
+        for k in (self.parameter.i, self.parameter.j):
+            zero = replace(self.parameter, kind="sd", i=k, j=k, estimate=0.0)
             with suppress(np.linalg.LinAlgError):
                 path = ProfilePath(
                     self.problem, self.fixed, zero, self.starts, self.llf
@@ -160,7 +162,7 @@ class ProfilePath:
         return 1.0 / np.sqrt(max(curvature, 1e-12))
 
     def _inward(self) -> float:
-        return -1.0 if self.center >= self.target.limits[1] - 1e-3 else 1.0
+        return -1.0 if self.center >= self.parameter.limits[1] - 1e-3 else 1.0
 
     def _maximise(self, x: FloatArray, t: float) -> PathNode:
         """Maximum over the free coordinates, from a warm start."""
@@ -215,7 +217,7 @@ class ProfilePath:
 
     def _usable(self, x: FloatArray, t: float) -> FloatArray:
         """Give a covariance the variances that it needs."""
-        if self.target.path != "cov" or t == 0.0:
+        if self.parameter.path != "cov" or t == 0.0:
             return x
         out = x.copy()
         # second row of the factor: (t / x[0], x[1]); not all of it from t
@@ -233,7 +235,7 @@ class ProfilePath:
     def end(self, level: float, side: float) -> End:
         """Where zeta has risen to a level, below (side -1) or above the maximum."""
         unit = self.standard_error  # roughly how far one unit of zeta is
-        limit = self.target.limits[0 if side < 0.0 else 1]
+        limit = self.parameter.limits[0 if side < 0.0 else 1]
         room = abs(limit - self.center)
         if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
             return End(self.center, False)
@@ -283,7 +285,7 @@ class ProfilePath:
 
 
 def _metric(point: ConstrainedPoint, natural: FloatArray) -> FloatArray:
-    """Coordinates in which the surface is round where that is possible."""
+    """Coordinates in which the log-likelihood is round where that is possible."""
     k = len(natural)
     if k == 0:
         return np.eye(0)
