@@ -260,11 +260,7 @@ def random_effects_frame(
 
 
 def coef_by_group(
-    fit: Fit,
-    form: str = "wide",
-    *,
-    standard_errors: bool = False,
-    alpha: float = 0.05,
+    fit: Fit, form: str = "wide", *, standard_errors: bool = False, alpha: float = 0.05
 ) -> pd.DataFrame:
     """
     Coefficients of every group: fixed effects plus predicted random effects.

@@ -65,21 +65,14 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     record = read(fit, "tidy: fit", alpha)
     fixed = record.coefficients(alpha).reset_index()
     fixed.insert(1, "group", "fixed")
+    if not record.components:
+        return fixed
     rows = [
-        {
-            "term": part.name,
-            "group": part.group,
-            "estimate": part.value,
-            "std_error": part.std_error,
-            "conf_low": part.interval[0],
-            "conf_high": part.interval[1],
-        }
+        (part.name, part.group, part.value, part.std_error, *part.interval)
         for part in record.components
     ]
-    if not rows:
-        return fixed
-    others = pd.DataFrame(rows, columns=fixed.columns)
-    return pd.concat([fixed, others], ignore_index=True)
+    columns = ["term", "group", "estimate", "std_error", "conf_low", "conf_high"]
+    return pd.concat([fixed, pd.DataFrame(rows, columns=columns)], ignore_index=True)
 
 
 def glance(fit: object) -> pd.DataFrame:

@@ -55,10 +55,7 @@ _AXES = {
 
 
 def plot_index(
-    frame: pd.DataFrame,
-    y_var: str = "cooks_d",
-    labels: int = 5,
-    ax: Axes | None = None,
+    frame: pd.DataFrame, y_var: str = "cooks_d", labels: int = 5, ax: Axes | None = None
 ) -> Axes:
     """
     A measure of influence by group.

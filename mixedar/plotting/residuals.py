@@ -153,11 +153,7 @@ def _broken(trend: pd.DataFrame) -> pd.DataFrame:
 
 
 def _boxes(
-    y: FloatArray,
-    codes: NDArray[Any],
-    names: list[str],
-    ax: Axes | None,
-    most: int,
+    y: FloatArray, codes: NDArray[Any], names: list[str], ax: Axes | None, most: int
 ) -> Axes:
     """A box a group; of many groups those at even ranks of their medians."""
     grouped = pd.Series(y).groupby(codes)
@@ -250,11 +246,7 @@ def plot_quantiles(
     if out.any():
         _name_outside(ax, part, out, labels)
     return label(
-        ax,
-        "Normal quantiles",
-        "Standardized residuals",
-        title,
-        **legend_above(title),
+        ax, "Normal quantiles", "Standardized residuals", title, **legend_above(title)
     )
 
 

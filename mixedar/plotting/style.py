@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 
 
 #: Blue, vermilion, green, purple, orange, sky blue, black.
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: What is context: single groups behind a mean, reference lines.
 GREY = "#7F7F7F"
 MARKERS = "osD^vPX*"

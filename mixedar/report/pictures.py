@@ -186,11 +186,7 @@ def plot_coefficients(
 
     See :func:`mixedar.plotting.coefficients.plot_coefficients`.
     """
-    frame = pd.concat(
-        {fit.endog_name: coefficient_frame(fit)},
-        axis=1,
-        names=["model"],
-    )
+    frame = pd.concat({fit.endog_name: coefficient_frame(fit)}, axis=1, names=["model"])
     return draw_coefficients.plot_coefficients(frame, ax, coefficients, alpha)
 
 

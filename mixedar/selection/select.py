@@ -531,13 +531,7 @@ def _nearest(name: str, fits: Mapping[str, Fit], tests: pd.DataFrame) -> dict[st
 
     small = max(mine["small"], key=size)
     test = mine[mine["small"] == small].iloc[0]
-    return {
-        "against": small,
-        "LR": test["LR"],
-        "LR_df": test["df"],
-        "p": test["p"],
-        "null": test["null"],
-    }
+    return {"against": small, "LR_df": test["df"], **test[["LR", "p", "null"]]}
 
 
 def _header(fit: Fit) -> dict[str, Any]:
@@ -556,11 +550,7 @@ def _criteria_table(table: pd.DataFrame) -> SummaryTable:
     frame.columns = ["Residuals", "Par.", "logLik", "AIC", "BIC"]
     formats = {"Par.": "d", **dict.fromkeys(["logLik", "AIC", "BIC"], ".2f")}
     return SummaryTable(
-        frame,
-        title="Criteria",
-        name="criteria",
-        formats=formats,
-        index_header="Name",
+        frame, title="Criteria", name="criteria", formats=formats, index_header="Name"
     )
 
 
