@@ -197,13 +197,10 @@ def cluster_codes(
         return []
     both = isinstance(request.cluster, str) and request.cluster == "both"
     cluster = ("entity", "time") if both else request.cluster
-    several = isinstance(cluster, (tuple, list)) and (
-        isinstance(cluster, tuple) or all(isinstance(part, str) for part in cluster)
-    )
     # a list of texts as long as the data are labels, a short one names columns
-    if several and isinstance(cluster, list) and len(cluster) == panel.nobs:
-        several = False
-    parts = list(cluster) if several else [cluster]
+    short = isinstance(cluster, list) and len(cluster) != panel.nobs
+    columns = short and all(isinstance(part, str) for part in cluster)
+    parts = list(cluster) if isinstance(cluster, tuple) or columns else [cluster]
     if len(parts) > 2:
         raise UnsupportedError("cluster= takes one or two dimensions")
     return [_one_dimension(panel, part, data) for part in parts]

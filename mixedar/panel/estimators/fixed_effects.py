@@ -11,7 +11,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, TimeError, check_choice, shown
-from mixedar.panel.algebra import standardize
+from mixedar.panel.algebra import column_sizes, standardize
 from mixedar.panel.checks import (
     Varying,
     listing,
@@ -24,15 +24,11 @@ from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.estimators.base import LeastSquaresModel
 from mixedar.panel.linearmodels import fit_within
 
-_EFFECTS: dict[str, tuple[str, ...]] = {
-    "entity": ("entity",),
-    "time": ("time",),
-    "twoways": ("entity", "time"),
-}
-_METHODS = {
-    "entity": "Fixed effects (within) regression",
-    "time": "Fixed effects of periods",
-    "twoways": "Two-way fixed effects regression",
+# The effects that are removed, and what the estimator is called then.
+_EFFECTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "entity": (("entity",), "Fixed effects (within) regression"),
+    "time": (("time",), "Fixed effects of periods"),
+    "twoways": (("entity", "time"), "Two-way fixed effects regression"),
 }
 # A column that varies this little within entities, compared with its variation
 # between them, goes to linearmodels without the latter, which takes it for absorbed.
@@ -83,17 +79,15 @@ class FixedEffects(LeastSquaresModel):
                 )
 
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
-        panel, effects = self.panel, _EFFECTS[self.effects]
+        panel, (effects, method) = self.panel, _EFFECTS[self.effects]
         slopes, constant = panel.slopes, panel.constant
         centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
         within = panel.remove_effects(centred, effects)
         found = varying_columns(centred, within)
         self._check_kept(found.kept, [panel.names[j] for j in slopes])
-        columns, within = slopes[found.kept], within[:, found.kept]
-        centred = centred[:, found.kept]
-        faint = np.linalg.norm(within, axis=0) < _FAINT * np.linalg.norm(
-            centred, axis=0
-        )
+        columns = slopes[found.kept]
+        within, centred = within[:, found.kept], centred[:, found.kept]
+        faint = column_sizes(within) < _FAINT * column_sizes(centred)
         given = np.where(faint, within, centred)
         position = None
         if constant is not None:
@@ -117,7 +111,7 @@ class FixedEffects(LeastSquaresModel):
             columns,
             effects=effects,
             classical=fit.cov,
-            method=_METHODS[self.effects],
+            method=method,
             scale=fit.scale,
             absorbed=tuple(panel.names[slopes[j]] for j in found.gone),
             notes=self._notes(found),

@@ -19,7 +19,7 @@ from mixedar.exceptions import (
     check_choice,
 )
 from mixedar.mixed import MixedLMAR
-from mixedar.panel.algebra import Standardized, standardize
+from mixedar.panel.algebra import Standardized, regress, standardize
 from mixedar.panel.checks import (
     check_collinear,
     singleton_notes,
@@ -201,9 +201,8 @@ def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Rand
 
 def _lr_statistic(panel: PanelData, standard: Standardized, llf: float) -> float:
     """Twice the gain over pooled least squares."""
-    resid = panel.y - standard.x @ np.linalg.lstsq(standard.x, panel.y, rcond=None)[0]
-    n = panel.nobs
-    pooled = -0.5 * n * (np.log(2.0 * np.pi * (resid @ resid) / n) + 1.0)
+    n, ssr = panel.nobs, regress(standard.x, panel.y, tolerance=0.0).ssr
+    pooled = -0.5 * n * (np.log(2.0 * np.pi * ssr / n) + 1.0)
     return max(0.0, 2.0 * (llf - float(pooled)))
 
 

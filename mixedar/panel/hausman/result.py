@@ -155,11 +155,7 @@ class HausmanResult(Printed):
                 f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values
             )
             header["Rank:"] = self.identified
-        notes = [
-            f"{test.name}: no p-value; {test.reason}."
-            for test in self.tests
-            if test.reason
-        ]
+        notes = [f"{t.name}: no p-value; {t.reason}." for t in self.tests if t.reason]
         notes += [test.note for test in self.tests if test.note]
         for test in self.tests:
             if test.details:

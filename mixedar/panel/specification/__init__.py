@@ -139,22 +139,17 @@ def panel_tests(fit: Tested) -> PanelTests:
         A test that does not apply has a reason in place of a number.
     """
     base = regressions_of(fit)
-    groups: dict[str, list[Run]] = {
-        "effects": _effects(base),
-        "poolability": [poolability, partial(poolability, against="within")],
-        "serial correlation": _serial(base),
-        "cross-section": _cross_section(base),
-    }
     return PanelTests(
-        {name: tuple(run(base) for run in tests) for name, tests in groups.items()}
+        {name: tuple(run(base) for run in tests) for name, tests in _runs(base).items()}
     )
 
 
 Run = Callable[[PanelRegressions], TestResult]
 
 
-def _effects(base: PanelRegressions) -> list[Run]:
-    tests: list[Run] = [
+def _runs(base: PanelRegressions) -> dict[str, list[Run]]:
+    """The tests that apply to a panel, by question."""
+    effects: list[Run] = [
         f_test_effects,
         breusch_pagan,
         partial(breusch_pagan, one_sided=True),
@@ -162,7 +157,7 @@ def _effects(base: PanelRegressions) -> list[Run]:
         wooldridge_effects,
     ]
     if base.panel.has_time:
-        tests += [
+        effects += [
             partial(f_test_effects, effects="twoways", against="entity"),
             partial(breusch_pagan, effects="time"),
             partial(honda, effects="time"),
@@ -171,12 +166,8 @@ def _effects(base: PanelRegressions) -> list[Run]:
             partial(king_wu, effects="twoways"),
             gourieroux_holly_monfort,
         ]
-    return tests
-
-
-def _serial(base: PanelRegressions) -> list[Run]:
     order = int(min(max(base.panel.sizes.min(), 1), _MOST_LAGS))
-    return [
+    serial: list[Run] = [
         wooldridge_ar,
         wooldridge_fd,
         partial(wooldridge_fd, null="fe"),
@@ -190,17 +181,19 @@ def _serial(base: PanelRegressions) -> list[Run]:
         bhargava_durbin_watson,
         baltagi_wu_lbi,
     ]
-
-
-def _cross_section(base: PanelRegressions) -> list[Run]:
-    tests: list[Run] = [
+    across: list[Run] = [
         pesaran_cd,
         cross_section_lm,
         partial(cross_section_lm, form="scaled"),
     ]
     if base.kind.startswith("fe"):
-        tests.append(partial(cross_section_lm, form="bias_corrected"))
-    return tests
+        across.append(partial(cross_section_lm, form="bias_corrected"))
+    return {
+        "effects": effects,
+        "poolability": [poolability, partial(poolability, against="within")],
+        "serial correlation": serial,
+        "cross-section": across,
+    }
 
 
 def _gathered(remarks: list[tuple[str, str]]) -> list[str]:

@@ -295,17 +295,17 @@ def f_test_effects(
     if effects != "entity" and not base.panel.has_time:
         return text.missing("no times were given, so that there are no periods", "F")
     small = _ssr_df(base, "entity" if against == "entity" else "pooled")
-    return _f_result(text, *small, *_ssr_df(base, effects))
+    return _f_result(text, small, _ssr_df(base, effects))
 
 
 def _f_result(
     text: TestText,
-    ssr_small: float,
-    df_small: int,
-    ssr: float,
-    df: int,
+    small: tuple[float, int],
+    large: tuple[float, int],
     note: str | None = None,
 ) -> TestResult:
+    """F test of two models by sums of squared residuals and degrees of freedom."""
+    (ssr_small, df_small), (ssr, df) = small, large
     extra = df_small - df
     if df <= 0:
         return text.missing("no degrees of freedom are left for the residuals", "F")
@@ -374,4 +374,4 @@ def poolability(
             f"{short} of {panel.n_entities} entities have too few observations for a "
             "regression of their own and add nothing to the residuals."
         )
-    return _f_result(text, *small, ssr, int(df.sum()), note)
+    return _f_result(text, small, (ssr, int(df.sum())), note)
