@@ -117,7 +117,7 @@ class DroppedRowsWarning(MixedARWarning):
     """Rows with missing values were left out; the message counts them."""
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise unless the argument `name` is one of the choices."""
     if value not in choices:
         *most, last = map(repr, choices)

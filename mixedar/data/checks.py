@@ -24,7 +24,7 @@ from mixedar.exceptions import (
     RankDeficiencyError,
     ResponseError,
     UnknownColumnError,
-    UnsupportedError,
+    check_choice,
     shown,
 )
 from mixedar.numeric.linalg import pivoted_rank, r_factor
@@ -32,8 +32,7 @@ from mixedar.numeric.linalg import pivoted_rank, r_factor
 
 def check_missing(missing: str) -> None:
     """Raise unless ``missing=`` is one of what it can be."""
-    if missing not in ("none", "raise", "drop"):
-        raise UnsupportedError(f"missing={missing!r}: choose 'none', 'raise' or 'drop'")
+    check_choice("missing", missing, ("none", "raise", "drop"))
 
 
 def drop_missing(

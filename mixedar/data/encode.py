@@ -80,7 +80,7 @@ class Encoder:
         Whether the model has them.
     formula_spec, re_spec : FormulaSpec or None
     variance_specs : mapping of str to FormulaSpec
-    k_fe, k_re : int
+    k_re : int
     one_intercept : bool
         Whether a random intercept is the only correlated random effect.
     indicators : tuple of bool
@@ -96,7 +96,6 @@ class Encoder:
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     variance_specs: Mapping[str, FormulaSpec]
-    k_fe: int
     k_re: int
     one_intercept: bool
     indicators: tuple[bool, ...]
@@ -120,7 +119,6 @@ class Encoder:
             formula_spec=data.formula_spec,
             re_spec=data.re_spec,
             variance_specs=data.variance_specs,
-            k_fe=data.k_fe,
             k_re=data.k_re,
             one_intercept=z is not None and z.shape[1] == 1 and bool((z == 1.0).all()),
             indicators=tuple(part.kind == "indicator" for part in parts),

@@ -288,11 +288,6 @@ class ModelData:
             values[: len(rows)][rows != columns] = 0.0
         return replace(layout, fixed=values)
 
-    @property
-    def reads_fitted(self) -> bool:
-        """Whether the residuals' variance depends on the fitted values."""
-        return _reads_fitted(self.residual)
-
     def with_fitted(self, fitted: FloatArray, *, rebind: bool) -> Self:
         """
         The same rows with fitted values that the variance function reads.
@@ -346,7 +341,7 @@ class ModelData:
         ModelData
         """
         read = dict(columns)
-        if _reads_fitted(structure):
+        if reads_fitted(structure):
             read[FITTED] = self._first_fitted()
         found = row_positions(
             structure, self.codes, self.group_labels, self.time, self.series, read
@@ -417,7 +412,8 @@ class ModelData:
         return list(self.component_columns[component][group])
 
 
-def _reads_fitted(structure: ResidualStructure) -> bool:
+def reads_fitted(structure: ResidualStructure) -> bool:
+    """Whether the residuals' variance depends on the fitted values."""
     return any(mark.column == FITTED for mark in structure.marks)
 
 

@@ -156,10 +156,8 @@ def _from_objects(column: pd.Series, name: str) -> pd.Series:
             f"time {name!r} holds text, for example {first.iloc[0]!r}; convert it "
             "with pandas.to_datetime or pandas.to_numeric"
         )
-    kinds = {isinstance(value, Number) for value in column}
-    for convert in (pd.to_numeric, pd.to_datetime, pd.PeriodIndex):
-        if len(kinds) > 1:
-            break
+    mixed = len({isinstance(value, Number) for value in column}) > 1
+    for convert in () if mixed else (pd.to_numeric, pd.to_datetime, pd.PeriodIndex):
         try:
             return pd.Series(convert(column), index=column.index)
         except (TypeError, ValueError):
@@ -218,12 +216,9 @@ def _from_nanoseconds(
             f"the times {name!r} (their greatest common divisor is {step} ns); use "
             "residual='car1' for irregular times, or number the occasions"
         )
-    for unit, length in _NANOSECONDS:
-        if step % length == 0:
-            count = step // length
-            label = f"{count} {unit}{'s' if count > 1 else ''}"
-            return TimeAxis((since // step).astype(np.float64), label)
-    raise AssertionError("every number of nanoseconds is a multiple of one")
+    unit, length = next(each for each in _NANOSECONDS if step % each[1] == 0)
+    label = f"{step // length} {unit}{'s' if step > length else ''}"
+    return TimeAxis((since // step).astype(np.float64), label)
 
 
 def _on_grid(

@@ -33,7 +33,7 @@ from mixedar.engine.kriging import Kriging, krige
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod, DFMethod
 from mixedar.inference.df.methods import contrast_method
@@ -134,14 +134,9 @@ def get_prediction(
     Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
     effects, Statistical Science 6, 15-32.
     """
-    for what, value, choices in (
-        ("level", level, LEVELS),
-        ("unknown", unknown, ("error", "population")),
-        ("include_theta", include_theta, tuple(_THETA)),
-    ):
-        if not any(value is name or value == name for name in choices):
-            names = ", ".join(repr(name) for name in choices)
-            raise UnsupportedError(f"{what}={value!r}: choose one of {names}")
+    check_choice("level", level, LEVELS)
+    check_choice("unknown", unknown, ("error", "population"))
+    check_choice("include_theta", include_theta, tuple(_THETA))
     given = NewData(
         newdata, exog, exog_re, exog_vc, groups, time, series, residual_data
     )
