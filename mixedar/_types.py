@@ -4,7 +4,7 @@ The default of options that keep what an object has already.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
+#: An array, or a Jet, which carries derivatives: formulas are written for both.
+ArrayOrJet: TypeAlias = Any
 #: What NumPy's generators are seeded by; a generator is advanced.
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 

@@ -6,13 +6,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import TimeError
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import Link, Startable
@@ -46,7 +46,7 @@ class Autoregression(Startable, MarkovStructure):
             return Jet.constant([self.rho], 0)
         return self._natural(np.asarray(u, dtype=np.float64))
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return np.power(float(params[0]), cells[:, 0])
 
 

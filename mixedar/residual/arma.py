@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
 from mixedar.residual.base import FormulaStructure, Startable, is_whole
@@ -152,7 +152,7 @@ class ARMA(Startable, FormulaStructure):
             )
         return not bool((np.abs(partial) < 1.0 - 5e-6).all())
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         lags = np.rint(cells[:, 0]).astype(np.intp)
         most = int(lags.max(initial=0))
         if most > _MOST_LAGS:

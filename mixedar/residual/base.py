@@ -12,12 +12,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
 
@@ -379,7 +379,7 @@ class ResidualStructure(Parametric):
         Jet of shape (l,)
         """
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         """
         Correlations by themselves, without derivatives.
 
@@ -480,7 +480,7 @@ class FormulaStructure(ResidualStructure):
     """
 
     @abstractmethod
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         """
         Correlation of two different rows of a series.
 

@@ -86,7 +86,7 @@ def check_structure(
     return bound
 
 
-def _require(holds: Any, message: str) -> None:
+def _require(holds: object, message: str) -> None:
     if not holds:
         raise ContractError(message)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
 from mixedar.residual.base import (
@@ -118,9 +118,9 @@ class AnteDependence(OccasionStructure):
     def at_boundary(self, params: ArrayLike) -> bool:
         return not bool((np.abs(np.asarray(params)) < 1.0 - 1e-6).all())
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         low, high = cells.astype(np.intp).T
-        out: Any = np.ones(len(cells))
+        out: ArrayOrJet = np.ones(len(cells))
         for step in range(len(self.occasions) - 1):
             inside = (low <= step) & (step < high)
             # the factor is the parameter inside and one elsewhere
@@ -213,7 +213,7 @@ class Unstructured(OccasionStructure):
     def at_boundary(self, params: ArrayLike) -> bool:
         return bool(np.linalg.eigvalsh(self._matrix(params))[0] < 1e-7)
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         low, high = cells.astype(np.intp).T
         same = low == high
         place = np.where(same, 0, high * (high - 1) // 2 + low)
@@ -344,7 +344,7 @@ class Toeplitz(FormulaStructure):
             partial = _partial(rho)
         return not bool((np.abs(partial) < 1.0 - 5e-6).all())
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         off = np.rint(cells[:, 0]) % self.unit != 0.0
         if off.any():
             raise TimeError(
@@ -369,7 +369,7 @@ def _correlations(partial: list[Jet]) -> list[Jet]:
     """Autocorrelations of a series with given partial ones (Durbin-Levinson)."""
     phi: list[Jet] = []
     rho: list[Jet] = []
-    error: Any = 1.0
+    error: ArrayOrJet = 1.0
     for last in partial:
         value = last * error
         for j, each in enumerate(phi):
@@ -469,7 +469,7 @@ class CompoundSymmetry(Startable, FormulaStructure):
         rho, low = float(np.ravel(np.asarray(params))[0]), self.lowest
         return not 1e-6 < (rho - low) / (1.0 - low) < 1.0 - 1e-6
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return params[0] + np.zeros(len(cells))
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gamma, kv
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray, IntArray
 from mixedar.exceptions import MagnitudeError, StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, stack
 from mixedar.residual.base import (
@@ -92,7 +92,7 @@ class DistanceStructure(Startable, FormulaStructure):
             raise UnsupportedError(f"{name}: range={self.range!r} is not positive")
 
     @abstractmethod
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         """Correlation at ``d / range``, an ndarray or Jet of shape (l,)."""
 
     @property
@@ -119,7 +119,7 @@ class DistanceStructure(Startable, FormulaStructure):
         steps = _apart(layout.marks, 1)
         steps = steps[steps > 0.0]
         if not len(steps):
-            return replace(self, reference=1.0, nearest=1.0, farthest=1.0)
+            return self.bind(steps)
         starts = np.asarray(layout.starts)
         low = np.minimum.reduceat(layout.marks, starts)
         high = np.maximum.reduceat(layout.marks, starts)
@@ -144,12 +144,13 @@ class DistanceStructure(Startable, FormulaStructure):
         return self
 
     def bind(self, gaps: FloatArray) -> DistanceStructure:
-        gaps = gaps[gaps > 0.0]
-        if not len(gaps):
-            return replace(self, reference=1.0, nearest=1.0, farthest=1.0)
-        nearest, middle = float(gaps.min()), float(np.median(gaps))
+        gaps = gaps[gaps > 0.0] if (gaps > 0.0).any() else np.ones(1)
+        nearest, middle, farthest = gaps.min(), np.median(gaps), gaps.max()
         return replace(
-            self, reference=middle, nearest=nearest, farthest=float(gaps.max())
+            self,
+            reference=float(middle),
+            nearest=float(nearest),
+            farthest=float(farthest),
         )
 
     def _tried(self) -> Sequence[FloatArray]:
@@ -176,7 +177,7 @@ class DistanceStructure(Startable, FormulaStructure):
         distance = np.sqrt((apart**2).sum(axis=1))[:, None]
         return distance
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.decay(cells[:, 0] / params[0])
 
 
@@ -187,7 +188,7 @@ class Exponential(DistanceStructure):
     code: ClassVar[str] = "exp"
     label: ClassVar[str] = "exponential"
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         return np.exp(-ratio)
 
 
@@ -199,7 +200,7 @@ class Gaussian(DistanceStructure):
     label: ClassVar[str] = "Gaussian"
     _reach: ClassVar[tuple[float, ...]] = (0.7, 1.5, 0.3)
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         return np.exp(-(ratio * ratio))
 
 
@@ -210,7 +211,7 @@ class RationalQuadratic(DistanceStructure):
     code: ClassVar[str] = "ratio"
     label: ClassVar[str] = "rational quadratic"
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         return 1.0 / (1.0 + ratio * ratio)
 
 
@@ -222,7 +223,7 @@ class Spherical(DistanceStructure):
     label: ClassVar[str] = "spherical"
     _reach: ClassVar[tuple[float, ...]] = _MANY
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         near = _below_one(ratio)
         return near * (1.0 - 1.5 * ratio + 0.5 * ratio * ratio * ratio)
 
@@ -243,22 +244,21 @@ class Linear(DistanceStructure):
                 "positive definite. Use Spherical for several coordinates"
             )
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         return _below_one(ratio) * (1.0 - ratio)
 
 
-def _below_one(ratio: Any) -> FloatArray:
+def _below_one(ratio: ArrayOrJet) -> FloatArray:
     value = ratio.value if isinstance(ratio, Jet) else ratio
     return np.asarray(value < 1.0, dtype=np.float64)
 
 
-def _columns(name: str, coords: Any) -> tuple[str, ...]:
+def _columns(name: str, coords: object) -> tuple[str, ...]:
     """Names of coordinates as a tuple."""
     names = [coords] if isinstance(coords, str) else coords
-    known = isinstance(names, (list, tuple)) and all(
+    if not isinstance(names, (list, tuple)) or not all(
         isinstance(column, str) and column for column in names
-    )
-    if not known:
+    ):
         raise UnsupportedError(
             f"{name}: coords={coords!r} are not names of columns, as in "
             f"{name}(coords=('x', 'y'))"
@@ -274,7 +274,7 @@ def _apart(coordinates: FloatArray, k: int) -> FloatArray:
     return np.asarray(np.sqrt((steps**2).sum(axis=1)))
 
 
-def _nearest(coordinates: FloatArray, starts: Any, longest: int) -> float:
+def _nearest(coordinates: FloatArray, starts: IntArray, longest: int) -> float:
     """Shortest distance of two rows of a series, except zero."""
     n = len(coordinates)
     series = np.zeros(n, dtype=np.intp)
@@ -366,16 +366,16 @@ class Matern(DistanceStructure):
             return True
         return len(values) > 1 and not abs(np.log(values[1])) < _SMOOTH - 1e-3
 
-    def decay(self, ratio: Any) -> Any:
+    def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         """Correlation at ``d / range`` for the held smoothness."""
         return self._correlation(ratio, self.smoothness)
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         v = params[1] if self.smoothness is None else float(self.smoothness)
         return self._correlation(cells[:, 0] / params[0], v)
 
     @staticmethod
-    def _correlation(ratio: Any, v: Any) -> Any:
+    def _correlation(ratio: ArrayOrJet, v: ArrayOrJet) -> ArrayOrJet:
         if not isinstance(ratio, Jet):
             return _matern(np.asarray(ratio), float(v))
         x = ratio.value

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logit
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
 from mixedar.residual.base import (
@@ -122,7 +121,7 @@ class Nugget(WrappedStructure):
         inner = embed(self.structure.cell_values(cells, u[:-1]), 0, len(u))
         return inner * (1.0 - self._nugget(u))
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return (1.0 - params[-1]) * self.structure.correlations(cells, params[:-1])
 
     def at_boundary(self, params: ArrayLike) -> bool:
@@ -197,7 +196,7 @@ class Stratified(Composite, WrappedStructure):
             out.second[:, :, here] = found.second
         return out
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         out = np.zeros(len(cells))
         for stratum, (_, _, own) in enumerate(self.places()):
             here = cells[:, 0] == stratum
@@ -275,7 +274,7 @@ class Heteroscedastic(Composite, WrappedStructure):
         ours, _ = self._split(u)
         return embed(self.structure.cell_values(cells, ours), 0, self.k_free)
 
-    def correlations(self, cells: FloatArray, params: Any) -> Any:
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.structure.correlations(cells, self.split_params(params)[0])
 
     def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:

@@ -7,8 +7,8 @@ weights; nlme's names, such as ``"varPower"``, are understood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -49,7 +49,7 @@ _NAMES: dict[str, tuple[type[VarianceFunction], str]] = {
 }
 
 
-def resolve_variance(weights: Any) -> VarianceFunction | None:
+def resolve_variance(weights: object) -> VarianceFunction | None:
     """
     Turn what a user passes as ``weights=`` into a variance function.
 
@@ -87,7 +87,7 @@ def resolve_variance(weights: Any) -> VarianceFunction | None:
     )
 
 
-def _part(weights: Any) -> VarianceFunction:
+def _part(weights: object) -> VarianceFunction:
     part = None if _is_array(weights) else resolve_variance(weights)
     if part is None:
         raise UnsupportedError(
@@ -125,7 +125,7 @@ def _known() -> str:
     return ", ".join(cls.__name__ for cls in VARIANCE_FUNCTIONS.values())
 
 
-def _is_list(weights: Any) -> bool:
+def _is_list(weights: object) -> TypeGuard[Sequence[object]]:
     """Whether it is a list of functions rather than of numbers."""
     return isinstance(weights, (list, tuple)) and any(
         isinstance(each, (str, type, VarianceFunction)) for each in weights

@@ -11,12 +11,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import ArrayOrJet, FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
     MagnitudeError,
@@ -59,7 +58,7 @@ class VarianceFunction(Parametric):
         return self
 
     @abstractmethod
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         """
         Logarithm of the relative standard deviations.
 

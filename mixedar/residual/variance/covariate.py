@@ -11,12 +11,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip
 from mixedar.residual.base import DataLayout, Mark, Startable, check_number
@@ -88,7 +88,7 @@ def is_at_bound(x: ArrayLike, limit: float) -> bool:
 Start = float | tuple[tuple[str, float], ...] | None
 
 
-def check_start(name: str, argument: str, given: Any, *, positive: bool) -> Start:
+def check_start(name: str, argument: str, given: object, *, positive: bool) -> Start:
     """
     Check a starting value and make it hashable.
 
@@ -169,7 +169,7 @@ def start_values(
     return np.array([values[each] for each in names], dtype=np.float64)
 
 
-def _number(name: str, argument: str, value: Any, positive: bool) -> float:
+def _number(name: str, argument: str, value: object, positive: bool) -> float:
     value = check_number(name, argument, value)
     if not np.isfinite(value) or (positive and value <= 0.0):
         kind = "a positive" if positive else "a finite"
@@ -343,7 +343,7 @@ class CovariateVariance(Startable, VarianceFunction):
             )
         return CovariateScale.of(self.transform(values))
 
-    def place(self, marks: FloatArray) -> Any:
+    def place(self, marks: FloatArray) -> int | IntArray:
         """
         The place of each row's parameter among those of all strata.
 
@@ -402,7 +402,7 @@ class LinearCovariate(CovariateVariance):
     def from_variables(self, u: Jet) -> Jet:
         return bounded(u, LIMIT) / self.units
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         self.check_values(marks[:, 0])
         if not isinstance(params, Jet):
             params = np.asarray(params, dtype=np.float64)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, concatenate
 from mixedar.residual.base import DataLayout, Link, Mark, Startable, WithoutParameters
@@ -149,11 +149,11 @@ class VarIdent(Startable, VarianceFunction):
     def from_variables(self, u: Jet) -> Jet:
         return np.exp(bounded(u, _LIMIT))
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         assert self.strata is not None
         return self._logs(params)[self.strata.of(marks)]
 
-    def _logs(self, params: Any) -> Any:
+    def _logs(self, params: ArrayOrJet) -> ArrayOrJet:
         """Logarithms of the ratios of all strata."""
         base = self._base
         if isinstance(params, Jet):
@@ -222,7 +222,7 @@ class VarFixed(KnownVariance):
         )
         return self
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return 0.5 * np.log(marks[:, 0])
 
 
@@ -255,5 +255,5 @@ class KnownWeights(KnownVariance):
         )
         return self
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return -0.5 * np.log(marks[:, 0])

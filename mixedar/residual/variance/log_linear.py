@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr, solve_triangular
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import RankDeficiencyError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, linear
 from mixedar.residual.base import DataLayout, Mark, Startable
@@ -144,7 +144,7 @@ class VarLogLinear(Startable, VarianceFunction):
     def from_variables(self, u: Jet) -> Jet:
         return linear(self._map, bounded(u, LIMIT))
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         if isinstance(params, Jet):
             return linear(marks, params)
         return marks @ np.asarray(params, dtype=np.float64)

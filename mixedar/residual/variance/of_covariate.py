@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
 from mixedar.residual.base import DataLayout, Link
@@ -264,7 +264,7 @@ class VarConstPower(CovariateVariance):
         power = slope / self.units
         return concatenate([np.exp(share) * self._typical(power), power])
 
-    def _typical(self, power: Any) -> Any:
+    def _typical(self, power: ArrayOrJet) -> ArrayOrJet:
         """
         Mean of the powers, by which the constant is measured.
 
@@ -277,7 +277,7 @@ class VarConstPower(CovariateVariance):
             means.append(powers.sum() / len(scale.nodes))
         return stack(means, power.k) if isinstance(power, Jet) else np.array(means)
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         values = marks[:, 0]
         self.check_values(values)
         if not isinstance(params, Jet):

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from mixedar._types import FloatArray
+from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import unique_rows
@@ -129,10 +129,10 @@ class VarComb(Composite, VarianceFunction):
             "functions out"
         )
 
-    def log_sd(self, marks: FloatArray, params: Any) -> Any:
+    def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         if not isinstance(params, Jet):
             params = np.asarray(params, dtype=np.float64)
-        total: Any = 0.0
+        total: ArrayOrJet = 0.0
         column = place = 0
         for f in self.functions:
             here = slice(column, column + len(f.marks))
