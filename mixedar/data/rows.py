@@ -364,16 +364,6 @@ def without_categories(labels: pd.Series) -> pd.Series:
     return labels
 
 
-def label_names(values: Iterable[Any]) -> tuple[str, ...]:
-    """Labels as messages and parameters name them."""
-    values = list(values)
-    if all(isinstance(v, pd.Timestamp) and v == v.normalize() for v in values):
-        return tuple(str(v.date()) for v in values)
-    return tuple(
-        f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Levels:
     """
@@ -396,7 +386,12 @@ class Levels:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """As messages and parameters name them."""
-        return label_names(self.values)
+        values = list(self.values)
+        if all(isinstance(v, pd.Timestamp) and v == v.normalize() for v in values):
+            return tuple(str(v.date()) for v in values)
+        return tuple(
+            f"{v:g}" if isinstance(v, (float, np.floating)) else str(v) for v in values
+        )
 
     def listed(self) -> str:
         """The names, for a message."""

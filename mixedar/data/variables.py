@@ -158,7 +158,10 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
     """
     x = _default(data) if x is None else x
     name, label, ticks = None, "occasion", None
-    values: NDArray[Any] = _occasion(data)
+    # without times: the place of each row in its group
+    grouped = data.grouped
+    first = np.repeat(grouped.offsets[:-1], grouped.sizes)
+    values: NDArray[Any] = grouped.unsort(np.arange(data.nobs, dtype=float) - first)
     if x is not None:
         column = data_column(data, x, "x")
         values, ticks, unit = plottable(column)
@@ -195,10 +198,3 @@ def _default(data: ModelData) -> Any:
         if number and varies_in_groups(column, data.codes):
             return name
     return None
-
-
-def _occasion(data: ModelData) -> FloatArray:
-    """Position of each row in its group, from 0."""
-    grouped = data.grouped
-    start = np.repeat(grouped.offsets[:-1], grouped.sizes)
-    return grouped.unsort(np.arange(data.nobs, dtype=float) - start)

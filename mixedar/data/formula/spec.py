@@ -8,7 +8,6 @@ import importlib
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from types import ModuleType
 from typing import Any
 
@@ -26,24 +25,6 @@ from mixedar.data.rows import (
     table_column,
 )
 from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
-
-
-def _is_text(column: pd.Series) -> bool:
-    if column.dtype == object:
-        return pd.api.types.infer_dtype(column, skipna=True) == "string"
-    return pd.api.types.is_string_dtype(column.dtype) and not isinstance(
-        column.dtype, pd.CategoricalDtype
-    )
-
-
-def _categorical(column: pd.Series) -> pd.Series:
-    """Sorted levels, as plain Python objects: what the engines find."""
-    codes, levels = column.factorize(sort=True)
-    values = np.asarray(levels)
-    if values.dtype.kind not in "if":
-        values = values.astype(object)
-    array = pd.Categorical.from_codes(codes, categories=pd.Index(values))
-    return pd.Series(array, index=column.index, name=column.name, copy=False)
 
 
 class ColumnStore:
@@ -77,14 +58,25 @@ class ColumnStore:
         if name not in self._categories:
             column = self.columns[name]
             if not isinstance(column.dtype, pd.CategoricalDtype):
-                column = _categorical(column)
+                codes, levels = column.factorize(sort=True)
+                values = np.asarray(levels)
+                if values.dtype.kind not in "if":  # as the engines find them
+                    values = values.astype(object)
+                array = pd.Categorical.from_codes(codes, categories=pd.Index(values))
+                column = pd.Series(array, column.index, name=name, copy=False)
             self._categories[name] = column
         return self._categories[name]
 
     def is_text(self, name: str) -> bool:
         """Whether all values of the column are strings (or missing)."""
         if name not in self._text:
-            self._text[name] = _is_text(self.columns[name])
+            column, types = self.columns[name], pd.api.types
+            if column.dtype == object:
+                found = types.infer_dtype(column, skipna=True) == "string"
+            else:
+                coded = isinstance(column.dtype, pd.CategoricalDtype)
+                found = types.is_string_dtype(column.dtype) and not coded
+            self._text[name] = found
         return self._text[name]
 
     def is_coded(self, name: str, use: FormulaUse) -> bool:
@@ -382,12 +374,10 @@ class FormulaSpec:
         return state
 
     def __copy__(self) -> FormulaSpec:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
+        return self  # nothing in it is ever changed
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FormulaSpec:
-        return copy(self)  # nothing in it is ever changed
+        return self
 
     def __repr__(self) -> str:
         return f"FormulaSpec({self.formula!r}, columns={self.column_names})"
