@@ -89,7 +89,7 @@ class CovarianceRequest:
     """
 
     cov_type: str
-    cluster: Any = None
+    cluster: object = None
     small_sample: str | None = "default"
     kernel: str = "bartlett"
     bandwidth: float | None = None
@@ -197,16 +197,22 @@ def cluster_codes(
         return []
     both = isinstance(request.cluster, str) and request.cluster == "both"
     cluster = ("entity", "time") if both else request.cluster
+    parts: list[object] = [cluster]
     # a list of texts as long as the data are labels, a short one names columns
-    short = isinstance(cluster, list) and len(cluster) != panel.nobs
-    columns = short and all(isinstance(part, str) for part in cluster)
-    parts = list(cluster) if isinstance(cluster, tuple) or columns else [cluster]
+    if isinstance(cluster, tuple) or (
+        isinstance(cluster, list)
+        and len(cluster) != panel.nobs
+        and all(isinstance(part, str) for part in cluster)
+    ):
+        parts = list(cluster)
     if len(parts) > 2:
         raise UnsupportedError("cluster= takes one or two dimensions")
     return [_one_dimension(panel, part, data) for part in parts]
 
 
-def _one_dimension(panel: PanelData, part: Any, data: pd.DataFrame | None) -> IntArray:
+def _one_dimension(
+    panel: PanelData, part: object, data: pd.DataFrame | None
+) -> IntArray:
     if isinstance(part, str) and part in ("entity", panel.entity_name):
         return panel.entity
     if isinstance(part, str) and part in ("time", panel.time_name):
@@ -219,11 +225,11 @@ def _one_dimension(panel: PanelData, part: Any, data: pd.DataFrame | None) -> In
                 f"the data ({', '.join(map(str, known[:8]))})"
             )
         part = data[part]
-    if len(part) != panel.nobs:
-        raise LengthError(
-            f"cluster= has {len(part)} labels; the model has {panel.nobs} rows"
-        )
     labels: Any = part.array if isinstance(part, pd.Series) else np.asarray(part)
+    if len(labels) != panel.nobs:
+        raise LengthError(
+            f"cluster= has {len(labels)} labels; the model has {panel.nobs} rows"
+        )
     codes = pd.factorize(labels)[0]
     if (codes < 0).any():
         raise MissingDataError(f"cluster= has {int((codes < 0).sum())} missing labels")

@@ -214,7 +214,7 @@ class PanelData:
             out[:, j] = sums / counts
         return out.reshape(self.n_periods, *values.shape[1:])
 
-    def spread_out(self, per_entity: NDArray[Any]) -> NDArray[Any]:
+    def per_row(self, per_entity: NDArray[Any]) -> NDArray[Any]:
         """Repeat one value an entity for each of its observations."""
         return np.repeat(per_entity, self.sizes, axis=0)
 
@@ -222,7 +222,7 @@ class PanelData:
         """Values less the means of their entities, shape of `values`."""
         # the grand mean first: large offsets would cost digits otherwise
         centred = values - values.mean(axis=0)
-        return centred - self.spread_out(self.entity_means(centred))
+        return centred - self.per_row(self.entity_means(centred))
 
     def quasi_demean(self, values: FloatArray, theta: FloatArray) -> FloatArray:
         """
@@ -240,7 +240,7 @@ class PanelData:
         ndarray, shape of `values`
         """
         weights = theta if values.ndim == 1 else theta[:, None]
-        return values - self.spread_out(weights * self.entity_means(values))
+        return values - self.per_row(weights * self.entity_means(values))
 
     def remove_effects(self, values: FloatArray, effects: Sequence[str]) -> FloatArray:
         """
@@ -265,7 +265,7 @@ class PanelData:
         out = np.empty_like(values)
         for j in range(values.shape[1]):
             entity, time = self.two_way_effects(values[:, j])
-            out[:, j] = values[:, j] - self.spread_out(entity) - time[self.time]
+            out[:, j] = values[:, j] - self.per_row(entity) - time[self.time]
         return out
 
     def two_way_effects(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -294,7 +294,7 @@ class PanelData:
             scaled = sparse.diags(1.0 / self.sizes) @ table
             counts = np.asarray(table.sum(axis=0)).ravel()
             gram = np.diag(counts) - (table.T @ scaled).toarray()
-            within = values - self.spread_out(self.entity_means(values))
+            within = values - self.per_row(self.entity_means(values))
             right = np.bincount(self.time, within, self.n_periods)
             time = np.linalg.lstsq(gram, right, rcond=None)[0]
         else:
@@ -312,8 +312,8 @@ def make_panel(
     endog: FloatArray,
     exog: FloatArray,
     names: Sequence[str],
-    entity: Any,
-    time: Any = None,
+    entity: object,
+    time: object = None,
     *,
     index: pd.Index | None = None,
     endog_name: str = "y",
@@ -383,12 +383,13 @@ def make_panel(
     else:
         axis, on_grid = _axis(time, time_name)
         grouped = group_rows(codes, axis.values, None, len(labels))
-        twins = grouped.duplicate()
-        if twins is not None:
-            who, when = labels[codes[twins[0]]], pd.Series(time).iloc[twins[0]]
+        duplicate = grouped.duplicate()
+        if duplicate is not None:
+            row, other = duplicate
+            who, when = labels[codes[row]], pd.Series(time).iloc[row]
             raise DuplicateTimeError(
                 f"{entity_name} {shown(who)} is observed twice at {time_name} "
-                f"{shown(when)} (rows {twins[0]} and {twins[1]}, counted from 0); a "
+                f"{shown(when)} (rows {row} and {other}, counted from 0); a "
                 "panel has one observation for each entity and time: aggregate, or "
                 "check the columns that were named as entity= and time="
             )
@@ -417,7 +418,7 @@ def make_panel(
     )
 
 
-def _axis(time: Any, name: str) -> tuple[TimeAxis, bool]:
+def _axis(time: object, name: str) -> tuple[TimeAxis, bool]:
     """Whole numbers where the times lie on a grid, real numbers elsewhere."""
     # raises for what is neither numbers nor dates
     real = time_axis(time, CAR1(), name)

@@ -174,7 +174,7 @@ class Effects:
             entity = panel.entity_means(y - xb)
         fitted = xb
         if entity is not None:
-            fitted = fitted + panel.spread_out(entity)
+            fitted = fitted + panel.per_row(entity)
         if time is not None:
             fitted = fitted + time[panel.time]
         return cls(y, xb, fitted, y - fitted, entity, time)

@@ -27,7 +27,7 @@ class FittedModel(Protocol):
 
     panel: PanelData
 
-    def new_rows(self, exog: Any) -> tuple[FloatArray, pd.Index | None]:
+    def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """The design of new rows, and their labels."""
 
 
@@ -157,7 +157,7 @@ class PanelResults:
     def _distribution(self) -> Any:
         return stats.t(self.df_inference) if self.use_t else stats.norm
 
-    def wald_test(self, r_matrix: Any, use_f: bool | None = None) -> ContrastResults:
+    def wald_test(self, r_matrix: object, use_f: bool | None = None) -> ContrastResults:
         """
         Wald test of linear restrictions.
 
@@ -178,7 +178,7 @@ class PanelResults:
         use_f = self.use_t if use_f is None else use_f
         return joint_test(difference, cov, self._df_tests if use_f else None)
 
-    def f_test(self, r_matrix: Any) -> ContrastResults:
+    def f_test(self, r_matrix: object) -> ContrastResults:
         """
         F test of linear restrictions; see `wald_test`.
 
@@ -188,7 +188,7 @@ class PanelResults:
         """
         return self.wald_test(r_matrix, use_f=True)
 
-    def t_test(self, r_matrix: Any) -> ContrastResults:
+    def t_test(self, r_matrix: object) -> ContrastResults:
         """
         T tests of linear combinations, one by one; see `wald_test`.
 
@@ -202,7 +202,7 @@ class PanelResults:
         df = self._df_tests if self.use_t else None
         return single_tests(effect, values, cov, df)
 
-    def _restrictions(self, r_matrix: Any) -> tuple[FloatArray, FloatArray]:
+    def _restrictions(self, r_matrix: object) -> tuple[FloatArray, FloatArray]:
         return restrictions(r_matrix, self.exog_names, what="coefficient")
 
     @property
@@ -424,13 +424,13 @@ class PanelResults:
 
 
 def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
-    panel, spread = results.panel, results.n_times
+    panel, sizes = results.panel, results.n_times
     header = {
         "Dep. variable:": yname or results.endog_name,
         "Entities:": f"{panel.entity_name} ({results.n_entities})",
         "Periods:": f"{panel.time_name} ({panel.n_periods})",
         "No. observations:": results.nobs,
-        "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*spread),
+        "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*sizes),
         "Df residuals:": results.df_resid,
         "Covariance:": results.estimate.info.label,
         "Scale:": f"{results.scale:.6g}",

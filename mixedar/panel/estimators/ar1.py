@@ -5,7 +5,6 @@ Fixed and random effects with AR(1) errors.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -142,7 +141,7 @@ class FixedEffectsAR1(AR1Model):
         rho_method: str = "dw",
         two_step: bool = False,
         first: str = "drop",
-        cluster: Any = None,
+        cluster: object = None,
         small_sample: str | None = "default",
         kernel: str = "bartlett",
         bandwidth: float | None = None,
@@ -340,7 +339,7 @@ class RandomEffectsAR1(AR1Model):
         rho: float | None = None,
         rho_method: str = "dw",
         two_step: bool = False,
-        cluster: Any = None,
+        cluster: object = None,
         small_sample: str | None = "default",
         kernel: str = "bartlett",
         bandwidth: float | None = None,

@@ -92,8 +92,8 @@ class PanelModel(ABC):
         self,
         endog: ArrayLike,
         exog: ArrayLike,
-        entity: Any = None,
-        time: Any = None,
+        entity: object = None,
+        time: object = None,
         *,
         missing: str = "none",
         **options: Any,
@@ -166,13 +166,13 @@ class PanelModel(ABC):
     def from_formula(
         cls: type[Model],
         formula: str,
-        data: Any,
-        entity: Any = None,
-        time: Any = None,
+        data: object,
+        entity: object = None,
+        time: object = None,
         *,
-        subset: Any = None,
+        subset: object = None,
         missing: str = "none",
-        eval_env: Any = None,
+        eval_env: object = None,
         **options: Any,
     ) -> Model:
         """
@@ -305,7 +305,7 @@ class PanelModel(ABC):
         """Name of the response."""
         return self.panel.endog_name
 
-    def new_rows(self, exog: Any) -> tuple[FloatArray, pd.Index | None]:
+    def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """
         Regressors of new rows.
 
@@ -356,7 +356,7 @@ class LeastSquaresModel(PanelModel):
         self,
         cov_type: str = "classical",
         *,
-        cluster: Any = None,
+        cluster: object = None,
         small_sample: str | None = "default",
         kernel: str = "bartlett",
         bandwidth: float | None = None,
@@ -434,12 +434,12 @@ class LeastSquaresModel(PanelModel):
         )
 
 
-def _index_of(values: Any) -> pd.Index | None:
+def _index_of(values: object) -> pd.Index | None:
     index = getattr(values, "index", None)  # of a list it is a method
     return index if isinstance(index, pd.Index) else None
 
 
-def _from_index(data: Any, entity: Any, time: Any) -> tuple[Any, Any]:
+def _from_index(data: object, entity: object, time: object) -> tuple[Any, Any]:
     """Take what is not given from the levels of a MultiIndex."""
     index = _index_of(data)
     if isinstance(index, pd.MultiIndex) and index.nlevels >= 2:
@@ -455,7 +455,7 @@ def _from_index(data: Any, entity: Any, time: Any) -> tuple[Any, Any]:
     return entity, time
 
 
-def _response(endog: Any) -> FloatArray:
+def _response(endog: object) -> FloatArray:
     values = np.array(float_array(endog, "the response"))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -466,7 +466,7 @@ def _response(endog: Any) -> FloatArray:
     return values
 
 
-def _regressors(exog: Any) -> tuple[FloatArray, Sequence[str]]:
+def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:
     values = np.asarray(exog)
     try:
         x = np.array(values, dtype=np.float64, order="C")

@@ -34,16 +34,16 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     if panel.constant is not None:
         grand[panel.constant] = 0.0
         x = x - grand
-    spread = panel.spread_out(panel.entity_means(x))
+    between = panel.per_row(panel.entity_means(x))
     sizes = column_sizes(x)
-    varies = column_sizes(x - spread) > RANK_TOLERANCE * sizes
-    varies &= np.any(x != spread, axis=0)
+    varies = column_sizes(x - between) > RANK_TOLERANCE * sizes
+    varies &= np.any(x != between, axis=0)
     candidates = np.flatnonzero(varies)
-    joint = np.column_stack([x / sizes, spread[:, candidates] / sizes[candidates]])
+    joint = np.column_stack([x / sizes, between[:, candidates] / sizes[candidates]])
     columns = candidates[independent_columns(r_factor(joint))[x.shape[1] :]]
     if panel.constant is not None:
-        spread = spread + grand
-    return spread[:, columns], columns
+        between = between + grand
+    return between[:, columns], columns
 
 
 def _add_means(panel: PanelData, within: bool) -> PanelData:
@@ -71,14 +71,14 @@ def _add_means(panel: PanelData, within: bool) -> PanelData:
 
 def mundlak(
     formula: str,
-    data: Any,
-    entity: Any = None,
-    time: Any = None,
+    data: object,
+    entity: object = None,
+    time: object = None,
     *,
     model: str = "re",
-    subset: Any = None,
+    subset: object = None,
     missing: str = "none",
-    eval_env: Any = None,
+    eval_env: object = None,
     **options: Any,
 ) -> PanelModel | MixedLMAR:
     """
@@ -121,14 +121,14 @@ def mundlak(
 
 def within_between(
     formula: str,
-    data: Any,
-    entity: Any = None,
-    time: Any = None,
+    data: object,
+    entity: object = None,
+    time: object = None,
     *,
     model: str = "re",
-    subset: Any = None,
+    subset: object = None,
     missing: str = "none",
-    eval_env: Any = None,
+    eval_env: object = None,
     **options: Any,
 ) -> PanelModel | MixedLMAR:
     """

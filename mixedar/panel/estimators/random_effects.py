@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -74,7 +73,7 @@ class RandomEffects(PanelModel):
         *,
         method: str = "swamy-arora",
         unbalanced: str = "harmonic",
-        cluster: Any = None,
+        cluster: object = None,
         small_sample: str | None = "default",
         kernel: str = "bartlett",
         bandwidth: float | None = None,
@@ -217,7 +216,7 @@ def _observed(panel: PanelData, x: FloatArray, fit: RandomFit) -> FloatArray:
     e = panel.y - x @ fit.params
     size = panel.sizes.astype(np.float64)
     x_mean, e_mean = panel.entity_means(x), panel.entity_means(e)
-    x_dev, e_dev = x - panel.spread_out(x_mean), e - panel.spread_out(e_mean)
+    x_dev, e_dev = x - panel.per_row(x_mean), e - panel.per_row(e_mean)
     a, g = 1.0 / sigma2_e, 1.0 / (sigma2_e + size * sigma2_u)
     k = x.shape[1]
     info = np.zeros((k + 2, k + 2))

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, unwrapped
+from mixedar._types import FloatArray, Seed, unwrapped
 from mixedar.exceptions import UnsupportedError
 from mixedar.hypotheses.result import TestResult
 from mixedar.mixed import MixedLMARResults
@@ -43,7 +43,7 @@ def hausman(
     estimator: Literal["gls", "pooled"] = "gls",
     plain_constant: bool = False,
     reps: int = 999,
-    seed: int | np.random.Generator | None = None,
+    seed: Seed = None,
     progress: bool = True,
 ) -> HausmanResult:
     """
@@ -303,21 +303,20 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
         shift = x.mean(axis=0)
         shift[constant] = 0.0
         x = x - shift
-    means = panel.entity_means(x)
-    spread = panel.spread_out(means)
+    means = panel.per_row(panel.entity_means(x))
     sizes = column_sizes(x)
-    within = x - spread
+    within = x - means
     varying = column_sizes(within) > RANK_TOLERANCE * sizes
     varying &= np.any(within != 0.0, axis=0)
     varying[constant] = False
     fraction = pair.re.estimate.theta
     if fraction is None or (options.pooled and not auxiliary):
         fraction = np.zeros(panel.n_entities)
-    kept_part = panel.spread_out(fraction)[:, None] * spread
+    kept_part = panel.per_row(fraction)[:, None] * means
     base = x - kept_part
     if plain_constant and constant:
         base[:, constant] = x[:, constant]
-    extra = within if auxiliary else spread - kept_part
+    extra = within if auxiliary else means - kept_part
     design = np.column_stack([base, extra[:, varying]])
     y = panel.y - panel.y.mean() if centred else panel.y
     y = panel.quasi_demean(y, fraction)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray, Seed
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.inference.arguments import progress_bar
 from mixedar.numeric.linalg import r_factor
@@ -26,9 +26,7 @@ _BLOCK = 5_000_000  # weights held at a time
 _SINGULAR = 1e-11
 
 
-def bootstrap(
-    pair: Pair, reps: int, seed: int | np.random.Generator | None, progress: bool
-) -> HausmanResult:
+def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResult:
     """The test with the covariance of the difference from drawn entities."""
     if reps < 10:
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
@@ -75,7 +73,7 @@ def _replicated(
     pair: Pair,
     positions: IntArray,
     reps: int,
-    seed: int | np.random.Generator | None,
+    seed: Seed,
     progress: bool,
 ) -> FloatArray:
     """The differences, by the variance components that the fit was estimated by."""
@@ -171,7 +169,7 @@ def entity_products(
     scale = np.where(scale > 0.0, scale, 1.0)
     data /= scale
     means = panel.entity_means(data)
-    data -= panel.spread_out(means)
+    data -= panel.per_row(means)
     rows, cols = np.triu_indices(data.shape[1])
     within = np.empty((panel.n_entities, len(rows)))
     for position, (i, j) in enumerate(zip(rows, cols, strict=True)):
@@ -311,7 +309,7 @@ def drawn_differences(
     positions: IntArray,
     components: Components,
     reps: int,
-    seed: int | np.random.Generator | None,
+    seed: Seed,
     progress: bool,
 ) -> FloatArray:
     """

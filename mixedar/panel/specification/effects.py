@@ -245,10 +245,10 @@ def wooldridge_effects(fit: Tested) -> TestResult:
     sums = panel.entity_sums(resid)
     products = 0.5 * (sums**2 - panel.entity_sums(resid**2))
     products[panel.sizes == 1] = 0.0
-    spread = float(products @ products)
-    if spread == 0.0:
+    variance = float(products @ products)
+    if variance == 0.0:
         return text.missing("every entity has one observation", "norm")
-    return text.result(products.sum() / np.sqrt(spread), "norm")
+    return text.result(products.sum() / np.sqrt(variance), "norm")
 
 
 def f_test_effects(

@@ -235,7 +235,7 @@ def _lag_test(
     """F test that the lag has its expected coefficient, clustered by entity."""
     here = np.flatnonzero(rows)
     entity = base.panel.entity[here]
-    entities = len(np.unique(entity))
+    entities = 1 + int(np.count_nonzero(np.diff(entity)))
     x = resid[here - 1][:, None]
     df = entities - 1
     if constant:
@@ -561,7 +561,7 @@ def ar_score(
     degree = follows + after
     links = 2.0 * panel.entity_sums(follows)  # 1'G1 = tr(GG)
     squares = panel.entity_sums(degree**2)  # 1'GG1
-    white = a * resid + panel.spread_out(c * panel.entity_sums(resid))
+    white = a * resid + panel.per_row(c * panel.entity_sums(resid))
     products = np.zeros(panel.nobs)
     products[1:] = follows[1:] * white[1:] * white[:-1]
     score = sigma2_e * (products.sum() - 0.5 * float(c @ links))
