@@ -96,13 +96,15 @@ def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     p, k_re, names = fit.k_fe, fit.k_re, fit.fit.names
     effects, values = fit.fit.effect_names, np.asarray(fit.params).tolist()
     parts = random_effects(effects[:k_re], fit.cov_re, effects[k_re:], fit.vcomp)
-    for k in range(p + len(parts), len(values)):
-        parts.append(Component(names[k], "residual", values[k]))
+    for value in values[p + len(parts) :]:
+        parts.append(Component("", "residual", value))
     bse, ends = np.asarray(fit.bse)[p:], np.asarray(fit.conf_int(alpha))[p:]
     errors = np.where(bse > 0.0, bse, np.nan).tolist()
     out = [
-        replace(one, std_error=error, interval=tuple(interval))
-        for one, error, interval in zip(parts, errors, ends.tolist(), strict=True)
+        replace(one, name=name, std_error=error, interval=tuple(interval))
+        for one, name, error, interval in zip(
+            parts, names[p:], errors, ends.tolist(), strict=True
+        )
     ]
     scale, error = float(fit.scale), float(fit.bse_scale)
     factor = float(np.exp(stats.norm.isf(alpha / 2.0) * error / scale))

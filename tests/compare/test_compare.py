@@ -26,6 +26,7 @@ from scipy import stats
 import mixedar.api
 import mixedar.formula.api as mar
 from mixedar.compare.record import SampleMismatchError
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
     EmptyDataError,
     MixedARError,
@@ -681,3 +682,11 @@ def test_estimating_equations_with_independence() -> None:
     table = mar.compare({"GEE": fit})
     assert table.coefficients.shape[0] > 0
     assert mar.tidy(fit)["estimate"].notna().all()
+
+
+def test_names_of_covariance_parameters_are_those_of_the_fit() -> None:
+    data = load_orthodont()
+    exog = np.column_stack([np.ones(108), data["age"]])
+    groups = data["subject"].to_numpy()
+    fit = mixedar.api.MixedLMAR(data["distance"], exog, groups).fit()
+    assert list(mar.tidy(fit)["term"]) == [*fit.params.index, "Residual Var"]
