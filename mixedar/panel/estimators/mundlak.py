@@ -4,7 +4,7 @@ Correlated random effects: means of the entities among the regressors.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
 from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
-from mixedar.panel.estimators.base import PanelModel
 from mixedar.panel.estimators.random_effects import RandomEffects
 from mixedar.panel.estimators.simple import PooledOLS
 
@@ -46,29 +45,6 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     return between[:, columns], columns
 
 
-def _add_means(panel: PanelData, within: bool) -> PanelData:
-    """
-    The panel with the means of the entities after the regressors.
-
-    With `within` the regressors themselves are replaced by their deviations from
-    the means (Mundlak, 1978, Econometrica 46, 69-85).
-    """
-    means, columns = entity_means(panel)
-    if not len(columns):
-        names = [panel.names[j] for j in panel.slopes]
-        raise IdentificationError(
-            "no mean of the entities can be added: no regressor varies both within and "
-            f"between {panel.entity_name} ({listing(names)})"
-        )
-    x = panel.x.copy()
-    if within:
-        x[:, columns] = panel.demean(x[:, columns])
-    labels = tuple(f"mean({panel.names[j]})" for j in columns)
-    return dataclasses.replace(
-        panel, x=np.column_stack([x, means]), names=(*panel.names, *labels)
-    )
-
-
 def mundlak(
     formula: str,
     data: object,
@@ -80,7 +56,7 @@ def mundlak(
     missing: str = "none",
     eval_env: object = None,
     **options: Any,
-) -> PanelModel | MixedLMAR:
+) -> RandomEffects | PooledOLS | MixedLMAR:
     """
     Random effects with the means of the entities as further regressors.
 
@@ -130,7 +106,7 @@ def within_between(
     missing: str = "none",
     eval_env: object = None,
     **options: Any,
-) -> PanelModel | MixedLMAR:
+) -> RandomEffects | PooledOLS | MixedLMAR:
     """
     Random effects with within and between coefficients.
 
@@ -162,15 +138,33 @@ def _augmented(
     given: tuple[str, Any, Any, Any],
     rows: dict[str, Any],
     options: dict[str, Any],
-) -> PanelModel | MixedLMAR:
-    """The model of `given` formula, data, entity and time with means added."""
+) -> RandomEffects | PooledOLS | MixedLMAR:
+    """
+    The model of `given` formula, data, entity and time with means added.
+
+    If `within` the regressors themselves are replaced by their deviations from the
+    means (Mundlak, 1978, Econometrica 46, 69-85).
+    """
     check_choice("model", model, ("re", "pooled", "mixed"))
-    cls: type[PanelModel] = PooledOLS if model == "pooled" else RandomEffects
+    cls: type[PooledOLS | RandomEffects] = (
+        PooledOLS if model == "pooled" else RandomEffects
+    )
     rows = rows if model == "mixed" else rows | options
     base = cls.from_formula(*given, **rows)
-    panel = _add_means(base.panel, within)
-    means = panel.names[len(base.panel.names) :]
-    base.panel, base.means = panel, means
+    panel = base.panel
+    means, columns = entity_means(panel)
+    if not len(columns):
+        names = [panel.names[j] for j in panel.slopes]
+        raise IdentificationError(
+            "no mean of the entities can be added: no regressor varies both within and "
+            f"between {panel.entity_name} ({listing(names)})"
+        )
+    x = panel.x.copy()
+    if within:
+        x[:, columns] = panel.demean(x[:, columns])
+    added = tuple(f"mean({panel.names[j]})" for j in columns)
+    panel = replace(panel, x=np.column_stack([x, means]), names=(*panel.names, *added))
+    base.panel, base.means = panel, added
     # new rows come with their means: the formula alone does not give the design
     base.formula_spec = None
     if model != "mixed":
@@ -183,5 +177,5 @@ def _augmented(
         groups=pd.Series(groups, index=panel.index, name=panel.entity_name),
         **{**arguments, **options},
     )
-    mixed.means = means
+    mixed.means = added
     return mixed

@@ -9,10 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.panel.data import PanelData
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
     Tested,
@@ -39,32 +37,18 @@ _REFERENCES = {
 }
 
 
-class LagrangeParts(NamedTuple):
-    """Standardised scores of the two variances, and the numbers of pairs."""
+class Scores(NamedTuple):
+    """
+    Standardised scores of the variances of entity and of period effects.
+
+    Standard normal under the null, NaN where every entity (or period) has one
+    observation; with the numbers of pairs of observations of an entity (or period).
+    """
 
     entity: float
     time: float
     pairs_entity: float
     pairs_time: float
-
-
-def lagrange_parts(panel: PanelData, resid: FloatArray) -> LagrangeParts:
-    """
-    Score statistics of the variances of entity and of period effects.
-
-    Standard normal under the null, NaN where every entity (or period) has one
-    observation; `resid` are those of plain least squares.
-    """
-    n, total = panel.nobs, float(resid @ resid)
-    values, pairs = [], []
-    for codes in (panel.entity, panel.time):
-        counts = np.bincount(codes).astype(np.float64)
-        sums = np.bincount(codes, resid)
-        count = float(counts @ counts) - n
-        excess = float(sums @ sums) / total - 1.0
-        pairs.append(count)
-        values.append(n * excess / np.sqrt(2.0 * count) if count > 0.0 else np.nan)
-    return LagrangeParts(*values, *pairs)
 
 
 def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
@@ -80,18 +64,27 @@ def _effects_text(name: str, effects: str, one_sided: bool) -> TestText:
     )
 
 
-def _parts(fit: Tested, effects: str) -> tuple[LagrangeParts, str | None]:
+def _scores(fit: Tested, effects: str) -> tuple[Scores, str | None]:
+    """Scores by the residuals of plain least squares, and why there is no test."""
     base = regressions_of(fit)
-    panel = base.panel
-    parts = lagrange_parts(panel, base.pooled.resid)
+    panel, resid = base.panel, base.pooled.resid
+    n, total = panel.nobs, float(resid @ resid)
+    values, pairs = [], []
+    for codes in (panel.entity, panel.time):
+        counts = np.bincount(codes).astype(np.float64)
+        sums = np.bincount(codes, resid)
+        count = float(counts @ counts) - n
+        excess = float(sums @ sums) / total - 1.0
+        pairs.append(count)
+        values.append(n * excess / np.sqrt(2.0 * count) if count > 0.0 else np.nan)
     reason = None
-    if effects != "time" and not parts.pairs_entity > 0.0:
+    if effects != "time" and not pairs[0] > 0.0:
         reason = "every entity has one observation"
     elif effects != "entity" and not panel.has_time:
         reason = "no times were given, so that there are no periods"
-    elif effects != "entity" and not parts.pairs_time > 0.0:
+    elif effects != "entity" and not pairs[1] > 0.0:
         reason = "every period has one observation"
-    return parts, reason
+    return Scores(*values, *pairs), reason
 
 
 def breusch_pagan(
@@ -126,12 +119,12 @@ def breusch_pagan(
             "gourieroux_holly_monfort(fit) for both"
         )
     text = _effects_text("Breusch-Pagan LM", effects, one_sided)
-    parts, reason = _parts(fit, effects)
+    scores, reason = _scores(fit, effects)
     if reason is not None:
         return text.missing(reason, "chi2")
     if effects == "twoways":
-        return text.result(parts.entity**2 + parts.time**2, "chi2", 2)
-    score = parts.entity if effects == "entity" else parts.time
+        return text.result(scores.entity**2 + scores.time**2, "chi2", 2)
+    score = scores.entity if effects == "entity" else scores.time
     if not one_sided:
         return text.result(score**2, "chi2", 1)
     pvalue = 0.5 * stats.chi2.sf(score**2, 1) if score > 0.0 else 1.0
@@ -178,17 +171,17 @@ def king_wu(fit: Tested, effects: Effects = "entity") -> TestResult:
 def _upper_tail(fit: Tested, name: str, effects: Effects) -> TestResult:
     """The score of one kind of effects, or the weighted scores of both."""
     text = _effects_text(name, effects, True)
-    parts, reason = _parts(fit, effects)
+    scores, reason = _scores(fit, effects)
     if reason is not None:
         return text.missing(reason, "norm, upper tail")
-    value = parts.entity if effects == "entity" else parts.time
+    value = scores.entity if effects == "entity" else scores.time
     if effects == "twoways" and name == "Honda":
-        value = (parts.entity + parts.time) / np.sqrt(2.0)
+        value = (scores.entity + scores.time) / np.sqrt(2.0)
     elif effects == "twoways":
-        total = parts.pairs_entity + parts.pairs_time
+        total = scores.pairs_entity + scores.pairs_time
         value = (
-            np.sqrt(parts.pairs_entity / total) * parts.entity
-            + np.sqrt(parts.pairs_time / total) * parts.time
+            np.sqrt(scores.pairs_entity / total) * scores.entity
+            + np.sqrt(scores.pairs_time / total) * scores.time
         )
     return text.result(value, "norm, upper tail")
 
@@ -209,10 +202,10 @@ def gourieroux_holly_monfort(fit: Tested) -> TestResult:
         degrees of freedom and weights 1/4, 1/2 and 1/4.
     """
     text = _effects_text("Gourieroux-Holly-Monfort", "twoways", True)
-    parts, reason = _parts(fit, "twoways")
+    scores, reason = _scores(fit, "twoways")
     if reason is not None:
         return text.missing(reason, "chibar2")
-    value = max(parts.entity, 0.0) ** 2 + max(parts.time, 0.0) ** 2
+    value = max(scores.entity, 0.0) ** 2 + max(scores.time, 0.0) ** 2
     pvalue = 0.5 * stats.chi2.sf(value, 1) + 0.25 * stats.chi2.sf(value, 2)
     if value == 0.0:
         pvalue = 1.0
