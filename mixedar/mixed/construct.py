@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModel
 
 from mixedar._types import FloatArray
@@ -19,6 +20,7 @@ from mixedar.data.checks import (
     check_rank,
     check_response,
     float_array,
+    group_codes,
 )
 from mixedar.data.formula import Design
 from mixedar.data.formula.components import vc_spec
@@ -96,8 +98,10 @@ def callers_words(
     }
 
 
-def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
-    """What statsmodels' base class does with endog and exog."""
+def take_data(
+    model: ParentModel, endog: Any, exog: Any, groups: ArrayLike | None
+) -> None:
+    """Take response and fixed effects as statsmodels' base class does, and groups."""
     if not hasattr(exog, "shape"):
         exog = np.asarray(exog)
     if isinstance(exog, np.ndarray) and exog.ndim == 1:
@@ -137,6 +141,10 @@ def take_data(model: ParentModel, endog: Any, exog: Any) -> None:
         model.exog = model.exog[:, None]
     model.k_fe = model.exog.shape[1]
     model.nobs = model.n_totobs = len(model.endog)
+    if groups is None:
+        raise GroupError("groups= is missing: pass one group label for each row")
+    model.codes, labels = group_codes(groups)
+    model.group_labels, model.n_groups = labels.tolist(), len(labels)
 
 
 def take_random_effects(model: ParentModel, exog_re: Any) -> None:

@@ -22,7 +22,6 @@ from mixedar.data.checks import (
     check_response,
     drop_missing,
     float_array,
-    group_codes,
     warn_dropped,
 )
 from mixedar.data.formula import Design, as_namespace, build_design
@@ -181,11 +180,7 @@ class MixedLMAR(ParentModel):
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
-        take_data(self, endog, exog)
-        if groups is None:
-            raise GroupError("groups= is missing: pass one group label for each row")
-        self.codes, labels = group_codes(groups)
-        self.group_labels, self.n_groups = labels.tolist(), len(labels)
+        take_data(self, endog, exog, groups)
         take_random_effects(self, exog_re)
         found = replace(found, columns=columns)
         take_arrays(self, found, design, weights is not None)
