@@ -68,6 +68,11 @@ class RandomCovariance:
         return _tril(self.k_re)
 
     @property
+    def component_starts(self) -> NDArray[np.intp]:
+        """First column of each variance component."""
+        return self.k_re + np.cumsum((0, *self.vc_sizes), dtype=np.intp)[:-1]
+
+    @property
     def directions(self) -> FloatArray:
         """``dPsi / dv_k`` for each entry, shape (k_cov, order, order)."""
         return _directions(self.k_re, self.vc_sizes)

@@ -69,9 +69,9 @@ def check_identified(
     sizes = np.diff(rows.offsets)[patterns]
     patterns = patterns[np.argsort(-sizes, kind="stable")]
     if len(patterns) > _SAMPLE:
-        # the largest clusters tell most; a spread over the rest covers the others
-        spread = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
-        first = np.concatenate([patterns[: _SAMPLE // 2], spread])
+        # the largest clusters tell most; some of all sizes cover the others
+        others = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
+        first = np.concatenate([patterns[: _SAMPLE // 2], others])
     else:
         first = patterns
     start = structure.start_grid()[0]
@@ -166,7 +166,7 @@ def _null_directions(
     seen: set[bytes] = set()
     for cluster in clusters:
         start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
-        picked = start + _spread(end - start, limit)
+        picked = start + _some_rows(end - start, limit)
         z = rows.z[picked] @ z_map
         # rows left out lengthen the gap to the next of their series
         time = np.cumsum(rows.gaps[start:end])[picked - start]
@@ -209,7 +209,7 @@ def _elsewhere(structure: ResidualStructure) -> FloatArray:
     return np.asarray(structure.start_grid()[-1] + 0.3 * wave)
 
 
-def _spread(n: int, limit: int) -> NDArray[np.intp]:
+def _some_rows(n: int, limit: int) -> NDArray[np.intp]:
     """Rows from the beginning, the middle and the end of a cluster."""
     if n <= limit:
         return np.arange(n)

@@ -147,7 +147,7 @@ class _Quadratic:
     """
     The quadratic model of the log-likelihood around a point.
 
-    Steps are measured relative to parameters that are large.  Where the surface
+    Steps are measured relative to parameters that are large.  Where the likelihood
     is concave a Cholesky factor does; the spectrum is computed where it is not,
     or where a step has to be cut short and there are few parameters.
     """

@@ -274,8 +274,8 @@ def precision_derivatives(
         rows, n, structure, replace(layout, fixed=mask), reml=reml
     )
     count = len(layout.tril[0])
-    firsts = layout.k_re + np.cumsum((0, *layout.vc_sizes))[:-1]
-    lam = np.concatenate([factor[layout.tril], np.diagonal(factor)[firsts.astype(int)]])
+    components = np.diagonal(factor)[layout.component_starts]
+    lam = np.concatenate([factor[layout.tril], components])
     covariance = replace(problem.covariance, fixed=np.where(held, lam, np.nan))
     entries = covariance.jet(lam[~held])
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)

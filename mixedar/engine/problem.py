@@ -91,8 +91,7 @@ class LikelihoodProblem:
         fixed[:count] /= np.diagonal(block_map)[covariance.tril[0]]
         # entries that are held are relative to sigma
         self._by_sigma = bool((fixed[~np.isnan(fixed)] != 0.0).any())
-        firsts = covariance.k_re + np.cumsum((0, *covariance.vc_sizes))[:-1]
-        fixed[count:] /= np.diagonal(self.z_map)[firsts.astype(int)]
+        fixed[count:] /= np.diagonal(self.z_map)[covariance.component_starts]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
         self._typical = None if self._by_sigma else _typical_rows(rows, structure)
@@ -241,10 +240,8 @@ class LikelihoodProblem:
         if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
             # QR of the transpose makes the rotated factor triangular again
             inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
-        firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
-        entries = np.concatenate(
-            [inner[cov.tril], factor[count:] / np.diagonal(self.z_map)[firsts]]
-        )
+        scale = np.diagonal(self.z_map)[cov.component_starts]
+        entries = np.concatenate([inner[cov.tril], factor[count:] / scale])
         u = self.structure.to_unconstrained(params)
         level = self.level(u)
         unit = 1.0 if level is None else np.exp(level.value)
@@ -259,9 +256,8 @@ class LikelihoodProblem:
         same = block[i[:, None], i] * block[j[:, None], j]
         crossed = block[i[:, None], j] * block[j[:, None], i]
         out[:count, :count] = same + crossed * (i != j)
-        firsts = (cov.k_re + np.cumsum((0, *cov.vc_sizes))[:-1]).astype(int)
         vc = np.arange(count, cov.k_cov)
-        out[vc, vc] = np.diagonal(self.z_map)[firsts] ** 2
+        out[vc, vc] = np.diagonal(self.z_map)[cov.component_starts] ** 2
         return out
 
 

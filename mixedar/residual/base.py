@@ -142,7 +142,7 @@ class Parametric(ABC):
     @abstractmethod
     def start_grid(self) -> Sequence[FloatArray]:
         """
-        Unconstrained starting values: the first one, and a spread of others.
+        Unconstrained starting values: the best guess first, then others.
 
         Returns
         -------

@@ -171,7 +171,7 @@ class Unstructured(OccasionStructure):
         falling = 0.7 ** np.abs(rows - columns)
         tried = (np.full(len(rows), 0.5), np.full(len(rows), 0.1), falling)
         grid = [self.to_unconstrained(rho) for rho in tried]
-        # many parameters are costly to search for, and the surface has one top
+        # many parameters are costly to search for, and the likelihood has one maximum
         return grid if n <= _FEW else grid[-1:]
 
     def _matrix(self, params: ArrayLike) -> FloatArray:

@@ -108,11 +108,11 @@ class DistanceStructure(Startable, FormulaStructure):
             bound = self.bind(layout.gaps)
             return replace(bound, farthest=max(layout.span, bound.nearest)).checked()
         size = np.abs(layout.marks).max(initial=0.0)
-        spread = np.ptp(layout.marks, axis=0).max(initial=0.0)
-        if size > _LARGEST or 0.0 < spread < 1.0 / _LARGEST:
+        extent = np.ptp(layout.marks, axis=0).max(initial=0.0)
+        if size > _LARGEST or 0.0 < extent < 1.0 / _LARGEST:
             raise MagnitudeError(
                 f"coordinates {', '.join(map(repr, self.coords))}: squares of their "
-                f"differences (up to {spread:.3g}) are beyond what numbers can hold; "
+                f"differences (up to {extent:.3g}) are beyond what numbers can hold; "
                 "change their unit"
             )
         # neighbours in the order of the rows: any distance of their size will do
