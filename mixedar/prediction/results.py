@@ -49,7 +49,7 @@ class PredictionResults:
         ``"population"``, ``"group"`` or ``"forecast"``.
     notes : tuple of str
         What a reader has to know.
-    reason_missing : MixedARError or None
+    lacking : MixedARError or None
         Why `var_resid` is not known.
     """
 
@@ -60,7 +60,7 @@ class PredictionResults:
     row_labels: pd.Index
     level: str
     notes: tuple[str, ...] = ()
-    reason_missing: MixedARError | None = None
+    lacking: MixedARError | None = None
 
     @property
     def se_mean(self) -> FloatArray:
@@ -77,8 +77,8 @@ class PredictionResults:
         MixedARError
             If their variance is not known; the message says what is missing.
         """
-        if self.reason_missing is not None:
-            raise self.reason_missing
+        if self.lacking is not None:
+            raise self.lacking
         return np.sqrt(self.var_pred_mean + self.var_resid)
 
     def conf_int(self, obs: bool = False, alpha: float = 0.05) -> FloatArray:
