@@ -288,7 +288,6 @@ def sandwich(
     elif request.cov_type == "clustered":
         meat, counts = _clustered(scores, clusters, request.small_sample)
         df = min(counts) - 1.0
-        label = "clustered"
     elif request.cov_type == "hac":
         count = len(np.unique(regression.time))
         meat = _lagged(scores, regression.entity, _weights(request, count, False))

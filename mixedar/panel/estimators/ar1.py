@@ -180,8 +180,7 @@ class FixedEffectsAR1(AR1Model):
                 f"the effects absorb every regressor ({listing(self.panel.names)}); "
                 "use random effects"
             )
-        follows = self.panel.gaps > 0.0
-        rows = np.flatnonzero(follows | (first == "keep"))
+        rows = np.flatnonzero((self.panel.gaps > 0.0) | (first == "keep"))
         return PanelResults(self, self._estimate_within(request, errors, rows))
 
     def _estimate_within(
@@ -383,7 +382,11 @@ class RandomEffectsAR1(AR1Model):
             )
         x, y, loading = self.transformed(standard.x, errors.rho)
         squares = panel.entity_sums(loading**2)
-        sigma2_u, sigma2_e = _components(panel, x, y, loading, squares)
+        # variances by the residuals of pooled least squares
+        u = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+        explained = float((panel.entity_sums(loading * u) ** 2 / squares).sum())
+        sigma2_e = (float(u @ u) - explained) / (panel.nobs - panel.n_entities)
+        sigma2_u = (explained - panel.n_entities * sigma2_e) / float(squares.sum())
         notes = self.gaps_note()
         if sigma2_u < 0.0:
             sigma2_u = 0.0
@@ -414,18 +417,3 @@ class RandomEffectsAR1(AR1Model):
             statistics=errors.statistics,
             entity_effects=sigma2_u * combined / (sigma2_u * squares + sigma2_e),
         )
-
-
-def _components(
-    panel: PanelData,
-    x: FloatArray,
-    y: FloatArray,
-    loading: FloatArray,
-    squares: FloatArray,
-) -> tuple[float, float]:
-    """Variances of effects and innovations from pooled residuals (may be < 0)."""
-    u = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    explained = float((panel.entity_sums(loading * u) ** 2 / squares).sum())
-    sigma2_e = (float(u @ u) - explained) / (panel.nobs - panel.n_entities)
-    sigma2_u = (explained - panel.n_entities * sigma2_e) / float(squares.sum())
-    return sigma2_u, sigma2_e

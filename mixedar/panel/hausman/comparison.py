@@ -53,16 +53,10 @@ class Pair:
         names = common_names(fe, re.panel, list(re.params.index), "random effects")
         return cls(fe, re, names)
 
-    def _positions(self, fit: PanelResults) -> list[int]:
-        """Where the coefficients stand in a fit."""
-        names = list(fit.params.index)
-        return [names.index(name) for name in self.names]
-
     @cached_property
     def estimates(self) -> FloatArray:
         """Fixed and random effects, shape (2, q)."""
-        fits = (self.fe, self.re)
-        return np.array([fit.estimate.params[self._positions(fit)] for fit in fits])
+        return np.array([fit.params[self.names] for fit in (self.fe, self.re)])
 
     @property
     def difference(self) -> FloatArray:
@@ -72,11 +66,9 @@ class Pair:
     @cached_property
     def covs(self) -> tuple[FloatArray, FloatArray]:
         """Covariances of fixed and of random effects, each of shape (q, q)."""
-        fe, re = (
-            fit.estimate.cov[np.ix_(self._positions(fit), self._positions(fit))]
-            for fit in (self.fe, self.re)
-        )
-        return fe, re
+        fe, re = self.fe.cov_params(), self.re.cov_params()
+        names = self.names
+        return fe.loc[names, names].to_numpy(), re.loc[names, names].to_numpy()
 
     @cached_property
     def errors(self) -> FloatArray:

@@ -98,11 +98,10 @@ def hausman_mixed(
             augmented = added.fit(reml=mixed.reml)
         selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
         found = augmented.wald_test(selector, use_f=use_f)
+        test = MIXED.result(float(found.statistic), "chi2", len(tested))
         if use_f:
             df = (float(found.df_num), float(found.df_denom))
             test = MIXED.result(float(found.statistic), "F", df)
-        else:
-            test = MIXED.result(float(found.statistic), "chi2", len(tested))
     return HausmanResult(
         method=method,
         tests=(test,),
