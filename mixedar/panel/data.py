@@ -383,15 +383,11 @@ def make_panel(
     else:
         axis, on_grid = _axis(time, time_name)
         grouped = group_rows(codes, axis.values, None, len(labels))
-        duplicate = grouped.duplicate()
-        if duplicate is not None:
-            row, other = duplicate
-            who, when = labels[codes[row]], pd.Series(time).iloc[row]
-            raise DuplicateTimeError(
-                f"{entity_name} {shown(who)} is observed twice at {time_name} "
-                f"{shown(when)} (rows {row} and {other}, counted from 0); a "
-                "panel has one observation for each entity and time: aggregate, or "
-                "check the columns that were named as entity= and time="
+        rows = grouped.duplicate()
+        if rows is not None:
+            who, when = labels[codes[rows[0]]], pd.Series(time).iloc[rows[0]]
+            raise _twice(
+                f"{entity_name} {shown(who)}", f"{time_name} {shown(when)}", rows
             )
         times = grouped.sort(axis.values)
         period, time_labels = _periods(axis.values, time)
@@ -415,6 +411,15 @@ def make_panel(
         on_grid=on_grid,
         time_unit=None if axis is None else axis.unit,
         n_dropped=n_dropped,
+    )
+
+
+def _twice(entity: str, time: str, rows: tuple[int, int]) -> DuplicateTimeError:
+    """The error for two rows of an entity at one time."""
+    return DuplicateTimeError(
+        f"{entity} is observed twice at {time} (rows {rows[0]} and {rows[1]}, counted "
+        "from 0); a panel has one observation for each entity and time: aggregate, or "
+        "check the columns that were named as entity= and time="
     )
 
 

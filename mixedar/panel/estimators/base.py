@@ -1,5 +1,5 @@
 """
-What all panel models share: arrays or formulas in, a sorted panel out.
+What all panel models share: their data, sorted, and how estimates are put together.
 """
 
 from __future__ import annotations
