@@ -4,12 +4,13 @@ Least squares on the rows of a panel, and Wald statistics of its coefficients.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mixedar._types import BoolArray, FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.numeric.linalg import r_factor
 
 
@@ -150,6 +151,32 @@ def independent_columns(
             kept[j] = True
             basis = np.column_stack([basis, rest / length])
     return kept
+
+
+def rank_of_effects(codes: Sequence[IntArray]) -> int:
+    """
+    Rank of the dummies of one or two kinds of effects.
+
+    Those of two kinds sum to the same constant in every part of the panel that
+    shares no level of either with the rest: the rank is the number of levels less
+    the number of parts (Abowd, Creecy and Kramarz, 2002).
+    """
+    levels = [np.unique(each, return_inverse=True) for each in codes]
+    counts = [len(distinct) for distinct, _ in levels]
+    if len(codes) < 2:
+        return sum(counts)
+    return sum(counts) - len(np.unique(connected_parts(*(at for _, at in levels))))
+
+
+def connected_parts(entity: IntArray, time: IntArray) -> IntArray:
+    """Number of the part that each row belongs to; parts share neither code."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = int(entity.max()) + 1
+    nodes = n + int(time.max()) + 1
+    links = coo_matrix((np.ones(len(time)), (entity, n + time)), shape=(nodes, nodes))
+    return np.asarray(connected_components(links, directed=False)[1][entity])
 
 
 def regress(

@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
+from mixedar.panel.algebra import rank_of_effects
 from mixedar.panel.data import PanelData
 
 _NAMES = ("classical", "robust", "clustered", "hac", "driscoll-kraay")
@@ -80,8 +81,11 @@ class CovarianceRequest:
         Factor with n rows, k columns of the transformed regression and G clusters:
         None for 1; ``"HC1"`` for ``n / (n - k)``; ``"sss"`` (plm) for
         ``G / (G - 1) (n - 1) / (n - k)``; ``"stata"`` for the same with the
-        constant, and effects that are not nested in the clusters, counted in k
+        constant, and effects that are nested in no clustering, counted in k
         (for ``"robust"``, all effects counted); ``"dof"`` for ``n / df_resid``.
+        For ``"driscoll-kraay"`` G is the number of periods; ``"stata"`` is
+        ``xtscc``, which counts the constant and dummies of periods but no effects
+        of entities.
     kernel : str
         ``"bartlett"``, ``"parzen"`` or ``"quadratic-spectral"``.
     bandwidth : float, optional
@@ -110,13 +114,14 @@ class CovarianceRequest:
                 f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
             )
         if self.small_sample == "default":
-            self.small_sample = "stata" if name in ("clustered", "robust") else "dof"
-        wrong = self.small_sample == "sss" and name != "clustered"
+            self.small_sample = "dof" if name in ("classical", "hac") else "stata"
+        summed = name in ("clustered", "driscoll-kraay")
+        wrong = self.small_sample == "sss" and not summed
         if self.small_sample not in _FACTORS or wrong:
             raise UnsupportedError(
                 f"small_sample={self.small_sample!r} is not defined for {name} "
                 "covariances; choose None, 'HC1', 'stata' or 'dof', and 'sss' for "
-                "clusters"
+                "clusters and Driscoll-Kraay"
             )
         self.cov_type = name
         self.cluster = "entity" if self.cluster is None else self.cluster
@@ -298,6 +303,7 @@ def sandwich(
         np.add.at(sums, rows, scores)
         meat = _lagged(sums, None, _weights(request, len(periods), True))
         df = len(periods) - 1.0
+        factor *= _sum_factor(len(periods), len(x), request.small_sample)
         label = f"Driscoll-Kraay, {request.kernel}"
     cov = factor * (bread @ meat @ bread)
     if request.small_sample is not None:
@@ -311,16 +317,23 @@ def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -
     n, name = len(regression.x), request.small_sample
     if name is None:
         return 1.0
-    if name == "dof" or (name == "stata" and request.cov_type != "clustered"):
+    summed = request.cov_type in ("clustered", "driscoll-kraay")
+    if name == "dof" or (name == "stata" and not summed):
         return n / regression.df_resid
     k = regression.k_plain
     if name == "stata" and regression.effects:
-        k += 1
-        for effect in regression.effects:
-            codes = getattr(regression, effect)
-            if not all(_is_nested(codes, cluster) for cluster in regression.clusters):
-                k += len(np.unique(codes)) - 1
+        clusters = regression.clusters or [regression.entity]
+        codes = [getattr(regression, effect) for effect in regression.effects]
+        codes = [c for c in codes if not any(_is_nested(c, g) for g in clusters)]
+        k += rank_of_effects(codes) if codes else 1
     return n / (n - k)
+
+
+def _sum_factor(groups: int, rows: int, small_sample: str | None) -> float:
+    """The part of the small-sample factor that counts the sums of scores."""
+    if small_sample not in ("sss", "stata"):
+        return 1.0
+    return groups / (groups - 1.0) * (rows - 1.0) / rows
 
 
 def _is_nested(codes: IntArray, cluster: IntArray) -> bool:
@@ -334,7 +347,6 @@ def _clustered(
     scores: FloatArray, clusters: Sequence[IntArray], small_sample: str | None
 ) -> tuple[FloatArray, tuple[int, ...]]:
     """Sum of the outer products of cluster sums; two-way by inclusion-exclusion."""
-    n, counted = len(scores), small_sample in ("sss", "stata")
     parts = list(clusters)
     if len(parts) == 2:
         both = pd.factorize(parts[0] * (int(parts[1].max()) + 1) + parts[1])[0]
@@ -346,7 +358,7 @@ def _clustered(
         groups = int((np.bincount(codes) > 0).sum())
         if groups < 2:
             raise GroupError("there is only one cluster; clustered errors need several")
-        factor = groups / (groups - 1.0) * (n - 1.0) / n if counted else 1.0
+        factor = _sum_factor(groups, len(scores), small_sample)
         meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
         counts.append(groups)
     return meat, tuple(counts[: len(clusters)])

@@ -23,6 +23,7 @@ from mixedar.data.checks import (
 from mixedar.data.time import TimeAxis, time_axis
 from mixedar.engine.rows import group_rows
 from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
+from mixedar.panel.algebra import rank_of_effects
 from mixedar.residual import AR1, CAR1
 
 # Up to this many periods the normal equations of two-way effects are solved densely.
@@ -213,6 +214,10 @@ class PanelData:
             sums = np.bincount(self.time, columns[:, j], self.n_periods)
             out[:, j] = sums / counts
         return out.reshape(self.n_periods, *values.shape[1:])
+
+    def count_effects(self, effects: Sequence[str]) -> int:
+        """Rank of the dummies of effects, ``"entity"``, ``"time"`` or both."""
+        return rank_of_effects([getattr(self, effect) for effect in effects])
 
     def per_row(self, per_entity: NDArray[Any]) -> NDArray[Any]:
         """Repeat one value an entity for each of its observations."""

@@ -85,9 +85,13 @@ FITS = [
             {"cov_type": "hac", "kernel": "parzen", "bandwidth": 3},
             {"cov_type": "ac", "kernel": "parzen", "bandwidth": 3},
         ),
-        ({"cov_type": "dk"}, {"cov_type": "kernel"}),
+        ({"cov_type": "dk", "small_sample": "dof"}, {"cov_type": "kernel"}),
         (
-            {"cov_type": "driscoll-kraay", "kernel": "quadratic-spectral"},
+            {
+                "cov_type": "driscoll-kraay",
+                "kernel": "quadratic-spectral",
+                "small_sample": "dof",
+            },
             {"cov_type": "kernel", "kernel": "qs"},
         ),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, TimeError, check_choice, shown
-from mixedar.panel.algebra import column_sizes, standardize
+from mixedar.panel.algebra import column_sizes, regress, standardize
 from mixedar.panel.checks import (
     Varying,
     listing,
@@ -22,7 +22,7 @@ from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.estimators.base import LeastSquaresModel
-from mixedar.panel.linearmodels import fit_within
+from mixedar.panel.linearmodels import WithinFit, fit_within
 
 # The effects that are removed, and what the estimator is called then.
 _EFFECTS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -30,6 +30,7 @@ _EFFECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "time": (("time",), "Fixed effects of periods"),
     "twoways": (("entity", "time"), "Two-way fixed effects regression"),
 }
+_TWO_WAYS = _EFFECTS["twoways"][0]
 # A column that varies this little within entities, compared with its variation
 # between them, goes to linearmodels without the latter, which takes it for absorbed.
 _FAINT = 1e-4
@@ -96,8 +97,11 @@ class FixedEffects(LeastSquaresModel):
             given = np.insert(given, position, 1.0, axis=1)
             within = np.insert(within, position, 1.0, axis=1)
         standard = standardize(given, position, center=False)
-        fit = fit_within(panel, standard.x, effects)
         within = within @ standard.back
+        if self._parts > 1:  # linearmodels takes every panel for one part
+            fit = _regress_within(panel, standard.x, within, effects, position)
+        else:
+            fit = fit_within(panel, standard.x, effects)
         if position is not None:
             back = _level(panel, columns, position) @ standard.back
             standard = replace(standard, back=back)
@@ -120,13 +124,17 @@ class FixedEffects(LeastSquaresModel):
             f_pooled=None if faint.any() else fit.f_pooled,
         )
 
+    @property
+    def _parts(self) -> int:
+        """Parts of the panel that two-way effects are compared within."""
+        if self.effects != "twoways":
+            return 1
+        panel = self.panel
+        return panel.n_entities + panel.n_periods - panel.count_effects(_TWO_WAYS)
+
     def _check_kept(self, kept: list[int], names: list[str]) -> None:
         panel = self.panel
-        effects = {
-            "entity": panel.n_entities,
-            "time": panel.n_periods,
-            "twoways": panel.n_entities + panel.n_periods - 1,
-        }[self.effects]
+        effects = panel.count_effects(_EFFECTS[self.effects][0])
         if not kept:
             what = listing(names) if names else "there is none"
             raise IdentificationError(
@@ -163,6 +171,12 @@ class FixedEffects(LeastSquaresModel):
                 f"Without a coefficient: {', '.join(collinear)}, collinear with the "
                 "other regressors once the effects are removed."
             )
+        if self._parts > 1:
+            notes.append(
+                f"The panel falls into {self._parts} parts that share no "
+                f"{panel.entity_name} and no {panel.time_name}: effects are compared "
+                "within a part only."
+            )
         if self.effects != "time":
             notes += singleton_notes(
                 panel,
@@ -170,6 +184,33 @@ class FixedEffects(LeastSquaresModel):
                 "observations and entities",
             )
         return tuple(notes)
+
+
+def _regress_within(
+    panel: PanelData,
+    x: FloatArray,
+    within: FloatArray,
+    effects: tuple[str, ...],
+    constant: int | None,
+) -> WithinFit:
+    """Least squares of columns without the effects; `x` is as it was with them."""
+    n, rank = panel.nobs, panel.count_effects(effects)
+    y = panel.remove_effects(panel.y[:, None], effects)[:, 0] + panel.y.mean()
+    fit = regress(within, y, tolerance=0.0)
+    # the constant is the mean of the effects
+    df_resid = n - rank - fit.rank + (constant is not None)
+    scale = fit.ssr / df_resid
+    pooled = regress(np.column_stack([np.ones(n), x]), panel.y)
+    change = (pooled.ssr - fit.ssr) / (rank - 1)
+    return WithinFit(
+        fit.params,
+        scale * fit.bread,
+        fit.resid,
+        scale,
+        df_resid,
+        -0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
+        (change / scale, float(rank - 1), float(df_resid)),
+    )
 
 
 def _level(panel: PanelData, columns: IntArray, position: int) -> FloatArray:

@@ -317,10 +317,9 @@ def _ssr_df(base: PanelRegressions, effects: str) -> tuple[float, int]:
         return base.pooled.ssr, panel.nobs - base.pooled.rank
     if effects == "entity":
         return base.within.ssr, base.df_within
-    twoways = effects == "twoways"
-    _, fit = base.removed(("entity", "time") if twoways else ("time",))
-    counted = panel.n_periods + (panel.n_entities - 1 if twoways else 0)
-    return fit.ssr, panel.nobs - counted - fit.rank
+    removed = ("entity", "time") if effects == "twoways" else ("time",)
+    _, fit = base.removed(removed)
+    return fit.ssr, panel.nobs - panel.count_effects(removed) - fit.rank
 
 
 def poolability(
