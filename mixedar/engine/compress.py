@@ -13,8 +13,8 @@ merge into the R factor of the whole, so memory stays small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,28 @@ from scipy.linalg.lapack import dgeqp3
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.linalg import product, stacked_r_factor
+
+
+@dataclass(frozen=True)
+class TermRows:
+    """
+    Rows of a further random-effects term: the effects of another factor.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (n,)
+        Level of the factor, 0 ... n_levels - 1, that each row belongs to.
+    columns : ndarray, shape (n, k)
+        What the k effects of the row's level are multiplied by.
+    """
+
+    codes: IntArray
+    columns: FloatArray
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels of the factor."""
+        return int(self.codes.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,8 @@ class ClusterRows:
         number of real clusters and the others 0.
     marks : ndarray, shape (n, c), or None
         What the residual structure reads of a row beside the gap.
+    terms : tuple of TermRows
+        Further random-effects terms, whose levels need not be within clusters.
     """
 
     z: FloatArray
@@ -53,6 +77,7 @@ class ClusterRows:
     offsets: IntArray
     weights: FloatArray
     marks: FloatArray | None = None
+    terms: tuple[TermRows, ...] = ()
 
     @property
     def n_clusters(self) -> int:
@@ -63,15 +88,30 @@ class ClusterRows:
         """Row numbers of some clusters, one after the other."""
         return rows_of(self.offsets[clusters], np.diff(self.offsets)[clusters])
 
-    def transformed(self, z_map: FloatArray, w_map: FloatArray) -> ClusterRows:
-        """The same rows with ``z @ z_map`` and ``w @ w_map``."""
+    def transformed(
+        self, z_map: FloatArray, w_map: FloatArray, term_maps: Sequence[FloatArray] = ()
+    ) -> ClusterRows:
+        """The same rows with ``z @ z_map``, ``w @ w_map``, and so for each term."""
+        terms = tuple(
+            replace(term, columns=product(term.columns, term_map))
+            for term, term_map in zip(self.terms, term_maps, strict=True)
+        )
+        z, w = product(self.z, z_map), product(self.w, w_map)
+        return replace(self, z=z, w=w, terms=terms)
+
+    def part(self, where: IntArray | slice) -> ClusterRows:
+        """Some of the clusters; the levels of terms keep their numbers."""
+        clusters = np.arange(self.n_clusters)[where]
+        rows = self.index(clusters)
+        sizes = np.diff(self.offsets)[clusters]
         return ClusterRows(
-            product(self.z, z_map),
-            product(self.w, w_map),
-            self.gaps,
-            self.offsets,
-            self.weights,
-            self.marks,
+            self.z[rows],
+            self.w[rows],
+            self.gaps[rows],
+            np.concatenate([[0], np.cumsum(sizes)]),
+            self.weights[clusters],
+            None if self.marks is None else self.marks[rows],
+            tuple(TermRows(t.codes[rows], t.columns[rows]) for t in self.terms),
         )
 
 
@@ -82,6 +122,7 @@ def compress(
     gaps: FloatArray,
     offsets: IntArray,
     marks: FloatArray | None = None,
+    terms: tuple[TermRows, ...] = (),
 ) -> ClusterRows:
     """
     Replace clusters by pseudo-clusters wherever that makes fewer of them.
@@ -98,11 +139,16 @@ def compress(
     offsets : ndarray of int, shape (m + 1,)
     marks : ndarray, shape (n, c), optional
         Clusters share a pattern only if they share these as well.
+    terms : tuple of TermRows
+        With further terms, which link clusters, none is replaced.
 
     Returns
     -------
     ClusterRows
     """
+    if terms:
+        w, ones = np.column_stack([x, y]), np.ones(len(offsets) - 1)
+        return ClusterRows(z, w, gaps, offsets, ones, marks, terms)
     pieces = list(_pieces(z, x, y, gaps, offsets, marks))
     if len(pieces) == 1:
         return pieces[0]

@@ -2,15 +2,16 @@
 The covariance of the random effects and its parameters.
 
 ``Psi = Lambda Lambda'`` (relative to the residual variance) consists of an
-unstructured block for the correlated random effects and of one variance for
-each variance component, repeated over the component's columns.  The
+unstructured block for the correlated random effects of the groups, of one variance
+for each variance component, repeated over the component's columns, and of one block
+for each further term, the effects of another factor, repeated over its levels.  The
 optimiser works on the entries of ``Lambda``, which makes a singular ``Psi``
 an ordinary point; inference works on the entries of ``Psi``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -32,30 +33,60 @@ class RandomCovariance:
         Order of the unstructured block.
     vc_sizes : tuple of int
         Number of columns of each variance component.
-    fixed : ndarray, shape (k_re (k_re + 1) / 2 + len(vc_sizes),)
+    fixed : ndarray, shape (k_cov,)
         NaN where an entry of ``Lambda`` is free, and otherwise its value:
         first the lower triangle of the block row by row, then the standard
-        deviations of the components.
+        deviations of the components, then the triangles of the further terms.
+    terms : tuple of int
+        Number of effects of each further term.
     """
 
     k_re: int
     vc_sizes: tuple[int, ...]
     fixed: FloatArray
+    terms: tuple[int, ...] = ()
 
     @classmethod
-    def free(cls, k_re: int, vc_sizes: tuple[int, ...] = ()) -> RandomCovariance:
+    def free(
+        cls, k_re: int, vc_sizes: tuple[int, ...] = (), terms: tuple[int, ...] = ()
+    ) -> RandomCovariance:
         """The layout in which every entry is estimated."""
-        return cls(k_re, vc_sizes, np.full(_triangle(k_re) + len(vc_sizes), np.nan))
+        count = _triangle(k_re) + len(vc_sizes) + sum(map(_triangle, terms))
+        return cls(k_re, vc_sizes, np.full(count, np.nan), terms)
 
-    @property
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """Orders of all blocks: the groups' effects, components, further terms."""
+        return (self.k_re, *(1 for _ in self.vc_sizes), *self.terms)
+
+    @cached_property
     def k_cov(self) -> int:
         """Number of covariance parameters, free or not."""
+        return sum(map(_triangle, self.blocks))
+
+    @property
+    def k_groups(self) -> int:
+        """Number of those of the groups; they come first."""
         return _triangle(self.k_re) + len(self.vc_sizes)
 
     @property
     def order(self) -> int:
-        """Number of columns of the random-effects design."""
+        """Number of columns of the random-effects design of the groups."""
         return self.k_re + sum(self.vc_sizes)
+
+    @cached_property
+    def of_groups(self) -> RandomCovariance:
+        """The layout without the further terms."""
+        return replace(self, fixed=self.fixed[: self.k_groups], terms=())
+
+    @cached_property
+    def of_terms(self) -> tuple[RandomCovariance, ...]:
+        """A layout for each further term."""
+        edges = np.cumsum([self.k_groups, *map(_triangle, self.terms)])
+        return tuple(
+            RandomCovariance(order, (), self.fixed[first:last])
+            for order, first, last in zip(self.terms, edges, edges[1:], strict=False)
+        )
 
     @cached_property
     def is_free(self) -> NDArray[np.bool_]:
@@ -91,7 +122,7 @@ class RandomCovariance:
 
     def factor(self, theta: FloatArray) -> FloatArray:
         """
-        ``Lambda`` at the free entries.
+        ``Lambda`` of the groups at the free entries.
 
         Parameters
         ----------
@@ -103,30 +134,40 @@ class RandomCovariance:
         """
         entries = self.entries(theta)
         out = np.zeros((self.order, self.order))
-        out[self.tril] = entries[: len(self.tril[0])]
+        count = len(self.tril[0])
+        out[self.tril] = entries[:count]
         if self.vc_sizes:
-            diagonal = np.repeat(entries[len(self.tril[0]) :], self.vc_sizes)
+            diagonal = np.repeat(entries[count : self.k_groups], self.vc_sizes)
             columns = np.arange(self.k_re, self.order)
             out[columns, columns] = diagonal
         return out
 
+    def term_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
+        """``Lambda`` of one level of each further term."""
+        entries, first = self.entries(theta), self.k_groups
+        out = []
+        for order in self.terms:
+            factor = np.zeros((order, order))
+            factor[_tril(order)] = entries[first : first + _triangle(order)]
+            first += _triangle(order)
+            out.append(factor)
+        return tuple(out)
+
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
         entries = self.entries(theta)
-        return 0.5 * (_quadratic(self.k_re, self.vc_sizes) @ entries) @ entries
+        return 0.5 * (_quadratic(self.blocks) @ entries) @ entries
 
     @cached_property
     def _bends(self) -> FloatArray:
         """Second derivatives of ``v`` by the free entries, (free, free, k_cov)."""
         free = np.flatnonzero(self.is_free)
-        return _quadratic(self.k_re, self.vc_sizes)[:, free[:, None], free].transpose(
-            1, 2, 0
-        )
+        return _quadratic(self.blocks)[:, free[:, None], free].transpose(1, 2, 0)
 
     def jet(self, theta: FloatArray) -> Jet:
         """Entries ``v`` of ``Psi`` by the free entries of ``Lambda``."""
         entries = self.entries(theta)
-        slopes = _quadratic(self.k_re, self.vc_sizes) @ entries
+        slopes = _quadratic(self.blocks) @ entries
         first = slopes if self._all_free else slopes[:, self.is_free]
         return Jet(0.5 * slopes @ entries, first.T, self._bends)
 
@@ -177,19 +218,21 @@ def _directions(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
 
 
 @cache
-def _quadratic(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
+def _quadratic(blocks: tuple[int, ...]) -> FloatArray:
     """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
-    rows, columns = _tril(k_re)
-    count = len(rows)
-    out = np.zeros((count + len(vc_sizes),) * 3)
-    position = {ij: k for k, ij in enumerate(zip(rows, columns, strict=True))}
-    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
-        for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
-            a, b = position[i, c], position[j, c]
-            out[k, a, b] += 1.0
-            out[k, b, a] += 1.0
-    components = np.arange(count, len(out))
-    out[components, components, components] = 2.0
+    out = np.zeros((sum(map(_triangle, blocks)),) * 3)
+    first = 0
+    for order in blocks:
+        rows, columns = _tril(order)
+        position = {
+            ij: first + k for k, ij in enumerate(zip(rows, columns, strict=True))
+        }
+        for (i, j), k in position.items():
+            for c in range(j + 1):  # (LL')_ij = sum_c L_ic L_jc
+                a, b = position[i, c], position[j, c]
+                out[k, a, b] += 1.0
+                out[k, b, a] += 1.0
+        first += len(rows)
     return _read_only(out)
 
 

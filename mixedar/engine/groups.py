@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks, product_blocks
+from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Apart, CrossProducts, eliminate, slopes_of
@@ -28,6 +30,9 @@ from mixedar.engine.residuals import (
 from mixedar.engine.rows import GroupedRows
 from mixedar.numeric.linalg import multiply_right, product
 from mixedar.residual import ResidualStructure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Numbers that the derivatives of a chunk of groups may take.
 _NUMBERS = 2**24
@@ -116,6 +121,8 @@ class GroupSums:
 
     Attributes
     ----------
+    d : ndarray, shape (m,)
+        ``log|H_i|``.
     s : ndarray, shape (p + 1, p + 1, m)
         ``W_i' H_i^-1 W_i``.
     d1 : ndarray, shape (k, m)
@@ -130,6 +137,7 @@ class GroupSums:
         ``Z_i' H_i^-1 W_i``.
     """
 
+    d: FloatArray
     s: FloatArray
     d1: FloatArray
     d2: FloatArray
@@ -137,6 +145,16 @@ class GroupSums:
     s2: FloatArray
     zz: FloatArray
     zw: FloatArray
+
+    @classmethod
+    def values(
+        cls, d: FloatArray, s: FloatArray, zz: FloatArray, zw: FloatArray
+    ) -> Self:
+        """Terms without derivatives."""
+        none = np.empty((0, len(d)))
+        shape = (*s.shape[:2], len(d))
+        s1, s2 = np.empty((0, *shape)), np.empty((0, 0, *shape))
+        return cls(d, s, none, none[None][:0], s1, s2, zz, zw)
 
 
 def chunks(rows: ClusterRows, k: int) -> Iterator[slice]:
@@ -154,32 +172,6 @@ def chunks(rows: ClusterRows, k: int) -> Iterator[slice]:
     step = max(1, _NUMBERS // each)
     for first in range(0, rows.n_clusters, step):
         yield slice(first, min(first + step, rows.n_clusters))
-
-
-def part_of(rows: ClusterRows, where: slice) -> ClusterRows:
-    """
-    The rows of neighbouring groups.
-
-    Parameters
-    ----------
-    rows : ClusterRows
-    where : slice
-        Of the groups.
-
-    Returns
-    -------
-    ClusterRows
-    """
-    offsets = rows.offsets[where.start : where.stop + 1]
-    here = slice(offsets[0], offsets[-1])
-    return ClusterRows(
-        rows.z[here],
-        rows.w[here],
-        rows.gaps[here],
-        offsets - offsets[0],
-        rows.weights[where],
-        None if rows.marks is None else rows.marks[here],
-    )
 
 
 def group_sums(
@@ -213,48 +205,73 @@ def group_sums(
     numpy.linalg.LinAlgError
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
+    point = ParameterPoint(covariance, factor, u)
+    return sums_apart(rows, structure)(point, derivatives=True)
+
+
+class SumsApart(Protocol):
+    """The terms of each group, as a function of the parameters."""
+
+    def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
+        """Derivatives have length 0 if they are not asked for."""
+        ...
+
+
+def sums_apart(rows: ClusterRows, structure: ResidualStructure) -> SumsApart:
+    """The cheapest way to the terms of each group."""
     if markov_of(structure) or is_independent(structure):
-        return _by_products(rows, structure, covariance, factor, u)
-    return sums_by_engine(rows, structure, covariance, factor, u)
+        return _ProductsApart(rows, structure)
+    return lambda point, *, derivatives: sums_by_engine(
+        rows, structure, *point[:3], derivatives=derivatives
+    )
 
 
-def _products_apart(
-    rows: ClusterRows, structure: ResidualStructure, u: FloatArray
-) -> CrossProducts:
-    """Whitened cross-products and ``log|R|`` of every group by itself."""
-    q, m = rows.z.shape[1], rows.n_clusters
-    columns = np.concatenate([rows.z, rows.w], axis=1)
-    orders, width = 1 + 2 * structure.k_free, columns.shape[1]
-    # every column takes part as one of Z, of which products are kept by group
-    everything = replace(rows, z=columns, w=np.ones((len(columns), 1)))
-    gram = np.empty((orders, width, width, m))
-    for block in product_blocks(everything, structure):
-        gram[..., block.clusters] = block.at(u, derivatives=True).zz
-    by_row = np.zeros((orders, len(columns)))
-    markov = markov_of(structure)
-    if markov is not None:
-        inside = rows.gaps > 0.0
-        gaps, which = np.unique(rows.gaps[inside], return_inverse=True)
-        terms = markov.precision_coefficients(gaps, u, derivatives=True).logdet
-        by_row[:, inside] = terms[:, which]
-    logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
-    return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
-
-
-def _by_products(
-    rows: ClusterRows,
-    structure: ResidualStructure,
-    covariance: RandomCovariance,
-    factor: FloatArray,
-    u: FloatArray,
-) -> GroupSums:
+class _ProductsApart:
     """All groups at once, as the likelihood's own sums but apart."""
-    cross, over = _products_apart(rows, structure, u), Apart(rows.n_clusters)
-    level = eliminate(cross.zz[0], cross.zw[0], factor)
-    s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
-    found = slopes_of(level, cross, covariance, over)
-    zw = level.zw_left.transpose(1, 0, 2)
-    return GroupSums(s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw)
+
+    def __init__(self, rows: ClusterRows, structure: ResidualStructure) -> None:
+        self._q, self._m = rows.z.shape[1], rows.n_clusters
+        columns = np.concatenate([rows.z, rows.w], axis=1)
+        # every column takes part as one of Z, of which products are kept by group
+        everything = replace(rows, z=columns, w=np.ones((len(columns), 1)))
+        self._blocks = product_blocks(everything, structure)
+        self._rows, self._width = rows, columns.shape[1]
+        self._markov, self._k_free = markov_of(structure), structure.k_free
+
+    def _products(self, u: FloatArray, derivatives: bool) -> CrossProducts:
+        """Whitened cross-products and ``log|R|`` of every group by itself."""
+        q, rows = self._q, self._rows
+        orders = 1 + 2 * self._k_free if derivatives else 1
+        gram = np.empty((orders, self._width, self._width, self._m))
+        for block in self._blocks:
+            found = block.at(u, derivatives=derivatives).zz
+            if len(self._blocks) == 1 and len(block.clusters) == self._m:
+                gram = found
+            else:
+                gram[..., block.clusters] = found
+        by_row = np.zeros((orders, len(rows.gaps)))
+        if self._markov is not None:
+            inside = rows.gaps > 0.0
+            gaps, which = np.unique(rows.gaps[inside], return_inverse=True)
+            terms = self._markov.precision_coefficients(
+                gaps, u, derivatives=derivatives
+            )
+            by_row[:, inside] = terms.logdet[:, which]
+        logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
+        return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
+
+    def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
+        cross, over = self._products(point.u, derivatives), Apart(self._m)
+        level = eliminate(cross.zz[0], cross.zw[0], point.factor)
+        d = cross.logdet[0] + level.logdet
+        s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
+        zw = level.zw_left.transpose(1, 0, 2)
+        if not derivatives:
+            return GroupSums.values(d, s, level.zz_left, zw)
+        found = slopes_of(level, cross, point.covariance.directions, over)
+        return GroupSums(
+            d, s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw
+        )
 
 
 def sums_by_engine(
@@ -263,6 +280,8 @@ def sums_by_engine(
     covariance: RandomCovariance,
     factor: FloatArray,
     u: FloatArray,
+    *,
+    derivatives: bool = True,
 ) -> GroupSums:
     """
     The same for any structure, by the likelihood's own sums.
@@ -272,33 +291,35 @@ def sums_by_engine(
     do, which gives ``H^-1`` and its derivatives for all of them at once.
     """
     q, width, m = rows.z.shape[1], rows.w.shape[1], rows.n_clusters
-    k = covariance.k_cov + len(u)
+    k = (covariance.k_cov + len(u)) * derivatives
     columns = np.concatenate([rows.z, rows.w], axis=1)
     both = q + width
-    s, s1 = np.empty((both, both, m)), np.empty((k, both, both, m))
+    d, s, s1 = np.empty(m), np.empty((both, both, m)), np.empty((k, both, both, m))
     d1, d2 = np.empty((k, m)), np.empty((k, k, m))
     s2 = np.empty((k, k, both, both, m))
     for members in _patterns(rows):
-        one = part_of(rows, slice(members[0], members[0] + 1))
+        one = rows.part(members[:1])
         n = len(one.w)
         shared = len(members) > 1
         images = np.eye(n) if shared else columns[_rows_of(rows, members)[0]]
         one = replace(one, w=images)
-        found = cluster_sums(
-            likelihood_blocks(one, structure), covariance, factor, u, derivatives=True
-        )
-        d1[:, members], d2[..., members] = found.d1[:, None], found.d2[..., None]
-        if not shared:
-            i = members[0]
-            s[..., i], s1[..., i], s2[..., i] = found.s, found.s1, found.s2
-            continue
+        blocks = likelihood_blocks(one, structure)
+        found = cluster_sums(blocks, covariance, factor, u, derivatives=derivatives)
+        d[members], d1[:, members] = found.d, found.d1[:, None]
+        if derivatives:
+            d2[..., members] = found.d2[..., None]
         own = columns[_rows_of(rows, members)]  # (members, n, q + p + 1)
-        for out, middle in ((s, found.s), (s1, found.s1), (s2, found.s2)):
+        pairs = [(s, found.s), (s1, found.s1)]
+        if derivatives:
+            pairs.append((s2, found.s2))
+        for out, middle in pairs:
+            if not shared:
+                out[..., members[0]] = middle
+                continue
             flat = np.tensordot(middle, own, axes=(-1, 1))  # (..., n, members, c)
             out[..., members] = np.einsum("mna,...nmb->...abm", own, flat)
-    return GroupSums(
-        s[q:, q:], d1, d2, s1[:, q:, q:], s2[:, :, q:, q:], s[:q, :q], s[:q, q:]
-    )
+    zz, zw = s[:q, :q], s[:q, q:]
+    return GroupSums(d, s[q:, q:], d1, d2, s1[:, q:, q:], s2[:, :, q:, q:], zz, zw)
 
 
 def _rows_of(rows: ClusterRows, members: IntArray) -> IntArray:

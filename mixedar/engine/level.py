@@ -20,7 +20,6 @@ from functools import cached_property
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.engine.covariance import RandomCovariance
 from mixedar.numeric.linalg import (
     apply,
     bmm,
@@ -243,11 +242,26 @@ class Derivatives:
 
 
 def slopes_of(
-    level: Level, cross: CrossProducts, covariance: RandomCovariance, over: Groups
+    level: Level, cross: CrossProducts, directions: FloatArray, over: Groups
 ) -> Derivatives:
-    """First and second derivatives of what is left after the elimination."""
+    """
+    First and second derivatives of what is left after the elimination.
+
+    Parameters
+    ----------
+    level : Level
+    cross : CrossProducts
+        The sums that were eliminated from, with their derivatives.
+    directions : ndarray, shape (k_cov, q, q)
+        ``dPsi / dv_k``.
+    over : Together or Apart
+
+    Returns
+    -------
+    Derivatives
+    """
     width, q, m = level.zw.shape
-    k_cov = covariance.k_cov
+    k_cov = len(directions)
     k, tail = k_cov + cross.k, over.tail
     out = Derivatives(
         np.zeros((k, *tail)),
@@ -255,7 +269,6 @@ def slopes_of(
         np.zeros((k, k, *tail)),
         np.zeros((k, k, width, width, *tail)),
     )
-    directions = covariance.directions
     flat = directions.reshape(k_cov, q * q)
     eb = np.matmul(directions[:, None], level.zw_left)  # (k_cov, width, q, m)
     rows = eb.reshape(k_cov * width, q, m)

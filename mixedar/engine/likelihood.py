@@ -64,6 +64,7 @@ def cluster_sums(
     u: FloatArray,
     *,
     derivatives: bool,
+    term_factors: tuple[FloatArray, ...] = (),
 ) -> ClusterSums:
     """
     Sum ``log|H_i|`` and ``W_i' H_i^-1 W_i`` over the clusters.
@@ -78,6 +79,8 @@ def cluster_sums(
         Unconstrained residual parameters.
     derivatives : bool
         Whether first and second derivatives are wanted.
+    term_factors : tuple of ndarray
+        ``Lambda`` of one level of each further term.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def cluster_sums(
     numpy.linalg.LinAlgError
         If the parameters are so extreme that ``H`` loses its definiteness.
     """
-    point = ParameterPoint(covariance, factor, u)
+    point = ParameterPoint(covariance, factor, u, term_factors)
     first, *others = (block.sums(point, derivatives=derivatives) for block in blocks)
     for part in others:
         first = first + part

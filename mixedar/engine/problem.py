@@ -13,16 +13,18 @@ residual instead of ``sigma``, which is that of a row where the function is one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks
-from mixedar.engine.blocks.base import ClusterSums
+from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.levels import levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
@@ -33,6 +35,8 @@ _SAMPLE = 1000
 # Relative to the residual variance: a random-effects direction that adds less
 # is zero for every purpose.
 _SINGULAR = 1e-8
+# Relative to the largest: a row of the information that is zero but for rounding.
+_WITHOUT_EFFECT = 1e-10
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,25 @@ class LikelihoodProblem:
         fixed[:count] /= np.diagonal(block_map)[covariance.tril[0]]
         # entries that are held are relative to sigma
         self._by_sigma = bool((fixed[~np.isnan(fixed)] != 0.0).any())
-        fixed[count:] /= np.diagonal(self.z_map)[covariance.component_starts]
+        inner = slice(count, covariance.k_groups)
+        fixed[inner] /= np.diagonal(self.z_map)[covariance.component_starts]
+        self.term_maps = tuple(
+            _scaled_map(term.columns, layout)
+            for term, layout in zip(rows.terms, covariance.of_terms, strict=True)
+        )
+        first = covariance.k_groups
+        for layout, term_map in zip(covariance.of_terms, self.term_maps, strict=True):
+            here = slice(first, first + layout.k_cov)
+            fixed[here] /= np.diagonal(term_map)[layout.tril[0]]
+            first += layout.k_cov
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
         self._typical = None if self._by_sigma else _typical_rows(rows, structure)
-        self.blocks = likelihood_blocks(
-            rows.transformed(self.z_map, self.w_map), self.structure
+        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
+        self.blocks: Sequence[LikelihoodBlock] = (
+            levels_blocks(inside, structure)
+            if rows.terms
+            else likelihood_blocks(inside, structure)
         )
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
@@ -135,6 +152,15 @@ class LikelihoodProblem:
         factor, level = self.covariance.factor(lam), self.level(u)
         return factor if level is None else factor * np.exp(level.value)
 
+    def term_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
+        """``Lambda`` of one level of each further term, relative to ``sigma``."""
+        if not self.term_maps:
+            return ()
+        lam, u = self.split(theta)
+        level = self.level(u)
+        unit = 1.0 if level is None else float(np.exp(level.value))
+        return tuple(factor * unit for factor in self.covariance.term_factors(lam))
+
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries of ``Psi`` relative to ``sigma``, internal, shape (k_cov,)."""
         lam, u = self.split(theta)
@@ -167,6 +193,7 @@ class LikelihoodProblem:
             self.factor(theta),
             u,
             derivatives=derivatives,
+            term_factors=self.term_factors(theta),
         )
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
@@ -223,8 +250,8 @@ class LikelihoodProblem:
         Parameters
         ----------
         factor : ndarray, shape (k_cov,)
-            Entries of the user's ``Lambda`` (lower triangle row by row, then
-            standard deviations of components, relative to the residual's).
+            Entries of the user's ``Lambda`` in the order of the layout's, relative
+            to the residual's standard deviation.
         params : ndarray, shape (k_params,)
             Residual parameters.
 
@@ -233,15 +260,16 @@ class LikelihoodProblem:
         ndarray, shape (k_theta,)
         """
         cov = self.covariance
-        count = len(cov.tril[0])
-        block = np.zeros((cov.k_re, cov.k_re))
-        block[cov.tril] = factor[:count]
-        inner = np.linalg.solve(self.z_map[: cov.k_re, : cov.k_re], block)
-        if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
-            # QR of the transpose makes the rotated factor triangular again
-            inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
+        count, first = len(cov.tril[0]), cov.k_groups
         scale = np.diagonal(self.z_map)[cov.component_starts]
-        entries = np.concatenate([inner[cov.tril], factor[count:] / scale])
+        parts = [
+            _triangular(self.z_map[: cov.k_re, : cov.k_re], factor[:count]),
+            factor[count:first] / scale,
+        ]
+        for term_map, layout in zip(self.term_maps, cov.of_terms, strict=True):
+            parts.append(_triangular(term_map, factor[first : first + layout.k_cov]))
+            first += layout.k_cov
+        entries = np.concatenate(parts)
         u = self.structure.to_unconstrained(params)
         level = self.level(u)
         unit = 1.0 if level is None else np.exp(level.value)
@@ -250,15 +278,38 @@ class LikelihoodProblem:
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""
         cov = self.covariance
-        i, j = cov.tril
-        count, block = len(i), self.z_map[: cov.k_re, : cov.k_re]
+        count = len(cov.tril[0])
         out = np.zeros((cov.k_cov, cov.k_cov))
-        same = block[i[:, None], i] * block[j[:, None], j]
-        crossed = block[i[:, None], j] * block[j[:, None], i]
-        out[:count, :count] = same + crossed * (i != j)
-        vc = np.arange(count, cov.k_cov)
+        block = self.z_map[: cov.k_re, : cov.k_re]
+        out[:count, :count] = _entry_map(block, cov.tril)
+        vc = np.arange(count, cov.k_groups)
         out[vc, vc] = np.diagonal(self.z_map)[cov.component_starts] ** 2
+        first = cov.k_groups
+        for term_map, layout in zip(self.term_maps, cov.of_terms, strict=True):
+            here = slice(first, first + layout.k_cov)
+            out[here, here] = _entry_map(term_map, layout.tril)
+            first += layout.k_cov
         return out
+
+
+def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
+    """Entries of a block of ``Lambda`` in the coordinates of a map."""
+    where = np.tril_indices(len(block_map))
+    block = np.zeros_like(block_map)
+    block[where] = entries
+    inner = np.linalg.solve(block_map, block)
+    if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
+        # QR of the transpose makes the rotated factor triangular again
+        inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
+    return inner[where]
+
+
+def _entry_map(block: FloatArray, tril: tuple[IntArray, IntArray]) -> FloatArray:
+    """Linear map of the lower triangle of ``A`` to that of ``B A B'``."""
+    i, j = tril
+    same = block[i[:, None], i] * block[j[:, None], j]
+    crossed = block[i[:, None], j] * block[j[:, None], i]
+    return same + crossed * (i != j)
 
 
 def _typical_rows(
@@ -279,6 +330,18 @@ def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
     """Upper triangular map after which ``W'W = n I``."""
     factor = r_factor(w)
     return inverse_triangular(factor) * np.sqrt(n)
+
+
+def _unit_map(columns: FloatArray, n: int, *, rotated: bool) -> FloatArray:
+    """Map after which columns have unit mean squares, and are orthogonal."""
+    if rotated:
+        return inverse_triangular(r_factor(columns)) * np.sqrt(n)
+    return np.diag(1.0 / np.sqrt((columns**2).sum(axis=0) / n))
+
+
+def _scaled_map(columns: FloatArray, layout: RandomCovariance) -> FloatArray:
+    """The same for a further term."""
+    return _unit_map(columns, len(columns), rotated=bool(layout.is_free.all()))
 
 
 def random_effects_map(
@@ -308,12 +371,8 @@ def random_effects_map(
     root_weights = np.sqrt(row_weights[used])
     if k_re:
         block = rows.z[used, :k_re] * root_weights[:, None]
-        if covariance.is_free[: len(covariance.tril[0])].all():
-            factor = r_factor(block)
-            out[:k_re, :k_re] = inverse_triangular(factor) * np.sqrt(n)
-        else:
-            length = np.sqrt((block**2).sum(axis=0) / n)
-            out[:k_re, :k_re] = np.diag(1.0 / length)
+        free = covariance.is_free[: len(covariance.tril[0])].all()
+        out[:k_re, :k_re] = _unit_map(block, n, rotated=bool(free))
     first = k_re
     for size in covariance.vc_sizes:
         columns = rows.z[used, first : first + size]
@@ -350,7 +409,9 @@ class Estimate:
         observed information; NaN where it does not exist.
     singular : bool
         Whether the random-effects covariance is singular.
-    residual_at_boundary : bool
+    at_end : ndarray of bool, shape (k_params,)
+        Residual parameters that lie at an end of their range, or of which the
+        covariance no longer depends because others do.
     """
 
     theta: FloatArray
@@ -363,7 +424,12 @@ class Estimate:
     residual_params: FloatArray
     cov_theta: FloatArray
     singular: bool
-    residual_at_boundary: bool
+    at_end: BoolArray
+
+    @property
+    def residual_at_boundary(self) -> bool:
+        """Whether a residual parameter is at the end of its range."""
+        return bool(self.at_end.any())
 
 
 def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
@@ -397,9 +463,6 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     )
     outer = problem.z_map @ problem.factor(theta)
     natural = problem.structure.natural(u)
-    at_end = bool(problem.structure.k_free) and problem.structure.at_boundary(
-        natural.value
-    )
     entries = problem.entries(theta)
     to_user = scale * problem.value_map()
     cov_values = to_user @ entries.value
@@ -412,8 +475,14 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     free = profile(sums, problem.n, reml=problem.reml, log_scale=math.log(point.scale))
     by_v = Jet(free.llf, free.gradient, free.hessian)
     information = -substitute(by_v, embed(entries, 0, k + 1)).second
-    cov_theta = _delta_method(information, jacobian)
-    # no standard error exists where parameters are at the end of their range
+    inside = slice(problem.k_cov_free, k)
+    at_end = _at_end(problem.structure, natural.value, information[inside])
+    # what is at the end of its range has no standard error, and is known to the rest
+    estimated = np.ones(k + 1, dtype=bool)
+    estimated[inside] = ~at_end[problem.structure.is_free]
+    cov_theta = _delta_method(
+        information[np.ix_(estimated, estimated)], jacobian[:, estimated]
+    )
     lost = np.zeros(len(cov_theta), dtype=bool)
     lost[: cov.k_cov] = singular
     lost[cov.k_cov : -1] = at_end
@@ -430,8 +499,19 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         residual_params=natural.value,
         cov_theta=cov_theta,
         singular=singular,
-        residual_at_boundary=at_end,
+        at_end=at_end,
     )
+
+
+def _at_end(
+    structure: ResidualStructure, params: FloatArray, information: FloatArray
+) -> BoolArray:
+    """Which residual parameters are at an end, or without effect because of it."""
+    out = structure.is_free & structure.at_end(params)
+    if out.any():
+        size = np.abs(information).max(axis=1, initial=0.0)
+        out[structure.is_free] |= size < _WITHOUT_EFFECT * max(size.max(), 1.0)
+    return out
 
 
 def _delta_method(information: FloatArray, jacobian: FloatArray) -> FloatArray:

@@ -29,7 +29,7 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.compress import ClusterRows
-from mixedar.engine.groups import GroupSums, chunks, group_sums, part_of
+from mixedar.engine.groups import GroupSums, chunks, group_sums
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.newton import newton
 from mixedar.engine.problem import LikelihoodProblem
@@ -88,6 +88,7 @@ class DeletionCoordinates:
         self.w_map = problem.w_map @ unit
         none = np.empty((0, 0, 1))
         self.total = GroupSums(
+            np.array([sums.d]),
             np.eye(len(root))[..., None],
             sums.d1[:, None],
             sums.d2[..., None],
@@ -114,7 +115,7 @@ class DeletionCoordinates:
     def unit_rows(self, where: slice) -> ClusterRows:
         """The rows of some groups, ``W`` in the units of the deletions."""
         q = self.rows.z.shape[1]
-        return part_of(self.rows, where).transformed(np.eye(q), self._unit)
+        return self.rows.part(where).transformed(np.eye(q), self._unit)
 
     def change(self, steps: FloatArray) -> FloatArray:
         """Change of ``v``, shape (k, m), by steps in theta, shape (m, k_theta)."""
@@ -318,7 +319,7 @@ class WithoutGroup(LikelihoodProblem):
     def __init__(
         self, problem: LikelihoodProblem, rows: ClusterRows, group: int
     ) -> None:
-        own = part_of(rows, slice(group, group + 1))
+        own = rows.part(slice(group, group + 1))
         self.__dict__.update(problem.__dict__)
         self.n, self.shift = problem.n - len(own.w), 0.0
         self._own = likelihood_blocks(own, problem.structure)

@@ -48,7 +48,7 @@ from mixedar.diagnostics.influence.deletion import (
     WithoutGroup,
     delete_groups,
 )
-from mixedar.engine.groups import group_sums, part_of
+from mixedar.engine.groups import group_sums
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
 from mixedar.fit import Fit
 from mixedar.inference.information import information
@@ -523,7 +523,7 @@ def _distances(
     problem, p = at.problem, len(at.problem.w_map) - 1
     others = WithoutGroup(problem, at.rows, group).profile_at(theta, derivatives=False)
     own = group_sums(
-        part_of(at.rows, slice(group, group + 1)),
+        at.rows.part(slice(group, group + 1)),
         problem.structure,
         problem.covariance,
         problem.factor(theta),

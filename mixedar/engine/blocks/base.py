@@ -142,11 +142,14 @@ class ParameterPoint(NamedTuple):
         ``Lambda`` with ``Psi = Lambda Lambda'``.
     u : ndarray, shape (k_free,)
         Unconstrained residual parameters.
+    term_factors : tuple of ndarray
+        ``Lambda`` of one level of each further term.
     """
 
     covariance: RandomCovariance
     factor: FloatArray
     u: FloatArray
+    term_factors: tuple[FloatArray, ...] = ()
 
 
 class LikelihoodBlock(ABC):
@@ -185,14 +188,14 @@ class ProductBlock(LikelihoodBlock):
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
-        covariance, factor, u = point
+        covariance, factor, u = point[:3]
         cross, over = self.at(u, derivatives=derivatives), Together(self.weights)
         level = eliminate(cross.zz[0], cross.zw[0], factor)
         d = float(cross.logdet[0] + over.total(level.logdet))
         s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
         if not derivatives:
             return ClusterSums.values(d, s)
-        found = slopes_of(level, cross, covariance, over)
+        found = slopes_of(level, cross, covariance.directions, over)
         curvature = ArrayCurvature(found.d2, found.s2)
         return ClusterSums(
             d, s, found.d1, found.s1, (curvature,) if len(found.d1) else ()

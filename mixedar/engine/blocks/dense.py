@@ -122,12 +122,24 @@ class CovarianceBlock(LikelihoodBlock):
             s += product(flat.T, flat)
             if derivatives and k:
                 d1 += np.einsum("kgii,g->k", part.slopes, part.multiplicity)
-                images = product(part.slopes.reshape(k, -1), part.gram)
-                s1 -= images.reshape(k, width, width)
+                s1 -= part.images()
         if not derivatives:
             return ClusterSums.values(d, s)
         s1 = (s1 + s1.transpose(0, 2, 1)) / 2.0
         return ClusterSums(d, s, d1, s1, (curvature,) if k else ())
+
+    def bends(self, point: ParameterPoint) -> tuple[FloatArray, FloatArray]:
+        """
+        What the second derivatives of ``R`` contribute.
+
+        Returns
+        -------
+        sandwiches : ndarray, shape (k, k, p + 1, p + 1)
+            ``sum W'H^-1 R_kl H^-1 W``, of the residual parameters.
+        traces : ndarray, shape (k, k)
+            ``sum tr(H^-1 R_kl)``.
+        """
+        return PatternCurvature(self, point).bends()
 
 
 @dataclass(frozen=True)
@@ -136,8 +148,8 @@ class _Part:
     Some patterns, whitened.
 
     `slopes` has the shape (k, g, n, n), `y` (g, n, M, width), `inverse`,
-    ``L^-1``, (g, n, n), and `gram`, the products of pairs of rows of `y` summed
-    over the clusters, (g n n, width width).
+    ``L^-1``, (g, n, n), and `gram`, where it pays, the products of pairs of rows of
+    `y` summed over the clusters, (g n n, width width).
     """
 
     some: slice
@@ -146,7 +158,27 @@ class _Part:
     inverse: FloatArray
     y: FloatArray
     slopes: FloatArray
-    gram: FloatArray
+    gram: FloatArray | None
+
+    def images(self) -> FloatArray:
+        """``Y' A_k Y``, shape (k, width, width)."""
+        k, width = len(self.slopes), self.y.shape[-1]
+        if self.gram is not None:
+            found = product(self.slopes.reshape(k, -1), self.gram)
+            return found.reshape(k, width, width)
+        rows, stacked = self.y.reshape(-1, width), self.y.reshape(*self.y.shape[:2], -1)
+        found = np.empty((k, width, width))
+        for out, slope in zip(found, self.slopes, strict=True):
+            out[:] = product(rows.T, (slope @ stacked).reshape(-1, width))
+        return found
+
+    def outer(self, weight: FloatArray) -> FloatArray:
+        """``Y weight Y'`` of pairs of rows, shape (g, n, n)."""
+        g, n, _, width = self.y.shape
+        if self.gram is not None:
+            return product(self.gram, weight.reshape(-1, 1)).reshape(g, n, n)
+        turned = product(self.y.reshape(-1, width), weight).reshape(g, n, -1)
+        return turned @ self.y.reshape(g, n, -1).transpose(0, 2, 1)
 
 
 class PatternCurvature:
@@ -154,10 +186,14 @@ class PatternCurvature:
 
     def __init__(self, block: CovarianceBlock, point: ParameterPoint) -> None:
         self.block = block
-        self.covariance, self.factor, self.u = point
+        self.covariance, self.factor, self.u = point[:3]
         self.k = self.covariance.k_cov + block.structure.k_free
         self._values: ResidualValues | None = None
         self._kept: list[_Part] | None = None
+        # products of pairs of rows once, or rows times slopes: what is less work
+        n, most, width = block.w.shape[1:]
+        rows = (self.k + 1) * most * (n + width)
+        self._by_pairs = n * width * (most + self.k + 1) <= rows
 
     def parts(self, derivatives: bool = True) -> Iterator[_Part]:
         """Chunks of patterns; small blocks are computed once."""
@@ -169,7 +205,8 @@ class PatternCurvature:
         if self._values is None:
             self._values = block.matrices.values(self.u)
         most, width = block.w.shape[2:]
-        each = n * max(n * max(self.k + 3, width**2), most * width)
+        pairs = width**2 if self._by_pairs else 0
+        each = n * max(n * max(self.k + 3, pairs), most * width)
         step = max(1, _CHUNK // each)
         chunks = [slice(a, min(a + step, g)) for a in range(0, g, step)]
         if not derivatives or g * each > _KEPT:
@@ -188,16 +225,14 @@ class PatternCurvature:
         if covariance.order:
             root = z @ self.factor
             h = h + root @ root.transpose(0, 2, 1)
-        lower = np.linalg.cholesky(h)
         multiplicity = block.multiplicity[some]
-        pivots = np.diagonal(lower, axis1=1, axis2=2)
-        logdet = 2.0 * float(multiplicity @ np.log(pivots).sum(axis=1))
-        inverse = np.linalg.inv(lower)
+        inverse, logs = inverse_roots(h)
+        logdet = float(multiplicity @ logs)
         g, n = w.shape[:2]
         y = (inverse @ w.reshape(g, n, -1)).reshape(w.shape)
-        slopes, gram = np.empty((0, g, n, n)), np.empty((0, 0))
+        slopes, gram = np.empty((0, g, n, n)), None
         if derivatives:
-            gram = _pair_products(y)
+            gram = _pair_products(y) if self._by_pairs else None
             k_cov = covariance.k_cov
             slopes = np.empty((self.k, g, n, n))
             if k_cov:
@@ -217,11 +252,11 @@ class PatternCurvature:
         """``d2D + <d2S, weight>``; see :class:`Curvature`."""
         out = np.zeros((self.k, self.k))
         for part in self.parts():
-            g, n = part.y.shape[:2]
+            n = part.y.shape[1]
             middle = -part.multiplicity[:, None, None] * np.eye(n)
             bend = -middle
             if weight is not None:
-                outer = product(part.gram, weight.reshape(-1, 1)).reshape(g, n, n)
+                outer = part.outer(weight)
                 middle = middle + 2.0 * outer
                 bend = bend - outer
             left = part.slopes.reshape(self.k, -1)
@@ -254,38 +289,51 @@ class PatternCurvature:
                     out[a, b] += both + both.T
                     if a != b:
                         out[b, a] += both + both.T
-        out -= self.bends()[0]
+        inner = slice(self.covariance.k_cov, None)
+        if self.k > self.covariance.k_cov:
+            out[inner, inner] -= self.bends()[0]
         return out
 
     def bends(self) -> tuple[FloatArray, FloatArray]:
-        """
-        What the second derivatives of ``H`` contribute.
-
-        Returns
-        -------
-        sandwiches : ndarray, shape (k, k, p + 1, p + 1)
-            ``sum W'H^-1 H_kl H^-1 W``.
-        traces : ndarray, shape (k, k)
-            ``sum tr(H^-1 H_kl)``.
-        """
-        width = self.block.w.shape[-1]
-        sandwiches = np.zeros((self.k, self.k, width, width))
-        traces = np.zeros((self.k, self.k))
+        """See :meth:`CovarianceBlock.bends`."""
+        k, width = self.k - self.covariance.k_cov, self.block.w.shape[-1]
+        sandwiches, traces = np.zeros((k, k, width, width)), np.zeros((self.k,) * 2)
         for part in self.parts():
             n = part.y.shape[1]
             eye = part.multiplicity[:, None, None] * np.eye(n)
             self._add_bend(traces, part, eye)
-            for a in range(width):
-                for b in range(a + 1):
-                    left, right = part.y[..., a], part.y[..., b]
-                    outer = left @ right.transpose(0, 2, 1)
-                    outer = (outer + outer.transpose(0, 2, 1)) / 2.0
-                    found = np.zeros((self.k, self.k))
-                    self._add_bend(found, part, outer)
-                    sandwiches[:, :, a, b] += found
-                    if a != b:
-                        sandwiches[:, :, b, a] += found
-        return sandwiches, traces
+            if k < width:
+                self._add_by_parameters(sandwiches, part)
+            else:
+                self._add_by_columns(sandwiches, part)
+        return sandwiches, traces[-k:, -k:]
+
+    def _add_by_parameters(self, out: FloatArray, part: _Part) -> None:
+        """Add sandwiches, pair by pair of parameters."""
+        g, n, _, width = part.y.shape
+        back = part.inverse.transpose(0, 2, 1) @ part.y.reshape(g, n, -1)
+        rows = back.reshape(-1, width).T
+        assert self._values is not None
+        for i in range(len(out)):
+            for j in range(i + 1):
+                bend = self.block.matrices.second(self._values, part.some, i, j)
+                found = product(rows, (bend @ back).reshape(-1, width))
+                out[i, j] += found
+                if i != j:
+                    out[j, i] += found
+
+    def _add_by_columns(self, out: FloatArray, part: _Part) -> None:
+        """Add sandwiches, pair by pair of columns."""
+        k, width = len(out), out.shape[-1]
+        for a in range(width):
+            for b in range(a + 1):
+                outer = part.y[..., a] @ part.y[..., b].transpose(0, 2, 1)
+                outer = (outer + outer.transpose(0, 2, 1)) / 2.0
+                found = np.zeros((self.k, self.k))
+                self._add_bend(found, part, outer)
+                out[:, :, a, b] += found[-k:, -k:]
+                if a != b:
+                    out[:, :, b, a] += found[-k:, -k:]
 
 
 def _pair_products(y: FloatArray) -> FloatArray:
@@ -393,7 +441,7 @@ class DenseBlock(ProductBlock):
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`ProductBlock.sums`."""
-        (covariance, factor, u), step = point, None
+        (covariance, factor, u), step = point[:3], None
         condition = 1.0 + float(np.vdot(factor, factor))
         if self._structure is not None and len(self._distances):
             step = self._structure.step(self._distances, u)
@@ -445,11 +493,20 @@ def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
         pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
         inverse = np.asarray(np.linalg.inv(h), dtype=np.float64)
         return inverse, np.asarray(2.0 * np.log(pivots).sum(axis=1))
+    half, logs = inverse_roots(h)
+    return half.transpose(0, 2, 1) @ half, logs
+
+
+def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``L^-1`` of ``H = L L'``, shape (g, n, n), and ``log|H|``."""
+    if len(h) > 1:
+        lower = np.linalg.cholesky(h)
+        pivots = np.diagonal(lower, axis1=1, axis2=2)
+        return np.linalg.inv(lower), np.asarray(2.0 * np.log(pivots).sum(axis=1))
     # LAPACK itself: of one small matrix numpy's checks are most of the work
     root, failed = dpotrf(h[0], lower=1, clean=1)
     if failed:
         raise np.linalg.LinAlgError("a covariance is not positive definite")
-    half = dtrtri(root, lower=1)[0]
     logs = 2.0 * np.log(root.diagonal()).sum(keepdims=True)
-    inverse = np.asarray(half.T @ half)[None]
-    return inverse, np.asarray(logs, dtype=np.float64)
+    half = np.asarray(dtrtri(root, lower=1)[0], dtype=np.float64)
+    return half[None], np.asarray(logs, dtype=np.float64)

@@ -1,0 +1,299 @@
+"""
+Several levels: the step of :mod:`mixedar.engine.level`, repeated.
+
+Eliminating the effects of the groups, with the columns of the further terms among the
+``W``, leaves sums in which levels of the terms meet wherever they share a group.  Sets
+of levels that meet, directly or through others, are the *components*: of nested
+factors one for each level of the outermost, of crossed factors one for everything.
+A component is to the further terms what a group is to its effects, and the same
+functions eliminate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import (
+    ArrayCurvature,
+    ClusterSums,
+    LikelihoodBlock,
+    ParameterPoint,
+)
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
+from mixedar.engine.level import CrossProducts, Level, Together, eliminate, slopes_of
+from mixedar.residual import ResidualStructure
+
+
+def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[LevelsBlock]:
+    """
+    Blocks of clusters that further terms link.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        Of real groups, with terms.
+    structure : ResidualStructure
+        Bound to the data.
+
+    Returns
+    -------
+    list of LevelsBlock
+        Together they hold every cluster once; components of one block have about
+        as many columns.
+    """
+    components = _components(rows)
+    width = sum(
+        term.columns.shape[1] * np.bincount(of_level, minlength=components.n)
+        for term, of_level in zip(rows.terms, components.of_levels, strict=True)
+    )
+    size = np.ceil(np.log2(np.maximum(width, 1))).astype(int)
+    blocks = []
+    for value in np.unique(size):
+        clusters = np.flatnonzero(size[components.of_clusters] == value)
+        blocks.append(LevelsBlock(rows.part(clusters), structure))
+    return blocks
+
+
+@dataclass(frozen=True)
+class _Components:
+    """Which of `n` components clusters and levels of terms belong to."""
+
+    n: int
+    of_clusters: IntArray
+    of_levels: tuple[IntArray, ...]
+
+
+def _components(rows: ClusterRows) -> _Components:
+    clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+    counts = [rows.n_clusters, *(term.n_levels for term in rows.terms)]
+    first = np.cumsum(counts)
+    levels = [start + t.codes for start, t in zip(first, rows.terms, strict=False)]
+    links = (np.tile(clusters, len(levels)), np.concatenate(levels))
+    graph = coo_matrix(
+        (np.ones(len(links[0]), dtype=np.int8), links), shape=(first[-1], first[-1])
+    )
+    n, labels = connected_components(graph, directed=False)
+    of_clusters, *of_levels = np.split(labels, first[:-1])
+    return _Components(n, of_clusters, tuple(of_levels))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """
+    Clusters that meet about as many levels.
+
+    Attributes
+    ----------
+    sums : SumsApart
+        Their terms, in columns of their own levels.
+    component : ndarray of int, shape (m,)
+    places : ndarray of int, shape (pairs m,)
+        Where pairs of their columns, the lower triangle, stand in the components'
+        arrays.
+    """
+
+    sums: SumsApart
+    component: IntArray
+    places: IntArray
+
+
+class LevelsBlock(LikelihoodBlock):
+    """
+    Clusters, and the further terms that link them.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        Every level of a term that occurs does so in these rows only.
+    structure : ResidualStructure
+        Bound to the data.
+    """
+
+    def __init__(self, rows: ClusterRows, structure: ResidualStructure) -> None:
+        terms = []
+        self.levels: list[IntArray] = []
+        for term in rows.terms:
+            present, codes = np.unique(term.codes, return_inverse=True)
+            self.levels.append(present)
+            terms.append(replace(term, codes=codes.ravel()))
+        rows = replace(rows, terms=tuple(terms))
+        components = _components(rows)
+        self._n = components.n
+        self._orders = tuple(term.columns.shape[1] for term in terms)
+        found = [_within(of_level, components.n) for of_level in components.of_levels]
+        #: component of each level of each term, and its place there
+        self.component_of = components.of_levels
+        self.place_of = [place for place, _ in found]
+        self._repeats = tuple(most for _, most in found)
+        sizes = np.multiply(self._orders, self._repeats)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
+        self._parts = list(self._split(rows, structure, components.of_clusters))
+        self._directions = self._repeated_directions()
+
+    def _split(
+        self, rows: ClusterRows, structure: ResidualStructure, component: IntArray
+    ) -> Iterator[_Part]:
+        """Clusters by the number of levels that they meet."""
+        m = rows.n_clusters
+        met = _met_levels(rows)
+        columns = sum(
+            order * one.count for order, one in zip(self._orders, met, strict=True)
+        )
+        size = np.ceil(2.0 * np.log2(columns + self._width)).astype(int)
+        cluster = np.repeat(np.arange(m), np.diff(rows.offsets))
+        total = self._q + self._width
+        for value in np.unique(size):
+            members = np.flatnonzero(size == value)
+            some = rows.part(members)
+            here = rows.index(members)
+            number = np.full(m, -1)
+            number[members] = np.arange(len(members))
+            widths = [
+                order * int(one.count[members].max())
+                for order, one in zip(self._orders, met, strict=True)
+            ]
+            starts = np.concatenate([[0], np.cumsum(widths)])
+            w = np.zeros((len(here), starts[-1] + self._width))
+            place = np.full((len(members), w.shape[1]), total)  # none of the columns
+            w[:, starts[-1] :] = some.w
+            place[:, starts[-1] :] = self._q + np.arange(self._width)
+            for t, (term, one) in enumerate(zip(some.terms, met, strict=True)):
+                order = self._orders[t]
+                row, own = np.arange(len(here)), starts[t] + order * one.number[here]
+                met_here = number[one.cluster] >= 0
+                whose = number[one.cluster[met_here]]
+                local = starts[t] + order * one.rank[met_here]
+                target = self._starts[t] + order * self.place_of[t][one.level[met_here]]
+                for a in range(order):
+                    w[row, own + a] = term.columns[:, a]
+                    place[whose, local + a] = target + a
+            assert (number[cluster[here]] >= 0).all()
+            i, j = np.tril_indices(w.shape[1])
+            of = component[members]
+            places = (of * (total + 1) + place[:, i].T) * (total + 1) + place[:, j].T
+            kept = replace(some, w=w, terms=())
+            yield _Part(sums_apart(kept, structure), of, places.ravel())
+
+    def _repeated_directions(self) -> FloatArray:
+        """``dPsi / dv_k`` of the terms' entries, shape (k, q, q)."""
+        out = []
+        for t, order in enumerate(self._orders):
+            here = slice(self._starts[t], self._starts[t + 1])
+            for direction in RandomCovariance.free(order).directions:
+                full = np.zeros((self._q, self._q))
+                full[here, here] = np.kron(np.eye(self._repeats[t]), direction)
+                out.append(full)
+        return np.array(out)
+
+    def _factor(self, point: ParameterPoint) -> FloatArray:
+        """``Lambda`` of all columns of a component, shape (q, q)."""
+        out = np.zeros((self._q, self._q))
+        for t, factor in enumerate(point.term_factors):
+            here = slice(self._starts[t], self._starts[t + 1])
+            out[here, here] = np.kron(np.eye(self._repeats[t]), factor)
+        return out
+
+    def _inner(self, point: ParameterPoint, derivatives: bool) -> CrossProducts:
+        """What the elimination of the groups' effects leaves, by component."""
+        own = point._replace(covariance=point.covariance.of_groups)
+        side = self._q + self._width + 1
+        k = own.covariance.k_cov + len(own.u) if derivatives else 0
+        orders = 1 + k + k * (k + 1) // 2
+        total = np.zeros((orders, self._n * side * side))
+        logdet = np.zeros((orders, self._n))
+        for part in self._parts:
+            terms = part.sums(own, derivatives=derivatives)
+            i, j = np.tril_indices(len(terms.s))
+            for at, (d, s) in enumerate(_by_order(terms)):
+                logdet[at] += np.bincount(part.component, d, self._n)
+                total[at] += np.bincount(part.places, s[i, j].ravel(), total.shape[1])
+        total = total.reshape(orders, self._n, side, side)[:, :, :-1, :-1]
+        full = total + np.tril(total, -1).swapaxes(2, 3)
+        q, last = self._q, (0, 2, 3, 1)
+        return CrossProducts(
+            np.ascontiguousarray(full[:, :, :q, :q].transpose(last)),
+            np.ascontiguousarray(full[:, :, q:, :q].transpose(last)),
+            full[:, :, q:, q:].sum(axis=1),
+            logdet.sum(axis=1),
+        )
+
+    def eliminated(self, point: ParameterPoint) -> Level:
+        """The further terms' effects, one component after the other, eliminated."""
+        cross = self._inner(point, False)
+        return eliminate(cross.zz[0], cross.zw[0], self._factor(point))
+
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
+        cross, over = self._inner(point, derivatives), Together(np.ones(self._n))
+        level = eliminate(cross.zz[0], cross.zw[0], self._factor(point))
+        d = float(cross.logdet[0] + over.total(level.logdet))
+        s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
+        if not derivatives:
+            return ClusterSums.values(d, s)
+        found = slopes_of(level, cross, self._directions, over)
+        # the groups' entries come before the terms'
+        terms, inner = len(self._directions), point.covariance.k_groups
+        order = np.arange(len(found.d1))
+        order = np.concatenate(
+            [order[terms : terms + inner], order[:terms], order[terms + inner :]]
+        )
+        curvature = ArrayCurvature(
+            found.d2[np.ix_(order, order)], found.s2[np.ix_(order, order)]
+        )
+        return ClusterSums(d, s, found.d1[order], found.s1[order], (curvature,))
+
+
+def _within(component: IntArray, n: int) -> tuple[IntArray, int]:
+    """Number of each level among those of its component, and the most there are."""
+    order, count = np.argsort(component, kind="stable"), np.bincount(component, None, n)
+    place = np.empty(len(component), dtype=np.intp)
+    before = np.cumsum(count) - count
+    place[order] = np.arange(len(component)) - before[component[order]]
+    return place, int(count.max())
+
+
+@dataclass(frozen=True)
+class _Met:
+    """
+    Which levels of a term each cluster meets.
+
+    `count`, by cluster; `number`, by row, of its level among the cluster's; and by
+    pair of a cluster and a level, `cluster`, `level` and `rank`.
+    """
+
+    count: IntArray
+    number: IntArray
+    cluster: IntArray
+    level: IntArray
+    rank: IntArray
+
+
+def _met_levels(rows: ClusterRows) -> list[_Met]:
+    cluster = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+    out = []
+    for term in rows.terms:
+        n = term.n_levels
+        pairs, which = np.unique(cluster * n + term.codes, return_inverse=True)
+        whose, level = np.divmod(pairs, n)
+        count = np.bincount(whose, None, rows.n_clusters)
+        rank = np.arange(len(pairs)) - (np.cumsum(count) - count)[whose]
+        out.append(_Met(count, rank[which.ravel()], whose, level, rank))
+    return out
+
+
+def _by_order(terms: GroupSums) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Values, first derivatives, and second ones by pairs, row by row."""
+    yield terms.d, terms.s
+    yield from zip(terms.d1, terms.s1, strict=True)
+    for i in range(len(terms.d1)):
+        for j in range(i + 1):
+            yield terms.d2[i, j], terms.s2[i, j]
