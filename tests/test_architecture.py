@@ -84,6 +84,7 @@ ALONE = {
     "mixedar.inference.df.small_sample": "two methods, with their sources",
     "mixedar.inference.intervals.constrained": "the likelihood that paths climb",
     "mixedar.inference.intervals.profile_path": "paths, apart from what they serve",
+    "mixedar.inference.terms.type_three": "hypotheses, with their sources",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",

@@ -17,6 +17,7 @@ from statsmodels.stats.multitest import multipletests
 
 from mixedar._types import FloatArray
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
@@ -28,7 +29,6 @@ from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.sandwich import sandwich
-from mixedar.inference.terms.type_three import factor_levels
 from mixedar.inference.wald import t_isf, t_sf, t_test
 
 
@@ -450,10 +450,12 @@ def _values(
         if not given:
             raise UnsupportedError(f"at: no value for {name!r}")
         return given
-    levels = factor_levels(spec, data, name)
+    levels = spec.levels.get(name) or levels_of_formula(spec).get(name)
     if levels is not None:
-        return levels
+        return list(levels)
     column = pd.Series(data[name]).dropna()
+    if getattr(column.dtype, "kind", "O") in "bO":
+        return sorted(column.unique().tolist())
     if not focus:
         return [column.mean()]
     distinct = sorted(column.unique().tolist())

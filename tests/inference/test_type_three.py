@@ -14,8 +14,7 @@ import statsmodels.formula
 import mixedar.formula.api as mar
 from helpers.reference_cases import load
 from mixedar import MixedLMAR
-from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
-from mixedar.inference.terms import type_three
+from mixedar.exceptions import BoundaryWarning
 
 # lmerTest 3.1-3, anova(lmer(grain ~ nitro * variety + (1 | block)), type = "III") on
 # nlme's Oats without the rows 1, 5, 6, 20, 33, 50, 51, 70: DenDF, F, p
@@ -77,7 +76,7 @@ def test_lmertest(df: str) -> None:
     [
         ("y ~ arm * sex * x", "y ~ C(arm, Sum) * C(sex, Sum) * x"),
         ("y ~ arm + sex:x", "y ~ C(arm, Sum) + C(sex, Sum):x"),
-        ("y ~ 0 + arm * sex", "y ~ 0 + C(arm, Sum) * C(sex, Sum)"),
+        ("y ~ 0 + arm * sex", "y ~ C(arm, Sum) * C(sex, Sum)"),
         ("y ~ arm + arm:sex", "y ~ C(arm, Sum) + C(arm, Sum):C(sex, Sum)"),
         ("y ~ arm:x - 1", "y ~ C(arm, Sum):x - 1"),
         (
@@ -154,23 +153,114 @@ def test_arrays_have_a_term_a_column() -> None:
     assert model.anova(type=3)["F"].equals(model.anova(type="marginal")["F"])
 
 
-def test_named_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_are_not_needed() -> None:
     model = fit("y ~ arm * x")
-    model.anova(type=3)
+    before = model.anova(type=3)
     model.remove_data()
-    with pytest.raises(NotComputedError, match=r"data were removed.*type=2"):
-        model.anova(type=3)
-    assert np.isfinite(model.anova(type=2)["F"]).all()
+    pd.testing.assert_frame_equal(model.anova(type=3), before)
     rng = np.random.default_rng(1)
     wide = pd.DataFrame({"id": np.repeat(np.arange(200), 2)})
     wide["t"] = np.tile([0, 1], 200)
     for name in "abcdefgh":
         wide[name] = pd.Categorical(rng.integers(0, 5, 400).astype(str))
     wide["y"] = rng.normal(size=400)
-    # the grid is one term's, not all factors'
-    formula = "y ~ " + " + ".join("abcdefgh")  # of 390,625 combinations
+    # of 390,625 combinations of levels
+    formula = "y ~ " + " + ".join("abcdefgh")
     table = fit(formula, wide, re_formula="0").anova(type=3)
     assert table["num_df"].to_list() == [1, *[4] * 8]
-    monkeypatch.setattr(type_three, "_LARGEST_GRID", 4)
-    with pytest.raises(UnsupportedError, match="'a' have 5 combinations"):
-        fit("y ~ a", wide, re_formula="0").anova(type=3)
+
+
+# One model, written in several ways: what a term is, is the engine's to say.
+WAYS = [
+    ("arm * sex + x", "0 + arm * sex + x"),
+    ("arm * sex + x", "x + sex * arm - 1"),
+    ("arm + sex", "0 + sex + arm"),
+    ("arm:sex", "0 + arm:sex"),
+    ("arm / sex + arm:x", "0 + arm / sex + arm:x"),
+    ("C(dose) * arm", "0 + C(dose) * arm"),
+    ("arm * x", 'Q("the arm") * Q("x, centred")'),
+    ("arm * x", 'C(Q("the arm"), Sum) * Q("x, centred") - 1'),
+    ("C(dose) * arm + x", 'C(Q("dose of it")) * Q("the arm") + x'),
+    ("I(x ** 2) + sex * x", "I(x**2)+sex*x"),
+    ("C(arm, Sum) * z", "C(arm,Sum)*z-1"),
+    ("up * arm", "0 + up * arm"),
+]
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+@pytest.mark.parametrize(("one", "other"), WAYS)
+def test_ways_to_write_a_model(one: str, other: str, kind: int) -> None:
+    data = trial().assign(**{"x, centred": trial()["x"]})
+    data["the arm"], data["dose of it"] = data["arm"], data["dose"]
+
+    def table(formula: str) -> pd.DataFrame:
+        found = fit("y ~ " + formula, data).anova(type=kind, df="kenward-roger")
+        found.index = [_sorted(term) for term in found.index]
+        return found.drop(index="Intercept", errors="ignore").sort_index()
+
+    found, expected = table(other), table(one)
+    assert list(found.index) == list(expected.index)
+    np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], rtol=1e-5)
+
+
+def _sorted(term: str) -> str:
+    for long, short in {
+        'C(Q("the arm"), Sum)': "arm",
+        'C(Q("dose of it"))': "C(dose)",
+        'Q("the arm")': "arm",
+        'Q("x, centred")': "x",
+    }.items():
+        term = term.replace(long, short).replace(long.replace('"', "'"), short)
+    return ":".join(sorted(term.split(":")))
+
+
+def test_no_intercept_by_hand() -> None:
+    """Each contrast of cell means that a hypothesis of type III stands for."""
+    model = fit("y ~ 0 + arm:sex")
+    names = list(model.fe_params.index)
+    cells = pd.DataFrame(
+        [[arm, sex] for sex in "fm" for arm in "abc"], columns=["arm", "sex"]
+    )
+    assert names == [f"arm[{arm}]:sex[{sex}]" for arm, sex in cells.to_numpy()]
+    full = fit("y ~ 0 + sex * arm")
+    for name, levels in {"arm": "abc", "sex": "fm"}.items():
+        means = [np.where(cells[name] == v, 1.0, 0.0) for v in levels]
+        rows = np.array([means[0] - mean for mean in means[1:]])
+        for df in ("satterthwaite", "kenward-roger"):
+            expected = model.f_test(rows, df=df)
+            row = full.anova(df=df).loc[name]
+            assert row.num_df == expected.df_num
+            np.testing.assert_allclose(row.F, expected.fvalue, rtol=1e-5)
+
+
+def test_levels_of_one_factor_in_two_codings() -> None:
+    expected = fit("y ~ sex * x").anova()
+    found = fit("y ~ C(sex, Sum) + x + sex:x").anova()
+    np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], rtol=2e-5)
+    # levels in another order, and a condition is a factor like any other
+    one = fit("y ~ C(arm, levels=['c', 'a', 'b']) * x").anova()
+    np.testing.assert_allclose(one[COLUMNS], fit("y ~ arm * x").anova()[COLUMNS], 2e-5)
+    data = trial().assign(high=np.where(trial()["z"] > 0, "yes", "no"))
+    one = fit("y ~ I(z > 0) * arm", data).anova()
+    other = fit("y ~ high * arm", data).anova()
+    np.testing.assert_allclose(one[COLUMNS], other[COLUMNS], rtol=2e-5)
+
+
+def test_a_factor_of_one_level() -> None:
+    data = trial().assign(site="only")
+    row = fit("y ~ 0 + site + x", data).anova().loc["site"]
+    assert row.num_df == 0
+    assert np.isnan(row.F)
+    assert "one level" in row.note
+
+
+@pytest.mark.parametrize("formula", ["0 + arm * sex + x", "sex:x + arm*x + up"])
+def test_formulaic_has_the_same_terms(
+    formula: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {kind: fit("y ~ " + formula).anova(type=kind) for kind in (1, 2, 3)}
+    monkeypatch.setattr(statsmodels.formula.options, "formula_engine", "formulaic")
+    for kind, table in expected.items():
+        found = fit("y ~ " + formula).anova(type=kind)
+        assert list(found.index) == list(table.index)
+        np.testing.assert_allclose(found[COLUMNS], table[COLUMNS], rtol=2e-5)

@@ -14,6 +14,7 @@ from scipy import stats
 from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray, Seed
+from mixedar.data.formula.terms import Term
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
@@ -28,7 +29,7 @@ from mixedar.inference.terms.mixture_chi2 import (
     null_distribution,
     same_columns,
 )
-from mixedar.inference.terms.type_three import Term, terms_of, type_three
+from mixedar.inference.terms.type_three import terms_of, type_three, within_the_mean
 from mixedar.inference.wald import wald_test
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -50,7 +51,8 @@ def anova_terms(
         1: each term after those before it in the formula (nlme's sequential);
         2: each term after all terms that do not contain it (car's); 3: each
         term averaged over the levels of the other factors, whatever the coding
-        (SAS', lmerTest's; see :mod:`mixedar.inference.terms.type_three`);
+        (SAS', lmerTest's; see :mod:`mixedar.inference.terms.type_three`), both
+        with or without an intercept alike;
         ``"marginal"``: all coefficients of the term are zero, in the coding of
         the model (nlme's): with treatment coding a main effect is then tested
         where the other factors are at their reference level.
@@ -66,8 +68,6 @@ def anova_terms(
     ------
     UnsupportedError
         For another type.
-    NotComputedError
-        For type 3 if the data were removed from the fit.
     """
     kind = _TYPES.get(type) if isinstance(type, (int, str)) else None
     if kind is None:
@@ -75,7 +75,7 @@ def anova_terms(
     terms = terms_of(fit)
     method = contrast_method(fit, df)
     rows: list[list[Any]] = []
-    hypotheses = type_three(fit, terms) if kind == 3 else []
+    hypotheses = type_three(terms, fit.k_fe) if kind == 3 else []
     # what leaving terms out does to the estimates is a matter of the model
     cov = method.cov if fit.robust is None else fit.cov_beta
     for k, term in enumerate(terms):
@@ -88,6 +88,11 @@ def anova_terms(
         else:
             others = []
         matrix = hypotheses[k] if kind == 3 else _restriction(term, others, cov)
+        if kind == 2 and (rows_within := within_the_mean(term)) is not None:
+            matrix = rows_within @ matrix
+        if not len(matrix):
+            rows.append([0, np.nan, np.nan, np.nan, "one level only: no difference"])
+            continue
         try:
             test = wald_test(fit, matrix, use_f=True, df=df)
             f, num, den = float(test.fvalue), int(test.df_num), float(test.df_denom)
@@ -97,7 +102,7 @@ def anova_terms(
             note = "" if den > 0.0 else "no degrees of freedom are left for this term"
             rows.append([num, den, f, _f_sf(f, num, den), note])
         except NotComputedError as error:
-            rows.append([len(term.columns), np.nan, np.nan, np.nan, str(error)])
+            rows.append([len(matrix), np.nan, np.nan, np.nan, str(error)])
     frame = pd.DataFrame(
         rows,
         index=pd.Index([term.name for term in terms], name="term"),
@@ -151,7 +156,8 @@ def wald_test_terms(
     extra_constraints : list of (str, ndarray), optional
         Further hypotheses: a name and restrictions of shape (k, p).
     combine_terms : sequence of str, optional
-        Names: all terms that contain one are tested together as well.
+        Names of variables or factors: all terms with one are tested together as
+        well.
     scalar : bool, optional
         Not used; statistics are numbers.
     df : str, float or DFMethod, optional
@@ -172,7 +178,7 @@ def wald_test_terms(
         if not (skip_single and len(term.columns) == 1)
     ]
     for name in combine_terms or ():
-        members = [term.columns for term in terms if name in term.name]
+        members = [t.columns for t in terms if name in {t.name, *t.variables}]
         if not members:
             raise UnsupportedError(
                 f"combine_terms: no term contains {name!r}; the terms are "
