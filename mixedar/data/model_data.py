@@ -15,6 +15,7 @@ from scipy import sparse
 from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray, Unchanged
+from mixedar.data.checks import apart
 from mixedar.data.containment import containment_df, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
 from mixedar.data.residual_model import (
@@ -28,7 +29,7 @@ from mixedar.data.residual_model import (
 from mixedar.data.rows import Levels, resolve
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.residuals import variance_of
+from mixedar.engine.residuals import needs_matrices, variance_of
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import LengthError, UnsupportedError
 from mixedar.residual import ResidualStructure, combine
@@ -157,7 +158,13 @@ class ModelData:
         As given.
     time, series : array_like, shape (n,), or None
         As given.
+    delta : number, str, duration or None
+        The unit of time that was asked for.
     time_unit : str
+    time_step : float
+        How many units of the times' own scale that is.
+    occasion_order : str
+        The order of the occasions in words, if times could have others.
     residual_data : mapping of str to array_like
         The columns that the structure reads.
     variance_specs : mapping of str to FormulaSpec
@@ -195,7 +202,10 @@ class ModelData:
     groups: Any
     time: Any
     series: Any
+    delta: object
     time_unit: str
+    time_step: float
+    occasion_order: str
     residual_data: Mapping[str, Any]
     variance_specs: Mapping[str, FormulaSpec]
     endog_name: str
@@ -240,6 +250,13 @@ class ModelData:
         """Number of variance components."""
         return len(self.component_names)
 
+    @property
+    def takes_row_order(self) -> bool:
+        """Whether the residual structure reads times, and rows stand for them."""
+        residual = self.residual
+        occasions = any(m.kind == "level" and m.column is None for m in residual.marks)
+        return self.time is None and (residual.uses_time or occasions)
+
     @cached_property
     def random_design(self) -> FloatArray:
         """All random-effects columns, shape (n, q)."""
@@ -255,7 +272,12 @@ class ModelData:
     @property
     def param_names(self) -> list[str]:
         """Names of all parameters but the residual variance."""
-        return [*self.exog_names, *self.cov_names, *self.residual.param_names]
+        fixed = self.exog_names
+        return [
+            *fixed,
+            *apart(self.cov_names, fixed, "covariance"),
+            *apart(self.residual.param_names, fixed, "residual"),
+        ]
 
     @cached_property
     def df_containment(self) -> FloatArray:
@@ -344,13 +366,21 @@ class ModelData:
         if reads_fitted(structure):
             read[FITTED] = self._first_fitted()
         found = row_positions(
-            structure, self.codes, self.group_labels, self.time, self.series, read
+            structure,
+            self.codes,
+            self.group_labels,
+            self.time,
+            self.series,
+            read,
+            self.delta,
         )
         grouped = found.grouped
         changes = {
             "residual": structure.bind_layout(data_layout(grouped, found.levels)),
             "covariate_levels": found.levels,
             "time_unit": found.unit,
+            "time_step": found.step,
+            "occasion_order": found.order,
             "residual_data": columns,
             "variance_specs": specs,
         }
@@ -374,12 +404,17 @@ class ModelData:
     def compressed(self) -> ClusterRows:
         """What the likelihood needs of the rows."""
         grouped = self.grouped
+        offsets = grouped.offsets
+        if not self.random_design.shape[1] and needs_matrices(self.residual):
+            # nothing but their residuals binds rows together
+            starts = np.flatnonzero(grouped.first_of_series)
+            offsets = np.append(starts, len(grouped.gaps))
         return compress(
             grouped.sort(self.random_design),
             grouped.sort(self.exog),
             grouped.sort(self.endog),
             grouped.gaps,
-            grouped.offsets,
+            offsets,
             grouped.marks,
         )
 
@@ -435,7 +470,7 @@ def residual_for(
         data = columns
         if residual_data is not None:
             data = {**columns, **as_columns(residual_data)}
-        found = residual_from_arrays(residual, weights, data, arrays.nobs)
+        found = residual_from_arrays(residual, weights, data, arrays.nobs, arrays.index)
     else:
         wanted, namespace = residual_from_names(residual, weights), capture_namespace()
         values = {

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.blocks import product_blocks
 from mixedar.engine.blocks.base import ClusterSums, ParameterPoint
-from mixedar.engine.blocks.dense import PatternCurvature, covariance_blocks
 from mixedar.engine.blocks.markov import previous, products
+from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
@@ -63,6 +63,11 @@ class ResidualCurvature:
     sandwich: FloatArray
     trace: FloatArray
 
+    def of(self, some: IntArray) -> ResidualCurvature:
+        """What some of the parameters contribute."""
+        pairs = np.ix_(some, some)
+        return ResidualCurvature(self.sandwich[pairs], self.trace[pairs])
+
 
 def residual_curvature(
     rows: ClusterRows,
@@ -92,14 +97,11 @@ def residual_curvature(
     """
     markov = markov_of(structure)
     if markov is None:
-        inner = slice(covariance.k_cov, None)
-        found = [
-            PatternCurvature(block, ParameterPoint(covariance, factor, u)).bends()
-            for block in covariance_blocks(rows, structure)
-        ]
+        point = ParameterPoint(covariance, factor, u)
+        found = [block.bends(point) for block in matrix_blocks(rows, structure)]
         return ResidualCurvature(
-            np.sum([sandwiches[inner, inner] for sandwiches, _ in found], axis=0),
-            np.sum([traces[inner, inner] for _, traces in found], axis=0),
+            np.sum([sandwiches for sandwiches, _ in found], axis=0),
+            np.sum([traces for _, traces in found], axis=0),
         )
     images, squares = _symmetrised_slopes(rows, markov, u)
     q, width = rows.z.shape[1], rows.w.shape[1]
@@ -233,7 +235,7 @@ def precision_derivatives(
     u: FloatArray,
     *,
     reml: bool,
-    hold_rho: bool = False,
+    held: BoolArray,
 ) -> PrecisionDerivatives:
     """
     Collect the derivatives at the estimate of a fit.
@@ -254,8 +256,8 @@ def precision_derivatives(
     u : ndarray, shape (k_residual,)
         Unconstrained residual parameters.
     reml : bool
-    hold_rho : bool
-        Take the residual parameter as known.
+    held : ndarray of bool, shape (k_params,)
+        Residual parameters that are taken as known.
 
     Returns
     -------
@@ -268,29 +270,35 @@ def precision_derivatives(
     numpy.linalg.LinAlgError
         If the precision is singular to rounding.
     """
-    held = ~layout.is_free
-    mask = np.where(held, 0.0, np.nan)
+    fixed = ~layout.is_free
+    mask = np.where(fixed, 0.0, np.nan)
     problem = LikelihoodProblem(
         rows, n, structure, replace(layout, fixed=mask), reml=reml
     )
     count = len(layout.tril[0])
     components = np.diagonal(factor)[layout.component_starts]
     lam = np.concatenate([factor[layout.tril], components])
-    covariance = replace(problem.covariance, fixed=np.where(held, lam, np.nan))
-    entries = covariance.jet(lam[~held])
+    covariance = replace(problem.covariance, fixed=np.where(fixed, lam, np.nan))
+    entries = covariance.jet(lam[~fixed])
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
     natural, bend = Jet.constant(np.empty(0), 0), None
-    if len(u) and not hold_rho:
+    moved = np.flatnonzero(~held[structure.is_free])
+    if len(moved):
         inner = rows.transformed(problem.z_map, problem.w_map)
-        bend = residual_curvature(inner, structure, covariance, factor, u)
-        natural = structure.natural(u)
-        natural = natural[natural.first.any(axis=0)]
+        bend = residual_curvature(inner, structure, covariance, factor, u).of(moved)
+        natural = structure.natural(u)[structure.is_free & ~held]
+        natural = Jet(
+            natural.value,
+            natural.first[moved],
+            natural.second[np.ix_(moved, moved)],
+        )
     v, sigma2 = _by_theta(entries.value, natural)
-    p = len(problem.w_map) - 1
-    s, r, traces = _differentiated(sums, v, sigma2, bend, n, p)
+    p, k_cov = len(problem.w_map) - 1, len(entries)
+    used = np.concatenate([np.arange(k_cov), k_cov + moved])
+    s, r, traces = _differentiated(sums, used, v, sigma2, bend, n, p)
     point = profile(sums, n, reml=reml)
     point = profile(sums, n, reml=reml, log_scale=math.log(point.scale))
-    used = np.append(np.arange(len(v)), len(point.gradient) - 1)
+    used = np.append(used, len(point.gradient) - 1)
     by_v = Jet(point.llf, point.gradient[used], point.hessian[np.ix_(used, used)])
     llf = chain(by_v, concatenate([v, np.log(sigma2)]))
     q = (s.second + r) / 2.0
@@ -311,10 +319,10 @@ def precision_derivatives(
         expected=_expected(traces, point.sxx_inverse, s.first, q, reml),
         jacobian=theta.first.T,
         curvature=curvature,
-        estimated=np.append(~held, np.ones(len(natural) + 1, dtype=bool)),
+        estimated=np.append(~fixed, np.ones(len(natural) + 1, dtype=bool)),
         unrestricted=bool(
-            (lam[held] == 0.0).all()
-            and (not held[:count].any() or held[:count][off].all())
+            (lam[fixed] == 0.0).all()
+            and (not fixed[:count].any() or fixed[:count][off].all())
         ),
     )
 
@@ -343,6 +351,7 @@ def _by_factor(entries: Jet, natural: Jet) -> Jet:
 
 def _differentiated(
     sums: ClusterSums,
+    used: IntArray,
     v: Jet,
     sigma2: Jet,
     bend: ResidualCurvature | None,
@@ -351,6 +360,8 @@ def _differentiated(
 ) -> tuple[Jet, FloatArray, FloatArray]:
     """
     ``X'V^-1 X`` by theta, and what second derivatives of ``V`` tell.
+
+    `used` are the parameters of `sums` that `v` are.
 
     Returns
     -------
@@ -361,9 +372,11 @@ def _differentiated(
         ``tr(V^-1 V_i V^-1 V_j)``.
     """
     k, sigma2 = len(v), sigma2[0]
-    xx = sums.s[:p, :p], sums.s1[:k, :p, :p], sums.s2[:k, :k, :p, :p]
+    pairs = np.ix_(used, used)
+    xx = sums.s[:p, :p], sums.s1[used, :p, :p], sums.s2[pairs][:, :, :p, :p]
     s = chain(Jet(*xx), v) / sigma2
-    d = chain(Jet(sums.d, sums.d1[:k], sums.d2[:k, :k]), v) + n * np.log(sigma2)
+    d1 = sums.d1[used]
+    d = chain(Jet(sums.d, d1, sums.d2[pairs]), v) + n * np.log(sigma2)
     # X'H^-1 (.) H^-1 X and tr H^-1 (.) of H and its derivatives; H is linear in Psi
     bent, traces = np.zeros_like(xx[2]), np.zeros((k, k))
     if bend is not None:
@@ -371,7 +384,7 @@ def _differentiated(
         bent[inner, inner] = bend.sandwich[..., :p, :p]
         traces[inner, inner] = bend.trace
     r = chain(Jet(xx[0], -xx[1], bent), v) * sigma2
-    of_second = chain(Jet(float(n), sums.d1[:k], traces), v) * sigma2
+    of_second = chain(Jet(float(n), d1, traces), v) * sigma2
     return s, r.second, of_second.second - d.second
 
 

@@ -157,6 +157,22 @@ class ResidualMatrices:
         both = sd[:, :, None] * sd[:, None, :]
         return out * both + sums * (values.table.value[self.lookup[some]] * both)
 
+    def second(self, values: ResidualValues, some: slice, i: int, j: int) -> FloatArray:
+        """Second derivatives of the matrices by two parameters, shape (g, n, n)."""
+        table, lookup = values.table, self.lookup[some]
+        out = table.second[i, j][lookup]
+        sd = self.scales(values, some)
+        if sd is None or values.log_sd is None:
+            return out
+        kind = self.kind[some]
+        one, other, bend = (
+            slopes[kind][:, :, None] + slopes[kind][:, None, :]
+            for slopes in (*values.log_sd.first[[i, j]], values.log_sd.second[i, j])
+        )
+        out = out + table.first[i][lookup] * other + table.first[j][lookup] * one
+        out += table.value[lookup] * (bend + one * other)
+        return out * (sd[:, :, None] * sd[:, None, :])
+
     def curvature(
         self, values: ResidualValues, some: slice, weight: FloatArray
     ) -> FloatArray:
@@ -275,6 +291,42 @@ def series_roots(
         If a matrix is not positive definite to rounding.
     """
     gaps, marks = grouped.gaps, grouped.marks
+    for rows, leaders, which in series_alike(gaps, marks):
+        n = rows.shape[1]
+        order = np.argsort(which, kind="stable")
+        edges = np.searchsorted(which[order], np.arange(len(leaders) + 1))
+        step = max(1, _CHUNK // n**2)
+        for first in range(0, len(leaders), step):
+            last = min(first + step, len(leaders))
+            some = rows[leaders[first:last]]
+            inside = np.empty((*some.shape, 0)) if marks is None else marks[some]
+            matrices = ResidualMatrices(structure, gaps[some], inside)
+            found = matrices.matrices(matrices.values(u), slice(None))
+            members = order[edges[first] : edges[last]]
+            roots = np.asarray(np.linalg.cholesky(found), dtype=np.float64)
+            yield rows[members], roots, which[members] - first
+
+
+def series_alike(
+    gaps: FloatArray, marks: FloatArray | None
+) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """
+    Series of one length, and which of them are at the same positions.
+
+    Parameters
+    ----------
+    gaps : ndarray, shape (n,)
+        0 where a series begins.
+    marks : ndarray, shape (n, c), or None
+
+    Yields
+    ------
+    rows : ndarray of int, shape (m, length)
+    leaders : ndarray of int, shape (g,)
+        The first of the series at each set of positions.
+    which : ndarray of int, shape (m,)
+        Number of each series' set of positions.
+    """
     starts = np.flatnonzero(gaps == 0.0)
     lengths = np.diff(np.append(starts, len(gaps)))
     for n in np.unique(lengths):
@@ -286,18 +338,7 @@ def series_roots(
         keys, which = unique_rows(keys)
         leaders = np.full(len(keys), len(rows))
         np.minimum.at(leaders, which, np.arange(len(rows)))
-        order = np.argsort(which, kind="stable")
-        edges = np.searchsorted(which[order], np.arange(len(keys) + 1))
-        step = max(1, _CHUNK // int(n) ** 2)
-        for first in range(0, len(keys), step):
-            last = min(first + step, len(keys))
-            some = rows[leaders[first:last]]
-            inside = np.empty((*some.shape, 0)) if marks is None else marks[some]
-            matrices = ResidualMatrices(structure, gaps[some], inside)
-            found = matrices.matrices(matrices.values(u), slice(None))
-            members = order[edges[first] : edges[last]]
-            roots = np.asarray(np.linalg.cholesky(found), dtype=np.float64)
-            yield rows[members], roots, which[members] - first
+        yield rows, leaders, which
 
 
 def markov_of(structure: ResidualStructure) -> MarkovStructure | None:
@@ -328,6 +369,11 @@ def is_correlated(structure: ResidualStructure) -> bool:
 def is_independent(structure: ResidualStructure) -> bool:
     """Whether residuals are independent and have one variance."""
     return isinstance(structure, Independent)
+
+
+def needs_matrices(structure: ResidualStructure) -> bool:
+    """Whether its matrices are written out: neighbours do not tell all."""
+    return markov_of(structure) is None and is_correlated(structure)
 
 
 def correlation_marks(structure: ResidualStructure) -> slice:

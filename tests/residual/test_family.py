@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,16 @@ from statsmodels.tsa.arima_process import arma_acf
 
 from helpers import contracts
 from helpers.bound_structures import CASES, FREE, TIME, N, bound
+from helpers.cluster_cases import assert_same_sums
 from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.blocks.dense import covariance_blocks
+from mixedar.engine.blocks.series import SeriesBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import (
+    ResidualMatrices,
     correlated_residuals,
     pair_correlations,
     whiten_series,
@@ -227,6 +233,105 @@ def test_derivatives_of_the_likelihood(name: str) -> None:
         contracts.close_to_difference(here.s1[k], up.s, down.s, h)
         contracts.close_to_difference(here.d2[k], up.d1, down.d1, h)
         contracts.close_to_difference(here.s2[k], up.s1, down.s1, h)
+
+
+def pairs_of_series(name: str) -> tuple[Any, ClusterRows, ParameterPoint]:
+    """Return a structure, groups of two series each, and a point."""
+    structure, positions = bound(CASES[name])
+    rows = rows_of(structure, positions, 12)
+    factor = np.array([[0.9, 0.0], [-0.4, 0.6]])
+    point = ParameterPoint(RandomCovariance.free(2, ()), factor, points(structure)[-1])
+    return (
+        structure,
+        replace(rows, offsets=rows.offsets[::2], weights=np.ones(6)),
+        point,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_series_by_series_as_whole_groups(name: str) -> None:
+    structure, rows, point = pairs_of_series(name)
+    series = SeriesBlock(rows, structure)
+    blocks = covariance_blocks(rows, structure)
+    whole = cluster_sums(blocks, *point[:3], derivatives=True)
+    assert_same_sums(series.sums(point, derivatives=True), whole)
+    plain = series.sums(point, derivatives=False)
+    np.testing.assert_allclose(plain.s, whole.s, rtol=1e-10, atol=1e-10)
+    # without random effects as well
+    rows = replace(rows, z=rows.z[:, :0])
+    point = ParameterPoint(RandomCovariance.free(0), np.empty((0, 0)), point.u)
+    blocks = covariance_blocks(rows, structure)
+    whole = cluster_sums(blocks, *point[:3], derivatives=True)
+    assert_same_sums(SeriesBlock(rows, structure).sums(point, derivatives=True), whole)
+
+
+def field(m: int, n: int, width: int, q: int = 0) -> ClusterRows:
+    """Return groups of `n` rows each on a line, whose series are of three rows."""
+    rng = np.random.default_rng(4)
+    gaps = np.tile([0.0, 1.0, 2.0], m * n // 3)
+    w, z = rng.normal(size=(m * n, width)), rng.normal(size=(m * n, q))
+    marks = rng.uniform(0.0, 10.0, size=(m * n, 2))
+    return ClusterRows(z, w, gaps, np.arange(m + 1) * n, np.ones(m), marks)
+
+
+def peak_of(rows: ClusterRows, structure: ResidualStructure, u: Array) -> float:
+    """Return the bytes that first and second derivatives take at most."""
+    q = rows.z.shape[1]
+    tracemalloc.start()
+    blocks = likelihood_blocks(rows, structure)
+    found = cluster_sums(
+        blocks, RandomCovariance.free(q), np.eye(q), u, derivatives=True
+    )
+    found.second(np.eye(len(found.s)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return float(peak)
+
+
+def test_memory_of_many_fixed_effects() -> None:
+    # products of all pairs of rows and of columns would be 415 MB
+    one = replace(field(1, 120, 60), gaps=np.append(0.0, np.ones(119)))
+    structure = resolve(Exponential(coords=("x", "y"), nugget=True))
+    assert peak_of(one, structure, np.array([0.2, -1.0])) < 20e6
+    # here patterns are short, and those of a Markov structure
+    short = replace(field(4, 12, 150), marks=None)
+    assert peak_of(short, AR1(), np.array([0.2])) < 60e6
+
+
+def test_memory_of_many_series_in_a_group() -> None:
+    # one matrix of the group would be 32 MB, and its derivatives several of these
+    rows = replace(field(1, 2001, 3, q=2), marks=None)
+    u = CompoundSymmetry().start_grid()[0]
+    assert peak_of(rows, CompoundSymmetry(), u) < 10e6
+
+
+@pytest.mark.parametrize("width", [2, 9])
+@pytest.mark.parametrize("name", CASES)
+def test_second_derivatives_of_matrices_alone(name: str, width: int) -> None:
+    structure, rows, point = pairs_of_series(name)
+    if not structure.k_free:
+        return
+    w = np.random.default_rng(8).normal(size=(len(rows.w), width))
+    rows = replace(rows, w=w)
+    factor, u = point.factor, point.u
+    k = structure.k_free
+    sandwiches, traces = np.zeros((k, k, width, width)), np.zeros((k, k))
+    for i in range(rows.n_clusters):
+        here = slice(rows.offsets[i], rows.offsets[i + 1])
+        one = ResidualMatrices(structure, rows.gaps[None, here], rows.marks[None, here])
+        values, z = one.values(u), rows.z[here] @ factor
+        h = np.linalg.inv(one.matrices(values, slice(None))[0] + z @ z.T)
+        for a in range(k):
+            for b in range(k):
+                bend = h @ one.second(values, slice(None), a, b)[0]
+                traces[a, b] += np.trace(bend)
+                sandwiches[a, b] += w[here].T @ bend @ h @ w[here]
+    blocks = covariance_blocks(rows, structure)
+    for found in ([SeriesBlock(rows, structure)], blocks):
+        parts = [block.bends(point) for block in found]
+        size = {"rtol": 1e-8, "atol": 1e-9}
+        np.testing.assert_allclose(sum(s for s, _ in parts), sandwiches, **size)
+        np.testing.assert_allclose(sum(t for _, t in parts), traces, **size)
 
 
 @given(phi=st.floats(-0.9, 0.9), theta=st.floats(-0.9, 0.9), lag=st.integers(0, 12))

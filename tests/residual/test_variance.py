@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from helpers import contracts
 from helpers.cluster_cases import psi_of
 from mixedar import AR1, CAR1, Independent
-from mixedar.engine.blocks import covariance_blocks
+from mixedar.engine.blocks.dense import covariance_blocks
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums

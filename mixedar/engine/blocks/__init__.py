@@ -16,23 +16,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
-from mixedar.engine.blocks.dense import DenseBlock, covariance_blocks
+from mixedar.engine.blocks.dense import DenseBlock
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
+from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.residuals import correlation_of, markov_of, variance_of
-from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.exceptions import UnsupportedError
 from mixedar.residual import Independent, ResidualStructure
 
 # Covariance matrices are written out for clusters of so many rows, ...
 _DENSE_ROWS = 12
-# ... as long as all matrices together have so many entries.
+# ... as long as all matrices together have so many entries, ...
 _DENSE_NUMBERS = 2**15
+# ... and the products of pairs of rows so many.
+_DENSE_PRODUCTS = 2**22
 # Beyond so many rows of a cluster, or entries of all matrices, those of a
 # tridiagonal precision are not written out.
 _LONG_DENSE = 40
 _MANY_DENSE = 2**16
-# Memory for covariance matrices that are written out.
-_MOST_BYTES = 4 * 2**30
 # Blocks by set of distinct gaps pay as long as there are few such sets.
 _MAX_GAP_SETS = 24
 # From this mean number of rows a matrix product for each cluster pays.
@@ -113,7 +114,9 @@ def likelihood_blocks(
     longest = int(np.diff(rows.offsets).max())
     # a pattern begins where a weight is not zero
     starts = np.flatnonzero(rows.weights > 0.0)
-    few = len(starts) * longest**2 <= _DENSE_NUMBERS
+    entries = len(starts) * longest**2
+    few = entries <= _DENSE_NUMBERS
+    few &= entries * rows.w.shape[1] ** 2 <= _DENSE_PRODUCTS
     if longest > _DENSE_ROWS or not few:
         return product_blocks(rows, structure)
     patterns = np.split(np.arange(rows.n_clusters), starts[1:])
@@ -133,15 +136,7 @@ def _formula_blocks(
     many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
     if tridiagonal and many:
         return [ScaledBlock(rows, structure, markov)]
-    needed = 8.0 * longest**2 * (structure.k_free + 4)
-    if needed > _MOST_BYTES:
-        raise StructureError(
-            f"{structure.label} residuals need matrices of order {longest}, the rows "
-            f"of the largest group, {needed / 2**30:.0f} GiB. Split the series "
-            "with series=, or use residual='ar1' or 'car1', whose cost is linear in "
-            "the rows"
-        )
-    return covariance_blocks(rows, structure)
+    return matrix_blocks(rows, structure)
 
 
 __all__ = [
