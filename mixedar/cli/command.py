@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar import __version__
+from mixedar.data.residual_model import default_residual
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
 from mixedar.fit.parameters import boundary_notes
@@ -51,7 +52,7 @@ of a column, np.log(x) and the other functions of NumPy may be used."""
 
 _FIT_EPILOG = """\
 examples:
-  a random intercept and AR(1) residuals in the order of the rows
+  a random intercept, independent residuals
     %(prog)s data.csv "y ~ x" --groups id
   a random intercept and slope, AR(1) in the column t, gaps counted
     %(prog)s data.csv "y ~ x * t" --groups id --time t --re "~t"
@@ -117,7 +118,8 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--time",
         metavar="COLUMN",
-        help="times: numbers, or dates such as 2024-05-31; default: order of the rows",
+        help="times: numbers, or dates such as 2024-05-31; without them a "
+        "structure that --residual names takes the order of the rows",
     )
     model.add_argument(
         "--re",
@@ -136,12 +138,12 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--residual",
         type=_residual,
-        default="ar1",
+        default="auto",
         metavar="NAME",
         help="correlation of the residuals within a series: independent, ar1, car1, "
         "arma11, ar2, cs, toep, ad, un, exp, gau, mat, sph, ratio, lin, with variances "
         "by occasion ar1h, csh, toeph, adh, and other names of nlme and SAS; "
-        "default: ar1",
+        "default: ar1 with --time, independent without",
     )
     model.add_argument(
         "--series", metavar="COLUMN", help="independent series inside the groups"
@@ -160,7 +162,7 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
 def _residual(text: str) -> str:
     """Name of a residual structure, of ``--residual``."""
     try:
-        resolve(text)
+        resolve(default_residual(text, None))
     except MixedARError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text

@@ -6,18 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths, group_codes
+from mixedar.data.checks import (
+    check_labels,
+    check_lengths,
+    group_codes,
+    without_mask,
+)
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import ColumnStore, fit_formula
 from mixedar.data.rows import Levels, count_within
-from mixedar.data.time import check_times, time_axis
+from mixedar.data.time import TimeAxis, check_times, occasions_of, time_axis
 from mixedar.engine.residuals import (
     correlation_marks,
     correlation_of,
@@ -43,6 +48,19 @@ from mixedar.residual.variance import (
     with_columns,
 )
 from mixedar.residual.variance.base import FITTED, VarianceFunction
+
+Given = TypeVar("Given")
+
+
+#: The residual structure of a model that names none, see :func:`default_residual`.
+DEFAULT_RESIDUAL: Final = "auto"
+
+
+def default_residual(residual: Given, time: object) -> Given:
+    """What was asked for; by default AR(1) in time, and independence without times."""
+    if not (isinstance(residual, str) and residual.strip().lower() == DEFAULT_RESIDUAL):
+        return residual
+    return "independent" if time is None else "ar1"
 
 
 @dataclass(frozen=True)
@@ -163,6 +181,7 @@ def residual_from_arrays(
     weights: object,
     data: object,
     n: int,
+    index: pd.Index | None,
 ) -> ResidualModel:
     """
     The structure with the values of the columns that it reads.
@@ -174,6 +193,8 @@ def residual_from_arrays(
     data : DataFrame, mapping of str to array_like, or None
     n : int
         Number of rows.
+    index : Index or None
+        Their labels, if the model's rows have any.
 
     Returns
     -------
@@ -185,6 +206,8 @@ def residual_from_arrays(
         If `data` lacks a column.
     LengthError
         If a column has another length.
+    UnsupportedError
+        If a column has other row labels.
     """
     model = residual_from_names(residual, weights)
     data = {} if data is None else as_columns(data)
@@ -202,6 +225,11 @@ def residual_from_arrays(
                 + (f" (it has {known})" if known else "")
             )
     check_lengths(n, **values)
+    for name, column in values.items():
+        if index is not None:
+            role = name if name == WEIGHTS else f"residual_data[{name!r}]"
+            check_labels(role, column, index, "endog")
+        values[name] = without_mask(column)
     frame = pd.DataFrame()
     if model.formulas:
         frame = pd.DataFrame({k: np.asarray(v) for k, v in values.items()})
@@ -221,11 +249,17 @@ class RowPositions:
         Unit of time.
     levels : tuple of Levels or None
         Occasions and strata among these columns.
+    step : float
+        How many units of the times' own scale a unit is.
+    order : str
+        The order of the occasions, if times could have others.
     """
 
     grouped: GroupedRows
     unit: str
     levels: tuple[Levels | None, ...]
+    step: float = 1.0
+    order: str = ""
 
 
 def row_positions(
@@ -235,6 +269,7 @@ def row_positions(
     time: object,
     series: object,
     columns: Mapping[str, Any],
+    delta: object = None,
 ) -> RowPositions:
     """
     Sort the rows and collect what the structure reads of them.
@@ -250,6 +285,8 @@ def row_positions(
     time, series : array_like, shape (n,), or None
     columns : mapping of str to array_like, shape (n,)
         The columns that the structure reads.
+    delta : number, str, duration or None
+        The unit of time; see :meth:`TimeAxis.step`.
 
     Returns
     -------
@@ -258,7 +295,7 @@ def row_positions(
     Raises
     ------
     TimeError
-        If times do not suit the structure.
+        If times do not suit the structure, or `delta`.
     DuplicateTimeError
         If a time occurs twice in a series and the structure cannot have that.
     StructureError
@@ -266,16 +303,26 @@ def row_positions(
     """
     name = str(getattr(time, "name", None) or "time")
     series_codes = None if series is None else group_codes(series, "series")[0]
-    values, unit = None, "row"
+    if delta is not None and time is None:
+        raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
+    values, unit, step, order = None, "row", 1.0, ""
     occasions: tuple[IntArray, Levels] | None = None
     if any(mark.kind == "level" and mark.column is None for mark in structure.marks):
-        occasions = _occasions(time, name, codes, series_codes)
+        *found, order = _occasions(time, name, codes, series_codes)
+        occasions = found[0], found[1]
+    axis: TimeAxis | None = None
     if structure.uses_time and time is not None:
         axis = time_axis(time, structure, name)
         values, unit = axis.values, axis.unit or "1"
     elif occasions is not None and not structure.uses_time:
         values, unit = occasions[0].astype(np.float64), "occasion"
     grouped = group_rows(codes, values, series_codes, len(labels))
+    if axis is not None and delta is not None:
+        whole, what = structure.integer_time, structure.label
+        step = axis.step(delta, grouped.gaps, whole, name, what)
+        gaps = grouped.gaps / step
+        grouped = replace(grouped, gaps=np.rint(gaps) if whole else gaps)
+        unit = axis.label(step) or "1"
     if not structure.uses_time and occasions is None and time is not None:
         grouped = _in_order(grouped, time, codes, series_codes)
     if not structure.needs_distinct_times:
@@ -293,7 +340,7 @@ def row_positions(
             "inside a group with series="
         )
     if not structure.marks:
-        return RowPositions(grouped, unit, ())
+        return RowPositions(grouped, unit, (), step)
     found = [_covariate(mark, occasions, columns) for mark in structure.marks]
     covariates = grouped.sort(np.column_stack([values for values, _ in found]))
     grouped = replace(grouped, marks=covariates)
@@ -313,7 +360,7 @@ def row_positions(
             "that are constant within a series"
         )
     _check_apart(structure, grouped, codes, labels)
-    return RowPositions(grouped, unit, levels)
+    return RowPositions(grouped, unit, levels, step, order)
 
 
 def _in_order(
@@ -326,13 +373,10 @@ def _in_order(
     cannot be ordered, and equal ones, stay as they come.
     """
     column = time if isinstance(time, pd.Series) else pd.Series(time)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        place = np.asarray(column.cat.codes, dtype=np.float64)
-    else:
-        try:
-            place = pd.factorize(column, sort=True)[0].astype(np.float64)
-        except TypeError:
-            return grouped
+    try:
+        place = occasions_of(column, "time")[0].astype(np.float64)
+    except TimeError:
+        return grouped
     by_time = group_rows(codes, place, series, grouped.n_groups)
     inside = (by_time.gaps != 0.0).astype(np.float64)
     return GroupedRows(by_time.order, by_time.offsets, inside)
@@ -355,32 +399,20 @@ def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> Data
 
 def _occasions(
     time: object, name: str, codes: IntArray, series: IntArray | None
-) -> tuple[IntArray, Levels]:
-    """Place of each row's time among all times, and these in order."""
+) -> tuple[IntArray, Levels, str]:
+    """Place of each row's time among all times, these in order, and which order."""
     if time is None:
         if series is not None:
             codes = codes * (int(series.max()) + 1) + series
         place = count_within(codes).astype(np.intp)
-        return place, Levels(pd.Series(np.arange(int(place.max()) + 1) + 1))
+        return place, Levels(pd.Series(np.arange(int(place.max()) + 1) + 1)), ""
     column = time if isinstance(time, pd.Series) else pd.Series(time)
     check_times(column, name)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.cat.remove_unused_categories()
-        codes = np.asarray(column.cat.codes, dtype=np.intp)
-        return codes, Levels(pd.Series(column.cat.categories))
-    try:
-        found, values = pd.factorize(column, sort=True)
-    except TypeError as error:
-        raise TimeError(
-            f"time {name!r} holds values that have no order, such as "
-            f"{shown(column.iloc[0])}; make it an ordered categorical"
-        ) from error
-    if len({isinstance(value, str) for value in values}) > 1:
-        raise TimeError(
-            f"time {name!r} holds text and other values, which have no order; make it "
-            "an ordered categorical"
-        )
-    return np.asarray(found, dtype=np.intp), Levels(pd.Series(values))
+    places, values, how = occasions_of(column, name)
+    levels = Levels(values)
+    if how:
+        how = f"The order of {name!r} is {levels.listed()} ({how})."
+    return places, levels, how
 
 
 def _covariate(
@@ -408,9 +440,13 @@ def _covariate(
             )
         return values, None
     try:
-        codes = group_codes(column, mark.column)[0]
+        codes, labels = group_codes(column, mark.column)
     except GroupError as error:
         raise StructureError(f"strata {mark.column!r}: {error}") from error
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        # the first level is the reference, as in formulas
+        places = column.dtype.categories.get_indexer(pd.Index(labels))
+        codes = np.argsort(np.argsort(places))[codes]
     return codes.astype(np.float64), Levels.first_of(column, codes)
 
 

@@ -53,7 +53,9 @@ class Fit:
         Of all parameters but the residual variance, in the order of ``params``.
     effect_names : tuple of str
         Of the random effects and the variance components.
-    endog_name, time_unit : str
+    endog_name, time_unit, occasion_order : str
+    takes_row_order : bool
+        Whether the order of the rows stands for the times that residuals read.
     formula_spec : FormulaSpec or None
         Of the fixed effects.
     modes : tuple of Optimum
@@ -88,6 +90,8 @@ class Fit:
     effect_names: tuple[str, ...]
     endog_name: str
     time_unit: str
+    occasion_order: str
+    takes_row_order: bool
     formula_spec: FormulaSpec | None
     modes: tuple[Optimum, ...]
     structure: ResidualStructure
@@ -124,6 +128,8 @@ class Fit:
             effect_names=(*data.random_names, *data.component_names),
             endog_name=data.endog_name,
             time_unit=data.time_unit,
+            occasion_order=data.occasion_order,
+            takes_row_order=data.takes_row_order,
             formula_spec=data.formula_spec,
             modes=tuple(modes),
             structure=problem.structure,
@@ -304,6 +310,11 @@ class Fit:
         return self.estimate.singular
 
     @property
+    def at_end(self) -> BoolArray:
+        """Which residual parameters are at an end of their range, shape (k_params,)."""
+        return self.estimate.at_end
+
+    @property
     def residual_at_boundary(self) -> bool:
         """Whether a residual parameter is at the end of its range."""
         return self.estimate.residual_at_boundary
@@ -319,7 +330,7 @@ class Fit:
         held = np.zeros(len(self.names), dtype=bool)
         first = self.k_fe + self.k_re2 + self.k_vc
         held[self.k_fe : first] = ~self.layout.is_free
-        held[first:] = ~self.structure.natural(self.u).first.any(axis=0)
+        held[first:] = ~self.structure.is_free
         return held
 
     @cached_property
@@ -406,7 +417,7 @@ class Fit:
                 self.factor,
                 self.u,
                 reml=self.reml,
-                hold_rho=self.residual_at_boundary,
+                held=self.at_end,
             )
         except np.linalg.LinAlgError as error:
             raise NotComputedError(

@@ -17,7 +17,7 @@ from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _co
 from mixedar._types import UNCHANGED, FloatArray, Unchanged
 from mixedar.data.checks import (
     check_finite,
-    check_lengths,
+    check_labels,
     check_missing,
     check_response,
     drop_missing,
@@ -26,8 +26,13 @@ from mixedar.data.checks import (
 )
 from mixedar.data.formula import Design, as_namespace, build_design
 from mixedar.data.model_data import residual_for
-from mixedar.data.residual_model import residual_from_arrays, residual_from_names
-from mixedar.data.rows import as_frame
+from mixedar.data.residual_model import (
+    DEFAULT_RESIDUAL,
+    default_residual,
+    residual_from_arrays,
+    residual_from_names,
+)
+from mixedar.data.rows import as_frame, as_rows, row_labels
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
@@ -95,11 +100,14 @@ class MixedLMAR(ParentModel):
         Variance components, as in statsmodels.
     time : array_like, shape (n,), optional
         Times within groups: numbers, dates or periods, in any order, different
-        for each group.  By default the order of the rows counts.
+        for each group.
     residual : str or ResidualStructure
-        ``"ar1"`` (integer or equally spaced times), ``"car1"`` (any times),
-        ``"independent"``, another name (an unknown one lists them all), or a
-        structure such as ``AR1(0.5, fixed=True)``.
+        ``"auto"``, AR(1) if `time` is given and independent residuals, as in
+        statsmodels, if not; ``"ar1"`` (integer or equally spaced times),
+        ``"car1"`` (any times), ``"independent"``, another name (an unknown one
+        lists them all), or a structure such as ``AR1(0.5, fixed=True)``.  Without
+        `time` a structure that is asked for takes the order of the rows within
+        groups for time, and the summary says so.
     series : array_like, shape (n,), optional
         Labels of independent series inside the groups, nlme's
         ``~ time | group/series``.
@@ -116,6 +124,12 @@ class MixedLMAR(ParentModel):
     residual_data : DataFrame or mapping of str to array_like, optional
         Columns that the residual structure and the variance function read
         (coordinates, strata, covariates), n rows.
+
+    delta : number, str or duration, optional
+        The unit of time: a number for numbers and periods, a duration such as
+        ``"6 months"`` or a Timedelta for dates, or ``"auto"``, the common step of
+        the times of a series, as Stata's ``xtset`` has it.  By default numbers and
+        periods count as they are, and dates in steps of their grid.
 
     Raises
     ------
@@ -136,13 +150,14 @@ class MixedLMAR(ParentModel):
         exog_re: Any = None,
         exog_vc: Any = None,
         time: Any = None,
-        residual: str | ResidualStructure | None = "ar1",
+        residual: str | ResidualStructure | None = DEFAULT_RESIDUAL,
         series: Any = None,
         re_cov: str = "unstructured",
         use_sqrt: bool = True,
         missing: str = "none",
         weights: Any = None,
         residual_data: Any = None,
+        delta: Any = None,
         **kwargs: Any,
     ) -> None:
         _check_arguments(kwargs, missing, re_cov)
@@ -154,17 +169,25 @@ class MixedLMAR(ParentModel):
                 stacklevel=2,
             )
             exog_vc = _convert_vc(exog_vc)
-        if not hasattr(endog, "shape"):
-            endog = np.asarray(endog)
-        n = endog.shape[0] if endog.shape else 1
-        check_lengths(
-            n, exog=exog, groups=groups, exog_re=exog_re, time=time, series=series
+        if exog is None:
+            raise LengthError("exog is missing: pass the design of the fixed effects")
+        rows = as_rows(
+            endog=endog,
+            exog=exog,
+            groups=groups,
+            exog_re=exog_re,
+            time=time,
+            series=series,
         )
+        endog, exog, groups, exog_re, time, series = rows.values()
+        n = len(endog)
         if n == 0:
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
             )
-        found = residual_from_arrays(residual, weights, residual_data, n)
+        residual = default_residual(residual, time)
+        labels = row_labels(*rows.values())
+        found = residual_from_arrays(residual, weights, residual_data, n, labels)
         columns = found.columns
         if missing == "drop" and design is None:
             arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
@@ -180,6 +203,7 @@ class MixedLMAR(ParentModel):
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
+        self.delta = delta
         take_data(self, endog, exog, groups)
         take_random_effects(self, exog_re)
         found = replace(found, columns=columns)
@@ -200,7 +224,7 @@ class MixedLMAR(ParentModel):
         *,
         groups: Any = None,
         time: Any = None,
-        residual: str | ResidualStructure | None = "ar1",
+        residual: str | ResidualStructure | None = DEFAULT_RESIDUAL,
         series: Any = None,
         weights: Any = None,
         eval_env: Any = None,
@@ -230,7 +254,8 @@ class MixedLMAR(ParentModel):
         time, series : str or array_like, optional
             Columns of times, and of series inside groups.
         residual : str or ResidualStructure
-            Residual structure.
+            Residual structure; by default AR(1) if `time` is given, and independent
+            residuals if not.
         weights : VarianceFunction, str or array_like, optional
             Variance function of the residuals; a column or an array holds
             known weights.
@@ -258,6 +283,7 @@ class MixedLMAR(ParentModel):
                 "residual_data= belongs to arrays; with a formula the columns are "
                 "those of the data"
             )
+        residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
         namespace = as_namespace(eval_env)
         design = build_design(
@@ -405,13 +431,10 @@ class MixedLMAR(ParentModel):
         model
             Shares designs, groups and times with this model.
         """
-        index = getattr(endog, "index", None)
-        labels = self.data.row_labels
-        if index is not None and labels is not None and not labels.equals(index):
-            raise UnsupportedError(
-                "the new response has another index than the model's rows; bring it "
-                "into their order, or pass an array"
-            )
+        if self.endog is None:
+            raise NotComputedError(REMOVED)
+        if self.data.row_labels is not None:
+            check_labels("endog", endog, self.data.row_labels, "model.endog")
         values = float_array(endog, "the response")
         if values.shape != (self.nobs,):
             raise LengthError(

@@ -163,6 +163,12 @@ def _notes(fit: Fit) -> list[str]:
         "parameters on the unconstrained scale.",
         *others,
     ]
+    if fit.takes_row_order:
+        notes.append(
+            "No time= was given: the residuals take the order of the rows for time."
+        )
+    if fit.occasion_order:
+        notes.append(fit.occasion_order)
     notes.extend(f"{note}." for note in boundary_notes(fit))
     if len(fit.modes) > 1:
         lower = ", ".join(f"{mode.estimate.llf:.4f}" for mode in fit.modes[1:])

@@ -91,8 +91,11 @@ def test_fit_prints_the_summary(
 ) -> None:
     assert fit(orthodont, "distance ~ age", "--groups", "subject") == 0
     captured = capsys.readouterr()
-    assert "Linear mixed model with AR(1) residuals" in captured.out
+    assert " independent\n" in captured.out
     assert captured.err == ""
+    timed = ["--groups", "subject", "--time", "occ"]
+    assert fit(orthodont, "distance ~ age", *timed) == 0
+    assert "Linear mixed model with AR(1) residuals" in capsys.readouterr().out
 
 
 CASES = {

@@ -402,7 +402,8 @@ def test_units_of_time() -> None:
     assert finding.value == 30.0
     assert f"{fit.rho**30:.3g}" in finding.sentence
     uneven = simulated.simulate(1, m=40, size=8, keep=0.8)
-    finding = diagnosis_design.unit_of_time(plain(simulated.fit(uneven, time=None)))
+    rows = simulated.fit(uneven, time=None, residual="ar1")
+    finding = diagnosis_design.unit_of_time(plain(rows))
     assert finding.severity == "note"
     assert "time=" in finding.sentence
     finding = diagnosis_design.unit_of_time(plain(simulated.fit(uneven)))
@@ -465,3 +466,28 @@ def test_other_objects() -> None:
         diagnose(panel)
     with pytest.raises(UnsupportedError, match="alpha"):
         diagnose(shared("intercept"), alpha=2.0)
+
+
+def test_without_time_no_serial_correlation_is_advised() -> None:
+    data = planted(3, sd=(1.0, 0.2))
+    timed = simulated.fit(data, residual="independent").diagnose()["autocorrelation"]
+    assert "residual='ar1'" in timed.sentence
+    found = simulated.fit(data, time=None, residual="independent").diagnose()
+    finding = found["autocorrelation"]
+    assert finding.severity == "note"
+    assert "order of the rows" in finding.sentence
+    assert "ar1" not in finding.sentence and "time=" in finding.sentence
+
+
+def test_crossed_factors_in_one_group_are_not_told_to_be_correlated_in_time() -> None:
+    rng = np.random.default_rng(5)
+    row, column = np.divmod(np.arange(240), 12)
+    y = rng.normal(size=20)[row] + rng.normal(size=12)[column] + np.arange(240) / 90.0
+    data = pd.DataFrame({"y": y + 0.5 * rng.normal(size=240), "row": row, "all": 1})
+    data["column"] = column
+    parts = {"row": "0 + C(row)", "column": "0 + C(column)"}
+    fit = mar.mixedlm("y ~ 1", data, groups="all", vc_formula=parts).fit()
+    finding = fit.diagnose()["autocorrelation"]
+    assert "ar1" not in finding.sentence
+    assert finding.severity in ("ok", "note")
+    assert "order of the rows" in finding.sentence

@@ -181,8 +181,35 @@ def test_arrays_and_formula(data: pd.DataFrame) -> None:
     assert found.rho == pytest.approx(base().rho, rel=1e-6)
 
 
+def test_without_time_residuals_are_independent_as_in_statsmodels() -> None:
+    data = simulate(4)
+    parent = MixedLM.from_formula("y ~ t", data, groups="id", re_formula="~t").fit()
+    ours = MixedLMAR.from_formula("y ~ t", data, groups="id", re_formula="~t").fit()
+    assert abs(ours.llf - parent.llf) < 1e-5
+    assert ours.fe_params.to_numpy() == pytest.approx(parent.fe_params, abs=1e-4)
+    assert_same_fit(ours, fit(data, "y ~ t", time=None, residual="independent"))
+    arrays = [data["y"], data[["t"]].assign(one=1.0), data["id"]]
+    assert MixedLMAR(*arrays).residual.code == "independent"
+    assert MixedLMAR(*arrays, time=data["t"]).residual.code == "ar1"
+    assert MixedLMAR(*arrays, time=data["t"], residual=None).residual.k_params == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"residual": "ar1"}, {"residual": "un", "re_formula": "0"}]
+)
+def test_row_order_for_time_is_said(options: dict[str, Any]) -> None:
+    data = simulate(4)
+    for time, said in ((None, True), ("t", False)):
+        found = fit(data, time=time, **{"re_formula": "1", **options})
+        assert ("No time= was given" in str(found.summary())) is said
+        finding = found.diagnose()["time"]
+        assert ("No time= was given" in finding.sentence) is said
+    found.remove_data()
+    assert "No time= was given" not in str(found.summary())
+
+
 def test_without_time_the_order_of_rows_counts() -> None:
     data = simulate(4)
-    assert_same_fit(fit(data, time=None), fit(data))
+    assert_same_fit(fit(data, time=None, residual="ar1"), fit(data))
     mixed = data.sample(frac=1.0, random_state=2).sort_values("t", kind="stable")
-    assert_same_fit(fit(mixed, time=None), fit(data))
+    assert_same_fit(fit(mixed, time=None, residual="ar1"), fit(data))

@@ -192,7 +192,9 @@ def test_warnings_of_the_fit_are_in_the_report() -> None:
     data = load_orthodont()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = mar.mixedlm("distance ~ sex", data, groups="subject").fit()
+        fit = mar.mixedlm(
+            "distance ~ sex", data, groups="subject", residual="ar1"
+        ).fit()
     assert fit.at_boundary
     html = fit.report(pictures=False)
     assert '<p class="warning">The random effects covariance is singular' in html

@@ -170,7 +170,7 @@ def unit_of_time(fit: Fit) -> Finding:
     """Whether times are what the residual structure takes them for."""
     check = Check("time", "median gap, in units of time")
     data, structure = fit.data, fit.structure
-    if structure.k_params == 0 or not structure.uses_time:
+    if not (structure.uses_time or data.takes_row_order):
         label = structure.label.capitalize()
         return check.ok(np.nan, f"{label} residuals make no use of time.")
     gaps = data.grouped.gaps
@@ -179,15 +179,16 @@ def unit_of_time(fit: Fit) -> Finding:
         return check.note(np.nan, "No two observations belong to the same series.")
     median = float(np.median(gaps))
     if data.time is None:
-        if data.group_sizes.min() == data.group_sizes.max():
-            text = "The order of the rows counts as time, one unit a row."
-            return check.ok(median, text)
-        return check.note(
-            median,
-            "The order of the rows counts as time, and groups differ in size: if "
-            "observations are missing in between, neighbours are taken to be closer "
-            "than they are. Name the column with the times, time=.",
+        text = (
+            "No time= was given: the order of the rows counts as time, one unit a "
+            "row. Name the column with the times, time="
         )
+        if data.group_sizes.min() != data.group_sizes.max():
+            text += (
+                "; groups differ in size, and if observations are missing in between, "
+                "neighbours are taken to be closer than they are"
+            )
+        return check.note(median, f"{text}.")
     if (median >= 10.0 or median <= 0.1) and not structure.marks:
         return check.note(median, _far_from_the_unit(fit, median))
     if float((gaps < _NEAR * median).mean()) > _MANY_NEAR:

@@ -54,6 +54,12 @@ from mixedar.residual import resolve
 # Autocorrelations, ratios of standard deviations, and variation by a random
 # effect in residual standard deviations that matter little.
 _SMALL_ACF, _SMALL_RATIO, _SMALL_EFFECT = 0.05, 1.1, 0.1
+_NO_TIME = (
+    "No time= was given: if the rows of a group do not follow one another in time, as "
+    "with crossed factors, this says nothing of serial correlation, but an effect "
+    "that runs along the rows may be missing; if they do, name the column with the "
+    "times, time=, and compare."
+)
 # Columns of the design whose two values may differ in variance.
 _MOST_FACTORS = 4
 # Covariates whose coefficients may vary, and groups in which they have to.
@@ -131,11 +137,19 @@ def autocorrelation(tests: ScoreTests, alpha: float) -> Finding:
     fit = tests.fit
     independent = not (is_correlated(fit.structure) or fit.structure.marks)
     gain = gain_of_serial(fit) if independent else None
+    by_row = " in the order of the rows" if fit.data.time is None else ""
     if gain is not None:
         check = Check("autocorrelation", "p-value of serial correlation")
         if not gain.p < alpha:
-            text = "Serial correlation would not improve the model."
+            text = f"Serial correlation{by_row} would not improve the model."
             return check.ok(gain.p, text)
+        if by_row:
+            return check.note(
+                gain.p,
+                f"Correlated by the order of the rows, the residuals would raise the "
+                f"log-likelihood by {number(gain.llf)} (correlation of neighbours "
+                f"{gain.value:.2f}). {_NO_TIME}",
+            )
         return check.found(
             "note" if abs(gain.value) < _SMALL_ACF else "warning",
             gain.p,
@@ -148,7 +162,8 @@ def autocorrelation(tests: ScoreTests, alpha: float) -> Finding:
     check = Check("autocorrelation", "p-value of the score test")
     test = remaining_correlation(tests)
     if not test.pvalue < alpha:
-        return check.ok(test.pvalue, "The normalized residuals look like noise.")
+        text = f"The normalized residuals look like noise{by_row}."
+        return check.ok(test.pvalue, text)
     table = test.table
     excess = (table["acf"] - table["expected"]).abs()
     row = table.iloc[int(np.argmax(excess.to_numpy()))]
@@ -166,6 +181,12 @@ def autocorrelation(tests: ScoreTests, alpha: float) -> Finding:
         "a season may be missing in the model, or there is measurement error on "
         "top of the correlated residual"
     )
+    if independent and by_row:
+        return check.note(
+            test.pvalue,
+            f"{at.capitalize()}{by_row} the normalized residuals have the "
+            f"autocorrelation {values}. {_NO_TIME}",
+        )
     if independent:
         advice = "Fit with residual='ar1', or 'car1' for irregular times"
     return check.warning(
