@@ -476,7 +476,8 @@ def test_without_time_no_serial_correlation_is_advised() -> None:
     finding = found["autocorrelation"]
     assert finding.severity == "note"
     assert "order of the rows" in finding.sentence
-    assert "ar1" not in finding.sentence and "time=" in finding.sentence
+    assert "ar1" not in finding.sentence
+    assert "time=" in finding.sentence
 
 
 def test_crossed_factors_in_one_group_are_not_told_to_be_correlated_in_time() -> None:
