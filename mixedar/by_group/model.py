@@ -16,8 +16,8 @@ from scipy import stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups, reasons
 from mixedar.data.checks import (
+    check_distinct,
     check_finite,
-    check_lengths,
     check_magnitude,
     check_missing,
     drop_missing,
@@ -26,9 +26,16 @@ from mixedar.data.checks import (
     subset_rows,
     warn_dropped,
 )
-from mixedar.data.designs import index_of, regressors
+from mixedar.data.designs import regressors
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
+from mixedar.data.rows import (
+    Levels,
+    as_frame,
+    as_rows,
+    names_columns,
+    row_labels,
+    row_variable,
+)
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -175,9 +182,11 @@ class ByGroupOLS:
         self.groups_name = str(getattr(groups, "name", None) or "Group")
         self.endog = _vector(endog)
         self.exog, self.exog_names = _matrix(exog)
-        check_lengths(len(self.endog), exog=self.exog, groups=groups)
+        given = as_rows(endog=endog, exog=exog, groups=groups)
+        endog, exog, groups = given.values()
         labels = _series(groups)
-        self.index = index_of(endog, exog, length=len(self.endog))
+        index = row_labels(endog, exog, groups)
+        self.index = pd.RangeIndex(len(self.endog)) if index is None else index
         self.n_dropped = 0
         if missing == "drop":
             levels = labels if levels is None else levels
@@ -185,6 +194,7 @@ class ByGroupOLS:
             kept, _, self.n_dropped = drop_missing(arrays)
             self.endog, self.exog, labels, self.index = kept
             warn_dropped(self.n_dropped, stacklevel=3)
+        check_distinct(self.exog_names, "regressors'")
         if not len(self.endog):
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
@@ -227,7 +237,7 @@ class ByGroupOLS:
         """
         table = as_frame(data)
         if isinstance(groups, (list, tuple)) and not names_columns(groups, table):
-            groups = _series(groups)
+            groups = _series(groups).array
         design = build_design(
             formula,
             table,

@@ -5,7 +5,8 @@ Dropping rows with missing values from all arrays of a model together.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from mixedar.exceptions import (
     RankDeficiencyError,
     ResponseError,
     UnknownColumnError,
+    UnsupportedError,
     check_choice,
     shown,
 )
-from mixedar.numeric.linalg import pivoted_rank, r_factor
+from mixedar.numeric.linalg import dependent_columns, r_factor
 
 
 def check_missing(missing: str) -> None:
@@ -89,7 +91,7 @@ def drop_missing(
 def missing_rows(values: Any) -> BoolArray:
     """Rows with a missing value, shape (n,)."""
     values = values if hasattr(values, "shape") else np.asarray(values)
-    mask = np.asarray(pd.isna(values))
+    mask = np.asarray(pd.isna(without_mask(values)))
     return mask if mask.ndim == 1 else np.asarray(mask.any(axis=1))
 
 
@@ -152,6 +154,51 @@ def check_lengths(n: int, /, **arrays: Any) -> None:
             )
 
 
+def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
+    """Raise if a Series or DataFrame has other row labels than `what`."""
+    if not isinstance(array, (pd.Series, pd.DataFrame)) or array.index.equals(index):
+        return
+    given = array.index
+    if given.is_unique and index.is_unique and given.isin(index).all():
+        raise UnsupportedError(
+            f"{name} and {what} have different row labels (the same ones in another "
+            f"order): pass {name}.reindex({what}.index) to match labels, or "
+            f"{name}.to_numpy() to go by position"
+        )
+    row = int(np.argmax(np.asarray(given != index))) if len(given) == len(index) else 0
+    raise UnsupportedError(
+        f"{name} and {what} have different row labels (in row {row}, counted from 0, "
+        f"{shown(given[row])} and {shown(index[row])}): give both the same index, or "
+        f"pass {name}.to_numpy() to go by position"
+    )
+
+
+def check_distinct(names: Sequence[object], what: str) -> None:
+    """Raise if two columns have the same name."""
+    name, count = Counter(names).most_common(1)[0] if len(names) else ("", 1)
+    if count > 1:
+        raise UnsupportedError(
+            f"the {what} design has {count} columns named {shown(name)}, and "
+            "coefficients are told apart by their names: rename such a column (a "
+            "formula calls its constant 'Intercept')"
+        )
+
+
+def apart(names: Sequence[str], taken: Collection[str], what: str) -> list[str]:
+    """The names; those that are taken with `what` they belong to in brackets."""
+    return [f"{name} ({what})" if name in taken else name for name in names]
+
+
+def without_mask(values: Any) -> Any:
+    """Masked values as missing ones; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    number = values.dtype.kind in "biuf"
+    return values.astype(float if number else object).filled(np.nan if number else None)
+
+
 def check_finite(
     x: FloatArray,
     names: Sequence[str],
@@ -211,20 +258,41 @@ def float_array(x: object, what: str) -> FloatArray:
     Raises
     ------
     ResponseError
-        If it holds text, objects or complex numbers.
+        If it holds text, categories, dates, durations or complex numbers.
     """
-    values = np.asarray(x)
+    values, holds = _plain_numbers(x)
     if values.dtype.kind in "biuf":
         return np.asarray(values, dtype=np.float64)
     if values.dtype.kind == "O":
+        # text and durations in objects would become numbers in silence
+        wrong = next((v for v in values.flat if isinstance(v, _NO_NUMBERS)), None)
+        holds = holds if wrong is None else type(wrong).__name__
         try:
-            return np.asarray(values, dtype=np.float64)
+            if wrong is None:
+                return np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):
             pass
     raise ResponseError(
-        f"{what} is not numeric (it holds {values.dtype}); convert it, or use the "
-        "formula interface for categories"
+        f"{what} is not numeric (it holds {holds}); convert it, or use the formula "
+        "interface for categories"
     )
+
+
+_NO_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64)
+
+
+def _plain_numbers(x: Any) -> tuple[NDArray[Any], str]:
+    """What a user passes as an array, missing values as NaN, and what it holds."""
+    if isinstance(x, (pd.Series, pd.DataFrame)):
+        dtypes = list(x.dtypes) if isinstance(x, pd.DataFrame) else [x.dtype]
+        for dtype in dtypes:
+            if isinstance(dtype, pd.CategoricalDtype):
+                return np.empty(0, dtype=np.str_), "categories"
+        plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+        if not plain and all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes):
+            x = x.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = np.asarray(without_mask(x))
+    return values, str(values.dtype)
 
 
 def check_magnitude(x: FloatArray, names: Sequence[str], what: str) -> None:
@@ -271,14 +339,12 @@ def check_rank(x: FloatArray, names: Sequence[str], what: str) -> None:
     RankDeficiencyError
         Naming columns whose removal mends it.
     """
-    if x.shape[1] == 0:
-        return
-    factor = r_factor(x)
-    rank, dependent = pivoted_rank(factor)
-    if rank < x.shape[1]:
-        culprits = ", ".join(repr(names[j]) for j in dependent)
+    dependent = dependent_columns(x)
+    if len(dependent):
+        culprits = listed([repr(names[j]) for j in dependent])
         raise RankDeficiencyError(
-            f"the {what} design of {x.shape[1]} columns has rank {rank}: {culprits} "
+            f"the {what} design of {x.shape[1]} columns has rank "
+            f"{x.shape[1] - len(dependent)}: {culprits} "
             f"{'is a' if len(dependent) == 1 else 'are'} linear "
             f"combination{'' if len(dependent) == 1 else 's'} of the columns before; "
             "leave out such columns"
@@ -344,6 +410,7 @@ def group_codes(
             f"{name} must be one label for each row, not an object of "
             f"{np.ndim(groups)} dimensions"
         )
+    groups = without_mask(groups)
     # a list may mix types, which an array would turn into text
     values: Any = groups if hasattr(groups, "dtype") else pd.Series(list(groups))
     if isinstance(values, (pd.Series, pd.Index)):
@@ -473,12 +540,12 @@ def missing_error(
     parts = []
     for label, mask in masks:
         rows = np.flatnonzero(mask)
-        shown = ", ".join(str(index[i]) for i in rows[:_SHOWN])
+        labels = ", ".join(shown(index[i]) for i in rows[:_SHOWN])
         more = ", ..." if len(rows) > _SHOWN else ""
         word = "row" if len(rows) == 1 else "rows"
         noun = "value" if len(rows) == 1 else "values"
         parts.append(
-            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {shown}{more})"
+            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {labels}{more})"
         )
     remedy = (
         'Remove them or pass missing="drop".'

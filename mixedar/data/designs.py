@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths, float_array
+from mixedar.data.checks import (
+    check_labels,
+    check_lengths,
+    float_array,
+    without_mask,
+)
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.components import GroupRows, build_component
 from mixedar.data.formula.names import capture_namespace, read_formula
@@ -22,6 +27,7 @@ from mixedar.data.rows import (
     check_matrix,
     check_present,
     recode,
+    row_labels,
     row_variable,
     table_column,
     without_categories,
@@ -30,56 +36,103 @@ from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     LengthError,
+    UnknownColumnError,
     UnsupportedError,
     shown,
 )
 
 
-def matrix_rows(exog: Any, p: int) -> tuple[FloatArray, pd.Index]:
+def matrix_rows(
+    exog: Any, names: Sequence[str], what: str = "exog", *, lone: bool = True
+) -> tuple[FloatArray, pd.Index | None]:
     """
-    A design matrix that the caller passed, and labels of its rows.
+    A design matrix of new rows that the caller passed, and labels of its rows.
 
     Parameters
     ----------
     exog : array_like, shape (k, p)
-    p : int
-        Number of fixed effects.
+        Columns with names are matched by them, and further ones left out.
+    names : sequence of str
+        Of the model's columns.
+    what : str
+        The argument, for messages.
+    lone : bool
+        Whether p values without a second dimension are one row.
 
     Returns
     -------
     exog : ndarray, shape (k, p)
-    index : Index
+        NaN where a value is missing.
+    index : Index or None
+
+    Raises
+    ------
+    UnknownColumnError
+        If the columns have other names.
+    LengthError
+        If there are more or fewer columns.
+    ResponseError
+        If a column is not numeric.
     """
-    labelled = isinstance(exog, (pd.Series, pd.DataFrame))
-    index = exog.index if labelled else None
-    values = float_array(exog, "exog")
+    if isinstance(exog, Mapping):
+        exog = as_frame(exog)
+    exog = exog.to_pandas() if hasattr(exog, "to_pandas") else exog
+    p, index = len(names), row_labels(exog)
+    if isinstance(exog, pd.Series):
+        one_row = lone and (exog.index.equals(pd.RangeIndex(p)) and p > 1)
+        if one_row or (lone and all(name in exog.index for name in names)):
+            exog, index = exog.to_frame().T.infer_objects(), None
+        else:
+            exog = exog.to_frame()
+    named = isinstance(exog, pd.DataFrame) and not exog.columns.equals(
+        pd.RangeIndex(exog.shape[1])
+    )
+    values = float_array(_named_columns(exog, names, what) if named else exog, what)
     if values.ndim == 1:
-        values = values[None, :] if len(values) == p else values[:, None]
-        index = index if index is not None and len(index) == len(values) else None
+        values = values[None, :] if lone and len(values) == p else values[:, None]
     if values.ndim != 2 or values.shape[1] != p:
         raise LengthError(
-            f"exog has the shape {np.shape(exog)}; the model has {p} fixed effects"
+            f"{what} has the shape {values.shape}; the model has {p} such columns "
+            f"({', '.join(names)})"
         )
-    index = pd.RangeIndex(len(values)) if index is None else index
-    check_matrix(values, [f"number {j + 1} of exog" for j in range(p)], index)
     return values, index
 
 
-def given_random_design(exog_re: object, k_re: int, index: pd.Index) -> FloatArray:
-    """Design of the correlated random effects that the caller passed, (k, k_re)."""
-    values = float_array(exog_re, "exog_re")
-    values = values[:, None] if values.ndim == 1 else values
-    if values.shape != (len(index), k_re):
-        raise LengthError(
-            f"exog_re has the shape {values.shape}; {len(index)} rows and {k_re} "
-            "random effects are expected"
+def _named_columns(
+    table: pd.DataFrame, names: Sequence[str], what: str
+) -> pd.DataFrame:
+    """The columns of a model in its order."""
+    labels = [str(label) for label in table.columns]
+    absent = [name for name in names if name not in labels]
+    if absent:
+        raise UnknownColumnError(
+            f"new rows need the columns {', '.join(names)} of this model's design; "
+            f"{', '.join(absent)} are not there (means of entities are columns of "
+            f"their own). Name them so, or pass {what}.to_numpy() to go by position"
         )
-    check_matrix(values, [f"number {j + 1} of exog_re" for j in range(k_re)], index)
+    twice = [name for name in names if labels.count(name) > 1]
+    if twice:
+        raise UnknownColumnError(f"{what} has several columns {shown(twice[0])}")
+    return table.iloc[:, [labels.index(name) for name in names]]
+
+
+def given_random_design(
+    exog_re: object, names: Sequence[str], index: pd.Index
+) -> FloatArray:
+    """Design of the correlated random effects that the caller passed, (k, k_re)."""
+    check_labels("exog_re", exog_re, index, "exog")
+    values = matrix_rows(exog_re, names, "exog_re", lone=False)[0]
+    check_lengths(len(index), exog_re=values)
+    check_matrix(values, [f"{name} of exog_re" for name in names], index)
     return values
 
 
 def given_components(
-    data: ModelData, exog_vc: Mapping[str, Any] | None, codes: IntArray, known: bool
+    data: ModelData,
+    exog_vc: Mapping[str, Any] | None,
+    codes: IntArray,
+    index: pd.Index,
+    known: bool,
 ) -> tuple[FloatArray, FloatArray]:
     """
     Columns of all variance components of new rows, from arrays.
@@ -91,6 +144,8 @@ def given_components(
         Columns of each component, in the order of the row's group.
     codes : ndarray of int, shape (k,)
         Numbers of the groups, -1 for unknown ones.
+    index : Index
+        Labels of the rows.
     known : bool
         Whether groups can be known at all.
 
@@ -114,6 +169,7 @@ def given_components(
                 )
             squares[:, j] = fitted[0]  # indicators: a row has one, whatever the level
         else:
+            check_labels(f"exog_vc[{name!r}]", exog_vc[name], index, "exog")
             block = float_array(exog_vc[name], f"exog_vc[{name!r}]")
             check_lengths(k, exog_vc=block)
             if block.ndim != 2 or block.shape[1] > size:
@@ -377,25 +433,14 @@ def regressors(
         return spec.matrix(table), row_variable("groups", groups, table).values
     if data is None or groups is None:
         raise GroupError("pass both the design of the new rows and groups=")
-    x = float_array(data, "the new design")
-    x = x[:, None] if x.ndim == 1 else x
-    if x.shape[1] != len(names):
-        raise LengthError(
-            f"the new design has {x.shape[1]} columns; the model has {len(names)} "
-            "coefficients"
-        )
+    x, index = matrix_rows(data, names, "data", lone=False)
     if not len(x):
         raise EmptyDataError("there are no rows to predict")
     if len(groups) != len(x):
         raise LengthError(f"groups= has {len(groups)} labels for {len(x)} rows")
-    values = getattr(groups, "array", groups)
+    if index is not None:
+        check_labels("groups", groups, index, "data")
+    index = row_labels(data, groups)
+    values = getattr(without_mask(groups), "array", groups)
     values = values if hasattr(values, "dtype") else list(values)
-    return x, pd.Series(values, index=index_of(data, groups, length=len(x)))
-
-
-def index_of(*arrays: object, length: int) -> pd.Index:
-    """The index of the first array that has one, else positions."""
-    for array in arrays:
-        if isinstance(array, (pd.Series, pd.DataFrame)):
-            return array.index
-    return pd.RangeIndex(length)
+    return x, pd.Series(values, pd.RangeIndex(len(x)) if index is None else index)

@@ -80,7 +80,8 @@ class Encoder:
         Whether the model has them.
     formula_spec, re_spec : FormulaSpec or None
     variance_specs : mapping of str to FormulaSpec
-    k_re : int
+    random_names : tuple of str
+        Of the correlated random effects.
     one_intercept : bool
         Whether a random intercept is the only correlated random effect.
     indicators : tuple of bool
@@ -96,7 +97,7 @@ class Encoder:
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     variance_specs: Mapping[str, FormulaSpec]
-    k_re: int
+    random_names: tuple[str, ...]
     one_intercept: bool
     indicators: tuple[bool, ...]
 
@@ -119,7 +120,7 @@ class Encoder:
             formula_spec=data.formula_spec,
             re_spec=data.re_spec,
             variance_specs=data.variance_specs,
-            k_re=data.k_re,
+            random_names=tuple(data.random_names),
             one_intercept=z is not None and z.shape[1] == 1 and bool((z == 1.0).all()),
             indicators=tuple(part.kind == "indicator" for part in parts),
         )
@@ -142,17 +143,17 @@ class Encoder:
         -------
         ndarray, shape (k, k_re)
         """
-        if self.k_re == 0:
+        if not self.random_names:
             return np.empty((len(table), 0))
         if exog_re is not None:
-            return given_random_design(exog_re, self.k_re, table.index)
+            return given_random_design(exog_re, self.random_names, table.index)
         if from_formula and self.re_spec is not None:
             return self.re_spec.complete_matrix(table)
         if from_formula or self.one_intercept:
             return np.ones((len(table), 1))
         raise LengthError(
-            f"exog_re= is missing: the model has {self.k_re} random effects, and new "
-            "rows need their design"
+            f"exog_re= is missing: the model has {len(self.random_names)} random "
+            "effects, and new rows need their design"
         )
 
     # Groups, series and times ----------------------------------------------
@@ -343,7 +344,8 @@ def fitted_places(data: ModelData) -> tuple[IntArray, FloatArray]:
     if data.time is None:
         return series, count_within(series)
     name = getattr(data.time, "name", None) or "time"
-    return series, time_axis(data.time, data.residual, name).values
+    axis = time_axis(data.time, data.residual, name)
+    return series, axis.values / data.time_step
 
 
 def new_places(
@@ -384,8 +386,26 @@ def new_places(
     else:
         column = encoder.time_column(time, table)
         name = str(getattr(data.time, "name", None) or "time")
-        old, new = times_together(data.time, column, data.residual, name)
+        together = times_together(data.time, column, data.residual, name)
+        old, new = (times / data.time_step for times in together)
+        if data.residual.integer_time:
+            known = np.flatnonzero(asked >= 0)
+            base = np.zeros(int(fitted.max()) + 1)
+            base[fitted] = old
+            check_steps(data, new[known] - base[asked[known]], column.iloc[known])
     return Places(asked, new, fitted, old)
+
+
+def check_steps(data: ModelData, distance: FloatArray, column: pd.Series) -> None:
+    """Raise if new rows are not whole units of time from rows of their series."""
+    off = np.abs(distance - np.rint(distance)) > 1e-6
+    if off.any():
+        raise TimeError(
+            f"time {column.name!r} is {_first(column, off)}, which is not a multiple "
+            f"of {data.time_unit} from the other times of its series; "
+            f"{data.residual.label} predicts at such times only (delta="
+            f"{data.delta!r} of the fit)"
+        )
 
 
 def counted_places(

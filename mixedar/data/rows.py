@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import missing_rows
+from mixedar.data.checks import (
+    check_labels,
+    check_lengths,
+    missing_rows,
+    without_mask,
+)
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -74,6 +79,61 @@ def as_frame(data: object) -> pd.DataFrame:
         "data must be a DataFrame, a dict of columns or a structured array, not "
         f"{type(data).__name__}."
     )
+
+
+def as_rows(**arrays: Any) -> dict[str, Any]:
+    """
+    Arrays with one row for each observation, as models take them.
+
+    Parameters
+    ----------
+    **arrays
+        By argument name; None stays None.  Frames of other packages become pandas',
+        and masked values missing ones.
+
+    Returns
+    -------
+    dict of str to array_like
+
+    Raises
+    ------
+    LengthError
+        If they differ in length.
+    UnsupportedError
+        If they differ in the labels of their rows, or are sparse.
+    """
+    found, bare = {}, []
+    for name, value in arrays.items():
+        if hasattr(value, "toarray"):
+            raise UnsupportedError(
+                f"{name} is a sparse matrix; pass {name}.toarray() instead"
+            )
+        if hasattr(value, "to_pandas"):
+            value = value.to_pandas()
+            bare.append(name)  # what pandas numbers has no labels
+        found[name] = without_mask(value)
+    first = next(array for array in found.values() if array is not None)
+    check_lengths(len(first) if np.ndim(first) else 1, **found)
+    labels = {
+        name: array.index
+        for name, array in found.items()
+        if isinstance(array, (pd.Series, pd.DataFrame)) and name not in bare
+    }
+    if labels:
+        what, index = next(iter(labels.items()))
+        for name in bare:
+            found[name] = found[name].set_axis(index)
+        for name, array in found.items():
+            check_labels(name, array, index, what)
+    return found
+
+
+def row_labels(*arrays: object) -> pd.Index | None:
+    """The index of the first Series or DataFrame; None if there is none."""
+    for array in arrays:
+        if isinstance(array, (pd.Series, pd.DataFrame)):
+            return array.index
+    return None
 
 
 def near_matches(name: object, available: Iterable[Any]) -> str:
@@ -283,12 +343,14 @@ def resolve(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     LengthError
         If there is not one value for each row.
     UnsupportedError
-        If a Series has the labels of the data in another order.
+        If a Series or DataFrame has other row labels than the data.
     """
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         column = table_column(table, value, f"{role}=")
         return RowVariable(role, value, column, True)
     n = len(table)
+    value = without_mask(value)
+    given = value
     if isinstance(value, pd.DataFrame):
         value = value.to_numpy()
     if not isinstance(value, (pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
@@ -300,26 +362,13 @@ def resolve(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
             "of a column or one value for each row."
         )
     name = getattr(value, "name", None)
-    if isinstance(value, pd.Series):
-        _check_order(role, value.index, table.index)
-        value = value.array
+    check_labels(role, given, table.index, "data")
+    value = value.array if isinstance(value, pd.Series) else value
     if np.ndim(value) == 2 and isinstance(value, np.ndarray):
         return RowVariable(role, name, value)
     values = getattr(value, "array", value)
     series = pd.Series(values, index=table.index, name=name, copy=False)
     return RowVariable(role, name, series)
-
-
-def _check_order(role: str, given: pd.Index, index: pd.Index) -> None:
-    """Values go by position; refuse labels that say something else."""
-    if given.equals(index) or given.equals(pd.RangeIndex(len(index))):
-        return
-    if given.is_unique and index.is_unique and given.isin(index).all():
-        raise UnsupportedError(
-            f"The index of {role}= has the labels of the data in another order. "
-            f"Pass {role}.reindex(data.index) to match labels, or "
-            f"{role}.to_numpy() to go by position."
-        )
 
 
 def combine(role: str, parts: list[RowVariable], index: pd.Index) -> RowVariable:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import check_labels, without_mask
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import table_column
 from mixedar.exceptions import LengthError
@@ -24,11 +25,14 @@ def data_column(data: ModelData, name: object, what: str) -> pd.Series:
         if name == data.time_name and name not in {*frame.columns, *frame.index.names}:
             return pd.Series(data.time, name=name)
         return table_column(frame, name, f"{what}=")
+    name = without_mask(name)
     column = name if isinstance(name, pd.Series) else pd.Series(np.asarray(name))
     if len(column) != data.nobs:
         raise LengthError(
             f"{what} has {len(column)} values; the model has {data.nobs} rows"
         )
+    if data.index is not None:
+        check_labels(what, name, data.index, "data")
     return column
 
 

@@ -15,6 +15,7 @@ from statsmodels.base.model import LikelihoodModel
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import (
+    check_distinct,
     check_finite,
     check_magnitude,
     check_rank,
@@ -126,6 +127,7 @@ def take_data(
         if columns is None
         else [str(column) for column in columns]
     )
+    check_distinct(names, "fixed-effects")
     check_finite(design, names, "fixed-effects", getattr(exog, "index", None))
     check_magnitude(design, names, "fixed-effects")
     if columns is None and not isinstance(exog, pd.Series):
@@ -209,6 +211,7 @@ def _set_names(model: ParentModel, exog_re: Any) -> None:
         everything, names, full = model._make_param_names(
             exog_re if named else model.exog_re
         )
+        check_distinct([*names, *model.exog_vc.names], "random-effects")
         model.data.param_names = everything
     model.data.exog_re_names = names
     # statsmodels' wrapper labels standard errors of all these by it
@@ -239,7 +242,10 @@ def take_arrays(
         groups=model.groups,
         time=model.time,
         series=model.series,
+        delta=model.delta,
         time_unit="",
+        time_step=1.0,
+        occasion_order="",
         residual_data=found.columns,
         variance_specs=found.specs,
         endog_name=model.endog_names,

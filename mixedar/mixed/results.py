@@ -19,6 +19,7 @@ from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._lazy import Question
 from mixedar._types import FloatArray
+from mixedar.data.checks import apart
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError
 from mixedar.fit import Fit
@@ -538,9 +539,11 @@ def _modes_frame(fit: Fit) -> pd.DataFrame:
         boundary = estimate.singular or estimate.residual_at_boundary
         return [estimate.llf, *values, estimate.scale, mode.search.converged, boundary]
 
+    others = ("llf", "scale", "converged", "at_boundary")
+    names = apart(fit.names, others, "coefficient")
     return pd.DataFrame(
         [row(mode) for mode in fit.modes],
-        columns=["llf", *fit.names, "scale", "converged", "at_boundary"],
+        columns=["llf", *names, "scale", "converged", "at_boundary"],
     )
 
 

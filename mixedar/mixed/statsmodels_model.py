@@ -17,6 +17,7 @@ from statsmodels.tools.rng_qrng import check_random_state
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths
+from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.engine.blocks.base import ClusterSums
@@ -154,6 +155,27 @@ class ParentModel(MixedLM):
         _, hessian = self._derivatives(point, profile_fe=False)
         values = np.concatenate([np.linalg.eigvalsh(point.cov_re), point.vcomp])
         return hessian, bool((values < 1e-10).any())
+
+    def predict(self, params: Packed, exog: Any = None) -> FloatArray:
+        """
+        Means ``X b`` for some parameters, as in statsmodels.
+
+        Parameters
+        ----------
+        params : MixedLMParams, Series or array_like
+            Fixed effects first; labelled ones are matched by name.
+        exog : DataFrame or array_like, optional
+            Design, columns with names matched by them; the model's by default.
+
+        Returns
+        -------
+        ndarray
+        """
+        if isinstance(params, pd.Series):
+            params = matrix_rows(params, self.exog_names)[0][0]
+        if exog is not None:
+            exog = matrix_rows(exog, self.exog_names)[0]
+        return np.asarray(super().predict(params, exog))
 
     @property
     def _penalised(self) -> bool:
@@ -401,7 +423,9 @@ class MixedDistribution:
         self.model = model
         if model.exog is None:
             raise NotComputedError("the data were removed from this model")
-        self.exog = model.exog if exog is None else np.asarray(exog)
+        self.exog = model.exog
+        if exog is not None:
+            self.exog = matrix_rows(exog, model.exog_names)[0]
         check_lengths(model.nobs, exog=self.exog)
         self.fe_params = packed.fe_params
         self.cov_re = scale * packed.cov_re

@@ -21,10 +21,12 @@ from statsmodels.regression.mixed_linear_model import (
 from statsmodels.tools.validation import string_like
 
 from mixedar._types import FloatArray
+from mixedar.data.designs import matrix_rows
+from mixedar.data.rows import as_frame
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
-from mixedar.exceptions import LengthError, UnsupportedError
+from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
 from mixedar.mixed.statsmodels_model import MixedDistribution
@@ -77,43 +79,36 @@ class ParentResults(MixedLMResults):
 
         Parameters
         ----------
-        exog : DataFrame or array_like, optional
-            New data for the model's formula, or a design matrix; the model's
-            own rows by default.
+        exog : DataFrame, dict or array_like, optional
+            New data for the model's formula (also frames of polars, pyarrow and
+            narwhals), or a design matrix, whose columns are matched by name if
+            they have names; the model's own rows by default.
         transform : bool
             Whether a model from a formula transforms `exog` by it.
 
         Returns
         -------
         Series or ndarray
-            Series with the index of `exog` if that has one.
+            A pandas Series with the index of `exog`, if that is a table; NaN
+            where a value is missing.
+
+        Raises
+        ------
+        UnknownColumnError
+            If `exog` lacks a column.
+        LengthError
+            If a matrix has more or fewer columns than the model.
         """
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)
-        # a list has .index too, its method
-        labelled = isinstance(exog, (pd.Series, pd.DataFrame))
-        index = exog.index if labelled else None
-        spec = getattr(self.model, "formula_spec", None)
-        if spec is not None and transform:
-            if not isinstance(exog, pd.DataFrame):
-                exog = pd.DataFrame(exog)
-                index = exog.index
-            matrix = spec.matrix(exog)
+        spec = self.fit.formula_spec
+        if spec is None or not transform:
+            matrix, index = matrix_rows(exog, self.fit.exog_names)
         else:
-            matrix = np.asarray(exog, dtype=np.float64)
-            if matrix.ndim == 1:
-                matrix = (
-                    matrix[None, :] if len(matrix) == self.k_fe else matrix[:, None]
-                )
-        if matrix.shape[1] != self.k_fe:
-            raise LengthError(
-                f"exog has {matrix.shape[1]} columns; the model has {self.k_fe} fixed "
-                "effects"
-            )
+            table = as_frame(exog)
+            matrix, index = spec.matrix(table), table.index
         values = matrix @ self.fe_params
-        if index is None or len(index) != len(values):
-            return values
-        return pd.Series(values, index=index)
+        return values if index is None else pd.Series(values, index=index)
 
     def get_distribution(self, exog: ArrayLike | None = None) -> MixedDistribution:
         """

@@ -22,6 +22,7 @@ from mixedar.data.designs import (
 )
 from mixedar.data.encode import (
     Places,
+    check_steps,
     check_strata,
     combined_numbers,
     counted_places,
@@ -30,7 +31,7 @@ from mixedar.data.encode import (
 )
 from mixedar.data.model_data import ModelData
 from mixedar.data.residual_model import as_columns, change_of_stratum
-from mixedar.data.rows import as_frame, count_within, resolve
+from mixedar.data.rows import as_frame, check_matrix, count_within, resolve
 from mixedar.data.time import times_together
 from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
 from mixedar.engine.rows import GroupedRows, group_rows
@@ -196,9 +197,7 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     if from_formula:
         table = as_frame(given.newdata)
     else:
-        matrix = given.newdata if given.exog is None else given.exog
-        exog, index = matrix_rows(matrix, fit.k_fe)
-        table = pd.DataFrame(index=index)
+        exog, table = _design_rows(fit, given)
     k = len(table)
     if k == 0:
         raise EmptyDataError("the new data have no rows: there is nothing to predict")
@@ -234,6 +233,17 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     return _with_covariates(fit, rows, labels, given, table)
 
 
+def _design_rows(fit: Fit, given: NewData) -> tuple[FloatArray, pd.DataFrame]:
+    """Designs that the caller passed, and the rows with their further columns."""
+    matrix = given.newdata if given.exog is None else given.exog
+    exog, index = matrix_rows(matrix, fit.exog_names)
+    index = pd.RangeIndex(len(exog)) if index is None else index
+    check_matrix(exog, [f"{name} of exog" for name in fit.exog_names], index)
+    if isinstance(matrix, pd.DataFrame):
+        return exog, matrix
+    return exog, pd.DataFrame(index=index)
+
+
 def _components(
     fit: Fit,
     given: NewData,
@@ -244,7 +254,9 @@ def _components(
 ) -> tuple[FloatArray, FloatArray]:
     """Columns of the variance components, and sums of squares of unknown ones."""
     if not from_formula:
-        return given_components(fit.data, given.exog_vc, codes, labels is not None)
+        return given_components(
+            fit.data, given.exog_vc, codes, table.index, labels is not None
+        )
     if labels is not None:
         return component_design(fit.data, table, codes, labels)
     indicators = fit.encoder.indicators
@@ -419,6 +431,7 @@ def _sorted(
         column = encoder.time_column(None, table)
         name = str(encoder.columns["time"])
         times = times_together(data.time, column, data.residual, name)[1]
+        times = times / data.time_step
     covariates = None
     if structure.marks:
         covariates = encoder.row_covariates(
@@ -428,6 +441,8 @@ def _sorted(
         if any(levels) and not structure.uses_time:
             times = covariates[:, levels.index(True)]  # occasions stand for the time
     grouped = group_rows(codes, times, inside, n_groups)
+    if timed and encoder.has_time and structure.integer_time:
+        check_steps(data, grouped.unsort(np.nan_to_num(grouped.gaps)), column)
     if not structure.needs_distinct_times:
         grouped = replace(grouped, gaps=np.zeros(len(codes)))
     twins = grouped.duplicate()

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_finite, check_lengths, float_array, group_codes
+from mixedar.data.checks import check_finite, float_array, group_codes
+from mixedar.data.rows import as_rows
 from mixedar.data.time import time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import NotComputedError, TimeError, UnsupportedError
@@ -113,12 +114,13 @@ def sorted_values(
     values: Any, groups: Any = None, time: Any = None, series: Any = None
 ) -> tuple[FloatArray, SeriesRows]:
     """A user's values sorted by group, series and time, and their rows."""
+    given = as_rows(values=values, groups=groups, time=time, series=series)
+    values, groups, time, series = given.values()
     x = float_array(values, "values")
     if x.ndim != 1 or len(x) == 0:
         raise UnsupportedError(
             f"values has the shape {x.shape}; pass one number for each observation"
         )
-    check_lengths(len(x), groups=groups, time=time, series=series)
     index = values.index if isinstance(values, pd.Series) else None
     check_finite(x, ["values"], "the", index)
     codes = np.zeros(len(x), dtype=np.intp)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, Seed
+from mixedar.data.checks import apart
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
@@ -200,9 +201,10 @@ class BootstrapDraws:
         DataFrame, one row a replicate
             Columns as in ``params``, then ``scale`` and ``llf``.
         """
+        names = apart(self.names, ("scale", "llf"), "coefficient")
         params = [self.fe_params, self.cov_values, self.residual_params]
         table = np.column_stack([*params, self.scale, self.llf])
-        return pd.DataFrame(table, columns=[*self.names, "scale", "llf"])
+        return pd.DataFrame(table, columns=[*names, "scale", "llf"])
 
     def values(self, parameter: CovarianceParameter) -> FloatArray:
         """
