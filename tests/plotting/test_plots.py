@@ -464,7 +464,7 @@ def test_forecasts_refuse() -> None:
         teeth().plot_forecast(data[data["subject"] != "M01"], ["M01"])
     with pytest.raises(UnsupportedError, match="n_columns"):
         teeth().plot_forecast(data, n_columns=1.5)
-    order = mar.mixedlm("distance ~ sex", data, groups="subject").fit
+    order = mar.mixedlm("distance ~ sex", data, groups="subject", residual="ar1").fit
     with pytest.warns(BoundaryWarning):
         fit = order()
     with pytest.raises(UnsupportedError, match="'occasion' is no column"):

@@ -190,7 +190,7 @@ def test_without_times_rows_continue() -> None:
     timed = mar.mixedlm("y ~ x", data, groups="id", time="t").fit()
     # group by group in the order of rows, other groups between them
     mixed = data.sort_values(["t", "id"], ignore_index=True)
-    counted = mar.mixedlm("y ~ x", mixed, groups="id").fit()
+    counted = mar.mixedlm("y ~ x", mixed, groups="id", residual="ar1").fit()
     new = pd.DataFrame({"id": [4, 9, 4, 4], "x": [0.0, 1.0, 2.0, 3.0]})
     expected = timed.get_prediction(new.assign(t=[5, 5, 6, 7]), "forecast")
     found = counted.get_prediction(new, "forecast")
