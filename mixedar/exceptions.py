@@ -9,7 +9,7 @@ that catches ``ValueError`` keeps working.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def shown(value: Any) -> str:
     Parameters
     ----------
     value : object
-        NumPy's scalars lose the name of their type.
+        NumPy's scalars lose the name of their type, in tuples too.
 
     Returns
     -------
@@ -30,7 +30,15 @@ def shown(value: Any) -> str:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, tuple):  # the label of a row with several levels
+        return f"({', '.join(map(shown, value))})"
     return repr(value) if isinstance(value, str) else str(value)
+
+
+def listing(names: Sequence[object], most: int = 5) -> str:
+    """Names joined for a message, at most `most` of them."""
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown + (", ..." if len(names) > most else "")
 
 
 class MixedARError(ValueError):
@@ -119,6 +127,27 @@ class DroppedRowsWarning(MixedARWarning):
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise unless the argument `name` is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, Hashable) or value not in choices:
         *most, last = map(repr, choices)
-        raise UnsupportedError(f"{name}={value!r}: choose {', '.join(most)} or {last}")
+        raise UnsupportedError(
+            f"{name}={shown(value)}: choose {', '.join(most)} or {last}"
+        )
+
+
+def check_flags(**flags: object) -> None:
+    """Raise unless all arguments are True or False."""
+    for name, value in flags.items():
+        check_choice(name, value, (True, False))
+
+
+def check_alpha(alpha: object) -> float:
+    """`alpha`, if it is a probability that leaves an interval."""
+    if isinstance(alpha, (bool, np.bool_)) or not isinstance(
+        alpha, (int, float, np.integer, np.floating)
+    ):
+        raise UnsupportedError(f"alpha={shown(alpha)} is not a number between 0 and 1")
+    if not 0.0 < float(alpha) < 1.0:
+        raise UnsupportedError(
+            f"alpha={shown(alpha)} is not between 0 and 1; 0.05 gives 95% intervals"
+        )
+    return float(alpha)

@@ -12,9 +12,8 @@ from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import predict_effects
-from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method
 
 # A wide frame of levels that each belong to few groups is nearly empty.
@@ -235,6 +234,8 @@ def random_effects_frame(
     """
     check_choice("form", form, ("wide", "long"))
     check_choice("beta", beta, ("known", "estimated"))
+    check_flags(standard_errors=standard_errors)
+    check_alpha(alpha)
     means = fit.effects.means
     group, column, code, names = effect_layout(fit)
     index = group_index(fit)

@@ -41,10 +41,11 @@ from mixedar.exceptions import (
     GroupError,
     RankDeficiencyError,
     ResponseError,
+    check_alpha,
     check_choice,
+    check_flags,
     shown,
 )
-from mixedar.inference.arguments import check_alpha
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -336,6 +337,7 @@ class ByGroupResults:
     def __init__(
         self, model: ByGroupOLS, solution: GroupLeastSquares, pool: bool = True
     ) -> None:
+        check_flags(pool=pool)
         self.model, self.pool = model, bool(pool)
         self._solution = solution
         self.nobs, self.n_groups = len(model.endog), len(model.labels)
@@ -634,6 +636,7 @@ class ByGroupResults:
         return pd.DataFrame(values.T, self._index, self.model.exog_names)
 
     def _pooled(self, pool: bool | None) -> bool:
+        check_choice("pool", pool, (None, True, False))
         return self.pool if pool is None else bool(pool)
 
     def _scales(self, pool: bool | None) -> FloatArray:

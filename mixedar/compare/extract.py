@@ -24,8 +24,7 @@ from mixedar.compare.record import (
     residual_variance,
     sample_of,
 )
-from mixedar.exceptions import UnsupportedError
-from mixedar.inference.arguments import check_alpha
+from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
@@ -115,14 +114,13 @@ def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
 def panel_record(fit: PanelResults) -> FitRecord:
     """Record of a panel estimator."""
     panel = fit.panel
-    k = len(fit.params)
     return FitRecord(
         estimator=_estimator(fit),
         cov_type=fit.cov_type,
         terms=tuple(fit.params.index),
         estimate=np.asarray(fit.params, dtype=np.float64),
         std_error=np.asarray(fit.bse, dtype=np.float64),
-        df=np.full(k, float(fit.df_inference)),
+        df=fit.df.to_numpy(),
         components=tuple(_panel_components(fit)),
         sample=Sample(fit.endog_name, panel.nobs, np.sort(panel.y), panel.index),
         nobs=fit.nobs,

@@ -19,8 +19,13 @@ from mixedar.compare.frames import (
     statistics_frame,
 )
 from mixedar.compare.record import FitRecord, comparable, sample_classes
-from mixedar.exceptions import EmptyDataError, UnknownColumnError, UnsupportedError
-from mixedar.panel.checks import listing
+from mixedar.exceptions import (
+    EmptyDataError,
+    UnknownColumnError,
+    UnsupportedError,
+    check_flags,
+    listing,
+)
 from mixedar.summary import Format, ResultsSummary, SummaryTable, format_values
 
 if TYPE_CHECKING:
@@ -60,7 +65,10 @@ def thresholds(stars: bool | Sequence[float]) -> tuple[float, ...]:
     """
     if isinstance(stars, (bool, np.bool_)):
         return _STARS if stars else ()
-    levels = tuple(sorted((float(level) for level in stars), reverse=True))
+    try:
+        levels = tuple(sorted((float(level) for level in stars), reverse=True))
+    except (TypeError, ValueError):
+        levels = (np.nan,)
     if not all(0.0 < level < 1.0 for level in levels):
         raise UnsupportedError(
             f"compare: stars={stars!r}: pass True, or levels between 0 and 1 such as "
@@ -359,6 +367,7 @@ def compare(
         name: read(fit, f"compare: {name!r}", alpha) for name, fit in named.items()
     }
     levels = thresholds(stars)
+    check_flags(allow_different_samples=allow_different_samples)
     classes, notes = sample_classes(records, allow_different_samples)
     chosen, remarks = comparable(records, classes)
     frames = {

@@ -123,7 +123,9 @@ def given_random_design(
     check_labels("exog_re", exog_re, index, "exog")
     values = matrix_rows(exog_re, names, "exog_re", lone=False)[0]
     check_lengths(len(index), exog_re=values)
-    check_matrix(values, [f"{name} of exog_re" for name in names], index)
+    check_matrix(
+        values, [f"number {j + 1} of exog_re" for j in range(len(names))], index
+    )
     return values
 
 

@@ -24,7 +24,7 @@ from mixedar.diagnostics.residuals.normalized import (
 )
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar.exceptions import StructureError, UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.numeric.linalg import product
 from mixedar.plotting.style import smooth_line
@@ -106,8 +106,7 @@ def check_simulations(n_sim: int, least: int = 1) -> int:
 
 def check_groups(groups: object) -> bool:
     """Whether random effects are those predicted: ``"conditional"``."""
-    if groups not in ("new", "conditional"):
-        raise UnsupportedError(f"groups={groups!r}: choose 'new' or 'conditional'")
+    check_choice("groups", groups, ("new", "conditional"))
     return bool(groups == "conditional")
 
 

@@ -18,11 +18,12 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import PredictedEffects, predict_effects
+from mixedar.engine.levels import TermEffects
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import Estimate, LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import NotComputedError, check_choice
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
 
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Arrays of the data's length: made again when asked for, never pickled.
-_ROW_CACHES = ("effects", "fitted_marginal", "fittedvalues", "resid")
+_ROW_CACHES = (
+    "effects",
+    "fitted_marginal",
+    "fitted_terms",
+    "fittedvalues",
+    "resid",
+    "term_effects",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +305,7 @@ class Fit:
     @property
     def vcomp(self) -> FloatArray:
         """Variance components, shape (k_vc,)."""
-        return self.estimate.cov_values[self.k_re2 :]
+        return self.estimate.cov_values[self.k_re2 : self.k_re2 + self.k_vc]
 
     @property
     def residual_params(self) -> FloatArray:
@@ -328,7 +336,7 @@ class Fit:
     def is_held(self) -> BoolArray:
         """Which parameters are held, not estimated; shape (k,)."""
         held = np.zeros(len(self.names), dtype=bool)
-        first = self.k_fe + self.k_re2 + self.k_vc
+        first = self.k_fe + self.layout.k_cov
         held[self.k_fe : first] = ~self.layout.is_free
         held[first:] = ~self.structure.is_free
         return held
@@ -339,12 +347,25 @@ class Fit:
         return np.asarray(self.data.exog @ self.fe_params)
 
     @cached_property
+    def term_effects(self) -> list[TermEffects]:
+        """Effects of the further random-effects terms given the data."""
+        return self.problem.term_effects(self.theta, self.fe_params)
+
+    @cached_property
+    def fitted_terms(self) -> FloatArray:
+        """``X beta`` and the predicted effects of the further terms, shape (n,)."""
+        out = self.fitted_marginal.copy()
+        for term, found in zip(self.data.terms, self.term_effects, strict=True):
+            out += (term.design * found.means[term.codes]).sum(axis=1)
+        return out
+
+    @cached_property
     def effects(self) -> PredictedEffects:
         """Random effects of all groups given the data."""
         data = self.data
         return predict_effects(
             data.grouped.sort(data.random_design),
-            data.grouped.sort(data.endog - self.fitted_marginal),
+            data.grouped.sort(data.endog - self.fitted_terms),
             data.grouped,
             self.structure,
             self.u,
@@ -357,7 +378,7 @@ class Fit:
         """``X beta + Z b`` with the predicted random effects, shape (n,)."""
         data = self.data
         effects = self.effects.means[data.codes]
-        return self.fitted_marginal + np.einsum("ij,ij->i", data.random_design, effects)
+        return self.fitted_terms + np.einsum("ij,ij->i", data.random_design, effects)
 
     @cached_property
     def resid(self) -> FloatArray:
@@ -388,10 +409,7 @@ class Fit:
             return self.resid
         if kind == "pearson":
             return self.resid / self.residual_sd
-        if kind != "normalized":
-            raise UnsupportedError(
-                f"kind={kind!r}: choose 'raw', 'pearson' or 'normalized'"
-            )
+        check_choice("kind", kind, ("raw", "pearson", "normalized"))
         grouped = self.data.grouped
         # whitening divides by the rows' relative standard deviations too
         values = grouped.sort(self.resid / np.sqrt(self.scale))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 
 #: The methods, and what summaries call them.
 METHODS = {
@@ -126,14 +126,10 @@ def resolve_df(
         return method
     if method.name == "kenward-roger":
         kr = "linear" if kr is None else kr
-        if kr not in ("full", "linear"):
-            raise UnsupportedError(f"kr={kr!r}: choose 'full' or 'linear'")
+        check_choice("kr", kr, ("full", "linear"))
     if information is None:
         information = "expected" if kr == "linear" else "observed"
-    if information not in ("observed", "expected"):
-        raise UnsupportedError(
-            f"information={information!r}: choose 'observed' or 'expected'"
-        )
+    check_choice("information", information, ("observed", "expected"))
     if method.name == "satterthwaite":
         return DFMethod(method.name, information=information)
     return DFMethod(method.name, str(kr), information)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mixedar.exceptions import check_alpha
 from mixedar.summary import Format, ResultsSummary, SummaryTable
 
 Distribution = Literal["chi2", "F", "norm", "norm, upper tail", "chibar2", "none"]
@@ -119,7 +120,8 @@ class TestResult(Printed):
         bool or None
             None if there is no p-value.
         """
-        return bool(self.pvalue < alpha) if np.isfinite(self.pvalue) else None
+        level = check_alpha(alpha)
+        return bool(self.pvalue < level) if np.isfinite(self.pvalue) else None
 
     def to_frame(self) -> pd.DataFrame:
         """

@@ -9,20 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from mixedar._types import IntArray
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
-
-
-def check_alpha(alpha: object) -> float:
-    """`alpha`, if it is a probability that leaves an interval."""
-    if isinstance(alpha, (bool, np.bool_)) or not isinstance(
-        alpha, (int, float, np.number)
-    ):
-        raise UnsupportedError(f"alpha={alpha!r} is not a number between 0 and 1")
-    if not 0.0 < float(alpha) < 1.0:
-        raise UnsupportedError(
-            f"alpha={alpha!r} is not between 0 and 1; 0.05 gives 95% intervals"
-        )
-    return float(alpha)
+from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_flags
 
 
 def check_count(n: object, what: str) -> int:
@@ -50,6 +37,7 @@ def positions(cols: str | int | Iterable[str | int], names: Sequence[str]) -> In
 
 def progress_bar(steps: Iterable[int], show: bool, label: str) -> Iterator[int]:
     """The steps, with tqdm's bar if wanted."""
+    check_flags(progress=show)
     if not show:
         return iter(steps)
     from tqdm.auto import tqdm

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.parameters import (
     CovarianceParameter,
@@ -56,11 +56,9 @@ def _information(fit: Fit, kind: str) -> tuple[FloatArray, BoolArray]:
     """Information of the estimated parameters, and which of all these are."""
     d = fit.precision_derivatives
     k, k_cov = len(d.estimated), fit.layout.k_cov
-    names, residual = len(fit.names) - fit.k_fe + 1, slice(k_cov, -1)
-    # parameters that the derivatives are by: all residual ones may be held
-    there = np.ones(names, dtype=bool)
-    free = fit.structure.natural(fit.u).first.any(axis=0)
-    there[residual] = free if k_cov + 1 < k else False
+    # parameters that the derivatives are by: residual ones may be held
+    there = np.ones(len(fit.names) - fit.k_fe + 1, dtype=bool)
+    there[k_cov:-1] = fit.structure.is_free & ~fit.at_end
     to_user = np.eye(k)
     to_user[:k_cov, :k_cov] = d.scale * fit.problem.value_map()
     to_user[-1, -1] = d.scale
@@ -87,7 +85,7 @@ def information_matrix(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     DataFrame, shape (k, k)
         On the scale of the data.  Rows and columns have the names in
         ``params``, the residual variance is ``"scale"``; parameters that are
-        held, and a residual parameter at the end of its range, are left out.
+        held, and residual parameters at the end of their range, are left out.
 
     Raises
     ------
@@ -103,8 +101,7 @@ def information_matrix(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     for linear mixed-effects models for repeated-measures data, Journal of the
     American Statistical Association 83, 1014-1022.
     """
-    if kind not in ("observed", "expected"):
-        raise UnsupportedError(f"kind={kind!r}: choose 'observed' or 'expected'")
+    check_choice("kind", kind, ("observed", "expected"))
     matrix, where = _information(fit, kind)
     names = np.array([*fit.names[fit.k_fe :], "scale"], dtype=object)[where]
     return pd.DataFrame(matrix, index=list(names), columns=list(names))
@@ -168,7 +165,7 @@ def _inverse(matrix: FloatArray, where: BoolArray) -> FloatArray:
 
 def _undefined(fit: Fit, parameter: CovarianceParameter) -> str:
     """Why a parameter has no standard error; empty if it has one."""
-    at_end = parameter.kind == "residual" and fit.residual_at_boundary
+    at_end = parameter.kind == "residual" and bool(fit.at_end[parameter.j])
     random = parameter.kind in ("variance", "sd", "cov", "corr")
     if not (at_end or (fit.singular and random)):
         return ""

@@ -24,10 +24,11 @@ from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
+    check_alpha,
+    check_choice,
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod, resolve_df
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.sandwich import sandwich
 from mixedar.inference.wald import t_isf, t_sf, t_test
 
@@ -68,7 +69,16 @@ class MarginalMeans:
         return None if self.fit.robust is None else self.fit.robust.cov_type
 
     def _table(self, matrix: FloatArray, alpha: float, name: str) -> pd.DataFrame:
-        """Estimates, errors, DF, tests and intervals of contrasts."""
+        """Estimates, errors, DF, tests and intervals of contrasts; NaN if unknown."""
+        known = np.isfinite(matrix).all(axis=1)
+        if not known.any():
+            raise NotComputedError(
+                "no such mean can be estimated: combinations of levels that it averages "
+                "over have no rows; choose levels that have with at="
+            )
+        if not known.all():
+            table = self._table(matrix[known], alpha, name)
+            return table.set_axis(np.flatnonzero(known)).reindex(range(len(matrix)))
         test = t_test(self.fit, matrix)
         effect, sd = np.ravel(test.effect), np.ravel(test.sd)
         df = np.inf if self.fit.df_method.name == "normal" else test.df_denom
@@ -195,7 +205,9 @@ class MarginalMeans:
         if not np.isfinite(table).all():
             raise MissingDataError("a weight of the contrast is missing or infinite")
         blocks: list[list[Any]] = [[] for _ in table]
-        matrix = without_rounding(table @ self.matrix)
+        unknown = np.isnan(self.matrix).any(axis=1)
+        matrix = without_rounding(table @ np.where(unknown[:, None], 0.0, self.matrix))
+        matrix[(table[:, unknown] != 0.0).any(axis=1)] = np.nan
         return self._contrasts(matrix, list(weights), blocks, len(table), adjust, alpha)
 
     def _within(self) -> list[list[int]]:
@@ -229,10 +241,13 @@ class MarginalMeans:
             table["upper"] = table["difference"] + width * table["se"]
             table["p_adjusted"] = p
         elif adjust is not None:
-            adjusted = np.empty(len(table))
+            adjusted = np.full(len(table), np.nan)
             p = table["p"].to_numpy()
             for first in range(0, len(table), family):
-                here = slice(first, first + family)
+                here = np.arange(first, min(first + family, len(p)))
+                here = here[np.isfinite(p[here])]
+                if not len(here):
+                    continue
                 try:
                     adjusted[here] = multipletests(p[here], method=adjust)[1]
                 except ValueError as error:
@@ -367,8 +382,7 @@ def marginal_means(
             "marginal means need a model from a formula; with arrays use t_test with "
             "the rows of your own grid"
         )
-    if weights not in ("equal", "proportional"):
-        raise UnsupportedError(f"weights={weights!r}: choose 'equal' or 'proportional'")
+    check_choice("weights", weights, ("equal", "proportional"))
     if cov_type is not None and df is not None:
         raise UnsupportedError(
             f"cov_type={cov_type!r} has degrees of freedom of its own; leave df= out"
@@ -397,7 +411,11 @@ def _grid(
     held: Mapping[str, Any],
     weights: str,
 ) -> tuple[pd.DataFrame, FloatArray, dict[str, Any]]:
-    """The grid, its averaged rows of the design, and values of the other variables."""
+    """
+    The grid, its averaged rows of the design, and values of the other variables.
+
+    Rows are NaN where combinations of levels without rows leave a mean unknown.
+    """
     for name in [*asked, *held]:
         if name not in spec.variables:
             raise UnknownColumnError(
@@ -419,7 +437,7 @@ def _grid(
     order = [*focus, *others]
     combined = pd.DataFrame(list(product(*(values[name] for name in order))))
     combined.columns = pd.Index(order)
-    design = spec.matrix(combined)
+    design = spec.all_columns(combined)
     inner = size // max(int(np.prod([len(values[n]) for n in focus])), 1)
     share = np.full(inner, 1.0 / inner)
     if weights == "proportional":
@@ -431,6 +449,10 @@ def _grid(
         )
     grid = combined[focus].iloc[::inner].reset_index(drop=True)
     rest = {name: values[name] for name in others}
+    if spec.empty_cells is not None:
+        unknown = ~spec.empty_cells.determined(matrix)
+        matrix = matrix[:, spec.empty_cells.kept]
+        matrix[unknown] = np.nan
     return grid, without_rounding(matrix), rest
 
 

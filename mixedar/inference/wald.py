@@ -22,12 +22,14 @@ from mixedar.exceptions import (
     MissingDataError,
     NotComputedError,
     UnsupportedError,
+    check_alpha,
+    check_choice,
+    check_flags,
 )
 from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
 from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method, covariance
 
 Hypothesis = Any
@@ -133,6 +135,7 @@ def t_test(
     NotComputedError
         If a row is zero, or the method is not defined for this fit.
     """
+    check_choice("use_t", use_t, (None, True, False))
     matrix, values = _contrasts(fit, r_matrix)
     spec = fit.df_method if df is None else resolve_df(df)
     method = contrast_method(fit, spec)
@@ -206,6 +209,8 @@ def wald_test(
     LengthError, MissingDataError
         If `cov_p` or `invcov` has another shape, or is not finite.
     """
+    check_choice("use_f", use_f, (None, True, False))
+    check_flags(scalar=scalar)
     matrix, values = _contrasts(fit, r_matrix)
     spec = fit.df_method if df is None else resolve_df(df)
     implied = spec.name in ("satterthwaite", "kenward-roger")

@@ -27,6 +27,8 @@ from mixedar.exceptions import (
     IdentificationError,
     NotComputedError,
     UnsupportedError,
+    check_choice,
+    check_flags,
 )
 from mixedar.fit.maximise import Start, maximise
 from mixedar.mixed.construct import REMOVED, holding
@@ -37,7 +39,7 @@ from mixedar.residual import ResidualStructure
 
 # Accepted by statsmodels' fit; Newton's method has no use for these.
 _IGNORED = {"eps", "maxcor", "ftol", "tol", "disp", "maxls"}
-_COV_TYPES = {"nonrobust", "cr0", "cr1", "cr1p", "cr1s", "cr2", "cr3"}
+_COV_TYPES = ("nonrobust", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3")
 
 
 class SingularCovarianceWarning(BoundaryWarning, SingularMatrixWarning):
@@ -73,8 +75,10 @@ def fit_model(
     unknown = sorted(set(ignored) - _IGNORED)
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
-    if str(cov_type).lower() not in _COV_TYPES:  # as statsmodels
-        cov_type = _unused(cov_type)
+    named = {name.lower(): name for name in _COV_TYPES}
+    cov_type = named.get(str(cov_type).lower(), cov_type)
+    check_choice("cov_type", cov_type, _COV_TYPES)
+    check_flags(reml=reml, do_cg=do_cg, full_output=full_output)
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
@@ -110,19 +114,9 @@ def fit_model(
     if do_cg:
         _warn(results)
     wrapped = MixedLMARResultsWrapper(results)
-    if cov_type.lower() == "nonrobust":
+    if cov_type == "nonrobust":
         return wrapped
     return wrapped.get_robustcov_results(cov_type)
-
-
-def _unused(cov_type: object) -> str:
-    warnings.warn(
-        f"Argument cov_type={cov_type!r} not used by MixedLMAR.fit. Future versions "
-        "will raise on these arguments.",
-        FutureWarning,
-        stacklevel=4,
-    )
-    return "nonrobust"
 
 
 def _check_options(

@@ -33,13 +33,15 @@ from mixedar.data.residual_model import (
     residual_from_names,
 )
 from mixedar.data.rows import as_frame, as_rows, row_labels
+from mixedar.engine.residuals import is_correlated
 from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
-    GroupError,
     LengthError,
     NotComputedError,
     UnsupportedError,
+    check_choice,
+    check_flags,
 )
 from mixedar.mixed.construct import (
     REMOVED,
@@ -50,6 +52,7 @@ from mixedar.mixed.construct import (
     take_arrays,
     take_data,
     take_random_effects,
+    written_effects,
 )
 from mixedar.mixed.fit import fit_model
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
@@ -63,17 +66,17 @@ if TYPE_CHECKING:
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
-def _check_arguments(further: Mapping[str, Any], missing: str, re_cov: str) -> None:
+def _check_arguments(
+    further: Mapping[str, Any], missing: str, re_cov: str, use_sqrt: bool
+) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
         raise UnsupportedError(
             f"argument {unknown[0]} not permitted for MixedLMAR initialization"
         )
     check_missing(missing)
-    if re_cov not in ("unstructured", "diagonal"):
-        raise UnsupportedError(
-            f"re_cov={re_cov!r}: choose 'unstructured' or 'diagonal'"
-        )
+    check_choice("re_cov", re_cov, ("unstructured", "diagonal"))
+    check_flags(use_sqrt=use_sqrt)
 
 
 class MixedLMAR(ParentModel):
@@ -160,7 +163,7 @@ class MixedLMAR(ParentModel):
         delta: Any = None,
         **kwargs: Any,
     ) -> None:
-        _check_arguments(kwargs, missing, re_cov)
+        _check_arguments(kwargs, missing, re_cov, use_sqrt)
         design: Design | None = kwargs.get("design")
         if isinstance(exog_vc, Mapping):
             warnings.warn(
@@ -274,10 +277,6 @@ class MixedLMAR(ParentModel):
         MixedARError
             For data or formulas that cannot be used.
         """
-        if groups is None:
-            raise GroupError(
-                "groups= is missing: name the column with the group labels"
-            )
         if kwargs.get("residual_data") is not None:
             raise UnsupportedError(
                 "residual_data= belongs to arrays; with a formula the columns are "
@@ -286,12 +285,22 @@ class MixedLMAR(ParentModel):
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
         namespace = as_namespace(eval_env)
-        design = build_design(
+        written = written_effects(
             formula,
+            as_frame(data),
+            groups,
+            re_formula,
+            vc_formula,
+            kwargs,
+            correlated=is_correlated(found.structure),
+        )
+        design = build_design(
+            written.formula,
             data,
-            groups=groups,
-            re_formula=re_formula,
+            groups=written.groups,
+            re_formula=written.re_formula,
             vc_formula=vc_formula,
+            bars=written.bars,
             time=time,
             series=series,
             extra=found.needed(as_frame(data).columns, namespace),
@@ -302,7 +311,8 @@ class MixedLMAR(ParentModel):
         found = found.evaluated(design.frame, design.extra, namespace)
         if design.n_dropped:
             warn_dropped(design.n_dropped)
-        model = from_design(cls, design, use_sparse, found, kwargs)
+        design = replace(design, formula=formula)
+        model = from_design(cls, design, use_sparse, found, written.options)
         model.arrays = model.arrays.changed(
             variance_specs=found.specs, weighted=weights is not None
         )

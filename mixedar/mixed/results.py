@@ -21,7 +21,7 @@ from mixedar._lazy import Question
 from mixedar._types import FloatArray
 from mixedar.data.checks import apart
 from mixedar.engine.search import Optimum
-from mixedar.exceptions import NoParameterError
+from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
@@ -320,6 +320,7 @@ class MixedLMARResults(ParentResults):
         --------
         mixedar.inference.df.sandwich : the estimators, and references.
         """
+        check_choice("use_t", use_t, (None, True, False))
         if cov_type == "nonrobust":
             return self._wrapper(self._with_tests(self.fit.df_method, None))
         from mixedar.inference.df.sandwich import sandwich

@@ -26,7 +26,7 @@ from mixedar.data.rows import as_frame
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
 from mixedar.mixed.statsmodels_model import MixedDistribution
@@ -101,6 +101,7 @@ class ParentResults(MixedLMResults):
         """
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)
+        check_flags(transform=transform)
         spec = self.fit.formula_spec
         if spec is None or not transform:
             matrix, index = matrix_rows(exog, self.fit.exog_names)

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import LengthError, NotComputedError
+from mixedar.exceptions import LengthError, NotComputedError, check_alpha, check_choice
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
+from mixedar.inference.wald import t_isf, t_sf
 from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.estimate import Effects, Kind, PanelEstimate, squared_correlations
 from mixedar.summary import ResultsSummary, SummaryTable
@@ -81,7 +81,7 @@ class PanelResults:
         self.df_resid = int(estimate.df_resid)
         self.nobs = int(estimate.nobs)
         self.cov_type = estimate.info.cov_type
-        self.use_t = bool(np.isfinite(estimate.info.df))
+        self.use_t = not np.isinf(estimate.info.df)
         self.rho = estimate.rho
         self.llf = estimate.llf
         self.absorbed = list(estimate.absorbed)
@@ -111,8 +111,17 @@ class PanelResults:
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values by Student's t or, if ``use_t`` is False, the normal."""
-        values = 2.0 * self._distribution.sf(np.abs(self.tvalues))
+        values = 2.0 * t_sf(np.abs(self.tvalues.to_numpy()), self.df.to_numpy())
         return pd.Series(values, index=self.params.index, name="pvalues")
+
+    @cached_property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of the coefficients; infinite for the normal."""
+        method, k = self.estimate.info.method, len(self.params)
+        values = np.full(k, self.estimate.info.df)
+        if method is not None:
+            values = method.single(np.eye(k))
+        return pd.Series(values, index=self.params.index, name="df")
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """
@@ -128,7 +137,7 @@ class PanelResults:
         DataFrame, shape (k, 2)
             Columns 0 (lower) and 1 (upper).
         """
-        half = self._distribution.isf(alpha / 2.0) * self.bse
+        half = t_isf(check_alpha(alpha) / 2.0, self.df.to_numpy()) * self.bse
         return pd.DataFrame({0: self.params - half, 1: self.params + half})
 
     def cov_params(self) -> pd.DataFrame:
@@ -149,13 +158,10 @@ class PanelResults:
 
         One less than the number of clusters if standard errors are clustered,
         `df_resid` for other fits of fixed effects and of least squares, and
-        infinite for random effects.
+        infinite for random effects.  Under CR2 the smallest of `df`, where each
+        coefficient has its own.
         """
-        return self.estimate.info.df
-
-    @property
-    def _distribution(self) -> Any:
-        return stats.t(self.df_inference) if self.use_t else stats.norm
+        return float(self.df.min())
 
     def wald_test(self, r_matrix: object, use_f: bool | None = None) -> ContrastResults:
         """
@@ -174,9 +180,15 @@ class PanelResults:
         """
         matrix, values = self._restrictions(r_matrix)
         difference = matrix @ self.estimate.params - values
-        cov = matrix @ self.estimate.cov @ matrix.T
+        cov = self._cov_of(matrix)
+        check_choice("use_f", use_f, (None, True, False))
         use_f = self.use_t if use_f is None else use_f
-        return joint_test(difference, cov, self._df_tests if use_f else None)
+        method = self.estimate.info.method
+        if method is None or not use_f or np.isnan(cov).any():
+            return joint_test(difference, cov, self._df_tests if use_f else None)
+        # Hotelling's T-squared as an F (HTZ)
+        df, scaling = method.joint(matrix, len(matrix))
+        return joint_test(difference, cov / scaling, df)
 
     def f_test(self, r_matrix: object) -> ContrastResults:
         """
@@ -198,9 +210,20 @@ class PanelResults:
         """
         matrix, values = self._restrictions(r_matrix)
         effect = matrix @ self.estimate.params
-        cov = matrix @ self.estimate.cov @ matrix.T
-        df = self._df_tests if self.use_t else None
+        cov = self._cov_of(matrix)
+        df: FloatArray | float | None = self._df_tests if self.use_t else None
+        if self.estimate.info.method is not None:
+            df = self.estimate.info.method.single(matrix)
         return single_tests(effect, values, cov, df)
+
+    def _cov_of(self, matrix: FloatArray) -> FloatArray:
+        """Covariance of combinations; NaN if a coefficient has no standard error."""
+        cov = self.estimate.cov
+        lost = np.isnan(np.diag(cov))
+        out = matrix @ np.where(np.isnan(cov), 0.0, cov) @ matrix.T
+        rows = (matrix[:, lost] != 0.0).any(axis=1)
+        out[rows, :] = out[:, rows] = np.nan
+        return out
 
     def _restrictions(self, r_matrix: object) -> tuple[FloatArray, FloatArray]:
         return restrictions(r_matrix, self.exog_names, what="coefficient")
@@ -429,6 +452,7 @@ def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
         "Dep. variable:": yname or results.endog_name,
         "Entities:": f"{panel.entity_name} ({results.n_entities})",
         "Periods:": f"{panel.time_name} ({panel.n_periods})",
+        **({"Time unit:": panel.time_unit} if panel.time_unit else {}),
         "No. observations:": results.nobs,
         "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*sizes),
         "Df residuals:": results.df_resid,
@@ -510,12 +534,14 @@ def _statistics(results: PanelResults) -> SummaryTable | None:
 def _notes(results: PanelResults) -> list[str]:
     info, panel = results.estimate.info, results.panel
     notes = list(results.notes)
+    if results.model.formula_spec is not None:
+        notes += results.model.formula_spec.notes()
     if info.clusters:
         counts = " and ".join(str(count) for count in info.clusters)
-        notes.append(
-            f"Standard errors are clustered ({counts} clusters); t and F tests have "
-            f"{info.df:.0f} denominator degrees of freedom."
-        )
+        df = f"t and F tests have {info.df:.0f} denominator degrees of freedom"
+        if info.method is not None:
+            df = "degrees of freedom are Bell and McCaffrey's, of joint tests HTZ"
+        notes.append(f"Standard errors are clustered ({counts} clusters); {df}.")
     if panel.n_dropped:
         plural = "s" if panel.n_dropped > 1 else ""
         notes.append(f"{panel.n_dropped} row{plural} with missing values left out.")

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar.exceptions import UnsupportedError, check_choice
-from mixedar.inference.arguments import check_alpha
+from mixedar.exceptions import UnsupportedError, check_alpha, check_choice
 from mixedar.inference.intervals.profile import Profile
 from mixedar.plotting.style import (
     BAND,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mixedar.exceptions import check_flags
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -143,6 +144,7 @@ def plot_variogram(
             linewidth=1.8,
             label="model: residuals",
         )
+    check_flags(smooth=smooth)
     if smooth and len(x) >= 8:
         # pairs weigh the points: as many copies as they have, roughly
         weight = table["pairs"].to_numpy() / table["pairs"].max()

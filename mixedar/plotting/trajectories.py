@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixedar._types import IntArray
 from mixedar.data.variables import PictureRows
-from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar.exceptions import MixedARError, UnsupportedError, check_flags
 from mixedar.plotting.style import (
     BAND,
     COLOURS,
@@ -282,6 +282,7 @@ def plot_spaghetti(
     alone = len(names) == 1
     total = len(np.unique(rows.lines))
     each = total if total <= n_lines else max(int(n_lines) // len(names), 1)
+    check_flags(spread=spread, explain=explain)
     ax = axes(ax)
     drawn = 0
     for k, name in enumerate(names):

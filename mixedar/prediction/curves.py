@@ -21,10 +21,10 @@ from mixedar.exceptions import (
     GroupError,
     UnknownColumnError,
     UnsupportedError,
+    check_alpha,
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.df.methods import contrast_method
 from mixedar.inference.means import marginal_means
 from mixedar.prediction.predict import get_prediction

@@ -238,7 +238,7 @@ def _design_rows(fit: Fit, given: NewData) -> tuple[FloatArray, pd.DataFrame]:
     matrix = given.newdata if given.exog is None else given.exog
     exog, index = matrix_rows(matrix, fit.exog_names)
     index = pd.RangeIndex(len(exog)) if index is None else index
-    check_matrix(exog, [f"{name} of exog" for name in fit.exog_names], index)
+    check_matrix(exog, [f"number {j + 1} of exog" for j in range(fit.k_fe)], index)
     if isinstance(matrix, pd.DataFrame):
         return exog, matrix
     return exog, pd.DataFrame(index=index)

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import MixedARError
-from mixedar.inference.arguments import check_alpha
+from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.inference.wald import t_isf
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -105,6 +104,7 @@ class PredictionResults:
             For observations of which the variance is not known; the message says
             what is missing.
         """
+        check_flags(obs=obs)
         return self._interval(self.se_obs if obs else self.se_mean, alpha)
 
     def _interval(self, se: FloatArray, alpha: float) -> FloatArray:

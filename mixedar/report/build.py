@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup.report import Diagnosis
-from mixedar.exceptions import MixedARError
+from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.intervals.wald import conf_int_re
@@ -180,6 +180,8 @@ def report(
     Path or str
         The file that was written; the HTML if there is no `path`.
     """
+    check_alpha(alpha)
+    check_flags(pictures=pictures)
     fit = results.fit
     heading = str(results.summary(title=title, alpha=alpha).title)
     sections = [

@@ -18,8 +18,8 @@ from mixedar.diagnostics.residuals.normality import residual_quantiles
 from mixedar.diagnostics.residuals.series import distance_label
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
+from mixedar.exceptions import check_alpha, check_flags
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.profile import profiles
 from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import coefficients as draw_coefficients
@@ -284,6 +284,7 @@ def plot_residuals(
     :func:`mixedar.plotting.residuals.plot_residuals`.
     """
     frame = residual_frame(fit, x, kind)
+    check_flags(smooth=smooth)
     trend = residual_trend(fit, frame, kind, n_sim) if smooth else None
     return draw_residuals.plot_residuals(
         frame, trend, ax, kind=kind, max_groups=max_groups

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.exceptions import TimeError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar.exceptions import TimeError, check_flags
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import Link, Startable
 from mixedar.residual.markov import MarkovStructure, Step, check_start
@@ -36,6 +36,7 @@ class Autoregression(Startable, MarkovStructure):
 
     def __post_init__(self) -> None:
         check_start(type(self).__name__, self.rho, self.fixed, self._above)
+        check_flags(nugget=self.nugget)
 
     @abstractmethod
     def _natural(self, u: FloatArray) -> Jet:
@@ -147,11 +148,11 @@ class AR1(Autoregression):
             bend -= 2.0 * root * size**root * rest
         return Jet(value, [slope], [[bend if even else sign * bend]])
 
-    def at_boundary(self, params: ArrayLike) -> bool:
-        across = np.abs(np.asarray(params, dtype=np.float64)) ** self.common_gap
-        if self._power == 2 and not self.fixed and across.min() < 1e-6:
-            return True
-        return bool(across.max() > 1.0 - 1e-6)
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        size = np.abs(np.ravel(np.asarray(params, dtype=np.float64)))
+        across = size**self.common_gap
+        none = self._power == 2 and not self.fixed
+        return (across > 1.0 - 1e-6) | (none & (across < 1e-6))
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         gaps = np.rint(cells[:, 0])
@@ -262,12 +263,11 @@ class CAR1(Autoregression):
         bend = rho * slope * slope - rho * slope * share
         return Jet(rho, [rho * slope], [[bend]])
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         with np.errstate(divide="ignore"):  # rho underflows in tiny units of time
-            log_rho = float(np.log(np.ravel(np.asarray(params))[0]))
-        log_rho *= self.reference_gap
+            log_rho = np.log(np.ravel(np.asarray(params))) * self.reference_gap
         none = np.log(1e-6) * self.reference_gap / self.smallest_gap
-        return not max(none, self._lowest + 0.5) < log_rho < -1e-6
+        return ~((log_rho > max(none, self._lowest + 0.5)) & (log_rho < -1e-6))
 
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         if self.fixed:

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.exceptions import TimeError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar.exceptions import TimeError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
 from mixedar.residual.base import FormulaStructure, Startable, is_whole
 
@@ -65,6 +65,7 @@ class ARMA(Startable, FormulaStructure):
     integer_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_flags(fixed=self.fixed)
         for name, order in (("p", self.p), ("q", self.q)):
             if not is_whole(order) or order < 0:
                 raise UnsupportedError(
@@ -144,13 +145,15 @@ class ARMA(Startable, FormulaStructure):
         theta = _from_partial([-partial[self.p + j] for j in range(self.q)])
         return stack([*phi, *(-value for value in theta)], k)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         values = np.ravel(np.asarray(params, dtype=np.float64))
         with np.errstate(divide="ignore", invalid="ignore"):
             partial = np.concatenate(
                 [_to_partial(values[: self.p]), _to_partial(-values[self.p :])]
             )
-        return not bool((np.abs(partial) < 1.0 - 5e-6).all())
+        # a root and its inverse are the same moving average: no slope at the edge
+        near = np.repeat([5e-6, 1e-3], [self.p, self.q])
+        return ~(np.abs(partial) < 1.0 - near)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         lags = np.rint(cells[:, 0]).astype(np.intp)

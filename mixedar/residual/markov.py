@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import (
     ResidualStructure,
@@ -86,6 +86,7 @@ def check_start(name: str, rho: object, fixed: bool, lower: float) -> None:
     UnsupportedError
         If `rho` is no number in the interval, or is held and missing.
     """
+    check_flags(fixed=fixed)
     if rho is None:
         if fixed:
             raise UnsupportedError(

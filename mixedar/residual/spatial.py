@@ -9,16 +9,21 @@ and ``range`` its scale.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gamma, kv
 
-from mixedar._types import ArrayOrJet, FloatArray, IntArray
-from mixedar.exceptions import MagnitudeError, StructureError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray, IntArray
+from mixedar.exceptions import (
+    MagnitudeError,
+    StructureError,
+    UnsupportedError,
+    check_flags,
+)
 from mixedar.numeric.autodiff import Jet, clip, stack
 from mixedar.residual.base import (
     DataLayout,
@@ -34,6 +39,12 @@ _FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range
 # Where a correlation ends at the range, the likelihood has corners and many modes.
 _MANY = (3.7, 0.02, 0.1, 0.3, 0.6, 0.9, 2.4, 5.5, 8.3, 1.6)
 _LARGEST = 1e100  # coordinates
+# Lengths of differences of coordinates, shape (l, c).
+_METRICS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "euclidean": lambda apart: np.sqrt((apart**2).sum(axis=1)),
+    "manhattan": lambda apart: np.abs(apart).sum(axis=1),
+    "maximum": lambda apart: np.abs(apart).max(axis=1),
+}
 _PAIRS = 20_000_000  # that are looked at for the shortest distance
 
 
@@ -54,6 +65,12 @@ class DistanceStructure(Startable, FormulaStructure):
         Hold the parameters at their starting values.
     by : str, optional
         Column of strata, each with parameters of its own.
+    metric : {"euclidean", "manhattan", "maximum"}
+        Distance of two places: the straight line, the sum of the differences of
+        their coordinates, or the largest of these (nlme's ``metric=``).  In a plane
+        the exponential structure is one of correlations for each of them; others
+        need not be for the last two, and the likelihood is not defined where they
+        are not.
     reference : float
         Typical distance between neighbours, set by :meth:`bind_layout`.
     nearest, farthest : float
@@ -63,7 +80,8 @@ class DistanceStructure(Startable, FormulaStructure):
     Raises
     ------
     UnsupportedError
-        If `range` is not positive, or is fixed without a value.
+        If `range` is not positive, or is fixed without a value, or there is no such
+        metric.
     """
 
     range: float | None = None
@@ -71,6 +89,7 @@ class DistanceStructure(Startable, FormulaStructure):
     nugget: bool = False
     fixed: bool = False
     by: str | None = None
+    metric: Literal["euclidean", "manhattan", "maximum"] = "euclidean"
     reference: float = 1.0
     nearest: float = 1.0
     farthest: float = 1.0
@@ -81,7 +100,13 @@ class DistanceStructure(Startable, FormulaStructure):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        check_flags(fixed=self.fixed, nugget=self.nugget)
         object.__setattr__(self, "coords", _columns(name, self.coords))
+        if self.metric not in _METRICS:
+            raise UnsupportedError(
+                f"{name}: metric={self.metric!r} is not one of "
+                f"{', '.join(map(repr, _METRICS))}"
+            )
         if self.range is None:
             if self.fixed:
                 raise UnsupportedError(
@@ -116,19 +141,19 @@ class DistanceStructure(Startable, FormulaStructure):
                 "change their unit"
             )
         # neighbours in the order of the rows: any distance of their size will do
-        steps = _apart(layout.marks, 1)
+        length = _METRICS[self.metric]
+        steps = length(layout.marks[1:] - layout.marks[:-1])
         steps = steps[steps > 0.0]
         if not len(steps):
             return self.bind(steps)
         starts = np.asarray(layout.starts)
         low = np.minimum.reduceat(layout.marks, starts)
         high = np.maximum.reduceat(layout.marks, starts)
-        farthest = float(np.sqrt(((high - low) ** 2).sum(axis=1)).max())
         return replace(
             self,
             reference=float(np.median(steps)),
-            nearest=_nearest(layout.marks, starts, layout.longest),
-            farthest=farthest,
+            nearest=_nearest(layout.marks, starts, layout.longest, length),
+            farthest=float(length(high - low).max()),
         ).checked()
 
     def checked(self) -> DistanceStructure:
@@ -162,20 +187,17 @@ class DistanceStructure(Startable, FormulaStructure):
     def from_variables(self, u: Jet) -> Jet:
         return self.reference * np.exp(clip(u, -_LIMIT, _LIMIT))
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         values = np.atleast_1d(np.asarray(params, dtype=np.float64))
-        if not abs(np.log(values[0] / self.reference)) < _LIMIT - 1e-3:
-            return True
         ends = np.array([[self.nearest], [self.farthest]])
         near, far = np.asarray(self.correlations(ends, values))
-        return bool(near < _FLAT or far > 1.0 - _FLAT)
+        inside = abs(np.log(values[0] / self.reference)) < _LIMIT - 1e-3
+        return np.array([not (inside and near >= _FLAT and far <= 1.0 - _FLAT)])
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         if not self.coords:
             return np.abs(a[:, :1] - b[:, :1])
-        apart = a[:, 1:] - b[:, 1:]
-        distance = np.sqrt((apart**2).sum(axis=1))[:, None]
-        return distance
+        return _METRICS[self.metric](a[:, 1:] - b[:, 1:])[:, None]
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.decay(cells[:, 0] / params[0])
@@ -268,13 +290,12 @@ def _columns(name: str, coords: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _apart(coordinates: FloatArray, k: int) -> FloatArray:
-    """Distances of rows that are `k` rows apart, shape (n - k,)."""
-    steps = coordinates[k:] - coordinates[:-k]
-    return np.asarray(np.sqrt((steps**2).sum(axis=1)))
-
-
-def _nearest(coordinates: FloatArray, starts: IntArray, longest: int) -> float:
+def _nearest(
+    coordinates: FloatArray,
+    starts: IntArray,
+    longest: int,
+    length: Callable[[FloatArray], FloatArray],
+) -> float:
     """Shortest distance of two rows of a series, except zero."""
     n = len(coordinates)
     series = np.zeros(n, dtype=np.intp)
@@ -282,7 +303,8 @@ def _nearest(coordinates: FloatArray, starts: IntArray, longest: int) -> float:
     series = np.cumsum(series)
     found = np.inf
     for k in range(1, min(longest, max(_PAIRS // n, 2))):
-        steps = _apart(coordinates, k)[series[k:] == series[:-k]]
+        steps = length(coordinates[k:] - coordinates[:-k])
+        steps = steps[series[k:] == series[:-k]]
         found = min(found, float(steps[steps > 0.0].min(initial=np.inf)))
     return found if np.isfinite(found) else 1.0
 
@@ -301,7 +323,7 @@ class Matern(DistanceStructure):
 
     Parameters
     ----------
-    range, coords, nugget, fixed, by, reference, nearest, farthest
+    range, coords, nugget, fixed, by, metric, reference, nearest, farthest
         As for the other structures of distances.
     smoothness : float, optional
         Hold ``v`` at this value; by default it is estimated.
@@ -360,11 +382,12 @@ class Matern(DistanceStructure):
             return stack([scale], u.k)
         return stack([scale, np.exp(clip(u[1], -_SMOOTH, _SMOOTH))], u.k)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         values = np.asarray(params, dtype=np.float64)
-        if super().at_boundary(values):
-            return True
-        return len(values) > 1 and not abs(np.log(values[1])) < _SMOOTH - 1e-3
+        found = super().at_end(values)
+        if len(values) == 1:
+            return found
+        return np.append(found, not abs(np.log(values[1])) < _SMOOTH - 1e-3)
 
     def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         """Correlation at ``d / range`` for the held smoothness."""

@@ -22,6 +22,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
     check_choice,
+    check_flags,
 )
 from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
@@ -150,6 +151,7 @@ def select_residual(
             "build one with mixedlm(...)"
         )
     check_choice("ic", ic, tuple(CONVENTIONS))
+    check_flags(reml=reml, progress=progress)
     named = _named(structures)
     names = list(named)
     candidates: dict[str, Candidate] = {}

@@ -17,9 +17,10 @@ from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
+    check_alpha,
 )
 from mixedar.hypotheses.restrictions import restrictions
-from mixedar.inference.arguments import check_alpha, positions
+from mixedar.inference.arguments import positions
 
 NAMES = ["Intercept", "arm[T.b]", "x"]
 OTHERS = ["id Var", "rho"]

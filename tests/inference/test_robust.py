@@ -235,7 +235,7 @@ def test_robust_errors_by_fit() -> None:
     assert found.cov_type == "CR2"
     np.testing.assert_allclose(found.bse_fe, expected.bse_fe)
     np.testing.assert_allclose(model.fit(cov_type="nonrobust").bse, model.fit().bse)
-    with pytest.warns(FutureWarning, match="cov_type='HC3' not used"):
+    with pytest.raises(UnsupportedError, match="cov_type='HC3': choose 'nonrobust'"):
         model.fit(cov_type="HC3")
 
 

@@ -24,6 +24,7 @@ from mixedar._types import FloatArray
 from mixedar.data.formula.names import FormulaUse, indicator_factor
 from mixedar.data.formula.spec import ColumnStore, engine_errors, fit_formula
 from mixedar.data.rows import numeric_values
+from mixedar.exceptions import check_flags
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def vc_spec(
     statsmodels.regression.mixed_linear_model.VCSpec
         Equal to what ``MixedLM.from_formula`` builds.
     """
+    check_flags(use_sparse=use_sparse)
     return VCSpec(
         [part.name for part in components],
         [_ByGroup(part, "names", use_sparse) for part in components],

@@ -17,10 +17,9 @@ from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
 from mixedar.diagnostics.influence.results import influence
 from mixedar.diagnostics.residuals.score import ScoreTests
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import Printed
-from mixedar.inference.arguments import check_alpha
 from mixedar.summary import ResultsSummary, SummaryTable
 
 

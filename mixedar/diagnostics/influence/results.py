@@ -49,7 +49,7 @@ from mixedar.diagnostics.influence.deletion import (
     delete_groups,
 )
 from mixedar.engine.groups import group_sums
-from mixedar.exceptions import NotComputedError, UnsupportedError, shown
+from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags, shown
 from mixedar.fit import Fit
 from mixedar.inference.information import information
 
@@ -270,6 +270,7 @@ class GroupInfluence:
         UnsupportedError
             For an unknown method.
         """
+        check_flags(external=external)
         frame = self._outlier_tests
         if external:
             frame = external_tests(frame, self.fit, self._found)
@@ -331,6 +332,7 @@ class GroupInfluence:
         """
         from mixedar.plotting.groups import plot_dfbetas
 
+        check_flags(theta=theta)
         return plot_dfbetas(self.dftheta if theta else self.dfbetas, labels)
 
     def __repr__(self) -> str:

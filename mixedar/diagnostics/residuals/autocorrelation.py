@@ -44,10 +44,14 @@ from mixedar.diagnostics.residuals.series import (
     series_rows,
     sorted_values,
 )
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    UnsupportedError,
+    check_alpha,
+    check_choice,
+)
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.inference.arguments import check_alpha
 
 # By default so many lags are tested.
 _LAGS = 4
@@ -149,8 +153,7 @@ def residual_acf(
     """
     if bounds is None:
         bounds = "model" if kind == "normalized" else "white"
-    if bounds not in ("white", "model"):
-        raise UnsupportedError(f"bounds={bounds!r}: choose 'white' or 'model'")
+    check_choice("bounds", bounds, ("white", "model"))
     if bounds == "model" and kind != "normalized":
         raise UnsupportedError(
             f"bounds='model' is for normalized residuals, not kind={kind!r}; the "

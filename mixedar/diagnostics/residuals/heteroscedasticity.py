@@ -42,11 +42,13 @@ from mixedar.exceptions import (
     MissingDataError,
     NotComputedError,
     UnsupportedError,
+    check_alpha,
+    check_choice,
+    check_flags,
     shown,
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.inference.arguments import check_alpha
 
 # Numbers with more distinct values are put into bins.
 _MOST_VALUES = 10
@@ -312,6 +314,8 @@ def unequal_variances(
     n_bins: int = 10,
 ) -> TestResult:
     """The test of equal residual variances; see :func:`heteroscedasticity_test`."""
+    check_choice("trend", trend, (None, True, False))
+    check_flags(studentize=studentize)
     fit, residuals = tests.fit, tests.residuals
     if _is_groups(fit, by):
         return _between_groups(_sd_of_groups(fit, residuals, 0.05), trend)

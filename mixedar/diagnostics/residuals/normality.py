@@ -39,10 +39,14 @@ from mixedar.diagnostics.residuals.normalized import (
     normalized_residuals,
 )
 from mixedar.diagnostics.residuals.series import series_rows
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    UnsupportedError,
+    check_alpha,
+    check_choice,
+)
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.inference.arguments import check_alpha
 
 # Samples by which a simultaneous band is calibrated, and their size at most.
 _DRAWS = 1000
@@ -95,10 +99,8 @@ def residual_quantiles(
         If the data were removed, or no residual is left.
     """
     alpha = check_alpha(alpha)
-    if kind not in ("normalized", "pearson"):
-        raise UnsupportedError(f"kind={kind!r}: choose 'normalized' or 'pearson'")
-    if band not in ("simultaneous", "pointwise"):
-        raise UnsupportedError(f"band={band!r}: choose 'simultaneous' or 'pointwise'")
+    check_choice("kind", kind, ("normalized", "pearson"))
+    check_choice("band", band, ("simultaneous", "pointwise"))
     rows = series_rows(fit)
     factors = covariance_factors(fit, kind)
     variance = 1.0 - np.einsum("ij,ij->i", factors, factors)

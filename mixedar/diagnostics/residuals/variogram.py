@@ -35,7 +35,12 @@ from mixedar.engine.residuals import (
     is_correlated,
     pair_correlations,
 )
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    UnsupportedError,
+    check_choice,
+    check_flags,
+)
 from mixedar.fit import Fit
 
 # Pairs that are visited unless the caller names a distance.
@@ -158,7 +163,7 @@ def semivariogram(
         If no series has two observations, or none within `max_distance`.
     """
     x, rows = sorted_values(values, groups, time, series)
-    _check(n_bins, bins)
+    _check(n_bins, bins, robust)
     points = _points(rows, x, robust, max_distance, n_bins, None)
     return _frame(_binned(points, n_bins, bins), robust)
 
@@ -198,7 +203,7 @@ def residual_variogram(
     NotComputedError
         As :func:`semivariogram`, or if the data were removed.
     """
-    _check(n_bins, bins)
+    _check(n_bins, bins, robust)
     values, rows = fit.residuals(kind), series_rows(fit)
     model = _model_of(fit, rows, kind)
     points = _points(rows, rows.sort(values), robust, max_distance, n_bins, model)
@@ -252,11 +257,11 @@ def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _ErrorModel:
     return _ErrorModel(errors, factors * sd[:, None], False)
 
 
-def _check(n_bins: object, bins: str) -> None:
+def _check(n_bins: object, bins: str, robust: bool) -> None:
+    check_flags(robust=robust)
     if check_whole("n_bins", n_bins) < 1:
         raise UnsupportedError(f"n_bins={n_bins} is not a positive number of bins")
-    if bins not in ("quantiles", "fixed"):
-        raise UnsupportedError(f"bins={bins!r}: choose 'quantiles' or 'fixed'")
+    check_choice("bins", bins, ("quantiles", "fixed"))
 
 
 def _points(

@@ -23,10 +23,9 @@ from scipy.interpolate import PchipInterpolator
 
 from mixedar._lazy import load
 from mixedar._types import FloatArray
-from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.exceptions import NotComputedError, UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.intervals.profile_path import ProfilePath, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate

@@ -11,7 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import Seed
-from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    MixedARError,
+    NotComputedError,
+    UnsupportedError,
+    check_alpha,
+)
 from mixedar.fit import Fit
 from mixedar.fit.parameters import (
     CovarianceParameter,
@@ -22,7 +27,6 @@ from mixedar.fit.parameters import (
     standard_error,
     zero_variances,
 )
-from mixedar.inference.arguments import check_alpha
 from mixedar.inference.information import inflation
 from mixedar.inference.intervals.bootstrap import BootstrapDraws, bootstrap
 from mixedar.inference.intervals.profile import ProfileEngine

@@ -15,7 +15,13 @@ from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.formula.terms import Term
-from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
+from mixedar.exceptions import (
+    LengthError,
+    NotComputedError,
+    UnsupportedError,
+    check_choice,
+    check_flags,
+)
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
@@ -75,7 +81,7 @@ def anova_terms(
     terms = terms_of(fit)
     method = contrast_method(fit, df)
     rows: list[list[Any]] = []
-    hypotheses = type_three(terms, fit.k_fe) if kind == 3 else []
+    hypotheses = type_three(fit, terms) if kind == 3 else []
     # what leaving terms out does to the estimates is a matter of the model
     cov = method.cov if fit.robust is None else fit.cov_beta
     for k, term in enumerate(terms):
@@ -169,6 +175,7 @@ def wald_test_terms(
         Its ``table`` has the columns ``statistic``, ``pvalue``,
         ``df_constraint`` and ``df_denom``.
     """
+    check_flags(skip_single=skip_single)
     identity = np.eye(fit.k_fe)
     # in the order of the design's columns, as statsmodels has them
     terms = sorted(terms_of(fit), key=lambda term: min(term.columns))
@@ -300,10 +307,9 @@ def likelihood_ratio_table(
         If the fits are not comparable: other data, REML and ML, or REML with
         different fixed effects.
     """
-    if null not in ("auto", "chi2", "simulate"):
-        raise UnsupportedError(f"null={null!r}: choose 'auto', 'chi2' or 'simulate'")
-    if refit not in (None, "ml"):
-        raise UnsupportedError(f"refit={refit!r}: choose None or 'ml'")
+    check_choice("null", null, ("auto", "chi2", "simulate"))
+    check_choice("refit", refit, (None, "ml"))
+    check_flags(progress=progress)
     compared: list[Fit] = [one.fit for one in fits]
     labels = [str(k + 1) for k in range(len(fits))] if names is None else list(names)
     if len(labels) != len(compared):

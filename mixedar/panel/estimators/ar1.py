@@ -10,12 +10,17 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, UnsupportedError, check_choice
+from mixedar.exceptions import (
+    IdentificationError,
+    UnsupportedError,
+    check_choice,
+    check_flags,
+    listing,
+)
 from mixedar.panel.algebra import regress, standardize
 from mixedar.panel.checks import (
     check_collinear,
     check_residuals,
-    listing,
     singleton_notes,
     varying_columns,
 )
@@ -67,6 +72,7 @@ class AR1Model(PanelModel):
         self, rho: float | None, method: str, two_step: bool
     ) -> Correlation:
         """Rho, as given or as the within regression estimates it."""
+        check_flags(two_step=two_step)
         panel, slopes = self.panel, self.panel.slopes
         check_collinear(panel.x, panel.names, "the regressors")
         centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
@@ -97,7 +103,7 @@ class AR1Model(PanelModel):
 
     def gaps_note(self) -> list[str]:
         """Say how many gaps there are, if any."""
-        count = int((self.panel.gaps > 1.0).sum())
+        count = int((self.panel.gaps > 1.5).sum())
         if not count:
             return []
         return [f"Gaps in {self.panel.time_name}: {count}; errors are correlated "

@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, TimeError, check_choice, shown
+from mixedar.exceptions import (
+    IdentificationError,
+    TimeError,
+    check_choice,
+    listing,
+    shown,
+)
 from mixedar.panel.algebra import column_sizes, regress, standardize
 from mixedar.panel.checks import (
     Varying,
-    listing,
     singleton_notes,
     varying_columns,
 )

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, check_choice
+from mixedar.exceptions import IdentificationError, check_choice, listing
 from mixedar.mixed import MixedLMAR
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
-from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.random_effects import RandomEffects
 from mixedar.panel.estimators.simple import PooledOLS
@@ -170,7 +169,7 @@ def _augmented(
     if model != "mixed":
         return base
     groups = panel.entity_labels[panel.unsort(panel.entity)]
-    arguments = {"time": panel.unsort(panel.times) if panel.has_time else None}
+    arguments = {"time": panel.given_time, "delta": panel.delta}
     mixed = MixedLMAR(
         panel.series(panel.y, panel.endog_name),
         pd.DataFrame(panel.unsort(panel.x), panel.index, list(panel.names)),

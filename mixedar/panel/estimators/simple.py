@@ -14,11 +14,12 @@ from mixedar.exceptions import (
     TimeError,
     UnsupportedError,
     check_choice,
+    check_flags,
+    listing,
 )
 from mixedar.panel.checks import (
     check_collinear,
     check_freedom,
-    listing,
     varying_columns,
 )
 from mixedar.panel.covariance import CovarianceRequest
@@ -138,6 +139,7 @@ class FirstDifferenceOLS(LeastSquaresModel):
         self, panel: PanelData, gaps: str = "skip", drift: bool = False, **options: Any
     ) -> None:
         check_choice("gaps", gaps, ("skip", "previous"))
+        check_flags(drift=drift)
         self.gaps, self.drift = gaps, drift
         super()._init(panel, **options)
 
@@ -206,7 +208,7 @@ class FirstDifferenceOLS(LeastSquaresModel):
             rows = np.flatnonzero(follows & (panel.gaps <= step * (1.0 + 1e-9)))
         if not len(rows):
             raise TimeError(
-                f"no two observations follow one another in {panel.time_name}; "
-                "gaps='previous' takes differences across gaps"
+                f"{panel.no_neighbours()}, or gaps='previous', which takes differences "
+                "across gaps"
             )
         return rows, int(follows.sum()) - len(rows)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, Seed, unwrapped
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, regress, wald
@@ -135,10 +135,8 @@ def hausman(
             raise UnsupportedError(
                 f"hausman: {given} is not known; choose one of {', '.join(known)}"
             )
-    if estimator not in ("gls", "pooled"):
-        raise UnsupportedError(
-            f"hausman: estimator={estimator!r} is not known; choose 'gls' or 'pooled'"
-        )
+    check_choice("estimator", estimator, ("gls", "pooled"))
+    check_flags(use_f=use_f, plain_constant=plain_constant, progress=progress)
     first, second = unwrapped(fe), unwrapped(re)
     if isinstance(first, MixedLMARResults):
         raise UnsupportedError(

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import check_choice
+from mixedar.exceptions import check_choice, check_flags
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
@@ -160,6 +160,7 @@ def mean_correlation(
     float
         NaN if no two entities share two times.
     """
+    check_flags(absolute=absolute)
     sums = _pair_sums(fit, residuals, absolute=absolute)
     if isinstance(sums, str):
         return float("nan")

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.specification.regressions import (
     PanelRegressions,
@@ -113,6 +113,7 @@ def breusch_pagan(
     UnsupportedError
         For unknown `effects`, or `one_sided` with two kinds of effects.
     """
+    check_flags(one_sided=one_sided)
     if one_sided and effects == "twoways":
         raise UnsupportedError(
             "breusch_pagan: one_sided=True is for one kind of effects; use "

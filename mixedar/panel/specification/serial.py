@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
-from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.algebra import column_sizes, regress, standardize
 from mixedar.panel.covariance import Correction, cluster_covariance
@@ -28,7 +28,6 @@ _BSY = (
     "Bera, Sosa-Escudero and Yoon (2001), Journal of Econometrics 101, 1-23; "
     "unbalanced panels: Sosa-Escudero and Bera (2008), Stata Journal 8, 68-78"
 )
-_TWO = "every entity has fewer than three observations"
 _TABLES = (
     "the distribution depends on the regressors; without serial correlation the "
     "statistic is near 2, with positive correlation below (critical values: Bhargava, "
@@ -40,6 +39,7 @@ _AR1 = "they follow an AR(1) process"
 _WOOLDRIDGE = (
     "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, section "
 )
+_NO_GRID = "the times do not lie on a grid of equal steps"
 _SHORT = "entities have too few observations: lagged residuals need at least three"
 _DURBIN_WATSON = (
     TestText(
@@ -71,7 +71,8 @@ def bhargava_durbin_watson(fit: Tested) -> TestResult:
     -------
     TestResult
         Without a p-value.  Across a gap in time the earlier residual counts as
-        zero (the modified statistic of Baltagi and Wu).
+        zero (the modified statistic of Baltagi and Wu); a reason where no two
+        observations are neighbours in time.
     """
     return _durbin_watson(fit, 0)
 
@@ -98,14 +99,14 @@ def _durbin_watson(fit: Tested, which: int) -> TestResult:
     """Bhargava's statistic, or Baltagi and Wu's."""
     base, text = regressions_of(fit), _DURBIN_WATSON[which]
     panel = base.panel
-    if not base.has_previous.any():
-        return text.missing("every entity has one observation")
     if not panel.on_grid:
-        return text.missing("the times do not lie on a grid of equal steps")
+        return text.missing(_NO_GRID)
+    if not base.follows.any():
+        return text.missing(panel.no_neighbours())
     if base.within.ssr <= 1e-20 * float(panel.y @ panel.y):
         return text.missing("fixed effects fits without residuals")
     value = durbin_watson_lbi(panel, base.within.resid)[which]
-    return text.result(value, "none", reason=_TABLES)
+    return text.result(value, "none", reason=_TABLES, note=base.lag_note)
 
 
 def wooldridge_ar(fit: Tested) -> TestResult:
@@ -123,7 +124,7 @@ def wooldridge_ar(fit: Tested) -> TestResult:
     Returns
     -------
     TestResult
-        For short panels; observations follow one another whatever the gap.
+        For short panels; lags are one unit of time.
     """
     base = regressions_of(fit)
     panel = base.panel
@@ -133,7 +134,7 @@ def wooldridge_ar(fit: Tested) -> TestResult:
     if panel.n_periods < 3:
         return text.missing("with two periods the residuals are mirror images", "F")
     expected = -1.0 / (panel.n_periods - 1)
-    return _lag_test(text, base, base.within.resid, base.has_previous, expected)
+    return _lag_test(text, base, base.within.resid, base.follows, expected)
 
 
 def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
@@ -152,7 +153,7 @@ def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
     Returns
     -------
     TestResult
-        Observations follow one another whatever the gap.
+        Differences and lags are those of one unit of time.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
     )
     base = regressions_of(fit)
     drift = base.panel.constant is not None
-    resid, rows = _difference_residuals(base, base.has_previous, drift)
+    resid, rows = _difference_residuals(base, base.follows, drift)
     if resid is None:
         return text.missing(_SHORT, "F")
     return _lag_test(text, base, resid, rows, 0.0 if null == "fd" else -0.5)
@@ -200,7 +201,7 @@ def wooldridge_drukker(fit: Tested) -> TestResult:
     )
     base = regressions_of(fit)
     if not base.panel.on_grid:
-        return text.missing("the times do not lie on a grid of equal steps", "F")
+        return text.missing(_NO_GRID, "F")
     resid, rows = _difference_residuals(base, base.follows, False)
     if resid is None:
         return text.missing(
@@ -243,12 +244,14 @@ def _lag_test(
         df = len(here) - 2
     fit = regress(x, resid[here])
     if fit.rank < x.shape[1] or df <= 0 or entities < 2:
-        return text.missing(_SHORT, "F")
+        alone = not base.follows.any()
+        return text.missing(base.panel.no_neighbours() if alone else _SHORT, "F")
     correction: Correction = "HC0" if constant else "sss"
     cov = cluster_covariance(x, fit.resid, fit.bread, entity, correction)
     rho = float(fit.params[0])
     details = (("rho", rho), ("rho under null", expected))
-    return text.result((rho - expected) ** 2 / cov[0, 0], "F", (1, df), details=details)
+    value = (rho - expected) ** 2 / cov[0, 0]
+    return text.result(value, "F", (1, df), details=details, note=base.lag_note)
 
 
 def breusch_godfrey(
@@ -269,7 +272,8 @@ def breusch_godfrey(
         entity.
     lags : {"stacked", "entity"}
         Residuals lagged in the stacked data, so that the first lag of an entity
-        is the last residual of the entity before it, as plm does; or zero there.
+        is the last residual of the entity before it, as plm does; or those of so
+        many units of time before, and zero where there are none.
 
     Returns
     -------
@@ -306,6 +310,9 @@ def breusch_godfrey(
         return text.missing(f"{panel.nobs} observations are too few", "chi2", order)
     lagged = np.zeros((panel.nobs, order))
     for lag in range(1, order + 1):
+        if lags == "entity" and panel.on_grid:
+            lagged[:, lag - 1] = panel.lagged(resid, lag)
+            continue
         lagged[lag:, lag - 1] = resid[:-lag]
         if lags == "entity":
             inside = panel.entity[lag:] == panel.entity[:-lag]
@@ -316,7 +323,7 @@ def breusch_godfrey(
     design = np.column_stack([x, lagged])
     unexplained = regress(design, resid, np.append(sizes, column_sizes(lagged))).ssr
     value = panel.nobs * (1.0 - unexplained / total)
-    note = None
+    note = base.lag_note
     if lags == "stacked" and panel.n_entities > 1:
         note = (
             "Lags run on from one entity to the next, as in plm; lags='entity' stops "
@@ -345,7 +352,7 @@ def pooled_statistics(
     """The statistics of the residuals of plain least squares."""
     check_choice("convention", convention, ("stata", "plm", "article"))
     panel, resid = base.panel, base.pooled.resid
-    rows = np.flatnonzero(base.has_previous)
+    rows = np.flatnonzero(base.follows)
     if not len(rows):
         return PooledStatistics(0.0, 0.0, 0.0, 0.0)
     total = float(resid @ resid)
@@ -357,7 +364,7 @@ def pooled_statistics(
     return PooledStatistics(
         a=1.0 - float(sums @ sums) / total,
         b=float(resid[rows] @ resid[rows - 1]) / bottom,
-        pairs=panel.nobs - entities,
+        pairs=panel.nobs - entities if convention == "plm" else len(rows),
         crossed=float(sizes @ sizes) - panel.nobs,
     )
 
@@ -390,7 +397,7 @@ def bera_sosa_escudero_yoon(
     Returns
     -------
     TestResult
-        Observations follow one another whatever the gap.
+        Lags are one unit of time.
 
     Raises
     ------
@@ -398,6 +405,7 @@ def bera_sosa_escudero_yoon(
         For an unknown `test`.
     """
     check_choice("test", test, ("ar", "re"))
+    check_flags(one_sided=one_sided)
     base = regressions_of(fit)
     found = pooled_statistics(base, convention)
     a, b, n = found.a, found.b, base.panel.nobs
@@ -409,7 +417,7 @@ def bera_sosa_escudero_yoon(
             _BSY,
         )
         if found.excess <= 0.0:
-            return text.missing(_TWO, "chi2", 1)
+            return text.missing(_few(base), "chi2", 1)
         inner = b + found.pairs / found.crossed * a
         value = n**2 * found.crossed * inner**2 / (found.pairs * found.excess)
         return text.result(value, "chi2", 1, note=_short_note(base, convention))
@@ -421,21 +429,28 @@ def bera_sosa_escudero_yoon(
     )
     distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
     if found.excess <= 0.0:
-        return text.missing(_TWO, distribution)
+        return text.missing(_few(base), distribution)
     score = -n / np.sqrt(2.0 * found.excess) * (a + 2.0 * b)
     if one_sided:
         return text.result(score, distribution)
     return text.result(score**2, distribution, 1)
 
 
+def _few(base: PanelRegressions) -> str:
+    """Why lagged products say nothing beside the sums of entities."""
+    if base.panel.sizes.max() > 2 and not base.follows.any():
+        return base.panel.no_neighbours()
+    return "every entity has fewer than three observations"
+
+
 def _short_note(base: PanelRegressions, convention: str) -> str | None:
-    mean = base.panel.n_times.mean
-    if convention == "article" or mean >= _LONG:
-        return None
-    return (
-        f"With {mean:.3g} observations an entity it rejects too often; "
-        "convention='article' does not."
-    )
+    mean, notes = base.panel.n_times.mean, [base.lag_note]
+    if convention != "article" and mean < _LONG:
+        notes.append(
+            f"With {mean:.3g} observations an entity it rejects too often; "
+            "convention='article' does not."
+        )
+    return " ".join(filter(None, notes)) or None
 
 
 def baltagi_li_joint(fit: Tested, convention: Convention = "stata") -> TestResult:
@@ -468,7 +483,7 @@ def baltagi_li_joint(fit: Tested, convention: Convention = "stata") -> TestResul
     )
     found = pooled_statistics(base, convention)
     if found.excess <= 0.0:
-        return text.missing(_TWO, "chi2", 2)
+        return text.missing(_few(base), "chi2", 2)
     value = (found.a + 2.0 * found.b) ** 2 / (2.0 * found.excess)
     value = base.panel.nobs**2 * (value + found.b**2 / found.pairs)
     return text.result(value, "chi2", 2, note=_short_note(base, convention))
@@ -494,6 +509,7 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
     -------
     TestResult
     """
+    check_flags(one_sided=one_sided)
     base = regressions_of(fit)
     sign, end = ("positively ", ", one-sided") if one_sided else ("", "")
     text = TestText(
@@ -505,9 +521,9 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
     distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
     reason = None
     if not base.panel.on_grid:
-        reason = "the times do not lie on a grid of equal steps"
+        reason = _NO_GRID
     elif not base.follows.any():
-        reason = "no two observations of an entity are one unit of time apart"
+        reason = base.panel.no_neighbours()
     elif base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
         reason = (
             "fixed effects fits without residuals, so that the likelihood has no "
@@ -523,7 +539,7 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
     if rest <= 1e-10 * information[2, 2]:
         reason = "the panel is too short to tell serial correlation from random effects"
         return text.missing(reason, distribution)
-    note = None
+    note = base.lag_note
     if sigma2_u == 0.0:
         note = "The variance of the random effects is estimated as zero."
     if one_sided:

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import ArrayOrJet, FloatArray, IntArray
-from mixedar.exceptions import IdentificationError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray, IntArray
+from mixedar.exceptions import IdentificationError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip
 from mixedar.residual.base import DataLayout, Mark, Startable, check_number
 from mixedar.residual.variance.base import (
@@ -72,16 +72,9 @@ def unbounded(x: ArrayLike, limit: float) -> FloatArray:
     return np.asarray(limit * np.arctanh(share))
 
 
-def is_at_bound(x: ArrayLike, limit: float) -> bool:
-    """
-    Whether a number is as large as it can be.
-
-    Parameters
-    ----------
-    x : array_like, shape (k,)
-    limit : float
-    """
-    return bool((np.abs(np.asarray(x, dtype=np.float64)) > _NEAR * limit).any())
+def is_at_bound(x: ArrayLike, limit: float) -> BoolArray:
+    """Which numbers are as large as they can be."""
+    return np.asarray(np.abs(np.asarray(x, dtype=np.float64)) > _NEAR * limit)
 
 
 #: One number, or pairs of a stratum's name and its number.
@@ -373,6 +366,7 @@ class LinearCovariate(CovariateVariance):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_flags(fixed=self.fixed)
         name, parameter = type(self).__name__, self.parameter
         start = check_start(name, parameter, getattr(self, parameter), positive=False)
         object.__setattr__(self, parameter, start)
@@ -408,5 +402,5 @@ class LinearCovariate(CovariateVariance):
             params = np.asarray(params, dtype=np.float64)
         return params[self.place(marks)] * self.transform(marks[:, 0])
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         return is_at_bound(np.asarray(params) * self.units, LIMIT)

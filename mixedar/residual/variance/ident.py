@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.exceptions import IdentificationError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar.exceptions import IdentificationError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, concatenate
 from mixedar.residual.base import DataLayout, Link, Mark, Startable, WithoutParameters
 from mixedar.residual.variance.base import (
@@ -79,6 +79,7 @@ class VarIdent(Startable, VarianceFunction):
     link: ClassVar[Link] = "log"
 
     def __post_init__(self) -> None:
+        check_flags(fixed=self.fixed)
         object.__setattr__(self, "column", check_columns("VarIdent", self.column))
         start = check_start("VarIdent", "ratios", self.ratios, positive=True)
         object.__setattr__(self, "ratios", start)
@@ -162,7 +163,7 @@ class VarIdent(Startable, VarianceFunction):
             return concatenate([logs[:base], zero, logs[base:]])
         return np.insert(np.log(np.asarray(params, dtype=np.float64)), base, 0.0)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         return is_at_bound(np.log(np.asarray(params, dtype=np.float64)), _LIMIT)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr, solve_triangular
 
-from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.exceptions import RankDeficiencyError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar.exceptions import RankDeficiencyError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, linear
 from mixedar.residual.base import DataLayout, Mark, Startable
 from mixedar.residual.variance.base import (
@@ -67,6 +67,7 @@ class VarLogLinear(Startable, VarianceFunction):
     code: ClassVar[str] = "varloglinear"
 
     def __post_init__(self) -> None:
+        check_flags(fixed=self.fixed)
         if not isinstance(self.columns, (list, tuple)):
             raise UnsupportedError(
                 f"VarLogLinear: columns={self.columns!r} is not a list of columns"
@@ -149,7 +150,7 @@ class VarLogLinear(Startable, VarianceFunction):
             return linear(marks, params)
         return marks @ np.asarray(params, dtype=np.float64)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         u = solve_triangular(self._map, np.asarray(params, dtype=np.float64))
         return is_at_bound(u, LIMIT)
 

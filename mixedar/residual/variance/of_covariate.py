@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.exceptions import StructureError, UnsupportedError
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar.exceptions import StructureError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
 from mixedar.residual.base import DataLayout, Link
 from mixedar.residual.variance.base import (
@@ -162,6 +162,7 @@ class VarConstPower(CovariateVariance):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_flags(fixed=self.fixed, from_zero=self.from_zero)
         for name in ("const", "power"):
             start = check_start(
                 "VarConstPower", name, getattr(self, name), positive=name == "const"
@@ -288,14 +289,13 @@ class VarConstPower(CovariateVariance):
         term = np.exp(power * self.transform(values)) * (values != 0.0)
         return np.log(const + term)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         values = np.asarray(params, dtype=np.float64)
         const, power = values[: len(values) // 2], values[len(values) // 2 :]
         share = np.log(const / self._typical(power))
         slope = power * self.units
-        if self.from_zero and (slope < 1e-4 * LIMIT).any():
-            return True
-        return is_at_bound(share, LIMIT) or is_at_bound(slope, LIMIT)
+        none = self.from_zero & (slope < 1e-4 * LIMIT)
+        return np.append(is_at_bound(share, LIMIT), none | is_at_bound(slope, LIMIT))
 
 
 @dataclass(frozen=True)
