@@ -15,8 +15,7 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError, shown
-from mixedar.panel.checks import listing
+from mixedar.exceptions import UnsupportedError, listing, shown
 
 #: What regressions of something else than the response itself are about, by the
 #: kind of panel estimator.
@@ -199,7 +198,8 @@ class FitRecord:
     @property
     def rho(self) -> float:
         """The autoregressive parameter; NaN without one."""
-        return next((c.value for c in self.components if c.name == "rho"), np.nan)
+        names = "rho", "rho (residual)"  # beside a coefficient rho
+        return next((c.value for c in self.components if c.name in names), np.nan)
 
     def coefficients(self, alpha: float) -> pd.DataFrame:
         """

@@ -27,6 +27,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
     check_choice,
+    listing,
     shown,
 )
 from mixedar.numeric.linalg import dependent_columns, r_factor
@@ -341,7 +342,7 @@ def check_rank(x: FloatArray, names: Sequence[str], what: str) -> None:
     """
     dependent = dependent_columns(x)
     if len(dependent):
-        culprits = listed([repr(names[j]) for j in dependent])
+        culprits = listing([repr(names[j]) for j in dependent])
         raise RankDeficiencyError(
             f"the {what} design of {x.shape[1]} columns has rank "
             f"{x.shape[1] - len(dependent)}: {culprits} "

@@ -163,6 +163,10 @@ def _notes(fit: Fit) -> list[str]:
         "parameters on the unconstrained scale.",
         *others,
     ]
+    if fit.formula_spec is not None:
+        notes.extend(fit.formula_spec.notes())
+    if fit.has_data and fit.data.re_spec is not None:
+        notes.extend(f"Random effects: {note}" for note in fit.data.re_spec.notes())
     if fit.takes_row_order:
         notes.append(
             "No time= was given: the residuals take the order of the rows for time."

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dgeqrf, dtrtri
+from scipy import sparse
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dgeqrf, dpstrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 
@@ -21,6 +23,8 @@ from mixedar._types import FloatArray, IntArray
 _UNROLL = 4
 # Multiplications from which OpenBLAS spreads a product over threads.
 _THREADS_FROM = 250_000
+# Columns of a wide matrix that are taken at once.
+_WIDTH = 64
 # Below this many matrices the overhead of Python's loop exceeds the gain.
 _FEW = 256
 
@@ -258,7 +262,8 @@ def rows_at_a_time(columns: int) -> int:
     Rows of a QR step that stays in cache and below the size at which OpenBLAS
     starts threads, whose waiting costs more than they save.
     """
-    return max(8000 // max(columns, 1) - columns, columns, 64)
+    least = columns if columns <= _WIDTH else 4 * columns
+    return max(8000 // max(columns, 1) - columns, least, 64)
 
 
 def stacked_r_factor(
@@ -308,8 +313,66 @@ def r_factor(x: FloatArray) -> FloatArray:
     return stacked_r_factor(lambda a, b: x[a:b], len(x), x.shape[1])
 
 
+def dependent_columns(x: FloatArray, tol: float = 1e-10) -> IntArray:
+    """
+    Positions of the columns that depend on those before them, in their own order.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        The matrix, or any with the same cross-product.
+    tol : float
+        As for :func:`pivoted_rank`.
+
+    Returns
+    -------
+    ndarray of int
+    """
+    if _WIDTH < x.shape[1] <= len(x):
+        found = _by_cross_product(x, tol)
+        if found is not None:
+            return found
+    return pivoted_rank(r_factor(x), tol)[1]
+
+
+def _by_cross_product(x: FloatArray, tol: float) -> IntArray | None:
+    """
+    Dependent columns by the cross-product; None if its digits do not tell.
+
+    They do not if something, but little, of a column is left by the others.
+    """
+    p = x.shape[1]
+    norms = np.sqrt(np.einsum("ij,ij->j", x, x))
+    norms[norms == 0.0] = 1.0
+    thin = np.count_nonzero(x) < 0.05 * x.size
+    a = sparse.csr_array(x) if thin else x
+    cross = np.asfortranarray((a.T @ a).toarray() if thin else a.T @ a)
+    cross /= norms[:, None]
+    cross /= norms
+    factor, pivots, rank, failed = dpstrf(cross, tol=1e-6, lower=1, overwrite_a=1)
+    if not failed:
+        return np.empty(0, dtype=np.intp)
+    most, few = pivots[:rank] - 1, pivots[rank:] - 1
+    # what the well-conditioned columns leave of the others; twice is enough
+    weights = np.zeros((p, len(few)))
+    left = x[:, few] / norms[few]
+    for _ in range(2):
+        step = np.zeros_like(weights)
+        right = (a.T @ left)[most] / norms[most, None]
+        step[most] = cho_solve((factor[:rank, :rank], True), right)
+        left -= a @ (step / norms[:, None])
+        weights -= step
+    if (np.einsum("ij,ij->j", left, left) > tol**2).any():
+        return None
+    # a column depends on those before it if a combination that vanishes ends in it
+    weights[few, np.arange(len(few))] = 1.0
+    weights[np.abs(weights) < 1e-9] = 0.0
+    inner = pivoted_rank(np.ascontiguousarray(weights[::-1].T))[1]
+    return np.delete(np.arange(p)[::-1], inner)[::-1]
+
+
 def pivoted_rank(
-    r_factor: FloatArray, tol: float = 1e-10
+    r_factor: FloatArray, tol: float = 1e-10, sizes: FloatArray | None = None
 ) -> tuple[int, NDArray[np.intp]]:
     """
     Numerical rank of a matrix from its R factor, and which columns to blame.
@@ -324,6 +387,8 @@ def pivoted_rank(
         Upper triangular (or any matrix with the same cross-product).
     tol : float
         Relative tolerance.
+    sizes : ndarray, shape (p,), optional
+        Lengths against which what is left is judged; those of the columns by default.
 
     Returns
     -------
@@ -331,20 +396,53 @@ def pivoted_rank(
     dependent : ndarray of int
         Positions of the dependent columns.
     """
-    norms = np.sqrt(np.einsum("ij,ij->j", r_factor, r_factor))
-    columns: list[FloatArray] = []
-    dependent = []
-    for j in range(r_factor.shape[1]):
-        column = r_factor[:, j] / norms[j] if norms[j] > 0 else r_factor[:, j]
+    k, p = r_factor.shape
+    if sizes is None:
+        sizes = np.sqrt(np.einsum("ij,ij->j", r_factor, r_factor))
+    scaled = r_factor / np.where(sizes > 0.0, sizes, 1.0)
+    # before the first dependent column the diagonal of R is what is left of each
+    small = np.abs(scaled.diagonal()) <= tol
+    first = int(np.argmax(small)) if small.any() else min(k, p)
+    if np.tril(scaled, -1).any():
+        first = 0
+    rest = scaled[first:, first:]
+    basis = np.empty((k - first, min(rest.shape)), order="F")
+    rank, dependent = 0, [np.empty(0, dtype=np.intp)]
+    for start in range(0, p - first, _WIDTH):
+        part = rest[:, start : start + _WIDTH]
         for _ in range(2):  # twice is enough (Kahan, Parlett)
-            for basis in columns:
-                column = column - basis * (basis @ column)
+            part = part - basis[:, :rank] @ (basis[:, :rank].T @ part)
+        found = _leading(part, tol)
+        dependent.append(found + first + start)
+        kept = np.delete(part, found, axis=1)
+        basis[:, rank : rank + kept.shape[1]] = np.linalg.qr(kept)[0]
+        rank += kept.shape[1]
+    return first + rank, np.concatenate(dependent)
+
+
+def _leading(part: FloatArray, tol: float) -> NDArray[np.intp]:
+    """Columns of a few that are within `tol` of those before them."""
+    if not len(part):
+        return np.arange(part.shape[1])
+    kept: list[int] = []
+    gone: list[int] = []
+    if part.shape[1] <= len(part):
+        factor = np.linalg.qr(part, mode="r")
+        if (np.abs(factor.diagonal()) > tol).all():
+            return np.empty(0, dtype=np.intp)
+        part = factor
+    basis = np.empty(part.shape)
+    for j, column in enumerate(part.T):
+        inside = basis[:, : len(kept)]
+        for _ in range(2):
+            column = column - inside @ (inside.T @ column)
         length = np.sqrt(column @ column)
         if length <= tol:
-            dependent.append(j)
+            gone.append(j)
         else:
-            columns.append(column / length)
-    return len(columns), np.asarray(dependent, dtype=np.intp)
+            basis[:, len(kept)] = column / length
+            kept.append(j)
+    return np.array(gone, dtype=np.intp)
 
 
 def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:

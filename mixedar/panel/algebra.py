@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.numeric.linalg import r_factor
+from mixedar.numeric.linalg import pivoted_rank, r_factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,16 +140,8 @@ def independent_columns(
     -------
     ndarray of bool, shape (p,)
     """
-    basis = np.empty((triangle.shape[0], 0))
-    kept = np.zeros(triangle.shape[1], dtype=bool)
-    for j in range(triangle.shape[1]):
-        rest = triangle[:, j]
-        for _ in range(2):  # once more, for what rounding left
-            rest = rest - basis @ (basis.T @ rest)
-        length = float(np.sqrt(rest @ rest))
-        if length > tolerance:
-            kept[j] = True
-            basis = np.column_stack([basis, rest / length])
+    kept = np.ones(triangle.shape[1], dtype=bool)
+    kept[pivoted_rank(triangle, tolerance, kept.astype(np.float64))[1]] = False
     return kept
 
 
@@ -209,8 +201,8 @@ def regress(
     joint[:, p] = y
     triangle = r_factor(joint)
     kept = independent_columns(triangle[:, :p], tolerance)
-    columns = np.append(kept, True)
-    triangle = r_factor(triangle[:, columns])
+    if not kept.all():
+        triangle = r_factor(triangle[:, np.append(kept, True)])
     k = int(kept.sum())
     root = triangle[:k, :k]
     if k:

@@ -14,18 +14,15 @@ from mixedar.exceptions import (
     IdentificationError,
     RankDeficiencyError,
     ResponseError,
+    listing,
 )
-from mixedar.numeric.linalg import pivoted_rank, r_factor
+from mixedar.numeric.linalg import dependent_columns
 from mixedar.panel.data import PanelData
 
+# So many collinear columns are named.
+_LISTED = 5
 # Part of the length of a centred column that rounding may leave of it.
 _ABSORBED = 1e-9
-
-
-def listing(names: Sequence[object], most: int = 5) -> str:
-    """Names joined for a message, at most `most` of them."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown + (", ..." if len(names) > most else "")
 
 
 def check_freedom(rows: int, columns: int, what: str) -> None:
@@ -54,29 +51,29 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
     RankDeficiencyError
         Naming the columns.
     """
-    k = x.shape[1]
-    if k == 0:
+    dependent = dependent_columns(x).tolist()
+    if not dependent:
         return
+    k = x.shape[1]
     norms = np.sqrt(np.einsum("ij,ij->j", x, x))
     norms[norms == 0.0] = 1.0
-    factor = r_factor(x / norms)
-    rank, dependent = pivoted_rank(factor)
-    if rank == k:
-        return
-    independent = [j for j in range(k) if j not in dependent]
+    independent = np.delete(np.arange(k), dependent)
     parts = []
-    for j in dependent:
-        before = [i for i in independent if i < j]
-        weights = np.linalg.lstsq(factor[:, before], factor[:, j], rcond=None)[0]
+    for j in dependent[:_LISTED]:
+        before = independent[independent < j]
+        scaled = x[:, before] / norms[before]
+        weights = np.linalg.lstsq(scaled, x[:, j] / norms[j], rcond=None)[0]
         used = [names[i] for i, w in zip(before, weights, strict=True) if abs(w) > 1e-8]
-        if len(factor) < k:
-            reason = f"there are only {len(factor)} rows"
+        if len(x) < k:
+            reason = f"there are only {len(x)} rows"
         else:
             reason = f"a combination of {listing(used)}" if used else "zero everywhere"
         parts.append(f"{names[j]!r} ({reason})")
+    if len(dependent) > _LISTED:
+        parts.append(f"{len(dependent) - _LISTED} others")
     raise RankDeficiencyError(
-        f"{what} of {k} columns have rank {rank}: leave out {', '.join(parts)}, or "
-        "another column of the same combination"
+        f"{what} of {k} columns have rank {len(independent)}: leave out "
+        f"{', '.join(parts)}, or another column of the same combination"
     )
 
 
@@ -116,7 +113,7 @@ def varying_columns(before: FloatArray, after: FloatArray) -> Varying:
     kept = np.flatnonzero(varies)
     if not len(kept):
         return Varying([], np.flatnonzero(~varies).tolist(), [])
-    dependent = pivoted_rank(r_factor(after[:, kept] / left[kept]), 1e-9)[1]
+    dependent = dependent_columns(after[:, kept] / left[kept], 1e-9)
     return Varying(
         np.delete(kept, dependent).tolist(),
         np.flatnonzero(~varies).tolist(),

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
+from mixedar.data.formula.empty_cells import EmptyCells
 from mixedar.data.formula.names import FormulaUse, plain_terms
 from mixedar.data.rows import (
     as_frame,
@@ -24,7 +25,13 @@ from mixedar.data.rows import (
     recode,
     table_column,
 )
-from mixedar.exceptions import MixedARError, UnknownColumnError, UnsupportedError
+from mixedar.exceptions import (
+    MixedARError,
+    UnknownColumnError,
+    UnsupportedError,
+    listing,
+    shown,
+)
 
 
 class ColumnStore:
@@ -67,6 +74,18 @@ class ColumnStore:
             self._categories[name] = column
         return self._categories[name]
 
+    def unused(self, name: str, use: FormulaUse) -> list[Any]:
+        """Levels of a categorical column without rows, where they can be left out."""
+        dtype = self.columns[name].dtype
+        direct = name in use.terms or name in use.coded
+        if not isinstance(dtype, pd.CategoricalDtype) or not direct:
+            return []
+        if name in use.elementwise | use.opaque | use.levelled:
+            return []
+        counts = np.bincount(self.columns[name].cat.codes + 1, minlength=1)
+        counts = np.append(counts, np.zeros(len(dtype.categories), dtype=np.intp))
+        return [v for v, k in zip(dtype.categories, counts[1:], strict=False) if not k]
+
     def is_text(self, name: str) -> bool:
         """Whether all values of the column are strings (or missing)."""
         if name not in self._text:
@@ -99,6 +118,9 @@ class ColumnStore:
             else numeric_values(self.columns[name])
             for name in names
         }
+        for name in names:
+            if self.unused(name, use):
+                prepared[name] = prepared[name].cat.remove_unused_categories()
         return pd.DataFrame(prepared, index=self.index, copy=False)
 
     @staticmethod
@@ -130,6 +152,30 @@ def unknown_name(name: str, use: FormulaUse, available: list[Any]) -> str:
     return (
         f"{name!r} in the formula {formula!r} is neither a column of the data "
         f"nor a variable.{near_matches(name, available)}"
+    )
+
+
+_DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
+
+
+def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:
+    """Raise if a term of a formula is a date, of which engines make a factor."""
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind not in _DATES or isinstance(values.dtype, pd.CategoricalDtype):
+        return
+    column = f"data[{name!r}]" if name in use.names else name
+    remedy = f"({column} - {column}.min()).dt.days"
+    if kind == "period":
+        remedy = f"{column}.astype('int64')"
+    elif kind.startswith("timedelta"):
+        remedy = f"{column} / pandas.Timedelta('1 day')"
+    elif values.dtype == object:
+        column = f"pandas.to_datetime({column})"
+        remedy = f"({column} - {column}.min()).dt.days"
+    raise MixedARError(
+        f"{name!r} in the formula {use.formula!r} is a {kind.rstrip('64')}, and would "
+        "have a coefficient for each of its values; make a number of it with its unit, "
+        f"such as data['days'] = {remedy}, or write C({name}) if a factor is meant"
     )
 
 
@@ -253,6 +299,10 @@ class FormulaSpec:
         The right-hand side.
     column_names : list[str]
         Names of the matrix's columns.
+    empty_cells : EmptyCells or None
+        What the formula's matrix has beyond these columns.
+    unused : dict[str, list]
+        Levels of categorical columns that have no rows and are left out.
     variables : list[str]
         Columns that new data must have.
     levels : dict[str, list]
@@ -281,6 +331,8 @@ class FormulaSpec:
             if isinstance(dtype, pd.CategoricalDtype)
         }
         self.column_names: list[str] = []
+        self.empty_cells: EmptyCells | None = None
+        self.unused: dict[str, list[Any]] = {}
         self.available: list[Any] = list(self.variables)
         self._training = training.iloc[:_SAMPLE] if rowwise else training
         self._namespace: dict[str, Any] | None = dict(namespace)
@@ -313,12 +365,13 @@ class FormulaSpec:
                 na_action=action,
             )
         names = list(manager.get_column_names(manager.spec))
-        if self.column_names and names != self.column_names:
+        known = self.all_names
+        if known and names != known:
             raise MixedARError(
                 f"The formula {self.formula!r} now gives the columns {names}, not "
-                f"{self.column_names}: was statsmodels.formula.options changed?"
+                f"{known}: was statsmodels.formula.options changed?"
             )
-        self._spec, self.column_names = manager.spec, names
+        self._spec, self.column_names = manager.spec, self.column_names or names
         missing = manager.missing_mask
         mask = None if missing is None else np.asarray(missing, dtype=bool)
         return self._floats(result), mask
@@ -384,6 +437,32 @@ class FormulaSpec:
 
     # Matrices -------------------------------------------------------------
 
+    @property
+    def all_names(self) -> list[str]:
+        """Names of the formula's columns, of those without a coefficient too."""
+        gone = self.empty_cells
+        return self.column_names if gone is None else gone.all_names
+
+    def without(self, empty_cells: EmptyCells) -> FormulaSpec:
+        """The same formula less the columns of empty cells."""
+        other = object.__new__(FormulaSpec)
+        other.__dict__ = {**self.__dict__, "empty_cells": empty_cells}
+        other.column_names = [empty_cells.all_names[j] for j in empty_cells.kept]
+        return other
+
+    def notes(self) -> list[str]:
+        """Sentences on levels, and combinations of levels, that have no rows."""
+        out = [
+            f"Levels of {name} without rows, left out: {listing(levels)}."
+            for name, levels in self.unused.items()
+        ]
+        if self.empty_cells is not None:
+            out.append(
+                "Columns left out, as combinations of levels have no rows: "
+                f"{listing(self.empty_cells.names)}."
+            )
+        return out
+
     def matrix(self, new_data: object) -> np.ndarray:
         """
         The matrix of the formula for new rows.
@@ -407,6 +486,23 @@ class FormulaSpec:
         MixedARError
             If the formula cannot be evaluated.
         """
+        values = self.all_columns(new_data)
+        if self.empty_cells is None:
+            return values
+        unknown = ~self.empty_cells.determined(values) & np.isfinite(values).all(axis=1)
+        if unknown.any():
+            row = int(np.argmax(unknown))
+            index = as_frame(new_data).index
+            raise UnsupportedError(
+                f"the fit says nothing of row {shown(index[row])} of the new rows: no "
+                "row of the data has its combination of levels (left out: "
+                f"{listing(self.empty_cells.names)}); predict other combinations, or "
+                "fit a formula without the interaction"
+            )
+        return np.ascontiguousarray(values[:, self.empty_cells.kept])
+
+    def all_columns(self, new_data: object) -> np.ndarray:
+        """As :meth:`matrix`, with the columns of ``all_names``."""
         table = as_frame(new_data)
         raw = {name: table_column(table, name) for name in self.variables}
         frame = pd.DataFrame(
@@ -421,7 +517,7 @@ class FormulaSpec:
         for name in self.direct:
             missing |= frame[name].isna().to_numpy()
         if not len(table) or missing.all():
-            return np.full((len(table), len(self.column_names)), np.nan)
+            return np.full((len(table), len(self.all_names)), np.nan)
         if missing.any():
             values = self._evaluate(frame.iloc[np.flatnonzero(~missing)])
             return _with_gaps(values, missing, len(table))
@@ -446,7 +542,7 @@ class FormulaSpec:
             return self._apply(frame, drop=True)
         if len(frame) <= BLOCK:
             return np.ascontiguousarray(self._apply(frame, drop=False))
-        matrix = np.empty((len(frame), len(self.column_names)))
+        matrix = np.empty((len(frame), len(self.all_names)))
         for start in range(0, len(frame), BLOCK):
             rows = slice(start, start + BLOCK)
             matrix[rows] = self._apply(frame.iloc[rows], drop=False)
@@ -491,6 +587,8 @@ def fit_formula(
         If the formula cannot be evaluated.
     """
     frame = columns.frame(use)
+    for name in sorted(use.terms & set(frame.columns)):
+        check_no_date(frame[name], name, use)
     names = [n for n in use.names | use.functions if n not in frame.columns]
     unknown = [n for n in use.direct if n in names and n not in namespace]
     if unknown:
@@ -501,6 +599,8 @@ def fit_formula(
     engine = engine or FormulaManager().engine
     spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
     spec.available = columns.available
+    unused = {name: columns.unused(name, use) for name in frame.columns}
+    spec.unused = {name: levels for name, levels in unused.items() if levels}
     plain = _plain_columns(use, frame) if rowwise and parsed is None else None
     if plain is not None:
         spec.column_names, matrix = plain

@@ -9,16 +9,18 @@ factors alone, without the data.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from statsmodels.formula._manager import FormulaManager
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.formula.empty_cells import find_empty_cells
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import FormulaSpec
 from mixedar.exceptions import NotComputedError
+from mixedar.numeric.linalg import dependent_columns
 
 # A factor's code and, for each of its columns, the values at its levels (None of
 # a numeric factor); a term is a sum of products of these.
@@ -77,13 +79,46 @@ def terms_of_formula(spec: FormulaSpec) -> list[Term]:
     Returns
     -------
     list of Term
-        Those with columns.
+        Those with columns; columns of empty cells are left out.
     """
+    gone, out = spec.empty_cells, []
+    if gone is None:
+        return all_terms(spec)
+    place = np.full(len(gone.all_names), -1)
+    place[gone.kept] = np.arange(len(gone.kept))
+    for term in all_terms(spec):
+        columns = place[term.columns]
+        kept = columns >= 0
+        if kept.any():
+            cells = term.cells[..., kept]
+            out.append(replace(term, columns=columns[kept], cells=cells))
+    return out
+
+
+def without_empty_cells(
+    spec: FormulaSpec, matrix: FloatArray
+) -> tuple[FormulaSpec, FloatArray]:
+    """A formula and its matrix less the columns of levels that have no rows."""
+    if not any("[" in name for name in spec.all_names):  # no column has a level
+        return spec, matrix
+    if not len(dependent_columns(matrix)):
+        return spec, matrix
+    try:
+        found = find_empty_cells(matrix, spec.all_names, all_terms(spec))
+    except NotComputedError:
+        return spec, matrix
+    if found is None:
+        return spec, matrix
+    return spec.without(found), np.ascontiguousarray(matrix[:, found.kept])
+
+
+def all_terms(spec: FormulaSpec) -> list[Term]:
+    """As :func:`terms_of_formula`, with the columns of ``spec.all_names``."""
     manager, factors = FormulaManager(spec.engine), _Factors(spec)
     coded = dict(_codings(spec))
     out = []
     for term, where in manager.get_term_name_slices(spec.engine_spec).items():
-        name, columns = str(term), np.arange(len(spec.column_names))[where]
+        name, columns = str(term), np.arange(len(spec.all_names))[where]
         if len(columns) and name in ("1", "Intercept"):
             cells, none = np.ones((1, 1)), frozenset[str]()
             out.append(Term("Intercept", columns, none, {}, none, cells))

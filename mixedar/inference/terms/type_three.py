@@ -24,7 +24,8 @@ from itertools import combinations
 import numpy as np
 
 from mixedar._types import FloatArray
-from mixedar.data.formula.terms import Term, terms_of_formula
+from mixedar.data.formula.empty_cells import EmptyCells
+from mixedar.data.formula.terms import Term, all_terms, terms_of_formula
 from mixedar.fit import Fit
 
 
@@ -35,25 +36,97 @@ def terms_of(fit: Fit) -> list[Term]:
     return [Term.of_column(name, k) for k, name in enumerate(fit.exog_names)]
 
 
-def type_three(terms: Sequence[Term], p: int) -> list[FloatArray]:
+def type_three(fit: Fit, terms: Sequence[Term]) -> list[FloatArray]:
     """
     Restrictions of type III.
 
     Parameters
     ----------
+    fit : Fit
     terms : sequence of Term
         Of all p columns.
-    p : int
 
     Returns
     -------
     list of ndarray, shape (rank of the hypothesis, p)
     """
+    spec, p = fit.formula_spec, fit.k_fe
+    if spec is not None and spec.empty_cells is not None:
+        estimable = _Estimable(all_terms(spec), spec.empty_cells)
+        return [estimable.hypothesis(term.name) for term in terms]
     out = []
     for k, term in enumerate(terms):
         parts = [_part(terms, term, part, p) for part in _parts(terms, k)]
         out.append(np.concatenate([np.empty((0, p)), *parts]))
     return out
+
+
+class _Estimable:
+    """
+    What can be estimated where combinations of levels have no rows, as in SAS.
+
+    Functions of effects, one for each combination of levels of each term, can be
+    estimated if they are means of rows.  The hypothesis of a term is made of those
+    that involve it and the terms that contain it, and are orthogonal to those that
+    involve only the latter.
+    """
+
+    def __init__(self, terms: Sequence[Term], empty: EmptyCells) -> None:
+        self.terms = terms
+        weights = np.eye(len(empty.all_names))[:, empty.kept].T
+        weights[:, empty.dropped] = empty.weights
+        self.effects = {term.name: weights @ self._effects(term) for term in terms}
+
+    def _effects(self, term: Term) -> FloatArray:
+        """Coefficients of all columns that give the effects of a term."""
+        inside = [
+            t
+            for t in self.terms
+            if t.numeric == term.numeric and set(t.levels) <= set(term.levels)
+        ]
+        m = term.cells.shape[-2]
+        sizes = [len(levels) for levels in term.levels.values()]
+        count = m * int(np.prod(sizes, dtype=int))
+        designs = []
+        for t in inside:
+            shape = [len(v) if k in t.levels else 1 for k, v in term.levels.items()]
+            cells = t.cells.reshape(*shape, m, len(t.columns))
+            cells = np.broadcast_to(cells, (*sizes, *cells.shape[-2:]))
+            designs.append(cells.reshape(count, -1))
+        columns = np.concatenate([t.columns for t in inside])
+        out = np.zeros((sum(len(t.columns) for t in self.terms), count))
+        out[columns] = np.linalg.pinv(np.concatenate(designs, axis=1))
+        return out
+
+    def hypothesis(self, name: str) -> FloatArray:
+        """Restrictions of a term, shape (rank of the hypothesis, number kept)."""
+        term = next(t for t in self.terms if t.name == name)
+        over = [
+            t.name
+            for t in self.terms
+            if t.numeric == term.numeric and set(t.levels) > set(term.levels)
+        ]
+        others = [t.name for t in self.terms if t.name not in {name, *over}]
+        free = self._vanishing(others)
+        alone = self._vanishing([*others, name])
+        names = [t.name for t in self.terms]
+        everything = np.concatenate([self.effects[k] for k in names], axis=1)
+        inner = alone.T @ everything
+        mixed = inner @ (free.T @ everything).T
+        return _null_space(mixed).T @ free.T
+
+    def _vanishing(self, names: Sequence[str]) -> FloatArray:
+        """Functions, in columns, that do not involve these terms."""
+        size = len(next(iter(self.effects.values())))
+        parts = [self.effects[name].T for name in names]
+        return _null_space(np.concatenate([np.empty((0, size)), *parts]))
+
+
+def _null_space(matrix: FloatArray) -> FloatArray:
+    """Orthonormal columns that a matrix takes to zero."""
+    _, values, rows = np.linalg.svd(matrix)
+    rank = int((values > 1e-9 * values.max(initial=0.0)).sum())
+    return np.asarray(rows[rank:].T)
 
 
 def _parts(terms: Sequence[Term], k: int) -> Iterator[frozenset[str]]:

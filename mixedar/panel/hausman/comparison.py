@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, listing
 from mixedar.hypotheses.result import TestResult
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
-from mixedar.panel.checks import listing
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.hausman.result import HausmanResult, meaning_of

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mixedar._types import FloatArray
+from mixedar.exceptions import listing
 from mixedar.hypotheses.result import (
     Degrees,
     Printed,
@@ -21,7 +22,6 @@ from mixedar.hypotheses.result import (
 )
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import RANK_TOLERANCE
-from mixedar.panel.checks import listing
 from mixedar.summary import ResultsSummary, SummaryTable
 
 
