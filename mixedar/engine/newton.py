@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,8 @@ class SearchPath:
         Half the squared length of the gradient in the metric of the Hessian:
         by how much the log-likelihood might still rise.
     converged : bool
+    curvature : ndarray, shape (k,)
+        Minus the second derivatives by each parameter there.
     path : list of (ndarray, float)
         Points and log-likelihoods, if asked for.
     """
@@ -45,6 +47,7 @@ class SearchPath:
     evaluations: int
     decrement: float
     converged: bool
+    curvature: FloatArray = field(default_factory=lambda: np.empty(0))
     path: tuple[tuple[FloatArray, float], ...] = ()
 
 
@@ -99,9 +102,8 @@ def newton(
 
     def ended(iteration: int, converged: bool) -> SearchPath:
         kept = tuple(path) if keep_path else ()
-        return SearchPath(
-            theta, current.llf, iteration, evaluations, decrement, converged, kept
-        )
+        found = current.llf, iteration, evaluations, decrement, converged
+        return SearchPath(theta, *found, -np.diagonal(current.hessian), kept)
 
     for iteration in range(1, maxiter + 1):
         model = _Quadratic(theta, current)

@@ -281,17 +281,10 @@ def precision_derivatives(
     covariance = replace(problem.covariance, fixed=np.where(fixed, lam, np.nan))
     entries = covariance.jet(lam[~fixed])
     sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
-    natural, bend = Jet.constant(np.empty(0), 0), None
-    moved = np.flatnonzero(~held[structure.is_free])
+    (natural, moved), bend = _estimated(structure, u, held), None
     if len(moved):
         inner = rows.transformed(problem.z_map, problem.w_map)
         bend = residual_curvature(inner, structure, covariance, factor, u).of(moved)
-        natural = structure.natural(u)[structure.is_free & ~held]
-        natural = Jet(
-            natural.value,
-            natural.first[moved],
-            natural.second[np.ix_(moved, moved)],
-        )
     v, sigma2 = _by_theta(entries.value, natural)
     p, k_cov = len(problem.w_map) - 1, len(entries)
     used = np.concatenate([np.arange(k_cov), k_cov + moved])
@@ -325,6 +318,16 @@ def precision_derivatives(
             and (not fixed[:count].any() or fixed[:count][off].all())
         ),
     )
+
+
+def _estimated(
+    structure: ResidualStructure, u: FloatArray, held: BoolArray
+) -> tuple[Jet, IntArray]:
+    """Residual parameters that are not held, and which coordinates move them."""
+    moved = np.flatnonzero(~held[structure.is_free])
+    every = structure.natural(u)[structure.is_free & ~held]
+    second = every.second[np.ix_(moved, moved)]
+    return Jet(every.value, every.first[moved], second), moved
 
 
 def _by_theta(values: FloatArray, natural: Jet) -> tuple[Jet, Jet]:

@@ -507,10 +507,11 @@ def _at_end(
     structure: ResidualStructure, params: FloatArray, information: FloatArray
 ) -> BoolArray:
     """Which residual parameters are at an end, or without effect because of it."""
-    out = structure.is_free & structure.at_end(params)
-    if out.any():
-        size = np.abs(information).max(axis=1, initial=0.0)
-        out[structure.is_free] |= size < _WITHOUT_EFFECT * max(size.max(), 1.0)
+    free = structure.is_free
+    if not (free.any() and structure.at_boundary(params)):
+        return np.zeros(len(params), dtype=bool)
+    out, size = free & structure.at_end(params), np.abs(information).max(axis=1)
+    out[free] |= size < _WITHOUT_EFFECT * max(size.max(), 1.0)
     return out
 
 

@@ -7,7 +7,7 @@ returns the best first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +30,10 @@ _ROUGH_GAIN = 0.3
 _ROUGH_STEPS = 8
 # ... and a profile that has fallen so far is not followed further.
 _HOPELESS = 30.0
+# A second derivative by an unconstrained parameter that says that it hardly matters,
+# and where every parameter is at the end of its range.
+_HARDLY_CURVED = 1e-3
+_FAR = 1e3
 
 
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
@@ -263,7 +267,7 @@ def find_modes(
         except np.linalg.LinAlgError:
             continue
         if search.converged or not known:
-            searches.append(search)
+            searches.append(_at_ends(problem, search))
     if not searches:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     searches.sort(key=lambda s: (not s.converged, -s.llf))
@@ -276,6 +280,27 @@ def find_modes(
             continue
         distinct.append(Optimum(estimate_at(problem, search.theta), search))
     return distinct
+
+
+def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> SearchPath:
+    """
+    The search led on to where the likelihood is as high and nothing moves any more.
+
+    Steps towards the end of a parameter's range gain less and less, so that the
+    search stops on the way; where it stops says nothing.
+    """
+    theta, llf = search.theta, search.llf
+    noise = 1e-8 + 1e-13 * abs(llf)
+    for k in range(problem.k_cov_free, problem.k_theta):
+        if abs(search.curvature[k]) > _HARDLY_CURVED:
+            continue
+        ends = [np.where(np.arange(len(theta)) == k, x, theta) for x in (-_FAR, _FAR)]
+        values = [_value(problem, end) for end in ends]
+        best = int(np.argmax(values))
+        # where both are as high the parameter has no effect: it stays
+        if values[best] >= llf - noise > values[1 - best]:
+            theta, llf = ends[best], max(llf, values[best])
+    return replace(search, theta=theta, llf=llf)
 
 
 def _same(a: SearchPath, b: SearchPath) -> bool:

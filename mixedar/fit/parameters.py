@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import compress
 from typing import Literal
 
 import numpy as np
 from scipy.special import expit, logit
 
-from mixedar._types import BoolArray, FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
 from mixedar.numeric.autodiff import Jet, variables
@@ -74,12 +75,29 @@ class CovarianceParameter:
     @cached_property
     def at(self) -> int:
         """The unconstrained coordinate that moves the residual parameter most."""
+        if self._outside(self.u):  # where nothing moves it any more
+            return int(self.structure.is_free[: self.j].sum())
         return int(np.argmax(np.abs(self._slopes)))
 
     @cached_property
     def coupled(self) -> bool:
         """Whether the residual parameter depends on several coordinates."""
-        return self.kind == "residual" and int(np.count_nonzero(self._slopes)) > 1
+        if self.kind != "residual" or self._outside(self.u):
+            return False
+        return int(np.count_nonzero(self._slopes)) > 1
+
+    @cached_property
+    def others_at_end(self) -> IntArray:
+        """Unconstrained coordinates of other parameters at an end of their range."""
+        ends = self.structure.at_end(self.structure.from_unconstrained(self.u))
+        if self.kind == "residual":
+            ends[self.j] = False
+        return np.flatnonzero(ends[self.structure.is_free])
+
+    def _outside(self, u: FloatArray) -> bool:
+        """Whether the structure says that the parameter is at an end."""
+        params = self.structure.from_unconstrained(u)
+        return bool(self.structure.at_end(params)[self.j])
 
     @property
     def _fisher(self) -> bool:
@@ -147,17 +165,29 @@ class CovarianceParameter:
             if self.coupled:
                 end = _COUPLED_END if self._fisher else np.inf
                 return -end, end
-            return self._end(-1.0), self._end(1.0)
+            inner = self._inside()
+            return self._end(inner, -1.0), self._end(inner, 1.0)
         return -np.inf, np.inf
 
-    def _end(self, sign: float) -> float:
+    def _inside(self) -> float:
+        """The nearest coordinate, roughly, at which the parameter is not at an end."""
+        here, distance = float(self.u[self.at]), 0.5
+        if not self._outside(self.u):
+            return here
+        here = self.coordinate(self.estimate)  # no further out than it matters
+        while distance < 1e3:
+            for t in (here - distance, here + distance):
+                if not self._outside(self._moved(t)):
+                    return t
+            distance *= 1.5
+        return here
+
+    def _end(self, inner: float, sign: float) -> float:
         """Where the structure says that its parameter is at an end."""
 
         def outside(t: float) -> bool:
-            params = self.structure.from_unconstrained(self._moved(t))
-            return self.structure.at_boundary(params)
+            return self._outside(self._moved(t))
 
-        inner = float(self.u[self.at])
         if outside(inner):
             return inner
         step = 1.0
@@ -213,9 +243,8 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
         held = bool(is_held[entry])
         add(names[entry], "variance", i, i, variances[i], held)
         add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
-    natural = structure.natural(fit.u)
     for k, name in enumerate(structure.param_names):
-        held = not natural.first[:, k].any()
+        held = not bool(structure.is_free[k])
         add(name, "residual", 0, k, fit.residual_params[k], held)
     add("scale", "scale", 0, 0, fit.scale, False)
     add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), False)
@@ -343,19 +372,22 @@ def boundary_notes(fit: Fit) -> list[str]:
             "The random effects covariance is singular: " + _singular_part(fit)
         )
     if fit.residual_at_boundary:
-        names = fit.structure.param_names
-        values = ", ".join(
-            f"{name} = {value:.6g}"
-            for name, value in zip(names, fit.residual_params, strict=True)
-        )
+        at_end = at_end_values(fit)
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in at_end.items())
         note = f"The residual parameters lie at the end of their range: {values}"
-        if "rho" in names and fit.structure.uses_time:
+        if "rho" in at_end and fit.structure.uses_time:
             note += (
                 " for one unit of time (if that is much longer or shorter than "
                 "the gaps, count time in another)"
             )
         notes.append(note)
     return notes
+
+
+def at_end_values(fit: Fit) -> dict[str, float]:
+    """The residual parameters at an end of their range, by name."""
+    names = compress(fit.structure.param_names, fit.at_end)
+    return dict(zip(names, fit.residual_params[fit.at_end].tolist(), strict=True))
 
 
 def _singular_part(fit: Fit) -> str:

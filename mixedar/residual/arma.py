@@ -151,9 +151,7 @@ class ARMA(Startable, FormulaStructure):
             partial = np.concatenate(
                 [_to_partial(values[: self.p]), _to_partial(-values[self.p :])]
             )
-        # a root and its inverse are the same moving average: no slope at the edge
-        near = np.repeat([5e-6, 1e-3], [self.p, self.q])
-        return ~(np.abs(partial) < 1.0 - near)
+        return ~(np.abs(partial) < 1.0 - 5e-6)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         lags = np.rint(cells[:, 0]).astype(np.intp)

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import ArrayOrJet, FloatArray
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
 
@@ -210,9 +210,28 @@ class Parametric(ABC):
             return Jet.constant(self.held, 0)
         return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
 
+    @property
+    def is_free(self) -> BoolArray:
+        """
+        Which parameters are estimated, shape (k_params,).
+
+        Unconstrained ones stand in their order.
+        """
+        return np.full(self.k_params, self.k_free > 0)
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        """
+        Which parameters lie at an end of their range, shape (k_params,).
+
+        A structure writes this, or :meth:`at_boundary` for all of them together.
+        """
+        if type(self).at_boundary is Parametric.at_boundary:
+            return np.zeros(self.k_params, dtype=bool)
+        return np.full(self.k_params, self.at_boundary(params))
+
     def at_boundary(self, params: ArrayLike) -> bool:
-        """Whether the parameters lie on the edge of their space."""
-        return False
+        """Whether a parameter lies at an end of its range."""
+        return bool(self.at_end(params).any())
 
 
 class WithoutParameters(Parametric):
@@ -280,11 +299,14 @@ class Composite(Parametric):
             ]
         )
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    @property
+    def is_free(self) -> BoolArray:
+        return np.concatenate([part.is_free for part in self.parts])
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
         params = np.asarray(params, dtype=np.float64)
-        return any(
-            part.k_free > 0 and part.at_boundary(params[own])
-            for part, _, own in self.places()
+        return np.concatenate(
+            [part.is_free & part.at_end(params[own]) for part, _, own in self.places()]
         )
 
 

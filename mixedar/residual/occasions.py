@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import ArrayOrJet, FloatArray
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
 from mixedar.residual.base import (
@@ -115,8 +115,8 @@ class AnteDependence(OccasionStructure):
     def from_variables(self, u: Jet) -> Jet:
         return np.tanh(clip(u, -_LIMIT, _LIMIT))
 
-    def at_boundary(self, params: ArrayLike) -> bool:
-        return not bool((np.abs(np.asarray(params)) < 1.0 - 1e-6).all())
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        return ~(np.abs(np.asarray(params)) < 1.0 - 1e-6)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         low, high = cells.astype(np.intp).T
@@ -210,8 +210,13 @@ class Unstructured(OccasionStructure):
             out.second[j, i, place] = cross.T
         return out
 
-    def at_boundary(self, params: ArrayLike) -> bool:
-        return bool(np.linalg.eigvalsh(self._matrix(params))[0] < 1e-7)
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        # the first occasion that follows from those before, and all later ones
+        matrix, n = self._matrix(params), len(self.occasions)
+        sound = sum(
+            np.linalg.eigvalsh(matrix[:k, :k])[0] >= 1e-7 for k in range(1, n + 1)
+        )
+        return np.asarray(self._pairs()[0] >= sound)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         low, high = cells.astype(np.intp).T
@@ -337,12 +342,14 @@ class Toeplitz(FormulaStructure):
             return partial
         return stack(_correlations([partial[i] for i in range(len(u))]), u.k)
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    def at_end(self, params: ArrayLike) -> BoolArray:
         rho = np.zeros(self.lags)
         rho[: self._free_lags] = np.asarray(params, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
-            partial = _partial(rho)
-        return not bool((np.abs(partial) < 1.0 - 5e-6).all())
+            end = ~(np.abs(_partial(rho)) < 1.0 - 5e-6)
+        free = self._free_lags
+        # the bands end together, where the matrix of all lags is singular
+        return np.full(free, end.any()) if self._banded else end[:free]
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         off = np.rint(cells[:, 0]) % self.unit != 0.0
@@ -465,9 +472,9 @@ class CompoundSymmetry(Startable, FormulaStructure):
         share = 0.5 * (np.tanh(clip(u, -_LIMIT, _LIMIT)) + 1.0)
         return share * (1.0 - low) + low
 
-    def at_boundary(self, params: ArrayLike) -> bool:
-        rho, low = float(np.ravel(np.asarray(params))[0]), self.lowest
-        return not 1e-6 < (rho - low) / (1.0 - low) < 1.0 - 1e-6
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        share = (np.ravel(np.asarray(params)) - self.lowest) / (1.0 - self.lowest)
+        return ~((share > 1e-6) & (share < 1.0 - 1e-6))
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return params[0] + np.zeros(len(cells))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logit
 
-from mixedar._types import ArrayOrJet, FloatArray
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
 from mixedar.residual.base import (
@@ -124,11 +124,15 @@ class Nugget(WrappedStructure):
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return (1.0 - params[-1]) * self.structure.correlations(cells, params[:-1])
 
-    def at_boundary(self, params: ArrayLike) -> bool:
+    @property
+    def is_free(self) -> BoolArray:
+        return np.append(self.structure.is_free, True)
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
         params = np.asarray(params, dtype=np.float64)
         inside = 1e-6 < params[-1] < 1.0 - 1e-6
-        free = self.structure.k_free > 0
-        return not inside or (free and self.structure.at_boundary(params[:-1]))
+        inner = self.structure.is_free & self.structure.at_end(params[:-1])
+        return np.append(inner, not inside)
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,8 @@ def check_results(fit: Any) -> None:
         free = np.diag(np.asarray(fit.cov_params())) > 0.0
         assert inside[free].all()
     if fit.at_boundary and model.residual.at_boundary(fit.residual_params):
-        assert not inside[p + k_cov :].any()
+        ends = model.residual.at_end(fit.residual_params)
+        assert not inside[p + k_cov :][ends].any()
     assert (interval[inside, 0] < params[inside]).all()
     assert (params[inside] < interval[inside, 1]).all()
     wide = np.asarray(fit.conf_int(alpha=0.01))

@@ -19,6 +19,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.containment import constant_within
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
+from mixedar.fit.parameters import at_end_values
 from mixedar.hypotheses.df import (
     METHODS,
     ColumnDF,
@@ -148,10 +149,10 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
             f"{name} count all covariance parameters, those on the boundary too."
         )
     if fit.residual_at_boundary:
-        notes.append(
-            f"{name} take the residual parameter, which is at the end of its range, "
-            "as known."
-        )
+        names = ", ".join(map(repr, at_end_values(fit)))
+        which = "s {}, which are at the end of their" if fit.at_end.sum() > 1 else ""
+        which = (which or " {}, which is at the end of its").format(names)
+        notes.append(f"{name} take the residual parameter{which} range, as known.")
     return notes
 
 

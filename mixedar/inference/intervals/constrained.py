@@ -115,6 +115,9 @@ class ConstrainedLikelihood:
         self._at = self._dependent()
         free = np.ones(self.k_y, dtype=bool)
         free[:k_cov] = np.isnan(self.fixed)
+        # what is at the end of its range is known to the others
+        self._known = k_cov + parameter.others_at_end
+        free[self._known] = False
         free[self._at] = False
         self.free = np.flatnonzero(free)
         held = np.isfinite(self.fixed) & (self.fixed != 0.0)
@@ -183,6 +186,7 @@ class ConstrainedLikelihood:
         y = Jet.constant(np.zeros(self.k_y), len(z))
         y.value[self.free] = x
         y.first[np.arange(len(x)), self.free] = 1.0
+        y.value[self._known] = self.parameter.u[self._known - self.layout.k_cov]
         if path == "corr":
             sizes = np.exp(clip(z[:2], -np.inf, 300.0))
             _put(y, 0, sizes[0])

@@ -291,6 +291,8 @@ def _notes(
     if at_low or at_high:
         where = edge.get(parameter.path, "the boundary")
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")
+    if len(parameter.others_at_end):
+        notes.append("residual parameters at the end of their range count as known")
     if 2.0 * (path.llf - path.floor) < level**2:
         notes.append(
             "a variance of zero is not rejected, and with it no correlation is"
