@@ -200,7 +200,10 @@ def _right_hand_side(given: Any, count: int) -> FloatArray:
 
 
 def single_tests(
-    effect: FloatArray, values: FloatArray, cov: FloatArray, df: float | None
+    effect: FloatArray,
+    values: FloatArray,
+    cov: FloatArray,
+    df: FloatArray | float | None,
 ) -> ContrastResults:
     """T tests that each effect has its value; normal ones if `df` is None."""
     variances = np.diag(cov)
@@ -216,6 +219,11 @@ def joint_test(
 ) -> ContrastResults:
     """F test that all differences are zero; chi-squared if `df` is None."""
     count, variances = len(difference), np.diag(cov)
+    if np.isnan(variances).any():
+        raise NotComputedError(
+            "a coefficient that the restrictions involve has no standard error; the "
+            "notes of the summary say why"
+        )
     sd = np.sqrt(np.where(variances > 0.0, variances, 1.0))
     scaled = cov / np.outer(sd, sd)
     if not (variances > 0.0).all() or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * count:

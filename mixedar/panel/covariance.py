@@ -10,29 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import check_labels, without_mask
 from mixedar.exceptions import (
     GroupError,
     LengthError,
     MissingDataError,
+    TimeError,
     UnknownColumnError,
     UnsupportedError,
 )
+from mixedar.hypotheses.df import RobustMethod
 from mixedar.panel.algebra import rank_of_effects
 from mixedar.panel.data import PanelData
+from mixedar.panel.few_clusters import TransformedRegression, bias_reduced
 
-_NAMES = ("classical", "robust", "clustered", "hac", "driscoll-kraay")
+_NAMES = ("classical", "robust", "clustered", "CR2", "hac", "driscoll-kraay")
 _OTHER_NAMES = {
     "nonrobust": "classical",
     "unadjusted": "classical",
     "cluster": "clustered",
+    "cr2": "CR2",
     "dk": "driscoll-kraay",
 }
+_ONE_CLUSTER = "there is only one cluster; clustered errors need several"
 Correction = Literal["HC0", "HC1", "sss"]
 _FACTORS = (None, "HC1", "sss", "stata", "dof")
 
@@ -46,15 +52,18 @@ class CovarianceInfo:
     ----------
     cov_type : str
         ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"``,
-        ``"driscoll-kraay"`` or ``"observed"``.
+        ``"CR2"``, ``"driscoll-kraay"`` or ``"observed"``.
     small_sample : str or None
         Name of the small-sample factor; None for none.
     clusters : tuple of int
         Numbers of clusters in each dimension; empty without clusters.
     df : float
-        Degrees of freedom of Student's t; infinite for the normal distribution.
+        Degrees of freedom of Student's t; infinite for the normal distribution, NaN
+        where each contrast has its own.
     label : str
         For the summary.
+    method : RobustMethod or None
+        Gives each contrast its degrees of freedom.
     """
 
     cov_type: str = "classical"
@@ -62,6 +71,7 @@ class CovarianceInfo:
     clusters: tuple[int, ...] = ()
     df: float = np.inf
     label: str = "classical"
+    method: RobustMethod | None = None
 
 
 @dataclass(eq=False)
@@ -72,8 +82,10 @@ class CovarianceRequest:
     Attributes
     ----------
     cov_type : str
-        ``"classical"``, ``"robust"`` (White), ``"clustered"``, ``"hac"``
-        (autocorrelation within entities) or ``"driscoll-kraay"``.
+        ``"classical"``, ``"robust"`` (White), ``"clustered"``, ``"CR2"`` (clustered,
+        with Bell and McCaffrey's correction and degrees of freedom for few
+        clusters), ``"hac"`` (autocorrelation within entities) or
+        ``"driscoll-kraay"``.
     cluster : str, array_like or tuple of two
         ``"entity"``, ``"time"``, ``"both"``, a column of the data, or labels, one
         a row; two of them for two-way clustering.
@@ -105,14 +117,23 @@ class CovarianceRequest:
         if name not in _NAMES:
             raise UnsupportedError(
                 f"cov_type={self.cov_type!r}: choose 'classical', 'robust', "
-                "'clustered', 'hac' or 'driscoll-kraay'"
+                "'clustered', 'CR2', 'hac' or 'driscoll-kraay'"
             )
-        if self.cluster is not None and name != "clustered":
-            raise UnsupportedError(f"cluster= needs cov_type='clustered', not {name!r}")
+        if self.cluster is not None and name not in ("clustered", "CR2"):
+            raise UnsupportedError(
+                f"cluster= needs cov_type='clustered' or 'CR2', not {name!r}"
+            )
         if self.bandwidth is not None and name not in ("hac", "driscoll-kraay"):
             raise UnsupportedError(
                 f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
             )
+        if name == "CR2":  # a correction of its own
+            if self.small_sample not in ("default", None):
+                raise UnsupportedError(
+                    f"small_sample={self.small_sample!r}: CR2 has a correction of its "
+                    "own; leave it out"
+                )
+            self.small_sample = None
         if self.small_sample == "default":
             self.small_sample = "dof" if name in ("classical", "hac") else "stata"
         summed = name in ("clustered", "driscoll-kraay")
@@ -127,48 +148,25 @@ class CovarianceRequest:
         self.cluster = "entity" if self.cluster is None else self.cluster
 
 
-@dataclass(frozen=True, eq=False)
-class TransformedRegression:
-    """
-    A transformed regression, rows in sorted order.
-
-    Attributes
-    ----------
-    x : ndarray, shape (r, k)
-        Regressors.
-    resid : ndarray, shape (r,)
-        Residuals.
-    entity, time : ndarray of int, shape (r,)
-        Entity and period of each row.
-    df_resid : int
-        Residual degrees of freedom, effects counted.
-    k_plain : int
-        Columns without a constant that only stands for the mean of the effects.
-    classical : ndarray, shape (k, k), or None
-        Classical covariance, if it is known already.
-    clusters : sequence of ndarray of int, shape (r,)
-        Cluster numbers of the rows, one or two dimensions.
-    effects : tuple of str
-        Effects that are removed from the rows.
-    use_t : bool
-        Whether unclustered inference uses Student's t.
-    """
-
-    x: FloatArray
-    resid: FloatArray
-    entity: IntArray
-    time: IntArray
-    df_resid: int
-    k_plain: int
-    classical: FloatArray | None = None
-    clusters: Sequence[IntArray] = ()
-    effects: tuple[str, ...] = ()
-    use_t: bool = True
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of unclustered inference; infinite for the normal."""
-        return float(self.df_resid) if self.use_t else np.inf
+def check_times(
+    panel: PanelData, request: CovarianceRequest, data: pd.DataFrame | None
+) -> None:
+    """Raise if errors that need periods, or distances in time, cannot have them."""
+    lags = request.cov_type in ("hac", "driscoll-kraay")
+    what = f"cov_type={request.cov_type!r}"
+    if lags and panel.has_time and not panel.on_grid:
+        raise TimeError(
+            f"{what} counts lags in steps of time, and {panel.time_name!r} is on no "
+            f"grid of equal steps; {panel.spacing_remedy}"
+        )
+    parts = request.cluster if isinstance(request.cluster, (tuple, list)) else ()
+    named = {part for part in (request.cluster, *parts) if isinstance(part, str)}
+    periods = "both" in named or (
+        "time" in named and (data is None or "time" not in data.columns)
+    )
+    if not panel.has_time and (lags or periods):
+        what = what if lags else f"cluster={request.cluster!r}"
+        raise TimeError(f"{what} needs time=, the column with the periods")
 
 
 def cluster_codes(
@@ -198,11 +196,13 @@ def cluster_codes(
     MissingDataError
         If a label is missing.
     """
-    if request.cov_type != "clustered":
+    if request.cov_type not in ("clustered", "CR2"):
         return []
     both = isinstance(request.cluster, str) and request.cluster == "both"
     cluster = ("entity", "time") if both else request.cluster
     parts: list[object] = [cluster]
+    if isinstance(cluster, pd.DataFrame):
+        parts = [cluster.iloc[:, k] for k in range(cluster.shape[1])]
     # a list of texts as long as the data are labels, a short one names columns
     if isinstance(cluster, tuple) or (
         isinstance(cluster, list)
@@ -212,6 +212,10 @@ def cluster_codes(
         parts = list(cluster)
     if len(parts) > 2:
         raise UnsupportedError("cluster= takes one or two dimensions")
+    if len(parts) > 1 and request.cov_type == "CR2":
+        raise UnsupportedError(
+            "CR2 is for clusters in one dimension; use cov_type='clustered'"
+        )
     return [_one_dimension(panel, part, data) for part in parts]
 
 
@@ -220,7 +224,7 @@ def _one_dimension(
 ) -> IntArray:
     if isinstance(part, str) and part in ("entity", panel.entity_name):
         return panel.entity
-    if isinstance(part, str) and part in ("time", panel.time_name):
+    if panel.has_time and isinstance(part, str) and part in ("time", panel.time_name):
         return panel.time
     if isinstance(part, str):
         if data is None or part not in data.columns:
@@ -230,7 +234,18 @@ def _one_dimension(
                 f"the data ({', '.join(map(str, known[:8]))})"
             )
         part = data[part]
-    labels: Any = part.array if isinstance(part, pd.Series) else np.asarray(part)
+    index, labels = panel.index, without_mask(part)
+    if isinstance(labels, pd.Series):
+        if labels.index.is_unique and index.isin(labels.index).all():
+            labels = labels.reindex(index)  # rows may have been left out
+        if len(labels) == panel.nobs:
+            check_labels("cluster", labels, index, "data")
+    if not pd.api.types.is_list_like(labels):
+        raise UnsupportedError(
+            f"cluster={part!r}: name a column, or pass one label for each row"
+        )
+    # a list may mix types, which an array would turn into text
+    labels = pd.Series(labels if hasattr(labels, "dtype") else list(labels))
     if len(labels) != panel.nobs:
         raise LengthError(
             f"cluster= has {len(labels)} labels; the model has {panel.nobs} rows"
@@ -263,6 +278,8 @@ def sandwich(
         If there is one cluster only.
     UnsupportedError
         If the bandwidth is not below the number of periods.
+    TimeError
+        If no two rows that may be correlated are within the bandwidth.
 
     References
     ----------
@@ -277,6 +294,8 @@ def sandwich(
     x, df, clusters = regression.x, regression.df, regression.clusters
     if request.cov_type == "classical" and regression.classical is not None:
         return regression.classical, CovarianceInfo(df=df)
+    if request.cov_type == "CR2":
+        return _bias_reduced(regression)
     gram = x.T @ x
     scale = np.sqrt(np.diag(gram))
     bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
@@ -295,13 +314,15 @@ def sandwich(
         df = min(counts) - 1.0
     elif request.cov_type == "hac":
         count = len(np.unique(regression.time))
-        meat = _lagged(scores, regression.entity, _weights(request, count, False))
+        kernel = Kernel.of(request, count, strict=False)
+        meat = _lagged(scores, regression.entity, regression.times, kernel)
         label = f"HAC, {request.kernel}"
     else:
-        periods, rows = np.unique(regression.time, return_inverse=True)
+        periods, rows = np.unique(regression.times, return_inverse=True)
         sums = np.zeros((len(periods), x.shape[1]))
         np.add.at(sums, rows, scores)
-        meat = _lagged(sums, None, _weights(request, len(periods), True))
+        kernel = Kernel.of(request, len(periods), strict=True)
+        meat = _lagged(sums, None, periods, kernel)
         df = len(periods) - 1.0
         factor *= _sum_factor(len(periods), len(x), request.small_sample)
         label = f"Driscoll-Kraay, {request.kernel}"
@@ -310,6 +331,22 @@ def sandwich(
         label += f", small sample: {request.small_sample}"
     info = CovarianceInfo(request.cov_type, request.small_sample, counts, df, label)
     return 0.5 * (cov + cov.T), info
+
+
+def _bias_reduced(
+    regression: TransformedRegression,
+) -> tuple[FloatArray, CovarianceInfo]:
+    """CR2; each contrast has its own degrees of freedom."""
+    if regression.root is not None:
+        raise UnsupportedError(
+            "CR2 is not defined here for weighted fits; use cov_type='clustered'"
+        )
+    counts = len(np.unique(regression.clusters[0]))
+    if counts < 2:
+        raise GroupError(_ONE_CLUSTER)
+    method = bias_reduced(regression)
+    label = "CR2 (Bell-McCaffrey)"
+    return method.cov, CovarianceInfo("CR2", None, (counts,), np.nan, label, method)
 
 
 def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -> float:
@@ -322,9 +359,7 @@ def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -
         return n / regression.df_resid
     k = regression.k_plain
     if name == "stata" and regression.effects:
-        clusters = regression.clusters or [regression.entity]
-        codes = [getattr(regression, effect) for effect in regression.effects]
-        codes = [c for c in codes if not any(_is_nested(c, g) for g in clusters)]
+        codes = regression.loose_effects(regression.clusters or [regression.entity])
         k += rank_of_effects(codes) if codes else 1
     return n / (n - k)
 
@@ -334,13 +369,6 @@ def _sum_factor(groups: int, rows: int, small_sample: str | None) -> float:
     if small_sample not in ("sss", "stata"):
         return 1.0
     return groups / (groups - 1.0) * (rows - 1.0) / rows
-
-
-def _is_nested(codes: IntArray, cluster: IntArray) -> bool:
-    """Whether all rows of a level belong to one cluster."""
-    first = np.zeros(codes.max() + 1, dtype=np.intp)
-    first[codes] = cluster
-    return bool((first[codes] == cluster).all())
 
 
 def _clustered(
@@ -357,7 +385,7 @@ def _clustered(
         sums = np.column_stack([np.bincount(codes, column) for column in scores.T])
         groups = int((np.bincount(codes) > 0).sum())
         if groups < 2:
-            raise GroupError("there is only one cluster; clustered errors need several")
+            raise GroupError(_ONE_CLUSTER)
         factor = _sum_factor(groups, len(scores), small_sample)
         meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
         counts.append(groups)
@@ -383,39 +411,89 @@ def cluster_covariance(
     return cov if correction == "HC0" else n / (n - k) * cov
 
 
-def _weights(request: CovarianceRequest, periods: int, strict: bool) -> FloatArray:
-    """Kernel weights of the lags 0, 1, ..., at most ``periods - 1``."""
-    from linearmodels.iv.covariance import KERNEL_LOOKUP
+_KERNELS = {
+    "bartlett": "bartlett",
+    "newey-west": "bartlett",
+    "parzen": "parzen",
+    "gallant": "parzen",
+    "quadratic-spectral": "quadratic-spectral",
+    "qs": "quadratic-spectral",
+    "andrews": "quadratic-spectral",
+}
 
-    kernel = KERNEL_LOOKUP.get(str(request.kernel).lower())
-    if kernel is None:
-        raise UnsupportedError(
-            f"kernel={request.kernel!r}: choose 'bartlett', 'parzen' or "
-            "'quadratic-spectral'"
-        )
-    bandwidth = request.bandwidth
-    if bandwidth is None:
-        bandwidth = float(np.floor(4.0 * (periods / 100.0) ** (2.0 / 9.0)))
-    if bandwidth < 0 or (strict and bandwidth >= periods):
-        raise UnsupportedError(
-            f"bandwidth {bandwidth:g} must be below the number of periods, {periods}"
-        )
-    return np.asarray(kernel(bandwidth, periods - 1), dtype=np.float64)
+
+@dataclass(frozen=True)
+class Kernel:
+    """
+    Weights of products of scores by their distance in time.
+
+    Attributes
+    ----------
+    name : {"bartlett", "parzen", "quadratic-spectral"}
+    bandwidth : float
+        The largest lag of the first two, which take whole numbers.
+    """
+
+    name: str
+    bandwidth: float
+
+    @classmethod
+    def of(cls, request: CovarianceRequest, periods: int, strict: bool) -> Kernel:
+        """The kernel that was asked for, with a bandwidth by the number of periods."""
+        name = _KERNELS.get(str(request.kernel).lower())
+        if name is None:
+            raise UnsupportedError(
+                f"kernel={request.kernel!r}: choose 'bartlett', 'parzen' or "
+                "'quadratic-spectral'"
+            )
+        bandwidth = request.bandwidth
+        if bandwidth is None:
+            bandwidth = float(np.floor(4.0 * (periods / 100.0) ** (2.0 / 9.0)))
+        if bandwidth < 0 or (strict and bandwidth >= periods):
+            raise UnsupportedError(
+                f"bandwidth {bandwidth:g} must be below the number of periods, "
+                f"{periods}"
+            )
+        return cls(name, float(bandwidth))
+
+    def weights(self, distance: FloatArray) -> FloatArray:
+        """Weights of positive distances, in units of time; shape as `distance`."""
+        if self.name == "quadratic-spectral":
+            if self.bandwidth == 0.0:
+                return np.zeros_like(distance)
+            z = 1.2 * np.pi * distance / self.bandwidth
+            return np.asarray(3.0 / z**2 * (np.sin(z) / z - np.cos(z)))
+        z = np.minimum(distance / (np.floor(self.bandwidth) + 1.0), 1.0)
+        if self.name == "bartlett":
+            return 1.0 - z
+        near = 1.0 - 6.0 * z**2 + 6.0 * z**3
+        return np.where(z > 0.5, 2.0 * (1.0 - z) ** 3, near)
 
 
 def _lagged(
-    scores: FloatArray, entity: IntArray | None, weights: FloatArray
+    scores: FloatArray, entity: IntArray | None, times: FloatArray, kernel: Kernel
 ) -> FloatArray:
-    meat = scores.T @ scores
-    for lag in range(1, min(len(weights), len(scores))):
-        if weights[lag] == 0.0:
-            continue
-        ahead, behind = scores[lag:], scores[:-lag]
+    """Sum of products of scores of an entity, weighted by their distance in time."""
+    meat, found = scores.T @ scores, False
+    for apart in range(1, len(scores)):
+        ahead, behind = scores[apart:], scores[:-apart]
+        distance = times[apart:] - times[:-apart]
         if entity is not None:
-            same = entity[lag:] == entity[:-lag]
+            same = entity[apart:] == entity[:-apart]
             if not same.any():
                 break
-            ahead, behind = ahead[same], behind[same]
-        product = ahead.T @ behind
-        meat = meat + weights[lag] * (product + product.T)
+            ahead, behind, distance = ahead[same], behind[same], distance[same]
+        weights = kernel.weights(distance)
+        if not weights.any():
+            break  # rows further apart are further apart in time
+        found = True
+        product = (weights[:, None] * ahead).T @ behind
+        meat = meat + product + product.T
+    if not found and kernel.bandwidth >= 1.0:
+        raise TimeError(
+            f"no two {'periods' if entity is None else 'observations of an entity'} "
+            f"are within the bandwidth of {kernel.bandwidth:g} units of time, so that "
+            "no lag is counted; pass a longer bandwidth=, or the unit in which time "
+            "counts as delta="
+        )
     return meat

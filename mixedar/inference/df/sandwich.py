@@ -35,7 +35,6 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import group_products
 from mixedar.engine.level import Apart, eliminate
 from mixedar.engine.residuals import correlated_residuals
-from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import NotComputedError, UnsupportedError, shown
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import JointDF, RobustMethod
@@ -255,38 +254,51 @@ def _bias_reduced(
     e = grouped.sort(data.endog - fit.fitted_marginal)
     scores = np.empty((p, m))
     quadratic, linear = np.empty((p, p, m)), np.empty((p, p, m))
-    for clusters, rows in _batches(grouped):
-        correlated = _roots(fit, rows)
-        zi, xi = z[rows], x[rows]
+    for at, rows in equal_sizes(grouped.offsets):
+        correlated, zi = _roots(fit, rows), z[rows]
         h = correlated @ correlated.transpose(0, 2, 1) + zi @ zi.transpose(0, 2, 1)
-        c = np.linalg.cholesky(h)
-        middle = h - xi @ bread @ xi.transpose(0, 2, 1)
-        b = c.transpose(0, 2, 1) @ middle @ c
-        values, vectors = np.linalg.eigh((b + b.transpose(0, 2, 1)) / 2.0)
-        # directions that the cluster's own coefficients take up are left out
-        keep = values > 1e-10 * values[:, -1:]
-        powers = np.where(keep, values, 1.0) ** -0.5 * keep
-        rotated = vectors.transpose(0, 2, 1) @ np.linalg.solve(c, xi)
-        # E = C'A W X = C'C B^-1/2 C^-1 X
-        half = vectors @ (powers[:, :, None] * rotated)
-        adjusted = c @ half  # A W X
-        e_half = c.transpose(0, 2, 1) @ adjusted
-        at = np.asarray(clusters)
-        scores[:, at] = np.einsum("mna,mn->am", adjusted, e[rows])
-        quadratic[:, :, at] = np.einsum("mna,mnb->abm", e_half, e_half)
-        linear[:, :, at] = np.einsum("mna,mnb->abm", xi, adjusted)
+        found = adjusted_products(x[rows], e[rows], h, bread)
+        scores[:, at], quadratic[:, :, at], linear[:, :, at] = found
     return scores, quadratic, linear
 
 
-def _batches(grouped: GroupedRows) -> Iterator[tuple[IntArray, IntArray]]:
+def adjusted_products(
+    x: FloatArray, e: FloatArray, h: FloatArray, bread: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    ``X'W A e``, ``X'W A H A W X`` and ``X'A W X`` of m clusters of n rows for CR2.
+
+    `x` has the shape (m, n, p), `e` (m, n), the covariances `h` (m, n, n); clusters
+    come last in what is returned.
+    """
+    c = np.linalg.cholesky(h)
+    middle = h - x @ bread @ x.transpose(0, 2, 1)
+    b = c.transpose(0, 2, 1) @ middle @ c
+    values, vectors = np.linalg.eigh((b + b.transpose(0, 2, 1)) / 2.0)
+    # directions that the cluster's own coefficients take up are left out
+    keep = values > 1e-10 * values[:, -1:]
+    powers = np.where(keep, values, 1.0) ** -0.5 * keep
+    rotated = vectors.transpose(0, 2, 1) @ np.linalg.solve(c, x)
+    # E = C'A W X = C'C B^-1/2 C^-1 X
+    half = vectors @ (powers[:, :, None] * rotated)
+    adjusted = c @ half  # A W X
+    e_half = c.transpose(0, 2, 1) @ adjusted
+    return (
+        np.einsum("mna,mn->am", adjusted, e),
+        np.einsum("mna,mnb->abm", e_half, e_half),
+        np.einsum("mna,mnb->abm", x, adjusted),
+    )
+
+
+def equal_sizes(offsets: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Clusters of equal size, and their sorted rows, shape (m, n)."""
-    sizes = grouped.sizes
+    sizes = np.diff(offsets)
     for size in np.unique(sizes):
         clusters = np.flatnonzero(sizes == size)
         step = max(1, _BATCH // int(size) ** 2)
         for first in range(0, len(clusters), step):
             some = clusters[first : first + step]
-            yield some, grouped.offsets[some][:, None] + np.arange(size)
+            yield some, offsets[some][:, None] + np.arange(size)
 
 
 def _roots(fit: Fit, rows: IntArray) -> FloatArray:

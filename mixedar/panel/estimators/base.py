@@ -5,7 +5,8 @@ What all panel models share: their data, sorted, and how estimates are put toget
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -14,19 +15,20 @@ from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import (
-    check_lengths,
     check_missing,
     drop_missing,
     float_array,
     warn_dropped,
 )
+from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, build_design
+from mixedar.data.rows import as_frame, as_rows, row_labels
 from mixedar.exceptions import (
     GroupError,
     LengthError,
+    MixedARError,
     ResponseError,
     TimeError,
-    UnknownColumnError,
     UnsupportedError,
     shown,
 )
@@ -34,12 +36,17 @@ from mixedar.panel.algebra import Standardized, regress, standardize
 from mixedar.panel.checks import check_collinear, check_freedom, check_residuals
 from mixedar.panel.covariance import (
     CovarianceRequest,
-    TransformedRegression,
+    check_times,
     cluster_codes,
     sandwich,
 )
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimate import Kind, PanelEstimate
+from mixedar.panel.few_clusters import (
+    SlopeMethod,
+    TransformedRegression,
+    without_error,
+)
 from mixedar.panel.results import PanelResults
 
 Model = TypeVar("Model", bound="PanelModel")
@@ -60,6 +67,11 @@ class PanelModel(ABC):
     time : array_like, shape (n,), optional
         Times: numbers, dates or periods; by default level 1 of the index of
         `endog` if that is a MultiIndex, else the order of the rows.
+    delta : number, str or duration, optional
+        The unit of time, in which lags and differences count: a number for numbers
+        and periods, a duration such as ``"6 months"`` or a Timedelta for dates.  By
+        default the common step of the times of an entity (Stata's ``xtset``, where
+        it is to be said).
     missing : {"none", "raise", "drop"}
         Missing values raise, or their rows are dropped with a warning.
 
@@ -95,21 +107,17 @@ class PanelModel(ABC):
         entity: object = None,
         time: object = None,
         *,
+        delta: object = None,
         missing: str = "none",
         **options: Any,
     ) -> None:
         entity, time = _from_index(endog, entity, time)
+        given = as_rows(endog=endog, exog=exog, entity=entity, time=time).values()
+        endog, exog, entity, time = given
         y = _response(endog)
         x, names = _regressors(exog)
-        labelled = [_index_of(given) for given in (endog, exog)]
-        index = next((i for i in labelled if i is not None), pd.RangeIndex(len(y)))
-        check_lengths(len(y), exog=x, entity=entity, time=time)
-        if labelled[1] is not None and not labelled[1].equals(index):
-            raise UnsupportedError(
-                "endog and exog have different row labels; bring exog into the order "
-                "of endog with exog.reindex(endog.index), or pass arrays to go by "
-                "position"
-            )
+        index = row_labels(*given)
+        index = pd.RangeIndex(len(y)) if index is None else index
         check_missing(missing)
         dropped = 0
         if missing == "drop":
@@ -130,6 +138,7 @@ class PanelModel(ABC):
             entity_name=str(getattr(entity, "name", None) or "entity"),
             time_name=str(getattr(time, "name", None) or "time"),
             n_dropped=dropped,
+            delta=delta,
         )
         self._init(panel, **options)
 
@@ -170,6 +179,7 @@ class PanelModel(ABC):
         entity: object = None,
         time: object = None,
         *,
+        delta: object = None,
         subset: object = None,
         missing: str = "none",
         eval_env: object = None,
@@ -189,6 +199,8 @@ class PanelModel(ABC):
         time : str or array_like, optional
             Column of times, which may be a regressor as well; by default level 1
             of a MultiIndex, else the order of the rows.
+        delta : number, str or duration, optional
+            The unit of time, as for the arrays.
         subset : array_like, optional
             Rows to use, as ``data.loc[subset]``.
         missing : {"none", "raise", "drop"}
@@ -209,7 +221,7 @@ class PanelModel(ABC):
         MixedARError
             For data or formulas that cannot be used.
         """
-        entity, time = _from_index(data, entity, time)
+        entity, time = _from_index(data, entity, time, as_frame(data).columns)
         try:
             design = build_design(
                 formula,
@@ -220,9 +232,10 @@ class PanelModel(ABC):
                 missing=missing,
                 eval_env=eval_env,
             )
-        except UnknownColumnError as error:
+        except MixedARError as error:
             # the design speaks of groups, the panel of entities
-            raise UnknownColumnError(str(error).replace("groups=", "entity=")) from None
+            message = str(error).replace("groups=", "entity=")
+            raise type(error)(message) from None
         warn_dropped(design.n_dropped, stacklevel=3)
         panel = make_panel(
             design.endog,
@@ -232,9 +245,10 @@ class PanelModel(ABC):
             design.time,
             index=design.index,
             endog_name=design.endog_name,
-            entity_name=design.groups_name if design.groups_name else "entity",
+            entity_name=str(getattr(entity, "name", None) or design.groups_name),
             time_name=design.time_name or "time",
             n_dropped=design.n_dropped,
+            delta=delta,
         )
         self = cls.__new__(cls)
         self.formula = formula
@@ -267,27 +281,46 @@ class PanelModel(ABC):
         """
         panel = self.panel
         check_residuals(resid, panel)
+        check_times(panel, request, self.data)
+        if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
+            raise UnsupportedError(
+                "CR2 is not defined here for fits with AR(1) errors; use "
+                "cov_type='clustered'"
+            )
         fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
+        means = np.flatnonzero(columns == panel.constant) if fixed else []
+        theta = parts.get("theta") if self.kind == "re" else None
         regression = TransformedRegression(
             x,
             resid,
             panel.entity[used],
             panel.time[used],
+            panel.times[used],
             df_resid,
             # the mean of fixed effects is no further parameter
-            len(columns) - (fixed and panel.constant in columns),
+            int(means[0]) if len(means) else None,
             classical,
             [codes[used] for codes in cluster_codes(panel, request, self.data)],
             effects=effects if fixed else (),
             use_t=not random,
+            theta=None if theta is None else panel.per_row(theta),
         )
         cov, info = sandwich(regression, request)
+        cov = standard.cov(cov)
+        if info.method is not None:
+            info = replace(info, method=SlopeMethod(info.method, standard.back))
+        names = [panel.names[j] for j in columns]
+        none, notes = without_error(
+            panel, regression, request.cov_type, standard.back, names
+        )
+        cov[none, :] = cov[:, none] = np.nan
+        parts["notes"] = (*parts.get("notes", ()), *notes)
         fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
         return PanelEstimate(
             kind=self.kind,
             columns=columns,
             params=standard.params(coef),
-            cov=standard.cov(cov),
+            cov=cov,
             info=info,
             df_resid=df_resid,
             nobs=len(x),
@@ -327,26 +360,12 @@ class PanelModel(ABC):
         UnknownColumnError
             If data lack a column, for a model without a formula of its own.
         """
-        index = _index_of(exog)
-        if self.formula_spec is not None and not isinstance(exog, np.ndarray):
-            return self.formula_spec.matrix(exog), index
-        if isinstance(exog, pd.DataFrame):
-            absent = [name for name in self.panel.names if name not in exog]
-            if absent:
-                raise UnknownColumnError(
-                    f"new rows need the columns {', '.join(self.panel.names)} of this "
-                    f"model's design; {', '.join(absent)} are not there (the means of "
-                    "entities are columns of their own)"
-                )
-            exog = exog[list(self.panel.names)]
-        matrix = np.asarray(exog, dtype=np.float64)
-        matrix = matrix[:, None] if matrix.ndim == 1 else matrix
-        if matrix.shape[1] != len(self.panel.names):
-            raise LengthError(
-                f"exog has {matrix.shape[1]} columns; the model has "
-                f"{len(self.panel.names)} ({', '.join(self.panel.names)})"
-            )
-        return matrix, index
+        by_formula = self.formula_spec is not None
+        if by_formula and not isinstance(exog, (np.ndarray, list)):
+            table = as_frame(exog)
+            assert self.formula_spec is not None
+            return self.formula_spec.matrix(table), row_labels(exog)
+        return matrix_rows(exog, self.panel.names, lone=False)
 
 
 class LeastSquaresModel(PanelModel):
@@ -416,6 +435,7 @@ class LeastSquaresModel(PanelModel):
         standard = standardize(x, constant)
         fit = regress(standard.x, y, tolerance=0.0)
         scale = fit.ssr / (n - k)
+        used = slice(None) if rows is None else rows
         return self._estimated(
             request,
             standard,
@@ -425,8 +445,8 @@ class LeastSquaresModel(PanelModel):
             n - k,
             columns,
             classical=scale * fit.bread,
-            # means of entities need none: they are neither clustered nor lagged
-            used=slice(None) if rows is None else rows,
+            # a mean of an entity stands where its first row does
+            used=self.panel.offsets[:-1] if what == "entities" else used,
             sigma2_e=scale,
             llf=-0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
             rows=rows,
@@ -434,19 +454,27 @@ class LeastSquaresModel(PanelModel):
         )
 
 
-def _index_of(values: object) -> pd.Index | None:
-    index = getattr(values, "index", None)  # of a list it is a method
-    return index if isinstance(index, pd.Index) else None
+def _from_index(
+    data: object, entity: object, time: object, columns: Collection[Any] = ()
+) -> tuple[Any, Any]:
+    """Take what is not given from the levels of a MultiIndex, by name if it can be."""
+    index = row_labels(data)
+    names = list(index.names) if isinstance(index, pd.MultiIndex) else []
 
+    def level(k: int) -> Any:
+        by_name = len(columns) and isinstance(names[k], str) and names[k] not in columns
+        return names[k] if by_name else index.get_level_values(k)
 
-def _from_index(data: object, entity: object, time: object) -> tuple[Any, Any]:
-    """Take what is not given from the levels of a MultiIndex."""
-    index = _index_of(data)
-    if isinstance(index, pd.MultiIndex) and index.nlevels >= 2:
-        named = isinstance(entity, str) and entity == index.names[0]
-        if entity is None or named:
-            entity = index.get_level_values(0)
-            time = index.get_level_values(1) if time is None else time
+    own = isinstance(entity, str) and entity in names and entity not in columns
+    if names and (entity is None or (own and time is None)):
+        if len(names) != 2:
+            raise GroupError(
+                f"the index of the data has {len(names)} levels "
+                f"({', '.join(map(str, names))}), and a panel has two: name those of "
+                "entities and periods as entity= and time="
+            )
+        place = names.index(entity) if own else 0
+        entity, time = level(place), level(1 - place) if time is None else time
     if entity is None:
         raise GroupError(
             "entity= is missing: pass the name of the column with the labels of the "
@@ -467,14 +495,12 @@ def _response(endog: object) -> FloatArray:
 
 
 def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:
-    values = np.asarray(exog)
     try:
-        x = np.array(values, dtype=np.float64, order="C")
-    except (TypeError, ValueError):
-        raise UnsupportedError(
-            f"exog is not numeric (it holds {values.dtype}); use from_formula, which "
-            "codes categories"
-        ) from None
+        x = np.array(float_array(exog, "exog"), order="C")
+    except ResponseError as error:
+        raise UnsupportedError(str(error)) from None
+    if x.ndim > 2:
+        raise LengthError(f"exog has {x.ndim} dimensions; pass one column a regressor")
     x = x[:, None] if x.ndim == 1 else x
     if isinstance(exog, pd.DataFrame):
         return x, [str(name) for name in exog.columns]
