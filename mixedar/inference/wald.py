@@ -191,7 +191,7 @@ def wald_test(
         Statistic as a number, not an array.
     df : str, float or DFMethod, optional
         Denominator degrees of freedom; those of the results by default.
-        Satterthwaite's are pooled as Fai and Cornelius do.
+        Satterthwaite's are pooled as Fai and Cornelius do, whatever the coding.
 
     Returns
     -------

@@ -16,6 +16,9 @@ from mixedar.inference.df.methods import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable
 
+# Fixed effects up to which their correlations are printed, as lme4.
+_CORRELATED = 20
+
 
 def summarize(
     fit: Fit,
@@ -67,7 +70,7 @@ def summarize(
     if fit.df_method.name != "containment":
         header["DF method:"] = fit.df_method.label
     tables = [_parameters(fit, names, alpha), _random_effects(fit)]
-    if p > 1:
+    if 1 < p <= _CORRELATED:
         tables.append(_correlations(fit, names[:p]))
     if quantiles is not None:
         tables.append(_quantiles(quantiles))
@@ -163,6 +166,11 @@ def _notes(fit: Fit) -> list[str]:
         "parameters on the unconstrained scale.",
         *others,
     ]
+    if fit.k_fe > _CORRELATED:
+        notes.append(
+            f"Correlations of more than {_CORRELATED} fixed effects are not printed; "
+            "cov_params() has their covariances."
+        )
     if fit.formula_spec is not None:
         notes.extend(fit.formula_spec.notes())
     if fit.has_data and fit.data.re_spec is not None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.linalg
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -451,9 +453,93 @@ def test_order_scale_and_origin_do_not_matter() -> None:
         a, b = one.t_test(rows, df=method), two.t_test(rows, df=method)
         np.testing.assert_allclose(a.df_denom, b.df_denom, rtol=1e-5)
         np.testing.assert_allclose(a.tvalue, b.tvalue, rtol=1e-5)
-    a, b = one.f_test(rows, df="kr"), two.f_test(rows, df="kr")
-    assert a.fvalue == pytest.approx(b.fvalue, rel=1e-5)
-    assert a.df_denom == pytest.approx(b.df_denom, rel=1e-5)
+        a, b = one.f_test(rows, df=method), two.f_test(rows, df=method)
+        assert a.fvalue == pytest.approx(b.fvalue, rel=1e-5)
+        assert a.df_denom == pytest.approx(b.df_denom, rel=1e-5)
+
+
+@cache
+def conditions() -> pd.DataFrame:
+    """Effects of conditions that vary between groups, each by its own variance."""
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(18), 15), "cond": np.tile(list("pqrst"), 54)}
+    )
+    data["x"] = rng.normal(size=len(data))
+    own = rng.normal(size=(18, 5)) * [1.5, 0.3, 1.0, 0.1, 0.6]
+    data["y"] = own[data["id"], data["cond"].map("pqrst".index)]
+    data["y"] += rng.normal(size=18)[data["id"]] + rng.normal(size=len(data))
+    # two variables for the random effects, the same however the factor is coded
+    data["z"] = data["cond"].map(dict(zip("pqrst", [1, 0, 1, 0, -2], strict=True)))
+    data["w"] = data["cond"].map(dict(zip("pqrst", [0, 1, 0, 0, 1], strict=True)))
+    data["km"], data["turned"] = (
+        data["x"] / 1000,
+        pd.Categorical(data["cond"], list("tprqs")),
+    )
+    return data[rng.uniform(size=len(data)) > 0.2]
+
+
+def varying(formula: str) -> Any:
+    return mar.mixedlm(
+        formula,
+        conditions(),
+        groups="id",
+        re_formula="~z + w",
+        re_cov="diagonal",
+        residual="independent",
+    ).fit()
+
+
+@pytest.mark.parametrize("information", ["observed", "expected"])
+def test_several_rows_do_not_depend_on_the_coding(information: str) -> None:
+    df = DFMethod("satterthwaite", information=information)
+    codings = ["cond", "C(cond, Sum)", "C(cond, Helmert)", "C(cond, Treatment('r'))"]
+    fits = [varying(f"y ~ x + {factor}") for factor in codings]
+    fits += [varying(f"y ~ 0 + {factor} + x") for factor in ("cond", "C(cond, Poly)")]
+    fits += [varying(f"y ~ {factor} + km") for factor in ("turned", "C(turned, Diff)")]
+    expected = principal_contrasts(fits[0], df)
+    for fit in fits:
+        for kind in (2, 3):
+            row = fit.anova(type=kind, df=df).query("num_df == 4").iloc[0]
+            np.testing.assert_allclose([row.den_df, row.F], expected, rtol=1e-5)
+    rows = np.eye(6)[
+        [k for k, name in enumerate(fits[0].fe_params.index) if "[" in name]
+    ]
+    mixed = np.random.default_rng(4).normal(size=(4, 4)) @ rows
+    again = np.concatenate([mixed, mixed[:2] + mixed[2:]])
+    for matrix in (rows, 1e-5 * mixed, again):
+        test = fits[0].f_test(matrix, df=df)
+        np.testing.assert_allclose([test.df_denom, test.fvalue], expected, rtol=1e-5)
+
+
+def principal_contrasts(fit: Any, df: DFMethod) -> list[float]:
+    """The pooled DF of contrasts uncorrelated in the model and by least squares."""
+    names = list(fit.fe_params.index)
+    rows = np.eye(len(names))[[k for k, name in enumerate(names) if "[" in name]]
+    x, cov = fit.model.exog, np.asarray(fit.cov_params())[: len(names), : len(names)]
+    model, plain = rows @ cov @ rows.T, rows @ np.linalg.inv(x.T @ x) @ rows.T
+    _, vectors = scipy.linalg.eigh(model, plain)
+    tests = fit.t_test(vectors.T @ rows, df=df)
+    return [pooled_df(tests.df_denom), float((tests.tvalue**2).mean())]
+
+
+def test_rows_that_no_basis_tells_apart() -> None:
+    """Balanced data whose variances by condition are equal: any basis is principal."""
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(10), 12), "cond": np.tile(list("pqr"), 40)}
+    )
+    data["y"] = rng.normal(size=10)[data["id"]] + rng.normal(size=120)
+    tests = []
+    for factor in ("cond", "C(cond, Sum)", "C(cond, Helmert)"):
+        fit = mar.mixedlm(
+            f"y ~ {factor}", data, groups="id", residual="independent"
+        ).fit()
+        tests.append(
+            fit.anova(df="satterthwaite").iloc[1][["den_df", "F"]].astype(float)
+        )
+    # the classical analysis of variance: 120 - 10 - 2
+    np.testing.assert_allclose(tests, [[108.0, tests[0]["F"]]] * 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("residual", ["ar1", "car1"])

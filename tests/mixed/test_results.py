@@ -342,3 +342,17 @@ def test_standard_errors_of_variance_components_have_names() -> None:
     errors = model.fit().bse_re
     assert list(errors.index) == ["subject Var", "half"]
     np.testing.assert_array_equal(errors, model.fit().bse.iloc[2:4])
+
+
+def test_correlations_of_many_columns_are_not_printed() -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(12), 24), "t": np.tile(np.arange(24), 12)}
+    )
+    data["y"] = rng.normal(size=len(data))
+    for count, printed in ((20, True), (21, False)):
+        rows = data[data["t"] < count]
+        fit = mar.mixedlm("y ~ C(t)", rows, groups="id", residual="independent").fit()
+        text = fit.summary().as_text()
+        assert ("Correlation of fixed effects" in text) == printed
+        assert ("cov_params() has their covariances" in text) != printed

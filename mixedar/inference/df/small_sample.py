@@ -7,7 +7,8 @@ freedom; the variance follows from the delta method, here with the analytic
 gradient ``-l'Phi P_i Phi l`` (Giesbrecht and Burns, 1985).  Several rows
 are rotated into uncorrelated ones, whose degrees of freedom are pooled so that
 the F distribution has the mean of the sum of squared t's (Fai and Cornelius,
-1996).
+1996).  Which uncorrelated ones, the literature leaves open: lmerTest's and SAS'
+depend on how the rows are written and scaled, those taken here do not.
 
 Kenward and Roger correct the covariance of the fixed effects for the bias of
 ``Phi = (X'V^-1 X)^-1`` at estimated covariance parameters,
@@ -89,7 +90,7 @@ def satterthwaite_df(
     """
     half = contrasts @ phi
     variance = np.einsum("cx,cx->c", half, contrasts)
-    gradient = np.einsum("cx,kxy,cy->ck", half, p, half)
+    gradient = np.einsum("kcx,cx->ck", half @ p, half)
     uncertainty = np.einsum("ck,kl,cl->c", gradient, w, gradient)
     with np.errstate(divide="ignore"):
         return 2.0 * variance**2 / uncertainty
@@ -146,19 +147,27 @@ class SatterthwaiteDF(ContrastMethod):
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """
-        Fai and Cornelius' degrees of freedom, as ``contestMD`` of lmerTest.
+        Fai and Cornelius' degrees of freedom, pooled over principal contrasts.
 
-        The rotation depends on how the rows are scaled; rows whose scales differ
-        by more than 1e6 are brought to unit variance first.
+        Those are uncorrelated in the fitted model and would be so if errors were
+        independent with one variance: a basis that depends on neither coding nor
+        units.  Where it is not unique, as in balanced designs, contrasts whose
+        uncertainties are uncorrelated are taken.
         """
-        middle = matrix @ self.cov @ matrix.T
-        lengths = np.sqrt(np.diag(middle))
-        if lengths.max() > 1e6 * lengths.min():
-            matrix = matrix / lengths[:, None]
-            middle = middle / np.outer(lengths, lengths)
-        _, vectors = np.linalg.eigh(middle)
-        rotated = vectors[:, len(vectors) - rank :].T @ matrix
-        return JointDF(pooled_df(self.single(rotated)), 1.0)
+        d = self.derivatives
+        # X'X is a multiple of the identity in the internal coordinates
+        rows = d.contrasts(matrix)
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.linalg.svd(rows, full_matrices=False)[2][:rank]
+        variances, vectors = np.linalg.eigh(rows @ d.phi @ rows.T)
+        rows = vectors.T @ rows
+        apart = np.diff(variances) > 1e-6 * variances[-1]
+        for same in np.split(np.arange(rank), np.flatnonzero(apart) + 1):
+            half = rows[same] @ d.phi
+            slopes = half @ d.p @ half.T
+            spread = np.einsum("kl,kab,lbc->ac", self.w, slopes, slopes, optimize=True)
+            rows[same] = np.linalg.eigh(spread)[1].T @ rows[same]
+        return JointDF(pooled_df(satterthwaite_df(rows, d.phi, d.p, self.w)), 1.0)
 
 
 def adjusted_covariance(
@@ -182,7 +191,7 @@ def adjusted_covariance(
     ndarray, shape (p, p)
     """
     middle = np.einsum("ij,ijxy->xy", w, q)
-    middle -= np.einsum("ij,ixa,ab,jby->xy", w, p, phi, p, optimize=True)
+    middle -= (np.tensordot(w, p, (0, 0)) @ (phi @ p)).sum(axis=0)
     if r is not None:
         middle -= 0.25 * np.einsum("ij,ijxy->xy", w, r)
     return np.asarray(phi + phi @ (middle + middle.T) @ phi)
@@ -291,9 +300,10 @@ class KenwardRogerDF(SatterthwaiteDF):
         rows = middle @ root
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         _, _, vectors = np.linalg.svd(rows, full_matrices=False)
-        whitened = np.einsum(
-            "cx,kxy,dy->kcd", vectors[:rank] @ root.T, d.p, vectors[:rank] @ root.T
-        )
-        a1 = float(np.einsum("kl,kcc,ldd->", self.w, whitened, whitened))
-        a2 = float(np.einsum("kl,kcd,ldc->", self.w, whitened, whitened))
+        half = vectors[:rank] @ root.T
+        whitened = half @ d.p @ half.T
+        traces = np.trace(whitened, axis1=1, axis2=2)
+        a1 = float(traces @ self.w @ traces)
+        flat = whitened.reshape(len(whitened), -1)
+        a2 = float((self.w * (flat @ flat.T)).sum())
         return moments_to_f(a1, a2, rank)
