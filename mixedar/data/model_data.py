@@ -18,6 +18,7 @@ from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
 from mixedar.data.containment import containment_df, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
+from mixedar.data.random_terms import RandomTerm, held_entries
 from mixedar.data.residual_model import (
     ResidualModel,
     as_columns,
@@ -33,6 +34,7 @@ from mixedar.engine.residuals import needs_matrices, variance_of
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import LengthError, UnsupportedError
 from mixedar.residual import ResidualStructure, combine
+from mixedar.residual.matrix import bind_to
 from mixedar.residual.variance.base import FITTED
 
 if TYPE_CHECKING:
@@ -186,6 +188,8 @@ class ModelData:
         Build the designs of new rows.
     re_cov : str
         ``"unstructured"`` or ``"diagonal"``.
+    terms : tuple of RandomTerm
+        Random effects of other factors than the groups.
     """
 
     endog: FloatArray
@@ -224,6 +228,7 @@ class ModelData:
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     re_cov: str
+    terms: tuple[RandomTerm, ...] = ()
 
     @property
     def nobs(self) -> int:
@@ -303,8 +308,12 @@ class ModelData:
         -------
         RandomCovariance
         """
-        layout = RandomCovariance.free(self.k_re, self.components.sizes)
-        values = layout.fixed.copy() if fixed is None else fixed.copy()
+        orders = tuple(len(term.effects) for term in self.terms)
+        layout = RandomCovariance.free(self.k_re, self.components.sizes, orders)
+        values = layout.fixed.copy()
+        if fixed is not None:
+            values[: len(fixed)] = fixed
+        values[layout.k_groups :] = held_entries(self.terms)
         if self.re_cov == "diagonal":
             rows, columns = layout.tril
             values[: len(rows)][rows != columns] = 0.0
@@ -333,7 +342,7 @@ class ModelData:
         grouped = GroupedRows(old.order, old.offsets, old.gaps, covariates)
         residual = self.residual
         if rebind:
-            residual = residual.bind_layout(data_layout(grouped, self.covariate_levels))
+            residual = bind_to(residual, data_layout(grouped, self.covariate_levels))
         return self.changed(grouped=grouped, residual=residual)
 
     def with_residual(
@@ -376,7 +385,7 @@ class ModelData:
         )
         grouped = found.grouped
         changes = {
-            "residual": structure.bind_layout(data_layout(grouped, found.levels)),
+            "residual": bind_to(structure, data_layout(grouped, found.levels)),
             "covariate_levels": found.levels,
             "time_unit": found.unit,
             "time_step": found.step,
@@ -416,6 +425,7 @@ class ModelData:
             grouped.gaps,
             offsets,
             grouped.marks,
+            tuple(term.rows(grouped) for term in self.terms),
         )
 
     def changed(self, **changes: Any) -> Self:

@@ -5,6 +5,8 @@ Columns and labels of rows: found by name, and as numbers that new rows share.
 from __future__ import annotations
 
 import difflib
+import keyword
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -193,7 +195,7 @@ def take(column: pd.Series, rows: np.ndarray | None, index: pd.Index) -> pd.Seri
 
 def numeric_values(column: pd.Series) -> pd.Series:
     """
-    Nullable and Arrow numbers and booleans as NumPy ones.
+    Nullable, Arrow and small numbers and booleans as NumPy's usual ones.
 
     Parameters
     ----------
@@ -204,9 +206,13 @@ def numeric_values(column: pd.Series) -> pd.Series:
     -------
     pandas.Series
         `column` itself unless its dtype is an extension type for numbers,
-        booleans or text (which becomes ``object``).
+        booleans or text (which becomes ``object``), or integers whose squares or
+        differences may exceed it (which become ``int64``, or else ``float64``).
     """
     dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu" and dtype != np.int64:
+        fits = dtype != np.uint64 or not (column > np.iinfo(np.int64).max).any()
+        return column.astype(np.int64 if fits else np.float64)
     if isinstance(dtype, (np.dtype, pd.CategoricalDtype)):
         return column
     kind = pd.api.types
@@ -530,6 +536,78 @@ def names_columns(value: object, table: pd.DataFrame) -> bool:
     return len(value) != len(table) or all(each in known for each in value)
 
 
+def one_factor(role: str, value: Any, table: pd.DataFrame | None = None) -> Any:
+    """
+    The one column of labels that ``groups=`` or ``entity=`` means.
+
+    Parameters
+    ----------
+    role : str
+        The argument.
+    value : str, array_like or None
+        A list or a frame of one column stands for it.
+    table : DataFrame, optional
+        The data of a formula.
+
+    Raises
+    ------
+    GroupError
+        For several columns: nested levels or their combinations may be meant.
+    """
+    if hasattr(value, "to_pandas"):
+        value = value.to_pandas()
+    names = _factor_names(value, table)
+    if names is None:
+        return value
+    if len(names) == 1:
+        if isinstance(value, (pd.DataFrame, np.ndarray)):
+            return value.iloc[:, 0] if isinstance(value, pd.DataFrame) else value[:, 0]
+        return value.get_level_values(0) if isinstance(value, pd.Index) else value[0]
+    raise GroupError(_one_column_each(role, names))
+
+
+def _factor_names(value: Any, table: pd.DataFrame | None) -> list[Any] | None:
+    """Names of the columns, if several (or a list of them) are given."""
+    known = () if table is None else {*table.columns, *table.index.names}
+    if isinstance(value, str) and value not in known and "/" in value:
+        parts = [part.strip() for part in value.split("/")]
+        return parts if all(part in known for part in parts) else None
+    if table is not None and names_columns(value, table):
+        return list(value)
+    if isinstance(value, pd.DataFrame):
+        return list(value.columns)
+    if isinstance(value, pd.MultiIndex):
+        names = [name or f"level{k}" for k, name in enumerate(value.names)]
+        return names if len(names) > 1 else None
+    columns: Sequence[Any] = ()
+    if isinstance(value, np.ndarray):
+        columns = value.T if value.ndim == 2 else ()
+    elif isinstance(value, (list, tuple)) and value:
+        arrays = (pd.Series, pd.Index, np.ndarray, list)
+        columns = value if all(isinstance(each, arrays) for each in value) else ()
+    named = [getattr(each, "name", None) for each in columns]
+    return [name or f"level{k}" for k, name in enumerate(named)] or None
+
+
+def _one_column_each(role: str, names: Sequence[Any]) -> str:
+    """What to write for nested levels, or for combinations of columns."""
+    outer, *inner = names
+    parts, path = {}, []
+    for name in map(str, inner):
+        plain = name.isidentifier() and not keyword.iskeyword(name)
+        path.append(f"C({name})" if plain else f"C(Q({name!r}))")
+        parts[name] = "0 + " + ":".join(path)
+    combined = "_".join(map(str, names))
+    pieces = " + '/' + ".join(f"data[{name!r}].astype(str)" for name in names)
+    return (
+        f"{role}= takes one column of labels, and there are {len(names)}: "
+        f"{', '.join(map(repr, names))}. For levels nested in one another write "
+        f"mixedlm(..., groups={outer!r}, re_formula='1', vc_formula={parts!r}). If the "
+        f"combinations are meant, make a column of them, data[{combined!r}] = "
+        f"{pieces}, and pass {role}={combined!r}"
+    )
+
+
 def row_variable(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     """
     As :func:`resolve`, where several columns stand for their combinations.
@@ -540,7 +618,7 @@ def row_variable(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
         The argument, for messages.
     value : str, list of str or array_like
         A column; columns whose combinations are meant, or how the fit named them,
-        as in ``"ward / bed"``; or the values.
+        as in ``"ward / bed"`` or ``"ward:bed"``; or the values.
     table : DataFrame
 
     Returns
@@ -548,10 +626,12 @@ def row_variable(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     RowVariable
         Missing where the value, or a part of it, is.
     """
-    joined = isinstance(value, str) and " / " in value
-    if joined and value not in {*table.columns, *table.index.names}:
-        value = value.split(" / ")
-    elif not names_columns(value, table):
+    if isinstance(value, RowVariable):
+        return value
+    if isinstance(value, str) and value not in {*table.columns, *table.index.names}:
+        parts = re.split(" / |:", value)
+        value = parts if len(parts) > 1 else value
+    if not names_columns(value, table):
         return resolve(role, value, table)
     return combine(role, [resolve(role, name, table) for name in value], table.index)
 

@@ -17,7 +17,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import r_factor
 
@@ -97,6 +97,38 @@ class RandomCovariance:
     def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the block's lower triangle, row by row."""
         return _tril(self.k_re)
+
+    @cached_property
+    def effects(self) -> tuple[IntArray, IntArray]:
+        """
+        Which two effects each entry belongs to, arrays of shape (k_cov,).
+
+        Effects are counted through the blocks; a component has one.
+        """
+        first = np.cumsum([0, *self.blocks])
+        where = [_tril(order) for order in self.blocks]
+        rows = [start + i for start, (i, _) in zip(first, where, strict=False)]
+        columns = [start + j for start, (_, j) in zip(first, where, strict=False)]
+        return np.concatenate(rows), np.concatenate(columns)
+
+    @property
+    def on_diagonal(self) -> NDArray[np.bool_]:
+        """Which entries are variances, shape (k_cov,)."""
+        rows, columns = self.effects
+        return rows == columns
+
+    def entry(self, i: int, j: int) -> int:
+        """Position of a variance or covariance of effects."""
+        rows, columns = self.effects
+        found = (rows == max(i, j)) & (columns == min(i, j))
+        return int(np.flatnonzero(found)[0])
+
+    def matrix(self, values: FloatArray) -> FloatArray:
+        """Covariance of all effects, one level each, from its entries."""
+        rows, columns = self.effects
+        out = np.zeros((sum(self.blocks),) * 2)
+        out[rows, columns] = out[columns, rows] = values
+        return out
 
     @property
     def component_starts(self) -> NDArray[np.intp]:

@@ -60,6 +60,7 @@ def check_identified(
     IdentificationError
         Naming the parameters that cannot be told apart.
     """
+    k_cov, covariance = covariance.k_cov, covariance.of_groups
     free = np.flatnonzero(covariance.is_free)
     if structure.k_params > structure.k_free == 0:
         _check_held(rows, structure)
@@ -90,7 +91,7 @@ def check_identified(
     if null.shape[1] == 0:
         return
     labels = [names[int(k)] for k in free] + list(
-        names[covariance.k_cov : covariance.k_cov + structure.k_free]
+        names[k_cov : k_cov + structure.k_free]
     )
     labels.append("residual variance")
     involved = np.abs(null).max(axis=1) > 1e-6

@@ -11,7 +11,7 @@ functions eliminate it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -226,6 +226,11 @@ class LevelsBlock(LikelihoodBlock):
             logdet.sum(axis=1),
         )
 
+    def columns_of(self, t: int) -> IntArray:
+        """Columns of the effects of each level of a term, shape (levels, k)."""
+        first = self._starts[t] + self._orders[t] * self.place_of[t]
+        return np.asarray(first[:, None] + np.arange(self._orders[t]))
+
     def eliminated(self, point: ParameterPoint) -> Level:
         """The further terms' effects, one component after the other, eliminated."""
         cross = self._inner(point, False)
@@ -297,3 +302,75 @@ def _by_order(terms: GroupSums) -> Iterator[tuple[FloatArray, FloatArray]]:
     for i in range(len(terms.d1)):
         for j in range(i + 1):
             yield terms.d2[i, j], terms.s2[i, j]
+
+
+@dataclass(frozen=True)
+class TermEffects:
+    """
+    Conditional distribution of the effects of a further term given the data.
+
+    Attributes
+    ----------
+    means : ndarray, shape (levels, k)
+        Best linear unbiased predictions.
+    covariances : ndarray, shape (levels, k, k)
+        Relative to the residual variance; the fixed effects are taken as known.
+    slopes : ndarray, shape (levels, k, p)
+        How predictions fall as the fixed effects rise.
+    """
+
+    means: FloatArray
+    covariances: FloatArray
+    slopes: FloatArray
+
+
+def predict_terms(
+    blocks: Sequence[LevelsBlock],
+    point: ParameterPoint,
+    to_user: FloatArray,
+    beta: FloatArray,
+    term_maps: Sequence[FloatArray],
+) -> list[TermEffects]:
+    """
+    Best linear unbiased predictions of the effects of all further terms.
+
+    Parameters
+    ----------
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+    to_user : ndarray, shape (p + 1, p + 1)
+        Map from the columns of the blocks' ``W`` back to ``[X y]``.
+    beta : ndarray, shape (p,)
+    term_maps : sequence of ndarray
+        Internal scaling of the terms' columns.
+
+    Returns
+    -------
+    list of TermEffects
+    """
+    p = len(beta)
+    counts = [
+        1 + max(int(block.levels[t].max()) for block in blocks)
+        for t in range(len(term_maps))
+    ]
+    out = [
+        TermEffects(
+            np.empty((n, len(m))),
+            np.empty((n, len(m), len(m))),
+            np.empty((n, len(m), p)),
+        )
+        for n, m in zip(counts, term_maps, strict=True)
+    ]
+    for block in blocks:
+        level = block.eliminated(point)
+        effect = np.tensordot(to_user.T, level.effect, axes=1)  # of X, then of y
+        for t, (found, term_map) in enumerate(zip(out, term_maps, strict=True)):
+            component, where = block.component_of[t], block.columns_of(t)
+            slopes = term_map @ effect[:p, where, component[:, None]].T.swapaxes(0, 1)
+            own = effect[p, where, component[:, None]] @ term_map.T
+            roots = level.root[:, where, component[:, None]] @ term_map.T
+            at = block.levels[t]
+            found.slopes[at] = slopes
+            found.means[at] = own - slopes @ beta
+            found.covariances[at] = np.einsum("rla,rlb->lab", roots, roots)
+    return out

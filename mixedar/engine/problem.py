@@ -21,10 +21,15 @@ from scipy.linalg import solve_triangular
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks
-from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock
+from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.levels import levels_blocks
+from mixedar.engine.levels import (
+    LevelsBlock,
+    TermEffects,
+    levels_blocks,
+    predict_terms,
+)
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
@@ -195,6 +200,17 @@ class LikelihoodProblem:
             derivatives=derivatives,
             term_factors=self.term_factors(theta),
         )
+
+    def term_effects(self, theta: FloatArray, beta: FloatArray) -> list[TermEffects]:
+        """Predicted effects of the further terms, on the user's scale."""
+        if not self.term_maps:
+            return []
+        _, u = self.split(theta)
+        factors = self.factor(theta), u, self.term_factors(theta)
+        point = ParameterPoint(self.covariance, *factors)
+        blocks = [block for block in self.blocks if isinstance(block, LevelsBlock)]
+        to_user = np.linalg.inv(self.w_map)
+        return predict_terms(blocks, point, to_user, beta, self.term_maps)
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
         """Profiled likelihood in internal coordinates; `llf` is the user's."""
@@ -407,8 +423,11 @@ class Estimate:
     cov_theta : ndarray, shape (k_cov + k_params + 1,) squared
         Covariance of `cov_values`, `residual_params` and `scale` from the
         observed information; NaN where it does not exist.
+    zero : ndarray of bool
+        Which random effects have no variance; components and further terms follow
+        the effects of the groups.
     singular : bool
-        Whether the random-effects covariance is singular.
+        Whether the covariance of the random effects of a factor is singular.
     at_end : ndarray of bool, shape (k_params,)
         Residual parameters that lie at an end of their range, or of which the
         covariance no longer depends because others do.
@@ -423,6 +442,7 @@ class Estimate:
     cov_values: FloatArray
     residual_params: FloatArray
     cov_theta: FloatArray
+    zero: BoolArray
     singular: bool
     at_end: BoolArray
 
@@ -457,10 +477,9 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     cov_beta = w_map[:p, :p] @ point.sxx_inverse @ w_map[:p, :p].T * scale
     cov, k = problem.covariance, len(theta)
     # a direction is zero or not beside the residuals that there are, not by sigma
-    inner = cov.factor(problem.split(theta)[0])
-    singular = bool(cov.order) and bool(
-        np.linalg.eigvalsh(inner @ inner.T)[0] < _SINGULAR
-    )
+    lam = problem.split(theta)[0]
+    singular = [_is_singular(cov.factor(lam))]
+    singular += map(_is_singular, cov.term_factors(lam))
     outer = problem.z_map @ problem.factor(theta)
     natural = problem.structure.natural(u)
     entries = problem.entries(theta)
@@ -484,7 +503,8 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         information[np.ix_(estimated, estimated)], jacobian[:, estimated]
     )
     lost = np.zeros(len(cov_theta), dtype=bool)
-    lost[: cov.k_cov] = singular
+    counts = [cov.k_groups, *(layout.k_cov for layout in cov.of_terms)]
+    lost[: cov.k_cov] = np.repeat(singular, counts)
     lost[cov.k_cov : -1] = at_end
     cov_theta[lost] = np.nan
     cov_theta[:, lost] = np.nan
@@ -498,9 +518,29 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
         cov_values=cov_values,
         residual_params=natural.value,
         cov_theta=cov_theta,
-        singular=singular,
+        zero=_zero_variances(problem, cov_values / scale),
+        singular=any(singular),
         at_end=at_end,
     )
+
+
+def _is_singular(factor: FloatArray) -> bool:
+    """Whether a covariance has a direction that is zero beside the residuals."""
+    values = np.linalg.eigvalsh(factor @ factor.T)
+    return bool(values.min(initial=np.inf) < _SINGULAR)
+
+
+def _zero_variances(problem: LikelihoodProblem, values: FloatArray) -> BoolArray:
+    """Which variances are zero on the scale of their columns."""
+    cov = problem.covariance
+    sizes = np.concatenate(
+        [
+            np.diag(problem.z_map)[: cov.k_re],
+            np.diag(problem.z_map)[cov.component_starts],
+            *(np.diag(term_map) for term_map in problem.term_maps),
+        ]
+    )
+    return np.diag(cov.matrix(values)) < _SINGULAR * sizes**2
 
 
 def _at_end(

@@ -39,9 +39,8 @@ _FAR = 1e3
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
     """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
     cov = problem.covariance
-    rows, columns = cov.tril
-    unit = np.concatenate([(rows == columns).astype(float), np.ones(len(cov.vc_sizes))])
-    count = max(len(cov.vc_sizes) + cov.k_re, 1)
+    unit = cov.on_diagonal.astype(float)
+    count = max(sum(cov.blocks), 1)
     best, best_llf = np.empty(0), -np.inf
     for ratio in _START_RATIOS if problem.k_cov_free else (1.0,):
         lam = (np.sqrt(ratio / count) * unit)[cov.is_free]

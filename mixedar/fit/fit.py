@@ -133,7 +133,11 @@ class Fit:
             smallest_group=int(data.group_sizes.min()),
             largest_group=int(data.group_sizes.max()),
             names=tuple(data.param_names),
-            effect_names=(*data.random_names, *data.component_names),
+            effect_names=(
+                *data.random_names,
+                *data.component_names,
+                *(name for term in data.terms for name in term.effect_names),
+            ),
             endog_name=data.endog_name,
             time_unit=data.time_unit,
             occasion_order=data.occasion_order,
@@ -301,6 +305,11 @@ class Fit:
     def cov_re(self) -> FloatArray:
         """Covariance of the correlated random effects, shape (k_re, k_re)."""
         return self.scale * self.cov_re_unscaled
+
+    @property
+    def effect_cov(self) -> FloatArray:
+        """Covariance of all random effects by name, factors side by side."""
+        return self.layout.matrix(self.estimate.cov_values)
 
     @property
     def vcomp(self) -> FloatArray:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, logit
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
 from mixedar.numeric.autodiff import Jet, variables
@@ -211,10 +211,11 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     under their names in ``params`` (``"scale"`` for the last); then ``sd(...)``,
     ``corr(..., ...)`` and ``sigma``.
     """
-    k_re, structure, effects = fit.k_re, fit.structure, fit.effect_names
+    structure, effects = fit.structure, fit.effect_names
     names = list(fit.names[fit.k_fe :])
-    rows, columns = np.tril_indices(k_re)
-    variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp])
+    rows, columns = fit.layout.effects
+    cov = fit.effect_cov
+    variances = np.diag(cov)
     is_held = ~fit.layout.is_free
     first: list[CovarianceParameter] = []
     second: list[CovarianceParameter] = []
@@ -230,39 +231,20 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
         i, j, held = int(a), int(b), bool(is_held[k])
         if i == j:
             # a variance is held if the whole row of its factor is
-            held = bool(is_held[: len(rows)][rows == i].all())
+            held = bool(is_held[rows == i].all())
             add(names[k], "variance", i, i, variances[i], held)
             add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
             continue
-        cov, root = fit.cov_re[i, j], np.sqrt(variances[i] * variances[j])
-        add(names[k], "cov", i, j, cov, held)
-        corr = cov / root if root > 0.0 else 0.0
+        root = np.sqrt(variances[i] * variances[j])
+        add(names[k], "cov", i, j, cov[i, j], held)
+        corr = cov[i, j] / root if root > 0.0 else 0.0
         add(f"corr({effects[j]}, {effects[i]})", "corr", i, j, corr, held)
-    for k in range(fit.k_vc):
-        i, entry = k_re + k, len(rows) + k
-        held = bool(is_held[entry])
-        add(names[entry], "variance", i, i, variances[i], held)
-        add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
-    for k, name in enumerate(structure.param_names):
+    for k, name in enumerate(names[len(rows) :]):
         held = not bool(structure.is_free[k])
         add(name, "residual", 0, k, fit.residual_params[k], held)
     add("scale", "scale", 0, 0, fit.scale, False)
     add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), False)
     return first + second
-
-
-def covariance_entry(k_re: int, i: int, j: int) -> int:
-    """Position of a variance or covariance among the covariances of a fit."""
-    if i < k_re:
-        return i * (i + 1) // 2 + j
-    return k_re * (k_re + 1) // 2 + i - k_re
-
-
-def zero_variances(fit: Fit) -> BoolArray:
-    """Which variances of the correlated random effects are zero, shape (k_re,)."""
-    size = np.diag(fit.z_map)[: fit.k_re] ** 2
-    relative = np.diag(fit.cov_re_unscaled) / np.where(size > 0.0, size, 1.0)
-    return np.asarray(relative < 1e-8)
 
 
 def select(
@@ -332,19 +314,19 @@ def standard_error(fit: Fit, parameter: CovarianceParameter, cov: FloatArray) ->
     `cov` is the covariance of variances and covariances, residual parameters and
     the residual variance, as ``fit.estimate.cov_theta``.
     """
-    i, j, k_re = parameter.i, parameter.j, fit.k_re
+    i, j, layout = parameter.i, parameter.j, fit.layout
     if parameter.kind == "corr":
-        where = [covariance_entry(k_re, *pair) for pair in ((i, j), (i, i), (j, j))]
-        variances = np.diag(fit.cov_re)[[i, j]]
+        where = [layout.entry(*pair) for pair in ((i, j), (i, i), (j, j))]
+        variances = np.diag(fit.effect_cov)[[i, j]]
         slopes = -0.5 * parameter.estimate / variances
         gradient = np.array([1.0 / np.sqrt(variances.prod()), *slopes])
     else:
         if parameter.path == "residual":
-            at = fit.k_re2 + fit.k_vc + j
+            at = layout.k_cov + j
         elif parameter.path == "sigma":
             at = len(cov) - 1
         else:
-            at = covariance_entry(k_re, i, j)
+            at = layout.entry(i, j)
         where, gradient = [at], np.ones(1)
         if parameter.kind in ("sd", "sigma"):
             with np.errstate(divide="ignore"):
@@ -391,27 +373,19 @@ def at_end_values(fit: Fit) -> dict[str, float]:
 
 
 def _singular_part(fit: Fit) -> str:
-    names = fit.names[fit.k_fe : fit.k_fe + fit.k_re2 + fit.k_vc]
-    inner = fit.factor @ fit.factor.T
-    block = inner[: fit.k_re, : fit.k_re]
-    cov_re = fit.cov_re
-    diagonal = np.diag(cov_re)
-    rows, columns = np.tril_indices(fit.k_re)
+    names, cov, zero = fit.names[fit.k_fe :], fit.effect_cov, fit.estimate.zero
     parts = []
-    zero = np.flatnonzero(zero_variances(fit)).tolist()
-    for k in zero:
-        label = names[int(np.flatnonzero((rows == k) & (columns == k))[0])]
-        parts.append(f"the variance {label!r} is zero")
-    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
-        if i == j or i in zero or j in zero:
+    for name, i, j in zip(names, *fit.layout.effects, strict=False):
+        if i == j and zero[i]:
+            parts.append(f"the variance {name!r} is zero")
+        if i == j or zero[i] or zero[j]:
             continue
-        correlation = cov_re[i, j] / np.sqrt(diagonal[i] * diagonal[j])
+        correlation = cov[i, j] / np.sqrt(cov[i, i] * cov[j, j])
         if abs(correlation) > 1.0 - 1e-6:
-            parts.append(f"the correlation in {names[k]!r} is {correlation:+.0f}")
-    for k, value in enumerate(fit.vcomp):
-        if value < 1e-8 * fit.scale:
-            parts.append(f"the variance {names[fit.k_re2 + k]!r} is zero")
+            parts.append(f"the correlation in {name!r} is {correlation:+.0f}")
     if not parts:
+        inner = fit.factor @ fit.factor.T
+        block = inner[: fit.k_re, : fit.k_re]
         rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())
         parts.append(f"it has rank {rank} of {fit.k_re}")
     return ", ".join(parts)

@@ -22,7 +22,6 @@ from mixedar.fit.parameters import (
     CovarianceParameter,
     parameters_of,
     standard_error,
-    zero_variances,
 )
 
 # Directions with less information than this, relative to the largest, have none.
@@ -337,8 +336,5 @@ def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
 
 def _zero_parameters(fit: Fit) -> int:
     """Number of estimated variances, and covariances with them, that are zero."""
-    zero, free = zero_variances(fit), fit.layout.is_free
-    rows, columns = fit.layout.tril
-    here = (zero[rows] | zero[columns]) & free[: len(rows)]
-    vc_zero = fit.vcomp < 1e-8 * fit.scale
-    return int(here.sum() + (vc_zero & free[len(rows) :]).sum())
+    zero, (rows, columns) = fit.estimate.zero, fit.layout.effects
+    return int(((zero[rows] | zero[columns]) & fit.layout.is_free).sum())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from mixedar.data.checks import (
     group_codes,
 )
 from mixedar.data.formula import Design
+from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
 from mixedar.data.model_data import (
     ComponentColumns,
@@ -31,7 +33,9 @@ from mixedar.data.model_data import (
     from_components,
     from_spec,
 )
+from mixedar.data.random_terms import random_terms
 from mixedar.data.residual_model import ResidualModel
+from mixedar.data.rows import RowVariable
 from mixedar.engine.identification import check_identified
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
@@ -40,6 +44,7 @@ from mixedar.exceptions import (
     GroupError,
     LengthError,
     ResponseError,
+    UnsupportedError,
     shown,
 )
 from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
@@ -84,6 +89,66 @@ def from_design(
     FormulaData.adopt(model.data, design.model_spec)
     model.data.frame = design.frame
     return model
+
+
+@dataclass(frozen=True)
+class WrittenEffects:
+    """Random effects as `build_design` takes them, wherever they were written."""
+
+    formula: str
+    groups: object
+    re_formula: str | None
+    bars: tuple[Bar, ...]
+    options: dict[str, Any]
+
+
+def written_effects(
+    formula: str,
+    table: pd.DataFrame,
+    groups: object,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+    options: Mapping[str, Any],
+    *,
+    correlated: bool,
+) -> WrittenEffects:
+    """
+    Read the random effects of a formula, or of the other arguments.
+
+    Parameters
+    ----------
+    formula, groups, re_formula, vc_formula
+        As in ``MixedLMAR.from_formula``.
+    table : DataFrame
+    options : mapping
+        Further arguments of the model.
+    correlated : bool
+        Whether residuals are correlated within groups.
+
+    Returns
+    -------
+    WrittenEffects
+    """
+    fixed, bars = read_bars(formula)
+    if not bars:
+        if groups is None:
+            raise GroupError(
+                "groups= is missing: name the column with the group labels, or write "
+                "random effects into the formula, as in 'y ~ x + (1 | g)'"
+            )
+        return WrittenEffects(formula, groups, re_formula, (), dict(options))
+    if re_formula is not None or vc_formula is not None or "re_cov" in options:
+        raise UnsupportedError(
+            f"{formula!r} has random effects: leave out re_formula=, vc_formula= and "
+            "re_cov=, which say the same in another way"
+        )
+    found, bars = arrange_bars(bars, table, groups, correlated=correlated)
+    own = isinstance(found, RowVariable) and bars[0].name == found.name
+    if not own:
+        return WrittenEffects(fixed, found, "0", bars, dict(options))
+    re_cov = "unstructured" if bars[0].correlated else "diagonal"
+    chosen = {**options, "re_cov": re_cov}
+    return WrittenEffects(fixed, found, bars[0].effects, bars[1:], chosen)
 
 
 def callers_words(
@@ -227,6 +292,9 @@ def take_arrays(
     components = _component_columns(model, design)
     _check_data(model, components)
     p, data = model.k_fe, model.data
+    terms = () if design is None else random_terms(design)
+    cov_names = [*data.param_names[p:], *(n for t in terms for n in t.cov_names)]
+    check_distinct(cov_names, "random-effects")
     arrays = ModelData(
         endog=model.endog,
         exog=model.exog,
@@ -254,7 +322,7 @@ def take_arrays(
         exog_names=list(model.exog_names),
         random_names=list(data.exog_re_names),
         component_names=list(model.exog_vc.names),
-        cov_names=list(data.param_names[p:]),
+        cov_names=cov_names,
         weighted=weighted,
         index=data.row_labels,
         frame=None if design is None else design.frame,
@@ -264,6 +332,7 @@ def take_arrays(
         formula_spec=None if design is None else design.model_spec,
         re_spec=None if design is None else design.re_spec,
         re_cov=model.re_cov,
+        terms=terms,
     )
     take(model, arrays.with_residual(found.structure, found.columns, found.specs))
     rows = model.arrays.compressed

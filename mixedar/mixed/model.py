@@ -32,7 +32,7 @@ from mixedar.data.residual_model import (
     residual_from_arrays,
     residual_from_names,
 )
-from mixedar.data.rows import as_frame, as_rows, row_labels
+from mixedar.data.rows import as_frame, as_rows, one_factor, row_labels
 from mixedar.engine.residuals import is_correlated
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -177,7 +177,7 @@ class MixedLMAR(ParentModel):
         rows = as_rows(
             endog=endog,
             exog=exog,
-            groups=groups,
+            groups=one_factor("groups", groups),
             exog_re=exog_re,
             time=time,
             series=series,
@@ -282,6 +282,7 @@ class MixedLMAR(ParentModel):
                 "residual_data= belongs to arrays; with a formula the columns are "
                 "those of the data"
             )
+        groups = one_factor("groups", groups, as_frame(data))
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
         namespace = as_namespace(eval_env)
@@ -360,8 +361,10 @@ class MixedLMAR(ParentModel):
         **fit_kwargs
             ``maxiter``, and ``gtol``: the optimiser stops when the
             log-likelihood can rise by no more than this.  ``cov_type="CR2"`` and
-            the like: robust errors, see ``get_robustcov_results``.  ``disp`` and
-            other options of statsmodels' optimisers have no effect.
+            the like: robust errors, see ``get_robustcov_results``.  ``collected``,
+            a list: warnings are put there and not given, which is safe in threads
+            as filters of warnings are not.  ``disp`` and other options of
+            statsmodels' optimisers have no effect.
 
         Returns
         -------
@@ -376,6 +379,7 @@ class MixedLMAR(ParentModel):
         """
         if fe_pen is not None or cov_pen is not None:
             self._refuse_penalty("fe_pen and cov_pen")
+            fit_kwargs.pop("collected", None)
             given = start_params, reml, niter_sa, do_cg, fe_pen, cov_pen, free
             return super().fit(*given, full_output, method, **fit_kwargs)
         return fit_model(
@@ -399,10 +403,13 @@ class MixedLMAR(ParentModel):
             Of a new model, which shares designs, groups and times with this one.
             Estimates on the boundary do not warn; ``at_boundary`` tells.
         """
-        with warnings.catch_warnings():
+        found: list[Warning] = []
+        fit = self.with_endog(endog).fit(**fit_kwargs, collected=found)
+        for warning in found:
             # singular covariances are routine in a bootstrap; results say so
-            warnings.simplefilter("ignore", BoundaryWarning)
-            return self.with_endog(endog).fit(**fit_kwargs)
+            if not isinstance(warning, BoundaryWarning):
+                warnings.warn(warning, stacklevel=2)
+        return fit
 
     def get_distribution(
         self, params: ArrayLike, scale: float, exog: ArrayLike | None = None

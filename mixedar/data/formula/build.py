@@ -4,7 +4,7 @@ From formulas and a DataFrame to aligned arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from mixedar.data.checks import (
     nan_rows,
     subset_rows,
 )
+from mixedar.data.formula.bars import Bar
 from mixedar.data.formula.components import (
     GroupRows,
     VarianceComponent,
@@ -32,6 +33,7 @@ from mixedar.data.formula.names import (
     read_formulas,
 )
 from mixedar.data.formula.spec import ColumnStore, FormulaSpec, fit_formula
+from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.rows import (
     RowVariable,
     as_frame,
@@ -69,6 +71,8 @@ class Evaluated:
         Builds `exog_re` for new data; None also for plain intercepts.
     vc : list[VarianceComponent]
         Variance components, sorted by name.
+    terms : list[tuple[FormulaSpec, ndarray]]
+        Effects of further random-effects terms, (n, k).
     """
 
     endog: np.ndarray
@@ -78,6 +82,7 @@ class Evaluated:
     exog_re: np.ndarray | None
     re_spec: FormulaSpec | None
     vc: list[VarianceComponent]
+    terms: list[tuple[FormulaSpec, np.ndarray]]
 
     def without(self, gone: np.ndarray) -> Evaluated:
         """The same arrays less some rows, shape (n,) of bool; no components."""
@@ -87,7 +92,18 @@ class Evaluated:
             endog=self.endog[keep],
             exog=self.exog[keep],
             exog_re=None if self.exog_re is None else self.exog_re[keep],
+            terms=[(spec, columns[keep]) for spec, columns in self.terms],
         )
+
+    def without_empty_cells(self) -> Evaluated:
+        """The same less columns of levels, or combinations of them, without rows."""
+        spec, exog = without_empty_cells(self.model_spec, self.exog)
+        terms = [without_empty_cells(*term) for term in self.terms]
+        parts = replace(self, model_spec=spec, exog=exog, terms=terms)
+        if self.re_spec is None or self.exog_re is None:
+            return parts
+        re_spec, exog_re = without_empty_cells(self.re_spec, self.exog_re)
+        return replace(parts, re_spec=re_spec, exog_re=exog_re)
 
     def columns(self) -> Iterator[tuple[str, np.ndarray]]:
         """All numeric columns with their labels."""
@@ -95,6 +111,7 @@ class Evaluated:
         for spec, matrix in (
             (self.model_spec, self.exog),
             (self.re_spec, self.exog_re),
+            *self.terms,
         ):
             if spec is not None and matrix is not None:
                 for name, column in zip(spec.column_names, matrix.T, strict=True):
@@ -122,6 +139,10 @@ class Design(Evaluated):
     series : pandas.Series or None
         Labels of the series inside the groups; a categorical if several
         columns were given.
+    bars : tuple[Bar]
+        Further random-effects terms as they were written.
+    factors : list[pandas.Series]
+        Labels of the levels of each.
     extra : dict[str, pandas.Series or ndarray]
         Further variables; arrays if they have two dimensions.
     index : pandas.Index
@@ -139,6 +160,8 @@ class Design(Evaluated):
     time: pd.Series | None
     time_name: str | None
     series: pd.Series | None
+    bars: tuple[Bar, ...]
+    factors: list[pd.Series]
     extra: dict[str, Any]
     index: pd.Index
     n_dropped: int
@@ -157,8 +180,8 @@ class Design(Evaluated):
         """Names of the random effects, the intercept under that of the groups."""
         if self.re_spec is None:
             return [] if self.exog_re is None else [self.groups_name]
-        names = self.re_spec.column_names
-        return [name.replace("Intercept", self.groups_name) for name in names]
+        renamed = {"Intercept": self.groups_name}
+        return [renamed.get(name, name) for name in self.re_spec.column_names]
 
 
 def build_design(
@@ -175,6 +198,7 @@ def build_design(
     missing: str = "none",
     eval_env: object = None,
     require_groups: bool = True,
+    bars: Sequence[Bar] = (),
 ) -> Design:
     """
     Evaluate the formulas of a model and align everything with their rows.
@@ -206,6 +230,8 @@ def build_design(
         Variables and functions that the formulas may use.
     require_groups : bool, optional
         Raise if `groups` is None.
+    bars : Sequence[Bar], optional
+        Further random-effects terms.
 
     Returns
     -------
@@ -240,14 +266,18 @@ def build_design(
     if vc_formula is not None and groups is None:
         raise GroupError("vc_formula= needs groups=.")
     namespace = as_namespace(eval_env)
-    formulas = read_formulas(formula, re_formula, vc_formula, namespace)
+    effects = [bar.effects for bar in bars]
+    formulas = read_formulas(formula, re_formula, vc_formula, namespace, effects)
     columns = formula_columns(formulas.uses(), table, namespace)
     variables = _row_variables(table, groups, time, series)
+    for bar in bars:
+        variables[f"factor {bar.name}"] = bar.variable(table)
     for name, value in (extra or {}).items():
         variables[f"extra {name}"] = resolve(name, value, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table.index)
     rows, parts = source.aligned(source.complete(start))
+    parts = parts.without_empty_cells()
     kept = source.taken(rows)
     values = {role: variable.values for role, variable in kept.items()}
     group, when = kept.get("groups"), kept.get("time")
@@ -258,6 +288,8 @@ def build_design(
         time=values.get("time"),
         time_name=None if when is None or when.name is None else str(when.name),
         series=values.get("series"),
+        bars=tuple(bars),
+        factors=[values[f"factor {bar.name}"] for bar in bars],
         extra={name: values[f"extra {name}"] for name in extra or {}},
         index=source.index(rows),
         n_dropped=len(table if start is None else start) - len(parts.endog),
@@ -426,7 +458,8 @@ def evaluate(
             build_component(name, use, store, groups, namespace)
             for name, use in formulas.components.items()
         ]
-    return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components)
+    terms = [fit_formula(use, store, namespace) for use in formulas.terms]
+    return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components, terms)
 
 
 def _response(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -411,10 +411,12 @@ class ModelFormulas:
     right: FormulaUse
     random: FormulaUse | None
     components: dict[str, FormulaUse]
+    terms: list[FormulaUse]
 
     def uses(self) -> list[FormulaUse]:
         """All formulas, the response first."""
         parts = [self.left, self.right, self.random, *self.components.values()]
+        parts += self.terms
         return [use for use in parts if use is not None]
 
 
@@ -423,6 +425,7 @@ def read_formulas(
     re_formula: str | None,
     vc_formula: Mapping[str, str] | None,
     namespace: Mapping[str, Any],
+    terms: Iterable[str] = (),
 ) -> ModelFormulas:
     """
     Read the formulas of a model.
@@ -437,6 +440,8 @@ def read_formulas(
         Variance components.
     namespace : Mapping[str, object]
         The caller's variables.
+    terms : Iterable[str]
+        Effects of further random-effects terms.
 
     Returns
     -------
@@ -480,6 +485,7 @@ def read_formulas(
         read_formula(right, namespace),
         None if random is None else read_formula(random, namespace),
         {key: read_formula(vc[key], namespace) for key in sorted(vc)},
+        [read_formula(text, namespace) for text in terms],
     )
 
 

@@ -13,13 +13,14 @@ import pandas as pd
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.checks import apart
+from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
-from mixedar.fit.parameters import CovarianceParameter, covariance_entry
+from mixedar.fit.parameters import CovarianceParameter
 from mixedar.fit.responses import Responses
 from mixedar.inference.arguments import check_count, progress_bar
 
@@ -170,7 +171,7 @@ class BootstrapDraws:
     llf : ndarray, shape (n,)
     names : sequence of str
         Of the first three, in this order.
-    k_re : int
+    layout : RandomCovariance
     n_failed : int
         Replicates without a maximum, which are left out.
     """
@@ -181,7 +182,7 @@ class BootstrapDraws:
     scale: FloatArray
     llf: FloatArray
     names: Sequence[str]
-    k_re: int
+    layout: RandomCovariance
     n_failed: int
 
     @property
@@ -231,7 +232,7 @@ class BootstrapDraws:
         return np.clip(cov[there] / np.sqrt(product[there]), -1.0, 1.0)
 
     def _entry(self, i: int, j: int) -> FloatArray:
-        return self.cov_values[:, covariance_entry(self.k_re, i, j)]
+        return self.cov_values[:, self.layout.entry(i, j)]
 
 
 def bootstrap(
@@ -280,7 +281,7 @@ def bootstrap(
             "intervals"
         )
     table = np.array(rows)
-    p, k_cov, k = fit.k_fe, fit.k_re2 + fit.k_vc, len(fit.names)
+    p, k_cov, k = fit.k_fe, fit.layout.k_cov, len(fit.names)
     return BootstrapDraws(
         table[:, :p],
         table[:, p : p + k_cov],
@@ -288,7 +289,7 @@ def bootstrap(
         table[:, k],
         table[:, k + 1],
         fit.names,
-        fit.k_re,
+        fit.layout,
         failed,
     )
 

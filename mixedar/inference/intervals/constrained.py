@@ -20,7 +20,7 @@ from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import NotComputedError
-from mixedar.fit.parameters import CovarianceParameter, covariance_entry
+from mixedar.fit.parameters import CovarianceParameter
 from mixedar.numeric.autodiff import Jet, chain, clip, linear, variables
 from mixedar.numeric.linalg import r_factor
 
@@ -109,7 +109,7 @@ class ConstrainedLikelihood:
         self._entries = np.arange(self.layout.k_cov)
         for k, (a, b) in enumerate(zip(*self.layout.tril, strict=True)):
             i, j = self.order[a], self.order[b]
-            self._entries[covariance_entry(self.k_re, max(i, j), min(i, j))] = k
+            self._entries[self.layout.entry(i, j)] = k
         k_cov = self.layout.k_cov
         self.k_y = k_cov + problem.structure.k_free + 1
         self._at = self._dependent()
@@ -147,7 +147,7 @@ class ConstrainedLikelihood:
         if parameter.path == "sd":
             if parameter.i < self.k_re:
                 return 0
-            return covariance_entry(self.k_re, parameter.i, parameter.i)
+            return self.layout.entry(parameter.i, parameter.i)
         if parameter.path in ("cov", "corr"):
             return 1
         return self.layout.k_cov + parameter.at if parameter.path == "residual" else -1

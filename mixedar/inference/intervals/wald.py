@@ -25,7 +25,6 @@ from mixedar.fit.parameters import (
     parameters_of,
     select,
     standard_error,
-    zero_variances,
 )
 from mixedar.inference.information import inflation
 from mixedar.inference.intervals.bootstrap import BootstrapDraws, bootstrap
@@ -129,7 +128,7 @@ def conf_int_re(
     if method == "bootstrap":
         draws = bootstrap(fit, n_boot, seed=seed, progress=progress)
     flat, condition = inflation(fit)
-    zero = zero_variances(fit)
+    zero = fit.estimate.zero
     rows = []
     for one in chosen:
         factor = flat.get(one.name, 1.0)

@@ -1,0 +1,254 @@
+"""
+Random effects written in the formula, as in lme4: ``(1 + time | school/pupil)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import IntArray
+from mixedar.data.formula.names import split_formula
+from mixedar.data.rows import RowVariable, combine, resolve
+from mixedar.exceptions import GroupError, UnsupportedError
+
+_NAME = re.compile(r"""(?:Q\(\s*)?(?:"([^"]+)"|'([^']+)'|`([^`]+)`)\s*\)?|([\w.]+)""")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """
+    A random-effects term.
+
+    Attributes
+    ----------
+    effects : str
+        Formula of its columns, as ``"1 + time"``.
+    factor : tuple of str
+        Columns whose combinations are the levels.
+    correlated : bool
+        False for lme4's ``||``.
+    """
+
+    effects: str
+    factor: tuple[str, ...]
+    correlated: bool
+
+    @property
+    def name(self) -> str:
+        """The factor as lme4 names it, ``"school:pupil"``."""
+        return ":".join(self.factor)
+
+    def variable(self, table: pd.DataFrame) -> RowVariable:
+        """Labels of the levels, row by row."""
+        parts = [resolve("groups", name, table) for name in self.factor]
+        if len(parts) == 1:
+            return parts[0]
+        values = combine("groups", parts, table.index).values.rename(self.name)
+        return RowVariable("groups", self.name, values, True)
+
+
+def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
+    """
+    Take the random-effects terms out of a formula.
+
+    Parameters
+    ----------
+    formula : str
+
+    Returns
+    -------
+    formula : str
+        What is left: the response and the fixed effects.
+    bars : tuple of Bar
+        ``a/b`` stands for ``a`` and ``a:b``.
+
+    Raises
+    ------
+    UnsupportedError
+        If a term cannot be read; the message says how it is written.
+    """
+    left, right = split_formula(formula)
+    if "|" not in right:
+        return formula, ()
+    kept, bars = [], []
+    for sign, piece in _pieces(right):
+        inside = piece[1:-1] if _is_bracketed(piece) else ""
+        at = _bar_at(inside)
+        if at is None:
+            if _bar_in_brackets(piece):
+                raise UnsupportedError(
+                    f"{piece!r}: a random-effects term such as (1 | g) has to stand by "
+                    "itself, between plus signs"
+                )
+            kept.append(f"{sign} {piece}")
+            continue
+        if sign == "-":
+            raise UnsupportedError(f"- {piece}: a random-effects term cannot go")
+        bars.extend(_read(piece, inside, at))
+    twice = [bar for k, bar in enumerate(bars) if bar in bars[:k]]
+    if twice:
+        raise UnsupportedError(
+            f"({twice[0].effects} | {twice[0].name}) stands twice in {formula!r}"
+        )
+    text = " ".join(kept).removeprefix("+ ") or "1"
+    return f"{left or ''} ~ {text}".strip(), tuple(bars)
+
+
+def _read(piece: str, inside: str, at: int) -> list[Bar]:
+    """The terms of one pair of brackets."""
+    effects, rest = inside[:at].strip(), inside[at + 1 :]
+    correlated = not rest.startswith("|")
+    chain = rest.removeprefix("|").strip()
+    while _is_bracketed(chain):
+        chain = chain[1:-1].strip()
+    factors: list[tuple[str, ...]] = []
+    for part in chain.split("/"):
+        names = tuple(_column(name, piece) for name in part.split(":"))
+        factors.append((*(factors[-1] if factors else ()), *names))
+    if not effects:
+        raise UnsupportedError(f"{piece}: write (1 | {chain}) for random intercepts")
+    return [Bar(effects, factor, correlated) for factor in factors]
+
+
+def _column(text: str, piece: str) -> str:
+    match = _NAME.fullmatch(text.strip())
+    if match is None:
+        raise UnsupportedError(
+            f"{piece}: right of the bar stand columns of the data, as in (1 | g), "
+            f"(1 | a:b) or (1 | a/b), not {text.strip()!r}"
+        )
+    return next(part for part in match.groups() if part is not None)
+
+
+def _depths(text: str) -> list[int]:
+    """Depth of brackets at every character; quoted ones count as inside."""
+    out, depth, quote = [], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+            out.append(depth + 1)
+            continue
+        if letter in "\"'`":
+            quote = letter
+            out.append(depth + 1)
+            continue
+        depth -= letter in ")]}"
+        out.append(depth)
+        depth += letter in "([{"
+    return out
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """The summands of a formula, each with its sign."""
+    depths = _depths(text)
+    out, sign, start = [], "+", 0
+    for k, letter in enumerate(text):
+        if depths[k] == 0 and letter in "+-":
+            if text[start:k].strip():
+                out.append((sign, text[start:k].strip()))
+            sign, start = letter, k + 1
+    if text[start:].strip():
+        out.append((sign, text[start:].strip()))
+    return out
+
+
+def _is_bracketed(piece: str) -> bool:
+    """Whether a pair of brackets holds all of a piece."""
+    if not (piece.startswith("(") and piece.endswith(")")):
+        return False
+    return all(depth > 0 for depth in _depths(piece)[1:-1])
+
+
+def _bar_at(inside: str) -> int | None:
+    """The first bar that is in no further brackets."""
+    depths = _depths(inside)
+    at = [k for k, letter in enumerate(inside) if letter == "|" and depths[k] == 0]
+    return at[0] if at else None
+
+
+def _bar_in_brackets(piece: str) -> bool:
+    """Whether a piece has a bar that is not inside a call, where it is Python's."""
+    depths, opened = _depths(piece), []
+    for k, letter in enumerate(piece):
+        if letter in "([{":
+            call = k > 0 and (piece[k - 1].isalnum() or piece[k - 1] in "_.")
+            opened.append(call or letter != "(")
+        elif letter in ")]}":
+            opened.pop()
+        elif letter == "|" and not any(opened) and depths[k] == len(opened):
+            return True
+    return False
+
+
+def arrange_bars(
+    bars: Sequence[Bar], table: pd.DataFrame, groups: object, *, correlated: bool
+) -> tuple[object, tuple[Bar, ...]]:
+    """
+    Decide which factor the groups are, inside which residuals are correlated.
+
+    Parameters
+    ----------
+    bars : sequence of Bar
+    table : DataFrame
+    groups : str or array_like, optional
+        As the caller gave it.
+    correlated : bool
+        Whether residuals are correlated within groups.
+
+    Returns
+    -------
+    groups : RowVariable, or what was given
+    bars : tuple of Bar
+        The first is the groups' own, unless they have none.
+
+    Raises
+    ------
+    GroupError
+        If `groups` is needed, or is none of the factors.
+    """
+    factors = {bar.name: bar for bar in bars}
+    if groups is None:
+        name = _innermost(factors, table, correlated)
+    elif isinstance(groups, str):
+        name = groups
+    else:
+        name = str(getattr(groups, "name", None) or "")
+    own = factors.get(name)
+    if own is None:
+        if groups is not None and correlated:
+            return groups, tuple(bars)
+        raise GroupError(
+            f"groups={name!r} is none of the factors of the formula, which are "
+            f"{', '.join(map(repr, factors))}: leave it out, or name one of them"
+        )
+    mine = [bar for bar in bars if bar.name == name]
+    others = [bar for bar in bars if bar.name != name]
+    return own.variable(table), (*mine, *others)
+
+
+def _innermost(factors: dict[str, Bar], table: pd.DataFrame, correlated: bool) -> str:
+    """The factor whose levels lie within those of all others, or the largest."""
+    codes = {name: _codes(bar.variable(table)) for name, bar in factors.items()}
+    levels = {name: int(code.max(initial=-1)) + 1 for name, code in codes.items()}
+    finest = max(levels, key=lambda name: levels[name])
+    nested = all(
+        len(np.unique(codes[finest] * (levels[name] + 1) + codes[name]))
+        == len(np.unique(codes[finest]))
+        for name in factors
+    )
+    if nested or not correlated:
+        return finest
+    raise GroupError(
+        "groups= is missing: the factors of the formula are crossed, and residuals "
+        "are correlated within the levels of one of them. Pass groups= as one of "
+        f"{', '.join(map(repr, factors))}, or residual='independent'"
+    )
+
+
+def _codes(variable: RowVariable) -> IntArray:
+    return np.asarray(pd.factorize(variable.values)[0], dtype=np.int64)

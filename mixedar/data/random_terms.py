@@ -1,0 +1,136 @@
+"""
+Further random-effects terms of a model: the effects of other factors than the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import check_finite, check_magnitude, check_rank, group_codes
+from mixedar.data.formula import Design, FormulaSpec
+from mixedar.data.rows import table_column
+from mixedar.engine.compress import TermRows
+from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import GroupError
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """
+    A random-effects term.
+
+    Attributes
+    ----------
+    factor : str
+        ``"item"``, or ``"school:pupil"`` for combinations of columns.
+    columns : tuple of str
+        Those of the factor.
+    effects : tuple of str
+        Names of the effects, ``"Intercept"`` and columns.
+    levels : Index
+        Labels; of several columns a MultiIndex.
+    codes : ndarray of int, shape (n,)
+        Level of each row.
+    design : ndarray, shape (n, k)
+    spec : FormulaSpec
+        Builds the design of new rows.
+    correlated : bool
+        Whether the effects of a level are correlated with one another.
+    """
+
+    factor: str
+    columns: tuple[str, ...]
+    effects: tuple[str, ...]
+    levels: pd.Index
+    codes: IntArray
+    design: FloatArray
+    spec: FormulaSpec
+    correlated: bool
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Names among all effects of the model: ``"item"``, ``"time|item"``."""
+        return [
+            self.factor if name == "Intercept" else f"{name}|{self.factor}"
+            for name in self.effects
+        ]
+
+    @property
+    def cov_names(self) -> list[str]:
+        """Names of variances and covariances, lower triangle row by row."""
+        names = self.effect_names
+        return [
+            f"{names[i]} Var" if i == j else f"{names[j]} x {names[i]} Cov"
+            for i in range(len(names))
+            for j in range(i + 1)
+        ]
+
+    def rows(self, grouped: GroupedRows) -> TermRows:
+        """What the likelihood needs of it."""
+        return TermRows(grouped.sort(self.codes), grouped.sort(self.design))
+
+
+def random_terms(design: Design) -> tuple[RandomTerm, ...]:
+    """
+    The further terms of evaluated formulas.
+
+    Parameters
+    ----------
+    design : Design
+
+    Returns
+    -------
+    tuple of RandomTerm
+
+    Raises
+    ------
+    GroupError
+        If a factor has one level only.
+    """
+    out = []
+    for bar, labels, (spec, columns) in zip(
+        design.bars, design.factors, design.terms, strict=True
+    ):
+        codes, distinct = group_codes(labels, f"factor {bar.name!r}")
+        if len(distinct) == 1:
+            raise GroupError(
+                f"the factor {bar.name!r} has one level, {distinct[0]}: the variance "
+                "between levels cannot be estimated from one"
+            )
+        names = list(spec.column_names)
+        check_finite(columns, names, "random-effects", design.index)
+        check_magnitude(columns, names, "random-effects")
+        check_rank(columns, names, "random-effects")
+        first = np.unique(codes, return_index=True)[1]
+        each = [table_column(design.frame, name).iloc[first] for name in bar.factor]
+        levels = pd.Index(each[0], name=bar.factor[0])
+        if len(each) > 1:
+            levels = pd.MultiIndex.from_arrays(each, names=bar.factor)
+        out.append(
+            RandomTerm(
+                bar.name,
+                bar.factor,
+                tuple(names),
+                levels,
+                codes,
+                np.ascontiguousarray(columns),
+                spec,
+                bar.correlated,
+            )
+        )
+    return tuple(out)
+
+
+def held_entries(terms: Iterable[RandomTerm]) -> FloatArray:
+    """NaN for entries of ``Lambda`` that are estimated, zero for the others."""
+    parts = [np.empty(0)]
+    for term in terms:
+        rows, columns = np.tril_indices(len(term.effects))
+        free = term.correlated | (rows == columns)
+        parts.append(np.where(free, np.nan, 0.0))
+    return np.concatenate(parts)
