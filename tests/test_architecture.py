@@ -87,6 +87,7 @@ ALONE = {
     "mixedar.inference.terms.type_three": "hypotheses, with their sources",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
+    "mixedar.panel.wild_bootstrap": "a test, apart from the results that offer it",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.prediction.results": "what users hold in their hands",
     "mixedar.report.facts": "numbers, apart from the page",

@@ -16,7 +16,9 @@ from scipy import stats
 from mixedar.exceptions import check_alpha
 from mixedar.summary import Format, ResultsSummary, SummaryTable
 
-Distribution = Literal["chi2", "F", "norm", "norm, upper tail", "chibar2", "none"]
+Distribution = Literal[
+    "chi2", "F", "norm", "norm, upper tail", "chibar2", "bootstrap", "none"
+]
 Degrees = float | tuple[float, float] | None
 
 _SYMBOLS = {
@@ -25,6 +27,7 @@ _SYMBOLS = {
     "F": "F",
     "norm": "z",
     "norm, upper tail": "z",
+    "bootstrap": "t",
 }
 
 
@@ -63,8 +66,8 @@ class TestResult(Printed):
         Where the test comes from.
     distribution : str
         Under the null: ``"chi2"``, ``"F"``, ``"norm"`` (both tails), ``"norm,
-        upper tail"``, ``"chibar2"`` (mixture of chi-squared distributions) or
-        ``"none"`` (no p-value exists).
+        upper tail"``, ``"chibar2"`` (mixture of chi-squared distributions),
+        ``"bootstrap"`` or ``"none"`` (no p-value exists).
     reason : str or None
         Why statistic or p-value are missing; None if nothing is.
     note : str or None

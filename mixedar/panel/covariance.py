@@ -364,6 +364,14 @@ def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -
     return n / (n - k)
 
 
+def small_sample_factor(
+    regression: TransformedRegression, request: CovarianceRequest, groups: int
+) -> float:
+    """The whole small-sample factor of clusters in one dimension."""
+    part = _sum_factor(groups, len(regression.x), request.small_sample)
+    return part * _row_factor(regression, request)
+
+
 def _sum_factor(groups: int, rows: int, small_sample: str | None) -> float:
     """The part of the small-sample factor that counts the sums of scores."""
     if small_sample not in ("sss", "stata"):

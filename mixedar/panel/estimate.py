@@ -13,6 +13,7 @@ import numpy as np
 from mixedar._types import FloatArray, IntArray
 from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
+from mixedar.panel.few_clusters import TransformedRegression
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
 
@@ -88,6 +89,10 @@ class PanelEstimate:
     rsquared : tuple of float or None
         R squared within, between and overall where they are not those of the
         data as they are.
+    regression : TransformedRegression or None
+        The least squares that the estimate is.
+    back : ndarray, shape (k, k), or None
+        Turns its coefficients into `params`.
     """
 
     kind: Kind
@@ -112,6 +117,8 @@ class PanelEstimate:
     rows: IntArray | None = None
     entity_effects: FloatArray | None = None
     rsquared: tuple[float, float, float] | None = None
+    regression: TransformedRegression | None = None
+    back: FloatArray | None = None
 
 
 @dataclass(frozen=True)

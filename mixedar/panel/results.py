@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.stats.contrast import ContrastResults
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.exceptions import LengthError, NotComputedError, check_alpha, check_choice
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
+from mixedar.hypotheses.result import TestResult
 from mixedar.inference.wald import t_isf, t_sf
 from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.estimate import Effects, Kind, PanelEstimate, squared_correlations
@@ -26,6 +27,7 @@ class FittedModel(Protocol):
     """What results ask of the model that was fitted."""
 
     panel: PanelData
+    data: pd.DataFrame | None
 
     def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """The design of new rows, and their labels."""
@@ -215,6 +217,73 @@ class PanelResults:
         if self.estimate.info.method is not None:
             df = self.estimate.info.method.single(matrix)
         return single_tests(effect, values, cov, df)
+
+    def wild_bootstrap(
+        self,
+        r_matrix: object,
+        *,
+        cluster: object = None,
+        reps: int = 999,
+        weights: str = "rademacher",
+        impose_null: bool = True,
+        seed: Seed = None,
+        alpha: float = 0.05,
+    ) -> TestResult:
+        """
+        Test one restriction by the wild cluster bootstrap.
+
+        For few clusters: residuals under the null are multiplied by one random
+        weight a cluster, and the t statistic is compared with those of the samples
+        made so.
+
+        Parameters
+        ----------
+        r_matrix : str, array_like or tuple
+            One restriction, as for `wald_test`.
+        cluster : str or array_like, optional
+            Clusters in one dimension, as in `fit`; those of the fit, or entities, by
+            default.
+        reps : int
+            Replicates.  Rademacher weights of G clusters with ``2^G <= reps`` are
+            taken all, once each.
+        weights : {"rademacher", "webb"}
+            Signs, or Webb's six points for fewer than ten clusters.
+        impose_null : bool
+            Residuals of the fit under the null, or of the fit.
+        seed : int or Generator, optional
+        alpha : float
+            1 - coverage of the interval.
+
+        Returns
+        -------
+        TestResult
+            Its details hold the estimate and the interval of values that are not
+            rejected.  Random effects keep their variances in all replicates.
+
+        Raises
+        ------
+        UnsupportedError
+            For several restrictions, and for fits with AR(1) errors or of means.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from statsmodels.datasets import grunfeld
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year")
+        >>> test = model.fit("clustered").wild_bootstrap("value = 0", reps=4096)
+        >>> round(test.pvalue, 4)
+        0.002
+        """
+        from mixedar.panel.wild_bootstrap import Draws, wild_bootstrap
+
+        options = Draws(reps, weights, impose_null, seed)
+        clusters = self.panel, self.model.data, cluster
+        restriction = self._restrictions(r_matrix)
+        null = r_matrix if isinstance(r_matrix, str) else "the combination is as stated"
+        return wild_bootstrap(
+            self.estimate, clusters, restriction, null, options, alpha
+        )
 
     def _cov_of(self, matrix: FloatArray) -> FloatArray:
         """Covariance of combinations; NaN if a coefficient has no standard error."""

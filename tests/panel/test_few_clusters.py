@@ -7,6 +7,7 @@ standard errors and degrees of freedom, random effects included.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,88 @@ def test_two_entities_in_an_arm_are_enough() -> None:
         fit = mar.pooled("y ~ x + arm", data, "id", "t").fit(cov_type)
         assert np.isfinite(fit.bse).all()
         assert not fit.notes
+
+
+def slopes_and_t(
+    x: np.ndarray, y: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Residuals, and t of the first coefficient, clustered without a factor."""
+    bread = np.linalg.pinv(x.T @ x)
+    b = bread @ x.T @ y
+    e = y - x @ b
+    steps = [bread[0] @ x[labels == g].T @ e[labels == g] for g in np.unique(labels)]
+    return e, float(b[0] / np.sqrt(np.sum(np.square(steps))))
+
+
+@pytest.mark.parametrize("effects", [None, "entity", "twoways"])
+@pytest.mark.parametrize("impose_null", [True, False])
+def test_wild_bootstrap_is_that_of_refits(
+    effects: str | None, impose_null: bool
+) -> None:
+    """Cameron, Gelbach and Miller (2008), all 2^7 samples refitted with dummies."""
+    data = panel(entities=7)
+    labels, y, value = data["id"].to_numpy(), data["y"].to_numpy(), 0.6
+    parts = {None: [], "entity": ["id"], "twoways": ["id", "t"]}[effects]
+    d = [dummies(data, name) for name in parts] or [np.ones((len(data), 1))]
+    x = np.column_stack([data[["x", "w"]], *d])
+    moved = y - value * data["x"].to_numpy()
+    e, t = slopes_and_t(x, moved, labels)
+    null = moved - x[:, 1:] @ np.linalg.lstsq(x[:, 1:], moved, rcond=None)[0]
+    null = null if impose_null else e
+    count = 0
+    for signs in itertools.product([-1.0, 1.0], repeat=7):
+        found = slopes_and_t(x, null * np.array(signs)[labels], labels)[1]
+        count += abs(found) >= abs(t) * (1 - 1e-9)
+    if effects is None:
+        fit = mar.pooled("y ~ x + w", data, "id", "t").fit("clustered")
+    else:
+        fit = mar.fixed_effects("y ~ x + w", data, "id", "t", effects=effects).fit()
+    test = fit.wild_bootstrap(f"x = {value}", impose_null=impose_null)
+    assert test.pvalue == count / 2**7
+    factor = (
+        fit.model.fit("clustered").bse
+        / fit.model.fit("clustered", small_sample=None).bse
+    )
+    assert test.statistic == pytest.approx(t / factor["x"])
+    assert "every sign once" in str(test.note)
+    # the interval holds the values that are not rejected
+    details = dict(test.details)
+    for end, inside in (("lower", 0.02), ("upper", -0.02)):
+        if np.isfinite(details[end]):
+            for shift, kept in ((inside, True), (-inside, False)):
+                other = fit.wild_bootstrap(
+                    f"x = {details[end] + shift}", impose_null=impose_null
+                )
+                assert (other.pvalue > 0.05) == kept
+
+
+def test_wild_bootstrap_with_random_weights() -> None:
+    data = panel(entities=30)
+    fit = mar.random_effects("y ~ x + w", data, "id", "t").fit("clustered")
+    for weights in ("rademacher", "webb"):
+        test = fit.wild_bootstrap("w = 0", reps=499, weights=weights, seed=3)
+        assert test == fit.wild_bootstrap("w = 0", reps=499, weights=weights, seed=3)
+        assert 0.2 < test.pvalue / fit.pvalues["w"] < 5.0
+        assert fit.wild_bootstrap("x = 0", reps=499, seed=1).pvalue < 0.01
+        assert "499 replicates" in str(test)
+    first = mar.first_difference("y ~ x + w", data, "id", "t").fit("clustered")
+    assert first.wild_bootstrap("x = 0", reps=199, seed=2).pvalue < 0.05
+    states = fit.wild_bootstrap({"w": 0}, cluster="state", reps=199, seed=2)
+    assert "10 clusters" in str(states.note)
+
+
+def test_wild_bootstrap_refuses() -> None:
+    data = panel()
+    fit = mar.pooled("y ~ x + arm", data, "id", "t").fit("clustered")
+    with pytest.raises(UnsupportedError, match="one restriction"):
+        fit.wild_bootstrap("x = 0, arm[T.b] = 0")
+    with pytest.raises(NotComputedError, match="alone determines"):
+        fit.wild_bootstrap("arm[T.b] = 0")
+    with pytest.raises(UnsupportedError, match="one dimension"):
+        fit.wild_bootstrap("x = 0", cluster="both")
+    with pytest.raises(UnsupportedError, match="weights='normal'"):
+        fit.wild_bootstrap("x = 0", weights="normal")
+    with pytest.raises(UnsupportedError, match="reps=1"):
+        fit.wild_bootstrap("x = 0", reps=1)
+    with pytest.raises(UnsupportedError, match="not defined for"):
+        mar.between("y ~ x", data, "id", "t").fit().wild_bootstrap("x = 0")

@@ -22,7 +22,7 @@ from mixedar.data.checks import (
 )
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.rows import as_frame, as_rows, row_labels
+from mixedar.data.rows import as_frame, as_rows, one_factor, row_labels
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -112,6 +112,7 @@ class PanelModel(ABC):
         **options: Any,
     ) -> None:
         entity, time = _from_index(endog, entity, time)
+        entity = one_factor("entity", entity)
         given = as_rows(endog=endog, exog=exog, entity=entity, time=time).values()
         endog, exog, entity, time = given
         y = _response(endog)
@@ -221,7 +222,9 @@ class PanelModel(ABC):
         MixedARError
             For data or formulas that cannot be used.
         """
-        entity, time = _from_index(data, entity, time, as_frame(data).columns)
+        table = as_frame(data)
+        entity, time = _from_index(data, entity, time, table.columns)
+        entity = one_factor("entity", entity, table)
         try:
             design = build_design(
                 formula,
@@ -325,6 +328,8 @@ class PanelModel(ABC):
             df_resid=df_resid,
             nobs=len(x),
             effects=effects,
+            regression=regression,
+            back=standard.back,
             **{**fields, **parts},
         )
 
