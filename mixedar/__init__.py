@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from mixedar.mixed import MixedLMAR, MixedLMARResults
-from mixedar.residual import AR1, ARMA, CAR1, Independent
-from mixedar.residual.variance import VarIdent, VarPower
+import warnings
+
+# statsmodels and NumPy put filters of warnings before those of the user
+with warnings.catch_warnings():
+    from mixedar.mixed import MixedLMAR, MixedLMARResults
+    from mixedar.residual import AR1, ARMA, CAR1, Independent
+    from mixedar.residual.variance import VarIdent, VarPower
 
 __version__ = "0.1.0"
 

@@ -61,6 +61,7 @@ def fit_model(
     gtol: float = 1e-10,
     maxiter: int = 200,
     cov_type: str = "nonrobust",
+    collected: list[Warning] | None = None,
     **ignored: Any,
 ) -> MixedLMARResultsWrapper:
     """
@@ -111,8 +112,11 @@ def fit_model(
     results.hist = (
         [_history(mode.search) for mode in fit.modes] if full_output else None
     )
-    if do_cg:
-        _warn(results)
+    for warning in _verdict(results) if do_cg else ():
+        if collected is None:
+            warnings.warn(warning, stacklevel=3)
+        else:
+            collected.append(warning)
     wrapped = MixedLMARResultsWrapper(results)
     if cov_type == "nonrobust":
         return wrapped
@@ -225,26 +229,27 @@ def _history(search: SearchPath) -> dict[str, Any]:
     }
 
 
-def _warn(results: MixedLMARResults) -> None:
-    search = results.fit.modes[0].search
+def _verdict(results: MixedLMARResults) -> list[Warning]:
+    """What a user has to know of a search that was no full success."""
+    search, found = results.fit.modes[0].search, []
     if not results.fit.settled:
-        warnings.warn(
-            "the fitted values that the variance function reads did not settle; "
-            "simplify weights=, or let it read a covariate",
-            FitConvergenceWarning,
-            stacklevel=4,
+        found.append(
+            FitConvergenceWarning(
+                "the fitted values that the variance function reads did not settle; "
+                "simplify weights=, or let it read a covariate"
+            )
         )
     elif not search.converged:
-        warnings.warn(
-            f"the optimiser stopped after {search.iterations} iterations with an "
-            f"expected gain of {search.decrement:.2g} in log-likelihood; try "
-            "fit(maxiter=1000), another start, or fewer random effects",
-            FitConvergenceWarning,
-            stacklevel=4,
+        found.append(
+            FitConvergenceWarning(
+                f"the optimiser stopped after {search.iterations} iterations with an "
+                f"expected gain of {search.decrement:.2g} in log-likelihood; try "
+                "fit(maxiter=1000), another start, or fewer random effects"
+            )
         )
-    if results.boundary_notes:
-        warnings.warn(
-            "; ".join(results.boundary_notes),
-            SingularCovarianceWarning if results.fit.singular else BoundaryWarning,
-            stacklevel=4,
-        )
+    notes = results.boundary_notes
+    if notes:
+        singular = results.fit.singular
+        kind = SingularCovarianceWarning if singular else BoundaryWarning
+        return [*found, kind("; ".join(notes))]
+    return [*found]

@@ -4,7 +4,6 @@ Choosing a residual structure: several fitted to the same data, side by side.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,7 +16,6 @@ from mixedar._types import UNCHANGED
 from mixedar.data.model_data import ModelData
 from mixedar.exceptions import (
     MixedARError,
-    MixedARWarning,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
@@ -221,27 +219,18 @@ def _fit(
 ) -> Candidate:
     """One structure; its model joins the relatives if it could be fitted."""
     label = str(getattr(given[0], "label", given[0]))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            other = model.with_residual(*given, relatives=relatives)
-            label = other.arrays.residual.label
-            results = other.fit(**options)
-        except MixedARError as error:
-            return Candidate(label, None, str(error))
-        except (np.linalg.LinAlgError, FloatingPointError) as error:
-            reason = f"the likelihood cannot be computed: {error}"
-            return Candidate(label, None, reason)
+    found: list[Warning] = []
+    try:
+        other = model.with_residual(*given, relatives=relatives)
+        label = other.arrays.residual.label
+        results = other.fit(**options, collected=found)
+    except MixedARError as error:
+        return Candidate(label, None, str(error))
+    except (np.linalg.LinAlgError, FloatingPointError) as error:
+        reason = f"the likelihood cannot be computed: {error}"
+        return Candidate(label, None, reason)
     relatives.append(other)
-    notes = []
-    for warning in caught:
-        if issubclass(warning.category, MixedARWarning):
-            notes.append(str(warning.message))
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return Candidate(label, results, "; ".join(notes))
+    return Candidate(label, results, "; ".join(map(str, found)))
 
 
 class ResidualSelection:

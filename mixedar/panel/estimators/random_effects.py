@@ -4,7 +4,6 @@ Random effects of entities, by feasible GLS or maximum likelihood.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import (
-    BoundaryWarning,
     IdentificationError,
     UnsupportedError,
     check_choice,
@@ -179,12 +177,9 @@ class RandomEffects(PanelModel):
 
 def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
     """(Restricted) maximum likelihood, by the mixed model."""
-    with warnings.catch_warnings():
-        # a variance of zero is reported in a note
-        warnings.simplefilter("ignore", BoundaryWarning)
-        fit = MixedLMAR(
-            panel.y, standard.x, groups=panel.entity, residual="independent"
-        ).fit(reml=reml)
+    model = MixedLMAR(panel.y, standard.x, groups=panel.entity, residual="independent")
+    # a variance of zero is reported in a note
+    fit = model.refit(panel.y, reml=reml)
     k = standard.x.shape[1]
     sigma2_e = float(fit.scale)
     sigma2_u = float(np.asarray(fit.cov_re)[0, 0])

@@ -4,14 +4,13 @@ Fixed effects against a mixed model with random slopes or correlated residuals.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import MixedARWarning, NotComputedError, UnsupportedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimators.mundlak import entity_means
@@ -91,11 +90,9 @@ def hausman_mixed(
     there = fixed[[panel.names.index(name) for name in names]]
     augmented, test = None, MIXED.missing(_NO_MEAN, "chi2", 0)
     if tested:
-        with warnings.catch_warnings():
-            # what they say stands in the notes
-            warnings.simplefilter("ignore", MixedARWarning)
-            added = add_means(model, panel.unsort(means), tested)
-            augmented = added.fit(reml=mixed.reml)
+        added = add_means(model, panel.unsort(means), tested)
+        # what warnings say stands in the notes
+        augmented = added.fit(reml=mixed.reml, collected=[])
         selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
         found = augmented.wald_test(selector, use_f=use_f)
         test = MIXED.result(float(found.statistic), "chi2", len(tested))
