@@ -74,7 +74,9 @@ def constant_within(columns: FloatArray, codes: IntArray) -> BoolArray:
     return np.array(same, dtype=bool)
 
 
-def nested_levels(groups: IntArray, inner: Sequence[IntArray]) -> list[IntArray]:
+def nested_levels(
+    groups: IntArray, inner: Sequence[IntArray], factors: Sequence[IntArray] = ()
+) -> list[IntArray]:
     """
     Grouping levels, outermost first, each nested in the one before.
 
@@ -85,12 +87,21 @@ def nested_levels(groups: IntArray, inner: Sequence[IntArray]) -> list[IntArray]
     inner : sequence of ndarray of int
         Codes of further factors, within groups; crossed factors, and those
         with one unit a row, are left out.
+    factors : sequence of ndarray of int
+        Codes of further factors that groups may be nested in.
 
     Returns
     -------
     list of ndarray of int
     """
-    levels = [groups]
+    levels: list[IntArray] = []
+    for codes in sorted(factors, key=lambda codes: int(codes.max())):
+        chain = all(_nested(codes, outer) for outer in levels[-1:])
+        if chain and _nested(groups, codes) and codes.max() < groups.max():
+            levels.append(codes)
+        elif not _nested(groups, codes):
+            inner = [*inner, codes]
+    levels.append(groups)
     candidates = []
     for codes in inner:
         key = groups.astype(np.int64) * (int(codes.max()) + 1) + codes

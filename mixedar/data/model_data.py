@@ -287,8 +287,10 @@ class ModelData:
     @cached_property
     def df_containment(self) -> FloatArray:
         """Containment degrees of freedom of the fixed effects, shape (p,)."""
-        levels = nested_levels(self.codes, self.components.levels)
-        return containment_df(self.exog, levels, self.k_re + self.k_vc > 0)
+        factors = [term.codes for term in self.terms]
+        levels = nested_levels(self.codes, self.components.levels, factors)
+        random = self.k_re + self.k_vc + len(self.terms) > 0
+        return containment_df(self.exog, levels, random)
 
     @cached_property
     def group_sizes(self) -> IntArray:

@@ -374,3 +374,46 @@ def predict_terms(
             found.means[at] = own - slopes @ beta
             found.covariances[at] = np.einsum("rla,rlb->lab", roots, roots)
     return out
+
+
+def rows_without_terms(
+    rows: ClusterRows, blocks: Sequence[LikelihoodBlock], point: ParameterPoint
+) -> tuple[FloatArray, FloatArray]:
+    """
+    What the further terms leave of each row.
+
+    With ``B = K Z'H^-1 W``, the terms' effects predicted from each column,
+    ``V^-1 W = H^-1 (W - Z B)``, where `H` has the groups' effects only.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        In the coordinates of the blocks.
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+
+    Returns
+    -------
+    left : ndarray, shape (n, p + 1)
+        ``W - Z B``.
+    images : ndarray, shape (n, q)
+        ``Z C'`` with ``C'C = K``, in columns of each row's own component.
+    """
+    own = [block for block in blocks if isinstance(block, LevelsBlock)]
+    levels = [block.eliminated(point) for block in own]
+    left = rows.w.copy()
+    images = np.zeros((len(left), max(len(level.root) for level in levels)))
+    for block, level in zip(own, levels, strict=True):
+        for t, term in enumerate(rows.terms):
+            number = np.full(term.n_levels, -1)
+            number[block.levels[t]] = np.arange(len(block.levels[t]))
+            here = np.flatnonzero(number[term.codes] >= 0)
+            which = number[term.codes[here]]
+            component = block.component_of[t][which]
+            for a, column in enumerate(term.columns[here].T):
+                where = block.columns_of(t)[which, a]
+                left[here] -= (level.effect[:, where, component] * column).T
+                images[here, : len(level.root)] += (
+                    level.root[:, where, component] * column
+                ).T
+    return left, images

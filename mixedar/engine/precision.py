@@ -32,6 +32,7 @@ from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
+from mixedar.engine.levels import rows_without_terms
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
@@ -236,6 +237,7 @@ def precision_derivatives(
     *,
     reml: bool,
     held: BoolArray,
+    term_factors: tuple[FloatArray, ...] = (),
 ) -> PrecisionDerivatives:
     """
     Collect the derivatives at the estimate of a fit.
@@ -258,6 +260,8 @@ def precision_derivatives(
     reml : bool
     held : ndarray of bool, shape (k_params,)
         Residual parameters that are taken as known.
+    term_factors : tuple of ndarray
+        ``Lambda`` of one level of each further term, in internal coordinates.
 
     Returns
     -------
@@ -277,22 +281,25 @@ def precision_derivatives(
     )
     count = len(layout.tril[0])
     components = np.diagonal(factor)[layout.component_starts]
-    lam = np.concatenate([factor[layout.tril], components])
+    terms = [root[np.tril_indices(len(root))] for root in term_factors]
+    lam = np.concatenate([factor[layout.tril], components, *terms])
     covariance = replace(problem.covariance, fixed=np.where(fixed, lam, np.nan))
     entries = covariance.jet(lam[~fixed])
-    sums = cluster_sums(problem.blocks, covariance, factor, u, derivatives=True)
+    point = ParameterPoint(covariance, factor, u, term_factors)
+    sums = cluster_sums(
+        problem.blocks, *point[:3], derivatives=True, term_factors=term_factors
+    )
     (natural, moved), bend = _estimated(structure, u, held), None
     if len(moved):
-        inner = rows.transformed(problem.z_map, problem.w_map)
-        bend = residual_curvature(inner, structure, covariance, factor, u).of(moved)
+        bend = _curvature_of_rows(rows, structure, problem, point).of(moved)
     v, sigma2 = _by_theta(entries.value, natural)
     p, k_cov = len(problem.w_map) - 1, len(entries)
     used = np.concatenate([np.arange(k_cov), k_cov + moved])
     s, r, traces = _differentiated(sums, used, v, sigma2, bend, n, p)
-    point = profile(sums, n, reml=reml)
-    point = profile(sums, n, reml=reml, log_scale=math.log(point.scale))
-    used = np.append(used, len(point.gradient) - 1)
-    by_v = Jet(point.llf, point.gradient[used], point.hessian[np.ix_(used, used)])
+    best = profile(sums, n, reml=reml)
+    best = profile(sums, n, reml=reml, log_scale=math.log(best.scale))
+    used = np.append(used, len(best.gradient) - 1)
+    by_v = Jet(best.llf, best.gradient[used], best.hessian[np.ix_(used, used)])
     llf = chain(by_v, concatenate([v, np.log(sigma2)]))
     q = (s.second + r) / 2.0
     theta = _by_factor(entries, natural)
@@ -302,14 +309,14 @@ def precision_derivatives(
     off = layout.tril[0] != layout.tril[1]
     return PrecisionDerivatives(
         to_inner=problem.w_map[:p, :p],
-        scale=point.scale / problem.w_map[p, p] ** 2,
-        phi=point.sxx_inverse,
+        scale=best.scale / problem.w_map[p, p] ** 2,
+        phi=best.sxx_inverse,
         p=s.first,
         q=q,
         r=r,
         traces=traces,
         observed=-llf.second,
-        expected=_expected(traces, point.sxx_inverse, s.first, q, reml),
+        expected=_expected(traces, best.sxx_inverse, s.first, q, reml),
         jacobian=theta.first.T,
         curvature=curvature,
         estimated=np.append(~fixed, np.ones(len(natural) + 1, dtype=bool)),
@@ -318,6 +325,25 @@ def precision_derivatives(
             and (not fixed[:count].any() or fixed[:count][off].all())
         ),
     )
+
+
+def _curvature_of_rows(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    problem: LikelihoodProblem,
+    point: ParameterPoint,
+) -> ResidualCurvature:
+    """Sandwiches and traces in the presence of further terms."""
+    inner = rows.transformed(problem.z_map, problem.w_map, problem.term_maps)
+    arguments = structure, point.covariance.of_groups, point.factor, point.u
+    if not rows.terms:
+        return residual_curvature(inner, *arguments)
+    left, images = rows_without_terms(inner, problem.blocks, point)
+    width, both = left.shape[1], np.column_stack([left, images])
+    found = residual_curvature(replace(inner, w=both, terms=()), *arguments)
+    taken = np.trace(found.sandwich[..., width:, width:], axis1=2, axis2=3)
+    sandwich = found.sandwich[..., :width, :width]
+    return ResidualCurvature(sandwich, found.trace - taken)
 
 
 def _estimated(

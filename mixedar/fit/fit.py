@@ -445,6 +445,7 @@ class Fit:
                 self.u,
                 reml=self.reml,
                 held=self.at_end,
+                term_factors=self.problem.term_factors(self.theta),
             )
         except np.linalg.LinAlgError as error:
             raise NotComputedError(
