@@ -49,7 +49,7 @@ def load(module: str, name: str) -> Any:
 
 class Question:
     """
-    A method of results that is a function of their fit, loaded when it is asked for.
+    A method that is a function, loaded when it is asked for.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Question:
     name : str, optional
         Its name, if it is not the method's.
     of : str
-        The attribute of the results that the function takes first; themselves if
-        it is empty.
+        The attribute of the object, the fit of results, that the function takes
+        first; the object itself if it is empty.
     """
 
     def __init__(self, module: str, name: str = "", of: str = "fit") -> None:

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar._lazy import Question
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
@@ -355,9 +356,14 @@ class ResidualStructure(Parametric):
         Whether times have to lie on a grid of equal steps.
     needs_distinct_times : bool
         Whether two observations of a series may not share their time.
+    level_names : tuple of (tuple of str or None)
+        For each of the marks the names of its levels or strata in the data that it
+        is bound to.
     """
 
+    level_names: tuple[tuple[str, ...] | None, ...] = ()
     integer_time: ClassVar[bool] = False
+    counts_steps: ClassVar[bool] = False
     needs_distinct_times: ClassVar[bool] = True
 
     @property
@@ -431,31 +437,8 @@ class ResidualStructure(Parametric):
         """
         return None
 
-    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
-        """
-        The correlation matrix of the rows of a series, dense.
-
-        Parameters
-        ----------
-        time : ndarray, shape (n,) or (n, 1 + c)
-            Increasing; for structures with marks the positions.
-        params : array_like, shape (k_params,)
-
-        Returns
-        -------
-        ndarray, shape (n, n)
-            With a variance function covariances, relative to the residual variance.
-        """
-        positions = np.asarray(time, dtype=np.float64)
-        if positions.ndim == 1:
-            positions = positions[:, None]
-        params = np.asarray(params, dtype=np.float64)
-        rows, columns = np.triu_indices(len(positions), 1)
-        out = np.eye(len(positions))
-        cells = self.cells(positions[rows], positions[columns])
-        out[rows, columns] = self.correlations(cells, params)
-        out[columns, rows] = out[rows, columns]
-        return out
+    #: ``correlation(where, params)``: the correlation matrix of the rows of a series.
+    correlation = Question("mixedar.residual.matrix", of="")
 
     def bind(self, gaps: FloatArray) -> ResidualStructure:
         """

@@ -295,7 +295,7 @@ def _without_nugget(small: ResidualStructure, large: ResidualStructure) -> bool:
         one, two = _orders(small), _orders(large)
         assert two is not None
         return one is not None and one[0] <= two[0] and one[1] <= two[1]
-    if getattr(small, "coords", ()) != getattr(large, "coords", ()):
+    if _distances(small) != _distances(large):
         return False
     v, w = _smoothness(small), _smoothness(large)
     if v is None or w is None:
@@ -309,6 +309,13 @@ def _orders(structure: ResidualStructure) -> tuple[int, int] | None:
         return structure.p, structure.q
     single = isinstance(structure, (AR1, CAR1)) or _on_the_line(structure)
     return (1, 0) if single else None
+
+
+def _distances(structure: ResidualStructure) -> tuple[tuple[str, ...], str]:
+    """Coordinates, and how their differences make a distance."""
+    if not isinstance(structure, DistanceStructure):
+        return (), ""
+    return structure.coords, structure.metric if len(structure.coords) > 1 else ""
 
 
 def _smoothness(structure: ResidualStructure) -> float | None:

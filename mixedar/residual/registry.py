@@ -115,7 +115,7 @@ def resolve(residual: str | ResidualStructure | type | None) -> ResidualStructur
     if residual is None:
         return Independent()
     if isinstance(residual, ResidualStructure):
-        return _completed(residual)
+        return completed(residual)
     if isinstance(residual, type) and issubclass(residual, ResidualStructure):
         if inspect.isabstract(residual):
             raise UnsupportedError(
@@ -162,7 +162,7 @@ def combine(
     return Heteroscedastic(structure, variance)
 
 
-def _completed(structure: Any) -> ResidualStructure:
+def completed(structure: Any) -> ResidualStructure:
     """Wrap a structure that asks for a nugget or for strata."""
     known = hasattr(structure, "__dataclass_fields__")
     if not known or isinstance(structure, Stratified):
@@ -180,7 +180,7 @@ def _completed(structure: Any) -> ResidualStructure:
             "of several make a column of them"
         )
     if by is not None:
-        return Stratified(_completed(replace(structure, by=None)), by)
+        return Stratified(completed(replace(structure, by=None)), by)
     return Nugget(replace(structure, nugget=False)) if nugget else structure
 
 

@@ -22,7 +22,7 @@ from mixedar.residual.base import (
     Parametric,
     ResidualStructure,
 )
-from mixedar.residual.variance.base import VarianceFunction
+from mixedar.residual.variance.base import MOST_STRATA, VarianceFunction
 
 _LIMIT = 18.0
 _LARGEST = 150.0  # of the logarithm of a known standard deviation
@@ -39,6 +39,11 @@ class WrappedStructure(ResidualStructure):
     def integer_time(self) -> bool:  # type: ignore[override]
         """Whether times have to lie on a grid of equal steps."""
         return self.structure.integer_time
+
+    @property
+    def counts_steps(self) -> bool:  # type: ignore[override]
+        """Whether integer times count in their common step, whatever their unit."""
+        return self.structure.counts_steps
 
     @property
     def uses_time(self) -> bool:
@@ -177,6 +182,12 @@ class Stratified(Composite, WrappedStructure):
         return (*self.structure.marks, Mark("stratum", self.by))
 
     def bind_layout(self, layout: DataLayout) -> ResidualStructure:
+        count = len(layout.labels[-1] or ())
+        if count > MOST_STRATA:
+            raise StructureError(
+                f"by={self.by!r} has {count} strata, each with parameters of its own; "
+                f"more than {MOST_STRATA} are not supported. Use fewer, larger strata"
+            )
         inner = self.structure.bind_layout(layout.part(slice(0, -1)))
         return Stratified(inner, self.by, layout.labels[-1] or ("",))
 
@@ -280,12 +291,6 @@ class Heteroscedastic(Composite, WrappedStructure):
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.structure.correlations(cells, self.split_params(params)[0])
-
-    def correlation(self, time: FloatArray, params: ArrayLike) -> FloatArray:
-        marks = np.atleast_2d(time.T).T[:, 1 + len(self.structure.marks) :]
-        logs = self.variance.log_sd(marks, self.split_params(params)[1])
-        sd = np.exp(np.asarray(logs, dtype=np.float64))
-        return super().correlation(time, params) * np.outer(sd, sd)
 
     def log_sd(self, positions: FloatArray, u: FloatArray) -> Jet | None:
         _, theirs = self._split(u)

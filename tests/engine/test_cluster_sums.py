@@ -21,8 +21,7 @@ from helpers.cluster_cases import (
 )
 from helpers.random_designs import exact, pack, random_design, random_parameters
 from mixedar import AR1, Independent
-from mixedar.engine.blocks import dense as dense_blocks
-from mixedar.engine.blocks import likelihood_blocks, markov, product_blocks
+from mixedar.engine.blocks import likelihood_blocks, markov, product_blocks, short
 from mixedar.engine.blocks.base import ProductBlock
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.likelihood import cluster_sums, joint, profile
@@ -121,7 +120,7 @@ def all_blocks(
         "two gaps": [markov.GapBlock(rows, h, structure, distinct) for h in halves],
         "row": [markov.RowBlock(rows, everyone, structure)],
         "long": [markov.LongBlock(rows, everyone, structure)],
-        "dense": [dense_blocks.DenseBlock(rows, patterns_of(rows), structure)],
+        "dense": [short.DenseBlock(rows, patterns_of(rows), structure)],
     }
 
 

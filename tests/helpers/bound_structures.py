@@ -72,6 +72,8 @@ CASES: dict[str, Any] = {
     "exp": Exponential(),
     "exp in space": Exponential(coords=("x", "y")),
     "exp nugget": Exponential(nugget=True),
+    "exp city": Exponential(coords=("x", "y"), metric="manhattan"),
+    "exp max": Exponential(coords=("x", "y"), metric="maximum"),
     "gau nugget": Gaussian(coords=("x", "y"), nugget=True),
     "mat": Matern(),
     "mat space": Matern(coords=("x", "y"), nugget=True),

@@ -37,6 +37,7 @@ from mixedar.residual import (
     STRUCTURES,
     AnteDependence,
     CompoundSymmetry,
+    DataLayout,
     Exponential,
     Heteroscedastic,
     Linear,
@@ -332,6 +333,26 @@ def test_second_derivatives_of_matrices_alone(name: str, width: int) -> None:
         size = {"rtol": 1e-8, "atol": 1e-9}
         np.testing.assert_allclose(sum(s for s, _ in parts), sandwiches, **size)
         np.testing.assert_allclose(sum(t for _, t in parts), traces, **size)
+
+
+@pytest.mark.parametrize(
+    ("metric", "distance"), [("euclidean", 5.0), ("manhattan", 7.0), ("maximum", 4.0)]
+)
+def test_metrics(metric: Any, distance: float) -> None:
+    structure = Exponential(coords=("x", "y"), metric=metric)
+    positions = np.array([[0.0, 1.0, 2.0], [1.0, 4.0, 6.0]])
+    found = structure.correlation(positions, [3.0])[0, 1]
+    assert found == pytest.approx(np.exp(-distance / 3.0))
+    layout = DataLayout(np.ones(1), 2, 1.0, positions[:, 1:], (None, None))
+    bound_one = structure.bind_layout(layout)
+    assert isinstance(bound_one, Exponential)
+    for value in (bound_one.reference, bound_one.nearest, bound_one.farthest):
+        assert value == pytest.approx(distance)
+
+
+def test_unknown_metric() -> None:
+    with pytest.raises(UnsupportedError, match="'taxi' is not one of 'euclidean', 'ma"):
+        Exponential(coords=("x", "y"), metric="taxi")  # type: ignore[arg-type]
 
 
 @given(phi=st.floats(-0.9, 0.9), theta=st.floats(-0.9, 0.9), lag=st.integers(0, 12))

@@ -274,3 +274,14 @@ def test_a_structure_of_ones_own_is_not_known() -> None:
     result = nesting(Independent(), Own(), GAPS)
     assert result.holds  # it is an AR(1)
     assert not nesting(CompoundSymmetry(), Own(), GAPS).holds
+
+
+def test_metrics_are_of_different_models() -> None:
+    gaps = np.ones(1)
+    place = {"coords": ("x", "y"), "nugget": True}
+    one = resolve(Exponential(**place, metric="manhattan"))
+    assert nesting(one, resolve(Exponential(**place)), gaps).apart
+    assert not nesting(one, resolve(Matern(**place, metric="manhattan")), gaps).apart
+    # on a line they are the same
+    line = resolve(Exponential(coords="x", metric="manhattan"))
+    assert not nesting(line, resolve(Matern(coords="x")), gaps).apart

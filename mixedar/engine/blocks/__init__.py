@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
-from mixedar.engine.blocks.dense import DenseBlock
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
 from mixedar.engine.blocks.series import matrix_blocks
+from mixedar.engine.blocks.short import DenseBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.residuals import correlation_of, markov_of, variance_of
 from mixedar.exceptions import UnsupportedError

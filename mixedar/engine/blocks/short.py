@@ -1,0 +1,180 @@
+"""
+Short clusters of few patterns, with their covariance matrices written out.
+
+The products of all pairs of rows are formed once, so that an evaluation costs as much
+as there are patterns, however many clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import (
+    ArrayCurvature,
+    ClusterSums,
+    ParameterPoint,
+    ProductBlock,
+)
+from mixedar.engine.blocks.dense import inverse_roots
+from mixedar.engine.blocks.markov import GapBlock
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.level import CrossProducts
+from mixedar.numeric.linalg import product
+from mixedar.residual import MarkovStructure
+from mixedar.residual.markov import Step
+
+# Beyond this ratio of variances H is not inverted.
+_CONDITION = 1e4
+
+
+class DenseBlock(ProductBlock):
+    """
+    Patterns of at most a dozen rows, padded to the longest.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    patterns : sequence of ndarray of int
+        Clusters of each pattern; the first carries the weight.
+    structure : MarkovStructure or None
+        None for independent residuals.
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        patterns: Sequence[IntArray],
+        structure: MarkovStructure | None,
+    ) -> None:
+        self.clusters = np.concatenate(patterns)
+        self.weights = rows.weights[self.clusters]
+        self._rows, self._structure = rows, structure
+        sizes = np.diff(rows.offsets)
+        leaders = np.array([members[0] for members in patterns])
+        g, n = len(patterns), int(sizes[leaders].max())
+        width = rows.w.shape[1]
+        self._multiplicity = rows.weights[leaders]
+        # with the entries of matrices, the sum of their weighted traces
+        self._trace = (self._multiplicity[:, None, None] * np.eye(n)).ravel()
+        self._z = np.zeros((g, n, rows.z.shape[1]))
+        grams = np.zeros((g, n, n, width, width))
+        distance = np.full((g, n, n), -1.0)  # -1 between different series
+        for k, members in enumerate(patterns):
+            start, size = rows.offsets[members[0]], sizes[members[0]]
+            here = slice(start, start + size)
+            self._z[k, :size] = rows.z[here]
+            # pseudo-clusters of a pattern are neighbours
+            stacked = rows.w[start : start + size * len(members)]
+            stacked = stacked.reshape(len(members), size * width)
+            gram = product(stacked.T, stacked).reshape(size, width, size, width)
+            grams[k, :size, :size] = gram.transpose(0, 2, 1, 3)
+            if structure is not None:
+                time = np.cumsum(rows.gaps[here])
+                series = np.cumsum(rows.gaps[here] == 0.0)
+                apart = np.abs(np.subtract.outer(time, time))
+                apart[series[:, None] != series[None, :]] = -1.0
+                distance[k, :size, :size] = apart
+        self._gram = grams.reshape(g * n * n, width * width)
+        distance[:, np.arange(n), np.arange(n)] = 0.0
+        # correlations are looked up: 0 between series, 1 on the diagonal, phi(d)
+        distinct, where = np.unique(distance, return_inverse=True)
+        self._distances = distinct[distinct > 0.0]
+        self._known = np.where(distinct[distinct <= 0.0] < 0.0, 0.0, 1.0)
+        self._lookup = where.reshape(distance.shape)
+        self._slopes_for: RandomCovariance | None = None
+        self._slopes_of_psi = np.empty((0, g, n, n))
+
+    @cached_property
+    def _by_gap(self) -> GapBlock:
+        """The same clusters for those who need cross-products."""
+        gaps = np.empty(0)
+        if self._structure is not None:
+            gaps = np.unique(self._rows.gaps[self._rows.gaps > 0.0])
+        return GapBlock(self._rows, self.clusters, self._structure, gaps)
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
+        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
+        return self._by_gap.at(u, derivatives=derivatives)
+
+    def _correlations(self, step: Step | None, derivatives: bool) -> FloatArray:
+        """R of each pattern and its derivatives, shape (orders, g, n, n)."""
+        known = len(self._known)
+        free = 0 if self._structure is None else self._structure.k_free
+        orders = 3 if derivatives and free else 1
+        values = np.zeros((orders, known + len(self._distances)))
+        values[0, :known] = self._known
+        if step is not None:
+            values[0, known:] = step.phi
+            if orders == 3:
+                values[1, known:], values[2, known:] = step.d1, step.d2
+        return values[:, self._lookup]
+
+    def _slopes(self, covariance: RandomCovariance) -> FloatArray:
+        """``dH / dv`` for the entries of ``Psi``, shape (k_cov, g, n, n)."""
+        if self._slopes_for is not covariance:
+            directions = covariance.directions[:, None]
+            self._slopes_of_psi = self._z @ directions @ self._z.transpose(0, 2, 1)
+            self._slopes_for = covariance
+        return self._slopes_of_psi
+
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`ProductBlock.sums`."""
+        (covariance, factor, u), step = point[:3], None
+        condition = 1.0 + float(np.vdot(factor, factor))
+        if self._structure is not None and len(self._distances):
+            step = self._structure.step(self._distances, u)
+            condition /= float(step.complement.min())
+        if not condition < _CONDITION:  # the Woodbury identity keeps its digits
+            return super().sums(point, derivatives=derivatives)
+        correlations = self._correlations(step, derivatives)
+        h = correlations[0]
+        g, n, _ = h.shape
+        width = self._rows.w.shape[1]
+        if covariance.order:
+            root = self._z @ factor
+            h = h + root @ root.transpose(0, 2, 1)
+        inverse, logs = _inverse(h)
+        d = float(self._multiplicity @ logs)
+        slopes = self._slopes(covariance)
+        curved = len(correlations) == 3
+        if not derivatives or not (len(slopes) or curved):
+            s = product(inverse.reshape(1, -1), self._gram).reshape(width, width)
+            return ClusterSums.values(d, s)
+        if curved:
+            slopes = np.concatenate([slopes, correlations[1:2]])
+        k = len(slopes)
+        a = inverse @ slopes  # H^-1 dH
+        first = a @ inverse
+        weighted = (a * self._multiplicity[:, None, None]).reshape(k, -1)
+        d1 = a.reshape(k, -1) @ self._trace
+        d2 = -product(weighted, a.transpose(0, 1, 3, 2).reshape(k, -1).T)
+        # H^-1 dH_k H^-1 dH_l H^-1, whose transpose is that of (l, k)
+        pairs = a[:, None] @ first
+        parts = [inverse[None], first, pairs.reshape(k * k, g, n, n)]
+        if curved:
+            bend = inverse @ correlations[2]
+            d2[-1, -1] += bend.ravel() @ self._trace
+            parts.append((bend @ inverse)[None])
+        stacked = np.concatenate(parts).reshape(-1, g * n * n)
+        out = product(stacked, self._gram).reshape(-1, width, width)
+        s2 = out[1 + k : 1 + k + k * k].reshape(k, k, width, width)
+        s2 = s2 + s2.transpose(0, 1, 3, 2)
+        if curved:
+            s2[-1, -1] -= out[-1]
+        curvature = ArrayCurvature(d2, s2)
+        return ClusterSums(d, out[0], d1, -out[1 : 1 + k], (curvature,))
+
+
+def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Inverses and log-determinants of matrices, shape (g, n, n)."""
+    if len(h) > 1:
+        pivots = np.diagonal(np.linalg.cholesky(h), axis1=1, axis2=2)
+        inverse = np.asarray(np.linalg.inv(h), dtype=np.float64)
+        return inverse, np.asarray(2.0 * np.log(pivots).sum(axis=1))
+    half, logs = inverse_roots(h)
+    return half.transpose(0, 2, 1) @ half, logs
