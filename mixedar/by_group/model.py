@@ -28,19 +28,12 @@ from mixedar.data.checks import (
 )
 from mixedar.data.designs import regressors
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.rows import (
-    Levels,
-    as_frame,
-    as_rows,
-    names_columns,
-    row_labels,
-    row_variable,
-)
+from mixedar.data.given import as_rows, response_vector, row_labels
+from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     RankDeficiencyError,
-    ResponseError,
     check_alpha,
     check_choice,
     check_flags,
@@ -181,10 +174,9 @@ class ByGroupOLS:
         self.group_columns: list[str] | None = None
         self.endog_name = str(getattr(endog, "name", None) or "y")
         self.groups_name = str(getattr(groups, "name", None) or "Group")
-        self.endog = _vector(endog)
+        self.endog = response_vector(endog)
         self.exog, self.exog_names = _matrix(exog)
-        given = as_rows(endog=endog, exog=exog, groups=groups)
-        endog, exog, groups = given.values()
+        groups = as_rows(endog=endog, exog=exog, groups=groups)["groups"]
         labels = _series(groups)
         index = row_labels(endog, exog, groups)
         self.index = pd.RangeIndex(len(self.endog)) if index is None else index
@@ -598,6 +590,7 @@ class ByGroupResults:
             alpha,
             self.pooled_sd,
             self._pooled(pool),
+            () if self.model.formula_spec is None else self.model.formula_spec.notes(),
         )
 
     def plot(
@@ -651,17 +644,6 @@ class ByGroupResults:
         """Degrees of freedom of each group's standard errors, shape (m,)."""
         pooled = np.full(self.n_groups, self.df_resid)
         return pooled if self._pooled(pool) else self._solution.df
-
-
-def _vector(endog: object) -> FloatArray:
-    values = float_array(endog, "the response")
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise ResponseError(
-            f"the response has the shape {values.shape}; model one column at a time"
-        )
-    return values
 
 
 def _matrix(exog: object) -> tuple[FloatArray, list[str]]:

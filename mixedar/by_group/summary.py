@@ -4,6 +4,8 @@ The summary of regressions by group: which numbers stand in which table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -24,6 +26,7 @@ def summarize(
     alpha: float,
     pooled_sd: float,
     pool: bool,
+    notes: Sequence[str] = (),
 ) -> ResultsSummary:
     """The summary of regressions; each group's coefficients if there are intervals."""
     sizes, df = groups["nobs"], int(groups["df_resid"].sum())
@@ -42,7 +45,8 @@ def summarize(
     tables = [_distribution(params)]
     if intervals is not None:
         tables += [_coefficient(intervals, name, alpha) for name in map(str, params)]
-    return ResultsSummary(title, header, tables, _notes(groups, df, pool))
+    notes = [*_notes(groups, df, pool), *notes]
+    return ResultsSummary(title, header, tables, notes)
 
 
 def _distribution(params: pd.DataFrame) -> SummaryTable:

@@ -18,16 +18,16 @@ from mixedar.data.checks import (
     without_mask,
 )
 from mixedar.data.formula import FormulaSpec, VarianceComponent
+from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.components import GroupRows, build_component
 from mixedar.data.formula.names import capture_namespace, read_formula
-from mixedar.data.formula.spec import ColumnStore
+from mixedar.data.given import row_labels
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import (
     as_frame,
     check_matrix,
     check_present,
     recode,
-    row_labels,
     row_variable,
     table_column,
     without_categories,

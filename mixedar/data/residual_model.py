@@ -19,8 +19,9 @@ from mixedar.data.checks import (
     without_mask,
 )
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
-from mixedar.data.formula.spec import ColumnStore, fit_formula
+from mixedar.data.formula.spec import fit_formula
 from mixedar.data.rows import Levels, count_within
 from mixedar.data.time import TimeAxis, check_times, occasions_of, time_axis
 from mixedar.engine.residuals import (
@@ -308,8 +309,8 @@ def row_positions(
     values, unit, step, order = None, "row", 1.0, ""
     occasions: tuple[IntArray, Levels] | None = None
     if any(mark.kind == "level" and mark.column is None for mark in structure.marks):
-        *found, order = _occasions(time, name, codes, series_codes)
-        occasions = found[0], found[1]
+        places, distinct, order = _occasions(time, name, codes, series_codes)
+        occasions = places, distinct
     axis: TimeAxis | None = None
     if structure.uses_time and time is not None:
         axis = time_axis(time, structure, name)
@@ -336,8 +337,7 @@ def row_positions(
         raise DuplicateTimeError(
             f"time {name!r} is {when} twice in group {shown(labels[codes[row]])} (rows "
             f"{row} and {other}, counted from 0); {structure.label} needs one "
-            "observation for each time: aggregate, or name the independent series "
-            "inside a group with series="
+            f"observation for each time: {_other_than_twins(structure, name)}"
         )
     if not structure.marks:
         return RowPositions(grouped, unit, (), step)
@@ -361,6 +361,20 @@ def row_positions(
         )
     _check_apart(structure, grouped, codes, labels)
     return RowPositions(grouped, unit, levels, step, order)
+
+
+def _other_than_twins(structure: ResidualStructure, time: str) -> str:
+    """What to do about two observations at one time."""
+    apart = "name the independent series inside a group with series="
+    repeated = with_replicates(structure, time)
+    if not repeated:
+        return f"aggregate, or {apart}"
+    numbers = "" if "re_formula" in repeated else ", the time as a number"
+    return (
+        "for repeated measurements of one quantity, which differ by measurement error, "
+        f"pass {repeated}{numbers}; aggregate them; or {apart}, if they tell nothing "
+        "of one another"
+    )
 
 
 def _in_order(

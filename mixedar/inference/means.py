@@ -205,7 +205,7 @@ class MarginalMeans:
         if not np.isfinite(table).all():
             raise MissingDataError("a weight of the contrast is missing or infinite")
         blocks: list[list[Any]] = [[] for _ in table]
-        unknown = np.isnan(self.matrix).any(axis=1)
+        unknown = np.asarray(np.isnan(self.matrix).any(axis=1))
         matrix = without_rounding(table @ np.where(unknown[:, None], 0.0, self.matrix))
         matrix[(table[:, unknown] != 0.0).any(axis=1)] = np.nan
         return self._contrasts(matrix, list(weights), blocks, len(table), adjust, alpha)

@@ -10,6 +10,7 @@ or few matrices the batched routines of :mod:`numpy.linalg` take over.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -345,7 +346,7 @@ def _by_cross_product(x: FloatArray, tol: float) -> IntArray | None:
     norms = np.sqrt(np.einsum("ij,ij->j", x, x))
     norms[norms == 0.0] = 1.0
     thin = np.count_nonzero(x) < 0.05 * x.size
-    a = sparse.csr_array(x) if thin else x
+    a: Any = sparse.csr_array(x) if thin else x
     cross = np.asfortranarray((a.T @ a).toarray() if thin else a.T @ a)
     cross /= norms[:, None]
     cross /= norms
@@ -427,7 +428,7 @@ def _leading(part: FloatArray, tol: float) -> NDArray[np.intp]:
     kept: list[int] = []
     gone: list[int] = []
     if part.shape[1] <= len(part):
-        factor = np.linalg.qr(part, mode="r")
+        factor = np.asarray(np.linalg.qr(part, mode="r"))
         if (np.abs(factor.diagonal()) > tol).all():
             return np.empty(0, dtype=np.intp)
         part = factor

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, Seed
+from mixedar.data.formula import FormulaSpec
 from mixedar.exceptions import LengthError, NotComputedError, check_alpha, check_choice
 from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
 from mixedar.hypotheses.result import TestResult
@@ -28,6 +29,7 @@ class FittedModel(Protocol):
 
     panel: PanelData
     data: pd.DataFrame | None
+    formula_spec: FormulaSpec | None
 
     def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """The design of new rows, and their labels."""
@@ -523,6 +525,7 @@ def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
         "Periods:": f"{panel.time_name} ({panel.n_periods})",
         **({"Time unit:": panel.time_unit} if panel.time_unit else {}),
         "No. observations:": results.nobs,
+        **({"Weights:": panel.weights_name} if panel.weights_name else {}),
         "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*sizes),
         "Df residuals:": results.df_resid,
         "Covariance:": results.estimate.info.label,

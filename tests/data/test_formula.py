@@ -95,6 +95,23 @@ def parent(formula, data, **kwargs) -> SimpleNamespace:
     )
 
 
+# With levels, or combinations of levels, that have no rows (or one alone).
+EMPTY = ["y ~ treatment*obj*x", "y ~ cat + time", "y ~ C(cat)", "z ~ x + mixed"]
+
+
+def with_rows(formula: str, expected: SimpleNamespace) -> SimpleNamespace:
+    """What the parent has, less columns of levels (and combinations) without rows."""
+    if formula not in EMPTY:
+        return expected
+    kept: list[int] = []
+    for j in range(expected.exog.shape[1]):
+        if np.linalg.matrix_rank(expected.exog[:, [*kept, j]]) > len(kept):
+            kept.append(j)
+    expected.exog = expected.exog[:, kept]
+    expected.exog_names = [expected.exog_names[j] for j in kept]
+    return expected
+
+
 def assert_same(
     design: Design, expected: SimpleNamespace, use_sparse: bool = False
 ) -> None:
@@ -163,7 +180,7 @@ FORMULAS = [
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_fixed_part_is_the_parents(engine, formula, shuffle):
     data = make_data(shuffle=shuffle)
-    expected = parent(formula, data, groups="id")
+    expected = with_rows(formula, parent(formula, data, groups="id"))
     design = build_design(formula, data, groups="id", eval_env=NAMES)
     assert_same(design, expected)
     assert design.frame is data
@@ -177,7 +194,7 @@ def test_blocks_change_nothing(engine, formula, monkeypatch):
     data = make_data()
     monkeypatch.setattr(spec_module, "BLOCK", 7)
     design = build_design(formula, data, groups="id", eval_env=NAMES)
-    assert_same(design, parent(formula, data, groups="id"))
+    assert_same(design, with_rows(formula, parent(formula, data, groups="id")))
 
 
 RE_FORMULAS = [

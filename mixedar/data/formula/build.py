@@ -19,6 +19,7 @@ from mixedar.data.checks import (
     subset_rows,
 )
 from mixedar.data.formula.bars import Bar
+from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.components import (
     GroupRows,
     VarianceComponent,
@@ -32,7 +33,7 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
-from mixedar.data.formula.spec import ColumnStore, FormulaSpec, fit_formula
+from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.rows import (
     RowVariable,

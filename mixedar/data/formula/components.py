@@ -21,8 +21,9 @@ from statsmodels.formula._manager import FormulaManager
 from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray
+from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import FormulaUse, indicator_factor
-from mixedar.data.formula.spec import ColumnStore, engine_errors, fit_formula
+from mixedar.data.formula.spec import engine_errors, fit_formula
 from mixedar.data.rows import numeric_values
 from mixedar.exceptions import check_flags
 
