@@ -16,12 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import (
-    check_labels,
-    check_lengths,
-    missing_rows,
-    without_mask,
-)
+from mixedar.data.checks import check_labels, missing_rows, without_mask
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -81,61 +76,6 @@ def as_frame(data: object) -> pd.DataFrame:
         "data must be a DataFrame, a dict of columns or a structured array, not "
         f"{type(data).__name__}."
     )
-
-
-def as_rows(**arrays: Any) -> dict[str, Any]:
-    """
-    Arrays with one row for each observation, as models take them.
-
-    Parameters
-    ----------
-    **arrays
-        By argument name; None stays None.  Frames of other packages become pandas',
-        and masked values missing ones.
-
-    Returns
-    -------
-    dict of str to array_like
-
-    Raises
-    ------
-    LengthError
-        If they differ in length.
-    UnsupportedError
-        If they differ in the labels of their rows, or are sparse.
-    """
-    found, bare = {}, []
-    for name, value in arrays.items():
-        if hasattr(value, "toarray"):
-            raise UnsupportedError(
-                f"{name} is a sparse matrix; pass {name}.toarray() instead"
-            )
-        if hasattr(value, "to_pandas"):
-            value = value.to_pandas()
-            bare.append(name)  # what pandas numbers has no labels
-        found[name] = without_mask(value)
-    first = next(array for array in found.values() if array is not None)
-    check_lengths(len(first) if np.ndim(first) else 1, **found)
-    labels = {
-        name: array.index
-        for name, array in found.items()
-        if isinstance(array, (pd.Series, pd.DataFrame)) and name not in bare
-    }
-    if labels:
-        what, index = next(iter(labels.items()))
-        for name in bare:
-            found[name] = found[name].set_axis(index)
-        for name, array in found.items():
-            check_labels(name, array, index, what)
-    return found
-
-
-def row_labels(*arrays: object) -> pd.Index | None:
-    """The index of the first Series or DataFrame; None if there is none."""
-    for array in arrays:
-        if isinstance(array, (pd.Series, pd.DataFrame)):
-            return array.index
-    return None
 
 
 def near_matches(name: object, available: Iterable[Any]) -> str:

@@ -25,6 +25,7 @@ from mixedar.data.checks import (
     warn_dropped,
 )
 from mixedar.data.formula import Design, as_namespace, build_design
+from mixedar.data.given import as_rows, row_labels
 from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,
@@ -32,7 +33,7 @@ from mixedar.data.residual_model import (
     residual_from_arrays,
     residual_from_names,
 )
-from mixedar.data.rows import as_frame, as_rows, one_factor, row_labels
+from mixedar.data.rows import as_frame, one_factor
 from mixedar.engine.residuals import is_correlated
 from mixedar.exceptions import (
     BoundaryWarning,

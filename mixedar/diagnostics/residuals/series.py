@@ -22,7 +22,7 @@ from scipy import fft
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_finite, float_array, group_codes
-from mixedar.data.rows import as_rows
+from mixedar.data.given import as_rows
 from mixedar.data.time import time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import NotComputedError, TimeError, UnsupportedError

@@ -4,7 +4,7 @@ What all panel models share: their data, sorted, and how estimates are put toget
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -22,32 +22,31 @@ from mixedar.data.checks import (
 )
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.rows import as_frame, as_rows, one_factor, row_labels
+from mixedar.data.given import as_rows, response_vector, row_labels
+from mixedar.data.rows import as_frame, one_factor
 from mixedar.exceptions import (
     GroupError,
-    LengthError,
     MixedARError,
     ResponseError,
     TimeError,
     UnsupportedError,
     shown,
 )
-from mixedar.panel.algebra import Standardized, regress, standardize
-from mixedar.panel.checks import check_collinear, check_freedom, check_residuals
+from mixedar.panel.algebra import Standardized
+from mixedar.panel.checks import check_residuals
 from mixedar.panel.covariance import (
     CovarianceRequest,
     check_times,
     cluster_codes,
     sandwich,
 )
-from mixedar.panel.data import PanelData, make_panel
-from mixedar.panel.estimate import Kind, PanelEstimate
+from mixedar.panel.data import PanelData, make_panel, with_weights
+from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
 from mixedar.panel.few_clusters import (
     SlopeMethod,
     TransformedRegression,
     without_error,
 )
-from mixedar.panel.results import PanelResults
 
 Model = TypeVar("Model", bound="PanelModel")
 
@@ -72,6 +71,9 @@ class PanelModel(ABC):
         and periods, a duration such as ``"6 months"`` or a Timedelta for dates.  By
         default the common step of the times of an entity (Stata's ``xtset``, where
         it is to be said).
+    weights : array_like, shape (n,), optional
+        Inverse variances of the errors, up to a constant (Stata's aweights): of
+        pooled least squares, fixed and random effects.
     missing : {"none", "raise", "drop"}
         Missing values raise, or their rows are dropped with a warning.
 
@@ -99,6 +101,8 @@ class PanelModel(ABC):
     _needs_entities = True
     #: Whether the estimator needs entities that are observed repeatedly.
     _needs_repeats = False
+    #: Whether the estimator is defined for weighted rows.
+    _takes_weights = False
 
     def __init__(
         self,
@@ -108,14 +112,17 @@ class PanelModel(ABC):
         time: object = None,
         *,
         delta: object = None,
+        weights: object = None,
         missing: str = "none",
         **options: Any,
     ) -> None:
         entity, time = _from_index(endog, entity, time)
         entity = one_factor("entity", entity)
-        given = as_rows(endog=endog, exog=exog, entity=entity, time=time).values()
-        endog, exog, entity, time = given
-        y = _response(endog)
+        given = as_rows(
+            endog=endog, exog=exog, entity=entity, time=time, weights=weights
+        ).values()
+        endog, exog, entity, time, weights = given
+        y = response_vector(endog).copy()
         x, names = _regressors(exog)
         index = row_labels(*given)
         index = pd.RangeIndex(len(y)) if index is None else index
@@ -124,8 +131,8 @@ class PanelModel(ABC):
         if missing == "drop":
             # infinite values count as missing
             y, x = (np.where(np.isfinite(part), part, np.nan) for part in (y, x))
-            rows = [y, x, np.arange(len(y)), entity, time]
-            (y, x, kept, entity, time), _, dropped = drop_missing(rows)
+            rows = [y, x, np.arange(len(y)), entity, time, weights]
+            (y, x, kept, entity, time, weights), _, dropped = drop_missing(rows)
             index = index[kept]
             warn_dropped(dropped, stacklevel=3)
         panel = make_panel(
@@ -141,6 +148,9 @@ class PanelModel(ABC):
             n_dropped=dropped,
             delta=delta,
         )
+        if weights is not None:
+            name = str(getattr(weights, "name", None) or "weights")
+            panel = with_weights(panel, weights, name)
         self._init(panel, **options)
 
     def _init(self, panel: PanelData, **options: Any) -> None:
@@ -148,6 +158,11 @@ class PanelModel(ABC):
         if options:
             raise UnsupportedError(
                 f"argument {min(options)!r} is not known to {type(self).__name__}"
+            )
+        if panel.weights is not None and not self._takes_weights:
+            raise UnsupportedError(
+                f"weights= is not defined for {ESTIMATORS[self.kind].words}; it is for "
+                "pooled least squares, fixed effects and random effects"
             )
         self.panel = panel
         self._check_panel()
@@ -181,6 +196,7 @@ class PanelModel(ABC):
         time: object = None,
         *,
         delta: object = None,
+        weights: object = None,
         subset: object = None,
         missing: str = "none",
         eval_env: object = None,
@@ -202,6 +218,8 @@ class PanelModel(ABC):
             of a MultiIndex, else the order of the rows.
         delta : number, str or duration, optional
             The unit of time, as for the arrays.
+        weights : str or array_like, optional
+            Column of weights, as for the arrays.
         subset : array_like, optional
             Rows to use, as ``data.loc[subset]``.
         missing : {"none", "raise", "drop"}
@@ -231,6 +249,7 @@ class PanelModel(ABC):
                 data,
                 groups=entity,
                 time=time,
+                extra=None if weights is None else {"weights": weights},
                 subset=subset,
                 missing=missing,
                 eval_env=eval_env,
@@ -253,6 +272,9 @@ class PanelModel(ABC):
             n_dropped=design.n_dropped,
             delta=delta,
         )
+        if weights is not None:
+            name = weights if isinstance(weights, str) else "weights"
+            panel = with_weights(panel, design.extra["weights"], name)
         self = cls.__new__(cls)
         self.formula = formula
         self.formula_spec = design.model_spec
@@ -280,7 +302,8 @@ class PanelModel(ABC):
 
         `coef` and the covariance `classical` (that of least squares by default)
         belong to the columns of `standard`, and so do those of the regression, `x`;
-        `used` are its rows in the panel, `parts` further fields.
+        `used` are its rows in the panel, `parts` further fields.  Rows come multiplied
+        by the square roots of their weights.
         """
         panel = self.panel
         check_residuals(resid, panel)
@@ -307,6 +330,7 @@ class PanelModel(ABC):
             effects=effects if fixed else (),
             use_t=not random,
             theta=None if theta is None else panel.per_row(theta),
+            root=panel.root,
         )
         cov, info = sandwich(regression, request)
         cov = standard.cov(cov)
@@ -373,92 +397,6 @@ class PanelModel(ABC):
         return matrix_rows(exog, self.panel.names, lone=False)
 
 
-class LeastSquaresModel(PanelModel):
-    """A panel model whose fit has no options but those of the covariance."""
-
-    def fit(
-        self,
-        cov_type: str = "classical",
-        *,
-        cluster: object = None,
-        small_sample: str | None = "default",
-        kernel: str = "bartlett",
-        bandwidth: float | None = None,
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type : str
-            ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
-            ``"driscoll-kraay"``.
-        cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If columns are collinear, between entities also as means.
-        IdentificationError
-            If nothing is left of any regressor, or no degree of freedom.
-        TimeError
-            If first differences find no two observations that follow one another.
-        """
-        request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
-        check_collinear(self.panel.x, self.panel.names, "the regressors")
-        return PanelResults(self, self._estimate(request))
-
-    @abstractmethod
-    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
-        """The estimate with the covariance asked for."""
-
-    def _least_squares(
-        self,
-        request: CovarianceRequest,
-        y: FloatArray,
-        x: FloatArray,
-        columns: IntArray,
-        constant: int | None,
-        what: str,
-        rows: IntArray | None = None,
-        **parts: Any,
-    ) -> PanelEstimate:
-        """
-        Least squares of rows made of the panel; `what` says of which.
-
-        `constant` is its position in `x`, `columns` are those of the panel; from
-        `rows` of the panel the rows before them are subtracted, None for levels.
-        """
-        n, k = x.shape
-        check_freedom(n, k, what)
-        standard = standardize(x, constant)
-        fit = regress(standard.x, y, tolerance=0.0)
-        scale = fit.ssr / (n - k)
-        used = slice(None) if rows is None else rows
-        return self._estimated(
-            request,
-            standard,
-            fit.params,
-            standard.x,
-            fit.resid,
-            n - k,
-            columns,
-            classical=scale * fit.bread,
-            # a mean of an entity stands where its first row does
-            used=self.panel.offsets[:-1] if what == "entities" else used,
-            sigma2_e=scale,
-            llf=-0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
-            rows=rows,
-            **parts,
-        )
-
-
 def _from_index(
     data: object, entity: object, time: object, columns: Collection[Any] = ()
 ) -> tuple[Any, Any]:
@@ -467,6 +405,7 @@ def _from_index(
     names = list(index.names) if isinstance(index, pd.MultiIndex) else []
 
     def level(k: int) -> Any:
+        assert index is not None
         by_name = len(columns) and isinstance(names[k], str) and names[k] not in columns
         return names[k] if by_name else index.get_level_values(k)
 
@@ -488,24 +427,11 @@ def _from_index(
     return entity, time
 
 
-def _response(endog: object) -> FloatArray:
-    values = np.array(float_array(endog, "the response"))
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise ResponseError(
-            f"the response has shape {values.shape}; it must have one column"
-        )
-    return values
-
-
 def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:
     try:
         x = np.array(float_array(exog, "exog"), order="C")
     except ResponseError as error:
         raise UnsupportedError(str(error)) from None
-    if x.ndim > 2:
-        raise LengthError(f"exog has {x.ndim} dimensions; pass one column a regressor")
     x = x[:, None] if x.ndim == 1 else x
     if isinstance(exog, pd.DataFrame):
         return x, [str(name) for name in exog.columns]
