@@ -29,6 +29,7 @@ from mixedar.engine.residuals import (
     correlation_of,
     placed_part,
     variance_of,
+    with_replicates,
 )
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (

@@ -22,12 +22,19 @@ from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import (
+    AR1,
+    CAR1,
+    Exponential,
     Heteroscedastic,
     Independent,
     MarkovStructure,
+    Matern,
+    Nugget,
     ResidualStructure,
     Stratified,
 )
+from mixedar.residual.occasions import OccasionStructure
+from mixedar.residual.spatial import DistanceStructure
 from mixedar.residual.variance import VarianceFunction
 
 # Places in the table of correlations that no cell has.
@@ -393,6 +400,40 @@ def placed_part(structure: ResidualStructure) -> ResidualStructure | None:
         inner = inner.structure
     # a nugget has none: measurement error tells rows at one place apart
     return inner if getattr(inner, "coords", ()) else None
+
+
+def with_replicates(structure: ResidualStructure, time: str) -> str:
+    """
+    What to pass for several measurements of one quantity at a time.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+        One that has no place for them.
+    time : str
+        Column of the times.
+
+    Returns
+    -------
+    str
+        Arguments that give the same correlations between times, and measurement
+        error; empty if there are none.
+    """
+    inner, by = correlation_of(structure), ""
+    if isinstance(inner, Stratified):
+        inner, by = inner.structure, f", by={inner.by!r}"
+    if isinstance(inner, Nugget):
+        inner = inner.structure
+    if isinstance(inner, OccasionStructure):
+        return f"re_formula='0 + C({time})' and residual='independent'"
+    if isinstance(inner, (AR1, CAR1)):
+        inner = Exponential()
+    if not isinstance(inner, DistanceStructure):
+        return ""
+    if isinstance(inner, Matern) and inner.smoothness is not None:
+        by += f", smoothness={inner.smoothness:g}"
+    name = type(inner).__name__
+    return f"residual={name}(coords=({time!r},), nugget=True{by})"
 
 
 def relative_sd(
