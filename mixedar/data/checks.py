@@ -427,7 +427,13 @@ def group_codes(
                     f"{name} has an infinite label in row {int(np.argmax(infinite))}; "
                     "remove or rename it"
                 )
-        codes, found = pd.factorize(values)
+        try:
+            codes, found = pd.factorize(values)
+        except TypeError as error:  # lists and the like
+            raise GroupError(
+                f"{name} has labels that cannot be told apart ({error}); convert the "
+                "column, for example with .astype(str)"
+            ) from error
         labels = np.asarray(found)
     missing = codes < 0
     if missing.any():

@@ -184,6 +184,8 @@ class ModelData:
         The rows used, all columns, of a model from a formula.
     formula, re_formula : str or None
     vc_formula : mapping of str to str, or None
+    effect_notes : tuple of str
+        On random effects that may have been meant otherwise.
     formula_spec, re_spec : FormulaSpec or None
         Build the designs of new rows.
     re_cov : str
@@ -225,6 +227,7 @@ class ModelData:
     formula: str | None
     re_formula: str | None
     vc_formula: Mapping[str, str] | None
+    effect_notes: tuple[str, ...]
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     re_cov: str
@@ -239,6 +242,11 @@ class ModelData:
     def n_groups(self) -> int:
         """Number of groups."""
         return len(self.group_labels)
+
+    @property
+    def group_index(self) -> pd.Index:
+        """Labels of the groups; tuples are labels too."""
+        return pd.Index(self.group_labels, name=self.groups_name, tupleize_cols=False)
 
     @property
     def k_fe(self) -> int:

@@ -529,13 +529,18 @@ def _factor_names(value: Any, table: pd.DataFrame | None) -> list[Any] | None:
     return [name or f"level{k}" for k, name in enumerate(named)] or None
 
 
+def as_factor(name: str) -> str:
+    """A column as a factor in a formula, quoted if it has to be."""
+    plain = name.isidentifier() and not keyword.iskeyword(name)
+    return f"C({name})" if plain else f"C(Q({name!r}))"
+
+
 def _one_column_each(role: str, names: Sequence[Any]) -> str:
     """What to write for nested levels, or for combinations of columns."""
     outer, *inner = names
     parts, path = {}, []
     for name in map(str, inner):
-        plain = name.isidentifier() and not keyword.iskeyword(name)
-        path.append(f"C({name})" if plain else f"C(Q({name!r}))")
+        path.append(as_factor(name))
         parts[name] = "0 + " + ":".join(path)
     combined = "_".join(map(str, names))
     pieces = " + '/' + ".join(f"data[{name!r}].astype(str)" for name in names)

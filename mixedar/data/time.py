@@ -4,6 +4,9 @@ Times of any kind as numbers, with the unit in which they count.
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any
@@ -12,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.rows import check_present, without_categories
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
@@ -31,20 +34,19 @@ _NANOSECONDS = (
     ("microsecond", 1_000),
     ("nanosecond", 1),
 )
-
-
-_PERIODS = {
-    "Y": "year",
-    "A": "year",
-    "Q": "quarter",
-    "M": "month",
-    "W": "week",
-    "D": "day",
-    "B": "business day",
-    "h": "hour",
-    "min": "minute",
-    "s": "second",
+# Periods that are a number of months; how long others are, in nanoseconds.
+_MONTHS = {"Y": 12, "A": 12, "Q": 3, "M": 1}
+_LENGTHS = {
+    "W": 604_800_000_000_000,
+    "D": 86_400_000_000_000,
+    "h": 3_600_000_000_000,
+    "min": 60_000_000_000,
+    "s": 1_000_000_000,
 }
+_DURATION = re.compile(r"\s*(\d*)\s*(year|quarter|month)s?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"((?<!\S)-?\d+\.?\d*|\d+\.?\d*)")
+# So many levels of text are written out in a message.
+_LEVELS = 12
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,212 @@ class TimeAxis:
     unit : str or None
         What one unit is, such as ``"1 day"`` or ``"step of 0.5"``; None for
         plain numbers that count as they are.
+    number, months, nanoseconds : float or None
+        How long a unit is: in the numbers (or periods, or levels) that were given,
+        in months, or in nanoseconds; None for what it cannot be told in.
     """
 
     values: FloatArray
     unit: str | None
+    number: float | None = None
+    months: int | None = None
+    nanoseconds: int | None = None
+
+    def label(self, step: float) -> str | None:
+        """What a unit is that is `step` times as long."""
+        if step == 1.0:
+            return self.unit
+        if self.months is not None:
+            return _months_label(round(step * self.months))
+        if self.nanoseconds is not None:
+            return _nanoseconds_label(round(step * self.nanoseconds))
+        if self.unit is None or self.unit.startswith("step of"):
+            return f"step of {step * (self.number or 1.0):.6g}"
+        return f"{step:g} {self.unit[2:]}s"
+
+    def step(
+        self, delta: object, gaps: FloatArray, whole: bool, name: str, what: str
+    ) -> float:
+        """
+        How many units ``delta=`` is.
+
+        Parameters
+        ----------
+        delta : number, str, duration or None
+            None for one unit, ``"auto"`` for the common step of `gaps`.
+        gaps : ndarray
+            Distances of neighbours in a series, in units.
+        whole : bool
+            Whether they have to be multiples of the step.
+        name, what : str
+            The column, and what `delta` is for, for messages.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TimeError
+            If there is no common step, or times are not multiples of `delta` apart.
+        """
+        if delta is None:
+            return 1.0
+        gaps = np.unique(gaps[gaps > 0.0])
+        if isinstance(delta, str) and delta.strip().lower() == "auto":
+            return self._common(gaps, name)
+        step = self._length(delta, name)
+        off = np.abs(gaps / step - np.rint(gaps / step)) > 1e3 * _GRID_TOLERANCE
+        if whole and off.any():
+            there = self.label(float(gaps[np.argmax(off)]))
+            raise TimeError(
+                f"delta={delta!r}: two neighbouring times {name!r} of a series are "
+                f"{there or 1} apart, which is no multiple of it; {what} needs steps "
+                "of equal length. Pass delta='auto' for the common step of the data"
+            )
+        return step
+
+    def _common(self, gaps: FloatArray, name: str) -> float:
+        if not len(gaps):
+            return 1.0
+        smallest = float(gaps[0])
+        for unit in (smallest, 1.0):
+            steps = gaps / unit
+            if (np.abs(steps - np.rint(steps)) <= _GRID_TOLERANCE * steps).all():
+                return unit * float(np.gcd.reduce(np.rint(steps).astype(np.int64)))
+        raise TimeError(
+            f"delta='auto': the times {name!r} of a series have no common step; pass "
+            "the unit in which they count, or leave delta= out"
+        )
+
+    def _length(self, delta: object, name: str) -> float:
+        number, months, nanoseconds = _duration(delta)
+        if number is not None and self.number is not None:
+            return number / self.number
+        if months is not None and self.months is not None:
+            return months / self.months
+        if nanoseconds is not None and self.nanoseconds is not None:
+            return nanoseconds / self.nanoseconds
+        if self.months is not None:
+            wanted = "a number of months, such as '6 months' or '1 year'"
+        elif self.nanoseconds is None:
+            wanted = "a number"
+        else:
+            wanted = (
+                "a duration of fixed length, such as '7 days' (the times are on no "
+                "grid of months; .dt.to_period('M') of them would be)"
+            )
+        raise TimeError(
+            f"delta={delta!r} does not suit the times {name!r}; pass {wanted}, or "
+            "'auto' for their common step"
+        )
+
+
+def _duration(delta: Any) -> tuple[float | None, int | None, int | None]:
+    """A number, a number of months, or of nanoseconds: what ``delta=`` is."""
+    number = isinstance(delta, Number) and not isinstance(delta, (bool, np.timedelta64))
+    if number and 0.0 < float(delta) < np.inf:
+        return float(delta), None, None
+    months = _whole_months(delta)
+    if months:
+        return None, months, None
+    try:
+        length = pd.Timedelta(delta).as_unit("ns").value
+    except (TypeError, ValueError):
+        length = 0
+    if number or isinstance(delta, bool) or length <= 0:
+        raise TimeError(
+            f"delta={delta!r} is no positive number, no duration such as '7 days' or "
+            "'6 months', and not 'auto'"
+        )
+    return None, None, length
+
+
+def _whole_months(delta: Any) -> int:
+    """How many months a duration is; 0 for others."""
+    if isinstance(delta, np.timedelta64):
+        unit = np.datetime_data(delta.dtype)[0]
+        return int(delta.astype(np.int64)) * {"Y": 12, "M": 1}.get(unit, 0)
+    found = _DURATION.fullmatch(delta) if isinstance(delta, str) else None
+    if found:
+        return int(found[1] or 1) * _MONTHS[found[2][0].upper()]
+    try:
+        offset = pd.tseries.frequencies.to_offset(delta)
+    except (TypeError, ValueError):
+        return 0
+    if type(offset) is pd.DateOffset:
+        terms = {"years": 12, "months": 1}
+        if set(offset.kwds) <= set(terms):
+            return sum(terms[k] * int(v) for k, v in offset.kwds.items()) * offset.n
+        return 0
+    return 0 if offset is None else int(offset.n) * _MONTHS.get(offset.rule_code[0], 0)
+
+
+def natural_order(values: Iterable[str]) -> list[str]:
+    """Texts in the order in which people count: week 2 before week 12."""
+
+    def key(text: str) -> tuple[list[Any], str]:
+        parts: list[Any] = _NUMBER.split(text.casefold())
+        parts[1::2] = map(float, parts[1::2])
+        return parts, text
+
+    return sorted(values, key=key)
+
+
+def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str]:
+    """
+    Number times by their place among all times of the data.
+
+    Parameters
+    ----------
+    column : Series, shape (n,)
+        Times of any kind, none missing.
+    name : str
+        The column's name, for messages.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+    values : Series
+        The distinct times in order.
+    how : str
+        Which order that is, if there are others: of levels and of text.
+
+    Raises
+    ------
+    TimeError
+        If they have no order.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        levels = list(dtype.categories)
+        text = all(isinstance(level, str) for level in levels)
+        # sorted levels without an order are those of astype("category")
+        if dtype.ordered or not text or levels != sorted(levels):
+            column = column.cat.remove_unused_categories()
+            codes = np.asarray(column.cat.codes, dtype=np.intp)
+            return codes, pd.Series(column.cat.categories), "order of the categorical"
+        column = without_categories(column)
+    try:
+        found, values = pd.factorize(column, sort=True)
+    except TypeError as error:
+        raise TimeError(
+            f"time {name!r} holds values that have no order, such as "
+            f"{shown(column.iloc[0])}; make it an ordered categorical"
+        ) from error
+    texts = [isinstance(value, str) for value in values]
+    if len(set(texts)) > 1:
+        raise TimeError(
+            f"time {name!r} holds text and other values, which have no order; make it "
+            "an ordered categorical"
+        )
+    codes = np.asarray(found, dtype=np.intp)
+    if not all(texts):
+        return codes, pd.Series(values), ""
+    natural = natural_order(values)
+    place = pd.Index(natural).get_indexer(pd.Index(values))
+    how = "natural order of text; an ordered categorical may have another"
+    return place[codes], pd.Series(natural), how
 
 
 def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> TimeAxis:
@@ -72,9 +276,11 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     Parameters
     ----------
     time : array_like, shape (n,)
-        Integers, floats, booleans, datetimes, timedeltas or periods.
+        Integers, floats, booleans, datetimes, timedeltas, periods, or an ordered
+        categorical.
     structure : ResidualStructure
-        Structures on integer times need a grid of equal steps.
+        Structures on integer times need a grid of equal steps, which the levels of
+        an ordered categorical are.
     name : str
         The column's name, for messages.
 
@@ -94,19 +300,18 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
         raise TimeError(f"time {name!r} must have one dimension, not {np.ndim(time)}")
     column = time if isinstance(time, pd.Series) else pd.Series(time)
     column = column.reset_index(drop=True) if not column.index.is_unique else column
-    if column.dtype == object:
-        column = column.infer_objects()
+    check_times(column, name)
+    if _counts_levels(column.dtype, structure):
+        levels = np.asarray(column.cat.codes, dtype=np.float64)
+        return TimeAxis(levels, "1 level", 1.0)
+    column = _plain(column)
     if column.dtype == object:
         column = _from_objects(column, name)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
-    check_times(column, name)
+    elif pd.api.types.is_string_dtype(column.dtype) and len(column):
+        raise _text(column, name)
     dtype = column.dtype
     if isinstance(dtype, pd.PeriodDtype):
-        ordinals = (pd.PeriodIndex(column).asi8).astype(np.float64)
-        code = str(dtype.freq.freqstr)
-        unit = _PERIODS.get(code.split("-")[0].rstrip("E"), f"{code} period")
-        return TimeAxis(ordinals - ordinals.min(), f"1 {unit}")
+        return _from_periods(pd.PeriodIndex(column))
     if pd.api.types.is_datetime64_any_dtype(dtype):
         stamps = pd.DatetimeIndex(column)
         if stamps.tz is not None:
@@ -119,13 +324,11 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     if not numeric or pd.api.types.is_complex_dtype(dtype):
         raise TimeError(
             f"time {name!r} is neither numbers nor dates (it holds {dtype}, for "
-            f"example {shown(column.iloc[0])}); convert it, for instance with "
-            "pandas.to_datetime or pandas.to_numeric"
+            f"example {shown(column.iloc[0])}); number the times, or make it an "
+            "ordered categorical"
         )
     if pd.api.types.is_integer_dtype(dtype):
-        # in whole numbers first: counters of nanoseconds exceed a float's digits
-        whole = column.to_numpy()
-        return TimeAxis((whole - whole.min()).astype(np.float64), None)
+        return TimeAxis(_from_integers(column.to_numpy()), None, 1.0)
     values = column.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         where = column.index[int(np.argmin(np.isfinite(values)))]
@@ -133,7 +336,7 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
             f"time {name!r} is infinite in row {shown(where)}; remove the row"
         )
     if not structure.integer_time:
-        return TimeAxis(values, None)
+        return TimeAxis(values, None, 1.0)
     return _on_grid(values, column, structure, name)
 
 
@@ -148,14 +351,71 @@ def check_times(column: pd.Series, name: str) -> None:
         )
 
 
+def _counts_levels(dtype: object, structure: ResidualStructure) -> bool:
+    """Whether the levels of a categorical are the times, equally spaced."""
+    if not (isinstance(dtype, pd.CategoricalDtype) and dtype.ordered):
+        return False
+    kinds = pd.api.types
+    values = dtype.categories.dtype
+    return structure.integer_time or not (
+        kinds.is_numeric_dtype(values)
+        or kinds.is_datetime64_any_dtype(values)
+        or kinds.is_timedelta64_dtype(values)
+        or isinstance(values, pd.PeriodDtype)
+    )
+
+
+def _from_integers(whole: NDArray[Any]) -> FloatArray:
+    """Integers of any width less their minimum, which may exceed a float's digits."""
+    low, high = int(whole.min()), int(whole.max())
+    if whole.dtype.kind == "i" and high - low < 2**63:
+        whole = whole.astype(np.int64)
+    elif whole.dtype.kind != "u":
+        whole = whole.astype(np.float64)
+    return (whole - whole.min()).astype(np.float64)
+
+
+def _from_periods(periods: pd.PeriodIndex) -> TimeAxis:
+    ordinals = _from_integers(periods.asi8)
+    base: Any = periods.freq.base  # type: ignore[union-attr]
+    code = base.rule_code.split("-")[0].rstrip("E")
+    if code in _MONTHS:
+        months = _MONTHS[code]
+        return TimeAxis(ordinals, _months_label(months), 1.0, months=months)
+    if code in _LENGTHS:
+        length = _LENGTHS[code]
+        return TimeAxis(ordinals, _nanoseconds_label(length), 1.0, nanoseconds=length)
+    unit = "business day" if code == "B" else f"{base.freqstr} period"
+    return TimeAxis(ordinals, f"1 {unit}", 1.0)
+
+
+def _text(column: pd.Series, name: str) -> TimeError:
+    """Say what text can be made of, so that it works."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about formats of dates
+        for convert in (pd.to_numeric, pd.to_datetime):
+            if convert(column, errors="coerce").notna().all():
+                remedy = f"convert it with pandas.{convert.__name__}"
+                break
+        else:
+            levels = natural_order(column.astype(str).unique())
+            listed = ", ".join(map(repr, levels[:_LEVELS]))
+            listed += ", ..." if len(levels) > _LEVELS else ""
+            remedy = (
+                "number the times, or make it an ordered categorical, whose levels "
+                f"are equally spaced: pandas.Categorical(data[{name!r}], [{listed}], "
+                "ordered=True)"
+            )
+    return TimeError(
+        f"time {name!r} holds text, for example {shown(column.iloc[0])}; {remedy}"
+    )
+
+
 def _from_objects(column: pd.Series, name: str) -> pd.Series:
     """Python dates, decimals and the like; text is refused."""
     first = column.dropna()
-    if len(first) and isinstance(first.iloc[0], str):
-        raise TimeError(
-            f"time {name!r} holds text, for example {first.iloc[0]!r}; convert it "
-            "with pandas.to_datetime or pandas.to_numeric"
-        )
+    if len(first) and all(isinstance(value, str) for value in first):
+        raise _text(first, name)
     mixed = len({isinstance(value, Number) for value in column}) > 1
     for convert in () if mixed else (pd.to_numeric, pd.to_datetime, pd.PeriodIndex):
         try:
@@ -164,7 +424,7 @@ def _from_objects(column: pd.Series, name: str) -> pd.Series:
             continue
     raise TimeError(
         f"time {name!r} mixes values that are neither all numbers nor all dates; "
-        "convert it with pandas.to_datetime or pandas.to_numeric"
+        "number the times, or make it an ordered categorical"
     )
 
 
@@ -188,15 +448,25 @@ def _from_datetimes(
         if at_midnight and (same_day or month_ends):
             months = (stamps.year * 12 + stamps.month).to_numpy(dtype=np.float64)
             if len(np.unique(months)) > 1:
-                return TimeAxis(*_months(months))
+                return _months(months)
     return _from_nanoseconds(stamps.as_unit("ns").asi8, structure, name)
 
 
-def _months(months: FloatArray) -> tuple[FloatArray, str]:
+def _months(months: FloatArray) -> TimeAxis:
     steps = np.diff(np.unique(months)).astype(np.int64)
     step = int(np.gcd.reduce(steps))
-    unit = {1: "1 month", 3: "1 quarter", 12: "1 year"}.get(step, f"{step} months")
-    return (months - months.min()) / step, unit
+    return TimeAxis(
+        (months - months.min()) / step, _months_label(step), None, months=step
+    )
+
+
+def _months_label(count: int) -> str:
+    return {1: "1 month", 3: "1 quarter", 12: "1 year"}.get(count, f"{count} months")
+
+
+def _nanoseconds_label(length: int) -> str:
+    unit, one = next(each for each in _NANOSECONDS if length % each[1] == 0)
+    return f"{length // one} {unit}{'s' if length > one else ''}"
 
 
 def _from_nanoseconds(
@@ -205,20 +475,21 @@ def _from_nanoseconds(
     """A grid's own step for integer times, and days otherwise."""
     since = nanoseconds - nanoseconds.min()
     if not structure.integer_time:
-        return TimeAxis(since / 86_400_000_000_000, "1 day")
+        day = 86_400_000_000_000
+        return TimeAxis(since / day, "1 day", nanoseconds=day)
     distinct = np.unique(since)
     step = int(np.gcd.reduce(distinct))
     if step == 0:
-        return TimeAxis(since.astype(np.float64), None)
+        return TimeAxis(since.astype(np.float64), None, nanoseconds=1)
     if np.diff(distinct).min() > _MAX_STEPS * step:
         raise TimeError(
             f"{structure.label} needs equally spaced times, but no common step fits "
             f"the times {name!r} (their greatest common divisor is {step} ns); use "
             "residual='car1' for irregular times, or number the occasions"
         )
-    unit, length = next(each for each in _NANOSECONDS if step % each[1] == 0)
-    label = f"{step // length} {unit}{'s' if step > length else ''}"
-    return TimeAxis((since // step).astype(np.float64), label)
+    return TimeAxis(
+        (since // step).astype(np.float64), _nanoseconds_label(step), nanoseconds=step
+    )
 
 
 def _on_grid(
@@ -232,17 +503,17 @@ def _on_grid(
     # decimals are not exact: neighbours closer than rounding are one time
     steps = steps[steps > 1e-9 * unique[-1]]
     if len(steps) == 0:
-        return TimeAxis(np.zeros(len(values)), None)
+        return TimeAxis(np.zeros(len(values)), None, 1.0)
     step = steps.min()
     whole = np.abs(shifted - np.rint(shifted)) <= _GRID_TOLERANCE
     if step > 0.5 and whole.all():
-        return TimeAxis(np.rint(shifted), None)
+        return TimeAxis(np.rint(shifted), None, 1.0)
     # the smallest step carries rounding; the whole range measures it better
     step *= unique[-1] / step / max(np.rint(unique[-1] / step), 1.0)
     grid = shifted / step
     off = np.abs(grid - np.rint(grid))
     if (off <= 1e3 * _GRID_TOLERANCE).all():
-        return TimeAxis(np.rint(grid), f"step of {step:.6g}")
+        return TimeAxis(np.rint(grid), f"step of {step:.6g}", float(step))
     bad = int(np.argmax(off > 1e3 * _GRID_TOLERANCE))
     raise TimeError(
         f"{structure.label} needs integer or equally spaced times, but {name!r} is "
@@ -286,12 +557,15 @@ def times_together(
     TimeError
         If new times are of another kind, or not on the fit's grid.
     """
-    known = _plain(fitted if isinstance(fitted, pd.Series) else pd.Series(fitted))
+    given = fitted if isinstance(fitted, pd.Series) else pd.Series(fitted)
+    known = _plain(given)
     missing = new.isna().to_numpy()
     if pd.api.types.is_float_dtype(new.dtype):
         missing = missing | np.isinf(new.to_numpy(dtype=np.float64, na_value=np.nan))
     check_present(f"time {name!r}", missing, new.index, "missing or infinite")
     asked = _plain(new)
+    if _counts_levels(given.dtype, structure):
+        return _levels_together(given, asked, name)
     _check_kind(known, asked, name)
     known, asked = _same_zone(known, asked, name)
     codes, distinct = known.factorize()
@@ -302,6 +576,23 @@ def times_together(
         raise _misfit(axis, distinct, asked_distinct, asked_codes, new, structure, name)
     old, added = joint
     return old[codes], added[asked_codes]
+
+
+def _levels_together(
+    known: pd.Series, new: pd.Series, name: str
+) -> tuple[FloatArray, FloatArray]:
+    """Places of fitted and new times among the levels of an ordered categorical."""
+    levels = known.cat.categories
+    found = levels.astype(object).get_indexer(pd.Index(new).astype(object))
+    if (found < 0).any():
+        row = int(np.argmin(found))
+        raise TimeError(
+            f"time {name!r} is {shown(new.iloc[row])} in row {shown(new.index[row])} "
+            "of the new rows, which is none of the levels of the data: "
+            f"{', '.join(map(shown, levels[:_LEVELS]))}"
+        )
+    codes = np.asarray(known.cat.codes, dtype=np.float64)
+    return codes, np.asarray(found, dtype=np.float64)
 
 
 def _joint(

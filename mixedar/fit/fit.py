@@ -23,7 +23,7 @@ from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import Estimate, LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
-from mixedar.exceptions import NotComputedError, check_choice
+from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
 
@@ -62,6 +62,8 @@ class Fit:
     effect_names : tuple of str
         Of the random effects and the variance components.
     endog_name, time_unit, occasion_order : str
+    effect_notes : tuple of str
+        On random effects that may have been meant otherwise.
     takes_row_order : bool
         Whether the order of the rows stands for the times that residuals read.
     formula_spec : FormulaSpec or None
@@ -99,6 +101,7 @@ class Fit:
     endog_name: str
     time_unit: str
     occasion_order: str
+    effect_notes: tuple[str, ...]
     takes_row_order: bool
     formula_spec: FormulaSpec | None
     modes: tuple[Optimum, ...]
@@ -141,6 +144,7 @@ class Fit:
             endog_name=data.endog_name,
             time_unit=data.time_unit,
             occasion_order=data.occasion_order,
+            effect_notes=data.effect_notes,
             takes_row_order=data.takes_row_order,
             formula_spec=data.formula_spec,
             modes=tuple(modes),
@@ -191,6 +195,20 @@ class Fit:
         other.__dict__.clear()
         other.__dict__.update(kept, held_data=None, held_problem=None)
         return other
+
+    def check_one_factor(self, what: str) -> None:
+        """
+        Raise if other factors than the groups have random effects.
+
+        Raises
+        ------
+        UnsupportedError
+        """
+        if self.layout.terms:
+            raise UnsupportedError(
+                f"{what}: not available yet for models with random effects of several "
+                "factors, (1 | a) + (1 | b) or (1 | a/b)"
+            )
 
     @cached_property
     def encoder(self) -> Encoder:

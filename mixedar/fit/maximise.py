@@ -127,3 +127,29 @@ def maximise(
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
             return fit
     return fit.unsettled()
+
+
+def note_across_steps(fit: Fit) -> str | None:
+    """
+    Say if a negative correlation across the common step is more likely than any.
+
+    Where that step is an even number of units no correlation per unit expresses it.
+    """
+    structure = fit.structure
+    reads = structure.integer_time and not structure.counts_steps
+    if not (reads and fit.has_data and structure.k_free and fit.data.delta is None):
+        return None
+    gaps = np.unique(fit.data.grouped.gaps)
+    step = int(np.gcd.reduce(np.rint(gaps[gaps > 0.0]).astype(np.int64)))
+    if fit.data.time is None or step == 0 or step % 2:
+        return None
+    data = fit.data.changed(delta="auto")
+    data = data.with_residual(structure, data.residual_data, data.variance_specs)
+    other = maximise(data, reml=fit.reml, layout=fit.layout)
+    if other.llf <= fit.llf + 1e-4:
+        return None
+    return (
+        f"Times are multiples of {step} apart. A negative correlation across this step "
+        f"has a higher log-likelihood, {other.llf:.4f}, which no correlation per unit "
+        "of time expresses: pass delta='auto', which makes the step the unit."
+    )

@@ -52,8 +52,6 @@ from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
 
-REMOVED = "the data were removed from this model by remove_data(); build it again"
-
 
 def from_design(
     cls: type[Model],
@@ -329,6 +327,7 @@ def take_arrays(
         formula=None if design is None else design.formula,
         re_formula=None if design is None else design.re_formula,
         vc_formula=None if design is None else design.vc_formula,
+        effect_notes=() if design is None else design.effect_notes,
         formula_spec=None if design is None else design.model_spec,
         re_spec=None if design is None else design.re_spec,
         re_cov=model.re_cov,

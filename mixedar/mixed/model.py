@@ -45,7 +45,6 @@ from mixedar.exceptions import (
     check_flags,
 )
 from mixedar.mixed.construct import (
-    REMOVED,
     callers_words,
     check_parameters,
     from_design,
@@ -56,7 +55,11 @@ from mixedar.mixed.construct import (
     written_effects,
 )
 from mixedar.mixed.fit import fit_model
-from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
+from mixedar.mixed.statsmodels_model import (
+    REMOVED,
+    MixedDistribution,
+    ParentModel,
+)
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 

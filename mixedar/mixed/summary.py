@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
+from mixedar.fit.maximise import note_across_steps
 from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df.methods import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
@@ -175,10 +176,14 @@ def _notes(fit: Fit) -> list[str]:
         notes.extend(fit.formula_spec.notes())
     if fit.has_data and fit.data.re_spec is not None:
         notes.extend(f"Random effects: {note}" for note in fit.data.re_spec.notes())
+    notes.extend(fit.effect_notes)
     if fit.takes_row_order:
         notes.append(
             "No time= was given: the residuals take the order of the rows for time."
         )
+    across = note_across_steps(fit)
+    if across:
+        notes.append(across)
     if fit.occasion_order:
         notes.append(fit.occasion_order)
     notes.extend(f"{note}." for note in boundary_notes(fit))

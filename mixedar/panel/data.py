@@ -5,7 +5,7 @@ Panel data as arrays: rows sorted by entity and time, and the way back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,16 +13,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import (
+    check_distinct,
     check_finite,
     check_lengths,
     check_magnitude,
+    float_array,
     group_codes,
 )
 from mixedar.data.time import TimeAxis, time_axis
 from mixedar.engine.rows import group_rows
-from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
+from mixedar.exceptions import (
+    DuplicateTimeError,
+    EmptyDataError,
+    TimeError,
+    UnsupportedError,
+    shown,
+)
 from mixedar.panel.algebra import rank_of_effects
 from mixedar.residual import AR1, CAR1
 
@@ -56,7 +64,8 @@ class PanelData:
     time : ndarray of int, shape (n,)
         Period numbers ``0 ... T - 1``, in the order of `time_labels`.
     times : ndarray, shape (n,)
-        Times as numbers, in units of `time_unit`: whole numbers if `on_grid`.
+        Times as numbers, in units of `time_unit`; if `on_grid` those of an entity
+        are whole units apart.
     entity_labels : ndarray, shape (N,)
         Sorted labels of the entities.
     time_labels : ndarray, shape (T,)
@@ -75,8 +84,15 @@ class PanelData:
         Whether the times lie on a grid of equal steps.
     time_unit : str or None
         What one unit of time is; None for plain numbers.
+    given_time, delta : object
+        Times, in the caller's order, and their unit as they were given.
     n_dropped : int
         Rows left out because of missing values.
+    weights : ndarray, shape (n,), or None
+        Inverse variances of the rows up to a constant, with a mean of one.  Means
+        of entities and periods are weighted by them.
+    weights_name : str
+        Name of their column.
     """
 
     y: FloatArray
@@ -96,7 +112,11 @@ class PanelData:
     has_time: bool = True
     on_grid: bool = True
     time_unit: str | None = None
+    given_time: Any = None
+    delta: object = None
     n_dropped: int = 0
+    weights: FloatArray | None = None
+    weights_name: str = ""
 
     @property
     def nobs(self) -> int:
@@ -117,6 +137,28 @@ class PanelData:
     def sizes(self) -> IntArray:
         """Observations of each entity, shape (N,)."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def root(self) -> FloatArray | None:
+        """Square roots of the weights, None without."""
+        return None if self.weights is None else np.sqrt(self.weights)
+
+    @cached_property
+    def entity_weights(self) -> FloatArray:
+        """Sums of the weights of each entity, shape (N,); `sizes` without weights."""
+        if self.weights is None:
+            return self.sizes.astype(np.float64)
+        return self.entity_sums(self.weights)
+
+    def by_root(self, values: FloatArray) -> FloatArray:
+        """Rows times the square roots of their weights, shape of `values`."""
+        if self.root is None:
+            return values
+        return values * (self.root if values.ndim == 1 else self.root[:, None])
+
+    def grand_mean(self, values: FloatArray) -> FloatArray:
+        """Weighted mean over all rows, shape () or (k,)."""
+        return np.asarray(np.average(values, axis=0, weights=self.weights))
 
     @property
     def n_times(self) -> EntitySizes:
@@ -151,6 +193,41 @@ class PanelData:
         """Labels of the entities with one observation."""
         return list(self.entity_labels[self.sizes == 1])
 
+    @property
+    def neighbours(self) -> BoolArray:
+        """Whether the row before is the same entity one unit earlier, shape (n,)."""
+        return np.abs(self.gaps - 1.0) < 1e-9
+
+    def lagged(self, values: FloatArray, lag: int) -> FloatArray:
+        """Values of an entity `lag` units of time before; 0 where there are none."""
+        first = self.per_row(self.times[self.offsets[:-1]])
+        place = np.rint(self.times - first).astype(np.int64)
+        keys = self.entity * (int(place.max()) + lag + 1) + place
+        found = np.minimum(np.searchsorted(keys, keys - lag), len(keys) - 1)
+        there = (keys[found] == keys - lag) & (place >= lag)
+        return np.where(there, values[found], 0.0)
+
+    def no_neighbours(self) -> str:
+        """Say that none are, and what to do about it."""
+        gaps = self.gaps[self.gaps > 0.0]
+        if not len(gaps):
+            return f"every {self.entity_name} has one observation"
+        unit = self.time_unit or "1"
+        return (
+            f"no two observations of one {self.entity_name} are one unit of "
+            f"{self.time_name!r} ({unit}) apart; {self.spacing_remedy}"
+        )
+
+    @property
+    def spacing_remedy(self) -> str:
+        """What to do about times that have no neighbours."""
+        if isinstance(self.time_labels[0], (np.datetime64, pd.Timestamp)):
+            return (
+                "if they are months or years, pass .dt.to_period('M') or .dt.year of "
+                "the column as time="
+            )
+        return "pass the step as delta=, or number the occasions"
+
     @cached_property
     def gaps(self) -> FloatArray:
         """Time since the entity's observation before, 0 at its first, shape (n,)."""
@@ -177,7 +254,7 @@ class PanelData:
 
     def entity_series(self, values: NDArray[Any], name: str | None = None) -> pd.Series:
         """Label one value an entity, shape (N,)."""
-        index = pd.Index(self.entity_labels, name=self.entity_name)
+        index = pd.Index(self.entity_labels, name=self.entity_name, tupleize_cols=False)
         return pd.Series(values, index=index, name=name)
 
     def time_series(self, values: NDArray[Any], name: str | None = None) -> pd.Series:
@@ -202,17 +279,21 @@ class PanelData:
 
     def entity_means(self, values: FloatArray) -> FloatArray:
         """Means over the observations of each entity; shapes as `entity_sums`."""
-        sizes = self.sizes if values.ndim == 1 else self.sizes[:, None]
+        one = values.ndim == 1
+        if self.weights is not None:
+            values = values * (self.weights if one else self.weights[:, None])
+        sizes = self.entity_weights if one else self.entity_weights[:, None]
         return self.entity_sums(values) / sizes
 
     def time_means(self, values: FloatArray) -> FloatArray:
         """Means over the observations of each period, shape (T,) or (T, k)."""
         columns = values.reshape(self.nobs, -1)
-        counts = np.bincount(self.time, minlength=self.n_periods)
+        counts = np.bincount(self.time, self.weights, self.n_periods)
         out = np.empty((self.n_periods, columns.shape[1]))
         for j in range(columns.shape[1]):
-            sums = np.bincount(self.time, columns[:, j], self.n_periods)
-            out[:, j] = sums / counts
+            column = columns[:, j]
+            column = column if self.weights is None else self.weights * column
+            out[:, j] = np.bincount(self.time, column, self.n_periods) / counts
         return out.reshape(self.n_periods, *values.shape[1:])
 
     def count_effects(self, effects: Sequence[str]) -> int:
@@ -244,12 +325,12 @@ class PanelData:
         -------
         ndarray, shape of `values`
         """
-        weights = theta if values.ndim == 1 else theta[:, None]
-        return values - self.per_row(weights * self.entity_means(values))
+        part = theta if values.ndim == 1 else theta[:, None]
+        return values - self.per_row(part * self.entity_means(values))
 
     def remove_effects(self, values: FloatArray, effects: Sequence[str]) -> FloatArray:
         """
-        Least-squares residuals of columns on the dummies of the effects.
+        (Weighted) least-squares residuals of columns on the dummies of the effects.
 
         Parameters
         ----------
@@ -264,7 +345,7 @@ class PanelData:
         """
         if "time" not in effects:
             return self.demean(values)
-        if "entity" not in effects or self.is_balanced:
+        if "entity" not in effects or (self.is_balanced and self.weights is None):
             out = self.demean(values) if "entity" in effects else values
             return out - self.time_means(out)[self.time]
         out = np.empty_like(values)
@@ -292,24 +373,26 @@ class PanelData:
         from scipy import sparse
         from scipy.sparse.linalg import lsmr
 
-        shape, ones = (self.n_entities, self.n_periods), np.ones(self.nobs)
+        shape = self.n_entities, self.n_periods
+        weights = np.ones(self.nobs) if self.weights is None else self.weights
         if self.n_periods <= _DENSE:
             # normal equations with the entities swept out
-            table = sparse.csr_matrix((ones, (self.entity, self.time)), shape=shape)
-            scaled = sparse.diags(1.0 / self.sizes) @ table
+            table = sparse.csr_matrix((weights, (self.entity, self.time)), shape=shape)
+            scaled = sparse.diags(1.0 / self.entity_weights) @ table
             counts = np.asarray(table.sum(axis=0)).ravel()
             gram = np.diag(counts) - (table.T @ scaled).toarray()
             within = values - self.per_row(self.entity_means(values))
-            right = np.bincount(self.time, within, self.n_periods)
+            right = np.bincount(self.time, weights * within, self.n_periods)
             time = np.linalg.lstsq(gram, right, rcond=None)[0]
         else:
             rows = np.arange(self.nobs)
             both = self.entity, self.time
-            dummies = [sparse.csr_matrix((ones, (rows, codes))) for codes in both]
-            design = sparse.hstack(dummies).tocsr()
-            found = lsmr(design, values, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
+            root = np.sqrt(weights)
+            dummies = [sparse.csr_matrix((root, (rows, codes))) for codes in both]
+            design, right = sparse.hstack(dummies).tocsr(), root * values
+            found = lsmr(design, right, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
             time = found[self.n_entities :]
-        time = time - time[self.time].mean()
+        time = time - self.grand_mean(time[self.time])
         return self.entity_means(values - time[self.time]), time
 
 
@@ -320,6 +403,7 @@ def make_panel(
     entity: object,
     time: object = None,
     *,
+    delta: object = None,
     index: pd.Index | None = None,
     endog_name: str = "y",
     entity_name: str = "entity",
@@ -341,6 +425,8 @@ def make_panel(
         Labels of the entities.
     time : array_like, shape (n,), optional
         Times: numbers, dates or periods; the order of rows by default.
+    delta : number, str or duration, optional
+        The unit of time; the common step of the times of an entity by default.
     index : pandas.Index, optional
         Row labels; positions by default.
     endog_name, entity_name, time_name : str
@@ -373,12 +459,16 @@ def make_panel(
     if n == 0:
         raise EmptyDataError("there are no observations; check subset= and missing=")
     check_lengths(n, exog=exog, entity=entity, time=time)
+    check_distinct(names, "regressors'")
     index = pd.RangeIndex(n) if index is None else index
     check_finite(endog, [endog_name], "the response's", index)
     check_finite(exog, list(names), "regressor", index)
     check_magnitude(endog, [endog_name], "the response's")
     check_magnitude(exog, list(names), "regressor")
     codes, labels = group_codes(entity, entity_name)
+    step = 1.0
+    if time is None and delta is not None:
+        raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
     if time is None:
         grouped = group_rows(codes, None, None, len(labels))
         # the order of rows counts: sorted rows of an entity are 0, 1, 2, ...
@@ -386,7 +476,7 @@ def make_panel(
         times, axis, on_grid = period.astype(np.float64), None, True
         time_labels: NDArray[Any] = np.arange(grouped.sizes.max())
     else:
-        axis, on_grid = _axis(time, time_name)
+        axis, on_grid = _axis(time, time_name, delta)
         grouped = group_rows(codes, axis.values, None, len(labels))
         rows = grouped.duplicate()
         if rows is not None:
@@ -394,7 +484,15 @@ def make_panel(
             raise _twice(
                 f"{entity_name} {shown(who)}", f"{time_name} {shown(when)}", rows
             )
-        times = grouped.sort(axis.values)
+        if on_grid:
+            step = axis.step(
+                "auto" if delta is None else delta,
+                grouped.gaps,
+                True,
+                time_name,
+                "a panel",
+            )
+        times = grouped.sort(axis.values) / step
         period, time_labels = _periods(axis.values, time)
         period = period if grouped.order is None else period[grouped.order]
     return PanelData(
@@ -414,9 +512,35 @@ def make_panel(
         time_name=time_name if axis is not None else "row",
         has_time=axis is not None,
         on_grid=on_grid,
-        time_unit=None if axis is None else axis.unit,
+        time_unit=None if axis is None else axis.label(step),
+        given_time=time,
+        delta=delta,
         n_dropped=n_dropped,
     )
+
+
+def with_weights(panel: PanelData, weights: object, name: str) -> PanelData:
+    """
+    The panel with weights, one a row in the caller's order.
+
+    Raises
+    ------
+    MissingDataError
+        If weights are missing or infinite.
+    UnsupportedError
+        If they are not numbers, or not positive.
+    """
+    values = float_array(weights, "weights=")
+    check_lengths(panel.nobs, weights=values)
+    check_finite(values, [name], "weight", panel.index)
+    wrong = np.flatnonzero(values <= 0.0)
+    if len(wrong):
+        raise UnsupportedError(
+            f"weights= ({name}) must be positive, and {len(wrong)} are not (first in "
+            f"row {shown(panel.index[wrong[0]])}); leave these rows out with subset="
+        )
+    values = values / values.mean()
+    return replace(panel, weights=panel.sort(values), weights_name=name)
 
 
 def _twice(entity: str, time: str, rows: tuple[int, int]) -> DuplicateTimeError:
@@ -428,14 +552,19 @@ def _twice(entity: str, time: str, rows: tuple[int, int]) -> DuplicateTimeError:
     )
 
 
-def _axis(time: object, name: str) -> tuple[TimeAxis, bool]:
+def _axis(time: object, name: str, delta: object) -> tuple[TimeAxis, bool]:
     """Whole numbers where the times lie on a grid, real numbers elsewhere."""
     # raises for what is neither numbers nor dates
     real = time_axis(time, CAR1(), name)
     try:
         return time_axis(time, AR1(), name), True
     except TimeError:
-        return real, False
+        if delta is None:
+            return real, False
+        raise TimeError(
+            f"delta={delta!r}: the times {name!r} are on no grid of equal steps; count "
+            "them in periods, such as .dt.to_period('M') of dates, or leave delta= out"
+        ) from None
 
 
 def _periods(values: FloatArray, time: Any) -> tuple[IntArray, NDArray[Any]]:

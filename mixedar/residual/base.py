@@ -354,6 +354,8 @@ class ResidualStructure(Parametric):
     ----------
     integer_time : bool
         Whether times have to lie on a grid of equal steps.
+    counts_steps : bool
+        Whether integer times count in their common step, whatever their unit.
     needs_distinct_times : bool
         Whether two observations of a series may not share their time.
     level_names : tuple of (tuple of str or None)

@@ -272,6 +272,7 @@ class Toeplitz(FormulaStructure):
     code: ClassVar[str] = "toep"
     link: ClassVar[Link] = "correlation"
     integer_time: ClassVar[bool] = True
+    counts_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         bands = self.bands

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
-from mixedar.data.time import time_axis
+from mixedar.data.time import occasions_of, time_axis
 from mixedar.diagnostics.residuals.series import SeriesRows
 from mixedar.diagnostics.residuals.variogram import error_correlations
 from mixedar.exceptions import MixedARError, NotComputedError
@@ -119,15 +119,14 @@ def _times(fits: Sequence[Fit], series: FloatArray) -> FloatArray:
         frame = pd.DataFrame({"group": data.codes, "series": series})
         places = frame.groupby(["group", "series"], sort=False).cumcount()
         return np.asarray(places, dtype=np.float64)
-    readers = [fit.structure for fit in fits if fit.structure.uses_time]
-    readers = [s for s in readers if s.k_params] or readers
+    readers = [fit for fit in fits if fit.structure.uses_time]
+    readers = [fit for fit in readers if fit.structure.k_params] or readers
+    structure = readers[0].structure if readers else CAR1()
+    step = readers[0].data.time_step if readers else 1.0
     try:
-        return time_axis(data.time, readers[0] if readers else CAR1()).values
+        return time_axis(data.time, structure).values / step
     except MixedARError:
-        column = pd.Series(data.time)
-        if not isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype("category")
-        return np.asarray(column.cat.codes, dtype=np.float64)
+        return occasions_of(pd.Series(data.time), "time")[0].astype(np.float64)
 
 
 def _lags(distance: FloatArray) -> tuple[IntArray, FloatArray]:

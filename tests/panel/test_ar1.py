@@ -338,8 +338,9 @@ def test_bad_requests() -> None:
         model.fit(first="all")
     with pytest.raises(IdentificationError, match="absorb every regressor"):
         mar.fixed_effects_ar1("y ~ z", data, "id", "t").fit()
-    with pytest.raises(TimeError, match="one unit of 'w' apart"):
-        mar.fixed_effects_ar1("y ~ a", data.assign(w=2 * data["t"]), "id", "w")
+    apart = data.assign(w=data["t"].map(lambda t: 5 * (t // 2) + 2 * (t % 2)))
+    with pytest.raises(TimeError, match=r"one unit of 'w' \(1\) apart; pass"):
+        mar.fixed_effects_ar1("y ~ a", apart, "id", "w")
     with pytest.raises(TimeError, match="whole or equally spaced"):
         mar.random_effects_ar1(
             "y ~ a", data.assign(w=np.sqrt(data["t"] + 1.0)), "id", "w"

@@ -268,8 +268,7 @@ def test_arguments(data: pd.DataFrame) -> None:
         mar.pooled("y ~ x1", data.assign(x1=1e40 * data["x1"]), "id", "t")
     with pytest.raises(TimeError, match="gaps='previous'"):
         mar.first_difference(
-            "y ~ x1", data.assign(w=np.where(data["t"] < 2004, 3, 7))
-            .drop_duplicates(["id", "w"]), "id", "w",
+            "y ~ x1", data.assign(w=2 * data["t"] + data["t"] // 2), "id", "w",
         ).fit()  # fmt: skip
 
 

@@ -110,9 +110,10 @@ def test_breusch_godfrey(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_wooldridge(name: str) -> None:
     want = expected(name, "serial_correlation")
-    check(st.wooldridge_ar(fit(name)), want["pwartest"])
-    check(st.wooldridge_fd(fit(name)), want["pwfdtest_fd"])
-    check(st.wooldridge_fd(fit(name), "fe"), want["pwfdtest_fe"])
+    # plm takes the row before for the lag, however long ago
+    check(st.wooldridge_ar(fit(name), gaps="previous"), want["pwartest"])
+    check(st.wooldridge_fd(fit(name), gaps="previous"), want["pwfdtest_fd"])
+    check(st.wooldridge_fd(fit(name), "fe", gaps="previous"), want["pwfdtest_fe"])
     check(et.wooldridge_effects(fit(name)), want["pwtest_individual"])
     got = st.wooldridge_drukker(fit(name))
     check(got, want["xtserial_by_hand"])
@@ -234,7 +235,7 @@ def test_counting_all_entities_is_what_the_score_gives() -> None:
     base = regressions_of(fit("unbal"))
     panel = base.panel
     sizes = panel.sizes.astype(float)
-    pairs = panel.nobs - panel.n_entities
+    pairs = base.follows.sum()
     i_uu, i_ur, i_rr = 0.5 * (sizes @ sizes - panel.nobs), pairs, pairs
     moments = st.pooled_statistics(base)
     left = i_rr - i_ur**2 / i_uu
@@ -460,12 +461,61 @@ def test_without_times_and_off_the_grid() -> None:
         assert "grid of equal steps" in str(got[name].reason)
 
 
-def test_every_second_year_has_no_neighbours() -> None:
+LAGGED = (
+    st.bhargava_durbin_watson,
+    st.baltagi_wu_lbi,
+    st.wooldridge_ar,
+    st.wooldridge_fd,
+    st.wooldridge_drukker,
+    st.baltagi_li_joint,
+    st.baltagi_li_conditional,
+    st.bera_sosa_escudero_yoon,
+)
+
+
+@pytest.mark.parametrize("test", LAGGED)
+def test_every_second_year_is_a_step(test: Any) -> None:
     data = simulated(seed=11)
-    data["t"] = 2000 + 2 * data["t"]
-    got = st.baltagi_li_conditional(pooled(data))
-    assert "one unit of time apart" in str(got.reason)
-    assert "follow one another" in str(st.wooldridge_drukker(pooled(data)).reason)
+    year = 2000 + 2 * data["t"]
+    want = test(pooled(data)).statistic
+    for times in (
+        year,
+        pd.to_datetime(year.astype(str)),
+        pd.PeriodIndex(year.astype(str), freq="Y"),
+    ):
+        assert_allclose(test(pooled(data.assign(t=times))).statistic, want)
+
+
+@pytest.mark.parametrize("test", LAGGED)
+def test_without_neighbours_there_is_a_reason(test: Any) -> None:
+    # distances of 2 and 3 units: the common step is one, and nobody is that near
+    data = simulated(n=30, periods=5, seed=12)
+    data["t"] = np.array([0, 2, 5, 7, 10])[data["t"]]
+    got = test(pooled(data))
+    assert np.isnan(got.statistic)
+    assert "delta=" in str(got.reason) or "three observations" in str(got.reason)
+
+
+def test_lags_do_not_cross_gaps() -> None:
+    # spells of three years: pairs of neighbours only, by hand
+    data = simulated(n=40, periods=6, seed=13).sort_values(["id", "t"])
+    data["t"] = np.array([0, 1, 2, 6, 7, 8])[data["t"]]
+    e = mar.fixed_effects("y ~ x", data, "id", "t").fit().resid.to_numpy()
+    now = np.flatnonzero(np.isin(data["t"], (1, 2, 7, 8)))
+    x = np.column_stack([e[now - 1], np.ones(len(now))])
+    coef = np.linalg.lstsq(x, e[now], rcond=None)[0]
+    got = st.wooldridge_ar(pooled(data))
+    assert_allclose(dict(got.details)["rho"], coef[0])
+    lagged = np.column_stack(
+        [np.isin(data["t"], (1, 2, 7, 8)) * np.roll(e, 1),
+         np.isin(data["t"], (2, 8)) * np.roll(e, 2)]
+    )  # fmt: skip
+    within = data["x"] - data.groupby("id")["x"].transform("mean")
+    design = np.column_stack([within, lagged])
+    left = e - design @ np.linalg.lstsq(design, e, rcond=None)[0]
+    want = len(e) * (1.0 - left @ left / (e @ e))
+    model = mar.fixed_effects("y ~ x", data, "id", "t").fit()
+    assert_allclose(st.breusch_godfrey(model, 2, "entity").statistic, want)
 
 
 def test_one_entity() -> None:

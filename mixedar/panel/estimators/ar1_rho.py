@@ -66,18 +66,13 @@ def check_steps(panel: PanelData) -> None:
     TimeError
         If times are not on a grid, or no two of them follow one another.
     """
-    name = panel.time_name
     if not panel.on_grid:
         raise TimeError(
-            f"AR(1) errors need whole or equally spaced times, and {name!r} is "
-            "neither; number the occasions"
+            f"AR(1) errors need whole or equally spaced times, and {panel.time_name!r} "
+            f"is neither; {panel.spacing_remedy}"
         )
-    if not (panel.gaps == 1.0).any():
-        raise TimeError(
-            f"no two observations of one {panel.entity_name} are one unit of {name!r} "
-            "apart, so rho cannot be estimated; if times come in larger steps, divide "
-            "them by the step"
-        )
+    if not panel.neighbours.any():
+        raise TimeError(f"rho cannot be estimated: {panel.no_neighbours()}")
 
 
 def estimate_rho(
@@ -129,7 +124,7 @@ def estimate_rho(
         raise UnsupportedError(
             f"rho_method={method!r}: choose one of {', '.join(map(repr, RHO_METHODS))}"
         )
-    follows = np.flatnonzero(panel.gaps == 1.0)
+    follows = np.flatnonzero(panel.neighbours)
 
     def prais(values: FloatArray, rho: float) -> FloatArray:
         # a row after a gap starts anew
@@ -206,9 +201,10 @@ def durbin_watson_lbi(panel: PanelData, resid: FloatArray) -> tuple[float, float
     first = gaps == 0.0
     before = np.zeros_like(resid)
     before[1:] = resid[:-1]
-    change = resid - np.where(gaps == 1.0, before, 0.0)
+    change = resid - np.where(panel.neighbours, before, 0.0)
     total = float(resid @ resid)
     dw = float((change[~first] ** 2).sum()) / total
     last = panel.offsets[1:] - 1
-    ends = (before[gaps > 1.0] ** 2).sum() + (resid[first] ** 2).sum()
+    apart = ~(panel.neighbours | first)
+    ends = (before[apart] ** 2).sum() + (resid[first] ** 2).sum()
     return dw, dw + float(ends + (resid[last] ** 2).sum()) / total

@@ -17,7 +17,7 @@ from mixedar.exceptions import (
     listing,
     shown,
 )
-from mixedar.panel.algebra import column_sizes, regress, standardize
+from mixedar.panel.algebra import column_sizes, gaussian_llf, regress, standardize
 from mixedar.panel.checks import (
     Varying,
     singleton_notes,
@@ -26,7 +26,7 @@ from mixedar.panel.checks import (
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
-from mixedar.panel.estimators.base import LeastSquaresModel
+from mixedar.panel.estimators.least_squares import LeastSquaresModel
 from mixedar.panel.linearmodels import WithinFit, fit_within
 
 # The effects that are removed, and what the estimator is called then.
@@ -66,6 +66,7 @@ class FixedEffects(LeastSquaresModel):
     """
 
     kind = "fe"
+    _takes_weights = True
 
     def _init(self, panel: PanelData, effects: str = "entity", **options: Any) -> None:
         check_choice("effects", effects, tuple(_EFFECTS))
@@ -87,7 +88,7 @@ class FixedEffects(LeastSquaresModel):
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel, (effects, method) = self.panel, _EFFECTS[self.effects]
         slopes, constant = panel.slopes, panel.constant
-        centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
+        centred = panel.x[:, slopes] - panel.grand_mean(panel.x[:, slopes])
         within = panel.remove_effects(centred, effects)
         found = varying_columns(centred, within)
         self._check_kept(found.kept, [panel.names[j] for j in slopes])
@@ -103,7 +104,8 @@ class FixedEffects(LeastSquaresModel):
             within = np.insert(within, position, 1.0, axis=1)
         standard = standardize(given, position, center=False)
         within = within @ standard.back
-        if self._parts > 1:  # linearmodels takes every panel for one part
+        # linearmodels takes every panel for one part
+        if self._parts > 1 or panel.weights is not None:
             fit = _regress_within(panel, standard.x, within, effects, position)
         else:
             fit = fit_within(panel, standard.x, effects)
@@ -114,7 +116,7 @@ class FixedEffects(LeastSquaresModel):
             request,
             standard,
             fit.params,
-            within,
+            panel.by_root(within),
             fit.resid,
             fit.df_resid,
             columns,
@@ -200,12 +202,14 @@ def _regress_within(
 ) -> WithinFit:
     """Least squares of columns without the effects; `x` is as it was with them."""
     n, rank = panel.nobs, panel.count_effects(effects)
-    y = panel.remove_effects(panel.y[:, None], effects)[:, 0] + panel.y.mean()
-    fit = regress(within, y, tolerance=0.0)
+    mean = panel.grand_mean(panel.y)
+    y = panel.remove_effects(panel.y[:, None] - mean, effects)[:, 0] + mean
+    fit = regress(panel.by_root(within), panel.by_root(y), tolerance=0.0)
     # the constant is the mean of the effects
     df_resid = n - rank - fit.rank + (constant is not None)
     scale = fit.ssr / df_resid
-    pooled = regress(np.column_stack([np.ones(n), x]), panel.y)
+    x = np.column_stack([np.ones(n), x])
+    pooled = regress(panel.by_root(x), panel.by_root(panel.y))
     change = (pooled.ssr - fit.ssr) / (rank - 1)
     return WithinFit(
         fit.params,
@@ -213,7 +217,7 @@ def _regress_within(
         fit.resid,
         scale,
         df_resid,
-        -0.5 * n * (np.log(2.0 * np.pi * fit.ssr / n) + 1.0),
+        gaussian_llf(fit.ssr, n, panel.weights),
         (change / scale, float(rank - 1), float(df_resid)),
     )
 
@@ -222,6 +226,6 @@ def _level(panel: PanelData, columns: IntArray, position: int) -> FloatArray:
     """Turns the intercept of centred columns into that of the columns themselves."""
     slopes = np.arange(len(columns)) != position
     back = np.eye(len(columns))
-    back[position, slopes] = -panel.x[:, columns[slopes]].mean(axis=0)
+    back[position, slopes] = -panel.grand_mean(panel.x[:, columns[slopes]])
     back[position] /= panel.x[0, columns[position]]
     return back

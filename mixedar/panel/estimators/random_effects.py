@@ -16,7 +16,13 @@ from mixedar.exceptions import (
     check_choice,
 )
 from mixedar.mixed import MixedLMAR
-from mixedar.panel.algebra import Standardized, regress, standardize
+from mixedar.panel.algebra import (
+    Standardized,
+    column_sizes,
+    gaussian_llf,
+    regress,
+    standardize,
+)
 from mixedar.panel.checks import (
     check_collinear,
     singleton_notes,
@@ -64,6 +70,7 @@ class RandomEffects(PanelModel):
     """
 
     kind = "re"
+    _takes_weights = True
 
     def fit(
         self,
@@ -112,6 +119,12 @@ class RandomEffects(PanelModel):
         check_choice("method", method, tuple(_METHODS))
         check_choice("unbalanced", unbalanced, tuple(_UNBALANCED))
         observed = cov_type == "observed"
+        weighted = self.panel.weights is not None
+        if weighted and (observed or unbalanced != "harmonic"):
+            raise UnsupportedError(
+                "cov_type='observed' and unbalanced='baltagi-chang' are not defined "
+                "here for weighted fits; leave them out"
+            )
         if observed and method != "ml":
             raise UnsupportedError("cov_type='observed' needs method='ml'")
         cov_type = "classical" if observed else cov_type
@@ -131,12 +144,15 @@ class RandomEffects(PanelModel):
                 f"{panel.nobs} observations cannot estimate {k} coefficients and two "
                 "variances; use fewer regressors"
             )
-        if method == "swamy-arora":
+        if method == "swamy-arora" and panel.weights is not None:
+            fit = _weighted_swamy_arora(panel, standard)
+        elif method == "swamy-arora":
             fit = fit_swamy_arora(panel, standard.x, unbalanced == "baltagi-chang")
         else:
             fit = fit_likelihood(panel, standard, method == "reml")
-        x = panel.quasi_demean(standard.x, fit.theta)
-        resid = panel.quasi_demean(panel.y, fit.theta) - x @ fit.params
+        x = panel.by_root(panel.quasi_demean(standard.x, fit.theta))
+        y = panel.by_root(panel.quasi_demean(panel.y, fit.theta))
+        resid = y - x @ fit.params
         statistics = {}
         if fit.llf is not None and method == "ml":
             lr = _lr_statistic(panel, standard, fit.llf)
@@ -175,9 +191,43 @@ class RandomEffects(PanelModel):
         return estimate
 
 
+def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit:
+    """
+    Feasible GLS of weighted rows, errors having variances ``sigma2_e / w``.
+
+    The variances are Swamy and Arora's with sums of weights in place of numbers of
+    observations; linearmodels takes the numbers.
+    """
+    x, n, count = standard.x, panel.nobs, panel.n_entities
+    sizes = column_sizes(panel.by_root(x))
+    y = panel.by_root(panel.demean(panel.y))
+    within = regress(panel.by_root(panel.demean(x)), y, sizes)
+    between = regress(panel.entity_means(x), panel.entity_means(panel.y))
+    df_within, df_between = n - count - within.rank, count - between.rank
+    if min(df_within, df_between) <= 0:
+        raise IdentificationError(
+            f"the variances of the effects and of the errors cannot be estimated from "
+            f"{n} observations of {count} entities; use fewer regressors"
+        )
+    sigma2_e = within.ssr / df_within
+    noise = float((1.0 / panel.entity_weights).mean()) * sigma2_e
+    sigma2_u = max(0.0, between.ssr / df_between - noise)
+    theta = 1.0 - np.sqrt(sigma2_e / (sigma2_e + panel.entity_weights * sigma2_u))
+    x = panel.by_root(panel.quasi_demean(x, theta))
+    fit = regress(x, panel.by_root(panel.quasi_demean(panel.y, theta)), tolerance=0.0)
+    cov = fit.ssr / (n - fit.rank) * fit.bread
+    return RandomFit(fit.params, cov, theta, sigma2_u, sigma2_e)
+
+
 def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:
     """(Restricted) maximum likelihood, by the mixed model."""
-    model = MixedLMAR(panel.y, standard.x, groups=panel.entity, residual="independent")
+    model = MixedLMAR(
+        panel.y,
+        standard.x,
+        groups=panel.entity,
+        residual="independent",
+        weights=panel.weights,
+    )
     # a variance of zero is reported in a note
     fit = model.refit(panel.y, reml=reml)
     k = standard.x.shape[1]
@@ -185,7 +235,7 @@ def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Rand
     sigma2_u = float(np.asarray(fit.cov_re)[0, 0])
     if sigma2_u < 1e-10 * sigma2_e:
         sigma2_u = 0.0
-    theta = 1.0 - np.sqrt(sigma2_e / (sigma2_e + panel.sizes * sigma2_u))
+    theta = 1.0 - np.sqrt(sigma2_e / (sigma2_e + panel.entity_weights * sigma2_u))
     cov = np.asarray(fit.cov_params())[:k, :k]
     llf = float(fit.llf)
     if reml:  # its constant depends on the scale of the columns
@@ -195,9 +245,10 @@ def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> Rand
 
 def _lr_statistic(panel: PanelData, standard: Standardized, llf: float) -> float:
     """Twice the gain over pooled least squares."""
-    n, ssr = panel.nobs, regress(standard.x, panel.y, tolerance=0.0).ssr
-    pooled = -0.5 * n * (np.log(2.0 * np.pi * ssr / n) + 1.0)
-    return max(0.0, 2.0 * (llf - float(pooled)))
+    x, y = panel.by_root(standard.x), panel.by_root(panel.y)
+    ssr = regress(x, y, tolerance=0.0).ssr
+    pooled = gaussian_llf(ssr, panel.nobs, panel.weights)
+    return max(0.0, 2.0 * (llf - pooled))
 
 
 def _observed(panel: PanelData, x: FloatArray, fit: RandomFit) -> FloatArray:

@@ -25,7 +25,7 @@ from mixedar.panel.checks import (
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
-from mixedar.panel.estimators.base import LeastSquaresModel
+from mixedar.panel.estimators.least_squares import LeastSquaresModel
 from mixedar.panel.results import PanelResults
 
 
@@ -41,6 +41,7 @@ class PooledOLS(LeastSquaresModel):
 
     kind = "pooled"
     method = "Pooled least squares"
+    _takes_weights = True
     _needs_entities = False
 
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.panel.algebra import Regression, column_sizes, regress
 from mixedar.panel.data import PanelData
 from mixedar.panel.results import PanelResults
@@ -118,15 +118,29 @@ class PanelRegressions:
             return self.quasi
         return self.x, self.pooled
 
-    @property
-    def has_previous(self) -> BoolArray:
-        """Whether a row has an earlier one of its entity, shape (n,)."""
-        return self.panel.gaps > 0.0
-
     @cached_property
     def follows(self) -> BoolArray:
-        """Whether the row before is the same entity one unit of time earlier."""
-        return np.abs(self.panel.gaps - 1.0) < 1e-9
+        """
+        Whether the row before is the same entity one unit of time earlier, shape (n,).
+
+        Times on no grid have no unit: the row before is then the lag, however far.
+        """
+        panel = self.panel
+        return panel.neighbours if panel.on_grid else panel.gaps > 0.0
+
+    def has_lag(self, gaps: str) -> BoolArray:
+        """Rows with a lag: :attr:`follows`, or with ``gaps="previous"`` any before."""
+        check_choice("gaps", gaps, ("skip", "previous"))
+        return self.follows if gaps == "skip" else self.panel.gaps > 0.0
+
+    @property
+    def lag_note(self) -> str | None:
+        """What lags are, unless they are one unit of time."""
+        if not self.panel.has_time:
+            return "No time= was given: lags go by the order of the rows."
+        if not self.panel.on_grid:
+            return "Times lie on no grid: the observation before counts as the lag."
+        return None
 
     @property
     def slopes(self) -> FloatArray:
@@ -162,6 +176,11 @@ def regressions_of(fit: Tested) -> PanelRegressions:
         raise UnsupportedError(
             f"specification tests need a panel fit (fixed_effects, random_effects, "
             f"pooled, ...), not {type(fit).__name__}"
+        )
+    if fit.panel.weights is not None:
+        raise UnsupportedError(
+            "specification tests are defined here for fits without weights=; test the "
+            "unweighted fit, or write weights into a mixed model"
         )
     return PanelRegressions(
         fit.panel, fit.kind, fit.estimate.theta, fit.estimate.effects

@@ -22,6 +22,7 @@ from mixedar.panel.specification.regressions import (
 )
 
 Convention = Literal["stata", "plm", "article"]
+Gaps = Literal["skip", "previous"]
 
 _LONG = 15  # observations an entity from which conventions hardly differ
 _BSY = (
@@ -40,7 +41,6 @@ _WOOLDRIDGE = (
     "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, section "
 )
 _NO_GRID = "the times do not lie on a grid of equal steps"
-_SHORT = "entities have too few observations: lagged residuals need at least three"
 _DURBIN_WATSON = (
     TestText(
         "Bhargava et al. Durbin-Watson",
@@ -109,7 +109,7 @@ def _durbin_watson(fit: Tested, which: int) -> TestResult:
     return text.result(value, "none", reason=_TABLES, note=base.lag_note)
 
 
-def wooldridge_ar(fit: Tested) -> TestResult:
+def wooldridge_ar(fit: Tested, gaps: Gaps = "skip") -> TestResult:
     """
     Wooldridge's test for serial correlation in fixed-effects models.
 
@@ -120,11 +120,13 @@ def wooldridge_ar(fit: Tested) -> TestResult:
     ----------
     fit : PanelResults or PanelData
         Any panel fit; the residuals are those of fixed effects.
+    gaps : {"skip", "previous"}
+        Lags are one unit of time, or the observation before, however long ago (plm).
 
     Returns
     -------
     TestResult
-        For short panels; lags are one unit of time.
+        For short panels.
     """
     base = regressions_of(fit)
     panel = base.panel
@@ -134,10 +136,12 @@ def wooldridge_ar(fit: Tested) -> TestResult:
     if panel.n_periods < 3:
         return text.missing("with two periods the residuals are mirror images", "F")
     expected = -1.0 / (panel.n_periods - 1)
-    return _lag_test(text, base, base.within.resid, base.follows, expected)
+    return _lag_test(text, base, base.within.resid, base.has_lag(gaps), expected)
 
 
-def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
+def wooldridge_fd(
+    fit: Tested, null: Literal["fd", "fe"] = "fd", gaps: Gaps = "skip"
+) -> TestResult:
     """
     Wooldridge's test of the first-difference residuals.
 
@@ -149,16 +153,17 @@ def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
     null : {"fd", "fe"}
         Which errors are uncorrelated: the differenced ones, so that the lag has
         the coefficient 0, or those in levels, so that it has -1/2.
+    gaps : {"skip", "previous"}
+        As in :func:`wooldridge_ar`, of differences too.
 
     Returns
     -------
     TestResult
-        Differences and lags are those of one unit of time.
 
     Raises
     ------
     UnsupportedError
-        For an unknown `null`.
+        For an unknown `null` or `gaps`.
     """
     check_choice("null", null, ("fd", "fe"))
     what = "differenced errors" if null == "fd" else "errors in levels"
@@ -170,9 +175,9 @@ def wooldridge_fd(fit: Tested, null: Literal["fd", "fe"] = "fd") -> TestResult:
     )
     base = regressions_of(fit)
     drift = base.panel.constant is not None
-    resid, rows = _difference_residuals(base, base.follows, drift)
+    resid, rows = _difference_residuals(base, base.has_lag(gaps), drift)
     if resid is None:
-        return text.missing(_SHORT, "F")
+        return text.missing(_short(base), "F")
     return _lag_test(text, base, resid, rows, 0.0 if null == "fd" else -0.5)
 
 
@@ -225,6 +230,15 @@ def _difference_residuals(
     return resid, second
 
 
+def _short(base: PanelRegressions) -> str:
+    """Why there are no lagged residuals, or too few."""
+    if base.follows.any():
+        return (
+            "entities have too few observations: lagged residuals need at least three"
+        )
+    return base.panel.no_neighbours()
+
+
 def _lag_test(
     text: TestText,
     base: PanelRegressions,
@@ -244,8 +258,7 @@ def _lag_test(
         df = len(here) - 2
     fit = regress(x, resid[here])
     if fit.rank < x.shape[1] or df <= 0 or entities < 2:
-        alone = not base.follows.any()
-        return text.missing(base.panel.no_neighbours() if alone else _SHORT, "F")
+        return text.missing(_short(base), "F")
     correction: Correction = "HC0" if constant else "sss"
     cov = cluster_covariance(x, fit.resid, fit.bread, entity, correction)
     rho = float(fit.params[0])
@@ -336,13 +349,13 @@ class PooledStatistics(NamedTuple):
     """Bera, Sosa-Escudero and Yoon's A and B of plain residuals, and the counts."""
 
     a: float  # one less the squared sums by entity over the sum of squares
-    b: float  # products with the row before over squares
-    pairs: float  # sum of T_i - 1
+    b: float  # products with the lag over squares
+    pairs: float  # rows with a lag, sum of T_i - 1 without gaps
     crossed: float  # sum of T_i (T_i - 1)
 
     @property
     def excess(self) -> float:
-        """``sum T_i (T_i - 1) - 2 sum (T_i - 1)``: 0 with two periods."""
+        """``sum T_i (T_i - 1) - 2 pairs``: 0 with two periods."""
         return self.crossed - 2.0 * self.pairs
 
 
@@ -352,19 +365,20 @@ def pooled_statistics(
     """The statistics of the residuals of plain least squares."""
     check_choice("convention", convention, ("stata", "plm", "article"))
     panel, resid = base.panel, base.pooled.resid
-    rows = np.flatnonzero(base.follows)
+    plm = convention == "plm"
+    rows = np.flatnonzero(base.has_lag("previous" if plm else "skip"))
     if not len(rows):
         return PooledStatistics(0.0, 0.0, 0.0, 0.0)
     total = float(resid @ resid)
     sums, sizes = panel.entity_sums(resid), panel.sizes.astype(np.float64)
     bottom = total if convention == "article" else float(resid[rows] @ resid[rows])
     entities = panel.n_entities
-    if convention == "plm":
+    if plm:
         entities = int(np.bincount(panel.time).max())
     return PooledStatistics(
         a=1.0 - float(sums @ sums) / total,
         b=float(resid[rows] @ resid[rows - 1]) / bottom,
-        pairs=panel.nobs - entities if convention == "plm" else len(rows),
+        pairs=panel.nobs - entities if plm else len(rows),
         crossed=float(sizes @ sizes) - panel.nobs,
     )
 
@@ -392,12 +406,12 @@ def bera_sosa_escudero_yoon(
         predecessor (Stata's ``xttest1``), which rejects too often in short
         panels, or by all squares (the article).  plm differs from Stata in
         unbalanced panels: it takes the number of entities in the fullest period
-        for the number of entities.
+        for the number of entities, and the observation before for the lag, however
+        long ago, which otherwise is one unit of time.
 
     Returns
     -------
     TestResult
-        Lags are one unit of time.
 
     Raises
     ------

@@ -236,7 +236,7 @@ def check_positive(
 Columns = str | tuple[str | None, ...] | None
 
 # Derivatives of second order grow with the cube of the number of strata.
-_MOST = 200
+MOST_STRATA = 200
 
 
 def columns_of(columns: Columns) -> tuple[str | None, ...]:
@@ -367,12 +367,12 @@ class Strata:
         sizes = tuple(len(names) for names in known)
         code = _combined(marks, sizes)
         occurring, count = np.unique(code, return_counts=True)
-        if len(occurring) > _MOST:
+        if len(occurring) > MOST_STRATA:
             raise StructureError(
                 f"{what}: {columns_text(columns)} has {len(occurring)} strata, each "
-                f"with a parameter of its own; more than {_MOST} are not supported. "
-                "Use fewer, larger strata, or a covariate, as in VarPower and "
-                "VarLogLinear"
+                f"with a parameter of its own; more than {MOST_STRATA} are not "
+                "supported. Use fewer, larger strata, or a covariate, as in VarPower "
+                "and VarLogLinear"
             )
         levels = np.unravel_index(occurring, sizes)
         names = tuple(
