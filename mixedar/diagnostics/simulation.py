@@ -26,12 +26,15 @@ from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError, UnsupportedError, check_choice
 from mixedar.fit import Fit
+from mixedar.inference.arguments import generator
 from mixedar.numeric.linalg import product
 from mixedar.plotting.style import smooth_line
 from mixedar.prediction.new_rows import NewRows, fitted_rows, rows_to_simulate
 
 # Numbers drawn at a time: what stays in cache, more or less.
 _AT_ONCE = 2_000_000
+# A table of more is refused (16 GiB).
+_MOST_NUMBERS = 2**31
 # Up to so many random effects a column at a time; above, group by group.
 _FEW_EFFECTS = 12
 # Residuals in pictures are drawn from the same stream every time.
@@ -82,10 +85,16 @@ def simulate(
     """
     n_sim = check_simulations(n_sim)
     known = check_groups(groups)
+    fit.check_one_factor("simulate()")
     if newdata is None:
         rows = fitted_rows(fit.data)
     else:
         rows = rows_to_simulate(fit, newdata, known)
+    if len(rows.exog) * n_sim > _MOST_NUMBERS:
+        raise UnsupportedError(
+            f"n_sim={n_sim} responses of {len(rows.exog)} rows do not fit into memory; "
+            "draw them in parts, each with a seed of its own"
+        )
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
     for block in draw_responses(fit, rows, n_sim, generator(seed), known):
@@ -108,17 +117,6 @@ def check_groups(groups: object) -> bool:
     """Whether random effects are those predicted: ``"conditional"``."""
     check_choice("groups", groups, ("new", "conditional"))
     return bool(groups == "conditional")
-
-
-def generator(seed: Seed) -> np.random.Generator:
-    """NumPy's generator for a seed of any kind."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise UnsupportedError(
-            f"seed={seed!r}: pass a non-negative integer, a SeedSequence, a Generator, "
-            "or None"
-        ) from error
 
 
 def draw_responses(

@@ -29,6 +29,8 @@ from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
 
+REMOVED = "the data were removed from this model by remove_data(); build it again"
+
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
 
@@ -99,6 +101,7 @@ class ParentModel(MixedLM):
         -------
         float
         """
+        self._check_held()
         if self._penalised:
             return float(super().loglike(params, profile_fe))
         point = self._point(params, has_fe=False)
@@ -122,6 +125,7 @@ class ParentModel(MixedLM):
         -------
         ndarray
         """
+        self._check_held()
         if self._penalised or not self.residual.k_params:
             return np.asarray(super().score(params, profile_fe))
         point = self._point(params, has_fe=not profile_fe)
@@ -149,6 +153,7 @@ class ParentModel(MixedLM):
         singular : bool
             Whether the random-effects covariance is singular.
         """
+        self._check_held()
         if self._penalised or not self.residual.k_params:
             return super().hessian(params)
         point = self._point(params, has_fe=True, use_sqrt=False)
@@ -176,6 +181,10 @@ class ParentModel(MixedLM):
         if exog is not None:
             exog = matrix_rows(exog, self.exog_names)[0]
         return np.asarray(super().predict(params, exog))
+
+    def _check_held(self) -> None:
+        if self.endog is None:
+            raise NotComputedError(REMOVED)
 
     @property
     def _penalised(self) -> bool:
@@ -213,6 +222,11 @@ class ParentModel(MixedLM):
     def _sums(
         self, point: _Point, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
+        if self.arrays.terms:
+            raise UnsupportedError(
+                "packed parameters of statsmodels hold the random effects of one "
+                "factor only; this model has several"
+            )
         problem = LikelihoodProblem(
             self.arrays.compressed,
             self.nobs,
@@ -422,7 +436,7 @@ class MixedDistribution:
         )
         self.model = model
         if model.exog is None:
-            raise NotComputedError("the data were removed from this model")
+            raise NotComputedError(REMOVED)
         self.exog = model.exog
         if exog is not None:
             self.exog = matrix_rows(exog, model.exog_names)[0]

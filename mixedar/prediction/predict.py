@@ -140,6 +140,8 @@ def get_prediction(
     given = NewData(
         newdata, exog, exog_re, exog_vc, groups, time, series, residual_data
     )
+    if level != "population":
+        fit.check_one_factor(f"predictions with level={level!r}")
     rows = rows_to_predict(fit, given, level, unknown)
     method = contrast_method(fit, df)
     cov = fit.cov_beta if include_theta else method.cov

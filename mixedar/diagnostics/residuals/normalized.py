@@ -112,6 +112,7 @@ class NormalizedResiduals:
 
 def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     """The normalized residuals of a fit, and what their covariance follows from."""
+    fit.check_one_factor("tests of the residuals")
     data, rows = fit.data, series_rows(fit)
     grouped = data.grouped
     place = _places(rows, grouped)

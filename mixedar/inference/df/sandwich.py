@@ -168,6 +168,7 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         With too few groups, without data, or if a group determines a
         coefficient alone (CR3).
     """
+    fit.check_one_factor("cluster-robust standard errors")
     known = {name.lower(): name for name in COV_TYPES}
     name = known.get(str(cov_type).lower())
     if name is None:

@@ -35,17 +35,15 @@ class PathStart:
 
     Attributes
     ----------
-    root : ndarray, shape (k_re, any)
-        Of the covariance of the correlated random effects.
-    vc : ndarray
-        Standard deviations of the variance components.
+    roots : tuple of ndarray
+        Of the covariance of each block: the correlated random effects, variance
+        components, further terms.
     u : ndarray, shape (k_free,)
     s : float
         Logarithm of the residual variance.
     """
 
-    root: FloatArray
-    vc: FloatArray
+    roots: tuple[FloatArray, ...]
     u: FloatArray
     s: float
 
@@ -101,13 +99,19 @@ class ConstrainedLikelihood:
         self._to_inner = np.linalg.inv(problem.value_map()).astype(np.float64)
         self._inner_z = np.linalg.inv(problem.z_map)
         self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
-        self.k_re = problem.covariance.k_re
-        self.layout = RandomCovariance.free(self.k_re, problem.covariance.vc_sizes)
-        self.order = _rows_order(self.k_re, parameter)
-        self.fixed = self._reordered(np.array(fixed))
+        cov = problem.covariance
+        self.layout = RandomCovariance.free(cov.k_re, cov.vc_sizes, cov.terms)
+        self._blocks = self._places()
+        own = self._own_block()
+        #: the first entry of the parameter's block
+        self._lead = self._blocks[own].entries.start
+        self.order = np.arange(sum(self.layout.blocks))
+        effects = self._blocks[own].effects
+        self.order[effects] = effects.start + _rows_order(effects, parameter)
+        self.fixed = self._reordered(np.array(fixed), self._blocks[own])
         # where the entries of the user's covariance stand in the reordered one
         self._entries = np.arange(self.layout.k_cov)
-        for k, (a, b) in enumerate(zip(*self.layout.tril, strict=True)):
+        for k, (a, b) in enumerate(zip(*self.layout.effects, strict=True)):
             i, j = self.order[a], self.order[b]
             self._entries[self.layout.entry(i, j)] = k
         k_cov = self.layout.k_cov
@@ -123,60 +127,88 @@ class ConstrainedLikelihood:
         held = np.isfinite(self.fixed) & (self.fixed != 0.0)
         self._held: list[int] = np.flatnonzero(held).tolist()
         self._last: float | None = None
+        #: where the variance that a covariance needs is among the free coordinates
+        self.lead = int(np.searchsorted(self.free, self._lead))
         # for correlations: logarithms of the two standard deviations
-        self.logs = [0, 1] if parameter.path == "corr" else []
+        both = [self.lead, self.lead + 1]
+        self.logs = both if parameter.path == "corr" else []
 
-    def _reordered(self, fixed: FloatArray) -> FloatArray:
+    def _places(self) -> list[_Block]:
+        """Where effects and entries of each block are."""
+        orders = np.array(self.layout.blocks)
+        effects = np.cumsum([0, *orders]).tolist()
+        entries = np.cumsum([0, *(orders * (orders + 1) // 2)]).tolist()
+        return [
+            _Block(slice(*effects[k : k + 2]), slice(*entries[k : k + 2]))
+            for k in range(len(orders))
+        ]
+
+    def _own_block(self) -> int:
+        """The block of the held parameter; the first if it is in none."""
+        if self.parameter.path not in ("sd", "cov", "corr"):
+            return 0
+        ends = [block.effects.stop for block in self._blocks]
+        return int(np.searchsorted(ends, self.parameter.i, side="right"))
+
+    def _reordered(self, fixed: FloatArray, block: _Block) -> FloatArray:
         """The held entries of the factor whose rows are in another order."""
-        rows, columns = self.layout.tril
-        block = fixed[: len(rows)]
-        if (self.order == np.arange(self.k_re)).all() or np.isnan(block).all():
+        entries = fixed[block.entries]
+        order = self.order[block.effects] - block.effects.start
+        if (order == np.arange(len(order))).all() or np.isnan(entries).all():
             return fixed
+        rows, columns = np.tril_indices(len(order))
         on_diagonal = rows == columns
-        if not (block[~on_diagonal] == 0.0).all():
+        if not (entries[~on_diagonal] == 0.0).all():
             raise NotComputedError(
                 "no profile: entries of the random-effects factor are held in a "
                 "pattern that reordering its rows would destroy"
             )
-        block[on_diagonal] = block[on_diagonal][self.order]
+        entries[on_diagonal] = entries[on_diagonal][order]
         return fixed
 
     def _dependent(self) -> int:
         """The coordinate that follows from the held parameter."""
         parameter = self.parameter
         if parameter.path == "sd":
-            if parameter.i < self.k_re:
-                return 0
-            return self.layout.entry(parameter.i, parameter.i)
+            return self._lead
         if parameter.path in ("cov", "corr"):
-            return 1
+            return self._lead + 1
         return self.layout.k_cov + parameter.at if parameter.path == "residual" else -1
 
     def start(self, point: PathStart) -> FloatArray:
         """Free coordinates of a point."""
-        lower = np.zeros((self.k_re, self.k_re))
-        if self.k_re:
-            upper = r_factor(np.ascontiguousarray(point.root[self.order].T))
-            lower[:, : len(upper)] = upper.T
-            lower *= np.where(np.diag(lower) < 0.0, -1.0, 1.0)
-        y = np.concatenate([lower[self.layout.tril], point.vc, point.u, [point.s]])
+        parts = []
+        for block, root in zip(self._blocks, point.roots, strict=True):
+            order = self.order[block.effects] - block.effects.start
+            lower = np.zeros((len(order), len(order)))
+            if len(order):
+                upper = r_factor(np.ascontiguousarray(root[order].T))
+                lower[:, : len(upper)] = upper.T
+                lower *= np.where(np.diag(lower) < 0.0, -1.0, 1.0)
+            parts.append(lower[np.tril_indices(len(order))])
+        y = np.concatenate([*parts, point.u, [point.s]])
+        lead = self._lead
         if self.logs:
-            y[2] = np.hypot(y[1], y[2])
+            y[lead + 2] = np.hypot(y[lead + 1], y[lead + 2])
         x = y[self.free]
-        if self.logs:
-            x[:2] = np.log(np.maximum(x[:2], 1e-8 * np.exp(0.5 * point.s)))
+        x[self.logs] = np.log(np.maximum(x[self.logs], 1e-8 * np.exp(0.5 * point.s)))
         return x
 
     def natural(self, s: float) -> FloatArray:
         """A length to measure each free coordinate by."""
-        lengths = np.abs(np.diag(self.problem.z_map)) * np.exp(0.5 * s)
-        rows = self.order[self.layout.tril[0]]
-        sizes = self.problem.covariance.vc_sizes
-        firsts = (self.k_re + np.cumsum((0, *sizes))[:-1]).astype(int)
+        problem = self.problem
+        lengths = np.concatenate(
+            [
+                np.diag(problem.z_map)[: self.layout.k_re],
+                np.diag(problem.z_map)[problem.covariance.component_starts],
+                *(np.diag(term_map) for term_map in problem.term_maps),
+            ]
+        )
+        rows = self.order[self.layout.effects[0]]
         out = np.ones(self.k_y)
-        out[: self.layout.k_cov] = lengths[np.concatenate([rows, firsts])]
+        out[: self.layout.k_cov] = np.abs(lengths[rows]) * np.exp(0.5 * s)
         x = out[self.free]
-        x[: len(self.logs)] = 1.0
+        x[self.logs] = 1.0
         return x
 
     def _coordinates(self, x: FloatArray, t: float) -> Jet:
@@ -188,12 +220,12 @@ class ConstrainedLikelihood:
         y.first[np.arange(len(x)), self.free] = 1.0
         y.value[self._known] = self.parameter.u[self._known - self.layout.k_cov]
         if path == "corr":
-            sizes = np.exp(clip(z[:2], -np.inf, 300.0))
-            _put(y, 0, sizes[0])
-            _put(y, 1, sizes[1] * np.sin(held))
-            _put(y, 2, sizes[1] * np.cos(held))
+            sizes = np.exp(clip(z[self.logs], -np.inf, 300.0))
+            _put(y, self._lead, sizes[0])
+            _put(y, self._lead + 1, sizes[1] * np.sin(held))
+            _put(y, self._lead + 2, sizes[1] * np.cos(held))
         elif path == "cov":
-            _put(y, 1, held / z[0])
+            _put(y, self._lead + 1, held / z[self.lead])
         elif path == "residual" and self.parameter.coupled:
             self._solve(y, self.parameter.jet(held))
         else:
@@ -201,6 +233,11 @@ class ConstrainedLikelihood:
         for k in self._held:  # relative to the residual's standard deviation
             _put(y, k, self.fixed[k] * np.exp(0.5 * y[-1]))
         return y
+
+    def _orders(self) -> list[IntArray]:
+        """Order of the effects of the groups, and of each further term."""
+        several = [self._blocks[0], *self._blocks[1 + len(self.layout.vc_sizes) :]]
+        return [self.order[block.effects] - block.effects.start for block in several]
 
     def _solve(self, y: Jet, wanted: Jet) -> None:
         """Set the coordinate that gives the held parameter its value."""
@@ -237,20 +274,30 @@ class ConstrainedLikelihood:
 
         LinAlgError if the point is out of reach of the arithmetic.
         """
-        if self.parameter.path == "cov" and x[0] == 0.0:
+        if self.parameter.path == "cov" and x[self.lead] == 0.0:
             raise np.linalg.LinAlgError("a covariance needs a variance")
         problem, k_cov = self.problem, self.layout.k_cov
         y = self._coordinates(x, t)
         entries, u, s = y.value[:k_cov], y.value[k_cov:-1], float(y.value[-1])
         if not abs(s) < 600.0:
             raise np.linalg.LinAlgError("the residual variance over- or underflows")
+        shrink, orders = np.exp(-0.5 * s), self._orders()
         factor = self.layout.factor(entries)
-        user = factor.copy()
-        user[self.order] = factor[: self.k_re]
-        inner = self._inner_z @ user * np.exp(-0.5 * s)
+        factor[orders[0]] = factor[: self.layout.k_re].copy()
+        terms = self.layout.term_factors(entries)
+        for term, order in zip(terms, orders[1:], strict=True):
+            term[order] = term.copy()
         point = profile(
             cluster_sums(
-                problem.blocks, problem.covariance, inner, u, derivatives=True
+                problem.blocks,
+                problem.covariance,
+                self._inner_z @ factor * shrink,
+                u,
+                derivatives=True,
+                term_factors=tuple(
+                    np.linalg.solve(term_map, term) * shrink
+                    for term_map, term in zip(problem.term_maps, terms, strict=True)
+                ),
             ),
             problem.n,
             reml=problem.reml,
@@ -275,14 +322,23 @@ class ConstrainedLikelihood:
         )
 
 
-def _rows_order(k_re: int, parameter: CovarianceParameter) -> IntArray:
-    """Order of the random effects, those that the held parameter is of first."""
+@dataclass(frozen=True)
+class _Block:
+    """Where the effects of a block are, and the entries of its factor."""
+
+    effects: slice
+    entries: slice
+
+
+def _rows_order(effects: slice, parameter: CovarianceParameter) -> IntArray:
+    """Order of a block's effects, those that the held parameter is of first."""
+    i, j = parameter.i - effects.start, parameter.j - effects.start
     first: list[int] = []
     if parameter.path in ("cov", "corr"):
-        first = [parameter.j, parameter.i]
-    elif parameter.path == "sd" and parameter.i < k_re:
-        first = [parameter.i]
-    rest = [k for k in range(k_re) if k not in first]
+        first = [j, i]
+    elif parameter.path == "sd":
+        first = [i]
+    rest = [k for k in range(effects.stop - effects.start) if k not in first]
     return np.array([*first, *rest], dtype=np.intp)
 
 

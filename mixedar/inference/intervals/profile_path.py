@@ -74,10 +74,16 @@ def starts_of(fit: Fit) -> list[PathStart]:
     """The maxima of a fit, the best first."""
     problem, out = fit.problem, []
     for estimate in (mode.estimate for mode in fit.modes):
-        root = np.sqrt(estimate.scale) * problem.z_map @ problem.factor(estimate.theta)
-        sd = np.sqrt(estimate.cov_values[fit.k_re2 :])
+        sigma, theta = np.sqrt(estimate.scale), estimate.theta
+        deviations = np.sqrt(estimate.cov_values[fit.k_re2 : fit.k_re2 + fit.k_vc])
+        roots = [
+            (sigma * problem.z_map @ problem.factor(theta))[: fit.k_re],
+            *deviations[:, None, None],
+        ]
+        pairs = zip(problem.term_maps, problem.term_factors(theta), strict=True)
+        roots += [sigma * term_map @ factor for term_map, factor in pairs]
         u, s = problem.split(estimate.theta)[1], float(np.log(estimate.scale))
-        out.append(PathStart(root[: fit.k_re], sd, u, s))
+        out.append(PathStart(tuple(roots), u, s))
     return out
 
 
@@ -122,9 +128,10 @@ class ProfilePath:
         natural = self.likelihood.natural(first.s)
         self._others = [self.likelihood.start(other) for other in self.starts[1:]]
         self._metric = np.diag(natural)
-        if self.parameter.path == "cov" and x[0] < 1e-4 * natural[0]:
+        lead = self.likelihood.lead
+        if self.parameter.path == "cov" and x[lead] < 1e-4 * natural[lead]:
             # a covariance needs variances to begin with
-            x[0] = 1e-2 * natural[0]
+            x[lead] = 1e-2 * natural[lead]
         with suppress(np.linalg.LinAlgError):
             self._metric = _metric(self.likelihood.evaluate(x, self.center), natural)
         self.nodes[self.center] = self._maximise(x, self.center)
@@ -219,12 +226,12 @@ class ProfilePath:
         """Give a covariance the variances that it needs."""
         if self.parameter.path != "cov" or t == 0.0:
             return x
-        out = x.copy()
-        # second row of the factor: (t / x[0], x[1]); not all of it from t
-        floor = np.sqrt(abs(t)) * np.sqrt(self.likelihood.natural(0.0)[0] + 1e-300)
-        floor /= np.sqrt(self.likelihood.natural(0.0)[1] + 1e-300)
-        if abs(out[0]) < 0.5 * floor:
-            out[0] = floor
+        out, lead = x.copy(), self.likelihood.lead
+        # second row of the factor: (t / x[lead], ...); not all of it from t
+        first, second = self.likelihood.natural(0.0)[lead : lead + 2] + 1e-300
+        floor = np.sqrt(abs(t)) * np.sqrt(first) / np.sqrt(second)
+        if abs(out[lead]) < 0.5 * floor:
+            out[lead] = floor
         return out
 
     def zeta(self, t: float) -> float:
