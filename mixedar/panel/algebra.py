@@ -214,6 +214,12 @@ def regress(
     return Regression(kept, params, inverse @ inverse.T, resid)
 
 
+def gaussian_llf(ssr: float, n: int, weights: FloatArray | None = None) -> float:
+    """Log-likelihood of n rows at the variance ``ssr / n``, by their weights."""
+    llf = -0.5 * n * (np.log(2.0 * np.pi * ssr / n) + 1.0)
+    return float(llf + (0.0 if weights is None else 0.5 * np.log(weights).sum()))
+
+
 def wald(params: FloatArray, cov: FloatArray) -> tuple[float, int]:
     """
     Wald statistic that all `params` are zero, and the rank of their covariance.

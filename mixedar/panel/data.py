@@ -389,8 +389,8 @@ class PanelData:
             both = self.entity, self.time
             root = np.sqrt(weights)
             dummies = [sparse.csr_matrix((root, (rows, codes))) for codes in both]
-            design, right = sparse.hstack(dummies).tocsr(), root * values
-            found = lsmr(design, right, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
+            design, y = sparse.hstack(dummies).tocsr(), root * values
+            found = lsmr(design, y, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
             time = found[self.n_entities :]
         time = time - self.grand_mean(time[self.time])
         return self.entity_means(values - time[self.time]), time

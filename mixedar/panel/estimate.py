@@ -207,26 +207,28 @@ def squared_correlations(
         return estimate.rsquared
     y, xb = panel.y, linear_prediction(panel, estimate)
     return (
-        squared(panel.demean(y), panel.demean(xb)),
+        squared(panel.demean(y), panel.demean(xb), panel.weights),
         squared(panel.entity_means(y), panel.entity_means(xb)),
-        squared(y, xb),
+        squared(y, xb, panel.weights),
     )
 
 
-def squared(a: FloatArray, b: FloatArray) -> float:
+def squared(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> float:
     """
-    Squared correlation; 0 if `b` does not vary, NaN if `a` does not.
+    Squared (weighted) correlation; 0 if `b` does not vary, NaN if `a` does not.
 
     Parameters
     ----------
-    a, b : ndarray, shape (n,)
+    a, b, weights : ndarray, shape (n,)
 
     Returns
     -------
     float
     """
     scale = np.abs(b).max(initial=0.0)
-    a, b = a - a.mean(), b - b.mean()
+    a, b = (v - np.average(v, weights=weights) for v in (a, b))
+    if weights is not None:
+        a, b = np.sqrt(weights) * a, np.sqrt(weights) * b
     total, explained = float(a @ a), float(b @ b)
     if total == 0.0:
         return np.nan

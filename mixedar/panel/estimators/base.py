@@ -314,7 +314,7 @@ class PanelModel(ABC):
                 "cov_type='clustered'"
             )
         fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
-        means = np.flatnonzero(columns == panel.constant) if fixed else []
+        means = np.flatnonzero(columns == (panel.constant if fixed else None))
         theta = parts.get("theta") if self.kind == "re" else None
         regression = TransformedRegression(
             x,

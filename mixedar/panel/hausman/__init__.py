@@ -17,7 +17,7 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, regress, wald
 from mixedar.panel.covariance import Correction, cluster_covariance
 from mixedar.panel.hausman.bootstrap import bootstrap
-from mixedar.panel.hausman.comparison import Form, Pair
+from mixedar.panel.hausman.comparison import Form, Pair, check_unweighted
 from mixedar.panel.hausman.mixed import hausman_mixed
 from mixedar.panel.hausman.result import TEXTS, HausmanResult
 from mixedar.panel.results import PanelResults
@@ -147,6 +147,7 @@ def hausman(
         return hausman_mixed(first, second, name, use_f=use_f)
     pair = Pair.of(first, second)
     if name == "bootstrap" and not first.kind.endswith("_ar1"):
+        check_unweighted(first.panel)
         return bootstrap(pair, reps, seed, progress)
     options = Augmentation(correction, use_f, estimator == "pooled", plain_constant)
     return _compared(pair, name, options)
@@ -317,7 +318,8 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     extra = within if auxiliary else means - kept_part
     design = np.column_stack([base, extra[:, varying]])
     y = panel.y - panel.y.mean() if centred else panel.y
-    y = panel.quasi_demean(y, fraction)
+    design = panel.by_root(design)
+    y = panel.by_root(panel.quasi_demean(y, fraction))
     fit = regress(design, y, np.append(sizes, sizes[varying]))
     tested = int(fit.kept[len(columns) :].sum())
     last = slice(fit.rank - tested, fit.rank)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray, Seed
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.inference.arguments import progress_bar
+from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, independent_columns, wald
 from mixedar.panel.data import PanelData
@@ -28,7 +28,7 @@ _SINGULAR = 1e-11
 
 def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResult:
     """The test with the covariance of the difference from drawn entities."""
-    if reps < 10:
+    if check_count(reps, "reps") < 10:
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
     text, frame, notes = TEXTS["bootstrap"], pair.frame(), pair.notes()
     unlike, positions = pair.unlike(), pair.identified
@@ -317,7 +317,7 @@ def drawn_differences(
 
     Replicates that cannot be estimated are left out.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     parts = []
     for weights in _draws(len(products.within), reps, rng, progress):
         found = estimates(products, weights, components)

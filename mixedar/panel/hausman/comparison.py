@@ -271,6 +271,15 @@ def check_kinds(fe: object, re: object) -> None:
         )
 
 
+def check_unweighted(panel: PanelData) -> None:
+    """Refuse weights of fixed effects where only plain rows are compared."""
+    if panel.weights is not None:
+        raise UnsupportedError(
+            "hausman: weights= of fixed effects are compared with random effects of "
+            "the same weights only, and not by the bootstrap; fit without weights="
+        )
+
+
 def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
     """Refuse fits to different rows or responses; `names` is what to call them."""
     if a is b:
@@ -278,6 +287,11 @@ def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
     rows = [(p.entity, p.time, p.entity_labels, p.time_labels) for p in (a, b)]
     if not all(map(np.array_equal, *rows)):
         _refuse_rows(a, b, names)
+    first, second = (1.0 if p.weights is None else p.weights for p in (a, b))
+    if not np.allclose(first, second):
+        raise UnsupportedError(
+            "hausman: the fits have different weights=; fit both with the same"
+        )
     # both are sorted by entity and time, so that rows correspond
     apart = np.flatnonzero(~np.isclose(a.y, b.y, rtol=1e-12, atol=0.0))
     if len(apart):

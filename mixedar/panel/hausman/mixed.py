@@ -14,7 +14,12 @@ from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimators.mundlak import entity_means
-from mixedar.panel.hausman.comparison import check_samples, common_names, side_by_side
+from mixedar.panel.hausman.comparison import (
+    check_samples,
+    check_unweighted,
+    common_names,
+    side_by_side,
+)
 from mixedar.panel.hausman.result import MIXED, HausmanResult, meaning_of
 from mixedar.panel.results import PanelResults
 
@@ -74,6 +79,7 @@ def hausman_mixed(
             "hausman: the first argument must be a fit of fixed_effects(...), the "
             "second the mixed model"
         )
+    check_unweighted(fe.panel)
     model = mixed.model
     if getattr(model, "endog", None) is None:
         raise NotComputedError(
