@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import stats
 import mixedar.formula.api as mar
 from helpers.reference_cases import load
 from helpers.reference_fits import RECORDED, fitted
+from mixedar.api import AR1, Exponential, VarIdent, VarPower
 from mixedar.exceptions import (
     BoundaryWarning,
     LengthError,
@@ -248,6 +250,156 @@ def test_models_that_are_not_nested_say_so() -> None:
         orthodont(re_formula="0", residual="ar1"), orthodont(re_formula="~age")
     ).iloc[1]
     assert "AR(1) in the smaller model only" in row.note
+
+
+def sites(**columns: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(12)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(16), 6), "t": np.tile(np.arange(6), 16)}
+    )
+    data["x"] = rng.normal(size=96)
+    data["y"] = rng.normal(size=16)[data["id"]] + data["x"] + rng.normal(size=96)
+    data["w"], data["v"] = rng.uniform(0.5, 2, size=(2, 96))
+    data["a"] = np.where(data["id"] < 8, "one", "two")
+    data["b"] = np.where(data["id"] % 2, "one", "two")
+    data["t2"] = data["t"] ** 2
+    return data.assign(**columns)
+
+
+def fitted_to(data: pd.DataFrame, formula: str = "y ~ x", **options: Any) -> Any:
+    options = {"groups": "id", "time": "t", "residual": "independent"} | options
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mar.mixedlm(formula, data, **options).fit(reml=False)
+
+
+# What two models read under one name, and in what it differs.
+SAME_NAMES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"weights": "w"}, {"w": "v"}, "values of 'w'"),
+    ({"weights": VarIdent("a")}, {"a": "b"}, "values of 'a'"),
+    ({"weights": VarPower("w")}, {"w": "v"}, "values of 'w'"),
+    ({"residual": AR1(by="a")}, {"a": "b"}, "values of 'a'"),
+    ({"residual": Exponential(coords=["w"])}, {"w": "v"}, "values of 'w'"),
+    ({"residual": "car1"}, {"t": "t2"}, "times or series"),
+    ({"residual": "ar1", "series": "a"}, {"a": "t"}, "times or series"),
+    (
+        {"residual": "cs", "groups": "id", "re_formula": "0"},
+        {"id": "t"},
+        "times or series",
+    ),
+    ({"vc_formula": {"s": "0 + a"}, "groups": "t"}, {"a": "b"}, "variance components"),
+    ({}, {"id": "t"}, "the groups differ"),
+]
+
+
+@pytest.mark.parametrize(("options", "changed", "reason"), SAME_NAMES)
+def test_values_are_compared_not_names(
+    options: dict[str, Any], changed: dict[str, str], reason: str
+) -> None:
+    data = sites()
+    options = {"re_formula": "1"} | options
+    if options.get("residual") == "ar1":
+        data["a"] = np.where(data["t"] < 3, "one", "two")
+        changed = {"a": "b"}
+    same = fitted_to(data, "y ~ 1", **options)
+    other = data.assign(**{name: data[by] for name, by in changed.items()})
+    if "id" in changed:
+        options = options | {"time": None}
+    row = anova(fitted_to(other, **options), same).iloc[1]
+    assert np.isnan(row.p)
+    assert "not nested" in row.note
+    assert re.search(reason, row.note)
+    # and the same values are the same model, in any order of the rows
+    turned = data.sample(frac=1.0, random_state=1)
+    for again in (data, turned):
+        row = anova(fitted_to(again, **options | {"time": "t"}), same).iloc[1]
+        assert row["null"] == "chi2(1)"
+
+
+def test_rows_in_another_order() -> None:
+    data = sites()
+    turned = data.sample(frac=1.0, random_state=3)
+    one, two = fitted_to(data), fitted_to(data, re_formula="~x")
+    expected = anova(one, two)
+    for again in (turned, turned.reset_index(drop=True)):
+        found = anova(one, fitted_to(again, re_formula="~x"))
+        np.testing.assert_allclose(found["LR"], expected["LR"], atol=1e-6)
+        assert found["note"].equals(expected["note"])
+    simulated = anova(
+        one, fitted_to(turned, re_formula="~x"), null="simulate", n_sim=20, seed=1
+    )
+    same = anova(one, two, null="simulate", n_sim=20, seed=1)
+    assert simulated.p.iloc[1] == same.p.iloc[1]
+    rounded = data.assign(y=data["y"].round(1))
+    with pytest.raises(UnsupportedError, match="sort the data alike"):
+        anova(
+            fitted_to(rounded), fitted_to(rounded[::-1].reset_index(drop=True), "y ~ 1")
+        )
+
+
+def test_unconverged_fits_have_no_test() -> None:
+    data = sites()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = mar.mixedlm("y ~ x", data, groups="id", time="t", re_formula="~x")
+        stopped = model.fit(reml=False, maxiter=1)
+    assert not stopped.converged
+    for fits in ((stopped, fitted_to(data)), (fitted_to(data), stopped)):
+        row = anova(*fits).iloc[1]
+        assert np.isnan(row.p)
+        assert "not converged" in row.note
+        assert "maxiter" in row.note
+
+
+def machines() -> pd.DataFrame:
+    """Data of nlme: scores of six workers on three machines, three times each."""
+    scores = """
+        52.0 52.8 53.1 51.8 52.8 53.1 60.0 60.2 58.4 51.1 52.3 50.3 50.9 51.8
+        51.4 46.4 44.8 49.2 62.1 62.6 64.0 59.7 60.0 59.0 68.6 65.8 69.7 63.2
+        62.8 62.2 64.8 65.0 65.4 43.7 44.2 43.0 67.5 67.2 66.9 61.5 61.7 62.3
+        70.8 70.6 71.0 64.1 66.2 64.0 72.1 72.0 71.1 62.0 61.4 60.5"""
+    return pd.DataFrame(
+        {
+            "Worker": np.tile(np.repeat(np.arange(1, 7), 3), 3),
+            "Machine": np.repeat(list("ABC"), 18),
+            "score": np.array(scores.split(), dtype=float),
+        }
+    )
+
+
+def test_symmetric_effects_are_a_case_of_unstructured_ones() -> None:
+    # Pinheiro and Bates (2000), page 23: anova(fm2Machine, fm3Machine) has L.Ratio
+    # 7.376 and p 0.1173 with 4 degrees of freedom
+    data = machines()
+    arguments = {"data": data, "groups": "Worker", "residual": "independent"}
+    symmetric = [
+        mar.mixedlm(
+            "score ~ Machine",
+            re_formula="1",
+            vc_formula={"m": "0 + Machine"},
+            **arguments,
+        ).fit()
+    ]
+    general = [
+        mar.mixedlm("score ~ Machine", re_formula=effects, **arguments).fit()
+        for effects in ("0 + Machine", "Machine")
+    ]
+    for small in symmetric:
+        for large in general:
+            row = anova(small, large).iloc[1]
+            assert row["null"] == "chi2(4)"
+            assert row.note == ""
+            assert pytest.approx(7.376350, abs=1e-5) == row.LR
+            assert row.p == pytest.approx(0.1173, abs=5e-5)
+    # one way only: intercepts lie inside, a covariance does not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        slopes = mar.mixedlm(
+            "score ~ Machine", re_formula="0 + Machine", re_cov="diagonal", **arguments
+        ).fit()
+    row = anova(symmetric[0], slopes).iloc[1]
+    assert "not among" in row.note
+    assert anova(slopes, general[0])["null"].iloc[1] == "chi2(3)"
 
 
 def test_arguments() -> None:

@@ -26,15 +26,12 @@ from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
 from mixedar.hypotheses.df import ColumnDF, DFMethod
-from mixedar.inference.arguments import check_count, progress_bar
+from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.inference.df.methods import contrast_method
 from mixedar.inference.information import information_criteria
 from mixedar.inference.intervals.bootstrap import Refitter
-from mixedar.inference.terms.mixture_chi2 import (
-    NullDistribution,
-    null_distribution,
-    same_columns,
-)
+from mixedar.inference.terms.comparable import matching_rows, same_columns
+from mixedar.inference.terms.mixture_chi2 import NullDistribution, null_distribution
 from mixedar.inference.terms.type_three import terms_of, type_three, within_the_mean
 from mixedar.inference.wald import wald_test
 
@@ -298,8 +295,9 @@ def likelihood_ratio_table(
     DataFrame
         Columns ``df`` (number of parameters), ``AIC``, ``BIC``, ``logLik``,
         ``test``, ``LR``, ``LR_df``, ``p``, ``null`` (distribution) and
-        ``note``.  Of a pair that is not nested, LR and p are missing and the
-        note says why.
+        ``note``.  Of a pair that is not nested, or a fit that has not converged,
+        LR and p are missing and the note says why.  Rows of the data are matched by
+        their labels, or their responses, in any order.
 
     Raises
     ------
@@ -323,7 +321,7 @@ def likelihood_ratio_table(
         criteria = information_criteria(one, ic)
         rows.append([one.k_estimated, criteria["aic"], criteria["bic"], one.llf])
         rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     for k, (a, b) in enumerate(pairwise(compared), start=1):
         small, large = sorted((a, b), key=lambda one: one.k_estimated)
         ratio, difference, p, label, note = _ratio(
@@ -349,6 +347,9 @@ def _ratio(
     found = null_distribution(small, large)
     if not found.df:
         return np.nan, np.nan, np.nan, "", found.note
+    if not (small.converged and large.converged):
+        note = "a fit has not converged: pass maxiter=1000 to fit(), or another start"
+        return np.nan, np.nan, np.nan, "", note
     difference = large.k_estimated - small.k_estimated
     if null == "chi2":
         found = NullDistribution((difference,), (1.0,), "")
@@ -394,15 +395,16 @@ def simulated_null(
         Replicates for which a model has no maximum are left out.
     """
     n_sim = check_count(n_sim, "n_sim")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     first, second = Refitter(small), Refitter(large)
     responses = Responses.of(small)
+    rows = matching_rows(large, small)
     out = []
     for _ in progress_bar(range(n_sim), progress, "simulated null"):
         endog = responses.draw(rng)
         try:
             llf = first.fit(endog)[1].llf
-            other = second.fit(endog, at_least=llf - 1e-6)[1].llf
+            other = second.fit(endog[rows], at_least=llf - 1e-6)[1].llf
         except (np.linalg.LinAlgError, ValueError):
             continue
         out.append(max(2.0 * (other - llf), 0.0))
@@ -416,24 +418,11 @@ def _by_ml(fit: Fit) -> Fit:
 
 
 def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
-    first = fits[0]
     for one, label in zip(fits[1:], labels[1:], strict=True):
-        if not (one.has_data and first.has_data):
-            raise UnsupportedError(
-                "the data were removed from a fit: whether the fits are to the same "
-                "data cannot be checked"
-            )
-        if one.nobs != first.nobs:
-            raise UnsupportedError(
-                f"fits {labels[0]} and {label} are to different data: "
-                f"{first.nobs} and {one.nobs} observations; drop the rows "
-                "with missing values in any model's variables first"
-            )
-        if not np.array_equal(one.data.endog, first.data.endog):
-            raise UnsupportedError(
-                f"fits {labels[0]} and {label} have different responses; their "
-                "likelihoods cannot be compared"
-            )
+        try:
+            matching_rows(fits[0], one)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"fits {labels[0]} and {label}: {error}") from error
 
 
 def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
@@ -447,7 +436,8 @@ def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
     if methods == {False}:
         return
     for one, label in zip(fits[1:], labels[1:], strict=True):
-        if not same_columns(one.data.exog, fits[0].data.exog):
+        rows = matching_rows(fits[0], one)
+        if not same_columns(one.data.exog[rows], fits[0].data.exog):
             raise UnsupportedError(
                 f"fits {labels[0]} and {label} are by REML and have different fixed "
                 "effects; restricted likelihoods cannot be compared then: pass "

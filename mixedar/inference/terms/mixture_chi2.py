@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mixedar._types import FloatArray
 from mixedar.fit import Fit
-from mixedar.residual import Nesting, nesting
+from mixedar.inference.terms.comparable import ZERO_VARIANCE, model_nesting
 
 
 @dataclass(frozen=True)
@@ -68,35 +67,6 @@ class NullDistribution:
         return total
 
 
-def same_columns(a: FloatArray | None, b: FloatArray | None) -> bool:
-    """Whether two designs have the same columns, in any order."""
-    a, b = _columns(a), _columns(b)
-    return a.shape == b.shape and _contains(a, b)
-
-
-def _columns(x: FloatArray | None) -> FloatArray:
-    return np.empty((0, 0)) if x is None else np.asarray(x).T
-
-
-def _contains(outer: FloatArray, inner: FloatArray) -> bool:
-    """Whether every row of `inner` is one of `outer`'s."""
-    return all(any(np.array_equal(row, other) for other in outer) for row in inner)
-
-
-def _inside(small: FloatArray, large: FloatArray) -> bool:
-    """Whether the columns of `small` lie in the span of those of `large`."""
-    if small is large:
-        return True
-    if small.shape[1] > large.shape[1]:
-        return False
-    if _contains(large.T, small.T):
-        return True
-    basis, _ = np.linalg.qr(large)
-    rest = small - basis @ (basis.T @ small)
-    size = np.sqrt((small**2).sum(axis=0))
-    return bool((np.sqrt((rest**2).sum(axis=0)) <= 1e-8 * size).all())
-
-
 def null_distribution(small: Fit, large: Fit) -> NullDistribution:
     """
     Null distribution of the likelihood ratio of two fits, of which one is a case.
@@ -105,21 +75,18 @@ def null_distribution(small: Fit, large: Fit) -> NullDistribution:
     naive chi-square, which is conservative, can be offered.
     """
     difference = large.k_estimated - small.k_estimated
-    reason = _not_nested(small, large)
-    if reason:
-        return NullDistribution((), (), f"not nested: {reason}", False)
+    found = model_nesting(small, large)
+    if found.apart:
+        return NullDistribution((), (), f"not nested: {found.apart}", False)
     if difference <= 0:
         return NullDistribution((), (), "no parameter is tested", False)
-    plain = NullDistribution((difference,), (1.0,), "")
     boundary = small.singular or small.residual_at_boundary
-    added = _free_entries(large)[0] - _free_entries(small)[0]
-    found = _residual_nesting(small, large)
-    edges = added + len(found.edges)
-    if edges == 0 and not found.irregular:
-        return plain
-    if edges == 1 and not found.irregular and (found.edges or not boundary):
-        note = "a variance of zero is on the boundary"
-        return _half(difference, found.edges[0] if found.edges else note)
+    edges, added = len(found.edges), found.edges.count(ZERO_VARIANCE)
+    grew = large.layout.is_free.sum() > small.layout.is_free.sum()
+    if edges == 0 and not found.irregular and not (grew and small.singular):
+        return NullDistribution((difference,), (1.0,), "")
+    if edges == 1 and not found.irregular and not (added and boundary):
+        return _half(difference, found.edges[0])
     naive = "the naive chi-square is conservative; null='simulate' is exact"
     if found.irregular:
         what = found.irregular
@@ -135,53 +102,3 @@ def null_distribution(small: Fit, large: Fit) -> NullDistribution:
 
 def _half(difference: int, note: str) -> NullDistribution:
     return NullDistribution((difference - 1, difference), (0.5, 0.5), note)
-
-
-def _free_entries(fit: Fit) -> tuple[int, int]:
-    """Numbers of estimated variances, and covariances of random effects."""
-    free = fit.layout.is_free
-    rows, columns = fit.layout.tril
-    block = free[: len(rows)]
-    variances = int(block[rows == columns].sum()) + int(free[len(rows) :].sum())
-    return variances, int(block[rows != columns].sum())
-
-
-def _residual_nesting(small: Fit, large: Fit) -> Nesting:
-    """How the residual structure of one is a case of the other's."""
-    return nesting(small.structure, large.structure, large.data.grouped.gaps)
-
-
-def _not_nested(small: Fit, large: Fit) -> str:
-    """Why one model is no case of the other; empty if it is."""
-    a, b = small.data, large.data
-    if not _inside(a.exog, b.exog):
-        return "the fixed effects of one are not among those of the other"
-    inner, outer = _columns(a.exog_re), _columns(b.exog_re)
-    if len(inner) > len(outer) or not _contains(outer, inner):
-        return "the random effects of one are not among those of the other"
-    if len(inner) and not np.array_equal(a.codes, b.codes):
-        return "the groups differ"
-    if not set(a.component_names) <= set(b.component_names):
-        return "the variance components of one are not among those of the other"
-    if _free_entries(small)[1] > _free_entries(large)[1]:
-        return "the smaller model has more covariances of random effects"
-    if not _same_series(small, large):
-        return "times or series of the residuals differ"
-    return _residual_nesting(small, large).apart
-
-
-def _same_series(small: Fit, large: Fit) -> bool:
-    """Whether two structures that read times see the rows in the same order."""
-    if not all(
-        one.structure.needs_distinct_times
-        and (
-            one.structure.uses_time
-            or any(mark.kind == "level" for mark in one.structure.marks)
-        )
-        for one in (small, large)
-    ):
-        return True
-    a, b = small.data.grouped, large.data.grouped
-    orders = [np.arange(len(g.gaps)) if g.order is None else g.order for g in (a, b)]
-    same = np.array_equal(orders[0], orders[1])
-    return same and np.array_equal(a.first_of_series, b.first_of_series)

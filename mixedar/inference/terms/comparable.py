@@ -1,0 +1,338 @@
+"""
+Whether fits are to the same data, and one model is a case of another.
+
+Values are compared row by row, not the names of columns: two weights called ``w``
+are the same if their numbers are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.engine.residuals import correlation_of, is_correlated
+from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
+from mixedar.residual import Nesting, nesting
+from mixedar.residual.base import Mark
+from mixedar.residual.variance.base import FITTED
+
+ZERO_VARIANCE = "a variance of zero is on the boundary"
+
+
+def matching_rows(fit: Fit, other: Fit) -> IntArray:
+    """
+    For each row of a fit's data the row of another fit's data that it is.
+
+    Rows are matched by their labels, else by their responses if no two are equal.
+
+    Raises
+    ------
+    UnsupportedError
+        If the fits are to different data, or their data were removed.
+    """
+    if not (fit.has_data and other.has_data):
+        raise UnsupportedError(
+            "the data were removed from a fit: whether the fits are to the same "
+            "data cannot be checked"
+        )
+    y, z = fit.data.endog, other.data.endog
+    if len(y) != len(z):
+        raise UnsupportedError(
+            f"the fits are to different data: {len(y)} and {len(z)} observations; drop "
+            "the rows with missing values in any model's variables first"
+        )
+    if np.array_equal(y, z):
+        return np.arange(len(y))
+    labels, others = fit.data.index, other.data.index
+    if labels is not None and others is not None and others.is_unique:
+        found = others.get_indexer(labels)
+        if (found >= 0).all() and np.array_equal(y, z[found]):
+            return np.asarray(found)
+    first, second = np.argsort(y), np.argsort(z)
+    if not np.array_equal(y[first], z[second]):
+        raise UnsupportedError(
+            "the fits have different responses; their likelihoods cannot be compared"
+        )
+    if (np.diff(y[first]) == 0.0).any():
+        raise UnsupportedError(
+            "the fits have the same responses in another order, and neither labels nor "
+            "responses tell which row is which: sort the data alike before you fit"
+        )
+    out = np.empty(len(y), dtype=np.intp)
+    out[first] = second
+    return out
+
+
+def same_columns(a: FloatArray, b: FloatArray) -> bool:
+    """Whether two designs have the same columns, in any order."""
+    return a.shape == b.shape and _contains(a.T, b.T)
+
+
+def _contains(outer: FloatArray, inner: FloatArray) -> bool:
+    """Whether every row of `inner` is one of `outer`'s."""
+    return all(any(np.array_equal(row, other) for other in outer) for row in inner)
+
+
+def _inside(small: FloatArray, large: FloatArray) -> bool:
+    """Whether the columns of `small` lie in the span of those of `large`."""
+    if small.shape[1] > large.shape[1]:
+        return False
+    if _contains(large.T, small.T):
+        return True
+    basis, _ = np.linalg.qr(large)
+    rest = small - basis @ (basis.T @ small)
+    size = np.sqrt((small**2).sum(axis=0))
+    return bool((np.sqrt((rest**2).sum(axis=0)) <= 1e-8 * size).all())
+
+
+def model_nesting(small: Fit, large: Fit) -> Nesting:
+    """Whether one model is a case of another, and where in its space."""
+    rows = matching_rows(small, large)
+    if not _inside(small.data.exog, large.data.exog[rows]):
+        apart = "the fixed effects of one are not among those of the other"
+        return Nesting(apart=apart)
+    found = _effects_nesting(small, large, rows)
+    apart = found.apart or _readings_differ(small, large, rows)
+    if apart:
+        return Nesting(apart=apart)
+    gaps = large.data.grouped.gaps
+    return found.and_also(nesting(small.structure, large.structure, gaps))
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """
+    Random effects of one factor that may be correlated.
+
+    Attributes
+    ----------
+    what : str
+    codes : ndarray of int, shape (n,)
+        Levels of the factor.
+    columns : list of ndarray, each of shape (n, c)
+        For each variance the columns that have it.
+    correlated : ndarray of bool, shape (k, k)
+        Which covariances are estimated.
+    """
+
+    what: str
+    codes: IntArray
+    columns: list[FloatArray]
+    correlated: BoolArray
+
+    @property
+    def unstructured(self) -> bool:
+        """Whether all covariances are estimated."""
+        return bool((self.correlated | np.eye(len(self.columns), dtype=bool)).all())
+
+    def applied(self, i: int, j: int, v: FloatArray) -> FloatArray:
+        """``Z_i Z_j' v``, the columns having an effect for each level, shape (n, m)."""
+        out = np.zeros_like(v)
+        count = int(self.codes.max()) + 1
+        for left, right in zip(self.columns[i].T, self.columns[j].T, strict=True):
+            sums = np.zeros((count, v.shape[1]))
+            np.add.at(sums, self.codes, right[:, None] * v)
+            out += left[:, None] * sums[self.codes]
+        return out
+
+
+def _effects_nesting(small: Fit, large: Fit, rows: IntArray) -> Nesting:
+    """Whether the random effects of one model are a case of another's."""
+    a, b = small.data, large.data
+    if (
+        a.exog_re is b.exog_re
+        and a.components is b.components
+        and a.terms is b.terms
+        and np.array_equal(small.layout.is_free, large.layout.is_free)
+    ):
+        return Nesting()
+    blocks = _effects_of(large, rows)
+    images: list[list[FloatArray]] = [[] for _ in blocks]
+    for one in _effects_of(small, np.arange(len(rows))):
+        found = [_image(one, block) for block in blocks]
+        where = next((k for k, image in enumerate(found) if image is not None), None)
+        if where is None:
+            same = _same_parts(a.codes, b.codes[rows])
+            groups = "" if same else ": the groups differ"
+            return Nesting(
+                apart=f"the {one.what} of one are not among those of the other{groups}"
+            )
+        image = found[where]
+        assert image is not None
+        images[where].append(image)
+    # what the smaller model leaves without variance is at the edge
+    order = sum(len(block.columns) for block in blocks)
+    used = [np.linalg.matrix_rank(np.hstack(image)) for image in images if image]
+    return Nesting(edges=(ZERO_VARIANCE,) * (order - int(sum(used))))
+
+
+def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
+    """Random effects by what may be correlated, in the order of some rows."""
+    data = fit.data
+    parts: list[tuple[str, IntArray, list[FloatArray]]] = []
+    if data.exog_re is not None:
+        columns = [column[:, None] for column in data.exog_re.T]
+        parts.append(("random effects", data.codes, columns))
+    for matrix in data.components.matrices:
+        parts.append(("variance components", data.codes, [matrix]))
+    for term in data.terms:
+        columns = [column[:, None] for column in term.design.T]
+        parts.append(("random effects", term.codes, columns))
+    free = fit.layout.is_free
+    first, second = fit.layout.effects
+    estimated = np.zeros((int(first.max(initial=-1)) + 1,) * 2, dtype=bool)
+    estimated[first[free], second[free]] = estimated[second[free], first[free]] = True
+    out, start = [], 0
+    for what, codes, matrices in parts:
+        here = slice(start, start + len(matrices))
+        start += len(matrices)
+        pattern = estimated[here, here]
+        alone = not (pattern & ~np.eye(len(matrices), dtype=bool)).any()
+        columns = [matrix[rows] for matrix in matrices]
+        every = list(range(len(columns)))
+        for some in [[k] for k in every] if alone else [every]:
+            if pattern[some, some].any():
+                chosen = [columns[k] for k in some]
+                inner = pattern[np.ix_(some, some)]
+                out.append(_Effects(what, codes[rows], chosen, inner))
+    return out
+
+
+def _image(small: _Effects, large: _Effects) -> FloatArray | None:
+    """
+    Directions among a block's effects that other effects are a case of.
+
+    Returns
+    -------
+    ndarray, shape (k, r), or None
+        None if no covariance of the block's k effects has the same effect on the data.
+    """
+    if len(small.columns) == 1:
+        return _image_of_one(small, large)
+    if not _same_parts(small.codes, large.codes):
+        return None
+    a, b = np.hstack(small.columns), np.hstack(large.columns)
+    image: FloatArray = np.linalg.lstsq(b, a, rcond=None)[0].astype(np.float64)
+    size = np.sqrt((a**2).sum(axis=0))
+    if (np.sqrt(((a - b @ image) ** 2).sum(axis=0)) > 1e-8 * size).any():
+        return None
+    if large.unstructured:
+        return image
+    # single columns of it, with at least the covariances
+    place = np.abs(image).argmax(axis=0)
+    alone = np.abs(image).sum(axis=0) < (1.0 + 1e-8) * np.abs(image).max(axis=0)
+    lacking = small.correlated & ~large.correlated[np.ix_(place, place)]
+    return image if alone.all() and not lacking.any() else None
+
+
+def _image_of_one(small: _Effects, large: _Effects) -> FloatArray | None:
+    """The same for effects of one variance, by what it does to two vectors."""
+    n, k = len(small.codes), len(large.columns)
+    probe = np.random.default_rng(7).normal(size=(n, 2))
+    wanted = small.applied(0, 0, probe).ravel()
+    pairs = [(i, j) for i in range(k) for j in range(i + 1)]
+    if not large.unstructured:
+        pairs = [(i, j) for i, j in pairs if i == j or large.correlated[i, j]]
+    basis = np.column_stack(
+        [
+            (large.applied(i, j, probe) + large.applied(j, i, probe)).ravel()
+            for i, j in pairs
+        ]
+    )
+    found, *_ = np.linalg.lstsq(basis, wanted, rcond=None)
+    if np.linalg.norm(basis @ found - wanted) > 1e-8 * np.linalg.norm(wanted):
+        return None
+    covariance = np.zeros((k, k))
+    for (i, j), value in zip(pairs, found, strict=True):
+        covariance[i, j] += value
+        covariance[j, i] += value
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] < -1e-8 * values[-1]:
+        return None
+    return np.asarray(vectors[:, values > 1e-8 * values[-1]])
+
+
+def _same_parts(a: IntArray | FloatArray, b: IntArray | FloatArray) -> bool:
+    """Whether two labellings divide the rows alike."""
+    count = len(pd.MultiIndex.from_arrays([a, b]).unique())
+    return count == len(np.unique(a)) == len(np.unique(b))
+
+
+def _readings_differ(small: Fit, large: Fit, rows: IntArray) -> str:
+    """What the residual structures read of the rows that is not the same."""
+    first, second = _marks(small), _marks(large)
+    for mark, values in first.items():
+        if mark not in second:
+            continue
+        others = second[mark][rows]
+        if mark.kind == "number":
+            same = np.array_equal(values, others)
+        else:
+            same = _same_parts(values, others)
+        if not same:
+            what = "occasions" if mark.column is None else f"values of {mark.column!r}"
+            return f"{what} that the residuals depend on are not the same in both"
+    if is_correlated(small.structure) and is_correlated(large.structure):
+        return _series_differ(small, large, rows)
+    return ""
+
+
+def _marks(fit: Fit) -> dict[Mark, FloatArray]:
+    """What a structure reads of the caller's rows, beside distances in time."""
+    grouped = fit.data.grouped
+    if grouped.marks is None:
+        return {}
+    columns = grouped.unsort(grouped.marks).T
+    pairs = zip(fit.structure.marks, columns, strict=True)
+    return {mark: values for mark, values in pairs if mark.column != FITTED}
+
+
+def _series_differ(small: Fit, large: Fit, rows: IntArray) -> str:
+    """How times or series of two correlated structures differ; empty if not."""
+    why = "times or series of the residuals differ"
+    a, b = _series(small), _series(large)[rows]
+    if not _same_parts(a, b):
+        return why
+    if not all(_ordered(one) for one in (small, large)):
+        return ""
+    first, second = small.data.grouped, large.data.grouped
+    orders = [
+        np.arange(len(g.gaps)) if g.order is None else g.order for g in (first, second)
+    ]
+    # by series, as groups may be numbered otherwise
+    place = np.empty(len(rows), dtype=np.intp)
+    place[orders[1]] = np.arange(len(rows))
+    there = place[rows[orders[0]]]
+    steps = ~first.first_of_series[1:]
+    if (np.diff(there)[steps] != 1).any():
+        return why
+    gaps, others = first.gaps[1:][steps], second.gaps[there[1:][steps]]
+    same = True
+    if small.structure.uses_time and large.structure.uses_time:
+        same = np.allclose(gaps * others.sum(), others * gaps.sum())
+    elif small.structure.uses_time and second.marks is not None:
+        # times have to follow from the occasions
+        kinds = [mark.kind for mark in large.structure.marks]
+        occasion = second.marks[there, kinds.index("level")]
+        pairs = np.stack([occasion[:-1], occasion[1:], first.gaps[1:]])[:, steps]
+        count = np.unique(pairs[:2], axis=1).shape[1]
+        same = count == np.unique(pairs, axis=1).shape[1]
+    return "" if same else why
+
+
+def _ordered(fit: Fit) -> bool:
+    """Whether the order of the rows of a series matters to the correlation."""
+    structure = correlation_of(fit.structure)
+    return structure.needs_distinct_times and (
+        structure.uses_time or any(mark.kind == "level" for mark in structure.marks)
+    )
+
+
+def _series(fit: Fit) -> FloatArray:
+    """The number of each row's series, in the caller's order."""
+    grouped = fit.data.grouped
+    return grouped.unsort(np.cumsum(grouped.first_of_series).astype(float))
