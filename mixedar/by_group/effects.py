@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.groups import predict_effects
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.df.methods import contrast_method
@@ -42,7 +41,7 @@ class GroupTerms:
 
 def group_index(fit: Fit) -> pd.Index:
     """Labels of the groups."""
-    return pd.Index(fit.data.group_labels, name=fit.data.groups_name)
+    return fit.data.group_index
 
 
 def conditional_variances(fit: Fit, beta: str) -> FloatArray:
@@ -60,7 +59,7 @@ def conditional_variances(fit: Fit, beta: str) -> FloatArray:
     -------
     ndarray, shape (m, q)
     """
-    variances = np.asarray(fit.scale * (fit.effects.roots**2).sum(axis=0).T)
+    variances = fit.scale * np.einsum("maa->ma", fit.effect_covariances)
     if beta == "estimated":
         variances += _quadratic(sensitivity(fit), contrast_method(fit).cov)
     return variances
@@ -76,22 +75,10 @@ def sensitivity(fit: Fit) -> FloatArray:
         ``A_i = Psi Z_i' V_i^-1 X_i``: predictions are ``A_i`` applied to
         ``y_i`` instead of ``X_i``, less ``A_i beta``.
     """
-    grouped = fit.data.grouped
-    design = grouped.sort(fit.data.random_design)
-    exog = grouped.sort(fit.data.exog)
-    parts = [
-        predict_effects(
-            design,
-            np.ascontiguousarray(column),
-            grouped,
-            fit.structure,
-            fit.u,
-            fit.z_map,
-            fit.factor,
-        ).means
-        for column in exog.T
-    ]
-    return np.stack(parts, axis=-1)
+    exog = fit.data.exog.copy()
+    for term, found in zip(fit.data.terms, fit.term_effects, strict=True):
+        exog -= np.einsum("nk,nkp->np", term.design, found.slopes[term.codes])
+    return fit.predictions_from(exog)
 
 
 def marginal_variances(fit: Fit) -> FloatArray:
@@ -257,7 +244,7 @@ def random_effects_frame(
     values = np.full((2, len(index), len(names)), np.nan)
     values[0, group, code] = means[group, column]
     values[1, group, code] = errors[group, column]
-    return _wide("predicted", values[0], values[1], index, names, standard_errors)
+    return wide_frame("predicted", values[0], values[1], index, names, standard_errors)
 
 
 def coef_by_group(
@@ -320,7 +307,7 @@ def coef_by_group(
         return pd.DataFrame(values, index, names)
     errors = np.sqrt(_coefficient_variances(fit, terms.columns, place, len(names)))
     if form == "wide":
-        return _wide("estimate", values, errors, index, names, True)
+        return wide_frame("estimate", values, errors, index, names, True)
     labels = pd.MultiIndex.from_product([index, pd.Index(names, name="coefficient")])
     return _long("estimate", values.ravel(), errors.ravel(), alpha, labels)
 
@@ -410,11 +397,10 @@ def _coefficient_variances(
     for k, j in zip(columns, place, strict=True):
         weights[:, j] -= change[:, k]
     variances = _quadratic(weights, contrast_method(fit).cov)
-    roots = fit.effects.roots
-    select = np.zeros((roots.shape[1], size))
+    select = np.zeros((fit.effect_covariances.shape[1], size))
     select[columns, place] = 1.0
-    roots = np.einsum("aqm,qs->ams", roots, select)
-    return np.asarray(variances + fit.scale * (roots**2).sum(axis=0))
+    own = np.einsum("qs,mqr,rs->ms", select, fit.effect_covariances, select)
+    return np.asarray(variances + fit.scale * own)
 
 
 def _long(
@@ -436,7 +422,7 @@ def _long(
     )
 
 
-def _wide(
+def wide_frame(
     what: str,
     values: FloatArray,
     errors: FloatArray,
@@ -444,6 +430,7 @@ def _wide(
     names: list[str],
     standard_errors: bool,
 ) -> pd.DataFrame:
+    """Values by level and effect, beside their standard errors if these are wanted."""
     if not standard_errors:
         return pd.DataFrame(values, index, names)
     columns = pd.MultiIndex.from_product([[what, "std_error"], names])

@@ -621,7 +621,9 @@ class ByGroupResults:
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(self.model.labels, name=self.model.groups_name)
+        return pd.Index(
+            self.model.labels, name=self.model.groups_name, tupleize_cols=False
+        )
 
     def _known(self, values: FloatArray) -> pd.DataFrame:
         """A frame of values, shape (p, m), by group; NaN for unknown coefficients."""

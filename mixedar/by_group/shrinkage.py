@@ -269,7 +269,8 @@ def shrinkage(fit: Fit, by_group: ByGroupResults | None = None) -> Shrinkage:
     errors = conditional_variances(fit, "known")[:, terms.columns]
     reliability = np.zeros_like(errors)
     np.divide(model - errors, model, out=reliability, where=model > 0.0)
-    population = np.where(terms.fixed >= 0, fit.fe_params[terms.fixed], 0.0)
+    # effects without a fixed one lie around zero
+    population = np.append(fit.fe_params, 0.0)[terms.fixed]
     index = group_index(fit)
     reasons = regressions.fit().groups["reason"].set_axis(index)
     others = set(range(fit.k_fe)) - set(terms.fixed.tolist())

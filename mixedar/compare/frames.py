@@ -165,6 +165,10 @@ def coefficients_frame(
     UnsupportedError
         If two coefficients of one fit get one name.
     """
+    if rename is not None and not isinstance(rename, Mapping):
+        raise UnsupportedError(
+            f"compare: rename={rename!r} is no mapping of old names to new ones"
+        )
     rename = dict(rename or {})
     old = list(dict.fromkeys(t for r in records.values() for t in r.terms))
     _check_known("rename", rename, old)

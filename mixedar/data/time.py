@@ -318,7 +318,7 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
             stamps = _without_zone(stamps)
         return _from_datetimes(stamps, structure, name)
     if pd.api.types.is_timedelta64_dtype(dtype):
-        nanoseconds = pd.TimedeltaIndex(column).as_unit("ns").asi8
+        nanoseconds = _as_nanoseconds(pd.TimedeltaIndex(column), name)
         return _from_nanoseconds(nanoseconds, structure, name)
     numeric = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
     if not numeric or pd.api.types.is_complex_dtype(dtype):
@@ -449,7 +449,17 @@ def _from_datetimes(
             months = (stamps.year * 12 + stamps.month).to_numpy(dtype=np.float64)
             if len(np.unique(months)) > 1:
                 return _months(months)
-    return _from_nanoseconds(stamps.as_unit("ns").asi8, structure, name)
+    return _from_nanoseconds(_as_nanoseconds(stamps, name), structure, name)
+
+
+def _as_nanoseconds(values: Any, name: str) -> NDArray[np.int64]:
+    try:
+        return np.asarray(values.as_unit("ns").asi8)
+    except (ValueError, OverflowError) as error:
+        raise TimeError(
+            f"time {name!r} is beyond what nanoseconds reach (for dates the years 1678 "
+            "to 2261); pass numbers, such as .dt.year or days since the first"
+        ) from error
 
 
 def _months(months: FloatArray) -> TimeAxis:

@@ -27,10 +27,10 @@ from mixedar.diagnostics.simulation import (
     check_groups,
     check_simulations,
     draw_responses,
-    generator,
 )
 from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
 from mixedar.fit import Fit
+from mixedar.inference.arguments import generator
 from mixedar.prediction.new_rows import fitted_rows
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ The fit: data, likelihood, estimates, and how its fixed effects are tested.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.groups import PredictedEffects, predict_effects
+from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
 from mixedar.engine.levels import TermEffects
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import Estimate, LikelihoodProblem
@@ -30,6 +30,8 @@ from mixedar.residual import ResidualStructure
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# Columns that are whitened at a time.
+_AT_ONCE = 64
 # Arrays of the data's length: made again when asked for, never pickled.
 _ROW_CACHES = (
     "effects",
@@ -388,7 +390,11 @@ class Fit:
 
     @cached_property
     def effects(self) -> PredictedEffects:
-        """Random effects of all groups given the data."""
+        """
+        Random effects of all groups given the data.
+
+        Where there are further terms, given their effects too.
+        """
         data = self.data
         return predict_effects(
             data.grouped.sort(data.random_design),
@@ -399,6 +405,42 @@ class Fit:
             self.z_map,
             self.factor,
         )
+
+    def predictions_from(self, columns: FloatArray) -> FloatArray:
+        """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
+        data = self.data
+        return predictions_from(
+            data.grouped.sort(columns),
+            data.grouped.sort(data.random_design),
+            data.grouped,
+            self.structure,
+            self.u,
+            self.z_map,
+            self.factor,
+        )
+
+    @cached_property
+    def effect_covariances(self) -> FloatArray:
+        """
+        Conditional covariances of the groups' effects given the data, (m, q, q).
+
+        Relative to the residual variance; the fixed effects are taken as known.
+        """
+        roots = self.effects.roots
+        out = np.einsum("abm,acm->mbc", roots, roots)
+        for images in self._term_images():
+            found = self.predictions_from(images)
+            out += found @ found.transpose(0, 2, 1)
+        return out
+
+    def _term_images(self) -> Iterator[FloatArray]:
+        """Columns whose products are what further terms' effects vary by."""
+        problem, grouped = self.problem, self.data.grouped
+        if not problem.term_maps:
+            return
+        of_terms = problem.rows_of_terms(self.data.compressed, self.theta)
+        for first in range(0, of_terms.width, _AT_ONCE):
+            yield grouped.unsort(of_terms.images(slice(first, first + _AT_ONCE)))
 
     @cached_property
     def fittedvalues(self) -> FloatArray:

@@ -8,15 +8,31 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mixedar._types import IntArray
-from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_flags
+from mixedar._types import IntArray, Seed
+from mixedar.exceptions import (
+    UnknownColumnError,
+    UnsupportedError,
+    check_flags,
+    shown,
+)
 
 
 def check_count(n: object, what: str) -> int:
     """`n`, if it is a number of replicates: whole, and at least 2."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
-        raise UnsupportedError(f"{what}={n!r} is not a whole number of at least 2")
+        raise UnsupportedError(f"{what}={shown(n)} is not a whole number of at least 2")
     return int(n)
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """NumPy's generator for a seed of any kind."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"seed={shown(seed)}: pass a non-negative integer, a SeedSequence, a "
+            "Generator, or None"
+        ) from error
 
 
 def positions(cols: str | int | Iterable[str | int], names: Sequence[str]) -> IntArray:

@@ -17,6 +17,7 @@ from scipy import stats
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
+from mixedar.data.checks import float_array
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
@@ -272,7 +273,7 @@ def _independent_rows(
 
 def _square(values: ArrayLike, order: int, name: str, what: str) -> FloatArray:
     """A covariance that a user gave, checked."""
-    matrix = np.asarray(values, dtype=float)
+    matrix = float_array(values, name)
     if matrix.shape != (order, order):
         raise LengthError(
             f"{name} has the shape {matrix.shape}; it needs {order} rows and columns, "

@@ -31,9 +31,9 @@ from mixedar.exceptions import (
     check_flags,
 )
 from mixedar.fit.maximise import Start, maximise
-from mixedar.mixed.construct import REMOVED, holding
+from mixedar.mixed.construct import holding
 from mixedar.mixed.results import MixedLMARResults
-from mixedar.mixed.statsmodels_model import ParentModel
+from mixedar.mixed.statsmodels_model import REMOVED, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 

@@ -33,7 +33,7 @@ from mixedar.exceptions import (
     check_choice,
 )
 from mixedar.hypotheses.result import TestResult, TestText
-from mixedar.inference.arguments import check_count
+from mixedar.inference.arguments import check_count, generator
 from mixedar.panel.covariance import (
     CovarianceRequest,
     cluster_codes,
@@ -145,7 +145,7 @@ class Draws:
         reps, levels = check_count(self.reps, "reps"), _WEIGHTS[self.weights]
         if self.weights == "rademacher" and groups < 31 and 2**groups <= reps:
             return levels[np.arange(2**groups)[:, None] >> np.arange(groups) & 1], True
-        random = np.random.default_rng(self.seed)
+        random = generator(self.seed)
         return random.choice(levels, size=(reps, groups)), False
 
 

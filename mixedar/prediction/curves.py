@@ -359,8 +359,9 @@ def _observed_places(
         rank = np.argsort(np.argsort(heights, kind="stable"), kind="stable")
         code = rank * _MOST_POSITIONS // len(where)
     count = np.bincount(code)
-    columns = [np.bincount(code, column) / count for column in data.exog[where].T]
-    design = np.stack(columns, 1)
+    design = np.empty((len(count), data.k_fe))
+    for j, column in enumerate(data.exog[where].T):
+        design[:, j] = np.bincount(code, column) / count
     if heights.dtype.kind != "M":
         return np.bincount(code, heights) / count, design
     ticks = heights.astype("datetime64[ns]").astype(np.int64)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.data.formula.spelling import bar_message
 from mixedar.data.rows import resolve, table_column
 from mixedar.exceptions import MixedARError, ResponseError, UnsupportedError
 
@@ -110,12 +111,20 @@ def split_formula(formula: str) -> tuple[str | None, str]:
     return formula[: signs[0]].strip() or None, formula[signs[0] + 1 :].strip()
 
 
-def has_bar(formula: str) -> bool:
-    """Whether a formula has a ``|`` outside of function calls."""
-    previous = None
-    while formula != previous:  # innermost calls first
-        previous, formula = formula, re.sub(r"[\w.]+\([^()]*\)", "", formula)
-    return "|" in formula
+def in_calls(formula: str, sign: str) -> list[bool]:
+    """Whether each occurrence of a sign in a formula stands in a call."""
+    out, brackets, start = [], "", 0  # "(" opens a call, "g" a group of terms
+    for match in _SIGNS.finditer(formula):
+        found = match.group()
+        if found == sign:
+            out.append("(" in brackets)
+        if found in "([{":
+            group = found == "(" and not formula[start : match.start()].strip()
+            brackets += "g" if group else "("
+        elif found in ")]}":
+            brackets = brackets[:-1]
+        start = match.end()
+    return out
 
 
 def plain_terms(formula: str) -> list[str] | None:
@@ -462,9 +471,10 @@ def read_formulas(
         raise ResponseError(
             f"The formula {formula!r} has no response; write 'y ~ {right or 'x'}'."
         )
-    if vc_formula is not None and not isinstance(vc_formula, Mapping):
+    names = vc_formula if isinstance(vc_formula, Mapping) else (0,)
+    if vc_formula is not None and not all(isinstance(name, str) for name in names):
         raise MixedARError(
-            "vc_formula must be a dict of formulas, such as "
+            "vc_formula must be a dict of names and formulas, such as "
             "{'classroom': '0 + C(classroom)'}."
         )
     one_sided = {"re_formula": re_formula, **dict(vc_formula or {})}
@@ -473,12 +483,8 @@ def read_formulas(
             raise UnsupportedError(f"{key}: the formula {text!r} must be one-sided.")
     vc = dict(vc_formula or {})
     for key, text in {"formula": right, **one_sided}.items():
-        if text is not None and has_bar(text):
-            raise UnsupportedError(
-                f"{key}: the formula {text!r} has a bar, as lme4 and nlme write "
-                "groups; here groups= names the groups and re_formula='~t' the random "
-                "effects (inside I() a bar is Python's 'or')"
-            )
+        if text is not None and not all(in_calls(text, "|")):
+            raise UnsupportedError(bar_message(key, text))
     random = "1" if re_formula is None and vc_formula is None else re_formula
     return ModelFormulas(
         read_formula(left, namespace),

@@ -91,7 +91,7 @@ class GroupInfluence:
     def __init__(self, fit: Fit, deletions: Deletions, maxiter: int) -> None:
         self.fit, self.maxiter, self._found = fit, maxiter, deletions
         data = fit.data
-        self._index = pd.Index(data.group_labels, name=data.groups_name)
+        self._index = data.group_index
         self._names = list(fit.exog_names)
         self._names_theta = [*fit.names[fit.k_fe :], "scale"]
         self.iterations = pd.Series(deletions.iterations, self._index)

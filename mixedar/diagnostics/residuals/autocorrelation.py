@@ -325,7 +325,10 @@ def _chosen(
         if lags is not None:
             last = max(last, int(np.rint(float(rows.time.max()) / bins.width)))
         return np.flatnonzero(_pair_counts(rows, bins, last))[:count].tolist()
-    wanted = [float(lag) for lag in lags]
+    try:
+        wanted = [float(lag) for lag in lags]
+    except (TypeError, ValueError):
+        wanted = []
     if not wanted or not all(np.isfinite(lag) and lag > 0.0 for lag in wanted):
         raise UnsupportedError(
             f"lags={lags!r}: pass a number of lags, or lags as positive numbers"

@@ -185,7 +185,7 @@ def _sd_of_groups(
 ) -> pd.DataFrame:
     rows = residuals.rows
     squares = np.add.reduceat(residuals.values**2, rows.offsets[:-1])
-    index = pd.Index(fit.data.group_labels, name=fit.data.groups_name)
+    index = fit.data.group_index
     traces, size = _group_traces(residuals), np.diff(rows.offsets)
     return _table(squares, *traces, size, fit, alpha, index)
 

@@ -282,7 +282,7 @@ class KenwardRogerDF(SatterthwaiteDF):
         d = derivatives
         adjusted = adjusted_covariance(d.phi, d.p, d.q, d.r if full else None, w)
         spectrum = np.linalg.eigvalsh(adjusted)
-        if not spectrum[0] > 0.0:
+        if not (spectrum > 0.0).all():
             raise NotComputedError(
                 "the Kenward-Roger covariance of the fixed effects is not positive "
                 "definite: the covariance parameters are too uncertain for the "

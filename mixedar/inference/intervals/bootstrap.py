@@ -13,8 +13,8 @@ import pandas as pd
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.checks import apart
-from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.blocks import likelihood_blocks
+from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import find_modes
@@ -22,7 +22,7 @@ from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
 from mixedar.fit.responses import Responses
-from mixedar.inference.arguments import check_count, progress_bar
+from mixedar.inference.arguments import check_count, generator, progress_bar
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -263,7 +263,7 @@ def bootstrap(
     """
     n_boot = check_count(n_boot, "n_boot")
     refitter, responses = Refitter(fit), Responses.of(fit)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     to_user = refitter.problem.value_map()
     rows: list[FloatArray] = []
     failed = 0
