@@ -16,7 +16,7 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
-from mixedar.data.containment import containment_df, nested_levels
+from mixedar.data.containment import containment_df, is_nested, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
 from mixedar.data.random_terms import RandomTerm, held_entries
 from mixedar.data.residual_model import (
@@ -291,6 +291,15 @@ class ModelData:
             *apart(self.cov_names, fixed, "covariance"),
             *apart(self.residual.param_names, fixed, "residual"),
         ]
+
+    @property
+    def crosses_factors(self) -> bool:
+        """Whether groups and the levels of another factor cross."""
+        codes = self.codes
+        return not all(
+            is_nested(codes, term.codes) or is_nested(term.codes, codes)
+            for term in self.terms
+        )
 
     @cached_property
     def df_containment(self) -> FloatArray:

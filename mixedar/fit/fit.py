@@ -61,6 +61,10 @@ class Fit:
         Their numbers of rows.
     names : tuple of str
         Of all parameters but the residual variance, in the order of ``params``.
+    factor_levels : tuple of (str, int)
+        Factors of the further random-effects terms, and how many levels they have.
+    crosses_factors : bool
+        Whether groups and the levels of another factor cross.
     effect_names : tuple of str
         Of the random effects and the variance components.
     endog_name, time_unit, occasion_order : str
@@ -100,6 +104,8 @@ class Fit:
     largest_group: int
     names: tuple[str, ...]
     effect_names: tuple[str, ...]
+    factor_levels: tuple[tuple[str, int], ...]
+    crosses_factors: bool
     endog_name: str
     time_unit: str
     occasion_order: str
@@ -138,6 +144,8 @@ class Fit:
             smallest_group=int(data.group_sizes.min()),
             largest_group=int(data.group_sizes.max()),
             names=tuple(data.param_names),
+            crosses_factors=data.crosses_factors,
+            factor_levels=tuple((t.factor, len(t.levels)) for t in data.terms),
             effect_names=(
                 *data.random_names,
                 *data.component_names,

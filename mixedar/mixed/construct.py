@@ -36,7 +36,7 @@ from mixedar.data.model_data import (
 from mixedar.data.random_terms import random_terms
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import RowVariable
-from mixedar.engine.identification import check_identified
+from mixedar.engine.identification import check_identified, check_terms
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
 from mixedar.exceptions import (
@@ -351,6 +351,10 @@ def take_arrays(
 def check_parameters(model: ParentModel) -> None:
     """Raise unless the data tell the covariance parameters apart."""
     arrays, layout = model.arrays, model.arrays.layout()
+    if arrays.terms:
+        check_terms(
+            arrays.compressed, arrays.residual, layout, arrays.param_names[model.k_fe :]
+        )
     check_identified(
         arrays.compressed,
         arrays.residual,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mixedar.by_group.factors import correlation_columns
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
 from mixedar.fit.maximise import note_across_steps
@@ -45,7 +46,7 @@ def summarize(
     ResultsSummary
     """
     p, structure = fit.k_fe, fit.structure
-    k_cov = fit.k_re2 + fit.k_vc
+    k_cov = fit.layout.k_cov
     names = list(fit.names)
     names[:p] = _renamed(names[:p], xname_fe, "xname_fe")
     names[p:] = _renamed(names[p:], xname_re, "xname_re", k_cov)
@@ -64,6 +65,9 @@ def summarize(
         "Scale:": f"{fit.scale:.6g}",
         "Residuals:": structure.label,
         "Converged:": "Yes" if fit.converged else "No",
+    }
+    header |= {
+        f"No. levels of {name}:": n for name, n in dict(fit.factor_levels).items()
     }
     if structure.k_params:
         unit = fit.time_unit
@@ -115,20 +119,13 @@ def _parameters(fit: Fit, names: Sequence[str], alpha: float) -> SummaryTable:
 
 def _random_effects(fit: Fit) -> SummaryTable:
     """Variances, standard deviations and correlations, as nlme's VarCorr."""
-    k_re = fit.k_re
-    variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp, [fit.scale]])
+    variances = np.append(np.diag(fit.effect_cov), fit.scale)
     names = [*fit.effect_names, "Residual"]
-    deviations = np.sqrt(variances)
-    data = {"Variance": variances, "Std.Dev.": deviations}
+    data = {"Variance": variances, "Std.Dev.": np.sqrt(variances)}
     formats = {}
-    for j in range(k_re - 1):
-        column = np.full(len(variances), np.nan)
-        for i in range(j + 1, k_re):
-            product = deviations[i] * deviations[j]
-            if product > 0.0:
-                column[i] = fit.cov_re[i, j] / product
+    for j, column in enumerate(correlation_columns(fit)):
         label = "Corr" if j == 0 else f"Corr {j + 1}"
-        data[label] = column
+        data[label] = np.append(column, np.nan)
         formats[label] = ".3f"
     frame = pd.DataFrame(data, index=names)
     return SummaryTable(
@@ -177,6 +174,11 @@ def _notes(fit: Fit) -> list[str]:
     if fit.has_data and fit.data.re_spec is not None:
         notes.extend(f"Random effects: {note}" for note in fit.data.re_spec.notes())
     notes.extend(fit.effect_notes)
+    if fit.crosses_factors and fit.df_method.name == "containment":
+        notes.append(
+            "Containment knows of nested factors only, and these are crossed: prefer "
+            "df='satterthwaite' or 'kenward-roger'."
+        )
     if fit.takes_row_order:
         notes.append(
             "No time= was given: the residuals take the order of the rows for time."

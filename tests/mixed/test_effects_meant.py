@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from mixedar import MixedLMAR
-from mixedar.exceptions import GroupError
+from mixedar.exceptions import BoundaryWarning, GroupError
 
 
 @cache
@@ -99,3 +100,74 @@ def test_a_list_or_frame_of_one_column_is_the_column() -> None:
         found = mar.mixedlm("y ~ 1", data, groups=groups)
         assert found.group_labels == expected.group_labels
     assert mar.fixed_effects("y ~ x", data, entity=["school"]).fit().nobs == 240
+
+
+@cache
+def plates() -> pd.DataFrame:
+    """Wafers, numbered anew in each lot, measured on two sides; must not be changed."""
+    rng = np.random.default_rng(3)
+    row = np.arange(240)
+    data = pd.DataFrame({"lot": row // 24, "wafer": row % 24 // 6})
+    data["side"] = np.where(row % 2, "a", "b")
+    data["arm"] = np.where(row % 6 < 3, "u", "v")
+    data["x"] = rng.normal(size=240)
+    levels = rng.normal(size=10)[row // 24] + rng.normal(size=40)[row // 6]
+    data["y"] = levels + rng.normal(size=240)
+    return data
+
+
+CONTRASTS = ["C(side)", "side", "~ C(side)", "1 + C(side)", "0 + C(side, Sum)"]
+CONTRASTS += ["C(side) + x", "0 + C(side) + C(arm)", "C(side):C(arm)"]
+
+
+@pytest.mark.parametrize("formula", CONTRASTS)
+def test_contrasts_in_place_of_levels_are_said(formula: str) -> None:
+    options: dict[str, Any] = {"groups": "lot", "re_formula": "1"}
+    model = mar.mixedlm("y ~ x", plates(), vc_formula={"part": formula}, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        text = " ".join(str(model.fit().summary()).split())
+    remedy = re.search(r"differ in variance; .* write vc_formula=({.*?})\.", text)
+    assert remedy is not None
+    parts = eval(remedy[1].replace("' '", ""))
+    model = mar.mixedlm("y ~ x", plates(), vc_formula=parts, **options)
+    for mats in model.exog_vc.mats:
+        ones = (mats[0] != 0.0).sum(axis=1)
+        assert (ones == ones[0]).all()
+    assert not model.arrays.effect_notes
+
+
+def test_a_numeric_component_is_said_to_be_a_slope() -> None:
+    options: dict[str, Any] = {"groups": "lot", "re_formula": "1"}
+    data = plates().assign(**{"class": plates()["wafer"]})
+    for column, label in (("wafer", "wafer"), ("Q('class')", "class")):
+        parts = {"part": f"0 + {column}"}
+        fit = mar.mixedlm("y ~ x", data, vc_formula=parts, **options).fit()
+        text = str(fit.summary()).replace("\n", " ")
+        assert f"random slope of the numbers in '{label}'" in text
+        fit.remove_data()
+        assert "random slope of the numbers" in str(fit.summary()).replace("\n", " ")
+    # a slope that has a mean, one of decimals, one of a group's indicator
+    data["two"] = (data["arm"] == "u").astype(int)
+    for fixed, part in (("wafer", "0 + wafer"), ("1", "0 + x"), ("1", "0 + two")):
+        parts = {"part": part}
+        model = mar.mixedlm(f"y ~ {fixed}", data, vc_formula=parts, **options)
+        assert not model.arrays.effect_notes
+
+
+def test_components_without_re_formula_say_that_groups_have_no_effect() -> None:
+    parts = {"wafer": "0 + C(wafer)"}
+    fit = mar.mixedlm("y ~ x", plates(), groups="lot", vc_formula=parts).fit()
+    assert fit.k_re == 0
+    assert "re_formula='1' adds a random intercept" in " ".join(
+        str(fit.summary()).split()
+    )
+    for other in ({"re_formula": "1"}, {"re_formula": "0"}):
+        model = mar.mixedlm("y ~ x", plates(), groups="lot", vc_formula=parts, **other)
+        assert not model.arrays.effect_notes
+    level = {**parts, "lot": "1"}
+    model = mar.mixedlm("y ~ x", plates(), groups="lot", vc_formula=level)
+    assert not model.arrays.effect_notes
+    one = plates().assign(all=1)
+    model = mar.mixedlm("y ~ x", one, groups="all", vc_formula=parts)
+    assert not model.arrays.effect_notes

@@ -10,7 +10,7 @@ evaluated group by group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,10 +22,11 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray
 from mixedar.data.formula.columns import ColumnStore
-from mixedar.data.formula.names import FormulaUse, indicator_factor
+from mixedar.data.formula.names import FormulaUse, indicator_factor, read_formula
 from mixedar.data.formula.spec import engine_errors, fit_formula
-from mixedar.data.rows import numeric_values
-from mixedar.exceptions import check_flags
+from mixedar.data.formula.terms import Term, all_terms
+from mixedar.data.rows import as_factor, numeric_values
+from mixedar.exceptions import MixedARError, check_flags
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class VarianceComponent:
     level_names: Sequence[str] = ()
     all_levels: bool = False
     names_by_group: Sequence[Sequence[str]] = ()
+    note: str | None = None
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -242,7 +244,47 @@ def build_component(
         If the formula cannot be evaluated.
     """
     asked = _Component(name, use, columns, groups, namespace)
-    return asked.indicators() or asked.numeric() or asked.by_group()
+    quick = asked.indicators() or asked.numeric()
+    return quick or replace(asked.by_group(), note=asked.note_on_levels())
+
+
+def component_notes(
+    components: Mapping[str, FormulaUse],
+    parts: Sequence[VarianceComponent],
+    fixed: FormulaUse,
+    columns: Mapping[str, pd.Series],
+) -> list[str]:
+    """Say which components are contrasts, or slopes of what may be labels."""
+    notes = [part.note for part in parts if part.note is not None]
+    for name, use in components.items():
+        quoted = use.opaque if "Q" in use.functions else frozenset[str]()
+        for term in sorted((use.terms | quoted) - fixed.names):
+            if term not in columns or not _may_be_labels(columns[term]):
+                continue
+            levels = {name: f"0 + {as_factor(term)}"}
+            notes.append(
+                f"Variance component {name!r} is a random slope of the numbers in "
+                f"{term!r}; if they are labels, write vc_formula={levels!r}."
+            )
+    return notes
+
+
+def _may_be_labels(column: pd.Series) -> bool:
+    """Whether a column holds whole numbers, and not just zeros and ones."""
+    values = numeric_values(column)
+    if getattr(values.dtype, "kind", "O") not in "iuf":
+        return False
+    found = values.dropna().unique()
+    return bool(len(found) > 2 and (found == np.rint(found)).all())
+
+
+def _has_all_levels(term: Term) -> bool:
+    """Whether each combination of a term's levels has a column of its own."""
+    if not term.levels:
+        return True
+    k = term.cells.shape[-1]
+    there = (term.cells != 0.0).any(axis=-2).reshape(-1, k)
+    return bool((there.sum(axis=0) == 1).all() and there.any(axis=1).all())
 
 
 @dataclass(frozen=True)
@@ -315,6 +357,52 @@ class _Component:
         matrix, names = self.evaluated(frame)
         same = np.array_equal(matrix, part.group_matrix(smallest))
         return part if same and names == part.column_names(smallest) else None
+
+    def note_on_levels(self) -> str | None:
+        """Say that a factor is coded by contrasts, not by its levels."""
+        terms = self._terms(self.use.formula)
+        wrong = [term for term in terms if not _has_all_levels(term)]
+        if not wrong:
+            return None
+        own = [term for term in terms if term.factors]
+        label = wrong[0].name
+        if len(own) < len(terms):
+            cause = f"with an intercept {label!r} has contrasts with its first level"
+        else:
+            cause = f"{label!r} has contrasts"
+        each = {term.name: f"0 + {self._all_levels(term)}" for term in own}
+        if sum(bool(term.levels) for term in own) == 1:
+            together = [formula.removeprefix("0 + ") for formula in each.values()]
+            each = {self.name: "0 + " + " + ".join(together)}
+        return (
+            f"Variance component {self.name!r}, {self.use.formula!r}: {cause} in place "
+            "of a column for each level, so that its levels differ in variance; for "
+            f"one effect a level write vc_formula={each!r}."
+        )
+
+    def _terms(self, formula: str) -> list[Term]:
+        """The terms of a formula of the columns, with few of their levels."""
+        first = {
+            row
+            for name in self.frame
+            for row in np.flatnonzero(~self.frame[name].duplicated())[:3]
+        }
+        rows = self.columns.index[sorted(first)] if first else self.columns.index[:1]
+        some = {k: v.loc[rows] for k, v in self.columns.columns.items()}
+        use = read_formula(formula, self.namespace)
+        store = ColumnStore(some, rows, self.columns.available)
+        try:
+            return all_terms(fit_formula(use, store, self.namespace)[0])
+        except MixedARError:
+            return []
+
+    def _all_levels(self, term: Term) -> str:
+        """A term as it is written to have a column for each level."""
+        alone = self._terms(f"0 + {term.name}")
+        if all(map(_has_all_levels, alone)):
+            return term.name
+        names = sorted(term.variables & set(self.frame.columns))
+        return ":".join(map(as_factor, names))
 
     def by_group(self) -> VarianceComponent:
         """Any other formula: one evaluation for each group."""
