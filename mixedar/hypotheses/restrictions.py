@@ -23,6 +23,10 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 
+WITHOUT_ERROR = (
+    "a coefficient that the restrictions involve has no standard error; the notes of "
+    "the summary say why"
+)
 _NOT_FIXED = (
     "{!r} is a covariance parameter, and t and F tests are for fixed effects: compare "
     "fits with and without it by anova(), or see conf_int_re()"
@@ -85,6 +89,12 @@ def restrictions(
             )
         matrix = _matrix(hypothesis[0], names, others, what)
         values = _right_hand_side(hypothesis[1], len(matrix))
+        rows = [p.index for p in hypothesis if isinstance(p, (pd.Series, pd.DataFrame))]
+        if len(rows) == 2 and len(values) > 1 and not rows[0].equals(rows[1]):
+            raise UnsupportedError(
+                "the rows of R and q of a hypothesis (R, q) have different labels; "
+                "give both the same, or pass arrays to go by position"
+            )
     else:
         matrix = _matrix(hypothesis, names, others, what)
         values = np.zeros(len(matrix))
@@ -167,7 +177,7 @@ def _by_label(
         return given
     frame = given.to_frame().T if isinstance(given, pd.Series) else given
     labels = list(frame.columns)
-    if not set(labels) & set(names):
+    if frame.columns.equals(pd.RangeIndex(len(labels))):  # numbers that pandas made
         return frame
     for name in others:
         if name in labels and (np.asarray(frame[name]) != 0.0).any():
@@ -199,6 +209,15 @@ def _right_hand_side(given: Any, count: int) -> FloatArray:
     return np.broadcast_to(values, (count,)).copy()
 
 
+def covariance_of(matrix: FloatArray, cov: FloatArray) -> FloatArray:
+    """Covariance of combinations; NaN if a coefficient has no standard error."""
+    lost = np.isnan(np.diag(cov))
+    out = matrix @ np.where(np.isnan(cov), 0.0, cov) @ matrix.T
+    rows = (matrix[:, lost] != 0.0).any(axis=1)
+    out[rows, :] = out[:, rows] = np.nan
+    return np.asarray(out)
+
+
 def single_tests(
     effect: FloatArray,
     values: FloatArray,
@@ -220,10 +239,7 @@ def joint_test(
     """F test that all differences are zero; chi-squared if `df` is None."""
     count, variances = len(difference), np.diag(cov)
     if np.isnan(variances).any():
-        raise NotComputedError(
-            "a coefficient that the restrictions involve has no standard error; the "
-            "notes of the summary say why"
-        )
+        raise NotComputedError(WITHOUT_ERROR)
     sd = np.sqrt(np.where(variances > 0.0, variances, 1.0))
     scaled = cov / np.outer(sd, sd)
     if not (variances > 0.0).all() or np.linalg.eigvalsh(scaled)[0] <= 1e-12 * count:

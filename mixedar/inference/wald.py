@@ -30,7 +30,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
 from mixedar.hypotheses.df import DFMethod, resolve_df
-from mixedar.hypotheses.restrictions import restrictions
+from mixedar.hypotheses.restrictions import WITHOUT_ERROR, covariance_of, restrictions
 from mixedar.inference.df.methods import contrast_method, covariance
 
 Hypothesis = Any
@@ -141,7 +141,9 @@ def t_test(
     spec = fit.df_method if df is None else resolve_df(df)
     method = contrast_method(fit, spec)
     effect = matrix @ fit.fe_params
-    sd = np.sqrt(np.einsum("ki,ij,kj->k", matrix, method.cov, matrix))
+    sd = np.sqrt(np.diag(covariance_of(matrix, method.cov)))
+    if np.isnan(sd).any():
+        raise NotComputedError(WITHOUT_ERROR)
     t = (effect - values) / sd
     if use_t is False or (use_t is None and spec.name == "normal"):
         return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
@@ -227,9 +229,12 @@ def wald_test(
     difference = matrix @ fit.fe_params - values
     reduced, distance = _independent_rows(fit, matrix, difference)
     rank = len(reduced)
+    middle = covariance_of(reduced, cov)
+    if np.isnan(middle).any():
+        raise NotComputedError(WITHOUT_ERROR)
     df_denom, scaling = method.joint(matrix, rank)
     if invcov is None:
-        statistic = _squared_length(distance, reduced @ cov @ reduced.T)
+        statistic = _squared_length(distance, middle)
     else:
         inverse = _square(invcov, len(matrix), "invcov", "restriction")
         statistic = float(difference @ inverse @ difference)

@@ -94,6 +94,8 @@ class MixedLMARResults(ParentResults):
     information_criteria = Question("mixedar.inference.information")
     anova = Question("mixedar.inference.terms.anova", of="")
     wald_test_terms = Question("mixedar.inference.terms.anova")
+    r2 = Question("mixedar.inference.explained")
+    icc = Question("mixedar.inference.explained")
     marginal_means = Question("mixedar.inference.means")
     get_prediction = Question("mixedar.prediction.predict")
     acf = Question("mixedar.diagnostics.residuals.autocorrelation", "residual_acf")
@@ -113,6 +115,10 @@ class MixedLMARResults(ParentResults):
     diagnose = Question("mixedar.diagnostics.checkup.report", of="")
     random_effects_frame = Question("mixedar.by_group.effects")
     coef_by_group = Question("mixedar.by_group.effects")
+    ranef = Question("mixedar.by_group.factors")
+    coef = Question("mixedar.by_group.factors")
+    random_covariance = Question("mixedar.by_group.factors")
+    varcorr = Question("mixedar.by_group.factors")
     shrinkage = Question("mixedar.by_group.shrinkage")
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
@@ -366,7 +372,9 @@ class MixedLMARResults(ParentResults):
             there): what is asked of the fixed effects stays a number.
         """
         if cov_p is None and np.isnan(self.normalized_cov_params).any():
-            cov_p = np.nan_to_num(self.normalized_cov_params, nan=0.0)
+            cov_p, p = np.nan_to_num(self.normalized_cov_params), self.k_fe
+            # no robust standard error of a fixed effect is not one of zero
+            cov_p[:p, :p] = self.normalized_cov_params[:p, :p]
             cov_p = cov_p * (self.scale if scale is None else scale)
         return super().cov_params(r_matrix, column, scale, cov_p, other)
 

@@ -145,6 +145,8 @@ def get_prediction(
     rows = rows_to_predict(fit, given, level, unknown)
     method = contrast_method(fit, df)
     cov = fit.cov_beta if include_theta else method.cov
+    lost = np.isnan(np.diag(cov))  # coefficients without robust standard error
+    cov = np.where(np.isnan(cov), 0.0, cov)
     found = np.full((3, len(rows.codes)), np.nan)
     reason: MixedARError | None = None
     known, others = rows.split()
@@ -158,6 +160,7 @@ def get_prediction(
                 found[2, some] = residual()
             except MixedARError as error:
                 reason = reason or error
+    found[1, (rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
     mean, variance, rest = found
     notes = _notes(rows, level, include_theta, reason)
     df_rows = _degrees_of_freedom(method, rows.exog)

@@ -274,14 +274,49 @@ def test_too_few_groups() -> None:
         one.fit().get_robustcov_results("CR0")
 
 
-def test_group_that_determines_a_coefficient() -> None:
-    data = few_groups(6)
+@pytest.mark.parametrize("cov_type", [name for name in COV_TYPES if name != "CR3"])
+@pytest.mark.parametrize("reference", ["many", "one"])
+def test_group_that_determines_a_coefficient(cov_type: str, reference: str) -> None:
+    """The scores of such a group are zero there, whatever the data."""
+    data = few_groups(8)
+    data["arm"] = np.where(data["g"] == 0, "one", "many")
+    formula = f"y ~ t + x + C(arm, Treatment({reference!r}))"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BoundaryWarning)
-        fit = mar.mixedlm("y ~ t + x + z", data, groups="g").fit()
-    with pytest.raises(NotComputedError, match="without group 0"):
+        fit = mar.mixedlm(formula, data, groups="g", residual="independent").fit()
+        free = mar.mixedlm("y ~ t + x", data, groups="g", residual="independent").fit()
+    found = fit.get_robustcov_results(cov_type)
+    lost = [name for name in found.fe_params.index if "arm" in name]
+    if reference == "one":  # its mean is the intercept
+        lost.insert(0, "Intercept")
+    for numbers in (found.bse_fe, found.bse, found.pvalues):
+        assert numbers[lost].isna().all()
+        assert np.isfinite(numbers[["t", "x"]]).all()
+    assert found.conf_int().loc[lost].isna().all(axis=None)
+    for df in ("satterthwaite", "containment"):
+        text = " ".join(found.summary(df=df).as_text().split())
+        assert (
+            f"No robust standard error for {', '.join(lost)}: without group 0" in text
+        )
+        with pytest.raises(NotComputedError, match="has no standard error"):
+            found.f_test(f"{lost[-1]} = 0", df=df)
+        with pytest.raises(NotComputedError, match="has no standard error"):
+            found.t_test(np.eye(4), df=df)
+        np.testing.assert_allclose(found.t_test("x = 0", df=df).sd, found.bse_fe["x"])
+        assert np.isfinite(found.f_test("t, x", df=df).fvalue)
+        assert "no standard error" in found.anova(df=df).note.iloc[-1]
+    # means of the other arm do not involve it, if the coding says so
+    expected = found.get_prediction().summary_frame()["mean_se"].isna()
+    assert expected.all() if reference == "one" else expected.equals(data["g"] == 0)
+    assert np.isfinite(free.get_robustcov_results(cov_type).bse_fe).all()
+
+
+def test_the_jackknife_needs_every_coefficient_without_each_group() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        fit = mar.mixedlm("y ~ t + x + z", few_groups(6), groups="g").fit()
+    with pytest.raises(NotComputedError, match=r"without group 0.*'z'.*model's"):
         fit.get_robustcov_results("CR3")
-    assert np.isfinite(fit.get_robustcov_results("CR2").bse).all()
 
 
 def test_unknown_type_and_removed_data() -> None:

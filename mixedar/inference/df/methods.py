@@ -201,8 +201,11 @@ def df_notes(fit: Fit) -> list[str]:
             "Standard errors hold the Kenward-Roger correction, "
             f"{term} its second-order term."
         )
-    notes.extend(contrast_method(fit).notes)
-    df = contrast_method(fit).single(np.eye(fit.k_fe))
+    found = contrast_method(fit)
+    notes.extend(found.notes)
+    if fit.robust is not None and found is not fit.robust:
+        notes.extend(fit.robust.notes[1:])  # the first is about its DF
+    df = found.single(np.eye(fit.k_fe))
     spent = [name for name, value in zip(fit.exog_names, df, strict=True) if value <= 0]
     if spent:
         notes.append(

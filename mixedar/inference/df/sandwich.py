@@ -26,8 +26,7 @@ models, Journal of Business and Economic Statistics 36, 672-683.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import group_products
 from mixedar.engine.level import Apart, eliminate
 from mixedar.engine.residuals import correlated_residuals
-from mixedar.exceptions import NotComputedError, UnsupportedError, shown
+from mixedar.exceptions import NotComputedError, UnsupportedError, listing, shown
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import JointDF, RobustMethod
 
@@ -88,6 +87,24 @@ class Sandwich(RobustMethod):
             f"{cov_type}: {COV_TYPES[cov_type]}; degrees of freedom are "
             "Satterthwaite's for the robust variance."
         ]
+        self.lost = np.empty(0, dtype=np.intp)
+
+    def give_no_error(self, alone: Mapping[int, str], names: Sequence[str]) -> None:
+        """
+        Leave out coefficients that one cluster alone determines, given its label.
+
+        The residuals of such a cluster are zero in that direction, and do not show
+        the error.
+        """
+        self.lost = np.array(sorted(alone), dtype=np.intp)
+        self.cov[self.lost] = self.cov[:, self.lost] = np.nan
+        for label in dict.fromkeys(alone.values()):
+            found = [names[k] for k in self.lost if alone[int(k)] == label]
+            self.notes.append(
+                f"No robust standard error for {listing(found)}: without group "
+                f"{label} it cannot be estimated, and the residuals of one group do "
+                "not show its error. Use the model's standard errors, or leave it out."
+            )
 
     def single(self, matrix: FloatArray) -> FloatArray:
         """See :meth:`ContrastMethod.single`."""
@@ -100,7 +117,7 @@ class Sandwich(RobustMethod):
             variance = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
             total = (d - cross).sum()
             out[k] = total**2 / variance if variance > 0.0 else np.nan
-        return out
+        return np.where((matrix[:, self.lost] != 0.0).any(axis=1), np.nan, out)
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """
@@ -166,7 +183,7 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         For another type.
     NotComputedError
         With too few groups, without data, or if a group determines a
-        coefficient alone (CR3).
+        coefficient alone (CR3; others give it no standard error, and a note).
     """
     fit.check_one_factor("cluster-robust standard errors")
     known = {name.lower(): name for name in COV_TYPES}
@@ -175,7 +192,7 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         raise UnsupportedError(
             f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
         )
-    data, m, n, p = fit.data, fit.n_groups, fit.nobs, fit.k_fe
+    m, n, p = fit.n_groups, fit.nobs, fit.k_fe
     if m < 2 or (name == "CR1p" and m <= p):
         needed = 2 if m < 2 else p + 1
         raise NotComputedError(
@@ -184,23 +201,32 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         )
     bread = fit.cov_beta / fit.scale
     bread = (bread + bread.T) / 2.0
+    weight, scores = _cluster_sums(fit)
+    alone = _alone(fit, bread, weight)
+    quadratic = linear = weight
     if name == "CR2":
         scores, quadratic, linear = _bias_reduced(fit, bread)
-    else:
-        weight, scores = _cluster_sums(fit)
-        quadratic = linear = weight
-        if name == "CR3":
-            jump = _left_out(data.group_labels, bread, weight)
-            scores = np.einsum("bam,bm->am", jump, scores)
-            linear = np.einsum("abm,bcm->acm", weight, jump)
-            quadratic = np.einsum("bam,bcm->acm", jump, linear)
+    elif name == "CR3":
+        if alone:
+            label, coefficient = next(iter(alone.values())), fit.exog_names[min(alone)]
+            raise NotComputedError(
+                f"CR3: without group {label} the coefficient of {coefficient!r} cannot "
+                "be estimated; use the model's standard errors, or drop the coefficient"
+            )
+        jump = _left_out(bread, weight)
+        scores = np.einsum("bam,bm->am", jump, scores)
+        linear = np.einsum("abm,bcm->acm", weight, jump)
+        quadratic = np.einsum("bam,bcm->acm", jump, linear)
     factor = {
         "CR1": m / (m - 1),
         "CR1p": m / max(m - p, 1),
         "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
     }.get(name, 1.0)
     steps = bread @ scores
-    return Sandwich(name, factor * (steps @ steps.T), bread, quadratic, linear)
+    cov = factor * (steps @ steps.T)
+    found = Sandwich(name, cov, bread, quadratic, linear)
+    found.give_no_error(alone, fit.exog_names)
+    return found
 
 
 def _cluster_sums(fit: Fit) -> tuple[FloatArray, FloatArray]:
@@ -217,22 +243,35 @@ def _cluster_sums(fit: Fit) -> tuple[FloatArray, FloatArray]:
     return left[:p, :p], left[:p, p]
 
 
-def _left_out(
-    labels: Sequence[Any], bread: FloatArray, weight: FloatArray
-) -> FloatArray:
-    """``(M^-1 - S_i)^-1 M^-1`` of each cluster, shape (p, p, m)."""
+def _alone(fit: Fit, bread: FloatArray, weight: FloatArray) -> dict[int, str]:
+    """Coefficients that one cluster alone determines, and its label."""
+    rest, scale = _without_each(bread, weight)
+    # the share of a cluster in all information is one in such a direction
+    share = np.einsum("ab,abm->m", bread, weight)
+    out: dict[int, str] = {}
+    for k in np.flatnonzero(share > 1.0 - 1e-6):
+        values, vectors = np.linalg.eigh(rest[k])
+        directions = np.abs(vectors[:, values < 1e-10]) / scale[:, None]
+        moved = directions / np.sqrt(np.diag(bread))[:, None]
+        for j in np.flatnonzero((moved > 1e-6 * moved.max(axis=0)).any(axis=1)):
+            out.setdefault(int(j), shown(fit.data.group_labels[k]))
+    return out
+
+
+def _without_each(
+    bread: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """``M^-1 - S_i`` of each cluster, shape (m, p, p), by scales of the columns."""
     precision = np.linalg.inv(bread)
     scale = np.sqrt(np.diag(precision))
     rest = (precision[:, :, None] - weight) / np.outer(scale, scale)[:, :, None]
-    rest = rest.transpose(2, 0, 1)
-    smallest = np.linalg.eigvalsh(rest)[:, 0]
-    if smallest.min() < 1e-10:
-        label = shown(labels[int(np.argmin(smallest))])
-        raise NotComputedError(
-            f"CR3: without group {label} a coefficient cannot be estimated; use CR2, "
-            "or drop that coefficient"
-        )
-    right = precision / scale[:, None]
+    return rest.transpose(2, 0, 1), scale
+
+
+def _left_out(bread: FloatArray, weight: FloatArray) -> FloatArray:
+    """``(M^-1 - S_i)^-1 M^-1`` of each cluster, shape (p, p, m)."""
+    rest, scale = _without_each(bread, weight)
+    right = np.linalg.inv(bread) / scale[:, None]
     jump = np.linalg.solve(rest, np.broadcast_to(right, rest.shape))
     return (jump / scale[:, None]).transpose(1, 2, 0)
 
