@@ -15,6 +15,7 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.designs import given_random_design
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
+from mixedar.data.new_times import times_together
 from mixedar.data.residual_model import strata_of_correlations
 from mixedar.data.rows import (
     Levels,
@@ -25,7 +26,7 @@ from mixedar.data.rows import (
     table_column,
     without_categories,
 )
-from mixedar.data.time import time_axis, times_together
+from mixedar.data.time import time_axis
 from mixedar.exceptions import (
     GroupError,
     LengthError,

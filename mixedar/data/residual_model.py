@@ -23,7 +23,8 @@ from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import fit_formula
 from mixedar.data.rows import Levels, count_within
-from mixedar.data.time import TimeAxis, check_times, occasions_of, time_axis
+from mixedar.data.time import check_times, occasions_of, time_axis
+from mixedar.data.time_unit import TimeAxis
 from mixedar.engine.residuals import (
     correlation_marks,
     correlation_of,
@@ -322,24 +323,15 @@ def row_positions(
     if axis is not None and delta is not None:
         whole, what = structure.integer_time, structure.label
         step = axis.step(delta, grouped.gaps, whole, name, what)
+        unit = axis.label(step) or "1"
         gaps = grouped.gaps / step
         grouped = replace(grouped, gaps=np.rint(gaps) if whole else gaps)
-        unit = axis.label(step) or "1"
     if not structure.uses_time and occasions is None and time is not None:
         grouped = _in_order(grouped, time, codes, series_codes)
     if not structure.needs_distinct_times:
         # times do not matter: every row is a series of its own
         grouped = replace(grouped, gaps=np.zeros(len(codes)))
-    twins = grouped.duplicate()
-    if twins is not None:
-        row, other = twins
-        # rows by position: an index label may occur more than once
-        when = shown(pd.Series(time).iloc[row])
-        raise DuplicateTimeError(
-            f"time {name!r} is {when} twice in group {shown(labels[codes[row]])} (rows "
-            f"{row} and {other}, counted from 0); {structure.label} needs one "
-            f"observation for each time: {_other_than_twins(structure, name)}"
-        )
+    _check_twins(grouped, structure, time, name, labels, codes)
     if not structure.marks:
         return RowPositions(grouped, unit, (), step)
     found = [_covariate(mark, occasions, columns) for mark in structure.marks]
@@ -375,6 +367,28 @@ def _other_than_twins(structure: ResidualStructure, time: str) -> str:
         "for repeated measurements of one quantity, which differ by measurement error, "
         f"pass {repeated}{numbers}; aggregate them; or {apart}, if they tell nothing "
         "of one another"
+    )
+
+
+def _check_twins(
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    time: object,
+    name: str,
+    labels: Sequence[Any],
+    codes: IntArray,
+) -> None:
+    """Raise if two rows of a series share their time."""
+    twins = grouped.duplicate()
+    if twins is None:
+        return
+    row, other = twins
+    # rows by position: an index label may occur more than once
+    when = shown(pd.Series(time).iloc[row])
+    raise DuplicateTimeError(
+        f"time {name!r} is {when} twice in group {shown(labels[codes[row]])} (rows "
+        f"{row} and {other}, counted from 0); {structure.label} needs one "
+        f"observation for each time: {_other_than_twins(structure, name)}"
     )
 
 

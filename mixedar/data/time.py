@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
@@ -16,26 +15,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.rows import check_present, without_categories
+from mixedar.data.rows import without_categories
+from mixedar.data.time_unit import (
+    GRID_TOLERANCE,
+    MONTHS,
+    TimeAxis,
+    months_label,
+    nanoseconds_label,
+)
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
 
-# Steps of a regular grid may deviate by this much of a step (rounded decimals).
-_GRID_TOLERANCE = 1e-6
 # Dates whose closest pair is further apart than so many steps have no grid.
 _MAX_STEPS = 100
-_NANOSECONDS = (
-    ("week", 604_800_000_000_000),
-    ("day", 86_400_000_000_000),
-    ("hour", 3_600_000_000_000),
-    ("minute", 60_000_000_000),
-    ("second", 1_000_000_000),
-    ("millisecond", 1_000_000),
-    ("microsecond", 1_000),
-    ("nanosecond", 1),
-)
-# Periods that are a number of months; how long others are, in nanoseconds.
-_MONTHS = {"Y": 12, "A": 12, "Q": 3, "M": 1}
+# How long periods are that are no number of months, in nanoseconds.
 _LENGTHS = {
     "W": 604_800_000_000_000,
     "D": 86_400_000_000_000,
@@ -43,163 +36,9 @@ _LENGTHS = {
     "min": 60_000_000_000,
     "s": 1_000_000_000,
 }
-_DURATION = re.compile(r"\s*(\d*)\s*(year|quarter|month)s?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"((?<!\S)-?\d+\.?\d*|\d+\.?\d*)")
 # So many levels of text are written out in a message.
 _LEVELS = 12
-
-
-@dataclass(frozen=True)
-class TimeAxis:
-    """
-    Times as numbers.
-
-    Attributes
-    ----------
-    values : ndarray, shape (n,)
-        In units of `unit`; whole numbers for structures on integer times.
-    unit : str or None
-        What one unit is, such as ``"1 day"`` or ``"step of 0.5"``; None for
-        plain numbers that count as they are.
-    number, months, nanoseconds : float or None
-        How long a unit is: in the numbers (or periods, or levels) that were given,
-        in months, or in nanoseconds; None for what it cannot be told in.
-    """
-
-    values: FloatArray
-    unit: str | None
-    number: float | None = None
-    months: int | None = None
-    nanoseconds: int | None = None
-
-    def label(self, step: float) -> str | None:
-        """What a unit is that is `step` times as long."""
-        if step == 1.0:
-            return self.unit
-        if self.months is not None:
-            return _months_label(round(step * self.months))
-        if self.nanoseconds is not None:
-            return _nanoseconds_label(round(step * self.nanoseconds))
-        if self.unit is None or self.unit.startswith("step of"):
-            return f"step of {step * (self.number or 1.0):.6g}"
-        return f"{step:g} {self.unit[2:]}s"
-
-    def step(
-        self, delta: object, gaps: FloatArray, whole: bool, name: str, what: str
-    ) -> float:
-        """
-        How many units ``delta=`` is.
-
-        Parameters
-        ----------
-        delta : number, str, duration or None
-            None for one unit, ``"auto"`` for the common step of `gaps`.
-        gaps : ndarray
-            Distances of neighbours in a series, in units.
-        whole : bool
-            Whether they have to be multiples of the step.
-        name, what : str
-            The column, and what `delta` is for, for messages.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        TimeError
-            If there is no common step, or times are not multiples of `delta` apart.
-        """
-        if delta is None:
-            return 1.0
-        gaps = np.unique(gaps[gaps > 0.0])
-        if isinstance(delta, str) and delta.strip().lower() == "auto":
-            return self._common(gaps, name)
-        step = self._length(delta, name)
-        off = np.abs(gaps / step - np.rint(gaps / step)) > 1e3 * _GRID_TOLERANCE
-        if whole and off.any():
-            there = self.label(float(gaps[np.argmax(off)]))
-            raise TimeError(
-                f"delta={delta!r}: two neighbouring times {name!r} of a series are "
-                f"{there or 1} apart, which is no multiple of it; {what} needs steps "
-                "of equal length. Pass delta='auto' for the common step of the data"
-            )
-        return step
-
-    def _common(self, gaps: FloatArray, name: str) -> float:
-        if not len(gaps):
-            return 1.0
-        smallest = float(gaps[0])
-        for unit in (smallest, 1.0):
-            steps = gaps / unit
-            if (np.abs(steps - np.rint(steps)) <= _GRID_TOLERANCE * steps).all():
-                return unit * float(np.gcd.reduce(np.rint(steps).astype(np.int64)))
-        raise TimeError(
-            f"delta='auto': the times {name!r} of a series have no common step; pass "
-            "the unit in which they count, or leave delta= out"
-        )
-
-    def _length(self, delta: object, name: str) -> float:
-        number, months, nanoseconds = _duration(delta)
-        if number is not None and self.number is not None:
-            return number / self.number
-        if months is not None and self.months is not None:
-            return months / self.months
-        if nanoseconds is not None and self.nanoseconds is not None:
-            return nanoseconds / self.nanoseconds
-        if self.months is not None:
-            wanted = "a number of months, such as '6 months' or '1 year'"
-        elif self.nanoseconds is None:
-            wanted = "a number"
-        else:
-            wanted = (
-                "a duration of fixed length, such as '7 days' (the times are on no "
-                "grid of months; .dt.to_period('M') of them would be)"
-            )
-        raise TimeError(
-            f"delta={delta!r} does not suit the times {name!r}; pass {wanted}, or "
-            "'auto' for their common step"
-        )
-
-
-def _duration(delta: Any) -> tuple[float | None, int | None, int | None]:
-    """A number, a number of months, or of nanoseconds: what ``delta=`` is."""
-    number = isinstance(delta, Number) and not isinstance(delta, (bool, np.timedelta64))
-    if number and 0.0 < float(delta) < np.inf:
-        return float(delta), None, None
-    months = _whole_months(delta)
-    if months:
-        return None, months, None
-    try:
-        length = pd.Timedelta(delta).as_unit("ns").value
-    except (TypeError, ValueError):
-        length = 0
-    if number or isinstance(delta, bool) or length <= 0:
-        raise TimeError(
-            f"delta={delta!r} is no positive number, no duration such as '7 days' or "
-            "'6 months', and not 'auto'"
-        )
-    return None, None, length
-
-
-def _whole_months(delta: Any) -> int:
-    """How many months a duration is; 0 for others."""
-    if isinstance(delta, np.timedelta64):
-        unit = np.datetime_data(delta.dtype)[0]
-        return int(delta.astype(np.int64)) * {"Y": 12, "M": 1}.get(unit, 0)
-    found = _DURATION.fullmatch(delta) if isinstance(delta, str) else None
-    if found:
-        return int(found[1] or 1) * _MONTHS[found[2][0].upper()]
-    try:
-        offset = pd.tseries.frequencies.to_offset(delta)
-    except (TypeError, ValueError):
-        return 0
-    if type(offset) is pd.DateOffset:
-        terms = {"years": 12, "months": 1}
-        if set(offset.kwds) <= set(terms):
-            return sum(terms[k] * int(v) for k, v in offset.kwds.items()) * offset.n
-        return 0
-    return 0 if offset is None else int(offset.n) * _MONTHS.get(offset.rule_code[0], 0)
 
 
 def natural_order(values: Iterable[str]) -> list[str]:
@@ -301,10 +140,10 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     column = time if isinstance(time, pd.Series) else pd.Series(time)
     column = column.reset_index(drop=True) if not column.index.is_unique else column
     check_times(column, name)
-    if _counts_levels(column.dtype, structure):
+    if counts_levels(column.dtype, structure):
         levels = np.asarray(column.cat.codes, dtype=np.float64)
         return TimeAxis(levels, "1 level", 1.0)
-    column = _plain(column)
+    column = plain(column)
     if column.dtype == object:
         column = _from_objects(column, name)
     elif pd.api.types.is_string_dtype(column.dtype) and len(column):
@@ -351,7 +190,7 @@ def check_times(column: pd.Series, name: str) -> None:
         )
 
 
-def _counts_levels(dtype: object, structure: ResidualStructure) -> bool:
+def counts_levels(dtype: object, structure: ResidualStructure) -> bool:
     """Whether the levels of a categorical are the times, equally spaced."""
     if not (isinstance(dtype, pd.CategoricalDtype) and dtype.ordered):
         return False
@@ -379,12 +218,12 @@ def _from_periods(periods: pd.PeriodIndex) -> TimeAxis:
     ordinals = _from_integers(periods.asi8)
     base: Any = periods.freq.base  # type: ignore[union-attr]
     code = base.rule_code.split("-")[0].rstrip("E")
-    if code in _MONTHS:
-        months = _MONTHS[code]
-        return TimeAxis(ordinals, _months_label(months), 1.0, months=months)
+    if code in MONTHS:
+        months = MONTHS[code]
+        return TimeAxis(ordinals, months_label(months), 1.0, months=months)
     if code in _LENGTHS:
         length = _LENGTHS[code]
-        return TimeAxis(ordinals, _nanoseconds_label(length), 1.0, nanoseconds=length)
+        return TimeAxis(ordinals, nanoseconds_label(length), 1.0, nanoseconds=length)
     unit = "business day" if code == "B" else f"{base.freqstr} period"
     return TimeAxis(ordinals, f"1 {unit}", 1.0)
 
@@ -466,17 +305,8 @@ def _months(months: FloatArray) -> TimeAxis:
     steps = np.diff(np.unique(months)).astype(np.int64)
     step = int(np.gcd.reduce(steps))
     return TimeAxis(
-        (months - months.min()) / step, _months_label(step), None, months=step
+        (months - months.min()) / step, months_label(step), None, months=step
     )
-
-
-def _months_label(count: int) -> str:
-    return {1: "1 month", 3: "1 quarter", 12: "1 year"}.get(count, f"{count} months")
-
-
-def _nanoseconds_label(length: int) -> str:
-    unit, one = next(each for each in _NANOSECONDS if length % each[1] == 0)
-    return f"{length // one} {unit}{'s' if length > one else ''}"
 
 
 def _from_nanoseconds(
@@ -498,7 +328,7 @@ def _from_nanoseconds(
             "residual='car1' for irregular times, or number the occasions"
         )
     return TimeAxis(
-        (since // step).astype(np.float64), _nanoseconds_label(step), nanoseconds=step
+        (since // step).astype(np.float64), nanoseconds_label(step), nanoseconds=step
     )
 
 
@@ -515,16 +345,16 @@ def _on_grid(
     if len(steps) == 0:
         return TimeAxis(np.zeros(len(values)), None, 1.0)
     step = steps.min()
-    whole = np.abs(shifted - np.rint(shifted)) <= _GRID_TOLERANCE
+    whole = np.abs(shifted - np.rint(shifted)) <= GRID_TOLERANCE
     if step > 0.5 and whole.all():
         return TimeAxis(np.rint(shifted), None, 1.0)
     # the smallest step carries rounding; the whole range measures it better
     step *= unique[-1] / step / max(np.rint(unique[-1] / step), 1.0)
     grid = shifted / step
     off = np.abs(grid - np.rint(grid))
-    if (off <= 1e3 * _GRID_TOLERANCE).all():
+    if (off <= 1e3 * GRID_TOLERANCE).all():
         return TimeAxis(np.rint(grid), f"step of {step:.6g}", float(step))
-    bad = int(np.argmax(off > 1e3 * _GRID_TOLERANCE))
+    bad = int(np.argmax(off > 1e3 * GRID_TOLERANCE))
     raise TimeError(
         f"{structure.label} needs integer or equally spaced times, but {name!r} is "
         f"{values[bad]:.10g} in row {shown(column.index[bad])}; use "
@@ -532,160 +362,7 @@ def _on_grid(
     )
 
 
-# So many times are tried one by one to find which does not fit.
-_TRIED = 200
-# Rounding of decimal times on a grid of whole numbers.
-_TIME_TOLERANCE = 1e-6
-
-
-def times_together(
-    fitted: object, new: pd.Series, structure: ResidualStructure, name: str
-) -> tuple[FloatArray, FloatArray]:
-    """
-    Times of the fit and new ones as numbers with one origin and unit.
-
-    Parameters
-    ----------
-    fitted : array_like, shape (n,)
-        Times of the fit, as they were given.
-    new : Series, shape (k,)
-        New times; the index labels the rows in messages.
-    structure : ResidualStructure
-        Bound to the data.
-    name : str
-        The column's name, for messages.
-
-    Returns
-    -------
-    fitted, new : ndarray, shapes (n,) and (k,)
-        In the unit in which the fit counts.
-
-    Raises
-    ------
-    MissingDataError
-        If a new time is missing or infinite.
-    TimeError
-        If new times are of another kind, or not on the fit's grid.
-    """
-    given = fitted if isinstance(fitted, pd.Series) else pd.Series(fitted)
-    known = _plain(given)
-    missing = new.isna().to_numpy()
-    if pd.api.types.is_float_dtype(new.dtype):
-        missing = missing | np.isinf(new.to_numpy(dtype=np.float64, na_value=np.nan))
-    check_present(f"time {name!r}", missing, new.index, "missing or infinite")
-    asked = _plain(new)
-    if _counts_levels(given.dtype, structure):
-        return _levels_together(given, asked, name)
-    _check_kind(known, asked, name)
-    known, asked = _same_zone(known, asked, name)
-    codes, distinct = known.factorize()
-    asked_codes, asked_distinct = asked.factorize()
-    axis = time_axis(pd.Series(distinct), structure, name)
-    joint = _joint(axis, distinct, asked_distinct, structure, name)
-    if joint is None:
-        raise _misfit(axis, distinct, asked_distinct, asked_codes, new, structure, name)
-    old, added = joint
-    return old[codes], added[asked_codes]
-
-
-def _levels_together(
-    known: pd.Series, new: pd.Series, name: str
-) -> tuple[FloatArray, FloatArray]:
-    """Places of fitted and new times among the levels of an ordered categorical."""
-    levels = known.cat.categories
-    found = levels.astype(object).get_indexer(pd.Index(new).astype(object))
-    if (found < 0).any():
-        row = int(np.argmin(found))
-        raise TimeError(
-            f"time {name!r} is {shown(new.iloc[row])} in row {shown(new.index[row])} "
-            "of the new rows, which is none of the levels of the data: "
-            f"{', '.join(map(shown, levels[:_LEVELS]))}"
-        )
-    codes = np.asarray(known.cat.codes, dtype=np.float64)
-    return codes, np.asarray(found, dtype=np.float64)
-
-
-def _joint(
-    axis: TimeAxis, known: Any, added: Any, structure: ResidualStructure, name: str
-) -> tuple[FloatArray, FloatArray] | None:
-    """Known and added times on the known ones' axis; None if they do not fit."""
-    both = pd.concat([pd.Series(known), pd.Series(added)], ignore_index=True)
-    try:
-        found = time_axis(both, structure, name)
-    except (TimeError, MissingDataError):
-        return None
-    count = len(known)
-    shift = found.values[:count] - axis.values
-    steps = [str(unit).startswith("step of") for unit in (axis.unit, found.unit)]
-    if found.unit != axis.unit and not all(steps):
-        return None
-    size = max(float(np.abs(axis.values).max()), 1.0)
-    if float(np.ptp(shift)) > _TIME_TOLERANCE * (
-        1.0 if structure.integer_time else size
-    ):
-        return None
-    return axis.values + shift[0], found.values[count:]
-
-
-def _misfit(
-    axis: TimeAxis,
-    known: Any,
-    added: Any,
-    codes: NDArray[np.intp],
-    new: pd.Series,
-    structure: ResidualStructure,
-    name: str,
-) -> TimeError:
-    """Name the first time that does not fit."""
-    for k in range(min(len(added), _TRIED)):
-        if _joint(axis, known, added[k : k + 1], structure, name) is None:
-            row = int(np.argmax(codes == k))
-            what = f"{shown(new.iloc[row])} in row {shown(new.index[row])}"
-            break
-    else:
-        what = "not on the fit's grid"
-    unit = f" in steps of {axis.unit}" if axis.unit else ""
-    unit = unit.replace("steps of step of", "steps of")
-    return TimeError(
-        f"time {name!r} of the new rows is {what}, which does not fit the times of "
-        f"the data ({shown(known[0])}, ...{unit}); {structure.label} predicts at "
-        "times of the same kind and grid"
-        + ("; residual='car1' takes any" if structure.integer_time else "")
-    )
-
-
-def _plain(column: pd.Series) -> pd.Series:
+def plain(column: pd.Series) -> pd.Series:
+    """Values without categories, of the narrowest type that holds them."""
     column = without_categories(column)
     return column.infer_objects() if column.dtype == object else column
-
-
-def _check_kind(known: pd.Series, new: pd.Series, name: str) -> None:
-    def text(column: pd.Series) -> bool:
-        return bool(len(column)) and isinstance(column.iloc[0], str)
-
-    numbers = [pd.api.types.is_numeric_dtype(c.dtype) for c in (known, new)]
-    dates = [known.dtype.kind in "Mm", new.dtype.kind in "Mm"]
-    if text(new) or (numbers[0] and dates[1]) or (dates[0] and numbers[1]):
-        raise TimeError(
-            f"time {name!r} of the new rows holds {shown(new.iloc[0])}, that of the "
-            f"data {shown(known.iloc[0])}; convert it to the same kind, for instance "
-            "with pandas.to_datetime or pandas.to_numeric"
-        )
-
-
-def _same_zone(
-    known: pd.Series, new: pd.Series, name: str
-) -> tuple[pd.Series, pd.Series]:
-    """Times without zone, by the rule that the fit's own times obey."""
-    zones = [getattr(column.dtype, "tz", None) for column in (known, new)]
-    if zones == [None, None]:
-        return known, new
-    if None in zones:
-        raise TimeError(
-            f"time {name!r} has a time zone in the {'data' if zones[0] else 'new rows'}"
-            f" and none in the {'new rows' if zones[0] else 'data'}; use tz_localize"
-        )
-    local = known.dt.tz_localize(None)
-    if len((local - local.dt.normalize()).unique()) == 1:
-        return local, new.dt.tz_convert(zones[0]).dt.tz_localize(None)
-    return tuple(c.dt.tz_convert("UTC").dt.tz_localize(None) for c in (known, new))

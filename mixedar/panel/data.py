@@ -22,8 +22,9 @@ from mixedar.data.checks import (
     float_array,
     group_codes,
 )
-from mixedar.data.time import TimeAxis, time_axis
-from mixedar.engine.rows import group_rows
+from mixedar.data.time import time_axis
+from mixedar.data.time_unit import TimeAxis
+from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     DuplicateTimeError,
     EmptyDataError,
@@ -199,9 +200,13 @@ class PanelData:
         return np.abs(self.gaps - 1.0) < 1e-9
 
     def lagged(self, values: FloatArray, lag: int) -> FloatArray:
-        """Values of an entity `lag` units of time before; 0 where there are none."""
-        first = self.per_row(self.times[self.offsets[:-1]])
-        place = np.rint(self.times - first).astype(np.int64)
+        """
+        Values of an entity `lag` units of time before; 0 where there are none.
+
+        On no grid, `lag` observations before.
+        """
+        place = self.times if self.on_grid else np.arange(self.nobs)
+        place = np.rint(place - self.per_row(place[self.offsets[:-1]])).astype(np.int64)
         keys = self.entity * (int(place.max()) + lag + 1) + place
         found = np.minimum(np.searchsorted(keys, keys - lag), len(keys) - 1)
         there = (keys[found] == keys - lag) & (place >= lag)
@@ -466,53 +471,31 @@ def make_panel(
     check_magnitude(endog, [endog_name], "the response's")
     check_magnitude(exog, list(names), "regressor")
     codes, labels = group_codes(entity, entity_name)
-    step = 1.0
-    if time is None and delta is not None:
-        raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
     if time is None:
-        grouped = group_rows(codes, None, None, len(labels))
-        # the order of rows counts: sorted rows of an entity are 0, 1, 2, ...
-        period = np.arange(n) - np.repeat(grouped.offsets[:-1], grouped.sizes)
-        times, axis, on_grid = period.astype(np.float64), None, True
-        time_labels: NDArray[Any] = np.arange(grouped.sizes.max())
+        if delta is not None:
+            raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
+        clock = _by_rows(codes, len(labels))
     else:
-        axis, on_grid = _axis(time, time_name, delta)
-        grouped = group_rows(codes, axis.values, None, len(labels))
-        rows = grouped.duplicate()
-        if rows is not None:
-            who, when = labels[codes[rows[0]]], pd.Series(time).iloc[rows[0]]
-            raise _twice(
-                f"{entity_name} {shown(who)}", f"{time_name} {shown(when)}", rows
-            )
-        if on_grid:
-            step = axis.step(
-                "auto" if delta is None else delta,
-                grouped.gaps,
-                True,
-                time_name,
-                "a panel",
-            )
-        times = grouped.sort(axis.values) / step
-        period, time_labels = _periods(axis.values, time)
-        period = period if grouped.order is None else period[grouped.order]
+        clock = _by_time(codes, labels, time, delta, entity_name, time_name)
+    grouped = clock.grouped
     return PanelData(
         y=grouped.sort(endog),
         x=grouped.sort(exog),
         names=tuple(names),
         entity=np.repeat(np.arange(len(labels)), grouped.sizes),
-        time=period,
-        times=times,
+        time=clock.period,
+        times=clock.times,
         entity_labels=labels,
-        time_labels=time_labels,
+        time_labels=clock.labels,
         order=grouped.order,
         offsets=grouped.offsets,
         index=index,
         endog_name=endog_name,
         entity_name=entity_name,
-        time_name=time_name if axis is not None else "row",
-        has_time=axis is not None,
-        on_grid=on_grid,
-        time_unit=None if axis is None else axis.label(step),
+        time_name="row" if time is None else time_name,
+        has_time=time is not None,
+        on_grid=clock.on_grid,
+        time_unit=clock.unit,
         given_time=time,
         delta=delta,
         n_dropped=n_dropped,
@@ -541,6 +524,51 @@ def with_weights(panel: PanelData, weights: object, name: str) -> PanelData:
         )
     values = values / values.mean()
     return replace(panel, weights=panel.sort(values), weights_name=name)
+
+
+class _Clock(NamedTuple):
+    """Rows sorted by entity and time; attributes as those of :class:`PanelData`."""
+
+    grouped: GroupedRows
+    times: FloatArray
+    period: IntArray
+    labels: NDArray[Any]
+    on_grid: bool = True
+    unit: str | None = None
+
+
+def _by_rows(codes: IntArray, entities: int) -> _Clock:
+    """The order of rows counts: sorted rows of an entity are 0, 1, 2, ..."""
+    grouped = group_rows(codes, None, None, entities)
+    start = np.repeat(grouped.offsets[:-1], grouped.sizes)
+    period = np.arange(len(codes)) - start
+    labels = np.arange(grouped.sizes.max())
+    return _Clock(grouped, period.astype(np.float64), period, labels)
+
+
+def _by_time(
+    codes: IntArray,
+    labels: NDArray[Any],
+    time: object,
+    delta: object,
+    entity_name: str,
+    name: str,
+) -> _Clock:
+    """Times in units of `delta`, or of the common step of those of an entity."""
+    axis, on_grid = _axis(time, name, delta)
+    grouped = group_rows(codes, axis.values, None, len(labels))
+    rows = grouped.duplicate()
+    if rows is not None:
+        who, when = labels[codes[rows[0]]], pd.Series(time).iloc[rows[0]]
+        raise _twice(f"{entity_name} {shown(who)}", f"{name} {shown(when)}", rows)
+    step = 1.0
+    if on_grid:
+        unit = "auto" if delta is None else delta
+        step = axis.step(unit, grouped.gaps, True, name, "a panel")
+    period, distinct = _periods(axis.values, time)
+    times = grouped.sort(axis.values) / step
+    period = period if grouped.order is None else period[grouped.order]
+    return _Clock(grouped, times, period, distinct, on_grid, axis.label(step))
 
 
 def _twice(entity: str, time: str, rows: tuple[int, int]) -> DuplicateTimeError:

@@ -30,9 +30,9 @@ from mixedar.data.encode import (
     new_places,
 )
 from mixedar.data.model_data import ModelData
+from mixedar.data.new_times import times_together
 from mixedar.data.residual_model import as_columns, change_of_stratum
 from mixedar.data.rows import as_frame, check_matrix, count_within, resolve
-from mixedar.data.time import times_together
 from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (

@@ -128,6 +128,13 @@ class PanelRegressions:
         panel = self.panel
         return panel.neighbours if panel.on_grid else panel.gaps > 0.0
 
+    @property
+    def no_lags(self) -> str | None:
+        """Why no row has a lag of one unit of time; None if one has."""
+        if not self.panel.on_grid:
+            return "the times do not lie on a grid of equal steps"
+        return None if self.follows.any() else self.panel.no_neighbours()
+
     def has_lag(self, gaps: str) -> BoolArray:
         """Rows with a lag: :attr:`follows`, or with ``gaps="previous"`` any before."""
         check_choice("gaps", gaps, ("skip", "previous"))

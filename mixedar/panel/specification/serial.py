@@ -40,7 +40,8 @@ _AR1 = "they follow an AR(1) process"
 _WOOLDRIDGE = (
     "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, section "
 )
-_NO_GRID = "the times do not lie on a grid of equal steps"
+_SHORT = "entities are too short: lagged residuals need three observations"
+_TWO = "every entity has fewer than three observations"
 _DURBIN_WATSON = (
     TestText(
         "Bhargava et al. Durbin-Watson",
@@ -99,10 +100,8 @@ def _durbin_watson(fit: Tested, which: int) -> TestResult:
     """Bhargava's statistic, or Baltagi and Wu's."""
     base, text = regressions_of(fit), _DURBIN_WATSON[which]
     panel = base.panel
-    if not panel.on_grid:
-        return text.missing(_NO_GRID)
-    if not base.follows.any():
-        return text.missing(panel.no_neighbours())
+    if base.no_lags:
+        return text.missing(base.no_lags)
     if base.within.ssr <= 1e-20 * float(panel.y @ panel.y):
         return text.missing("fixed effects fits without residuals")
     value = durbin_watson_lbi(panel, base.within.resid)[which]
@@ -177,7 +176,7 @@ def wooldridge_fd(
     drift = base.panel.constant is not None
     resid, rows = _difference_residuals(base, base.has_lag(gaps), drift)
     if resid is None:
-        return text.missing(_short(base), "F")
+        return text.missing(_without_lags(base), "F")
     return _lag_test(text, base, resid, rows, 0.0 if null == "fd" else -0.5)
 
 
@@ -205,8 +204,8 @@ def wooldridge_drukker(fit: Tested) -> TestResult:
         "Drukker (2003), Stata Journal 3, 168-177; " + _WOOLDRIDGE + "10.6.3",
     )
     base = regressions_of(fit)
-    if not base.panel.on_grid:
-        return text.missing(_NO_GRID, "F")
+    if base.no_lags:
+        return text.missing(base.no_lags, "F")
     resid, rows = _difference_residuals(base, base.follows, False)
     if resid is None:
         return text.missing(
@@ -230,13 +229,9 @@ def _difference_residuals(
     return resid, second
 
 
-def _short(base: PanelRegressions) -> str:
+def _without_lags(base: PanelRegressions, otherwise: str = _SHORT) -> str:
     """Why there are no lagged residuals, or too few."""
-    if base.follows.any():
-        return (
-            "entities have too few observations: lagged residuals need at least three"
-        )
-    return base.panel.no_neighbours()
+    return otherwise if base.follows.any() else base.panel.no_neighbours()
 
 
 def _lag_test(
@@ -258,7 +253,7 @@ def _lag_test(
         df = len(here) - 2
     fit = regress(x, resid[here])
     if fit.rank < x.shape[1] or df <= 0 or entities < 2:
-        return text.missing(_short(base), "F")
+        return text.missing(_without_lags(base), "F")
     correction: Correction = "HC0" if constant else "sss"
     cov = cluster_covariance(x, fit.resid, fit.bread, entity, correction)
     rho = float(fit.params[0])
@@ -323,13 +318,9 @@ def breusch_godfrey(
         return text.missing(f"{panel.nobs} observations are too few", "chi2", order)
     lagged = np.zeros((panel.nobs, order))
     for lag in range(1, order + 1):
-        if lags == "entity" and panel.on_grid:
-            lagged[:, lag - 1] = panel.lagged(resid, lag)
-            continue
         lagged[lag:, lag - 1] = resid[:-lag]
         if lags == "entity":
-            inside = panel.entity[lag:] == panel.entity[:-lag]
-            lagged[lag:, lag - 1] *= inside
+            lagged[:, lag - 1] = panel.lagged(resid, lag)
     total = float(resid @ resid)
     if total == 0.0:
         return text.missing("the model fits without residuals", "chi2", order)
@@ -431,7 +422,7 @@ def bera_sosa_escudero_yoon(
             _BSY,
         )
         if found.excess <= 0.0:
-            return text.missing(_few(base), "chi2", 1)
+            return text.missing(_without_lags(base, _TWO), "chi2", 1)
         inner = b + found.pairs / found.crossed * a
         value = n**2 * found.crossed * inner**2 / (found.pairs * found.excess)
         return text.result(value, "chi2", 1, note=_short_note(base, convention))
@@ -443,18 +434,11 @@ def bera_sosa_escudero_yoon(
     )
     distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
     if found.excess <= 0.0:
-        return text.missing(_few(base), distribution)
+        return text.missing(_without_lags(base, _TWO), distribution)
     score = -n / np.sqrt(2.0 * found.excess) * (a + 2.0 * b)
     if one_sided:
         return text.result(score, distribution)
     return text.result(score**2, distribution, 1)
-
-
-def _few(base: PanelRegressions) -> str:
-    """Why lagged products say nothing beside the sums of entities."""
-    if base.panel.sizes.max() > 2 and not base.follows.any():
-        return base.panel.no_neighbours()
-    return "every entity has fewer than three observations"
 
 
 def _short_note(base: PanelRegressions, convention: str) -> str | None:
@@ -497,7 +481,7 @@ def baltagi_li_joint(fit: Tested, convention: Convention = "stata") -> TestResul
     )
     found = pooled_statistics(base, convention)
     if found.excess <= 0.0:
-        return text.missing(_few(base), "chi2", 2)
+        return text.missing(_without_lags(base, _TWO), "chi2", 2)
     value = (found.a + 2.0 * found.b) ** 2 / (2.0 * found.excess)
     value = base.panel.nobs**2 * (value + found.b**2 / found.pairs)
     return text.result(value, "chi2", 2, note=_short_note(base, convention))
@@ -533,16 +517,10 @@ def baltagi_li_conditional(fit: Tested, one_sided: bool = False) -> TestResult:
         "Baltagi and Li (1995), Journal of Econometrics 68, 133-151",
     )
     distribution: Distribution = "norm, upper tail" if one_sided else "chi2"
-    reason = None
-    if not base.panel.on_grid:
-        reason = _NO_GRID
-    elif not base.follows.any():
-        reason = base.panel.no_neighbours()
-    elif base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr:
-        reason = (
-            "fixed effects fits without residuals, so that the likelihood has no "
-            "maximum"
-        )
+    reason = base.no_lags
+    exact = base.df_within <= 0 or base.within.ssr <= 1e-20 * base.pooled.ssr
+    if reason is None and exact:
+        reason = "fixed effects fits without residuals: the likelihood has no maximum"
     if reason is not None:
         return text.missing(reason, distribution)
     resid, sigma2_u, sigma2_e = _random_intercept(base)
