@@ -87,6 +87,8 @@ ALONE = {
     "mixedar.inference.terms.type_three": "hypotheses, with their sources",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
+    "mixedar.panel.predictions": "rows with and without effects, and their errors",
+    "mixedar.panel.summary": "what stands in which table",
     "mixedar.panel.wild_bootstrap": "a test, apart from the results that offer it",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.prediction.results": "what users hold in their hands",

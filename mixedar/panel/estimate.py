@@ -213,6 +213,31 @@ def squared_correlations(
     )
 
 
+def inclusive_rsquared(
+    panel: PanelData, estimate: PanelEstimate, resid: FloatArray
+) -> tuple[float, float]:
+    """R squared of fixed effects or pooled least squares, plain and adjusted."""
+    if estimate.kind not in ("fe", "pooled"):
+        return np.nan, np.nan
+    centred = estimate.kind == "fe" or panel.constant is not None
+    total = panel.by_root(panel.y - (panel.grand_mean(panel.y) if centred else 0.0))
+    left = panel.by_root(resid)
+    ratio = float(left @ left) / float(total @ total)
+    return 1.0 - ratio, 1.0 - ratio * (panel.nobs - centred) / estimate.df_resid
+
+
+def transformed_rsquared(panel: PanelData, estimate: PanelEstimate) -> float:
+    """R squared of the transformed regression; NaN for fits with AR(1) errors."""
+    regression, back = estimate.regression, estimate.back
+    if regression is None or back is None or estimate.kind.endswith("_ar1"):
+        return np.nan
+    y = regression.x @ np.linalg.solve(back, estimate.params) + regression.resid
+    if panel.constant in estimate.columns:
+        ones = np.ones(len(y)) if regression.root is None else regression.root
+        y = y - ones * (ones @ y) / (ones @ ones)
+    return 1.0 - float(regression.resid @ regression.resid) / float(y @ y)
+
+
 def squared(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> float:
     """
     Squared (weighted) correlation; 0 if `b` does not vary, NaN if `a` does not.

@@ -362,7 +362,8 @@ def bias_reduced(regression: TransformedRegression) -> SlopeMethod:
         found = adjusted_products(x[at], e[at], h, rows.bread)
         scores[:, some], quadratic[:, :, some], linear[:, :, some] = found
     steps = rows.bread @ scores
-    inner = Sandwich("CR2", steps @ steps.T, rows.bread, quadratic, linear)
+    cov = steps @ steps.T
+    inner = Sandwich("CR2", cov, rows.bread, quadratic, linear)
     return SlopeMethod(inner, slope_columns(regression, q))
 
 

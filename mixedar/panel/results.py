@@ -15,12 +15,40 @@ from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.formula import FormulaSpec
-from mixedar.exceptions import LengthError, NotComputedError, check_alpha, check_choice
-from mixedar.hypotheses.restrictions import joint_test, restrictions, single_tests
+from mixedar.exceptions import (
+    LengthError,
+    NotComputedError,
+    check_alpha,
+    check_choice,
+    check_flags,
+)
+from mixedar.hypotheses.restrictions import (
+    covariance_of,
+    joint_test,
+    restrictions,
+    single_tests,
+)
 from mixedar.hypotheses.result import TestResult
 from mixedar.inference.wald import t_isf, t_sf
 from mixedar.panel.data import EntitySizes, PanelData
-from mixedar.panel.estimate import Effects, Kind, PanelEstimate, squared_correlations
+from mixedar.panel.estimate import (
+    Effects,
+    Kind,
+    PanelEstimate,
+    inclusive_rsquared,
+    squared_correlations,
+    transformed_rsquared,
+)
+from mixedar.panel.predictions import (
+    Rows,
+    check_effects,
+    effects_of,
+    known,
+    panel_rows,
+    predictions,
+)
+from mixedar.panel.summary import components, notes, statistics
+from mixedar.prediction.results import PredictionResults
 from mixedar.summary import ResultsSummary, SummaryTable
 
 
@@ -184,7 +212,7 @@ class PanelResults:
         """
         matrix, values = self._restrictions(r_matrix)
         difference = matrix @ self.estimate.params - values
-        cov = self._cov_of(matrix)
+        cov = covariance_of(matrix, self.estimate.cov)
         check_choice("use_f", use_f, (None, True, False))
         use_f = self.use_t if use_f is None else use_f
         method = self.estimate.info.method
@@ -214,7 +242,7 @@ class PanelResults:
         """
         matrix, values = self._restrictions(r_matrix)
         effect = matrix @ self.estimate.params
-        cov = self._cov_of(matrix)
+        cov = covariance_of(matrix, self.estimate.cov)
         df: FloatArray | float | None = self._df_tests if self.use_t else None
         if self.estimate.info.method is not None:
             df = self.estimate.info.method.single(matrix)
@@ -286,15 +314,6 @@ class PanelResults:
         return wild_bootstrap(
             self.estimate, clusters, restriction, null, options, alpha
         )
-
-    def _cov_of(self, matrix: FloatArray) -> FloatArray:
-        """Covariance of combinations; NaN if a coefficient has no standard error."""
-        cov = self.estimate.cov
-        lost = np.isnan(np.diag(cov))
-        out = matrix @ np.where(np.isnan(cov), 0.0, cov) @ matrix.T
-        rows = (matrix[:, lost] != 0.0).any(axis=1)
-        out[rows, :] = out[:, rows] = np.nan
-        return out
 
     def _restrictions(self, r_matrix: object) -> tuple[FloatArray, FloatArray]:
         return restrictions(r_matrix, self.exog_names, what="coefficient")
@@ -429,6 +448,32 @@ class PanelResults:
         """Squared correlation of ``y`` and ``x b``, as Stata."""
         return self._rsquared[2]
 
+    @cached_property
+    def rsquared(self) -> float:
+        """
+        R squared of the regression that was run, effects removed from its rows.
+
+        Under fixed effects the within R squared of reghdfe and fixest; NaN for fits
+        with AR(1) errors.
+        """
+        return transformed_rsquared(self.panel, self.estimate)
+
+    @property
+    def rsquared_inclusive(self) -> float:
+        """
+        R squared with the effects among what explains, as areg, reghdfe and fixest.
+
+        ``1 - e'e / sum (y - ybar)^2`` with the residuals `resid`, weighted in
+        weighted fits; NaN for estimators without fixed effects but pooled least
+        squares.
+        """
+        return inclusive_rsquared(self.panel, self.estimate, self._effects.resid)[0]
+
+    @property
+    def rsquared_adj(self) -> float:
+        """`rsquared_inclusive`, adjusted for degrees of freedom, effects counted."""
+        return inclusive_rsquared(self.panel, self.estimate, self._effects.resid)[1]
+
     @property
     def n_entities(self) -> int:
         """Number of entities."""
@@ -455,27 +500,98 @@ class PanelResults:
         return self.panel.endog_name
 
     def predict(
-        self, exog: ArrayLike | pd.DataFrame | None = None
+        self, exog: ArrayLike | pd.DataFrame | None = None, *, effects: bool = False
     ) -> pd.Series | FloatArray:
         """
-        Predict ``x b`` for new rows, without effects.
+        Predict ``x b`` for new rows, with the estimated effects if wanted.
 
         Parameters
         ----------
         exog : DataFrame or array_like, optional
             Data for the formula, or a matrix with the columns of the model's
             `exog`; the model's own rows by default.
+        effects : bool
+            Add the effects of the rows' entities and periods, which a DataFrame
+            names in the columns that the model has them from (Stata's ``xbu``).
 
         Returns
         -------
         Series or ndarray
-            NaN where a value is missing.
+            NaN where a value is missing, and where fixed effects do not know the
+            entity or the period; random effects predict an effect of zero there.
+
+        Raises
+        ------
+        UnsupportedError
+            If the estimator has no effects.
+        UnknownColumnError
+            If new rows do not name their entities or periods.
         """
-        if exog is None:
+        check_flags(effects=effects)
+        if exog is None and not effects:
             return self.fitted_marginal
-        matrix, index = self.model.new_rows(exog)
-        values = matrix[:, self.estimate.columns] @ self.estimate.params
+        rows, index = self._rows(exog, effects)
+        values = rows.x[:, self.estimate.columns] @ self.estimate.params
+        if effects:
+            check_effects(self.estimate)
+            values = values + effects_of(self.panel, self.estimate, rows)
         return values if index is None else pd.Series(values, index, name="predicted")
+
+    def get_prediction(
+        self, exog: ArrayLike | pd.DataFrame | None = None, *, effects: bool = False
+    ) -> PredictionResults:
+        """
+        Predictions with standard errors and intervals.
+
+        Parameters
+        ----------
+        exog, effects
+            As in `predict`.
+
+        Returns
+        -------
+        PredictionResults
+            Of the mean ``x b``, by the covariance of the fit; with `effects` of
+            ``x b + a_i + g_t`` as regression on dummies has it, or of the best
+            linear unbiased predictor, its variances taken as known.
+
+        Raises
+        ------
+        UnsupportedError
+            If the estimator has no effects, and for errors of effects under robust
+            covariances or AR(1) errors.
+        UnknownColumnError
+            If new rows do not name their entities or periods.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from statsmodels.datasets import grunfeld
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year")
+        >>> found = model.fit().get_prediction(firms.head(2), effects=True)
+        >>> found.summary_frame()[["mean", "mean_se"]].round(1)
+            mean  mean_se
+        0  269.6     18.1
+        1  459.4     16.3
+        """
+        check_flags(effects=effects)
+        rows, _ = self._rows(exog, effects)
+        x, method = rows.x[:, self.estimate.columns], self.estimate.info.method
+        df = np.full(len(x), self.df_inference)
+        if method is not None and len(x):
+            df = method.single(x)
+        return predictions(self.panel, self.estimate, rows, df, effects)
+
+    def _rows(self, exog: object, effects: bool) -> tuple[Rows, pd.Index | None]:
+        """Rows to predict, and their labels if they have any."""
+        if exog is None:
+            return panel_rows(self.panel), self.panel.index
+        matrix, index = self.model.new_rows(exog)
+        which = self.estimate.effects if effects else ()
+        entity, time = known(self.panel, exog, which, len(matrix))
+        labels = pd.RangeIndex(len(matrix)) if index is None else index
+        return Rows(matrix, labels, entity, time), index
 
     def summary(
         self,
@@ -507,13 +623,19 @@ class PanelResults:
                 f"xname has {len(names)} names; the model has {len(self.params)} "
                 "coefficients"
             )
+        spec = self.model.formula_spec
+        own = [*self.notes, *([] if spec is None else spec.notes())]
         first = _coefficients(self, names, alpha)
-        tables = [first, _components(self), _statistics(self)]
+        tables = [
+            first,
+            components(self.variance_decomposition),
+            statistics(self.estimate),
+        ]
         return ResultsSummary(
             title=title or self.method,
             header=_header(self, yname),
             tables=[table for table in tables if table is not None],
-            notes=_notes(self),
+            notes=notes(own, self.estimate, self.panel),
         )
 
 
@@ -534,6 +656,8 @@ def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
         "R-squared between:": f"{results.rsquared_between:.4f}",
         "R-squared overall:": f"{results.rsquared_overall:.4f}",
     }
+    if results.kind == "fe":
+        header["R-squared with effects:"] = f"{results.rsquared_inclusive:.4f}"
     test = results.f_slopes
     if test is not None:
         which = f"Wald chi2({test.df_denom:.0f}), slopes:"
@@ -561,60 +685,3 @@ def _coefficients(
     }
     frame = pd.DataFrame(columns).set_axis(list(names))
     return SummaryTable(frame, title="Coefficients", name="coefficients")
-
-
-def _components(results: PanelResults) -> SummaryTable | None:
-    parts = results.variance_decomposition
-    if parts is None:
-        return None
-    variances = parts[["effects", "residual"]].to_numpy()
-    columns = {
-        "Variance": variances,
-        "Std.Dev.": np.sqrt(variances),
-        "Fraction": [parts["fraction"], 1.0 - parts["fraction"]],
-    }
-    frame, formats = pd.DataFrame(columns, ["Effects", "Residual"]), {"Fraction": ".4f"}
-    return SummaryTable(
-        frame, "Variance components", formats, name="variance_components"
-    )
-
-
-def _statistics(results: PanelResults) -> SummaryTable | None:
-    """Rho, theta and further numbers of the fit, one a row."""
-    rows: dict[str, float] = {}
-    if results.rho is not None:
-        rows["rho, AR(1)"] = results.rho
-    theta = results.estimate.theta
-    if theta is not None:
-        quantiles = {", min": 0.0, ", median": 0.5, ", max": 1.0}
-        if np.ptp(theta) < 1e-12:
-            quantiles = {"": 0.5}
-        for name, q in quantiles.items():
-            rows[f"theta{name}"] = float(np.quantile(theta, q))
-    # with columns absorbed linearmodels tests another null than plm's pFtest
-    test = None if results.absorbed else results.estimate.f_pooled
-    if test is not None:
-        value, df_num, df_denom = test
-        rows[f"F({df_num:.0f}, {df_denom:.0f}), all effects zero"] = value
-    rows.update(results.estimate.statistics)
-    if not rows:
-        return None
-    frame = pd.DataFrame({"Value": list(rows.values())}, index=list(rows))
-    return SummaryTable(frame, title="Further numbers", name="statistics")
-
-
-def _notes(results: PanelResults) -> list[str]:
-    info, panel = results.estimate.info, results.panel
-    notes = list(results.notes)
-    if results.model.formula_spec is not None:
-        notes += results.model.formula_spec.notes()
-    if info.clusters:
-        counts = " and ".join(str(count) for count in info.clusters)
-        df = f"t and F tests have {info.df:.0f} denominator degrees of freedom"
-        if info.method is not None:
-            df = "degrees of freedom are Bell and McCaffrey's, of joint tests HTZ"
-        notes.append(f"Standard errors are clustered ({counts} clusters); {df}.")
-    if panel.n_dropped:
-        plural = "s" if panel.n_dropped > 1 else ""
-        notes.append(f"{panel.n_dropped} row{plural} with missing values left out.")
-    return notes
