@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,11 +18,11 @@ from statsmodels.formula._manager import FormulaManager
 
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.empty_cells import EmptyCells
-from mixedar.data.formula.names import FormulaUse, plain_terms
+from mixedar.data.formula.names import FormulaUse, in_calls, plain_terms
+from mixedar.data.formula.spelling import spelled_in_patterns, unknown_name
 from mixedar.data.rows import (
     as_frame,
     check_matrix,
-    near_matches,
     recode,
     table_column,
 )
@@ -41,15 +42,6 @@ def na_action(manager: FormulaManager, drop: bool) -> Any:
     if manager.engine == "patsy":
         return manager.get_na_action("raise", types=[])
     return "ignore"
-
-
-def unknown_name(name: str, use: FormulaUse, available: list[Any]) -> str:
-    """Say that a name of a formula means nothing, and what it may have meant."""
-    formula = use.formula.removeprefix("0 + ")  # as a response is written
-    return (
-        f"{name!r} in the formula {formula!r} is neither a column of the data "
-        f"nor a variable.{near_matches(name, available)}"
-    )
 
 
 _DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
@@ -105,13 +97,16 @@ def engine_errors(use: FormulaUse, available: list[Any]) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, NameError):
             # patsy's Q() raises NameError without the attribute.
-            name = cause.name or "".join(str(cause).split("'")[1:2])
-            if name in use.names | use.functions:
-                message = unknown_name(name, use, available)
+            name = cause.name or "".join(re.split("['`]", str(cause))[1:2])
+            known = use.names | use.functions
+            name = name if name in known else name.split(".")[0]
+            if name in known:
+                message = unknown_name(name, use.formula, available)
                 raise UnknownColumnError(message) from error
         raise MixedARError(
             f"The formula {use.formula!r} cannot be evaluated: "
-            f"{str(error).splitlines()[0]}"
+            f"{str(error).splitlines()[0].rstrip('.')}."
+            f"{spelled_in_patterns(use.formula)}"
         ) from error
 
 
@@ -487,17 +482,24 @@ def fit_formula(
     MixedARError
         If the formula cannot be evaluated.
     """
+    engine = engine or FormulaManager().engine
+    powers = in_calls(use.formula, "^")
+    if any(powers) or (powers and engine == "patsy"):
+        raise UnsupportedError(
+            f"the formula {use.formula!r} has a ^, which is Python's exclusive or."
+            f"{spelled_in_patterns(use.formula)}"
+        )
     frame = columns.frame(use)
     for name in sorted(use.terms & set(frame.columns)):
         check_no_date(frame[name], name, use)
     names = [n for n in use.names | use.functions if n not in frame.columns]
-    unknown = [n for n in use.direct if n in names and n not in namespace]
+    # formulaic's lag knows no groups
+    unknown = [n for n in use.direct | {"lag"} if n in names and n not in namespace]
     if unknown:
         raise UnknownColumnError(
-            unknown_name(sorted(unknown)[0], use, columns.available)
+            unknown_name(sorted(unknown)[0], use.formula, columns.available)
         )
     rowwise = use.is_rowwise(list(frame.columns)) and columns.is_separable(frame, use)
-    engine = engine or FormulaManager().engine
     spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
     spec.available = columns.available
     unused = {name: columns.unused(name, use) for name in frame.columns}
