@@ -197,7 +197,8 @@ def without_mask(values: Any) -> Any:
     if not np.ma.is_masked(values):
         return np.asarray(values)
     number = values.dtype.kind in "biuf"
-    return values.astype(float if number else object).filled(np.nan if number else None)
+    plain = values.astype(float if number else object)
+    return np.ma.filled(plain, np.nan if number else None)
 
 
 def check_finite(

@@ -74,7 +74,7 @@ def matrix_rows(
     ResponseError
         If a column is not numeric.
     """
-    if isinstance(exog, Mapping):
+    if isinstance(exog, Mapping) or getattr(exog, "dtype", np.dtype(float)).names:
         exog = as_frame(exog)
     exog = exog.to_pandas() if hasattr(exog, "to_pandas") else exog
     p, index = len(names), row_labels(exog)
@@ -92,8 +92,8 @@ def matrix_rows(
         values = values[None, :] if lone and len(values) == p else values[:, None]
     if values.ndim != 2 or values.shape[1] != p:
         raise LengthError(
-            f"{what} has the shape {values.shape}; the model has {p} such columns "
-            f"({', '.join(names)})"
+            f"{what} has the shape {values.shape}, {values.shape[-1]} columns; the "
+            f"model has {p} ({', '.join(names)})"
         )
     return values, index
 

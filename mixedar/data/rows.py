@@ -494,11 +494,10 @@ def one_factor(role: str, value: Any, table: pd.DataFrame | None = None) -> Any:
     GroupError
         For several columns: nested levels or their combinations may be meant.
     """
-    if hasattr(value, "to_pandas"):
-        value = value.to_pandas()
+    given, value = value, value.to_pandas() if hasattr(value, "to_pandas") else value
     names = _factor_names(value, table)
     if names is None:
-        return value
+        return given
     if len(names) == 1:
         if isinstance(value, (pd.DataFrame, np.ndarray)):
             return value.iloc[:, 0] if isinstance(value, pd.DataFrame) else value[:, 0]

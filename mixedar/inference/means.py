@@ -191,6 +191,12 @@ class MarginalMeans:
             weights = {"contrast": weights}
         if not weights:
             raise UnsupportedError("name at least one contrast")
+        for row in weights.values():
+            if isinstance(row, pd.Series) and not row.index.equals(self.grid.index):
+                raise UnsupportedError(
+                    "the labels of the weights are not those of the rows of `grid`; "
+                    "bring them into its order and pass weights.to_numpy()"
+                )
         try:
             table = np.array([np.asarray(row, dtype=float) for row in weights.values()])
         except (TypeError, ValueError) as error:

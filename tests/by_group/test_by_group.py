@@ -528,7 +528,7 @@ def test_predict_what_a_deficient_group_determines(growth: pd.DataFrame) -> None
 def test_predict_from_arrays() -> None:
     fit = ByGroupOLS(np.arange(6.0), np.ones(6), list("aabbcc")).fit()
     np.testing.assert_allclose(fit.predict([1.0, 2.0], ["b", "a"]), [2.5, 1.0])
-    with pytest.raises(LengthError, match=r"shape \(3, 2\)"):
+    with pytest.raises(LengthError, match="2 columns"):
         fit.predict(np.ones((3, 2)), list("abc"))
     with pytest.raises(LengthError, match="labels"):
         fit.predict(np.ones(3), list("ab"))

@@ -135,7 +135,7 @@ def test_arrays(new: pd.DataFrame) -> None:
         fit.get_prediction(exog=X)
     with pytest.raises(LengthError, match=r"shape \(4, 1\)"):
         fit.get_prediction(exog=X, exog_re=np.ones(4))
-    with pytest.raises(LengthError, match="3 such columns"):
+    with pytest.raises(LengthError, match=r"model has 3 \("):
         fit.get_prediction(exog=np.ones((4, 2)))
     with pytest.raises(MissingDataError, match=r"number 2 of exog_re.*row 3"):
         fit.get_prediction(exog=X, exog_re=[[1, 1], [1, 1], [1, 1], [1, np.nan]])

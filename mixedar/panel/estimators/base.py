@@ -5,8 +5,8 @@ What all panel models share: their data, sorted, and how estimates are put toget
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -51,6 +51,37 @@ from mixedar.panel.few_clusters import (
 Model = TypeVar("Model", bound="PanelModel")
 
 
+@dataclass(frozen=True, eq=False)
+class FormulaRows:
+    """
+    The data of a formula as statsmodels holds them, which marginaleffects reads.
+
+    Attributes
+    ----------
+    model : PanelModel
+    frame : DataFrame
+        The rows that are used.
+    """
+
+    model: PanelModel
+    frame: pd.DataFrame
+
+    @property
+    def design_info(self) -> Callable[[Any], tuple[None, FloatArray]]:
+        """Builds designs of new rows: ``design_info(rows)`` is the pair (None, X)."""
+        if self.model.formula_spec is None:
+            raise UnsupportedError(
+                "means of entities are columns that the formula does not have: new "
+                "rows cannot be made of it. Use predict and wald_test, or write the "
+                "means into the formula"
+            )
+        return self._design
+
+    def _design(self, rows: Any) -> tuple[None, FloatArray]:
+        matrix, _ = self.model.new_rows(as_frame(rows))
+        return None, matrix[:, self.model.columns]
+
+
 class PanelModel(ABC):
     """
     Arrays of a panel model.
@@ -90,8 +121,11 @@ class PanelModel(ABC):
 
     formula: str | None = None
     formula_spec: FormulaSpec | None = None
-    #: The rows of the formula's data that are used.
-    data: pd.DataFrame | None = None
+    #: The rows of the formula's data that are used, and as statsmodels holds them.
+    frame: pd.DataFrame | None = None
+    data: FormulaRows | None = None
+    #: Regressors that have a coefficient, known once the model is fitted.
+    columns: IntArray | slice = slice(None)
     #: Names of the means of the entities among the regressors.
     means: tuple[str, ...] = ()
     kind: ClassVar[Kind]
@@ -278,7 +312,8 @@ class PanelModel(ABC):
         self = cls.__new__(cls)
         self.formula = formula
         self.formula_spec = design.model_spec
-        self.data = design.frame
+        self.frame = design.frame
+        self.data = FormulaRows(self, design.frame)
         self._init(panel, **options)
         return self
 
@@ -305,9 +340,9 @@ class PanelModel(ABC):
         `used` are its rows in the panel, `parts` further fields.  Rows come multiplied
         by the square roots of their weights.
         """
-        panel = self.panel
+        panel, self.columns = self.panel, columns
         check_residuals(resid, panel)
-        check_times(panel, request, self.data)
+        check_times(panel, request, self.frame)
         if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
             raise UnsupportedError(
                 "CR2 is not defined here for fits with AR(1) errors; use "
@@ -326,7 +361,7 @@ class PanelModel(ABC):
             # the mean of fixed effects is no further parameter
             int(means[0]) if len(means) else None,
             classical,
-            [codes[used] for codes in cluster_codes(panel, request, self.data)],
+            [codes[used] for codes in cluster_codes(panel, request, self.frame)],
             effects=effects if fixed else (),
             use_t=not random,
             theta=None if theta is None else panel.per_row(theta),
@@ -367,6 +402,22 @@ class PanelModel(ABC):
         """Name of the response."""
         return self.panel.endog_name
 
+    def predict(self, params: ArrayLike, exog: ArrayLike) -> FloatArray:
+        """
+        Means ``x b`` of a design, as statsmodels' models have it.
+
+        Parameters
+        ----------
+        params : array_like, shape (k,)
+        exog : array_like, shape (m, k)
+            Columns that have a coefficient.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        return np.asarray(np.asarray(exog) @ np.asarray(params), dtype=np.float64)
+
     def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """
         Regressors of new rows.
@@ -393,7 +444,7 @@ class PanelModel(ABC):
         if by_formula and not isinstance(exog, (np.ndarray, list)):
             table = as_frame(exog)
             assert self.formula_spec is not None
-            return self.formula_spec.matrix(table), row_labels(exog)
+            return self.formula_spec.matrix(table), table.index
         return matrix_rows(exog, self.panel.names, lone=False)
 
 

@@ -1,0 +1,287 @@
+"""Arrays beside one another: rows by their labels, and numbers that are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy import sparse
+
+import mixedar.formula.api as mar
+from helpers.bad_data import make
+from mixedar import MixedLMAR, VarPower
+from mixedar.by_group import ByGroupOLS
+from mixedar.diagnostics.residuals.autocorrelation import autocorrelation
+from mixedar.exceptions import (
+    DroppedRowsWarning,
+    GroupError,
+    LengthError,
+    MissingDataError,
+    MixedARError,
+    ResponseError,
+    UnknownColumnError,
+    UnsupportedError,
+)
+from mixedar.panel import FixedEffects, PooledOLS, RandomEffects
+
+DATA = make(seed=3).assign(
+    size=lambda d: 1.0 + d["x"] ** 2, arm=lambda d: np.where(d["id"] % 2, "b", "a")
+)
+DATA.index = pd.Index(np.arange(len(DATA)) * 3 + 7, name="row")
+DESIGN = pd.DataFrame({"one": 1.0, "x": DATA["x"]})
+TURNED = DATA.sample(frac=1.0, random_state=1)
+
+
+def arrays(**given: Any) -> Any:
+    own = {
+        "endog": DATA["y"],
+        "exog": DESIGN,
+        "groups": DATA["id"],
+        "time": DATA["t"],
+        "residual": "ar1",
+    }
+    return MixedLMAR(**{**own, **given}).fit()
+
+
+def by_formula(**given: Any) -> Any:
+    own = {"groups": "id", "time": "t", "residual": "ar1"}
+    return mar.mixedlm("y ~ x", DATA, **{**own, **given}).fit()
+
+
+MIXED = {
+    "groups": lambda d: {"groups": d["id"]},
+    "time": lambda d: {"time": d["t"]},
+    "series": lambda d: {"series": d["arm"]},
+    "weights": lambda d: {"weights": d["size"]},
+    "exog_re": lambda d: {"exog_re": pd.DataFrame({"one": 1.0, "w": d["w"]})},
+    "exog": lambda d: {"exog": pd.DataFrame({"one": 1.0, "x": d["x"]})},
+    "residual_data": lambda d: {
+        "weights": VarPower("size"),
+        "residual_data": d[["size"]],
+    },
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_rows_of_mixed_models_go_by_label(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"another order.*reindex\(endog.index"):
+        arrays(**MIXED[name](TURNED))
+    other = DATA.reset_index(drop=True)
+    with pytest.raises(UnsupportedError, match=r"different row labels.*to_numpy"):
+        arrays(**MIXED[name](other))
+    # the remedy of the message
+    llf = arrays(**MIXED[name](DATA)).llf
+    assert_allclose(arrays(**MIXED[name](TURNED.reindex(DATA.index))).llf, llf)
+
+
+@pytest.mark.parametrize("name", ["groups", "time", "series", "weights"])
+def test_rows_beside_a_formula_go_by_label(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"another order.*reindex\(data.index"):
+        by_formula(**MIXED[name](TURNED))
+    # numbers that pandas gives are labels too
+    with pytest.raises(UnsupportedError, match=r"different row labels.*to_numpy"):
+        by_formula(**MIXED[name](DATA.reset_index(drop=True)))
+    (key, value), *_ = MIXED[name](DATA).items()
+    expected = by_formula(**{key: value}).llf
+    assert_allclose(by_formula(**{key: value.to_numpy()}).llf, expected)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: FixedEffects(DATA["y"], DATA[["x"]], d["id"]),
+        lambda d: RandomEffects(DATA["y"], DESIGN, DATA["id"], d["t"]),
+        lambda d: PooledOLS(DATA["y"].to_numpy(), DESIGN, d["id"]),
+        lambda d: mar.pooled("y ~ x", DATA, d["id"], "t"),
+        lambda d: mar.fixed_effects("y ~ x", DATA, "id", d["t"]),
+        lambda d: ByGroupOLS(DATA["y"], DESIGN, d["id"]),
+        lambda d: mar.by_group("y ~ x", DATA, d["id"]),
+        lambda d: autocorrelation(DATA["y"], groups=d["id"], time=DATA["t"]),
+        lambda d: by_formula().get_prediction(DATA, "group", groups=d["id"]),
+        lambda d: by_formula().heteroscedasticity_test(by=d["size"]),
+        lambda d: arrays().model.with_residual(
+            "ar1", VarPower("size"), residual_data=d[["size"]]
+        ),
+        lambda d: arrays().model.refit(d["y"]),
+        lambda d: mar.by_group("y ~ x", DATA, "id").predict(DATA, d["id"]),
+    ],
+)
+def test_rows_go_by_label_elsewhere(call: Callable[[pd.DataFrame], Any]) -> None:
+    call(DATA)
+    for other in (TURNED, DATA.reset_index(drop=True)):
+        with pytest.raises(UnsupportedError, match="different row labels"):
+            call(other)
+
+
+def test_clusters_are_matched_by_label() -> None:
+    state = pd.Series(DATA["id"] % 7, name="state")
+    model = mar.fixed_effects("y ~ x", DATA.assign(state=state), "id", "t")
+    expected = model.fit("clustered", cluster="state").bse
+    for labels in (state, state.sample(frac=1.0, random_state=2), state.to_numpy()):
+        assert_allclose(model.fit("clustered", cluster=labels).bse, expected)
+    two = model.fit("clustered", cluster=("state", "time")).bse
+    turned = pd.DataFrame({"state": state, "t": DATA["t"]}).iloc[::-1]
+    assert_allclose(model.fit("clustered", cluster=turned).bse, two)
+    with pytest.raises(UnsupportedError, match="different row labels"):
+        model.fit("clustered", cluster=state.reset_index(drop=True))
+    # the index says which rows were left out
+    gone = DATA.assign(state=state, x=DATA["x"].where(DATA.index != 10))
+    with pytest.warns(DroppedRowsWarning):
+        less = mar.fixed_effects("y ~ x", gone, "id", "t", missing="drop")
+    assert_allclose(
+        less.fit("clustered", cluster=state).bse,
+        less.fit("clustered", cluster="state").bse,
+    )
+    part = mar.fixed_effects("y ~ x", gone, "id", "t", subset=gone["id"] > 3)
+    assert_allclose(
+        part.fit("clustered", cluster=state.iloc[::-1]).bse,
+        part.fit("clustered", cluster="state").bse,
+    )
+    with pytest.raises(LengthError, match="cluster= has 150 labels"):
+        less.fit("clustered", cluster=state.to_numpy())
+    with pytest.raises(UnsupportedError, match="name a column"):
+        model.fit("clustered", cluster=3)
+    # 1 and "1" are two clusters
+    mixed = [str(k) if j % 2 else k for j, k in enumerate(state)]
+    info = model.fit("clustered", cluster=mixed).estimate.info
+    assert info.clusters == (14,)
+
+
+# What is no number
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        DATA["y"] + 1j,
+        pd.Timestamp("2020-01-01") + pd.to_timedelta(DATA["t"], unit="D"),
+        pd.to_timedelta(DATA["t"], unit="D"),
+        DATA["y"].astype(str),
+        DATA["y"].astype(str).astype(object),
+        DATA["t"].astype("category"),
+        pd.Series([np.timedelta64(k, "D") for k in range(150)], DATA.index, object),
+    ],
+    ids=["complex", "date", "duration", "text", "object", "category", "objects"],
+)
+def test_what_is_no_number_is_refused(column: pd.Series) -> None:
+    exog = pd.DataFrame({"one": 1.0, "x": column})
+    for call in (
+        lambda: RandomEffects(column, DESIGN, DATA["id"], DATA["t"]),
+        lambda: PooledOLS(DATA["y"], exog, DATA["id"]),
+        lambda: PooledOLS(DATA["y"].to_numpy(), exog.to_numpy(), DATA["id"]),
+        lambda: ByGroupOLS(DATA["y"], exog, DATA["id"]),
+        lambda: arrays(endog=column),
+        lambda: arrays(exog=exog),
+        lambda: arrays(exog_re=exog),
+    ):
+        if column.dtype == "category" and call.__code__.co_names[-1] == "to_numpy":
+            continue
+        with pytest.raises((ResponseError, UnsupportedError), match="not numeric"):
+            call()
+
+
+def test_numbers_of_other_types() -> None:
+    expected = PooledOLS(DATA["y"], DESIGN, DATA["id"]).fit().params
+    for exog in (
+        DESIGN.convert_dtypes(),
+        DESIGN.astype(object),
+        DESIGN.assign(one=True),
+        DESIGN.astype(np.float64).astype(">f8"),
+    ):
+        found = PooledOLS(DATA["y"], exog, DATA["id"]).fit().params
+        assert_allclose(found, expected)
+        assert_allclose(arrays(exog=exog).llf, arrays().llf)
+    missing = DESIGN.convert_dtypes()
+    missing.iloc[3, 1] = pd.NA
+    with pytest.raises(MissingDataError, match="'x'"):
+        PooledOLS(DATA["y"], missing, DATA["id"])
+
+
+def masked(column: pd.Series, row: int, value: Any) -> np.ma.MaskedArray:
+    values = column.to_numpy().copy()
+    values[row] = value
+    return np.ma.masked_array(values, mask=np.arange(len(values)) == row)
+
+
+def test_masked_values_are_missing() -> None:
+    y, n = masked(DATA["y"], 3, 1e6), len(DATA)
+    x, ids = DESIGN.to_numpy(), DATA["id"].to_numpy()
+    kept = np.arange(n) != 3
+    for model in (MixedLMAR, PooledOLS, ByGroupOLS):
+        with pytest.raises(MissingDataError):
+            model(y, x, ids)
+        with pytest.warns(DroppedRowsWarning, match="1 row"):
+            found = model(y, x, ids, missing="drop").fit()
+        expected = model(y.data[kept], x[kept], ids[kept]).fit()
+        assert_allclose(np.asarray(found.params), np.asarray(expected.params))
+    for name, column in {"groups": "id", "time": "t", "series": "t"}.items():
+        with pytest.raises(MissingDataError, match=r"missing"):
+            arrays(**{name: masked(DATA[column], 5, 1)})
+        with pytest.raises(MissingDataError, match="issing"):
+            by_formula(**{name: masked(DATA[column], 5, 1)})
+    with pytest.raises(MissingDataError, match="cluster="):
+        mar.pooled("y ~ x", DATA, "id", "t").fit(
+            "clustered", cluster=masked(DATA["id"], 5, 1)
+        )
+    # a mask that hides nothing is none
+    plain = np.ma.masked_array(DATA["id"].to_numpy())
+    assert_allclose(arrays(groups=plain).llf, arrays().llf)
+
+
+def test_other_kinds_of_arrays() -> None:
+    n, x = len(DATA), DESIGN.to_numpy()
+    with pytest.raises(LengthError, match="exog is missing"):
+        arrays(exog=None)
+    with pytest.raises(LengthError, match="3 dimensions"):
+        arrays(exog=x[:, :, None])
+    with pytest.raises(UnsupportedError, match="toarray"):
+        arrays(exog=sparse.csr_array(x))
+    with pytest.raises(UnsupportedError, match="toarray"):
+        PooledOLS(DATA["y"], sparse.csr_array(x), DATA["id"])
+    big = DATA["id"].to_numpy().astype(">i8")
+    assert_allclose(arrays(groups=big, time=DATA["t"].to_numpy().astype(">i4")).llf,
+                    arrays().llf)  # fmt: skip
+    with pytest.raises(GroupError, match="cannot be told apart"):
+        by_formula(groups=pd.Series([[k] for k in range(n)], DATA.index))
+    with pytest.raises(MixedARError, match="dict of names"):
+        mar.mixedlm("y ~ x", DATA, groups="id", vc_formula={3: "0 + C(arm)"})
+    with pytest.raises(UnsupportedError, match="2 columns named"):
+        PooledOLS(DATA["y"], DESIGN.set_axis(["x", "x"], axis=1), DATA["id"])
+    with pytest.raises(UnknownColumnError, match="'size'"):
+        arrays(weights=VarPower("size"))
+
+
+def test_frames_of_other_packages() -> None:
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    nw = pytest.importorskip("narwhals")
+    plain = DATA.reset_index(drop=True)
+    table = pl.from_pandas(plain)
+    expected = arrays()
+    y, x, ids, t = table["y"], pl.from_pandas(DESIGN), table["id"], table["t"]
+    found = MixedLMAR(y, x, ids, time=t, residual="ar1").fit()
+    assert_allclose(found.llf, expected.llf)
+    assert list(found.params.index) == list(expected.params.index)
+    beside = arrays(exog=x, groups=ids)  # without labels of their own
+    assert_allclose(beside.llf, expected.llf)
+    fit = by_formula()
+    right = fit.predict(DATA).to_numpy()
+    for frame in (
+        table,
+        pa.Table.from_pandas(plain),
+        nw.from_native(table),
+        dict(plain),
+    ):
+        got = fit.predict(frame)
+        assert isinstance(got, pd.Series)
+        assert_allclose(got, right)
+        assert_allclose(fit.get_prediction(frame).predicted_mean, right)
+    panel = mar.pooled("y ~ x", table, "id", "t").fit()
+    got = panel.predict(table)
+    assert isinstance(got, pd.Series)
+    assert_allclose(got, mar.pooled("y ~ x", DATA, "id", "t").fit().predict(DATA))
+    own = mar.by_group("y ~ x", table, "id").predict(table)
+    assert_allclose(own, mar.by_group("y ~ x", DATA, "id").predict(DATA))
