@@ -56,14 +56,21 @@ class FittedModel(Protocol):
     """What results ask of the model that was fitted."""
 
     panel: PanelData
-    data: pd.DataFrame | None
+    frame: pd.DataFrame | None
     formula_spec: FormulaSpec | None
 
     def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
         """The design of new rows, and their labels."""
 
 
-class PanelResults:
+class _StatsmodelsLike(type):
+    """Results of statsmodels' conventions, whose name marginaleffects looks at."""
+
+    def __repr__(cls) -> str:
+        return f"<class '{cls.__module__}.{cls.__qualname__}' (as of statsmodels)>"
+
+
+class PanelResults(metaclass=_StatsmodelsLike):
     """
     Estimates of a panel model; a snapshot that no later fit changes.
 
@@ -308,7 +315,7 @@ class PanelResults:
         from mixedar.panel.wild_bootstrap import Draws, wild_bootstrap
 
         options = Draws(reps, weights, impose_null, seed)
-        clusters = self.panel, self.model.data, cluster
+        clusters = self.panel, self.model.frame, cluster
         restriction = self._restrictions(r_matrix)
         null = r_matrix if isinstance(r_matrix, str) else "the combination is as stated"
         return wild_bootstrap(
