@@ -30,6 +30,7 @@ from mixedar.diagnostics.simulation import (
 )
 from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
 from mixedar.fit import Fit
+from mixedar.fit.stated import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.prediction.new_rows import fitted_rows
 
@@ -194,7 +195,8 @@ def predictive_check(
 def _draws(fit: Fit, n_sim: int, seed: Seed, known: bool) -> Iterator[FloatArray]:
     """Drawn responses, one after the other, shape (n,) each."""
     rows = fitted_rows(fit.data)
-    for block in draw_responses(fit, rows, n_sim, generator(seed), known):
+    at = StatedParameters.of(fit)
+    for block in draw_responses(fit, rows, n_sim, generator(seed), known, at):
         yield from np.ascontiguousarray(block.T)
 
 

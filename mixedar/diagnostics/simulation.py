@@ -9,7 +9,7 @@ if the model is true.  So such lines come with what they do in drawn responses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError, UnsupportedError, check_choice
 from mixedar.fit import Fit
+from mixedar.fit.stated import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.numeric.linalg import product
 from mixedar.plotting.style import smooth_line
@@ -47,11 +48,14 @@ def simulate(
     seed: Seed = None,
     newdata: Any = None,
     groups: str = "new",
+    params: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """
     Draw responses from the fitted model.
 
-    Fixed effects, variances and residual parameters are those of the fit.
+    Fixed effects, variances and residual parameters are those of the fit, but for
+    what `params` says: the power of a test of an effect of stated size is the share of
+    draws that it rejects.
 
     Parameters
     ----------
@@ -67,6 +71,10 @@ def simulate(
     groups : {"new", "conditional"}
         Draw the random effects of every group anew, or take those that were
         predicted from the data.  Residuals are drawn in both cases.
+    params : mapping of str to float, optional
+        Values to draw at, by the names of ``fit.params`` and ``"scale"``; a Series
+        such as ``fit.params`` will do.  Variances and covariances are on their own
+        scale, not divided by ``scale``.
 
     Returns
     -------
@@ -76,12 +84,24 @@ def simulate(
     Raises
     ------
     UnsupportedError
-        For options that are not known.
+        For options that are not known, and `params` that are not possible.
+    UnknownColumnError
+        For a name in `params` that the model does not have.
     NotComputedError
         If the data were removed from the fit.
     MixedARError
         For `newdata` that do not suit the fit, and with
         ``groups="conditional"`` for groups that are not in it.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age * sex", teeth, groups="subject").fit()
+    >>> draws = fit.simulate(50, seed=1, params={"age:sex[T.Male]": 0.3})
+    >>> refits = [fit.model.refit(draws[k]) for k in draws]
+    >>> power = sum(one.pvalues["age:sex[T.Male]"] < 0.05 for one in refits) / 50
     """
     n_sim = check_simulations(n_sim)
     known = check_groups(groups)
@@ -97,7 +117,8 @@ def simulate(
         )
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
-    for block in draw_responses(fit, rows, n_sim, generator(seed), known):
+    at = StatedParameters.of(fit, params)
+    for block in draw_responses(fit, rows, n_sim, generator(seed), known, at):
         out[:, done : done + block.shape[1]] = block
         done += block.shape[1]
     columns = pd.RangeIndex(n_sim, name="simulation")
@@ -120,7 +141,12 @@ def check_groups(groups: object) -> bool:
 
 
 def draw_responses(
-    fit: Fit, rows: NewRows, n_sim: int, rng: np.random.Generator, known: bool
+    fit: Fit,
+    rows: NewRows,
+    n_sim: int,
+    rng: np.random.Generator,
+    known: bool,
+    at: StatedParameters,
 ) -> Iterator[FloatArray]:
     """
     Data sets of responses in the caller's order, some at a time: shape (n, some).
@@ -129,11 +155,11 @@ def draw_responses(
     the stream before the next one does.
     """
     n = len(rows.exog)
-    mean = rows.exog @ fit.fe_params
+    mean = rows.exog @ at.fe_params
     if known:
         effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
-    root = np.empty((0, 0)) if known else _root(fit, rows.sizes)
+    root = np.empty((0, 0)) if known else _root(at, rows.sizes)
     q = len(root)
     per_set = rows.n_groups * q + n
     together = max(min(_AT_ONCE // per_set, n_sim), 1)
@@ -142,7 +168,7 @@ def draw_responses(
         draws = rng.standard_normal((count, per_set))
         noise = np.ascontiguousarray(draws[:, rows.n_groups * q :].T)
         assert rows.grouped is not None
-        out = _errors(fit, noise, rows.grouped)
+        out = _errors(fit, at, noise, rows.grouped)
         out += mean[:, None]
         if q:
             b = draws[:, : rows.n_groups * q].reshape(count, rows.n_groups, q)
@@ -150,31 +176,31 @@ def draw_responses(
         yield out
 
 
-def _root(fit: Fit, sizes: tuple[int, ...]) -> FloatArray:
+def _root(at: StatedParameters, sizes: tuple[int, ...]) -> FloatArray:
     """A root of the covariance of all random effects of a group."""
-    k = fit.k_re
+    k = len(at.root)
     root = np.zeros((k + sum(sizes),) * 2)
-    # singular covariances have this root too
-    half = (fit.z_map @ fit.factor)[:k, :k]
-    root[:k, :k] = np.sqrt(fit.scale) * half
-    deviations = np.repeat(np.sqrt(fit.vcomp), sizes)
+    root[:k, :k] = at.root
+    deviations = np.repeat(np.sqrt(at.vcomp), sizes)
     diagonal = np.arange(k, len(root))
     root[diagonal, diagonal] = deviations
     return root
 
 
-def _errors(fit: Fit, noise: FloatArray, grouped: GroupedRows) -> FloatArray:
-    """Residuals with the fit's variance and correlation, shape (n, k)."""
+def _errors(
+    fit: Fit, at: StatedParameters, noise: FloatArray, grouped: GroupedRows
+) -> FloatArray:
+    """Residuals with their variance and correlation, shape (n, k)."""
     try:
         errors = correlated_residuals(
-            grouped.sort(noise), grouped, fit.structure, fit.residual_params
+            grouped.sort(noise), grouped, fit.structure, at.residual_params
         )
     except np.linalg.LinAlgError as error:
         raise StructureError(
             f"{fit.structure.label} residuals: the correlations of the fit are not "
             "possible for so many rows of a series; draw series of the data's length"
         ) from error
-    return grouped.unsort(np.sqrt(fit.scale) * errors)
+    return grouped.unsort(np.sqrt(at.scale) * errors)
 
 
 def _add_effects(out: FloatArray, rows: NewRows, b: FloatArray) -> None:

@@ -431,6 +431,14 @@ class MixedDistribution:
     ) -> None:
         values = np.asarray(params, dtype=np.float64)
         k = model.k_fe + model.k_re2 + model.k_vc
+        k_residual = model.residual.k_params
+        if len(values) == k and not model.residual.k_free:
+            values = np.append(values, model.residual_default())
+        if values.shape != (k + k_residual,):
+            raise LengthError(
+                f"{values.size} packed parameters; the model has {k} and, after them, "
+                f"{k_residual} of the residuals ({', '.join(model.residual.param_names)})"
+            )
         packed = MixedLMParams.from_packed(
             values[:k], model.k_fe, model.k_re, False, True
         )

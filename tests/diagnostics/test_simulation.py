@@ -21,6 +21,7 @@ from mixedar.exceptions import (
     DuplicateTimeError,
     EmptyDataError,
     GroupError,
+    LengthError,
     MissingDataError,
     NotComputedError,
     StructureError,
@@ -410,3 +411,68 @@ def test_statistics_that_do_not_exist() -> None:
     assert list(usual.observed.index) == ["sd_within", "lag1", "skewness", "kurtosis"]
     with pytest.raises(NotComputedError, match="one group"):
         fit.predictive_check("sd_between", 3, 1)
+
+
+# at stated parameters
+
+
+def test_stated_fixed_effects_move_the_means_alone() -> None:
+    for name in ("slope", "components", "car1"):
+        fit = shared(name)
+        here = fit.simulate(3, seed=1)
+        moved = fit.simulate(3, seed=1, params={"x": fit.fe_params["x"] + 0.5})
+        shift = np.tile(0.5 * fit.model.exog[:, [2]], 3)
+        assert_allclose(moved - here, shift, atol=1e-10)
+        pd.testing.assert_frame_equal(fit.simulate(3, seed=1, params=fit.params), here)
+
+
+def test_stated_variances_and_correlations() -> None:
+    fit = shared("slope")
+    stated = {"id Var": 2.0, "id x x Cov": 0.3, "x Var": 0.5, "scale": 3.0, "rho": 0.7}
+    draws = fit.simulate(20_000, seed=1, params=stated).to_numpy()
+    model = fit.model
+    group = np.flatnonzero(model.codes == 0)
+    Z, t = model.exog_re[group], np.asarray(model.time)[group]
+    psi = np.array([[2.0, 0.3], [0.3, 0.5]])
+    expected = Z @ psi @ Z.T + 3.0 * 0.7 ** np.abs(t[:, None] - t)
+    error = 5.0 * expected.diagonal().max() * np.sqrt(2.0 / 20_000)
+    assert_allclose(np.cov(draws[group]), expected, atol=error)
+
+
+@pytest.mark.parametrize(
+    ("stated", "error", "words"),
+    [
+        ({"rho": 1.2}, UnsupportedError, "rho = 1.2"),
+        ({"id Var": -1.0}, UnsupportedError, "no covariance matrix"),
+        ({"id x x Cov": 99.0}, UnsupportedError, "no covariance matrix"),
+        ({"scale": 0.0}, UnsupportedError, "positive"),
+        ({"x": np.nan}, UnsupportedError, "no number"),
+        ({"slope": 1.0}, UnknownColumnError, "'slope' is no parameter"),
+        ([0.5], UnsupportedError, "takes a mapping"),
+    ],
+)
+def test_impossible_parameters_are_refused(
+    stated: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        shared("slope").simulate(1, params=stated)
+
+
+def test_parameters_that_are_held_or_change_the_fitted_values_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="'rho' is held"):
+        shared("fixed").simulate(1, params={"rho": 0.2})
+    data = reference_frame()
+    data["y"] += 20.0
+    fit = mar.mixedlm("y ~ x", data, groups="id", weights=VarPower()).fit()
+    with pytest.raises(UnsupportedError, match="fitted values"):
+        fit.simulate(1, params={"x": 0.2})
+
+
+def test_packed_parameters_of_another_length_are_refused() -> None:
+    fit = shared("slope")
+    packed = fit.params_object.get_packed(use_sqrt=False, has_fe=True)
+    for params in (packed, np.append(packed, [0.2, 0.3])):
+        with pytest.raises(LengthError, match=r"and, after them, 1 of.*\(rho\)"):
+            fit.model.get_distribution(params, fit.scale)
+    again = fit.model.get_distribution(np.append(packed, fit.rho), fit.scale)
+    assert_allclose(again.rvs(rng=1), fit.get_distribution().rvs(rng=1))
