@@ -96,10 +96,10 @@ def nested_levels(
     """
     levels: list[IntArray] = []
     for codes in sorted(factors, key=lambda codes: int(codes.max())):
-        chain = all(_nested(codes, outer) for outer in levels[-1:])
-        if chain and _nested(groups, codes) and codes.max() < groups.max():
+        chain = all(is_nested(codes, outer) for outer in levels[-1:])
+        if chain and is_nested(groups, codes) and codes.max() < groups.max():
             levels.append(codes)
-        elif not _nested(groups, codes):
+        elif not is_nested(groups, codes):
             inner = [*inner, codes]
     levels.append(groups)
     candidates = []
@@ -112,12 +112,14 @@ def nested_levels(
         if count >= len(groups) or count <= int(levels[-1].max()) + 1:
             continue
         others = [other for j, (_, other) in enumerate(candidates) if j != k]
-        if all(_nested(codes, o) or _nested(o, codes) for o in [levels[-1], *others]):
+        if all(
+            is_nested(codes, o) or is_nested(o, codes) for o in [levels[-1], *others]
+        ):
             levels.append(codes)
     return levels
 
 
-def _nested(inner: IntArray, outer: IntArray) -> bool:
+def is_nested(inner: IntArray, outer: IntArray) -> bool:
     """Whether every unit of one factor lies in a single unit of another."""
     parent = np.empty(int(inner.max()) + 1, dtype=np.intp)
     parent[inner] = outer

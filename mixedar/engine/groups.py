@@ -114,6 +114,43 @@ def predict_effects(
     return PredictedEffects(means, multiply_right(level.root, z_map.T))
 
 
+def predictions_from(
+    columns: FloatArray,
+    z: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    u: FloatArray,
+    z_map: FloatArray,
+    factor: FloatArray,
+) -> FloatArray:
+    """
+    ``K Z_i' R_i^-1`` of every group, applied to columns.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, k)
+        In sorted order.
+    z, grouped, structure, u, z_map, factor
+        As for :func:`predict_effects`.
+
+    Returns
+    -------
+    ndarray, shape (m, q, k)
+    """
+    q, starts = z.shape[1], grouped.offsets[:-1]
+    white = whiten_series(
+        np.column_stack([product(z, z_map), columns]), grouped, structure, u
+    )
+    zz = np.empty((q, q, grouped.n_groups))
+    zw = np.empty((columns.shape[1], q, grouped.n_groups))
+    for a in range(q):
+        pairs = white[:, a : a + 1] * white
+        found = np.add.reduceat(pairs, starts, axis=0).T
+        zz[a], zw[:, a] = found[:q], found[q:]
+    level = eliminate(zz, zw, factor)
+    return np.einsum("ab,kbm->mak", z_map, level.effect)
+
+
 @dataclass(frozen=True)
 class GroupSums:
     """

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.residuals import (
     ResidualMatrices,
     correlation_of,
     correlation_params,
+    is_independent,
 )
 from mixedar.exceptions import IdentificationError, StructureError
 from mixedar.numeric.linalg import r_factor
@@ -110,6 +111,80 @@ def check_identified(
         "(residual='independent'), or hold "
         "a parameter fixed"
     )
+
+
+def check_terms(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    covariance: RandomCovariance,
+    names: Sequence[str],
+) -> None:
+    """
+    The same for random effects of several factors, from their own covariances.
+
+    Products of two derivatives, ``tr(Z E Z' U F U')``, need cross-products of the
+    factors' levels only.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        With terms.
+    structure : ResidualStructure
+    covariance : RandomCovariance
+    names : sequence of str
+        Names of the covariance parameters.
+
+    Raises
+    ------
+    IdentificationError
+        Naming the parameters that cannot be told apart.
+    """
+    n = len(rows.w)
+    clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+    factors = [(clusters, rows.z, covariance.of_groups.directions)]
+    for term, layout in zip(rows.terms, covariance.of_terms, strict=True):
+        factors.append((term.codes, term.columns, layout.directions))
+    labels = [
+        name for name, free in zip(names, covariance.is_free, strict=False) if free
+    ]
+    if is_independent(structure):
+        factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
+        labels.append("residual variance")
+    scaled = [
+        (codes, columns / np.sqrt((columns**2).mean(axis=0)), directions)
+        for codes, columns, directions in factors
+    ]
+    gram = np.block([[_products(one, other) for other in scaled] for one in scaled])
+    free = np.concatenate([covariance.is_free, np.ones(len(gram), dtype=bool)])
+    gram = gram[np.ix_(free[: len(gram)], free[: len(gram)])]
+    size = np.sqrt(np.diag(gram))
+    values, vectors = np.linalg.eigh(gram / np.outer(size, size))
+    null = vectors[:, values < 1e-12 * max(len(gram), 1)]
+    if not null.shape[1]:
+        return
+    involved = np.abs(null).max(axis=1) > 1e-6
+    named = [repr(label) for label, hit in zip(labels, involved, strict=True) if hit]
+    raise IdentificationError(
+        f"the data cannot tell apart {', '.join(named)}: they change the covariance of "
+        "the observations in the same way. Leave one of the random-effects terms out"
+    )
+
+
+_Factor = tuple[IntArray, FloatArray, FloatArray]
+
+
+def _products(one: _Factor, other: _Factor) -> FloatArray:
+    """``tr(E C F C')`` for all directions of two factors, summed over their levels."""
+    codes, columns, directions = one
+    others, there, turned = other
+    key = codes.astype(np.int64) * (int(others.max()) + 1) + others
+    _, pair = np.unique(key, return_inverse=True)
+    cross = np.array(
+        [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
+    ).reshape(columns.shape[1], there.shape[1], -1)
+    left = np.einsum("eab,bcl->eacl", directions, cross)
+    right = np.einsum("fcd,adl->facl", turned, cross)
+    return np.einsum("eacl,facl->ef", left, right)
 
 
 def _check_held(rows: ClusterRows, structure: ResidualStructure) -> None:

@@ -376,14 +376,13 @@ def predict_terms(
     return out
 
 
-def rows_without_terms(
-    rows: ClusterRows, blocks: Sequence[LikelihoodBlock], point: ParameterPoint
-) -> tuple[FloatArray, FloatArray]:
+class RowsOfTerms:
     """
-    What the further terms leave of each row.
+    What the further terms leave of each row, and how they bind rows together.
 
     With ``B = K Z'H^-1 W``, the terms' effects predicted from each column,
-    ``V^-1 W = H^-1 (W - Z B)``, where `H` has the groups' effects only.
+    ``V^-1 W = H^-1 (W - Z B)``, where `H` has the groups' effects only, and
+    ``V^-1 = H^-1 - H^-1 Z K Z' H^-1``.
 
     Parameters
     ----------
@@ -391,29 +390,61 @@ def rows_without_terms(
         In the coordinates of the blocks.
     blocks : sequence of LevelsBlock
     point : ParameterPoint
-
-    Returns
-    -------
-    left : ndarray, shape (n, p + 1)
-        ``W - Z B``.
-    images : ndarray, shape (n, q)
-        ``Z C'`` with ``C'C = K``, in columns of each row's own component.
     """
-    own = [block for block in blocks if isinstance(block, LevelsBlock)]
-    levels = [block.eliminated(point) for block in own]
-    left = rows.w.copy()
-    images = np.zeros((len(left), max(len(level.root) for level in levels)))
-    for block, level in zip(own, levels, strict=True):
-        for t, term in enumerate(rows.terms):
-            number = np.full(term.n_levels, -1)
-            number[block.levels[t]] = np.arange(len(block.levels[t]))
-            here = np.flatnonzero(number[term.codes] >= 0)
-            which = number[term.codes[here]]
-            component = block.component_of[t][which]
-            for a, column in enumerate(term.columns[here].T):
-                where = block.columns_of(t)[which, a]
-                left[here] -= (level.effect[:, where, component] * column).T
-                images[here, : len(level.root)] += (
-                    level.root[:, where, component] * column
-                ).T
-    return left, images
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        blocks: Sequence[LikelihoodBlock],
+        point: ParameterPoint,
+    ) -> None:
+        self._rows = rows
+        own = [block for block in blocks if isinstance(block, LevelsBlock)]
+        self._found = [(block, block.eliminated(point)) for block in own]
+        #: number of columns of the largest component
+        self.width = max(len(level.root) for _, level in self._found)
+
+    @property
+    def left(self) -> FloatArray:
+        """``W - Z B``, shape (n, p + 1)."""
+        out = self._rows.w.copy()
+        for here, column, where, component, (_, level) in self._entries():
+            out[here] -= (level.effect[:, where, component] * column).T
+        return out
+
+    def images(self, some: slice) -> FloatArray:
+        """
+        Columns of ``Z C'`` with ``C'C = K``, of each row's own component.
+
+        Parameters
+        ----------
+        some : slice
+            Of the :attr:`width` columns.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+        """
+        k = len(range(*some.indices(self.width)))
+        out = np.zeros((len(self._rows.w), k))
+        for here, column, where, component, (_, level) in self._entries():
+            root = level.root[some]
+            out[here, : len(root)] += (root[:, where, component] * column).T
+        return out
+
+    def _entries(
+        self,
+    ) -> Iterator[
+        tuple[IntArray, FloatArray, IntArray, IntArray, tuple[LevelsBlock, Level]]
+    ]:
+        """Rows, a column of their design, and where its effects stand."""
+        for found in self._found:
+            block, _ = found
+            for t, term in enumerate(self._rows.terms):
+                number = np.full(term.n_levels, -1)
+                number[block.levels[t]] = np.arange(len(block.levels[t]))
+                here = np.flatnonzero(number[term.codes] >= 0)
+                which = number[term.codes[here]]
+                component, columns = block.component_of[t][which], block.columns_of(t)
+                for a, column in enumerate(term.columns[here].T):
+                    yield here, column, columns[which, a], component, found

@@ -32,7 +32,7 @@ from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
-from mixedar.engine.levels import rows_without_terms
+from mixedar.engine.levels import RowsOfTerms
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
@@ -279,10 +279,7 @@ def precision_derivatives(
     problem = LikelihoodProblem(
         rows, n, structure, replace(layout, fixed=mask), reml=reml
     )
-    count = len(layout.tril[0])
-    components = np.diagonal(factor)[layout.component_starts]
-    terms = [root[np.tril_indices(len(root))] for root in term_factors]
-    lam = np.concatenate([factor[layout.tril], components, *terms])
+    lam = _lower_entries(layout, factor, term_factors)
     covariance = replace(problem.covariance, fixed=np.where(fixed, lam, np.nan))
     entries = covariance.jet(lam[~fixed])
     point = ParameterPoint(covariance, factor, u, term_factors)
@@ -306,7 +303,6 @@ def precision_derivatives(
     # the gradient by all others is zero
     curvature, free = np.zeros((theta.k, theta.k)), entries.k
     curvature[:free, :free] = -entries.second @ llf.first[: len(entries)]
-    off = layout.tril[0] != layout.tril[1]
     return PrecisionDerivatives(
         to_inner=problem.w_map[:p, :p],
         scale=best.scale / problem.w_map[p, p] ** 2,
@@ -320,11 +316,29 @@ def precision_derivatives(
         jacobian=theta.first.T,
         curvature=curvature,
         estimated=np.append(~fixed, np.ones(len(natural) + 1, dtype=bool)),
-        unrestricted=bool(
-            (lam[fixed] == 0.0).all()
-            and (not fixed[:count].any() or fixed[:count][off].all())
-        ),
+        unrestricted=_is_unrestricted(layout, lam),
     )
+
+
+def _lower_entries(
+    layout: RandomCovariance, factor: FloatArray, term_factors: tuple[FloatArray, ...]
+) -> FloatArray:
+    """Entries of ``Lambda`` in the order of the layout's, shape (k_cov,)."""
+    components = np.diagonal(factor)[layout.component_starts]
+    terms = [root[np.tril_indices(len(root))] for root in term_factors]
+    return np.concatenate([factor[layout.tril], components, *terms])
+
+
+def _is_unrestricted(layout: RandomCovariance, lam: FloatArray) -> bool:
+    """Whether entries are held at zero only, and covariances all or none."""
+
+    def is_plain(block: RandomCovariance) -> bool:
+        rows, columns = block.tril
+        held = ~block.is_free[: len(rows)]
+        return not held.any() or bool(held[rows != columns].all())
+
+    blocks = [layout.of_groups, *layout.of_terms]
+    return bool((lam[~layout.is_free] == 0.0).all()) and all(map(is_plain, blocks))
 
 
 def _curvature_of_rows(
@@ -338,8 +352,9 @@ def _curvature_of_rows(
     arguments = structure, point.covariance.of_groups, point.factor, point.u
     if not rows.terms:
         return residual_curvature(inner, *arguments)
-    left, images = rows_without_terms(inner, problem.blocks, point)
-    width, both = left.shape[1], np.column_stack([left, images])
+    of_terms = RowsOfTerms(inner, problem.blocks, point)
+    width = inner.w.shape[1]
+    both = np.column_stack([of_terms.left, of_terms.images(slice(None))])
     found = residual_curvature(replace(inner, w=both, terms=()), *arguments)
     taken = np.trace(found.sandwich[..., width:, width:], axis1=2, axis2=3)
     sandwich = found.sandwich[..., :width, :width]

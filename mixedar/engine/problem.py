@@ -26,6 +26,7 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.levels import (
     LevelsBlock,
+    RowsOfTerms,
     TermEffects,
     levels_blocks,
     predict_terms,
@@ -201,15 +202,24 @@ class LikelihoodProblem:
             term_factors=self.term_factors(theta),
         )
 
+    def point(self, theta: FloatArray) -> ParameterPoint:
+        """The parameters as blocks take them."""
+        _, u = self.split(theta)
+        factors = self.factor(theta), u, self.term_factors(theta)
+        return ParameterPoint(self.covariance, *factors)
+
+    def rows_of_terms(self, rows: ClusterRows, theta: FloatArray) -> RowsOfTerms:
+        """What further terms leave of rows on the user's scale."""
+        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
+        return RowsOfTerms(inside, self.blocks, self.point(theta))
+
     def term_effects(self, theta: FloatArray, beta: FloatArray) -> list[TermEffects]:
         """Predicted effects of the further terms, on the user's scale."""
         if not self.term_maps:
             return []
-        _, u = self.split(theta)
-        factors = self.factor(theta), u, self.term_factors(theta)
-        point = ParameterPoint(self.covariance, *factors)
+        point = self.point(theta)
         blocks = [block for block in self.blocks if isinstance(block, LevelsBlock)]
-        to_user = np.linalg.inv(self.w_map)
+        to_user = np.asarray(np.linalg.inv(self.w_map), dtype=np.float64)
         return predict_terms(blocks, point, to_user, beta, self.term_maps)
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
@@ -313,10 +323,10 @@ def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
     where = np.tril_indices(len(block_map))
     block = np.zeros_like(block_map)
     block[where] = entries
-    inner = np.linalg.solve(block_map, block)
+    inner = np.asarray(np.linalg.solve(block_map, block), dtype=np.float64)
     if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
         # QR of the transpose makes the rotated factor triangular again
-        inner = r_factor(np.asarray(inner.T, dtype=np.float64)).T
+        inner = r_factor(inner.T).T
     return inner[where]
 
 

@@ -421,7 +421,8 @@ def with_replicates(structure: ResidualStructure, time: str) -> str:
     """
     inner, by = correlation_of(structure), ""
     if isinstance(inner, Stratified):
-        inner, by = inner.structure, f", by={inner.by!r}"
+        by = f", by={inner.by!r}"
+        inner = inner.structure
     if isinstance(inner, Nugget):
         inner = inner.structure
     if isinstance(inner, OccasionStructure):

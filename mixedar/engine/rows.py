@@ -5,12 +5,14 @@ Rows sorted by group, series and time, and the way back to the caller's order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
+
+Rows = TypeVar("Rows", FloatArray, IntArray)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class GroupedRows:
         """Whether a sorted row begins a series."""
         return self.gaps == 0.0
 
-    def sort(self, x: FloatArray) -> FloatArray:
+    def sort(self, x: Rows) -> Rows:
         """Bring rows from the caller's order into sorted order."""
         return x if self.order is None else x[self.order]
 

@@ -334,18 +334,23 @@ def take_arrays(
         terms=terms,
     )
     take(model, arrays.with_residual(found.structure, found.columns, found.specs))
-    rows = model.arrays.compressed
-    check_rank(rows.w[:, :p], model.exog_names, "fixed-effects")
-    check_rank(rows.z[:, : model.k_re], data.exog_re_names, "random-effects")
-    check_response(rows.w, float(np.ptp(model.endog)), model.endog_names)
-    if model.nobs <= p:
-        raise EmptyDataError(
-            f"{model.nobs} observations cannot estimate {p} fixed effects and a "
-            "residual variance; use fewer columns"
-        )
+    _check_rows(model)
     check_parameters(model)
     model._data_attr += ["exog_re", "groups", "time", "series", "codes", "arrays"]
     model._data_attr += ["residual_data", "data.exog_re", "data.frame"]
+
+
+def _check_rows(model: ParentModel) -> None:
+    """Raise unless the fixed effects and the residual variance can be estimated."""
+    rows = model.arrays.compressed
+    check_rank(rows.w[:, : model.k_fe], model.exog_names, "fixed-effects")
+    check_rank(rows.z[:, : model.k_re], model.data.exog_re_names, "random-effects")
+    check_response(rows.w, float(np.ptp(model.endog)), model.endog_names)
+    if model.nobs <= model.k_fe:
+        raise EmptyDataError(
+            f"{model.nobs} observations cannot estimate {model.k_fe} fixed effects and "
+            "a residual variance; use fewer columns"
+        )
 
 
 def check_parameters(model: ParentModel) -> None:

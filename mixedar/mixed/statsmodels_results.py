@@ -63,12 +63,11 @@ class ParentResults(MixedLMResults):
     @cached_property
     def random_effects_cov(self) -> dict[Hashable, pd.DataFrame]:
         """Conditional covariance of the random effects given the data, by group."""
-        roots = self.fit.effects.roots
         out = {}
         for i, label in enumerate(self.fit.data.group_labels):
             columns, names = self.fit.data.effect_columns(i)
-            root = roots[:, columns, i]
-            out[label] = pd.DataFrame(self.scale * root.T @ root, names, names)
+            cov = self.fit.effect_covariances[i][np.ix_(columns, columns)]
+            out[label] = pd.DataFrame(self.scale * cov, names, names)
         return out
 
     def predict(

@@ -1,0 +1,252 @@
+"""
+Random effects of every factor: predictions, coefficients and covariances, as frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.by_group.effects import (
+    coef_by_group,
+    conditional_variances,
+    same_column,
+    wide_frame,
+)
+from mixedar.exceptions import UnknownColumnError, check_choice, check_flags
+from mixedar.fit import Fit
+from mixedar.inference.df.methods import contrast_method
+
+
+def factors_of(fit: Fit) -> list[str]:
+    """Names of the factors that have random effects, the groups first."""
+    terms = [term.factor for term in fit.data.terms]
+    own = [fit.data.groups_name] if fit.k_re or not terms else []
+    return list(dict.fromkeys([*own, *terms]))
+
+
+def _check_factor(fit: Fit, factor: str | None) -> str:
+    known = factors_of(fit)
+    if factor is None:
+        return known[0]
+    if factor not in known:
+        raise UnknownColumnError(
+            f"factor={factor!r} has no random effects; choose "
+            f"{', '.join(map(repr, known))}"
+        )
+    return factor
+
+
+def _own_names(fit: Fit) -> list[str]:
+    """Effects of the groups as terms name theirs: the intercept by its own name."""
+    spec = fit.data.re_spec
+    if spec is not None:
+        return list(spec.column_names)
+    alone = fit.k_re == 1 and fit.data.random_names == [fit.data.groups_name]
+    return ["Intercept"] if alone else list(fit.data.random_names)
+
+
+def ranef(
+    fit: Fit, factor: str | None = None, *, se: bool = False, beta: str = "known"
+) -> pd.DataFrame:
+    """
+    Predicted random effects of the levels of a factor.
+
+    Parameters
+    ----------
+    fit : Fit
+    factor : str, optional
+        Such as ``"item"``, or ``"school:pupil"``; the groups by default.
+    se : bool
+        Whether to have standard errors, in columns of two levels, ``"predicted"``
+        and ``"std_error"``, and the effects below.
+    beta : {"known", "estimated"}
+        Standard errors given the fixed effects, as lme4's ``condVar``, or with the
+        uncertainty of their estimates, as SAS' ``StdErrPred``.
+
+    Returns
+    -------
+    DataFrame, levels x effects
+        Indexed by the levels; by a MultiIndex for combinations of columns.
+
+    Raises
+    ------
+    UnknownColumnError
+        If the factor has no random effects.
+    NotComputedError
+        If the data were removed from the fit.
+
+    References
+    ----------
+    Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
+    effects, Statistical Science 6, 15-51.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_growth
+    >>> fit = mar.mixedlm("y ~ time + (1 + time | id)", load_growth()).fit()
+    >>> list(fit.ranef("id").columns)
+    ['Intercept', 'time']
+    """
+    factor = _check_factor(fit, factor)
+    check_choice("beta", beta, ("known", "estimated"))
+    check_flags(se=se)
+    names: list[str] = []
+    means, variances = [], []
+    index: pd.Index | None = None
+    if factor == fit.data.groups_name and fit.k_re:
+        columns = slice(fit.k_re)
+        index = _group_levels(fit)
+        names += _own_names(fit)
+        means.append(fit.effects.means[:, columns])
+        if se:
+            variances.append(conditional_variances(fit, beta)[:, columns])
+    for term, found in zip(fit.data.terms, fit.term_effects, strict=True):
+        if term.factor != factor:
+            continue
+        index = term.levels if index is None else index
+        names += term.effects
+        means.append(found.means)
+        own = fit.scale * np.einsum("laa->la", found.covariances)
+        if beta == "estimated":
+            slopes, cov = found.slopes, contrast_method(fit).cov
+            own = own + np.einsum("lap,pq,laq->la", slopes, cov, slopes)
+        variances.append(own)
+    assert index is not None
+    values = np.hstack(means)
+    errors = np.sqrt(np.hstack(variances)) if se else values
+    return wide_frame("predicted", values, errors, index, names, se)
+
+
+def _group_levels(fit: Fit) -> pd.Index:
+    """Labels of the groups; a MultiIndex for combinations of columns."""
+    data = fit.data
+    columns = data.groups_name.split(":")
+    frame = data.frame
+    if len(columns) > 1 and frame is not None and set(columns) <= set(frame.columns):
+        first = np.unique(data.codes, return_index=True)[1]
+        return pd.MultiIndex.from_frame(frame[columns].iloc[first])
+    return pd.Index(data.group_labels, name=data.groups_name)
+
+
+def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
+    """
+    Covariance of the random effects of a factor, on the scale of the data.
+
+    Parameters
+    ----------
+    fit : Fit
+    factor : str, optional
+        The groups by default.
+
+    Returns
+    -------
+    DataFrame, effects x effects
+        Zero between terms of a factor that are not correlated with one another.
+
+    Raises
+    ------
+    UnknownColumnError
+        If the factor has no random effects.
+    """
+    factor = _check_factor(fit, factor)
+    rows = [k for k, (name, _) in enumerate(_effects(fit)) if name == factor]
+    names = [_effects(fit)[k][1] for k in rows]
+    return pd.DataFrame(fit.effect_cov[np.ix_(rows, rows)], names, names)
+
+
+def _effects(fit: Fit) -> list[tuple[str, str]]:
+    """Factor and name of every random effect, in the order of the parameters."""
+    data = fit.data
+    out = [(data.groups_name, name) for name in _own_names(fit)[: fit.k_re]]
+    out += [(name, "") for name in data.component_names]
+    return out + [(t.factor, name) for t in data.terms for name in t.effects]
+
+
+def varcorr(fit: Fit) -> pd.DataFrame:
+    """
+    Variances, standard deviations and correlations of all random effects.
+
+    nlme's and lme4's ``VarCorr``.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    DataFrame
+        Indexed by factor and effect, the residual last; columns ``variance``,
+        ``std_dev`` and, where effects are correlated, ``corr`` with the first effect
+        of the factor, ``corr_2`` with the second, and so on.
+    """
+    effects, cov = _effects(fit), fit.effect_cov
+    variances = np.append(np.diag(cov), fit.scale)
+    labels = pd.MultiIndex.from_tuples(
+        [*effects, ("Residual", "")], names=["factor", "effect"]
+    )
+    frame = pd.DataFrame(
+        {"variance": variances, "std_dev": np.sqrt(variances)}, index=labels
+    )
+    for j, column in enumerate(correlation_columns(fit)):
+        frame["corr" if j == 0 else f"corr_{j + 1}"] = np.append(column, np.nan)
+    return frame
+
+
+def correlation_columns(fit: Fit) -> list[FloatArray]:
+    """Correlations with the first effect of the same block, the second, and so on."""
+    cov, orders = fit.effect_cov, fit.layout.blocks
+    first = np.repeat(np.cumsum([0, *orders])[:-1], orders)
+    deviations = np.sqrt(np.diag(cov))
+    out = []
+    for j in range(max(orders) - 1):
+        column = np.full(len(cov), np.nan)
+        for i in range(len(cov)):
+            other = first[i] + j
+            product = deviations[i] * deviations[other] if other < i else 0.0
+            if product > 0.0:
+                column[i] = cov[i, other] / product
+        out.append(column)
+    return out
+
+
+def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
+    """
+    Coefficients of the levels of a factor: fixed plus predicted random effects.
+
+    Parameters
+    ----------
+    fit : Fit
+    factor : str, optional
+        The groups by default.
+
+    Returns
+    -------
+    DataFrame, levels x coefficients
+        Fixed effects in their order; a random effect whose column is not that of a
+        fixed effect has a column of its own, around zero.
+
+    Raises
+    ------
+    UnknownColumnError
+        If the factor has no random effects.
+    """
+    factor = _check_factor(fit, factor)
+    if factor == fit.data.groups_name and not any(
+        term.factor == factor for term in fit.data.terms
+    ):
+        return coef_by_group(fit).set_index(_group_levels(fit))
+    effects = ranef(fit, factor)
+    out = pd.DataFrame(
+        np.tile(fit.fe_params, (len(effects), 1)), effects.index, list(fit.exog_names)
+    )
+    columns = [t.design for t in fit.data.terms if t.factor == factor]
+    if factor == fit.data.groups_name and fit.k_re:
+        columns.insert(0, fit.data.random_design[:, : fit.k_re])
+    for k, column in enumerate(np.hstack(columns).T):
+        j = same_column(column, fit.data.exog)
+        name = fit.exog_names[j] if j >= 0 else effects.columns[k]
+        out[name] = out.get(name, 0.0) + effects.iloc[:, k]
+    return out

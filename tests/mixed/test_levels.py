@@ -1,0 +1,245 @@
+"""Random effects of several factors: R's values, equivalences, and bad input."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedar.formula.api as mar
+from mixedar.exceptions import GroupError, IdentificationError, UnsupportedError
+
+ROOT = Path(__file__).parent.parent / "reference" / "levels"
+CASES = sorted(path.stem for path in ROOT.glob("*.json"))
+NAMES = [name for name in CASES if not name.startswith("r2_")]
+every = pytest.mark.parametrize("name", NAMES)
+
+
+@cache
+def case(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / f"{name}.json").read_text())
+
+
+@cache
+def data(name: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / "data" / f"{name}.csv")
+
+
+@cache
+def fitted(name: str) -> Any:
+    found = case(name)
+    options: dict[str, Any] = {}
+    if found["residual"]:
+        options = {"time": found["time"], "residual": found["residual"]["type"].lower()}
+        if not name.startswith("nested"):  # nested factors need no groups=
+            options["groups"] = found["residual"]["groups"][0]
+    formula, frame = found["lme4_formula"], data(found["data"])
+    return mar.mixedlm(formula, frame, **options).fit(reml=found["reml"])
+
+
+def close(found: Any, expected: Any, rtol: float, atol: float = 0.0) -> None:
+    np.testing.assert_allclose(
+        np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol, atol
+    )
+
+
+@every
+def test_estimates(name: str) -> None:
+    fit, expected = fitted(name), case(name)["expected"]
+    assert fit.converged
+    close(fit.llf, expected["loglike"], 0.0, 1e-7)
+    close([fit.aic, fit.bic], [expected["aic"], expected["bic"]], 1e-9)
+    order = expected["fixef_names"]
+    close(fit.fe_params[order], list(expected["fixef"].values()), 1e-6, 1e-9)
+    close(fit.bse_fe[order], list(expected["fixef_se_unadjusted"].values()), 1e-6)
+    close(fit.scale, expected["sigma2"], 1e-6)
+    for factor, cov in expected["cov_re_levels"].items():
+        found = fit.random_covariance(factor.replace("/", ":"))
+        close(found, cov, 1e-6, 1e-8)
+    close(fit.residual_params, list(expected["residual_params"].values()), 1e-6)
+
+
+@every
+def test_predicted_effects(name: str) -> None:
+    fit, expected = fitted(name), case(name)["expected"]
+    rows = expected["rows_first10"]
+    close(fit.fitted_marginal[rows], expected["fitted_marginal"], 1e-6)
+    close(fit.fittedvalues[rows], expected["fitted_conditional"], 1e-5)
+    for key, part, beta in (
+        ("ranef", "predicted", "known"),
+        ("ranef_sd_conditional", "std_error", "known"),
+        ("ranef_sd_prediction_error", "std_error", "estimated"),
+    ):
+        for factor, levels in expected[key].items():
+            frame = fit.ranef(factor.replace("/", ":"), se=True, beta=beta)[part]
+            for level, effects in levels.items():
+                label = tuple(level.split("/")) if "/" in factor else level
+                close(frame.loc[label], list(effects.values()), 1e-5, 1e-7)
+
+
+@every
+def test_degrees_of_freedom(name: str) -> None:
+    fit, expected = fitted(name), case(name)["expected"]
+    order = expected["fixef_names"]
+    if "df" in expected:  # nlme
+        assert fit.df.to_dict() == expected["df"]
+    close(
+        fit.with_df("satterthwaite").df[order],
+        [expected["satterthwaite_df"][each] for each in order],
+        1e-6,
+    )
+    if "kenward_roger" in expected:  # R's values are not polished
+        other = fit.with_df("kenward-roger")
+        values = [expected["kenward_roger"][each] for each in order]
+        close(other.df[order], [each["df"] for each in values], 1e-5)
+        close(other.bse_fe[order], [each["se"] for each in values], 1e-5)
+
+
+@every
+def test_standard_errors_of_variances(name: str) -> None:
+    fit, expected = fitted(name), case(name)["expected"]["theta_se"]
+    found = np.append(fit.bse[fit.k_fe :], fit.bse_scale)
+    found = np.sort(found[found > 0.0])  # those that are held have none
+    close(found, np.sort(list(expected.values())), 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("r2_")])
+def test_r2_and_icc(name: str) -> None:
+    fit, expected = fitted(name), case(name)["expected"]["r2"]
+    found = fit.r2()
+    close(found["marginal"], expected["r2_marginal"], 1e-6)
+    close(found["conditional"], expected["r2_conditional"], 1e-6)
+    shares = fit.icc()
+    close(shares["adjusted"], expected["icc_adjusted"], 1e-6)
+    close(shares["unadjusted"], expected["icc_unadjusted"], 1e-6)
+    for factor, share in expected["icc_by_group"].items():
+        close(shares[factor], share, 1e-6)
+
+
+def crossed(seed: int = 3) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"a": rng.integers(0, 9, 120), "b": rng.integers(0, 6, 120)})
+    frame["x"] = rng.normal(size=120)
+    a, b = rng.normal(size=9), rng.normal(size=6)
+    frame["y"] = 1.0 + 0.5 * frame["x"] + a[frame["a"]] + b[frame["b"]]
+    frame["y"] += rng.normal(size=120)
+    return frame.assign(one=1)
+
+
+def test_bars_are_the_same_as_components_of_one_group() -> None:
+    frame = crossed()
+    bars = mar.mixedlm("y ~ x + (1 | a) + (1 | b)", frame).fit()
+    parts = {"a": "0 + C(a)", "b": "0 + C(b)"}
+    other = mar.mixedlm(
+        "y ~ x", frame, groups="one", re_formula="0", vc_formula=parts
+    ).fit()
+    close(bars.llf, other.llf, 1e-12)
+    close(bars.params, other.params, 1e-6)
+    close(bars.bse, other.bse, 1e-5)
+    close(bars.fittedvalues, other.fittedvalues, 1e-6)
+    mine = bars.conf_int_re()[["lower", "upper"]]
+    theirs = other.conf_int_re()[["lower", "upper"]]
+    close(mine, theirs, 1e-4)
+    for df in ("satterthwaite", "kenward-roger"):
+        close(bars.with_df(df).df, other.with_df(df).df, 1e-6)
+
+
+def test_nothing_depends_on_order_labels_or_how_a_factor_is_written() -> None:
+    frame = data("schools_unbalanced")
+    formula = "y ~ time + (time | school/pupil)"
+    first = mar.mixedlm(formula, frame, time="time").fit()
+    turned = frame.sample(frac=1.0, random_state=1)
+    turned = turned.assign(whole=turned["school"] + "-" + turned["pupil"])
+    second = mar.mixedlm(
+        "y ~ time + (time | whole) + (time | school)", turned, time="time"
+    ).fit()
+    close(first.llf, second.llf, 1e-12)
+    close(first.params, second.params, 1e-6)
+    assert first.model.arrays.groups_name == "school:pupil"
+    values = pd.Series(first.fittedvalues, frame.index)
+    close(values[turned.index], second.fittedvalues, 1e-6)
+
+
+def test_crossed_factor_that_is_nested_gives_the_nested_fit() -> None:
+    frame = data("schools_balanced")
+    whole = frame["school"] + frame["pupil"]
+    frame = frame.assign(whole=pd.factorize(whole)[0])
+    one = mar.mixedlm("y ~ time + (1 | school/pupil)", frame).fit()
+    two = mar.mixedlm("y ~ time + (1 | whole) + (1 | school)", frame).fit()
+    close(one.llf, two.llf, 1e-13)
+    parts = {"pupil": "0 + C(pupil)"}
+    three = mar.mixedlm(
+        "y ~ time", frame, groups="school", re_formula="1", vc_formula=parts
+    ).fit()
+    close(one.llf, three.llf, 1e-12)
+
+
+def test_one_bar_is_groups_and_re_formula() -> None:
+    frame = data("schools_balanced")
+    bar = mar.mixedlm("y ~ time + (1 + time | school)", frame).fit()
+    old = mar.mixedlm("y ~ time", frame, groups="school", re_formula="~time").fit()
+    assert bar.llf == old.llf
+    np.testing.assert_array_equal(bar.params, old.params)
+    double = mar.mixedlm("y ~ time + (1 + time || school)", frame).fit()
+    held = mar.mixedlm(
+        "y ~ time", frame, groups="school", re_formula="~time", re_cov="diagonal"
+    ).fit()
+    assert double.llf == held.llf
+
+
+def test_levels_in_summary_and_tables() -> None:
+    fit = fitted("crossed_slopes_reml")
+    text = str(fit.summary())
+    assert "cond|item" in text
+    assert "No. levels of item:" in text
+    table = fit.varcorr()
+    assert table.index.tolist()[-1] == ("Residual", "")
+    assert (
+        table.loc[("item", "Intercept"), "variance"]
+        == fit.random_covariance("item").iloc[0, 0]
+    )
+    assert list(fit.coef("item").columns) == ["Intercept", "cond"]
+    close(
+        fit.coef("item")["cond"],
+        fit.fe_params["cond"] + fit.ranef("item")["cond"],
+        1e-14,
+    )
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "error", "message"),
+    [
+        ("y ~ x + (1 | a) + (1 | b)", {"residual": "ar1"}, GroupError, "'a', 'b'"),
+        ("y ~ x + (1 | a)", {"groups": "b"}, GroupError, "none of the factors"),
+        ("y ~ x + (1 | c)", {}, ValueError, "'c'"),
+        ("y ~ x + (1 | one)", {}, GroupError, "one"),
+        ("y ~ x + (1 | a) + (1 | one)", {}, GroupError, "one level"),
+        ("y ~ x + (1 | row)", {}, IdentificationError, "row Var"),
+        ("y ~ x + (1 | a) + (1 | row)", {}, IdentificationError, "row Var"),
+        ("y ~ x + (1 | a) + (1 | copy)", {}, IdentificationError, "copy Var"),
+        ("y ~ x:(1 | a)", {}, UnsupportedError, "by itself"),
+        ("y ~ x + (1 | a)", {"re_formula": "~x"}, UnsupportedError, "re_formula="),
+        ("y ~ x + (1 | a) + (1 | a)", {}, UnsupportedError, "twice"),
+        ("y ~ x - (1 | a)", {}, UnsupportedError, "cannot go"),
+        ("y ~ x + ( | a)", {}, UnsupportedError, "write"),
+        ("y ~ x + (1 | a + b)", {}, UnsupportedError, "right of the bar"),
+    ],
+)
+def test_what_cannot_be(
+    formula: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    frame = crossed()
+    frame = frame.assign(row=np.arange(len(frame)), copy=frame["a"] + 100)
+    with pytest.raises(error, match=message):
+        mar.mixedlm(formula, frame, **options)
+
+
+def test_what_several_factors_cannot_do_yet_says_so() -> None:
+    fit = fitted("crossed_slopes_reml")
+    with pytest.raises(UnsupportedError, match="several factors"):
+        fit.get_prediction(level="group")
