@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     EmptyDataError,
     UnknownColumnError,
     UnsupportedError,
+    check_choice,
     check_flags,
     listing,
 )
@@ -40,7 +41,14 @@ FORMATS: dict[str, Format] = {
     "AIC": ".1f",
     "BIC": ".1f",
 }
-_GENERAL = ("estimate", "std_error", "component")
+_GENERAL = ("estimate", "std_error", "statistic", "p_value", "conf_int", "component")
+# What stands below an estimate: its columns, the words of the note, and a format.
+_BELOW: dict[str, tuple[tuple[str, ...], str, Format | None]] = {
+    "se": (("std_error",), "Standard errors in parentheses", None),
+    "t": (("statistic",), "t or z statistics in parentheses", ".2f"),
+    "p": (("p_value",), "p-values in parentheses", ".3f"),
+    "ci": (("conf_low", "conf_high"), "confidence intervals in brackets", None),
+}
 _STARS = (0.05, 0.01, 0.001)
 
 
@@ -87,7 +95,10 @@ class ModelsTable(SummaryTable):
         Numbers, rows by ``(part, term, value)``.
     methods : DataFrame of str, shape (m, models)
         The last rows.
-    pvalues : DataFrame, shape (terms, models)
+    coefficients : DataFrame, shape (terms, 7 models)
+        As in :class:`Comparison`.
+    statistic : str
+        What stands below the estimates, see :func:`compare`.
     levels : sequence of float
         Of :func:`thresholds`.
     custom : mapping of str to format
@@ -98,7 +109,8 @@ class ModelsTable(SummaryTable):
         self,
         frame: pd.DataFrame,
         methods: pd.DataFrame,
-        pvalues: pd.DataFrame,
+        coefficients: pd.DataFrame,
+        statistic: str,
         levels: Sequence[float],
         custom: Mapping[str, Format],
     ) -> None:
@@ -111,11 +123,12 @@ class ModelsTable(SummaryTable):
                 f"give {', '.join(map(repr, _GENERAL))}, or one of "
                 f"{', '.join(sorted(known - set(_GENERAL)))}"
             )
-        self._methods, self._pvalues = methods, pvalues
+        self._methods, self._coefficients = methods, coefficients
+        self._below, _, self._format = _BELOW[statistic]
         self._levels, self._custom = tuple(levels), dict(custom)
 
     def formatted(self) -> pd.DataFrame:
-        """Return the cells as strings, standard errors below estimates."""
+        """Return the cells as strings, what is wanted of each below the estimates."""
         labels: list[str] = []
         rows: list[list[str]] = []
         last = None
@@ -124,10 +137,11 @@ class ModelsTable(SummaryTable):
                 labels.append("")
                 rows.append([""] * self.frame.shape[1])
             last = part
-            if value == "estimate":  # the standard errors are in the next row
-                rows += self._pair(str(term), self.frame.iloc[k : k + 2])
+            if value == "estimate":  # what stands below it is in the next rows
+                block = self.frame.iloc[k : k + 1 + len(self._below)]
+                rows += self._pair(str(term), block)
                 labels += [str(term), ""]
-            elif value != "std_error":
+            elif value not in self._below:
                 rows.append(self._row(part, str(term), self.frame.iloc[k]))
                 labels.append(str(term))
         for term, texts in self._methods.iterrows():
@@ -150,15 +164,19 @@ class ModelsTable(SummaryTable):
         return format_values(values, self._custom.get(term, default))
 
     def _pair(self, term: str, block: pd.DataFrame) -> list[list[str]]:
-        estimate, error = block.iloc[0], block.iloc[1]
-        common = self._custom.get(term, _decimals(estimate, error))
-        first = format_values(estimate, self._custom.get("estimate", common))
-        second = format_values(error, self._custom.get("std_error", common))
-        pvalues = self._pvalues.loc[term].to_numpy(dtype=float)
+        errors = pd.Series(_values(self._coefficients, "std_error").loc[term])
+        common = self._custom.get(term, _decimals(block.iloc[0], errors))
+        first = format_values(block.iloc[0], self._custom.get("estimate", common))
+        name = self._below[0] if len(self._below) == 1 else "conf_int"
+        below = self._custom.get(name, self._format or common)
+        texts = [format_values(row, below) for _, row in block.iloc[1:].iterrows()]
+        left, right = "[]" if len(texts) > 1 else "()"
+        cells = [", ".join(cell) for cell in zip(*texts, strict=True)]
+        pvalues = _values(self._coefficients, "p_value").loc[term].to_numpy(dtype=float)
         stars = ["*" * sum(p < level for level in self._levels) for p in pvalues]
         return [
             [text + star for text, star in zip(first, stars, strict=True)],
-            [f"({text})" if text else "" for text in second],
+            [f"{left}{cell}{right}" if cell.strip(", ") else "" for cell in cells],
         ]
 
 
@@ -212,7 +230,8 @@ class Comparison(ResultsSummary):
     -----
     The one frame of ``to_frame`` and ``to_frames``, ``"models"``, is indexed by
     ``part`` (``"coefficients"``, ``"components"``, ``"statistics"``), ``term`` and
-    ``value`` (``"estimate"`` and ``"std_error"`` of coefficients, else ``"value"``).
+    ``value`` (``"estimate"`` and what stands below it of coefficients, else
+    ``"value"``).
     """
 
     def __init__(
@@ -222,21 +241,26 @@ class Comparison(ResultsSummary):
         levels: Sequence[float] = (),
         formats: Mapping[str, Format] | None = None,
         title: str | None = None,
+        statistic: str = "se",
     ) -> None:
         self.coefficients = frames["coefficients"]
         self.components = frames["components"]
         self.statistics = frames["statistics"]
         self.methods = frames["methods"]
         self.notes = list(notes)
-        pvalues = _values(self.coefficients, "p_value")
         table = ModelsTable(
-            self._numbers(), self.methods, pvalues, levels, formats or {}
+            self._numbers(_BELOW[statistic][0]),
+            self.methods,
+            self.coefficients,
+            statistic,
+            levels,
+            formats or {},
         )
         super().__init__(title=title, tables=[table], notes=self.notes)
 
-    def _numbers(self) -> pd.DataFrame:
+    def _numbers(self, below: Sequence[str]) -> pd.DataFrame:
         """All numbers that are printed, one column a model."""
-        kinds = ["estimate", "std_error"]
+        kinds = ["estimate", *below]
         pair = pd.concat({kind: _values(self.coefficients, kind) for kind in kinds})
         order = pd.MultiIndex.from_product([self.coefficients.index, kinds])
         parts = {
@@ -287,6 +311,7 @@ def compare(
     keep: str | Iterable[str] | None = None,
     drop: str | Iterable[str] | None = None,
     stars: bool | Sequence[float] = False,
+    statistic: str = "se",
     components: str = "sd",
     formats: Mapping[str, Format] | None = None,
     title: str | None = None,
@@ -310,16 +335,19 @@ def compare(
         Coefficients to show, or not to show.
     stars : bool or sequence of float
         Mark p-values below 0.05, 0.01 and 0.001, or below the levels given.
+    statistic : {"se", "t", "p", "ci"}
+        What stands below the estimates: standard errors, t or z statistics, p-values
+        or confidence intervals.
     components : {"sd", "variance"}
         Show standard deviations and correlations, or variances and covariances.
     formats : mapping of str to format, optional
-        Of ``"estimate"``, ``"std_error"`` and ``"component"``, or of a row by
-        its name (``"AIC"``, ``"x1"``); see
-        :func:`mixedar.summary.format_values`.  By default a row shows two
-        digits of its smallest standard error.
+        Of ``"estimate"``, ``"std_error"`` (or ``"statistic"``, ``"p_value"``,
+        ``"conf_int"``) and ``"component"``, or of a row by its name (``"AIC"``,
+        ``"x1"``); see :func:`mixedar.summary.format_values`.  By default a row
+        shows two digits of its smallest standard error.
     title : str, optional
     alpha : float
-        1 - coverage of the intervals in ``coefficients``.
+        1 - coverage of the intervals, in the table and in ``coefficients``.
     allow_different_samples : bool
         Compare fits of different rows or responses, with a note.
 
@@ -362,6 +390,7 @@ def compare(
     >>> table.coefficients.xs("estimate", axis=1, level="value").shape
     (2, 2)
     """
+    check_choice("statistic", statistic, tuple(_BELOW))
     named = _named(fits)
     records = {
         name: read(fit, f"compare: {name!r}", alpha) for name, fit in named.items()
@@ -377,11 +406,12 @@ def compare(
         "methods": methods_frame(records),
     }
     meaning = [f"{'*' * k} p < {level:g}" for k, level in enumerate(levels, 1)]
-    first = f"Standard errors in parentheses{'; ' * bool(levels)}{', '.join(meaning)}."
+    first = f"{100.0 * (1.0 - alpha):g}% " if statistic == "ci" else ""
+    first += f"{_BELOW[statistic][1]}{'; ' * bool(levels)}{', '.join(meaning)}."
     notes = [first, *notes, *remarks]
     notes += _criteria_note(records, chosen)
     notes += _fit_notes(records, rename or {})
-    return Comparison(frames, notes, levels, formats, title)
+    return Comparison(frames, notes, levels, formats, title, statistic)
 
 
 def _values(coefficients: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -376,6 +376,39 @@ def test_formats() -> None:
         mar.compare(fits, formats={"nothing": ".2f"})
 
 
+@pytest.mark.parametrize("statistic", ["t", "p", "ci"])
+def test_what_stands_below_the_estimates(statistic: str) -> None:
+    fits = some("ols", "fe", "re")
+    table = mar.compare(fits, statistic=statistic, stars=True, alpha=0.1)
+    text = " ".join(table.as_text().split())
+    for fit in (fitted()["ols"], fitted()["fe"], fitted()["re"]):
+        low, high = np.asarray(fit.conf_int(0.1).loc["x2"])
+        cell = {
+            "t": f"({fit.tvalues['x2']:.2f})",
+            "p": f"({fit.pvalues['x2']:.3f})",
+            "ci": f"[{low:.3f}, {high:.3f}]",
+        }[statistic]
+        assert cell in text
+    assert {
+        "t": "t or z statistics in parentheses; * p",
+        "p": "p-values in parentheses; * p",
+        "ci": "90% confidence intervals in brackets; * p",
+    }[statistic] in text
+    # fixed effects do not have z
+    column = table.as_text().splitlines()
+    below = next(k for k, line in enumerate(column) if line.startswith("z ")) + 1
+    assert column[below].count("(") + column[below].count("[") == 2
+    assert pickle.loads(pickle.dumps(table)).as_text() == table.as_text()
+    estimates = table.to_frame().xs("estimate", level="value")
+    assert_allclose(
+        estimates.loc[("coefficients", "x1")].iloc[0], fits["ols"].params["x1"]
+    )
+    custom = mar.compare(fits, statistic="p", formats={"p_value": ".1g"})
+    assert f"({fitted()['ols'].pvalues['x1']:.1g})" in custom.as_text()
+    with pytest.raises(UnsupportedError, match="statistic='se "):
+        mar.compare(fits, statistic="se ")
+
+
 def test_html_latex_and_pickle() -> None:
     table = mar.compare({"a < b": fitted()["ols"], "RE_1": fitted()["re"]}, stars=True)
     html = table._repr_html_()
