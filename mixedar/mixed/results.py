@@ -119,6 +119,7 @@ class MixedLMARResults(ParentResults):
     coef = Question("mixedar.by_group.factors")
     random_covariance = Question("mixedar.by_group.factors")
     varcorr = Question("mixedar.by_group.factors")
+    group_covariance = Question("mixedar.by_group.group_covariance")
     shrinkage = Question("mixedar.by_group.shrinkage")
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
