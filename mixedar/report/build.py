@@ -133,7 +133,7 @@ def _of_estimates(fit: Fit, alpha: float) -> Iterator[_Picture]:
         yield (
             "Semivariogram",
             (6.5, 4.2),
-            "Half the mean squared difference of residuals by their distance in time, "
+            "Half the mean squared difference of residuals by their distance, "
             "with what the model expects of it.",
             lambda figure: pictures.plot_variogram(fit, ax=figure.subplots()),
         )

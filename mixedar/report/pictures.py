@@ -15,6 +15,7 @@ from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
 from mixedar.diagnostics.residuals.autocorrelation import residual_acf
 from mixedar.diagnostics.residuals.normality import residual_quantiles
+from mixedar.diagnostics.residuals.places import variogram_label
 from mixedar.diagnostics.residuals.series import distance_label
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
@@ -260,7 +261,7 @@ def plot_variogram(
     See :func:`mixedar.plotting.correlation.plot_variogram`.
     """
     table = residual_variogram(fit, kind, max_distance, **options)
-    x_label = distance_label(fit, "Distance")
+    x_label = variogram_label(fit, options.get("coords"))
     return correlation.plot_variogram(table, ax, smooth=smooth, x_label=x_label)
 
 

@@ -22,6 +22,7 @@ from mixedar.exceptions import (
     MagnitudeError,
     StructureError,
     UnsupportedError,
+    check_choice,
     check_flags,
 )
 from mixedar.numeric.autodiff import Jet, clip, stack
@@ -39,12 +40,8 @@ _FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range
 # Where a correlation ends at the range, the likelihood has corners and many modes.
 _MANY = (3.7, 0.02, 0.1, 0.3, 0.6, 0.9, 2.4, 5.5, 8.3, 1.6)
 _LARGEST = 1e100  # coordinates
-# Lengths of differences of coordinates, shape (l, c).
-_METRICS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "euclidean": lambda apart: np.sqrt((apart**2).sum(axis=1)),
-    "manhattan": lambda apart: np.abs(apart).sum(axis=1),
-    "maximum": lambda apart: np.abs(apart).max(axis=1),
-}
+#: Distances of places, as orders of a norm of the differences of coordinates.
+METRICS = {"euclidean": 2.0, "manhattan": 1.0, "maximum": np.inf}
 _PAIRS = 20_000_000  # that are looked at for the shortest distance
 
 
@@ -102,11 +99,7 @@ class DistanceStructure(Startable, FormulaStructure):
         name = type(self).__name__
         check_flags(fixed=self.fixed, nugget=self.nugget)
         object.__setattr__(self, "coords", _columns(name, self.coords))
-        if self.metric not in _METRICS:
-            raise UnsupportedError(
-                f"{name}: metric={self.metric!r} is not one of "
-                f"{', '.join(map(repr, _METRICS))}"
-            )
+        check_choice(f"{name}: metric", self.metric, tuple(METRICS))
         if self.range is None:
             if self.fixed:
                 raise UnsupportedError(
@@ -141,8 +134,7 @@ class DistanceStructure(Startable, FormulaStructure):
                 "change their unit"
             )
         # neighbours in the order of the rows: any distance of their size will do
-        length = _METRICS[self.metric]
-        steps = length(layout.marks[1:] - layout.marks[:-1])
+        steps = self._length(layout.marks[1:] - layout.marks[:-1])
         steps = steps[steps > 0.0]
         if not len(steps):
             return self.bind(steps)
@@ -152,8 +144,8 @@ class DistanceStructure(Startable, FormulaStructure):
         return replace(
             self,
             reference=float(np.median(steps)),
-            nearest=_nearest(layout.marks, starts, layout.longest, length),
-            farthest=float(length(high - low).max()),
+            nearest=_nearest(layout.marks, starts, layout.longest, self._length),
+            farthest=float(self._length(high - low).max()),
         ).checked()
 
     def checked(self) -> DistanceStructure:
@@ -197,7 +189,11 @@ class DistanceStructure(Startable, FormulaStructure):
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         if not self.coords:
             return np.abs(a[:, :1] - b[:, :1])
-        return _METRICS[self.metric](a[:, 1:] - b[:, 1:])[:, None]
+        return self._length(a[:, 1:] - b[:, 1:])[:, None]
+
+    def _length(self, apart: FloatArray) -> FloatArray:
+        """Distances from differences of coordinates, shape (l, c)."""
+        return np.asarray(np.linalg.norm(apart, METRICS[self.metric], axis=1))
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.decay(cells[:, 0] / params[0])

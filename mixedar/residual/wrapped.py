@@ -60,6 +60,13 @@ class WrappedStructure(ResidualStructure):
         return self.structure.cells(a, b)
 
 
+def innermost(structure: ResidualStructure) -> ResidualStructure:
+    """The structure without measurement error, strata and variances."""
+    while isinstance(structure, WrappedStructure):
+        structure = structure.structure
+    return structure
+
+
 @dataclass(frozen=True)
 class Nugget(WrappedStructure):
     """

@@ -351,7 +351,7 @@ def test_metrics(metric: Any, distance: float) -> None:
 
 
 def test_unknown_metric() -> None:
-    with pytest.raises(UnsupportedError, match="'taxi' is not one of 'euclidean', 'ma"):
+    with pytest.raises(UnsupportedError, match="metric='taxi': choose 'euclidean', 'man"):
         Exponential(coords=("x", "y"), metric="taxi")  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ transform instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -177,6 +177,8 @@ def distance_label(fit: Fit, what: str) -> str:
 
 
 Rows = IntArray | slice
+#: Later and earlier rows, and their distances.
+Pairs = tuple[Rows, Rows, FloatArray]
 #: A value for each pair, from the rows of the later and the earlier observation
 #: and their distance.
 Measure = Callable[[Rows, Rows, FloatArray], FloatArray]
@@ -250,7 +252,7 @@ def count_pairs(rows: SeriesRows, limit: float) -> int:
     return int((within * (n - 0.5 * (within + 1.0))).sum())
 
 
-def pairs(rows: SeriesRows, limit: float) -> Iterator[tuple[Rows, Rows, FloatArray]]:
+def pairs(rows: SeriesRows, limit: float) -> Iterator[Pairs]:
     """Later and earlier rows, and distances, of the pairs within `limit`."""
     position, time = rows.position, rows.time
     step, active = 1, np.flatnonzero(position > 0)
@@ -278,11 +280,11 @@ def _as_slices(active: IntArray, step: int) -> tuple[Rows, Rows]:
 
 
 def sums_by_lag(
-    rows: SeriesRows, bins: LagBins, last: int, measures: Sequence[Measure]
+    found: Iterable[Pairs], bins: LagBins, last: int, measures: Sequence[Measure]
 ) -> FloatArray:
     """Numbers of pairs, sums of distances and of each measure, by lag."""
     out = np.zeros((2 + len(measures), last + 1))
-    for later, earlier, distance in pairs(rows, bins.limit(last)):
+    for later, earlier, distance in found:
         index = bins.index(distance)
         low, high = int(index.min()), int(index.max())
         if low == high:  # all at one lag: no need to tell them apart
@@ -406,7 +408,9 @@ def lag_products(
                 return x[later, 0] * x[earlier, 0]
             return np.einsum("ij,ij->i", x[later], x[earlier])
 
-        counts, distances, sums = sums_by_lag(rows, bins, last, [products])
+        counts, distances, sums = sums_by_lag(
+            pairs(rows, bins.limit(last)), bins, last, [products]
+        )
         if not bins.grid:
             there = counts > 0.0
             lags[there] = distances[there] / counts[there]

@@ -1,11 +1,12 @@
 """
-The semivariogram: half squared differences of pairs by their distance in time.
+The semivariogram: half squared differences of pairs by their distance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.diagnostics.residuals.normalized import covariance_factors, relative_row_sd
+from mixedar.diagnostics.residuals.places import Locations, places_from, places_of
 from mixedar.diagnostics.residuals.series import (
     LagBins,
     Measure,
+    Pairs,
     Rows,
     SeriesRows,
     check_number,
@@ -97,13 +100,17 @@ def _by_distance(fit: Fit) -> bool:
     return not is_correlated(inner) or (inner.uses_time and not len(inner.marks))
 
 
-def error_correlations(fit: Fit, rows: SeriesRows) -> Measure:
-    """Correlations of the errors of pairs, as a measure of pairs."""
+def error_correlations(fit: Fit, rows: SeriesRows, *, in_time: bool = True) -> Measure:
+    """
+    Correlations of the errors of pairs, as a measure of pairs.
+
+    `in_time` says that the distances of pairs are those of their times.
+    """
     inner = correlation_of(fit.structure)
     params = correlation_params(fit.structure, fit.residual_params)
     if not is_correlated(inner):
         return lambda later, earlier, distance: np.zeros(len(distance))
-    if _by_distance(fit):
+    if in_time and _by_distance(fit):
         return lambda later, earlier, distance: pair_correlations(
             inner, np.zeros((len(distance), 1)), distance[:, None], params
         )
@@ -123,13 +130,15 @@ def semivariogram(
     time: Any = None,
     series: Any = None,
     *,
+    coords: Any = None,
+    metric: str = "euclidean",
     max_distance: float | None = None,
     n_bins: int = 20,
     bins: str = "quantiles",
     robust: bool = False,
 ) -> pd.DataFrame:
     """
-    Semivariogram of values, pooled over groups, by distance in time.
+    Semivariogram of values, pooled over groups, by distance in time or in space.
 
     Parameters
     ----------
@@ -140,9 +149,13 @@ def semivariogram(
         Times in any order; the order of the rows by default.
     series : array_like, shape (n,), optional
         Independent series inside the groups.
+    coords : array_like, shape (n,) or (n, c), optional
+        Coordinates; distances are those of places then.
+    metric : {"euclidean", "manhattan", "maximum"}
+        Distance of two places.
     max_distance : float, optional
-        Largest distance, in units of time.  By default all of them, or if there
-        are more than four million pairs the shorter ones.
+        Largest distance, in units of time or of the coordinates.  By default all of
+        them, or if there are more than four million pairs the shorter ones.
     n_bins : int
         If there are more distinct distances, they are put into so many bins.
     bins : {"quantiles", "fixed"}
@@ -164,7 +177,11 @@ def semivariogram(
     """
     x, rows = sorted_values(values, groups, time, series)
     _check(n_bins, bins, robust)
-    points = _points(rows, x, robust, max_distance, n_bins, None)
+    places = None
+    if coords is not None:
+        index = values.index if isinstance(values, pd.Series) else None
+        places = places_from(coords, len(x), metric, index)
+    points = _points(rows, x, robust, max_distance, n_bins, None, places)
     return _frame(_binned(points, n_bins, bins), robust)
 
 
@@ -173,6 +190,8 @@ def residual_variogram(
     kind: str = "pearson",
     max_distance: float | None = None,
     *,
+    coords: Any = None,
+    metric: str | None = None,
     n_bins: int = 20,
     bins: str = "quantiles",
     robust: bool = False,
@@ -185,6 +204,11 @@ def residual_variogram(
     fit : Fit
     kind : {"pearson", "normalized", "raw"}
         As in ``residuals``.
+    coords : str, sequence of str, or array_like of shape (n, c), optional
+        Columns of coordinates: distances in space.  By default distances in time, or
+        if the model has no times those in the coordinates of its residual structure.
+    metric : {"euclidean", "manhattan", "maximum"}, optional
+        Distance of two places, that of the structure by default.
     max_distance, n_bins, bins, robust
         As in :func:`semivariogram`.
 
@@ -205,8 +229,10 @@ def residual_variogram(
     """
     _check(n_bins, bins, robust)
     values, rows = fit.residuals(kind), series_rows(fit)
-    model = _model_of(fit, rows, kind)
-    points = _points(rows, rows.sort(values), robust, max_distance, n_bins, model)
+    places = places_of(fit, coords, metric)
+    model = _model_of(fit, rows, kind, in_time=places is None)
+    x = rows.sort(values)
+    points = _points(rows, x, robust, max_distance, n_bins, model, places)
     table = _binned(points, n_bins, bins)
     out = _frame(table, robust)
     unit = fit.scale if kind == "raw" else 1.0
@@ -236,11 +262,11 @@ class _ErrorModel:
     by_distance: bool
 
 
-def _model_of(fit: Fit, rows: SeriesRows, kind: str) -> _ErrorModel:
+def _model_of(fit: Fit, rows: SeriesRows, kind: str, *, in_time: bool) -> _ErrorModel:
     factors = covariance_factors(fit, kind)
     if kind == "normalized":
         return _ErrorModel(lambda later, earlier, d: np.ones(len(d)), factors, True)
-    correlation = error_correlations(fit, rows)
+    correlation = error_correlations(fit, rows, in_time=in_time)
     sd = relative_row_sd(fit, rows) if kind == "raw" else np.ones(rows.n)
     if (sd == 1.0).all():
         return _ErrorModel(
@@ -271,6 +297,7 @@ def _points(
     max_distance: float | None,
     n_bins: int,
     model: _ErrorModel | None,
+    places: Locations | None,
 ) -> FloatArray:
     """Numbers of pairs, distances, and sums of what is measured, by distance."""
     if int(rows.lengths.max()) < 2:
@@ -278,6 +305,9 @@ def _points(
             "no series has two observations: there is no pair to compare; check "
             "groups= and series="
         )
+    measures = _measures(x, robust, model)
+    if places is not None:
+        return _in_space(rows, places, max_distance, measures, model)
     grid = choose_bins(rows.gaps)
     limit = float(rows.time.max())
     if max_distance is not None:
@@ -297,13 +327,33 @@ def _points(
         and (model is None or model.by_distance)
     ):
         return _from_grid(rows, x, grid, limit, model)
-    measures = _measures(x, robust, model)
-    points = _visited(rows, grid, limit * (1.0 + 1e-12), measures)
-    if points.shape[1] == 0:
-        raise NotComputedError(
-            f"no two observations of a series are within max_distance={limit:g}"
-        )
-    return points
+    beyond = limit * (1.0 + 1e-12)
+    few = count_pairs(rows, beyond) <= _KEPT_PAIRS
+    return _visited(partial(pairs, rows), grid, beyond, measures, few=few)
+
+
+def _in_space(
+    rows: SeriesRows,
+    places: Locations,
+    max_distance: float | None,
+    measures: Sequence[Measure],
+    model: _ErrorModel | None,
+) -> FloatArray:
+    """The same by distance in space."""
+    sorted_places = replace(places, values=rows.sort(places.values))
+    if max_distance is None:
+        limit = sorted_places.limit(rows)
+    else:
+        limit = check_number("max_distance", max_distance)
+        limit = min(limit, sorted_places.farthest(rows))
+    width = 1 if model is None else 1 + model.factors.shape[1]
+    few = (rows.lengths * (rows.lengths - 1) // 2).sum() <= _KEPT_PAIRS
+
+    def visit(limit: float) -> Iterator[Pairs]:
+        return sorted_places.pairs(rows, limit, width)
+
+    beyond = limit * (1.0 + 1e-12)
+    return _visited(visit, LagBins(1.0, grid=False), beyond, measures, few=few)
 
 
 def _affordable(rows: SeriesRows, limit: float) -> float:
@@ -337,24 +387,34 @@ def _measures(x: FloatArray, robust: bool, model: _ErrorModel | None) -> list[Me
 
 
 def _visited(
-    rows: SeriesRows, grid: LagBins, limit: float, measures: Sequence[Measure]
+    visit: Callable[[float], Iterable[Pairs]],
+    grid: LagBins,
+    limit: float,
+    measures: Sequence[Measure],
+    *,
+    few: bool,
 ) -> FloatArray:
     """Pair by pair: sums by lag on a grid or of many pairs, else every pair a point."""
-    if grid.grid or count_pairs(rows, limit) > _KEPT_PAIRS:
+    if grid.grid or not few:
         bins, last = LagBins(limit / (_NARROW + 0.5), grid=False), _NARROW
         if grid.grid:
             bins, last = grid, _last_lag(grid, limit)
-        found = sums_by_lag(rows, bins, last, measures)
-        there = np.flatnonzero(found[0] > 0.0)
-        found = found[:, there]
-        found[1] = there * bins.width if grid.grid else found[1] / found[0]
-        return found
-    columns = [
-        np.vstack([np.ones(len(d)), d, *(m(later, earlier, d) for m in measures)])
-        for later, earlier, d in pairs(rows, limit)
-    ]
-    table = np.concatenate([np.empty((2 + len(measures), 0)), *columns], axis=1)
-    return table[:, np.argsort(table[1], kind="stable")]
+        table = sums_by_lag(visit(bins.limit(last)), bins, last, measures)
+        there = np.flatnonzero(table[0] > 0.0)
+        table = table[:, there]
+        table[1] = there * bins.width if grid.grid else table[1] / table[0]
+    else:
+        columns = [
+            np.vstack([np.ones(len(d)), d, *(m(later, earlier, d) for m in measures)])
+            for later, earlier, d in visit(limit)
+        ]
+        table = np.concatenate([np.empty((2 + len(measures), 0)), *columns], axis=1)
+        table = table[:, np.argsort(table[1], kind="stable")]
+    if table.shape[1] == 0:
+        raise NotComputedError(
+            f"no two observations of a series are within max_distance={limit:g}"
+        )
+    return table
 
 
 def _last_lag(grid: LagBins, limit: float) -> int:
