@@ -76,16 +76,14 @@ def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str
     TimeError
         If they have no order.
     """
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        levels = list(dtype.categories)
-        text = all(isinstance(level, str) for level in levels)
-        # sorted levels without an order are those of astype("category")
-        if dtype.ordered or not text or levels != sorted(levels):
-            column = column.cat.remove_unused_categories()
-            codes = np.asarray(column.cat.codes, dtype=np.intp)
-            return codes, pd.Series(column.cat.categories), "order of the categorical"
-        column = without_categories(column)
+    named = in_natural_order(column)
+    if isinstance(named.dtype, pd.CategoricalDtype):
+        how = "order of the categorical"
+        if named is not column:
+            how = "natural order of text; an ordered categorical may have another"
+        named = named.cat.remove_unused_categories()
+        codes = np.asarray(named.cat.codes, dtype=np.intp)
+        return codes, pd.Series(named.cat.categories), how
     try:
         found, values = pd.factorize(column, sort=True)
     except TypeError as error:
@@ -93,19 +91,26 @@ def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str
             f"time {name!r} holds values that have no order, such as "
             f"{shown(column.iloc[0])}; make it an ordered categorical"
         ) from error
-    texts = [isinstance(value, str) for value in values]
-    if len(set(texts)) > 1:
+    if any(isinstance(value, str) for value in values):
         raise TimeError(
             f"time {name!r} holds text and other values, which have no order; make it "
             "an ordered categorical"
         )
-    codes = np.asarray(found, dtype=np.intp)
-    if not all(texts):
-        return codes, pd.Series(values), ""
-    natural = natural_order(values)
-    place = pd.Index(natural).get_indexer(pd.Index(values))
-    how = "natural order of text; an ordered categorical may have another"
-    return place[codes], pd.Series(natural), how
+    return np.asarray(found, dtype=np.intp), pd.Series(values), ""
+
+
+def in_natural_order(column: pd.Series) -> pd.Series:
+    """Text as a categorical in natural order; levels that have an order keep it."""
+    dtype = column.dtype
+    coded = isinstance(dtype, pd.CategoricalDtype)
+    levels = list(dtype.categories if coded else column.dropna().unique())
+    if not all(isinstance(level, str) for level in levels):
+        return column
+    # sorted levels without an order are those of astype("category")
+    if coded and (dtype.ordered or levels != sorted(levels)):
+        return column
+    # unordered categoricals with the same levels count as equal: values first
+    return column.astype(object).astype(pd.CategoricalDtype(natural_order(levels)))
 
 
 def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> TimeAxis:

@@ -15,6 +15,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_labels, without_mask
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import table_column
+from mixedar.data.time import in_natural_order
 from mixedar.exceptions import LengthError
 
 
@@ -76,6 +77,7 @@ def plottable(column: pd.Series) -> tuple[NDArray[Any], list[str] | None, str]:
     unit : str
         What to add to the name, such as ``" (days)"``.
     """
+    column = in_natural_order(column)
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         if pd.api.types.is_numeric_dtype(dtype.categories.dtype):

@@ -156,6 +156,8 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
         if what == "residual"
         or not (value is None or (what == "missing" and value == "none"))
     ]
+    if data.delta is not None:
+        given.append(f"delta={data.delta!r}")
     if data.re_cov != "unstructured":
         given.append(f"re_cov={data.re_cov!r}")
     lines = {f"from {_home(one)} import {one.__name__}" for one in classes}

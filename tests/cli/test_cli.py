@@ -254,6 +254,17 @@ def test_dates_are_times(orthodont: Path, capsys: pytest.CaptureFixture[str]) ->
     assert by_date["llf"] == pytest.approx(by_number["llf"], abs=1e-9)
 
 
+@pytest.mark.parametrize("delta", ["2", "auto"])
+def test_unit_of_time(
+    delta: str, orthodont: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [orthodont, "distance ~ age", "--groups", "subject", "--re", "0"]
+    want = fit_json(capsys, *given, "--time", "occ")
+    got = fit_json(capsys, *given, "--time", "age", "--delta", delta)
+    assert got["time_unit"] == "step of 2"
+    assert got["residual_params"] == pytest.approx(want["residual_params"], rel=1e-6)
+
+
 def test_functions_of_numpy(
     orthodont: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 import mixedar.api as ma
 import mixedar.formula.api as mar
 from mixedar.data.time import natural_order, occasions_of, time_axis
+from mixedar.data.variables import picture_rows
 from mixedar.exceptions import BoundaryWarning, MixedARError, StructureError, TimeError
 
 WEEKS = ["baseline", "week 2", "week 4", "week 8", "week 12"]
@@ -367,3 +368,12 @@ def test_strata_have_a_limit(structure: Any) -> None:
     with pytest.raises(StructureError, match=r"by='id' has 201 strata.*200"):
         mar.mixedlm("y ~ x", frame, groups="id", time="k", re_formula="0",
                     residual=structure)  # fmt: skip
+
+
+def test_pictures_have_the_order_of_the_fit() -> None:
+    frame = trial(8)
+    for column in ("visit", "levels"):
+        fit = fitted(frame, column, "un" if column == "visit" else "ar1")
+        rows = picture_rows(fit.model.arrays)
+        assert rows.ticks == WEEKS
+        assert_allclose(rows.x, frame["k"])

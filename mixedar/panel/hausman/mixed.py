@@ -139,8 +139,10 @@ def add_means(model: MixedLMAR, means: FloatArray, names: list[str]) -> MixedLMA
         exog_re=exog_re,
         exog_vc=model.exog_vc if model.k_vc else None,
         time=model.time,
+        delta=model.delta,
         residual=model.residual,
         series=model.series,
+        residual_data=dict(model.residual_data) or None,
         re_cov=model.re_cov,
         use_sqrt=model.use_sqrt,
     )
