@@ -24,6 +24,7 @@ from mixedar.exceptions import (
     TimeError,
     UnknownColumnError,
     UnsupportedError,
+    shown,
 )
 from mixedar.hypotheses.df import RobustMethod
 from mixedar.panel.algebra import rank_of_effects
@@ -331,6 +332,22 @@ def sandwich(
         label += f", small sample: {request.small_sample}"
     info = CovarianceInfo(request.cov_type, request.small_sample, counts, df, label)
     return 0.5 * (cov + cov.T), info
+
+
+def absent_periods(
+    panel: PanelData, regression: TransformedRegression, request: CovarianceRequest
+) -> list[str]:
+    """Say that no entity is observed in some periods, if lags step over them."""
+    periods = np.unique(regression.times)
+    wide = np.flatnonzero(np.diff(periods) > 1.0 + 1e-9)
+    if request.cov_type != "driscoll-kraay" or not len(wide):
+        return []
+    before = regression.time[regression.times == periods[wide[0]]][0]
+    return [
+        f"No rows at all in some periods, first after {panel.time_name} "
+        f"{shown(panel.time_labels[before])}: lags of Driscoll-Kraay are distances in "
+        "time, across these gaps too (Stata's xtscc refuses such data)."
+    ]
 
 
 def _bias_reduced(

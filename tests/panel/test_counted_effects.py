@@ -80,6 +80,28 @@ def test_driscoll_kraay_is_xtscc(effects: str | None, k: int, plm: int) -> None:
     assert_allclose(fit.bse[slopes], driscoll_kraay(data, effects, plm), rtol=1e-9)
 
 
+def test_driscoll_kraay_across_a_period_without_rows() -> None:
+    """A period that nobody is observed in has no scores, and keeps its place."""
+    full = panel(periods=8)
+    data = full[full["t"] != 4].reset_index(drop=True)
+    x, u = swept(data, "entity")
+    h = np.zeros((8, 2))
+    np.add.at(h, data["t"].to_numpy(), x * u[:, None])
+    meat = h.T @ h
+    for lag in (1, 2):
+        product = h[lag:].T @ h[:-lag]
+        meat += (1 - lag / 3) * (product + product.T)
+    bread, n = np.linalg.inv(x.T @ x), len(data)
+    cov = 7 / 6 * (n - 1) / (n - 3) * bread @ meat @ bread
+    model = mar.fixed_effects("y ~ x + w", data, "id", "t")
+    fit = model.fit("driscoll-kraay", bandwidth=2)
+    slopes = ["x", "w"]
+    assert_allclose(fit.cov_params().loc[slopes, slopes], cov, rtol=1e-9)
+    assert any("first after t 3" in note for note in fit.notes)
+    other = mar.fixed_effects("y ~ x + w", full, "id", "t").fit("dk", bandwidth=2)
+    assert not other.notes
+
+
 CLUSTERS = {"both": ("id", "t"), "state": ("state",), "two": ("state", "t")}
 
 

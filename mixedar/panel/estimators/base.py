@@ -36,6 +36,7 @@ from mixedar.panel.algebra import Standardized
 from mixedar.panel.checks import check_residuals
 from mixedar.panel.covariance import (
     CovarianceRequest,
+    absent_periods,
     check_times,
     cluster_codes,
     sandwich,
@@ -376,6 +377,7 @@ class PanelModel(ABC):
             panel, regression, request.cov_type, standard.back, names
         )
         cov[none, :] = cov[:, none] = np.nan
+        notes = [*notes, *absent_periods(panel, regression, request)]
         parts["notes"] = (*parts.get("notes", ()), *notes)
         fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
         return PanelEstimate(
