@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.compress import ClusterRows
@@ -38,6 +39,8 @@ def check_identified(
     covariance: RandomCovariance,
     names: Sequence[str],
     z_map: FloatArray,
+    *,
+    scale_known: bool = False,
 ) -> None:
     """
     Raise if parameters change the covariance of the data in the same way.
@@ -55,6 +58,8 @@ def check_identified(
         Names of the covariance parameters, then the residual parameters.
     z_map : ndarray, shape (q, q)
         Scaling of the random-effects design.
+    scale_known : bool
+        Whether the residual variance is no parameter.
 
     Raises
     ------
@@ -79,9 +84,8 @@ def check_identified(
     start = structure.start_grid()[0]
 
     def lost(u: FloatArray, clusters: NDArray[np.intp], limit: int) -> FloatArray:
-        return _null_directions(
-            rows, structure, covariance, free, clusters, z_map, limit, u
-        )
+        arguments = structure, covariance, free, clusters, z_map, limit, u
+        return _null_directions(rows, *arguments, scale_known)
 
     null = lost(start, first, _ROWS)
     if null.shape[1]:
@@ -94,7 +98,7 @@ def check_identified(
     labels = [names[int(k)] for k in free] + list(
         names[k_cov : k_cov + structure.k_free]
     )
-    labels.append("residual variance")
+    labels += [] if scale_known else ["residual variance"]
     involved = np.abs(null).max(axis=1) > 1e-6
     named = [repr(label) for label, hit in zip(labels, involved, strict=True) if hit]
     if len(named) > _NAMED + 1:
@@ -235,6 +239,7 @@ def _null_directions(
     z_map: FloatArray,
     limit: int,
     u: FloatArray,
+    scale_known: bool,
 ) -> FloatArray:
     """Combinations of parameters that leave V unchanged, to first order."""
     directions = covariance.directions[free]
@@ -242,7 +247,7 @@ def _null_directions(
     seen: set[bytes] = set()
     for cluster in clusters:
         start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
-        picked = start + _some_rows(end - start, limit)
+        picked = start + _some_rows(end - start, limit, rows.z[start:end])
         z = rows.z[picked] @ z_map
         # rows left out lengthen the gap to the next of their series
         time = np.cumsum(rows.gaps[start:end])[picked - start]
@@ -260,7 +265,8 @@ def _null_directions(
         matrices = ResidualMatrices(structure, gaps[None], marks[None])
         found, every = matrices.values(u), slice(None)
         columns += [slope[lower] for slope in matrices.slopes(found, every)[:, 0]]
-        columns.append(matrices.matrices(found, every)[0][lower])
+        if not scale_known:
+            columns.append(matrices.matrices(found, every)[0][lower])
         parts.append(np.column_stack(columns))
     matrix = np.concatenate(parts)
     if not np.abs(matrix).max() < _LARGEST:
@@ -285,11 +291,13 @@ def _elsewhere(structure: ResidualStructure) -> FloatArray:
     return np.asarray(structure.start_grid()[-1] + 0.3 * wave)
 
 
-def _some_rows(n: int, limit: int) -> NDArray[np.intp]:
-    """Rows from the beginning, the middle and the end of a cluster."""
+def _some_rows(n: int, limit: int, z: FloatArray) -> NDArray[np.intp]:
+    """Rows from the beginning, the middle and the end of a cluster, and of all `z`."""
     if n <= limit:
         return np.arange(n)
     third = limit // 3
     middle = (n - third) // 2
     parts = (np.arange(third), middle + np.arange(third), n - third + np.arange(third))
-    return np.unique(np.concatenate(parts))
+    # effects of a factor are not told apart by rows of a few of its levels
+    spanning = qr(z.T, mode="r", pivoting=True)[1][: z.shape[1]]
+    return np.unique(np.concatenate([*parts, spanning]))

@@ -27,6 +27,7 @@ from mixedar.data.checks import (
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import (
     ComponentColumns,
     ModelData,
@@ -42,6 +43,7 @@ from mixedar.engine.rows import group_rows
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
+    IdentificationError,
     LengthError,
     ResponseError,
     UnsupportedError,
@@ -51,6 +53,9 @@ from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
+# Variances and covariances of random effects: at most, and with fewer groups than
+# effects, when their covariance can be no more than singular.
+_MOST, _MANY = 500, 100
 
 
 def from_design(
@@ -199,7 +204,7 @@ def take_data(
     # constant, which nothing here needs
     LikelihoodModel.__init__(model, endog, exog, missing="none", hasconst=False)
     model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual", "series"]
-    model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data"]
+    model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data", "scale"]
     model.endog = np.asarray(model.data.endog, dtype=np.float64)
     model.exog = np.asarray(model.data.exog, dtype=np.float64)
     if model.exog.ndim == 1:
@@ -331,6 +336,7 @@ def take_arrays(
         formula_spec=None if design is None else design.model_spec,
         re_spec=None if design is None else design.re_spec,
         re_cov=model.re_cov,
+        scale=model.scale,
         terms=terms,
     )
     take(model, arrays.with_residual(found.structure, found.columns, found.specs))
@@ -353,9 +359,33 @@ def _check_rows(model: ParentModel) -> None:
         )
 
 
+def _check_count(arrays: ModelData) -> None:
+    """Raise if effects are more than a covariance matrix can be estimated for."""
+    k, m = arrays.k_re, arrays.n_groups
+    count = k * (k + 1) // 2
+    if arrays.re_cov == "diagonal" or count <= (_MANY if m < k else _MOST):
+        return
+    advice = "pass re_cov='diagonal' for variances alone"
+    factors = {}
+    if arrays.re_spec is not None:
+        factors = levels_of_formula(arrays.re_spec)
+    if len(factors) == 1:
+        name = next(iter(factors))
+        advice = (
+            f"for effects of {name!r} that have one variance pass re_formula='1' and "
+            f"vc_formula={{{name!r}: '0 + C({name})'}}; for a variance each, without "
+            "covariances, re_cov='diagonal'"
+        )
+    raise IdentificationError(
+        f"{k} correlated random effects of each of {m} groups have {count} variances "
+        f"and covariances, more than can be estimated: {advice}"
+    )
+
+
 def check_parameters(model: ParentModel) -> None:
     """Raise unless the data tell the covariance parameters apart."""
     arrays, layout = model.arrays, model.arrays.layout()
+    _check_count(arrays)
     if arrays.terms:
         check_terms(
             arrays.compressed, arrays.residual, layout, arrays.param_names[model.k_fe :]
@@ -366,6 +396,7 @@ def check_parameters(model: ParentModel) -> None:
         layout,
         arrays.param_names[model.k_fe :],
         random_effects_map(arrays.compressed, model.nobs, layout),
+        scale_known=arrays.scale is not None,
     )
 
 

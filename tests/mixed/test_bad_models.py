@@ -21,7 +21,7 @@ from helpers.bad_data import (
     message_of,
     with_slope,
 )
-from mixedar import AR1, CAR1
+from mixedar import AR1, CAR1, MixedLMAR
 from mixedar.exceptions import (
     BoundaryWarning,
     ConvergenceWarning,
@@ -95,6 +95,48 @@ def test_more_random_effects_than_the_data_can_carry() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BoundaryWarning)
         assert by_formula(make(30, 3)).fit().converged
+
+
+def levels_within(groups: int, levels: int, times: int) -> pd.DataFrame:
+    rows = pd.MultiIndex.from_product(
+        [range(groups), range(levels), range(times)], names=["acc", "seq", "rep"]
+    ).to_frame(index=False)
+    rng = np.random.default_rng(4)
+    own = rng.normal(size=(groups, 1)) + rng.normal(size=(groups, levels))
+    noise = rng.normal(size=len(rows))
+    return rows.assign(y=own[rows["acc"], rows["seq"]] + noise)
+
+
+@pytest.mark.parametrize(("levels", "groups"), [(20, 19), (80, 20), (32, 40)])
+def test_more_covariances_than_can_be_estimated(levels: int, groups: int) -> None:
+    data = levels_within(groups, levels, 2)
+    options: dict[str, Any] = {"groups": "acc", "residual": "independent"}
+    count = f"{levels * (levels + 1) // 2} variances"
+    with pytest.raises(IdentificationError, match=count) as caught:
+        MixedLMAR.from_formula("y ~ 1", data, re_formula="~C(seq)", **options)
+    # what the message says to write instead
+    assert "re_formula='1' and vc_formula={'seq': '0 + C(seq)'}" in str(caught.value)
+    assert "re_cov='diagonal'" in str(caught.value)
+    vc = {"seq": "0 + C(seq)"}
+    model = MixedLMAR.from_formula(
+        "y ~ 1", data, re_formula="1", vc_formula=vc, **options
+    )
+    assert model.fit().converged
+    with pytest.raises(IdentificationError, match=r"re_cov='diagonal' for variances"):
+        MixedLMAR(
+            data["y"],
+            np.ones(len(data)),
+            data["acc"],
+            exog_re=np.eye(levels)[data["seq"]],
+        )
+
+
+def test_effects_of_levels_that_come_late_in_a_group() -> None:
+    # more rows than the check looks at, in the order of the levels
+    data = levels_within(24, 22, 3)
+    MixedLMAR.from_formula(
+        "y ~ 1", data, groups="acc", re_formula="0 + C(seq)", residual="independent"
+    )
 
 
 def test_effects_that_are_confounded(data: pd.DataFrame) -> None:
