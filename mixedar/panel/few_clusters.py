@@ -156,20 +156,22 @@ def determined_alone(
         Rows of the cluster's first appearance, and the m directions of the
         coefficients that the other clusters do not determine.
     """
-    x = regression.x[:, regression.slopes]
-    scale = np.sqrt(np.einsum("ij,ij->j", x, x))
+    x = regression.x
+    x = x if regression.constant is None else x[:, regression.slopes]
+    gram = x.T @ x
+    scale = np.sqrt(np.diag(gram))
     if not x.shape[1] or not (scale > 0.0).all():
         return []
-    x = x / scale
-    inverse = np.linalg.pinv(x.T @ x, hermitian=True)
-    share = np.bincount(units, ((x @ inverse) * x).sum(axis=1))
+    outer = np.outer(scale, scale)
+    inverse = np.linalg.pinv(gram / outer, hermitian=True) / outer
+    share = np.bincount(units, np.einsum("ij,ij->i", x @ inverse, x))
     # what clusters split is to be removed anew without one of them
     loose = regression.loose_effects([units]) and regression.effect_codes
     found = []
     for unit in np.flatnonzero(share > (_SHARE if loose else 1.0 - 1e-8)):
         rest = units != unit
         root = None if regression.root is None else regression.root[rest]
-        left = swept(x[rest], [code[rest] for code in loose], root)
+        left = swept(x[rest] / scale, [code[rest] for code in loose], root)
         values, vectors = np.linalg.eigh(left.T @ left)
         lost = vectors[:, values < RANK_TOLERANCE]
         if lost.shape[1]:

@@ -280,3 +280,20 @@ def test_wild_bootstrap_refuses() -> None:
         fit.wild_bootstrap("x = 0", reps=1)
     with pytest.raises(UnsupportedError, match="not defined for"):
         mar.between("y ~ x", data, "id", "t").fit().wild_bootstrap("x = 0")
+
+
+def test_the_clustered_hausman_test_needs_two_entities() -> None:
+    # what one entity alone received says nothing about the error of its mean
+    data = panel(entities=30)
+    fe = mar.fixed_effects("y ~ x + post", data, "id", "t").fit()
+    re = mar.random_effects("y ~ x + post", data, "id", "t").fit()
+    for form in ("mundlak-robust", "auxiliary-robust"):
+        (test,) = mar.hausman(fe, re, form).tests
+        assert np.isnan(test.pvalue)
+        assert "one entity alone" in str(test.reason)
+    both = mar.hausman(fe, re)
+    assert [np.isfinite(test.pvalue) for test in both.tests] == [True, False]
+    assert "one entity alone" in " ".join(str(both).split())
+    fe = mar.fixed_effects("y ~ x + w", data, "id", "t").fit()
+    re = mar.random_effects("y ~ x + w", data, "id", "t").fit()
+    assert all(np.isfinite(test.pvalue) for test in mar.hausman(fe, re).tests)

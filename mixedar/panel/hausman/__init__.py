@@ -14,8 +14,15 @@ from mixedar._types import FloatArray, Seed, unwrapped
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult
 from mixedar.mixed import MixedLMARResults
-from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, regress, wald
+from mixedar.panel.algebra import (
+    MEANS_TOLERANCE,
+    RANK_TOLERANCE,
+    column_sizes,
+    regress,
+    wald,
+)
 from mixedar.panel.covariance import Correction, cluster_covariance
+from mixedar.panel.few_clusters import TransformedRegression, determined_alone
 from mixedar.panel.hausman.bootstrap import bootstrap
 from mixedar.panel.hausman.comparison import Form, Pair, check_unweighted
 from mixedar.panel.hausman.mixed import hausman_mixed
@@ -253,6 +260,12 @@ def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
     if robust and panel.n_entities < 2:
         return text.missing("clustered covariances need two entities or more")
     tested, statistic, df = _augmented(pair, form, options)
+    if tested and not df:
+        return text.missing(
+            "one entity alone determines an added regressor, and its residuals do not "
+            "show the error; use method='sigmamore'",
+            "F" if options.use_f else "chi2",
+        )
     if not tested:
         return text.missing(
             "it is not identified: no regressor varies both within and between "
@@ -320,7 +333,9 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     y = panel.y - panel.y.mean() if centred else panel.y
     design = panel.by_root(design)
     y = panel.by_root(panel.quasi_demean(y, fraction))
-    fit = regress(design, y, np.append(sizes, sizes[varying]))
+    # as in `entity_means`; what is added carries so much of the means
+    share = float((1.0 - fraction).max()) * MEANS_TOLERANCE / RANK_TOLERANCE
+    fit = regress(design, y, np.append(sizes, sizes[varying] * max(share, 1.0)))
     tested = int(fit.kept[len(columns) :].sum())
     last = slice(fit.rank - tested, fit.rank)
     if not tested:
@@ -328,6 +343,13 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     cov = fit.ssr / (panel.nobs - fit.rank) * fit.bread
     if form.endswith("-robust"):
         used = design if fit.kept.all() else design[:, fit.kept]
+        regression = TransformedRegression(
+            used, fit.resid, panel.entity, panel.time, panel.times, panel.nobs
+        )
+        for _, directions in determined_alone(regression, panel.entity):
+            moved = np.abs(directions) / np.sqrt(np.diag(fit.bread))
+            if (moved[:, last] > 1e-6 * moved.max()).any():
+                return tested, np.nan, 0
         cov = cluster_covariance(
             used, fit.resid, fit.bread, panel.entity, options.correction
         )
