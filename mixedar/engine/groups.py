@@ -20,7 +20,7 @@ from mixedar.engine.blocks import likelihood_blocks, product_blocks
 from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import Apart, CrossProducts, eliminate, slopes_of
+from mixedar.engine.level import Apart, CrossProducts, Directions, eliminate, slopes_of
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import (
     is_independent,
@@ -305,7 +305,7 @@ class _ProductsApart:
         zw = level.zw_left.transpose(1, 0, 2)
         if not derivatives:
             return GroupSums.values(d, s, level.zz_left, zw)
-        found = slopes_of(level, cross, point.covariance.directions, over)
+        found = slopes_of(level, cross, Directions(point.covariance.directions), over)
         return GroupSums(
             d, s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw
         )

@@ -14,6 +14,7 @@ well conditioned for singular ``Lambda``, and no inverse of ``Psi`` is needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -180,7 +181,7 @@ class Together:
         return product(a.reshape(len(a), size), b.reshape(len(b), size).T)
 
     def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
-        """``tr(U E_k U E_l)``, shape (k, k, ...)."""
+        """``tr(U E_k U E_l)`` of directions written out, shape (k, k, ...)."""
         k, q, _ = directions.shape
         if q > 8:
             return Apart(u.shape[2]).traces(u, directions) @ self.weights
@@ -227,6 +228,116 @@ Groups = Together | Apart
 
 
 @dataclass(frozen=True)
+class Directions:
+    """
+    ``E_k = dPsi / dv_k``, written out.
+
+    Attributes
+    ----------
+    matrices : ndarray, shape (k, q, q)
+    """
+
+    matrices: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """``E_k x`` for vectors of shape (width, q, m), (k, width, q, m)."""
+        return np.matmul(self.matrices[:, None], x)
+
+    def contract(self, a: FloatArray, over: Groups) -> FloatArray:
+        """``<E_k, A>``, shape (k, ...)."""
+        k, q, _ = self.matrices.shape
+        total = over.total(a).reshape(q * q, *over.tail)
+        return self.matrices.reshape(k, q * q) @ total
+
+    def contract_rest(self, a: FloatArray, b: FloatArray, over: Groups) -> FloatArray:
+        """``<E_k, A - A B'>``, shape (k, ...)."""
+        return self.contract(a - bmm(a, b.transpose(1, 0, 2)), over)
+
+    def traces(self, u: FloatArray, over: Groups) -> FloatArray:
+        """``tr(U E_k U E_l)``, shape (k, k, ...)."""
+        return over.traces(u, self.matrices)
+
+
+@dataclass(frozen=True)
+class RepeatedDirections:
+    """
+    The same where each matrix is repeated along a part of the diagonal.
+
+    Attributes
+    ----------
+    blocks : tuple of (ndarray, int)
+        Matrices of the entries of a block, shape (k_b, q_b, q_b), and how often
+        they are repeated.
+    """
+
+    blocks: tuple[tuple[FloatArray, int], ...]
+
+    def __len__(self) -> int:
+        return sum(len(matrices) for matrices, _ in self.blocks)
+
+    def _parts(self) -> Iterator[tuple[FloatArray, int, slice]]:
+        first = 0
+        for matrices, repeats in self.blocks:
+            last = first + matrices.shape[1] * repeats
+            yield matrices, repeats, slice(first, last)
+            first = last
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """See :class:`Directions`."""
+        out, k = np.zeros((len(self), *x.shape)), 0
+        for matrices, repeats, here in self._parts():
+            own = x[:, here].reshape(len(x), repeats, -1, x.shape[2])
+            found = np.einsum("eab,wrbm->ewram", matrices, own)
+            out[k : k + len(matrices), :, here] = found.reshape(
+                len(matrices), len(x), -1, x.shape[2]
+            )
+            k += len(matrices)
+        return out
+
+    def contract(self, a: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        out = []
+        for matrices, repeats, here in self._parts():
+            own = over.total(a[here, here])
+            order = matrices.shape[1]
+            own = own.reshape(repeats, order, repeats, order, *over.tail)
+            diagonal = np.einsum("rarb...->ab...", own)
+            out.append(np.tensordot(matrices, diagonal, axes=2))
+        return np.concatenate(out)
+
+    def contract_rest(self, a: FloatArray, b: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        out = []
+        for matrices, repeats, here in self._parts():
+            left, right = (
+                x[here].reshape(repeats, matrices.shape[1], *x.shape[1:])
+                for x in (a, b)
+            )
+            own = over.total(np.einsum("raqm,rbqm->abm", left, right))
+            out.append(np.tensordot(matrices, own, axes=2))
+        return self.contract(a, over) - np.concatenate(out)
+
+    def traces(self, u: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        rows = []
+        for matrices, repeats, here in self._parts():
+            row = []
+            for others, times, there in self._parts():
+                own = u[here, there].reshape(
+                    repeats, matrices.shape[1], times, others.shape[1], -1
+                )
+                pairs = np.einsum("rasbm,rcsdm->abcdm", own, own, optimize=True)
+                # tr(U_rs F U_sr E), U_sr the transpose of U_rs
+                found = np.einsum("eca,abcdm,fbd->efm", matrices, pairs, others)
+                row.append(over.total(found))
+            rows.append(np.concatenate(row, axis=1))
+        return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
 class Derivatives:
     """
     Derivatives of ``D = log|H|`` and ``S = W'H^-1 W`` by ``v = (Psi entries, u)``.
@@ -242,7 +353,10 @@ class Derivatives:
 
 
 def slopes_of(
-    level: Level, cross: CrossProducts, directions: FloatArray, over: Groups
+    level: Level,
+    cross: CrossProducts,
+    directions: Directions | RepeatedDirections,
+    over: Groups,
 ) -> Derivatives:
     """
     First and second derivatives of what is left after the elimination.
@@ -252,7 +366,7 @@ def slopes_of(
     level : Level
     cross : CrossProducts
         The sums that were eliminated from, with their derivatives.
-    directions : ndarray, shape (k_cov, q, q)
+    directions : Directions or RepeatedDirections
         ``dPsi / dv_k``.
     over : Together or Apart
 
@@ -269,15 +383,14 @@ def slopes_of(
         np.zeros((k, k, *tail)),
         np.zeros((k, k, width, width, *tail)),
     )
-    flat = directions.reshape(k_cov, q * q)
-    eb = np.matmul(directions[:, None], level.zw_left)  # (k_cov, width, q, m)
+    eb = directions.times(level.zw_left)  # (k_cov, width, q, m)
     rows = eb.reshape(k_cov * width, q, m)
-    out.d1[:k_cov] = flat @ over.total(level.zz_left).reshape(q * q, *tail)
+    out.d1[:k_cov] = directions.contract(level.zz_left, over)
     first = over.pairs(rows, level.zw_left)
     out.s1[:k_cov] = -first.reshape(k_cov, width, width, *tail)
-    out.d2[:k_cov, :k_cov] = -over.traces(level.zz_left, directions)
+    out.d2[:k_cov, :k_cov] = -directions.traces(level.zz_left, over)
     images = [apply(level.zz_left, eb)]
-    images += _residual_derivatives(level, cross, flat, over, out)
+    images += _residual_derivatives(level, cross, directions, over, out)
     # d2S by (k, l) is B'E_k U E_l B and its transpose; with a residual
     # parameter -B'E_k F J
     stacked = images[0] if len(images) == 1 else np.concatenate(images)
@@ -290,11 +403,14 @@ def slopes_of(
 
 
 def _residual_derivatives(
-    level: Level, cross: CrossProducts, flat: FloatArray, over: Groups, out: Derivatives
+    level: Level,
+    cross: CrossProducts,
+    directions: Directions | RepeatedDirections,
+    over: Groups,
+    out: Derivatives,
 ) -> list[FloatArray]:
     """Write those by residual parameters; return the images of their slopes."""
-    k_cov, q = len(flat), len(level.zz)
-    turn, back = level.turn, level.turn.transpose(1, 0, 2)
+    k_cov, turn = len(directions), level.turn
     images, slopes, reduced = [], [], []
     for r in range(cross.k):
         at, here = 1 + r, k_cov + r
@@ -302,9 +418,9 @@ def _residual_derivatives(
         slope = bmm(level.shrink, zz)
         j = zw - apply(zz, level.effect)
         half = zz - bmm(turn, zz)
-        bend = half - bmm(half, back)  # derivative of Z'H^-1 Z
         out.d1[here] = cross.logdet[at] + over.total(np.einsum("aam->m", slope))
-        mixed = flat @ over.total(bend).reshape(q * q, *over.tail)
+        # with the derivative of Z'H^-1 Z
+        mixed = directions.contract_rest(half, turn, over)
         out.d2[:k_cov, here] = out.d2[here, :k_cov] = mixed
         out.s1[here] = cross.ww[at] - level.taken(zz, zw, over)
         images.append(-(j - apply(turn, j))[None])

@@ -28,8 +28,18 @@ from mixedar.engine.blocks.base import (
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
-from mixedar.engine.level import CrossProducts, Level, Together, eliminate, slopes_of
+from mixedar.engine.level import (
+    CrossProducts,
+    Level,
+    RepeatedDirections,
+    Together,
+    slopes_of,
+)
+from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.residual import ResidualStructure
+
+# Numbers in the products of the clusters that are treated at a time.
+_NUMBERS = 2**19
 
 
 def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[LevelsBlock]:
@@ -137,7 +147,10 @@ class LevelsBlock(LikelihoodBlock):
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
         self._parts = list(self._split(rows, structure, components.of_clusters))
-        self._directions = self._repeated_directions()
+        directions = [RandomCovariance.free(order).directions for order in self._orders]
+        self._directions = RepeatedDirections(
+            tuple(zip(directions, self._repeats, strict=True))
+        )
 
     def _split(
         self, rows: ClusterRows, structure: ResidualStructure, component: IntArray
@@ -151,8 +164,7 @@ class LevelsBlock(LikelihoodBlock):
         size = np.ceil(2.0 * np.log2(columns + self._width)).astype(int)
         cluster = np.repeat(np.arange(m), np.diff(rows.offsets))
         total = self._q + self._width
-        for value in np.unique(size):
-            members = np.flatnonzero(size == value)
+        for members in _batches(size, columns + self._width):
             some = rows.part(members)
             here = rows.index(members)
             number = np.full(m, -1)
@@ -183,24 +195,31 @@ class LevelsBlock(LikelihoodBlock):
             kept = replace(some, w=w, terms=())
             yield _Part(sums_apart(kept, structure), of, places.ravel())
 
-    def _repeated_directions(self) -> FloatArray:
-        """``dPsi / dv_k`` of the terms' entries, shape (k, q, q)."""
-        out = []
-        for t, order in enumerate(self._orders):
-            here = slice(self._starts[t], self._starts[t + 1])
-            for direction in RandomCovariance.free(order).directions:
-                full = np.zeros((self._q, self._q))
-                full[here, here] = np.kron(np.eye(self._repeats[t]), direction)
-                out.append(full)
-        return np.array(out)
-
-    def _factor(self, point: ParameterPoint) -> FloatArray:
-        """``Lambda`` of all columns of a component, shape (q, q)."""
-        out = np.zeros((self._q, self._q))
+    def _times(self, point: ParameterPoint, x: FloatArray) -> FloatArray:
+        """``Lambda' x`` of all columns of a component, for x of shape (q, ...)."""
+        out = np.empty_like(x)
         for t, factor in enumerate(point.term_factors):
             here = slice(self._starts[t], self._starts[t + 1])
-            out[here, here] = np.kron(np.eye(self._repeats[t]), factor)
+            own = x[here].reshape(self._repeats[t], len(factor), -1)
+            out[here] = np.matmul(factor.T, own).reshape(x[here].shape)
         return out
+
+    def _eliminated(self, cross: CrossProducts, point: ParameterPoint) -> Level:
+        """As :func:`mixedar.engine.level.eliminate`, with a factor that repeats."""
+        zz, zw = cross.zz[0], cross.zw[0]
+        half = self._times(point, zz).swapaxes(0, 1)
+        a = self._times(point, np.ascontiguousarray(half)).swapaxes(0, 1)
+        diagonal = np.arange(self._q)
+        a[diagonal, diagonal] += 1.0
+        inverse_factor, logdet = inverse_cholesky(a)
+        columns = np.ascontiguousarray(inverse_factor.swapaxes(0, 1))
+        root = np.empty_like(columns)
+        for t, factor in enumerate(point.term_factors):  # C = A^-1/2 Lambda'
+            here = slice(self._starts[t], self._starts[t + 1])
+            own = columns[here].reshape(self._repeats[t], len(factor), -1)
+            root[here] = np.matmul(factor, own).reshape(columns[here].shape)
+        root = np.ascontiguousarray(root.swapaxes(0, 1))
+        return Level(zz, zw, root, apply(root, zw), logdet)
 
     def _inner(self, point: ParameterPoint, derivatives: bool) -> CrossProducts:
         """What the elimination of the groups' effects leaves, by component."""
@@ -233,13 +252,12 @@ class LevelsBlock(LikelihoodBlock):
 
     def eliminated(self, point: ParameterPoint) -> Level:
         """The further terms' effects, one component after the other, eliminated."""
-        cross = self._inner(point, False)
-        return eliminate(cross.zz[0], cross.zw[0], self._factor(point))
+        return self._eliminated(self._inner(point, False), point)
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         cross, over = self._inner(point, derivatives), Together(np.ones(self._n))
-        level = eliminate(cross.zz[0], cross.zw[0], self._factor(point))
+        level = self._eliminated(cross, point)
         d = float(cross.logdet[0] + over.total(level.logdet))
         s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
         if not derivatives:
@@ -264,6 +282,14 @@ def _within(component: IntArray, n: int) -> tuple[IntArray, int]:
     before = np.cumsum(count) - count
     place[order] = np.arange(len(component)) - before[component[order]]
     return place, int(count.max())
+
+
+def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
+    """Clusters of one size class whose products fit into memory together."""
+    for value in np.unique(size):
+        members = np.flatnonzero(size == value)
+        most = max(1, _NUMBERS // int(columns[members].max()) ** 2)
+        yield from np.split(members, range(most, len(members), most))
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,7 @@ def precision_derivatives(
     reml: bool,
     held: BoolArray,
     term_factors: tuple[FloatArray, ...] = (),
+    scale: float | None = None,
 ) -> PrecisionDerivatives:
     """
     Collect the derivatives at the estimate of a fit.
@@ -262,6 +263,8 @@ def precision_derivatives(
         Residual parameters that are taken as known.
     term_factors : tuple of ndarray
         ``Lambda`` of one level of each further term, in internal coordinates.
+    scale : float, optional
+        The residual variance, if it is known.
 
     Returns
     -------
@@ -277,7 +280,7 @@ def precision_derivatives(
     fixed = ~layout.is_free
     mask = np.where(fixed, 0.0, np.nan)
     problem = LikelihoodProblem(
-        rows, n, structure, replace(layout, fixed=mask), reml=reml
+        rows, n, structure, replace(layout, fixed=mask), reml=reml, scale=scale
     )
     lam = _lower_entries(layout, factor, term_factors)
     covariance = replace(problem.covariance, fixed=np.where(fixed, lam, np.nan))
@@ -293,8 +296,8 @@ def precision_derivatives(
     p, k_cov = len(problem.w_map) - 1, len(entries)
     used = np.concatenate([np.arange(k_cov), k_cov + moved])
     s, r, traces = _differentiated(sums, used, v, sigma2, bend, n, p)
-    best = profile(sums, n, reml=reml)
-    best = profile(sums, n, reml=reml, log_scale=math.log(best.scale))
+    log_scale = math.log(problem.profiled(sums).scale)
+    best = profile(sums, n, reml=reml, log_scale=log_scale)
     used = np.append(used, len(best.gradient) - 1)
     by_v = Jet(best.llf, best.gradient[used], best.hessian[np.ix_(used, used)])
     llf = chain(by_v, concatenate([v, np.log(sigma2)]))
@@ -303,6 +306,8 @@ def precision_derivatives(
     # the gradient by all others is zero
     curvature, free = np.zeros((theta.k, theta.k)), entries.k
     curvature[:free, :free] = -entries.second @ llf.first[: len(entries)]
+    # a known variance is the last of both
+    moving = slice(theta.k if scale is None else theta.k - 1)
     return PrecisionDerivatives(
         to_inner=problem.w_map[:p, :p],
         scale=best.scale / problem.w_map[p, p] ** 2,
@@ -313,9 +318,11 @@ def precision_derivatives(
         traces=traces,
         observed=-llf.second,
         expected=_expected(traces, best.sxx_inverse, s.first, q, reml),
-        jacobian=theta.first.T,
-        curvature=curvature,
-        estimated=np.append(~fixed, np.ones(len(natural) + 1, dtype=bool)),
+        jacobian=theta.first.T[:, moving],
+        curvature=curvature[moving, moving],
+        estimated=np.concatenate(
+            [~fixed, np.ones(len(natural), dtype=bool), [scale is None]]
+        ),
         unrestricted=_is_unrestricted(layout, lam),
     )
 

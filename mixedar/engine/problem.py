@@ -12,9 +12,11 @@ residual instead of ``sigma``, which is that of a row where the function is one.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -35,6 +37,9 @@ from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
 from mixedar.residual import ResidualStructure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Rows that are looked at for a typical standard deviation.
 _SAMPLE = 1000
@@ -78,6 +83,8 @@ class LikelihoodProblem:
     covariance : RandomCovariance
         Fixed entries of ``Lambda`` are on the user's scale.
     reml : bool
+    scale : float, optional
+        The residual variance, if it is known.
     """
 
     def __init__(
@@ -88,9 +95,11 @@ class LikelihoodProblem:
         covariance: RandomCovariance,
         *,
         reml: bool,
+        scale: float | None = None,
     ) -> None:
         self.n = n
         self.reml = reml
+        self._latest: tuple[bytes, ClusterSums] | None = None
         self.structure = structure
         self.w_map = _orthonormal_map(rows.w, n)
         self.z_map = random_effects_map(rows, n, covariance)
@@ -115,19 +124,30 @@ class LikelihoodProblem:
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
         self._typical = None if self._by_sigma else _typical_rows(rows, structure)
-        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
-        self.blocks: Sequence[LikelihoodBlock] = (
-            levels_blocks(inside, structure)
-            if rows.terms
-            else likelihood_blocks(inside, structure)
-        )
+        self.blocks = self._blocks_of(rows)
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
         self.shift = (
             float(np.log(np.abs(np.diagonal(self.w_map)[:p])).sum()) if reml else 0.0
         )
         df = n - p if reml else n
-        self.shift += df * float(np.log(abs(self.w_map[p, p])))
+        unit = float(np.log(abs(self.w_map[p, p])))
+        self.shift += df * unit
+        self.scale = scale
+        #: that of the scaled response
+        self.log_scale = None if scale is None else math.log(scale) + 2.0 * unit
+
+    def _blocks_of(self, rows: ClusterRows) -> Sequence[LikelihoodBlock]:
+        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
+        if rows.terms:
+            return levels_blocks(inside, self.structure)
+        return likelihood_blocks(inside, self.structure)
+
+    def of_rows(self, rows: ClusterRows) -> Self:
+        """The same problem for other rows, as for another response."""
+        other = copy.copy(self)
+        other.blocks = self._blocks_of(rows)
+        return other
 
     @property
     def k_theta(self) -> int:
@@ -192,8 +212,11 @@ class LikelihoodProblem:
 
     def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
         """Sums over the clusters, in internal coordinates."""
+        key = theta.tobytes()
+        if self._latest is not None and self._latest[0] == key:
+            return self._latest[1]
         _, u = self.split(theta)
-        return cluster_sums(
+        found = cluster_sums(
             self.blocks,
             self.covariance,
             self.factor(theta),
@@ -201,6 +224,12 @@ class LikelihoodProblem:
             derivatives=derivatives,
             term_factors=self.term_factors(theta),
         )
+        if derivatives:  # the estimates are read off where the search ended
+            self._latest = key, found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_latest": None}
 
     def point(self, theta: FloatArray) -> ParameterPoint:
         """The parameters as blocks take them."""
@@ -224,8 +253,16 @@ class LikelihoodProblem:
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
         """Profiled likelihood in internal coordinates; `llf` is the user's."""
-        sums = self.sums(theta, derivatives=derivatives)
-        return profile(sums, self.n, reml=self.reml, shift=self.shift)
+        return self.profiled(self.sums(theta, derivatives=derivatives))
+
+    def profiled(self, sums: ClusterSums) -> Evaluation:
+        """The same from sums over the clusters."""
+        known, reml = self.log_scale, self.reml
+        found = profile(sums, self.n, reml=reml, shift=self.shift, log_scale=known)
+        if known is None:
+            return found
+        gradient, hessian = found.gradient[:-1], found.hessian[:-1, :-1]
+        return replace(found, gradient=gradient, hessian=hessian)
 
     def evaluate(self, theta: FloatArray, *, derivatives: bool) -> ThetaEvaluation:
         """
@@ -479,11 +516,11 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     # a standard deviation that is zero to rounding is zero
     theta = np.concatenate([np.where(np.abs(lam) < 1e-7, 0.0, lam), u])
     sums = problem.sums(theta, derivatives=True)
-    point = profile(sums, problem.n, reml=problem.reml, shift=problem.shift)
+    point = problem.profiled(sums)
     w_map, p = problem.w_map, len(problem.w_map) - 1
     # W map = [X y] w_map:  y = X beta  <=>  w_map [-beta_int; 1] ~ [-beta; 1]
     combined = w_map @ np.append(-point.beta, 1.0)
-    scale = point.scale / combined[p] ** 2
+    scale = problem.scale or point.scale / combined[p] ** 2
     cov_beta = w_map[:p, :p] @ point.sxx_inverse @ w_map[:p, :p].T * scale
     cov, k = problem.covariance, len(theta)
     # a direction is zero or not beside the residuals that there are, not by sigma
@@ -509,6 +546,7 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     # what is at the end of its range has no standard error, and is known to the rest
     estimated = np.ones(k + 1, dtype=bool)
     estimated[inside] = ~at_end[problem.structure.is_free]
+    estimated[k] = problem.scale is None
     cov_theta = _delta_method(
         information[np.ix_(estimated, estimated)], jacobian[:, estimated]
     )
@@ -567,6 +605,8 @@ def _at_end(
 
 def _delta_method(information: FloatArray, jacobian: FloatArray) -> FloatArray:
     """Covariance of parameters from the information on others, NaN without any."""
+    if not len(information):
+        return np.zeros((len(jacobian), len(jacobian)))
     values, vectors = np.linalg.eigh(information)
     floor = 1e-12 * max(values.max(), 1.0)
     if values.min() < -1e-6 * max(values.max(), 1.0):

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class Fit:
     endog_name, time_unit, occasion_order : str
     effect_notes : tuple of str
         On random effects that may have been meant otherwise.
+    scale_known : bool
+        Whether the residual variance was given, not estimated.
     takes_row_order : bool
         Whether the order of the rows stands for the times that residuals read.
     formula_spec : FormulaSpec or None
@@ -110,6 +113,7 @@ class Fit:
     time_unit: str
     occasion_order: str
     effect_notes: tuple[str, ...]
+    scale_known: bool
     takes_row_order: bool
     formula_spec: FormulaSpec | None
     modes: tuple[Optimum, ...]
@@ -155,6 +159,7 @@ class Fit:
             time_unit=data.time_unit,
             occasion_order=data.occasion_order,
             effect_notes=data.effect_notes,
+            scale_known=data.scale is not None,
             takes_row_order=data.takes_row_order,
             formula_spec=data.formula_spec,
             modes=tuple(modes),
@@ -205,6 +210,20 @@ class Fit:
         other.__dict__.clear()
         other.__dict__.update(kept, held_data=None, held_problem=None)
         return other
+
+    def check_scale_estimated(self, what: str) -> None:
+        """
+        Raise if the residual variance was given.
+
+        Raises
+        ------
+        UnsupportedError
+        """
+        if self.scale_known:
+            raise UnsupportedError(
+                f"{what}: not available with a known residual variance (scale=), which "
+                "it would estimate"
+            )
 
     def check_one_factor(self, what: str) -> None:
         """
@@ -263,9 +282,9 @@ class Fit:
 
     @property
     def k_estimated(self) -> int:
-        """Number of estimated parameters, the residual variance included."""
+        """Number of parameters, a residual variance that is not known included."""
         free = int(self.layout.is_free.sum())
-        return self.k_fe + free + self.structure.k_free + 1
+        return self.k_fe + free + self.structure.k_free + (not self.scale_known)
 
     @property
     def exog_names(self) -> tuple[str, ...]:
@@ -338,6 +357,13 @@ class Fit:
     def effect_cov(self) -> FloatArray:
         """Covariance of all random effects by name, factors side by side."""
         return self.layout.matrix(self.estimate.cov_values)
+
+    @property
+    def term_covs(self) -> tuple[FloatArray, ...]:
+        """Covariance of the effects of each further term."""
+        edges = np.cumsum([self.k_re + self.k_vc, *self.layout.terms]).tolist()
+        places = [slice(a, b) for a, b in pairwise(edges)]
+        return tuple(self.effect_cov[here, here] for here in places)
 
     @property
     def vcomp(self) -> FloatArray:
@@ -514,6 +540,7 @@ class Fit:
                 reml=self.reml,
                 held=self.at_end,
                 term_factors=self.problem.term_factors(self.theta),
+                scale=self.problem.scale,
             )
         except np.linalg.LinAlgError as error:
             raise NotComputedError(

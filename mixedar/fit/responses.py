@@ -35,6 +35,8 @@ class Responses:
     scale : float
         Residual variance.
     residual_params : ndarray, shape (k_params,)
+    term_covs : tuple of ndarray
+        Covariance of the effects of each further term.
     """
 
     data: ModelData
@@ -43,6 +45,7 @@ class Responses:
     vcomp: FloatArray
     scale: float
     residual_params: FloatArray
+    term_covs: tuple[FloatArray, ...] = ()
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
@@ -54,16 +57,13 @@ class Responses:
             fit.vcomp,
             fit.scale,
             fit.residual_params,
+            fit.term_covs,
         )
 
     @cached_property
     def _root(self) -> FloatArray:
         """A root of the covariance of the correlated random effects."""
-        try:
-            return np.asarray(np.linalg.cholesky(self.cov_re), dtype=np.float64)
-        except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
-            values, vectors = np.linalg.eigh(self.cov_re)
-            return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))
+        return _root_of(self.cov_re)
 
     @cached_property
     def _widths(self) -> list[list[int]]:
@@ -90,9 +90,22 @@ class Responses:
             for i, width in enumerate(widths):
                 effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
             y = y + np.sqrt(variance) * (effects[data.codes] * matrix).sum(axis=1)
+        for term, cov in zip(data.terms, self.term_covs, strict=True):
+            shape = (len(term.levels), len(cov))
+            effects = rng.normal(size=shape) @ _root_of(cov).T
+            y = y + (effects[term.codes] * term.design).sum(axis=1)
         grouped = data.grouped
         noise = grouped.sort(rng.normal(size=len(y)))
         noise = correlated_residuals(
             noise, grouped, data.residual, self.residual_params
         )
         return np.asarray(y + np.sqrt(self.scale) * grouped.unsort(noise))
+
+
+def _root_of(cov: FloatArray) -> FloatArray:
+    """A root of a covariance."""
+    try:
+        return np.asarray(np.linalg.cholesky(cov), dtype=np.float64)
+    except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
+        values, vectors = np.linalg.eigh(cov)
+        return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))

@@ -35,13 +35,9 @@ def variance_shares(fit: Fit) -> pd.Series:
         data.component_names, fit.vcomp, data.components.matrices, strict=True
     ):
         add(name, variance * (matrix**2).sum(axis=1).mean())
-    first = fit.k_re + fit.k_vc
-    for term in data.terms:
-        k = len(term.effects)
-        cov = fit.effect_cov[first : first + k, first : first + k]
+    for term, cov in zip(data.terms, fit.term_covs, strict=True):
         own = np.einsum("ij,jk,ik->i", term.design, cov, term.design)
         add(term.factor, own.mean())
-        first += k
     out["residual"] = float(np.mean(np.square(fit.residual_sd)))
     return pd.Series(out)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_solve
-from scipy.linalg.lapack import dgeqrf, dpstrf, dtrtri
+from scipy.linalg.lapack import dgeqrf, dpotrf, dpstrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 
@@ -26,6 +26,8 @@ _UNROLL = 4
 _THREADS_FROM = 250_000
 # Columns of a wide matrix that are taken at once.
 _WIDTH = 64
+# From this order on a matrix by itself is work enough for LAPACK, and its threads.
+_LARGE = 128
 # Below this many matrices the overhead of Python's loop exceeds the gain.
 _FEW = 256
 
@@ -160,6 +162,8 @@ def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
         If a matrix is not positive definite.
     """
     q, _, m = a.shape
+    if q > _LARGE:
+        return _large_inverse_cholesky(a)
     if q > _UNROLL or (m < _FEW and q > 2):
         factor = np.linalg.cholesky(a.transpose(2, 0, 1))
         logdet = 2.0 * np.log(np.einsum("mii->mi", factor)).sum(axis=1)
@@ -193,6 +197,18 @@ def inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
     return inverse, logdet
 
 
+def _large_inverse_cholesky(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The same one matrix after the other, by LAPACK's triangular routines."""
+    inverse, logdet = np.empty_like(a), np.empty(a.shape[2])
+    for k in range(a.shape[2]):
+        factor, failed = dpotrf(a[:, :, k], lower=1, clean=1)
+        if failed:
+            raise np.linalg.LinAlgError("matrix is not positive definite")
+        logdet[k] = 2.0 * np.log(np.diagonal(factor)).sum()
+        inverse[:, :, k] = dtrtri(factor, lower=1, overwrite_c=1)[0]
+    return inverse, logdet
+
+
 def product(a: FloatArray, b: FloatArray) -> FloatArray:
     """
     Matrix product in pieces too small for OpenBLAS to start threads.
@@ -212,7 +228,7 @@ def product(a: FloatArray, b: FloatArray) -> FloatArray:
     """
     i, j = a.shape
     k = b.shape[1]
-    if i * j * k <= _THREADS_FROM:
+    if i * j * k <= _THREADS_FROM or min(i, j, k) > _LARGE:
         return a @ b
     if j >= max(i, k):
         step = max(_THREADS_FROM // (i * k), 16)

@@ -243,3 +243,15 @@ def test_what_several_factors_cannot_do_yet_says_so() -> None:
     fit = fitted("crossed_slopes_reml")
     with pytest.raises(UnsupportedError, match="several factors"):
         fit.get_prediction(level="group")
+
+
+def test_bootstrap_covers_the_estimates() -> None:
+    fit = fitted("crossed_slopes_reml")
+    draws = fit.bootstrap(40, seed=1)
+    assert draws.n_failed == 0
+    frame = draws.to_frame()
+    for name in ("item Var", "subj Var", "cond|item Var", "cond"):
+        low, high = frame[name].quantile([0.02, 0.98])
+        assert low < fit.params[name] < high
+    spread = frame["cond"].std() / fit.bse["cond"]
+    assert 0.6 < spread < 1.5

@@ -12,7 +12,13 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import CrossProducts, Together, eliminate, slopes_of
+from mixedar.engine.level import (
+    CrossProducts,
+    Directions,
+    Together,
+    eliminate,
+    slopes_of,
+)
 
 
 class Curvature(Protocol):
@@ -195,7 +201,7 @@ class ProductBlock(LikelihoodBlock):
         s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
         if not derivatives:
             return ClusterSums.values(d, s)
-        found = slopes_of(level, cross, covariance.directions, over)
+        found = slopes_of(level, cross, Directions(covariance.directions), over)
         curvature = ArrayCurvature(found.d2, found.s2)
         return ClusterSums(
             d, s, found.d1, found.s1, (curvature,) if len(found.d1) else ()

@@ -4,7 +4,6 @@ Parametric bootstrap of a mixed model, residual correlation included.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ import pandas as pd
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.checks import apart
-from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
@@ -61,11 +59,7 @@ class Refitter:
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
-        rows = self.data.changed(endog=endog).compressed
-        problem = copy.copy(self.problem)
-        rows = rows.transformed(problem.z_map, problem.w_map)
-        problem.blocks = likelihood_blocks(rows, problem.structure)
-        return problem
+        return self.problem.of_rows(self.data.changed(endog=endog).compressed)
 
     def fit(
         self, endog: FloatArray, at_least: float = -np.inf
@@ -151,9 +145,11 @@ def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
     Columns of ``Lambda`` can change their signs without a change of ``Psi``.
     """
     lam, u = problem.split(theta)
-    factor = problem.covariance.factor(lam)
-    sign = np.where(np.diagonal(factor) < 0.0, -1.0, 1.0)
-    return np.concatenate([(factor * sign).ravel(), u])
+    cov = problem.covariance
+    factors = [cov.factor(lam), *cov.term_factors(lam)]
+    signs = [np.where(np.diagonal(factor) < 0.0, -1.0, 1.0) for factor in factors]
+    pairs = zip(factors, signs, strict=True)
+    return np.concatenate([*((factor * sign).ravel() for factor, sign in pairs), u])
 
 
 @dataclass(frozen=True)
