@@ -132,12 +132,7 @@ def _matrix(
     given: Any, names: Sequence[str], others: Sequence[str], what: str
 ) -> FloatArray:
     given = _by_label(given, names, others, what)
-    try:
-        matrix = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise UnsupportedError(
-            f"a hypothesis is text, numbers, or a pair (R, q); this is {given!r}"
-        ) from error
+    matrix = _numbers(given, "a hypothesis is text, numbers, or a pair (R, q)")
     shape = matrix.shape
     matrix = np.atleast_2d(matrix)
     p = len(names)
@@ -192,13 +187,19 @@ def _by_label(
     return frame.reindex(columns=list(names), fill_value=0.0)
 
 
-def _right_hand_side(given: Any, count: int) -> FloatArray:
+def _numbers(given: Any, expected: str) -> FloatArray:
+    """Numbers as an array, masked ones as NaN."""
     try:
-        values = np.ravel(np.asarray(given, dtype=float))
+        if np.asarray(given).dtype.kind in "SUMm":
+            raise TypeError("no numbers")
+        found = np.ma.masked_array(given, dtype=float)
     except (TypeError, ValueError) as error:
-        raise UnsupportedError(
-            f"the right-hand side of a hypothesis is numbers; this is {given!r}"
-        ) from error
+        raise UnsupportedError(f"{expected}; this is {given!r}") from error
+    return np.asarray(found.filled(np.nan))
+
+
+def _right_hand_side(given: Any, count: int) -> FloatArray:
+    values = np.ravel(_numbers(given, "the right-hand side of a hypothesis is numbers"))
     if len(values) not in (1, count):
         raise LengthError(
             f"the hypothesis has {count} row{'s' if count > 1 else ''} and "

@@ -83,6 +83,9 @@ def standardize(
 
 
 RANK_TOLERANCE = 1e-9
+# Part of a column's length up to which entity means are taken for the same: float32
+# leaves 1e-7.  Covariances of fixed and random effects show no more.
+MEANS_TOLERANCE = float(np.sqrt(RANK_TOLERANCE))
 
 
 @dataclass(frozen=True)

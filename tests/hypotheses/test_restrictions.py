@@ -205,3 +205,60 @@ def test_lists_of_the_wrong_kind() -> None:
         means.contrast([1, np.nan])
     with pytest.raises(UnsupportedError, match="at least one contrast"):
         means.contrast({})
+
+
+@pytest.mark.parametrize(
+    "hypothesis",
+    [
+        pd.DataFrame([[0.0, 1.0, 0.0]], columns=["a", "b", "c"]),
+        pd.Series([1.0, 0.0], index=["y", "z"]),
+        pd.DataFrame([[0.0, 1.0, 0.0]], columns=[3, 4, 5]),
+    ],
+)
+def test_labels_that_are_no_coefficients(hypothesis: Any) -> None:
+    with pytest.raises(UnknownColumnError, match="labels of the hypothesis"):
+        read(hypothesis)
+
+
+def test_rows_of_both_sides_by_label() -> None:
+    matrix = pd.DataFrame({"x": [1.0, 0.0], "arm[T.b]": [0.0, 1.0]}, index=["p", "q"])
+    sides = pd.Series([0.5, 0.25], index=["p", "q"])
+    assert read((matrix, sides)) == ([[0, 0, 1], [0, 1, 0]], [0.5, 0.25])
+    with pytest.raises(UnsupportedError, match="different labels"):
+        read((matrix, sides.iloc[::-1]))
+    # numbers that pandas gives go by position
+    assert read(pd.Series([0.0, 1.0, 0.0])) == ([[0, 1, 0]], [0])
+
+
+def test_numbers_that_are_none() -> None:
+    hidden = np.ma.masked_array([[0.0, 1.0, 0.0]], mask=[[False, True, False]])
+    with pytest.raises(MissingDataError, match=r"nan for 'arm\[T.b\]'"):
+        read(hidden)
+    for wrong in ([["0", "1", "0"]], np.array([[0, 1, 0]], dtype="m8[D]")):
+        with pytest.raises(UnsupportedError, match="text, numbers"):
+            read(wrong)
+    with pytest.raises(UnsupportedError, match="right-hand side"):
+        read(([[0, 1, 0]], ["1"]))
+
+
+@pytest.mark.parametrize("kind", ["pooled", "fixed_effects", "random_effects"])
+def test_panel_fits_read_hypotheses_by_name(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame(rng.normal(size=(60, 3)), columns=["y", "x", "w"])
+    data = data.assign(id=np.repeat(np.arange(12), 5), t=np.tile(np.arange(5), 12))
+    fit = getattr(mar, kind)("y ~ x + w", data, "id", "t").fit()
+    named = pd.DataFrame([[1.0, 0.0, 0.0]], columns=["x", "Intercept", "w"])
+    for hypothesis in (named, pd.Series({"x": 1.0}), "x = 0", {"x": 0.0}):
+        np.testing.assert_allclose(fit.t_test(hypothesis).effect, fit.params["x"])
+        f = float(np.squeeze(fit.f_test(hypothesis).fvalue))
+        np.testing.assert_allclose(f, fit.tvalues["x"] ** 2)
+    for wrong in ([[np.nan, 1, 0]], ([[0, 1, 0]], [np.nan])):
+        with pytest.raises(MissingDataError):
+            fit.t_test(wrong)
+    with pytest.raises(NotComputedError, match="no coefficient"):
+        fit.wald_test([[0, 0, 0]])
+    for wrong in ([[0, 1]], ([[0, 1, 0]], [1], [2]), np.ones((1, 1, 3))):
+        with pytest.raises(UnsupportedError):
+            fit.t_test(wrong)
+    with pytest.raises(LengthError):
+        fit.t_test(([[0, 1, 0]], [1, 2]))

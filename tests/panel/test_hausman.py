@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
 from helpers.reference_cases import read_csv
+from mixedar import VarPower
 from mixedar.exceptions import MixedARError, NotComputedError, UnsupportedError
 from mixedar.panel import FixedEffects, RandomEffects
 from mixedar.panel.hausman import HausmanResult, hausman
@@ -26,6 +27,7 @@ from mixedar.panel.hausman.bootstrap import (
     entity_products,
     estimates,
 )
+from mixedar.residual.variance import VarLogLinear
 
 FOLDER = Path(__file__).parents[1] / "reference" / "panel"
 FORMS = ["classical", "sigmamore", "sigmaless"]
@@ -675,3 +677,59 @@ def test_coefficients_of_another_meaning_are_not_compared(method: str) -> None:
     found = mar.hausman(*fits, method=method)
     assert method == "default" or np.isnan(found.statistic)
     assert "left out m (collinear" in " ".join(str(found).split())
+
+
+# Rounding, and mixed models with weights
+
+
+def spread(noise: float, seed: int = 3) -> pd.DataFrame:
+    """A balanced panel whose trend has entity means that differ by `noise`."""
+    rng = np.random.default_rng(seed)
+    i, t = np.repeat(np.arange(40), 6), np.tile(np.arange(6), 40)
+    a = rng.normal(size=40)[i]
+    x = rng.normal(size=240) + a
+    z = t * (1.0 + noise * rng.normal(size=40)[i])
+    y = 1.0 + x + 0.3 * z + a + rng.normal(size=240)
+    return pd.DataFrame({"y": y, "x": x, "z": z, "i": i, "t": t, "w": 1.0 + x**2})
+
+
+@pytest.mark.parametrize(("noise", "count"), [(0.0, 1), (1e-7, 1), (1e-3, 2)])
+def test_means_that_differ_by_rounding_say_nothing(noise: float, count: int) -> None:
+    data = spread(noise)
+    fe = mar.fixed_effects("y ~ x + z", data, "i", "t").fit()
+    re = mar.random_effects("y ~ x + z", data, "i", "t").fit()
+    mixed = mar.mixedlm("y ~ x + z", data, groups="i", time="t").fit()
+    for form in ("sigmamore", "auxiliary", "mundlak"):
+        assert mar.hausman(fe, re, form).tests[0].df == count
+    for form in ("auxiliary-robust", "mundlak-robust"):
+        assert mar.hausman(fe, re, form).tests[0].df == (count, 39)
+    assert mar.hausman(fe, mixed).identified == count
+    means = ("mean(x)", "mean(z)")[:count]
+    assert mar.mundlak("y ~ x + z", data, "i", "t").means == means
+    if count == 1:  # what rounding adds changes nothing else
+        exact = spread(0.0).assign(y=data["y"])
+        fits = (
+            getattr(mar, kind)("y ~ x + z", exact, "i", "t").fit()
+            for kind in ("fixed_effects", "random_effects")
+        )
+        expected = mar.hausman(*fits, "mundlak").tests[0].statistic
+        found = mar.hausman(fe, re, "mundlak").tests[0].statistic
+        assert_allclose(found, expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("weights", ["w", VarPower("w"), VarLogLinear("~ w + x")])
+def test_mixed_models_whose_weights_read_a_column(weights: Any) -> None:
+    data = spread(0.1)
+    where = {"groups": "i", "time": "t", "weights": weights}
+    fe = mar.fixed_effects("y ~ x + z", data, "i", "t").fit()
+    found = mar.hausman(fe, mar.mixedlm("y ~ x + z", data, **where).fit())
+    means = data.groupby("i")[["x", "z"]].transform("mean")
+    full = data.assign(mx=means["x"], mz=means["z"])
+    fit = mar.mixedlm("y ~ x + z + mx + mz", full, **where).fit()
+    expected = fit.wald_test("mx = 0, mz = 0")
+    assert_allclose(found.tests[0].statistic, float(expected.statistic), rtol=1e-6)
+    labels = pd.Series(data["w"].to_numpy(), data.index)
+    if isinstance(weights, str):
+        own = mar.mixedlm("y ~ x + z", data, **{**where, "weights": labels}).fit()
+        again = mar.hausman(fe, own).tests[0].statistic
+        assert_allclose(again, found.tests[0].statistic)

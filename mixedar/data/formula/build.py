@@ -185,7 +185,8 @@ class Design(Evaluated):
         """Names of the random effects, the intercept under that of the groups."""
         if self.re_spec is None:
             return [] if self.exog_re is None else [self.groups_name]
-        renamed = {"Intercept": self.groups_name}
+        own = "Intercept" in self.re_spec.variables  # a column of the data
+        renamed = {} if own else {"Intercept": self.groups_name}
         return [renamed.get(name, name) for name in self.re_spec.column_names]
 
 

@@ -490,6 +490,12 @@ def fit_formula(
             f"{spelled_in_patterns(use.formula)}"
         )
     frame = columns.frame(use)
+    alone = re.search(r"(^|\+)\s*0\s*(\+|$)|-\s*1\b", use.formula)
+    if "Intercept" in use.terms & set(frame.columns) and not alone:
+        raise UnsupportedError(
+            f"the formula {use.formula!r}: the column 'Intercept' has the name of the "
+            "constant; rename the column, or leave the constant out by 0 +"
+        )
     for name in sorted(use.terms & set(frame.columns)):
         check_no_date(frame[name], name, use)
     names = [n for n in use.names | use.functions if n not in frame.columns]

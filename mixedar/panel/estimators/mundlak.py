@@ -14,7 +14,12 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import IdentificationError, check_choice, listing
 from mixedar.mixed import MixedLMAR
 from mixedar.numeric.linalg import r_factor
-from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
+from mixedar.panel.algebra import (
+    MEANS_TOLERANCE,
+    RANK_TOLERANCE,
+    column_sizes,
+    independent_columns,
+)
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.random_effects import RandomEffects
 from mixedar.panel.estimators.simple import PooledOLS
@@ -37,7 +42,9 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     varies = column_sizes(x - between) > RANK_TOLERANCE * sizes
     varies &= np.any(x != between, axis=0)
     candidates = np.flatnonzero(varies)
-    joint = np.column_stack([x / sizes, between[:, candidates] / sizes[candidates]])
+    # so much longer that differences of the means by rounding fall below the tolerance
+    lengths = sizes[candidates] * (MEANS_TOLERANCE / RANK_TOLERANCE)
+    joint = np.column_stack([x / sizes, between[:, candidates] / lengths])
     columns = candidates[independent_columns(r_factor(joint))[x.shape[1] :]]
     if panel.constant is not None:
         between = between + grand

@@ -140,6 +140,7 @@ def add_means(model: MixedLMAR, means: FloatArray, names: list[str]) -> MixedLMA
         exog_vc=model.exog_vc if model.k_vc else None,
         time=model.time,
         delta=model.delta,
+        scale=model.scale,
         residual=model.residual,
         series=model.series,
         residual_data=dict(model.residual_data) or None,

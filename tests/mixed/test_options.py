@@ -1,0 +1,190 @@
+"""Options are one of their choices; filters of warnings are the user's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mixedar.formula.api as mar
+from helpers.bad_data import make
+from mixedar import AR1, ARMA, MixedLMAR, VarIdent, VarPower
+from mixedar.exceptions import BoundaryWarning, UnsupportedError
+from mixedar.residual import Exponential
+
+DATA = make(seed=1)
+
+
+@cache
+def mixed() -> Any:
+    return mar.mixedlm("y ~ x", DATA, groups="id", time="t").fit()
+
+
+@cache
+def panel(kind: str = "fixed_effects") -> Any:
+    return getattr(mar, kind)("y ~ x", DATA, "id", "t").fit()
+
+
+def model() -> MixedLMAR:
+    return mixed().model
+
+
+CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "reml": ("reml", lambda v: model().fit(reml=v)),
+    "do_cg": ("do_cg", lambda v: model().fit(do_cg=v)),
+    "full_output": ("full_output", lambda v: model().fit(full_output=v)),
+    "use_sqrt": (
+        "use_sqrt",
+        lambda v: mar.mixedlm("y ~ x", DATA, groups="id", use_sqrt=v),
+    ),
+    "use_sparse": (
+        "use_sparse",
+        lambda v: mar.mixedlm(
+            "y ~ x", DATA, groups="id", vc_formula={"t": "0 + C(t)"}, use_sparse=v
+        ),
+    ),
+    "fixed": ("fixed", lambda v: AR1(0.5, fixed=v)),
+    "nugget": ("nugget", lambda v: AR1(nugget=v)),
+    "nugget in space": ("nugget", lambda v: Exponential("x", nugget=v)),
+    "fixed ARMA": ("fixed", lambda v: ARMA(1, 1, fixed=v)),
+    "fixed power": ("fixed", lambda v: VarPower("x", power=1.0, fixed=v)),
+    "fixed strata": ("fixed", lambda v: VarIdent("x", fixed=v)),
+    "use_t": ("use_t", lambda v: mixed().t_test("x = 0", use_t=v)),
+    "use_f": ("use_f", lambda v: mixed().wald_test("x = 0", use_f=v)),
+    "scalar": ("scalar", lambda v: mixed().wald_test("x = 0", scalar=v)),
+    "robust use_t": ("use_t", lambda v: mixed().get_robustcov_results(use_t=v)),
+    "skip_single": ("skip_single", lambda v: mixed().wald_test_terms(skip_single=v)),
+    "obs": ("obs", lambda v: mixed().get_prediction().conf_int(obs=v)),
+    "transform": ("transform", lambda v: mixed().predict(DATA, transform=v)),
+    "include_theta": (
+        "include_theta",
+        lambda v: mixed().get_prediction(include_theta=v),
+    ),
+    "standard_errors": (
+        "standard_errors",
+        lambda v: mixed().random_effects_frame(standard_errors=v),
+    ),
+    "robust": ("robust", lambda v: mixed().variogram(robust=v)),
+    "studentize": (
+        "studentize",
+        lambda v: mixed().heteroscedasticity_test(studentize=v),
+    ),
+    "trend": ("trend", lambda v: mixed().heteroscedasticity_test(trend=v)),
+    "external": ("external", lambda v: mixed().influence(1).outlier_test(external=v)),
+    "pictures": ("pictures", lambda v: mixed().report(pictures=v)),
+    "progress": ("progress", lambda v: mixed().bootstrap(2, progress=v)),
+    "pool": ("pool", lambda v: mar.by_group("y ~ x", DATA, "id", pool=v)),
+    "pool later": (
+        "pool",
+        lambda v: mar.by_group("y ~ x", DATA, "id").conf_int(pool=v),
+    ),
+    "drift": (
+        "drift",
+        lambda v: mar.first_difference("y ~ x", DATA, "id", "t", drift=v),
+    ),
+    "two_step": (
+        "two_step",
+        lambda v: mar.fixed_effects_ar1("y ~ x", DATA, "id", "t").fit(two_step=v),
+    ),
+    "panel use_f": ("use_f", lambda v: panel().wald_test("x = 0", use_f=v)),
+    "hausman": (
+        "use_f",
+        lambda v: mar.hausman(panel(), panel("random_effects"), use_f=v),
+    ),
+    "allow": (
+        "allow_different_samples",
+        lambda v: mar.compare({"a": mixed()}, allow_different_samples=v),
+    ),
+    "stars": ("stars", lambda v: mar.compare({"a": mixed()}, stars=v)),
+    "select": ("reml", lambda v: mar.select_residual(model(), ["ar1"], reml=v)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_flags_are_true_or_false(name: str) -> None:
+    argument, call = CALLS[name]
+    for wrong in ("no", "ML", 2, [True]):
+        with pytest.raises(UnsupportedError, match=f"{argument}="):
+            call(wrong)
+
+
+def test_numpy_flags_will_do() -> None:
+    assert model().fit(reml=np.False_).method == "ML"
+    assert model().fit(reml=np.True_).llf == mixed().llf
+
+
+@pytest.mark.parametrize("cov_type", ["HC3", "robust", None, 3])
+def test_covariances_that_are_none(cov_type: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"cov_type=.*CR2"):
+        model().fit(cov_type=cov_type)
+
+
+@pytest.mark.parametrize("alpha", [2, 0, "a", None, True, -0.1, 1 + 0j, float("nan")])
+def test_one_check_of_alpha(alpha: Any) -> None:
+    own = mar.by_group("y ~ x", DATA, "id")
+    for call in (
+        lambda: panel().conf_int(alpha),
+        lambda: panel().summary(alpha=alpha),
+        lambda: mixed().conf_int(alpha),
+        lambda: mixed().conf_int_re(method="wald", alpha=alpha),
+        lambda: mixed().get_prediction().summary_frame(alpha),
+        lambda: mixed().random_effects_frame(alpha=alpha),
+        lambda: mixed().serial_correlation_test().rejects(alpha),
+        lambda: mixed().report(alpha=alpha, pictures=False),
+        lambda: own.conf_int(alpha),
+        lambda: mar.tidy(panel(), alpha),
+        lambda: mar.compare({"a": panel()}, alpha=alpha),
+        lambda: mar.hausman(panel(), panel("random_effects")).rejects(alpha),
+    ):
+        with pytest.raises(UnsupportedError, match="alpha="):
+            call()
+
+
+# Filters of warnings
+
+
+def test_refits_in_threads_leave_no_filter() -> None:
+    flat = at_boundary()
+    ys = [flat.endog * k for k in range(1, 13)]
+    before = list(warnings.filters)
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda y: flat.refit(y).llf, ys))
+    assert warnings.filters == before
+
+
+def at_boundary() -> MixedLMAR:
+    """A model whose random effects have no variance."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=len(DATA))
+    y -= y.reshape(-1, 5).mean(axis=1).repeat(5)
+    return mar.mixedlm("y ~ x", DATA.assign(y=y), groups="id")
+
+
+def test_who_is_warned_of_the_boundary() -> None:
+    boundary = at_boundary()
+    with pytest.warns(BoundaryWarning, match="singular"):
+        boundary.fit()
+    assert boundary.refit(boundary.endog).at_boundary  # warnings are errors here
+    found: list[Warning] = []
+    boundary.fit(collected=found)
+    assert [type(each).__mro__[1] for each in found] == [BoundaryWarning]
+    chosen = mar.select_residual(boundary, ["independent"])
+    assert "singular" in chosen.table["note"].iloc[0]
+
+
+def test_importing_leaves_the_filters() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('error'); "
+        "warnings.filterwarnings('ignore', 'mine'); before = list(warnings.filters); "
+        "import mixedar, mixedar.api, mixedar.formula.api as mar; mar.hausman; "
+        "assert warnings.filters == before, warnings.filters"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
