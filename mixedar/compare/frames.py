@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mixedar._types import unwrapped
+from mixedar.by_group.model import ByGroupResults
 from mixedar.compare.extract import read
 from mixedar.compare.record import Component, FitRecord
 from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_choice
@@ -26,14 +28,16 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     Parameters
     ----------
     fit : results
-        Of mixedar (mixed models and all panel estimators), of statsmodels (OLS,
-        WLS, GLS, GLSAR, GEE, MixedLM) or of linearmodels' panel models.
+        Of mixedar (mixed models, all panel estimators and `by_group`), of statsmodels
+        (OLS, WLS, GLS, GLSAR, GEE, MixedLM) or of linearmodels' panel models.
     alpha : float
         1 - coverage of the intervals.
 
     Returns
     -------
     DataFrame, shape (parameters, 9)
+        Of regressions by group a row for each group and coefficient, with the labels
+        of the groups in a first column of their name.
         ``term``; ``group`` (``"fixed"``, ``"random"`` or ``"residual"``);
         ``estimate``, variances and covariances on the scale of the data;
         ``std_error``; ``statistic``, ``df`` (infinite for the normal
@@ -62,6 +66,9 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     >>> list(mar.tidy(model.fit())["term"])
     ['Intercept', 'age', 'subject Var', 'rho', 'Residual Var']
     """
+    inner = unwrapped(fit)
+    if isinstance(inner, ByGroupResults):
+        return _by_group(inner, alpha)
     record = read(fit, "tidy: fit", alpha)
     fixed = record.coefficients(alpha).reset_index()
     fixed.insert(1, "group", "fixed")
@@ -73,6 +80,27 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     ]
     columns = ["term", "group", "estimate", "std_error", "conf_low", "conf_high"]
     return pd.concat([fixed, pd.DataFrame(rows, columns=columns)], ignore_index=True)
+
+
+def _by_group(fit: ByGroupResults, alpha: float) -> pd.DataFrame:
+    """Coefficients of all groups below one another."""
+    found = fit.conf_int(alpha).reset_index()
+    statistic = found["estimate"] / found["std_error"]
+    columns = {
+        "term": found["coefficient"],
+        "group": "fixed",
+        "estimate": found["estimate"],
+        "std_error": found["std_error"],
+        "statistic": statistic,
+        "df": found["df"],
+        "p_value": fit.pvalues.to_numpy().ravel(),
+        "conf_low": found["lower"],
+        "conf_high": found["upper"],
+    }
+    out = pd.DataFrame(columns)
+    name = str(fit.params.index.name)
+    out.insert(0, "level" if name in columns else name, found.iloc[:, 0])
+    return out
 
 
 def glance(fit: object) -> pd.DataFrame:

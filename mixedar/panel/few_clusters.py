@@ -164,7 +164,10 @@ def determined_alone(
         return []
     outer = np.outer(scale, scale)
     inverse = np.linalg.pinv(gram / outer, hermitian=True) / outer
-    share = np.bincount(units, np.einsum("ij,ij->i", x @ inverse, x))
+    leverage = np.zeros(len(x))
+    for j in range(x.shape[1]):
+        leverage += x[:, j] * (x @ inverse[:, j])
+    share = np.bincount(units, leverage)
     # what clusters split is to be removed anew without one of them
     loose = regression.loose_effects([units]) and regression.effect_codes
     found = []

@@ -99,7 +99,7 @@ def predictions(
     mean, notes = x @ estimate.params, []
     lacking: MixedARError | None = None
     if not effects:
-        variance = np.einsum("ij,jk,ik->i", x, estimate.cov, x)
+        variance = _quadratic(x, estimate.cov)
         resid, lacking = _of_an_observation(panel, estimate)
     else:
         check_effects(estimate)
@@ -138,6 +138,11 @@ def predictions(
         notes=tuple(notes),
         lacking=lacking,
     )
+
+
+def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
+    """``x_i' M x_i`` of each row, shape (m,)."""
+    return np.asarray(((x @ matrix) * x).sum(axis=1))
 
 
 def check_effects(estimate: PanelEstimate) -> None:
@@ -230,7 +235,7 @@ def _random(
     here = rows.entity >= 0
     part = np.where(here, share[rows.entity], 0.0)
     away = x - part[:, None] * means[rows.entity]
-    slopes = np.einsum("ij,jk,ik->i", away, estimate.cov, away)
+    slopes = _quadratic(away, estimate.cov)
     return slopes + estimate.sigma2_u * (1.0 - part)
 
 
@@ -254,7 +259,7 @@ def _fixed(
         leverage = 1.0 / panel.entity_weights[rows.entity]
     away = x[:, slopes] - explained
     cov = estimate.cov[np.ix_(slopes, slopes)]
-    out = estimate.scale * leverage + np.einsum("ij,jk,ik->i", away, cov, away)
+    out = estimate.scale * leverage + _quadratic(away, cov)
     missing = (rows.entity < 0) & ("entity" in estimate.effects)
     missing |= (rows.time < 0) & ("time" in estimate.effects)
     if estimate.effects == ("entity", "time"):
@@ -271,4 +276,4 @@ def _two_way_leverage(panel: PanelData, rows: Rows) -> FloatArray:
     inverse = np.linalg.pinv(np.diag(table.sum(axis=0)) - table.T @ shares)
     away = np.eye(panel.n_periods)[rows.time] - shares[rows.entity]
     own = 1.0 / panel.entity_weights[rows.entity]
-    return own + np.einsum("ij,jk,ik->i", away, inverse, away)
+    return own + _quadratic(away, inverse)

@@ -423,6 +423,27 @@ def test_html_latex_and_pickle() -> None:
     assert mar.compare([fitted()["ols"]], title="Title").as_text().split()[0] == "Title"
 
 
+def test_tidy_of_regressions_by_group() -> None:
+    data = panel()
+    for pool in (True, False):
+        table = mar.tidy(
+            mar.by_group("y ~ x1", data, groups="id", pool=pool), alpha=0.1
+        )
+        assert list(table.columns) == ["id", *COLUMNS]
+        assert len(table) == 40 * 2
+        one = table[table["id"] == 7].set_index("term")
+        ols = smf.ols("y ~ x1", data[data["id"] == 7]).fit()
+        assert_allclose(one["estimate"], ols.params)
+        assert_allclose(one["df"], 160 if pool else 4)
+        if not pool:
+            assert_allclose(one["std_error"], ols.bse)
+            assert_allclose(one["statistic"], ols.tvalues)
+            assert_allclose(one["p_value"], ols.pvalues)
+            assert_allclose(one[["conf_low", "conf_high"]], ols.conf_int(0.1))
+    named = mar.by_group("y ~ x1", data.rename(columns={"id": "group"}), groups="group")
+    assert mar.tidy(named).columns[0] == "level"
+
+
 # -- likelihoods ---------------------------------------------------------------------
 
 
