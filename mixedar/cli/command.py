@@ -18,6 +18,10 @@ import numpy as np
 import pandas as pd
 
 from mixedar import __version__
+from mixedar.cli.files import parse_dates, read_table
+from mixedar.cli.no_eval import check_formula
+from mixedar.data.formula.bars import read_bars
+from mixedar.data.formula.names import read_formula
 from mixedar.data.residual_model import default_residual
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
@@ -28,9 +32,6 @@ from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import resolve
 from mixedar.summary.text import plain
 
-_PARQUET = (".parquet", ".pq")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
-_ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
 _DESCRIPTION = """\
 Linear mixed models with serially correlated residuals.
 
@@ -48,7 +49,8 @@ _FIT_DESCRIPTION = """\
 Fit one model to a CSV or Parquet file and print the results.
 
 Formulas are those of statsmodels: an intercept is implied, C(x) makes a factor
-of a column, np.log(x) and the other functions of NumPy may be used."""
+of a column, np.log(x) and the other functions of NumPy may be used. A formula is
+Python: do not run one that you have not read, or use --no-eval."""
 
 _FIT_EPILOG = """\
 examples:
@@ -107,6 +109,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     output = fit.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
     output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
+    fit.add_argument(
+        "--no-eval",
+        action="store_true",
+        help="for formulas of strangers: allow names of columns, numbers and listed "
+        "functions only. Without it a formula may run any Python code",
+    )
     return parser
 
 
@@ -120,6 +128,13 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
         metavar="COLUMN",
         help="times: numbers, or dates such as 2024-05-31; without them a "
         "structure that --residual names takes the order of the rows",
+    )
+    model.add_argument(
+        "--delta",
+        type=_unit,
+        metavar="UNIT",
+        help='the unit of time: a number, a duration such as "6 months", or auto, the '
+        "common step; default: as given",
     )
     model.add_argument(
         "--re",
@@ -157,6 +172,14 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
         default="raise",
         help="rows with missing values: leave out, or stop; default: raise",
     )
+
+
+def _unit(text: str) -> float | str:
+    """A number, or a duration, of ``--delta``."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _residual(text: str) -> str:
@@ -205,10 +228,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
             fits = arguments.command is not None
             text = _fit(arguments, messages) if fits else _growth()
         _write(text, getattr(arguments, "output", None))
-    except BrokenPipeError:
-        # the reader has gone (as in "| head"): nothing is left to say, and the
-        # interpreter must not complain when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has gone (as in "| head")
         return 1
     except (ValueError, OSError, MemoryError) as error:
         # bad data are bad values: the package's own errors, those of the parsers
@@ -217,9 +237,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
         message = message.replace('missing="drop"', "--missing drop").replace(
             "missing='drop'", "--missing drop"
         )
-        sys.stderr.write(f"{prog}: error: {message}\n")
+        _say(f"{prog}: error: {message}")
         return 1
     return 0
+
+
+def _say(line: str) -> None:
+    """Write a line to stderr, unless that is closed."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{line}\n")
 
 
 def _growth() -> str:
@@ -233,8 +259,16 @@ def _growth() -> str:
 
 def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
     """The results of ``fit``, as text."""
-    labels = [name for name in (arguments.groups, arguments.series) if name]
-    data = read_table(arguments.file, labels)
+    formulas = [arguments.formula, arguments.re or "", *arguments.vc.values()]
+    if arguments.output is not None:
+        _check_output(Path(arguments.output), Path(arguments.file))
+    if arguments.no_eval:  # before anything reads them
+        for formula in formulas:
+            check_formula(formula)
+    data = read_table(arguments.file, _labels(arguments, formulas))
+    if arguments.no_eval:
+        for formula in formulas:
+            check_formula(formula, data.columns)
     if arguments.time in data.columns:
         data[arguments.time] = parse_dates(data[arguments.time])
     model = MixedLMAR.from_formula(
@@ -242,6 +276,7 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
         data,
         groups=arguments.groups,
         time=arguments.time,
+        delta=arguments.delta,
         re_formula=arguments.re,
         vc_formula=arguments.vc or None,
         residual=arguments.residual,
@@ -261,12 +296,38 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
     return json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
 
 
+def _labels(arguments: argparse.Namespace, formulas: Sequence[str]) -> set[str]:
+    """Columns of labels: groups, series, and factors of the formulas."""
+    _, bars = read_bars(arguments.formula)
+    uses = [read_formula(formula, {}) for formula in formulas]
+    coded = frozenset[str]().union(*(use.coded for use in uses))
+    numeric = frozenset[str]().union(*(use.terms | use.elementwise for use in uses))
+    named = {name for bar in bars for name in bar.factor}
+    given = {arguments.groups, arguments.series} - {None}
+    return given | named | (coded - numeric)
+
+
+def _check_output(output: Path, data: Path) -> None:
+    """Raise if the results cannot go where they shall, or would replace the data."""
+    if output.exists() and data.exists() and output.samefile(data):
+        raise MixedARError(f"{output}: --output is the file of the data; name another")
+    if not output.absolute().parent.is_dir():
+        raise MixedARError(f"{output}: --output is in a folder that does not exist")
+
+
 def _write(text: str, path: str | None) -> None:
-    if path is None:
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+        return
+    if sys.stdout is None:
+        raise MixedARError("the standard output is closed; write to a file, --output")
+    try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    else:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+    except OSError:
+        # the interpreter must not complain when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 @contextmanager
@@ -277,7 +338,7 @@ def _warnings_as_lines(prog: str) -> Iterator[list[str]]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         text = plain(message)
         messages.append(text)
-        sys.stderr.write(f"{prog}: warning: {text}\n")
+        _say(f"{prog}: warning: {text}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", MixedARWarning)
@@ -336,65 +397,3 @@ def _plain(value: object) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def read_table(path: str, labels: Sequence[str] = ()) -> pd.DataFrame:
-    """
-    A CSV or Parquet file by its suffix; empty cells and NA are missing values.
-
-    Labels whose numbers would lose their spelling (``001``) stay text.
-    """
-    file = Path(path)
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
-    if kind not in (".csv", ".tsv", *_PARQUET):
-        raise MixedARError(
-            f"{path}: the suffix says neither CSV nor Parquet; rename the file to "
-            ".csv, .tsv, .csv.gz or .parquet"
-        )
-    if not file.exists():
-        raise MixedARError(f"{path}: there is no such file")
-    try:
-        if kind in _PARQUET:
-            table = pd.read_parquet(file)
-        else:
-            separator = "\t" if kind == ".tsv" else ","
-            table = pd.read_csv(file, sep=separator, low_memory=False)
-            for name in labels:
-                if name in table and pd.api.types.is_integer_dtype(table[name]):
-                    text = pd.read_csv(file, sep=separator, usecols=[name], dtype=str)
-                    if (text[name] != table[name].astype(str)).any():
-                        table[name] = text[name]
-    except ImportError:
-        raise MixedARError(
-            f"{path}: reading Parquet needs pyarrow, which is not installed; "
-            'pip install "mixedar[parquet]", or save the data as CSV'
-        ) from None
-    except pd.errors.EmptyDataError:
-        raise MixedARError(f"{path}: the file is empty") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise MixedARError(f"{path}: cannot be read ({plain(error)})") from error
-    if table.empty:
-        raise MixedARError(f"{path}: the file has no rows of data")
-    return table
-
-
-def parse_dates(column: pd.Series) -> pd.Series:
-    """
-    A column of dates if it is text that is dates throughout, else itself.
-
-    Only year-month(-day) is taken: of 01/02/2024 nobody knows the month.
-    """
-    if not (column.dtype == object or pd.api.types.is_string_dtype(column.dtype)):
-        return column
-    present = column.dropna()
-    if not len(present) or not all(isinstance(value, str) for value in present):
-        return column
-    if not present.str.fullmatch(_ISO_DATE).all():
-        return column
-    try:
-        return pd.to_datetime(column)
-    except ValueError:
-        return column

@@ -15,7 +15,7 @@ import pytest
 import mixedar
 from helpers import reference_cases
 from mixedar.cli import main
-from mixedar.cli.command import parse_dates, read_table
+from mixedar.cli.files import parse_dates, read_table
 from mixedar.exceptions import MixedARError
 
 DATA = reference_cases.FOLDER / "data"
