@@ -16,7 +16,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 from statsmodels.tools.rng_qrng import check_random_state
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths
+from mixedar.data.checks import check_lengths, float_array
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
@@ -24,6 +24,7 @@ from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.covariance import RandomCovariance, factor_entries
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import is_independent
 from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
@@ -102,9 +103,9 @@ class ParentModel(MixedLM):
         float
         """
         self._check_held()
+        point = self._point(params, has_fe=False)
         if self._penalised:
             return float(super().loglike(params, profile_fe))
-        point = self._point(params, has_fe=False)
         problem, sums = self._sums(point, derivatives=False)
         if profile_fe:
             return profile(sums, self.nobs, reml=self.reml, shift=problem.shift).llf
@@ -126,9 +127,11 @@ class ParentModel(MixedLM):
         ndarray
         """
         self._check_held()
-        if self._penalised or not self.residual.k_params:
-            return np.asarray(super().score(params, profile_fe))
         point = self._point(params, has_fe=not profile_fe)
+        if self._penalised or self._is_parents:
+            if not profile_fe:  # the parent reads packed fixed effects as covariances
+                params = MixedLMParams.from_components(*point[:2], vcomp=point.vcomp)
+            return np.asarray(super().score(params, profile_fe))
         gradient, _ = self._derivatives(point, profile_fe)
         if self.use_sqrt:
             entries = factor_entries(point.cov_re, point.vcomp)
@@ -154,9 +157,9 @@ class ParentModel(MixedLM):
             Whether the random-effects covariance is singular.
         """
         self._check_held()
-        if self._penalised or not self.residual.k_params:
-            return super().hessian(params)
         point = self._point(params, has_fe=True, use_sqrt=False)
+        if self._penalised or self._is_parents:
+            return super().hessian(params)
         _, hessian = self._derivatives(point, profile_fe=False)
         values = np.concatenate([np.linalg.eigvalsh(point.cov_re), point.vcomp])
         return hessian, bool((values < 1e-10).any())
@@ -180,7 +183,16 @@ class ParentModel(MixedLM):
             params = matrix_rows(params, self.exog_names)[0][0]
         if exog is not None:
             exog = matrix_rows(exog, self.exog_names)[0]
-        return np.asarray(super().predict(params, exog))
+        beta = params.fe_params if isinstance(params, MixedLMParams) else params
+        beta = float_array(beta, "params")
+        packed = self.k_fe + self.k_re2 + self.k_vc
+        lengths = self.k_fe, packed, packed + self.residual.k_params
+        if beta.shape not in ((k,) for k in lengths):
+            raise LengthError(
+                f"params has the shape {beta.shape}; pass the {self.k_fe} fixed effects, "
+                "or all parameters"
+            )
+        return np.asarray(super().predict(beta, exog))
 
     def _check_held(self) -> None:
         if self.endog is None:
@@ -190,22 +202,36 @@ class ParentModel(MixedLM):
     def _penalised(self) -> bool:
         return self.fe_pen is not None or self.cov_pen is not None
 
+    @property
+    def _is_parents(self) -> bool:
+        """Whether this is a model that statsmodels has too."""
+        plain = is_independent(self.residual) and not self.arrays.terms
+        return plain and self.scale is None
+
     def _point(
         self, params: Packed, *, has_fe: bool, use_sqrt: bool | None = None
     ) -> _Point:
+        k_residual = self.residual.k_params
         if isinstance(params, MixedLMParams):
             residual = getattr(params, "residual_params", None)
             if residual is None:
                 residual = self.residual_default()
             vcomp = params.vcomp if self.k_vc else np.empty(0)
-            return _Point(params.fe_params, params.cov_re, vcomp, residual)
-        values = np.asarray(params, dtype=np.float64)
+            point = _Point(params.fe_params, params.cov_re, vcomp, residual)
+            shapes = (self.k_fe,), (self.k_re, self.k_re), (self.k_vc,), (k_residual,)
+            for name, part, shape in zip(point._fields, point, shapes, strict=True):
+                if np.shape(part) != shape:
+                    raise LengthError(
+                        f"{name} of the parameters has the shape {np.shape(part)}; the "
+                        f"model needs {shape}"
+                    )
+            return point
+        values = float_array(params, "params")
         k_cov = self.k_re2 + self.k_vc
         k = k_cov + (self.k_fe if has_fe else 0)
-        k_residual = self.residual.k_params
-        if len(values) not in (k, k + k_residual):
+        if values.shape not in ((k,), (k + k_residual,)):
             raise LengthError(
-                f"{len(values)} packed parameters, but the model has {k} and "
+                f"{values.size} packed parameters, but the model has {k} and "
                 f"{k_residual} residual parameters"
             )
         sqrt = self.use_sqrt if use_sqrt is None else use_sqrt
@@ -226,6 +252,11 @@ class ParentModel(MixedLM):
             raise UnsupportedError(
                 "packed parameters of statsmodels hold the random effects of one "
                 "factor only; this model has several"
+            )
+        if self.scale is not None:
+            raise UnsupportedError(
+                "log-likelihoods of packed parameters estimate the residual variance; "
+                "that of this model is known (scale=)"
             )
         problem = LikelihoodProblem(
             self.arrays.compressed,
@@ -397,12 +428,15 @@ class ParentModel(MixedLM):
         return plain
 
     def _refuse_penalty(self, what: str) -> None:
-        if self.residual.k_params:
-            raise UnsupportedError(
-                f"{what}: penalised likelihoods are available for residual="
-                f"'independent' only; statsmodels' penalised fit ignores the "
-                f"{self.residual.label} correlation of this model"
-            )
+        if self._is_parents:
+            return
+        ignored = f"the {self.residual.label} residuals of this model"
+        if self.scale is not None:
+            ignored = "the known residual variance of this model"
+        raise UnsupportedError(
+            f"{what}: penalised likelihoods are available for residual='independent' "
+            f"only; statsmodels' penalised fit ignores {ignored}"
+        )
 
 
 class MixedDistribution:
@@ -429,15 +463,21 @@ class MixedDistribution:
         scale: float,
         exog: ArrayLike | None,
     ) -> None:
-        values = np.asarray(params, dtype=np.float64)
+        values = float_array(params, "params")
         k = model.k_fe + model.k_re2 + model.k_vc
         k_residual = model.residual.k_params
-        if len(values) == k and not model.residual.k_free:
+        if values.shape == (k,) and not model.residual.k_free:
             values = np.append(values, model.residual_default())
         if values.shape != (k + k_residual,):
+            names = ", ".join(model.residual.param_names)
             raise LengthError(
                 f"{values.size} packed parameters; the model has {k} and, after them, "
-                f"{k_residual} of the residuals ({', '.join(model.residual.param_names)})"
+                f"{k_residual} of the residuals ({names})"
+            )
+        if not (np.isfinite(values).all() and 0.0 < float(scale) < np.inf):
+            raise UnsupportedError(
+                f"parameters of a distribution are finite, and its scale is positive, "
+                f"not {scale}"
             )
         packed = MixedLMParams.from_packed(
             values[:k], model.k_fe, model.k_re, False, True

@@ -27,6 +27,7 @@ from mixedar.exceptions import (
     ConvergenceWarning,
     GroupError,
     IdentificationError,
+    LengthError,
     MixedARError,
     ResponseError,
     UnsupportedError,
@@ -335,3 +336,35 @@ def test_free_with_impossible_pattern(data: pd.DataFrame) -> None:
     free = MixedLMParams.from_components(fe_params=np.ones(2), cov_re=np.eye(3))
     with pytest.raises(MixedARError, match="free"):
         model.fit(free=free)
+
+
+@pytest.mark.parametrize("residual", ["independent", "ar1"])
+def test_packed_parameters_have_the_model_s_length(
+    data: pd.DataFrame, residual: str
+) -> None:
+    model = by_formula(data, residual=residual)
+    k_residual = int(residual == "ar1")
+    calls = {
+        "loglike": (model.loglike, 1),
+        "score": (model.score, 1),
+        "score with fixed effects": (lambda p: model.score(p, False), 3),
+        "hessian": (model.hessian, 3),
+        "get_distribution": (lambda p: model.get_distribution(p, 1.0), 3),
+    }
+    for call, k in calls.values():
+        call(np.full(k + k_residual, 0.5))
+        for wrong in (np.full(k + k_residual + 1, 0.5), np.full(k - 1, 0.5), 0.5):
+            with pytest.raises(LengthError, match=f"the model has {k} and"):
+                call(wrong)
+        with pytest.raises(LengthError):
+            call(np.full((k + k_residual, 1), 0.5))
+    for wrong in (np.zeros(4 + k_residual), np.zeros(1), 1.0):
+        with pytest.raises(LengthError, match="pass the 2 fixed effects"):
+            model.predict(wrong)
+    other = MixedLMParams.from_components(fe_params=np.zeros(2), cov_re=np.eye(2))
+    with pytest.raises(LengthError, match="cov_re of the parameters"):
+        model.loglike(other)
+    with pytest.raises(ResponseError, match="params is not numeric"):
+        model.get_distribution(["a"] * 3, 1.0)
+    with pytest.raises(UnsupportedError, match="scale is positive"):
+        model.get_distribution(np.full(3 + k_residual, 0.5), -1.0)
