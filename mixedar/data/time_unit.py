@@ -136,8 +136,8 @@ class TimeAxis:
             wanted = "a number"
         else:
             wanted = (
-                "a duration of fixed length, such as '7 days' (the times are on no "
-                "grid of months; .dt.to_period('M') of them would be)"
+                "a duration of fixed length, such as '7 days' (or times that count in "
+                "months, .dt.to_period('M') of these)"
             )
         raise TimeError(
             f"delta={delta!r} does not suit the times {name!r}; pass {wanted}, or "

@@ -93,7 +93,12 @@ def maximise(
 
     def search(data: ModelData, theta: FloatArray | None) -> Fit:
         problem = LikelihoodProblem(
-            data.compressed, data.nobs, data.residual, layout, reml=reml
+            data.compressed,
+            data.nobs,
+            data.residual,
+            layout,
+            reml=reml,
+            scale=data.scale,
         )
         alone = theta is not None
         if theta is None and start is not None:
@@ -149,7 +154,8 @@ def note_across_steps(fit: Fit) -> str | None:
     if other.llf <= fit.llf + 1e-4:
         return None
     return (
-        f"Times are multiples of {step} apart. A negative correlation across this step "
-        f"has a higher log-likelihood, {other.llf:.4f}, which no correlation per unit "
-        "of time expresses: pass delta='auto', which makes the step the unit."
+        f"The common step of the times is {data.time_unit.removeprefix('step of ')}. A "
+        "negative correlation across it has a higher log-likelihood, "
+        f"{other.llf:.4f}, which no correlation per unit of time expresses: pass "
+        "delta='auto', which makes the step the unit."
     )

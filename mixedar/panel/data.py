@@ -19,8 +19,8 @@ from mixedar.data.checks import (
     check_finite,
     check_lengths,
     check_magnitude,
-    float_array,
     group_codes,
+    positive_weights,
 )
 from mixedar.data.time import time_axis
 from mixedar.data.time_unit import TimeAxis
@@ -29,7 +29,6 @@ from mixedar.exceptions import (
     DuplicateTimeError,
     EmptyDataError,
     TimeError,
-    UnsupportedError,
     shown,
 )
 from mixedar.panel.algebra import rank_of_effects
@@ -193,6 +192,15 @@ class PanelData:
     def singletons(self) -> list[Any]:
         """Labels of the entities with one observation."""
         return list(self.entity_labels[self.sizes == 1])
+
+    @property
+    def order_notes(self) -> list[str]:
+        """Say that the order of the rows counts, if it does."""
+        if self.has_time:
+            return []
+        return [
+            "No time= was given: rows of an entity follow one another as they come."
+        ]
 
     @property
     def neighbours(self) -> BoolArray:
@@ -503,27 +511,9 @@ def make_panel(
 
 
 def with_weights(panel: PanelData, weights: object, name: str) -> PanelData:
-    """
-    The panel with weights, one a row in the caller's order.
-
-    Raises
-    ------
-    MissingDataError
-        If weights are missing or infinite.
-    UnsupportedError
-        If they are not numbers, or not positive.
-    """
-    values = float_array(weights, "weights=")
-    check_lengths(panel.nobs, weights=values)
-    check_finite(values, [name], "weight", panel.index)
-    wrong = np.flatnonzero(values <= 0.0)
-    if len(wrong):
-        raise UnsupportedError(
-            f"weights= ({name}) must be positive, and {len(wrong)} are not (first in "
-            f"row {shown(panel.index[wrong[0]])}); leave these rows out with subset="
-        )
-    values = values / values.mean()
-    return replace(panel, weights=panel.sort(values), weights_name=name)
+    """The panel with weights, one a row in the caller's order."""
+    values = positive_weights(weights, name, panel.index)
+    return replace(panel, weights=panel.sort(values / values.mean()), weights_name=name)
 
 
 class _Clock(NamedTuple):

@@ -229,6 +229,18 @@ def test_periods_need_times(options: dict[str, Any]) -> None:
         assert_allclose(got.bse, want.bse)
 
 
+@pytest.mark.parametrize(
+    "function", ["first_difference", "fixed_effects_ar1", "random_effects_ar1"]
+)
+def test_row_order_is_said(function: str) -> None:
+    frame = biennial()
+    fit = getattr(mar, function)("y ~ x", frame, "id").fit()
+    assert any("No time= was given" in note for note in fit.notes)
+    assert "No time= was given" in str(panel_tests(fit)["Wooldridge-Drukker"].note)
+    timed = getattr(mar, function)("y ~ x", frame, "id", "k").fit()
+    assert not any("time=" in note for note in timed.notes)
+
+
 # Levels of an index ----------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ class AR1Model(PanelModel):
         """Say how many gaps there are, if any."""
         count = int((self.panel.gaps > 1.5).sum())
         if not count:
-            return []
+            return self.panel.order_notes
         return [f"Gaps in {self.panel.time_name}: {count}; errors are correlated "
                 "across them by rho to the power of the distance."]  # fmt: skip
 

@@ -173,7 +173,7 @@ class FirstDifferenceOLS(LeastSquaresModel):
             columns = np.insert(columns, position, constant)
             x = np.insert(x, position, 1.0, axis=1)
         gone = tuple(panel.names[slopes[j]] for j in found.gone)
-        notes = []
+        notes = panel.order_notes
         if gone:
             notes.append(
                 f"Without a coefficient: {', '.join(gone)} (no changes of their own "

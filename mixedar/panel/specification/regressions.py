@@ -143,11 +143,9 @@ class PanelRegressions:
     @property
     def lag_note(self) -> str | None:
         """What lags are, unless they are one unit of time."""
-        if not self.panel.has_time:
-            return "No time= was given: lags go by the order of the rows."
-        if not self.panel.on_grid:
-            return "Times lie on no grid: the observation before counts as the lag."
-        return None
+        if self.panel.on_grid:
+            return " ".join(self.panel.order_notes) or None
+        return "Times lie on no grid: the observation before counts as the lag."
 
     @property
     def slopes(self) -> FloatArray:
