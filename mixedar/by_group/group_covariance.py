@@ -86,9 +86,10 @@ def _number(fit: Fit, group: Hashable) -> int:
     if group not in labels:
         near = difflib.get_close_matches(str(group), map(str, labels), n=3)
         known = near or [str(label) for label in labels[:8]]
+        more = ", ..." if len(labels) > len(known) else ""
         raise UnknownColumnError(
             f"group={shown(group)}: no group of {fit.data.groups_name!r} has that "
-            f"label; there are {', '.join(known)}{', ...' if len(labels) > len(known) else ''}"
+            f"label; there are {', '.join(known)}{more}"
         )
     return labels.index(group)
 

@@ -174,6 +174,19 @@ def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
     )
 
 
+def check_scale(scale: object) -> float | None:
+    """A known residual variance, if it can be one."""
+    if scale is None:
+        return None
+    number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
+    if not number or not 0.0 < float(scale) < np.inf:  # type: ignore[arg-type]
+        raise UnsupportedError(
+            f"scale={shown(scale)} is no variance: pass the known residual variance, a "
+            "positive number, or None to estimate it"
+        )
+    return float(scale)  # type: ignore[arg-type]
+
+
 def check_distinct(names: Sequence[object], what: str) -> None:
     """Raise if two columns have the same name."""
     name, count = Counter(names).most_common(1)[0] if len(names) else ("", 1)
@@ -240,6 +253,31 @@ def check_finite(
                 f"values, first in row {shown(label)}; remove those rows or pass "
                 "missing='drop'"
             )
+
+
+def positive_weights(weights: object, name: str, index: pd.Index) -> FloatArray:
+    """
+    Weights of the rows that `index` labels, as numbers.
+
+    Raises
+    ------
+    LengthError
+        If there is not one for each row.
+    MissingDataError
+        If some are missing or infinite.
+    UnsupportedError
+        If some are not positive.
+    """
+    values = float_array(weights, "weights=")
+    check_lengths(len(index), weights=values)
+    check_finite(values, [name], "weight", index)
+    wrong = np.flatnonzero(values <= 0.0)
+    if len(wrong):
+        raise UnsupportedError(
+            f"weights= ({name}) must be positive, and {len(wrong)} are not (first in "
+            f"row {shown(index[wrong[0]])}); leave these rows out with subset="
+        )
+    return values
 
 
 def float_array(x: object, what: str) -> FloatArray:

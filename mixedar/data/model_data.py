@@ -190,6 +190,8 @@ class ModelData:
         Build the designs of new rows.
     re_cov : str
         ``"unstructured"`` or ``"diagonal"``.
+    scale : float or None
+        The residual variance, if it is known.
     terms : tuple of RandomTerm
         Random effects of other factors than the groups.
     """
@@ -231,6 +233,7 @@ class ModelData:
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     re_cov: str
+    scale: float | None
     terms: tuple[RandomTerm, ...] = ()
 
     @property

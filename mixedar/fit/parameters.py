@@ -242,8 +242,8 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     for k, name in enumerate(names[len(rows) :]):
         held = not bool(structure.is_free[k])
         add(name, "residual", 0, k, fit.residual_params[k], held)
-    add("scale", "scale", 0, 0, fit.scale, False)
-    add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), False)
+    add("scale", "scale", 0, 0, fit.scale, fit.scale_known)
+    add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), fit.scale_known)
     return first + second
 
 

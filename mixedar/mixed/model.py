@@ -20,6 +20,7 @@ from mixedar.data.checks import (
     check_labels,
     check_missing,
     check_response,
+    check_scale,
     drop_missing,
     float_array,
     warn_dropped,
@@ -131,12 +132,15 @@ class MixedLMAR(ParentModel):
     residual_data : DataFrame or mapping of str to array_like, optional
         Columns that the residual structure and the variance function read
         (coordinates, strata, covariates), n rows.
-
     delta : number, str or duration, optional
         The unit of time: a number for numbers and periods, a duration such as
         ``"6 months"`` or a Timedelta for dates, or ``"auto"``, the common step of
         the times of a series, as Stata's ``xtset`` has it.  By default numbers and
         periods count as they are, and dates in steps of their grid.
+    scale : float, optional
+        The residual variance, if it is known; it is estimated by default.  With
+        ``weights="w"``, ``w = 1 / v``, and ``scale=1`` the residual variances are the
+        known ``v``, as in a meta-analysis.
 
     Raises
     ------
@@ -165,6 +169,7 @@ class MixedLMAR(ParentModel):
         weights: Any = None,
         residual_data: Any = None,
         delta: Any = None,
+        scale: float | None = None,
         **kwargs: Any,
     ) -> None:
         _check_arguments(kwargs, missing, re_cov, use_sqrt)
@@ -211,6 +216,7 @@ class MixedLMAR(ParentModel):
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
         self.delta = delta
+        self.scale = check_scale(scale)
         take_data(self, endog, exog, groups)
         take_random_effects(self, exog_re)
         found = replace(found, columns=columns)

@@ -36,6 +36,12 @@ REMOVED = "the data were removed from this model by remove_data(); build it agai
 Packed: TypeAlias = ArrayLike | MixedLMParams
 
 
+_SEVERAL = (
+    "packed parameters of statsmodels hold the random effects of one factor only; this "
+    "model has several"
+)
+
+
 class FormulaData(PandasData):
     """PandasData whose ``model_spec`` is built when statsmodels asks for it."""
 
@@ -249,10 +255,7 @@ class ParentModel(MixedLM):
         self, point: _Point, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
         if self.arrays.terms:
-            raise UnsupportedError(
-                "packed parameters of statsmodels hold the random effects of one "
-                "factor only; this model has several"
-            )
+            raise UnsupportedError(_SEVERAL)
         if self.scale is not None:
             raise UnsupportedError(
                 "log-likelihoods of packed parameters estimate the residual variance; "
@@ -482,6 +485,8 @@ class MixedDistribution:
         packed = MixedLMParams.from_packed(
             values[:k], model.k_fe, model.k_re, False, True
         )
+        if model.arrays.terms:
+            raise UnsupportedError(_SEVERAL)
         self.model = model
         if model.exog is None:
             raise NotComputedError(REMOVED)

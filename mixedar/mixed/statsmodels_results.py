@@ -176,8 +176,10 @@ class ParentResults(MixedLMResults):
             If the grid would reach a variance of zero or less, or there is no such
             random effect.
         """
+        self.fit.check_one_factor("profile_re()")
         vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
         fit, k_re = self.fit, self.fit.k_re
+        fit.check_scale_estimated("profile_re(), which divides by it,")
         estimate, component = _profiled(fit, re_ix, vtype)
         if estimate - dist_low <= 0.0:
             raise UnsupportedError(

@@ -62,7 +62,7 @@ def summarize(
         "Log-likelihood:": f"{fit.llf:.4f}",
         "AIC:": f"{fit.aic:.4f}",
         "BIC:": f"{fit.bic:.4f}",
-        "Scale:": f"{fit.scale:.6g}",
+        "Scale:": f"{fit.scale:.6g}" + (" (known)" if fit.scale_known else ""),
         "Residuals:": structure.label,
         "Converged:": "Yes" if fit.converged else "No",
     }

@@ -158,6 +158,8 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
     ]
     if data.delta is not None:
         given.append(f"delta={data.delta!r}")
+    if data.scale is not None:
+        given.append(f"scale={data.scale!r}")
     if data.re_cov != "unstructured":
         given.append(f"re_cov={data.re_cov!r}")
     lines = {f"from {_home(one)} import {one.__name__}" for one in classes}

@@ -150,7 +150,9 @@ def highest_maximum(
     """The highest maximum of another model, or None if it would take long."""
     if len(rows.w) > _CHEAP:
         return None
-    problem = LikelihoodProblem(rows, fit.nobs, structure, layout, reml=fit.reml)
+    problem = LikelihoodProblem(
+        rows, fit.nobs, structure, layout, reml=fit.reml, scale=fit.problem.scale
+    )
     return find_modes(problem)[0].estimate
 
 

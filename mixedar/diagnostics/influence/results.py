@@ -384,12 +384,14 @@ def influence(
     determinant is that of what is left.  A variance function of the fitted values
     goes on reading those of all groups.
     """
+    fit.check_one_factor("influence()")
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)
     if maxiter is not None and not (whole and maxiter >= 0):
         raise UnsupportedError(
             f"maxiter={maxiter!r} is not a whole number from 0 up; None chooses"
         )
     fit.data  # noqa: B018  raises if they were removed
+    fit.check_scale_estimated("influence()")
     if fit.n_groups < 2:
         raise NotComputedError(
             "there is one group only: nothing is left without it. Influence is by "

@@ -448,6 +448,7 @@ class ScoreTests:
         Without the covariances between them (`joint`) memory does not grow with
         their number.
         """
+        self.fit.check_scale_estimated("score tests of the residuals")
         k = len(alternatives)
         table, nuisance = self._nuisance
         cross = np.empty((k, len(table)))

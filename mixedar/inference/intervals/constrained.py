@@ -122,6 +122,7 @@ class ConstrainedLikelihood:
         # what is at the end of its range is known to the others
         self._known = k_cov + parameter.others_at_end
         free[self._known] = False
+        free[-1] = problem.scale is None
         free[self._at] = False
         self.free = np.flatnonzero(free)
         held = np.isfinite(self.fixed) & (self.fixed != 0.0)
@@ -219,6 +220,8 @@ class ConstrainedLikelihood:
         y.value[self.free] = x
         y.first[np.arange(len(x)), self.free] = 1.0
         y.value[self._known] = self.parameter.u[self._known - self.layout.k_cov]
+        if self.problem.scale is not None:
+            y.value[-1] = np.log(self.problem.scale)
         if path == "corr":
             sizes = np.exp(clip(z[self.logs], -np.inf, 300.0))
             _put(y, self._lead, sizes[0])
