@@ -23,6 +23,7 @@ from mixedar.data.checks import (
     drop_missing,
     float_array,
     group_codes,
+    positive_weights,
     subset_rows,
     warn_dropped,
 )
@@ -54,6 +55,7 @@ def by_group(
     groups: object = None,
     *,
     pool: bool = True,
+    weights: object = None,
     subset: object = None,
     missing: str = "none",
     eval_env: object = None,
@@ -74,6 +76,9 @@ def by_group(
     pool : bool
         Whether standard errors use one residual standard deviation for all
         groups, with the degrees of freedom of all of them, or each group its own.
+    weights : str or array_like, optional
+        Column of inverse variances of the rows, up to a constant, or one for each
+        row; the residual variance is that of a row of weight one.
     subset : array_like, optional
         Rows to use, as ``data.loc[subset]``.
     missing : {"none", "raise", "drop"}
@@ -108,7 +113,13 @@ def by_group(
     {'Intercept': 2.8, 'age': 1.95}
     """
     model = ByGroupOLS.from_formula(
-        formula, data, groups, subset=subset, missing=missing, eval_env=eval_env
+        formula,
+        data,
+        groups,
+        weights=weights,
+        subset=subset,
+        missing=missing,
+        eval_env=eval_env,
     )
     return model.fit(pool)
 
@@ -130,6 +141,8 @@ class ByGroupOLS:
     levels : array_like, optional
         Labels of all groups that the results should have, for groups without rows;
         by default those in `groups`, before rows are dropped.
+    weights : array_like, shape (n,), optional
+        Inverse variances of the rows, up to a constant.
 
     Attributes
     ----------
@@ -145,6 +158,7 @@ class ByGroupOLS:
         Labels of the rows.
     n_dropped : int
         Rows left out because of missing values.
+    weights : ndarray, shape (n,), or None
     formula : str or None
     formula_spec : FormulaSpec or None
         Builds `exog` for new data.
@@ -165,6 +179,7 @@ class ByGroupOLS:
         missing: str = "none",
         *,
         levels: object = None,
+        weights: object = None,
     ) -> None:
         check_missing(missing)
         if groups is None:
@@ -176,16 +191,17 @@ class ByGroupOLS:
         self.groups_name = str(getattr(groups, "name", None) or "Group")
         self.endog = response_vector(endog)
         self.exog, self.exog_names = _matrix(exog)
-        groups = as_rows(endog=endog, exog=exog, groups=groups)["groups"]
+        rows = as_rows(endog=endog, exog=exog, groups=groups, weights=weights)
+        groups, weights = rows["groups"], rows["weights"]
         labels = _series(groups)
         index = row_labels(endog, exog, groups)
         self.index = pd.RangeIndex(len(self.endog)) if index is None else index
         self.n_dropped = 0
         if missing == "drop":
             levels = labels if levels is None else levels
-            arrays = self.endog, self.exog, labels, self.index
+            arrays = self.endog, self.exog, labels, self.index, weights
             kept, _, self.n_dropped = drop_missing(arrays)
-            self.endog, self.exog, labels, self.index = kept
+            self.endog, self.exog, labels, self.index, weights = kept
             warn_dropped(self.n_dropped, stacklevel=3)
         check_distinct(self.exog_names, "regressors'")
         if not len(self.endog):
@@ -198,6 +214,10 @@ class ByGroupOLS:
         ):
             check_finite(values, names, what, self.index)
             check_magnitude(values, names, what)
+        self.weights = None
+        if weights is not None:
+            name = str(getattr(weights, "name", None) or "weights")
+            self.weights = positive_weights(weights, name, pd.Index(self.index))
         if levels is not None:
             levels = _series(levels)
             levels = levels[levels.notna()].drop_duplicates()
@@ -212,6 +232,7 @@ class ByGroupOLS:
         data: object,
         groups: object = None,
         *,
+        weights: object = None,
         subset: object = None,
         missing: str = "none",
         eval_env: object = None,
@@ -236,6 +257,7 @@ class ByGroupOLS:
             table,
             groups=groups,
             re_formula="0",
+            extra=None if weights is None else {"weights": weights},
             subset=subset,
             missing=missing,
             eval_env=eval_env,
@@ -250,6 +272,7 @@ class ByGroupOLS:
             pd.DataFrame(design.exog, index, design.exog_names, copy=False),
             design.group_values,
             levels=levels,
+            weights=None if weights is None else design.extra["weights"],
         )
         model.n_dropped, model.groups_name = design.n_dropped, design.groups_name
         warn_dropped(design.n_dropped)
@@ -289,14 +312,19 @@ class ByGroupOLS:
             Its fitted values are in the order of the model's rows too.
         """
         sizes = np.bincount(self.codes, minlength=len(self.labels))
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        offsets, exog = np.concatenate([[0], np.cumsum(sizes)]), self.exog
+        root = None if self.weights is None else np.sqrt(self.weights)
+        if root is not None:
+            exog, endog = exog * root[:, None], endog * root
         if (np.diff(self.codes) >= 0).all():
-            return fit_groups(self.exog, endog, offsets)
-        order = np.argsort(self.codes, kind="stable")
-        found = fit_groups(self.exog[order], endog[order], offsets)
-        fitted = np.empty(len(endog))
-        fitted[order] = found.fitted
-        return replace(found, fitted=fitted)
+            found = fit_groups(exog, endog, offsets)
+            fitted = found.fitted
+        else:
+            order = np.argsort(self.codes, kind="stable")
+            found = fit_groups(exog[order], endog[order], offsets)
+            fitted = np.empty(len(endog))
+            fitted[order] = found.fitted
+        return replace(found, fitted=fitted if root is None else fitted / root)
 
 
 class ByGroupResults:

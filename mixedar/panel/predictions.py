@@ -273,7 +273,8 @@ def _two_way_leverage(panel: PanelData, rows: Rows) -> FloatArray:
     table = np.zeros((panel.n_entities, panel.n_periods))
     table[panel.entity, panel.time] = weights
     shares = table / panel.entity_weights[:, None]
-    inverse = np.linalg.pinv(np.diag(table.sum(axis=0)) - table.T @ shares)
+    gram = np.diag(table.sum(axis=0)) - table.T @ shares
+    inverse = np.asarray(np.linalg.pinv(gram), dtype=np.float64)
     away = np.eye(panel.n_periods)[rows.time] - shares[rows.entity]
     own = 1.0 / panel.entity_weights[rows.entity]
     return own + _quadratic(away, inverse)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.regression.linear_model import OLS
+from statsmodels.regression.linear_model import OLS, WLS
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 import mixedar.formula.api as mar
@@ -165,6 +165,39 @@ def test_every_group_is_its_own_regression() -> None:
     total = fit.groups["df_resid"].sum()
     assert fit.df_resid == total
     assert fit.scale == pytest.approx(fit.groups["ssr"].sum() / total)
+
+
+def test_weights() -> None:
+    rng = np.random.default_rng(2)
+    who = np.repeat(np.arange(6), 8)
+    data = pd.DataFrame(
+        {"id": who, "x": rng.normal(size=48), "wt": rng.uniform(1, 5, 48)}
+    )
+    data["y"] = data["x"] * who + rng.normal(size=48)
+    data = data.sample(frac=1.0, random_state=1)
+    for pool in (False, True):
+        fit = mar.by_group("y ~ x", data, "id", weights="wt", pool=pool)
+        total = 0.0
+        for label, rows in data.groupby("id"):
+            wls = WLS.from_formula("y ~ x", rows, weights=rows["wt"]).fit()
+            np.testing.assert_allclose(fit.params.loc[label], wls.params)
+            np.testing.assert_allclose(fit.fittedvalues[rows.index], wls.fittedvalues)
+            if not pool:
+                np.testing.assert_allclose(fit.bse.loc[label], wls.bse)
+                np.testing.assert_allclose(fit.cov_params(label), wls.cov_params())
+            total += wls.ssr
+        assert fit.scale == pytest.approx(total / (6 * 6))
+    holes = data.assign(wt=data["wt"].where(data.index != 3))
+    with pytest.raises(MissingDataError, match="'wt'"):
+        mar.by_group("y ~ x", holes, "id", weights="wt")
+    with pytest.warns(DroppedRowsWarning, match="1 row"):
+        fit = mar.by_group("y ~ x", holes, "id", weights="wt", missing="drop")
+    assert fit.nobs == 47
+    arrays = ByGroupOLS(data["y"], data[["x"]], data["id"], weights=data["wt"]).fit()
+    formula = mar.by_group("y ~ 0 + x", data, "id", weights=data["wt"])
+    np.testing.assert_allclose(arrays.params, formula.params)
+    with pytest.raises(UnsupportedError, match="must be positive"):
+        mar.by_group("y ~ x", data, "id", weights=-data["wt"])
 
 
 def test_covariance_of_one_group() -> None:
