@@ -9,7 +9,8 @@ that catches ``ValueError`` keeps working.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,19 @@ def shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
+# As NumPy writes its scalars, alone or in a list.
+_SCALARS = re.compile(
+    r"\bnp\.(?:(?:u?int|float|complex)\d+|longdouble|str_|bytes_|bool|datetime64)"
+    r"""\(((?:b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*"|[-+.\deinfajTrulsF]+))\)"""
+    r"|\bnp\.(True|False)_\b"
+)
+
+
+def without_types(text: str) -> str:
+    """A message in which NumPy's scalars lose the names of their types."""
+    return _SCALARS.sub(lambda found: found[1] or found[2], text)
+
+
 def listing(names: Sequence[object], most: int = 5) -> str:
     """Names joined for a message, at most `most` of them."""
     shown = ", ".join(str(name) for name in names[:most])
@@ -43,6 +57,11 @@ def listing(names: Sequence[object], most: int = 5) -> str:
 
 class MixedARError(ValueError):
     """Base of all errors that the package raises on purpose."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(
+            *(without_types(w) if isinstance(w, str) else w for w in words)
+        )
 
 
 class EmptyDataError(MixedARError):
@@ -112,6 +131,11 @@ class NoParameterError(NotComputedError, AttributeError):
 class MixedARWarning(UserWarning):
     """Base of all warnings of the package."""
 
+    def __init__(self, *words: object) -> None:
+        super().__init__(
+            *(without_types(w) if isinstance(w, str) else w for w in words)
+        )
+
 
 class ConvergenceWarning(MixedARWarning):
     """The optimiser stopped before the scaled gradient was small."""
@@ -127,7 +151,8 @@ class DroppedRowsWarning(MixedARWarning):
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise unless the argument `name` is one of the choices."""
-    if not isinstance(value, Hashable) or value not in choices:
+    plain = isinstance(value, (str, int, float, np.generic, type(None)))
+    if not plain or value not in choices:
         *most, last = map(repr, choices)
         raise UnsupportedError(
             f"{name}={shown(value)}: choose {', '.join(most)} or {last}"

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from statsmodels.iolib.summary2 import Summary
 
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.exceptions import UnknownColumnError, UnsupportedError, without_types
 from mixedar.summary.text import (
     NARROWEST,
     Format,
@@ -185,7 +185,7 @@ class ResultsSummary(Summary):
         for table in tables:
             self.add_table(table)
         for note in notes:
-            self.add_text(note)
+            self.add_text(without_types(note))
 
     def add_table(self, table: SummaryTable) -> None:
         """

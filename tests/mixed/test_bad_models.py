@@ -368,3 +368,27 @@ def test_packed_parameters_have_the_model_s_length(
         model.get_distribution(["a"] * 3, 1.0)
     with pytest.raises(UnsupportedError, match="scale is positive"):
         model.get_distribution(np.full(3 + k_residual, 0.5), -1.0)
+
+
+def test_messages_speak_of_values_not_of_numpy_s_types(data: pd.DataFrame) -> None:
+    fit = by_formula(data).fit()
+    labels = np.array(["p", "q"])[data["id"] % 2]
+    calls: dict[str, Callable[[], Any]] = {
+        "df=-1.5": lambda: fit.with_df(np.float64(-1.5)),
+        "alpha=2.0": lambda: fit.conf_int(alpha=np.float32(2.0)),
+        "n_boot=1": lambda: fit.bootstrap(np.int64(1)),
+        "'none'": lambda: fit.marginal_means(np.str_("none")),
+        "maxiter=0": lambda: by_formula(data).fit(maxiter=np.int8(0)),
+        "[3, 'x', True]": lambda: fit.t_test([np.int64(3), np.str_("x"), np.True_]),
+        "'p'": lambda: by_formula(data.assign(id=labels, t=0)),
+    }
+    for text, call in calls.items():
+        with pytest.raises(MixedARError) as caught:
+            call()
+        assert text in str(caught.value)
+        assert "np." not in str(caught.value)
+    # what is no scalar of NumPy's stays as it is written
+    quoted = "y ~ np.log(x) + np.float64(x)"
+    assert str(UnsupportedError(quoted)) == quoted
+    awkward = repr(np.str_('it\'s (a) "label"'))
+    assert str(UnsupportedError(awkward)) == awkward[len("np.str_(") : -1]

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mixedar.exceptions import without_types
+
 #: From the worst down: do not use the numbers; something is wrong; worth
 #: knowing; it could not be looked at; nothing to report.
 SEVERITIES = ("serious", "warning", "note", "unknown", "ok")
@@ -38,6 +40,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         assert self.severity in SEVERITIES, self.severity
+        object.__setattr__(self, "sentence", without_types(self.sentence))
 
     @property
     def is_alarm(self) -> bool:
