@@ -150,11 +150,12 @@ def plot_forecast(
     x = np.concatenate([rows.x, frame["x"].to_numpy()])
     for ax, code in zip(panels, chosen, strict=True):
         own = np.flatnonzero(rows.codes == code)
-        own = own[np.argsort(rows.x[own], kind="stable")]
-        ax.plot(rows.x[own], rows.y[own], "-", color=GREY, linewidth=0.8)
+        for path in rows.paths(own):
+            ax.plot(rows.x[path], rows.y[path], "-", color=GREY, linewidth=0.8)
         _observed(ax, rows, own, zorder=None)
         part = frame[frame["group"] == rows.labels[code]].sort_values("x")
-        _predictions(ax, part, level)
+        for _, one in part.groupby("series"):
+            _predictions(ax, one, level)
         mark_positions(ax, x, rows.ticks, most=6)
     found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     names = sorted(found, key=lambda name: (name == "came out", name != "observed"))
@@ -164,7 +165,7 @@ def plot_forecast(
 
 
 def _predictions(ax: Axes, part: pd.DataFrame, level: str) -> None:
-    """Predictions of one group with their intervals, and what came out."""
+    """Predictions of one series with their intervals, and what came out."""
     x, mean = part["x"].to_numpy(), part["mean"]
     what = {"forecast": "forecast", "group": "predicted"}.get(level, "population")
     low, high = part["obs_ci_lower"], part["obs_ci_upper"]

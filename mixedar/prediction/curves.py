@@ -15,6 +15,7 @@ from scipy import stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.names import read_formula
 from mixedar.data.model_data import ModelData
+from mixedar.data.rows import row_variable
 from mixedar.data.variables import PictureRows, data_column, plottable
 from mixedar.exceptions import (
     EmptyDataError,
@@ -399,8 +400,8 @@ def forecasts(
     codes : ndarray of int
         Numbers of the groups.
     frame : DataFrame
-        As ``summary_frame`` of a prediction, with ``group``, ``x`` and, if `newdata`
-        has the response, ``later``.
+        As ``summary_frame`` of a prediction, with ``group``, ``series`` (a number),
+        ``x`` and, if `newdata` has the response, ``later``.
     caption : str or None
         What to say if groups are left out.
     """
@@ -416,6 +417,12 @@ def forecasts(
     frame = frame.reset_index(drop=True)
     frame["x"] = plottable(new[rows.x_name].reset_index(drop=True))[0]
     frame["group"] = labels[here].to_numpy()
+    frame["series"] = 0
+    if fit.data.series is not None:
+        series = options.get("series", getattr(fit.data.series, "name", None))
+        if series is not None:
+            values = row_variable("series", series, new).values
+            frame["series"] = pd.factorize(values)[0]
     if rows.y_label in new.columns:
         frame["later"] = new[rows.y_label].to_numpy()
     return codes, frame, words

@@ -440,6 +440,30 @@ def test_forecasts_show_predictions_and_what_came_out() -> None:
     check_picture(one)
 
 
+def test_forecasts_of_several_series_have_lines_of_their_own() -> None:
+    rng = np.random.default_rng(4)
+    row = np.arange(240)
+    data = pd.DataFrame({"farm": row // 24, "pig": row // 8 % 3, "week": row % 8})
+    data["y"] = data["week"] + rng.normal(size=30)[row // 8] + rng.normal(size=240)
+    parts = {"pig": "0 + C(pig)"}
+    options = {"groups": "farm", "vc_formula": parts, "re_formula": "1"}
+    seen = data[data["week"] < 5].sample(frac=1.0, random_state=1)
+    fit = mar.mixedlm("y ~ week", seen, series="pig", time="week", **options).fit()
+    later = data[data["week"] >= 5].sample(frac=1.0, random_state=2)
+    figure = fit.plot_forecast(later, [2])
+    (ax,) = figure.axes
+    predicted = [line for line in ax.lines if line.get_label() == "forecast"]
+    mean = fit.get_prediction(later, level="forecast").predicted_mean
+    own = later.assign(mean=mean)[later["farm"] == 2].sort_values("week")
+    expected = [part["mean"].tolist() for _, part in own.groupby("pig")]
+    found = [np.asarray(line.get_ydata()).tolist() for line in predicted]
+    assert_allclose(sorted(found), sorted(expected))
+    before = [line for line in ax.lines if line.get_label().startswith("_")]
+    assert [list(line.get_xdata()) for line in before] == [[0, 1, 2, 3, 4]] * 3
+    assert len(ax.collections) == 3
+    check_picture(figure)
+
+
 def test_forecasts_by_date_and_between_observations() -> None:
     data = load_bodyweight()
     data["date"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(data["time"], unit="D")
