@@ -444,7 +444,8 @@ def test_forecasts_of_several_series_have_lines_of_their_own() -> None:
     rng = np.random.default_rng(4)
     row = np.arange(240)
     data = pd.DataFrame({"farm": row // 24, "pig": row // 8 % 3, "week": row % 8})
-    data["y"] = data["week"] + rng.normal(size=30)[row // 8] + rng.normal(size=240)
+    data["y"] = data["week"] + 3.0 * rng.normal(size=10)[row // 24]
+    data["y"] += rng.normal(size=30)[row // 8] + rng.normal(size=240)
     parts = {"pig": "0 + C(pig)"}
     options = {"groups": "farm", "vc_formula": parts, "re_formula": "1"}
     seen = data[data["week"] < 5].sample(frac=1.0, random_state=1)
