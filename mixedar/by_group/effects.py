@@ -288,6 +288,8 @@ def coef_by_group(
     parameters are taken as known.  Levels of variance components inside groups do
     not enter; a component of one column (``"0 + time"``) does.
     """
+    check_flags(standard_errors=standard_errors)
+    check_alpha(alpha)
     check_choice("form", form, ("wide", "long"))
     terms = group_terms(fit)
     p, m = fit.k_fe, fit.n_groups
@@ -351,7 +353,7 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     frame = frame.reset_index(drop=True)
     group, column, code, names = effect_layout(fit)
     labels = [str(label) for label in fit.data.group_labels]
-    parts = list(fit.effect_names)
+    parts = list(fit.effect_names[: fit.k_re + fit.k_vc])
     sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
     frame["effect"] = np.array(parts, dtype=object)[part]

@@ -375,7 +375,7 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "fixed_effects": fixed.to_dict("index"),
         "fixed_effects_correlation": {"names": names[:p], "values": correlation},
         "cov_re": {"names": fit.effect_names[: fit.k_re], "values": fit.cov_re},
-        "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=True)),
+        "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=False)),
         "residual_params": results.residual_params.to_dict(),
         "covariance_parameters": parameters.to_dict("index"),
         "residual_quantiles": results.std_residual_quantiles.to_dict(),

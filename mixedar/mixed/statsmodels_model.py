@@ -212,7 +212,7 @@ class ParentModel(MixedLM):
     def _is_parents(self) -> bool:
         """Whether this is a model that statsmodels has too."""
         plain = is_independent(self.residual) and not self.arrays.terms
-        return plain and self.scale is None
+        return plain and self.scale is None and self.arrays.offset is None
 
     def _point(
         self, params: Packed, *, has_fe: bool, use_sqrt: bool | None = None
@@ -434,6 +434,8 @@ class ParentModel(MixedLM):
         if self._is_parents:
             return
         ignored = f"the {self.residual.label} residuals of this model"
+        if self.arrays.offset is not None:
+            ignored = "the offset of this model"
         if self.scale is not None:
             ignored = "the known residual variance of this model"
         raise UnsupportedError(
@@ -517,7 +519,7 @@ class MixedDistribution:
         """
         responses = Responses(
             self.model.arrays,
-            self.exog @ self.fe_params,
+            self.exog @ self.fe_params + offset,
             self.cov_re,
             self.vcomp,
             self.scale,

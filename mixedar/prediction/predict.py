@@ -57,6 +57,7 @@ def get_prediction(
     time: object = None,
     series: object = None,
     residual_data: object = None,
+    offset: object = None,
     unknown: str = "error",
     include_theta: bool | str = False,
     df: str | float | DFMethod | None = None,
@@ -86,6 +87,9 @@ def get_prediction(
     residual_data : DataFrame or mapping of str to array_like, optional
         Columns that the residual structure and the variance function read
         (coordinates, strata, covariates, weights) and `newdata` has not.
+    offset : str or array_like, optional
+        Column of `newdata`, or one value a row, of a model with ``offset=``; the
+        column of the fit by default.
     unknown : {"error", "population"}
         What to do with groups that are not in the fit: raise, or predict random
         effects of zero with their variance.
@@ -138,7 +142,7 @@ def get_prediction(
     check_choice("unknown", unknown, ("error", "population"))
     check_choice("include_theta", include_theta, tuple(_THETA))
     given = NewData(
-        newdata, exog, exog_re, exog_vc, groups, time, series, residual_data
+        newdata, exog, exog_re, exog_vc, groups, time, series, residual_data, offset
     )
     if level != "population":
         fit.check_one_factor(f"predictions with level={level!r}")
@@ -189,16 +193,15 @@ def _unknown(
 ) -> _Predicted:
     """As :func:`_known`, for rows of which the fixed part alone is known."""
     x = rows.exog
-    mean = x @ fit.fe_params
+    mean = x @ fit.fe_params + rows.offset
     variance = np.einsum("ij,ij->i", product(x, cov), x)
     if factor:
         variance += factor * theta_variance(fit, lambda point: x @ point.beta)
-    effects = prior_variance(fit, rows)
     if level == "population":  # whose mean has no random effects
         return np.stack([mean, variance]), (
-            lambda: residual_variance(fit, rows, mean) + effects
+            lambda: residual_variance(fit, rows, mean) + prior_variance(fit, rows)
         )
-    return np.stack([mean, variance + effects]), (
+    return np.stack([mean, variance + prior_variance(fit, rows)]), (
         lambda: residual_variance(fit, rows, mean)
     )
 
@@ -248,6 +251,7 @@ class ObservedRows:
     exog_re : ndarray, shape (n, q)
         Columns of all random effects.
     endog : ndarray, shape (n,)
+        Less the offset, if there is one.
     grouped : GroupedRows
         Rows of each group, gaps in time, and what the residual structure reads.
     rows : ndarray of int, shape (n,)
@@ -285,7 +289,7 @@ def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
     if whole.order is not None:
         rows = whole.order[rows]
     z = data.random_design[rows]
-    return ObservedRows(data.exog[rows], z, data.endog[rows], grouped, rows)
+    return ObservedRows(data.exog[rows], z, data.response[rows], grouped, rows)
 
 
 # Numbers gathered at a time: what stays in cache.
@@ -318,6 +322,7 @@ class Point:
 
 def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
     """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
+    fit.check_one_factor("intervals of observations")
     half = product(request.exog_re, fit.z_map @ fit.factor)
     return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
 
@@ -390,6 +395,7 @@ class GroupPredictor:
         """``x beta + z b``, and what the residuals add."""
         observed, request = self.observed, self.request
         mean = request.exog @ beta + _rowwise(request.exog_re, effects, self.codes)
+        mean += request.offset
         if kriging is not None:
             grouped = observed.grouped
             group = np.repeat(np.arange(grouped.n_groups), grouped.sizes)

@@ -497,7 +497,7 @@ def _adjusted(p: FloatArray, method: str) -> FloatArray:
         return out
     try:
         adjusted = multipletests(values if there.any() else [1.0], method=method)[1]
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnsupportedError(
             f"method={method!r} is not known: choose 'holm', 'bonferroni', 'fdr_bh' or "
             "another of statsmodels' multipletests"
