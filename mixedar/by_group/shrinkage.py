@@ -4,6 +4,7 @@ How far a mixed model draws the estimates of groups toward those of the populati
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from mixedar.by_group.model import ByGroupOLS, ByGroupResults
 from mixedar.by_group.summary import note_on_groups
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.inference.terms.comparable import same_rows
 from mixedar.summary import ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
@@ -301,16 +303,28 @@ def _regressions(
             f"by_group= is a {type(by_group).__name__}; pass what by_group(...) returns"
         )
     own = by_group.model
-    if not (
-        np.array_equal(own.endog, data.endog)
-        and np.array_equal(own.codes, data.codes)
-        and list(own.labels) == data.group_labels
-    ):
+    if own.weights is not None:
+        raise UnsupportedError(
+            "by_group= has weights, which the comparison does not know; pass "
+            "regressions without weights="
+        )
+    rows = None
+    if len(own.endog) == data.nobs and list(own.labels) == data.group_labels:
+        keys: list[FloatArray | IntArray] = [data.codes]
+        own_keys: list[FloatArray | IntArray] = [own.codes]
+        for name in set(data.exog_names) & set(own.exog_names):
+            keys.append(data.exog[:, data.exog_names.index(name)])
+            own_keys.append(own.exog[:, own.exog_names.index(name)])
+        y, z = data.endog, own.endog
+        rows = same_rows(y, data.index, z, own.index, keys, own_keys)
+    if rows is None or not np.array_equal(own.codes[rows], data.codes):
         raise UnsupportedError(
             "the regressions by group have other rows, or other groups, than the fit "
-            f"({len(own.endog)} and {data.nobs} rows); fit both to the same data, in "
-            "the same order"
+            f"({len(own.endog)} and {data.nobs} rows); fit both to the same data"
         )
+    own = copy.copy(own)
+    own.endog, own.exog, own.codes = own.endog[rows], own.exog[rows], own.codes[rows]
+    own.weights = None if own.weights is None else own.weights[rows]
     columns = np.array([same_column(column, own.exog) for column in design.T])
     if (columns < 0).any():
         raise UnsupportedError(

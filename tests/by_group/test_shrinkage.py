@@ -144,6 +144,18 @@ def test_given_regressions() -> None:
         fit.shrinkage(own.params)
 
 
+def test_regressions_of_the_rows_in_another_order() -> None:
+    data, fit = load_orthodont(), teeth()
+    expected = fit.shrinkage().table
+    turned = data.sample(frac=1.0, random_state=2)
+    for again in (turned, turned.reset_index(drop=True)):
+        own = mar.by_group("distance ~ age", again, "subject")
+        pd.testing.assert_frame_equal(fit.shrinkage(own).table, expected)
+    swapped = data.assign(distance=data["distance"].to_numpy()[::-1])
+    with pytest.raises(UnsupportedError):
+        fit.shrinkage(mar.by_group("distance ~ age", swapped, "subject"))
+
+
 def test_a_slope_without_fixed_effect_shrinks_toward_zero() -> None:
     fit = build(reference_frame(), "y ~ arm", re_formula="~ x").fit()
     result = fit.shrinkage()

@@ -330,11 +330,22 @@ def test_rows_in_another_order() -> None:
     )
     same = anova(one, two, null="simulate", n_sim=20, seed=1)
     assert simulated.p.iloc[1] == same.p.iloc[1]
+    # groups, times and columns tell rows of equal responses apart
     rounded = data.assign(y=data["y"].round(1))
+    turned = rounded[::-1].reset_index(drop=True)
+    expected = anova(fitted_to(rounded), fitted_to(rounded, "y ~ 1"))
+    found = anova(fitted_to(rounded), fitted_to(turned, "y ~ 1"))
+    np.testing.assert_allclose(found["LR"], expected["LR"], atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", ["kept", "new"])
+def test_responses_of_other_rows_are_other_data(labels: str) -> None:
+    data = sites()
+    other = data.assign(y=np.random.default_rng(3).permutation(data["y"]))
+    if labels == "new":
+        other = other.sample(frac=1.0, random_state=1).reset_index(drop=True)
     with pytest.raises(UnsupportedError, match="sort the data alike"):
-        anova(
-            fitted_to(rounded), fitted_to(rounded[::-1].reset_index(drop=True), "y ~ 1")
-        )
+        anova(fitted_to(data), fitted_to(other, "y ~ 1"))
 
 
 def test_unconverged_fits_have_no_test() -> None:

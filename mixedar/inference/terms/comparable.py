@@ -7,12 +7,16 @@ are the same if their numbers are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.data.model_data import ModelData
 from mixedar.engine.residuals import correlation_of, is_correlated
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
@@ -27,7 +31,8 @@ def matching_rows(fit: Fit, other: Fit) -> IntArray:
     """
     For each row of a fit's data the row of another fit's data that it is.
 
-    Rows are matched by their labels, else by their responses if no two are equal.
+    Rows are matched by their labels, else by their responses, groups, times and
+    columns if no two agree in all of them.
 
     Raises
     ------
@@ -39,25 +44,80 @@ def matching_rows(fit: Fit, other: Fit) -> IntArray:
             "the data were removed from a fit: whether the fits are to the same "
             "data cannot be checked"
         )
-    y, z = fit.data.endog, other.data.endog
-    if len(y) != len(z):
+    first, second = fit.data, other.data
+    if len(first.endog) != len(second.endog):
         raise UnsupportedError(
-            f"the fits are to different data: {len(y)} and {len(z)} observations; drop "
-            "the rows with missing values in any model's variables first"
+            f"the fits are to different data: {len(first.endog)} and "
+            f"{len(second.endog)} observations; drop the rows with missing values in "
+            "any model's variables first"
         )
+    keys, others = _keys(first, second)
+    found = same_rows(
+        first.endog, first.index, second.endog, second.index, keys, others
+    )
+    if found is None:
+        raise UnsupportedError(
+            "the fits have different responses; their likelihoods cannot be compared"
+        )
+    return found
+
+
+def _keys(a: ModelData, b: ModelData) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Groups, times and columns that two models have in common, row by row."""
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    if a.group_labels == b.group_labels:
+        pairs.append((a.codes, b.codes))
+    if a.time is not None and b.time is not None:
+        both = pd.factorize(np.append(np.asarray(a.time), np.asarray(b.time)))[0]
+        pairs.append((both[: len(a.codes)], both[len(a.codes) :]))
+    for name in set(a.exog_names) & set(b.exog_names):
+        left, right = (x.exog[:, x.exog_names.index(name)] for x in (a, b))
+        pairs.append((left, right))
+    pairs = [(x, y) for x, y in pairs if np.array_equal(np.sort(x), np.sort(y))]
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def same_rows(
+    y: FloatArray,
+    labels: pd.Index | None,
+    z: FloatArray,
+    others: pd.Index | None,
+    keys: Sequence[NDArray[Any]] = (),
+    other_keys: Sequence[NDArray[Any]] = (),
+) -> IntArray | None:
+    """
+    For each response the place of its row among other responses.
+
+    Parameters
+    ----------
+    y, z : ndarray, shape (n,)
+    labels, others : Index or None
+        Of their rows.
+    keys, other_keys : sequence of ndarray, shape (n,)
+        What else tells rows apart.
+
+    Returns
+    -------
+    ndarray of int, shape (n,), or None
+        None if the responses are not the same.
+
+    Raises
+    ------
+    UnsupportedError
+        If they are, and nothing tells which is which.
+    """
     if np.array_equal(y, z):
         return np.arange(len(y))
-    labels, others = fit.data.index, other.data.index
     if labels is not None and others is not None and others.is_unique:
         found = others.get_indexer(labels)
         if (found >= 0).all() and np.array_equal(y, z[found]):
             return np.asarray(found)
-    first, second = np.argsort(y), np.argsort(z)
-    if not np.array_equal(y[first], z[second]):
-        raise UnsupportedError(
-            "the fits have different responses; their likelihoods cannot be compared"
-        )
-    if (np.diff(y[first]) == 0.0).any():
+    if not np.array_equal(np.sort(y), np.sort(z)):
+        return None
+    a, b = np.column_stack([y, *keys]), np.column_stack([z, *other_keys])
+    first, second = np.lexsort(a.T[::-1]), np.lexsort(b.T[::-1])
+    alike = np.array_equal(a[first], b[second])
+    if not alike or (np.diff(a[first], axis=0) == 0.0).all(axis=1).any():
         raise UnsupportedError(
             "the fits have the same responses in another order, and neither labels nor "
             "responses tell which row is which: sort the data alike before you fit"
