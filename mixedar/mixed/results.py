@@ -20,6 +20,7 @@ from statsmodels.stats.contrast import ContrastResults
 from mixedar._lazy import Question
 from mixedar._types import FloatArray
 from mixedar.data.checks import apart
+from mixedar.diagnostics.residuals.normalized import studentized_residuals
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
@@ -454,22 +455,31 @@ class MixedLMARResults(ParentResults):
 
         Parameters
         ----------
-        kind : {"raw", "pearson", "normalized"}
+        kind : {"raw", "pearson", "normalized", "studentized"}
             Raw; divided by the row's residual standard deviation, which a
-            variance function changes from row to row; or those whitened by the
+            variance function changes from row to row; those whitened by the
             residual correlation, in the order of time, which should look like
-            independent standard normal values.
+            independent standard normal values; or divided by their own standard
+            errors, which the row's leverage on the fixed effects and the predicted
+            random effects makes smaller (internally studentized: SAS' ``Student``,
+            lme4's ``rstudent``).
 
         Returns
         -------
         Series, in the caller's row order and index
+            Studentized, NaN where a row has no residual whatever its response.
 
         Raises
         ------
         UnsupportedError
             For another kind.
         """
-        return pd.Series(self.fit.residuals(kind), index=self.fit.data.index, name=kind)
+        check_choice("kind", kind, ("raw", "pearson", "normalized", "studentized"))
+        if kind == "studentized":
+            values = studentized_residuals(self.fit)
+        else:
+            values = self.fit.residuals(kind)
+        return pd.Series(values, index=self.fit.data.index, name=kind)
 
     @cached_property
     def std_residual_quantiles(self) -> pd.Series:

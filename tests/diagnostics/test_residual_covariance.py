@@ -17,7 +17,7 @@ from helpers import oracle
 from helpers.fitted_models import dense, every, fit_named, reference_frame, shared
 from helpers.structure_cases import residual_covariance
 from mixedar import AR1, CAR1
-from mixedar.datasets import load_growth
+from mixedar.datasets import load_growth, load_orthodont
 from mixedar.diagnostics.residuals.normalized import (
     covariance_factors,
     normalized_residuals,
@@ -31,7 +31,7 @@ from mixedar.diagnostics.residuals.score import (
 from mixedar.diagnostics.residuals.series import choose_bins
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import simulated_residuals
-from mixedar.exceptions import BoundaryWarning
+from mixedar.exceptions import BoundaryWarning, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.residual import Exponential
 from mixedar.residual.variance import VarIdent, VarPower
@@ -79,6 +79,35 @@ def test_covariance_of_pearson_residuals(name: str) -> None:
     g, f = factors[:, :q], factors[:, q:]
     cov = model.R - np.where(groups, g @ g.T, 0.0) - f @ f.T
     assert_allclose(cov, model.cov_pearson, atol=1e-7)
+
+
+@every
+def test_studentized_residuals(name: str) -> None:
+    model, fit = written_out(name), shared(name)
+    error = np.sqrt(np.diag(model.cov_pearson))
+    found = fit.residuals("studentized")
+    assert_allclose(found, fit.residuals("pearson") / error, rtol=1e-6)
+    assert found.index.equals(fit.resid.index)
+
+
+def test_studentized_residuals_are_lme4_s() -> None:
+    # rstudent(lmer(distance ~ age + (1 | Subject), Orthodont)) of subject F01, lme4 1.1
+    fit = mar.mixedlm(
+        "distance ~ age", load_orthodont(), groups="subject", residual="independent"
+    ).fit()
+    expected = [1.069708614537, -0.784240445492, -0.641515946917, -0.503641695499]
+    assert_allclose(fit.residuals("studentized").iloc[:4], expected, rtol=1e-5)
+    with pytest.raises(UnsupportedError, match="'normalized' or 'studentized'"):
+        fit.residuals("student")
+
+
+def test_a_row_without_residual_has_no_studentized_one() -> None:
+    data = load_orthodont().assign(first=0.0)
+    data.loc[0, "first"] = 1.0
+    fit = mar.mixedlm("distance ~ age + first", data, groups="subject").fit()
+    found = fit.residuals("studentized")
+    assert np.isnan(found[0])
+    assert np.isfinite(found[1:]).all()
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class NormalizedResiduals:
 
 def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     """The normalized residuals of a fit, and what their covariance follows from."""
-    fit.check_one_factor("tests of the residuals")
+    fit.check_one_factor("tests of the residuals, and their standard errors")
     data, rows = fit.data, series_rows(fit)
     grouped = data.grouped
     place = _places(rows, grouped)
@@ -157,6 +157,18 @@ def covariance_factors(fit: Fit, kind: str) -> FloatArray:
     # F = (X - Z K Z'R^-1 X) T, with the same T
     f = product(x, found.t) - _within_groups(g, found.g, found.x, rows)
     return np.concatenate([g, f], axis=1)
+
+
+def studentized_residuals(fit: Fit) -> FloatArray:
+    """
+    Residuals by their own standard errors, in the caller's order, shape (n,).
+
+    NaN where the model leaves a row no residual.
+    """
+    factors = covariance_factors(fit, "pearson")
+    taken = series_rows(fit).unsort(np.einsum("ij,ij->i", factors, factors))
+    left = np.where(taken < 1.0 - 1e-10, 1.0 - taken, np.nan)
+    return np.asarray(fit.residuals("pearson") / np.sqrt(left))
 
 
 def relative_row_sd(fit: Fit, rows: SeriesRows) -> FloatArray:
