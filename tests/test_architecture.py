@@ -93,7 +93,6 @@ ALONE = {
     "mixedar.panel.summary": "what stands in which table",
     "mixedar.panel.wild_bootstrap": "a test, apart from the results that offer it",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
-    "mixedar.prediction.results": "what users hold in their hands",
     "mixedar.report.facts": "numbers, apart from the page",
     "mixedar.report.page": "HTML alone",
     "mixedar.report.pictures": "pictures alone",

@@ -97,6 +97,33 @@ class GroupLeastSquares:
         return out
 
 
+def fit_rows(
+    x: FloatArray,
+    y: FloatArray,
+    codes: IntArray,
+    count: int,
+    weights: FloatArray | None = None,
+) -> GroupLeastSquares:
+    """
+    Regress y on x, rows by their weights, within each of `count` groups.
+
+    `codes` are the groups of the rows, in any order, which the fitted values have too.
+    """
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=count))])
+    root = np.ones(len(y)) if weights is None else np.sqrt(weights)
+    if weights is not None:
+        x, y = x * root[:, None], y * root
+    if (np.diff(codes) >= 0).all():
+        found = fit_groups(x, y, offsets)
+        fitted = found.fitted
+    else:
+        order = np.argsort(codes, kind="stable")
+        found = fit_groups(x[order], y[order], offsets)
+        fitted = np.empty(len(y))
+        fitted[order] = found.fitted
+    return replace(found, fitted=fitted if weights is None else fitted / root)
+
+
 def fit_groups(x: FloatArray, y: FloatArray, offsets: IntArray) -> GroupLeastSquares:
     """
     Regress y on x within each group.

@@ -5,7 +5,6 @@ The same regression in every group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,30 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.by_group.least_squares import GroupLeastSquares, fit_groups, reasons
+from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, reasons
 from mixedar.data.checks import (
     check_distinct,
     check_finite,
     check_magnitude,
     check_missing,
     drop_missing,
-    float_array,
     group_codes,
-    positive_weights,
     subset_rows,
     warn_dropped,
 )
 from mixedar.data.designs import regressors
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.given import as_rows, response_vector, row_labels
+from mixedar.data.given import (
+    as_rows,
+    named_columns,
+    positive_weights,
+    response_vector,
+    row_labels,
+)
 from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
-    RankDeficiencyError,
     check_alpha,
     check_choice,
     check_flags,
@@ -190,7 +192,7 @@ class ByGroupOLS:
         self.endog_name = str(getattr(endog, "name", None) or "y")
         self.groups_name = str(getattr(groups, "name", None) or "Group")
         self.endog = response_vector(endog)
-        self.exog, self.exog_names = _matrix(exog)
+        self.exog, self.exog_names = named_columns(exog)
         rows = as_rows(endog=endog, exog=exog, groups=groups, weights=weights)
         groups, weights = rows["groups"], rows["weights"]
         labels = _series(groups)
@@ -311,20 +313,8 @@ class ByGroupOLS:
         GroupLeastSquares
             Its fitted values are in the order of the model's rows too.
         """
-        sizes = np.bincount(self.codes, minlength=len(self.labels))
-        offsets, exog = np.concatenate([[0], np.cumsum(sizes)]), self.exog
-        root = None if self.weights is None else np.sqrt(self.weights)
-        if root is not None:
-            exog, endog = exog * root[:, None], endog * root
-        if (np.diff(self.codes) >= 0).all():
-            found = fit_groups(exog, endog, offsets)
-            fitted = found.fitted
-        else:
-            order = np.argsort(self.codes, kind="stable")
-            found = fit_groups(exog[order], endog[order], offsets)
-            fitted = np.empty(len(endog))
-            fitted[order] = found.fitted
-        return replace(found, fitted=fitted if root is None else fitted / root)
+        count = len(self.labels)
+        return fit_rows(self.exog, endog, self.codes, count, self.weights)
 
 
 class ByGroupResults:
@@ -674,25 +664,6 @@ class ByGroupResults:
         """Degrees of freedom of each group's standard errors, shape (m,)."""
         pooled = np.full(self.n_groups, self.df_resid)
         return pooled if self._pooled(pool) else self._solution.df
-
-
-def _matrix(exog: object) -> tuple[FloatArray, list[str]]:
-    """The regressors as (n, p), and their names."""
-    values = float_array(exog, "exog")
-    if values.ndim == 1:
-        values = values[:, None]
-    given = getattr(exog, "columns", None)
-    if given is None:
-        name = getattr(exog, "name", None)
-        count = values.shape[1]
-        given = [f"x{k + 1}" for k in range(count)] if name is None else [name]
-    names = list(map(str, given))
-    if not names:
-        raise RankDeficiencyError(
-            "there is no column to regress on; write 'y ~ 1' for the means of the "
-            "groups"
-        )
-    return values, names
 
 
 def _series(labels: Any) -> pd.Series:

@@ -174,6 +174,17 @@ def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
     )
 
 
+def offset_values(offset: Any, index: pd.Index | None = None) -> FloatArray:
+    """An offset as finite floats, shape (n,)."""
+    values = float_array(offset, "offset")
+    if values.ndim != 1:
+        raise LengthError(
+            f"offset has {values.ndim} dimensions; pass one value for each row"
+        )
+    check_finite(values, ["offset"], "offset's", index)
+    return values
+
+
 def check_scale(scale: object) -> float | None:
     """A known residual variance, if it can be one."""
     if scale is None:
@@ -253,31 +264,6 @@ def check_finite(
                 f"values, first in row {shown(label)}; remove those rows or pass "
                 "missing='drop'"
             )
-
-
-def positive_weights(weights: object, name: str, index: pd.Index) -> FloatArray:
-    """
-    Weights of the rows that `index` labels, as numbers.
-
-    Raises
-    ------
-    LengthError
-        If there is not one for each row.
-    MissingDataError
-        If some are missing or infinite.
-    UnsupportedError
-        If some are not positive.
-    """
-    values = float_array(weights, "weights=")
-    check_lengths(len(index), weights=values)
-    check_finite(values, [name], "weight", index)
-    wrong = np.flatnonzero(values <= 0.0)
-    if len(wrong):
-        raise UnsupportedError(
-            f"weights= ({name}) must be positive, and {len(wrong)} are not (first in "
-            f"row {shown(index[wrong[0]])}); leave these rows out with subset="
-        )
-    return values
 
 
 def float_array(x: object, what: str) -> FloatArray:

@@ -11,12 +11,19 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import (
+    check_finite,
     check_labels,
     check_lengths,
     float_array,
     without_mask,
 )
-from mixedar.exceptions import LengthError, ResponseError, UnsupportedError
+from mixedar.exceptions import (
+    LengthError,
+    RankDeficiencyError,
+    ResponseError,
+    UnsupportedError,
+    shown,
+)
 
 
 def as_rows(**arrays: Any) -> dict[str, Any]:
@@ -96,3 +103,47 @@ def response_vector(endog: object) -> FloatArray:
             f"the response has the shape {values.shape}; model one column at a time"
         )
     return values
+
+
+def positive_weights(weights: object, name: str, index: pd.Index) -> FloatArray:
+    """
+    Weights of the rows that `index` labels, as numbers.
+
+    Raises
+    ------
+    LengthError
+        If there is not one for each row.
+    MissingDataError
+        If some are missing or infinite.
+    UnsupportedError
+        If some are not positive.
+    """
+    values = float_array(weights, "weights=")
+    check_lengths(len(index), weights=values)
+    check_finite(values, [name], "weight", index)
+    wrong = np.flatnonzero(values <= 0.0)
+    if len(wrong):
+        raise UnsupportedError(
+            f"weights= ({name}) must be positive, and {len(wrong)} are not (first in "
+            f"row {shown(index[wrong[0]])}); leave these rows out with subset="
+        )
+    return values
+
+
+def named_columns(exog: object) -> tuple[FloatArray, list[str]]:
+    """The regressors as (n, p), and their names."""
+    values = float_array(exog, "exog")
+    if values.ndim == 1:
+        values = values[:, None]
+    given = getattr(exog, "columns", None)
+    if given is None:
+        name = getattr(exog, "name", None)
+        count = values.shape[1]
+        given = [f"x{k + 1}" for k in range(count)] if name is None else [name]
+    names = list(map(str, given))
+    if not names:
+        raise RankDeficiencyError(
+            "there is no column to regress on; write 'y ~ 1' for the means of the "
+            "groups"
+        )
+    return values, names

@@ -20,8 +20,8 @@ from mixedar.data.checks import (
     check_lengths,
     check_magnitude,
     group_codes,
-    positive_weights,
 )
+from mixedar.data.given import positive_weights
 from mixedar.data.time import time_axis
 from mixedar.data.time_unit import TimeAxis
 from mixedar.engine.rows import GroupedRows, group_rows
