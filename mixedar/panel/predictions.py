@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
     MixedARError,
     NotComputedError,
@@ -59,17 +60,17 @@ def known(
 ) -> tuple[IntArray, IntArray]:
     """Numbers of the entities and periods of new rows, found in columns or index."""
     found = {}
+    table = exog if isinstance(exog, (np.ndarray, list)) else as_frame(exog)
     for effect, name, labels in (
         ("entity", panel.entity_name, panel.entity_labels),
         ("time", panel.time_name, panel.time_labels),
     ):
         if effect not in effects:
             continue
-        index = getattr(exog, "index", None)
-        if isinstance(exog, pd.DataFrame) and name in exog.columns:
-            values = pd.Index(exog[name])
-        elif isinstance(index, pd.Index) and name in index.names:
-            values = index.get_level_values(name)
+        if isinstance(table, pd.DataFrame) and name in table.columns:
+            values = pd.Index(np.asarray(table[name]))
+        elif isinstance(table, pd.DataFrame) and name in table.index.names:
+            values = table.index.get_level_values(name)
         else:
             raise UnknownColumnError(
                 f"effects=True needs the column {name!r} of each row, which names its "
