@@ -165,6 +165,16 @@ def check_flags(**flags: object) -> None:
         check_choice(name, value, (True, False))
 
 
+def check_positive(name: str, value: object) -> float:
+    """The argument `name`, if it is a positive number."""
+    if isinstance(value, (bool, np.bool_)) or not (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and 0.0 < float(value) < np.inf
+    ):
+        raise UnsupportedError(f"{name}={shown(value)} is not a positive number")
+    return float(value)
+
+
 def check_alpha(alpha: object) -> float:
     """`alpha`, if it is a probability that leaves an interval."""
     if isinstance(alpha, (bool, np.bool_)) or not isinstance(

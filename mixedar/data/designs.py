@@ -91,9 +91,10 @@ def matrix_rows(
     if values.ndim == 1:
         values = values[None, :] if lone and len(values) == p else values[:, None]
     if values.ndim != 2 or values.shape[1] != p:
+        count = values.shape[-1] if values.ndim else 0
         raise LengthError(
-            f"{what} has the shape {values.shape}, {values.shape[-1]} columns; the "
-            f"model has {p} ({', '.join(names)})"
+            f"{what} has the shape {values.shape}, {count} columns; the model has {p} "
+            f"({', '.join(names)})"
         )
     return values, index
 

@@ -263,7 +263,7 @@ def select(
     wanted = [names] if isinstance(names, str) else list(names)
     by_name = {parameter.name: parameter for parameter in parameters}
     for name in wanted:
-        if name not in by_name:
+        if not isinstance(name, str) or name not in by_name:
             near = get_close_matches(str(name), by_name, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise UnknownColumnError(

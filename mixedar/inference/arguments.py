@@ -37,7 +37,7 @@ def generator(seed: Seed) -> np.random.Generator:
 
 def positions(cols: str | int | Iterable[str | int], names: Sequence[str]) -> IntArray:
     """Positions of parameters given by name or by position, one or several."""
-    wanted = [cols] if isinstance(cols, (str, int, np.integer)) else list(cols)
+    wanted = list(cols) if np.iterable(cols) and not isinstance(cols, str) else [cols]
     known = {name: k for k, name in enumerate(names)}
     found = []
     for item in wanted:

@@ -73,8 +73,8 @@ class MarginalMeans:
         known = np.isfinite(matrix).all(axis=1)
         if not known.any():
             raise NotComputedError(
-                "no such mean can be estimated: combinations of levels that it averages "
-                "over have no rows; choose levels that have with at="
+                "no such mean can be estimated: combinations of levels that it "
+                "averages over have no rows; choose levels that have with at="
             )
         if not known.all():
             table = self._table(matrix[known], alpha, name)
@@ -256,7 +256,7 @@ class MarginalMeans:
                     continue
                 try:
                     adjusted[here] = multipletests(p[here], method=adjust)[1]
-                except ValueError as error:
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
                     raise UnsupportedError(
                         f"adjust={adjust!r}: choose a method of statsmodels' "
                         "multipletests, such as 'holm', 'bonferroni' or 'fdr_bh', or "
@@ -389,6 +389,11 @@ def marginal_means(
             "the rows of your own grid"
         )
     check_choice("weights", weights, ("equal", "proportional"))
+    if fit.data.offset is not None:
+        raise UnsupportedError(
+            "marginal means of a model with an offset depend on it: predict rows with "
+            "the offset that is meant, get_prediction(newdata)"
+        )
     if cov_type is not None and df is not None:
         raise UnsupportedError(
             f"cov_type={cov_type!r} has degrees of freedom of its own; leave df= out"

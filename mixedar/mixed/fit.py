@@ -29,6 +29,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     check_choice,
     check_flags,
+    check_positive,
 )
 from mixedar.fit.maximise import Start, maximise
 from mixedar.mixed.construct import holding
@@ -128,8 +129,7 @@ def _check_options(
 ) -> None:
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
         raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
-    if not isinstance(gtol, (int, float, np.number)) or not gtol > 0.0:
-        raise UnsupportedError(f"gtol={gtol!r} is not a positive number")
+    check_positive("gtol", gtol)
     if free is None:
         return
     if not isinstance(free, MixedLMParams):
@@ -165,7 +165,7 @@ def _read_start(
         return None, None
     if isinstance(start_params, MixedLMParams):
         return start_params, getattr(start_params, "residual_params", None)
-    values = float_array(start_params, "start_params")
+    values = np.atleast_1d(float_array(start_params, "start_params"))
     if not np.isfinite(values).all():
         raise UnsupportedError("start_params holds missing or infinite values")
     k_cov, k_residual = model.k_re2 + model.k_vc, model.residual.k_params

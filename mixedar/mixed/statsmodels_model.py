@@ -108,7 +108,7 @@ class ParentModel(MixedLM):
         -------
         float
         """
-        self._check_held()
+        self.check_held()
         point = self._point(params, has_fe=False)
         if self._penalised:
             return float(super().loglike(params, profile_fe))
@@ -132,7 +132,7 @@ class ParentModel(MixedLM):
         -------
         ndarray
         """
-        self._check_held()
+        self.check_held()
         point = self._point(params, has_fe=not profile_fe)
         if self._penalised or self._is_parents:
             if not profile_fe:  # the parent reads packed fixed effects as covariances
@@ -162,7 +162,7 @@ class ParentModel(MixedLM):
         singular : bool
             Whether the random-effects covariance is singular.
         """
-        self._check_held()
+        self.check_held()
         point = self._point(params, has_fe=True, use_sqrt=False)
         if self._penalised or self._is_parents:
             return super().hessian(params)
@@ -200,7 +200,8 @@ class ParentModel(MixedLM):
             )
         return np.asarray(super().predict(beta, exog))
 
-    def _check_held(self) -> None:
+    def check_held(self) -> None:
+        """Raise if the data were removed."""
         if self.endog is None:
             raise NotComputedError(REMOVED)
 
@@ -468,6 +469,7 @@ class MixedDistribution:
         scale: float,
         exog: ArrayLike | None,
     ) -> None:
+        model.check_held()
         values = float_array(params, "params")
         k = model.k_fe + model.k_re2 + model.k_vc
         k_residual = model.residual.k_params
@@ -490,8 +492,6 @@ class MixedDistribution:
         if model.arrays.terms:
             raise UnsupportedError(_SEVERAL)
         self.model = model
-        if model.exog is None:
-            raise NotComputedError(REMOVED)
         self.exog = model.exog
         if exog is not None:
             self.exog = matrix_rows(exog, model.exog_names)[0]
@@ -517,9 +517,10 @@ class MixedDistribution:
         ndarray, shape (n,)
             In the model's row order.
         """
+        offset = self.model.arrays.offset
         responses = Responses(
             self.model.arrays,
-            self.exog @ self.fe_params + offset,
+            self.exog @ self.fe_params + (0.0 if offset is None else offset),
             self.cov_re,
             self.vcomp,
             self.scale,

@@ -92,9 +92,9 @@ def _renamed(
     if given is None:
         return names
     allowed = {len(names)} if length is None else {length, len(names)}
-    if len(given) not in allowed:
+    if isinstance(given, str) or np.size(given) not in allowed:
         raise LengthError(
-            f"{what} should be a list of length {min(allowed)}, not {len(given)}"
+            f"{what} should be a list of length {min(allowed)}, not {given!r}"
         )
     return [*given, *names[len(given) :]]
 

@@ -4,7 +4,7 @@ Results of the panel estimators: one vocabulary for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
     LengthError,
     NotComputedError,
@@ -314,6 +315,7 @@ class PanelResults(metaclass=_StatsmodelsLike):
         """
         from mixedar.panel.wild_bootstrap import Draws, wild_bootstrap
 
+        check_flags(impose_null=impose_null)
         options = Draws(reps, weights, impose_null, seed)
         clusters = self.panel, self.model.frame, cluster
         restriction = self._restrictions(r_matrix)
@@ -594,6 +596,8 @@ class PanelResults(metaclass=_StatsmodelsLike):
         """Rows to predict, and their labels if they have any."""
         if exog is None:
             return panel_rows(self.panel), self.panel.index
+        if isinstance(exog, Mapping) or hasattr(exog, "to_pandas"):
+            exog = as_frame(exog)
         matrix, index = self.model.new_rows(exog)
         which = self.estimate.effects if effects else ()
         entity, time = known(self.panel, exog, which, len(matrix))
@@ -624,7 +628,7 @@ class PanelResults(metaclass=_StatsmodelsLike):
         -------
         ResultsSummary
         """
-        names = list(self.params.index) if xname is None else list(xname)
+        names = list(self.params.index) if xname is None else np.ravel(xname).tolist()
         if len(names) != len(self.params):
             raise LengthError(
                 f"xname has {len(names)} names; the model has {len(self.params)} "

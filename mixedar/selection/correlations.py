@@ -15,7 +15,7 @@ from mixedar.data.checks import group_codes
 from mixedar.data.time import occasions_of, time_axis
 from mixedar.diagnostics.residuals.series import SeriesRows
 from mixedar.diagnostics.residuals.variogram import error_correlations
-from mixedar.exceptions import MixedARError, NotComputedError
+from mixedar.exceptions import MixedARError, NotComputedError, check_positive
 from mixedar.fit import Fit
 from mixedar.residual import CAR1
 
@@ -99,6 +99,7 @@ def _pairs(fits: Sequence[Fit], max_lag: float | None) -> _Pairs:
     rows = np.concatenate(found)
     distance = time[rows[:, 1]] - time[rows[:, 0]]
     if max_lag is not None:
+        check_positive("max_lag", max_lag)
         near = distance <= max_lag * (1.0 + 1e-9)
         rows, distance = rows[near], distance[near]
     if len(rows) == 0:

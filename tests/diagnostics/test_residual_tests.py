@@ -288,7 +288,7 @@ def test_trends_and_strata() -> None:
     by_time = fit.heteroscedasticity_test("time").statistic
     assert by_time == pytest.approx(fit.heteroscedasticity_test("t").statistic)
     days = pd.to_timedelta(reference_frame()["t"].to_numpy(), unit="D")
-    dates = pd.Series(pd.Timestamp("2024-01-01") + days)
+    dates = pd.Series(pd.Timestamp("2024-01-01") + days, reference_frame().index)
     by_date = fit.heteroscedasticity_test(dates, trend=True)
     by_number = fit.heteroscedasticity_test("t", trend=True)
     assert by_date.statistic == pytest.approx(by_number.statistic)

@@ -11,12 +11,19 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
 from helpers.bad_data import make
 from mixedar import AR1, ARMA, MixedLMAR, VarIdent, VarPower
-from mixedar.exceptions import BoundaryWarning, UnsupportedError
+from mixedar.exceptions import (
+    BoundaryWarning,
+    MixedARError,
+    NotComputedError,
+    TimeError,
+    UnsupportedError,
+)
 from mixedar.residual import Exponential
 
 DATA = make(seed=1)
@@ -188,3 +195,94 @@ def test_importing_leaves_the_filters() -> None:
         "assert warnings.filters == before, warnings.filters"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Arguments that are none
+
+
+@pytest.mark.parametrize(
+    ("match", "call"),
+    [
+        ("bin_width=", lambda: mixed().acf(bin_width="a")),
+        ("max_lag=", lambda: mixed().acf(max_lag=-1)),
+        ("max_distance=", lambda: mixed().variogram(max_distance=-1)),
+        ("lags=", lambda: mixed().serial_correlation_test(lags="a")),
+        ("seed='a'", lambda: mixed().bootstrap(2, seed="a")),
+        ("seed=-1", lambda: mixed().simulate(1, seed=-1)),
+        ("seed=1.5", lambda: mixed().anova(null_model(), null="simulate", seed=1.5)),
+        ("n_sim=", lambda: mixed().simulate(10**12)),
+        ("cols: ", lambda: mixed().conf_int(cols=1.5)),
+        ("'sd'", lambda: mixed().conf_int_re(parameters=["sd", 3], method="wald")),
+        ("xname_fe", lambda: mixed().summary(xname_fe="ab")),
+        ("gtol=", lambda: model().fit(gtol=-1)),
+        ("start_params", lambda: model().fit(start_params=[1.0] * 9)),
+        ("cov_p is not numeric", lambda: mixed().wald_test("x = 0", cov_p="a")),
+        ("kind=", lambda: mixed().residuals(kind=["raw"])),
+        ("adjust=", lambda: means().pairwise(adjust=3)),
+        ("method=", lambda: mixed().influence(1).outlier_test(method=3)),
+        ("shape", lambda: mixed().get_prediction(exog=3.0)),
+        ("rename=", lambda: mar.compare({"a": mixed()}, rename=["x"])),
+        ("reps=", lambda: mar.hausman(panel(), panel("random_effects"), "bootstrap",
+                                      reps="a")),
+        ("seed=", lambda: mar.hausman(panel(), panel("random_effects"), "bootstrap",
+                                      reps=20, seed="a", progress=False)),
+        ("xname", lambda: panel().summary(xname=3)),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_kind(match: str, call: Callable[[], Any]) -> None:
+    with pytest.raises(MixedARError, match=match):
+        call()
+
+
+@cache
+def null_model() -> Any:
+    return mar.mixedlm("y ~ x", DATA, groups="id", residual="independent").fit()
+
+
+@cache
+def means() -> Any:
+    data = DATA.assign(arm=np.where(DATA["id"] % 2, "b", "a"))
+    return mar.mixedlm("y ~ arm", data, groups="id").fit().marginal_means("arm")
+
+
+def test_models_without_their_data_say_so() -> None:
+    fit = mar.mixedlm("y ~ x", DATA, groups="id", time="t").fit()
+    point = fit.params_object
+    fit.remove_data()
+    for call in (
+        lambda: fit.model.with_endog(DATA["y"]),
+        lambda: fit.model.loglike(point),
+        lambda: fit.model.score(point),
+        lambda: fit.model.fit(),
+        lambda: fit.model.get_distribution([1.0, 1.0, 1.0, 0.5], 1.0),
+    ):
+        with pytest.raises(NotComputedError, match="removed"):
+            call()
+
+
+def test_models_without_fixed_effects() -> None:
+    fit = mar.mixedlm("y ~ 0", DATA, groups="id", time="t").fit()
+    assert fit.shrinkage().table.index.get_level_values(0).nunique() == 30
+    assert "Scale" in str(fit.with_df("kenward-roger").summary())
+    fit.plot()
+
+
+def test_labels_that_are_tuples() -> None:
+    plain = mar.mixedlm("y ~ x", DATA, groups="id", time="t").fit()
+    labels = pd.Series([("g", k) for k in DATA["id"]], DATA.index)
+    fit = mar.mixedlm("y ~ x", DATA.assign(id=labels), groups="id", time="t").fit()
+    effects = fit.random_effects_frame()
+    assert effects.index[3] == ("g", 3)
+    assert effects.index.nlevels == 1
+    np.testing.assert_allclose(effects, plain.random_effects_frame())
+    np.testing.assert_allclose(
+        fit.influence(1).cooks_distance, plain.influence(1).cooks_distance
+    )
+    panel_fit = mar.fixed_effects("y ~ x", DATA.assign(id=labels), "id", "t").fit()
+    assert panel_fit.effects.index[0] == ("g", 0)
+
+
+def test_dates_beyond_nanoseconds() -> None:
+    early = np.datetime64("1500-12-30", "s") + DATA["t"].to_numpy().astype("m8[D]")
+    with pytest.raises(TimeError, match="nanoseconds"):
+        mar.mixedlm("y ~ x", DATA.assign(t=early), groups="id", time="t")

@@ -100,7 +100,7 @@ class DeletionCoordinates:
         data, grouped = fit.data, fit.data.grouped
         self.rows = ClusterRows(
             grouped.sort(data.random_design),
-            np.column_stack([grouped.sort(data.exog), grouped.sort(data.endog)]),
+            np.column_stack([grouped.sort(data.exog), grouped.sort(data.response)]),
             grouped.gaps,
             grouped.offsets,
             np.ones(grouped.n_groups),
@@ -331,11 +331,12 @@ class WithoutGroup(LikelihoodProblem):
         own = cluster_sums(
             self._own, self.covariance, factor, u, derivatives=derivatives
         )
+        k = len(own.d1)  # the problem may remember derivatives that nobody wants
         return ClusterSums(
             every.d - own.d,
             every.s - own.s,
-            every.d1 - own.d1,
-            every.s1 - own.s1,
+            every.d1[:k] - own.d1,
+            every.s1[:k] - own.s1,
             (_Difference(every, own),) if derivatives else (),
         )
 

@@ -25,7 +25,12 @@ from mixedar.data.checks import check_finite, float_array, group_codes
 from mixedar.data.given import as_rows
 from mixedar.data.time import time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
-from mixedar.exceptions import NotComputedError, TimeError, UnsupportedError
+from mixedar.exceptions import (
+    NotComputedError,
+    TimeError,
+    UnsupportedError,
+    check_positive,
+)
 from mixedar.fit import Fit
 from mixedar.residual import Independent
 
@@ -217,9 +222,7 @@ class LagBins:
 def choose_bins(gaps: FloatArray, bin_width: float | None = None) -> LagBins:
     """Lags on the grid of the times, or of the width of a typical gap."""
     if bin_width is not None:
-        width = float(bin_width)
-        if not (np.isfinite(width) and width > 0.0):
-            raise UnsupportedError(f"bin_width={bin_width!r} is not a positive number")
+        width = check_positive("bin_width", bin_width)
         return LagBins(width, _multiples(gaps, width))
     if len(gaps) == 0:
         return LagBins(1.0, True)
@@ -359,22 +362,13 @@ def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
         steps = max(min(longest - 1, int(10.0 * np.log10(longest))), 1)
         wanted = int(np.rint(steps * rows.typical_gap(bins.width) / bins.width))
     else:
-        number = check_number("max_lag", max_lag)
-        if not (np.isfinite(number) and number > 0.0):
-            raise UnsupportedError(f"max_lag={max_lag!r} is not a positive number")
+        number = check_positive("max_lag", max_lag)
         wanted = int(np.floor(number / bins.width + 1e-9))
         if wanted < 1:
             raise UnsupportedError(
                 f"max_lag={max_lag!r} is shorter than the first lag, {bins.width:g}"
             )
     return max(min(wanted, int(np.rint(rows.time.max() / bins.width))), 1)
-
-
-def check_number(name: str, value: object) -> float:
-    """Return an argument if it is a number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise UnsupportedError(f"{name}={value!r} is not a number")
-    return float(value)
 
 
 def check_whole(name: str, value: object) -> int:

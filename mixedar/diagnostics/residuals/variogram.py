@@ -21,7 +21,6 @@ from mixedar.diagnostics.residuals.series import (
     Pairs,
     Rows,
     SeriesRows,
-    check_number,
     check_whole,
     choose_bins,
     count_pairs,
@@ -43,6 +42,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     check_choice,
     check_flags,
+    check_positive,
 )
 from mixedar.fit import Fit
 
@@ -311,7 +311,7 @@ def _points(
     grid = choose_bins(rows.gaps)
     limit = float(rows.time.max())
     if max_distance is not None:
-        limit = min(limit, check_number("max_distance", max_distance))
+        limit = min(limit, check_positive("max_distance", max_distance))
     many = count_pairs(rows, limit) > _MOST_PAIRS
     if many and max_distance is None:
         limit = _affordable(rows, limit)
@@ -344,7 +344,7 @@ def _in_space(
     if max_distance is None:
         limit = sorted_places.limit(rows)
     else:
-        limit = check_number("max_distance", max_distance)
+        limit = check_positive("max_distance", max_distance)
         limit = min(limit, sorted_places.farthest(rows))
     width = 1 if model is None else 1 + model.factors.shape[1]
     few = (rows.lengths * (rows.lengths - 1) // 2).sum() <= _KEPT_PAIRS
