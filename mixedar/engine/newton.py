@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, dsyevd, dtrtrs
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.problem import ThetaEvaluation
 
 # Up to so many parameters the spectrum costs no more than a few factorisations.
@@ -49,6 +49,19 @@ class SearchPath:
     converged: bool
     curvature: FloatArray = field(default_factory=lambda: np.empty(0))
     path: tuple[tuple[FloatArray, float], ...] = ()
+
+    def among(self, theta: FloatArray, some: BoolArray) -> SearchPath:
+        """The same, of all parameters, where `some` were searched for."""
+
+        def full(values: FloatArray) -> FloatArray:
+            out = theta.copy()
+            out[some] = values
+            return out
+
+        curvature = np.zeros(len(theta))
+        curvature[some] = self.curvature
+        path = tuple((full(values), llf) for values, llf in self.path)
+        return replace(self, theta=full(self.theta), curvature=curvature, path=path)
 
 
 def newton(
@@ -142,7 +155,7 @@ def newton(
         elif polished or radius < 1e-12:
             return ended(iteration, decrement <= 1e4 * max(gtol, noise))
     decrement = _Quadratic(theta, current).decrement
-    return ended(maxiter, False)
+    return ended(maxiter, decrement <= 1e4 * max(gtol, noise))
 
 
 class _Quadratic:

@@ -98,6 +98,7 @@ class LikelihoodProblem:
         scale: float | None = None,
     ) -> None:
         self.n = n
+        self.n_rows = len(rows.w)
         self.reml = reml
         self._latest: tuple[bytes, ClusterSums] | None = None
         self.structure = structure

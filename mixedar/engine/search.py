@@ -7,14 +7,17 @@ returns the best first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import (
     Estimate,
@@ -33,7 +36,10 @@ _HOPELESS = 30.0
 # A second derivative by an unconstrained parameter that says that it hardly matters,
 # and where every parameter is at the end of its range.
 _HARDLY_CURVED = 1e-3
-_FAR = 1e3
+_FAR = 1e5
+# Further starting points, how far from the usual ones, how many of them are followed,
+# and numbers that a step of all may take together.
+_SCATTERED, _AWAY, _FOLLOWED, _WORK = 10, 1.2, 3, 4e6
 
 
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
@@ -250,23 +256,30 @@ def find_modes(
     if start is not None:
         starts.insert(0, start)
     searches: list[SearchPath] = []
+
+    def follow(theta: FloatArray, hopeless: float = -np.inf) -> None:
+        known = [s.theta for s in searches if s.converged]
+        climb = partial(newton, gtol=gtol, maxiter=maxiter, keep_path=keep_path)
+        try:
+            search = climb(evaluate, theta, known=known, hopeless=hopeless)
+            theta = _at_ends(problem, search)
+            inside = theta == search.theta
+            if not inside.all():
+                part = partial(_of_some, evaluate, theta, inside)
+                search = climb(part, theta[inside]).among(theta, inside)
+        except np.linalg.LinAlgError:
+            return
+        if search.converged or not known or search.llf > hopeless > -np.inf:
+            searches.append(search)
+
     for theta in starts:
         if method != "newton":
             theta = _by_scipy(problem, theta, method, maxiter)
-        known = [s.theta for s in searches if s.converged]
-        try:
-            search = newton(
-                evaluate,
-                theta,
-                gtol=gtol,
-                maxiter=maxiter,
-                known=known,
-                keep_path=keep_path,
-            )
-        except np.linalg.LinAlgError:
-            continue
-        if search.converged or not known:
-            searches.append(_at_ends(problem, search))
+        follow(theta)
+    best = max(searches, key=lambda s: s.llf, default=None)
+    if method == "newton" and not alone and best is not None and best.converged:
+        for theta in _scattered(problem, evaluate, searches):
+            follow(theta, max(s.llf for s in searches))
     if not searches:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     searches.sort(key=lambda s: (not s.converged, -s.llf))
@@ -281,17 +294,73 @@ def find_modes(
     return distinct
 
 
-def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> SearchPath:
-    """
-    The search led on to where the likelihood is as high and nothing moves any more.
+def _of_some(
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    some: BoolArray,
+    values: FloatArray,
+) -> ThetaEvaluation:
+    """The log-likelihood by some of the parameters."""
+    theta = theta.copy()
+    theta[some] = values
+    point = evaluate(theta)
+    hessian = point.hessian[np.ix_(some, some)]
+    return ThetaEvaluation(point.llf, point.gradient[some], hessian)
 
-    Steps towards the end of a parameter's range gain less and less, so that the
-    search stops on the way; where it stops says nothing.
+
+def _scattered(
+    problem: LikelihoodProblem,
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    known: Sequence[SearchPath],
+) -> list[FloatArray]:
+    """
+    Starting points beyond the usual ones, for structures of several parameters.
+
+    Their likelihoods have maxima that no grid of few points finds.  From points
+    scattered around the grid a few steps are taken; the most promising that end
+    away from the known maxima are kept.
+    """
+    structure, best = problem.structure, max(known, key=lambda s: s.llf)
+    if structure.k_free < 2:
+        return []
+    grid, rng = list(structure.start_grid()), np.random.default_rng(structure.k_free)
+    lam, _ = problem.split(best.theta)
+    lam = np.where(np.abs(lam) < 0.3, 0.3, lam)
+    work = problem.n_rows * (problem.k_theta + 1) ** 2
+    found = []
+    for k in range(min(_SCATTERED, int(_WORK / work))):
+        u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * _AWAY
+        with suppress(np.linalg.LinAlgError):
+            search = newton(
+                evaluate,
+                np.concatenate([lam, u]),
+                gtol=_ROUGH_GAIN,
+                maxiter=_ROUGH_STEPS,
+                polish=False,
+                hopeless=best.llf,
+            )
+            if not any(_near(search.theta, other.theta) for other in known):
+                found.append(search)
+    found.sort(key=lambda s: -s.llf - min(s.decrement, _HOPELESS))
+    return [search.theta for search in found[:_FOLLOWED]]
+
+
+def _near(theta: FloatArray, other: FloatArray) -> bool:
+    away = np.abs(np.abs(theta) - np.abs(other))
+    return bool((away < 0.1 * np.maximum(np.abs(other), 1.0)).all())
+
+
+def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> FloatArray:
+    """
+    Where a search leads: to the end of a parameter's range if that is as high.
+
+    Steps towards an end gain less and less, so that the search stops on the way;
+    where it stops says nothing.
     """
     theta, llf = search.theta, search.llf
     noise = 1e-8 + 1e-13 * abs(llf)
     for k in range(problem.k_cov_free, problem.k_theta):
-        if abs(search.curvature[k]) > _HARDLY_CURVED:
+        if search.converged and abs(search.curvature[k]) > _HARDLY_CURVED:
             continue
         ends = [np.where(np.arange(len(theta)) == k, x, theta) for x in (-_FAR, _FAR)]
         values = [_value(problem, end) for end in ends]
@@ -299,7 +368,7 @@ def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> SearchPath:
         # where both are as high the parameter has no effect: it stays
         if values[best] >= llf - noise > values[1 - best]:
             theta, llf = ends[best], max(llf, values[best])
-    return replace(search, theta=theta, llf=llf)
+    return theta
 
 
 def _same(a: SearchPath, b: SearchPath) -> bool:

@@ -17,6 +17,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
+from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
 from mixedar.engine.levels import TermEffects
@@ -204,7 +205,8 @@ class Fit:
 
     def without_data(self) -> Self:
         """The same fit without anything of the data's length."""
-        self.df_containment, self.encoder  # noqa: B018  tests and predictions go on
+        # tests and predictions go on
+        self.df_containment, self.encoder, self.unbounded  # noqa: B018
         kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
         other = copy.copy(self)
         other.__dict__.clear()
@@ -390,10 +392,18 @@ class Fit:
         """Whether a residual parameter is at the end of its range."""
         return self.estimate.residual_at_boundary
 
+    @cached_property
+    def unbounded(self) -> str:
+        """Residual variation without which the likelihood has no maximum, or empty."""
+        if self.modes[0].search.converged and not self.residual_at_boundary:
+            return ""
+        return vanished(self.data, self.estimate, self.u)
+
     @property
     def converged(self) -> bool:
         """Whether the search ended at a maximum."""
-        return self.settled and self.modes[0].search.converged
+        found = self.settled and self.modes[0].search.converged
+        return found and not self.unbounded
 
     @cached_property
     def is_held(self) -> BoolArray:

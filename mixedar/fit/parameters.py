@@ -348,6 +348,12 @@ def boundary_notes(fit: Fit) -> list[str]:
     list of str
         Empty if nothing does.
     """
+    if fit.unbounded:
+        return [
+            "The likelihood has no maximum, it rises for ever as residual variation "
+            f"vanishes, {fit.unbounded}. Do not use these numbers: leave such rows "
+            "out, or take a simpler residual structure or variance function"
+        ]
     notes = []
     if fit.singular:
         notes.append(

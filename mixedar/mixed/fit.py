@@ -239,6 +239,9 @@ def _verdict(results: MixedLMARResults) -> list[Warning]:
                 "simplify weights=, or let it read a covariate"
             )
         )
+    elif results.fit.unbounded:
+        warnings.warn(results.boundary_notes[0], FitConvergenceWarning, stacklevel=4)
+        return
     elif not search.converged:
         found.append(
             FitConvergenceWarning(

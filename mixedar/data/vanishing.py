@@ -1,0 +1,100 @@
+"""
+Likelihoods without a maximum.
+
+Where some rows, or a combination of them, have no residual variation left, the
+likelihood rises for ever as their residual variance goes to zero.  The search then
+ends where numbers do, and what has vanished there is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.model_data import ModelData
+from mixedar.engine.problem import Estimate
+from mixedar.engine.residuals import ResidualMatrices
+
+_ROWS, _GROUPS = 60, 400  # that are looked at
+# A variance is gone that is so small beside the squares of the residuals of its rows,
+# or beside all of them where most residuals of its kind are smaller still.
+_GONE, _SMALLER_STILL = 1e-6, 1e-4
+_HEAVY = 1e-3  # share of a direction that counts as part of it
+_SHARE = 0.99  # of what has vanished that lies in one occasion or stratum
+_LISTED = 5
+
+
+def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
+    """
+    Which residual variation is gone at an estimate; empty if none is.
+
+    Directions in which the rows of a group vary least are compared with the
+    residuals there.
+    """
+    grouped = data.grouped
+    resid = grouped.sort(data.endog - data.exog @ estimate.beta)
+    z = grouped.sort(data.random_design)
+    typical = float((resid**2).mean())
+    share, exact = np.zeros((2, data.nobs))
+    looked = low = 0
+    edges = zip(grouped.offsets[:_GROUPS], grouped.offsets[1:], strict=False)
+    for start, end in edges:
+        here = slice(start, min(end, start + _ROWS))
+        looked += here.stop - here.start
+        effects = z[here] @ estimate.psi @ z[here].T
+        within = _residual_covariance(data, np.arange(data.nobs)[here], u)
+        values, vectors = np.linalg.eigh(estimate.scale * (within + effects))
+        weights = vectors**2
+        size = resid[here] ** 2 @ weights
+        own = resid[here] ** 2 @ (weights * (weights > _HEAVY))
+        gone, small = values < _GONE * size, values < _GONE * typical
+        still = small & ~gone & (own < _SMALLER_STILL * values)
+        low += int((small & ~gone).sum())
+        share[here] += weights[:, gone].sum(axis=1)
+        exact[here] += weights[:, still].sum(axis=1)
+    if exact.sum() > 0.5 * low:
+        share += exact
+    if not share.any():
+        return ""
+    effects_of_all = min(data.n_groups, _GROUPS) * (data.k_re + data.k_vc)
+    free = looked - effects_of_all - data.k_fe
+    if share.sum() >= max(free, 1):
+        return "that of all rows: fixed and random effects fit the response exactly"
+    for name, labels in _labels(data):
+        parts = pd.Series(share).groupby(labels).sum()
+        if len(parts) > 1 and parts.max() > _SHARE * parts.sum():
+            return f"that of the rows with {name} = {parts.idxmax()}"
+    for name, labels in _labels(data):
+        parts = pd.Series(share).groupby(labels).sum()
+        involved = parts.index[parts > 0.05 * parts.max()]
+        listed = ", ".join(str(label) for label in involved[:_LISTED])
+        more = ", ..." if len(involved) > _LISTED else ""
+        return (
+            f"that of a combination of the rows with {name} = {listed}{more}, whose "
+            "correlations become those of residuals that follow from one another"
+        )
+    return "that of a combination of the rows of a group"
+
+
+def _residual_covariance(data: ModelData, rows: IntArray, u: FloatArray) -> FloatArray:
+    """Relative residual covariance of some rows of a group."""
+    gaps, marks = data.grouped.gaps[rows], data.grouped.marks
+    marks = np.empty((len(rows), 0)) if marks is None else marks[rows]
+    matrices = ResidualMatrices(data.residual, gaps[None], marks[None])
+    return matrices.matrices(matrices.values(u), slice(None))[0]
+
+
+def _labels(data: ModelData) -> Iterator[tuple[str, FloatArray]]:
+    """What divides the rows, the time first: its name, and the label of each row."""
+    marks = data.grouped.marks
+    if data.time is not None:
+        yield data.time_name or "time", data.grouped.sort(np.asarray(data.time))
+    for k, (mark, levels) in enumerate(
+        zip(data.residual.marks, data.covariate_levels, strict=False)
+    ):
+        if marks is not None and levels is not None and mark.column is not None:
+            names = np.asarray(levels.names)
+            yield mark.column, names[marks[:, k].astype(np.intp)]
