@@ -103,6 +103,18 @@ def test_summaries_name_the_levels(data: pd.DataFrame) -> None:
     )
 
 
+@pytest.mark.parametrize("gone", ["placebo", "high"])
+def test_names_in_quotes(data: pd.DataFrame, gone: str) -> None:
+    some = data[data["arm"] != gone]
+    right = mar.pooled("y ~ arm * x", removed(some), **WHERE).fit().params
+    for formula in ("y ~ Q('arm') * Q( \"x\" )", "y~C(Q('arm'))*x"):
+        found = mar.pooled(formula, some, **WHERE).fit().params
+        assert_allclose(np.sort(found), np.sort(right))
+    decimals = data.assign(x=data["x"].astype(object))
+    with pytest.raises(MixedARError, match="dtype object"):
+        mar.pooled("y ~ t + Q('x')", decimals, **WHERE)
+
+
 def test_a_lag_that_takes_the_last_rows_of_a_level(data: pd.DataFrame) -> None:
     def lag(v: pd.Series) -> pd.Series:
         return v.shift(4)

@@ -154,5 +154,13 @@ def test_the_callers_own_functions_go_first(data: pd.DataFrame) -> None:
     assert log(1.0) == 0.0
 
 
+def test_names_in_backticks(data: pd.DataFrame) -> None:
+    data = data.rename(columns={"size": "the size"})
+    if statsmodels.formula.options.formula_engine == "patsy":
+        assert "Q('a name')" in message("y ~ `the size`", data)
+    fit = mar.pooled("y ~ Q('the size')", data, **WHERE).fit()
+    assert len(fit.params) == 2
+
+
 def test_unknown_names_still_have_near_matches(data: pd.DataFrame) -> None:
     assert re.search("Did you mean 'size'", message("y ~ sise", data))

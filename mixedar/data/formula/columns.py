@@ -4,6 +4,7 @@ Columns of the data as formulas need them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,33 @@ import pandas as pd
 from mixedar.data.formula.names import FormulaUse
 from mixedar.data.rows import numeric_values
 from mixedar.exceptions import MixedARError
+
+
+_DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
+_QUOTED = re.compile(r"""Q\((['"])(.*)\1\)""")
+
+
+def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:
+    """Raise if a term of a formula is a date, of which engines make a factor."""
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind not in _DATES or isinstance(values.dtype, pd.CategoricalDtype):
+        return
+    quoted = _QUOTED.fullmatch(name)
+    column = f"data[{(quoted[2] if quoted else name)!r}]"
+    if values.dtype == object and kind.startswith("date"):
+        column = f"pandas.to_datetime({column})"
+    remedy = f"({column} - {column}.min()).dt.days"
+    if kind == "period":
+        remedy = f"{column}.astype('int64')"
+    elif kind.startswith("timedelta"):
+        remedy = f"{column} / pandas.Timedelta('1 day')"
+    example = f", such as data['days'] = {remedy}"
+    raise MixedARError(
+        f"{name!r} in the formula {use.formula!r} is a {kind.rstrip('64')}, and would "
+        "have a coefficient for each of its values; make a number of it with its unit"
+        f"{example if quoted or name in use.names else ''}, or write C({name}) if a "
+        "factor is meant"
+    )
 
 
 class ColumnStore:
@@ -58,10 +86,10 @@ class ColumnStore:
     def unused(self, name: str, use: FormulaUse) -> list[Any]:
         """Levels of a categorical column without rows, where they can be left out."""
         dtype = self.columns[name].dtype
-        direct = name in use.terms or name in use.coded
-        if not isinstance(dtype, pd.CategoricalDtype) or not direct:
+        direct = use.terms | use.coded | use.quoted
+        if not isinstance(dtype, pd.CategoricalDtype) or name not in direct:
             return []
-        if name in use.elementwise | use.opaque | use.levelled:
+        if name in use.elementwise | use.levelled | (use.opaque - use.quoted):
             return []
         counts = np.bincount(self.columns[name].cat.codes + 1, minlength=1)
         counts = np.append(counts, np.zeros(len(dtype.categories), dtype=np.intp))
@@ -94,7 +122,10 @@ class ColumnStore:
         """The columns of one formula, ready for the engine (no copies)."""
         names = [name for name in self.columns if name in use.names]
         for name in names:
-            if name in (use.terms - use.coded) | use.elementwise:
+            if name in use.terms - use.coded:
+                check_no_date(self.columns[name], name, use)
+            quoted = use.quoted if "C" not in use.functions else set()
+            if name in (use.terms - use.coded) | use.elementwise | quoted:
                 self.check_numbers(name, use)
         prepared = {
             name: self.category(name)

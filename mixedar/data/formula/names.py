@@ -70,6 +70,11 @@ class FormulaUse:
         return self.terms | self.coded | self.elementwise
 
     @property
+    def quoted(self) -> frozenset[str]:
+        """Names that stand in ``Q()``, if no other function may read them."""
+        return self.opaque if self.functions <= {"C", "Q"} else frozenset()
+
+    @property
     def names(self) -> frozenset[str]:
         """All names that may be columns or variables of the caller."""
         return self.direct | self.opaque

@@ -32,7 +32,8 @@ _CALLS = {
     "relevel": "C({x}, Treatment('the reference'))",
     "ifelse": "np.where({all}), after import numpy as np",
     "cut": "C(bin), after data['bin'] = pandas.cut(data['{x}'], 3)",
-    "offset": "nothing, and subtract it from the response, as in I(y - {x}) ~ ...",
+    "offset": "nothing, and pass offset= to mixedlm, or subtract it from the response, "
+    "as in I(y - {x}) ~ ...",
     "interaction": "the names with : between them, as in a:b",
     **dict.fromkeys(
         ("re", "random", "ranef"), "(1 | g) for random intercepts of g, in mixedlm"
@@ -99,6 +100,8 @@ def _spelled_here(name: str, formula: str) -> str:
 
 def spelled_in_patterns(formula: str) -> str:
     """A sentence on signs of other programs in a formula; may be empty."""
+    if "`" in formula:
+        return " Here write Q('a name') for `a name`."
     text = _QUOTED.sub("", formula)
     found = next((here for sign, here in _PATTERNS if re.search(sign, text)), "")
     return f" Here write {found}." if found else ""
