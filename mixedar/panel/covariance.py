@@ -149,7 +149,7 @@ class CovarianceRequest:
         self.cluster = "entity" if self.cluster is None else self.cluster
 
 
-def check_times(
+def _check_times(
     panel: PanelData, request: CovarianceRequest, data: pd.DataFrame | None
 ) -> None:
     """Raise if errors that need periods, or distances in time, cannot have them."""
@@ -196,7 +196,10 @@ def cluster_codes(
         If labels do not have one value for each row.
     MissingDataError
         If a label is missing.
+    TimeError
+        If clusters are periods, or scores are lagged, and there are no times.
     """
+    _check_times(panel, request, data)
     if request.cov_type not in ("clustered", "CR2"):
         return []
     both = isinstance(request.cluster, str) and request.cluster == "both"

@@ -236,6 +236,10 @@ def test_dates_as_factors_are_asked_for() -> None:
     for derived in ("I(date)", "pd.to_datetime(k)"):
         with pytest.raises(MixedARError, match="is a datetime"):
             fixed_part(f"y ~ {derived}", frame)
+    with pytest.raises(MixedARError, match=r"= \(data\['date'\] - data\['date'\]\.min"):
+        fixed_part("y ~ Q('date')", frame)
+    with pytest.raises(MixedARError, match=r"C\(date\)"):
+        mar.mixedlm("y ~ x", frame, groups="id", vc_formula={"day": "0 + date"})
 
 
 # The unit of time ----------------------------------------------------------------

@@ -221,6 +221,9 @@ def test_periods_need_times(options: dict[str, Any]) -> None:
     for function in ("fixed_effects", "pooled", "random_effects"):
         with pytest.raises(TimeError, match="needs time="):
             getattr(mar, function)("y ~ x", frame, "id").fit(**options)
+    if options.get("cluster") == "time":
+        with pytest.raises(TimeError, match="needs time="):
+            mar.pooled("y ~ x", frame, "id").fit().wild_bootstrap("x", cluster="time")
     # a column of that name is one like any other
     if options["cov_type"] == "clustered" and options["cluster"] != "both":
         named = frame.rename(columns={"k": "time"})

@@ -15,7 +15,6 @@ from mixedar.data.formula.names import FormulaUse
 from mixedar.data.rows import numeric_values
 from mixedar.exceptions import MixedARError
 
-
 _DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
 _QUOTED = re.compile(r"""Q\((['"])(.*)\1\)""")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
-from mixedar.data.formula.columns import ColumnStore
+from mixedar.data.formula.columns import ColumnStore, check_no_date
 from mixedar.data.formula.empty_cells import EmptyCells
 from mixedar.data.formula.names import FormulaUse, in_calls, plain_terms
 from mixedar.data.formula.spelling import spelled_in_patterns, unknown_name
@@ -42,30 +42,6 @@ def na_action(manager: FormulaManager, drop: bool) -> Any:
     if manager.engine == "patsy":
         return manager.get_na_action("raise", types=[])
     return "ignore"
-
-
-_DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
-
-
-def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:
-    """Raise if a term of a formula is a date, of which engines make a factor."""
-    kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind not in _DATES or isinstance(values.dtype, pd.CategoricalDtype):
-        return
-    column = f"data[{name!r}]" if name in use.names else name
-    remedy = f"({column} - {column}.min()).dt.days"
-    if kind == "period":
-        remedy = f"{column}.astype('int64')"
-    elif kind.startswith("timedelta"):
-        remedy = f"{column} / pandas.Timedelta('1 day')"
-    elif values.dtype == object:
-        column = f"pandas.to_datetime({column})"
-        remedy = f"({column} - {column}.min()).dt.days"
-    raise MixedARError(
-        f"{name!r} in the formula {use.formula!r} is a {kind.rstrip('64')}, and would "
-        "have a coefficient for each of its values; make a number of it with its unit, "
-        f"such as data['days'] = {remedy}, or write C({name}) if a factor is meant"
-    )
 
 
 @contextmanager
@@ -496,8 +472,6 @@ def fit_formula(
             f"the formula {use.formula!r}: the column 'Intercept' has the name of the "
             "constant; rename the column, or leave the constant out by 0 +"
         )
-    for name in sorted(use.terms & set(frame.columns)):
-        check_no_date(frame[name], name, use)
     names = [n for n in use.names | use.functions if n not in frame.columns]
     # formulaic's lag knows no groups
     unknown = [n for n in use.direct | {"lag"} if n in names and n not in namespace]

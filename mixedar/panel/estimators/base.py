@@ -37,7 +37,6 @@ from mixedar.panel.checks import check_residuals
 from mixedar.panel.covariance import (
     CovarianceRequest,
     absent_periods,
-    check_times,
     cluster_codes,
     sandwich,
 )
@@ -343,7 +342,6 @@ class PanelModel(ABC):
         """
         panel, self.columns = self.panel, columns
         check_residuals(resid, panel)
-        check_times(panel, request, self.frame)
         if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
             raise UnsupportedError(
                 "CR2 is not defined here for fits with AR(1) errors; use "
