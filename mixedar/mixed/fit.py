@@ -240,8 +240,7 @@ def _verdict(results: MixedLMARResults) -> list[Warning]:
             )
         )
     elif results.fit.unbounded:
-        warnings.warn(results.boundary_notes[0], FitConvergenceWarning, stacklevel=4)
-        return
+        return [FitConvergenceWarning(results.boundary_notes[0])]
     elif not search.converged:
         found.append(
             FitConvergenceWarning(
