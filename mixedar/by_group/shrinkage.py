@@ -296,7 +296,7 @@ def _regressions(
     design = data.random_design[:, terms.columns]
     if by_group is None:
         frame = pd.DataFrame(design, columns=terms.names)
-        own = ByGroupOLS(data.endog, frame, data.codes)
+        own = ByGroupOLS(data.response, frame, data.codes)
         return own, np.arange(len(terms.names))
     if not isinstance(by_group, ByGroupResults):
         raise UnsupportedError(

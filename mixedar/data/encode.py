@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.data.checks import offset_values
 from mixedar.data.designs import given_random_design
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
@@ -76,8 +77,8 @@ class Encoder:
         Occasions and strata among the columns that the structure reads.
     groups : Levels
     columns : dict of str
-        Names of the columns of groups, time and series, None for arrays.
-    has_time, has_series : bool
+        Names of the columns of groups, time, series and offset, None for arrays.
+    has_time, has_series, has_offset : bool
         Whether the model has them.
     formula_spec, re_spec : FormulaSpec or None
     variance_specs : mapping of str to FormulaSpec
@@ -95,6 +96,7 @@ class Encoder:
     columns: dict[str, Any]
     has_time: bool
     has_series: bool
+    has_offset: bool
     formula_spec: FormulaSpec | None
     re_spec: FormulaSpec | None
     variance_specs: Mapping[str, FormulaSpec]
@@ -115,9 +117,11 @@ class Encoder:
                 "groups": data.groups_name,
                 "time": data.time_name,
                 "series": getattr(data.series, "name", None),
+                "offset": data.offset_name,
             },
             has_time=data.time is not None,
             has_series=data.series is not None,
+            has_offset=data.offset is not None,
             formula_spec=data.formula_spec,
             re_spec=data.re_spec,
             variance_specs=data.variance_specs,
@@ -191,6 +195,19 @@ class Encoder:
                 "model's times"
             )
         return resolve("time", name, table).values
+
+    def offsets(self, offset: object, table: pd.DataFrame) -> FloatArray:
+        """Offsets of the rows, by the column of the fit unless given; zero without."""
+        if not self.has_offset:
+            if offset is not None:
+                raise UnsupportedError("offset=: the model has no offset")
+            return np.zeros(len(table))
+        name = self.columns["offset"] if offset is None else offset
+        if name is None:
+            raise LengthError(
+                "offset= is missing: the model has an offset; pass that of each new row"
+            )
+        return offset_values(resolve("offset", name, table).values, table.index)
 
     # What the residual structure reads -------------------------------------
 

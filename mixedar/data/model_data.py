@@ -192,6 +192,9 @@ class ModelData:
         ``"unstructured"`` or ``"diagonal"``.
     scale : float or None
         The residual variance, if it is known.
+    offset : ndarray, shape (n,), or None
+        Part of the mean whose coefficient is one.
+    offset_name : str or None
     terms : tuple of RandomTerm
         Random effects of other factors than the groups.
     """
@@ -234,6 +237,8 @@ class ModelData:
     re_spec: FormulaSpec | None
     re_cov: str
     scale: float | None
+    offset: FloatArray | None
+    offset_name: str | None
     terms: tuple[RandomTerm, ...] = ()
 
     @property
@@ -250,6 +255,11 @@ class ModelData:
     def group_index(self) -> pd.Index:
         """Labels of the groups; tuples are labels too."""
         return pd.Index(self.group_labels, name=self.groups_name, tupleize_cols=False)
+
+    @property
+    def response(self) -> FloatArray:
+        """The response less its offset, shape (n,)."""
+        return self.endog if self.offset is None else self.endog - self.offset
 
     @property
     def k_fe(self) -> int:
@@ -424,8 +434,8 @@ class ModelData:
 
     def _first_fitted(self) -> FloatArray:
         """Least squares, and the groups' mean residuals; shape (n,)."""
-        beta = np.linalg.lstsq(self.exog, self.endog, rcond=None)[0]
-        fitted = self.exog @ beta
+        beta = np.linalg.lstsq(self.exog, self.response, rcond=None)[0]
+        fitted = self.exog @ beta + (0.0 if self.offset is None else self.offset)
         if self.k_re or self.k_vc:
             rest = np.bincount(self.codes, self.endog - fitted)
             fitted = fitted + (rest / np.bincount(self.codes))[self.codes]
@@ -443,7 +453,7 @@ class ModelData:
         return compress(
             grouped.sort(self.random_design),
             grouped.sort(self.exog),
-            grouped.sort(self.endog),
+            grouped.sort(self.response),
             grouped.gaps,
             offsets,
             grouped.marks,

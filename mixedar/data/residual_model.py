@@ -59,7 +59,7 @@ Given = TypeVar("Given")
 DEFAULT_RESIDUAL: Final = "auto"
 
 
-def default_residual(residual: Given, time: object) -> Given:
+def default_residual(residual: Given, time: object) -> Given | str:
     """What was asked for; by default AR(1) in time, and independence without times."""
     if not (isinstance(residual, str) and residual.strip().lower() == DEFAULT_RESIDUAL):
         return residual

@@ -155,7 +155,7 @@ def draw_responses(
     the stream before the next one does.
     """
     n = len(rows.exog)
-    mean = rows.exog @ at.fe_params
+    mean = rows.exog @ at.fe_params + rows.offset
     if known:
         effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)

@@ -20,7 +20,7 @@ from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
-from mixedar.engine.levels import TermEffects
+from mixedar.engine.levels import TermEffects, TermPosterior
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import Estimate, LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
@@ -42,6 +42,7 @@ _ROW_CACHES = (
     "fittedvalues",
     "resid",
     "term_effects",
+    "term_posterior",
 )
 
 
@@ -416,13 +417,19 @@ class Fit:
 
     @cached_property
     def fitted_marginal(self) -> FloatArray:
-        """``X beta``, shape (n,)."""
-        return np.asarray(self.data.exog @ self.fe_params)
+        """``X beta``, and the offset if there is one, shape (n,)."""
+        fixed = np.asarray(self.data.exog @ self.fe_params)
+        return fixed if self.data.offset is None else fixed + self.data.offset
 
     @cached_property
     def term_effects(self) -> list[TermEffects]:
         """Effects of the further random-effects terms given the data."""
         return self.problem.term_effects(self.theta, self.fe_params)
+
+    @cached_property
+    def term_posterior(self) -> TermPosterior:
+        """Their joint distribution given the data."""
+        return self.problem.term_posterior(self.theta)
 
     @cached_property
     def fitted_terms(self) -> FloatArray:

@@ -23,6 +23,7 @@ from mixedar.data.checks import (
     check_response,
     float_array,
     group_codes,
+    offset_values,
 )
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
@@ -82,6 +83,7 @@ def from_design(
         time=design.time,
         residual=found.structure,
         series=design.series,
+        offset=design.offset,
         residual_data=found.columns,
         design=design,
         **kwargs,
@@ -205,6 +207,7 @@ def take_data(
     LikelihoodModel.__init__(model, endog, exog, missing="none", hasconst=False)
     model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual", "series"]
     model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data", "scale"]
+    model._init_keys += ["offset"]
     model.endog = np.asarray(model.data.endog, dtype=np.float64)
     model.exog = np.asarray(model.data.exog, dtype=np.float64)
     if model.exog.ndim == 1:
@@ -337,13 +340,23 @@ def take_arrays(
         re_spec=None if design is None else design.re_spec,
         re_cov=model.re_cov,
         scale=model.scale,
+        offset=None if model.offset is None else offset_values(model.offset),
+        offset_name=_offset_name(model.offset, design),
         terms=terms,
     )
     take(model, arrays.with_residual(found.structure, found.columns, found.specs))
     _check_rows(model)
     check_parameters(model)
     model._data_attr += ["exog_re", "groups", "time", "series", "codes", "arrays"]
+    model._data_attr += ["offset"]
     model._data_attr += ["residual_data", "data.exog_re", "data.frame"]
+
+
+def _offset_name(offset: Any, design: Design | None) -> str | None:
+    """The column of an offset, if it is one."""
+    name = getattr(offset, "name", None)
+    known = design is None or name in {*design.frame.columns, *design.frame.index.names}
+    return str(name) if known and name is not None else None
 
 
 def _check_rows(model: ParentModel) -> None:

@@ -141,6 +141,9 @@ class MixedLMAR(ParentModel):
         The residual variance, if it is known; it is estimated by default.  With
         ``weights="w"``, ``w = 1 / v``, and ``scale=1`` the residual variances are the
         known ``v``, as in a meta-analysis.
+    offset : array_like, shape (n,), optional
+        Part of the mean whose coefficient is one: ``E(y) = X beta + offset``.
+        Predictions of new rows need theirs.
 
     Raises
     ------
@@ -170,6 +173,7 @@ class MixedLMAR(ParentModel):
         residual_data: Any = None,
         delta: Any = None,
         scale: float | None = None,
+        offset: Any = None,
         **kwargs: Any,
     ) -> None:
         _check_arguments(kwargs, missing, re_cov, use_sqrt)
@@ -190,8 +194,9 @@ class MixedLMAR(ParentModel):
             exog_re=exog_re,
             time=time,
             series=series,
+            offset=offset,
         )
-        endog, exog, groups, exog_re, time, series = rows.values()
+        endog, exog, groups, exog_re, time, series, offset = rows.values()
         n = len(endog)
         if n == 0:
             raise EmptyDataError(
@@ -202,11 +207,12 @@ class MixedLMAR(ParentModel):
         found = residual_from_arrays(residual, weights, residual_data, n, labels)
         columns = found.columns
         if missing == "drop" and design is None:
-            arrays = [endog, exog, groups, exog_re, time, series, *columns.values()]
+            arrays = [endog, exog, groups, exog_re, time, series, offset]
+            arrays += columns.values()
             arrays, exog_vc, dropped = drop_missing(arrays, exog_vc, groups)
             warn_dropped(dropped)
-            endog, exog, groups, exog_re, time, series = arrays[:6]
-            columns = dict(zip(columns, arrays[6:], strict=True))
+            endog, exog, groups, exog_re, time, series, offset = arrays[:7]
+            columns = dict(zip(columns, arrays[7:], strict=True))
         self.given = callers_words(residual, weights, missing=missing)
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
@@ -215,6 +221,7 @@ class MixedLMAR(ParentModel):
         self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
         self.k_vc = len(self.exog_vc.names)
         self.groups, self.time, self.series = groups, time, series
+        self.offset = offset
         self.delta = delta
         self.scale = check_scale(scale)
         take_data(self, endog, exog, groups)
@@ -240,6 +247,7 @@ class MixedLMAR(ParentModel):
         residual: str | ResidualStructure | None = DEFAULT_RESIDUAL,
         series: Any = None,
         weights: Any = None,
+        offset: Any = None,
         eval_env: Any = None,
         **kwargs: Any,
     ) -> MixedLMAR:
@@ -272,6 +280,8 @@ class MixedLMAR(ParentModel):
         weights : VarianceFunction, str or array_like, optional
             Variance function of the residuals; a column or an array holds
             known weights.
+        offset : str or array_like, optional
+            Column of the part of the mean whose coefficient is one.
         eval_env : int, mapping or patsy.EvalEnvironment, optional
             Where formulas find functions and variables: the caller's scope by
             default, ``-1`` for none.
@@ -314,6 +324,7 @@ class MixedLMAR(ParentModel):
             bars=written.bars,
             time=time,
             series=series,
+            offset=offset,
             extra=found.needed(as_frame(data).columns, namespace),
             subset=subset,
             missing=missing,

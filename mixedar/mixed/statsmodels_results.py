@@ -74,7 +74,7 @@ class ParentResults(MixedLMResults):
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
     ) -> pd.Series | FloatArray:
         """
-        Population means ``X beta``.
+        Population means ``X beta``, with the offset of a model that has one.
 
         Parameters
         ----------
@@ -84,6 +84,8 @@ class ParentResults(MixedLMResults):
             they have names; the model's own rows by default.
         transform : bool
             Whether a model from a formula transforms `exog` by it.
+        offset : str or array_like, optional
+            Of a model with an offset; its column in `exog` by default.
 
         Returns
         -------
@@ -98,16 +100,19 @@ class ParentResults(MixedLMResults):
         LengthError
             If a matrix has more or fewer columns than the model.
         """
+        offset = kwargs.get("offset")
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)
         check_flags(transform=transform)
         spec = self.fit.formula_spec
         if spec is None or not transform:
             matrix, index = matrix_rows(exog, self.fit.exog_names)
+            rows = pd.RangeIndex(len(matrix)) if index is None else index
+            table = exog if isinstance(exog, pd.DataFrame) else pd.DataFrame(index=rows)
         else:
             table = as_frame(exog)
             matrix, index = spec.matrix(table), table.index
-        values = matrix @ self.fe_params
+        values = matrix @ self.fe_params + self.fit.encoder.offsets(offset, table)
         return values if index is None else pd.Series(values, index=index)
 
     def get_distribution(self, exog: ArrayLike | None = None) -> MixedDistribution:

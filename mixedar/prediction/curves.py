@@ -113,8 +113,8 @@ def fitted_curves(
     Numeric variables run linearly from one observation of a line to the next,
     others keep the value of the observation before, so that the curves go
     through the fitted values.  Where the horizontal variable is a factor of the
-    formula, occurs twice in a line, or the model was built from arrays, there are
-    only the observations themselves.
+    formula, occurs twice in a line, or the model has an offset or is from arrays, there
+    are only the observations themselves.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def fitted_curves(
     source = np.concatenate(paths)
     line, x = rows.lines[source], rows.x[source]
     tied = bool(((np.diff(line) == 0) & (x[1:] == x[:-1])).any())
-    if data.frame is None or data.formula_spec is None or tied or is_factor(data, rows):
+    only = data.formula_spec is None or data.offset is not None
+    if data.frame is None or only or tied or is_factor(data, rows):
         means = [fit.fitted_marginal[source], fit.fittedvalues[source]]
     else:
         new, source, x = _between_rows(data, data.frame, rows, paths, points)
@@ -302,6 +303,9 @@ def population_means(
         where = np.flatnonzero(levels.cat.codes == k)
         x, design = _grid(fit, rows, where, by, level)
         mean = design @ fit.fe_params
+        if fit.data.offset is not None:
+            other = fit.data.changed(exog=fit.data.offset[:, None])
+            mean = mean + _observed_places(other, rows, where)[1][:, 0]
         error = np.einsum("ij,jk,ik->i", design, cov, design)
         half = quantile * np.sqrt(np.maximum(error, 0.0))
         places, code = np.unique(_numbers(rows.x[where]), return_inverse=True)
@@ -326,6 +330,7 @@ def _grid(
     known = () if data.formula_spec is None else data.formula_spec.variables
     stranger = len(where) < data.nobs and by not in known
     dates = rows.x.dtype.kind == "M"
+    stranger |= data.offset is not None
     if data.frame is None or rows.x_name not in known or dates or stranger:
         return _observed_places(data, rows, where)
     name = str(rows.x_name)

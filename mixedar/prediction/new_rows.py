@@ -46,6 +46,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
+from mixedar.prediction.terms import NewTerms
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class NewRows:
         Numbers of the groups; -1 for those that are not in the fit.
     index : Index
         Labels of the rows.
+    offset : ndarray, shape (k,)
+        Part of the mean whose coefficient is one; zero without one.
     covariates : ndarray, shape (k, c), or None
         What the residual structure reads of the rows beside the time, NaN for
         fitted values and what is not needed.  None if it is not known, which
@@ -78,12 +81,15 @@ class NewRows:
     sizes : tuple of int
         For simulations: columns of each variance component.
     n_groups : int
+    terms : NewTerms or None
+        Effects of other factors than the groups.
     """
 
     exog: FloatArray
     exog_re: FloatArray
     codes: IntArray
     index: pd.Index
+    offset: FloatArray
     covariates: FloatArray | None = None
     reason_missing: MixedARError | None = None
     new_effects: FloatArray | None = None
@@ -91,6 +97,7 @@ class NewRows:
     grouped: GroupedRows | None = None
     sizes: tuple[int, ...] = ()
     n_groups: int = 0
+    terms: NewTerms | None = None
 
     def split(self) -> tuple[IntArray, IntArray]:
         """Rows of known groups, group by group, and those of unknown ones."""
@@ -107,12 +114,14 @@ class NewRows:
         places = self.places
         if places is not None:
             places = replace(places, series=places.series[rows], time=places.time[rows])
-        names = "exog", "exog_re", "codes", "index", "covariates", "new_effects"
+        names = ["exog", "exog_re", "codes", "index", "offset"]
+        names += ["covariates", "new_effects"]
         values = {name: getattr(self, name) for name in names}
         taken: dict[str, Any] = {
             name: None if v is None else v[rows] for name, v in values.items()
         }
-        return replace(self, places=places, **taken)
+        terms = None if self.terms is None else self.terms.take(rows)
+        return replace(self, places=places, terms=terms, **taken)
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,7 @@ class NewData:
     exog, exog_re, exog_vc : array_like or None
     groups, time, series : str, array_like or None
     residual_data : DataFrame, mapping of str to array_like, or None
+    offset : str, array_like or None
     """
 
     newdata: Any = None
@@ -136,6 +146,7 @@ class NewData:
     time: Any = None
     series: Any = None
     residual_data: Any = None
+    offset: Any = None
 
     def only_own_rows(self) -> bool:
         """Whether no new rows were passed."""
@@ -143,11 +154,12 @@ class NewData:
             raise UnsupportedError("pass newdata= or exog=, not both")
         if self.newdata is not None or self.exog is not None:
             return False
-        others = self.exog_re, self.exog_vc, self.groups, self.time, self.series
-        if any(value is not None for value in (*others, self.residual_data)):
+        others = [self.exog_re, self.exog_vc, self.groups, self.time, self.series]
+        others += [self.residual_data, self.offset]
+        if any(value is not None for value in others):
             raise UnsupportedError(
-                "exog_re=, exog_vc=, groups=, time=, series= and residual_data= "
-                "describe new rows; pass newdata= or exog= with them"
+                "exog_re=, exog_vc=, groups=, time=, series=, residual_data= and "
+                "offset= describe new rows; pass newdata= or exog= with them"
             )
         return True
 
@@ -160,11 +172,13 @@ def fitted_rows(data: ModelData) -> NewRows:
         data.random_design,
         data.codes,
         pd.RangeIndex(n) if data.index is None else data.index,
+        np.zeros(n) if data.offset is None else data.offset,
         covariates=np.empty((n, 0)) if known is None else data.grouped.unsort(known),
         new_effects=np.zeros(n),
         grouped=data.grouped,
         sizes=data.components.sizes,
         n_groups=data.n_groups,
+        terms=NewTerms.of_data(data.terms) if data.terms else None,
     )
 
 
@@ -223,7 +237,14 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         columns, squares = _components(fit, given, table, codes, labels, from_formula)
         z = np.concatenate([z, columns], axis=1)
         new_effects = squares @ fit.vcomp
-    rows = NewRows(exog, z, codes, table.index, new_effects=new_effects)
+    offset = encoder.offsets(given.offset, table)
+    rows = NewRows(exog, z, codes, table.index, offset, new_effects=new_effects)
+    if fit.layout.terms and fit.has_data:
+        terms = NewTerms.of_table(
+            fit.data.terms, table, "population" if population else unknown
+        )
+        terms = terms.without_levels() if population else terms
+        rows = replace(rows, terms=terms)
     if timed:
         assert labels is not None
         places = new_places(
@@ -274,7 +295,9 @@ def _own_rows(fit: Fit, population: bool, timed: bool) -> NewRows:
         )
     rows = fitted_rows(fit.data)
     if population:
-        rows = replace(rows, codes=np.full(len(rows.codes), -1, dtype=np.intp))
+        terms = None if rows.terms is None else rows.terms.without_levels()
+        codes = np.full(len(rows.codes), -1, dtype=np.intp)
+        rows = replace(rows, codes=codes, terms=terms)
     if timed:
         places = fitted_places(fit.data)
         rows = replace(rows, places=Places(*places, *places))
@@ -353,6 +376,7 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
     exog = encoder.formula_spec.complete_matrix(table)
     z = encoder.random_design(None, table, True)
     _check_named(fit, table)
+    offset = encoder.offsets(None, table)
     labels = encoder.group_labels(None, table)
     codes, distinct = group_codes(labels)
     grouped, n_groups = _sorted(fit, table, codes, len(distinct)), len(distinct)
@@ -385,7 +409,7 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
     z = np.concatenate([z, *parts], axis=1)
     if grouped.marks is not None:
         # variances may depend on the fitted values
-        fitted = exog @ fit.fe_params
+        fitted = exog @ fit.fe_params + offset
         if known:
             fitted = fitted + np.einsum("ij,ij->i", z, fit.effects.means[codes])
         covariates = encoder.with_fitted(grouped.unsort(grouped.marks), fitted)
@@ -393,7 +417,7 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
             fit.structure, covariates, fit.residual_params
         )  # or say what is wrong
         grouped = replace(grouped, marks=grouped.sort(covariates))
-    rows = NewRows(exog, z, codes, table.index, grouped=grouped)
+    rows = NewRows(exog, z, codes, table.index, offset, grouped=grouped)
     return replace(rows, sizes=sizes, n_groups=n_groups)
 
 

@@ -20,7 +20,7 @@ random effects, Statistical Science 6, 15-32).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +40,7 @@ from mixedar.inference.df.methods import contrast_method
 from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
 from mixedar.prediction.results import PredictionResults
+from mixedar.prediction.terms import TermErrors
 
 LEVELS = ("population", "group", "forecast")
 _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
@@ -144,8 +145,8 @@ def get_prediction(
     given = NewData(
         newdata, exog, exog_re, exog_vc, groups, time, series, residual_data, offset
     )
-    if level != "population":
-        fit.check_one_factor(f"predictions with level={level!r}")
+    if include_theta:
+        fit.check_one_factor("include_theta=")
     rows = rows_to_predict(fit, given, level, unknown)
     method = contrast_method(fit, df)
     cov = fit.cov_beta if include_theta else method.cov
@@ -195,6 +196,11 @@ def _unknown(
     x = rows.exog
     mean = x @ fit.fe_params + rows.offset
     variance = np.einsum("ij,ij->i", product(x, cov), x)
+    if rows.terms is not None and level != "population":
+        mean = mean + rows.terms.mean(fit)
+        none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
+        errors = TermErrors.of_no_rows(fit)
+        variance = errors.variance(x, none, first, rows.terms, cov)
     if factor:
         variance += factor * theta_variance(fit, lambda point: x @ point.beta)
     if level == "population":  # whose mean has no random effects
@@ -251,7 +257,7 @@ class ObservedRows:
     exog_re : ndarray, shape (n, q)
         Columns of all random effects.
     endog : ndarray, shape (n,)
-        Less the offset, if there is one.
+        Less the offset, if there is one, and predicted effects of other factors.
     grouped : GroupedRows
         Rows of each group, gaps in time, and what the residual structure reads.
     rows : ndarray of int, shape (n,)
@@ -264,9 +270,9 @@ class ObservedRows:
     grouped: GroupedRows
     rows: IntArray
 
-    def cross_products(self, fit: Fit) -> FloatArray:
-        """``Z'R^-1 X`` of each group, shape (q, p, g)."""
-        columns = np.column_stack([self.exog_re, self.exog])
+    def cross_products(self, fit: Fit, exog: FloatArray) -> FloatArray:
+        """``Z'R^-1 X`` of each group for columns `exog`, shape (q, p, g)."""
+        columns = np.column_stack([self.exog_re, exog])
         white = np.ascontiguousarray(
             whiten_series(columns, self.grouped, fit.structure, fit.u).T
         )
@@ -289,7 +295,8 @@ def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
     if whole.order is not None:
         rows = whole.order[rows]
     z = data.random_design[rows]
-    return ObservedRows(data.exog[rows], z, data.response[rows], grouped, rows)
+    endog = data.response[rows] - (fit.fitted_terms - fit.fitted_marginal)[rows]
+    return ObservedRows(data.exog[rows], z, endog, grouped, rows)
 
 
 # Numbers gathered at a time: what stays in cache.
@@ -322,9 +329,16 @@ class Point:
 
 def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
     """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
-    fit.check_one_factor("intervals of observations")
     half = product(request.exog_re, fit.z_map @ fit.factor)
-    return fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
+    own = fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
+    if not fit.layout.terms:
+        return own
+    if request.terms is None:
+        raise NotComputedError(
+            "the data were removed from this fit, and with them the levels of its "
+            "random effects"
+        )
+    return own + request.terms.prior_variance(fit)
 
 
 def residual_variance(fit: Fit, request: NewRows, fitted: FloatArray) -> FloatArray:
@@ -375,6 +389,10 @@ class GroupPredictor:
         new = np.diff(request.codes, prepend=-1) > 0
         self.codes = np.cumsum(new) - 1
         self.observed: ObservedRows = observed_rows(fit, request.codes[new])
+        if request.terms is not None:
+            # given the further terms' effects groups are on their own
+            offset = request.offset + request.terms.mean(fit)
+            self.request = replace(request, offset=offset)
 
     def mean(self) -> FloatArray:
         """Predictions at the estimates, shape (k,)."""
@@ -453,13 +471,17 @@ class GroupPredictor:
         ndarray, shape (k,)
         """
         fit, request, observed = self.fit, self.request, self.observed
-        x, z = request.exog, request.exog_re
+        x, z, exog = request.exog, request.exog_re, observed.exog
+        terms = None if request.terms is None else self._term_errors()
+        if terms is not None:
+            exog = np.hstack([exog, terms.columns])
+            x = np.hstack([x, np.zeros((len(x), terms.columns.shape[1]))])
         if self.forecast:
             weights = self._kriging.weights
-            x = x - weights @ observed.exog
+            x = x - weights @ exog
             z = z - weights @ observed.exog_re
         roots = self._effects.roots
-        cross = observed.cross_products(fit)
+        cross = observed.cross_products(fit, exog)
         variance = np.empty(len(x))
         q, p = cross.shape[:2]
         step = max(_AT_ONCE // (q * (q + p) + p + 1), 1)
@@ -471,8 +493,28 @@ class GroupPredictor:
             weight = apply(root.transpose(1, 0, 2), half)  # K z'
             d = x[rows].T - np.einsum("abm,am->bm", cross[:, :, codes], weight)
             total = fit.scale * np.einsum("am,am->m", half, half)
-            variance[rows] = total + np.einsum("bm,bm->m", d, cov @ d)
-        return np.maximum(variance, 0.0) + request.new_effects
+            if terms is None:
+                variance[rows] = total + np.einsum("bm,bm->m", d, cov @ d)
+                continue
+            assert request.terms is not None
+            some = np.arange(len(x))[rows]
+            own, d = request.terms.take(some), d.T
+            k = fit.k_fe
+            variance[rows] = total + terms.variance(d[:, :k], d[:, k:], codes, own, cov)
+        new = 0.0 if request.terms is None else request.terms.prior_variance(fit)
+        return np.maximum(variance, 0.0) + request.new_effects + new
+
+    def _term_errors(self) -> TermErrors:
+        """How predictions are wrong by the effects of other factors."""
+        observed, terms = self.observed, self.fit.data.terms
+        sizes = observed.grouped.sizes
+        return TermErrors(
+            self.fit,
+            np.stack([term.codes[observed.rows] for term in terms], axis=1),
+            [term.design[observed.rows] for term in terms],
+            np.repeat(np.arange(len(sizes)), sizes),
+            len(sizes),
+        )
 
     def residual_variance(self) -> FloatArray:
         """

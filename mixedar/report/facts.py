@@ -158,6 +158,9 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
     ]
     if data.delta is not None:
         given.append(f"delta={data.delta!r}")
+    if data.offset is not None:
+        known = not arrays and data.offset_name is not None
+        given.append(f"offset={data.offset_name!r}" if known else "offset=offset")
     if data.scale is not None:
         given.append(f"scale={data.scale!r}")
     if data.re_cov != "unstructured":

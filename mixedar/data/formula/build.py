@@ -19,7 +19,7 @@ from mixedar.data.checks import (
     subset_rows,
 )
 from mixedar.data.formula.bars import Bar
-from mixedar.data.formula.columns import ColumnStore
+from mixedar.data.formula.columns import ColumnStore, days_of
 from mixedar.data.formula.components import (
     GroupRows,
     VarianceComponent,
@@ -141,6 +141,8 @@ class Design(Evaluated):
     series : pandas.Series or None
         Labels of the series inside the groups; a categorical if several
         columns were given.
+    offset : pandas.Series or None
+        Part of the mean whose coefficient is one.
     bars : tuple[Bar]
         Further random-effects terms as they were written.
     factors : list[pandas.Series]
@@ -164,6 +166,7 @@ class Design(Evaluated):
     time: pd.Series | None
     time_name: str | None
     series: pd.Series | None
+    offset: pd.Series | None
     bars: tuple[Bar, ...]
     factors: list[pd.Series]
     extra: dict[str, Any]
@@ -199,6 +202,7 @@ def build_design(
     vc_formula: Mapping[str, str] | None = None,
     time: object = None,
     series: object = None,
+    offset: object = None,
     extra: Mapping[str, Any] | None = None,
     subset: object = None,
     missing: str = "none",
@@ -226,6 +230,8 @@ def build_design(
         Times.
     series : str, array_like or list of str, optional
         Series inside the groups; several columns stand for their combinations.
+    offset : str or array_like, optional
+        Part of the mean whose coefficient is one.
     extra : Mapping[str, str or array_like], optional
         Further variables to keep aligned.
     subset : array_like or slice, optional
@@ -275,7 +281,7 @@ def build_design(
     effects = [bar.effects for bar in bars]
     formulas = read_formulas(formula, re_formula, vc_formula, namespace, effects)
     columns = formula_columns(formulas.uses(), table, namespace)
-    variables = _row_variables(table, groups, time, series)
+    variables = _row_variables(table, groups, time, series, offset)
     for bar in bars:
         variables[f"factor {bar.name}"] = bar.variable(table)
     for name, value in (extra or {}).items():
@@ -294,6 +300,7 @@ def build_design(
         time=values.get("time"),
         time_name=None if when is None or when.name is None else str(when.name),
         series=values.get("series"),
+        offset=values.get("offset"),
         bars=tuple(bars),
         factors=[values[f"factor {bar.name}"] for bar in bars],
         extra={name: values[f"extra {name}"] for name in extra or {}},
@@ -331,10 +338,10 @@ def _effect_notes(
 
 
 def _row_variables(
-    table: pd.DataFrame, groups: object, time: object, series: object
+    table: pd.DataFrame, groups: object, time: object, series: object, offset: object
 ) -> dict[str, RowVariable]:
-    """Groups, times and series, by the name of the argument."""
-    given = {"groups": groups, "time": time, "series": series}
+    """Groups, times, series and offset, by the name of the argument."""
+    given = {"groups": groups, "time": time, "series": series, "offset": offset}
     found = {
         role: row_variable(role, value, table)
         for role, value in given.items()
@@ -502,9 +509,10 @@ def _response(
         column = numeric_values(column)
         kind = getattr(column.dtype, "kind", "O")
         if kind not in "iuf":
+            days = days_of(column, f"data[{name!r}]")
             raise ResponseError(
                 f"The response {name!r} is of type {column.dtype}, not "
-                "numeric; convert it, for example with .astype(float)."
+                f"numeric; convert it, for example with {days or '.astype(float)'}."
             )
         # A copy: the model does not change when the data do.
         return column.to_numpy(dtype=float, copy=True), name

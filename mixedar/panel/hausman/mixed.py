@@ -141,6 +141,7 @@ def add_means(model: MixedLMAR, means: FloatArray, names: list[str]) -> MixedLMA
         time=model.time,
         delta=model.delta,
         scale=model.scale,
+        offset=model.offset,
         residual=model.residual,
         series=model.series,
         residual_data=dict(model.residual_data) or None,
