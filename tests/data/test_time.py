@@ -14,7 +14,13 @@ import mixedar.api as ma
 import mixedar.formula.api as mar
 from mixedar.data.time import natural_order, occasions_of, time_axis
 from mixedar.data.variables import picture_rows
-from mixedar.exceptions import BoundaryWarning, MixedARError, StructureError, TimeError
+from mixedar.exceptions import (
+    BoundaryWarning,
+    MixedARError,
+    ResponseError,
+    StructureError,
+    TimeError,
+)
 
 WEEKS = ["baseline", "week 2", "week 4", "week 8", "week 12"]
 
@@ -234,10 +240,12 @@ def test_dates_as_factors_are_asked_for() -> None:
     for term in ("date.dt.day", "I(date.dt.day ** 2)"):
         assert len(fixed_part(f"y ~ {term}", frame).fe_params) == 2
     for derived in ("I(date)", "pd.to_datetime(k)"):
-        with pytest.raises(MixedARError, match="is a datetime"):
+        with pytest.raises(MixedARError, match="is a date or duration"):
             fixed_part(f"y ~ {derived}", frame)
     with pytest.raises(MixedARError, match=r"= \(data\['date'\] - data\['date'\]\.min"):
         fixed_part("y ~ Q('date')", frame)
+    with pytest.raises(ResponseError, match=r"data\['date'\]\.min\(\)\)\.dt\.days"):
+        fixed_part("date ~ x", frame)
     with pytest.raises(MixedARError, match=r"C\(date\)"):
         mar.mixedlm("y ~ x", frame, groups="id", vc_formula={"day": "0 + date"})
 

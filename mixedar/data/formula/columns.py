@@ -19,26 +19,32 @@ _DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period"
 _QUOTED = re.compile(r"""Q\((['"])(.*)\1\)""")
 
 
-def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:
-    """Raise if a term of a formula is a date, of which engines make a factor."""
+def days_of(values: pd.Series, column: str) -> str:
+    """How a number is made of a date, duration or period; empty for others."""
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if kind not in _DATES or isinstance(values.dtype, pd.CategoricalDtype):
-        return
-    quoted = _QUOTED.fullmatch(name)
-    column = f"data[{(quoted[2] if quoted else name)!r}]"
-    if values.dtype == object and kind.startswith("date"):
-        column = f"pandas.to_datetime({column})"
-    remedy = f"({column} - {column}.min()).dt.days"
+        return ""
     if kind == "period":
-        remedy = f"{column}.astype('int64')"
-    elif kind.startswith("timedelta"):
-        remedy = f"{column} / pandas.Timedelta('1 day')"
-    example = f", such as data['days'] = {remedy}"
+        return f"{column}.astype('int64')"
+    if kind.startswith("timedelta"):
+        return f"{column} / pandas.Timedelta('1 day')"
+    if values.dtype == object:
+        column = f"pandas.to_datetime({column})"
+    return f"({column} - {column}.min()).dt.days"
+
+
+def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:
+    """Raise if a term of a formula is a date, of which engines make a factor."""
+    quoted = _QUOTED.fullmatch(name)
+    days = days_of(values, f"data[{(quoted[2] if quoted else name)!r}]")
+    if not days:
+        return
+    example = f", such as data['days'] = {days}"
+    example = example if quoted or name in use.names else ""
     raise MixedARError(
-        f"{name!r} in the formula {use.formula!r} is a {kind.rstrip('64')}, and would "
+        f"{name!r} in the formula {use.formula!r} is a date or duration, and would "
         "have a coefficient for each of its values; make a number of it with its unit"
-        f"{example if quoted or name in use.names else ''}, or write C({name}) if a "
-        "factor is meant"
+        f"{example}, or write C({name}) if a factor is meant"
     )
 
 
