@@ -238,8 +238,10 @@ def test_arguments(data: pd.DataFrame) -> None:
         mar.pooled("y ~ x1", data, "firm", "t")
     with pytest.raises(UnsupportedError, match="effects='both'"):
         mar.fixed_effects("y ~ x1", data, "id", "t", effects="both")
-    with pytest.raises(UnsupportedError, match="'weights' is not known to PooledOLS"):
+    with pytest.raises(UnknownColumnError, match="weights='w' is not a column"):
         mar.pooled("y ~ x1", data, "id", "t", weights="w")
+    with pytest.raises(UnsupportedError, match="'gaps' is not known to PooledOLS"):
+        mar.pooled("y ~ x1", data, "id", "t", gaps="skip")
     with pytest.raises(UnsupportedError, match="method='swar'"):
         mar.random_effects("y ~ x1", data, "id", "t").fit(method="swar")
     with pytest.raises(UnsupportedError, match="unbalanced='sa'"):
