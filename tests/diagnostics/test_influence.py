@@ -24,6 +24,7 @@ from helpers.fitted_models import (
     reference_frame,
     shared,
 )
+from mixedar import MixedLMAR
 from mixedar.datasets import load_orthodont
 from mixedar.diagnostics.influence.deletion import DeletionCoordinates
 from mixedar.engine.compress import compress
@@ -639,3 +640,18 @@ def test_known_weights_with_independent_residuals() -> None:
     rest = mar.mixedlm("y ~ x", frame[frame["g"] != 3], **options).fit()
     found = one_step.params.loc[3, ["Intercept", "x"]]
     np.testing.assert_allclose(found.astype(float), rest.fe_params, rtol=1e-5)
+
+
+def test_models_from_arrays() -> None:
+    data = simulated.simulate(11, m=40, size=6, sd=(1.5, 0.0))
+    fit = mar.mixedlm("y ~ x", data, groups="id", time="t").fit()
+    exog = np.column_stack([np.ones(len(data)), data["x"]])
+    ids, t = data["id"].to_numpy(), data["t"].to_numpy()
+    arrays = MixedLMAR(data["y"].to_numpy(), exog, ids, time=t).fit()
+    found, expected = arrays.influence(), fit.influence()
+    assert found.cooks_distance.index.name == "Group"
+    close(found.cooks_distance, expected.cooks_distance, rtol=1e-6)
+    kinds = [(one.name, one.severity) for one in fit.diagnose().findings]
+    own = [(one.name, one.severity) for one in arrays.diagnose().findings]
+    assert own == kinds
+    assert "unknown" not in {severity for _, severity in own}
