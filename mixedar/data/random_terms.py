@@ -13,7 +13,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_finite, check_magnitude, check_rank, group_codes
 from mixedar.data.formula import Design, FormulaSpec
-from mixedar.data.rows import table_column
+from mixedar.data.rows import Levels, table_column, without_categories
 from mixedar.engine.compress import TermRows
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import GroupError
@@ -69,6 +69,17 @@ class RandomTerm:
             for i in range(len(names))
             for j in range(i + 1)
         ]
+
+    def numbers(self, table: pd.DataFrame) -> IntArray:
+        """Levels of new rows, shape (k,); -1 for those that are not in the fit."""
+        each = [
+            without_categories(table_column(table, name)).infer_objects()
+            for name in self.columns
+        ]
+        if len(each) == 1:
+            return Levels(pd.Series(self.levels)).numbers(each[0])
+        labels = pd.MultiIndex.from_arrays(each, names=self.levels.names)
+        return np.asarray(self.levels.get_indexer(labels), dtype=np.intp)
 
     def rows(self, grouped: GroupedRows) -> TermRows:
         """What the likelihood needs of it."""

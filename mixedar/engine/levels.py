@@ -474,3 +474,87 @@ class RowsOfTerms:
                 component, columns = block.component_of[t][which], block.columns_of(t)
                 for a, column in enumerate(term.columns[here].T):
                     yield here, column, columns[which, a], component, found
+
+
+class TermPosterior:
+    """
+    Joint conditional distribution of the effects of all further terms.
+
+    Effects are numbered term by term, level by level.
+
+    Parameters
+    ----------
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+    term_maps : sequence of ndarray
+        Internal scaling of the terms' columns.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[LevelsBlock],
+        point: ParameterPoint,
+        term_maps: Sequence[FloatArray],
+    ) -> None:
+        self._maps = term_maps
+        orders = [len(term_map) for term_map in term_maps]
+        counts = [
+            1 + max(int(block.levels[t].max()) for block in blocks)
+            for t in range(len(term_maps))
+        ]
+        #: number of the first effect of each term
+        self.starts = np.concatenate([[0], np.cumsum(np.multiply(orders, counts))])
+        self._place = np.empty((3, self.starts[-1]), dtype=np.intp)
+        self._covariances = []
+        for number, block in enumerate(blocks):
+            self._covariances.append(block.eliminated(point).shrink)
+            for t, order in enumerate(orders):
+                at = self.numbers(t, block.levels[t])
+                self._place[0, at] = number
+                self._place[1, at] = np.repeat(
+                    block.component_of[t][:, None], order, axis=1
+                )
+                self._place[2, at] = block.columns_of(t)
+
+    def numbers(self, t: int, levels: IntArray) -> IntArray:
+        """Numbers of the effects of levels of a term, shape (levels, k)."""
+        order = len(self._maps[t])
+        first = self.starts[t] + order * levels
+        return np.asarray(first[:, None] + np.arange(order))
+
+    def quadratic(self, t_of: IntArray, d: FloatArray, which: IntArray) -> FloatArray:
+        """
+        Variances of combinations of effects, relative to the residual variance.
+
+        Parameters
+        ----------
+        t_of : ndarray of int, shape (l,)
+            Term of each column; those of one level are neighbours.
+        d : ndarray, shape (m, l)
+            On the user's scale.
+        which : ndarray of int, shape (m, l)
+            Numbers of the effects; -1 for none.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        inner = np.empty_like(d)
+        for t, term_map in enumerate(self._maps):
+            own = np.flatnonzero(t_of == t)
+            parts = d[:, own].reshape(len(d), -1, len(term_map))
+            inner[:, own] = (parts @ term_map).reshape(len(d), len(own))
+        inner = np.where(which >= 0, inner, 0.0)
+        block, component, column = self._place[:, np.maximum(which, 0)]
+        out = np.zeros(len(d))
+        step = max(1, _NUMBERS // max(d.shape[1], 1) ** 2)
+        for first in range(0, len(d), step):
+            rows = slice(first, first + step)
+            for number, covariances in enumerate(self._covariances):
+                x = np.where(block[rows] == number, inner[rows], 0.0)
+                c, k = component[rows], column[rows]
+                c, k = (np.where(block[rows] == number, part, 0) for part in (c, k))
+                pairs = covariances[k[:, :, None], k[:, None, :], c[:, :, None]]
+                pairs = np.where(c[:, :, None] == c[:, None, :], pairs, 0.0)
+                out[rows] += np.einsum("ma,mab,mb->m", x, pairs, x)
+        return out

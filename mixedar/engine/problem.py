@@ -30,6 +30,7 @@ from mixedar.engine.levels import (
     LevelsBlock,
     RowsOfTerms,
     TermEffects,
+    TermPosterior,
     levels_blocks,
     predict_terms,
 )
@@ -242,6 +243,11 @@ class LikelihoodProblem:
         """What further terms leave of rows on the user's scale."""
         inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
         return RowsOfTerms(inside, self.blocks, self.point(theta))
+
+    def term_posterior(self, theta: FloatArray) -> TermPosterior:
+        """Joint distribution of the effects of the further terms."""
+        blocks = [block for block in self.blocks if isinstance(block, LevelsBlock)]
+        return TermPosterior(blocks, self.point(theta), self.term_maps)
 
     def term_effects(self, theta: FloatArray, beta: FloatArray) -> list[TermEffects]:
         """Predicted effects of the further terms, on the user's scale."""

@@ -242,7 +242,7 @@ def test_what_cannot_be(
 def test_what_several_factors_cannot_do_yet_says_so() -> None:
     fit = fitted("crossed_slopes_reml")
     with pytest.raises(UnsupportedError, match="several factors"):
-        fit.get_prediction(level="group")
+        fit.influence()
 
 
 def test_bootstrap_covers_the_estimates() -> None:

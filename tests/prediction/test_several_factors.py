@@ -1,0 +1,150 @@
+"""Predictions with random effects of several factors, against dense matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedar.formula.api as mar
+from mixedar.exceptions import GroupError
+
+
+def crossed_data(seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f"s{i}", f"i{item}", t)
+        for i in range(8)
+        for t, item in enumerate(rng.permutation(7)[:6])
+    ]
+    frame = pd.DataFrame(rows, columns=["subj", "item", "trial"])
+    frame["x"] = rng.normal(size=len(frame))
+    return respond(frame, [["subj"], ["item"]], rng)
+
+
+def nested_data(seed: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f"k{school}", f"p{pupil}", t)
+        for school in range(12)
+        for pupil in range(3)
+        for t in range(4)
+    ]
+    frame = pd.DataFrame(rows, columns=["school", "pupil", "trial"])
+    frame["x"] = rng.normal(size=len(frame))
+    return respond(frame, [["school"], ["school", "pupil"]], rng)
+
+
+def respond(frame: pd.DataFrame, factors: Any, rng: Any) -> pd.DataFrame:
+    y = 1.0 + 0.5 * frame["x"] + 0.6 * rng.normal(size=len(frame))
+    for columns in factors:
+        codes = frame.groupby(columns).ngroup().to_numpy()
+        effects = rng.normal(size=(codes.max() + 1, 2))
+        y += effects[codes, 0] + 0.5 * effects[codes, 1] * frame["x"]
+    return frame.assign(y=y)
+
+
+CASES = {
+    "crossed": ("y ~ x + (x | subj) + (x | item)", "subj", crossed_data),
+    "nested": ("y ~ x + (x | school/pupil)", None, nested_data),
+}
+
+
+def fit_of(kind: str, residual: str) -> tuple[Any, pd.DataFrame]:
+    formula, groups, make = CASES[kind]
+    data = make()
+    options = {"groups": groups} if groups and residual != "independent" else {}
+    model = mar.mixedlm(formula, data, time="trial", residual=residual, **options)
+    return model.fit(), data
+
+
+def covariance(
+    fit: Any, one: pd.DataFrame, other: pd.DataFrame, residuals: bool
+) -> np.ndarray:
+    """Covariance of responses, or of their random parts, of two sets of rows."""
+    out = np.zeros((len(one), len(other)))
+    names = fit.varcorr().index.get_level_values(0).unique().drop("Residual")
+    for factor in names:
+        columns = factor.split(":")
+        same = np.ones(out.shape, dtype=bool)
+        for column in columns:
+            same &= one[column].to_numpy()[:, None] == other[column].to_numpy()
+        psi = fit.random_covariance(factor).to_numpy()
+        z, w = (np.column_stack([np.ones(len(f)), f["x"]]) for f in (one, other))
+        out += same * (z @ psi @ w.T)
+    if residuals:
+        groups = fit.model.arrays.groups_name.split(":")
+        same = np.ones(out.shape, dtype=bool)
+        for column in groups:
+            same &= one[column].to_numpy()[:, None] == other[column].to_numpy()
+        lag = np.abs(
+            np.subtract.outer(one["trial"].to_numpy(), other["trial"].to_numpy())
+        )
+        rho = fit.residual_params.get("rho", 0.0)
+        out += fit.scale * same * np.where(lag == 0, 1.0, float(rho) ** lag)
+    return out
+
+
+@pytest.mark.parametrize("residual", ["independent", "ar1"])
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("level", ["population", "group", "forecast"])
+def test_against_matrices(kind: str, residual: str, level: str) -> None:
+    fit, data = fit_of(kind, residual)
+    new = data.iloc[::5].assign(trial=lambda f: f["trial"] + 7, x=0.3)
+    x, x_new = (np.column_stack([np.ones(len(f)), f["x"]]) for f in (data, new))
+    v = covariance(fit, data, data, True)
+    inverse = np.linalg.inv(v)
+    bread = np.linalg.inv(x.T @ inverse @ x)
+    beta = bread @ x.T @ inverse @ data["y"]
+    if level == "population":
+        k = np.zeros((len(data), len(new)))
+    else:
+        k = covariance(fit, data, new, level == "forecast")
+    mean = x_new @ beta + k.T @ inverse @ (data["y"] - x @ beta)
+    d = x_new - k.T @ inverse @ x
+    observed = np.diag(covariance(fit, new, new, True)).copy()
+    if level == "group":  # the residuals of new rows are taken as independent
+        random = np.diag(covariance(fit, new, new, False))
+        spread = random - np.einsum("ij,ij->j", k, inverse @ k)
+        spread = spread + np.einsum("ij,jk,ik->i", d, bread, d)
+        total = spread + fit.scale
+    else:
+        observed -= np.einsum("ij,ij->j", k, inverse @ k)
+        total = observed + np.einsum("ij,jk,ik->i", d, bread, d)
+    found = fit.get_prediction(new, level)
+    np.testing.assert_allclose(found.predicted_mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.se_obs**2, total, rtol=1e-6)
+    if level == "group":
+        np.testing.assert_allclose(found.se_mean**2, spread, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_own_rows_are_the_fitted_values(kind: str) -> None:
+    fit, data = fit_of(kind, "ar1")
+    found = fit.get_prediction(level="group")
+    np.testing.assert_allclose(found.predicted_mean, fit.fittedvalues, rtol=1e-10)
+    again = fit.get_prediction(data, "group")
+    np.testing.assert_allclose(again.se_mean, found.se_mean, rtol=1e-9)
+
+
+def test_levels_that_are_new() -> None:
+    fit, data = fit_of("crossed", "independent")
+    new = data.iloc[:3].assign(item="other", x=0.0)
+    with pytest.raises(GroupError, match="'other' of 'item'"):
+        fit.get_prediction(new, "group")
+    found = fit.get_prediction(new, "group", unknown="population")
+    known = fit.get_prediction(data.iloc[:3].assign(x=0.0), "group")
+    item = fit.random_covariance("item").iloc[0, 0]
+    subject = fit.ranef("subj")["Intercept"][new["subj"]]
+    mean = fit.fe_params["Intercept"] + subject
+    np.testing.assert_allclose(found.predicted_mean, mean, rtol=1e-10)
+    assert (found.se_mean > known.se_mean).all()
+    assert (found.se_mean**2 > item).all()
+    stranger = data.iloc[:1].assign(subj="nobody", x=0.0)
+    found = fit.get_prediction(stranger, "group", unknown="population")
+    effect = fit.ranef("item")["Intercept"][stranger["item"]]
+    np.testing.assert_allclose(
+        found.predicted_mean, fit.fe_params["Intercept"] + effect, rtol=1e-10
+    )
