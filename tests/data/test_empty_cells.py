@@ -155,6 +155,20 @@ def test_cells_of_random_effects(data: pd.DataFrame) -> None:
     assert len(model.exog_re.T) == 8
 
 
+def test_cells_of_variance_components(data: pd.DataFrame) -> None:
+    some = data[(data["ward"] != "a") & ((data["ward"] != "b") | (data["t"] % 2 == 0))]
+    some = some.assign(even=np.where(some["t"] % 2 == 0, "yes", "no"))
+    components = {"bed": "0 + ward:even"}
+    where = {"re_formula": "1", "vc_formula": components, **ALONE}
+    fit = mar.mixedlm("y ~ x", some, **where).fit()
+    some["bed"] = some["ward"].astype(str) + some["even"]
+    where["vc_formula"] = {"bed": "0 + bed"}
+    right = mar.mixedlm("y ~ x", some, **where).fit()
+    assert fit.llf == pytest.approx(right.llf, abs=1e-6)
+    assert fit.random_effects_frame().shape == right.random_effects_frame().shape
+    assert_allclose(fit.predict(some), right.predict(some), atol=1e-5)
+
+
 def test_prediction_needs_rows(data: pd.DataFrame) -> None:
     some = removed(data[(data["arm"] != "low") | (data["t"] != 2)])
     fit = mar.mixedlm("y ~ C(arm, Sum) * C(t)", some, **ALONE).fit()

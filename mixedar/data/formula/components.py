@@ -412,6 +412,13 @@ class _Component:
                 self.evaluated(self.frame.iloc[groups.rows(i)])
                 for i in range(len(groups.labels))
             ]
+        # combinations of levels that no group has are left out
+        seen = {
+            n for x, names in parts for n, v in zip(names, x.T, strict=True) if v.any()
+        }
+        for i, (values, names) in enumerate(parts):
+            kept = [k for k, n in enumerate(names) if "[" not in n or n in seen]
+            parts[i] = values[:, kept], [names[k] for k in kept]
         counts = np.array([matrix.shape[1] for matrix, _ in parts])
         matrix = np.zeros((len(groups.codes), counts.max(initial=0)))
         for i, (values, _) in enumerate(parts):
