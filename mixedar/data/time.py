@@ -101,7 +101,7 @@ def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str
 
 def in_natural_order(column: pd.Series) -> pd.Series:
     """Text as a categorical in natural order; levels that have an order keep it."""
-    dtype = column.dtype
+    dtype: Any = column.dtype
     coded = isinstance(dtype, pd.CategoricalDtype)
     levels = list(dtype.categories if coded else column.dropna().unique())
     if not all(isinstance(level, str) for level in levels):
