@@ -206,8 +206,8 @@ def take_data(
     # constant, which nothing here needs
     LikelihoodModel.__init__(model, endog, exog, missing="none", hasconst=False)
     model._init_keys = ["groups", "exog_re", "exog_vc", "time", "residual", "series"]
-    model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data", "scale"]
-    model._init_keys += ["offset"]
+    model._init_keys += ["re_cov", "use_sqrt", "weights", "residual_data"]
+    model._init_keys += ["scale", "offset"]
     model.endog = np.asarray(model.data.endog, dtype=np.float64)
     model.exog = np.asarray(model.data.exog, dtype=np.float64)
     if model.exog.ndim == 1:
@@ -341,22 +341,14 @@ def take_arrays(
         re_cov=model.re_cov,
         scale=model.scale,
         offset=None if model.offset is None else offset_values(model.offset),
-        offset_name=_offset_name(model.offset, design),
+        offset_name=getattr(model.offset, "name", None),
         terms=terms,
     )
     take(model, arrays.with_residual(found.structure, found.columns, found.specs))
     _check_rows(model)
     check_parameters(model)
     model._data_attr += ["exog_re", "groups", "time", "series", "codes", "arrays"]
-    model._data_attr += ["offset"]
-    model._data_attr += ["residual_data", "data.exog_re", "data.frame"]
-
-
-def _offset_name(offset: Any, design: Design | None) -> str | None:
-    """The column of an offset, if it is one."""
-    name = getattr(offset, "name", None)
-    known = design is None or name in {*design.frame.columns, *design.frame.index.names}
-    return str(name) if known and name is not None else None
+    model._data_attr += ["residual_data", "offset", "data.exog_re", "data.frame"]
 
 
 def _check_rows(model: ParentModel) -> None:

@@ -30,6 +30,7 @@ from mixedar.data.given import as_rows, row_labels
 from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,
+    ResidualModel,
     default_residual,
     residual_from_arrays,
     residual_from_names,
@@ -82,6 +83,29 @@ def _check_arguments(
     check_missing(missing)
     check_choice("re_cov", re_cov, ("unstructured", "diagonal"))
     check_flags(use_sqrt=use_sqrt)
+
+
+def _as_spec(exog_vc: Any) -> VCSpec:
+    """Variance components as statsmodels holds them."""
+    if isinstance(exog_vc, Mapping):
+        warnings.warn(
+            "Using deprecated variance components format", FutureWarning, stacklevel=3
+        )
+        return _convert_vc(exog_vc)
+    return VCSpec([], [], []) if exog_vc is None else exog_vc
+
+
+def _complete(
+    rows: dict[str, Any], found: ResidualModel, exog_vc: VCSpec
+) -> tuple[dict[str, Any], ResidualModel, VCSpec]:
+    """Arrays, and what the residuals read, without rows that miss a value."""
+    given = [*rows.values(), *found.columns.values()]
+    arrays, exog_vc, dropped = drop_missing(given, exog_vc, rows["groups"])
+    warn_dropped(dropped, stacklevel=5)
+    k = len(rows)
+    columns = dict(zip(found.columns, arrays[k:], strict=True))
+    rows = dict(zip(rows, arrays[:k], strict=True))
+    return rows, replace(found, columns=columns), exog_vc
 
 
 class MixedLMAR(ParentModel):
@@ -178,13 +202,7 @@ class MixedLMAR(ParentModel):
     ) -> None:
         _check_arguments(kwargs, missing, re_cov, use_sqrt)
         design: Design | None = kwargs.get("design")
-        if isinstance(exog_vc, Mapping):
-            warnings.warn(
-                "Using deprecated variance components format",
-                FutureWarning,
-                stacklevel=2,
-            )
-            exog_vc = _convert_vc(exog_vc)
+        exog_vc = _as_spec(exog_vc)
         if exog is None:
             raise LengthError("exog is missing: pass the design of the fixed effects")
         rows = as_rows(
@@ -196,37 +214,29 @@ class MixedLMAR(ParentModel):
             series=series,
             offset=offset,
         )
-        endog, exog, groups, exog_re, time, series, offset = rows.values()
-        n = len(endog)
+        n, labels = len(rows["endog"]), row_labels(*rows.values())
         if n == 0:
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
             )
         residual = default_residual(residual, time)
-        labels = row_labels(*rows.values())
         found = residual_from_arrays(residual, weights, residual_data, n, labels)
-        columns = found.columns
         if missing == "drop" and design is None:
-            arrays = [endog, exog, groups, exog_re, time, series, offset]
-            arrays += columns.values()
-            arrays, exog_vc, dropped = drop_missing(arrays, exog_vc, groups)
-            warn_dropped(dropped)
-            endog, exog, groups, exog_re, time, series, offset = arrays[:7]
-            columns = dict(zip(columns, arrays[7:], strict=True))
+            rows, found, exog_vc = _complete(rows, found, exog_vc)
         self.given = callers_words(residual, weights, missing=missing)
         self.use_sqrt = use_sqrt
         self.re_cov = re_cov
         self.reml = True
         self.fe_pen = self.re_pen = self.cov_pen = self._freepat = None
-        self.exog_vc = VCSpec([], [], []) if exog_vc is None else exog_vc
+        self.exog_vc = exog_vc
         self.k_vc = len(self.exog_vc.names)
-        self.groups, self.time, self.series = groups, time, series
-        self.offset = offset
-        self.delta = delta
+        self.groups, self.time, self.series = (
+            rows[name] for name in ("groups", "time", "series")
+        )
+        self.offset, self.delta = rows["offset"], delta
         self.scale = check_scale(scale)
-        take_data(self, endog, exog, groups)
-        take_random_effects(self, exog_re)
-        found = replace(found, columns=columns)
+        take_data(self, rows["endog"], rows["exog"], rows["groups"])
+        take_random_effects(self, rows["exog_re"])
         take_arrays(self, found, design, weights is not None)
         # the structure holds its variance function already
         self.weights = None
@@ -302,19 +312,13 @@ class MixedLMAR(ParentModel):
                 "residual_data= belongs to arrays; with a formula the columns are "
                 "those of the data"
             )
-        groups = one_factor("groups", groups, as_frame(data))
+        table = as_frame(data)
+        groups = one_factor("groups", groups, table)
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
         namespace = as_namespace(eval_env)
-        written = written_effects(
-            formula,
-            as_frame(data),
-            groups,
-            re_formula,
-            vc_formula,
-            kwargs,
-            correlated=is_correlated(found.structure),
-        )
+        given = formula, table, groups, re_formula, vc_formula, kwargs
+        written = written_effects(*given, correlated=is_correlated(found.structure))
         design = build_design(
             written.formula,
             data,
@@ -325,7 +329,7 @@ class MixedLMAR(ParentModel):
             time=time,
             series=series,
             offset=offset,
-            extra=found.needed(as_frame(data).columns, namespace),
+            extra=found.needed(table.columns, namespace),
             subset=subset,
             missing=missing,
             eval_env=namespace,

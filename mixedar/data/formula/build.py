@@ -271,12 +271,10 @@ def build_design(
     table = as_frame(data)
     if not len(table):
         raise EmptyDataError("The data have no rows.")
-    if groups is None and require_groups:
+    if groups is None and (require_groups or vc_formula is not None):
         raise GroupError(
             "groups= is missing: pass the name of the column with group labels."
         )
-    if vc_formula is not None and groups is None:
-        raise GroupError("vc_formula= needs groups=.")
     namespace = as_namespace(eval_env)
     effects = [bar.effects for bar in bars]
     formulas = read_formulas(formula, re_formula, vc_formula, namespace, effects)

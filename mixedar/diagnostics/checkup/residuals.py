@@ -181,18 +181,15 @@ def autocorrelation(tests: ScoreTests, alpha: float) -> Finding:
         "a season may be missing in the model, or there is measurement error on "
         "top of the correlated residual"
     )
+    left = f"the normalized residuals have the autocorrelation {values}"
     if independent and by_row:
-        return check.note(
-            test.pvalue,
-            f"{at.capitalize()}{by_row} the normalized residuals have the "
-            f"autocorrelation {values}. {_NO_TIME}",
-        )
+        text = f"{at.capitalize()}{by_row} {left}. {_NO_TIME}"
+        return check.note(test.pvalue, text)
     if independent:
         advice = "Fit with residual='ar1', or 'car1' for irregular times"
     return check.warning(
         test.pvalue,
-        f"{at.capitalize()} the normalized residuals have the autocorrelation "
-        f"{values}. Standard errors may be wrong. {advice}.",
+        f"{at.capitalize()} {left}. Standard errors may be wrong. {advice}.",
     )
 
 
