@@ -176,7 +176,6 @@ def predictive_check(
     NotComputedError
         If the data were removed from the fit, or a statistic does not exist.
     """
-    fit.check_one_factor("predictive_check()")
     n_sim, known = check_simulations(n_sim), check_groups(groups)
     functions = _functions(fit, statistic)
 

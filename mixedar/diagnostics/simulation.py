@@ -105,7 +105,6 @@ def simulate(
     """
     n_sim = check_simulations(n_sim)
     known = check_groups(groups)
-    fit.check_one_factor("simulate()")
     if newdata is None:
         rows = fitted_rows(fit.data)
     else:
@@ -159,20 +158,26 @@ def draw_responses(
     if known:
         effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
+        mean += 0.0 if rows.terms is None else rows.terms.mean(fit)
+    drawn = None if known else rows.terms
     root = np.empty((0, 0)) if known else _root(at, rows.sizes)
     q = len(root)
     per_set = rows.n_groups * q + n
+    per_set += 0 if drawn is None else drawn.n_effects
     together = max(min(_AT_ONCE // per_set, n_sim), 1)
     for first in range(0, n_sim, together):
         count = min(together, n_sim - first)
         draws = rng.standard_normal((count, per_set))
-        noise = np.ascontiguousarray(draws[:, rows.n_groups * q :].T)
+        start = rows.n_groups * q
+        noise = np.ascontiguousarray(draws[:, start : start + n].T)
         assert rows.grouped is not None
         out = _errors(fit, at, noise, rows.grouped)
         out += mean[:, None]
         if q:
             b = draws[:, : rows.n_groups * q].reshape(count, rows.n_groups, q)
             _add_effects(out, rows, b @ root.T)
+        if drawn is not None:
+            drawn.add(out, draws[:, start + n :], at.term_roots)
         yield out
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,8 @@ class StatedParameters:
     vcomp : ndarray, shape (k_vc,)
     scale : float
     residual_params : ndarray, shape (k_params,)
+    term_roots : tuple of ndarray
+        Roots of the covariances of the effects of each further term.
     """
 
     fe_params: FloatArray
@@ -41,6 +43,7 @@ class StatedParameters:
     vcomp: FloatArray
     scale: float
     residual_params: FloatArray
+    term_roots: tuple[FloatArray, ...] = ()
 
     @classmethod
     def of(cls, fit: Fit, stated: Mapping[str, float] | None = None) -> Self:
@@ -74,7 +77,7 @@ class StatedParameters:
         cov = fit.layout.matrix(params[p : p + q])
         if not np.array_equal(params[p : p + fit.k_re2], fit.params[p : p + fit.k_re2]):
             root = _root(cov[:k, :k], fit.names[p : p + fit.k_re2])
-        vcomp = params[p + fit.k_re2 : p + q]
+        vcomp = params[p + fit.k_re2 : p + fit.layout.k_groups]
         if (vcomp < 0.0).any():
             j = p + fit.k_re2 + int(np.argmin(vcomp))
             raise UnsupportedError(
@@ -86,7 +89,11 @@ class StatedParameters:
                 f"params: 'scale' is {scale:g}; it has to be positive"
             )
         residual = _residual(fit, params[p + q :], values)
-        return cls(params[:p], root, vcomp, scale, residual)
+        edges = np.cumsum([k + fit.k_vc, *fit.layout.terms]).tolist()
+        terms = tuple(
+            _root(cov[a:b, a:b], fit.effect_names[a:b]) for a, b in pairwise(edges)
+        )
+        return cls(params[:p], root, vcomp, scale, residual, terms)
 
 
 def _checked(fit: Fit, stated: Mapping[str, float] | None) -> dict[str, float]:

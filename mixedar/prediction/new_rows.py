@@ -15,8 +15,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.designs import (
     component_design,
+    design_rows,
     given_components,
-    matrix_rows,
     new_component,
     population_squares,
 )
@@ -32,7 +32,7 @@ from mixedar.data.encode import (
 from mixedar.data.model_data import ModelData
 from mixedar.data.new_times import times_together
 from mixedar.data.residual_model import as_columns, change_of_stratum
-from mixedar.data.rows import as_frame, check_matrix, count_within, resolve
+from mixedar.data.rows import as_frame, count_within, resolve
 from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
@@ -211,7 +211,8 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     if from_formula:
         table = as_frame(given.newdata)
     else:
-        exog, table = _design_rows(fit, given)
+        given_rows = given.newdata if given.exog is None else given.exog
+        exog, table = design_rows(given_rows, fit.exog_names)
     k = len(table)
     if k == 0:
         raise EmptyDataError("the new data have no rows: there is nothing to predict")
@@ -252,17 +253,6 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         )
         rows = replace(rows, places=places)
     return _with_covariates(fit, rows, labels, given, table)
-
-
-def _design_rows(fit: Fit, given: NewData) -> tuple[FloatArray, pd.DataFrame]:
-    """Designs that the caller passed, and the rows with their further columns."""
-    matrix = given.newdata if given.exog is None else given.exog
-    exog, index = matrix_rows(matrix, fit.exog_names)
-    index = pd.RangeIndex(len(exog)) if index is None else index
-    check_matrix(exog, [f"number {j + 1} of exog" for j in range(fit.k_fe)], index)
-    if isinstance(matrix, pd.DataFrame):
-        return exog, matrix
-    return exog, pd.DataFrame(index=index)
 
 
 def _components(
@@ -417,7 +407,12 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
             fit.structure, covariates, fit.residual_params
         )  # or say what is wrong
         grouped = replace(grouped, marks=grouped.sort(covariates))
-    rows = NewRows(exog, z, codes, table.index, offset, grouped=grouped)
+    terms = None
+    if data.terms and known:
+        terms = NewTerms.of_table(data.terms, table, "error")
+    elif data.terms:
+        terms = NewTerms.of_new_levels(data.terms, table)
+    rows = NewRows(exog, z, codes, table.index, offset, grouped=grouped, terms=terms)
     return replace(rows, sizes=sizes, n_groups=n_groups)
 
 

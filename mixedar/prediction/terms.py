@@ -66,6 +66,46 @@ class NewTerms:
         codes = np.stack([term.codes for term in terms], axis=1)
         return cls(codes, tuple(term.design for term in terms))
 
+    @classmethod
+    def of_new_levels(
+        cls, terms: Sequence[RandomTerm], table: pd.DataFrame
+    ) -> NewTerms:
+        """Those of new rows whose effects are drawn anew, whatever their levels."""
+        found = cls.of_table(terms, table, "population")
+        codes = [table.groupby(list(term.columns)).ngroup() for term in terms]
+        return cls(np.stack(codes, axis=1), found.designs)
+
+    @property
+    def n_effects(self) -> int:
+        """Number of effects of all levels."""
+        levels = self.codes.max(axis=0, initial=-1) + 1
+        return sum(
+            int(n) * design.shape[1]
+            for n, design in zip(levels, self.designs, strict=True)
+        )
+
+    def add(
+        self, out: FloatArray, draws: FloatArray, roots: Sequence[FloatArray]
+    ) -> None:
+        """
+        Add drawn effects to responses.
+
+        Parameters
+        ----------
+        out : ndarray, shape (k, sets)
+        draws : ndarray, shape (sets, n_effects)
+            Standard normal.
+        roots : sequence of ndarray
+            Of the covariances of each term's effects.
+        """
+        first = 0
+        for codes, design, root in zip(self.codes.T, self.designs, roots, strict=True):
+            levels, order = int(codes.max(initial=-1)) + 1, design.shape[1]
+            own = draws[:, first : first + levels * order]
+            effects = own.reshape(len(draws), levels, order) @ root.T
+            out += np.einsum("na,sna->ns", design, effects[:, codes])
+            first += levels * order
+
     def take(self, rows: IntArray) -> NewTerms:
         """Some of the rows."""
         designs = tuple(design[rows] for design in self.designs)

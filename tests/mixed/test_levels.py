@@ -255,3 +255,20 @@ def test_bootstrap_covers_the_estimates() -> None:
         assert low < fit.params[name] < high
     spread = frame["cond"].std() / fit.bse["cond"]
     assert 0.6 < spread < 1.5
+
+
+def test_simulated_responses_have_the_model_s_covariance() -> None:
+    fit = fitted("crossed_slopes_reml")
+    frame = data("crossed_slopes").reset_index(drop=True)
+    first = frame.iloc[0]
+    same_item = (frame["item"] == first["item"]) & (frame["subj"] != first["subj"])
+    same_subject = (frame["item"] != first["item"]) & (frame["subj"] == first["subj"])
+    z = np.column_stack([np.ones(len(frame)), frame["cond"]])
+    for draws in (fit.simulate(3000, seed=1), fit.simulate(3000, seed=2, newdata=frame)):
+        errors = draws.to_numpy() - np.asarray(fit.fitted_marginal)[:, None]
+        for rows, factor in ((same_item, "item"), (same_subject, "subj")):
+            i = int(np.flatnonzero(rows)[0])
+            expected = z[0] @ fit.random_covariance(factor).to_numpy() @ z[i]
+            assert abs(np.mean(errors[0] * errors[i]) - expected) < 0.05
+    known = fit.simulate(2000, seed=3, groups="conditional").mean(axis=1)
+    assert np.abs(known - fit.fittedvalues).max() < 0.1
