@@ -26,13 +26,15 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import NotComputedError, listing, shown
 from mixedar.hypotheses.df import JointDF, RobustMethod
 from mixedar.inference.df.sandwich import Sandwich, adjusted_products, equal_sizes
-from mixedar.panel.algebra import RANK_TOLERANCE, regress
+from mixedar.panel.algebra import regress
 from mixedar.panel.data import PanelData
 
 # Dummies of effects that clusters split, and rows of a cluster, that are reasonable.
 _MOST_DUMMIES, _LARGEST = 500, 5000
 # A cluster that alone determines a coefficient has this much of its leverage at least.
 _SHARE = 0.3
+# Part of the information of a direction that counts as none.
+_NOTHING = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +164,12 @@ def determined_alone(
     scale = np.sqrt(np.diag(gram))
     if not x.shape[1] or not (scale > 0.0).all():
         return []
-    outer = np.outer(scale, scale)
-    inverse = np.linalg.pinv(gram / outer, hermitian=True) / outer
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    if not values[0] > 0.0:
+        return []
+    # columns x @ whiten are orthonormal
+    whiten = vectors / np.sqrt(values) / scale[:, None]
+    inverse = whiten @ whiten.T
     leverage = np.zeros(len(x))
     for j in range(x.shape[1]):
         leverage += x[:, j] * (x @ inverse[:, j])
@@ -174,12 +180,12 @@ def determined_alone(
     for unit in np.flatnonzero(share > (_SHARE if loose else 1.0 - 1e-8)):
         rest = units != unit
         root = None if regression.root is None else regression.root[rest]
-        left = swept(x[rest] / scale, [code[rest] for code in loose], root)
-        values, vectors = np.linalg.eigh(left.T @ left)
-        lost = vectors[:, values < RANK_TOLERANCE]
+        left = swept(x[rest] @ whiten, [code[rest] for code in loose], root)
+        shares, vectors = np.linalg.eigh(left.T @ left)
+        lost = whiten @ vectors[:, shares < _NOTHING]
         if lost.shape[1]:
             directions = np.zeros((lost.shape[1], regression.x.shape[1]))
-            directions[:, regression.slopes] = (lost / scale[:, None]).T
+            directions[:, regression.slopes] = lost.T
             found.append((int(np.argmax(~rest)), directions))
     return found
 

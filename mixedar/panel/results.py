@@ -295,8 +295,10 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         TestResult
-            Its details hold the estimate and the interval of values that are not
-            rejected.  Random effects keep their variances in all replicates.
+            Its p-value is the share of replicates, the sample itself among them, with
+            a t as large in size; its details hold the estimate and the interval of
+            values that are not rejected.  Random effects keep their variances in all
+            replicates.
 
         Raises
         ------

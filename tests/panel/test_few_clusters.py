@@ -189,6 +189,18 @@ def test_coefficients_of_one_cluster_have_no_standard_error(
     assert np.isfinite(model.fit("classical").bse[name])
 
 
+def test_nearly_collinear_columns_keep_their_errors() -> None:
+    data = panel(entities=6, periods=9).assign(year=lambda d: d["t"] + 2000.0)
+    for effects in ("entity", "twoways"):
+        formula = "y ~ x + I(x + 1e-3 * w)"
+        model = mar.fixed_effects(formula, data, "id", "t", effects=effects)
+        for cluster in ("entity", "time"):
+            fit = model.fit("clustered", cluster=cluster)
+            assert np.isfinite(fit.bse).all()
+    fit = mar.pooled("y ~ x + year + I(year**2)", data, "id", "t").fit("clustered")
+    assert np.isfinite(fit.bse).all()
+
+
 def test_two_entities_in_an_arm_are_enough() -> None:
     data = panel().assign(arm=lambda d: np.where(d["id"] < 2, "b", "a"))
     for cov_type in ("clustered", "CR2", "robust", "dk"):
