@@ -267,7 +267,9 @@ class MixedLMAR(ParentModel):
         Parameters
         ----------
         formula : str
-            Response and fixed effects, such as ``"y ~ time + treatment"``.
+            Response and fixed effects, such as ``"y ~ time + treatment"``, and random
+            effects, if these are not in the other arguments: ``(1 + time | id)``,
+            ``(1 | school/pupil)``, ``(1 | subject) + (1 | item)``.
         data : DataFrame
         re_formula : str, optional
             Correlated random effects, such as ``"~time"``; a random intercept
@@ -281,7 +283,8 @@ class MixedLMAR(ParentModel):
         missing : {"none", "raise", "drop"}
             Missing values raise, or their rows are dropped with a warning.
         groups : str or array_like
-            Column of group labels.
+            Column of group labels, inside which residuals are correlated.  Where the
+            formula has random effects it is needed only if their factors cross.
         time, series : str or array_like, optional
             Columns of times, and of series inside groups.
         residual : str or ResidualStructure
