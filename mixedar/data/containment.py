@@ -124,3 +124,40 @@ def is_nested(inner: IntArray, outer: IntArray) -> bool:
     parent = np.empty(int(inner.max()) + 1, dtype=np.intp)
     parent[inner] = outer
     return bool((parent[inner] == outer).all())
+
+
+def absorbed_columns(
+    exog: FloatArray, columns: FloatArray, groups: IntArray
+) -> dict[int, IntArray]:
+    """
+    Random-effects columns that fixed effects span, group by group, and which do.
+
+    The restricted likelihood does not depend on the variance of such an effect: it
+    is that of contrasts from which the fixed effects are removed.
+
+    Parameters
+    ----------
+    exog : ndarray, shape (n, p)
+        Of full rank.
+    columns : ndarray, shape (n, q)
+    groups : ndarray of int, shape (n,)
+        Codes ``0 ... m - 1``.
+
+    Returns
+    -------
+    dict of int to ndarray of int
+    """
+    count = int(groups.max()) + 1
+    if exog.shape[1] < count:  # the columns of different groups are independent
+        return {}
+    basis, root = np.linalg.qr(exog)
+    found = {}
+    for j, column in enumerate(columns.T):
+        size = np.bincount(groups, column**2, minlength=count)
+        inside = np.zeros((count, exog.shape[1]))
+        np.add.at(inside, groups, basis * column[:, None])
+        outside = size - (inside**2).sum(axis=1)
+        if size.any() and (outside <= 1e-9 * size.max()).all():
+            shares = np.abs(np.linalg.solve(root, inside.T)).max(axis=1)
+            found[j] = np.flatnonzero(shares > 1e-8 * shares.max())
+    return found

@@ -5,8 +5,8 @@ The fit: data, likelihood, estimates, and how its fixed effects are tested.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,9 @@ class Fit:
         Unconstrained residual parameters.
     settled : bool
         Whether the fitted values that a variance function reads stayed.
+    unseen : mapping of int to tuple of str
+        Random effects that the restricted likelihood does not depend on, and the
+        fixed effects that span their columns.
     df_method : DFMethod
         Degrees of freedom of tests of fixed effects.
     robust : RobustMethod or None
@@ -128,6 +131,7 @@ class Fit:
     held_data: ModelData | None
     held_problem: LikelihoodProblem | None
     settled: bool = True
+    unseen: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
 
@@ -411,7 +415,8 @@ class Fit:
         """Which parameters are held, not estimated; shape (k,)."""
         held = np.zeros(len(self.names), dtype=bool)
         first = self.k_fe + self.layout.k_cov
-        held[self.k_fe : first] = ~self.layout.is_free
+        seen = ~np.isin(self.layout.effects, list(self.unseen)).any(axis=0)
+        held[self.k_fe : first] = seen & ~self.layout.is_free
         held[first:] = ~self.structure.is_free
         return held
 

@@ -7,11 +7,12 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixedar._types import FloatArray
+from mixedar.data.containment import absorbed_columns
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath
@@ -90,6 +91,10 @@ def maximise(
         If the likelihood cannot be computed at any start.
     """
     layout = data.layout() if layout is None else layout
+    unseen = _unseen(data, layout) if reml and optimise else {}
+    first, second = layout.effects
+    hidden = np.isin(first, list(unseen)) | np.isin(second, list(unseen))
+    layout = replace(layout, fixed=np.where(hidden, 0.0, layout.fixed))
 
     def search(data: ModelData, theta: FloatArray | None) -> Fit:
         problem = LikelihoodProblem(
@@ -118,7 +123,7 @@ def maximise(
             llf = problem.evaluate(theta, derivatives=False).llf
             path = SearchPath(theta, llf, 0, 1, np.inf, False)
             modes = [Optimum(estimate_at(problem, theta), path)]
-        return Fit.at(data, problem, layout, modes)
+        return replace(Fit.at(data, problem, layout, modes), unseen=unseen)
 
     fit = search(data, None)
     if not (optimise and reads_fitted(data.residual)):
@@ -159,3 +164,21 @@ def note_across_steps(fit: Fit) -> str | None:
         f"{other.llf:.4f}, which no correlation per unit of time expresses: pass "
         "delta='auto', which makes the step the unit."
     )
+
+
+def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, ...]]:
+    """
+    Random effects that the restricted likelihood cannot see.
+
+    With the names of the fixed effects that span their columns.
+    """
+    found = absorbed_columns(data.exog, data.random_design, data.codes)
+    starts, sizes = layout.component_starts.tolist(), layout.vc_sizes
+    columns = [range(j, j + 1) for j in range(layout.k_re)]
+    columns += [range(j, j + k) for j, k in zip(starts, sizes, strict=True)]
+    out = {}
+    for effect, own in enumerate(columns):
+        if all(j in found for j in own):
+            by = np.unique(np.concatenate([found[j] for j in own]))
+            out[effect] = tuple(data.exog_names[k] for k in by)
+    return out

@@ -24,6 +24,7 @@ from mixedar.residual import ResidualStructure
 
 # Fisher's z of a correlation that is one to rounding.
 _COUPLED_END = 9.0
+_LISTED = 4  # fixed effects that a note names
 
 Kind = Literal["sd", "variance", "cov", "corr", "residual", "sigma", "scale"]
 
@@ -223,6 +224,9 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     def add(name: str, kind: Kind, i: int, j: int, x: float, held: bool) -> None:
         where = second if kind in ("sd", "corr", "sigma") else first
         why = "held, not estimated" if held else ""
+        random = kind in ("variance", "sd", "cov", "corr")
+        if random and (i in fit.unseen or j in fit.unseen):
+            why = "not estimated: the restricted likelihood does not depend on it"
         where.append(
             CovarianceParameter(name, kind, i, j, float(x), why, fit.u, structure)
         )
@@ -354,11 +358,10 @@ def boundary_notes(fit: Fit) -> list[str]:
             f"vanishes, {fit.unbounded}. Do not use these numbers: leave such rows "
             "out, or take a simpler residual structure or variance function"
         ]
-    notes = []
-    if fit.singular:
-        notes.append(
-            "The random effects covariance is singular: " + _singular_part(fit)
-        )
+    notes = [_unseen_note(fit, effect) for effect in fit.unseen]
+    singular = _singular_part(fit) if fit.singular else ""
+    if singular:
+        notes.append(f"The random effects covariance is singular: {singular}")
     if fit.residual_at_boundary:
         at_end = at_end_values(fit)
         values = ", ".join(f"{name} = {value:.6g}" for name, value in at_end.items())
@@ -378,10 +381,26 @@ def at_end_values(fit: Fit) -> dict[str, float]:
     return dict(zip(names, fit.residual_params[fit.at_end].tolist(), strict=True))
 
 
+def _unseen_note(fit: Fit, effect: int) -> str:
+    """That the restricted likelihood cannot see a variance, and why."""
+    columns, variance = fit.unseen[effect], fit.layout.entry(effect, effect)
+    listed = ", ".join(map(repr, columns[:_LISTED]))
+    listed += ", ..." if len(columns) > _LISTED else ""
+    return (
+        "The restricted likelihood is the same for every value of the variance "
+        f"{fit.names[fit.k_fe + variance]!r}: in each group the columns of that random "
+        f"effect are sums of columns of the fixed effects ({listed}). It is taken as "
+        "zero, and tests of these fixed effects do not count it; leave out one or the "
+        "other"
+    )
+
+
 def _singular_part(fit: Fit) -> str:
     names, cov, zero = fit.names[fit.k_fe :], fit.effect_cov, fit.estimate.zero
     parts = []
     for name, i, j in zip(names, *fit.layout.effects, strict=False):
+        if i in fit.unseen or j in fit.unseen:
+            continue
         if i == j and zero[i]:
             parts.append(f"the variance {name!r} is zero")
         if i == j or zero[i] or zero[j]:
@@ -389,7 +408,7 @@ def _singular_part(fit: Fit) -> str:
         correlation = cov[i, j] / np.sqrt(cov[i, i] * cov[j, j])
         if abs(correlation) > 1.0 - 1e-6:
             parts.append(f"the correlation in {name!r} is {correlation:+.0f}")
-    if not parts:
+    if not parts and not fit.unseen:
         inner = fit.factor @ fit.factor.T
         block = inner[: fit.k_re, : fit.k_re]
         rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())

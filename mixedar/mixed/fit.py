@@ -249,7 +249,8 @@ def _verdict(results: MixedLMARResults) -> list[Warning]:
                 "fit(maxiter=1000), another start, or fewer random effects"
             )
         )
-    notes = results.boundary_notes
+    # that a variance is not seen is no matter of the search: it is said in the summary
+    notes = results.boundary_notes[len(results.fit.unseen) :]
     if notes:
         singular = results.fit.singular
         kind = SingularCovarianceWarning if singular else BoundaryWarning

@@ -1,4 +1,4 @@
-"""Likelihoods without a maximum are said to have none, and what has vanished is named."""
+"""Likelihoods without a maximum are said to have none: what has vanished is named."""
 
 from __future__ import annotations
 

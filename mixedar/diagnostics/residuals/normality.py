@@ -41,7 +41,6 @@ from mixedar.diagnostics.residuals.normalized import (
 from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.exceptions import (
     NotComputedError,
-    UnsupportedError,
     check_alpha,
     check_choice,
 )
