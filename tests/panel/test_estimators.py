@@ -289,3 +289,17 @@ def test_hypotheses_that_cannot_be_tested(data: pd.DataFrame) -> None:
         fit.wald_test([[0, 1]])
     with pytest.raises(MixedARError, match="cannot be read"):
         fit.wald_test("nothing = 0")
+
+
+@pytest.mark.parametrize("effects", ["entity", "twoways"])
+def test_nearly_collinear_columns_of_fixed_effects(effects: str) -> None:
+    # linearmodels takes the second for absorbed
+    frame = panel_data().assign(z=lambda d: d["x1"] + 1e-5 * d["x2"])
+    fit = mar.fixed_effects("y ~ x1 + z", frame, "id", "t", effects=effects).fit()
+    plain = mar.fixed_effects("y ~ x1 + x2", frame, "id", "t", effects=effects).fit()
+    assert fit.params["z"] == pytest.approx(1e5 * plain.params["x2"], rel=1e-5)
+    assert fit.params["x1"] + fit.params["z"] == pytest.approx(
+        plain.params["x1"], rel=1e-4
+    )
+    assert fit.bse["z"] == pytest.approx(1e5 * plain.bse["x2"], rel=1e-5)
+    assert fit.llf == pytest.approx(plain.llf)

@@ -41,6 +41,10 @@ _TWO_WAYS = _EFFECTS["twoways"][0]
 _FAINT = 1e-4
 
 
+# Smallest eigenvalue of the correlations of columns that linearmodels keeps apart.
+_ALIKE = 1e-6
+
+
 class FixedEffects(LeastSquaresModel):
     """
     Regression with fixed effects: ``y_it = a_i (+ g_t) + x_it'b + e_it``.
@@ -104,8 +108,10 @@ class FixedEffects(LeastSquaresModel):
             within = np.insert(within, position, 1.0, axis=1)
         standard = standardize(given, position, center=False)
         within = within @ standard.back
-        # linearmodels takes every panel for one part
-        if self._parts > 1 or panel.weights is not None:
+        # linearmodels takes every panel for one part, and near collinearity for more
+        lengths = column_sizes(within)
+        alike = np.linalg.eigvalsh((within / lengths).T @ (within / lengths))[0]
+        if self._parts > 1 or panel.weights is not None or alike < _ALIKE:
             fit = _regress_within(panel, standard.x, within, effects, position)
         else:
             fit = fit_within(panel, standard.x, effects)
