@@ -14,7 +14,12 @@ from mixedar.by_group.effects import (
     same_column,
     wide_frame,
 )
-from mixedar.exceptions import UnknownColumnError, check_choice, check_flags
+from mixedar.exceptions import (
+    NotComputedError,
+    UnknownColumnError,
+    check_choice,
+    check_flags,
+)
 from mixedar.fit import Fit
 from mixedar.inference.df.methods import contrast_method
 
@@ -114,7 +119,8 @@ def ranef(
             slopes, cov = found.slopes, contrast_method(fit).cov
             own = own + np.einsum("lap,pq,laq->la", slopes, cov, slopes)
         variances.append(own)
-    assert index is not None
+    if index is None:
+        raise NotComputedError("the model has no random effects")
     values = np.hstack(means)
     errors = np.sqrt(np.hstack(variances)) if se else values
     return wide_frame("predicted", values, errors, index, names, se)

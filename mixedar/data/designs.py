@@ -117,6 +117,17 @@ def _named_columns(
     return table.iloc[:, [labels.index(name) for name in names]]
 
 
+def design_rows(exog: Any, names: Sequence[str]) -> tuple[FloatArray, pd.DataFrame]:
+    """A complete design of new rows, and these rows with their further columns."""
+    values, index = matrix_rows(exog, names)
+    table = exog if isinstance(exog, pd.DataFrame) else pd.DataFrame(index=index)
+    if index is None:
+        table = pd.DataFrame(index=pd.RangeIndex(len(values)))
+    what = [f"number {j + 1} of exog" for j in range(len(names))]
+    check_matrix(values, what, table.index)
+    return values, table
+
+
 def given_random_design(
     exog_re: object, names: Sequence[str], index: pd.Index
 ) -> FloatArray:

@@ -192,7 +192,8 @@ class MarginalMeans:
         if not weights:
             raise UnsupportedError("name at least one contrast")
         for row in weights.values():
-            if isinstance(row, pd.Series) and not row.index.equals(self.grid.index):
+            labels = getattr(row, "index", None)
+            if isinstance(labels, pd.Index) and not labels.equals(self.grid.index):
                 raise UnsupportedError(
                     "the labels of the weights are not those of the rows of `grid`; "
                     "bring them into its order and pass weights.to_numpy()"
