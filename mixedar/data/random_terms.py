@@ -13,10 +13,15 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_finite, check_magnitude, check_rank, group_codes
 from mixedar.data.formula import Design, FormulaSpec
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.rows import Levels, table_column, without_categories
 from mixedar.engine.compress import TermRows
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import GroupError
+from mixedar.exceptions import GroupError, IdentificationError
+
+# Variances and covariances of random effects: at most, and with fewer groups than
+# effects, when their covariance can be no more than singular.
+_MOST, _MANY = 500, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,3 +150,23 @@ def held_entries(terms: Iterable[RandomTerm]) -> FloatArray:
         free = term.correlated | (rows == columns)
         parts.append(np.where(free, np.nan, 0.0))
     return np.concatenate(parts)
+
+
+def check_covariances(k: int, m: int, spec: FormulaSpec | None) -> None:
+    """Raise if k effects of m groups have more covariances than can be estimated."""
+    count = k * (k + 1) // 2
+    if count <= (_MANY if m < k else _MOST):
+        return
+    advice = "pass re_cov='diagonal' for variances alone"
+    factors = {} if spec is None else levels_of_formula(spec)
+    if len(factors) == 1:
+        name = next(iter(factors))
+        advice = (
+            f"for effects of {name!r} that have one variance pass re_formula='1' and "
+            f"vc_formula={{{name!r}: '0 + C({name})'}}; for a variance each, without "
+            "covariances, re_cov='diagonal'"
+        )
+    raise IdentificationError(
+        f"{k} correlated random effects of each of {m} groups have {count} variances "
+        f"and covariances, more than can be estimated: {advice}"
+    )

@@ -28,14 +28,13 @@ from mixedar.data.checks import (
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
-from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import (
     ComponentColumns,
     ModelData,
     from_components,
     from_spec,
 )
-from mixedar.data.random_terms import random_terms
+from mixedar.data.random_terms import check_covariances, random_terms
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import RowVariable
 from mixedar.engine.identification import check_identified, check_terms
@@ -44,7 +43,6 @@ from mixedar.engine.rows import group_rows
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
-    IdentificationError,
     LengthError,
     ResponseError,
     UnsupportedError,
@@ -54,9 +52,6 @@ from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
-# Variances and covariances of random effects: at most, and with fewer groups than
-# effects, when their covariance can be no more than singular.
-_MOST, _MANY = 500, 100
 
 
 def from_design(
@@ -364,33 +359,11 @@ def _check_rows(model: ParentModel) -> None:
         )
 
 
-def _check_count(arrays: ModelData) -> None:
-    """Raise if effects are more than a covariance matrix can be estimated for."""
-    k, m = arrays.k_re, arrays.n_groups
-    count = k * (k + 1) // 2
-    if arrays.re_cov == "diagonal" or count <= (_MANY if m < k else _MOST):
-        return
-    advice = "pass re_cov='diagonal' for variances alone"
-    factors = {}
-    if arrays.re_spec is not None:
-        factors = levels_of_formula(arrays.re_spec)
-    if len(factors) == 1:
-        name = next(iter(factors))
-        advice = (
-            f"for effects of {name!r} that have one variance pass re_formula='1' and "
-            f"vc_formula={{{name!r}: '0 + C({name})'}}; for a variance each, without "
-            "covariances, re_cov='diagonal'"
-        )
-    raise IdentificationError(
-        f"{k} correlated random effects of each of {m} groups have {count} variances "
-        f"and covariances, more than can be estimated: {advice}"
-    )
-
-
 def check_parameters(model: ParentModel) -> None:
     """Raise unless the data tell the covariance parameters apart."""
     arrays, layout = model.arrays, model.arrays.layout()
-    _check_count(arrays)
+    if arrays.re_cov == "unstructured":
+        check_covariances(arrays.k_re, arrays.n_groups, arrays.re_spec)
     if arrays.terms:
         check_terms(
             arrays.compressed, arrays.residual, layout, arrays.param_names[model.k_fe :]
