@@ -117,15 +117,22 @@ def _named_columns(
     return table.iloc[:, [labels.index(name) for name in names]]
 
 
-def design_rows(exog: Any, names: Sequence[str]) -> tuple[FloatArray, pd.DataFrame]:
-    """A complete design of new rows, and these rows with their further columns."""
+def design_rows(
+    exog: Any, names: Sequence[str], *others: object
+) -> tuple[FloatArray, pd.DataFrame]:
+    """
+    A complete design of new rows, and these rows with their further columns.
+
+    Without labels of its own it has those of what else was passed for the rows.
+    """
     values, index = matrix_rows(exog, names)
-    table = exog if isinstance(exog, pd.DataFrame) else pd.DataFrame(index=index)
     if index is None:
-        table = pd.DataFrame(index=pd.RangeIndex(len(values)))
+        index, exog = row_labels(*others), None
+    if index is None or len(index) != len(values):
+        index = pd.RangeIndex(len(values))
     what = [f"number {j + 1} of exog" for j in range(len(names))]
-    check_matrix(values, what, table.index)
-    return values, table
+    check_matrix(values, what, index)
+    return values, exog if isinstance(exog, pd.DataFrame) else pd.DataFrame(index=index)
 
 
 def given_random_design(

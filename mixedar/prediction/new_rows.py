@@ -211,8 +211,9 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     if from_formula:
         table = as_frame(given.newdata)
     else:
-        given_rows = given.newdata if given.exog is None else given.exog
-        exog, table = design_rows(given_rows, fit.exog_names)
+        design = given.newdata if given.exog is None else given.exog
+        others = given.groups, given.time, given.series, given.offset, given.exog_re
+        exog, table = design_rows(design, fit.exog_names, *others)
     k = len(table)
     if k == 0:
         raise EmptyDataError("the new data have no rows: there is nothing to predict")
