@@ -261,6 +261,11 @@ class ModelData:
         """The response less its offset, shape (n,)."""
         return self.endog if self.offset is None else self.endog - self.offset
 
+    def mean(self, beta: FloatArray) -> FloatArray:
+        """``X beta``, and the offset if there is one, shape (n,)."""
+        fixed = np.asarray(self.exog @ beta)
+        return fixed if self.offset is None else fixed + self.offset
+
     @property
     def k_fe(self) -> int:
         """Number of fixed effects."""
@@ -435,7 +440,7 @@ class ModelData:
     def _first_fitted(self) -> FloatArray:
         """Least squares, and the groups' mean residuals; shape (n,)."""
         beta = np.linalg.lstsq(self.exog, self.response, rcond=None)[0]
-        fitted = self.exog @ beta + (0.0 if self.offset is None else self.offset)
+        fitted = self.mean(beta)
         if self.k_re or self.k_vc:
             rest = np.bincount(self.codes, self.endog - fitted)
             fitted = fitted + (rest / np.bincount(self.codes))[self.codes]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.model_data import ModelData
-from mixedar.engine.problem import Estimate
+from mixedar.engine.estimate import Estimate
 from mixedar.engine.residuals import ResidualMatrices
 
 _ROWS, _GROUPS = 60, 400  # that are looked at

@@ -18,13 +18,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mixedar._types import BoolArray, FloatArray
+from mixedar.engine.estimate import Estimate, estimate_at
 from mixedar.engine.newton import SearchPath, newton
-from mixedar.engine.problem import (
-    Estimate,
-    LikelihoodProblem,
-    ThetaEvaluation,
-    estimate_at,
-)
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 
 # Starting random-effects variances, as shares of the residual variance.
 _START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)

@@ -19,10 +19,11 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.estimate import Estimate
 from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
 from mixedar.engine.levels import TermEffects, TermPosterior
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
-from mixedar.engine.problem import Estimate, LikelihoodProblem
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
@@ -228,8 +229,7 @@ class Fit:
         """
         if self.scale_known:
             raise UnsupportedError(
-                f"{what}: not available with a known residual variance (scale=), which "
-                "it would estimate"
+                f"{what}: not available with a known residual variance (scale=)"
             )
 
     def check_one_factor(self, what: str) -> None:
@@ -423,8 +423,7 @@ class Fit:
     @cached_property
     def fitted_marginal(self) -> FloatArray:
         """``X beta``, and the offset if there is one, shape (n,)."""
-        fixed = np.asarray(self.data.exog @ self.fe_params)
-        return fixed if self.data.offset is None else fixed + self.data.offset
+        return self.data.mean(self.fe_params)
 
     @cached_property
     def term_effects(self) -> list[TermEffects]:

@@ -15,8 +15,9 @@ from mixedar._types import FloatArray
 from mixedar.data.containment import absorbed_columns
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.estimate import estimate_at
 from mixedar.engine.newton import SearchPath
-from mixedar.engine.problem import LikelihoodProblem, estimate_at
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import Optimum, find_modes
 from mixedar.fit.fit import Fit
 

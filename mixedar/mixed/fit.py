@@ -77,9 +77,7 @@ def fit_model(
     unknown = sorted(set(ignored) - _IGNORED)
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
-    named = {name.lower(): name for name in _COV_TYPES}
-    cov_type = named.get(str(cov_type).lower(), cov_type)
-    check_choice("cov_type", cov_type, _COV_TYPES)
+    cov_type = _cov_type(cov_type)
     check_flags(reml=reml, do_cg=do_cg, full_output=full_output)
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
@@ -110,9 +108,8 @@ def fit_model(
     if fit.data.grouped is not model.arrays.grouped:  # other fitted values
         model = holding(model, fit.data)
     results = MixedLMARResults(model, fit, free)
-    results.hist = (
-        [_history(mode.search) for mode in fit.modes] if full_output else None
-    )
+    history = [_history(mode.search) for mode in fit.modes]
+    results.hist = history if full_output else None
     for warning in _verdict(results) if do_cg else ():
         if collected is None:
             warnings.warn(warning, stacklevel=3)
@@ -122,6 +119,14 @@ def fit_model(
     if cov_type == "nonrobust":
         return wrapped
     return wrapped.get_robustcov_results(cov_type)
+
+
+def _cov_type(cov_type: str) -> str:
+    """The name of a covariance in whatever case it was written."""
+    named = {name.lower(): name for name in _COV_TYPES}
+    found = named.get(str(cov_type).lower(), cov_type)
+    check_choice("cov_type", found, _COV_TYPES)
+    return found
 
 
 def _check_options(

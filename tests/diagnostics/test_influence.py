@@ -31,7 +31,8 @@ from mixedar.engine.compress import compress
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.groups import group_sums, sums_by_engine
 from mixedar.engine.newton import newton
-from mixedar.engine.problem import LikelihoodProblem, estimate_at
+from mixedar.engine.estimate import estimate_at
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,

@@ -23,7 +23,8 @@ from helpers.random_designs import (
     slopes_of,
     unpack,
 )
-from mixedar.engine.problem import LikelihoodProblem, estimate_at
+from mixedar.engine.estimate import estimate_at
+from mixedar.engine.problem import LikelihoodProblem
 
 Array = NDArray[Any]
 

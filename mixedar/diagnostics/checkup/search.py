@@ -18,7 +18,8 @@ from mixedar.diagnostics.checkup.finding import (
 )
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.problem import Estimate, LikelihoodProblem
+from mixedar.engine.estimate import Estimate
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
