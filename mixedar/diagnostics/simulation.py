@@ -30,7 +30,8 @@ from mixedar.fit.stated import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.numeric.linalg import product
 from mixedar.plotting.style import smooth_line
-from mixedar.prediction.new_rows import NewRows, fitted_rows, rows_to_simulate
+from mixedar.prediction.new_rows import NewRows, fitted_rows
+from mixedar.prediction.simulated_rows import rows_to_simulate
 
 # Numbers drawn at a time: what stays in cache, more or less.
 _AT_ONCE = 2_000_000

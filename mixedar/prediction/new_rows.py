@@ -1,5 +1,5 @@
 """
-Rows to predict, or to draw responses for, on the scale of the fit.
+Rows to predict on the scale of the fit.
 """
 
 from __future__ import annotations
@@ -12,38 +12,29 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import group_codes
 from mixedar.data.designs import (
     component_design,
     design_rows,
     given_components,
-    new_component,
     population_squares,
 )
 from mixedar.data.encode import (
     Places,
-    check_steps,
     check_strata,
-    combined_numbers,
     counted_places,
     fitted_places,
     new_places,
 )
 from mixedar.data.model_data import ModelData
-from mixedar.data.new_times import times_together
-from mixedar.data.residual_model import as_columns, change_of_stratum
-from mixedar.data.rows import as_frame, count_within, resolve
-from mixedar.engine.residuals import is_correlated, relative_sd, variance_marks
-from mixedar.engine.rows import GroupedRows, group_rows
+from mixedar.data.residual_model import as_columns
+from mixedar.data.rows import as_frame, resolve
+from mixedar.engine.residuals import is_correlated, variance_marks
+from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import (
-    DuplicateTimeError,
     EmptyDataError,
-    GroupError,
     MixedARError,
     NotComputedError,
-    StructureError,
     UnsupportedError,
-    shown,
 )
 from mixedar.fit import Fit
 from mixedar.prediction.terms import NewTerms
@@ -331,157 +322,3 @@ def _with_covariates(
     if places is not None:
         check_strata(fit.data, found, places, table.index)
     return replace(rows, covariates=found)
-
-
-def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
-    """
-    Rows of new data, for which responses are drawn.
-
-    Parameters
-    ----------
-    fit : Fit
-        Of a model from formulas.
-    newdata : DataFrame
-    known : bool
-        Whether the groups have to be those of the fit.
-
-    Returns
-    -------
-    NewRows
-        Groups are numbered as in the fit if they have to be known.
-
-    Raises
-    ------
-    MixedARError
-        If columns or values are missing, or do not suit the fit.
-    """
-    data, encoder = fit.data, fit.encoder
-    if encoder.formula_spec is None:
-        raise UnsupportedError(
-            "newdata= needs a model from formulas; with arrays, put the rows into the "
-            "model, or use get_distribution(exog)"
-        )
-    table = as_frame(newdata)
-    if len(table) == 0:
-        raise EmptyDataError("newdata has no rows: there is nothing to simulate")
-    exog = encoder.formula_spec.complete_matrix(table)
-    z = encoder.random_design(None, table, True)
-    _check_named(fit, table)
-    offset = encoder.offsets(None, table)
-    labels = encoder.group_labels(None, table)
-    codes, distinct = group_codes(labels)
-    grouped, n_groups = _sorted(fit, table, codes, len(distinct)), len(distinct)
-    if data.component_names and data.component_parts is None:
-        raise UnsupportedError(
-            f"variance component {data.component_names[0]!r} does not come from a "
-            "formula; use vc_formula= to simulate newdata"
-        )
-    sizes = data.components.sizes
-    if known:
-        remedy = "use groups='new' to draw the random effects of other groups"
-        codes = encoder.groups.known_groups(labels, remedy)
-        n_groups = data.n_groups
-    if known and sizes:
-        columns, squares = component_design(data, table, codes, labels)
-        if squares.any():
-            row, j = np.argwhere(squares > 0.0)[0]
-            raise UnsupportedError(
-                f"row {shown(table.index[row])} of newdata has a level of "
-                f"{data.component_names[j]!r} that its group did not have in the fit; "
-                "use groups='new' to draw its effect"
-            )
-        parts = [columns]
-    else:
-        parts = [
-            new_component(data, name, table, codes).padded()
-            for name in data.component_names
-        ]
-        sizes = tuple(part.shape[1] for part in parts)
-    z = np.concatenate([z, *parts], axis=1)
-    if grouped.marks is not None:
-        # variances may depend on the fitted values
-        fitted = exog @ fit.fe_params + offset
-        if known:
-            fitted = fitted + np.einsum("ij,ij->i", z, fit.effects.means[codes])
-        covariates = encoder.with_fitted(grouped.unsort(grouped.marks), fitted)
-        relative_sd(
-            fit.structure, covariates, fit.residual_params
-        )  # or say what is wrong
-        grouped = replace(grouped, marks=grouped.sort(covariates))
-    terms = None
-    if data.terms and known:
-        terms = NewTerms.of_table(data.terms, table, "error")
-    elif data.terms:
-        terms = NewTerms.of_new_levels(data.terms, table)
-    rows = NewRows(exog, z, codes, table.index, offset, grouped=grouped, terms=terms)
-    return replace(rows, sizes=sizes, n_groups=n_groups)
-
-
-def _check_named(fit: Fit, table: pd.DataFrame) -> None:
-    """Raise unless groups, time and series of the fit are columns."""
-    columns, structure = fit.encoder.columns, fit.structure
-    reads_time = structure.uses_time and structure.needs_distinct_times
-    reads_time |= any(mark.column is None for mark in structure.marks)
-    unnamed = {
-        "groups": columns["groups"] == "Group" and "Group" not in table,
-        "time": fit.encoder.has_time and reads_time and columns["time"] is None,
-        "series": fit.encoder.has_series and columns["series"] is None,
-    }
-    for role, example in (("groups", "id"), ("time", "week"), ("series", "arm")):
-        if unnamed[role]:
-            kind = GroupError if role == "groups" else UnsupportedError
-            raise kind(
-                f"the model's {role} is not a column of the data; name the column when "
-                f"fitting, as in {role}={example!r}, to simulate newdata"
-            )
-
-
-def _sorted(
-    fit: Fit, table: pd.DataFrame, codes: IntArray, n_groups: int
-) -> GroupedRows:
-    """New rows as the residual structure sees them."""
-    data, encoder, structure = fit.data, fit.encoder, fit.structure
-    times, series, inside = None, codes, None
-    labels = encoder.series_labels(None, table)
-    if labels is not None:
-        inside = np.asarray(labels.factorize()[0], dtype=np.intp)
-        series = combined_numbers(codes, labels)
-    timed = structure.uses_time and structure.needs_distinct_times
-    if timed and encoder.has_time:
-        column = encoder.time_column(None, table)
-        name = str(encoder.columns["time"])
-        times = times_together(data.time, column, data.residual, name)[1]
-        times = times / data.time_step
-    covariates = None
-    if structure.marks:
-        covariates = encoder.row_covariates(
-            table, slice(None), None, lambda: count_within(series)
-        )
-        levels = [m.kind == "level" and m.column is None for m in structure.marks]
-        if any(levels) and not structure.uses_time:
-            times = covariates[:, levels.index(True)]  # occasions stand for the time
-    grouped = group_rows(codes, times, inside, n_groups)
-    if timed and encoder.has_time and structure.integer_time:
-        check_steps(data, grouped.unsort(np.nan_to_num(grouped.gaps)), column)
-    if not structure.needs_distinct_times:
-        grouped = replace(grouped, gaps=np.zeros(len(codes)))
-    twins = grouped.duplicate()
-    if twins is not None:
-        one, other = (shown(table.index[k]) for k in twins)
-        raise DuplicateTimeError(
-            f"rows {one} and {other} of newdata have the same group and time; "
-            f"{structure.label} needs one observation for each time"
-        )
-    if covariates is None:
-        return grouped
-    grouped = replace(grouped, marks=grouped.sort(covariates))
-    change = change_of_stratum(structure, grouped)
-    if change is not None:
-        k, i = change
-        row = i if grouped.order is None else int(grouped.order[i])
-        raise StructureError(
-            f"{structure.marks[k].column!r} changes within a series at row "
-            f"{shown(table.index[row])} of the new rows; correlations by stratum need "
-            "strata that are constant within a series"
-        )
-    return grouped
