@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_labels, without_mask
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import table_column
 from mixedar.data.time import in_natural_order
@@ -50,8 +51,9 @@ def main_factor(data: ModelData, most: int = 7) -> str | None:
     spec, frame = data.formula_spec, data.frame
     if spec is None or frame is None:
         return None
+    labels = levels_of_formula(spec)
     for name in spec.variables:
-        if name not in spec.levels and name not in spec.use.coded:
+        if name not in labels:
             continue
         few = 2 <= frame[name].nunique() <= most
         if few and not varies_in_groups(frame[name], data.codes):

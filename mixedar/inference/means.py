@@ -484,7 +484,7 @@ def _values(
         if not given:
             raise UnsupportedError(f"at: no value for {name!r}")
         return given
-    levels = spec.levels.get(name) or levels_of_formula(spec).get(name)
+    levels = levels_of_formula(spec).get(name)
     if levels is not None:
         return list(levels)
     column = pd.Series(data[name]).dropna()

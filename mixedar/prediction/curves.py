@@ -14,6 +14,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.names import read_formula
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import row_variable
 from mixedar.data.variables import PictureRows, data_column, plottable
@@ -159,7 +160,7 @@ def is_factor(data: ModelData, rows: PictureRows) -> bool:
 def _labels_in_formulas(data: ModelData) -> set[Any]:
     """Variables that the formulas of the designs read as labels."""
     specs = [spec for spec in (data.formula_spec, data.re_spec) if spec is not None]
-    return set().union(*(spec.use.coded | set(spec.levels) for spec in specs))
+    return set().union(*map(levels_of_formula, specs))
 
 
 def _between_rows(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.variables import varies_in_groups
 from mixedar.fit import Fit
@@ -76,7 +77,7 @@ def variables_used(data: ModelData) -> tuple[pd.DataFrame, pd.DataFrame]:
     numeric: dict[Any, dict[str, Any]] = {}
     factors: dict[Any, dict[str, Any]] = {}
     spec = data.formula_spec
-    labels = set() if spec is None else set(spec.use.coded) | set(spec.levels)
+    labels = {} if spec is None else levels_of_formula(spec)
     for name, column in _columns(data).items():
         column = column.reset_index(drop=True)
         where = "between groups" if column.nunique() > 1 else "nowhere"

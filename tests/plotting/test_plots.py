@@ -121,6 +121,12 @@ def test_factors_and_arrays_have_the_observations_only() -> None:
     fit = mar.mixedlm("distance ~ C(age)", data, groups="subject", time="occ").fit()
     curves = fitted_curves(fit.fit, picture_rows(fit.fit.data, "age"), np.array([0, 1]))
     assert len(curves.x) == 8
+    named = data.rename(columns={"age": "the age"})
+    fit = mar.mixedlm(
+        'distance ~ C(Q("the age"))', named, groups="subject", time="occ"
+    ).fit()
+    rows = picture_rows(fit.fit.data, "the age")
+    assert len(fitted_curves(fit.fit, rows, np.array([0, 1])).x) == 8
     arrays = MixedLMAR(
         data["distance"].to_numpy(),
         np.column_stack([np.ones(108), data["age"]]),

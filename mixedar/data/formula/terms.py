@@ -142,8 +142,11 @@ def _written(spec: FormulaSpec) -> list[str]:
 
 
 def levels_of_formula(spec: FormulaSpec) -> dict[str, tuple[Any, ...]]:
-    """The levels of the factors that the formula takes as categorical, by name."""
-    return {k: v for term in terms_of_formula(spec) for k, v in term.levels.items()}
+    """The levels of variables that the formula reads as labels, by name."""
+    levels = {name: tuple(found) for name, found in spec.levels.items()}
+    for term in terms_of_formula(spec):
+        levels = {**term.levels, **levels}
+    return levels
 
 
 def _codings(spec: FormulaSpec) -> Iterator[tuple[str, list[list[_Coding]]]]:
