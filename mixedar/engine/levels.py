@@ -19,13 +19,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks import likelihood_blocks, product_blocks
 from mixedar.engine.blocks.base import (
     ArrayCurvature,
     ClusterSums,
     LikelihoodBlock,
     ParameterPoint,
 )
-from mixedar.engine.compress import ClusterRows
+from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
 from mixedar.engine.level import (
@@ -35,9 +36,17 @@ from mixedar.engine.level import (
     Together,
     slopes_of,
 )
+from mixedar.engine.likelihood import cluster_sums
+from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.residual import ResidualStructure
 
+# From this share of the levels that clusters meet on all are columns of each, ...
+_FILLED = 0.1
+# ... as long as they have so many numbers.
+_MOST = 2**26
+# Clusters of so few columns are worth compressing.
+_FEW = 24
 # Numbers in the products of the clusters that are treated at a time.
 _NUMBERS = 2**19
 
@@ -108,11 +117,14 @@ class _Part:
     places : ndarray of int, shape (pairs m,)
         Where pairs of their columns, the lower triangle, stand in the components'
         arrays.
+    weights : ndarray, shape (m,)
+        How often the log-determinant of each counts.
     """
 
     sums: SumsApart
     component: IntArray
     places: IntArray
+    weights: FloatArray
 
 
 class LevelsBlock(LikelihoodBlock):
@@ -146,25 +158,52 @@ class LevelsBlock(LikelihoodBlock):
         sizes = np.multiply(self._orders, self._repeats)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
-        self._parts = list(self._split(rows, structure, components.of_clusters))
+        met = _met_levels(rows)
+        columns = self._width + sum(
+            order * one.count for order, one in zip(self._orders, met, strict=True)
+        )
+        side = self._q + self._width
+        filled = float((columns**2).sum()) / (rows.n_clusters * side**2)
+        self._parts: list[_Part] = []
+        self._whole: Sequence[LikelihoodBlock] = ()
+        if self._n == 1 and filled > _FILLED and len(rows.w) * side < _MOST:
+            self._whole = self._in_all_columns(rows, structure)
+        else:
+            of = components.of_clusters
+            self._parts = list(self._split(rows, structure, of, met, columns))
         directions = [RandomCovariance.free(order).directions for order in self._orders]
         self._directions = RepeatedDirections(
             tuple(zip(directions, self._repeats, strict=True))
         )
 
+    def _in_all_columns(
+        self, rows: ClusterRows, structure: ResidualStructure
+    ) -> Sequence[LikelihoodBlock]:
+        """Blocks of clusters that meet most levels, with all of them as columns."""
+        w = np.zeros((len(rows.w), self._q + self._width))
+        w[:, self._q :] = rows.w
+        for t, term in enumerate(rows.terms):
+            where = self.columns_of(t)[term.codes]
+            w[np.arange(len(w))[:, None], where] = term.columns
+        whole = replace(rows, w=w, terms=())
+        if markov_of(structure) or is_independent(structure):
+            return product_blocks(whole, structure)
+        return likelihood_blocks(whole, structure)
+
     def _split(
-        self, rows: ClusterRows, structure: ResidualStructure, component: IntArray
+        self,
+        rows: ClusterRows,
+        structure: ResidualStructure,
+        component: IntArray,
+        met: list[_Met],
+        columns: IntArray,
     ) -> Iterator[_Part]:
         """Clusters by the number of levels that they meet."""
         m = rows.n_clusters
-        met = _met_levels(rows)
-        columns = sum(
-            order * one.count for order, one in zip(self._orders, met, strict=True)
-        )
-        size = np.ceil(2.0 * np.log2(columns + self._width)).astype(int)
+        size = np.ceil(2.0 * np.log2(columns)).astype(int)
         cluster = np.repeat(np.arange(m), np.diff(rows.offsets))
         total = self._q + self._width
-        for members in _batches(size, columns + self._width):
+        for members in _batches(size, columns):
             some = rows.part(members)
             here = rows.index(members)
             number = np.full(m, -1)
@@ -189,11 +228,13 @@ class LevelsBlock(LikelihoodBlock):
                     w[row, own + a] = term.columns[:, a]
                     place[whose, local + a] = target + a
             assert (number[cluster[here]] >= 0).all()
+            where = np.column_stack([component[members], place])
+            kept, where = _compressed(replace(some, w=w, terms=()), where)
+            of, place = where[:, 0], where[:, 1:]
             i, j = np.tril_indices(w.shape[1])
-            of = component[members]
             places = (of * (total + 1) + place[:, i].T) * (total + 1) + place[:, j].T
-            kept = replace(some, w=w, terms=())
-            yield _Part(sums_apart(kept, structure), of, places.ravel())
+            sums = sums_apart(kept, structure)
+            yield _Part(sums, of, places.ravel(), kept.weights)
 
     def _times(self, point: ParameterPoint, x: FloatArray) -> FloatArray:
         """``Lambda' x`` of all columns of a component, for x of shape (q, ...)."""
@@ -224,6 +265,8 @@ class LevelsBlock(LikelihoodBlock):
     def _inner(self, point: ParameterPoint, derivatives: bool) -> CrossProducts:
         """What the elimination of the groups' effects leaves, by component."""
         own = point._replace(covariance=point.covariance.of_groups)
+        if self._whole:
+            return self._inner_of_whole(own, derivatives)
         side = self._q + self._width + 1
         k = own.covariance.k_cov + len(own.u) if derivatives else 0
         orders = 1 + k + k * (k + 1) // 2
@@ -233,7 +276,7 @@ class LevelsBlock(LikelihoodBlock):
             terms = part.sums(own, derivatives=derivatives)
             i, j = np.tril_indices(len(terms.s))
             for at, (d, s) in enumerate(_by_order(terms)):
-                logdet[at] += np.bincount(part.component, d, self._n)
+                logdet[at] += np.bincount(part.component, d * part.weights, self._n)
                 total[at] += np.bincount(part.places, s[i, j].ravel(), total.shape[1])
         total = total.reshape(orders, self._n, side, side)[:, :, :-1, :-1]
         full = total + np.tril(total, -1).swapaxes(2, 3)
@@ -244,6 +287,18 @@ class LevelsBlock(LikelihoodBlock):
             full[:, :, q:, q:].sum(axis=1),
             logdet.sum(axis=1),
         )
+
+    def _inner_of_whole(self, own: ParameterPoint, derivatives: bool) -> CrossProducts:
+        """The same where all columns are written out."""
+        found = cluster_sums(self._whole, *own[:3], derivatives=derivatives)
+        d, s = [found.d, *found.d1], [found.s, *found.s1]
+        d2, s2 = found.d2, found.s2
+        for i, j in zip(*np.tril_indices(found.k), strict=True):
+            d.append(d2[i, j])
+            s.append(s2[i, j])
+        every, q = np.stack(s), self._q
+        zz, zw = every[:, :q, :q, None], every[:, q:, :q, None]
+        return CrossProducts(zz, zw, every[:, q:, q:], np.array(d))
 
     def columns_of(self, t: int) -> IntArray:
         """Columns of the effects of each level of a term, shape (levels, k)."""
@@ -282,6 +337,26 @@ def _within(component: IntArray, n: int) -> tuple[IntArray, int]:
     before = np.cumsum(count) - count
     place[order] = np.arange(len(component)) - before[component[order]]
     return place, int(count.max())
+
+
+def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:
+    """
+    Pseudo-clusters where many share a pattern, and where their columns stand.
+
+    `where`, shape (m, c), is part of the pattern.
+    """
+    if where.shape[1] > _FEW:
+        return rows, where
+    seen = np.empty((len(rows.w), 0)) if rows.marks is None else rows.marks
+    own = np.repeat(where, np.diff(rows.offsets), axis=0)
+    marks = np.column_stack([seen, own])
+    found = compress(
+        rows.z, rows.w[:, :-1], rows.w[:, -1], rows.gaps, rows.offsets, marks
+    )
+    assert found.marks is not None
+    first = found.marks[found.offsets[:-1], seen.shape[1] :]
+    kept = None if rows.marks is None else found.marks[:, : seen.shape[1]]
+    return replace(found, marks=kept), first.astype(np.intp)
 
 
 def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
