@@ -257,6 +257,14 @@ class ModelData:
         return pd.Index(self.group_labels, name=self.groups_name, tupleize_cols=False)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What may have been meant otherwise."""
+        if not self.takes_row_order:
+            return self.effect_notes
+        text = "No time= was given: the residuals take the order of the rows for time."
+        return (*self.effect_notes, text)
+
+    @property
     def response(self) -> FloatArray:
         """The response less its offset, shape (n,)."""
         return self.endog if self.offset is None else self.endog - self.offset

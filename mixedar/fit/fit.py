@@ -72,12 +72,10 @@ class Fit:
     effect_names : tuple of str
         Of the random effects and the variance components.
     endog_name, time_unit, occasion_order : str
-    effect_notes : tuple of str
-        On random effects that may have been meant otherwise.
+    notes : tuple of str
+        On what may have been meant otherwise.
     scale_known : bool
         Whether the residual variance was given, not estimated.
-    takes_row_order : bool
-        Whether the order of the rows stands for the times that residuals read.
     formula_spec : FormulaSpec or None
         Of the fixed effects.
     modes : tuple of Optimum
@@ -118,9 +116,8 @@ class Fit:
     endog_name: str
     time_unit: str
     occasion_order: str
-    effect_notes: tuple[str, ...]
+    notes: tuple[str, ...]
     scale_known: bool
-    takes_row_order: bool
     formula_spec: FormulaSpec | None
     modes: tuple[Optimum, ...]
     structure: ResidualStructure
@@ -165,9 +162,8 @@ class Fit:
             endog_name=data.endog_name,
             time_unit=data.time_unit,
             occasion_order=data.occasion_order,
-            effect_notes=data.effect_notes,
+            notes=data.notes,
             scale_known=data.scale is not None,
-            takes_row_order=data.takes_row_order,
             formula_spec=data.formula_spec,
             modes=tuple(modes),
             structure=problem.structure,

@@ -173,15 +173,11 @@ def _notes(fit: Fit) -> list[str]:
         notes.extend(fit.formula_spec.notes())
     if fit.has_data and fit.data.re_spec is not None:
         notes.extend(f"Random effects: {note}" for note in fit.data.re_spec.notes())
-    notes.extend(fit.effect_notes)
+    notes.extend(fit.notes)
     if fit.crosses_factors and fit.df_method.name == "containment":
         notes.append(
             "Containment knows of nested factors only, and these are crossed: prefer "
             "df='satterthwaite' or 'kenward-roger'."
-        )
-    if fit.takes_row_order:
-        notes.append(
-            "No time= was given: the residuals take the order of the rows for time."
         )
     across = note_across_steps(fit)
     if across:
