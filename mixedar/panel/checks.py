@@ -19,6 +19,8 @@ from mixedar.exceptions import (
 from mixedar.numeric.linalg import dependent_columns
 from mixedar.panel.data import PanelData
 
+# Wider regressors are solved by their cross-products, for a message.
+_WIDE = 200
 # So many collinear columns are named.
 _LISTED = 5
 # Part of the length of a centred column that rounding may leave of it.
@@ -58,12 +60,18 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
     norms = np.sqrt(np.einsum("ij,ij->j", x, x))
     norms[norms == 0.0] = 1.0
     independent = np.delete(np.arange(k), dependent)
+    named = dependent[:_LISTED]
+    basis = x[:, independent] / norms[independent]
+    columns = x[:, named] / norms[named]
+    if k <= _WIDE:
+        weights = np.linalg.lstsq(basis, columns, rcond=None)[0]
+    else:
+        weights = np.linalg.solve(basis.T @ basis, basis.T @ columns)
     parts = []
-    for j in dependent[:_LISTED]:
-        before = independent[independent < j]
-        scaled = x[:, before] / norms[before]
-        weights = np.linalg.lstsq(scaled, x[:, j] / norms[j], rcond=None)[0]
-        used = [names[i] for i, w in zip(before, weights, strict=True) if abs(w) > 1e-8]
+    for j, made_of in zip(named, weights.T, strict=True):
+        used = [
+            names[i] for i, w in zip(independent, made_of, strict=True) if abs(w) > 1e-6
+        ]
         if len(x) < k:
             reason = f"there are only {len(x)} rows"
         else:
