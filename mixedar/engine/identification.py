@@ -5,22 +5,24 @@ Whether the data can tell the covariance parameters apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.residuals import (
     ResidualMatrices,
+    correlation_marks,
     correlation_of,
     correlation_params,
     is_independent,
 )
 from mixedar.exceptions import IdentificationError, StructureError
-from mixedar.numeric.linalg import r_factor
+from mixedar.numeric.linalg import r_factor, unique_rows
 from mixedar.residual import ResidualStructure
 
 _ROWS = 12  # rows of a cluster that are looked at, ...
@@ -95,11 +97,17 @@ def check_identified(
         null = lost(_elsewhere(structure), patterns[:_ALL], _MANY_ROWS)
     if null.shape[1] == 0:
         return
-    labels = [names[int(k)] for k in free] + list(
-        names[k_cov : k_cov + structure.k_free]
-    )
+    labels = [names[int(k)] for k in free]
+    labels += compress(names[k_cov:], structure.is_free)
     labels += [] if scale_known else ["residual variance"]
-    involved = np.abs(null).max(axis=1) > 1e-6
+    # a correlation of occasions that never meet is no other parameter's rival
+    apart = np.zeros(len(labels), dtype=bool)
+    unseen = unseen_correlations(rows, structure)
+    apart[len(free) : len(free) + structure.k_free] = unseen[structure.is_free]
+    involved = np.abs(np.where(apart[:, None], 0.0, null)).max(axis=1) > 1e-6
+    if not involved.any() and unseen.sum() < correlation_of(structure).k_free:
+        return
+    involved |= ~involved.any() & apart
     named = [repr(label) for label, hit in zip(labels, involved, strict=True) if hit]
     if len(named) > _NAMED + 1:
         # the residual variance is the last
@@ -191,6 +199,38 @@ def _products(one: _Factor, other: _Factor) -> FloatArray:
     return np.einsum("eacl,facl->ef", left, right)
 
 
+def unseen_correlations(rows: ClusterRows, structure: ResidualStructure) -> BoolArray:
+    """
+    Correlations of occasions that never meet in a series, shape (k_params,).
+
+    The covariance of the data does not depend on them, whatever the others are.
+    """
+    inner, marks = correlation_of(structure), correlation_marks(structure)
+    out = np.zeros(structure.k_params, dtype=bool)
+    if not _has_occasions(structure):
+        return out
+    assert rows.marks is not None
+    cells = {}
+    for start, end in pairwise(rows.offsets):
+        gaps, levels = rows.gaps[start:end], rows.marks[start:end, marks]
+        key = gaps.tobytes() + levels.tobytes()
+        if key not in cells:
+            cells[key] = ResidualMatrices(inner, gaps[None], levels[None]).cells
+    distinct, _ = unique_rows(np.concatenate(list(cells.values())))
+    u = inner.start_grid()[0]
+    slopes = np.linalg.solve(
+        inner.natural(u).first, inner.cell_values(distinct, u).first
+    )
+    out[: inner.k_params] = ~(np.abs(slopes) > 1e-9).any(axis=1)
+    return out
+
+
+def _has_occasions(structure: ResidualStructure) -> bool:
+    """Whether correlations are those of pairs of occasions, and estimated."""
+    inner = correlation_of(structure)
+    return inner.k_free > 0 and any(mark.kind == "level" for mark in inner.marks)
+
+
 def _check_held(rows: ClusterRows, structure: ResidualStructure) -> None:
     """Raise if fixed parameters make residuals copies of each other."""
     clusters = np.flatnonzero(rows.weights > 0.0)
@@ -243,6 +283,9 @@ def _null_directions(
 ) -> FloatArray:
     """Combinations of parameters that leave V unchanged, to first order."""
     directions = covariance.directions[free]
+    to_natural: FloatArray = np.eye(structure.k_free)
+    if _has_occasions(structure):  # their correlations themselves, one by one
+        to_natural = np.linalg.inv(structure.natural(u).first[:, structure.is_free])
     parts = []
     seen: set[bytes] = set()
     for cluster in clusters:
@@ -264,7 +307,8 @@ def _null_directions(
         columns = [(z @ direction @ z.T)[lower] for direction in directions]
         matrices = ResidualMatrices(structure, gaps[None], marks[None])
         found, every = matrices.values(u), slice(None)
-        columns += [slope[lower] for slope in matrices.slopes(found, every)[:, 0]]
+        slopes = np.tensordot(to_natural, matrices.slopes(found, every)[:, 0], 1)
+        columns += [slope[lower] for slope in slopes]
         if not scale_known:
             columns.append(matrices.matrices(found, every)[0][lower])
         parts.append(np.column_stack(columns))

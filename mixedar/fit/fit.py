@@ -21,6 +21,7 @@ from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate
 from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
+from mixedar.engine.identification import unseen_correlations
 from mixedar.engine.levels import TermEffects, TermPosterior
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import LikelihoodProblem
@@ -209,6 +210,7 @@ class Fit:
         """The same fit without anything of the data's length."""
         # tests and predictions go on
         self.df_containment, self.encoder, self.unbounded  # noqa: B018
+        self.unseen_correlations  # noqa: B018
         kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
         other = copy.copy(self)
         other.__dict__.clear()
@@ -287,7 +289,13 @@ class Fit:
     def k_estimated(self) -> int:
         """Number of parameters, a residual variance that is not known included."""
         free = int(self.layout.is_free.sum())
-        return self.k_fe + free + self.structure.k_free + (not self.scale_known)
+        free += self.structure.k_free - int(self.unseen_correlations.sum())
+        return self.k_fe + free + (not self.scale_known)
+
+    @cached_property
+    def unseen_correlations(self) -> BoolArray:
+        """Residual parameters that no group tells of, shape (k_params,)."""
+        return unseen_correlations(self.data.compressed, self.structure)
 
     @property
     def exog_names(self) -> tuple[str, ...]:
@@ -555,7 +563,7 @@ class Fit:
                 self.factor,
                 self.u,
                 reml=self.reml,
-                held=self.at_end,
+                held=self.at_end | self.unseen_correlations,
                 term_factors=self.problem.term_factors(self.theta),
                 scale=self.problem.scale,
             )

@@ -224,6 +224,8 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     def add(name: str, kind: Kind, i: int, j: int, x: float, held: bool) -> None:
         where = second if kind in ("sd", "corr", "sigma") else first
         why = "held, not estimated" if held else ""
+        if kind == "residual" and fit.unseen_correlations[j]:
+            why = "not estimated: no group tells of it"
         random = kind in ("variance", "sd", "cov", "corr")
         if random and (i in fit.unseen or j in fit.unseen):
             why = "not estimated: the restricted likelihood does not depend on it"
@@ -358,7 +360,7 @@ def boundary_notes(fit: Fit) -> list[str]:
             f"vanishes, {fit.unbounded}. Do not use these numbers: leave such rows "
             "out, or take a simpler residual structure or variance function"
         ]
-    notes = [_unseen_note(fit, effect) for effect in fit.unseen]
+    notes = unseen_notes(fit)
     singular = _singular_part(fit) if fit.singular else ""
     if singular:
         notes.append(f"The random effects covariance is singular: {singular}")
@@ -379,6 +381,19 @@ def at_end_values(fit: Fit) -> dict[str, float]:
     """The residual parameters at an end of their range, by name."""
     names = compress(fit.structure.param_names, fit.at_end)
     return dict(zip(names, fit.residual_params[fit.at_end].tolist(), strict=True))
+
+
+def unseen_notes(fit: Fit) -> list[str]:
+    """What the likelihood does not depend on."""
+    notes = [_unseen_note(fit, effect) for effect in fit.unseen]
+    names = list(compress(fit.structure.param_names, fit.unseen_correlations))
+    if names:
+        notes.append(
+            f"No group has both occasions of {', '.join(map(repr, names))}: the "
+            "likelihood does not depend on such a correlation, and its value means "
+            "nothing"
+        )
+    return notes
 
 
 def _unseen_note(fit: Fit, effect: int) -> str:

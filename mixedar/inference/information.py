@@ -57,7 +57,7 @@ def _information(fit: Fit, kind: str) -> tuple[FloatArray, BoolArray]:
     k, k_cov = len(d.estimated), fit.layout.k_cov
     # parameters that the derivatives are by: residual ones may be held
     there = np.ones(len(fit.names) - fit.k_fe + 1, dtype=bool)
-    there[k_cov:-1] = fit.structure.is_free & ~fit.at_end
+    there[k_cov:-1] = fit.structure.is_free & ~(fit.at_end | fit.unseen_correlations)
     to_user = np.eye(k)
     to_user[:k_cov, :k_cov] = d.scale * fit.problem.value_map()
     to_user[-1, -1] = d.scale

@@ -32,6 +32,7 @@ from mixedar.exceptions import (
     check_positive,
 )
 from mixedar.fit.maximise import Start, maximise
+from mixedar.fit.parameters import unseen_notes
 from mixedar.mixed.construct import holding
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import REMOVED, ParentModel
@@ -254,8 +255,8 @@ def _verdict(results: MixedLMARResults) -> list[Warning]:
                 "fit(maxiter=1000), another start, or fewer random effects"
             )
         )
-    # that a variance is not seen is no matter of the search: it is said in the summary
-    notes = results.boundary_notes[len(results.fit.unseen) :]
+    # what the data do not tell is no matter of the search: the summary says it
+    notes = results.boundary_notes[len(unseen_notes(results.fit)) :]
     if notes:
         singular = results.fit.singular
         kind = SingularCovarianceWarning if singular else BoundaryWarning

@@ -264,7 +264,10 @@ def test_simulated_responses_have_the_model_s_covariance() -> None:
     same_item = (frame["item"] == first["item"]) & (frame["subj"] != first["subj"])
     same_subject = (frame["item"] != first["item"]) & (frame["subj"] == first["subj"])
     z = np.column_stack([np.ones(len(frame)), frame["cond"]])
-    for draws in (fit.simulate(3000, seed=1), fit.simulate(3000, seed=2, newdata=frame)):
+    for draws in (
+        fit.simulate(3000, seed=1),
+        fit.simulate(3000, seed=2, newdata=frame),
+    ):
         errors = draws.to_numpy() - np.asarray(fit.fitted_marginal)[:, None]
         for rows, factor in ((same_item, "item"), (same_subject, "subj")):
             i = int(np.flatnonzero(rows)[0])
