@@ -156,11 +156,12 @@ def rank_of_effects(codes: Sequence[IntArray]) -> int:
     shares no level of either with the rest: the rank is the number of levels less
     the number of parts (Abowd, Creecy and Kramarz, 2002).
     """
-    levels = [np.unique(each, return_inverse=True) for each in codes]
-    counts = [len(distinct) for distinct, _ in levels]
+    numbers = [np.cumsum(np.bincount(each) > 0) - 1 for each in codes]
+    count = sum(int(each[-1]) + 1 for each in numbers)
     if len(codes) < 2:
-        return sum(counts)
-    return sum(counts) - len(np.unique(connected_parts(*(at for _, at in levels))))
+        return count
+    levels = (number[each] for number, each in zip(numbers, codes, strict=True))
+    return count - int(connected_parts(*levels).max()) - 1
 
 
 def connected_parts(entity: IntArray, time: IntArray) -> IntArray:

@@ -311,7 +311,13 @@ class PanelData:
 
     def count_effects(self, effects: Sequence[str]) -> int:
         """Rank of the dummies of effects, ``"entity"``, ``"time"`` or both."""
+        if len(effects) == 2:
+            return self._two_way_rank
         return rank_of_effects([getattr(self, effect) for effect in effects])
+
+    @cached_property
+    def _two_way_rank(self) -> int:
+        return rank_of_effects([self.entity, self.time])
 
     def per_row(self, per_entity: NDArray[Any]) -> NDArray[Any]:
         """Repeat one value an entity for each of its observations."""
