@@ -348,6 +348,22 @@ def test_responses_of_other_rows_are_other_data(labels: str) -> None:
         anova(fitted_to(data), fitted_to(other, "y ~ 1"))
 
 
+def test_known_residual_variances() -> None:
+    one, two, free = (
+        fitted_to(sites(), scale=1.0),
+        fitted_to(sites(), "y ~ 1", scale=2.0),
+        fitted_to(sites(), "y ~ 1", scale=None),
+    )
+    assert "known residual variance" in anova(two, one).note.iloc[1]
+    assert "known residual variance" in anova(free, one).note.iloc[1]
+    same = fitted_to(sites(), "y ~ 1", scale=1.0)
+    assert anova(same, one)["null"].iloc[1] == "chi2(1)"
+    row = anova(same, free).iloc[1]  # a variance of one is a case of any
+    assert row["null"] == "chi2(1)"
+    expected = 2.0 * (free.llf - same.llf)
+    assert row.LR == pytest.approx(expected, abs=1e-8)
+
+
 def test_unconverged_fits_have_no_test() -> None:
     data = sites()
     with warnings.catch_warnings():

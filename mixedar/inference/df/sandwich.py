@@ -99,7 +99,7 @@ class Sandwich(RobustMethod):
         self.lost = np.array(sorted(alone), dtype=np.intp)
         self.cov[self.lost] = self.cov[:, self.lost] = np.nan
         for label in dict.fromkeys(alone.values()):
-            found = [names[k] for k in self.lost if alone[int(k)] == label]
+            found = [names[k] for k in sorted(alone) if alone[k] == label]
             self.notes.append(
                 f"No robust standard error for {listing(found)}: without group "
                 f"{label} it cannot be estimated, and the residuals of one group do "

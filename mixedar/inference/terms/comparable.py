@@ -155,6 +155,8 @@ def model_nesting(small: Fit, large: Fit) -> Nesting:
     if not _inside(small.data.exog, large.data.exog[rows]):
         apart = "the fixed effects of one are not among those of the other"
         return Nesting(apart=apart)
+    if large.data.scale is not None and small.data.scale != large.data.scale:
+        return Nesting(apart="the known residual variance of one is not the other's")
     found = _effects_nesting(small, large, rows)
     apart = found.apart or _readings_differ(small, large, rows)
     if apart:
