@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import lstsq
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import (
@@ -63,14 +64,18 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
     named = dependent[:_LISTED]
     basis = x[:, independent] / norms[independent]
     columns = x[:, named] / norms[named]
-    if k <= _WIDE:
-        weights = np.linalg.lstsq(basis, columns, rcond=None)[0]
+    if k > _WIDE:
+        basis, columns = basis.T @ basis, basis.T @ columns
+        # of normal equations this does not take the singular values
+        weights = lstsq(basis, columns, lapack_driver="gelsy")[0]
     else:
-        weights = np.linalg.solve(basis.T @ basis, basis.T @ columns)
+        weights = np.linalg.lstsq(basis, columns, rcond=None)[0]
     parts = []
     for j, made_of in zip(named, weights.T, strict=True):
         used = [
-            names[i] for i, w in zip(independent, made_of, strict=True) if abs(w) > 1e-6
+            names[i]
+            for i, w in zip(independent.tolist(), made_of, strict=True)
+            if abs(w) > 1e-6
         ]
         if len(x) < k:
             reason = f"there are only {len(x)} rows"

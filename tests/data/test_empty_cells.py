@@ -309,3 +309,15 @@ def test_more_columns_than_rows_and_columns_of_zeros() -> None:
     assert_array_equal(dependent_columns(x), [1, 4])
     assert_array_equal(dependent_columns(np.zeros((5, 2))), [0, 1])
     assert_array_equal(dependent_columns(np.empty((5, 0))), [])
+
+
+def test_wide_designs_say_of_what_a_column_is_made() -> None:
+    rng = np.random.default_rng(2)
+    wide = pd.DataFrame(
+        {"id": np.repeat(np.arange(210), 3), "t": np.tile(range(3), 210)}
+    )
+    wide["y"], wide["x"] = rng.normal(size=(2, len(wide)))
+    wide["z"] = 2.0 * (wide["id"] == 7) - (wide["id"] == 9)
+    with pytest.raises(RankDeficiencyError) as error:
+        mar.pooled("y ~ x + C(id) + z", wide, **WHERE).fit()
+    assert "'z' (a combination of C(id)[T.7], C(id)[T.9])" in str(error.value)
