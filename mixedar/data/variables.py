@@ -28,6 +28,10 @@ def data_column(data: ModelData, name: object, what: str) -> pd.Series:
             return pd.Series(data.time, name=name)
         return table_column(frame, name, f"{what}=")
     name = without_mask(name)
+    if np.ndim(name) != 1:
+        raise LengthError(
+            f"{what}: pass the name of a column, or one value for each row"
+        )
     column = name if isinstance(name, pd.Series) else pd.Series(np.asarray(name))
     if len(column) != data.nobs:
         raise LengthError(

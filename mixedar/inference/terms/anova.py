@@ -181,6 +181,12 @@ def wald_test_terms(
         for term in terms
         if not (skip_single and len(term.columns) == 1)
     ]
+    for what, given in (
+        ("combine_terms", combine_terms),
+        ("extra_constraints", extra_constraints),
+    ):
+        if given is not None and not isinstance(given, (list, tuple)):
+            raise UnsupportedError(f"{what}={given!r}: pass a list")
     for name in combine_terms or ():
         members = [t.columns for t in terms if name in {t.name, *t.variables}]
         if not members:
