@@ -361,7 +361,7 @@ def test_known_residual_variances() -> None:
     row = anova(same, free).iloc[1]  # a variance of one is a case of any
     assert row["null"] == "chi2(1)"
     expected = 2.0 * (free.llf - same.llf)
-    assert row.LR == pytest.approx(expected, abs=1e-8)
+    assert row["LR"] == pytest.approx(expected, abs=1e-8)
 
 
 def test_unconverged_fits_have_no_test() -> None:
