@@ -27,18 +27,18 @@ def data_column(data: ModelData, name: object, what: str) -> pd.Series:
         if name == data.time_name and name not in {*frame.columns, *frame.index.names}:
             return pd.Series(data.time, name=name)
         return table_column(frame, name, f"{what}=")
-    name = without_mask(name)
-    if np.ndim(name) != 1:
+    given: Any = without_mask(name)
+    if np.ndim(given) != 1:
         raise LengthError(
             f"{what}: pass the name of a column, or one value for each row"
         )
-    column = name if isinstance(name, pd.Series) else pd.Series(np.asarray(name))
+    column = given if isinstance(given, pd.Series) else pd.Series(np.asarray(given))
     if len(column) != data.nobs:
         raise LengthError(
             f"{what} has {len(column)} values; the model has {data.nobs} rows"
         )
     if data.index is not None:
-        check_labels(what, name, data.index, "data")
+        check_labels(what, given, data.index, "data")
     return column
 
 
