@@ -11,10 +11,13 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.groups import predictions_from
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.df.methods import contrast_method
 
+# Columns that are whitened at a time.
+_AT_ONCE = 64
 # A wide frame of levels that each belong to few groups is nearly empty.
 _MAX_CELLS = 2**27
 
@@ -44,6 +47,43 @@ def group_index(fit: Fit) -> pd.Index:
     return fit.data.group_index
 
 
+def _predictions_from(fit: Fit, columns: FloatArray) -> FloatArray:
+    """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
+    data = fit.data
+    return predictions_from(
+        data.grouped.sort(columns),
+        data.grouped.sort(data.random_design),
+        data.grouped,
+        fit.structure,
+        fit.u,
+        fit.z_map,
+        fit.factor,
+    )
+
+
+def effect_covariances(fit: Fit) -> FloatArray:
+    """
+    Conditional covariances of the groups' effects given the data.
+
+    Relative to the residual variance; the fixed effects are taken as known.
+
+    Returns
+    -------
+    ndarray, shape (m, q, q)
+    """
+    roots = fit.effects.roots
+    out = np.einsum("abm,acm->mbc", roots, roots)
+    if not fit.layout.terms:
+        return out
+    # they also vary with the effects of other factors
+    of_terms = fit.problem.rows_of_terms(fit.data.compressed, fit.theta)
+    for first in range(0, of_terms.width, _AT_ONCE):
+        images = of_terms.images(slice(first, first + _AT_ONCE))
+        found = _predictions_from(fit, fit.data.grouped.unsort(images))
+        out += found @ found.transpose(0, 2, 1)
+    return out
+
+
 def conditional_variances(fit: Fit, beta: str) -> FloatArray:
     """
     Variances of the errors of prediction, covariance parameters taken as known.
@@ -59,7 +99,7 @@ def conditional_variances(fit: Fit, beta: str) -> FloatArray:
     -------
     ndarray, shape (m, q)
     """
-    variances = fit.scale * np.einsum("maa->ma", fit.effect_covariances)
+    variances = fit.scale * np.einsum("maa->ma", effect_covariances(fit))
     if beta == "estimated":
         variances += _quadratic(sensitivity(fit), contrast_method(fit).cov)
     return variances
@@ -78,7 +118,7 @@ def sensitivity(fit: Fit) -> FloatArray:
     exog = fit.data.exog.copy()
     for term, found in zip(fit.data.terms, fit.term_effects, strict=True):
         exog -= np.einsum("nk,nkp->np", term.design, found.slopes[term.codes])
-    return fit.predictions_from(exog)
+    return _predictions_from(fit, exog)
 
 
 def marginal_variances(fit: Fit) -> FloatArray:
@@ -399,9 +439,9 @@ def _coefficient_variances(
     for k, j in zip(columns, place, strict=True):
         weights[:, j] -= change[:, k]
     variances = _quadratic(weights, contrast_method(fit).cov)
-    select = np.zeros((fit.effect_covariances.shape[1], size))
+    select = np.zeros((effect_covariances(fit).shape[1], size))
     select[columns, place] = 1.0
-    own = np.einsum("qs,mqr,rs->ms", select, fit.effect_covariances, select)
+    own = np.einsum("qs,mqr,rs->ms", select, effect_covariances(fit), select)
     return np.asarray(variances + fit.scale * own)
 
 

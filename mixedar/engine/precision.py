@@ -32,10 +32,10 @@ from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
-from mixedar.engine.levels import RowsOfTerms
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
+from mixedar.engine.terms import RowsOfTerms
 from mixedar.numeric.autodiff import (
     Jet,
     chain,

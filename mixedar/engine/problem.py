@@ -26,15 +26,14 @@ from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.levels import (
-    LevelsBlock,
+from mixedar.engine.levels import LevelsBlock, levels_blocks
+from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
+from mixedar.engine.terms import (
     RowsOfTerms,
     TermEffects,
     TermPosterior,
-    levels_blocks,
     predict_terms,
 )
-from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
 from mixedar.residual import ResidualStructure

@@ -5,7 +5,7 @@ The fit: data, likelihood, estimates, and how its fixed effects are tested.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,13 +20,13 @@ from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate
-from mixedar.engine.groups import PredictedEffects, predict_effects, predictions_from
+from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.identification import unseen_correlations
-from mixedar.engine.levels import TermEffects, TermPosterior
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
+from mixedar.engine.terms import TermEffects, TermPosterior
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
@@ -34,8 +34,6 @@ from mixedar.residual import ResidualStructure
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Columns that are whitened at a time.
-_AT_ONCE = 64
 # Arrays of the data's length: made again when asked for, never pickled.
 _ROW_CACHES = (
     "effects",
@@ -72,7 +70,7 @@ class Fit:
         Whether groups and the levels of another factor cross.
     effect_names : tuple of str
         Of the random effects and the variance components.
-    endog_name, time_unit, occasion_order : str
+    endog_name, time_unit : str
     notes : tuple of str
         On what may have been meant otherwise.
     scale_known : bool
@@ -116,7 +114,6 @@ class Fit:
     crosses_factors: bool
     endog_name: str
     time_unit: str
-    occasion_order: str
     notes: tuple[str, ...]
     scale_known: bool
     formula_spec: FormulaSpec | None
@@ -162,7 +159,6 @@ class Fit:
             ),
             endog_name=data.endog_name,
             time_unit=data.time_unit,
-            occasion_order=data.occasion_order,
             notes=data.notes,
             scale_known=data.scale is not None,
             formula_spec=data.formula_spec,
@@ -464,42 +460,6 @@ class Fit:
             self.z_map,
             self.factor,
         )
-
-    def predictions_from(self, columns: FloatArray) -> FloatArray:
-        """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
-        data = self.data
-        return predictions_from(
-            data.grouped.sort(columns),
-            data.grouped.sort(data.random_design),
-            data.grouped,
-            self.structure,
-            self.u,
-            self.z_map,
-            self.factor,
-        )
-
-    @cached_property
-    def effect_covariances(self) -> FloatArray:
-        """
-        Conditional covariances of the groups' effects given the data, (m, q, q).
-
-        Relative to the residual variance; the fixed effects are taken as known.
-        """
-        roots = self.effects.roots
-        out = np.einsum("abm,acm->mbc", roots, roots)
-        for images in self._term_images():
-            found = self.predictions_from(images)
-            out += found @ found.transpose(0, 2, 1)
-        return out
-
-    def _term_images(self) -> Iterator[FloatArray]:
-        """Columns whose products are what further terms' effects vary by."""
-        problem, grouped = self.problem, self.data.grouped
-        if not problem.term_maps:
-            return
-        of_terms = problem.rows_of_terms(self.data.compressed, self.theta)
-        for first in range(0, of_terms.width, _AT_ONCE):
-            yield grouped.unsort(of_terms.images(slice(first, first + _AT_ONCE)))
 
     @cached_property
     def fittedvalues(self) -> FloatArray:

@@ -21,6 +21,7 @@ from statsmodels.regression.mixed_linear_model import (
 from statsmodels.tools.validation import string_like
 
 from mixedar._types import FloatArray
+from mixedar.by_group.effects import effect_covariances
 from mixedar.data.designs import matrix_rows
 from mixedar.data.rows import as_frame
 from mixedar.engine.covariance import factor_entries
@@ -63,10 +64,10 @@ class ParentResults(MixedLMResults):
     @cached_property
     def random_effects_cov(self) -> dict[Hashable, pd.DataFrame]:
         """Conditional covariance of the random effects given the data, by group."""
-        out = {}
+        out, covariances = {}, effect_covariances(self.fit)
         for i, label in enumerate(self.fit.data.group_labels):
             columns, names = self.fit.data.effect_columns(i)
-            cov = self.fit.effect_covariances[i][np.ix_(columns, columns)]
+            cov = covariances[i][np.ix_(columns, columns)]
             out[label] = pd.DataFrame(self.scale * cov, names, names)
         return out
 

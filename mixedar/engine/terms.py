@@ -1,0 +1,250 @@
+"""
+Effects of further random-effects terms given the data: means, covariances, and what
+they leave of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import LikelihoodBlock, ParameterPoint
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.level import Level
+from mixedar.engine.levels import LevelsBlock
+
+# Numbers in the covariances of combinations that are gathered at a time.
+_NUMBERS = 2**19
+
+
+@dataclass(frozen=True)
+class TermEffects:
+    """
+    Conditional distribution of the effects of a further term given the data.
+
+    Attributes
+    ----------
+    means : ndarray, shape (levels, k)
+        Best linear unbiased predictions.
+    covariances : ndarray, shape (levels, k, k)
+        Relative to the residual variance; the fixed effects are taken as known.
+    slopes : ndarray, shape (levels, k, p)
+        How predictions fall as the fixed effects rise.
+    """
+
+    means: FloatArray
+    covariances: FloatArray
+    slopes: FloatArray
+
+
+def predict_terms(
+    blocks: Sequence[LevelsBlock],
+    point: ParameterPoint,
+    to_user: FloatArray,
+    beta: FloatArray,
+    term_maps: Sequence[FloatArray],
+) -> list[TermEffects]:
+    """
+    Best linear unbiased predictions of the effects of all further terms.
+
+    Parameters
+    ----------
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+    to_user : ndarray, shape (p + 1, p + 1)
+        Map from the columns of the blocks' ``W`` back to ``[X y]``.
+    beta : ndarray, shape (p,)
+    term_maps : sequence of ndarray
+        Internal scaling of the terms' columns.
+
+    Returns
+    -------
+    list of TermEffects
+    """
+    p = len(beta)
+    counts = [
+        1 + max(int(block.levels[t].max()) for block in blocks)
+        for t in range(len(term_maps))
+    ]
+    out = [
+        TermEffects(
+            np.empty((n, len(m))),
+            np.empty((n, len(m), len(m))),
+            np.empty((n, len(m), p)),
+        )
+        for n, m in zip(counts, term_maps, strict=True)
+    ]
+    for block in blocks:
+        level = block.eliminated(point)
+        effect = np.tensordot(to_user.T, level.effect, axes=1)  # of X, then of y
+        for t, (found, term_map) in enumerate(zip(out, term_maps, strict=True)):
+            component, where = block.component_of[t], block.columns_of(t)
+            slopes = term_map @ effect[:p, where, component[:, None]].T.swapaxes(0, 1)
+            own = effect[p, where, component[:, None]] @ term_map.T
+            roots = level.root[:, where, component[:, None]] @ term_map.T
+            at = block.levels[t]
+            found.slopes[at] = slopes
+            found.means[at] = own - slopes @ beta
+            found.covariances[at] = np.einsum("rla,rlb->lab", roots, roots)
+    return out
+
+
+class RowsOfTerms:
+    """
+    What the further terms leave of each row, and how they bind rows together.
+
+    With ``B = K Z'H^-1 W``, the terms' effects predicted from each column,
+    ``V^-1 W = H^-1 (W - Z B)``, where `H` has the groups' effects only, and
+    ``V^-1 = H^-1 - H^-1 Z K Z' H^-1``.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+        In the coordinates of the blocks.
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+    """
+
+    def __init__(
+        self,
+        rows: ClusterRows,
+        blocks: Sequence[LikelihoodBlock],
+        point: ParameterPoint,
+    ) -> None:
+        self._rows = rows
+        own = [block for block in blocks if isinstance(block, LevelsBlock)]
+        self._found = [(block, block.eliminated(point)) for block in own]
+        #: number of columns of the largest component
+        self.width = max(len(level.root) for _, level in self._found)
+
+    @property
+    def left(self) -> FloatArray:
+        """``W - Z B``, shape (n, p + 1)."""
+        out = self._rows.w.copy()
+        for here, column, where, component, (_, level) in self._entries():
+            out[here] -= (level.effect[:, where, component] * column).T
+        return out
+
+    def images(self, some: slice) -> FloatArray:
+        """
+        Columns of ``Z C'`` with ``C'C = K``, of each row's own component.
+
+        Parameters
+        ----------
+        some : slice
+            Of the :attr:`width` columns.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+        """
+        k = len(range(*some.indices(self.width)))
+        out = np.zeros((len(self._rows.w), k))
+        for here, column, where, component, (_, level) in self._entries():
+            root = level.root[some]
+            out[here, : len(root)] += (root[:, where, component] * column).T
+        return out
+
+    def _entries(
+        self,
+    ) -> Iterator[
+        tuple[IntArray, FloatArray, IntArray, IntArray, tuple[LevelsBlock, Level]]
+    ]:
+        """Rows, a column of their design, and where its effects stand."""
+        for found in self._found:
+            block, _ = found
+            for t, term in enumerate(self._rows.terms):
+                number = np.full(term.n_levels, -1)
+                number[block.levels[t]] = np.arange(len(block.levels[t]))
+                here = np.flatnonzero(number[term.codes] >= 0)
+                which = number[term.codes[here]]
+                component, columns = block.component_of[t][which], block.columns_of(t)
+                for a, column in enumerate(term.columns[here].T):
+                    yield here, column, columns[which, a], component, found
+
+
+class TermPosterior:
+    """
+    Joint conditional distribution of the effects of all further terms.
+
+    Effects are numbered term by term, level by level.
+
+    Parameters
+    ----------
+    blocks : sequence of LevelsBlock
+    point : ParameterPoint
+    term_maps : sequence of ndarray
+        Internal scaling of the terms' columns.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[LevelsBlock],
+        point: ParameterPoint,
+        term_maps: Sequence[FloatArray],
+    ) -> None:
+        self._maps = term_maps
+        orders = [len(term_map) for term_map in term_maps]
+        counts = [
+            1 + max(int(block.levels[t].max()) for block in blocks)
+            for t in range(len(term_maps))
+        ]
+        #: number of the first effect of each term
+        self.starts = np.concatenate([[0], np.cumsum(np.multiply(orders, counts))])
+        self._place = np.empty((3, self.starts[-1]), dtype=np.intp)
+        self._covariances = []
+        for number, block in enumerate(blocks):
+            self._covariances.append(block.eliminated(point).shrink)
+            for t, order in enumerate(orders):
+                at = self.numbers(t, block.levels[t])
+                self._place[0, at] = number
+                self._place[1, at] = np.repeat(
+                    block.component_of[t][:, None], order, axis=1
+                )
+                self._place[2, at] = block.columns_of(t)
+
+    def numbers(self, t: int, levels: IntArray) -> IntArray:
+        """Numbers of the effects of levels of a term, shape (levels, k)."""
+        order = len(self._maps[t])
+        first = self.starts[t] + order * levels
+        return np.asarray(first[:, None] + np.arange(order))
+
+    def quadratic(self, t_of: IntArray, d: FloatArray, which: IntArray) -> FloatArray:
+        """
+        Variances of combinations of effects, relative to the residual variance.
+
+        Parameters
+        ----------
+        t_of : ndarray of int, shape (l,)
+            Term of each column; those of one level are neighbours.
+        d : ndarray, shape (m, l)
+            On the user's scale.
+        which : ndarray of int, shape (m, l)
+            Numbers of the effects; -1 for none.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        inner = np.empty_like(d)
+        for t, term_map in enumerate(self._maps):
+            own = np.flatnonzero(t_of == t)
+            parts = d[:, own].reshape(len(d), -1, len(term_map))
+            inner[:, own] = (parts @ term_map).reshape(len(d), len(own))
+        inner = np.where(which >= 0, inner, 0.0)
+        block, component, column = self._place[:, np.maximum(which, 0)]
+        out = np.zeros(len(d))
+        step = max(1, _NUMBERS // max(d.shape[1], 1) ** 2)
+        for first in range(0, len(d), step):
+            rows = slice(first, first + step)
+            for number, covariances in enumerate(self._covariances):
+                x = np.where(block[rows] == number, inner[rows], 0.0)
+                c, k = component[rows], column[rows]
+                c, k = (np.where(block[rows] == number, part, 0) for part in (c, k))
+                pairs = covariances[k[:, :, None], k[:, None, :], c[:, :, None]]
+                pairs = np.where(c[:, :, None] == c[:, None, :], pairs, 0.0)
+                out[rows] += np.einsum("ma,mab,mb->m", x, pairs, x)
+        return out
