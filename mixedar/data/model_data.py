@@ -259,10 +259,12 @@ class ModelData:
     @property
     def notes(self) -> tuple[str, ...]:
         """What may have been meant otherwise."""
-        if not self.takes_row_order:
-            return self.effect_notes
-        text = "No time= was given: the residuals take the order of the rows for time."
-        return (*self.effect_notes, text)
+        order = self.occasion_order
+        if self.takes_row_order:
+            order = (
+                "No time= was given: the residuals take the order of the rows for time."
+            )
+        return (*self.effect_notes, order) if order else self.effect_notes
 
     @property
     def response(self) -> FloatArray:

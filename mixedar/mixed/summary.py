@@ -182,8 +182,6 @@ def _notes(fit: Fit) -> list[str]:
     across = note_across_steps(fit)
     if across:
         notes.append(across)
-    if fit.occasion_order:
-        notes.append(fit.occasion_order)
     notes.extend(f"{note}." for note in boundary_notes(fit))
     if len(fit.modes) > 1:
         lower = ", ".join(f"{mode.estimate.llf:.4f}" for mode in fit.modes[1:])

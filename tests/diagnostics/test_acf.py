@@ -203,7 +203,7 @@ def test_number_of_pairs_is_known_before() -> None:
         ({"max_lag": "3"}, UnsupportedError, "max_lag"),
         ({"bin_width": -1.0}, UnsupportedError, "bin_width"),
         ({"alpha": 1.0}, UnsupportedError, "alpha"),
-        ({"time": ["a", "b", "c", "d"]}, TimeError, "neither numbers"),
+        ({"time": ["a", "b", "c", "d"]}, TimeError, "holds text"),
         ({"time": [1, 2, 3]}, LengthError, "time"),
         ({"groups": [1, 2, 3, 4]}, NotComputedError, "two observations"),
         ({"values": [1.0, np.nan, 2.0, 3.0]}, MissingDataError, "missing"),
