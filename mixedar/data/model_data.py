@@ -450,7 +450,7 @@ class ModelData:
     def _first_fitted(self) -> FloatArray:
         """Least squares, and the groups' mean residuals; shape (n,)."""
         beta = np.linalg.lstsq(self.exog, self.response, rcond=None)[0]
-        fitted = self.mean(beta)
+        fitted = self.mean(np.asarray(beta, dtype=np.float64))
         if self.k_re or self.k_vc:
             rest = np.bincount(self.codes, self.endog - fitted)
             fitted = fitted + (rest / np.bincount(self.codes))[self.codes]

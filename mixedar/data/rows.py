@@ -520,7 +520,7 @@ def _factor_names(value: Any, table: pd.DataFrame | None) -> list[Any] | None:
         return names if len(names) > 1 else None
     columns: Sequence[Any] = ()
     if isinstance(value, np.ndarray):
-        columns = value.T if value.ndim == 2 else ()
+        columns = list(value.T) if value.ndim == 2 else ()
     elif isinstance(value, (list, tuple)) and value:
         arrays = (pd.Series, pd.Index, np.ndarray, list)
         columns = value if all(isinstance(each, arrays) for each in value) else ()

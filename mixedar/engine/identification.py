@@ -285,7 +285,8 @@ def _null_directions(
     directions = covariance.directions[free]
     to_natural: FloatArray = np.eye(structure.k_free)
     if _has_occasions(structure):  # their correlations themselves, one by one
-        to_natural = np.linalg.inv(structure.natural(u).first[:, structure.is_free])
+        slopes = structure.natural(u).first[:, structure.is_free]
+        to_natural = np.asarray(np.linalg.inv(slopes), dtype=np.float64)
     parts = []
     seen: set[bytes] = set()
     for cluster in clusters:

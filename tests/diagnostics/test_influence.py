@@ -575,8 +575,8 @@ def test_many_groups_are_deleted_together(growth: pd.DataFrame) -> None:
     ).fit()
     found, effort = calls(fit.get_influence)
     frame, more = calls(found.summary_frame)
-    # all groups are deleted in one pass over the data
-    assert 0 < (effort + more)["cluster_sums"] < 5
+    # all groups are deleted in one pass over the data, if not with the fit's own sums
+    assert (effort + more)["cluster_sums"] < 5
     assert len(frame) == 2500
     assert (frame["iterations"] == 1).all()
     sample = found.cooks_distance_theta.nlargest(3).index
