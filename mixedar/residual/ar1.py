@@ -133,13 +133,24 @@ class AR1(Autoregression):
         root = np.sign(params) * np.abs(params) ** (self.common_gap / self._power)
         return np.arctanh(np.abs(root) if self._power == 2 else root)
 
+    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
+        if self.fixed:
+            return self.held
+        return self._value(np.tanh(np.clip(np.asarray(u), -_LIMIT, _LIMIT)))
+
+    def _value(self, s: FloatArray) -> FloatArray:
+        sign = np.sign(s)
+        if self._power == 2:
+            sign = np.abs(sign)
+        return np.asarray(sign * np.abs(s) ** (self._power / self.common_gap))
+
     def _natural(self, u: FloatArray) -> Jet:
         s = np.tanh(np.clip(u, -_LIMIT, _LIMIT))
         rest = (1.0 - s) * (1.0 + s)
         size, sign = np.abs(s), np.sign(s)
         even = self._power == 2
         root = self._power / self.common_gap
-        value = (np.abs(sign) if even else sign) * size**root
+        value = self._value(s)
         with np.errstate(divide="ignore"):  # vertical at rho = 0 unless root is one
             slope = (sign if even else 1.0) * root * size ** (root - 1.0) * rest
             if root == 1.0:
