@@ -146,6 +146,12 @@ class LikelihoodProblem:
         return other
 
     @property
+    def n_linked(self) -> int:
+        """Effects of further factors in the largest set of levels that meet."""
+        blocks = (block for block in self.blocks if isinstance(block, LevelsBlock))
+        return max((block.n_columns for block in blocks), default=0)
+
+    @property
     def k_theta(self) -> int:
         """Number of parameters of the optimiser."""
         return self.k_cov_free + self.structure.k_free

@@ -24,6 +24,8 @@ from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 
 # Starting random-effects variances, as shares of the residual variance.
 _START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
+# With so many effects of further factors in one component the search starts once.
+_MANY_LINKED = 400
 # Along the grid of residual parameters rough maxima will do, ...
 _ROUGH_GAIN = 0.3
 _ROUGH_STEPS = 8
@@ -128,6 +130,9 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     between, so that one search each finds the modes.
     """
     grid = list(problem.structure.start_grid())
+    if problem.n_linked > _MANY_LINKED:
+        # so many levels tell of one maximum, and each evaluation is dear
+        return _separate_points(problem, grid[:1])
     if problem.structure.k_free != 1:
         return _separate_points(problem, grid)
     first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
