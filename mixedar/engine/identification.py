@@ -193,7 +193,7 @@ def _products(one: _Factor, other: _Factor) -> FloatArray:
     _, pair = np.unique(key, return_inverse=True)
     cross = np.array(
         [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
-    ).reshape(columns.shape[1], there.shape[1], -1)
+    ).reshape(columns.shape[1], there.shape[1], int(pair.max()) + 1)
     left = np.einsum("eab,bcl->eacl", directions, cross)
     right = np.einsum("fcd,adl->facl", turned, cross)
     return np.einsum("eacl,facl->ef", left, right)

@@ -80,7 +80,7 @@ def summarize(
     if quantiles is not None:
         tables.append(_quantiles(quantiles))
     if title is None:
-        title = "Linear mixed model" if fit.k_re + fit.k_vc else "Linear model"
+        title = "Linear mixed model" if fit.effect_names else "Linear model"
         if structure.k_params:
             title += f" with {structure.label} residuals"
     return ResultsSummary(title=title, header=header, tables=tables, notes=_notes(fit))

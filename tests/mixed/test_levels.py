@@ -131,6 +131,28 @@ def crossed(seed: int = 3) -> pd.DataFrame:
     return frame.assign(one=1)
 
 
+def test_groups_may_have_no_effects_of_their_own() -> None:
+    frame = data("crossed_slopes").sort_values(["subj", "trial"])
+    fit = mar.mixedlm(
+        "y ~ cond + (1 | item)", frame, groups="subj", time="trial", residual="ar1"
+    ).fit()
+    assert str(fit.summary()).lstrip().startswith("Linear mixed model with AR(1)")
+    codes, subject = pd.factorize(frame["item"])[0], frame["subj"].to_numpy()
+    time = frame["trial"].to_numpy()
+    corr = fit.rho ** np.abs(np.subtract.outer(time, time))
+    cov = fit.scale * corr * np.equal.outer(subject, subject)
+    cov += fit.params["item Var"] * np.equal.outer(codes, codes)
+    x = np.column_stack([np.ones(len(frame)), frame["cond"]])
+    inverse = np.linalg.inv(cov)
+    gram = x.T @ inverse @ x
+    beta = np.linalg.solve(gram, x.T @ inverse @ frame["y"])
+    left = frame["y"] - x @ beta
+    logs = np.linalg.slogdet(cov)[1] + np.linalg.slogdet(gram)[1]
+    n = len(frame) - 2
+    close(fit.llf, -0.5 * (logs + left @ inverse @ left + n * np.log(2 * np.pi)), 1e-9)
+    close(fit.fe_params, beta, 1e-8)
+
+
 def test_bars_are_the_same_as_components_of_one_group() -> None:
     frame = crossed()
     bars = mar.mixedlm("y ~ x + (1 | a) + (1 | b)", frame).fit()
