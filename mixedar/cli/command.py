@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar import __version__
+from mixedar.by_group.factors import varcorr
 from mixedar.cli.files import parse_dates, read_table
 from mixedar.cli.no_eval import check_formula
 from mixedar.data.formula.bars import read_bars
@@ -43,13 +44,15 @@ _EPILOG = """\
 examples:
   %(prog)s
   %(prog)s fit data.csv "y ~ x" --groups id --time t --re "~t"
+  %(prog)s fit data.csv "y ~ x + (1 | subject) + (1 | item)"
   %(prog)s fit --help"""
 
 _FIT_DESCRIPTION = """\
 Fit one model to a CSV or Parquet file and print the results.
 
 Formulas are those of statsmodels: an intercept is implied, C(x) makes a factor
-of a column, np.log(x) and the other functions of NumPy may be used. A formula is
+of a column, np.log(x) and the other functions of NumPy may be used. Random effects
+may be written with bars, as in lme4: (1 + x | g), (1 | a/b), (x || g). A formula is
 Python: do not run one that you have not read, or use --no-eval."""
 
 _FIT_EPILOG = """\
@@ -62,6 +65,11 @@ examples:
     %(prog)s data.parquet "y ~ x" --groups id --time hours --residual car1 --re 0
   an unstructured covariance of the visits (MMRM), names as in the documentation
     %(prog)s data.csv "y ~ x * C(visit)" --groups id --time visit --residual un --re 0
+  subjects and items, crossed; AR(1) over the trials of each subject
+    %(prog)s data.csv "y ~ x + (1 + x | subject) + (1 | item)" \\
+        --groups subject --time trial
+  pupils in schools
+    %(prog)s data.csv "y ~ t + (t | school/pupil)" --time t
   patients within clinics, one series for each patient
     %(prog)s data.csv "y ~ x" --groups clinic --re "~1" \\
         --vc "patient=0 + C(patient)" --series patient --time visit
@@ -85,6 +93,11 @@ def parse_arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace
         components = dict(arguments.vc)
         if len(components) < len(arguments.vc):
             parser.error("argument --vc: two variance components have one name")
+        if arguments.groups is None and "|" not in arguments.formula:
+            parser.error(
+                "the following arguments are required: --groups, unless the formula "
+                'names them, as "y ~ x + (1 | subject)" does'
+            )
         arguments.vc = components
     return arguments
 
@@ -104,7 +117,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     fit.add_argument("file", help=".csv, .tsv (also .gz and the like) or .parquet")
-    fit.add_argument("formula", help='response and fixed effects, such as "y ~ x"')
+    fit.add_argument(
+        "formula",
+        help='response and fixed effects, such as "y ~ x", and random effects in bars, '
+        'such as "y ~ x + (1 | subject) + (1 | item)"',
+    )
     _add_model(fit.add_argument_group("model"))
     output = fit.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
@@ -121,7 +138,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 def _add_model(model: argparse._ArgumentGroup) -> None:
     """Add the options that name the model."""
     model.add_argument(
-        "--groups", required=True, metavar="COLUMN", help="labels of the groups"
+        "--groups",
+        metavar="COLUMN",
+        help="labels of the groups; may be left out where the formula has bars, "
+        "such as (1 | g)",
     )
     model.add_argument(
         "--time",
@@ -368,6 +388,7 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "boundary_notes": boundary_notes(fit),
         "nobs": fit.nobs,
         "n_groups": fit.n_groups,
+        "n_levels": {fit.data.groups_name: fit.n_groups, **dict(fit.factor_levels)},
         "llf": fit.llf,
         "aic": fit.aic,
         "bic": fit.bic,
@@ -375,6 +396,7 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "fixed_effects": fixed.to_dict("index"),
         "fixed_effects_correlation": {"names": names[:p], "values": correlation},
         "cov_re": {"names": fit.effect_names[: fit.k_re], "values": fit.cov_re},
+        "varcorr": varcorr(fit).reset_index().to_dict("records"),
         "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=False)),
         "residual_params": results.residual_params.to_dict(),
         "covariance_parameters": parameters.to_dict("index"),

@@ -172,6 +172,79 @@ def test_variance_component_is_named(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
+LEVELS = reference_cases.FOLDER.parent / "levels"
+
+
+def levels_case(name: str) -> tuple[dict[str, Any], Path]:
+    case = json.loads((LEVELS / f"{name}.json").read_text())
+    return case, LEVELS / "data" / f"{case['data']}.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "levels"),
+    [
+        ("crossed_slopes_reml", [], {"subj": 32, "item": 20}),
+        (
+            "crossed_slopes_ar1_ml",
+            ["--groups", "subj", "--time", "trial", "--ml"],
+            {"subj": 32, "item": 24},
+        ),
+        (
+            "nested_slopes_ar1_balanced_reml",
+            ["--time", "time"],
+            {"school:pupil": 96, "school": 16},
+        ),
+    ],
+)
+def test_bars_give_the_numbers_of_r(
+    name: str,
+    options: list[str],
+    levels: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case, path = levels_case(name)
+    expected = case["expected"]
+    result = fit_json(capsys, path, case["lme4_formula"], *options, "--no-eval")
+    assert result["llf"] == pytest.approx(expected["loglike"], abs=1e-6)
+    assert result["n_levels"] == levels
+    found: dict[str, list[float]] = {}
+    for row in result["varcorr"]:
+        found.setdefault(row["factor"], []).append(row["variance"])
+    assert found.pop("Residual") == [pytest.approx(expected["sigma2"], rel=1e-5)]
+    assert found.keys() == levels.keys()
+    for factor, cov in expected["cov_re_levels"].items():
+        variances = found[factor.replace("/", ":")]
+        assert variances == pytest.approx(np.diag(cov).tolist(), rel=1e-5)
+
+
+def test_summary_of_bars_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    case, path = levels_case("crossed_slopes_reml")
+    assert fit(path, case["lme4_formula"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "Containment knows of nested factors only" in captured.out
+    starts = [line.split("  ")[0] for line in lines]
+    for name in ("item Var", "item x cond|item Cov", "cond|item Var", "Residual"):
+        assert name in starts
+    assert "No. levels of item:       20" in captured.out
+
+
+def test_bars_say_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    case, path = levels_case("crossed_slopes_ar1_reml")
+    formula = case["lme4_formula"]
+    for options, message in (
+        ([formula, "--time", "trial"], "'subj', 'item'"),
+        ([formula, "--groups", "trial"], "none of the factors"),
+        (["y ~ cond + (1 | subjekt)"], "'subjekt'"),
+        (["y ~ cond + (1 | subj) + (1 | item)", "--re", "~cond"], "re_formula="),
+        (["y ~ I(cond | 1)"], "groups= is missing"),
+    ):
+        assert fit(path, *options) == 1
+        assert message in one_line_of_error(capsys)
+
+
 def test_boundary_is_null_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*("--groups", "subject", "--time", "days", "--re", "~days", "--json")]
     assert fit(DATA / "sleepstudy.csv", "reaction ~ days", *arguments) == 0

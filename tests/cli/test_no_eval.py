@@ -33,6 +33,8 @@ FINE = [
     "y ~ I((x > 0) & (t <= 3.5)) + I(g == 'b')",
     "y ~ x + (1 + t | g)",
     "y ~ (x || g) + (1 | g/t)",
+    "y ~ x + (0 + x | g:t) + (np.log(t) | Q('a b'))",
+    "y ~ x + (1 | (g/t))",
     "y ~ eval + open",
 ]
 # What each of them would do is beside the point: none may be evaluated.
@@ -102,6 +104,15 @@ REFUSED = [
     "y ~ os.system('true')",
     "y ~ x # t",
     "y ~ x; t",
+    "y ~ x + (1 | z)",
+    "y ~ x + (1 | g.values)",
+    "y ~ x + (1 | Q(g))",
+    "y ~ x + (1 | `g`)",
+    "y ~ x + (1 | 'g')",
+    "y ~ x + (eval('1') | g)",
+    "y ~ x + (1 | eval('1'))",
+    "y ~ x + (1 | g[0])",
+    "y ~ x + (1 | g",
     "y ~ x\n+ t",
     "y ~ x\r\neval('1')",
     "y ~ x \\\n + t",
@@ -148,6 +159,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("bar", ["({} | id)", "(1 | {})", "({} || id)"])
+def test_bars_do_not_evaluate(
+    file: Path, bar: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = file.parent / "mark"
+    evil = f"I(__import__('pathlib').Path({str(mark)!r}).touch() or t)"
+    formula = f"y ~ t + {bar.format(evil)}"
+    assert main(["fit", str(file), formula, "--no-eval"]) == 1
+    assert "--no-eval" in capsys.readouterr().err
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("where", ["formula", "re", "vc"])
 def test_no_part_of_the_command_evaluates(
     file: Path, where: str, capsys: pytest.CaptureFixture[str]
@@ -166,6 +189,16 @@ def test_no_part_of_the_command_evaluates(
 def test_the_same_numbers(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     formula = "y ~ np.exp(t / 4) + I(t**2) + Q('a b')"
     command = ["fit", str(file), formula, "--groups", "id", "--re", "~t"]
+    assert main(command) == 0
+    expected = capsys.readouterr().out
+    assert main([*command, "--no-eval"]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_the_same_numbers_with_bars(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", str(file), "y ~ t + (1 | id) + (0 + Q('a b') | t)"]
     assert main(command) == 0
     expected = capsys.readouterr().out
     assert main([*command, "--no-eval"]) == 0
