@@ -14,6 +14,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import predictions_from
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
+from mixedar.fit.linked import exog_left
 from mixedar.inference.df.methods import contrast_method
 
 # Columns that are whitened at a time.
@@ -115,10 +116,7 @@ def sensitivity(fit: Fit) -> FloatArray:
         ``A_i = Psi Z_i' V_i^-1 X_i``: predictions are ``A_i`` applied to
         ``y_i`` instead of ``X_i``, less ``A_i beta``.
     """
-    exog = fit.data.exog.copy()
-    for term, found in zip(fit.data.terms, fit.term_effects, strict=True):
-        exog -= np.einsum("nk,nkp->np", term.design, found.slopes[term.codes])
-    return _predictions_from(fit, exog)
+    return _predictions_from(fit, exog_left(fit))
 
 
 def marginal_variances(fit: Fit) -> FloatArray:

@@ -68,40 +68,50 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         Together they hold every cluster once; components of one block have about
         as many columns.
     """
-    components = _components(rows)
+    n, (of_clusters, *of_levels) = _components(rows)
     width = sum(
-        term.columns.shape[1] * np.bincount(of_level, minlength=components.n)
-        for term, of_level in zip(rows.terms, components.of_levels, strict=True)
+        term.columns.shape[1] * np.bincount(of_level, minlength=n)
+        for term, of_level in zip(rows.terms, of_levels, strict=True)
     )
     size = np.ceil(np.log2(np.maximum(width, 1))).astype(int)
     blocks = []
     for value in np.unique(size):
-        clusters = np.flatnonzero(size[components.of_clusters] == value)
+        clusters = np.flatnonzero(size[of_clusters] == value)
         blocks.append(LevelsBlock(rows.part(clusters), structure))
     return blocks
 
 
-@dataclass(frozen=True)
-class _Components:
-    """Which of `n` components clusters and levels of terms belong to."""
+def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
+    """
+    Sets of levels that meet in rows, directly or through others.
 
-    n: int
-    of_clusters: IntArray
-    of_levels: tuple[IntArray, ...]
+    Parameters
+    ----------
+    factors : sequence of ndarray of int, each of shape (n,)
+        Levels of the rows, two factors or more.
 
-
-def _components(rows: ClusterRows) -> _Components:
-    clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
-    counts = [rows.n_clusters, *(term.n_levels for term in rows.terms)]
-    first = np.cumsum(counts)
-    levels = [start + t.codes for start, t in zip(first, rows.terms, strict=False)]
-    links = (np.tile(clusters, len(levels)), np.concatenate(levels))
+    Returns
+    -------
+    int
+        How many sets there are.
+    list of ndarray of int, each of shape (levels,)
+        The set of each level of each factor.
+    """
+    one, *others = factors
+    first = np.cumsum([int(codes.max()) + 1 for codes in factors])
+    levels = [start + codes for start, codes in zip(first, others, strict=False)]
+    links = (np.tile(one, len(levels)), np.concatenate(levels))
     graph = coo_matrix(
         (np.ones(len(links[0]), dtype=np.int8), links), shape=(first[-1], first[-1])
     )
     n, labels = connected_components(graph, directed=False)
-    of_clusters, *of_levels = np.split(labels, first[:-1])
-    return _Components(n, of_clusters, tuple(of_levels))
+    return int(n), np.split(labels, first[:-1])
+
+
+def _components(rows: ClusterRows) -> tuple[int, list[IntArray]]:
+    """Of the clusters and of the levels of each term."""
+    clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+    return linked_levels([clusters, *(term.codes for term in rows.terms)])
 
 
 @dataclass(frozen=True)
@@ -147,12 +157,11 @@ class LevelsBlock(LikelihoodBlock):
             self.levels.append(present)
             terms.append(replace(term, codes=codes.ravel()))
         rows = replace(rows, terms=tuple(terms))
-        components = _components(rows)
-        self._n = components.n
+        self._n, (of_clusters, *of_levels) = _components(rows)
         self._orders = tuple(term.columns.shape[1] for term in terms)
-        found = [_within(of_level, components.n) for of_level in components.of_levels]
+        found = [_within(of_level, self._n) for of_level in of_levels]
         #: component of each level of each term, and its place there
-        self.component_of = components.of_levels
+        self.component_of = of_levels
         self.place_of = [place for place, _ in found]
         self._repeats = tuple(most for _, most in found)
         sizes = np.multiply(self._orders, self._repeats)
@@ -169,8 +178,7 @@ class LevelsBlock(LikelihoodBlock):
         if self._n == 1 and filled > _FILLED and len(rows.w) * side < _MOST:
             self._whole = self._in_all_columns(rows, structure)
         else:
-            of = components.of_clusters
-            self._parts = list(self._split(rows, structure, of, met, columns))
+            self._parts = list(self._split(rows, structure, of_clusters, met, columns))
         directions = [RandomCovariance.free(order).directions for order in self._orders]
         self._directions = RepeatedDirections(
             tuple(zip(directions, self._repeats, strict=True))
@@ -299,6 +307,11 @@ class LevelsBlock(LikelihoodBlock):
         every, q = np.stack(s), self._q
         zz, zw = every[:, :q, :q, None], every[:, q:, :q, None]
         return CrossProducts(zz, zw, every[:, q:, q:], np.array(d))
+
+    @property
+    def n_columns(self) -> int:
+        """Number of the terms' effects in a component."""
+        return self._q
 
     def columns_of(self, t: int) -> IntArray:
         """Columns of the effects of each level of a term, shape (levels, k)."""

@@ -209,11 +209,12 @@ class RobustMethod(ContrastMethod):
     Attributes
     ----------
     cov_type : str
-    n_clusters : int
+    clusters : str
+        How many there are, of what.
     """
 
     cov_type: str
-    n_clusters: int
+    clusters: str
 
 
 class ColumnDF(ContrastMethod):

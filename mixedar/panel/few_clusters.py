@@ -326,7 +326,7 @@ class SlopeMethod(RobustMethod):
     """
 
     def __init__(self, inner: RobustMethod, back: FloatArray) -> None:
-        self.cov_type, self.n_clusters = inner.cov_type, inner.n_clusters
+        self.cov_type, self.clusters = inner.cov_type, inner.clusters
         self.cov, self.notes = back @ inner.cov @ back.T, inner.notes
         self._inner, self._back = inner, back
 

@@ -193,7 +193,7 @@ def df_notes(fit: Fit) -> list[str]:
     if fit.robust is not None:
         notes.append(
             f"Standard errors of the fixed effects are robust ({fit.robust.cov_type}, "
-            f"clusters are the {fit.robust.n_clusters} groups)."
+            f"clusters are the {fit.robust.clusters})."
         )
     if method.name == "kenward-roger":
         term = "with" if method.kr == "full" else "without"

@@ -34,8 +34,9 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import group_products
 from mixedar.engine.level import Apart, eliminate
 from mixedar.engine.residuals import correlated_residuals
-from mixedar.exceptions import NotComputedError, UnsupportedError, listing, shown
+from mixedar.exceptions import NotComputedError, UnsupportedError, listing
 from mixedar.fit import Fit
+from mixedar.fit.linked import Clusters, exog_left, linked_rows
 from mixedar.hypotheses.df import JointDF, RobustMethod
 
 #: The estimators and their factors, of m clusters, n rows and p columns.
@@ -68,6 +69,8 @@ class Sandwich(RobustMethod):
         ``M``, without the residual variance.
     quadratic, linear : ndarray, shape (p, p, m)
         ``X'W A H A W X`` and ``X A W X`` of each cluster, ``W = H^-1``.
+    clusters : str
+        What the clusters are, in words.
     """
 
     def __init__(
@@ -77,8 +80,9 @@ class Sandwich(RobustMethod):
         bread: FloatArray,
         quadratic: FloatArray,
         linear: FloatArray,
+        clusters: str = "groups",
     ) -> None:
-        self.cov_type, self.n_clusters = cov_type, quadratic.shape[2]
+        self.cov_type, self.clusters = cov_type, f"{quadratic.shape[2]} {clusters}"
         self.cov, self.bread = cov, bread
         self.quadratic, self.linear = quadratic, linear
         # half' half = M
@@ -91,19 +95,20 @@ class Sandwich(RobustMethod):
 
     def give_no_error(self, alone: Mapping[int, str], names: Sequence[str]) -> None:
         """
-        Leave out coefficients that one cluster alone determines, given its label.
+        Leave out coefficients that one cluster alone determines, given its name.
 
         The residuals of such a cluster are zero in that direction, and do not show
         the error.
         """
         self.lost = np.array(sorted(alone), dtype=np.intp)
         self.cov[self.lost] = self.cov[:, self.lost] = np.nan
-        for label in dict.fromkeys(alone.values()):
-            found = [names[k] for k in sorted(alone) if alone[k] == label]
+        for cluster in dict.fromkeys(alone.values()):
+            found = [names[k] for k in sorted(alone) if alone[k] == cluster]
+            one = "group" if cluster.startswith("group ") else "cluster"
             self.notes.append(
-                f"No robust standard error for {listing(found)}: without group "
-                f"{label} it cannot be estimated, and the residuals of one group do "
-                "not show its error. Use the model's standard errors, or leave it out."
+                f"No robust standard error for {listing(found)}: without {cluster} "
+                f"it cannot be estimated, and the residuals of one {one} do not show "
+                "its error. Use the model's standard errors, or leave it out."
             )
 
     def single(self, matrix: FloatArray) -> FloatArray:
@@ -134,7 +139,7 @@ class Sandwich(RobustMethod):
         if not eta > rank - 1:
             raise NotComputedError(
                 f"{rank} restrictions leave no degrees of freedom with "
-                f"{self.n_clusters} groups ({eta:.3g} for the covariance); "
+                f"{self.clusters} ({eta:.3g} for the covariance); "
                 "test fewer at a time"
             )
         df = eta - rank + 1.0
@@ -166,7 +171,10 @@ class Sandwich(RobustMethod):
 
 def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     """
-    Cluster-robust covariance of a fit, clusters being its groups.
+    Cluster-robust covariance of a fit.
+
+    Clusters are its groups; with random effects of several factors the levels of the
+    outermost, or what else no random effect links.
 
     Parameters
     ----------
@@ -182,35 +190,31 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     UnsupportedError
         For another type.
     NotComputedError
-        With too few groups, without data, or if a group determines a
+        With too few groups, with crossed factors, which make all rows one cluster,
+        without data, or if a group determines a
         coefficient alone (CR3; others give it no standard error, and a note).
     """
-    fit.check_one_factor("cluster-robust standard errors")
     known = {name.lower(): name for name in COV_TYPES}
     name = known.get(str(cov_type).lower())
     if name is None:
         raise UnsupportedError(
             f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
         )
-    m, n, p = fit.n_groups, fit.nobs, fit.k_fe
-    if m < 2 or (name == "CR1p" and m <= p):
-        needed = 2 if m < 2 else p + 1
-        raise NotComputedError(
-            f"{name} needs at least {needed} groups to cluster by; there "
-            f"{'is' if m == 1 else 'are'} {m}"
-        )
+    clusters = linked_rows(fit)
+    m, n, p = len(clusters), fit.nobs, fit.k_fe
+    _check_number(fit, clusters, name)
     bread = fit.cov_beta / fit.scale
     bread = (bread + bread.T) / 2.0
-    weight, scores = _cluster_sums(fit)
-    alone = _alone(fit, bread, weight)
+    weight, scores = _cluster_sums(fit, clusters)
+    alone = _alone(clusters, bread, weight)
     quadratic = linear = weight
     if name == "CR2":
-        scores, quadratic, linear = _bias_reduced(fit, bread)
+        scores, quadratic, linear = _bias_reduced(fit, clusters, bread)
     elif name == "CR3":
         if alone:
-            label, coefficient = next(iter(alone.values())), fit.exog_names[min(alone)]
+            one, coefficient = next(iter(alone.values())), fit.exog_names[min(alone)]
             raise NotComputedError(
-                f"CR3: without group {label} the coefficient of {coefficient!r} cannot "
+                f"CR3: without {one} the coefficient of {coefficient!r} cannot "
                 "be estimated; use the model's standard errors, or drop the coefficient"
             )
         jump = _left_out(bread, weight)
@@ -224,27 +228,54 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     }.get(name, 1.0)
     steps = bread @ scores
     cov = factor * (steps @ steps.T)
-    found = Sandwich(name, cov, bread, quadratic, linear)
+    found = Sandwich(name, cov, bread, quadratic, linear, clusters.plural)
     found.give_no_error(alone, fit.exog_names)
     return found
 
 
-def _cluster_sums(fit: Fit) -> tuple[FloatArray, FloatArray]:
+def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
+    """Raise if there are too few clusters."""
+    m, p, terms = len(clusters), fit.k_fe, fit.data.terms
+    if m == 1 and terms:
+        factors = dict.fromkeys([fit.data.groups_name, *(t.factor for t in terms)])
+        raise NotComputedError(
+            "cluster-robust standard errors: random effects of crossed factors "
+            f"({listing(list(factors))}) link all rows, which makes them one cluster; "
+            "use with_df('satterthwaite') or with_df('kenward-roger')"
+        )
+    if m < 2 or (name == "CR1p" and m <= p):
+        needed = 2 if m < 2 else p + 1
+        raise NotComputedError(
+            f"{name} needs at least {needed} {clusters.plural} to cluster by; there "
+            f"{'is' if m == 1 else 'are'} {m}"
+        )
+
+
+def _cluster_sums(fit: Fit, clusters: Clusters) -> tuple[FloatArray, FloatArray]:
     """``X'H^-1 X``, shape (p, p, m), and ``X'H^-1 e``, shape (p, m)."""
     data, p = fit.data, fit.k_fe
     grouped = data.grouped
     design = grouped.sort(data.random_design) @ fit.z_map
     resid = grouped.sort(data.endog - fit.fitted_marginal)
     columns = np.column_stack([design, grouped.sort(data.exog), resid])
+    if data.terms:  # V^-1 W = H^-1 (W - Z B)
+        rest = grouped.sort(data.endog - fit.fitted_terms)
+        columns = np.column_stack([columns, grouped.sort(exog_left(fit)), rest])
     products = group_products(columns, grouped, fit.structure, fit.u)
     q = design.shape[1]
     level = eliminate(products[:q, :q], products[q:, :q], fit.factor)
     left = products[q:, q:] - Apart(fit.n_groups).pairs(level.reduced, level.reduced)
-    return left[:p, :p], left[:p, p]
+    if not data.terms:
+        return left[:p, :p], left[:p, p]
+    total = np.zeros((len(clusters), p, p + 1))
+    np.add.at(total, clusters.of_groups, left[:p, p + 1 :].transpose(2, 0, 1))
+    weight, scores = total[:, :, :p], total[:, :, p]
+    weight = (weight + weight.swapaxes(1, 2)) / 2.0
+    return weight.transpose(1, 2, 0), scores.T
 
 
-def _alone(fit: Fit, bread: FloatArray, weight: FloatArray) -> dict[int, str]:
-    """Coefficients that one cluster alone determines, and its label."""
+def _alone(clusters: Clusters, bread: FloatArray, weight: FloatArray) -> dict[int, str]:
+    """Coefficients that one cluster alone determines, and its name."""
     rest, scale = _without_each(bread, weight)
     # the share of a cluster in all information is one in such a direction
     share = np.einsum("ab,abm->m", bread, weight)
@@ -254,7 +285,7 @@ def _alone(fit: Fit, bread: FloatArray, weight: FloatArray) -> dict[int, str]:
         directions = np.abs(vectors[:, values < 1e-10]) / scale[:, None]
         moved = directions / np.sqrt(np.diag(bread))[:, None]
         for j in np.flatnonzero((moved > 1e-6 * moved.max(axis=0)).any(axis=1)):
-            out.setdefault(int(j), shown(fit.data.group_labels[k]))
+            out.setdefault(int(j), clusters.name(int(k)))
     return out
 
 
@@ -277,26 +308,28 @@ def _left_out(bread: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 def _bias_reduced(
-    fit: Fit, bread: FloatArray
+    fit: Fit, clusters: Clusters, bread: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Scores ``X'W A e`` and the matrices of :class:`Sandwich` for CR2."""
     data, p = fit.data, fit.k_fe
     grouped = data.grouped
-    m, largest = fit.n_groups, int(grouped.sizes.max())
+    sizes = np.bincount(clusters.codes)
+    m, largest = len(sizes), int(sizes.max())
     if largest > _LARGEST:
+        word = "group" if clusters.word == "group" else "cluster"
         raise NotComputedError(
-            f"CR2 needs matrices of order {largest}, the size of the largest group; "
+            f"CR2 needs matrices of order {largest}, the size of the largest {word}; "
             "use CR1 or CR3"
         )
-    design = grouped.sort(data.random_design) @ fit.z_map
-    z = design @ fit.factor
     x = grouped.sort(data.exog)
     e = grouped.sort(data.endog - fit.fitted_marginal)
     scores = np.empty((p, m))
     quadratic, linear = np.empty((p, p, m)), np.empty((p, p, m))
-    for at, rows in equal_sizes(grouped.offsets):
-        correlated, zi = _roots(fit, rows), z[rows]
-        h = correlated @ correlated.transpose(0, 2, 1) + zi @ zi.transpose(0, 2, 1)
+    covariances = _Covariances(fit)
+    order = np.argsort(clusters.codes, kind="stable")
+    for at, places in equal_sizes(np.concatenate([[0], np.cumsum(sizes)])):
+        rows = order[places]
+        h = covariances.of(rows)
         found = adjusted_products(x[rows], e[rows], h, bread)
         scores[:, at], quadratic[:, :, at], linear[:, :, at] = found
     return scores, quadratic, linear
@@ -341,10 +374,48 @@ def equal_sizes(offsets: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
             yield some, offsets[some][:, None] + np.arange(size)
 
 
-def _roots(fit: Fit, rows: IntArray) -> FloatArray:
-    """Cholesky factors of the residual correlation, shape (m, n, n)."""
-    m, n = rows.shape
-    part = fit.data.grouped.part(rows.ravel(), np.arange(m + 1) * n)
-    noise = np.tile(np.eye(n), (m, 1))
-    root = correlated_residuals(noise, part, fit.structure, fit.residual_params)
-    return root.reshape(m, n, n)
+class _Covariances:
+    """
+    Covariances of sorted rows, relative to the residual variance.
+
+    Parameters
+    ----------
+    fit : Fit
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        data, grouped = fit.data, fit.data.grouped
+        self._fit = fit
+        self._groups = np.repeat(np.arange(fit.n_groups), grouped.sizes)
+        design = grouped.sort(data.random_design) @ fit.z_map
+        #: levels of each factor, and designs that have independent effects
+        self._effects = [(self._groups, design @ fit.factor)]
+        problem = fit.problem
+        factors = problem.term_factors(fit.theta)
+        for term, term_map, factor in zip(
+            data.terms, problem.term_maps, factors, strict=True
+        ):
+            z = grouped.sort(term.design) @ term_map @ factor
+            self._effects.append((grouped.sort(term.codes), z))
+
+    def of(self, rows: IntArray) -> FloatArray:
+        """Those of m clusters, whose rows have the shape (m, n); (m, n, n)."""
+        roots = self._roots(rows)
+        out = roots @ roots.transpose(0, 2, 1)
+        for levels, z in self._effects:
+            own, level = z[rows], levels[rows]
+            part = own @ own.transpose(0, 2, 1)
+            if len(self._effects) > 1:
+                part *= level[:, :, None] == level[:, None, :]
+            out += part
+        return out
+
+    def _roots(self, rows: IntArray) -> FloatArray:
+        """Cholesky factors of the residual correlation, shape (m, n, n)."""
+        fit, (m, n) = self._fit, rows.shape
+        changes = np.flatnonzero(np.diff(self._groups[rows.ravel()])) + 1
+        offsets = np.concatenate([[0], changes, [m * n]])
+        part = fit.data.grouped.part(rows.ravel(), offsets)
+        noise = np.tile(np.eye(n), (m, 1))
+        root = correlated_residuals(noise, part, fit.structure, fit.residual_params)
+        return root.reshape(m, n, n)
