@@ -342,29 +342,9 @@ class PanelModel(ABC):
         """
         panel, self.columns = self.panel, columns
         check_residuals(resid, panel)
-        if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
-            raise UnsupportedError(
-                "CR2 is not defined here for fits with AR(1) errors; use "
-                "cov_type='clustered'"
-            )
-        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
-        means = np.flatnonzero(columns == (panel.constant if fixed else None))
         theta = parts.get("theta") if self.kind == "re" else None
-        regression = TransformedRegression(
-            x,
-            resid,
-            panel.entity[used],
-            panel.time[used],
-            panel.times[used],
-            df_resid,
-            # the mean of fixed effects is no further parameter
-            int(means[0]) if len(means) else None,
-            classical,
-            [codes[used] for codes in cluster_codes(panel, request, self.frame)],
-            effects=effects if fixed else (),
-            use_t=not random,
-            theta=None if theta is None else panel.per_row(theta),
-            root=panel.root,
+        regression = self._regression(
+            request, x, resid, df_resid, effects, classical, theta, used
         )
         cov, info = sandwich(regression, request)
         cov = standard.cov(cov)
@@ -390,6 +370,43 @@ class PanelModel(ABC):
             regression=regression,
             back=standard.back,
             **{**fields, **parts},
+        )
+
+    def _regression(
+        self,
+        request: CovarianceRequest,
+        x: FloatArray,
+        resid: FloatArray,
+        df_resid: int,
+        effects: tuple[str, ...],
+        classical: FloatArray | None,
+        theta: FloatArray | None,
+        used: IntArray | slice,
+    ) -> TransformedRegression:
+        """The transformed regression that a covariance is computed of."""
+        panel = self.panel
+        if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
+            raise UnsupportedError(
+                "CR2 is not defined here for fits with AR(1) errors; use "
+                "cov_type='clustered'"
+            )
+        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
+        means = np.flatnonzero(self.columns == (panel.constant if fixed else None))
+        return TransformedRegression(
+            x,
+            resid,
+            panel.entity[used],
+            panel.time[used],
+            panel.times[used],
+            df_resid,
+            # the mean of fixed effects is no further parameter
+            int(means[0]) if len(means) else None,
+            classical,
+            [codes[used] for codes in cluster_codes(panel, request, self.frame)],
+            effects=effects if fixed else (),
+            use_t=not random,
+            theta=None if theta is None else panel.per_row(theta),
+            root=panel.root,
         )
 
     @property
