@@ -4,7 +4,7 @@ Rows to predict on the scale of the fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,19 @@ class NewRows:
     sizes: tuple[int, ...] = ()
     n_groups: int = 0
     terms: NewTerms | None = None
+
+    def including(self, fit: Fit, factors: Sequence[str]) -> NewRows:
+        """The same rows without the random effects of other factors."""
+        out = self
+        if self.terms is not None:
+            names = [term.factor for term in fit.data.terms]
+            out = replace(out, terms=self.terms.including(names, factors))
+        if fit.data.groups_name in factors:
+            return out
+        none = np.zeros_like(self.exog_re)
+        unknown = np.full(len(self.codes), -1, dtype=np.intp)
+        zero = np.zeros(len(self.codes))
+        return replace(out, exog_re=none, codes=unknown, new_effects=zero)
 
     def split(self) -> tuple[IntArray, IntArray]:
         """Rows of known groups, group by group, and those of unknown ones."""

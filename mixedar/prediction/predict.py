@@ -19,7 +19,7 @@ random effects, Statistical Science 6, 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,7 @@ from mixedar.inference.df.methods import contrast_method
 from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
 from mixedar.prediction.results import PredictionResults
-from mixedar.prediction.terms import TermErrors
+from mixedar.prediction.terms import TermErrors, check_included
 
 LEVELS = ("population", "group", "forecast")
 _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
@@ -59,6 +59,7 @@ def get_prediction(
     series: object = None,
     residual_data: object = None,
     offset: object = None,
+    include: Sequence[str] | None = None,
     unknown: str = "error",
     include_theta: bool | str = False,
     df: str | float | DFMethod | None = None,
@@ -91,6 +92,10 @@ def get_prediction(
     offset : str or array_like, optional
         Column of `newdata`, or one value a row, of a model with ``offset=``; the
         column of the fit by default.
+    include : sequence of str, optional
+        With ``level="group"``: the factors whose random effects are predicted, as
+        in ``["school"]`` of pupils in schools (nlme's outer levels, lme4's
+        ``re.form``); all by default.
     unknown : {"error", "population"}
         What to do with groups that are not in the fit: raise, or predict random
         effects of zero with their variance.
@@ -147,7 +152,10 @@ def get_prediction(
     )
     if include_theta:
         fit.check_one_factor("include_theta=")
+    check_included(fit, include, level)
     rows = rows_to_predict(fit, given, level, unknown)
+    if include is not None:
+        rows = rows.including(fit, include)
     method = contrast_method(fit, df)
     cov = fit.cov_beta if include_theta else method.cov
     lost = np.isnan(np.diag(cov))  # coefficients without robust standard error

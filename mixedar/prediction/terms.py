@@ -12,8 +12,41 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.random_terms import RandomTerm
-from mixedar.exceptions import GroupError, shown
+from mixedar.exceptions import (
+    GroupError,
+    UnknownColumnError,
+    UnsupportedError,
+    shown,
+)
 from mixedar.fit import Fit
+
+
+def check_included(fit: Fit, include: Sequence[str] | None, level: str) -> None:
+    """
+    Raise unless factors can be chosen, and have random effects.
+
+    Raises
+    ------
+    UnsupportedError
+        For another level than ``"group"``.
+    UnknownColumnError
+        If a factor has no random effects.
+    """
+    if include is None:
+        return
+    if level != "group":
+        raise UnsupportedError(
+            f"include= chooses random effects of level='group', not {level!r}"
+        )
+    if isinstance(include, str):
+        raise UnsupportedError(f"include= takes a list, as in [{include!r}]")
+    known = [fit.data.groups_name, *(term.factor for term in fit.data.terms)]
+    for name in include:
+        if name not in known:
+            raise UnknownColumnError(
+                f"include= names {shown(name)}, which has no random effects; there are "
+                f"{', '.join(map(repr, dict.fromkeys(known)))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,6 +143,15 @@ class NewTerms:
         """Some of the rows."""
         designs = tuple(design[rows] for design in self.designs)
         return NewTerms(self.codes[rows], designs)
+
+    def including(self, names: Sequence[str], factors: Sequence[str]) -> NewTerms:
+        """The same rows without the effects of factors that are not among some."""
+        codes, designs = self.codes.copy(), list(self.designs)
+        for t, name in enumerate(names):
+            if name not in factors:
+                codes[:, t] = -1
+                designs[t] = np.zeros_like(designs[t])
+        return NewTerms(codes, tuple(designs))
 
     def without_levels(self) -> NewTerms:
         """The same rows, of no known level."""

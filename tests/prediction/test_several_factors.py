@@ -148,3 +148,41 @@ def test_levels_that_are_new() -> None:
     np.testing.assert_allclose(
         found.predicted_mean, fit.fe_params["Intercept"] + effect, rtol=1e-10
     )
+
+
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kept", [0, 1])
+def test_some_of_the_factors(kind: str, kept: int) -> None:
+    fit, data = fit_of(kind, "ar1")
+    factor = fit.varcorr().index.get_level_values(0).unique().drop("Residual")[kept]
+    new = data.iloc[::7].assign(x=0.3)
+    x, x_new = (np.column_stack([np.ones(len(f)), f["x"]]) for f in (data, new))
+    inverse = np.linalg.inv(covariance(fit, data, data, True))
+    bread = np.linalg.inv(x.T @ inverse @ x)
+    beta = bread @ x.T @ inverse @ data["y"]
+    same = np.ones((len(data), len(new)), dtype=bool)
+    for column in factor.split(":"):
+        same &= data[column].to_numpy()[:, None] == new[column].to_numpy()
+    psi = fit.random_covariance(factor).to_numpy()
+    k = same * (x @ psi @ x_new.T)
+    d = x_new - k.T @ inverse @ x
+    spread = np.einsum("ij,jk,ik->i", x_new, psi, x_new)
+    spread -= np.einsum("ij,ij->j", k, inverse @ k)
+    spread += np.einsum("ij,jk,ik->i", d, bread, d)
+    found = fit.get_prediction(new, "group", include=[factor])
+    mean = x_new @ beta + k.T @ inverse @ (data["y"] - x @ beta)
+    np.testing.assert_allclose(found.predicted_mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.se_mean**2, spread, rtol=1e-6)
+
+
+def test_factors_that_cannot_be_included() -> None:
+    fit, data = fit_of("crossed", "independent")
+    with pytest.raises(ValueError, match="no random effects"):
+        fit.get_prediction(data, "group", include=["x"])
+    with pytest.raises(ValueError, match="level='group'"):
+        fit.get_prediction(data, include=["item"])
+    with pytest.raises(ValueError, match="takes a list"):
+        fit.get_prediction(data, "group", include="item")
+    none = fit.get_prediction(data, "group", include=[])
+    population = fit.get_prediction(data)
+    np.testing.assert_allclose(none.se_mean, population.se_mean, rtol=1e-10)
