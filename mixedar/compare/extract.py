@@ -5,6 +5,7 @@ The record of a fit, whatever program made it; of this package's fits in full.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -25,6 +26,8 @@ from mixedar.compare.record import (
     sample_of,
 )
 from mixedar.exceptions import UnsupportedError, check_alpha
+from mixedar.fit import Fit
+from mixedar.inference.explained import icc, r2
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
@@ -87,7 +90,20 @@ def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
         sample=sample,
         n_groups=int(fit.n_groups),
         notes=tuple(f"{note}." for note in fit.boundary_notes),
+        **_explained(fit.fit),
     )
+
+
+def _explained(fit: Fit) -> dict[str, Any]:
+    """R squareds, intraclass correlation and levels; without data there are none."""
+    if not fit.has_data:
+        return {}
+    shares = {"rsquared": r2(fit).to_dict()}
+    if not fit.effect_names:
+        return shares
+    own = {fit.data.groups_name: fit.n_groups} if fit.k_re + fit.k_vc else {}
+    levels = own | dict(fit.factor_levels)
+    return {**shares, "icc": float(icc(fit)["adjusted"]), "n_levels": levels}
 
 
 def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:

@@ -19,6 +19,7 @@ from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_choic
 # A variance in units of the residual variance that only rounding keeps from zero.
 _NOTHING = 1e-20
 _RSQUARED = ("within", "between", "overall")
+_OF_MIXED = ("marginal", "conditional")
 
 
 def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
@@ -114,12 +115,15 @@ def glance(fit: object) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, shape (1, 15)
+    DataFrame, shape (1, 19)
         ``method``, ``cov_type``, ``nobs``, ``n_groups``, ``df_resid``, ``llf``,
         ``aic``, ``bic``, ``scale``, ``rho``, ``theta`` (the median),
         ``rsquared_within``, ``rsquared_between``, ``rsquared_overall``,
-        ``converged``; missing where the fit has no such number.  The columns
-        are the same for all fits, so that rows can be put below one another.
+        ``converged``; of mixed models ``rsquared_marginal``,
+        ``rsquared_conditional``, ``icc`` (adjusted) and ``n_levels``, the factors of
+        the random effects as text, ``"subject: 40, item: 30"``.  Missing where the fit
+        has no such number.  The columns are the same for all fits, so that rows can
+        be put below one another.
 
     Raises
     ------
@@ -142,6 +146,7 @@ def glance(fit: object) -> pd.DataFrame:
         bic = bic if np.isfinite(bic) else found.bic
     groups = pd.NA if record.n_groups is None else record.n_groups
     converged = pd.NA if record.converged is None else record.converged
+    levels = ", ".join(f"{name}: {n}" for name, n in record.n_levels.items())
     values = {
         "method": record.estimator,
         "cov_type": record.cov_type,
@@ -158,6 +163,10 @@ def glance(fit: object) -> pd.DataFrame:
         "rsquared_between": record.rsquared.get("between", np.nan),
         "rsquared_overall": record.rsquared.get("overall", np.nan),
         "converged": pd.array([converged], dtype="boolean"),
+        "rsquared_marginal": record.rsquared.get("marginal", np.nan),
+        "rsquared_conditional": record.rsquared.get("conditional", np.nan),
+        "icc": record.icc,
+        "n_levels": pd.array([levels or pd.NA], dtype="string"),
     }
     return pd.DataFrame(values, index=[0])
 
@@ -315,23 +324,32 @@ def statistics_frame(
         Without rows that all fits lack.
     """
     within = any("within" in record.rsquared for record in records.values())
+    several = any(len(record.n_levels) > 1 for record in records.values())
+    factors = [name for record in records.values() for name in record.n_levels]
+    levels = [f"Levels of {name}" for name in dict.fromkeys(factors) if several]
     columns = {}
     for name, record in records.items():
         groups = np.nan if record.n_groups is None else float(record.n_groups)
         values = {"Observations": float(record.nobs), "Groups": groups}
+        if several:
+            values |= {f"Levels of {name}": n for name, n in record.n_levels.items()}
         if record.theta is not None:
             values["theta"] = float(np.median(record.theta))
         for part in _RSQUARED:
             label = f"R-squared {part}" if within else "R-squared"
             if part in record.rsquared:
                 values[label] = float(record.rsquared[part])
+        for part in _OF_MIXED:
+            values[f"R2 {part}"] = record.rsquared.get(part, np.nan)
+        values["ICC"] = record.icc
         if name in likelihoods and record.likelihood is not None:
             values["Log-likelihood"] = record.likelihood.llf
             values["AIC"] = record.likelihood.aic
             values["BIC"] = record.likelihood.bic
         columns[name] = pd.Series(values)
-    rows = ["Observations", "Groups", "theta"]
+    rows = ["Observations", "Groups", *levels, "theta"]
     rows += [f"R-squared {part}" for part in _RSQUARED] if within else ["R-squared"]
+    rows += [*(f"R2 {part}" for part in _OF_MIXED), "ICC"]
     rows += ["Log-likelihood", "AIC", "BIC"]
     frame = pd.DataFrame(columns, index=rows, columns=list(records), dtype=float)
     return frame.dropna(how="all")

@@ -166,7 +166,12 @@ class FitRecord:
     theta : ndarray or None
         Fractions of the means that random effects subtract.
     rsquared : mapping of str to float
-        ``"within"``, ``"between"``, ``"overall"``.
+        ``"within"``, ``"between"``, ``"overall"``; of mixed models ``"marginal"``,
+        ``"conditional"``.
+    icc : float
+        Share of the random effects in the variance that is random.
+    n_levels : mapping of str to int
+        Factors of the random effects, the groups first, and how many levels they have.
     converged : bool or None
         None where nothing iterates.
     absorbed : tuple of str
@@ -191,6 +196,8 @@ class FitRecord:
     criteria: tuple[float, float] = (np.nan, np.nan)
     theta: FloatArray | None = None
     rsquared: Mapping[str, float] = field(default_factory=dict)
+    icc: float = np.nan
+    n_levels: Mapping[str, int] = field(default_factory=dict)
     converged: bool | None = None
     absorbed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

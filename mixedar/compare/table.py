@@ -37,6 +37,7 @@ FORMATS: dict[str, Format] = {
     **dict.fromkeys(("Observations", "Groups"), ".0f"),
     **dict.fromkeys(("rho", "theta", "R-squared"), ".3f"),
     **{f"R-squared {part}": ".3f" for part in ("within", "between", "overall")},
+    **dict.fromkeys(("R2 marginal", "R2 conditional", "ICC"), ".3f"),
     "Log-likelihood": ".2f",
     "AIC": ".1f",
     "BIC": ".1f",
@@ -159,6 +160,8 @@ class ModelsTable(SummaryTable):
         default = FORMATS.get(term, _digits(values))
         if term.startswith("Corr("):
             default = ".3f"
+        if part == "statistics" and term.startswith("Levels of "):
+            default = ".0f"
         if part == "components":
             default = self._custom.get("component", default)
         return format_values(values, self._custom.get(term, default))
@@ -219,8 +222,9 @@ class Comparison(ResultsSummary):
         Standard deviations and correlations, or variances and covariances, of
         random effects and residuals.
     statistics : DataFrame, shape (statistics, models)
-        Numbers of observations and groups, theta, R squared, and
-        log-likelihood, AIC and BIC of the fits in which they may be compared.
+        Numbers of observations, groups and, with several factors, their levels;
+        theta, R squared, of mixed models R2 and ICC, and log-likelihood, AIC and BIC
+        of the fits in which they may be compared.
     methods : DataFrame of str, shape (2, models)
         Estimator, and kind of the standard errors.
     notes : list of str
@@ -377,7 +381,9 @@ def compare(
 
     The variance of residuals with AR(1) errors is that of the residuals
     themselves, also for panel estimators, whose ``scale`` is the variance of the
-    innovations.  R squareds are squared correlations, as in Stata.
+    innovations.  R squareds are squared correlations, as in Stata; R2 and ICC of
+    mixed models are those of Nakagawa and Schielzeth, ``fit.r2()`` and the adjusted
+    one of ``fit.icc()``.
 
     Examples
     --------

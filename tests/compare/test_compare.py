@@ -197,6 +197,75 @@ def test_glance_of_least_squares_and_of_a_mixed_model() -> None:
     assert bool(row["converged"])
 
 
+@cache
+def crossed() -> dict[str, Any]:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"a": rng.integers(0, 9, 150), "b": rng.integers(0, 6, 150)})
+    data["x"] = rng.normal(size=150)
+    data["y"] = data["x"] + rng.normal(size=9)[data["a"]] + rng.normal(size=150)
+    data["y"] += rng.normal(size=6)[data["b"]]
+    return {
+        "ols": smf.ols("y ~ x", data).fit(),
+        "none": mar.mixedlm("y ~ x", data, groups="a", re_formula="0").fit(),
+        "one": mar.mixedlm("y ~ x + (1 | a)", data).fit(),
+        "two": mar.mixedlm("y ~ x + (1 | a) + (1 | b)", data).fit(),
+    }
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_glance_of_explained_variance_and_levels(name: str) -> None:
+    fit = crossed()[name]
+    row = mar.glance(fit).iloc[0]
+    assert row["rsquared_marginal"] == fit.r2()["marginal"]
+    assert row["rsquared_conditional"] == fit.r2()["conditional"]
+    assert row["icc"] == fit.icc()["adjusted"]
+    assert row["n_levels"] == {"one": "a: 9", "two": "a: 9, b: 6"}[name]
+    assert pd.isna(row["rsquared_overall"])
+
+
+def test_glance_has_no_shares_where_there_are_none() -> None:
+    row = mar.glance(crossed()["ols"]).iloc[0]
+    assert row[["rsquared_marginal", "rsquared_conditional", "icc"]].isna().all()
+    assert row["n_levels"] is pd.NA
+    fit = crossed()["none"]
+    row = mar.glance(fit).iloc[0]
+    assert_allclose(row["rsquared_conditional"], row["rsquared_marginal"])
+    assert np.isnan(row["icc"])
+    assert row["n_levels"] is pd.NA
+    bare = pickle.loads(pickle.dumps(crossed()["two"]))
+    bare.remove_data()
+    row = mar.glance(bare).iloc[0]
+    assert row[["rsquared_marginal", "icc", "n_levels"]].isna().all()
+
+
+def test_compare_has_rows_of_explained_variance_and_levels() -> None:
+    fits = crossed()
+    table = mar.compare(fits)
+    rows = table.statistics
+    levels = ["Levels of a", "Levels of b"]
+    shares = ["R2 marginal", "R2 conditional", "ICC"]
+    assert list(rows.index[:7]) == [
+        *["Observations", "Groups", *levels, "R-squared", *shares[:2]]
+    ]
+    for name in ("one", "two"):
+        fit = fits[name]
+        want = [*fit.r2(), fit.icc()["adjusted"]]
+        assert_allclose(rows.loc[shares, name], want, rtol=1e-14)
+    assert rows.loc[levels, "two"].tolist() == [9, 6]
+    assert rows.loc["Levels of a", "one"] == 9
+    assert rows.loc[[*levels, *shares], "ols"].isna().all()
+    lines = [line.split() for line in table.as_text().splitlines()]
+    assert ["Levels", "of", "b", "6"] in lines
+    share = f"{fits['two'].icc()['adjusted']:.3f}"
+    assert next(line for line in lines if line[:1] == ["ICC"])[-1] == share
+    plain = mar.compare({"one": fits["one"], "ols": fits["ols"]})
+    assert not any(row.startswith("Levels") for row in plain.statistics.index)
+    none = mar.compare({"ols": fits["ols"]}).statistics
+    assert not set(shares) & set(none.index)
+    text = mar.compare(fits, formats={"ICC": ".1f", "Levels of b": ".1f"}).as_text()
+    assert "6.0" in text
+
+
 def test_tidy_of_a_mixed_model_has_all_parameters() -> None:
     fit = fitted()["slope"]
     rows = mar.tidy(fit, 0.1).set_index("term")
