@@ -26,13 +26,15 @@ from mixedar.inference.df.methods import contrast_method
 
 def factors_of(fit: Fit) -> list[str]:
     """Names of the factors that have random effects, the groups first."""
-    terms = [term.factor for term in fit.data.terms]
-    own = [fit.data.groups_name] if fit.k_re or not terms else []
-    return list(dict.fromkeys([*own, *terms]))
+    first = fit.k_re + fit.k_vc
+    labels = [*fit.effect_labels[: fit.k_re], *fit.effect_labels[first:]]
+    return list(dict.fromkeys(factor for factor, _ in labels))
 
 
 def _check_factor(fit: Fit, factor: str | None) -> str:
     known = factors_of(fit)
+    if not known:
+        raise UnsupportedError("the model has no random effects of a factor's levels")
     if factor is None:
         return known[0]
     if factor not in known:
@@ -41,15 +43,6 @@ def _check_factor(fit: Fit, factor: str | None) -> str:
             f"{', '.join(map(repr, known))}"
         )
     return factor
-
-
-def _own_names(fit: Fit) -> list[str]:
-    """Effects of the groups as terms name theirs: the intercept by its own name."""
-    spec = fit.data.re_spec
-    if spec is not None:
-        return list(spec.column_names)
-    alone = fit.k_re == 1 and fit.data.random_names == [fit.data.groups_name]
-    return ["Intercept"] if alone else list(fit.data.random_names)
 
 
 def ranef(
@@ -104,7 +97,7 @@ def ranef(
     if factor == fit.data.groups_name and fit.k_re:
         columns = slice(fit.k_re)
         index = _group_levels(fit)
-        names += _own_names(fit)
+        names += [name for _, name in fit.effect_labels[: fit.k_re]]
         means.append(fit.effects.means[:, columns])
         if se:
             variances.append(conditional_variances(fit, beta)[:, columns])
@@ -158,17 +151,10 @@ def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
         If the factor has no random effects.
     """
     factor = _check_factor(fit, factor)
-    rows = [k for k, (name, _) in enumerate(_effects(fit)) if name == factor]
-    names = [_effects(fit)[k][1] for k in rows]
+    labels = fit.effect_labels
+    rows = [k for k, (name, _) in enumerate(labels) if name == factor]
+    names = [labels[k][1] for k in rows]
     return pd.DataFrame(fit.effect_cov[np.ix_(rows, rows)], names, names)
-
-
-def _effects(fit: Fit) -> list[tuple[str, str]]:
-    """Factor and name of every random effect, in the order of the parameters."""
-    data = fit.data
-    out = [(data.groups_name, name) for name in _own_names(fit)[: fit.k_re]]
-    out += [(name, "") for name in data.component_names]
-    return out + [(t.factor, name) for t in data.terms for name in t.effects]
 
 
 def varcorr(fit: Fit) -> pd.DataFrame:
@@ -188,7 +174,7 @@ def varcorr(fit: Fit) -> pd.DataFrame:
         ``std_dev`` and, where effects are correlated, ``corr`` with the first effect
         of the factor, ``corr_2`` with the second, and so on.
     """
-    effects, cov = _effects(fit), fit.effect_cov
+    effects, cov = fit.effect_labels, fit.effect_cov
     variances = np.append(np.diag(cov), fit.scale)
     labels = pd.MultiIndex.from_tuples(
         [*effects, ("Residual", "")], names=["factor", "effect"]

@@ -321,6 +321,18 @@ class ModelData:
         ]
 
     @property
+    def effect_labels(self) -> list[tuple[str, str]]:
+        """Factor and name of every random effect, in the order of the parameters."""
+        own = list(self.random_names)
+        if self.re_spec is not None:
+            own = list(self.re_spec.column_names)
+        elif own == [self.groups_name]:
+            own = ["Intercept"]
+        out = [(self.groups_name, name) for name in own]
+        out += [(name, "") for name in self.component_names]
+        return out + [(t.factor, name) for t in self.terms for name in t.effects]
+
+    @property
     def crosses_factors(self) -> bool:
         """Whether groups and the levels of another factor cross."""
         codes = self.codes

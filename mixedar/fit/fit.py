@@ -66,6 +66,8 @@ class Fit:
         Of all parameters but the residual variance, in the order of ``params``.
     factor_levels : tuple of (str, int)
         Factors of the further random-effects terms, and how many levels they have.
+    effect_labels : tuple of (str, str)
+        Factor and name of every random effect.
     crosses_factors : bool
         Whether groups and the levels of another factor cross.
     effect_names : tuple of str
@@ -112,6 +114,7 @@ class Fit:
     effect_names: tuple[str, ...]
     factor_levels: tuple[tuple[str, int], ...]
     crosses_factors: bool
+    effect_labels: tuple[tuple[str, str], ...]
     endog_name: str
     time_unit: str
     notes: tuple[str, ...]
@@ -151,6 +154,7 @@ class Fit:
             largest_group=int(data.group_sizes.max()),
             names=tuple(data.param_names),
             crosses_factors=data.crosses_factors,
+            effect_labels=tuple(data.effect_labels),
             factor_levels=tuple((t.factor, len(t.levels)) for t in data.terms),
             effect_names=(
                 *data.random_names,

@@ -297,3 +297,16 @@ def test_simulated_responses_have_the_model_s_covariance() -> None:
             assert abs(np.mean(errors[0] * errors[i]) - expected) < 0.05
     known = fit.simulate(2000, seed=3, groups="conditional").mean(axis=1)
     assert np.abs(known - fit.fittedvalues).max() < 0.1
+
+
+def test_variances_stay_when_the_data_go() -> None:
+    found = case("crossed_slopes_reml")
+    fit = mar.mixedlm(found["lme4_formula"], data(found["data"])).fit()
+    before, mean = fit.varcorr(), fit.get_prediction(data(found["data"])).predicted_mean
+    fit.remove_data()
+    pd.testing.assert_frame_equal(fit.varcorr(), before)
+    assert fit.random_covariance("item").shape == (2, 2)
+    again = fit.get_prediction(data(found["data"]))
+    np.testing.assert_array_equal(again.predicted_mean, mean)
+    with pytest.raises(ValueError, match="data were removed"):
+        fit.ranef("item")
