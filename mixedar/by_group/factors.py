@@ -17,6 +17,7 @@ from mixedar.by_group.effects import (
 from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
+    UnsupportedError,
     check_choice,
     check_flags,
 )
