@@ -233,13 +233,13 @@ def simulated_residuals(
 ) -> tuple[FloatArray, FloatArray]:
     """Residuals and fitted values of drawn responses, shape (n, count) each."""
     rows = residuals.rows
-    q, m = residuals.z.shape[1], len(rows.offsets) - 1
+    q, m = residuals.z.shape[1], len(residuals.clusters)
     white = rng.standard_normal((residuals.n, count))  # L^-1 (y - X beta) / sigma
     if q:
-        root = fit.z_map @ fit.factor
+        root = residuals.effects.factor
         effects = np.einsum("ab,bik->aik", root, rng.standard_normal((q, m, count)))
         for a in range(q):
-            white += residuals.z[:, a : a + 1] * effects[a][rows.groups]
+            white += residuals.z[:, a : a + 1] * effects[a][residuals.clusters.codes]
     left = residuals.shrink(white)
     left -= product(residuals.f, product(residuals.f.T, white))
     fitted = np.sqrt(fit.scale) * _correlated(fit, residuals, white - left)

@@ -159,7 +159,7 @@ class LevelsBlock(LikelihoodBlock):
         rows = replace(rows, terms=tuple(terms))
         self._n, (of_clusters, *of_levels) = _components(rows)
         self._orders = tuple(term.columns.shape[1] for term in terms)
-        found = [_within(of_level, self._n) for of_level in of_levels]
+        found = [place_within(of_level, self._n) for of_level in of_levels]
         #: component of each level of each term, and its place there
         self.component_of = of_levels
         self.place_of = [place for place, _ in found]
@@ -343,7 +343,7 @@ class LevelsBlock(LikelihoodBlock):
         return ClusterSums(d, s, found.d1[order], found.s1[order], (curvature,))
 
 
-def _within(component: IntArray, n: int) -> tuple[IntArray, int]:
+def place_within(component: IntArray, n: int) -> tuple[IntArray, int]:
     """Number of each level among those of its component, and the most there are."""
     order, count = np.argsort(component, kind="stable"), np.bincount(component, None, n)
     place = np.empty(len(component), dtype=np.intp)

@@ -41,8 +41,8 @@ from mixedar.data.model_data import ComponentColumns, ModelData
 from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
 from mixedar.diagnostics.checkup.search import highest_maximum
 from mixedar.diagnostics.residuals.autocorrelation import remaining_correlation
+from mixedar.diagnostics.residuals.effects import RowClusters
 from mixedar.diagnostics.residuals.heteroscedasticity import unequal_variances
-from mixedar.diagnostics.residuals.normalized import cluster_products
 from mixedar.diagnostics.residuals.score import Alternative, ScoreTests
 from mixedar.diagnostics.residuals.series import Rows, SeriesRows, series_rows
 from mixedar.engine.residuals import is_correlated, whiten_series
@@ -96,14 +96,15 @@ def gain_of_effect(fit: Fit, column: FloatArray) -> Gain | None:
     data, layout = fit.data, fit.layout
     parts = data.components
     parts = ComponentColumns([*parts.matrices, column[:, None]], parts.levels)
-    sizes, fixed = (*layout.vc_sizes, 1), np.append(layout.fixed, np.nan)
+    sizes, at = (*layout.vc_sizes, 1), layout.k_groups
+    fixed = np.insert(layout.fixed, at, np.nan)
     rows = replace(data, components=parts).compressed
     layout = replace(layout, vc_sizes=sizes, fixed=fixed)
     best = highest_maximum(fit, rows, fit.structure, layout)
     if best is None:
         return None
     gain = max(best.llf - fit.llf, 0.0)
-    sd = float(np.sqrt(max(best.cov_values[-1], 0.0)))
+    sd = float(np.sqrt(max(best.cov_values[at], 0.0)))
     p = 0.5 * float(stats.chi2.sf(2.0 * gain, 1)) if gain > 1e-8 else 1.0
     return Gain(gain, sd, p)
 
@@ -239,7 +240,7 @@ class EffectAlternative(Alternative):
 
     def apply(self, x: FloatArray) -> FloatArray:
         """``A x`` for sorted columns, shape (n, k)."""
-        inner = cluster_products(self.column[:, None], x, self.rows.offsets)[:, 0]
+        inner = RowClusters(self.rows.offsets).products(self.column[:, None], x)[:, 0]
         return self.column[:, None] * inner[self.rows.groups]
 
     def entries(self, later: Rows, earlier: Rows) -> FloatArray:
@@ -345,13 +346,13 @@ def _beyond(column: FloatArray, basis: FloatArray, offsets: IntArray) -> FloatAr
     """Residuals of a column on others, within every group."""
     if basis.shape[1] == 0:
         return column
-    gram = cluster_products(basis, basis, offsets)
-    cross = cluster_products(basis, column[:, None], offsets)
+    groups = RowClusters(offsets)
+    gram = groups.products(basis, basis)
+    cross = groups.products(basis, column[:, None])
     scale = np.sqrt(np.maximum((basis**2).mean(axis=0), 1e-300))
     inverse = np.linalg.pinv(gram / np.outer(scale, scale), 1e-10, hermitian=True)
     weights = (inverse @ (cross / scale[:, None]))[:, :, 0] / scale
-    codes = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    return column - np.einsum("ij,ij->i", basis, weights[codes])
+    return column - np.einsum("ij,ij->i", basis, weights[groups.codes])
 
 
 def _same(a: FloatArray, b: FloatArray) -> bool:

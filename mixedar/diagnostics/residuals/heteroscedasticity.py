@@ -31,9 +31,9 @@ from scipy import stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.time import time_axis
 from mixedar.data.variables import data_column
+from mixedar.diagnostics.residuals.effects import RowClusters
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
-    cluster_products,
     normalized_residuals,
 )
 from mixedar.diagnostics.residuals.score import ScoreTests, VarianceAlternative
@@ -53,6 +53,8 @@ from mixedar.hypotheses.result import TestResult, TestText
 # Numbers with more distinct values are put into bins.
 _MOST_VALUES = 10
 _MOST_STRATA = 60
+# Numbers in the products of the groups that are treated at a time.
+_NUMBERS = 2**24
 
 
 @dataclass(frozen=True)
@@ -202,10 +204,16 @@ def _sd_of_strata(
 def _group_traces(residuals: NormalizedResiduals) -> tuple[FloatArray, FloatArray]:
     """``tr P_i`` and ``tr P_i^2`` of the groups' blocks of ``Cov(u)``."""
     factors, offsets = residuals.factors, residuals.rows.offsets
-    inner = cluster_products(factors, factors, offsets)
     size = np.diff(offsets)
-    lost = np.einsum("iaa->i", inner)
-    return size - lost, size - 2.0 * lost + np.einsum("iab,iba->i", inner, inner)
+    lost, square = np.empty((2, len(size)))
+    step = max(_NUMBERS // max(factors.shape[1] ** 2, 1), 1)
+    for first in range(0, len(size), step):
+        edges = offsets[first : first + step + 1]
+        own, some = factors[edges[0] : edges[-1]], slice(first, first + step)
+        inner = RowClusters(edges - edges[0]).products(own, own)
+        lost[some] = np.einsum("iaa->i", inner)
+        square[some] = np.einsum("iab,iba->i", inner, inner)
+    return size - lost, size - 2.0 * lost + square
 
 
 def _sums_by_stratum(
@@ -216,12 +224,12 @@ def _sums_by_stratum(
     np.add.at(squares, codes, residuals.values**2)
     np.add.at(trace, codes, residuals.variance)
     trace2 = np.empty(count)
-    offsets = residuals.rows.offsets
+    clusters = residuals.clusters
     for s in range(count):
         here = (codes == s)[:, None]
         g, f = residuals.g * here, residuals.f * here
-        gg = cluster_products(g, g, offsets)
-        gf = cluster_products(g, f, offsets)
+        gg = clusters.products(g, g)
+        gf = clusters.products(g, f)
         ff = f.T @ f
         trace2[s] = here.sum() - 2.0 * float((g * g).sum()) + float((gg * gg).sum())
         trace2[s] += float((ff * ff).sum()) - 2.0 * float(np.trace(ff))

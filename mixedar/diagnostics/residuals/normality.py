@@ -25,7 +25,6 @@ using powerful and informative tests of normality, The American Statistician 44,
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -34,7 +33,6 @@ from scipy import special, stats
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
-    cluster_products,
     covariance_factors,
     normalized_residuals,
 )
@@ -57,6 +55,7 @@ _NO_RESIDUAL = 1e-6
 # Correlations of groups are summed through tensors of so many columns at most.
 _TENSOR = 5
 _BLOCK = 1024
+_MOST_PAIRS = 4e8
 
 
 def residual_quantiles(
@@ -245,20 +244,26 @@ def _power_sums(
     if q == 0:
         return n, n
     own = np.einsum("ij,ij->i", g, g)
-    offsets = residuals.rows.offsets
     if q <= _TENSOR:
         # (g_s'g_t)^3 is an inner product of third powers
         pairs2 = np.einsum("ia,ib->iab", g, g).reshape(len(g), q * q)
-        cubes = cluster_products(pairs2, g, offsets)
-        squares = cluster_products(pairs2, pairs2, offsets)
+        cubes = residuals.clusters.products(pairs2, g)
+        squares = residuals.clusters.products(pairs2, pairs2)
         third, fourth = float((cubes**2).sum()), float((squares**2).sum())
     else:
         third = fourth = 0.0
-        for start, end in pairwise(offsets):
-            for first in range(start, end, _BLOCK):
-                products = g[first : min(first + _BLOCK, end)] @ g[start:end].T
-                third += float((products**3).sum())
-                fourth += float((products**4).sum())
+        count = float((np.diff(residuals.clusters.offsets) ** 2.0).sum())
+        step = int(count // _MOST_PAIRS) + 1  # pairs of every so many rows with all
+        for rows in residuals.clusters:
+            here, diagonal = g[rows], own[rows]
+            for first in range(0, len(here), _BLOCK * step):
+                some = slice(first, first + _BLOCK * step, step)
+                products = here[some] @ here.T
+                third += step * float((products**3).sum() - (diagonal[some] ** 3).sum())
+                fourth += step * float(
+                    (products**4).sum() - (diagonal[some] ** 4).sum()
+                )
+        return max(n - third, 0.05 * n), max(n + fourth, n)
     third = n - (third - float((own**3).sum()))
     fourth = n + (fourth - float((own**4).sum()))
     return max(third, 0.05 * n), max(fourth, n)

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.diagnostics.residuals.effects import RowClusters, SharedEffects
 from mixedar.diagnostics.residuals.series import SeriesRows, series_rows
 from mixedar.engine.residuals import ResidualMatrices, whiten_series
 from mixedar.engine.rows import GroupedRows
@@ -51,12 +51,15 @@ class NormalizedResiduals:
     grouped : GroupedRows
         The same rows as the residual structure sees them; groups hold the same
         places in both.
+    effects : SharedEffects
+    clusters : RowClusters
+        Rows that share effects: the groups, or with several factors more.
     place : ndarray of int, shape (n,), or None
         Where the rows of `grouped` stand in `rows`; None for the same order.
     values : ndarray, shape (n,)
         In the order of `rows`.
     z : ndarray, shape (n, q)
-        ``Z*``.
+        ``Z*``, of the effects of a row's cluster.
     x : ndarray, shape (n, p)
         ``X* T`` with ``T T' = (X*'M X*)^-1``.
     g : ndarray, shape (n, q)
@@ -69,6 +72,8 @@ class NormalizedResiduals:
 
     rows: SeriesRows
     grouped: GroupedRows
+    effects: SharedEffects
+    clusters: RowClusters
     place: IntArray | None
     values: FloatArray
     z: FloatArray
@@ -95,7 +100,7 @@ class NormalizedResiduals:
 
     def shrink(self, x: FloatArray) -> FloatArray:
         """``M x`` for columns of shape (n, k)."""
-        return x - _within_groups(self.g, self.g, x, self.rows)
+        return x - self.clusters.within(self.g, self.g, x)
 
     def to_grouped(self, x: FloatArray) -> FloatArray:
         """Bring rows into the order of the residual structure."""
@@ -112,13 +117,14 @@ class NormalizedResiduals:
 
 def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     """The normalized residuals of a fit, and what their covariance follows from."""
-    fit.check_one_factor("tests of the residuals, and their standard errors")
     data, rows = fit.data, series_rows(fit)
     grouped = data.grouped
     place = _places(rows, grouped)
-    columns = np.concatenate([data.random_design, data.exog], axis=1)
+    effects = SharedEffects(fit)
+    clusters = effects.clusters
+    columns = np.concatenate([effects.design, grouped.sort(data.exog)], axis=1)
     white = whiten_series(
-        np.ascontiguousarray(grouped.sort(columns), dtype=np.float64),
+        np.ascontiguousarray(columns, dtype=np.float64),
         grouped,
         fit.structure,
         fit.u,
@@ -126,15 +132,25 @@ def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     white = rows.sort(grouped.unsort(white)) if place is not None else white
     q = white.shape[1] - fit.k_fe
     z, x = np.ascontiguousarray(white[:, :q]), np.ascontiguousarray(white[:, q:])
-    g = _times_roots(z, fit.effects.roots, rows)
-    shrunk = x - _within_groups(g, g, x, rows)
+    g = clusters.times_roots(z, effects.roots(z))
+    shrunk = x - clusters.within(g, g, x)
     information = product(x.T, shrunk)
     size = np.sqrt(np.diag(information))
     root = np.linalg.cholesky(information / np.outer(size, size))
     t = np.linalg.inv(root).T / size[:, None]
     values = rows.sort(fit.residuals("normalized"))
     return NormalizedResiduals(
-        rows, grouped, place, values, z, product(x, t), g, t, product(shrunk, t)
+        rows,
+        grouped,
+        effects,
+        clusters,
+        place,
+        values,
+        z,
+        product(x, t),
+        g,
+        t,
+        product(shrunk, t),
     )
 
 
@@ -152,10 +168,12 @@ def covariance_factors(fit: Fit, kind: str) -> FloatArray:
         return found.factors
     rows, data = found.rows, fit.data
     sd = relative_row_sd(fit, rows)[:, None]
-    z, x = rows.sort(data.random_design) / sd, rows.sort(data.exog) / sd
-    g = _times_roots(z, fit.effects.roots, rows)
+    effects, clusters = found.effects, found.clusters
+    z = rows.sort(found.grouped.unsort(effects.design)) / sd
+    x = rows.sort(data.exog) / sd
+    g = clusters.times_roots(z, effects.roots(found.z))
     # F = (X - Z K Z'R^-1 X) T, with the same T
-    f = product(x, found.t) - _within_groups(g, found.g, found.x, rows)
+    f = product(x, found.t) - clusters.within(g, found.g, found.x)
     return np.concatenate([g, f], axis=1)
 
 
@@ -189,6 +207,8 @@ def sample_of_groups(found: NormalizedResiduals) -> NormalizedResiduals:
     m = len(offsets) - 1
     if found.n <= _ENOUGH_ROWS:
         return found
+    if not np.array_equal(found.clusters.offsets, offsets):
+        return found  # several factors: groups are not independent
     keep = min(max(m * _ENOUGH_ROWS // found.n, _ENOUGH_GROUPS), m)
     chosen = np.sort(np.random.default_rng(0).choice(m, keep, replace=False))
     sizes = np.diff(offsets)[chosen]
@@ -200,6 +220,8 @@ def sample_of_groups(found: NormalizedResiduals) -> NormalizedResiduals:
     return NormalizedResiduals(
         rows=SeriesRows(rows.grouped.part(index, edges), rows.unit),
         grouped=found.grouped.part(index, edges),
+        effects=found.effects,
+        clusters=RowClusters(edges),
         place=None if found.place is None else found.place[index] - shift,
         values=found.values[index],
         z=found.z[index],
@@ -208,46 +230,6 @@ def sample_of_groups(found: NormalizedResiduals) -> NormalizedResiduals:
         t=np.empty((0, 0)),
         f=np.empty((len(index), 0)),
     )
-
-
-def cluster_products(a: FloatArray, b: FloatArray, offsets: IntArray) -> FloatArray:
-    """``a_i'b_i`` for every cluster, shape (m, j, k)."""
-    m, j, k = len(offsets) - 1, a.shape[1], b.shape[1]
-    if m == 1:
-        return product(a.T, b)[None]
-    out = np.empty((m, j, k))
-    for column in range(j):
-        out[:, column] = np.add.reduceat(
-            a[:, column : column + 1] * b, offsets[:-1], axis=0
-        )
-    return out
-
-
-def _within_groups(
-    left: FloatArray, right: FloatArray, x: FloatArray, rows: SeriesRows
-) -> FloatArray:
-    """``left_i right_i'x_i`` within every cluster, shape (n, k)."""
-    out = np.zeros(x.shape)
-    if left.shape[1] == 0:
-        return out
-    inner = cluster_products(right, x, rows.offsets)
-    for a in range(left.shape[1]):
-        out += left[:, a : a + 1] * inner[:, a][rows.groups]
-    return out
-
-
-def _times_roots(z: FloatArray, roots: FloatArray, rows: SeriesRows) -> FloatArray:
-    """``Z* C'`` with the conditional covariance ``scale C'C`` of each cluster."""
-    q = z.shape[1]
-    out = np.zeros(z.shape)
-    if q > 8:
-        for i, (start, end) in enumerate(pairwise(rows.offsets)):
-            out[start:end] = z[start:end] @ roots[:, :, i].T
-        return out
-    for a in range(q):
-        for b in range(q):
-            out[:, a] += roots[a, b][rows.groups] * z[:, b]
-    return out
 
 
 def _places(rows: SeriesRows, grouped: GroupedRows) -> IntArray | None:

@@ -39,7 +39,6 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.diagnostics.residuals.normalized import (
     DerivativeBlock,
     NormalizedResiduals,
-    cluster_products,
     normalized_residuals,
     residual_derivatives,
 )
@@ -312,17 +311,14 @@ class ScoreTests:
         """The residuals that are tested, computed when they are first asked for."""
         return normalized_residuals(self.fit) if self._given is None else self._given
 
-    @property
-    def _offsets(self) -> IntArray:
-        return self.residuals.rows.offsets
+    def _products(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """``a_i'b_i`` of rows that share effects."""
+        return self.residuals.clusters.products(a, b)
 
-    @cached_property
+    @property
     def changes(self) -> FloatArray:
         """``dPsi`` of each free parameter of the random effects, shape (k, q, q)."""
-        problem = self.fit.problem
-        jacobian = problem.covariance.jet(problem.split(self.fit.theta)[0]).first.T
-        inner = np.tensordot(jacobian.T, problem.covariance.directions, axes=1)
-        return np.asarray(problem.z_map @ inner @ problem.z_map.T)
+        return self.residuals.effects.changes
 
     @cached_property
     def _shrunk(self) -> FloatArray:
@@ -332,12 +328,12 @@ class ScoreTests:
     @cached_property
     def _u(self) -> FloatArray:
         """``Z*'M Z*`` of every group."""
-        return cluster_products(self.residuals.z, self._shrunk, self._offsets)
+        return self._products(self.residuals.z, self._shrunk)
 
     @cached_property
     def _zf(self) -> FloatArray:
         """``Z*'F`` of every group."""
-        return cluster_products(self.residuals.z, self.residuals.f, self._offsets)
+        return self._products(self.residuals.z, self.residuals.f)
 
     @cached_property
     def _stack(self) -> FloatArray:
@@ -359,7 +355,7 @@ class ScoreTests:
         image = alternative.apply(self._stack)
         ag, af, az = image[:, :q], image[:, q : q + p], image[:, q + p : 2 * q + p]
         # what remains of dPsi's inner product once dPsi is known: (q, q)
-        zaf = cluster_products(self._shrunk, af, self._offsets)
+        zaf = self._products(self._shrunk, af)
         by_psi = product(self._shrunk.T, az) - 2.0 * np.einsum(
             "iar,ibr->ab", zaf, self._zf
         )
@@ -370,8 +366,8 @@ class ScoreTests:
             alternative,
             ag,
             af,
-            cluster_products(t.g, ag, self._offsets),
-            cluster_products(t.g, af, self._offsets),
+            self._products(t.g, ag),
+            self._products(t.g, af),
             faf,
             by_psi,
             trace,
@@ -413,7 +409,7 @@ class ScoreTests:
         k_psi = len(changes)
         k = k_psi + len(self._estimated) + 1
         table = np.zeros((k, k))
-        du = np.einsum("kab,ibc->kiac", changes, self._u)
+        du = np.einsum("kab,ibc->kiac", changes, self._u, optimize=True)
         table[:k_psi, :k_psi] = np.einsum("kiab,liba->kl", du, du, optimize=True)
         dn = np.einsum("kab,ibr->kiar", changes, self._zf)
         udn = np.einsum("iab,kibr->kiar", self._u, dn)
@@ -424,7 +420,7 @@ class ScoreTests:
         table[:k_psi, -1] = table[-1, :k_psi] = self._psi_traces
         table[-1, -1] = t.n - t.f.shape[1]
         scores = np.zeros(k)
-        zu = cluster_products(t.z, t.values[:, None], self._offsets)[:, :, 0]
+        zu = self._products(t.z, t.values[:, None])[:, :, 0]
         squares = np.einsum("ia,kab,ib->k", zu, changes, zu, optimize=True)
         scores[:k_psi] = 0.5 * (squares - self._psi_traces)
         # of the residual variance: zero under REML

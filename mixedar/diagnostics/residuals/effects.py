@@ -1,0 +1,225 @@
+"""
+The random effects that rows share, cluster by cluster.
+
+With one factor clusters are the groups.  With several they are sets of levels that
+meet, and all effects of a set, of its groups and of the further factors' levels, are
+columns of one design: what holds of a group's rows and effects holds of a set's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.level import eliminate
+from mixedar.engine.levels import place_within
+from mixedar.exceptions import UnsupportedError
+from mixedar.fit import Fit
+from mixedar.fit.linked import linked_rows
+from mixedar.numeric.linalg import product
+
+# Of the joint design of several factors: numbers, and operations of its products.
+_NUMBERS = 2**24
+_OPERATIONS = 2e9
+# Clusters are taken one by one if they have so many numbers, or products.
+_WIDE = 500
+_LARGE = 20_000
+
+
+@dataclass(frozen=True)
+class RowClusters:
+    """
+    Sorted rows that share effects.
+
+    Attributes
+    ----------
+    offsets : ndarray of int, shape (m + 1,)
+    order : ndarray of int, shape (n,), or None
+        Rows of the clusters, one after the other; None where sorted rows are.
+    """
+
+    offsets: IntArray
+    order: IntArray | None = None
+
+    @classmethod
+    def of(cls, codes: IntArray) -> RowClusters:
+        """Those of the sorted rows' clusters 0 ... m - 1."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+        if (np.diff(codes) >= 0).all():
+            return cls(offsets)
+        return cls(offsets, np.argsort(codes, kind="stable"))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def codes(self) -> IntArray:
+        """Cluster of each sorted row, shape (n,)."""
+        codes = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        if self.order is None:
+            return codes
+        out = np.empty_like(codes)
+        out[self.order] = codes
+        return out
+
+    def __iter__(self) -> Iterator[IntArray | slice]:
+        """Sorted rows of each cluster."""
+        for start, end in pairwise(self.offsets):
+            yield slice(start, end) if self.order is None else self.order[start:end]
+
+    def products(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """``a_i'b_i`` of every cluster, shape (m, j, k)."""
+        m, j, k = len(self), a.shape[1], b.shape[1]
+        if m == 1:
+            return product(a.T, b)[None]
+        out = np.empty((m, j, k))
+        if len(a) * j * k > _LARGE * m:
+            for i, rows in enumerate(self):
+                out[i] = product(a[rows].T, b[rows])
+            return out
+        if self.order is not None:
+            a, b = a[self.order], b[self.order]
+        for column in range(j):
+            out[:, column] = np.add.reduceat(
+                a[:, column : column + 1] * b, self.offsets[:-1], axis=0
+            )
+        return out
+
+    def within(self, left: FloatArray, right: FloatArray, x: FloatArray) -> FloatArray:
+        """``left_i right_i'x_i`` of every cluster, shape (n, k)."""
+        out = np.zeros(x.shape)
+        if left.shape[1] == 0:
+            return out
+        inner = self.products(right, x)
+        if left.shape[1] > 8 and left.size > _WIDE * len(self):
+            for i, rows in enumerate(self):
+                out[rows] = left[rows] @ inner[i]
+            return out
+        for a in range(left.shape[1]):
+            out += left[:, a : a + 1] * inner[:, a][self.codes]
+        return out
+
+    def times_roots(self, z: FloatArray, roots: FloatArray) -> FloatArray:
+        """``Z C'`` with a matrix ``C`` of each cluster, roots of shape (q, q, m)."""
+        q = z.shape[1]
+        out = np.zeros(z.shape)
+        if q > 8:
+            for i, rows in enumerate(self):
+                out[rows] = z[rows] @ roots[:, :, i].T
+            return out
+        for a in range(q):
+            for b in range(q):
+                out[:, a] += roots[a, b][self.codes] * z[:, b]
+        return out
+
+
+class SharedEffects:
+    """
+    The effects of every cluster of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Attributes
+    ----------
+    clusters : RowClusters
+    design : ndarray, shape (n, q)
+        Of sorted rows.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` relative to the residuals' standard deviation.
+
+    Raises
+    ------
+    UnsupportedError
+        If several factors link too many effects.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        data = fit.data
+        self._fit = fit
+        if not data.terms:
+            self.clusters = RowClusters(data.grouped.offsets)
+            self.design = data.grouped.sort(data.random_design)
+            self.factor = fit.z_map @ fit.factor
+            return
+        linked = linked_rows(fit)
+        self.clusters = RowClusters.of(linked.codes)
+        problem, grouped = fit.problem, data.grouped
+        groups = np.repeat(np.arange(fit.n_groups), grouped.sizes)
+        parts = [(groups, grouped.sort(data.random_design) @ fit.z_map)]
+        for term, term_map in zip(data.terms, problem.term_maps, strict=True):
+            parts.append(
+                (grouped.sort(term.codes), grouped.sort(term.design) @ term_map)
+            )
+        factors = [fit.factor, *problem.term_factors(fit.theta)]
+        places = []
+        for levels, _ in parts:
+            first = np.unique(levels, return_index=True)[1]
+            places.append(place_within(linked.codes[first], len(linked)))
+        #: levels of each factor in a cluster, at most
+        self._repeats = [most for _, most in places]
+        sizes = np.multiply(self._repeats, [len(factor) for factor in factors])
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        n, q = fit.nobs, int(starts[-1])
+        numbers = q * max(n, q * len(linked))
+        if numbers > _NUMBERS or float(q) * numbers > _OPERATIONS:
+            raise UnsupportedError(
+                "tests of the residuals, and their standard errors: random effects of "
+                f"several factors link {q} effects in {n} rows, and what predicting "
+                "them takes from the residuals is too large a matrix; "
+                "acf(bounds='white') and pictures of residuals do without"
+            )
+        self.design = np.zeros((n, q))
+        rows = np.arange(n)
+        for (levels, z), (place, _), start in zip(parts, places, starts, strict=False):
+            first = start + z.shape[1] * place[levels]
+            for a, column in enumerate(z.T):
+                self.design[rows, first + a] = column
+        self.factor = self._side_by_side([factor[None] for factor in factors])[0]
+
+    def _side_by_side(self, blocks: list[FloatArray]) -> FloatArray:
+        """Matrices of one level of each factor repeated, (k, q, q)."""
+        sizes = [
+            times * block.shape[1]
+            for times, block in zip(self._repeats, blocks, strict=True)
+        ]
+        out = np.zeros((len(blocks[0]), sum(sizes), sum(sizes)))
+        first = 0
+        for block, times in zip(blocks, self._repeats, strict=True):
+            order = block.shape[1]
+            for _ in range(times):
+                here = slice(first, first + order)
+                out[:, here, here] = block
+                first += order
+        return out
+
+    @cached_property
+    def changes(self) -> FloatArray:
+        """``dPsi`` of each free parameter of the random effects, shape (k, q, q)."""
+        problem, fit = self._fit.problem, self._fit
+        covariance = problem.covariance
+        slopes = covariance.jet(problem.split(fit.theta)[0]).first
+        count = covariance.k_groups
+        inner = np.tensordot(slopes[:, :count], covariance.directions, axes=1)
+        if not fit.data.terms:
+            return np.asarray(problem.z_map @ inner @ problem.z_map.T)
+        blocks = [inner]
+        for layout in covariance.of_terms:
+            here = slice(count, count + layout.k_cov)
+            blocks.append(np.tensordot(slopes[:, here], layout.directions, axes=1))
+            count += layout.k_cov
+        return self._side_by_side(blocks)
+
+    def roots(self, white: FloatArray) -> FloatArray:
+        """``C`` with conditional covariance ``scale C'C``, of the whitened design."""
+        if not self._fit.data.terms:
+            return self._fit.effects.roots
+        products = self.clusters.products(white, white).transpose(1, 2, 0)
+        none = np.empty((0, *products.shape[1:]))
+        return eliminate(np.ascontiguousarray(products), none, self.factor).root
