@@ -66,6 +66,8 @@ class StatedParameters:
         k = fit.k_re
         # singular covariances have this root too
         root = np.sqrt(fit.scale) * (fit.z_map @ fit.factor)[:k, :k]
+        # the search may end at either sign of a column; the draws shall not tell
+        root = root * np.where(np.diag(fit.factor)[:k] < 0.0, -1.0, 1.0)
         values = _checked(fit, stated)
         p, q = fit.k_fe, fit.layout.k_cov
         params = np.array(

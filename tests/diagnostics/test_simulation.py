@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from helpers.fitted_models import MODELS, dense, every, reference_frame, shared
 from mixedar import CAR1, MixedLMAR
 from mixedar.datasets import load_bodyweight, load_growth
 from mixedar.diagnostics.predictive import STATISTICS, PredictiveCheck
+from mixedar.diagnostics.simulation import simulate
 from mixedar.exceptions import (
     BoundaryWarning,
     DuplicateTimeError,
@@ -132,6 +134,15 @@ def test_seeds_of_all_kinds() -> None:
     fit.simulate(3, seed=generator)
     assert (fit.simulate(3, seed=generator) != one).all().all()
     assert (fit.simulate(1) != fit.simulate(1)).all().all()
+
+
+def test_draws_do_not_depend_on_the_root_that_the_search_ends_at() -> None:
+    # Lambda and Lambda with the sign of a column turned are roots of one covariance
+    fit = shared("slope")
+    want = fit.simulate(2, seed=3)
+    for signs in ([-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]):
+        other = replace(fit.fit, factor=fit.fit.factor * signs)
+        assert_allclose(simulate(other, 2, seed=3), want, rtol=1e-12, atol=1e-12)
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
