@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers.base import Facts
 from benchmarks.problems import Problem, build, tiny
-from benchmarks.specs import MarginalSpec, ModelSpec, PanelSpec
+from benchmarks.specs import LevelsSpec, MarginalSpec, ModelSpec, PanelSpec
 
 __all__ = ["facts_of", "main", "read_facts", "write"]
 
@@ -70,6 +70,8 @@ def read_facts(folder: Path) -> Facts:
         spec = PanelSpec
     elif "marginal" in model:
         spec = MarginalSpec
+    elif "others" in model:
+        spec = LevelsSpec
     return Facts(model=spec(**model), **raw)
 
 

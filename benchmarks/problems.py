@@ -25,13 +25,29 @@ from benchmarks.panel_problems import (
     TASKS,
     panel_frame,
 )
-from benchmarks.specs import ModelSpec
+from benchmarks.specs import LevelsSpec, ModelSpec
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS, structure_frame
 
-__all__ = ["ONLY_MIXEDAR", "PROBLEMS", "ModelSpec", "Problem", "build", "tiny"]
+__all__ = [
+    "LEVELS_RIVALS",
+    "ONLY_MIXEDAR",
+    "PROBLEMS",
+    "ModelSpec",
+    "Problem",
+    "build",
+    "tiny",
+]
 
 #: Workloads that rivals run only when they are named on the command line.
 ONLY_MIXEDAR = ("huge",)
+
+#: Workloads of several factors, and who fits them beside mixedar.
+LEVELS_RIVALS: dict[str, tuple[str, ...]] = {
+    "crossed_300x100": ("lme4", "statsmodels"),
+    "items": ("glmmTMB", "lme4"),
+    "nested": ("nlme", "lme4"),
+    "ratings": ("lme4",),
+}
 
 Floats = NDArray[np.float64]
 
@@ -79,6 +95,14 @@ class Problem:
 GROWTH = ModelSpec("y", ("time", "treatment"), "id", ("time",), "time", "ar1")
 DROPOUT = ModelSpec("y", ("time", "dose"), "id", ("dose",), "time", "ar1")
 LONG = ModelSpec("y", ("x",), "id", (), "time", "car1")
+CROSSED = LevelsSpec("y", ("x",), "a", (), "row", "independent", ("b",))
+ITEMS = LevelsSpec("y", ("cond",), "subject", ("cond",), "trial", "ar1", ("item",))
+NESTED = LevelsSpec(
+    "y", ("time",), "pupil", ("time",), "time", "ar1", ("school",), nested=True
+)
+RATINGS = LevelsSpec(
+    "y", ("service",), "student", (), "row", "independent", ("lecturer", "dept")
+)
 REFITS = ModelSpec("y", ("time", "x"), "id", (), "time", "ar1")
 REFITS_SLOPE = ModelSpec("y", ("time", "x"), "id", ("time",), "time", "ar1")
 
@@ -228,6 +252,92 @@ def refits_slope(scale: float) -> Problem:
     return _refits(scale, "refits_slope", REFITS_SLOPE, 7)
 
 
+def crossed_300x100(scale: float) -> Problem:
+    """Two crossed factors, levels of the second drawn row by row."""
+    rng = np.random.default_rng(21)
+    n_a, n_b = _clusters(300, scale), max(20, round(100 * scale))
+    each = max(10, round(100 * scale))
+    a = np.repeat(np.arange(n_a), each)
+    b = rng.integers(0, n_b, a.size)
+    x = rng.standard_normal(a.size)
+    y = x + rng.standard_normal(n_a)[a] + rng.standard_normal(n_b)[b]
+    y += rng.standard_normal(a.size)
+    row = np.tile(np.arange(each), n_a)
+    frame = pd.DataFrame({"y": y, "x": x, "row": row, "a": a + 1, "b": b + 1})
+    title = "300 x 100 levels, crossed, 30,000 rows at scale 1, random intercepts"
+    return Problem("crossed_300x100", title, CROSSED, frame)
+
+
+def items(scale: float) -> Problem:
+    """Every subject sees all items, in an order of its own."""
+    rng = np.random.default_rng(22)
+    subjects, n_items = _clusters(200, scale), max(20, round(60 * scale))
+    subject = np.repeat(np.arange(subjects), n_items)
+    item = rng.permuted(np.tile(np.arange(n_items), (subjects, 1)), axis=1).ravel()
+    cond = rng.permutation(np.arange(subject.size) % 2) - 0.5
+    u = rng.standard_normal((subjects, 2)) * (0.6, 0.3)
+    v = rng.standard_normal((n_items, 2)) * (0.4, 0.2)
+    y = 6.0 + 0.3 * cond + _ar1(rng, subjects, n_items, 0.4).ravel()
+    y += u[subject, 0] + u[subject, 1] * cond + v[item, 0] + v[item, 1] * cond
+    frame = pd.DataFrame(
+        {
+            "y": y,
+            "cond": cond,
+            "trial": np.tile(np.arange(n_items), subjects),
+            "subject": subject + 1,
+            "item": item + 1,
+        }
+    )
+    title = "200 subjects x 60 items at scale 1, slopes for both, AR(1) over trials"
+    return Problem("items", title, ITEMS, frame)
+
+
+def nested(scale: float) -> Problem:
+    """Pupils in schools, seen six times; labels of pupils do not repeat."""
+    rng = np.random.default_rng(23)
+    schools, times = max(20, round(200 * scale)), 6
+    each = max(10, round(100 * scale))
+    pupils = schools * each
+    pupil = np.repeat(np.arange(pupils), times)
+    time, school = np.tile(np.arange(times), pupils), pupil // each
+    u = rng.standard_normal((schools, 2)) * (0.7, 0.2)
+    v = rng.standard_normal((pupils, 2)) * (0.8, 0.3)
+    y = time + u[school, 0] + u[school, 1] * time + v[pupil, 0] + v[pupil, 1] * time
+    y += _ar1(rng, pupils, times, 0.4).ravel()
+    frame = pd.DataFrame(
+        {"y": y, "time": time, "pupil": pupil + 1, "school": school + 1}
+    )
+    title = "200 schools x 100 pupils x 6 times at scale 1, slopes at both levels"
+    return Problem("nested", title, NESTED, frame)
+
+
+def ratings(scale: float) -> Problem:
+    """Students rate lecturers of departments, as in lme4's InstEval."""
+    rng = np.random.default_rng(24)
+    students, lecturers = max(60, round(3_000 * scale)), max(40, round(1_100 * scale))
+    departments = max(8, round(28 * scale))
+    rows = max(10 * students, round(73_000 * scale))
+    pair = np.sort(rng.choice(students * lecturers, rows, replace=False))
+    student, lecturer = pair // lecturers, pair % lecturers
+    dept = lecturer % departments
+    service = rng.integers(0, 2, rows)
+    y = 3.2 - 0.1 * service + 0.35 * rng.standard_normal(students)[student]
+    y += 0.5 * rng.standard_normal(lecturers)[lecturer]
+    y += 0.2 * rng.standard_normal(departments)[dept] + 1.2 * rng.standard_normal(rows)
+    frame = pd.DataFrame(
+        {
+            "y": np.clip(np.rint(y), 1, 5),
+            "service": service,
+            "row": pd.Series(student).groupby(student).cumcount().to_numpy(),
+            "student": student + 1,
+            "lecturer": lecturer + 1,
+            "dept": dept + 1,
+        }
+    )
+    title = "3,000 students x 1,100 lecturers, 28 departments, 73,000 rows at scale 1"
+    return Problem("ratings", title, RATINGS, frame)
+
+
 def _panel(name: str) -> Callable[[float], Problem]:
     """Generator of a panel workload; they share the data."""
     model = PANEL_WORKLOADS[name]
@@ -259,6 +369,10 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "long": long,
     "refits": refits,
     "refits_slope": refits_slope,
+    "crossed_300x100": crossed_300x100,
+    "items": items,
+    "nested": nested,
+    "ratings": ratings,
     **{name: _structure(name) for name in STRUCTURE_WORKLOADS},
     **{name: _panel(name) for name in PANEL_WORKLOADS},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MarginalSpec", "ModelSpec", "PanelSpec"]
+__all__ = ["LevelsSpec", "MarginalSpec", "ModelSpec", "PanelSpec"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,38 @@ class MarginalSpec(ModelSpec):
     def design_columns(self) -> int:
         """Columns of X."""
         return len(self.fixed) + 1
+
+
+@dataclass(frozen=True)
+class LevelsSpec(ModelSpec):
+    """A mixed model with random effects of several factors.
+
+    All factors have an intercept and the same ``slopes``, correlated with it;
+    residuals are correlated within the levels of ``groups``.
+
+    Attributes
+    ----------
+    others : tuple of str
+        Columns of the further factors.
+    nested : bool
+        Whether every level of ``groups`` lies in one of each of the others.
+    """
+
+    others: tuple[str, ...]
+    nested: bool = False
+
+    @property
+    def lme4_formula(self) -> str:
+        """The whole model without its residual structure, as lme4 reads it."""
+        factors = (self.groups, *self.others)
+        bars = [f"({self.re_formula} | {factor})" for factor in factors]
+        return " + ".join([self.formula, *bars])
+
+    @property
+    def design_columns(self) -> int:
+        """Columns of X, and of Z as they stand in a row."""
+        effects = (len(self.slopes) + 1) * (len(self.others) + 1)
+        return len(self.fixed) + 1 + effects
 
 
 @dataclass(frozen=True)

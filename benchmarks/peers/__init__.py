@@ -1,7 +1,7 @@
 """One adapter module per rival; the order is the order of the report.
 
-Mixed models, residual structures and panel regressions have rivals of their own;
-mixedar is in all.
+Mixed models, those of several factors, residual structures and panel regressions
+have rivals of their own; mixedar is in all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.peers import (
     statsmodels_mixedlm,
 )
 from benchmarks.peers.base import Peer
+from benchmarks.problems import LEVELS_RIVALS
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS
 
 __all__ = ["PANEL_PEERS", "PEERS", "STRUCTURE_PEERS", "peers_of"]
@@ -61,6 +62,9 @@ def peers_of(workload: str) -> dict[str, Peer]:
     -------
     dict of str to Peer
     """
+    if workload in LEVELS_RIVALS:
+        names = ("mixedar", *LEVELS_RIVALS[workload])
+        return {name: PEERS[name] for name in names}
     if workload in STRUCTURE_WORKLOADS:
         return STRUCTURE_PEERS
     return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

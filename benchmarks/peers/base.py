@@ -144,6 +144,8 @@ class Peer(ABC):
 
     def fitted(self, model: ModelSpec) -> str:
         """What the program fits in place of `model`, for the report."""
+        if model.residual == "independent":
+            return "independent"
         if model.residual in self.residuals:
             return _FITTED[model.residual]
         return "no AR"

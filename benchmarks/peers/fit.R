@@ -6,9 +6,11 @@ here <- sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))
 source(file.path(dirname(gsub("~+~", " ", here, fixed = TRUE)), "common.R"))
 one_column <- function(left) as.formula(paste(left, "|", arg$groups))
 
-lme4_formula <- as.formula(
-  paste(arg$formula, "+ (", arg$random, "|", arg$groups, ")")
-)
+# Further factors beside the groups; nlme wants the outermost first.
+others <- strsplit(arg$others, " ", fixed = TRUE)[[1]]
+bars <- paste("(", arg$random, "|", c(arg$groups, others), ")", collapse = " + ")
+
+lme4_formula <- as.formula(paste(arg$formula, "+", bars))
 
 # nlme's default; single fits go over to "optim" when it fails.
 optimiser <- "nlminb"
@@ -34,7 +36,11 @@ fit_gls <- function(data) {
 
 fit_nlme <- function(data) {
   if (marginal) return(fit_gls(data))
-  form <- one_column(paste("~", arg$time))
+  nesting <- c(others, arg$groups)
+  within <- paste(nesting, collapse = " / ")
+  form <- as.formula(paste("~", arg$time, "|", within))
+  random <- rep(list(as.formula(paste("~", arg$random))), length(nesting))
+  names(random) <- nesting
   correlation <- if (arg$residual == "ar1") {
     corAR1(form = form)
   } else {
@@ -42,7 +48,7 @@ fit_nlme <- function(data) {
   }
   fixed <- as.formula(arg$formula)
   fit <- lme(fixed, data = data, correlation = correlation,
-             random = one_column(paste("~", arg$random)),
+             random = random,
              control = lmeControl(opt = optimiser))
   table <- summary(fit)$tTable
   rho <- coef(fit$modelStruct$corStruct, unconstrained = FALSE)
@@ -63,7 +69,7 @@ fit_glmmTMB <- function(data) {
   # wave counts as a gap.
   steps <- seq(min(data[[arg$time]]), max(data[[arg$time]]))
   data$time_factor <- factor(data[[arg$time]], levels = steps)
-  random <- if (!marginal) paste("+ (", arg$random, "|", arg$groups, ")")
+  random <- if (!marginal) paste("+", bars)
   kind <- if (arg$residual == "un") "us" else "ar1"
   formula <- as.formula(paste(
     arg$formula, random, "+", kind, "(0 + time_factor |", arg$groups, ")"

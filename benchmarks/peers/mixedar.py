@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.peers.base import Estimate, Floats, PythonPeer, Refit, dense_design
 from benchmarks.problems import ModelSpec, Problem
+from benchmarks.specs import LevelsSpec
 
 
 class MixedAR(PythonPeer):
@@ -26,11 +27,12 @@ class MixedAR(PythonPeer):
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
         """Formula fit with the residual structure of the model."""
         api: Any = importlib.import_module("mixedar.formula.api")
+        several = isinstance(model, LevelsSpec)
         result = api.mixedlm(
-            model.formula,
+            model.lme4_formula if several else model.formula,
             data,
             groups=model.groups,
-            re_formula=f"~{model.re_formula}",
+            re_formula=None if several else f"~{model.re_formula}",
             time=model.time,
             residual=model.residual,
         ).fit()

@@ -67,6 +67,7 @@ class RPeer(Peer):
         model = job.facts.model
         return {
             "random": model.re_formula,
+            "others": " ".join(getattr(model, "others", ())),
             "residual": model.residual,
             "responses": job.facts.responses,
             "refit_seconds": job.refit_seconds,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.peers.base import Estimate, Floats, PythonPeer, Refit, dense_design
 from benchmarks.problems import ModelSpec, Problem
+from benchmarks.specs import LevelsSpec
 
 
 class StatsmodelsMixedLM(PythonPeer):
@@ -25,13 +27,14 @@ class StatsmodelsMixedLM(PythonPeer):
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
         """Formula fit without residual correlation."""
         api: Any = importlib.import_module("statsmodels.formula.api")
-        result = api.mixedlm(
-            model.formula,
-            data,
-            groups=data[model.groups],
-            re_formula=f"~{model.re_formula}",
-        ).fit()
-        return _estimate(result)
+        groups, options = data[model.groups], {"re_formula": f"~{model.re_formula}"}
+        if isinstance(model, LevelsSpec):  # variance components of one group
+            groups = np.ones(len(data))
+            factors = (model.groups, *model.others)
+            parts = {factor: f"0 + C({factor})" for factor in factors}
+            options = {"re_formula": "0", "vc_formula": parts}
+        fit = api.mixedlm(model.formula, data, groups=groups, **options).fit()
+        return _estimate(fit)
 
     def refitter(self, problem: Problem) -> Refit:
         """The array constructor each time, without a formula."""

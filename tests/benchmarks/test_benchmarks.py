@@ -24,6 +24,7 @@ from benchmarks.peers.base import Job, PythonPeer, dense_design  # noqa: E402
 from benchmarks.peers.panel import PanelProgram  # noqa: E402
 from benchmarks.peers.rpeer import RPeer  # noqa: E402
 from benchmarks.runner import Limits, PeerRuns, run_workload  # noqa: E402
+from benchmarks.specs import LevelsSpec  # noqa: E402
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS  # noqa: E402
 from benchmarks.worker import fit_once, refit_many  # noqa: E402
 
@@ -58,6 +59,9 @@ def test_workload_is_reproducible_and_complete(name: str) -> None:
     p, q = len(model.fixed) + 1, len(model.slopes) + 1
     if name in PANEL_WORKLOADS or name in STRUCTURE_WORKLOADS:  # there is no Z
         q = 0
+    if isinstance(model, LevelsSpec):  # for each of the factors
+        assert set(model.others) <= set(first.data.columns)
+        q *= 1 + len(model.others)
     assert first.design_bytes == 8 * len(first.data) * (p + q)
 
 
@@ -103,7 +107,7 @@ def test_build_refuses(name: str, scale: float, message: str) -> None:
         problems.build(name, scale)
 
 
-@pytest.mark.parametrize("name", ["growth", "panel_re", "un10"])
+@pytest.mark.parametrize("name", ["growth", "panel_re", "un10", "items", "nested"])
 def test_facts_survive_the_way_through_a_file(name: str, tmp_path: Path) -> None:
     problem, small = problems.build(name, 0.002), problems.tiny(name)
     prepare.write(problem, small, tmp_path, csv=True)
@@ -149,6 +153,50 @@ def test_structures_beat_independence(name: str) -> None:
     assert set(peers_of(name)) == {"mixedar", "nlme", "glmmTMB"}
     missing = problem.data["id"].value_counts().min() < problem.largest_cluster
     assert missing == ("dropout" in name)
+
+
+def test_sizes_of_several_factors() -> None:
+    for name, rows, levels in (
+        ("crossed_300x100", 30_000, {"a": 300, "b": 100}),
+        ("items", 12_000, {"subject": 200, "item": 60}),
+        ("nested", 120_000, {"pupil": 20_000, "school": 200}),
+        ("ratings", 73_000, {"student": 3_000, "lecturer": 1_100, "dept": 28}),
+    ):
+        problem = problems.build(name)
+        assert len(problem.data) == rows
+        assert {key: problem.data[key].nunique() for key in levels} == levels
+        model = problem.model
+        assert isinstance(model, LevelsSpec)
+        assert list(levels) == [model.groups, *model.others]
+        inside = problem.data.groupby(model.groups)[list(model.others)].nunique()
+        assert model.nested == bool((inside == 1).all(axis=None))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", problems.LEVELS_RIVALS)
+def test_several_factors_are_fitted(name: str) -> None:
+    problem = problems.tiny(name)
+    ours = fit_once(_python_peer("mixedar"), problem, 0.0)
+    assert ours["converged"]
+    assert len(ours["params"]) == len(ours["bse"]) == 2
+    assert (ours["rho"] is not None) == (problem.model.residual == "ar1")
+    assert list(peers_of(name)) == ["mixedar", *problems.LEVELS_RIVALS[name]]
+    if "statsmodels" in peers_of(name):
+        theirs = fit_once(_python_peer("statsmodels"), problem, 0.0)
+        assert ours["llf"] == pytest.approx(theirs["llf"], abs=1e-3)
+        assert ours["params"] == pytest.approx(theirs["params"], rel=1e-3)
+
+
+def test_r_is_told_of_the_other_factors(tmp_path: Path) -> None:
+    facts = prepare.facts_of(problems.tiny("nested"))
+    job = Job("nlme", facts, tmp_path, tmp_path / "out", 0.0, 0.0)
+    assert {"groups=pupil", "others=school"} <= set(PEERS["nlme"].command(job))
+    assert PEERS["nlme"].fitted(facts.model) == "AR(1)"
+    assert PEERS["lme4"].fitted(facts.model) == "no AR"
+    ratings = prepare.facts_of(problems.tiny("ratings"))
+    assert PEERS["lme4"].fitted(ratings.model) == "independent"
+    formula = "y ~ service + (1 | student) + (1 | lecturer) + (1 | dept)"
+    assert ratings.model.lme4_formula == formula
 
 
 def test_r_is_told_that_there_are_no_random_effects(tmp_path: Path) -> None:
