@@ -265,3 +265,14 @@ def test_gain_of_a_slope_that_is_missing() -> None:
     np.testing.assert_allclose(gain.llf, larger.llf - fit.llf, rtol=1e-4)
     sd = np.sqrt(larger.random_covariance("subj").loc["x", "x"])
     np.testing.assert_allclose(gain.value, sd, rtol=1e-3)
+
+
+def test_some_pairs_are_enough_for_the_correlations_powers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit, _, _ = both("crossed", "independent")
+    every = fit.normality_test().table
+    monkeypatch.setattr("mixedar.diagnostics.residuals.normality._MOST_PAIRS", 4000)
+    some = fit.normality_test().table
+    assert (every["n"] != some["n"]).any()
+    np.testing.assert_allclose(some["n"], every["n"], rtol=0.03)

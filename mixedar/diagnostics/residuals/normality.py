@@ -55,7 +55,8 @@ _NO_RESIDUAL = 1e-6
 # Correlations of groups are summed through tensors of so many columns at most.
 _TENSOR = 5
 _BLOCK = 1024
-_MOST_PAIRS = 4e8
+# With several factors more pairs are sampled.
+_MOST_PAIRS = 5e7
 
 
 def residual_quantiles(
@@ -252,21 +253,33 @@ def _power_sums(
         third, fourth = float((cubes**2).sum()), float((squares**2).sum())
     else:
         third = fourth = 0.0
-        count = float((np.diff(residuals.clusters.offsets) ** 2.0).sum())
-        step = int(count // _MOST_PAIRS) + 1  # pairs of every so many rows with all
+        share, rng = _sampled_share(residuals), np.random.default_rng(0)
         for rows in residuals.clusters:
-            here, diagonal = g[rows], own[rows]
-            for first in range(0, len(here), _BLOCK * step):
-                some = slice(first, first + _BLOCK * step, step)
+            here = g[rows]
+            chosen = np.arange(len(here))
+            if share < 1.0:
+                chosen = np.sort(rng.permutation(chosen)[: int(share * len(here)) + 1])
+            times = len(here) / len(chosen)
+            for first in range(0, len(chosen), _BLOCK):
+                some = chosen[first : first + _BLOCK]
                 products = here[some] @ here.T
-                third += step * float((products**3).sum() - (diagonal[some] ** 3).sum())
-                fourth += step * float(
-                    (products**4).sum() - (diagonal[some] ** 4).sum()
-                )
+                products[np.arange(len(some)), some] = 0.0
+                squares = products * products
+                third += times * float(np.vdot(squares, products))
+                fourth += times * float(np.vdot(squares, squares))
         return max(n - third, 0.05 * n), max(n + fourth, n)
     third = n - (third - float((own**3).sum()))
     fourth = n + (fourth - float((own**4).sum()))
     return max(third, 0.05 * n), max(fourth, n)
+
+
+def _sampled_share(residuals: NormalizedResiduals) -> float:
+    """Share of the rows whose pairs with all others are enough for a sum."""
+    clusters = residuals.clusters
+    if len(clusters) == residuals.rows.grouped.n_groups:
+        return 1.0
+    pairs = float((np.diff(clusters.offsets) ** 2.0).sum())
+    return min(_MOST_PAIRS / pairs, 1.0)
 
 
 def _skewness_score(b: float, n: float) -> float:
