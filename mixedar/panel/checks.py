@@ -1,5 +1,6 @@
 """
-Which regressors can have a coefficient: collinear and absorbed columns.
+Which regressors can have a coefficient (collinear and absorbed columns), and numbers
+that users pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from mixedar.exceptions import (
     IdentificationError,
     RankDeficiencyError,
     ResponseError,
+    UnsupportedError,
     listing,
+    shown,
 )
 from mixedar.numeric.linalg import dependent_columns
 from mixedar.panel.data import PanelData
@@ -152,3 +155,12 @@ def singleton_notes(panel: PanelData, meaning: str) -> list[str]:
         f"Entities with one observation: {len(panel.singletons)} ({panel.entity_name} "
         f"{listing(panel.singletons)}). They {meaning}."
     ]
+
+
+def check_bandwidth(value: object) -> None:
+    """Raise if a bandwidth is given and is no finite number of at least 0."""
+    size = -1.0
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        size = float(value)
+    if value is not None and not 0.0 <= size < np.inf:
+        raise UnsupportedError(f"bandwidth={shown(value)} is no number of at least 0")

@@ -28,6 +28,7 @@ from mixedar.exceptions import (
 )
 from mixedar.hypotheses.df import RobustMethod
 from mixedar.panel.algebra import rank_of_effects
+from mixedar.panel.checks import check_bandwidth
 from mixedar.panel.data import PanelData
 from mixedar.panel.few_clusters import TransformedRegression, bias_reduced
 
@@ -128,6 +129,7 @@ class CovarianceRequest:
             raise UnsupportedError(
                 f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
             )
+        check_bandwidth(self.bandwidth)
         if name == "CR2":  # a correction of its own
             if self.small_sample not in ("default", None):
                 raise UnsupportedError(
@@ -214,7 +216,7 @@ def cluster_codes(
         and all(isinstance(part, str) for part in cluster)
     ):
         parts = list(cluster)
-    if len(parts) > 2:
+    if len(parts) not in (1, 2):
         raise UnsupportedError("cluster= takes one or two dimensions")
     if len(parts) > 1 and request.cov_type == "CR2":
         raise UnsupportedError(
@@ -244,7 +246,7 @@ def _one_dimension(
             labels = labels.reindex(index)  # rows may have been left out
         if len(labels) == panel.nobs:
             check_labels("cluster", labels, index, "data")
-    if not pd.api.types.is_list_like(labels):
+    if not pd.api.types.is_list_like(labels) or getattr(labels, "ndim", 1) != 1:
         raise UnsupportedError(
             f"cluster={part!r}: name a column, or pass one label for each row"
         )
@@ -477,10 +479,9 @@ class Kernel:
         bandwidth = request.bandwidth
         if bandwidth is None:
             bandwidth = float(np.floor(4.0 * (periods / 100.0) ** (2.0 / 9.0)))
-        if bandwidth < 0 or (strict and bandwidth >= periods):
+        if strict and bandwidth >= periods:
             raise UnsupportedError(
-                f"bandwidth {bandwidth:g} must be below the number of periods, "
-                f"{periods}"
+                f"bandwidth {bandwidth:g} is not below the number of periods, {periods}"
             )
         return cls(name, float(bandwidth))
 

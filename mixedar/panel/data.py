@@ -158,6 +158,8 @@ class PanelData:
 
     def grand_mean(self, values: FloatArray) -> FloatArray:
         """Weighted mean over all rows, shape () or (k,)."""
+        if self.weights is None:
+            return np.asarray(values.mean(axis=0))
         return np.asarray(np.average(values, axis=0, weights=self.weights))
 
     @property

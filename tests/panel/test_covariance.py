@@ -222,8 +222,18 @@ def test_dropped_rows_and_cluster_columns(data: pd.DataFrame) -> None:
         ({"cov_type": "robust", "small_sample": "sss"}, UnsupportedError, "sss"),
         ({"cov_type": "clustered", "cluster": "firm"}, UnknownColumnError, "'firm'"),
         ({"cov_type": "clustered", "cluster": [1, 2]}, LengthError, "2 labels"),
+        ({"cov_type": "clustered", "cluster": []}, UnsupportedError, "one or two"),
+        (
+            {"cov_type": "clustered", "cluster": np.ones((240, 2))},
+            UnsupportedError,
+            "one label for each row",
+        ),
         ({"cov_type": "dk", "kernel": "flat"}, UnsupportedError, "kernel='flat'"),
         ({"cov_type": "dk", "bandwidth": 8}, UnsupportedError, "below the number"),
+        ({"cov_type": "hac", "bandwidth": -1}, UnsupportedError, "bandwidth=-1"),
+        ({"cov_type": "hac", "bandwidth": np.nan}, UnsupportedError, "bandwidth=nan"),
+        ({"cov_type": "hac", "bandwidth": "auto"}, UnsupportedError, "'auto'"),
+        ({"cov_type": "dk", "bandwidth": True}, UnsupportedError, "bandwidth=True"),
         ({"cov_type": "observed"}, UnsupportedError, "cov_type"),
         (
             {"cov_type": "clustered", "cluster": ("id", "t", "coin")},

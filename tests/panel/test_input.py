@@ -317,3 +317,16 @@ def test_incomplete_rows_are_dropped_from_arrays() -> None:
     indexed = data.set_index(["subject", "occ"])
     fit = FixedEffects(indexed["distance"], indexed[["age"]], missing="drop").fit()
     assert fit.nobs == len(data)
+
+
+@pytest.mark.parametrize("effects", ["entity", "time", "twoways"])
+def test_no_regressor_beside_the_intercept(effects: str) -> None:
+    model = mar.fixed_effects("y ~ 1", panel_data(), "id", "t", effects=effects)
+    with pytest.raises(IdentificationError, match="absorb every regressor"):
+        model.fit()
+
+
+def test_labels_of_a_series_in_another_order_are_those_of_entity() -> None:
+    data = panel_data()
+    with pytest.raises(UnsupportedError, match=r"entity and data .*entity\.reindex\("):
+        mar.pooled(FORMULA, data, data["id"].iloc[::-1], "t")

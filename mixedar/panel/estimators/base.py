@@ -4,6 +4,7 @@ What all panel models share: their data, sorted, and how estimates are put toget
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -290,7 +291,7 @@ class PanelModel(ABC):
             )
         except MixedARError as error:
             # the design speaks of groups, the panel of entities
-            message = str(error).replace("groups=", "entity=")
+            message = re.sub(r"\bgroups(?=[=.]| and data)", "entity", str(error))
             raise type(error)(message) from None
         warn_dropped(design.n_dropped, stacklevel=3)
         panel = make_panel(
