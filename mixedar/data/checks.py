@@ -160,13 +160,18 @@ def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
     if not isinstance(array, (pd.Series, pd.DataFrame)) or array.index.equals(index):
         return
     given = array.index
+    if len(given) != len(index):
+        raise LengthError(
+            f"{name} has {len(given)} rows but {what} has {len(index)}; pass one value "
+            "for each of them"
+        )
     if given.is_unique and index.is_unique and given.isin(index).all():
         raise UnsupportedError(
             f"{name} and {what} have different row labels (the same ones in another "
             f"order): pass {name}.reindex({what}.index) to match labels, or "
             f"{name}.to_numpy() to go by position"
         )
-    row = int(np.argmax(np.asarray(given != index))) if len(given) == len(index) else 0
+    row = int(np.argmax(np.asarray(given != index)))
     raise UnsupportedError(
         f"{name} and {what} have different row labels (in row {row}, counted from 0, "
         f"{shown(given[row])} and {shown(index[row])}): give both the same index, or "

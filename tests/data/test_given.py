@@ -285,3 +285,14 @@ def test_frames_of_other_packages() -> None:
     assert_allclose(got, mar.pooled("y ~ x", DATA, "id", "t").fit().predict(DATA))
     own = mar.by_group("y ~ x", table, "id").predict(table)
     assert_allclose(own, mar.by_group("y ~ x", DATA, "id").predict(DATA))
+
+
+def test_fewer_rows_are_no_other_order() -> None:
+    frame = pd.DataFrame({"y": [0.3, 1.2, 0.1, 2.0] * 3, "id": [0, 0, 1, 1, 2, 2] * 2})
+    model = MixedLMAR.from_formula("y ~ 1", frame, groups="id")
+    with pytest.raises(LengthError, match=r"5 rows but .* has 12"):
+        model.refit(frame["y"][:5])
+    with pytest.raises(LengthError, match=r"5 .* 12 rows|5 rows but .* 12"):
+        MixedLMAR.from_formula("y ~ 1", frame, groups=frame["id"][:5])
+    with pytest.raises(LengthError, match=r"14 rows but .* has 12"):
+        model.refit(pd.Series(range(14)))

@@ -88,7 +88,10 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
             kept.append(f"{sign} {piece}")
             continue
         if sign == "-":
-            raise UnsupportedError(f"- {piece}: a random-effects term cannot go")
+            raise UnsupportedError(
+                f"- {piece}: a random-effects term cannot go, as none is there that "
+                "was not added; leave it out"
+            )
         bars.extend(_read(piece, inside, at))
     twice = [bar for k, bar in enumerate(bars) if bar in bars[:k]]
     if twice:
@@ -120,7 +123,8 @@ def _column(text: str, piece: str) -> str:
     if match is None:
         raise UnsupportedError(
             f"{piece}: right of the bar stand columns of the data, as in (1 | g), "
-            f"(1 | a:b) or (1 | a/b), not {text.strip()!r}"
+            f"(1 | a:b) or (1 | a/b), not {text.strip()!r}; a name with other signs "
+            'than letters, digits, _ and . goes into quotes, as in (1 | Q("my school"))'
         )
     return next(part for part in match.groups() if part is not None)
 
