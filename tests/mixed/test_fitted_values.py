@@ -70,7 +70,7 @@ def test_predict_from_arrays() -> None:
     np.testing.assert_allclose(
         fit.predict(X, transform=False), X @ fit.fe_params.to_numpy()
     )
-    with pytest.raises(LengthError, match="3 fixed"):
+    with pytest.raises(LengthError, match=r"the model has 3 \(Intercept"):
         fit.predict(np.ones((2, 4)), transform=False)
 
 
