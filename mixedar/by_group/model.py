@@ -18,11 +18,7 @@ from mixedar.data.checks import (
     check_distinct,
     check_finite,
     check_magnitude,
-    check_missing,
-    drop_missing,
     group_codes,
-    subset_rows,
-    warn_dropped,
 )
 from mixedar.data.designs import regressors
 from mixedar.data.formula import FormulaSpec, build_design
@@ -33,6 +29,7 @@ from mixedar.data.given import (
     response_vector,
     row_labels,
 )
+from mixedar.data.missing import check_missing, drop_missing, subset_rows, warn_dropped
 from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,

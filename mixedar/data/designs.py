@@ -11,12 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import (
-    check_labels,
-    check_lengths,
-    float_array,
-    without_mask,
-)
+from mixedar.data.checks import check_labels, check_lengths, float_array, without_mask
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.components import GroupRows, build_component

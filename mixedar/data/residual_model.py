@@ -12,12 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import (
-    check_labels,
-    check_lengths,
-    group_codes,
-    without_mask,
-)
+from mixedar.data.checks import check_labels, check_lengths, group_codes, without_mask
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import check_labels, missing_rows, without_mask
+from mixedar.data.checks import check_labels, without_mask
+from mixedar.data.missing import missing_rows
 from mixedar.exceptions import (
     GroupError,
     LengthError,

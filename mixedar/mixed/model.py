@@ -18,15 +18,13 @@ from mixedar._types import UNCHANGED, FloatArray, Unchanged
 from mixedar.data.checks import (
     check_finite,
     check_labels,
-    check_missing,
     check_response,
     check_scale,
-    drop_missing,
     float_array,
-    warn_dropped,
 )
 from mixedar.data.formula import Design, as_namespace, build_design
 from mixedar.data.given import as_rows, row_labels
+from mixedar.data.missing import check_missing, drop_missing, warn_dropped
 from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,

@@ -304,9 +304,10 @@ class MixedLMARResults(ParentResults):
         The same fit with cluster-robust standard errors in all its tests.
 
         Clusters are the groups of the model, and with random effects of several
-        factors the levels of the outermost; crossed factors have no clusters.  Tests use Satterthwaite's
-        degrees of freedom for the robust variance (Bell and McCaffrey's for
-        CR2; HTZ for joint tests); :meth:`with_df` chooses others.
+        factors the levels of the outermost; crossed factors have no clusters.
+        Tests use Satterthwaite's degrees of freedom for the robust variance (Bell
+        and McCaffrey's for CR2; HTZ for joint tests); :meth:`with_df` chooses
+        others.
 
         Parameters
         ----------

@@ -195,8 +195,8 @@ class ParentModel(MixedLM):
         lengths = self.k_fe, packed, packed + self.residual.k_params
         if beta.shape not in ((k,) for k in lengths):
             raise LengthError(
-                f"params has the shape {beta.shape}; pass the {self.k_fe} fixed effects, "
-                "or all parameters"
+                f"params has the shape {beta.shape}; pass the {self.k_fe} fixed "
+                "effects, or all parameters"
             )
         return np.asarray(super().predict(beta, exog))
 
@@ -227,7 +227,9 @@ class ParentModel(MixedLM):
             point = _Point(params.fe_params, params.cov_re, vcomp, residual)
             shapes = (self.k_fe,), (self.k_re, self.k_re), (self.k_vc,), (k_residual,)
             for name, part, shape in zip(point._fields, point, shapes, strict=True):
-                if np.shape(part) != shape:
+                # profiled fixed effects need not be there
+                profiled = name == "fe_params" and not has_fe and not np.size(part)
+                if np.shape(part) != shape and not profiled:
                     raise LengthError(
                         f"{name} of the parameters has the shape {np.shape(part)}; the "
                         f"model needs {shape}"

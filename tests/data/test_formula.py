@@ -412,7 +412,7 @@ def test_groups_may_be_absent():
     assert design.exog_re_names == []
     with pytest.raises(GroupError, match="groups="):
         build_design("y ~ x", make_data())
-    with pytest.raises(GroupError, match="vc_formula"):
+    with pytest.raises(GroupError, match="groups="):
         build_design(
             "y ~ x", make_data(), vc_formula={"a": "0 + k"}, require_groups=False
         )

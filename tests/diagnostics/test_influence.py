@@ -29,9 +29,9 @@ from mixedar.datasets import load_orthodont
 from mixedar.diagnostics.influence.deletion import DeletionCoordinates
 from mixedar.engine.compress import compress
 from mixedar.engine.covariance import factor_entries
+from mixedar.engine.estimate import estimate_at
 from mixedar.engine.groups import group_sums, sums_by_engine
 from mixedar.engine.newton import newton
-from mixedar.engine.estimate import estimate_at
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import (
     BoundaryWarning,

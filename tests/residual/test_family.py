@@ -351,7 +351,9 @@ def test_metrics(metric: Any, distance: float) -> None:
 
 
 def test_unknown_metric() -> None:
-    with pytest.raises(UnsupportedError, match="metric='taxi': choose 'euclidean', 'man"):
+    with pytest.raises(
+        UnsupportedError, match="metric='taxi': choose 'euclidean', 'man"
+    ):
         Exponential(coords=("x", "y"), metric="taxi")  # type: ignore[arg-type]
 
 

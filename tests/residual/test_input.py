@@ -191,7 +191,7 @@ def test_absurd_starting_powers_are_only_that() -> None:
 @pytest.mark.parametrize("nugget", ["yes", 0.3, 2, None])
 @pytest.mark.parametrize("cls", [ma.AR1, ma.CAR1, ma.Exponential])
 def test_nugget_is_true_or_false(cls: Any, nugget: Any) -> None:
-    with pytest.raises(UnsupportedError, match="neither True nor False"):
+    with pytest.raises(UnsupportedError, match="choose True or False"):
         fit(frame(), cls(nugget=nugget))
 
 

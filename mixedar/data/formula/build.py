@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar.data.checks import (
-    check_missing,
-    group_codes,
-    missing_error,
-    nan_rows,
-    subset_rows,
-)
+from mixedar.data.checks import group_codes
 from mixedar.data.formula.bars import Bar
 from mixedar.data.formula.columns import ColumnStore, days_of
 from mixedar.data.formula.components import (
@@ -36,6 +30,7 @@ from mixedar.data.formula.names import (
 )
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
+from mixedar.data.missing import check_missing, missing_error, nan_rows, subset_rows
 from mixedar.data.rows import (
     RowVariable,
     as_frame,

@@ -15,15 +15,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import (
-    check_missing,
-    drop_missing,
-    float_array,
-    warn_dropped,
-)
+from mixedar.data.checks import float_array
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, build_design
 from mixedar.data.given import as_rows, response_vector, row_labels
+from mixedar.data.missing import check_missing, drop_missing, warn_dropped
 from mixedar.data.rows import as_frame, one_factor
 from mixedar.exceptions import (
     GroupError,
