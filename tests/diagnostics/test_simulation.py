@@ -472,8 +472,7 @@ def test_impossible_parameters_are_refused(
 def test_parameters_that_are_held_or_change_the_fitted_values_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="'rho' is held"):
         shared("fixed").simulate(1, params={"rho": 0.2})
-    data = reference_frame()
-    data["y"] += 20.0
+    data = reference_frame().assign(y=lambda frame: frame["y"] + 20.0)
     fit = mar.mixedlm("y ~ x", data, groups="id", weights=VarPower()).fit()
     with pytest.raises(UnsupportedError, match="fitted values"):
         fit.simulate(1, params={"x": 0.2})
