@@ -38,6 +38,7 @@ from mixedar.engine.level import (
 )
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import is_independent, markov_of
+from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.residual import ResidualStructure
 
@@ -47,6 +48,11 @@ _FILLED = 0.1
 _MOST = 2**26
 # Clusters of so few columns are worth compressing.
 _FEW = 24
+# Effects in a component, and memory, beyond which a fit is refused.
+_LARGEST = 4000
+_MOST_GIB = 16.0
+# Multiplications a second, for the message.
+_SPEED = 2e10
 # Numbers in the products of the clusters that are treated at a time.
 _NUMBERS = 2**19
 
@@ -73,12 +79,31 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         term.columns.shape[1] * np.bincount(of_level, minlength=n)
         for term, of_level in zip(rows.terms, of_levels, strict=True)
     )
+    _check_size(rows, structure, int(width.max()))
     size = np.ceil(np.log2(np.maximum(width, 1))).astype(int)
     blocks = []
     for value in np.unique(size):
         clusters = np.flatnonzero(size[of_clusters] == value)
         blocks.append(LevelsBlock(rows.part(clusters), structure))
     return blocks
+
+
+def _check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> None:
+    """Raise if the largest component is beyond what dense matrices can do."""
+    q = rows.z.shape[1]
+    k = q * (q + 1) // 2 + structure.k_free
+    orders = 1 + k + k * (k + 1) // 2
+    needed = 8.0 * width**2 * (2 * orders + 8) / 2**30
+    if width <= _LARGEST and needed <= _MOST_GIB:
+        return
+    minutes = 12 * 2.0 * width**3 * (5 + 2 * k) / _SPEED / 60.0
+    raise UnsupportedError(
+        f"the factors of the random effects link {width:,} effects beside those of the "
+        f"{rows.n_clusters:,} groups; the fit would take matrices of that order, about "
+        f"{needed:.1f} GiB and {minutes:,.0f} minutes. Make the factor with most "
+        "levels the groups, or leave a factor out; lme4 and MixedModels.jl have sparse "
+        "matrices for such data"
+    )
 
 
 def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:

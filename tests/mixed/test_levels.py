@@ -311,3 +311,13 @@ def test_variances_stay_when_the_data_go() -> None:
     np.testing.assert_array_equal(again.predicted_mean, mean)
     with pytest.raises(ValueError, match="data were removed"):
         fit.ranef("item")
+
+
+def test_factors_that_link_too_many_levels_are_refused() -> None:
+    n = 20_000
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.integers(0, 6000, n), "b": rng.integers(0, 5000, n)})
+    frame["y"] = rng.normal(size=n)
+    model = mar.mixedlm("y ~ 1 + (1 | a) + (1 | b)", frame)
+    with pytest.raises(UnsupportedError, match=r"link 4,9.. effects .* GiB and"):
+        model.fit()
