@@ -238,7 +238,8 @@ def test_levels_in_summary_and_tables() -> None:
     [
         ("y ~ x + (1 | a) + (1 | b)", {"residual": "ar1"}, GroupError, "'a', 'b'"),
         ("y ~ x + (1 | a)", {"groups": "b"}, GroupError, "none of the factors"),
-        ("y ~ x + (1 | c)", {}, ValueError, "'c'"),
+        ("y ~ x + (1 | c)", {}, ValueError, r"\(1 \| c\): 'c' is not a column"),
+        ("y ~ x + (x | a) + (1 | a)", {}, UnsupportedError, "both have an intercept"),
         ("y ~ x + (1 | one)", {}, GroupError, "one"),
         ("y ~ x + (1 | a) + (1 | one)", {}, GroupError, "one level"),
         ("y ~ x + (1 | row)", {}, IdentificationError, "row Var"),

@@ -14,7 +14,7 @@ import pandas as pd
 from mixedar._types import IntArray
 from mixedar.data.formula.names import split_formula
 from mixedar.data.rows import RowVariable, combine, resolve
-from mixedar.exceptions import GroupError, UnsupportedError
+from mixedar.exceptions import GroupError, UnknownColumnError, UnsupportedError
 
 _NAME = re.compile(r"""(?:Q\(\s*)?(?:"([^"]+)"|'([^']+)'|`([^`]+)`)\s*\)?|([\w.]+)""")
 
@@ -45,7 +45,13 @@ class Bar:
 
     def variable(self, table: pd.DataFrame) -> RowVariable:
         """Labels of the levels, row by row."""
-        parts = [resolve("groups", name, table) for name in self.factor]
+        try:
+            parts = [resolve("groups", name, table) for name in self.factor]
+        except UnknownColumnError as error:
+            text = str(error).removeprefix("groups=")
+            raise UnknownColumnError(
+                f"({self.effects} | {self.name}): {text}"
+            ) from error
         if len(parts) == 1:
             return parts[0]
         values = combine("groups", parts, table.index).values.rename(self.name)
@@ -98,8 +104,23 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
         raise UnsupportedError(
             f"({twice[0].effects} | {twice[0].name}) stands twice in {formula!r}"
         )
+    _check_intercepts(bars)
     text = " ".join(kept).removeprefix("+ ") or "1"
     return f"{left or ''} ~ {text}".strip(), tuple(bars)
+
+
+def _check_intercepts(bars: Sequence[Bar]) -> None:
+    """Raise if two terms give the levels of a factor an intercept."""
+    seen: dict[str, Bar] = {}
+    for bar in bars:
+        if re.match(r"\s*(0\b|-\s*1\b)", bar.effects):
+            continue
+        if bar.name in seen:
+            raise UnsupportedError(
+                f"({seen[bar.name].effects} | {bar.name}) and ({bar.effects} | "
+                f"{bar.name}) both have an intercept: write 0 + in one of them"
+            )
+        seen[bar.name] = bar
 
 
 def _read(piece: str, inside: str, at: int) -> list[Bar]:
