@@ -96,19 +96,16 @@ def _number(fit: Fit, group: Hashable) -> int:
 
 def _of_effects(fit: Fit, rows: IntArray) -> FloatArray:
     """``Z Psi Z'`` of some rows of a group."""
-    data, psi = fit.data, fit.effect_cov
+    data = fit.data
     out = np.zeros((len(rows), len(rows)))
     if data.exog_re is not None:
         z = data.exog_re[rows]
         out += z @ fit.cov_re @ z.T
     for variance, matrix in zip(fit.vcomp, data.components.matrices, strict=True):
         out += variance * matrix[rows] @ matrix[rows].T
-    first = data.k_re + data.k_vc
-    for term in data.terms:
-        own = slice(first, first + len(term.effects))
+    for term, psi in zip(data.terms, fit.term_covs, strict=True):
         z, level = term.design[rows], term.codes[rows]
-        out += (z @ psi[own, own] @ z.T) * (level[:, None] == level)
-        first = own.stop
+        out += (z @ psi @ z.T) * (level[:, None] == level)
     return out
 
 

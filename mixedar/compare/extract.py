@@ -110,11 +110,10 @@ def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     """Covariance parameters under the names of ``params``, then the scale."""
     p, k_re, names = fit.k_fe, fit.k_re, fit.fit.names
     effects, values = fit.fit.effect_names, np.asarray(fit.params).tolist()
-    first = k_re + fit.k_vc
-    parts = random_effects(effects[:k_re], fit.cov_re, effects[k_re:first], fit.vcomp)
-    for cov in fit.fit.term_covs:
-        parts += random_effects(effects[first : first + len(cov)], cov, (), ())
-        first += len(cov)
+    own = effects[k_re : k_re + fit.k_vc]
+    parts = random_effects(effects[:k_re], fit.cov_re, own, fit.vcomp)
+    for place, cov in zip(fit.fit.layout.term_places, fit.fit.term_covs, strict=True):
+        parts += random_effects(effects[place.effects], cov, (), ())
     for value in values[p + len(parts) :]:
         parts.append(Component("", "residual", value))
     bse, ends = np.asarray(fit.bse)[p:], np.asarray(fit.conf_int(alpha))[p:]

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,13 @@ from numpy.typing import NDArray
 from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import r_factor
+
+
+class Place(NamedTuple):
+    """Where the effects of a block are among all, and the entries of its factor."""
+
+    effects: slice
+    entries: slice
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,19 @@ class RandomCovariance:
         return (self.k_re, *(1 for _ in self.vc_sizes), *self.terms)
 
     @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where the effects and entries of each block are."""
+        effects = np.cumsum([0, *self.blocks]).tolist()
+        entries = np.cumsum([0, *map(_triangle, self.blocks)]).tolist()
+        pairs = zip(pairwise(effects), pairwise(entries), strict=True)
+        return tuple(Place(slice(*one), slice(*other)) for one, other in pairs)
+
+    @property
+    def term_places(self) -> tuple[Place, ...]:
+        """Those of the further terms."""
+        return self.places[1 + len(self.vc_sizes) :]
+
+    @cached_property
     def k_cov(self) -> int:
         """Number of covariance parameters, free or not."""
         return sum(map(_triangle, self.blocks))
@@ -82,10 +104,9 @@ class RandomCovariance:
     @cached_property
     def of_terms(self) -> tuple[RandomCovariance, ...]:
         """A layout for each further term."""
-        edges = np.cumsum([self.k_groups, *map(_triangle, self.terms)])
         return tuple(
-            RandomCovariance(order, (), self.fixed[first:last])
-            for order, first, last in zip(self.terms, edges, edges[1:], strict=False)
+            RandomCovariance(order, (), self.fixed[place.entries])
+            for order, place in zip(self.terms, self.term_places, strict=True)
         )
 
     @cached_property
@@ -105,10 +126,10 @@ class RandomCovariance:
 
         Effects are counted through the blocks; a component has one.
         """
-        first = np.cumsum([0, *self.blocks])
+        first = [place.effects.start for place in self.places]
         where = [_tril(order) for order in self.blocks]
-        rows = [start + i for start, (i, _) in zip(first, where, strict=False)]
-        columns = [start + j for start, (_, j) in zip(first, where, strict=False)]
+        rows = [start + i for start, (i, _) in zip(first, where, strict=True)]
+        columns = [start + j for start, (_, j) in zip(first, where, strict=True)]
         return np.concatenate(rows), np.concatenate(columns)
 
     @property
@@ -176,12 +197,10 @@ class RandomCovariance:
 
     def term_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
         """``Lambda`` of one level of each further term."""
-        entries, first = self.entries(theta), self.k_groups
-        out = []
-        for order in self.terms:
+        entries, out = self.entries(theta), []
+        for order, place in zip(self.terms, self.term_places, strict=True):
             factor = np.zeros((order, order))
-            factor[_tril(order)] = entries[first : first + _triangle(order)]
-            first += _triangle(order)
+            factor[_tril(order)] = entries[place.entries]
             out.append(factor)
         return tuple(out)
 

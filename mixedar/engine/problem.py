@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows
@@ -112,11 +112,9 @@ class LikelihoodProblem:
             _scaled_map(term.columns, layout)
             for term, layout in zip(rows.terms, covariance.of_terms, strict=True)
         )
-        first = covariance.k_groups
-        for layout, term_map in zip(covariance.of_terms, self.term_maps, strict=True):
-            here = slice(first, first + layout.k_cov)
-            fixed[here] /= np.diagonal(term_map)[layout.tril[0]]
-            first += layout.k_cov
+        for place, term_map in zip(covariance.term_places, self.term_maps, strict=True):
+            rows_of, _ = np.tril_indices(len(term_map))
+            fixed[place.entries] /= np.diagonal(term_map)[rows_of]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
         self._typical = None if self._by_sigma else _typical_rows(rows, structure)
@@ -217,14 +215,12 @@ class LikelihoodProblem:
         key = theta.tobytes()
         if self._latest is not None and self._latest[0] == key:
             return self._latest[1]
-        _, u = self.split(theta)
+        point = self.point(theta)
         found = cluster_sums(
             self.blocks,
-            self.covariance,
-            self.factor(theta),
-            u,
+            *point[:3],
             derivatives=derivatives,
-            term_factors=self.term_factors(theta),
+            term_factors=point.term_factors,
         )
         if derivatives:  # the estimates are read off where the search ended
             self._latest = key, found
@@ -336,9 +332,8 @@ class LikelihoodProblem:
             _triangular(self.z_map[: cov.k_re, : cov.k_re], factor[:count]),
             factor[count:first] / scale,
         ]
-        for term_map, layout in zip(self.term_maps, cov.of_terms, strict=True):
-            parts.append(_triangular(term_map, factor[first : first + layout.k_cov]))
-            first += layout.k_cov
+        for place, term_map in zip(cov.term_places, self.term_maps, strict=True):
+            parts.append(_triangular(term_map, factor[place.entries]))
         entries = np.concatenate(parts)
         u = self.structure.to_unconstrained(params)
         level = self.level(u)
@@ -351,14 +346,11 @@ class LikelihoodProblem:
         count = len(cov.tril[0])
         out = np.zeros((cov.k_cov, cov.k_cov))
         block = self.z_map[: cov.k_re, : cov.k_re]
-        out[:count, :count] = _entry_map(block, cov.tril)
+        out[:count, :count] = _entry_map(block)
         vc = np.arange(count, cov.k_groups)
         out[vc, vc] = np.diagonal(self.z_map)[cov.component_starts] ** 2
-        first = cov.k_groups
-        for term_map, layout in zip(self.term_maps, cov.of_terms, strict=True):
-            here = slice(first, first + layout.k_cov)
-            out[here, here] = _entry_map(term_map, layout.tril)
-            first += layout.k_cov
+        for place, term_map in zip(cov.term_places, self.term_maps, strict=True):
+            out[place.entries, place.entries] = _entry_map(term_map)
         return out
 
 
@@ -374,9 +366,9 @@ def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
     return inner[where]
 
 
-def _entry_map(block: FloatArray, tril: tuple[IntArray, IntArray]) -> FloatArray:
+def _entry_map(block: FloatArray) -> FloatArray:
     """Linear map of the lower triangle of ``A`` to that of ``B A B'``."""
-    i, j = tril
+    i, j = np.tril_indices(len(block))
     same = block[i[:, None], i] * block[j[:, None], j]
     crossed = block[i[:, None], j] * block[j[:, None], i]
     return same + crossed * (i != j)

@@ -8,7 +8,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -372,8 +371,7 @@ class Fit:
     @property
     def term_covs(self) -> tuple[FloatArray, ...]:
         """Covariance of the effects of each further term."""
-        edges = np.cumsum([self.k_re + self.k_vc, *self.layout.terms]).tolist()
-        places = [slice(a, b) for a, b in pairwise(edges)]
+        places = [place.effects for place in self.layout.term_places]
         return tuple(self.effect_cov[here, here] for here in places)
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import compress, pairwise
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,10 +91,8 @@ class StatedParameters:
                 f"params: 'scale' is {scale:g}; it has to be positive"
             )
         residual = _residual(fit, params[p + q :], values)
-        edges = np.cumsum([k + fit.k_vc, *fit.layout.terms]).tolist()
-        terms = tuple(
-            _root(cov[a:b, a:b], fit.effect_names[a:b]) for a, b in pairwise(edges)
-        )
+        places = [place.effects for place in fit.layout.term_places]
+        terms = tuple(_root(cov[a, a], fit.effect_names[a]) for a in places)
         return cls(params[:p], root, vcomp, scale, residual, terms)
 
 

@@ -210,10 +210,10 @@ class SharedEffects:
         if not fit.data.terms:
             return np.asarray(problem.z_map @ inner @ problem.z_map.T)
         blocks = [inner]
-        for layout in covariance.of_terms:
-            here = slice(count, count + layout.k_cov)
-            blocks.append(np.tensordot(slopes[:, here], layout.directions, axes=1))
-            count += layout.k_cov
+        pairs = zip(covariance.term_places, covariance.of_terms, strict=True)
+        for place, layout in pairs:
+            own = slopes[:, place.entries]
+            blocks.append(np.tensordot(own, layout.directions, axes=1))
         return self._side_by_side(blocks)
 
     def roots(self, white: FloatArray) -> FloatArray:

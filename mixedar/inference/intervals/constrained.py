@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.covariance import Place, RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import NotComputedError
@@ -101,7 +101,7 @@ class ConstrainedLikelihood:
         self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
         cov = problem.covariance
         self.layout = RandomCovariance.free(cov.k_re, cov.vc_sizes, cov.terms)
-        self._blocks = self._places()
+        self._blocks = self.layout.places
         own = self._own_block()
         #: the first entry of the parameter's block
         self._lead = self._blocks[own].entries.start
@@ -134,16 +134,6 @@ class ConstrainedLikelihood:
         both = [self.lead, self.lead + 1]
         self.logs = both if parameter.path == "corr" else []
 
-    def _places(self) -> list[_Block]:
-        """Where effects and entries of each block are."""
-        orders = np.array(self.layout.blocks)
-        effects = np.cumsum([0, *orders]).tolist()
-        entries = np.cumsum([0, *(orders * (orders + 1) // 2)]).tolist()
-        return [
-            _Block(slice(*effects[k : k + 2]), slice(*entries[k : k + 2]))
-            for k in range(len(orders))
-        ]
-
     def _own_block(self) -> int:
         """The block of the held parameter; the first if it is in none."""
         if self.parameter.path not in ("sd", "cov", "corr"):
@@ -151,7 +141,7 @@ class ConstrainedLikelihood:
         ends = [block.effects.stop for block in self._blocks]
         return int(np.searchsorted(ends, self.parameter.i, side="right"))
 
-    def _reordered(self, fixed: FloatArray, block: _Block) -> FloatArray:
+    def _reordered(self, fixed: FloatArray, block: Place) -> FloatArray:
         """The held entries of the factor whose rows are in another order."""
         entries = fixed[block.entries]
         order = self.order[block.effects] - block.effects.start
@@ -239,7 +229,7 @@ class ConstrainedLikelihood:
 
     def _orders(self) -> list[IntArray]:
         """Order of the effects of the groups, and of each further term."""
-        several = [self._blocks[0], *self._blocks[1 + len(self.layout.vc_sizes) :]]
+        several = [self._blocks[0], *self.layout.term_places]
         return [self.order[block.effects] - block.effects.start for block in several]
 
     def _solve(self, y: Jet, wanted: Jet) -> None:
@@ -323,14 +313,6 @@ class ConstrainedLikelihood:
             float(out.first[-1]),
             out.second[:-1, -1],
         )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Where the effects of a block are, and the entries of its factor."""
-
-    effects: slice
-    entries: slice
 
 
 def _rows_order(effects: slice, parameter: CovarianceParameter) -> IntArray:
