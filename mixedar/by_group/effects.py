@@ -77,7 +77,7 @@ def effect_covariances(fit: Fit) -> FloatArray:
     if not fit.layout.terms:
         return out
     # they also vary with the effects of other factors
-    of_terms = fit.problem.rows_of_terms(fit.data.compressed, fit.theta)
+    of_terms = fit.problem.rows_of_terms(fit.data.compressed, fit.eliminated_terms)
     for first in range(0, of_terms.width, _AT_ONCE):
         images = of_terms.images(slice(first, first + _AT_ONCE))
         found = _predictions_from(fit, fit.data.grouped.unsort(images))

@@ -192,7 +192,8 @@ class LevelsBlock(LikelihoodBlock):
         sizes = np.multiply(self._orders, self._repeats)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
-        met = _met_levels(rows)
+        clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+        met = [MetLevels.of(clusters, rows.n_clusters, term.codes) for term in terms]
         columns = self._width + sum(
             order * one.count for order, one in zip(self._orders, met, strict=True)
         )
@@ -228,13 +229,12 @@ class LevelsBlock(LikelihoodBlock):
         rows: ClusterRows,
         structure: ResidualStructure,
         component: IntArray,
-        met: list[_Met],
+        met: list[MetLevels],
         columns: IntArray,
     ) -> Iterator[_Part]:
         """Clusters by the number of levels that they meet."""
         m = rows.n_clusters
         size = np.ceil(2.0 * np.log2(columns)).astype(int)
-        cluster = np.repeat(np.arange(m), np.diff(rows.offsets))
         total = self._q + self._width
         for members in _batches(size, columns):
             some = rows.part(members)
@@ -260,7 +260,6 @@ class LevelsBlock(LikelihoodBlock):
                 for a in range(order):
                     w[row, own + a] = term.columns[:, a]
                     place[whose, local + a] = target + a
-            assert (number[cluster[here]] >= 0).all()
             where = np.column_stack([component[members], place])
             kept, where = _compressed(replace(some, w=w, terms=()), where)
             of, place = where[:, 0], where[:, 1:]
@@ -269,30 +268,28 @@ class LevelsBlock(LikelihoodBlock):
             sums = sums_apart(kept, structure)
             yield _Part(sums, of, places.ravel(), kept.weights)
 
-    def _times(self, point: ParameterPoint, x: FloatArray) -> FloatArray:
-        """``Lambda' x`` of all columns of a component, for x of shape (q, ...)."""
+    def _times(self, matrices: Sequence[FloatArray], x: FloatArray) -> FloatArray:
+        """A matrix for each term, repeated, times x of shape (q, ...)."""
         out = np.empty_like(x)
-        for t, factor in enumerate(point.term_factors):
+        for t, matrix in enumerate(matrices):
             here = slice(self._starts[t], self._starts[t + 1])
-            own = x[here].reshape(self._repeats[t], len(factor), -1)
-            out[here] = np.matmul(factor.T, own).reshape(x[here].shape)
+            own = x[here].reshape(self._repeats[t], len(matrix), -1)
+            out[here] = np.matmul(matrix, own).reshape(x[here].shape)
         return out
 
     def _eliminated(self, cross: CrossProducts, point: ParameterPoint) -> Level:
         """As :func:`mixedar.engine.level.eliminate`, with a factor that repeats."""
         zz, zw = cross.zz[0], cross.zw[0]
-        half = self._times(point, zz).swapaxes(0, 1)
-        a = self._times(point, np.ascontiguousarray(half)).swapaxes(0, 1)
+        factors = point.term_factors
+        turned = [factor.T for factor in factors]
+        half = self._times(turned, zz).swapaxes(0, 1)
+        a = self._times(turned, np.ascontiguousarray(half)).swapaxes(0, 1)
         diagonal = np.arange(self._q)
         a[diagonal, diagonal] += 1.0
         inverse_factor, logdet = inverse_cholesky(a)
         columns = np.ascontiguousarray(inverse_factor.swapaxes(0, 1))
-        root = np.empty_like(columns)
-        for t, factor in enumerate(point.term_factors):  # C = A^-1/2 Lambda'
-            here = slice(self._starts[t], self._starts[t + 1])
-            own = columns[here].reshape(self._repeats[t], len(factor), -1)
-            root[here] = np.matmul(factor, own).reshape(columns[here].shape)
-        root = np.ascontiguousarray(root.swapaxes(0, 1))
+        # C = A^-1/2 Lambda'
+        root = np.ascontiguousarray(self._times(factors, columns).swapaxes(0, 1))
         return Level(zz, zw, root, apply(root, zw), logdet)
 
     def _inner(self, point: ParameterPoint, derivatives: bool) -> CrossProducts:
@@ -406,9 +403,9 @@ def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
 
 
 @dataclass(frozen=True)
-class _Met:
+class MetLevels:
     """
-    Which levels of a term each cluster meets.
+    Which levels of a factor each cluster meets.
 
     `count`, by cluster; `number`, by row, of its level among the cluster's; and by
     pair of a cluster and a level, `cluster`, `level` and `rank`.
@@ -420,18 +417,15 @@ class _Met:
     level: IntArray
     rank: IntArray
 
-
-def _met_levels(rows: ClusterRows) -> list[_Met]:
-    cluster = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
-    out = []
-    for term in rows.terms:
-        n = term.n_levels
-        pairs, which = np.unique(cluster * n + term.codes, return_inverse=True)
+    @classmethod
+    def of(cls, clusters: IntArray, n_clusters: int, codes: IntArray) -> MetLevels:
+        """Those of rows, given the cluster and the level of each."""
+        n = int(codes.max(initial=0)) + 1
+        pairs, which = np.unique(clusters * n + codes, return_inverse=True)
         whose, level = np.divmod(pairs, n)
-        count = np.bincount(whose, None, rows.n_clusters)
+        count = np.bincount(whose, minlength=n_clusters)
         rank = np.arange(len(pairs)) - (np.cumsum(count) - count)[whose]
-        out.append(_Met(count, rank[which.ravel()], whose, level, rank))
-    return out
+        return cls(count, rank[which.ravel()], whose, level, rank)
 
 
 def _by_order(terms: GroupSums) -> Iterator[tuple[FloatArray, FloatArray]]:

@@ -35,7 +35,7 @@ from mixedar.engine.level import Together, eliminate
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
-from mixedar.engine.terms import RowsOfTerms
+from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.numeric.autodiff import (
     Jet,
     chain,
@@ -359,7 +359,7 @@ def _curvature_of_rows(
     arguments = structure, point.covariance.of_groups, point.factor, point.u
     if not rows.terms:
         return residual_curvature(inner, *arguments)
-    of_terms = RowsOfTerms(inner, problem.blocks, point)
+    of_terms = RowsOfTerms(inner, eliminated_terms(problem.blocks, point))
     width = inner.w.shape[1]
     both = np.column_stack([of_terms.left, of_terms.images(slice(None))])
     found = residual_curvature(replace(inner, w=both, terms=()), *arguments)

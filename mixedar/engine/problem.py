@@ -29,9 +29,9 @@ from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.engine.terms import (
+    Eliminated,
     RowsOfTerms,
     TermEffects,
-    TermPosterior,
     predict_terms,
 )
 from mixedar.numeric.autodiff import Jet, embed, substitute
@@ -235,24 +235,19 @@ class LikelihoodProblem:
         factors = self.factor(theta), u, self.term_factors(theta)
         return ParameterPoint(self.covariance, *factors)
 
-    def rows_of_terms(self, rows: ClusterRows, theta: FloatArray) -> RowsOfTerms:
+    def rows_of_terms(self, rows: ClusterRows, eliminated: Eliminated) -> RowsOfTerms:
         """What further terms leave of rows on the user's scale."""
         inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
-        return RowsOfTerms(inside, self.blocks, self.point(theta))
+        return RowsOfTerms(inside, eliminated)
 
-    def term_posterior(self, theta: FloatArray) -> TermPosterior:
-        """Joint distribution of the effects of the further terms."""
-        blocks = [block for block in self.blocks if isinstance(block, LevelsBlock)]
-        return TermPosterior(blocks, self.point(theta), self.term_maps)
-
-    def term_effects(self, theta: FloatArray, beta: FloatArray) -> list[TermEffects]:
+    def term_effects(
+        self, eliminated: Eliminated, beta: FloatArray
+    ) -> list[TermEffects]:
         """Predicted effects of the further terms, on the user's scale."""
         if not self.term_maps:
             return []
-        point = self.point(theta)
-        blocks = [block for block in self.blocks if isinstance(block, LevelsBlock)]
         to_user = np.asarray(np.linalg.inv(self.w_map), dtype=np.float64)
-        return predict_terms(blocks, point, to_user, beta, self.term_maps)
+        return predict_terms(eliminated, to_user, beta, self.term_maps)
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
         """Profiled likelihood in internal coordinates; `llf` is the user's."""

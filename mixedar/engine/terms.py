@@ -40,9 +40,26 @@ class TermEffects:
     slopes: FloatArray
 
 
+#: Blocks, and their further terms' effects eliminated.
+Eliminated = Sequence[tuple[LevelsBlock, Level]]
+
+
+def eliminated_terms(
+    blocks: Sequence[LikelihoodBlock], point: ParameterPoint
+) -> Eliminated:
+    """Eliminate the effects of the further terms at a point of the parameter space."""
+    own = [block for block in blocks if isinstance(block, LevelsBlock)]
+    return [(block, block.eliminated(point)) for block in own]
+
+
+def _level_counts(eliminated: Eliminated) -> list[int]:
+    """Number of levels of each term."""
+    levels = zip(*(block.levels for block, _ in eliminated), strict=True)
+    return [1 + max(int(part.max()) for part in parts) for parts in levels]
+
+
 def predict_terms(
-    blocks: Sequence[LevelsBlock],
-    point: ParameterPoint,
+    eliminated: Eliminated,
     to_user: FloatArray,
     beta: FloatArray,
     term_maps: Sequence[FloatArray],
@@ -52,8 +69,7 @@ def predict_terms(
 
     Parameters
     ----------
-    blocks : sequence of LevelsBlock
-    point : ParameterPoint
+    eliminated : sequence of (LevelsBlock, Level)
     to_user : ndarray, shape (p + 1, p + 1)
         Map from the columns of the blocks' ``W`` back to ``[X y]``.
     beta : ndarray, shape (p,)
@@ -65,20 +81,15 @@ def predict_terms(
     list of TermEffects
     """
     p = len(beta)
-    counts = [
-        1 + max(int(block.levels[t].max()) for block in blocks)
-        for t in range(len(term_maps))
-    ]
     out = [
         TermEffects(
             np.empty((n, len(m))),
             np.empty((n, len(m), len(m))),
             np.empty((n, len(m), p)),
         )
-        for n, m in zip(counts, term_maps, strict=True)
+        for n, m in zip(_level_counts(eliminated), term_maps, strict=True)
     ]
-    for block in blocks:
-        level = block.eliminated(point)
+    for block, level in eliminated:
         effect = np.tensordot(to_user.T, level.effect, axes=1)  # of X, then of y
         for t, (found, term_map) in enumerate(zip(out, term_maps, strict=True)):
             component, where = block.component_of[t], block.columns_of(t)
@@ -104,27 +115,19 @@ class RowsOfTerms:
     ----------
     rows : ClusterRows
         In the coordinates of the blocks.
-    blocks : sequence of LevelsBlock
-    point : ParameterPoint
+    eliminated : sequence of (LevelsBlock, Level)
     """
 
-    def __init__(
-        self,
-        rows: ClusterRows,
-        blocks: Sequence[LikelihoodBlock],
-        point: ParameterPoint,
-    ) -> None:
-        self._rows = rows
-        own = [block for block in blocks if isinstance(block, LevelsBlock)]
-        self._found = [(block, block.eliminated(point)) for block in own]
+    def __init__(self, rows: ClusterRows, eliminated: Eliminated) -> None:
+        self._rows, self._eliminated = rows, eliminated
         #: number of columns of the largest component
-        self.width = max(len(level.root) for _, level in self._found)
+        self.width = max(len(level.root) for _, level in eliminated)
 
     @property
     def left(self) -> FloatArray:
         """``W - Z B``, shape (n, p + 1)."""
         out = self._rows.w.copy()
-        for here, column, where, component, (_, level) in self._entries():
+        for here, column, where, component, level in self._entries():
             out[here] -= (level.effect[:, where, component] * column).T
         return out
 
@@ -143,19 +146,16 @@ class RowsOfTerms:
         """
         k = len(range(*some.indices(self.width)))
         out = np.zeros((len(self._rows.w), k))
-        for here, column, where, component, (_, level) in self._entries():
+        for here, column, where, component, level in self._entries():
             root = level.root[some]
             out[here, : len(root)] += (root[:, where, component] * column).T
         return out
 
     def _entries(
         self,
-    ) -> Iterator[
-        tuple[IntArray, FloatArray, IntArray, IntArray, tuple[LevelsBlock, Level]]
-    ]:
+    ) -> Iterator[tuple[IntArray, FloatArray, IntArray, IntArray, Level]]:
         """Rows, a column of their design, and where its effects stand."""
-        for found in self._found:
-            block, _ = found
+        for block, level in self._eliminated:
             for t, term in enumerate(self._rows.terms):
                 number = np.full(term.n_levels, -1)
                 number[block.levels[t]] = np.arange(len(block.levels[t]))
@@ -163,7 +163,7 @@ class RowsOfTerms:
                 which = number[term.codes[here]]
                 component, columns = block.component_of[t][which], block.columns_of(t)
                 for a, column in enumerate(term.columns[here].T):
-                    yield here, column, columns[which, a], component, found
+                    yield here, column, columns[which, a], component, level
 
 
 class TermPosterior:
@@ -174,30 +174,21 @@ class TermPosterior:
 
     Parameters
     ----------
-    blocks : sequence of LevelsBlock
-    point : ParameterPoint
+    eliminated : sequence of (LevelsBlock, Level)
     term_maps : sequence of ndarray
         Internal scaling of the terms' columns.
     """
 
-    def __init__(
-        self,
-        blocks: Sequence[LevelsBlock],
-        point: ParameterPoint,
-        term_maps: Sequence[FloatArray],
-    ) -> None:
+    def __init__(self, eliminated: Eliminated, term_maps: Sequence[FloatArray]) -> None:
         self._maps = term_maps
         orders = [len(term_map) for term_map in term_maps]
-        counts = [
-            1 + max(int(block.levels[t].max()) for block in blocks)
-            for t in range(len(term_maps))
-        ]
+        counts = _level_counts(eliminated)
         #: number of the first effect of each term
         self.starts = np.concatenate([[0], np.cumsum(np.multiply(orders, counts))])
         self._place = np.empty((3, self.starts[-1]), dtype=np.intp)
         self._covariances = []
-        for number, block in enumerate(blocks):
-            self._covariances.append(block.eliminated(point).shrink)
+        for number, (block, level) in enumerate(eliminated):
+            self._covariances.append(level.shrink)
             for t, order in enumerate(orders):
                 at = self.numbers(t, block.levels[t])
                 self._place[0, at] = number

@@ -25,7 +25,12 @@ from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import relative_sd, whiten_series
 from mixedar.engine.search import Optimum
-from mixedar.engine.terms import TermEffects, TermPosterior
+from mixedar.engine.terms import (
+    Eliminated,
+    TermEffects,
+    TermPosterior,
+    eliminated_terms,
+)
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 # Arrays of the data's length: made again when asked for, never pickled.
 _ROW_CACHES = (
     "effects",
+    "eliminated_terms",
     "fitted_marginal",
     "fitted_terms",
     "fittedvalues",
@@ -428,14 +434,19 @@ class Fit:
         return self.data.mean(self.fe_params)
 
     @cached_property
+    def eliminated_terms(self) -> Eliminated:
+        """The further random-effects terms, eliminated at the estimates."""
+        return eliminated_terms(self.problem.blocks, self.problem.point(self.theta))
+
+    @cached_property
     def term_effects(self) -> list[TermEffects]:
         """Effects of the further random-effects terms given the data."""
-        return self.problem.term_effects(self.theta, self.fe_params)
+        return self.problem.term_effects(self.eliminated_terms, self.fe_params)
 
     @cached_property
     def term_posterior(self) -> TermPosterior:
         """Their joint distribution given the data."""
-        return self.problem.term_posterior(self.theta)
+        return TermPosterior(self.eliminated_terms, self.problem.term_maps)
 
     @cached_property
     def fitted_terms(self) -> FloatArray:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.random_terms import RandomTerm
+from mixedar.engine.levels import MetLevels
 from mixedar.exceptions import (
     GroupError,
     UnknownColumnError,
@@ -209,18 +210,13 @@ class TermErrors:
         )
         columns, which, owner = [], [], []
         for t, design in enumerate(designs):
-            order, n = design.shape[1], int(codes[:, t].max(initial=-1)) + 1
-            pairs, row = np.unique(
-                groups * max(n, 1) + codes[:, t], return_inverse=True
-            )
-            whose, level = np.divmod(pairs, max(n, 1))
-            count = np.bincount(whose, minlength=n_groups)
-            rank = np.arange(len(pairs)) - (np.cumsum(count) - count)[whose]
-            most = int(count.max(initial=0))
+            order = design.shape[1]
+            met = MetLevels.of(groups, n_groups, codes[:, t])
+            most = int(met.count.max(initial=0))
             local = np.zeros((len(groups), most, order))
-            local[np.arange(len(groups)), rank[row.ravel()]] = design
+            local[np.arange(len(groups)), met.number] = design
             numbers = np.full((n_groups, most, order), -1)
-            numbers[whose, rank] = self._posterior.numbers(t, level)
+            numbers[met.cluster, met.rank] = self._posterior.numbers(t, met.level)
             columns.append(local.reshape(len(groups), most * order))
             which.append(numbers.reshape(n_groups, most * order))
             owner.append(np.full(most * order, t))
