@@ -245,8 +245,8 @@ class Fit:
         """
         if self.layout.terms:
             raise UnsupportedError(
-                f"{what}: not available yet for models with random effects of several "
-                "factors, (1 | a) + (1 | b) or (1 | a/b)"
+                f"{what} is not available yet for models with random effects of "
+                "several factors"
             )
 
     @cached_property
