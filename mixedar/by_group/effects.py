@@ -15,7 +15,7 @@ from mixedar.engine.groups import predictions_from
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
 from mixedar.fit.linked import exog_left
-from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.df import contrast_method
 
 # Columns that are whitened at a time.
 _AT_ONCE = 64

@@ -27,7 +27,7 @@ from mixedar.data.residual_model import default_residual
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
 from mixedar.fit.parameters import boundary_notes
-from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.df import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import resolve

@@ -29,7 +29,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod, resolve_df
-from mixedar.inference.df.sandwich import sandwich
+from mixedar.inference.sandwich import sandwich
 from mixedar.inference.wald import t_isf, t_sf, t_test
 
 

@@ -31,7 +31,7 @@ from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
 from mixedar.hypotheses.df import DFMethod, resolve_df
 from mixedar.hypotheses.restrictions import WITHOUT_ERROR, covariance_of, restrictions
-from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.df import contrast_method, covariance
 
 Hypothesis = Any
 

@@ -28,7 +28,7 @@ from mixedar.fit.parameters import boundary_notes
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
-from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.df import contrast_method, covariance
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
 
@@ -113,14 +113,14 @@ class MixedLMARResults(ParentResults):
     predictive_check = Question("mixedar.diagnostics.predictive")
     influence = Question("mixedar.diagnostics.influence.results")
     get_influence = Question("mixedar.diagnostics.influence.results", "influence")
-    diagnose = Question("mixedar.diagnostics.checkup.report", of="")
+    diagnose = Question("mixedar.diagnostics.checkup", of="")
     random_effects_frame = Question("mixedar.by_group.effects")
     coef_by_group = Question("mixedar.by_group.effects")
     ranef = Question("mixedar.by_group.factors")
     coef = Question("mixedar.by_group.factors")
     random_covariance = Question("mixedar.by_group.factors")
     varcorr = Question("mixedar.by_group.factors")
-    group_covariance = Question("mixedar.by_group.group_covariance")
+    group_covariance = Question("mixedar.by_group.factors")
     shrinkage = Question("mixedar.by_group.shrinkage")
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
@@ -328,12 +328,12 @@ class MixedLMARResults(ParentResults):
 
         See Also
         --------
-        mixedar.inference.df.sandwich : the estimators, and references.
+        mixedar.inference.sandwich : the estimators, and references.
         """
         check_choice("use_t", use_t, (None, True, False))
         if cov_type == "nonrobust":
             return self._wrapper(self._with_tests(self.fit.df_method, None))
-        from mixedar.inference.df.sandwich import sandwich
+        from mixedar.inference.sandwich import sandwich
 
         method = resolve_df("satterthwaite" if use_t is None or use_t else "normal")
         return self._wrapper(self._with_tests(method, sandwich(self.fit, cov_type)))

@@ -14,7 +14,7 @@ from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
 from mixedar.fit.maximise import note_across_steps
 from mixedar.fit.parameters import boundary_notes
-from mixedar.inference.df.methods import contrast_method, covariance, df_notes
+from mixedar.inference.df import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable
 

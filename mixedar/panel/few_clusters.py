@@ -25,7 +25,7 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import NotComputedError, listing, shown
 from mixedar.hypotheses.df import JointDF, RobustMethod
-from mixedar.inference.df.sandwich import Sandwich, adjusted_products, equal_sizes
+from mixedar.inference.sandwich import Sandwich, adjusted_products, equal_sizes
 from mixedar.panel.algebra import regress
 from mixedar.panel.data import PanelData
 

@@ -27,7 +27,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.df import contrast_method
 from mixedar.inference.means import marginal_means
 from mixedar.prediction.predict import get_prediction
 

@@ -36,7 +36,7 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod, DFMethod
-from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.df import contrast_method
 from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
 from mixedar.prediction.results import PredictionResults

@@ -29,7 +29,7 @@ from helpers.reference_fits import fitted
 from mixedar import AR1, CAR1, MixedLMAR
 from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
 from mixedar.inference import DFMethod, resolve_df
-from mixedar.inference.df.small_sample import moments_to_f, pooled_df
+from mixedar.inference.df import moments_to_f, pooled_df
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from helpers.effort import calls
 from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
 from helpers.reference_fits import NAMES, fitted
 from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
-from mixedar.inference.df.sandwich import COV_TYPES, sandwich
+from mixedar.inference.sandwich import COV_TYPES, sandwich
 
 CHECKED = [name for name in NAMES if load(name).expected.get("robust")]
 ONE_LEVEL = ["orthodont_rs_ar1_reml", "sleepstudy_rs_reml", "bodyweight_car1_reml"]

@@ -10,7 +10,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from mixedar.exceptions import NotComputedError
-from mixedar.inference.df.sandwich import COV_TYPES
+from mixedar.inference.sandwich import COV_TYPES
 
 
 def school_data(seed: int = 1) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def test_crossed_factors_have_no_clusters(cov_type: str) -> None:
 
 def test_large_components_have_no_cr2(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, data = fit_of("nested", "independent")
-    monkeypatch.setattr("mixedar.inference.df.sandwich._LARGEST", 10)
+    monkeypatch.setattr("mixedar.inference.sandwich._LARGEST", 10)
     most = data["school"].value_counts().max()
     with pytest.raises(NotComputedError, match=f"order {most}.*largest cluster"):
         fit.get_robustcov_results("CR2")

@@ -22,7 +22,7 @@ from mixedar.diagnostics.checkup.finding import (
 from mixedar.diagnostics.influence.results import GroupInfluence
 from mixedar.exceptions import MixedARError, shown
 from mixedar.fit import Fit
-from mixedar.inference.df.methods import contrast_method, covariance
+from mixedar.inference.df import contrast_method, covariance
 from mixedar.numeric.linalg import r_factor
 
 # Belsley, Kuh and Welsch (1980), section 3.2: from 30 on, moderate to strong.

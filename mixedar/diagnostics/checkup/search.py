@@ -24,7 +24,7 @@ from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
-from mixedar.inference.df.methods import covariance
+from mixedar.inference.df import covariance
 from mixedar.inference.information import estimate_correlations, inflation
 from mixedar.inference.intervals.wald import conf_int_re
 from mixedar.residual import ResidualStructure, resolve

@@ -27,7 +27,7 @@ from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
 from mixedar.hypotheses.df import ColumnDF, DFMethod
 from mixedar.inference.arguments import check_count, generator, progress_bar
-from mixedar.inference.df.methods import contrast_method
+from mixedar.inference.df import contrast_method
 from mixedar.inference.information import information_criteria
 from mixedar.inference.intervals.bootstrap import Refitter
 from mixedar.inference.terms.comparable import matching_rows, same_columns

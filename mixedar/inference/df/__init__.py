@@ -1,1 +1,0 @@
-"""Degrees of freedom, and covariances that go with them."""
