@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
     from mixedar.compare.frames import glance, tidy
-    from mixedar.diagnostics.checkup.report import diagnose
+    from mixedar.diagnostics.checkup import diagnose
     from mixedar.selection import select_residual
 
 
@@ -60,7 +60,7 @@ _LATER = {
     "ByGroupOLS": "mixedar.by_group",
     "ByGroupResults": "mixedar.by_group",
     "compare": "mixedar.compare",
-    "diagnose": "mixedar.diagnostics.checkup.report",
+    "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",

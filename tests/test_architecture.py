@@ -80,8 +80,6 @@ ALONE = {
     "mixedar.cli.files": "reading files, apart from arguments",
     "mixedar.cli.no_eval": "all that strangers' formulas may hold, to be reviewed",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
-    "mixedar.diagnostics.checkup.design": "a page of checks",
-    "mixedar.diagnostics.checkup.residuals": "a page of checks",
     "mixedar.diagnostics.influence.deletion": "the algebra below the results",
     "mixedar.inference.intervals.constrained": "the likelihood that paths climb",
     "mixedar.inference.intervals.profile_path": "paths, apart from what they serve",
@@ -94,7 +92,6 @@ ALONE = {
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.report.facts": "numbers, apart from the page",
     "mixedar.report.pictures": "pictures alone",
-    "mixedar.selection.correlations": "numbers, apart from the choice",
 }
 # What these names stand for has a type, but where anything may come in.
 TYPED = ("fit", "fits", "results", "model", "structure")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.calibration.designs import DESIGNS, MODELS, RHOS
 from benchmarks.calibration.summary import FALLBACK, select
-from mixedar.plotting.style import BAND, COLOURS, GREY, MARKERS
+from mixedar.plotting import BAND, COLOURS, GREY, MARKERS
 
 __all__ = ["plot_coverages", "plot_sizes"]
 

@@ -29,7 +29,7 @@ from mixedar.fit import Fit
 from mixedar.fit.stated import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.numeric.linalg import product
-from mixedar.plotting.style import smooth_line
+from mixedar.plotting import smooth_line
 from mixedar.prediction.new_rows import NewRows, fitted_rows
 from mixedar.prediction.simulated_rows import rows_to_simulate
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mixedar.by_group import by_group
     from mixedar.compare import compare
     from mixedar.compare.frames import glance, tidy
-    from mixedar.diagnostics.checkup.report import diagnose
+    from mixedar.diagnostics.checkup import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
     from mixedar.selection import select_residual
@@ -41,7 +41,7 @@ random_effects_ar1 = RandomEffectsAR1.from_formula
 _LATER = {
     "by_group": "mixedar.by_group",
     "compare": "mixedar.compare",
-    "diagnose": "mixedar.diagnostics.checkup.report",
+    "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",

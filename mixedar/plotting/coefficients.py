@@ -13,7 +13,7 @@ from scipy import stats
 
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice
 from mixedar.inference.intervals.profile import Profile
-from mixedar.plotting.style import (
+from mixedar.plotting import (
     BAND,
     CAPTION,
     COLOURS,

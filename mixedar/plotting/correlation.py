@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import check_flags
-from mixedar.plotting.style import (
+from mixedar.plotting import (
     BAND,
     COLOURS,
     GREY,

@@ -18,7 +18,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     check_choice,
 )
-from mixedar.plotting.style import (
+from mixedar.plotting import (
     BAND,
     COLOURS,
     GREY,

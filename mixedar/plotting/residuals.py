@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
-from mixedar.plotting.style import (
+from mixedar.plotting import (
     BAND,
     COLOURS,
     GREY,

@@ -13,7 +13,7 @@ import pandas as pd
 from mixedar._types import IntArray
 from mixedar.data.variables import PictureRows
 from mixedar.exceptions import MixedARError, UnsupportedError, check_flags
-from mixedar.plotting.style import (
+from mixedar.plotting import (
     BAND,
     COLOURS,
     GREY,

@@ -23,10 +23,9 @@ from mixedar.exceptions import check_alpha, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.intervals.profile import profiles
 from mixedar.inference.wald import coefficient_frame
+from mixedar.plotting import COLOURS, correlation, trajectories
 from mixedar.plotting import coefficients as draw_coefficients
-from mixedar.plotting import correlation, trajectories
 from mixedar.plotting import residuals as draw_residuals
-from mixedar.plotting.style import COLOURS
 from mixedar.prediction.curves import (
     choose_groups,
     fitted_curves,

@@ -16,11 +16,11 @@ from helpers.effort import calls
 from helpers.fitted_models import MODELS, shared
 from helpers.simulated import BIMODAL, few_groups
 from mixedar.datasets import load_orthodont
+from mixedar.diagnostics.checkup import Diagnosis, diagnose
 from mixedar.diagnostics.checkup import design as diagnosis_design
 from mixedar.diagnostics.checkup import residuals as diagnosis_residuals
 from mixedar.diagnostics.checkup import search as diagnosis_search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
-from mixedar.diagnostics.checkup.report import Diagnosis, diagnose
 from mixedar.diagnostics.checkup.residuals import effect_score_test, missed_effects
 from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import BoundaryWarning, UnsupportedError

@@ -30,7 +30,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.plotting.style import COLOURS
+from mixedar.plotting import COLOURS
 from mixedar.prediction.curves import fitted_curves
 
 

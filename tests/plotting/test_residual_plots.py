@@ -23,8 +23,8 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
+from mixedar.plotting import smooth_line
 from mixedar.plotting.residuals import density
-from mixedar.plotting.style import smooth_line
 
 
 @cache
