@@ -83,7 +83,6 @@ ALONE = {
     "mixedar.diagnostics.influence.deletion": "the algebra below the results",
     "mixedar.inference.intervals.constrained": "the likelihood that paths climb",
     "mixedar.inference.intervals.profile_path": "paths, apart from what they serve",
-    "mixedar.inference.terms.type_three": "hypotheses, with their sources",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
@@ -101,6 +100,7 @@ TAKE_ANYTHING = {
     "mixedar.compare.foreign": "fits of other packages",
     "mixedar.diagnostics.checkup": "results in statsmodels' wrapper",
     "mixedar.inference.terms.anova": "results in statsmodels' wrapper",
+    "mixedar.inference.terms.likelihood_ratio": "results in statsmodels' wrapper",
     "mixedar.panel.linearmodels": "a class of linearmodels, untyped",
     "mixedar.residual.registry": "a structure before its class is known",
 }

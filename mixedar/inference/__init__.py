@@ -20,9 +20,9 @@ _EXPORTS = {
     "covariance_parameters": "mixedar.inference.information",
     "information_criteria": "mixedar.inference.information",
     "information_matrix": "mixedar.inference.information",
-    "likelihood_ratio_table": "mixedar.inference.terms.anova",
+    "likelihood_ratio_table": "mixedar.inference.terms.likelihood_ratio",
     "profile_likelihood": "mixedar.inference.intervals.profile",
-    "simulated_null": "mixedar.inference.terms.anova",
+    "simulated_null": "mixedar.inference.terms.likelihood_ratio",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _EXPORTS)

@@ -9,12 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from mixedar._types import IntArray, Seed
-from mixedar.exceptions import (
-    UnknownColumnError,
-    UnsupportedError,
-    check_flags,
-    shown,
-)
+from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_flags, shown
 
 
 def check_count(n: object, what: str) -> int:

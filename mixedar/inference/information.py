@@ -18,11 +18,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.fit import Fit
-from mixedar.fit.parameters import (
-    CovarianceParameter,
-    parameters_of,
-    standard_error,
-)
+from mixedar.fit.parameters import CovarianceParameter, parameters_of, standard_error
 
 # Directions with less information than this, relative to the largest, have none.
 _FLAT = 1e-11

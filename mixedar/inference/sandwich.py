@@ -390,12 +390,10 @@ class _Covariances:
         design = grouped.sort(data.random_design) @ fit.z_map
         #: levels of each factor, and designs that have independent effects
         self._effects = [(self._groups, design @ fit.factor)]
-        problem = fit.problem
-        factors = problem.term_factors(fit.theta)
-        for term, term_map, factor in zip(
-            data.terms, problem.term_maps, factors, strict=True
+        for term, root in zip(
+            data.terms, fit.problem.level_factors(fit.theta), strict=True
         ):
-            z = grouped.sort(term.design) @ term_map @ factor
+            z = grouped.sort(term.design) @ root
             self._effects.append((grouped.sort(term.codes), z))
 
     def of(self, rows: IntArray) -> FloatArray:

@@ -13,12 +13,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.random_terms import RandomTerm
 from mixedar.engine.levels import MetLevels
-from mixedar.exceptions import (
-    GroupError,
-    UnknownColumnError,
-    UnsupportedError,
-    shown,
-)
+from mixedar.exceptions import GroupError, UnknownColumnError, UnsupportedError, shown
 from mixedar.fit import Fit
 
 
@@ -228,7 +223,7 @@ class TermErrors:
     def of_no_rows(cls, fit: Fit) -> TermErrors:
         """Where no observed rows matter but by the predicted effects."""
         none = np.empty((0, len(fit.layout.terms)), dtype=np.intp)
-        designs = [np.empty((0, order)) for order in fit.layout.terms]
+        designs = [np.empty((0, term.width)) for term in fit.layout.terms]
         return cls(fit, none, designs, np.empty(0, dtype=np.intp), 1)
 
     def variance(

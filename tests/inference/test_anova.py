@@ -21,13 +21,13 @@ from mixedar.exceptions import (
     MixedARError,
     UnsupportedError,
 )
-from mixedar.inference.terms.anova import (
-    anova,
+from mixedar.inference.terms.anova import anova, terms_of
+from mixedar.inference.terms.likelihood_ratio import (
+    NullDistribution,
     likelihood_ratio_table,
+    null_distribution,
     simulated_null,
-    terms_of,
 )
-from mixedar.inference.terms.mixture_chi2 import NullDistribution, null_distribution
 
 CLASSICAL = [
     name

@@ -1,11 +1,25 @@
 """
-Likelihood-ratio tests of nested fits, and analysis of variance by terms.
+Analysis of variance: tests of the terms of a fit, or of nested fits.
+
+A term's hypothesis of type III is about its own part of the mean: averaged with equal
+weights over the levels of the factors that it lacks, and freed from the means
+over the levels of those that it has.  Numeric variables stand at zero, as in
+SAS.  The coefficients themselves have that meaning if factors are coded so that
+they sum to zero; here it is computed for any coding.  The overall mean belongs to
+no factor: without an intercept the hypotheses are those of the same model with
+it.
+
+References
+----------
+Searle, S. R. (1987), Linear Models for Unbalanced Data, Wiley, chapters 4, 12.
+
+SAS Institute, SAS/STAT User's Guide, The Four Types of Estimable Functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,26 +27,14 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.contrast import WaldTestResults
 
-from mixedar._types import FloatArray, Seed
-from mixedar.data.formula.terms import Term
-from mixedar.exceptions import (
-    LengthError,
-    NotComputedError,
-    UnsupportedError,
-    check_choice,
-    check_flags,
-)
+from mixedar._types import FloatArray
+from mixedar.data.formula.empty_cells import EmptyCells
+from mixedar.data.formula.terms import Term, all_terms, terms_of_formula
+from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags
 from mixedar.fit import Fit
-from mixedar.fit.maximise import maximise
-from mixedar.fit.responses import Responses
 from mixedar.hypotheses.df import ColumnDF, DFMethod
-from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.inference.df import contrast_method
-from mixedar.inference.information import information_criteria
-from mixedar.inference.intervals.bootstrap import Refitter
-from mixedar.inference.terms.comparable import matching_rows, same_columns
-from mixedar.inference.terms.mixture_chi2 import NullDistribution, null_distribution
-from mixedar.inference.terms.type_three import terms_of, type_three, within_the_mean
+from mixedar.inference.terms.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
 from mixedar.inference.wald import wald_test
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -54,8 +56,7 @@ def anova_terms(
         1: each term after those before it in the formula (nlme's sequential);
         2: each term after all terms that do not contain it (car's); 3: each
         term averaged over the levels of the other factors, whatever the coding
-        (SAS', lmerTest's; see :mod:`mixedar.inference.terms.type_three`), both
-        with or without an intercept alike;
+        (SAS', lmerTest's), both with or without an intercept alike;
         ``"marginal"``: all coefficients of the term are zero, in the coding of
         the model (nlme's): with treatment coding a main effect is then tested
         where the other factors are at their reference level.
@@ -246,7 +247,7 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
             )
     if not fits:
         raise UnsupportedError("anova needs at least one fit")
-    allowed = {"type", "df"} if len(fits) == 1 else _LR_OPTIONS
+    allowed = {"type", "df"} if len(fits) == 1 else LR_OPTIONS
     unknown = sorted(set(options) - allowed)
     if unknown:
         raise UnsupportedError(
@@ -258,194 +259,169 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
     return likelihood_ratio_table(fits, **options)
 
 
-_LR_OPTIONS = {"refit", "null", "n_sim", "seed", "progress", "names", "ic"}
+def terms_of(fit: Fit) -> list[Term]:
+    """Terms in the order of the formula; without one every column is a term."""
+    if fit.formula_spec is not None:
+        return terms_of_formula(fit.formula_spec)
+    return [Term.of_column(name, k) for k, name in enumerate(fit.exog_names)]
 
 
-def likelihood_ratio_table(
-    fits: Sequence[Any],
-    *,
-    refit: str | None = None,
-    null: str = "auto",
-    n_sim: int = 1000,
-    seed: Seed = None,
-    progress: bool = False,
-    names: Sequence[str] | None = None,
-    ic: str = "nlme",
-) -> pd.DataFrame:
+def type_three(fit: Fit, terms: Sequence[Term]) -> list[FloatArray]:
     """
-    Likelihood-ratio tests of neighbouring fits.
+    Restrictions of type III.
 
     Parameters
     ----------
-    fits : sequence of MixedLMARResults
-        To the same data, each compared with the one before.
-    refit : {"ml"}, optional
-        Fit by maximum likelihood first what was fitted by REML; needed when
-        fixed effects differ.
-    null : {"auto", "chi2", "simulate"}
-        Null distribution: chi-square or, where a variance is tested, the
-        50:50 mixture of Self and Liang; always the naive chi-square; or by
-        simulation from the smaller model.
-    n_sim : int
-        Number of simulated responses.
-    seed : int or Generator, optional
-    progress : bool
-        Progress bar of the simulation.
-    names : sequence of str, optional
-        Of the rows; ``"1"``, ``"2"``, ... by default.
-    ic : {"nlme", "lme4", "sas"}
-        Convention of AIC and BIC.
+    fit : Fit
+    terms : sequence of Term
+        Of all p columns.
 
     Returns
     -------
-    DataFrame
-        Columns ``df`` (number of parameters), ``AIC``, ``BIC``, ``logLik``,
-        ``test``, ``LR``, ``LR_df``, ``p``, ``null`` (distribution) and
-        ``note``.  Of a pair that is not nested, or a fit that has not converged,
-        LR and p are missing and the note says why.  Rows of the data are matched by
-        their labels, or their responses, in any order.
-
-    Raises
-    ------
-    UnsupportedError
-        If the fits are not comparable: other data, REML and ML, or REML with
-        different fixed effects.
+    list of ndarray, shape (rank of the hypothesis, p)
     """
-    check_choice("null", null, ("auto", "chi2", "simulate"))
-    check_choice("refit", refit, (None, "ml"))
-    check_flags(progress=progress)
-    compared: list[Fit] = [one.fit for one in fits]
-    labels = [str(k + 1) for k in range(len(fits))] if names is None else list(names)
-    if len(labels) != len(compared):
-        raise LengthError(f"{len(labels)} names for {len(compared)} fits")
-    _check_data(compared, labels)
-    if refit == "ml":
-        compared = [_by_ml(one) for one in compared]
-    _check_method(compared, labels)
-    rows: list[list[Any]] = []
-    for one in compared:
-        criteria = information_criteria(one, ic)
-        rows.append([one.k_estimated, criteria["aic"], criteria["bic"], one.llf])
-        rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
-    rng = generator(seed)
-    for k, (a, b) in enumerate(pairwise(compared), start=1):
-        small, large = sorted((a, b), key=lambda one: one.k_estimated)
-        ratio, difference, p, label, note = _ratio(
-            small, large, null, n_sim, rng, progress
-        )
-        rows[k][4:] = [f"{labels[k - 1]} vs {labels[k]}", ratio, difference, p]
-        rows[k].extend([label, note])
-    columns = ["df", "AIC", "BIC", "logLik", "test", "LR", "LR_df", "p", "null", "note"]
-    frame = pd.DataFrame(rows, index=pd.Index(labels, name="fit"), columns=columns)
-    frame.attrs["method"] = "REML" if compared[0].reml else "ML"
-    return frame
-
-
-def _ratio(
-    small: Fit,
-    large: Fit,
-    null: str,
-    n_sim: int,
-    rng: np.random.Generator,
-    progress: bool,
-) -> tuple[float, float, float, str, str]:
-    """Statistic, degrees of freedom, p-value, distribution and note of a pair."""
-    found = null_distribution(small, large)
-    if not found.df:
-        return np.nan, np.nan, np.nan, "", found.note
-    if not (small.converged and large.converged):
-        note = "a fit has not converged: pass maxiter=1000 to fit(), or another start"
-        return np.nan, np.nan, np.nan, "", note
-    difference = large.k_estimated - small.k_estimated
-    if null == "chi2":
-        found = NullDistribution((difference,), (1.0,), "")
-    statistic = 2.0 * (large.llf - small.llf)
-    if statistic < -1e-5:
-        note = (
-            "the larger model has the lower likelihood: one fit has missed its "
-            "maximum, try other starts"
-        )
-        return np.nan, np.nan, np.nan, "", note
-    statistic = max(statistic, 0.0)
-    if null != "simulate":
-        p = found.sf(statistic)
-        return statistic, difference, p, found.label, found.note
-    draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
-    # the observed statistic is one draw under the hypothesis
-    p = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
-    return statistic, difference, p, f"simulated ({len(draws)})", ""
-
-
-def simulated_null(
-    small: Fit,
-    large: Fit,
-    n_sim: int = 1000,
-    *,
-    seed: Seed = None,
-    progress: bool = False,
-) -> FloatArray:
-    """
-    Likelihood ratios of responses simulated from the smaller model.
-
-    Parameters
-    ----------
-    small, large : Fit
-        Of nested models to the same rows.
-    n_sim : int
-    seed : int or Generator, optional
-    progress : bool
-
-    Returns
-    -------
-    ndarray, shape (at most n_sim,)
-        Replicates for which a model has no maximum are left out.
-    """
-    n_sim = check_count(n_sim, "n_sim")
-    rng = generator(seed)
-    first, second = Refitter(small), Refitter(large)
-    responses = Responses.of(small)
-    rows = matching_rows(large, small)
+    spec, p = fit.formula_spec, fit.k_fe
+    if spec is not None and spec.empty_cells is not None:
+        estimable = _Estimable(all_terms(spec), spec.empty_cells)
+        return [estimable.hypothesis(term.name) for term in terms]
     out = []
-    for _ in progress_bar(range(n_sim), progress, "simulated null"):
-        endog = responses.draw(rng)
-        try:
-            llf = first.fit(endog)[1].llf
-            other = second.fit(endog[rows], at_least=llf - 1e-6)[1].llf
-        except (np.linalg.LinAlgError, ValueError):
+    for k, term in enumerate(terms):
+        parts = [_part(terms, term, part, p) for part in _parts(terms, k)]
+        out.append(np.concatenate([np.empty((0, p)), *parts]))
+    return out
+
+
+class _Estimable:
+    """
+    What can be estimated where combinations of levels have no rows, as in SAS.
+
+    Functions of effects, one for each combination of levels of each term, can be
+    estimated if they are means of rows.  The hypothesis of a term is made of those
+    that involve it and the terms that contain it, and are orthogonal to those that
+    involve only the latter.
+    """
+
+    def __init__(self, terms: Sequence[Term], empty: EmptyCells) -> None:
+        self.terms = terms
+        weights = np.eye(len(empty.all_names))[:, empty.kept].T
+        weights[:, empty.dropped] = empty.weights
+        self.effects = {term.name: weights @ self._effects(term) for term in terms}
+
+    def _effects(self, term: Term) -> FloatArray:
+        """Coefficients of all columns that give the effects of a term."""
+        inside = [
+            t
+            for t in self.terms
+            if t.numeric == term.numeric and set(t.levels) <= set(term.levels)
+        ]
+        m = term.cells.shape[-2]
+        sizes = [len(levels) for levels in term.levels.values()]
+        count = m * int(np.prod(sizes, dtype=int))
+        designs = []
+        for t in inside:
+            shape = [len(v) if k in t.levels else 1 for k, v in term.levels.items()]
+            cells = t.cells.reshape(*shape, m, len(t.columns))
+            cells = np.broadcast_to(cells, (*sizes, *cells.shape[-2:]))
+            designs.append(cells.reshape(count, -1))
+        columns = np.concatenate([t.columns for t in inside])
+        out = np.zeros((sum(len(t.columns) for t in self.terms), count))
+        out[columns] = np.linalg.pinv(np.concatenate(designs, axis=1))
+        return out
+
+    def hypothesis(self, name: str) -> FloatArray:
+        """Restrictions of a term, shape (rank of the hypothesis, number kept)."""
+        term = next(t for t in self.terms if t.name == name)
+        over = [
+            t.name
+            for t in self.terms
+            if t.numeric == term.numeric and set(t.levels) > set(term.levels)
+        ]
+        others = [t.name for t in self.terms if t.name not in {name, *over}]
+        free = self._vanishing(others)
+        alone = self._vanishing([*others, name])
+        names = [t.name for t in self.terms]
+        everything = np.concatenate([self.effects[k] for k in names], axis=1)
+        inner = alone.T @ everything
+        mixed = inner @ (free.T @ everything).T
+        return _null_space(mixed).T @ free.T
+
+    def _vanishing(self, names: Sequence[str]) -> FloatArray:
+        """Functions, in columns, that do not involve these terms."""
+        size = len(next(iter(self.effects.values())))
+        parts = [self.effects[name].T for name in names]
+        return _null_space(np.concatenate([np.empty((0, size)), *parts]))
+
+
+def _null_space(matrix: FloatArray) -> FloatArray:
+    """Orthonormal columns that a matrix takes to zero."""
+    _, values, rows = np.linalg.svd(matrix)
+    rank = int((values > 1e-9 * values.max(initial=0.0)).sum())
+    return np.asarray(rows[rank:].T)
+
+
+def _parts(terms: Sequence[Term], k: int) -> Iterator[frozenset[str]]:
+    """Sets of factors whose joint effect the term brings in."""
+    term = terms[k]
+    earlier = [frozenset(t.levels) for t in terms[:k] if t.numeric == term.numeric]
+    if term.factors and not term.numeric:
+        earlier.append(frozenset())  # the overall mean
+    for size in range(len(term.levels) + 1):
+        for some in combinations(term.levels, size):
+            part = frozenset(some)
+            if not any(part <= other for other in earlier):
+                yield part
+
+
+def _part(
+    terms: Sequence[Term], term: Term, part: frozenset[str], p: int
+) -> FloatArray:
+    """Contrasts of the joint effect of some factors of a term."""
+    out: FloatArray | None = None
+    for other in terms:
+        if other.numeric != term.numeric or not part <= set(other.levels):
             continue
-        out.append(max(2.0 * (other - llf), 0.0))
-    return np.array(out)
+        effect = other.cells
+        for axis, (name, levels) in enumerate(other.levels.items()):
+            weights = _contrasts(len(levels), differences=name in part)
+            effect = np.moveaxis(np.tensordot(weights, effect, (1, axis)), 0, axis)
+        effect = effect.reshape(-1, len(other.columns))
+        if out is None:
+            out = np.zeros((len(effect), p))
+        out[:, other.columns] = effect
+    assert out is not None  # the term itself
+    size = np.abs(out).max(axis=1, keepdims=True)
+    return np.where(np.abs(out) < 1e-13 * size, 0.0, out)
 
 
-def _by_ml(fit: Fit) -> Fit:
-    if not fit.reml:
-        return fit
-    return maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
+def _contrasts(count: int, *, differences: bool) -> FloatArray:
+    """The mean of the levels, or orthonormal contrasts of them (Helmert's)."""
+    if not differences:
+        return np.full((1, count), 1.0 / count)
+    below = np.tri(count, k=-1)[1:]
+    steps = np.arange(1.0, count)
+    rows = np.eye(count)[1:] * steps[:, None] - below
+    return np.asarray(rows / np.sqrt(steps * (steps + 1.0))[:, None])
 
 
-def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
-    for one, label in zip(fits[1:], labels[1:], strict=True):
-        try:
-            matching_rows(fits[0], one)
-        except UnsupportedError as error:
-            raise UnsupportedError(f"fits {labels[0]} and {label}: {error}") from error
+def within_the_mean(term: Term) -> FloatArray | None:
+    """
+    Rows that hold where a term's effects are the same at all levels.
 
+    Parameters
+    ----------
+    term : Term
 
-def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
-    methods = {one.reml for one in fits}
-    if len(methods) > 1:
-        which = [x for x, one in zip(labels, fits, strict=True) if one.reml]
-        raise UnsupportedError(
-            f"fits {', '.join(which)} are by REML and the others by ML; their "
-            "likelihoods cannot be compared: pass refit='ml'"
-        )
-    if methods == {False}:
-        return
-    for one, label in zip(fits[1:], labels[1:], strict=True):
-        rows = matching_rows(fits[0], one)
-        if not same_columns(one.data.exog[rows], fits[0].data.exog):
-            raise UnsupportedError(
-                f"fits {labels[0]} and {label} are by REML and have different fixed "
-                "effects; restricted likelihoods cannot be compared then: pass "
-                "refit='ml'"
-            )
+    Returns
+    -------
+    ndarray, shape (c - 1, c), or None
+        For a term of c columns, among them the overall mean of a model without
+        intercept; None for others.
+    """
+    if not term.levels or term.numeric:
+        return None
+    cells = term.cells.reshape(-1, len(term.columns))
+    ones = np.ones(len(cells))
+    mean, *_ = np.linalg.lstsq(cells, ones, rcond=None)
+    if not np.allclose(cells @ mean, ones):
+        return None
+    return np.linalg.qr(mean[:, None], mode="complete")[0][:, 1:].T

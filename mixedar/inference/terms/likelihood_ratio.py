@@ -1,0 +1,313 @@
+"""
+Likelihood-ratio tests of nested fits, and what their statistic follows.
+
+A variance of zero lies on the edge of its range, and the statistic then follows
+a mixture of chi-square distributions.
+
+References
+----------
+Self, S. G. and Liang, K.-Y. (1987), Asymptotic properties of maximum likelihood
+estimators and likelihood ratio tests under nonstandard conditions, Journal of
+the American Statistical Association 82, 605-610.
+
+Stram, D. O. and Lee, J. W. (1994), Variance components testing in the
+longitudinal mixed effects model, Biometrics 50, 1171-1177.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mixedar._types import FloatArray, Seed
+from mixedar.exceptions import LengthError, UnsupportedError, check_choice, check_flags
+from mixedar.fit import Fit
+from mixedar.fit.maximise import maximise
+from mixedar.fit.responses import Responses
+from mixedar.inference.arguments import check_count, generator, progress_bar
+from mixedar.inference.information import information_criteria
+from mixedar.inference.intervals.bootstrap import Refitter
+from mixedar.inference.terms.comparable import (
+    ZERO_VARIANCE,
+    matching_rows,
+    model_nesting,
+    same_columns,
+)
+
+#: Options of :func:`likelihood_ratio_table`.
+LR_OPTIONS = {"refit", "null", "n_sim", "seed", "progress", "names", "ic"}
+
+
+@dataclass(frozen=True)
+class NullDistribution:
+    """
+    Mixture of chi-square distributions, or the reason why there is none.
+
+    Attributes
+    ----------
+    df : tuple of int
+        Degrees of freedom of the components; 0 is a point mass at zero.
+    weights : tuple of float
+    note : str
+        What is tested, or why the distribution is not known.
+    known : bool
+    """
+
+    df: tuple[int, ...]
+    weights: tuple[float, ...]
+    note: str
+    known: bool = True
+
+    @property
+    def label(self) -> str:
+        """The distribution as tables print it."""
+        if not self.df:
+            return ""
+        parts = [
+            f"chi2({df})" if weight == 1.0 else f"{weight:g} chi2({df})"
+            for df, weight in zip(self.df, self.weights, strict=True)
+        ]
+        return " + ".join(parts)
+
+    def sf(self, statistic: float) -> float:
+        """Probability of a statistic as large; NaN without a distribution."""
+        if not self.df:
+            return np.nan
+        total = 0.0
+        for df, weight in zip(self.df, self.weights, strict=True):
+            tail = float(statistic <= 0.0) if df == 0 else stats.chi2.sf(statistic, df)
+            total += weight * float(tail)
+        return total
+
+
+def null_distribution(small: Fit, large: Fit) -> NullDistribution:
+    """
+    Null distribution of the likelihood ratio of two fits, of which one is a case.
+
+    Without components if the models are not nested; `known` is False if only the
+    naive chi-square, which is conservative, can be offered.
+    """
+    difference = large.k_estimated - small.k_estimated
+    found = model_nesting(small, large)
+    if found.apart:
+        return NullDistribution((), (), f"not nested: {found.apart}", False)
+    if difference <= 0:
+        return NullDistribution((), (), "no parameter is tested", False)
+    boundary = small.singular or small.residual_at_boundary
+    edges, added = len(found.edges), found.edges.count(ZERO_VARIANCE)
+    grew = large.layout.is_free.sum() > small.layout.is_free.sum()
+    if edges == 0 and not found.irregular and not (grew and small.singular):
+        return NullDistribution((difference,), (1.0,), "")
+    if edges == 1 and not found.irregular and not (added and boundary):
+        return _half(difference, found.edges[0])
+    naive = "the naive chi-square is conservative; null='simulate' is exact"
+    if found.irregular:
+        what = found.irregular
+        naive = "the chi-square is an approximation; null='simulate' is exact"
+    elif boundary:
+        what = "the smaller model itself lies on the boundary"
+    elif added == edges:
+        what = f"{added} variances are on the boundary, the mixture is not known"
+    else:
+        what = f"{edges} parameters are on the boundary, the mixture is not known"
+    return NullDistribution((difference,), (1.0,), f"{what}: {naive}", False)
+
+
+def _half(difference: int, note: str) -> NullDistribution:
+    return NullDistribution((difference - 1, difference), (0.5, 0.5), note)
+
+
+def likelihood_ratio_table(
+    fits: Sequence[Any],
+    *,
+    refit: str | None = None,
+    null: str = "auto",
+    n_sim: int = 1000,
+    seed: Seed = None,
+    progress: bool = False,
+    names: Sequence[str] | None = None,
+    ic: str = "nlme",
+) -> pd.DataFrame:
+    """
+    Likelihood-ratio tests of neighbouring fits.
+
+    Parameters
+    ----------
+    fits : sequence of MixedLMARResults
+        To the same data, each compared with the one before.
+    refit : {"ml"}, optional
+        Fit by maximum likelihood first what was fitted by REML; needed when
+        fixed effects differ.
+    null : {"auto", "chi2", "simulate"}
+        Null distribution: chi-square or, where a variance is tested, the
+        50:50 mixture of Self and Liang; always the naive chi-square; or by
+        simulation from the smaller model.
+    n_sim : int
+        Number of simulated responses.
+    seed : int or Generator, optional
+    progress : bool
+        Progress bar of the simulation.
+    names : sequence of str, optional
+        Of the rows; ``"1"``, ``"2"``, ... by default.
+    ic : {"nlme", "lme4", "sas"}
+        Convention of AIC and BIC.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``df`` (number of parameters), ``AIC``, ``BIC``, ``logLik``,
+        ``test``, ``LR``, ``LR_df``, ``p``, ``null`` (distribution) and
+        ``note``.  Of a pair that is not nested, or a fit that has not converged,
+        LR and p are missing and the note says why.  Rows of the data are matched by
+        their labels, or their responses, in any order.
+
+    Raises
+    ------
+    UnsupportedError
+        If the fits are not comparable: other data, REML and ML, or REML with
+        different fixed effects.
+    """
+    check_choice("null", null, ("auto", "chi2", "simulate"))
+    check_choice("refit", refit, (None, "ml"))
+    check_flags(progress=progress)
+    compared: list[Fit] = [one.fit for one in fits]
+    labels = [str(k + 1) for k in range(len(fits))] if names is None else list(names)
+    if len(labels) != len(compared):
+        raise LengthError(f"{len(labels)} names for {len(compared)} fits")
+    _check_data(compared, labels)
+    if refit == "ml":
+        compared = [_by_ml(one) for one in compared]
+    _check_method(compared, labels)
+    rows: list[list[Any]] = []
+    for one in compared:
+        criteria = information_criteria(one, ic)
+        rows.append([one.k_estimated, criteria["aic"], criteria["bic"], one.llf])
+        rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
+    rng = generator(seed)
+    for k, (a, b) in enumerate(pairwise(compared), start=1):
+        small, large = sorted((a, b), key=lambda one: one.k_estimated)
+        ratio, difference, p, label, note = _ratio(
+            small, large, null, n_sim, rng, progress
+        )
+        rows[k][4:] = [f"{labels[k - 1]} vs {labels[k]}", ratio, difference, p]
+        rows[k].extend([label, note])
+    columns = ["df", "AIC", "BIC", "logLik", "test", "LR", "LR_df", "p", "null", "note"]
+    frame = pd.DataFrame(rows, index=pd.Index(labels, name="fit"), columns=columns)
+    frame.attrs["method"] = "REML" if compared[0].reml else "ML"
+    return frame
+
+
+def _ratio(
+    small: Fit,
+    large: Fit,
+    null: str,
+    n_sim: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> tuple[float, float, float, str, str]:
+    """Statistic, degrees of freedom, p-value, distribution and note of a pair."""
+    found = null_distribution(small, large)
+    if not found.df:
+        return np.nan, np.nan, np.nan, "", found.note
+    if not (small.converged and large.converged):
+        note = "a fit has not converged: pass maxiter=1000 to fit(), or another start"
+        return np.nan, np.nan, np.nan, "", note
+    difference = large.k_estimated - small.k_estimated
+    if null == "chi2":
+        found = NullDistribution((difference,), (1.0,), "")
+    statistic = 2.0 * (large.llf - small.llf)
+    if statistic < -1e-5:
+        note = (
+            "the larger model has the lower likelihood: one fit has missed its "
+            "maximum, try other starts"
+        )
+        return np.nan, np.nan, np.nan, "", note
+    statistic = max(statistic, 0.0)
+    if null != "simulate":
+        p = found.sf(statistic)
+        return statistic, difference, p, found.label, found.note
+    draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
+    # the observed statistic is one draw under the hypothesis
+    p = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
+    return statistic, difference, p, f"simulated ({len(draws)})", ""
+
+
+def simulated_null(
+    small: Fit,
+    large: Fit,
+    n_sim: int = 1000,
+    *,
+    seed: Seed = None,
+    progress: bool = False,
+) -> FloatArray:
+    """
+    Likelihood ratios of responses simulated from the smaller model.
+
+    Parameters
+    ----------
+    small, large : Fit
+        Of nested models to the same rows.
+    n_sim : int
+    seed : int or Generator, optional
+    progress : bool
+
+    Returns
+    -------
+    ndarray, shape (at most n_sim,)
+        Replicates for which a model has no maximum are left out.
+    """
+    n_sim = check_count(n_sim, "n_sim")
+    rng = generator(seed)
+    first, second = Refitter(small), Refitter(large)
+    responses = Responses.of(small)
+    rows = matching_rows(large, small)
+    out = []
+    for _ in progress_bar(range(n_sim), progress, "simulated null"):
+        endog = responses.draw(rng)
+        try:
+            llf = first.fit(endog)[1].llf
+            other = second.fit(endog[rows], at_least=llf - 1e-6)[1].llf
+        except (np.linalg.LinAlgError, ValueError):
+            continue
+        out.append(max(2.0 * (other - llf), 0.0))
+    return np.array(out)
+
+
+def _by_ml(fit: Fit) -> Fit:
+    if not fit.reml:
+        return fit
+    return maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
+
+
+def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
+    for one, label in zip(fits[1:], labels[1:], strict=True):
+        try:
+            matching_rows(fits[0], one)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"fits {labels[0]} and {label}: {error}") from error
+
+
+def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
+    methods = {one.reml for one in fits}
+    if len(methods) > 1:
+        which = [x for x, one in zip(labels, fits, strict=True) if one.reml]
+        raise UnsupportedError(
+            f"fits {', '.join(which)} are by REML and the others by ML; their "
+            "likelihoods cannot be compared: pass refit='ml'"
+        )
+    if methods == {False}:
+        return
+    for one, label in zip(fits[1:], labels[1:], strict=True):
+        rows = matching_rows(fits[0], one)
+        if not same_columns(one.data.exog[rows], fits[0].data.exog):
+            raise UnsupportedError(
+                f"fits {labels[0]} and {label} are by REML and have different fixed "
+                "effects; restricted likelihoods cannot be compared then: pass "
+                "refit='ml'"
+            )
