@@ -24,12 +24,15 @@ from mixedar.data.designs import regressors
 from mixedar.data.formula import FormulaSpec, build_design
 from mixedar.data.given import (
     as_rows,
+    check_missing,
+    drop_missing,
     named_columns,
     positive_weights,
     response_vector,
     row_labels,
+    subset_rows,
+    warn_dropped,
 )
-from mixedar.data.missing import check_missing, drop_missing, subset_rows, warn_dropped
 from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
 from mixedar.exceptions import (
     EmptyDataError,

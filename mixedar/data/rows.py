@@ -17,7 +17,7 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import check_labels, without_mask
-from mixedar.data.missing import missing_rows
+from mixedar.data.given import missing_rows
 from mixedar.exceptions import (
     GroupError,
     LengthError,

@@ -23,8 +23,13 @@ from mixedar.data.checks import (
     float_array,
 )
 from mixedar.data.formula import Design, as_namespace, build_design
-from mixedar.data.given import as_rows, row_labels
-from mixedar.data.missing import check_missing, drop_missing, warn_dropped
+from mixedar.data.given import (
+    as_rows,
+    check_missing,
+    drop_missing,
+    row_labels,
+    warn_dropped,
+)
 from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,

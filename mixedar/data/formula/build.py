@@ -30,7 +30,7 @@ from mixedar.data.formula.names import (
 )
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
-from mixedar.data.missing import check_missing, missing_error, nan_rows, subset_rows
+from mixedar.data.given import check_missing, missing_error, nan_rows, subset_rows
 from mixedar.data.rows import (
     RowVariable,
     as_frame,

@@ -18,8 +18,14 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import float_array
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, build_design
-from mixedar.data.given import as_rows, response_vector, row_labels
-from mixedar.data.missing import check_missing, drop_missing, warn_dropped
+from mixedar.data.given import (
+    as_rows,
+    check_missing,
+    drop_missing,
+    response_vector,
+    row_labels,
+    warn_dropped,
+)
 from mixedar.data.rows import as_frame, one_factor
 from mixedar.exceptions import (
     GroupError,
