@@ -9,6 +9,7 @@ import pickle
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.formula.columns import ColumnStore, check_no_date
-from mixedar.data.formula.empty_cells import EmptyCells
 from mixedar.data.formula.names import FormulaUse, in_calls, plain_terms
 from mixedar.data.formula.spelling import spelled_in_patterns, unknown_name
 from mixedar.data.rows import (
@@ -135,6 +136,39 @@ BLOCK = 65_536  # rows evaluated at a time: bounds what the engine copies
 # Up to this many rows a second call of the engine costs more than it saves.
 _AT_ONCE = 50_000
 _SAMPLE = 2
+
+
+@dataclass(frozen=True)
+class EmptyCells:
+    """
+    Columns of a formula that were dropped, and what they are in the rows of the fit.
+
+    Attributes
+    ----------
+    all_names : list of str
+        Names of all columns of the formula.
+    kept, dropped : ndarray of int
+        Positions among all columns of the formula.
+    weights : ndarray, shape (number kept, number dropped)
+        In the fit, dropped columns are these combinations of the others.
+    """
+
+    all_names: list[str]
+    kept: IntArray
+    dropped: IntArray
+    weights: FloatArray
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns dropped."""
+        return [self.all_names[j] for j in self.dropped]
+
+    def determined(self, matrix: FloatArray) -> BoolArray:
+        """Rows of all columns, shape (n, p), that the coefficients kept predict."""
+        kept, dropped = matrix[:, self.kept], matrix[:, self.dropped]
+        scale = np.abs(kept) @ np.abs(self.weights) + np.abs(dropped)
+        gap = np.abs(dropped - kept @ self.weights)
+        return np.asarray((gap <= 1e-7 * scale).all(axis=1))
 
 
 class FormulaSpec:

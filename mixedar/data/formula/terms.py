@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from statsmodels.formula._manager import FormulaManager
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.formula.empty_cells import find_empty_cells
 from mixedar.data.formula.names import read_formula
-from mixedar.data.formula.spec import FormulaSpec
+from mixedar.data.formula.spec import EmptyCells, FormulaSpec
 from mixedar.exceptions import NotComputedError
-from mixedar.numeric.linalg import dependent_columns
+from mixedar.numeric.linalg import dependent_columns, r_factor
 
 # A factor's code and, for each of its columns, the values at its levels (None of
 # a numeric factor); a term is a sum of products of these.
@@ -104,12 +104,60 @@ def without_empty_cells(
     if not len(dependent_columns(matrix)):
         return spec, matrix
     try:
-        found = find_empty_cells(matrix, spec.all_names, all_terms(spec))
+        found = _empty_cells(matrix, spec.all_names, all_terms(spec))
     except NotComputedError:
         return spec, matrix
     if found is None:
         return spec, matrix
     return spec.without(found), np.ascontiguousarray(matrix[:, found.kept])
+
+
+def _empty_cells(
+    matrix: FloatArray, names: Sequence[str], terms: Sequence[Term]
+) -> EmptyCells | None:
+    """
+    Columns that depend on those before them because levels have no rows.
+
+    They depend on the columns of their own term and of terms that it contains,
+    which are independent where every combination of levels has rows.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, p)
+    names : sequence of str
+    terms : sequence of Term
+
+    Returns
+    -------
+    EmptyCells or None
+    """
+    dependent = dependent_columns(matrix)
+    gone: set[int] = set()
+    for term in terms:
+        own = np.intersect1d(term.columns, dependent)
+        if term.levels and len(own):
+            inside = [t.columns for t in terms if t.factors <= term.factors]
+            columns = np.sort(np.concatenate(inside))
+            found = columns[dependent_columns(matrix[:, columns])]
+            gone |= set(np.intersect1d(own, found).tolist())
+    if not gone:
+        return None
+    dropped = np.array(sorted(gone), dtype=np.intp)
+    kept = np.delete(np.arange(matrix.shape[1]), dropped)
+    lengths = np.sqrt(np.einsum("ij,ij->j", matrix, matrix))
+    lengths[lengths == 0.0] = 1.0
+    order = np.concatenate([kept, dropped])
+    factor = r_factor(matrix[:, order] / lengths[order])
+    k = len(kept)
+    weights = np.zeros((k, len(dropped)))
+    free = np.delete(np.arange(k), dependent_columns(factor[:, :k]))
+    root = r_factor(factor[:, [*free, *range(k, len(order))]])
+    weights[free] = solve_triangular(
+        root[: len(free), : len(free)], root[: len(free), len(free) :]
+    )
+    weights[np.abs(weights) < 1e-9] = 0.0
+    weights *= lengths[dropped] / lengths[kept][:, None]
+    return EmptyCells(list(names), kept, dropped, weights)
 
 
 def all_terms(spec: FormulaSpec) -> list[Term]:
