@@ -30,7 +30,7 @@ from mixedar.diagnostics.simulation import (
 )
 from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
 from mixedar.fit import Fit
-from mixedar.fit.stated import StatedParameters
+from mixedar.fit.responses import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.prediction.new_rows import fitted_rows
 

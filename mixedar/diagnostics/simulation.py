@@ -26,7 +26,7 @@ from mixedar.engine.residuals import correlated_residuals
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError, UnsupportedError, check_choice
 from mixedar.fit import Fit
-from mixedar.fit.stated import StatedParameters
+from mixedar.fit.responses import StatedParameters
 from mixedar.inference.arguments import generator
 from mixedar.numeric.linalg import product
 from mixedar.plotting import smooth_line
