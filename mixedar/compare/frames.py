@@ -1,5 +1,5 @@
 """
-Numbers of one fit, or of several side by side, as plain frames.
+Numbers of one fit, or of several side by side, as plain frames; which may be compared.
 """
 
 from __future__ import annotations
@@ -12,14 +12,70 @@ import pandas as pd
 
 from mixedar._types import unwrapped
 from mixedar.by_group.model import ByGroupResults
-from mixedar.compare.extract import read
-from mixedar.compare.record import Component, FitRecord
-from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_choice
+from mixedar.compare.record import (
+    Component,
+    FitRecord,
+    Likelihood,
+    Sample,
+    mixed_record,
+    panel_record,
+)
+from mixedar.exceptions import (
+    UnknownColumnError,
+    UnsupportedError,
+    check_alpha,
+    check_choice,
+    listing,
+    shown,
+)
+from mixedar.mixed import MixedLMARResults
+from mixedar.panel.results import PanelResults
 
 # A variance in units of the residual variance that only rounding keeps from zero.
 _NOTHING = 1e-20
 _RSQUARED = ("within", "between", "overall")
 _OF_MIXED = ("marginal", "conditional")
+_REMEDY = (
+    "Fit all models to the same rows (a missing value in a regressor of one model "
+    "drops a row from that model only), or pass allow_different_samples=True"
+)
+ACCEPTED = (
+    "results of mixedar (mixed models, with robust standard errors too, and all panel "
+    "estimators), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) and of "
+    "linearmodels' panel models"
+)
+
+
+def read(fit: object, what: str, alpha: float = 0.05) -> FitRecord:
+    """
+    The numbers of a fit of one of the kinds that `ACCEPTED` lists.
+
+    `what` begins the message if it is something else, `alpha` is one less the
+    coverage of the intervals of covariance parameters.
+    """
+    check_alpha(alpha)
+    inner = unwrapped(fit)
+    if isinstance(inner, PanelResults):
+        return panel_record(inner)
+    if isinstance(inner, MixedLMARResults):
+        return mixed_record(inner, alpha)
+    from mixedar.compare.foreign import foreign_record
+
+    found = foreign_record(inner)
+    if found is None:
+        raise UnsupportedError(_refusal(fit, what))
+    return found
+
+
+def _refusal(fit: object, what: str) -> str:
+    name = type(fit).__name__
+    if isinstance(fit, type):
+        return f"{what} is the class {fit.__name__}; pass the results of a fit"
+    if callable(getattr(fit, "fit", None)):
+        return f"{what} is a {name}, a model that is not fitted; pass what .fit() gives"
+    model = getattr(fit, "model", None)
+    of = "" if model is None else f" ({type(model).__name__})"
+    return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"
 
 
 def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
@@ -158,13 +214,10 @@ def glance(fit: object) -> pd.DataFrame:
         "bic": bic,
         "scale": record.scale,
         "rho": record.rho,
-        "theta": np.nan if record.theta is None else float(np.median(record.theta)),
-        "rsquared_within": record.rsquared.get("within", np.nan),
-        "rsquared_between": record.rsquared.get("between", np.nan),
-        "rsquared_overall": record.rsquared.get("overall", np.nan),
+        "theta": record.median_theta,
+        **{f"rsquared_{part}": record.rsquared.get(part, np.nan) for part in _RSQUARED},
         "converged": pd.array([converged], dtype="boolean"),
-        "rsquared_marginal": record.rsquared.get("marginal", np.nan),
-        "rsquared_conditional": record.rsquared.get("conditional", np.nan),
+        **{f"rsquared_{part}": record.rsquared.get(part, np.nan) for part in _OF_MIXED},
         "icc": record.icc,
         "n_levels": pd.array([levels or pd.NA], dtype="string"),
     }
@@ -323,52 +376,184 @@ def statistics_frame(
     DataFrame, shape (statistics, models)
         Without rows that all fits lack.
     """
-    within = any("within" in record.rsquared for record in records.values())
-    several = any(len(record.n_levels) > 1 for record in records.values())
-    factors = [name for record in records.values() for name in record.n_levels]
-    levels = [f"Levels of {name}" for name in dict.fromkeys(factors) if several]
+    shares = {"R-squared": "overall"}
+    if any("within" in record.rsquared for record in records.values()):
+        shares = {f"R-squared {part}": part for part in _RSQUARED}
+    shares |= {f"R2 {part}": part for part in _OF_MIXED}
+    factors: list[str] = []
+    if any(len(record.n_levels) > 1 for record in records.values()):
+        factors = [name for record in records.values() for name in record.n_levels]
     columns = {}
     for name, record in records.items():
-        groups = np.nan if record.n_groups is None else float(record.n_groups)
-        values = {"Observations": float(record.nobs), "Groups": groups}
-        if several:
-            values |= {f"Levels of {name}": n for name, n in record.n_levels.items()}
-        if record.theta is not None:
-            values["theta"] = float(np.median(record.theta))
-        for part in _RSQUARED:
-            label = f"R-squared {part}" if within else "R-squared"
-            if part in record.rsquared:
-                values[label] = float(record.rsquared[part])
-        for part in _OF_MIXED:
-            values[f"R2 {part}"] = record.rsquared.get(part, np.nan)
-        values["ICC"] = record.icc
-        if name in likelihoods and record.likelihood is not None:
-            values["Log-likelihood"] = record.likelihood.llf
-            values["AIC"] = record.likelihood.aic
-            values["BIC"] = record.likelihood.bic
-        columns[name] = pd.Series(values)
-    rows = ["Observations", "Groups", *levels, "theta"]
-    rows += [f"R-squared {part}" for part in _RSQUARED] if within else ["R-squared"]
-    rows += [*(f"R2 {part}" for part in _OF_MIXED), "ICC"]
-    rows += ["Log-likelihood", "AIC", "BIC"]
-    frame = pd.DataFrame(columns, index=rows, columns=list(records), dtype=float)
-    return frame.dropna(how="all")
+        found = record.likelihood if name in likelihoods else None
+        columns[name] = {
+            "Observations": record.nobs,
+            "Groups": record.n_groups,
+            **{f"Levels of {one}": record.n_levels.get(one) for one in factors},
+            "theta": record.median_theta,
+            **{label: record.rsquared.get(part) for label, part in shares.items()},
+            "ICC": record.icc,
+            "Log-likelihood": None if found is None else found.llf,
+            "AIC": None if found is None else found.aic,
+            "BIC": None if found is None else found.bic,
+        }
+    return pd.DataFrame(columns, dtype=float).dropna(how="all")
 
 
-def methods_frame(records: Mapping[str, FitRecord]) -> pd.DataFrame:
+class SampleMismatchError(UnsupportedError):
+    """Fits differ in rows or response.  Fit all of them to the same rows."""
+
+
+def sample_classes(
+    records: Mapping[str, FitRecord], allow: bool
+) -> tuple[list[int], list[str]]:
     """
-    How coefficients and their standard errors were estimated.
+    Number the different samples.
 
     Parameters
     ----------
     records : mapping of str to FitRecord
+    allow : bool
+        Tolerate differences.
 
     Returns
     -------
-    DataFrame of str, shape (2, models)
+    classes : list of int
+        Number of the sample of each fit, from 0.
+    notes : list of str
+        What differs.
+
+    Raises
+    ------
+    SampleMismatchError
+        If they differ and that is not allowed.
     """
-    rows = {
-        "Estimator": [record.estimator for record in records.values()],
-        "Std. errors": [record.cov_type for record in records.values()],
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(records))
+    names = list(records)
+    classes: list[int] = []
+    distinct: list[Sample] = []
+    notes = []
+    for name, record in records.items():
+        sample = record.sample
+        same = (c for c, other in enumerate(distinct) if _same(other, sample))
+        classes.append(next(same, len(distinct)))
+        if classes[-1] < len(distinct):
+            continue
+        distinct.append(sample)
+        if len(distinct) > 1:
+            message = _difference(names[0], distinct[0], name, sample)
+            if not allow:
+                raise SampleMismatchError(f"compare: mismatch: {message}. {_REMEDY}")
+            notes.append(f"Different samples: {message}.")
+    return classes, notes
+
+
+def _same(a: Sample, b: Sample) -> bool:
+    if a.size != b.size:
+        return False
+    if a.y is None or b.y is None:
+        return a.name == b.name
+    size = float(np.abs(a.y).max(initial=0.0))
+    return bool(np.allclose(a.y, b.y, rtol=1e-9, atol=1e-12 * size))
+
+
+def _difference(name: str, a: Sample, other: str, b: Sample) -> str:
+    """Say in what two samples differ."""
+    if a.name != b.name:
+        sizes = "" if a.size == b.size else f", with {a.size} and {b.size} rows"
+        return (
+            f"{name!r} has the response {a.name!r} and {other!r} the response "
+            f"{b.name!r}{sizes}"
+        )
+    text = f"{name!r} has {a.size} rows and {other!r} {b.size}"
+    if a.size == b.size:
+        text = f"{name!r} and {other!r} have {a.size} different rows of {a.name!r}"
+    if a.index is None or b.index is None or a.index.nlevels != b.index.nlevels:
+        return text
+    for one, left, right in ((name, a.index, b.index), (other, b.index, a.index)):
+        only = left[~left.isin(right)]
+        if 0 < len(only) < len(left):
+            plural = "s" if len(only) > 1 else ""
+            labels = listing([shown(label) for label in only[:6]])
+            return f"{text}; row{plural} {labels} only in {one!r}"
+    return text
+
+
+def comparable(
+    records: Mapping[str, FitRecord], classes: list[int]
+) -> tuple[list[str], list[str]]:
+    """
+    Choose the likelihoods that may be compared with one another.
+
+    They belong to the same response and rows, and are either all likelihoods or
+    all restricted likelihoods of models with the same coefficients.  Of several
+    such sets the largest is chosen.
+
+    Parameters
+    ----------
+    records : mapping of str to FitRecord
+    classes : list of int
+        From :func:`sample_classes`.
+
+    Returns
+    -------
+    names : list of str
+        The fits of which log-likelihood, AIC and BIC are shown.
+    notes : list of str
+    """
+    sets: list[list[str]] = []
+    kinds: dict[str, tuple[int, Likelihood]] = {}
+    for (name, record), sample in zip(records.items(), classes, strict=True):
+        if record.likelihood is None:
+            continue
+        kinds[name] = (sample, record.likelihood)
+        home = next((s for s in sets if _match(kinds[s[0]], kinds[name])), None)
+        if home is None:
+            sets.append([name])
+        else:
+            home.append(name)
+    if not sets:
+        return [], []
+    # of sets of one size, likelihoods go before restricted ones
+    best = max(sets, key=lambda s: (len(s), kinds[s[0]][1].kind == "ML"))
+    left = [s for s in sets if s is not best]
+    reasons = "; ".join(_reasons(kinds, best[0], [s[0] for s in left]))
+    alone = len(best) < 2 and len(records) > 1
+    if alone and not left:
+        return [], [
+            f"Of these fits only {best[0]} has a likelihood of the response: there is "
+            "none to compare it with."
+        ]
+    if alone:
+        return [], [f"Log-likelihood, AIC and BIC are not shown: {reasons}."]
+    if not left:
+        return best, []
+    out = listing([name for s in left for name in s])
+    return best, [f"Log-likelihood, AIC and BIC of {out} are left out: {reasons}."]
+
+
+def _match(a: tuple[int, Likelihood], b: tuple[int, Likelihood]) -> bool:
+    if a[0] != b[0] or a[1].kind != b[1].kind:
+        return False
+    return a[1].kind == "ML" or a[1].same_design(b[1])
+
+
+def _reasons(
+    kinds: Mapping[str, tuple[int, Likelihood]], best: str, others: list[str]
+) -> list[str]:
+    found = []
+    sample, likelihood = kinds[best]
+    for name in others:
+        there, other = kinds[name]
+        if there != sample:
+            found.append("likelihoods of different data cannot be compared")
+        elif other.kind != likelihood.kind:
+            found.append(
+                "a restricted likelihood (REML) cannot be compared with a likelihood "
+                "(refit with reml=False)"
+            )
+        else:
+            found.append(
+                "restricted likelihoods (REML) of models with different fixed effects "
+                "cannot be compared (refit with reml=False)"
+            )
+    return list(dict.fromkeys(found))

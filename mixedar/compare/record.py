@@ -1,11 +1,11 @@
 """
-The numbers of a fit, the same for every kind of model, and which may be compared.
+The numbers of a fit, the same for every kind of model; of this package's fits in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError, listing, shown
+from mixedar.fit import Fit
+from mixedar.inference.explained import icc, r2
+from mixedar.mixed import MixedLMARResults
+from mixedar.panel.estimate import ESTIMATORS
+from mixedar.panel.results import PanelResults
 
 #: What regressions of something else than the response itself are about, by the
 #: kind of panel estimator.
@@ -23,10 +27,6 @@ TRANSFORMED = {
     "between": "observations are means of the entities.",
     "fd": "observations are differences.",
 }
-_REMEDY = (
-    "Fit all models to the same rows (a missing value in a regressor of one model "
-    "drops a row from that model only), or pass allow_different_samples=True"
-)
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,11 @@ class FitRecord:
         names = "rho", "rho (residual)"  # beside a coefficient rho
         return next((c.value for c in self.components if c.name in names), np.nan)
 
+    @property
+    def median_theta(self) -> float:
+        """Of the groups; NaN without theta."""
+        return np.nan if self.theta is None else float(np.median(self.theta))
+
     def coefficients(self, alpha: float) -> pd.DataFrame:
         """
         Coefficients with tests and intervals.
@@ -326,164 +331,135 @@ def sample_of(model: object) -> Sample:
     return Sample(name, len(values), values, index)
 
 
-class SampleMismatchError(UnsupportedError):
-    """Fits differ in rows or response.  Fit all of them to the same rows."""
+def mixed_record(fit: MixedLMARResults, alpha: float) -> FitRecord:
+    """Record of a mixed model; `alpha` as in :func:`read`."""
+    p = fit.k_fe
+    terms = fit.fit.names[:p]
+    sample = sample_of(fit.model)
+    if sample.y is None:  # the data have been removed
+        sample = Sample(fit.fit.endog_name, fit.nobs, None, sample.index)
+    label = "KR" if fit.df_method == "kenward-roger" else "model"
+    return mixed_model(
+        fit,
+        terms,
+        _mixed_components(fit, alpha),
+        int(fit.nobs),
+        int(fit.df_modelwc),
+        cov_type=label if fit.cov_type == "nonrobust" else fit.cov_type,
+        df=np.asarray(fit.df, dtype=np.float64),
+        sample=sample,
+        n_groups=int(fit.n_groups),
+        notes=tuple(f"{note}." for note in fit.boundary_notes),
+        **_explained(fit.fit),
+    )
 
 
-def sample_classes(
-    records: Mapping[str, FitRecord], allow: bool
-) -> tuple[list[int], list[str]]:
-    """
-    Number the different samples.
+def _explained(fit: Fit) -> dict[str, Any]:
+    """R squareds, intraclass correlation and levels; without data there are none."""
+    if not fit.has_data:
+        return {}
+    shares = {"rsquared": r2(fit).to_dict()}
+    if not fit.effect_names:
+        return shares
+    own = {fit.data.groups_name: fit.n_groups} if fit.k_re + fit.k_vc else {}
+    levels = own | dict(fit.factor_levels)
+    return {**shares, "icc": float(icc(fit)["adjusted"]), "n_levels": levels}
 
-    Parameters
-    ----------
-    records : mapping of str to FitRecord
-    allow : bool
-        Tolerate differences.
 
-    Returns
-    -------
-    classes : list of int
-        Number of the sample of each fit, from 0.
-    notes : list of str
-        What differs.
+def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
+    """Covariance parameters under the names of ``params``, then the scale."""
+    p, k_re, names = fit.k_fe, fit.k_re, fit.fit.names
+    effects, values = fit.fit.effect_names, np.asarray(fit.params).tolist()
+    own = effects[k_re : k_re + fit.k_vc]
+    parts = random_effects(effects[:k_re], fit.cov_re, own, fit.vcomp)
+    for place, cov in zip(fit.fit.layout.term_places, fit.fit.term_covs, strict=True):
+        parts += random_effects(effects[place.effects], cov, (), ())
+    for value in values[p + len(parts) :]:
+        parts.append(Component("", "residual", value))
+    bse, ends = np.asarray(fit.bse)[p:], np.asarray(fit.conf_int(alpha))[p:]
+    errors = np.where(bse > 0.0, bse, np.nan).tolist()
+    out = [
+        replace(one, name=name, std_error=error, interval=tuple(interval))
+        for one, name, error, interval in zip(
+            parts, names[p:], errors, ends.tolist(), strict=True
+        )
+    ]
+    scale, error = float(fit.scale), float(fit.bse_scale)
+    factor = float(np.exp(stats.norm.isf(alpha / 2.0) * error / scale))
+    interval = scale / factor, scale * factor
+    return [*out, replace(residual_variance(scale), std_error=error, interval=interval)]
 
-    Raises
-    ------
-    SampleMismatchError
-        If they differ and that is not allowed.
-    """
-    names = list(records)
-    samples = [record.sample for record in records.values()]
-    classes: list[int] = []
-    firsts: list[int] = []
+
+def panel_record(fit: PanelResults) -> FitRecord:
+    """Record of a panel estimator."""
+    panel = fit.panel
+    return FitRecord(
+        estimator=_estimator(fit),
+        cov_type=fit.cov_type,
+        terms=tuple(fit.params.index),
+        estimate=np.asarray(fit.params, dtype=np.float64),
+        std_error=np.asarray(fit.bse, dtype=np.float64),
+        df=fit.df.to_numpy(),
+        components=tuple(_panel_components(fit)),
+        sample=Sample(fit.endog_name, panel.nobs, np.sort(panel.y), panel.index),
+        nobs=fit.nobs,
+        n_groups=fit.n_groups,
+        df_resid=float(fit.df_resid),
+        scale=fit.scale,
+        likelihood=_panel_likelihood(fit),
+        theta=None if fit.estimate.theta is None else np.asarray(fit.estimate.theta),
+        rsquared={
+            "within": fit.rsquared_within,
+            "between": fit.rsquared_between,
+            "overall": fit.rsquared_overall,
+        },
+        absorbed=tuple(fit.absorbed),
+        notes=tuple(_panel_notes(fit)),
+    )
+
+
+def _estimator(fit: PanelResults) -> str:
+    if fit.kind == "re" and fit.llf is not None:
+        return "REML" if "restricted" in fit.method else "ML"
+    return ESTIMATORS[fit.kind].short
+
+
+def _panel_components(fit: PanelResults) -> list[Component]:
+    out = []
+    parts = fit.variance_decomposition
+    if parts is not None:
+        out.append(random_variance(fit.panel.entity_name, parts["effects"]))
+    if fit.rho is not None:
+        out.append(Component("rho", "residual", float(fit.rho)))
+    # means and differences have residuals of another kind
+    if fit.kind not in ("between", "fd") and fit.estimate.sigma2_e is not None:
+        # the estimators with AR(1) errors give the variance of the innovations
+        inflation = 1.0 if fit.rho is None else 1.0 / (1.0 - fit.rho**2)
+        out.append(residual_variance(fit.estimate.sigma2_e * inflation))
+    return out
+
+
+def _panel_likelihood(fit: PanelResults) -> Likelihood | None:
+    """The likelihood of the response; least squares are the Gaussian one."""
+    if fit.llf is None or fit.kind in ("between", "fd"):
+        return None
+    kind, p, names = "ML", len(fit.params), tuple(fit.params.index)
+    if fit.kind == "re":
+        kind = _estimator(fit)
+        k = p + 2
+    else:  # estimated effects are parameters
+        k = fit.nobs - fit.df_resid + 1
+    n = fit.nobs - p if kind == "REML" else fit.nobs
+    products = gram(fit.panel.x[:, fit.estimate.columns])
+    return Likelihood(kind, float(fit.llf), int(k), int(n), names, products)
+
+
+def _panel_notes(fit: PanelResults) -> list[str]:
     notes = []
-    for k, sample in enumerate(samples):
-        found = next((c for c, f in enumerate(firsts) if _same(samples[f], sample)), -1)
-        if found < 0:
-            found = len(firsts)
-            firsts.append(k)
-            if k:
-                message = _difference(names[0], samples[0], names[k], sample)
-                if not allow:
-                    raise SampleMismatchError(
-                        f"compare: mismatch: {message}. {_REMEDY}"
-                    )
-                notes.append(f"Different samples: {message}.")
-        classes.append(found)
-    return classes, notes
-
-
-def _same(a: Sample, b: Sample) -> bool:
-    if a.size != b.size:
-        return False
-    if a.y is None or b.y is None:
-        return a.name == b.name
-    size = float(np.abs(a.y).max(initial=0.0))
-    return bool(np.allclose(a.y, b.y, rtol=1e-9, atol=1e-12 * size))
-
-
-def _difference(name: str, a: Sample, other: str, b: Sample) -> str:
-    """Say in what two samples differ."""
-    if a.name != b.name:
-        sizes = "" if a.size == b.size else f", with {a.size} and {b.size} rows"
-        return (
-            f"{name!r} has the response {a.name!r} and {other!r} the response "
-            f"{b.name!r}{sizes}"
-        )
-    text = f"{name!r} has {a.size} rows and {other!r} {b.size}"
-    if a.size == b.size:
-        text = f"{name!r} and {other!r} have {a.size} different rows of {a.name!r}"
-    if a.index is None or b.index is None or a.index.nlevels != b.index.nlevels:
-        return text
-    for one, left, right in ((name, a.index, b.index), (other, b.index, a.index)):
-        only = left[~left.isin(right)]
-        if 0 < len(only) < len(left):
-            plural = "s" if len(only) > 1 else ""
-            labels = listing([shown(label) for label in only[:6]])
-            return f"{text}; row{plural} {labels} only in {one!r}"
-    return text
-
-
-def comparable(
-    records: Mapping[str, FitRecord], classes: list[int]
-) -> tuple[list[str], list[str]]:
-    """
-    Choose the likelihoods that may be compared with one another.
-
-    They belong to the same response and rows, and are either all likelihoods or
-    all restricted likelihoods of models with the same coefficients.  Of several
-    such sets the largest is chosen.
-
-    Parameters
-    ----------
-    records : mapping of str to FitRecord
-    classes : list of int
-        From :func:`sample_classes`.
-
-    Returns
-    -------
-    names : list of str
-        The fits of which log-likelihood, AIC and BIC are shown.
-    notes : list of str
-    """
-    sets: list[list[str]] = []
-    kinds: dict[str, tuple[int, Likelihood]] = {}
-    for (name, record), sample in zip(records.items(), classes, strict=True):
-        if record.likelihood is None:
-            continue
-        kinds[name] = (sample, record.likelihood)
-        home = next((s for s in sets if _match(kinds[s[0]], kinds[name])), None)
-        if home is None:
-            sets.append([name])
-        else:
-            home.append(name)
-    if not sets:
-        return [], []
-    # of sets of one size, likelihoods go before restricted ones
-    best = max(sets, key=lambda s: (len(s), kinds[s[0]][1].kind == "ML"))
-    left = [s for s in sets if s is not best]
-    others = [s[0] for s in left]
-    if len(best) < 2 and len(records) > 1:
-        note = (
-            f"Of these fits only {best[0]} has a likelihood of the response: there is "
-            "none to compare it with."
-        )
-        if others:
-            reasons = "; ".join(_reasons(kinds, best[0], others))
-            note = f"Log-likelihood, AIC and BIC are not shown: {reasons}."
-        return [], [note]
-    if not left:
-        return best, []
-    out = listing([name for s in left for name in s])
-    reasons = "; ".join(_reasons(kinds, best[0], others))
-    return best, [f"Log-likelihood, AIC and BIC of {out} are left out: {reasons}."]
-
-
-def _match(a: tuple[int, Likelihood], b: tuple[int, Likelihood]) -> bool:
-    if a[0] != b[0] or a[1].kind != b[1].kind:
-        return False
-    return a[1].kind == "ML" or a[1].same_design(b[1])
-
-
-def _reasons(
-    kinds: Mapping[str, tuple[int, Likelihood]], best: str, others: list[str]
-) -> list[str]:
-    found = []
-    sample, likelihood = kinds[best]
-    for name in others:
-        there, other = kinds[name]
-        if there != sample:
-            found.append("likelihoods of different data cannot be compared")
-        elif other.kind != likelihood.kind:
-            found.append(
-                "a restricted likelihood (REML) cannot be compared with a likelihood "
-                "(refit with reml=False)"
-            )
-        else:
-            found.append(
-                "restricted likelihoods (REML) of models with different fixed effects "
-                "cannot be compared (refit with reml=False)"
-            )
-    return list(dict.fromkeys(found))
+    if fit.kind in ("fe", "fe_ar1") and fit.variance_decomposition is not None:
+        notes.append(estimated_effects_note(fit.panel.entity_name))
+    if fit.kind in ("re", "re_ar1") and fit.estimate.sigma2_u == 0.0:
+        notes.append("the estimated variance of the effects is zero.")
+    if fit.kind in TRANSFORMED:
+        notes.append(TRANSFORMED[fit.kind])
+    return notes

@@ -25,7 +25,7 @@ from scipy import stats
 
 import mixedar.api
 import mixedar.formula.api as mar
-from mixedar.compare.record import SampleMismatchError
+from mixedar.compare.frames import SampleMismatchError
 from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
     EmptyDataError,
@@ -758,7 +758,7 @@ def test_plot_loads_matplotlib_late() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("name", ["mixedar.compare.table", "mixedar.compare.frames"])
+@pytest.mark.parametrize("name", ["mixedar.compare", "mixedar.compare.frames"])
 def test_examples_in_docstrings(name: str) -> None:
     done = doctest.testmod(import_module(name))
     assert done.attempted > 4
