@@ -16,7 +16,6 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
-from mixedar.data.containment import containment_df, is_nested, nested_levels
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
 from mixedar.data.random_terms import RandomTerm, held_entries
 from mixedar.data.residual_model import (
@@ -33,6 +32,7 @@ from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.residuals import needs_matrices, variance_of
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import LengthError, UnsupportedError
+from mixedar.hypotheses.df import containment_df, is_nested, nested_levels
 from mixedar.residual import ResidualStructure, combine
 from mixedar.residual.matrix import bind_to
 from mixedar.residual.variance.base import FITTED
@@ -367,8 +367,8 @@ class ModelData:
         -------
         RandomCovariance
         """
-        orders = tuple(len(term.effects) for term in self.terms)
-        layout = RandomCovariance.free(self.k_re, self.components.sizes, orders)
+        terms = tuple(term.layout for term in self.terms)
+        layout = RandomCovariance.free(self.k_re, self.components.sizes, terms)
         values = layout.fixed.copy()
         if fixed is not None:
             values[: len(fixed)] = fixed

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixedar._types import FloatArray
-from mixedar.data.containment import absorbed_columns
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import estimate_at
@@ -173,7 +172,7 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
 
     With the names of the fixed effects that span their columns.
     """
-    found = absorbed_columns(data.exog, data.random_design, data.codes)
+    found = _absorbed_columns(data.exog, data.random_design, data.codes)
     starts, sizes = layout.component_starts.tolist(), layout.vc_sizes
     columns = [range(j, j + 1) for j in range(layout.k_re)]
     columns += [range(j, j + k) for j, k in zip(starts, sizes, strict=True)]
@@ -183,3 +182,40 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
             by = np.unique(np.concatenate([found[j] for j in own]))
             out[effect] = tuple(data.exog_names[k] for k in by)
     return out
+
+
+def _absorbed_columns(
+    exog: FloatArray, columns: FloatArray, groups: IntArray
+) -> dict[int, IntArray]:
+    """
+    Random-effects columns that fixed effects span, group by group, and which do.
+
+    The restricted likelihood does not depend on the variance of such an effect: it
+    is that of contrasts from which the fixed effects are removed.
+
+    Parameters
+    ----------
+    exog : ndarray, shape (n, p)
+        Of full rank.
+    columns : ndarray, shape (n, q)
+    groups : ndarray of int, shape (n,)
+        Codes ``0 ... m - 1``.
+
+    Returns
+    -------
+    dict of int to ndarray of int
+    """
+    count = int(groups.max()) + 1
+    if exog.shape[1] < count:  # the columns of different groups are independent
+        return {}
+    basis, root = np.linalg.qr(exog)
+    found = {}
+    for j, column in enumerate(columns.T):
+        size = np.bincount(groups, column**2, minlength=count)
+        inside = np.zeros((count, exog.shape[1]))
+        np.add.at(inside, groups, basis * column[:, None])
+        outside = size - (inside**2).sum(axis=1)
+        if size.any() and (outside <= 1e-9 * size.max()).all():
+            shares = np.abs(np.linalg.solve(root, inside.T)).max(axis=1)
+            found[j] = np.flatnonzero(shares > 1e-8 * shares.max())
+    return found

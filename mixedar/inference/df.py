@@ -71,7 +71,6 @@ import math
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.containment import constant_within
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
@@ -82,6 +81,7 @@ from mixedar.hypotheses.df import (
     ContrastMethod,
     DFMethod,
     JointDF,
+    constant_within,
     resolve_df,
 )
 from mixedar.inference.information import parameter_covariance

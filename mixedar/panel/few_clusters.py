@@ -24,7 +24,7 @@ import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import NotComputedError, listing, shown
-from mixedar.hypotheses.df import JointDF, RobustMethod
+from mixedar.hypotheses.df import JointDF, RobustMethod, is_nested
 from mixedar.inference.sandwich import Sandwich, adjusted_products, equal_sizes
 from mixedar.panel.algebra import regress
 from mixedar.panel.data import PanelData
@@ -109,13 +109,6 @@ class TransformedRegression:
         """Codes of the effects that are nested in none of the clusterings."""
         codes = self.effect_codes
         return [c for c in codes if not any(is_nested(c, g) for g in clusters)]
-
-
-def is_nested(codes: IntArray, cluster: IntArray) -> bool:
-    """Whether all rows of a level belong to one cluster."""
-    first = np.zeros(codes.max() + 1, dtype=np.intp)
-    first[codes] = cluster
-    return bool((first[codes] == cluster).all())
 
 
 def swept(
