@@ -16,7 +16,7 @@ from mixedar.data.checks import offset_values
 from mixedar.data.designs import given_random_design
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
-from mixedar.data.new_times import times_together
+from mixedar.data.occasions import times_together
 from mixedar.data.residual_model import strata_of_correlations
 from mixedar.data.rows import (
     Levels,

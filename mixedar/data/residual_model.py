@@ -17,9 +17,9 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import fit_formula
+from mixedar.data.occasions import occasions_of
 from mixedar.data.rows import Levels, count_within
-from mixedar.data.time import check_times, occasions_of, time_axis
-from mixedar.data.time_unit import TimeAxis
+from mixedar.data.time import TimeAxis, check_times, time_axis
 from mixedar.engine.residuals import (
     correlation_marks,
     correlation_of,

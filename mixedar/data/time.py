@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
@@ -14,17 +15,191 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
 from mixedar.data.rows import without_categories
-from mixedar.data.time_unit import (
-    GRID_TOLERANCE,
-    MONTHS,
-    TimeAxis,
-    months_label,
-    nanoseconds_label,
-)
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
+
+# Steps of a regular grid may deviate by this much of a step (rounded decimals).
+GRID_TOLERANCE = 1e-6
+_NANOSECONDS = (
+    ("week", 604_800_000_000_000),
+    ("day", 86_400_000_000_000),
+    ("hour", 3_600_000_000_000),
+    ("minute", 60_000_000_000),
+    ("second", 1_000_000_000),
+    ("millisecond", 1_000_000),
+    ("microsecond", 1_000),
+    ("nanosecond", 1),
+)
+#: Periods that are a number of months.
+MONTHS = {"Y": 12, "A": 12, "Q": 3, "M": 1}
+_DURATION = re.compile(r"\s*(\d*)\s*(year|quarter|month)s?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """
+    Times as numbers.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n,)
+        In units of `unit`; whole numbers for structures on integer times.
+    unit : str or None
+        What one unit is, such as ``"1 day"`` or ``"step of 0.5"``; None for
+        plain numbers that count as they are.
+    number, months, nanoseconds : float or None
+        How long a unit is: in the numbers (or periods, or levels) that were given,
+        in months, or in nanoseconds; None for what it cannot be told in.
+    """
+
+    values: FloatArray
+    unit: str | None
+    number: float | None = None
+    months: int | None = None
+    nanoseconds: int | None = None
+
+    def label(self, step: float) -> str | None:
+        """What a unit is that is `step` times as long."""
+        if step == 1.0:
+            return self.unit
+        if self.months is not None:
+            return months_label(round(step * self.months))
+        if self.nanoseconds is not None:
+            return nanoseconds_label(round(step * self.nanoseconds))
+        if self.unit is None or self.unit.startswith("step of"):
+            return f"step of {step * (self.number or 1.0):.6g}"
+        return f"{step:g} {self.unit[2:]}s"
+
+    def step(
+        self, delta: object, gaps: FloatArray, whole: bool, name: str, what: str
+    ) -> float:
+        """
+        How many units ``delta=`` is.
+
+        Parameters
+        ----------
+        delta : number, str, duration or None
+            None for one unit, ``"auto"`` for the common step of `gaps`.
+        gaps : ndarray
+            Distances of neighbours in a series, in units.
+        whole : bool
+            Whether they have to be multiples of the step.
+        name, what : str
+            The column, and what `delta` is for, for messages.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TimeError
+            If there is no common step, or times are not multiples of `delta` apart.
+        """
+        if delta is None:
+            return 1.0
+        gaps = np.unique(gaps[gaps > 0.0])
+        if isinstance(delta, str) and delta.strip().lower() == "auto":
+            return self._common(gaps, name)
+        step = self._length(delta, name)
+        off = np.abs(gaps / step - np.rint(gaps / step)) > 1e3 * GRID_TOLERANCE
+        if whole and off.any():
+            there = self.label(float(gaps[np.argmax(off)]))
+            raise TimeError(
+                f"delta={delta!r}: two neighbouring times {name!r} of a series are "
+                f"{there or 1} apart, which is no multiple of it; {what} needs steps "
+                "of equal length. Pass delta='auto' for the common step of the data"
+            )
+        return step
+
+    def _common(self, gaps: FloatArray, name: str) -> float:
+        if not len(gaps):
+            return 1.0
+        smallest = float(gaps[0])
+        for unit in (smallest, 1.0):
+            steps = gaps / unit
+            if (np.abs(steps - np.rint(steps)) <= GRID_TOLERANCE * steps).all():
+                return unit * float(np.gcd.reduce(np.rint(steps).astype(np.int64)))
+        raise TimeError(
+            f"delta='auto': the times {name!r} of a series have no common step; pass "
+            "the unit in which they count, or leave delta= out"
+        )
+
+    def _length(self, delta: object, name: str) -> float:
+        number, months, nanoseconds = _duration(delta)
+        if number is not None and self.number is not None:
+            return number / self.number
+        if months is not None and self.months is not None:
+            return months / self.months
+        if nanoseconds is not None and self.nanoseconds is not None:
+            return nanoseconds / self.nanoseconds
+        if self.months is not None:
+            wanted = "a number of months, such as '6 months' or '1 year'"
+        elif self.nanoseconds is None:
+            wanted = "a number"
+        else:
+            wanted = (
+                "a duration of fixed length, such as '7 days' (or times that count in "
+                "months, .dt.to_period('M') of these)"
+            )
+        raise TimeError(
+            f"delta={delta!r} does not suit the times {name!r}; pass {wanted}, or "
+            "'auto' for their common step"
+        )
+
+
+def _duration(delta: Any) -> tuple[float | None, int | None, int | None]:
+    """A number, a number of months, or of nanoseconds: what ``delta=`` is."""
+    number = isinstance(delta, Number) and not isinstance(delta, (bool, np.timedelta64))
+    if number and 0.0 < float(delta) < np.inf:
+        return float(delta), None, None
+    months = _whole_months(delta)
+    if months:
+        return None, months, None
+    try:
+        length = pd.Timedelta(delta).as_unit("ns").value
+    except (TypeError, ValueError):
+        length = 0
+    if number or isinstance(delta, bool) or length <= 0:
+        raise TimeError(
+            f"delta={delta!r} is no positive number, no duration such as '7 days' or "
+            "'6 months', and not 'auto'"
+        )
+    return None, None, length
+
+
+def _whole_months(delta: Any) -> int:
+    """How many months a duration is; 0 for others."""
+    if isinstance(delta, np.timedelta64):
+        unit = np.datetime_data(delta.dtype)[0]
+        return int(delta.astype(np.int64)) * {"Y": 12, "M": 1}.get(unit, 0)
+    found = _DURATION.fullmatch(delta) if isinstance(delta, str) else None
+    if found:
+        return int(found[1] or 1) * MONTHS[found[2][0].upper()]
+    try:
+        offset = pd.tseries.frequencies.to_offset(delta)
+    except (TypeError, ValueError):
+        return 0
+    if type(offset) is pd.DateOffset:
+        terms = {"years": 12, "months": 1}
+        if set(offset.kwds) <= set(terms):
+            return sum(terms[k] * int(v) for k, v in offset.kwds.items()) * offset.n
+        return 0
+    return 0 if offset is None else int(offset.n) * MONTHS.get(offset.rule_code[0], 0)
+
+
+def months_label(count: int) -> str:
+    """How a number of months is called."""
+    return {1: "1 month", 3: "1 quarter", 12: "1 year"}.get(count, f"{count} months")
+
+
+def nanoseconds_label(length: int) -> str:
+    """How a number of nanoseconds is called."""
+    unit, one = next(each for each in _NANOSECONDS if length % each[1] == 0)
+    return f"{length // one} {unit}{'s' if length > one else ''}"
+
 
 # Dates whose closest pair is further apart than so many steps have no grid.
 _MAX_STEPS = 100
@@ -50,67 +225,6 @@ def natural_order(values: Iterable[str]) -> list[str]:
         return parts, text
 
     return sorted(values, key=key)
-
-
-def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str]:
-    """
-    Number times by their place among all times of the data.
-
-    Parameters
-    ----------
-    column : Series, shape (n,)
-        Times of any kind, none missing.
-    name : str
-        The column's name, for messages.
-
-    Returns
-    -------
-    codes : ndarray of int, shape (n,)
-    values : Series
-        The distinct times in order.
-    how : str
-        Which order that is, if there are others: of levels and of text.
-
-    Raises
-    ------
-    TimeError
-        If they have no order.
-    """
-    named = in_natural_order(column)
-    if isinstance(named.dtype, pd.CategoricalDtype):
-        how = "order of the categorical"
-        if named is not column:
-            how = "natural order of text; an ordered categorical may have another"
-        named = named.cat.remove_unused_categories()
-        codes = np.asarray(named.cat.codes, dtype=np.intp)
-        return codes, pd.Series(named.cat.categories), how
-    try:
-        found, values = pd.factorize(column, sort=True)
-    except TypeError as error:
-        raise TimeError(
-            f"time {name!r} holds values that have no order, such as "
-            f"{shown(column.iloc[0])}; make it an ordered categorical"
-        ) from error
-    if any(isinstance(value, str) for value in values):
-        raise TimeError(
-            f"time {name!r} holds text and other values, which have no order; make it "
-            "an ordered categorical"
-        )
-    return np.asarray(found, dtype=np.intp), pd.Series(values), ""
-
-
-def in_natural_order(column: pd.Series) -> pd.Series:
-    """Text as a categorical in natural order; levels that have an order keep it."""
-    dtype: Any = column.dtype
-    coded = isinstance(dtype, pd.CategoricalDtype)
-    levels = list(dtype.categories if coded else column.dropna().unique())
-    if not all(isinstance(level, str) for level in levels):
-        return column
-    # sorted levels without an order are those of astype("category")
-    if coded and (dtype.ordered or levels != sorted(levels)):
-        return column
-    # unordered categoricals with the same levels count as equal: values first
-    return column.astype(object).astype(pd.CategoricalDtype(natural_order(levels)))
 
 
 def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> TimeAxis:

@@ -15,8 +15,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_labels, without_mask
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
+from mixedar.data.occasions import in_natural_order
 from mixedar.data.rows import table_column
-from mixedar.data.time import in_natural_order
 from mixedar.exceptions import LengthError
 
 

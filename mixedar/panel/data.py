@@ -22,8 +22,7 @@ from mixedar.data.checks import (
     group_codes,
 )
 from mixedar.data.given import positive_weights
-from mixedar.data.time import time_axis
-from mixedar.data.time_unit import TimeAxis
+from mixedar.data.time import TimeAxis, time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     DuplicateTimeError,

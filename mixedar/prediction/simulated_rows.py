@@ -13,7 +13,7 @@ from mixedar._types import IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.designs import component_design, new_component
 from mixedar.data.encode import check_steps, combined_numbers
-from mixedar.data.new_times import times_together
+from mixedar.data.occasions import times_together
 from mixedar.data.residual_model import change_of_stratum
 from mixedar.data.rows import as_frame, count_within
 from mixedar.engine.residuals import relative_sd

@@ -12,7 +12,8 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
-from mixedar.data.time import occasions_of, time_axis
+from mixedar.data.occasions import occasions_of
+from mixedar.data.time import time_axis
 from mixedar.diagnostics.residuals.series import SeriesRows
 from mixedar.diagnostics.residuals.variogram import error_correlations
 from mixedar.exceptions import MixedARError, NotComputedError, check_positive

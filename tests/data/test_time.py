@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 
 import mixedar.api as ma
 import mixedar.formula.api as mar
-from mixedar.data.time import natural_order, occasions_of, time_axis
+from mixedar.data.occasions import occasions_of
+from mixedar.data.time import natural_order, time_axis
 from mixedar.data.variables import picture_rows
 from mixedar.exceptions import (
     BoundaryWarning,

@@ -1,5 +1,5 @@
 """
-Times of new rows on the axis of the fit's.
+Times beside one another: occasions in their order, new times among the fit's.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.rows import check_present
-from mixedar.data.time import counts_levels, plain, time_axis
-from mixedar.data.time_unit import TimeAxis
+from mixedar.data.time import TimeAxis, counts_levels, natural_order, plain, time_axis
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
 
@@ -23,6 +22,67 @@ _LEVELS = 12
 _TRIED = 200
 # Rounding of decimal times on a grid of whole numbers.
 _TIME_TOLERANCE = 1e-6
+
+
+def in_natural_order(column: pd.Series) -> pd.Series:
+    """Text as a categorical in natural order; levels that have an order keep it."""
+    dtype: Any = column.dtype
+    coded = isinstance(dtype, pd.CategoricalDtype)
+    levels = list(dtype.categories if coded else column.dropna().unique())
+    if not all(isinstance(level, str) for level in levels):
+        return column
+    # sorted levels without an order are those of astype("category")
+    if coded and (dtype.ordered or levels != sorted(levels)):
+        return column
+    # unordered categoricals with the same levels count as equal: values first
+    return column.astype(object).astype(pd.CategoricalDtype(natural_order(levels)))
+
+
+def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str]:
+    """
+    Number times by their place among all times of the data.
+
+    Parameters
+    ----------
+    column : Series, shape (n,)
+        Times of any kind, none missing.
+    name : str
+        The column's name, for messages.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+    values : Series
+        The distinct times in order.
+    how : str
+        Which order that is, if there are others: of levels and of text.
+
+    Raises
+    ------
+    TimeError
+        If they have no order.
+    """
+    named = in_natural_order(column)
+    if isinstance(named.dtype, pd.CategoricalDtype):
+        how = "order of the categorical"
+        if named is not column:
+            how = "natural order of text; an ordered categorical may have another"
+        named = named.cat.remove_unused_categories()
+        codes = np.asarray(named.cat.codes, dtype=np.intp)
+        return codes, pd.Series(named.cat.categories), how
+    try:
+        found, values = pd.factorize(column, sort=True)
+    except TypeError as error:
+        raise TimeError(
+            f"time {name!r} holds values that have no order, such as "
+            f"{shown(column.iloc[0])}; make it an ordered categorical"
+        ) from error
+    if any(isinstance(value, str) for value in values):
+        raise TimeError(
+            f"time {name!r} holds text and other values, which have no order; make it "
+            "an ordered categorical"
+        )
+    return np.asarray(found, dtype=np.intp), pd.Series(values), ""
 
 
 def times_together(
