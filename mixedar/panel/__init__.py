@@ -13,9 +13,16 @@ from typing import Any
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.ar1 import FixedEffectsAR1, RandomEffectsAR1
 from mixedar.panel.estimators.fixed_effects import FixedEffects
-from mixedar.panel.estimators.mundlak import mundlak, within_between
-from mixedar.panel.estimators.random_effects import RandomEffects
-from mixedar.panel.estimators.simple import BetweenOLS, FirstDifferenceOLS, PooledOLS
+from mixedar.panel.estimators.least_squares import (
+    BetweenOLS,
+    FirstDifferenceOLS,
+    PooledOLS,
+)
+from mixedar.panel.estimators.random_effects import (
+    RandomEffects,
+    mundlak,
+    within_between,
+)
 from mixedar.panel.results import PanelResults
 
 

@@ -24,12 +24,7 @@ from mixedar.data.checks import (
 from mixedar.data.given import positive_weights
 from mixedar.data.time import TimeAxis, time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
-from mixedar.exceptions import (
-    DuplicateTimeError,
-    EmptyDataError,
-    TimeError,
-    shown,
-)
+from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
 from mixedar.panel.algebra import rank_of_effects
 from mixedar.residual import AR1, CAR1
 

@@ -83,11 +83,7 @@ def known(
 
 
 def predictions(
-    panel: PanelData,
-    estimate: PanelEstimate,
-    rows: Rows,
-    df: FloatArray,
-    effects: bool,
+    panel: PanelData, estimate: PanelEstimate, rows: Rows, df: FloatArray, effects: bool
 ) -> PredictionResults:
     """
     Predictions of rows, with their effects if wanted.

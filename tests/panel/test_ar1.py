@@ -23,7 +23,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.panel import FixedEffectsAR1
-from mixedar.panel.estimators.ar1_rho import RHO_METHODS, ar1_transform
+from mixedar.panel.estimators.ar1 import RHO_METHODS, ar1_transform
 
 GRUNFELD = read_csv(
     Path(__file__).parents[1] / "reference" / "panel" / "data" / "grunfeld.csv"

@@ -19,7 +19,7 @@ from helpers.reference_cases import read_csv
 from mixedar.exceptions import UnknownColumnError, UnsupportedError
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.panel.specification import PanelTests, panel_tests
-from mixedar.panel.specification import cross_section as cs
+from mixedar.panel.specification import effects as cs
 from mixedar.panel.specification import effects as et
 from mixedar.panel.specification import serial as st
 from mixedar.panel.specification.regressions import regressions_of

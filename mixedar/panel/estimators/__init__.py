@@ -1,1 +1,513 @@
-"""One panel estimator a file."""
+"""
+What all panel models share: their data, sorted, and how estimates are put together.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import float_array
+from mixedar.data.designs import matrix_rows
+from mixedar.data.formula import FormulaSpec, build_design
+from mixedar.data.given import (
+    as_rows,
+    check_missing,
+    drop_missing,
+    response_vector,
+    row_labels,
+    warn_dropped,
+)
+from mixedar.data.rows import as_frame, one_factor
+from mixedar.exceptions import (
+    GroupError,
+    MixedARError,
+    ResponseError,
+    TimeError,
+    UnsupportedError,
+    shown,
+)
+from mixedar.panel.algebra import Standardized
+from mixedar.panel.checks import check_residuals
+from mixedar.panel.covariance import (
+    CovarianceRequest,
+    absent_periods,
+    cluster_codes,
+    sandwich,
+)
+from mixedar.panel.data import PanelData, make_panel, with_weights
+from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
+from mixedar.panel.few_clusters import SlopeMethod, TransformedRegression, without_error
+
+Model = TypeVar("Model", bound="PanelModel")
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaRows:
+    """
+    The data of a formula as statsmodels holds them, which marginaleffects reads.
+
+    Attributes
+    ----------
+    model : PanelModel
+    frame : DataFrame
+        The rows that are used.
+    """
+
+    model: PanelModel
+    frame: pd.DataFrame
+
+    @property
+    def design_info(self) -> Callable[[Any], tuple[None, FloatArray]]:
+        """Builds designs of new rows: ``design_info(rows)`` is the pair (None, X)."""
+        if self.model.formula_spec is None:
+            raise UnsupportedError(
+                "means of entities are columns that the formula does not have: new "
+                "rows cannot be made of it. Use predict and wald_test, or write the "
+                "means into the formula"
+            )
+        return self._design
+
+    def _design(self, rows: Any) -> tuple[None, FloatArray]:
+        matrix, _ = self.model.new_rows(as_frame(rows))
+        return None, matrix[:, self.model.columns]
+
+
+class PanelModel(ABC):
+    """
+    Arrays of a panel model.
+
+    Parameters
+    ----------
+    endog : array_like, shape (n,)
+        Response.
+    exog : array_like, shape (n, p)
+        Regressors, the constant (if any) included.
+    entity : array_like, shape (n,), optional
+        Labels of the entities; by default level 0 of the index of `endog`.
+    time : array_like, shape (n,), optional
+        Times: numbers, dates or periods; by default level 1 of the index of
+        `endog` if that is a MultiIndex, else the order of the rows.
+    delta : number, str or duration, optional
+        The unit of time, in which lags and differences count: a number for numbers
+        and periods, a duration such as ``"6 months"`` or a Timedelta for dates.  By
+        default the common step of the times of an entity (Stata's ``xtset``, where
+        it is to be said).
+    weights : array_like, shape (n,), optional
+        Inverse variances of the errors, up to a constant (Stata's aweights): of
+        pooled least squares, fixed and random effects.
+    missing : {"none", "raise", "drop"}
+        Missing values raise, or their rows are dropped with a warning.
+
+    Attributes
+    ----------
+    panel : PanelData
+        The data, sorted by entity and time.
+
+    Raises
+    ------
+    MixedARError
+        For data that cannot be used; see :mod:`mixedar.exceptions`.
+    """
+
+    formula: str | None = None
+    formula_spec: FormulaSpec | None = None
+    #: The rows of the formula's data that are used, and as statsmodels holds them.
+    frame: pd.DataFrame | None = None
+    data: FormulaRows | None = None
+    #: Regressors that have a coefficient, known once the model is fitted.
+    columns: IntArray | slice = slice(None)
+    #: Names of the means of the entities among the regressors.
+    means: tuple[str, ...] = ()
+    kind: ClassVar[Kind]
+    #: The estimator in words, unless that depends on the arguments of `fit`.
+    method: ClassVar[str] = ""
+    #: Whether the estimator compares entities and so needs more than one.
+    _needs_entities = True
+    #: Whether the estimator needs entities that are observed repeatedly.
+    _needs_repeats = False
+    #: Whether the estimator is defined for weighted rows.
+    _takes_weights = False
+
+    def __init__(
+        self,
+        endog: ArrayLike,
+        exog: ArrayLike,
+        entity: object = None,
+        time: object = None,
+        *,
+        delta: object = None,
+        weights: object = None,
+        missing: str = "none",
+        **options: Any,
+    ) -> None:
+        entity, time = _from_index(endog, entity, time)
+        entity = one_factor("entity", entity)
+        given = as_rows(
+            endog=endog, exog=exog, entity=entity, time=time, weights=weights
+        ).values()
+        endog, exog, entity, time, weights = given
+        y = response_vector(endog).copy()
+        x, names = _regressors(exog)
+        index = row_labels(*given)
+        index = pd.RangeIndex(len(y)) if index is None else index
+        check_missing(missing)
+        dropped = 0
+        if missing == "drop":
+            # infinite values count as missing
+            y, x = (np.where(np.isfinite(part), part, np.nan) for part in (y, x))
+            rows = [y, x, np.arange(len(y)), entity, time, weights]
+            (y, x, kept, entity, time, weights), _, dropped = drop_missing(rows)
+            index = index[kept]
+            warn_dropped(dropped, stacklevel=3)
+        panel = make_panel(
+            y,
+            x,
+            names,
+            entity,
+            time,
+            index=index,
+            endog_name=str(getattr(endog, "name", None) or "y"),
+            entity_name=str(getattr(entity, "name", None) or "entity"),
+            time_name=str(getattr(time, "name", None) or "time"),
+            n_dropped=dropped,
+            delta=delta,
+        )
+        if weights is not None:
+            name = str(getattr(weights, "name", None) or "weights")
+            panel = with_weights(panel, weights, name)
+        self._init(panel, **options)
+
+    def _init(self, panel: PanelData, **options: Any) -> None:
+        """Check and keep the panel; subclasses read their options here."""
+        if options:
+            raise UnsupportedError(
+                f"argument {min(options)!r} is not known to {type(self).__name__}"
+            )
+        if panel.weights is not None and not self._takes_weights:
+            raise UnsupportedError(
+                f"weights= is not defined for {ESTIMATORS[self.kind].words}; it is for "
+                "pooled least squares, fixed effects and random effects"
+            )
+        self.panel = panel
+        self._check_panel()
+
+    def _check_panel(self) -> None:
+        panel = self.panel
+        if (panel.y == panel.y[0]).all():
+            raise ResponseError(
+                f"the response {panel.endog_name!r} is constant; there is no variation "
+                "to model"
+            )
+        if self._needs_entities and panel.n_entities == 1:
+            raise GroupError(
+                f"all rows belong to one {panel.entity_name}, "
+                f"{shown(panel.entity_labels[0])}: a panel needs several entities. "
+                "Check the column named as entity=, or use a regression for time series"
+            )
+        if self._needs_repeats and panel.n_times.max == 1:
+            raise TimeError(
+                f"every {panel.entity_name} is observed once only; the variation over "
+                "time that this estimator uses does not exist. Check the columns "
+                "named as entity= and time=, or use pooled least squares"
+            )
+
+    @classmethod
+    def from_formula(
+        cls: type[Model],
+        formula: str,
+        data: object,
+        entity: object = None,
+        time: object = None,
+        *,
+        delta: object = None,
+        weights: object = None,
+        subset: object = None,
+        missing: str = "none",
+        eval_env: object = None,
+        **options: Any,
+    ) -> Model:
+        """
+        Build the model from a formula and a DataFrame.
+
+        Parameters
+        ----------
+        formula : str
+            Response and regressors, such as ``"y ~ time + treatment"``; it has an
+            intercept unless it says ``0 +``.
+        data : DataFrame
+        entity : str or array_like, optional
+            Column of entity labels; by default level 0 of a MultiIndex.
+        time : str or array_like, optional
+            Column of times, which may be a regressor as well; by default level 1
+            of a MultiIndex, else the order of the rows.
+        delta : number, str or duration, optional
+            The unit of time, as for the arrays.
+        weights : str or array_like, optional
+            Column of weights, as for the arrays.
+        subset : array_like, optional
+            Rows to use, as ``data.loc[subset]``.
+        missing : {"none", "raise", "drop"}
+            Missing values raise, or their rows are dropped with a warning.
+        eval_env : int, mapping or patsy.EvalEnvironment, optional
+            Where formulas find functions and variables: the caller's scope by
+            default, ``-1`` for none.
+        **options
+            Passed on to the model.
+
+        Returns
+        -------
+        PanelModel
+            An instance of the class.
+
+        Raises
+        ------
+        MixedARError
+            For data or formulas that cannot be used.
+        """
+        table = as_frame(data)
+        entity, time = _from_index(data, entity, time, table.columns)
+        entity = one_factor("entity", entity, table)
+        try:
+            design = build_design(
+                formula,
+                data,
+                groups=entity,
+                time=time,
+                extra=None if weights is None else {"weights": weights},
+                subset=subset,
+                missing=missing,
+                eval_env=eval_env,
+            )
+        except MixedARError as error:
+            # the design speaks of groups, the panel of entities
+            message = re.sub(r"\bgroups(?=[=.]| and data)", "entity", str(error))
+            raise type(error)(message) from None
+        warn_dropped(design.n_dropped, stacklevel=3)
+        panel = make_panel(
+            design.endog,
+            np.ascontiguousarray(design.exog),
+            design.exog_names,
+            design.group_values,
+            design.time,
+            index=design.index,
+            endog_name=design.endog_name,
+            entity_name=str(getattr(entity, "name", None) or design.groups_name),
+            time_name=design.time_name or "time",
+            n_dropped=design.n_dropped,
+            delta=delta,
+        )
+        if weights is not None:
+            name = weights if isinstance(weights, str) else "weights"
+            panel = with_weights(panel, design.extra["weights"], name)
+        self = cls.__new__(cls)
+        self.formula = formula
+        self.formula_spec = design.model_spec
+        self.frame = design.frame
+        self.data = FormulaRows(self, design.frame)
+        self._init(panel, **options)
+        return self
+
+    def _estimated(
+        self,
+        request: CovarianceRequest,
+        standard: Standardized,
+        coef: FloatArray,
+        x: FloatArray,
+        resid: FloatArray,
+        df_resid: int,
+        columns: IntArray,
+        *,
+        effects: tuple[str, ...] = (),
+        classical: FloatArray | None = None,
+        used: IntArray | slice = slice(None),
+        **parts: Any,
+    ) -> PanelEstimate:
+        """
+        The estimate that a transformed regression gives.
+
+        `coef` and the covariance `classical` (that of least squares by default)
+        belong to the columns of `standard`, and so do those of the regression, `x`;
+        `used` are its rows in the panel, `parts` further fields.  Rows come multiplied
+        by the square roots of their weights.
+        """
+        panel, self.columns = self.panel, columns
+        check_residuals(resid, panel)
+        theta = parts.get("theta") if self.kind == "re" else None
+        regression = self._regression(
+            request, x, resid, df_resid, effects, classical, theta, used
+        )
+        cov, info = sandwich(regression, request)
+        cov = standard.cov(cov)
+        if info.method is not None:
+            info = replace(info, method=SlopeMethod(info.method, standard.back))
+        names = [panel.names[j] for j in columns]
+        none, notes = without_error(
+            panel, regression, request.cov_type, standard.back, names
+        )
+        cov[none, :] = cov[:, none] = np.nan
+        notes = [*notes, *absent_periods(panel, regression, request)]
+        parts["notes"] = (*parts.get("notes", ()), *notes)
+        fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
+        return PanelEstimate(
+            kind=self.kind,
+            columns=columns,
+            params=standard.params(coef),
+            cov=cov,
+            info=info,
+            df_resid=df_resid,
+            nobs=len(x),
+            effects=effects,
+            regression=regression,
+            back=standard.back,
+            **{**fields, **parts},
+        )
+
+    def _regression(
+        self,
+        request: CovarianceRequest,
+        x: FloatArray,
+        resid: FloatArray,
+        df_resid: int,
+        effects: tuple[str, ...],
+        classical: FloatArray | None,
+        theta: FloatArray | None,
+        used: IntArray | slice,
+    ) -> TransformedRegression:
+        """The transformed regression that a covariance is computed of."""
+        panel = self.panel
+        if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
+            raise UnsupportedError(
+                "CR2 is not defined here for fits with AR(1) errors; use "
+                "cov_type='clustered'"
+            )
+        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
+        means = np.flatnonzero(self.columns == (panel.constant if fixed else None))
+        return TransformedRegression(
+            x,
+            resid,
+            panel.entity[used],
+            panel.time[used],
+            panel.times[used],
+            df_resid,
+            # the mean of fixed effects is no further parameter
+            int(means[0]) if len(means) else None,
+            classical,
+            [codes[used] for codes in cluster_codes(panel, request, self.frame)],
+            effects=effects if fixed else (),
+            use_t=not random,
+            theta=None if theta is None else panel.per_row(theta),
+            root=panel.root,
+        )
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the regressors."""
+        return list(self.panel.names)
+
+    @property
+    def endog_names(self) -> str:
+        """Name of the response."""
+        return self.panel.endog_name
+
+    def predict(self, params: ArrayLike, exog: ArrayLike) -> FloatArray:
+        """
+        Means ``x b`` of a design, as statsmodels' models have it.
+
+        Parameters
+        ----------
+        params : array_like, shape (k,)
+        exog : array_like, shape (m, k)
+            Columns that have a coefficient.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        return np.asarray(np.asarray(exog) @ np.asarray(params), dtype=np.float64)
+
+    def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
+        """
+        Regressors of new rows.
+
+        Parameters
+        ----------
+        exog : DataFrame or array_like
+            Data for the formula, or a matrix, shape (m, p).
+
+        Returns
+        -------
+        matrix : ndarray, shape (m, p)
+        index : pandas.Index or None
+            Labels of the rows, if they have any.
+
+        Raises
+        ------
+        LengthError
+            If a matrix does not have p columns.
+        UnknownColumnError
+            If data lack a column, for a model without a formula of its own.
+        """
+        by_formula = self.formula_spec is not None
+        if by_formula and not isinstance(exog, (np.ndarray, list)):
+            table = as_frame(exog)
+            assert self.formula_spec is not None
+            return self.formula_spec.matrix(table), table.index
+        return matrix_rows(exog, self.panel.names, lone=False)
+
+
+def _from_index(
+    data: object, entity: object, time: object, columns: Collection[Any] = ()
+) -> tuple[Any, Any]:
+    """Take what is not given from the levels of a MultiIndex, by name if it can be."""
+    index = row_labels(data)
+    names = list(index.names) if isinstance(index, pd.MultiIndex) else []
+
+    def level(k: int) -> Any:
+        assert index is not None
+        by_name = len(columns) and isinstance(names[k], str) and names[k] not in columns
+        return names[k] if by_name else index.get_level_values(k)
+
+    own = isinstance(entity, str) and entity in names and entity not in columns
+    if names and (entity is None or (own and time is None)):
+        if len(names) != 2:
+            raise GroupError(
+                f"the index of the data has {len(names)} levels "
+                f"({', '.join(map(str, names))}), and a panel has two: name those of "
+                "entities and periods as entity= and time="
+            )
+        place = names.index(entity) if own else 0
+        entity, time = level(place), level(1 - place) if time is None else time
+    if entity is None:
+        raise GroupError(
+            "entity= is missing: pass the name of the column with the labels of the "
+            "entities, or data with a MultiIndex (entity, time)"
+        )
+    return entity, time
+
+
+def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:
+    try:
+        x = np.array(float_array(exog, "exog"), order="C")
+    except ResponseError as error:
+        raise UnsupportedError(str(error)) from None
+    x = x[:, None] if x.ndim == 1 else x
+    if isinstance(exog, pd.DataFrame):
+        return x, [str(name) for name in exog.columns]
+    if isinstance(exog, pd.Series) and exog.name is not None:
+        return x, [str(exog.name)]
+    # statsmodels' names: a constant is "const", the others x1, x2, ...
+    names = [f"x{j + 1}" for j in range(x.shape[1])]
+    constant = [j for j in range(x.shape[1]) if len(x) and np.ptp(x[:, j]) == 0.0]
+    if constant:
+        names = names[:-1]
+        names.insert(constant[0], "const")
+    return x, names

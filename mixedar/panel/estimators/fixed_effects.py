@@ -18,11 +18,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.panel.algebra import column_sizes, gaussian_llf, regress, standardize
-from mixedar.panel.checks import (
-    Varying,
-    singleton_notes,
-    varying_columns,
-)
+from mixedar.panel.checks import Varying, singleton_notes, varying_columns
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate

@@ -7,12 +7,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
+
 from mixedar._types import FloatArray, IntArray
+from mixedar.exceptions import (
+    IdentificationError,
+    TimeError,
+    UnsupportedError,
+    check_choice,
+    check_flags,
+    listing,
+)
 from mixedar.panel.algebra import gaussian_llf, regress, standardize
-from mixedar.panel.checks import check_collinear, check_freedom
+from mixedar.panel.checks import check_collinear, check_freedom, varying_columns
 from mixedar.panel.covariance import CovarianceRequest
+from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
-from mixedar.panel.estimators.base import PanelModel
+from mixedar.panel.estimators import PanelModel
 from mixedar.panel.results import PanelResults
 
 
@@ -101,3 +112,189 @@ class LeastSquaresModel(PanelModel):
             rows=rows,
             **parts,
         )
+
+
+class PooledOLS(LeastSquaresModel):
+    """
+    Least squares that takes no notice of the entities.
+
+    Parameters
+    ----------
+    endog, exog, entity, time, missing
+        As in :class:`PanelModel`.
+    """
+
+    kind = "pooled"
+    method = "Pooled least squares"
+    _takes_weights = True
+    _needs_entities = False
+
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        panel = self.panel
+        columns = np.arange(panel.x.shape[1])
+        return self._least_squares(
+            request, panel.y, panel.x, columns, panel.constant, "observations"
+        )
+
+
+class BetweenOLS(LeastSquaresModel):
+    """
+    Least squares of the means of the entities, each entity counting once.
+
+    Parameters
+    ----------
+    endog, exog, entity, time, missing
+        As in :class:`PanelModel`.
+    """
+
+    kind = "between"
+    method = "Between regression (means of the entities)"
+
+    def fit(  # type: ignore[override]
+        self, cov_type: str = "classical", *, small_sample: str | None = "default"
+    ) -> PanelResults:
+        """
+        Estimate the coefficients.
+
+        Parameters
+        ----------
+        cov_type : {"classical", "robust"}
+            The means are independent of one another: there is nothing to cluster.
+        small_sample : str, optional
+            See :class:`CovarianceRequest`.
+
+        Returns
+        -------
+        PanelResults
+
+        Raises
+        ------
+        RankDeficiencyError
+            If the means of the regressors are collinear, as those of period dummies
+            in a balanced panel.
+        IdentificationError
+            If there are not more entities than regressors.
+        """
+        request = CovarianceRequest(cov_type, small_sample=small_sample)
+        if request.cov_type not in ("classical", "robust"):
+            raise UnsupportedError(
+                f"cov_type={cov_type!r}: the between regression has one row an entity; "
+                "choose 'classical' or 'robust'"
+            )
+        return super().fit(cov_type, small_sample=small_sample)
+
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        panel = self.panel
+        k = panel.x.shape[1]
+        check_freedom(panel.n_entities, k, "entities")
+        # offsets cost no digits in the means
+        shift = np.zeros(k) if panel.constant is None else panel.x.mean(axis=0)
+        if panel.constant is not None:
+            shift[panel.constant] = 0.0
+        means = panel.entity_means(panel.x - shift)
+        what = f"the means over {panel.entity_name} of the regressors"
+        check_collinear(means, panel.names, what)
+        y, x = panel.entity_means(panel.y), means + shift
+        return self._least_squares(
+            request, y, x, np.arange(k), panel.constant, "entities"
+        )
+
+
+class FirstDifferenceOLS(LeastSquaresModel):
+    """
+    Least squares of the changes from one observation to the next.
+
+    Parameters
+    ----------
+    endog, exog, entity, time, missing
+        As in :class:`PanelModel`.
+    gaps : {"skip", "previous"}
+        Differences across a gap in time are left out (Stata's ``D.``) or taken to
+        the previous observation, however long ago (plm).
+    drift : bool
+        Whether the differences have an intercept of their own.  The intercept of
+        the formula is differenced away.
+    """
+
+    kind = "fd"
+    method = "First differences"
+    _needs_entities = False
+    _needs_repeats = True
+
+    def _init(
+        self, panel: PanelData, gaps: str = "skip", drift: bool = False, **options: Any
+    ) -> None:
+        check_choice("gaps", gaps, ("skip", "previous"))
+        check_flags(drift=drift)
+        self.gaps, self.drift = gaps, drift
+        super()._init(panel, **options)
+
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
+        panel = self.panel
+        rows, skipped = self._pairs()
+        slopes, constant = panel.slopes, panel.constant
+        levels = panel.x[:, slopes]
+        changes = levels[rows] - levels[rows - 1]
+        found = varying_columns(levels - levels.mean(axis=0), changes)
+        if not found.kept:
+            raise IdentificationError(
+                f"no regressor changes over time ({listing(panel.names)}): first "
+                "differences cannot estimate anything. Use random effects"
+            )
+        columns, x = slopes[found.kept], changes[:, found.kept]
+        position = None
+        if self.drift:
+            if constant is None:
+                raise UnsupportedError(
+                    "drift=True needs a formula with an intercept, which then is the "
+                    "drift; leave out '0 +'"
+                )
+            check_collinear(
+                np.column_stack([np.ones(len(rows)), x]),
+                ["the drift", *(panel.names[j] for j in columns)],
+                "the changes of the regressors",
+            )
+            position = int(np.searchsorted(columns, constant))
+            columns = np.insert(columns, position, constant)
+            x = np.insert(x, position, 1.0, axis=1)
+        gone = tuple(panel.names[slopes[j]] for j in found.gone)
+        notes = panel.order_notes
+        if gone:
+            notes.append(
+                f"Without a coefficient: {', '.join(gone)} (no changes of their own "
+                "over time)."
+            )
+        if skipped:
+            notes.append(
+                f"{skipped} differences across gaps in {panel.time_name} left out "
+                "(gaps='previous' would take them)."
+            )
+        y = panel.y[rows] - panel.y[rows - 1]
+        return self._least_squares(
+            request,
+            y,
+            x,
+            columns,
+            position,
+            "differences",
+            rows,
+            absorbed=gone,
+            notes=tuple(notes),
+        )
+
+    def _pairs(self) -> tuple[IntArray, int]:
+        """Rows with a predecessor, and the number lost to gaps."""
+        panel = self.panel
+        follows = panel.gaps > 0.0
+        rows = np.flatnonzero(follows)
+        if self.gaps == "skip" and panel.has_time:
+            # one step of the grid is the smallest distance between two periods
+            distances = np.diff(np.unique(panel.times))
+            step = 1.0 if panel.on_grid else float(distances.min())
+            rows = np.flatnonzero(follows & (panel.gaps <= step * (1.0 + 1e-9)))
+        if not len(rows):
+            raise TimeError(
+                f"{panel.no_neighbours()}, or gaps='previous', which takes differences "
+                "across gaps"
+            )
+        return rows, int(follows.sum()) - len(rows)

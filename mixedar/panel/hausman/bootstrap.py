@@ -70,11 +70,7 @@ def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResul
 
 
 def _replicated(
-    pair: Pair,
-    positions: IntArray,
-    reps: int,
-    seed: Seed,
-    progress: bool,
+    pair: Pair, positions: IntArray, reps: int, seed: Seed, progress: bool
 ) -> FloatArray:
     """The differences, by the variance components that the fit was estimated by."""
     panel, columns = pair.re.panel, pair.re.estimate.columns

@@ -13,7 +13,7 @@ from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
-from mixedar.panel.estimators.mundlak import entity_means
+from mixedar.panel.estimators.random_effects import entity_means
 from mixedar.panel.hausman.comparison import (
     check_samples,
     check_unweighted,

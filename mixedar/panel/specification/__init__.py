@@ -13,17 +13,15 @@ import pandas as pd
 
 from mixedar.exceptions import UnknownColumnError
 from mixedar.hypotheses.result import Printed, TestResult, results_frame, results_table
-from mixedar.panel.specification.cross_section import (
-    cross_section_lm,
-    mean_correlation,
-    pesaran_cd,
-)
 from mixedar.panel.specification.effects import (
     breusch_pagan,
+    cross_section_lm,
     f_test_effects,
     gourieroux_holly_monfort,
     honda,
     king_wu,
+    mean_correlation,
+    pesaran_cd,
     poolability,
     wooldridge_effects,
 )
