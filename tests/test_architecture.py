@@ -77,8 +77,6 @@ LONG_FUNCTIONS: set[str] = set()
 TWICE: set[str] = set()
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
-    "mixedar.cli.files": "reading files, apart from arguments",
-    "mixedar.cli.no_eval": "all that strangers' formulas may hold, to be reviewed",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.diagnostics.influence.deletion": "the algebra below the results",
     "mixedar.inference.intervals.constrained": "the likelihood that paths climb",

@@ -15,6 +15,7 @@ import keyword
 import re
 import tokenize
 from collections.abc import Collection
+from typing import NamedTuple
 
 from mixedar.exceptions import UnsupportedError
 
@@ -62,128 +63,148 @@ def check_formula(formula: str, columns: Collection[str] | None = None) -> None:
         raise UnsupportedError(f"--no-eval: a formula has {len(formula)} characters")
     if "\\" in formula or not formula.strip().isprintable():
         raise _refusal(formula, "\\")
-    tokens = [("", ""), *_tokens(formula), ("", "")]
-    opened: list[str] = []  # the brackets around a token: call, group or list
-    for k in range(1, len(tokens) - 1):
-        kind, text = tokens[k]
-        before, after = tokens[k - 1], tokens[k + 1]
-        if kind == "NAME":
-            fine = _is_name(text, before, after, tokens[max(k - 2, 0)], columns, opened)
-        elif kind == "NUMBER":
-            fine = bool(_NUMBER.fullmatch(text)) and len(text) <= _DIGITS
-            fine = fine and after[0] not in ("NAME", "NUMBER", "STRING")
-        elif kind == "STRING":
-            fine = _is_string(
-                text, before, after, tokens[max(k - 2, 0)], columns, opened
-            )
-        else:
-            fine = text in _OPERATORS and _is_operator(text, before, after, opened)
-            # Q takes the name of a column, and powers of powers have no end
-            fine = fine and not (before[1] == "Q" and after[0] != "STRING")
-            fine = fine and not (text == "**" == tokens[max(k - 2, 0)][1])
-        if not fine:
-            raise _refusal(formula, text)
+    none, opened = _Token("", ""), list[str]()
+    tokens = [none, none, *_tokens(formula), none]
+    for k in range(2, len(tokens) - 1):
+        at = _Place(*tokens[k - 2 : k + 2], opened, columns)
+        if not _CHECKS[at.token.kind](at):
+            raise _refusal(formula, at.token.text)
     if opened:
         raise _refusal(formula, "(")
 
 
-def _tokens(formula: str) -> list[tuple[str, str]]:
-    """Kinds and texts of Python's tokens; comments, lines and signs are errors."""
+class _Token(NamedTuple):
+    kind: str
+    text: str
+
+    @property
+    def ends_value(self) -> bool:
+        """Whether a value may end with it."""
+        return self.kind in ("NAME", "NUMBER", "STRING") or self.text in (")", "]")
+
+
+class _Place(NamedTuple):
+    """
+    A token, those around it, and the brackets that are open: call, group or list.
+
+    `columns` are the names of the columns; None if any name may be one.
+    """
+
+    earlier: _Token
+    before: _Token
+    token: _Token
+    after: _Token
+    opened: list[str]
+    columns: Collection[str] | None
+
+    @property
+    def in_call(self) -> bool:
+        """Whether it is among the arguments of a function."""
+        return "call" in self.opened
+
+
+def _tokens(formula: str) -> list[_Token]:
+    """Python's tokens; comments, lines and signs are errors."""
     try:
         found = list(tokenize.generate_tokens(io.StringIO(formula.strip()).readline))
     except (tokenize.TokenError, SyntaxError) as error:
         raise _refusal(formula, str(error.args[0])) from None
     while found and found[-1].type in (tokenize.NEWLINE, tokenize.ENDMARKER):
         found.pop()
-    out = []
-    for token in found:
-        kind = tokenize.tok_name[token.type]
-        if kind not in ("NAME", "NUMBER", "STRING", "OP"):
-            raise _refusal(formula, token.string.strip() or kind.lower())
-        out.append((kind, token.string))
+    out = [_Token(tokenize.tok_name[token.type], token.string) for token in found]
+    for kind, text in out:
+        if kind not in _CHECKS:
+            raise _refusal(formula, text.strip() or kind.lower())
     return out
 
 
-def _is_name(
-    text: str,
-    before: tuple[str, str],
-    after: tuple[str, str],
-    earlier: tuple[str, str],
-    columns: Collection[str] | None,
-    opened: list[str],
-) -> bool:
+def _is_name(at: _Place) -> bool:
     """Whether a name is a column, or a function or keyword at its place."""
-    if before[0] in ("NAME", "NUMBER", "STRING") or before[1] in (")", "]"):
+    text, before, follows = at.token.text, at.before, at.after.text
+    if before.ends_value:
         return False
-    if before[1] == ".":
-        return earlier[1] == "np" and text in NUMPY and after[1] == "("
-    if text == "np" and after[1] == ".":
-        return True
-    if after[1] == "(":
+    if before.text == ".":
+        return at.earlier.text == "np" and text in NUMPY and follows == "("
+    if follows == ".":
+        return text == "np"
+    if follows == "(":
         return text in FUNCTIONS
-    if after[1] == "=":
-        inside = bool(opened) and opened[-1] == "call"
-        return inside and before[1] in ("(", ",") and text in _KEYWORDS
-    if after[1] == ".":
-        return False
-    if columns is None or text in columns:
+    if follows == "=":
+        inside = bool(at.opened) and at.opened[-1] == "call"
+        return inside and before.text in ("(", ",") and text in _KEYWORDS
+    if at.columns is None or text in at.columns:
         return text.isascii() and not keyword.iskeyword(text)
-    return text in FUNCTIONS | _CONSTANTS and "call" in opened
+    return text in FUNCTIONS | _CONSTANTS and at.in_call
 
 
-def _is_string(
-    text: str,
-    before: tuple[str, str],
-    after: tuple[str, str],
-    earlier: tuple[str, str],
-    columns: Collection[str] | None,
-    opened: list[str],
-) -> bool:
+def _is_number(at: _Place) -> bool:
+    """Whether a number is short, and stands alone."""
+    text = at.token.text
+    short = bool(_NUMBER.fullmatch(text)) and len(text) <= _DIGITS
+    return short and at.after.kind not in ("NAME", "NUMBER", "STRING")
+
+
+def _is_string(at: _Place) -> bool:
     """Whether a text stands where only a level, or the name of a column, can."""
-    plain = bool(_STRING.fullmatch(text)) and "call" in opened
-    apart = before[1] in ("(", ",", "=", "[", "==", "!=") and after[1] in (
-        ")",
-        ",",
-        "]",
-    )
-    if earlier[1] == "Q":
-        known = columns is None or ast.literal_eval(text) in columns
-        return plain and apart and after[1] == ")" and known
+    text, follows = at.token.text, at.after.text
+    plain = bool(_STRING.fullmatch(text)) and at.in_call
+    apart = at.before.text in ("(", ",", "=", "[", "==", "!=")
+    apart = apart and follows in (")", ",", "]")
+    if at.earlier.text == "Q":
+        known = at.columns is None or ast.literal_eval(text) in at.columns
+        return plain and apart and follows == ")" and known
     return plain and apart
 
 
-def _is_operator(
-    text: str, before: tuple[str, str], after: tuple[str, str], opened: list[str]
-) -> bool:
+def _is_operator(at: _Place) -> bool:
+    """Whether a sign is an operator of formulas, at a place of one."""
+    text = at.token.text
+    if text not in _OPERATORS or not _is_placed(at):
+        return False
+    # Q takes the name of a column, and powers of powers have no end
+    misused = at.before.text == "Q" and at.after.kind != "STRING"
+    return not misused and not (text == "**" == at.earlier.text)
+
+
+def _is_placed(at: _Place) -> bool:
     """Whether a sign is at a place where it can only be an operator."""
-    value = before[0] in ("NAME", "NUMBER", "STRING") or before[1] in (")", "]")
+    text, before, after, opened = at.token.text, at.before, at.after, at.opened
+    value = before.ends_value
     if text == "(":
-        opened.append("call" if before[0] == "NAME" else "group")
+        opened.append("call" if before.kind == "NAME" else "group")
         if len(opened) > _DEEPEST:
             return False
-        return before[0] != "NUMBER" and before[0] != "STRING" and before[1] not in ")]"
+        return before.kind not in ("NUMBER", "STRING") and before.text not in ")]"
     if text == "[":  # a list of levels or knots
         opened.append("list")
-        return before[1] in ("=", ",", "(") and "call" in opened
+        return before.text in ("=", ",", "(") and at.in_call
     if text in (")", "]"):
         expected = ("list",) if text == "]" else ("call", "group")
         return bool(opened) and opened.pop() in expected
     if text == "**":
-        short = after[1].isdigit() and int(after[1][:3]) <= _EXPONENT
-        return value and short and len(after[1]) <= 2
+        short = after.text.isdigit() and int(after.text[:3]) <= _EXPONENT
+        return value and short and len(after.text) <= 2
     if text == "=":
-        return before[0] == "NAME" and "call" in opened
+        return before.kind == "NAME" and at.in_call
     if text == ".":
-        return before[1] == "np"
+        return before.text == "np"
     if text in ("+", "-", "~"):
         return True
     if text == ":":
-        return value and "call" not in opened
-    if text == "," and "call" in opened:
-        return value
+        return value and not at.in_call
+    if text == ",":
+        return value and at.in_call
     if text == "|":  # also lme4's double bar
-        return value or before[1] == "|"
-    return value and text != ","
+        return value or before.text == "|"
+    return value
+
+
+_CHECKS = {
+    "NAME": _is_name,
+    "NUMBER": _is_number,
+    "STRING": _is_string,
+    "OP": _is_operator,
+}
 
 
 def _refusal(formula: str, text: str) -> UnsupportedError:
