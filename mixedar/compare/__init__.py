@@ -247,11 +247,10 @@ class Comparison(ResultsSummary):
         title: str | None = None,
         statistic: str = "se",
     ) -> None:
-        self.coefficients, self.components = (
-            frames["coefficients"],
-            frames["components"],
-        )
-        self.statistics, self.methods = frames["statistics"], frames["methods"]
+        self.coefficients = frames["coefficients"]
+        self.components = frames["components"]
+        self.statistics = frames["statistics"]
+        self.methods = frames["methods"]
         self.notes = list(notes)
         table = ModelsTable(
             self._numbers(_BELOW[statistic][0]),

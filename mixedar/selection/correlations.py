@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.occasions import occasions_of
 from mixedar.data.time import time_axis
-from mixedar.diagnostics.residuals.series import SeriesRows
+from mixedar.diagnostics.residuals.series import SeriesRows, pairs
 from mixedar.diagnostics.residuals.variogram import error_correlations
+from mixedar.engine.rows import group_rows
 from mixedar.exceptions import MixedARError, NotComputedError, check_positive
 from mixedar.fit import Fit
 from mixedar.residual import CAR1
@@ -34,13 +36,12 @@ class _Pairs:
     Pairs of rows of a series.
 
     `first` and `second` are rows in the caller's order, `lag` the number of the
-    distance, `group` of the group, and `distance` the mean of each lag.
+    distance, and `distance` the mean of each lag.
     """
 
     first: IntArray
     second: IntArray
     lag: IntArray
-    group: IntArray
     distance: FloatArray
 
     def total(self, values: FloatArray) -> FloatArray:
@@ -67,7 +68,7 @@ def correlations_by_lag(
     """
     pairs = _pairs(list(fits.values()), max_lag)
     best = max(fits.values(), key=lambda fit: fit.llf)
-    empirical, error = _empirical(best.data.endog - best.fitted_marginal, pairs)
+    empirical, error = _empirical(best, pairs)
     columns = {
         "pairs": np.bincount(pairs.lag, minlength=len(pairs.distance)),
         "empirical": empirical,
@@ -78,49 +79,36 @@ def correlations_by_lag(
 
 
 def _pairs(fits: Sequence[Fit], max_lag: float | None) -> _Pairs:
-    data = fits[0].data
-    series = np.zeros(data.nobs)
+    data, series = fits[0].data, None
     if data.series is not None:
-        series = group_codes(data.series, "series")[0].astype(np.float64)
-    time = _times(fits, series)
-    order = np.lexsort((time, series, data.codes))
-    time, codes = time[order], data.codes[order]
-    starts = np.append(True, (np.diff(codes) != 0) | (np.diff(series[order]) != 0))
-    which = np.cumsum(starts) - 1
-    most = min(int(np.bincount(which).max()) - 1, _NEIGHBOURS)
-    keep = np.arange(len(time))
-    if most * len(time) > _PAIRS:
-        step = -(-most * len(time) // _PAIRS)
-        keep = np.flatnonzero(codes % step == 0)
-    found = [np.empty((0, 2), dtype=np.intp)]
-    for apart in range(1, most + 1):
-        here = keep[keep < len(time) - apart]
-        here = here[which[here] == which[here + apart]]
-        found.append(np.column_stack([here, here + apart]))
-    rows = np.concatenate(found)
-    distance = time[rows[:, 1]] - time[rows[:, 0]]
+        series = group_codes(data.series, "series")[0]
+    rows = SeriesRows(group_rows(data.codes, _times(fits), series, data.n_groups), None)
+    number = rows.sort(np.arange(rows.n))
+    most = min(int(rows.lengths.max()) - 1, _NEIGHBOURS)
+    step = max(-(-most * rows.n // _PAIRS), 1)
+    limit = np.inf
     if max_lag is not None:
-        check_positive("max_lag", max_lag)
-        near = distance <= max_lag * (1.0 + 1e-9)
-        rows, distance = rows[near], distance[near]
-    if len(rows) == 0:
+        limit = check_positive("max_lag", max_lag) * (1.0 + 1e-9)
+    found = [(np.empty(0, dtype=np.intp),) * 2 + (np.empty(0),)]
+    for later, earlier, apart in islice(pairs(rows, limit), _NEIGHBOURS):
+        first, second = number[earlier], number[later]
+        kept = data.codes[first] % step == 0
+        found.append((first[kept], second[kept], apart[kept]))
+    first, second, distance = map(np.concatenate, zip(*found, strict=True))
+    if len(distance) == 0:
         raise NotComputedError(
             "no two observations of a series"
             + ("" if max_lag is None else f" are at most {max_lag:g} apart")
             + ": there is no correlation to show"
         )
-    lag, means = _lags(distance)
-    first, second = order[rows[:, 0]], order[rows[:, 1]]
-    return _Pairs(first, second, lag, data.codes[first], means)
+    return _Pairs(first, second, *_lags(distance))
 
 
-def _times(fits: Sequence[Fit], series: FloatArray) -> FloatArray:
+def _times(fits: Sequence[Fit]) -> FloatArray | None:
     """Times as numbers, in the unit of a structure that reads them if one does."""
     data = fits[0].data
     if data.time is None:
-        frame = pd.DataFrame({"group": data.codes, "series": series})
-        places = frame.groupby(["group", "series"], sort=False).cumcount()
-        return np.asarray(places, dtype=np.float64)
+        return None
     readers = [fit for fit in fits if fit.structure.uses_time]
     readers = [fit for fit in readers if fit.structure.k_params] or readers
     structure = readers[0].structure if readers else CAR1()
@@ -142,8 +130,9 @@ def _lags(distance: FloatArray) -> tuple[IntArray, FloatArray]:
     return lag, np.bincount(lag, distance) / np.bincount(lag)
 
 
-def _empirical(resid: FloatArray, pairs: _Pairs) -> tuple[FloatArray, FloatArray]:
+def _empirical(fit: Fit, pairs: _Pairs) -> tuple[FloatArray, FloatArray]:
     """Correlations, and standard errors by the groups' influence on them."""
+    resid, group = fit.data.endog - fit.fitted_marginal, fit.data.codes[pairs.first]
     a, b = resid[pairs.first], resid[pairs.second]
     left, right = pairs.total(a * a), pairs.total(b * b)
     size = np.sqrt(left * right)
@@ -152,9 +141,7 @@ def _empirical(resid: FloatArray, pairs: _Pairs) -> tuple[FloatArray, FloatArray
     influence = a * b / size[here] - 0.5 * correlation[here] * (
         a * a / left[here] + b * b / right[here]
     )
-    _, both = np.unique(
-        here * (int(pairs.group.max()) + 1) + pairs.group, return_inverse=True
-    )
+    _, both = np.unique(here * fit.n_groups + group, return_inverse=True)
     square = np.bincount(both, influence) ** 2
     lag_of_both = np.zeros(len(square), dtype=np.intp)
     lag_of_both[both] = here
