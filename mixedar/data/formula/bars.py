@@ -7,12 +7,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import IntArray
-from mixedar.data.formula.names import split_formula
+from mixedar.data.formula.names import QUOTED, in_calls, split_formula
 from mixedar.data.rows import RowVariable, combine, resolve
 from mixedar.exceptions import GroupError, UnknownColumnError, UnsupportedError
 
@@ -86,7 +87,7 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
         inside = piece[1:-1] if _is_bracketed(piece) else ""
         at = _bar_at(inside)
         if at is None:
-            if _bar_in_brackets(piece):
+            if not all(in_calls(piece, "|")):
                 raise UnsupportedError(
                     f"{piece!r}: a random-effects term such as (1 | g) has to stand by "
                     "itself, between plus signs"
@@ -152,34 +153,23 @@ def _column(text: str, piece: str) -> str:
 
 def _depths(text: str) -> list[int]:
     """Depth of brackets at every character; quoted ones count as inside."""
-    out, depth, quote = [], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-            out.append(depth + 1)
-            continue
-        if letter in "\"'`":
-            quote = letter
-            out.append(depth + 1)
-            continue
-        depth -= letter in ")]}"
-        out.append(depth)
-        depth += letter in "([{"
-    return out
+    plain = re.sub(QUOTED, lambda found: f"[{'_' * (len(found[0]) - 2)}]", text)
+    after = accumulate((letter in "([{") - (letter in ")]}") for letter in plain)
+    return [
+        depth - (letter in "([{") for depth, letter in zip(after, plain, strict=True)
+    ]
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
     """The summands of a formula, each with its sign."""
-    depths = _depths(text)
-    out, sign, start = [], "+", 0
-    for k, letter in enumerate(text):
-        if depths[k] == 0 and letter in "+-":
-            if text[start:k].strip():
-                out.append((sign, text[start:k].strip()))
-            sign, start = letter, k + 1
-    if text[start:].strip():
-        out.append((sign, text[start:].strip()))
-    return out
+    outside = zip(text, _depths(text), strict=True)
+    cuts = [
+        k for k, (letter, depth) in enumerate(outside) if letter in "+-" and not depth
+    ]
+    signs = ["+", *(text[k] for k in cuts)]
+    ends = pairwise([-1, *cuts, len(text)])
+    pieces = [text[start + 1 : end].strip() for start, end in ends]
+    return [(sign, piece) for sign, piece in zip(signs, pieces, strict=True) if piece]
 
 
 def _is_bracketed(piece: str) -> bool:
@@ -194,20 +184,6 @@ def _bar_at(inside: str) -> int | None:
     depths = _depths(inside)
     at = [k for k, letter in enumerate(inside) if letter == "|" and depths[k] == 0]
     return at[0] if at else None
-
-
-def _bar_in_brackets(piece: str) -> bool:
-    """Whether a piece has a bar that is not inside a call, where it is Python's."""
-    depths, opened = _depths(piece), []
-    for k, letter in enumerate(piece):
-        if letter in "([{":
-            call = k > 0 and (piece[k - 1].isalnum() or piece[k - 1] in "_.")
-            opened.append(call or letter != "(")
-        elif letter in ")]}":
-            opened.pop()
-        elif letter == "|" and not any(opened) and depths[k] == len(opened):
-            return True
-    return False
 
 
 def arrange_bars(

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar.data.formula.spelling import bar_message
 from mixedar.data.rows import resolve, table_column
 from mixedar.exceptions import MixedARError, ResponseError, UnsupportedError
 
-_QUOTED = r"`[^`]*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+#: Quoted names and texts in a formula.
+QUOTED = r"`[^`]*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 # What separates the factors of a formula, unless it stands in a call.
-_SIGNS = re.compile(rf"{_QUOTED}|%in%|[][(){{}}+\-*/:^|~]")
+_SIGNS = re.compile(rf"{QUOTED}|%in%|[][(){{}}+\-*/:^|~]")
 _ENGINES = ("patsy", "formulaic")
 
 
@@ -118,18 +118,28 @@ def split_formula(formula: str) -> tuple[str | None, str]:
 
 def in_calls(formula: str, sign: str) -> list[bool]:
     """Whether each occurrence of a sign in a formula stands in a call."""
-    out, brackets, start = [], "", 0  # "(" opens a call, "g" a group of terms
-    for match in _SIGNS.finditer(formula):
-        found = match.group()
-        if found == sign:
-            out.append("(" in brackets)
-        if found in "([{":
-            group = found == "(" and not formula[start : match.start()].strip()
+    return [inside for found, inside, _ in _signs(formula) if found == sign]
+
+
+def _signs(text: str) -> Iterator[tuple[str, bool, str | None]]:
+    """Signs of a formula, whether in a call, and the factor that each ends."""
+    start, brackets = 0, ""  # of the factor; "(" opens a call, "g" a group of terms
+    for match in _SIGNS.finditer(text):
+        sign, before = match.group(), text[start : match.start()].strip()
+        if sign[0] in "`\"'":
+            continue
+        if sign in "([{":
+            group = sign == "(" and not before and "(" not in brackets
             brackets += "g" if group else "("
-        elif found in ")]}":
+        elif sign in ")]}":
+            group = brackets[-1:] != "("
             brackets = brackets[:-1]
-        start = match.end()
-    return out
+        else:
+            group = "(" not in brackets
+        yield sign, "(" in brackets, before if group else None
+        if group:
+            start = match.end()
+    yield "", False, text[start:].strip()
 
 
 def plain_terms(formula: str) -> list[str] | None:
@@ -204,31 +214,11 @@ def read_formula(formula: str, namespace: Mapping[str, Any]) -> FormulaUse:
     """
     text = split_formula(formula)[1]
     reader = _Reader(namespace)
-    for factor in _factors(text):
-        reader.read(factor)
+    for _, _, factor in _signs(text):
+        if factor is not None:
+            reader.read(factor)
     roles = {role: frozenset(names) for role, names in reader.roles.items()}
     return FormulaUse(text, rowwise=reader.rowwise, **roles)
-
-
-def _factors(text: str) -> Iterator[str]:
-    """Python expressions between the operators of a formula."""
-    start, brackets = 0, ""  # of the factor; "(" opens a call, "g" a group of terms
-    for match in _SIGNS.finditer(text):
-        sign, before = match.group(), text[start : match.start()].strip()
-        if sign[0] in "`\"'":
-            continue
-        if sign in "([{":
-            group = sign == "(" and not before and "(" not in brackets
-            brackets += "g" if group else "("
-        elif sign in ")]}":
-            group = brackets[-1:] != "("
-            brackets = brackets[:-1]
-        else:
-            group = "(" not in brackets
-        if group:
-            yield before
-            start = match.end()
-    yield text[start:].strip()
 
 
 class _Reader:
@@ -250,7 +240,7 @@ class _Reader:
             self.quoted.append(match.group().strip("`"))
             return f"_quoted_{len(self.quoted) - 1}_"
 
-        code = re.sub(_QUOTED, placeholder, factor)
+        code = re.sub(QUOTED, placeholder, factor)
         try:
             self.visit(ast.parse(code, mode="eval").body, "terms")
         except SyntaxError:  # the engine says what is wrong
@@ -489,7 +479,7 @@ def read_formulas(
     vc = dict(vc_formula or {})
     for key, text in {"formula": right, **one_sided}.items():
         if text is not None and not all(in_calls(text, "|")):
-            raise UnsupportedError(bar_message(key, text))
+            raise UnsupportedError(_bar_message(key, text))
     random = "1" if re_formula is None and vc_formula is None else re_formula
     return ModelFormulas(
         read_formula(left, namespace),
@@ -497,6 +487,18 @@ def read_formulas(
         None if random is None else read_formula(random, namespace),
         {key: read_formula(vc[key], namespace) for key in sorted(vc)},
         [read_formula(text, namespace) for text in terms],
+    )
+
+
+def _bar_message(what: str, formula: str) -> str:
+    """What a formula with a bar outside of brackets may have meant."""
+    group = re.sub(r"\W.*", "", formula.rpartition("|")[2].strip()) or "g"
+    return (
+        f"{what}: the formula {formula!r} has a bar. The groups are named by "
+        f"groups={group!r}; random effects of mixedlm are a term in brackets, "
+        f"+ (1 | {group}), or re_formula='~t'; fixed effects of a panel are not "
+        f"written, entity={group!r} and effects='entity' take them out (inside I() a "
+        "bar is Python's 'or')"
     )
 
 

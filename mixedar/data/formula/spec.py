@@ -18,9 +18,13 @@ import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.formula.columns import ColumnStore, check_no_date
+from mixedar.data.formula.columns import (
+    ColumnStore,
+    check_no_date,
+    spelled_in_patterns,
+    unknown_name,
+)
 from mixedar.data.formula.names import FormulaUse, in_calls, plain_terms
-from mixedar.data.formula.spelling import spelled_in_patterns, unknown_name
 from mixedar.data.rows import (
     as_frame,
     check_matrix,
