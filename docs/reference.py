@@ -1,0 +1,216 @@
+"""
+What is public: the names of the API reference, and of the examples that are tested.
+
+Functions and classes are those of ``mixedar.formula.api``, ``mixedar.api`` and
+``mixedar.datasets``; to them come the classes of what they return.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any
+
+from mixedar._lazy import Question
+from mixedar.hypotheses.result import Printed
+from mixedar.residual.base import Parametric
+
+MODULES = ("mixedar.formula.api", "mixedar.api", "mixedar.datasets")
+# What functions and methods return, wherever it is defined, beside every class
+# that prints its summary.
+RETURNED = {
+    "BootstrapDraws",
+    "Comparison",
+    "Finding",
+    "GroupInfluence",
+    "MarginalMeans",
+    "PredictionResults",
+    "PredictiveCheck",
+    "Profile",
+    "ResidualSelection",
+    "ResultsSummary",
+    "Shrinkage",
+}
+# Classes to derive a structure of one's own from.
+BASES = {"FormulaStructure", "ResidualStructure", "VarianceFunction"}
+# Rooms of the package, and what a method from there is for.
+ROOMS = {
+    "inference": "Tests, intervals and means",
+    "prediction": "Predictions",
+    "diagnostics": "Residuals, influence, simulation",
+    "by_group": "Groups and random effects",
+    "report": "Pictures and the report",
+}
+
+
+@dataclass(frozen=True)
+class Public:
+    """
+    A public name.
+
+    `path` is where a user finds it; `member` says that it is one of a class's.
+    """
+
+    path: str
+    value: Any
+    member: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def module(self) -> str:
+        """Where it is found, without the name."""
+        return self.path.rpartition(".")[0]
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is a class."""
+        return inspect.isclass(self.value)
+
+
+def functions(module: str) -> list[Public]:
+    """Return the public functions of a module."""
+    return [each for each in _names(module) if not each.is_class]
+
+
+def classes(module: str) -> list[Public]:
+    """Return the public classes of a module."""
+    return [each for each in _names(module) if each.is_class]
+
+
+def _names(module: str) -> Iterator[Public]:
+    earlier = {name for one in MODULES[: MODULES.index(module)] for name in _all(one)}
+    for name in _all(module):
+        if name not in earlier:
+            yield Public(f"{module}.{name}", getattr(import_module(module), name))
+
+
+def _all(module: str) -> list[str]:
+    loaded = import_module(module)
+    return getattr(loaded, "__all__", None) or [
+        name
+        for name, value in vars(loaded).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    ]
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    import mixedar
+
+    found = walk_packages(mixedar.__path__, "mixedar.")
+    return tuple(import_module(m.name) for m in found if "__main__" not in m.name)
+
+
+def exceptions() -> list[Public]:
+    """Return errors and warnings."""
+    return [
+        Public(f"mixedar.exceptions.{name}", value)
+        for name, value in vars(import_module("mixedar.exceptions")).items()
+        if inspect.isclass(value)
+        and issubclass(value, Exception)
+        and value.__module__ == "mixedar.exceptions"
+    ]
+
+
+def returned() -> list[Public]:
+    """Return the classes of what functions and methods return."""
+    shown = {each.value for module in MODULES for each in classes(module)}
+    found = {}
+    for module in _modules():
+        for name, value in vars(module).items():
+            defined = inspect.isclass(value) and value.__module__ == module.__name__
+            if not defined or name.startswith("_") or value in shown:
+                continue
+            prints = issubclass(value, Printed) and value is not Printed
+            if name in RETURNED or prints:
+                found[name] = Public(f"{module.__name__}.{name}", value)
+    missing = RETURNED - set(found)
+    if missing:
+        raise LookupError(f"no class of the package is called {sorted(missing)}")
+    return [found[name] for name in sorted(found)]
+
+
+def _owner(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base))
+
+
+def members(cls: Public) -> list[Public]:
+    """
+    Return public methods that the package defines, a class's own first.
+
+    Those of residual structures and variance functions are for the likelihood; who
+    writes a structure reads the base classes.
+    """
+    if issubclass(cls.value, Parametric) and cls.name not in BASES:
+        return []
+    return [
+        Public(f"{cls.path}.{name}", getattr(cls.value, name), member=True)
+        for name in _ordered(cls.value)
+        if callable(getattr(cls.value, name))
+        and _owner(cls.value, name).__module__.startswith("mixedar.")
+    ]
+
+
+def attributes(cls: Public) -> list[Public]:
+    """Return the properties of a class that the package defines."""
+    return [
+        Public(f"{cls.path}.{name}", vars(_owner(cls.value, name))[name], member=True)
+        for name in _ordered(cls.value)
+        if isinstance(vars(_owner(cls.value, name))[name], (property, cached_property))
+        and _owner(cls.value, name).__module__.startswith("mixedar.")
+    ]
+
+
+def inherited(cls: Public) -> list[Public]:
+    """Return public methods that come from classes of other packages."""
+    return [
+        Public(f"{cls.path}.{name}", getattr(cls.value, name), member=True)
+        for name in _ordered(cls.value)
+        if inspect.isroutine(getattr(cls.value, name))
+        and _owner(cls.value, name).__module__.partition(".")[0] == "statsmodels"
+    ]
+
+
+def _ordered(cls: type) -> list[str]:
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        names |= dict.fromkeys(name for name in vars(base) if name[0] != "_")
+    return list(names)
+
+
+def purpose(cls: Public, member: Public) -> str:
+    """Return what a method is for, by the room that answers it."""
+    static = inspect.getattr_static(cls.value, member.name)
+    room = static.module.split(".")[1] if isinstance(static, Question) else ""
+    return ROOMS.get(room, "The fit itself" if room == "" else "Other")
+
+
+def everything() -> list[Public]:
+    """Return each public function, class and method once."""
+    found = [each for module in MODULES for each in _names(module)]
+    found += returned()
+    done: set[Any] = set()
+    every = []
+    for each in found:
+        inner = members(each) if each.is_class else []
+        for one in [each, *inner]:
+            key = getattr(one.value, "__func__", one.value)
+            key = getattr(key, "__wrapped__", key)
+            if key not in done:
+                done.add(key)
+                every.append(one)
+    return every
+
+
+def example_of(public: Public) -> str:
+    """Return the docstring that a user of a name reads."""
+    return inspect.getdoc(public.value) or ""
