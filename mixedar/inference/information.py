@@ -11,6 +11,10 @@ diagonal with theirs, whose inverse ``cov_params()`` holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -22,6 +26,8 @@ from mixedar.fit.parameters import CovarianceParameter, parameters_of, standard_
 
 # Directions with less information than this, relative to the largest, have none.
 _FLAT = 1e-11
+# Step of numerical derivatives, in standard errors.
+_STEP = 1e-3
 
 
 def information(fit: Fit) -> FloatArray:
@@ -206,18 +212,13 @@ def parameter_covariance(
     else:
         jacobian = d.jacobian
         matrix = jacobian.T @ d.observed @ jacobian + d.curvature
-    size = np.sqrt(np.abs(np.diag(matrix)))
-    size[size == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
-    largest = max(float(values[-1]), _FLAT)
-    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
-        raise NotComputedError(
-            f"the {information} information of the covariance parameters is not "
-            "positive definite: the fit is not at a maximum, or the data cannot tell "
-            "the parameters apart; use df='containment'"
-        )
-    keep = values > _FLAT * largest
-    moves = jacobian @ (vectors[:, ~keep] / size[:, None])
+    root, flat = _inverse_root(
+        matrix,
+        f"the {information} information of the covariance parameters is not "
+        "positive definite: the fit is not at a maximum, or the data cannot tell "
+        "the parameters apart; use df='containment'",
+    )
+    root, moves = jacobian @ root, jacobian @ flat
     # how far a direction without information moves the precision
     change = np.einsum("ka,kxy->axy", moves, d.p)
     steps = np.abs(np.einsum("axy,yz->axz", change, d.phi)).max(initial=0.0)
@@ -227,8 +228,86 @@ def parameter_covariance(
             "errors of the fixed effects depend on: they have no degrees of freedom "
             "of this kind; use df='containment', or a model with fewer random effects"
         )
-    root = jacobian @ (vectors[:, keep] / size[:, None] / np.sqrt(values[keep]))
     return np.asarray(root @ root.T)
+
+
+def _inverse_root(matrix: FloatArray, why: str) -> tuple[FloatArray, FloatArray]:
+    """
+    A root of the inverse of an information, and the directions that have none.
+
+    NotComputedError says `why` if information is negative.
+    """
+    size = np.sqrt(np.abs(np.diag(matrix)))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
+    largest = max(float(values[-1]), _FLAT)
+    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
+        raise NotComputedError(why)
+    keep, vectors = values > _FLAT * largest, vectors / size[:, None]
+    return vectors[:, keep] / np.sqrt(values[keep]), vectors[:, ~keep]
+
+
+@dataclass(frozen=True)
+class Point:
+    """
+    Parameters at which the mean of rows is computed.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (p,)
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` in the likelihood's internal coordinates.
+    """
+
+    beta: FloatArray
+    u: FloatArray
+    factor: FloatArray
+
+    @classmethod
+    def at(cls, fit: Fit, theta: FloatArray) -> Point:
+        """The point of ``theta``, with the fixed effects that belong to it."""
+        problem = fit.problem
+        inner = problem.profile_at(theta, derivatives=False).beta
+        combined = problem.w_map @ np.append(-inner, 1.0)
+        beta = -combined[:-1] / combined[-1]
+        return cls(beta, problem.split(theta)[1], problem.factor(theta))
+
+
+def theta_variance(fit: Fit, means: Callable[[Point], FloatArray]) -> FloatArray:
+    """
+    Variance of predictions from the estimation of the covariance parameters.
+
+    Parameters
+    ----------
+    fit : Fit
+    means : callable
+        Predictions at a point.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+
+    Raises
+    ------
+    NotComputedError
+        If the data were removed, or the estimate is no maximum.
+    """
+    theta = fit.theta
+    if len(theta) == 0:
+        return np.zeros_like(means(Point.at(fit, theta)))
+    axes, _ = _inverse_root(
+        -fit.problem.evaluate(theta, derivatives=True).hessian,
+        "the information of the covariance parameters is not positive definite: "
+        "the fit is not at a maximum; use include_theta=False",
+    )
+    total: Any = 0.0
+    for axis in axes.T:
+        ahead = means(Point.at(fit, theta + _STEP * axis))
+        behind = means(Point.at(fit, theta - _STEP * axis))
+        total = total + ((ahead - behind) / (2.0 * _STEP)) ** 2
+    return np.asarray(total)
 
 
 def estimate_correlations(fit: Fit) -> tuple[list[str], FloatArray]:

@@ -19,7 +19,7 @@ random effects, Statistical Science 6, 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,17 +30,23 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.kriging import Kriging, krige
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.levels import MetLevels
 from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod, DFMethod
 from mixedar.inference.df import contrast_method
+from mixedar.inference.information import Point, theta_variance
 from mixedar.numeric.linalg import apply, product
-from mixedar.prediction.new_rows import NewData, NewRows, rows_to_predict
+from mixedar.prediction.new_rows import (
+    NewData,
+    NewRows,
+    NewTerms,
+    check_included,
+    rows_to_predict,
+)
 from mixedar.prediction.results import PredictionResults
-from mixedar.prediction.terms import TermErrors, check_included
 
 LEVELS = ("population", "group", "forecast")
 _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
@@ -160,63 +166,27 @@ def get_prediction(
     cov = fit.cov_beta if include_theta else method.cov
     lost = np.isnan(np.diag(cov))  # coefficients without robust standard error
     cov = np.where(np.isnan(cov), 0.0, cov)
-    found = np.full((3, len(rows.codes)), np.nan)
+    mean, variance, rest = np.full((3, len(rows.codes)), np.nan)
     reason: MixedARError | None = None
     known, others = rows.split()
-    for some, predict in ((others, _unknown), (known, _known)):
-        if len(some):
-            part = rows.take(some)
-            found[:2, some], residual = predict(
-                fit, part, level, cov, _THETA[include_theta]
-            )
-            try:
-                found[2, some] = residual()
-            except MixedARError as error:
-                reason = reason or error
-    found[1, (rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
-    mean, variance, rest = found
+    for some, kind in ((others, FixedPredictor), (known, GroupPredictor)):
+        if not len(some):
+            continue
+        predictor = kind(fit, rows.take(some), level)
+        mean[some] = predictor.mean()
+        variance[some] = predictor.error_variance(cov)
+        if include_theta:
+            estimation = theta_variance(fit, predictor.mean_at)
+            variance[some] += _THETA[include_theta] * estimation
+        try:
+            rest[some] = predictor.residual_variance()
+        except MixedARError as error:
+            reason = reason or error
+    variance[(rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
     notes = _notes(rows, level, include_theta, reason)
     df_rows = _degrees_of_freedom(method, rows.exog)
     return PredictionResults(
         mean, variance, rest, df_rows, rows.index, level, notes, reason
-    )
-
-
-# Means and variances, (2, k), and what an observation adds to the variances.
-_Predicted = tuple[FloatArray, Callable[[], FloatArray]]
-
-
-def _known(
-    fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
-) -> _Predicted:
-    """Means and variances in groups of the fit; what an observation adds."""
-    predictor = GroupPredictor(fit, rows, level == "forecast")
-    variance = predictor.error_variance(cov)
-    if factor:
-        variance += factor * theta_variance(fit, predictor.mean_at)
-    return np.stack([predictor.mean(), variance]), predictor.residual_variance
-
-
-def _unknown(
-    fit: Fit, rows: NewRows, level: str, cov: FloatArray, factor: float
-) -> _Predicted:
-    """As :func:`_known`, for rows of which the fixed part alone is known."""
-    x = rows.exog
-    mean = x @ fit.fe_params + rows.offset
-    variance = np.einsum("ij,ij->i", product(x, cov), x)
-    if rows.terms is not None and level != "population":
-        mean = mean + rows.terms.mean(fit)
-        none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
-        errors = TermErrors.of_no_rows(fit)
-        variance = errors.variance(x, none, first, rows.terms, cov)
-    if factor:
-        variance += factor * theta_variance(fit, lambda point: x @ point.beta)
-    if level == "population":  # whose mean has no random effects
-        return np.stack([mean, variance]), (
-            lambda: residual_variance(fit, rows, mean) + prior_variance(fit, rows)
-        )
-    return np.stack([mean, variance + prior_variance(fit, rows)]), (
-        lambda: residual_variance(fit, rows, mean)
     )
 
 
@@ -311,30 +281,6 @@ def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
 _AT_ONCE = 2**18
 
 
-@dataclass(frozen=True)
-class Point:
-    """
-    Parameters at which predictions are made.
-
-    Attributes
-    ----------
-    beta : ndarray, shape (p,)
-    u : ndarray, shape (k_free,)
-        Unconstrained residual parameters.
-    factor : ndarray, shape (q, q)
-        ``Lambda`` in the likelihood's internal coordinates.
-    """
-
-    beta: FloatArray
-    u: FloatArray
-    factor: FloatArray
-
-    @classmethod
-    def of(cls, fit: Fit) -> Point:
-        """The estimates of a fit."""
-        return cls(fit.fe_params, fit.u, fit.factor)
-
-
 def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
     """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
     half = product(request.exog_re, fit.z_map @ fit.factor)
@@ -377,7 +323,53 @@ def residual_variance(fit: Fit, request: NewRows, fitted: FloatArray) -> FloatAr
     return np.asarray(fit.scale * sd**2)
 
 
-class GroupPredictor:
+class FixedPredictor:
+    """
+    Predictions of rows of which the fixed part, and further terms, are known.
+
+    Parameters
+    ----------
+    fit : Fit
+    request : NewRows
+    level : str
+    """
+
+    def __init__(self, fit: Fit, request: NewRows, level: str) -> None:
+        self.fit, self.request = fit, request
+        # whose mean has no random effects
+        self.population = level == "population"
+
+    def mean(self) -> FloatArray:
+        """Predictions at the estimates, shape (k,)."""
+        request = self.request
+        mean = request.exog @ self.fit.fe_params + request.offset
+        if request.terms is None or self.population:
+            return np.asarray(mean)
+        return np.asarray(mean + request.terms.mean(self.fit))
+
+    def mean_at(self, point: Point) -> FloatArray:
+        """What of them the parameters change, shape (k,)."""
+        return np.asarray(self.request.exog @ point.beta)
+
+    def error_variance(self, cov: FloatArray) -> FloatArray:
+        """As of :class:`GroupPredictor`."""
+        x, terms = self.request.exog, self.request.terms
+        if terms is None or self.population:
+            variance = np.einsum("ij,ij->i", product(x, cov), x)
+        else:
+            none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
+            variance = TermErrors(self.fit).variance(x, none, first, terms, cov)
+        if self.population:
+            return variance
+        return variance + prior_variance(self.fit, self.request)
+
+    def residual_variance(self) -> FloatArray:
+        """What an observation adds to it, shape (k,)."""
+        own = residual_variance(self.fit, self.request, self.mean())
+        return own + prior_variance(self.fit, self.request) if self.population else own
+
+
+class GroupPredictor(FixedPredictor):
     """
     Predictions for known groups.
 
@@ -386,14 +378,13 @@ class GroupPredictor:
     fit : Fit
     request : NewRows
         Rows of groups that are in the fit, group by group.
-    forecast : bool
-        Whether the residuals of the group are used.
+    level : str
+        Residuals of the group are used for a forecast.
     """
 
-    def __init__(self, fit: Fit, request: NewRows, forecast: bool) -> None:
-        self.fit = fit
-        self.request = request
-        self.forecast = forecast and is_correlated(fit.structure)
+    def __init__(self, fit: Fit, request: NewRows, level: str) -> None:
+        super().__init__(fit, request, level)
+        self.forecast = level == "forecast" and is_correlated(fit.structure)
         new = np.diff(request.codes, prepend=-1) > 0
         self.codes = np.cumsum(new) - 1
         self.observed: ObservedRows = observed_rows(fit, request.codes[new])
@@ -406,8 +397,7 @@ class GroupPredictor:
         """Predictions at the estimates, shape (k,)."""
         if not self.forecast:
             return self.group_mean
-        beta = self.fit.fe_params
-        return self._combine(beta, self._effects.means, self._kriging)
+        return self._combine(self.fit.fe_params, self._effects.means, self._kriging)
 
     def mean_at(self, point: Point) -> FloatArray:
         """Predictions at some parameters, shape (k,)."""
@@ -432,12 +422,12 @@ class GroupPredictor:
     @cached_property
     def group_mean(self) -> FloatArray:
         """``x beta + z b`` at the estimates, shape (k,)."""
-        beta = self.fit.fe_params
-        return self._combine(beta, self._effects.means, None)
+        return self._combine(self.fit.fe_params, self._effects.means, None)
 
     @cached_property
     def _effects(self) -> PredictedEffects:
-        return _predicted(self.fit, self.observed, Point.of(self.fit))
+        fit = self.fit
+        return _predicted(fit, self.observed, Point(fit.fe_params, fit.u, fit.factor))
 
     @cached_property
     def _kriging(self) -> Kriging:
@@ -480,7 +470,7 @@ class GroupPredictor:
         """
         fit, request, observed = self.fit, self.request, self.observed
         x, z, exog = request.exog, request.exog_re, observed.exog
-        terms = None if request.terms is None else self._term_errors()
+        terms = None if request.terms is None else TermErrors(fit, observed)
         if terms is not None:
             exog = np.hstack([exog, terms.columns])
             x = np.hstack([x, np.zeros((len(x), terms.columns.shape[1]))])
@@ -512,18 +502,6 @@ class GroupPredictor:
         new = 0.0 if request.terms is None else request.terms.prior_variance(fit)
         return np.maximum(variance, 0.0) + request.new_effects + new
 
-    def _term_errors(self) -> TermErrors:
-        """How predictions are wrong by the effects of other factors."""
-        observed, terms = self.observed, self.fit.data.terms
-        sizes = observed.grouped.sizes
-        return TermErrors(
-            self.fit,
-            np.stack([term.codes[observed.rows] for term in terms], axis=1),
-            [term.design[observed.rows] for term in terms],
-            np.repeat(np.arange(len(sizes)), sizes),
-            len(sizes),
-        )
-
     def residual_variance(self) -> FloatArray:
         """
         What an observation adds to it, shape (k,).
@@ -536,6 +514,86 @@ class GroupPredictor:
         if self.forecast:
             return np.asarray(self.fit.scale * self._kriging.share)
         return residual_variance(self.fit, self.request, self.group_mean)
+
+
+class TermErrors:
+    """
+    Errors of predicted effects that predictions of rows are made of.
+
+    Parameters
+    ----------
+    fit : Fit
+    observed : ObservedRows, optional
+        Rows of which predictions take residuals; none by default, where the
+        predicted effects alone matter.
+    """
+
+    def __init__(self, fit: Fit, observed: ObservedRows | None = None) -> None:
+        self.fit = fit
+        self._posterior = fit.term_posterior
+        self._slopes = np.concatenate(
+            [found.slopes.reshape(-1, fit.k_fe) for found in fit.term_effects]
+        )
+        rows, sizes = np.empty(0, dtype=np.intp), np.zeros(1, dtype=np.intp)
+        if observed is not None:
+            rows, sizes = observed.rows, observed.grouped.sizes
+        n_groups = len(sizes)
+        groups = np.repeat(np.arange(n_groups), sizes)
+        columns, which, owner = [], [], []
+        for t, term in enumerate(fit.data.terms):
+            design = term.design[rows]
+            order = design.shape[1]
+            met = MetLevels.of(groups, n_groups, term.codes[rows])
+            most = int(met.count.max(initial=0))
+            local = np.zeros((len(groups), most, order))
+            local[np.arange(len(groups)), met.number] = design
+            numbers = np.full((n_groups, most, order), -1)
+            numbers[met.cluster, met.rank] = self._posterior.numbers(t, met.level)
+            columns.append(local.reshape(len(groups), most * order))
+            which.append(numbers.reshape(n_groups, most * order))
+            owner.append(np.full(most * order, t))
+        #: columns of the levels that each row's group met, shape (n, l)
+        self.columns: FloatArray = np.hstack(columns)
+        self._which, self._owner = np.hstack(which), np.concatenate(owner)
+
+    def variance(
+        self,
+        d_x: FloatArray,
+        d_met: FloatArray,
+        groups: IntArray,
+        own: NewTerms,
+        cov: FloatArray,
+    ) -> FloatArray:
+        """
+        Variances of ``d_x (beta - b) + d (u - predicted u)``.
+
+        Parameters
+        ----------
+        d_x : ndarray, shape (m, p)
+        d_met : ndarray, shape (m, l)
+            Of the effects that the rows' groups met.
+        groups : ndarray of int, shape (m,)
+        own : NewTerms
+            Of the rows themselves.
+        cov : ndarray, shape (p, p)
+            Of the fixed effects.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+        """
+        d, which, owner = [d_met], [self._which[groups]], [self._owner]
+        for t, design in enumerate(own.designs):
+            numbers = self._posterior.numbers(t, own.codes[:, t])
+            which.append(np.where(own.codes[:, t, None] >= 0, numbers, -1))
+            d.append(design)
+            owner.append(np.full(design.shape[1], t))
+        every, at = np.hstack(d), np.hstack(which)
+        every = np.where(at >= 0, every, 0.0)
+        moved = d_x - np.einsum("ml,mlp->mp", every, self._slopes[np.maximum(at, 0)])
+        fixed = np.einsum("mp,pq,mq->m", moved, cov, moved)
+        spread = self._posterior.quadratic(np.concatenate(owner), every, at)
+        return fixed + self.fit.scale * spread
 
 
 def _rowwise(z: FloatArray, effects: FloatArray, codes: IntArray) -> FloatArray:
@@ -557,62 +615,3 @@ def _predicted(fit: Fit, observed: ObservedRows, point: Point) -> PredictedEffec
         fit.z_map,
         point.factor,
     )
-
-
-_STEP = 1e-3
-# Directions with less information than this, relative to the largest, have none.
-_FLAT = 1e-11
-
-
-def theta_variance(fit: Fit, means: Callable[[Point], FloatArray]) -> FloatArray:
-    """
-    Variance of predictions from the estimation of the covariance parameters.
-
-    Parameters
-    ----------
-    fit : Fit
-    means : callable
-        Predictions at a point.
-
-    Returns
-    -------
-    ndarray, shape (k,)
-
-    Raises
-    ------
-    NotComputedError
-        If the data were removed, or the estimate is no maximum.
-    """
-    problem, theta = fit.problem, fit.theta
-    if len(theta) == 0:
-        return np.zeros_like(means(_point(problem, theta)))
-    total: Any = 0.0
-    for axis in _axes(problem, theta).T:
-        ahead = means(_point(problem, theta + _STEP * axis))
-        behind = means(_point(problem, theta - _STEP * axis))
-        total = total + ((ahead - behind) / (2.0 * _STEP)) ** 2
-    return np.asarray(total)
-
-
-def _point(problem: LikelihoodProblem, theta: FloatArray) -> Point:
-    """Parameters at ``theta``, with the fixed effects that belong to it."""
-    inner = problem.profile_at(theta, derivatives=False).beta
-    combined = problem.w_map @ np.append(-inner, 1.0)
-    beta = -combined[:-1] / combined[-1]
-    return Point(beta, problem.split(theta)[1], problem.factor(theta))
-
-
-def _axes(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
-    """``D`` with ``D D'`` the covariance of the estimates, shape (k, r)."""
-    information = -problem.evaluate(theta, derivatives=True).hessian
-    size = np.sqrt(np.abs(np.diag(information)))
-    size[size == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(information / np.outer(size, size))
-    largest = max(float(values[-1]), _FLAT)
-    if not np.isfinite(values).all() or values[0] < -1e-6 * largest:
-        raise NotComputedError(
-            "the information of the covariance parameters is not positive definite: "
-            "the fit is not at a maximum; use include_theta=False"
-        )
-    keep = values > _FLAT * largest
-    return vectors[:, keep] / size[:, None] / np.sqrt(values[keep])

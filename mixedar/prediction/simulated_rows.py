@@ -27,8 +27,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.prediction.new_rows import NewRows
-from mixedar.prediction.terms import NewTerms
+from mixedar.prediction.new_rows import NewRows, NewTerms
 
 
 def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
