@@ -112,7 +112,7 @@ def ranef(
         if term.factor != factor:
             continue
         index = term.levels if index is None else index
-        names += term.effects
+        names += term.coefficients
         means.append(found.means)
         own = fit.scale * np.einsum("laa->la", found.covariances)
         if beta == "estimated":

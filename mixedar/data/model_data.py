@@ -203,43 +203,45 @@ class ModelData:
     exog: FloatArray
     exog_re: FloatArray | None
     components: ComponentColumns
-    component_parts: Sequence[VarianceComponent] | None
     component_columns: Sequence[Sequence[Sequence[str]]]
     codes: IntArray
     grouped: GroupedRows
     residual: ResidualStructure
-    covariate_levels: tuple[Levels | None, ...]
     group_labels: list[Any]
     groups: Any
     time: Any
     series: Any
     delta: object
-    time_unit: str
-    time_step: float
-    occasion_order: str
     residual_data: Mapping[str, Any]
     variance_specs: Mapping[str, FormulaSpec]
     endog_name: str
-    groups_name: str
-    time_name: str | None
     exog_names: list[str]
     random_names: list[str]
     component_names: list[str]
     cov_names: list[str]
     weighted: bool
     index: pd.Index | None
-    frame: pd.DataFrame | None
-    formula: str | None
-    re_formula: str | None
-    vc_formula: Mapping[str, str] | None
-    effect_notes: tuple[str, ...]
-    formula_spec: FormulaSpec | None
-    re_spec: FormulaSpec | None
     re_cov: str
     scale: float | None
     offset: FloatArray | None
     offset_name: str | None
-    terms: tuple[RandomTerm, ...] = ()
+    terms: tuple[RandomTerm, ...]
+    # Found with the residual structure.
+    covariate_levels: tuple[Levels | None, ...] = ()
+    time_unit: str = ""
+    time_step: float = 1.0
+    occasion_order: str = ""
+    # Of a model from formulas.
+    component_parts: Sequence[VarianceComponent] | None = None
+    groups_name: str = "Group"
+    time_name: str | None = None
+    frame: pd.DataFrame | None = None
+    formula: str | None = None
+    re_formula: str | None = None
+    vc_formula: Mapping[str, str] | None = None
+    effect_notes: tuple[str, ...] = ()
+    formula_spec: FormulaSpec | None = None
+    re_spec: FormulaSpec | None = None
 
     @property
     def nobs(self) -> int:
@@ -318,6 +320,7 @@ class ModelData:
             *fixed,
             *apart(self.cov_names, fixed, "covariance"),
             *apart(self.residual.param_names, fixed, "residual"),
+            *(name for term in self.terms for name in term.between_names),
         ]
 
     @property
@@ -442,22 +445,19 @@ class ModelData:
             read,
             self.delta,
         )
-        grouped = found.grouped
-        changes = {
-            "residual": bind_to(structure, data_layout(grouped, found.levels)),
-            "covariate_levels": found.levels,
-            "time_unit": found.unit,
-            "time_step": found.step,
-            "occasion_order": found.order,
-            "residual_data": columns,
-            "variance_specs": specs,
-        }
+        layout = data_layout(found.grouped, found.covariate_levels)
+        other = self.changed(
+            **vars(found),
+            residual=bind_to(structure, layout),
+            residual_data=columns,
+            variance_specs=specs,
+        )
         for relative in relatives:
-            if relative.grouped.looks_like(grouped):
-                other = self.changed(grouped=relative.grouped, **changes)
+            if relative.grouped.looks_like(found.grouped):
+                other = other.changed(grouped=relative.grouped)
                 other.__dict__["compressed"] = relative.compressed
-                return other
-        return self.changed(grouped=grouped, **changes)
+                break
+        return other
 
     def _first_fitted(self) -> FloatArray:
         """Least squares, and the groups' mean residuals; shape (n,)."""

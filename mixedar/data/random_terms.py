@@ -16,8 +16,10 @@ from mixedar.data.formula import Design, FormulaSpec
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.rows import Levels, table_column, without_categories
 from mixedar.engine.compress import TermRows
+from mixedar.engine.covariance import TermLayout
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import GroupError, IdentificationError
+from mixedar.relations.base import LevelCovariance
 
 # Variances and covariances of random effects: at most, and with fewer groups than
 # effects, when their covariance can be no more than singular.
@@ -36,7 +38,8 @@ class RandomTerm:
     columns : tuple of str
         Those of the factor.
     effects : tuple of str
-        Names of the effects, ``"Intercept"`` and columns.
+        Names of the effects of a level, ``"Intercept"`` and columns, as far as they
+        have a covariance of their own.
     levels : Index
         Labels; of several columns a MultiIndex.
     codes : ndarray of int, shape (n,)
@@ -46,6 +49,11 @@ class RandomTerm:
         Builds the design of new rows.
     correlated : bool
         Whether the effects of a level are correlated with one another.
+    copies : int
+        How often the effects are repeated in a level, independently: the coefficients
+        of a smooth share one variance.
+    between : LevelCovariance or None
+        How the levels, or the copies of a single level, are related.
     """
 
     factor: str
@@ -56,6 +64,20 @@ class RandomTerm:
     design: FloatArray
     spec: FormulaSpec
     correlated: bool
+    copies: int = 1
+    between: LevelCovariance | None = None
+
+    @property
+    def layout(self) -> TermLayout:
+        """How the columns share the entries of the covariance."""
+        return TermLayout(len(self.effects), self.copies)
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of all columns of a level."""
+        if self.copies == 1:
+            return self.effects
+        return tuple(str(k + 1) for k in range(self.layout.width))
 
     @property
     def effect_names(self) -> list[str]:
@@ -75,6 +97,12 @@ class RandomTerm:
             for j in range(i + 1)
         ]
 
+    @property
+    def between_names(self) -> list[str]:
+        """Names of the parameters of what relates the levels."""
+        own = () if self.between is None else self.between.param_names
+        return [f"{self.factor} {name}" for name in own]
+
     def numbers(self, table: pd.DataFrame) -> IntArray:
         """Levels of new rows, shape (k,); -1 for those that are not in the fit."""
         each = [
@@ -88,7 +116,8 @@ class RandomTerm:
 
     def rows(self, grouped: GroupedRows) -> TermRows:
         """What the likelihood needs of it."""
-        return TermRows(grouped.sort(self.codes), grouped.sort(self.design))
+        codes, design = grouped.sort(self.codes), grouped.sort(self.design)
+        return TermRows(codes, design, self.copies, self.between)
 
 
 def random_terms(design: Design) -> tuple[RandomTerm, ...]:

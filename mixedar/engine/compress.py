@@ -22,6 +22,7 @@ from scipy.linalg.lapack import dgeqp3
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.linalg import product, stacked_r_factor
+from mixedar.relations.base import LevelCovariance
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,17 @@ class TermRows:
         Level of the factor, 0 ... n_levels - 1, that each row belongs to.
     columns : ndarray, shape (n, k)
         What the k effects of the row's level are multiplied by.
+    copies : int
+        How often the k / copies effects with a covariance of their own are repeated.
+    between : LevelCovariance or None
+        Covariance between the levels, or between the copies if there is one level;
+        None if they are independent.
     """
 
     codes: IntArray
     columns: FloatArray
+    copies: int = 1
+    between: LevelCovariance | None = None
 
     @property
     def n_levels(self) -> int:
@@ -93,7 +101,7 @@ class ClusterRows:
     ) -> ClusterRows:
         """The same rows with ``z @ z_map``, ``w @ w_map``, and so for each term."""
         terms = tuple(
-            replace(term, columns=product(term.columns, term_map))
+            replace(term, columns=_by_copy(term.columns, term_map))
             for term, term_map in zip(self.terms, term_maps, strict=True)
         )
         z, w = product(self.z, z_map), product(self.w, w_map)
@@ -111,8 +119,17 @@ class ClusterRows:
             np.concatenate([[0], np.cumsum(sizes)]),
             self.weights[clusters],
             None if self.marks is None else self.marks[rows],
-            tuple(TermRows(t.codes[rows], t.columns[rows]) for t in self.terms),
+            tuple(
+                replace(t, codes=t.codes[rows], columns=t.columns[rows])
+                for t in self.terms
+            ),
         )
+
+
+def _by_copy(columns: FloatArray, term_map: FloatArray) -> FloatArray:
+    """Each copy of the effects in the coordinates of a map."""
+    apart = columns.reshape(-1, len(term_map))
+    return product(apart, term_map).reshape(columns.shape)
 
 
 def compress(

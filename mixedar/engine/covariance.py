@@ -31,6 +31,34 @@ class Place(NamedTuple):
     entries: slice
 
 
+class TermLayout(NamedTuple):
+    """
+    How the columns of a further term share the entries of a covariance.
+
+    Attributes
+    ----------
+    order : int
+        Number of effects with a covariance of their own.
+    copies : int
+        How often these effects are repeated, independently, in one level: a smooth
+        has one variance for all of its columns.
+    """
+
+    order: int
+    copies: int = 1
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.order * self.copies
+
+    def whole(self, small: FloatArray) -> FloatArray:
+        """Matrix of one level from that of one copy."""
+        if self.copies == 1:
+            return small
+        return np.asarray(np.kron(np.eye(self.copies), small), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class RandomCovariance:
     """
@@ -46,27 +74,32 @@ class RandomCovariance:
         NaN where an entry of ``Lambda`` is free, and otherwise its value:
         first the lower triangle of the block row by row, then the standard
         deviations of the components, then the triangles of the further terms.
-    terms : tuple of int
-        Number of effects of each further term.
+    terms : tuple of TermLayout
+        Effects of each further term.
     """
 
     k_re: int
     vc_sizes: tuple[int, ...]
     fixed: FloatArray
-    terms: tuple[int, ...] = ()
+    terms: tuple[TermLayout, ...] = ()
 
     @classmethod
     def free(
-        cls, k_re: int, vc_sizes: tuple[int, ...] = (), terms: tuple[int, ...] = ()
+        cls,
+        k_re: int,
+        vc_sizes: tuple[int, ...] = (),
+        terms: tuple[TermLayout, ...] = (),
     ) -> RandomCovariance:
         """The layout in which every entry is estimated."""
-        count = _triangle(k_re) + len(vc_sizes) + sum(map(_triangle, terms))
+        count = _triangle(k_re) + len(vc_sizes)
+        count += sum(_triangle(term.order) for term in terms)
         return cls(k_re, vc_sizes, np.full(count, np.nan), terms)
 
     @cached_property
     def blocks(self) -> tuple[int, ...]:
         """Orders of all blocks: the groups' effects, components, further terms."""
-        return (self.k_re, *(1 for _ in self.vc_sizes), *self.terms)
+        orders = (term.order for term in self.terms)
+        return (self.k_re, *(1 for _ in self.vc_sizes), *orders)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -105,8 +138,8 @@ class RandomCovariance:
     def of_terms(self) -> tuple[RandomCovariance, ...]:
         """A layout for each further term."""
         return tuple(
-            RandomCovariance(order, (), self.fixed[place.entries])
-            for order, place in zip(self.terms, self.term_places, strict=True)
+            RandomCovariance(term.order, (), self.fixed[place.entries])
+            for term, place in zip(self.terms, self.term_places, strict=True)
         )
 
     @cached_property
@@ -196,9 +229,9 @@ class RandomCovariance:
         return out
 
     def term_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
-        """``Lambda`` of one level of each further term."""
+        """``Lambda`` of one copy of each further term."""
         entries, out = self.entries(theta), []
-        for order, place in zip(self.terms, self.term_places, strict=True):
+        for (order, _), place in zip(self.terms, self.term_places, strict=True):
             factor = np.zeros((order, order))
             factor[_tril(order)] = entries[place.entries]
             out.append(factor)

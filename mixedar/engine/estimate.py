@@ -13,7 +13,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.likelihood import profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.numeric.autodiff import Jet, embed, substitute
-from mixedar.residual import ResidualStructure
+from mixedar.residual.base import Parametric
 
 # Relative to the residual variance: a random-effects direction that adds less
 # is zero for every purpose.
@@ -43,6 +43,7 @@ class Estimate:
         Lower triangle of the unstructured block, then the variance
         components, on the scale of the data.
     residual_params : ndarray, shape (k_params,)
+        Of the residuals, then of what relates the levels of factors.
     cov_theta : ndarray, shape (k_cov + k_params + 1,) squared
         Covariance of `cov_values`, `residual_params` and `scale` from the
         observed information; NaN where it does not exist.
@@ -104,7 +105,7 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     singular = [_is_singular(cov.factor(lam))]
     singular += map(_is_singular, cov.term_factors(lam))
     outer = problem.z_map @ problem.factor(theta)
-    natural = problem.structure.natural(u)
+    natural = problem.parameters.natural(u)
     entries = problem.entries(theta)
     to_user = scale * problem.value_map()
     cov_values = to_user @ entries.value
@@ -118,10 +119,10 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     by_v = Jet(free.llf, free.gradient, free.hessian)
     information = -substitute(by_v, embed(entries, 0, k + 1)).second
     inside = slice(problem.k_cov_free, k)
-    at_end = _at_end(problem.structure, natural.value, information[inside])
+    at_end = _at_end(problem.parameters, natural.value, information[inside])
     # what is at the end of its range has no standard error, and is known to the rest
     estimated = np.ones(k + 1, dtype=bool)
-    estimated[inside] = ~at_end[problem.structure.is_free]
+    estimated[inside] = ~at_end[problem.parameters.is_free]
     estimated[k] = problem.scale is None
     cov_theta = _delta_method(
         information[np.ix_(estimated, estimated)], jacobian[:, estimated]
@@ -168,13 +169,13 @@ def _zero_variances(problem: LikelihoodProblem, values: FloatArray) -> BoolArray
 
 
 def _at_end(
-    structure: ResidualStructure, params: FloatArray, information: FloatArray
+    parameters: Parametric, params: FloatArray, information: FloatArray
 ) -> BoolArray:
     """Which residual parameters are at an end, or without effect because of it."""
-    free = structure.is_free
-    if not (free.any() and structure.at_boundary(params)):
+    free = parameters.is_free
+    if not (free.any() and parameters.at_boundary(params)):
         return np.zeros(len(params), dtype=bool)
-    out, size = free & structure.at_end(params), np.abs(information).max(axis=1)
+    out, size = free & parameters.at_end(params), np.abs(information).max(axis=1)
     out[free] |= size < _WITHOUT_EFFECT * max(size.max(), 1.0)
     return out
 

@@ -154,11 +154,23 @@ def check_terms(
     n = len(rows.w)
     clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
     factors = [(clusters, rows.z, covariance.of_groups.directions)]
-    for term, layout in zip(rows.terms, covariance.of_terms, strict=True):
-        factors.append((term.codes, term.columns, layout.directions))
-    labels = [
-        name for name, free in zip(names, covariance.is_free, strict=False) if free
-    ]
+    compared = covariance.is_free.copy()
+    for term, own, layout, place in zip(
+        rows.terms,
+        covariance.terms,
+        covariance.of_terms,
+        covariance.term_places,
+        strict=True,
+    ):
+        if term.between is not None:  # levels that are related are a matter apart
+            compared[place.entries] = False
+            continue
+        directions = np.stack([own.whole(e) for e in layout.directions])
+        factors.append((term.codes, term.columns, directions))
+    labels = [name for name, used in zip(names, compared, strict=False) if used]
+    there = np.ones(covariance.k_cov, dtype=bool)
+    for term, place in zip(rows.terms, covariance.term_places, strict=True):
+        there[place.entries] = term.between is None
     if is_independent(structure):
         factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
         labels.append("residual variance")
@@ -167,8 +179,8 @@ def check_terms(
         for codes, columns, directions in factors
     ]
     gram = np.block([[_products(one, other) for other in scaled] for one in scaled])
-    free = np.concatenate([covariance.is_free, np.ones(len(gram), dtype=bool)])
-    gram = gram[np.ix_(free[: len(gram)], free[: len(gram)])]
+    used = np.concatenate([compared[there], np.ones(len(gram), dtype=bool)])
+    gram = gram[np.ix_(used[: len(gram)], used[: len(gram)])]
     size = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
     null = vectors[:, values < 1e-12 * max(len(gram), 1)]

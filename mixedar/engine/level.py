@@ -14,9 +14,10 @@ well conditioned for singular ``Lambda``, and no inverse of ``Psi`` is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -337,6 +338,86 @@ class RepeatedDirections:
         return np.concatenate(rows)
 
 
+class Kronecker(NamedTuple):
+    """
+    A direction of ``Psi``: ``between kron small`` at some of the columns.
+
+    `between` is None for an identity.
+    """
+
+    here: slice
+    between: FloatArray | None
+    small: FloatArray
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """Times vectors of shape (width, q, m); (width, size, m)."""
+        width, _, m = x.shape
+        own = x[:, self.here].reshape(width, -1, len(self.small), m)
+        out = np.einsum("ab,wrbm->wram", self.small, own)
+        if self.between is not None:
+            repeats = len(self.between)
+            out = np.matmul(self.between, out.reshape(width, repeats, -1))
+        return out.reshape(width, -1, m)
+
+    def contract(self, a: FloatArray) -> float:
+        """``<E, A>`` of a matrix of shape (q, q)."""
+        order = len(self.small)
+        own = a[self.here, self.here]
+        own = own.reshape(len(own) // order, order, -1, order)
+        if self.between is None:
+            return float((np.einsum("rarb->ab", own) * self.small).sum())
+        inner = np.tensordot(self.between, own, axes=([0, 1], [0, 2]))
+        return float((inner * self.small).sum())
+
+
+@dataclass(frozen=True)
+class RelatedDirections:
+    """
+    Directions of ``Psi`` where levels are related, of all groups together.
+
+    Attributes
+    ----------
+    parts : tuple of Kronecker
+        By parameter.
+    bends : mapping of (int, int) to Kronecker
+        Second derivatives of ``Psi`` by two parameters, where there are any.
+    """
+
+    parts: tuple[Kronecker, ...]
+    bends: Mapping[tuple[int, int], Kronecker]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """See :class:`Directions`."""
+        out = np.zeros((len(self), *x.shape))
+        for one, part in zip(out, self.parts, strict=True):
+            one[:, part.here] = part.times(x)
+        return out
+
+    def contract(self, a: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        total = over.total(a)
+        return np.array([part.contract(total) for part in self.parts])
+
+    def contract_rest(self, a: FloatArray, b: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        return self.contract(a - bmm(a, b.transpose(1, 0, 2)), over)
+
+    def traces(self, u: FloatArray, over: Groups) -> FloatArray:
+        """See :class:`Directions`."""
+        turned = [part.times(u) for part in self.parts]
+        k = len(self)
+        out = np.empty((k, k))
+        for i, one in enumerate(self.parts):
+            for j, other in enumerate(self.parts[: i + 1]):
+                left, right = turned[i][other.here], turned[j][one.here]
+                found = np.einsum("abm,bam->m", left, right)
+                out[i, j] = out[j, i] = over.total(found)
+        return out
+
+
 @dataclass(frozen=True)
 class Derivatives:
     """
@@ -352,10 +433,13 @@ class Derivatives:
     s2: FloatArray
 
 
+AnyDirections = Directions | RepeatedDirections | RelatedDirections
+
+
 def slopes_of(
     level: Level,
     cross: CrossProducts,
-    directions: Directions | RepeatedDirections,
+    directions: AnyDirections,
     over: Groups,
 ) -> Derivatives:
     """
@@ -366,7 +450,7 @@ def slopes_of(
     level : Level
     cross : CrossProducts
         The sums that were eliminated from, with their derivatives.
-    directions : Directions or RepeatedDirections
+    directions : Directions, RepeatedDirections or RelatedDirections
         ``dPsi / dv_k``.
     over : Together or Apart
 
@@ -399,13 +483,21 @@ def slopes_of(
     both = both + both.swapaxes(2, 3)
     out.s2[:k_cov] = both
     out.s2[k_cov:, :k_cov] = both[:, k_cov:].swapaxes(0, 1)
+    if isinstance(directions, RelatedDirections):
+        total = over.total(level.zz_left)
+        for (i, j), bend in directions.bends.items():
+            d2 = bend.contract(total)
+            s2 = over.pairs(bend.times(level.zw_left), level.zw_left[:, bend.here])
+            for pair in {(i, j), (j, i)}:
+                out.d2[pair] += d2
+                out.s2[pair] -= s2
     return out
 
 
 def _residual_derivatives(
     level: Level,
     cross: CrossProducts,
-    directions: Directions | RepeatedDirections,
+    directions: AnyDirections,
     over: Groups,
     out: Derivatives,
 ) -> list[FloatArray]:

@@ -30,8 +30,11 @@ from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
 from mixedar.engine.level import (
+    AnyDirections,
     CrossProducts,
+    Kronecker,
     Level,
+    RelatedDirections,
     RepeatedDirections,
     Together,
     slopes_of,
@@ -40,6 +43,7 @@ from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.linalg import apply, inverse_cholesky
+from mixedar.relations.base import LevelCovariance
 from mixedar.residual import ResidualStructure
 
 # From this share of the levels that clusters meet on all are columns of each, ...
@@ -135,8 +139,15 @@ def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
 
 def _components(rows: ClusterRows) -> tuple[int, list[IntArray]]:
     """Of the clusters and of the levels of each term."""
-    clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
-    return linked_levels([clusters, *(term.codes for term in rows.terms)])
+    codes = [np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))]
+    for term in rows.terms:  # levels that are related meet everywhere
+        related = term.between is not None
+        codes.append(np.zeros_like(term.codes) if related else term.codes)
+    n, (of_clusters, *of_levels) = linked_levels(codes)
+    for t, term in enumerate(rows.terms):
+        if term.between is not None:
+            of_levels[t] = np.repeat(of_levels[t], term.n_levels)
+    return n, [of_clusters, *of_levels]
 
 
 @dataclass(frozen=True)
@@ -184,12 +195,16 @@ class LevelsBlock(LikelihoodBlock):
         rows = replace(rows, terms=tuple(terms))
         self._n, (of_clusters, *of_levels) = _components(rows)
         self._orders = tuple(term.columns.shape[1] for term in terms)
+        copies = [term.copies for term in terms]
+        self._between = [term.between for term in terms]
+        self._k_residual = structure.k_free
         found = [place_within(of_level, self._n) for of_level in of_levels]
         #: component of each level of each term, and its place there
         self.component_of = of_levels
         self.place_of = [place for place, _ in found]
-        self._repeats = tuple(most for _, most in found)
-        sizes = np.multiply(self._orders, self._repeats)
+        most = [most for _, most in found]
+        sizes = np.multiply(self._orders, most)
+        self._repeats = tuple(int(k) for k in np.multiply(most, copies))
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
@@ -205,10 +220,11 @@ class LevelsBlock(LikelihoodBlock):
             self._whole = self._in_all_columns(rows, structure)
         else:
             self._parts = list(self._split(rows, structure, of_clusters, met, columns))
-        directions = [RandomCovariance.free(order).directions for order in self._orders]
-        self._directions = RepeatedDirections(
-            tuple(zip(directions, self._repeats, strict=True))
-        )
+        directions = [
+            RandomCovariance.free(order // k).directions
+            for order, k in zip(self._orders, copies, strict=True)
+        ]
+        self._small = directions
 
     def _in_all_columns(
         self, rows: ClusterRows, structure: ResidualStructure
@@ -219,7 +235,9 @@ class LevelsBlock(LikelihoodBlock):
         for t, term in enumerate(rows.terms):
             where = self.columns_of(t)[term.codes]
             w[np.arange(len(w))[:, None], where] = term.columns
-        whole = replace(rows, w=w, terms=())
+        whole = compress(
+            rows.z, w[:, :-1], w[:, -1], rows.gaps, rows.offsets, rows.marks
+        )
         if markov_of(structure) or is_independent(structure):
             return product_blocks(whole, structure)
         return likelihood_blocks(whole, structure)
@@ -268,33 +286,86 @@ class LevelsBlock(LikelihoodBlock):
             sums = sums_apart(kept, structure)
             yield _Part(sums, of, places.ravel(), kept.weights)
 
-    def _times(self, matrices: Sequence[FloatArray], x: FloatArray) -> FloatArray:
-        """A matrix for each term, repeated, times x of shape (q, ...)."""
+    def _times(
+        self,
+        matrices: Sequence[FloatArray],
+        between: Sequence[FloatArray | None],
+        x: FloatArray,
+    ) -> FloatArray:
+        """``between kron matrix`` of each term times x of shape (q, ...)."""
         out = np.empty_like(x)
-        for t, matrix in enumerate(matrices):
-            here = slice(self._starts[t], self._starts[t + 1])
-            own = x[here].reshape(self._repeats[t], len(matrix), -1)
-            out[here] = np.matmul(matrix, own).reshape(x[here].shape)
+        for t, (matrix, wide) in enumerate(zip(matrices, between, strict=True)):
+            here = self._place(t)
+            own = np.matmul(matrix, x[here].reshape(self._repeats[t], len(matrix), -1))
+            if wide is not None:
+                own = wide @ own.reshape(len(wide), -1)
+            out[here] = own.reshape(x[here].shape)
         return out
+
+    def _place(self, t: int) -> slice:
+        """Columns of a term."""
+        return slice(int(self._starts[t]), int(self._starts[t + 1]))
+
+    def _relations(
+        self, u: FloatArray
+    ) -> Iterator[tuple[LevelCovariance | None, FloatArray]]:
+        """Covariance between the levels of each term, and its parameters."""
+        first = self._k_residual
+        for between in self._between:
+            count = 0 if between is None else between.k_free
+            yield between, u[first : first + count]
+            first += count
+
+    def _directions(self, point: ParameterPoint) -> AnyDirections:
+        """``dPsi`` of all entries of the terms, then of what relates their levels."""
+        if not any(self._between):
+            blocks = zip(self._small, self._repeats, strict=True)
+            return RepeatedDirections(tuple(blocks))
+        entries: list[Kronecker] = []
+        further: list[Kronecker] = []
+        bends: dict[tuple[int, int], Kronecker] = {}
+        count = sum(map(len, self._small))
+        for t, (between, u) in enumerate(self._relations(point.u)):
+            here, factor = self._place(t), point.term_factors[t]
+            if between is None:
+                entries += [Kronecker(here, None, e) for e in self._small[t]]
+                continue
+            psi, found = factor @ factor.T, between.matrix(u)
+            first, own = len(entries), count + len(further)
+            entries += [Kronecker(here, found.value, e) for e in self._small[t]]
+            further += [Kronecker(here, slope, psi) for slope in found.first]
+            for r in range(found.k):
+                for j, e in enumerate(self._small[t]):
+                    bends[own + r, first + j] = Kronecker(here, found.first[r], e)
+                for s in range(r + 1):
+                    bends[own + r, own + s] = Kronecker(here, found.second[r, s], psi)
+        return RelatedDirections((*entries, *further), bends)
 
     def _eliminated(self, cross: CrossProducts, point: ParameterPoint) -> Level:
         """As :func:`mixedar.engine.level.eliminate`, with a factor that repeats."""
         zz, zw = cross.zz[0], cross.zw[0]
         factors = point.term_factors
+        between = [
+            None if one is None else one.root(u) for one, u in self._relations(point.u)
+        ]
         turned = [factor.T for factor in factors]
-        half = self._times(turned, zz).swapaxes(0, 1)
-        a = self._times(turned, np.ascontiguousarray(half)).swapaxes(0, 1)
+        back = [None if wide is None else wide.T for wide in between]
+        half = self._times(turned, back, zz).swapaxes(0, 1)
+        a = self._times(turned, back, np.ascontiguousarray(half)).swapaxes(0, 1)
         diagonal = np.arange(self._q)
         a[diagonal, diagonal] += 1.0
         inverse_factor, logdet = inverse_cholesky(a)
         columns = np.ascontiguousarray(inverse_factor.swapaxes(0, 1))
         # C = A^-1/2 Lambda'
-        root = np.ascontiguousarray(self._times(factors, columns).swapaxes(0, 1))
+        root = self._times(factors, between, columns).swapaxes(0, 1)
+        root = np.ascontiguousarray(root)
         return Level(zz, zw, root, apply(root, zw), logdet)
 
     def _inner(self, point: ParameterPoint, derivatives: bool) -> CrossProducts:
         """What the elimination of the groups' effects leaves, by component."""
-        own = point._replace(covariance=point.covariance.of_groups)
+        own = point._replace(
+            covariance=point.covariance.of_groups, u=point.u[: self._k_residual]
+        )
         if self._whole:
             return self._inner_of_whole(own, derivatives)
         side = self._q + self._width + 1
@@ -352,13 +423,13 @@ class LevelsBlock(LikelihoodBlock):
         s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
         if not derivatives:
             return ClusterSums.values(d, s)
-        found = slopes_of(level, cross, self._directions, over)
-        # the groups' entries come before the terms'
-        terms, inner = len(self._directions), point.covariance.k_groups
-        order = np.arange(len(found.d1))
-        order = np.concatenate(
-            [order[terms : terms + inner], order[:terms], order[terms + inner :]]
-        )
+        directions = self._directions(point)
+        found = slopes_of(level, cross, directions, over)
+        # the groups' entries, the terms', residual parameters, those between levels
+        entries, every = sum(map(len, self._small)), len(directions)
+        ends = [entries, every, every + point.covariance.k_groups]
+        of_terms, between, of_groups, rest = np.split(np.arange(len(found.d1)), ends)
+        order = np.concatenate([of_groups, of_terms, rest, between])
         curvature = ArrayCurvature(
             found.d2[np.ix_(order, order)], found.s2[np.ix_(order, order)]
         )

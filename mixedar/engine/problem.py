@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from scipy.linalg import solve_triangular
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
-from mixedar.engine.compress import ClusterRows
+from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
@@ -37,12 +38,30 @@ from mixedar.engine.terms import (
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
 from mixedar.residual import ResidualStructure
+from mixedar.residual.base import Composite, Parametric
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Rows that are looked at for a typical standard deviation.
 _SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class AllParameters(Composite):
+    """Parameters of the residuals, then of what relates the levels of factors."""
+
+    members: tuple[Parametric, ...]
+
+    @property
+    def parts(self) -> tuple[Parametric, ...]:
+        """See :class:`Composite`."""
+        return self.members
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names, without those of the factors."""
+        return tuple(name for part in self.members for name in part.param_names)
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,11 @@ class LikelihoodProblem:
         self.reml = reml
         self._latest: tuple[bytes, ClusterSums] | None = None
         self.structure = structure
+        between = [t.between for t in rows.terms if t.between is not None]
+        #: of the residuals, then of what relates the levels of factors
+        self.parameters: Parametric = structure
+        if between:
+            self.parameters = AllParameters((structure, *between))
         self.w_map = _orthonormal_map(rows.w, n)
         self.z_map = random_effects_map(rows, n, covariance)
         fixed = covariance.fixed.copy()
@@ -108,8 +132,9 @@ class LikelihoodProblem:
         self._by_sigma = bool((fixed[~np.isnan(fixed)] != 0.0).any())
         inner = slice(count, covariance.k_groups)
         fixed[inner] /= np.diagonal(self.z_map)[covariance.component_starts]
+        #: of the effects of one copy of each further term
         self.term_maps = tuple(
-            _scaled_map(term.columns, layout)
+            _scaled_map(term, layout)
             for term, layout in zip(rows.terms, covariance.of_terms, strict=True)
         )
         for place, term_map in zip(covariance.term_places, self.term_maps, strict=True):
@@ -117,7 +142,7 @@ class LikelihoodProblem:
             fixed[place.entries] /= np.diagonal(term_map)[rows_of]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
-        self._typical = None if self._by_sigma else _typical_rows(rows, structure)
+        self.typical_rows = None if self._by_sigma else _typical_rows(rows, structure)
         self.blocks = self._blocks_of(rows)
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
@@ -132,15 +157,27 @@ class LikelihoodProblem:
         self.log_scale = None if scale is None else math.log(scale) + 2.0 * unit
 
     def _blocks_of(self, rows: ClusterRows) -> Sequence[LikelihoodBlock]:
-        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
-        if rows.terms:
+        return self.inner_blocks(
+            rows.transformed(self.z_map, self.w_map, self.term_maps)
+        )
+
+    def inner_blocks(self, inside: ClusterRows) -> Sequence[LikelihoodBlock]:
+        """Blocks of rows in internal coordinates."""
+        if inside.terms:
             return levels_blocks(inside, self.structure)
         return likelihood_blocks(inside, self.structure)
 
     def of_rows(self, rows: ClusterRows) -> Self:
         """The same problem for other rows, as for another response."""
         other = copy.copy(self)
-        other.blocks = self._blocks_of(rows)
+        other._latest, other.blocks = None, self._blocks_of(rows)
+        return other
+
+    def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
+        """The same for `n` other rows in internal coordinates."""
+        other = copy.copy(self)
+        other.n, other._latest = n, None
+        other.blocks = self.inner_blocks(inside)
         return other
 
     @property
@@ -152,7 +189,7 @@ class LikelihoodProblem:
     @property
     def k_theta(self) -> int:
         """Number of parameters of the optimiser."""
-        return self.k_cov_free + self.structure.k_free
+        return self.k_cov_free + self.parameters.k_free
 
     def level(self, u: FloatArray) -> Jet | None:
         """
@@ -166,11 +203,11 @@ class LikelihoodProblem:
         -------
         Jet of shape (), or None if ``Lambda`` is measured by ``sigma``
         """
-        if self._typical is None:
+        if self.typical_rows is None:
             return None
-        positions, shares = self._typical
-        logs = self.structure.log_sd(positions, u)
-        return None if logs is None else (logs * shares).sum()
+        positions, shares = self.typical_rows
+        logs = self.structure.log_sd(positions, u[: self.structure.k_free])
+        return None if logs is None else embed((logs * shares).sum(), 0, len(u))
 
     def factor(self, theta: FloatArray) -> FloatArray:
         """``Lambda`` relative to ``sigma``, in internal coordinates, shape (q, q)."""
@@ -186,6 +223,18 @@ class LikelihoodProblem:
         level = self.level(u)
         unit = 1.0 if level is None else float(np.exp(level.value))
         return tuple(factor * unit for factor in self.covariance.term_factors(lam))
+
+    def level_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
+        """The same for all columns of a level, on the user's scale."""
+        return tuple(
+            layout.whole(term_map @ factor)
+            for layout, term_map, factor in zip(
+                self.covariance.terms,
+                self.term_maps,
+                self.term_factors(theta),
+                strict=True,
+            )
+        )
 
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries of ``Psi`` relative to ``sigma``, internal, shape (k_cov,)."""
@@ -207,7 +256,7 @@ class LikelihoodProblem:
         return out * np.exp(2.0 * embed(level, self.k_cov_free, self.k_theta))
 
     def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Free entries of ``Lambda``, and unconstrained residual parameters."""
+        """Free entries of ``Lambda``, and all other parameters, unconstrained."""
         return theta[: self.k_cov_free], theta[self.k_cov_free :]
 
     def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
@@ -247,7 +296,17 @@ class LikelihoodProblem:
         if not self.term_maps:
             return []
         to_user = np.asarray(np.linalg.inv(self.w_map), dtype=np.float64)
-        return predict_terms(eliminated, to_user, beta, self.term_maps)
+        return predict_terms(eliminated, to_user, beta, self.level_maps)
+
+    @cached_property
+    def level_maps(self) -> tuple[FloatArray, ...]:
+        """Internal scaling of all columns of each further term."""
+        return tuple(
+            layout.whole(term_map)
+            for layout, term_map in zip(
+                self.covariance.terms, self.term_maps, strict=True
+            )
+        )
 
     def profile_at(self, theta: FloatArray, *, derivatives: bool) -> Evaluation:
         """Profiled likelihood in internal coordinates; `llf` is the user's."""
@@ -314,7 +373,7 @@ class LikelihoodProblem:
             Entries of the user's ``Lambda`` in the order of the layout's, relative
             to the residual's standard deviation.
         params : ndarray, shape (k_params,)
-            Residual parameters.
+            Residual parameters, and those of what relates levels.
 
         Returns
         -------
@@ -330,7 +389,7 @@ class LikelihoodProblem:
         for place, term_map in zip(cov.term_places, self.term_maps, strict=True):
             parts.append(_triangular(term_map, factor[place.entries]))
         entries = np.concatenate(parts)
-        u = self.structure.to_unconstrained(params)
+        u = self.parameters.to_unconstrained(params)
         level = self.level(u)
         unit = 1.0 if level is None else np.exp(level.value)
         return np.concatenate([entries[cov.is_free] / unit, u])
@@ -396,9 +455,10 @@ def _unit_map(columns: FloatArray, n: int, *, rotated: bool) -> FloatArray:
     return np.diag(1.0 / np.sqrt((columns**2).sum(axis=0) / n))
 
 
-def _scaled_map(columns: FloatArray, layout: RandomCovariance) -> FloatArray:
-    """The same for a further term."""
-    return _unit_map(columns, len(columns), rotated=bool(layout.is_free.all()))
+def _scaled_map(term: TermRows, layout: RandomCovariance) -> FloatArray:
+    """The same for a further term, all copies together."""
+    apart = term.columns.reshape(-1, layout.k_re)
+    return _unit_map(apart, len(term.columns), rotated=bool(layout.is_free.all()))
 
 
 def random_effects_map(

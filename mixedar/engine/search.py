@@ -129,11 +129,11 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     Wherever its slope changes from rising to falling there is a maximum
     between, so that one search each finds the modes.
     """
-    grid = list(problem.structure.start_grid())
+    grid = list(problem.parameters.start_grid())
     if problem.n_linked > _MANY_LINKED:
         # so many levels tell of one maximum, and each evaluation is dear
         return _separate_points(problem, grid[:1])
-    if problem.structure.k_free != 1:
+    if problem.parameters.k_free != 1:
         return _separate_points(problem, grid)
     first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
     points = [first]
@@ -321,7 +321,7 @@ def _scattered(
     scattered around the grid a few steps are taken; the most promising that end
     away from the known maxima are kept.
     """
-    structure, best = problem.structure, max(known, key=lambda s: s.llf)
+    structure, best = problem.parameters, max(known, key=lambda s: s.llf)
     if structure.k_free < 2:
         return []
     grid, rng = list(structure.start_grid()), np.random.default_rng(structure.k_free)

@@ -34,6 +34,7 @@ from mixedar.engine.terms import (
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
 from mixedar.residual import ResidualStructure
+from mixedar.residual.base import Parametric
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,6 +50,27 @@ _ROW_CACHES = (
     "term_effects",
     "term_posterior",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """
+    What the restricted likelihood is the same for, whatever its value.
+
+    Attributes
+    ----------
+    params : ndarray of bool, shape (k_cov + k_params + 1,)
+        Variances and covariances, residual parameters and the residual variance
+        that move along the directions in which it is constant.
+    columns : tuple of str
+        Fixed effects that take up what changes with them.
+    dimension : int
+        Number of these directions.
+    """
+
+    params: BoolArray
+    columns: tuple[str, ...] = ()
+    dimension: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +117,15 @@ class Fit:
         ``Lambda`` relative to sigma, in internal coordinates.
     z_map : ndarray, shape (q, q)
         From internal coordinates of the random effects to the user's.
-    u : ndarray, shape (k_free,)
-        Unconstrained residual parameters.
+    parameters : Parametric
+        Those of the residual structure, then of what relates the levels of factors.
     settled : bool
         Whether the fitted values that a variance function reads stayed.
     unseen : mapping of int to tuple of str
         Random effects that the restricted likelihood does not depend on, and the
         fixed effects that span their columns.
+    flat : Flat
+        Directions in which the restricted likelihood is constant.
     df_method : DFMethod
         Degrees of freedom of tests of fixed effects.
     robust : RobustMethod or None
@@ -131,11 +155,12 @@ class Fit:
     reml: bool
     factor: FloatArray
     z_map: FloatArray
-    u: FloatArray
+    parameters: Parametric
     held_data: ModelData | None
     held_problem: LikelihoodProblem | None
     settled: bool = True
     unseen: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    flat: Flat = field(default_factory=lambda: Flat(np.zeros(0, dtype=bool)))
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
 
@@ -177,7 +202,7 @@ class Fit:
             reml=problem.reml,
             factor=problem.factor(theta),
             z_map=problem.z_map,
-            u=problem.split(theta)[1],
+            parameters=problem.parameters,
             held_data=data,
             held_problem=problem,
         )
@@ -294,8 +319,8 @@ class Fit:
     def k_estimated(self) -> int:
         """Number of parameters, a residual variance that is not known included."""
         free = int(self.layout.is_free.sum())
-        free += self.structure.k_free - int(self.unseen_correlations.sum())
-        return self.k_fe + free + (not self.scale_known)
+        free += self.parameters.k_free - int(self.unseen_correlations.sum())
+        return self.k_fe + free + (not self.scale_known) - self.flat.dimension
 
     @cached_property
     def unseen_correlations(self) -> BoolArray:
@@ -376,9 +401,12 @@ class Fit:
 
     @property
     def term_covs(self) -> tuple[FloatArray, ...]:
-        """Covariance of the effects of each further term."""
+        """Covariance of the effects of one level of each further term."""
         places = [place.effects for place in self.layout.term_places]
-        return tuple(self.effect_cov[here, here] for here in places)
+        return tuple(
+            term.whole(self.effect_cov[here, here])
+            for term, here in zip(self.layout.terms, places, strict=True)
+        )
 
     @property
     def vcomp(self) -> FloatArray:
@@ -388,7 +416,17 @@ class Fit:
     @property
     def residual_params(self) -> FloatArray:
         """Residual parameters, shape (k_params,)."""
-        return self.estimate.residual_params
+        return self.estimate.residual_params[: self.structure.k_params]
+
+    @property
+    def unconstrained(self) -> FloatArray:
+        """All parameters beside the random effects' covariances, as searched."""
+        return self.theta[int(self.layout.is_free.sum()) :]
+
+    @property
+    def u(self) -> FloatArray:
+        """Unconstrained residual parameters, shape (k_free,)."""
+        return self.unconstrained[: self.structure.k_free]
 
     @property
     def singular(self) -> bool:
@@ -398,7 +436,7 @@ class Fit:
     @property
     def at_end(self) -> BoolArray:
         """Which residual parameters are at an end of their range, shape (k_params,)."""
-        return self.estimate.at_end
+        return self.estimate.at_end[: self.structure.k_params]
 
     @property
     def residual_at_boundary(self) -> bool:
@@ -425,7 +463,7 @@ class Fit:
         first = self.k_fe + self.layout.k_cov
         seen = ~np.isin(self.layout.effects, list(self.unseen)).any(axis=0)
         held[self.k_fe : first] = seen & ~self.layout.is_free
-        held[first:] = ~self.structure.is_free
+        held[first:] = ~self.parameters.is_free
         return held
 
     @cached_property
@@ -446,7 +484,7 @@ class Fit:
     @cached_property
     def term_posterior(self) -> TermPosterior:
         """Their joint distribution given the data."""
-        return TermPosterior(self.eliminated_terms, self.problem.term_maps)
+        return TermPosterior(self.eliminated_terms, self.problem.level_maps)
 
     @cached_property
     def fitted_terms(self) -> FloatArray:
@@ -527,6 +565,12 @@ class Fit:
             If the data were removed, or the precision is singular.
         """
         data = self.data
+        if self.parameters.k_free > self.structure.k_free:
+            raise UnsupportedError(
+                "Satterthwaite's and Kenward and Roger's degrees of freedom are not "
+                "known for covariances between levels that have parameters; use "
+                "df='containment'"
+            )
         try:
             return precision_derivatives(
                 data.compressed,

@@ -20,7 +20,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
 from mixedar.numeric.autodiff import Jet, variables
-from mixedar.residual import ResidualStructure
+from mixedar.residual.base import Parametric
 
 # Fisher's z of a correlation that is one to rounding.
 _COUPLED_END = 9.0
@@ -48,8 +48,9 @@ class CovarianceParameter:
     held : str
         Why it is not estimated; empty if it is.
     u : ndarray
-        Unconstrained residual parameters of the fit.
-    structure : ResidualStructure
+        Unconstrained residual parameters of the fit, and of what relates levels.
+    structure : Parametric
+        All of these.
     """
 
     name: str
@@ -59,7 +60,7 @@ class CovarianceParameter:
     estimate: float
     held: str
     u: FloatArray
-    structure: ResidualStructure
+    structure: Parametric
 
     @property
     def path(self) -> Literal["sd", "cov", "corr", "residual", "sigma"]:
@@ -212,7 +213,8 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     under their names in ``params`` (``"scale"`` for the last); then ``sd(...)``,
     ``corr(..., ...)`` and ``sigma``.
     """
-    structure, effects = fit.structure, fit.effect_names
+    structure, effects = fit.parameters, fit.effect_names
+    unseen = np.flatnonzero(fit.unseen_correlations)
     names = list(fit.names[fit.k_fe :])
     rows, columns = fit.layout.effects
     cov = fit.effect_cov
@@ -224,13 +226,18 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     def add(name: str, kind: Kind, i: int, j: int, x: float, held: bool) -> None:
         where = second if kind in ("sd", "corr", "sigma") else first
         why = "held, not estimated" if held else ""
-        if kind == "residual" and fit.unseen_correlations[j]:
+        if kind == "residual" and j in unseen:
             why = "not estimated: no group tells of it"
         random = kind in ("variance", "sd", "cov", "corr")
-        if random and (i in fit.unseen or j in fit.unseen):
+        at = fit.layout.k_cov + j if kind == "residual" else -1
+        at = fit.layout.entry(i, j) if random else at
+        flat = fit.flat.dimension > 0 and bool(fit.flat.params[at])
+        if flat or (random and (i in fit.unseen or j in fit.unseen)):
             why = "not estimated: the restricted likelihood does not depend on it"
         where.append(
-            CovarianceParameter(name, kind, i, j, float(x), why, fit.u, structure)
+            CovarianceParameter(
+                name, kind, i, j, float(x), why, fit.unconstrained, structure
+            )
         )
 
     for k, (a, b) in enumerate(zip(rows, columns, strict=True)):
@@ -247,7 +254,7 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
         add(f"corr({effects[j]}, {effects[i]})", "corr", i, j, corr, held)
     for k, name in enumerate(names[len(rows) :]):
         held = not bool(structure.is_free[k])
-        add(name, "residual", 0, k, fit.residual_params[k], held)
+        add(name, "residual", 0, k, fit.estimate.residual_params[k], held)
     add("scale", "scale", 0, 0, fit.scale, fit.scale_known)
     add("sigma", "sigma", 0, 0, np.sqrt(fit.scale), fit.scale_known)
     return first + second
@@ -379,8 +386,9 @@ def boundary_notes(fit: Fit) -> list[str]:
 
 def at_end_values(fit: Fit) -> dict[str, float]:
     """The residual parameters at an end of their range, by name."""
-    names = compress(fit.structure.param_names, fit.at_end)
-    return dict(zip(names, fit.residual_params[fit.at_end].tolist(), strict=True))
+    at_end, values = fit.estimate.at_end, fit.estimate.residual_params
+    names = compress(fit.names[len(fit.names) - len(values) :], at_end)
+    return dict(zip(names, values[at_end].tolist(), strict=True))
 
 
 def unseen_notes(fit: Fit) -> list[str]:
@@ -393,20 +401,40 @@ def unseen_notes(fit: Fit) -> list[str]:
             "likelihood does not depend on such a correlation, and its value means "
             "nothing"
         )
+    if fit.flat.dimension:
+        notes.append(_flat_note(fit))
     return notes
+
+
+def _flat_note(fit: Fit) -> str:
+    """That the restricted likelihood is constant along parameters, and why."""
+    names = [*fit.names[fit.k_fe :], "scale"]
+    moving = ", ".join(map(repr, compress(names, fit.flat.params)))
+    return (
+        f"The restricted likelihood is the same along values of {moving} that change "
+        f"together (in {fit.flat.dimension} direction"
+        f"{'s' if fit.flat.dimension > 1 else ''}): the fixed effects"
+        f"{_listed(fit.flat.columns)} take up what changes. These estimates, and "
+        "standard errors of these fixed effects, mean nothing by themselves; leave "
+        "out one or the other"
+    )
+
+
+def _listed(columns: tuple[str, ...]) -> str:
+    """Fixed effects in brackets, the first few."""
+    listed = ", ".join(map(repr, columns[:_LISTED]))
+    return f" ({listed}{', ...' if len(columns) > _LISTED else ''})" if columns else ""
 
 
 def _unseen_note(fit: Fit, effect: int) -> str:
     """That the restricted likelihood cannot see a variance, and why."""
     columns, variance = fit.unseen[effect], fit.layout.entry(effect, effect)
-    listed = ", ".join(map(repr, columns[:_LISTED]))
-    listed += ", ..." if len(columns) > _LISTED else ""
     return (
         "The restricted likelihood is the same for every value of the variance "
         f"{fit.names[fit.k_fe + variance]!r}: in each group the columns of that random "
-        f"effect are sums of columns of the fixed effects ({listed}). It is taken as "
-        "zero, and tests of these fixed effects do not count it; leave out one or the "
-        "other"
+        f"effect are sums of columns of the fixed effects{_listed(columns)}. It is "
+        "taken as zero, and tests of these fixed effects do not count it; leave out "
+        "one or the other"
     )
 
 

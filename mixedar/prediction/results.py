@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, check_alpha, check_flags
-from mixedar.inference.wald import t_isf
+from mixedar.hypotheses.df import t_isf
 from mixedar.summary import ResultsSummary, SummaryTable
 
 _TITLES = {

@@ -9,7 +9,7 @@ import pytest
 
 from mixedar.api import AR1, CompoundSymmetry, Independent
 from mixedar.engine.compress import TermRows, compress
-from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.covariance import RandomCovariance, TermLayout
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.residual import ResidualStructure
 from tests.helpers.random_designs import slopes_of
@@ -56,7 +56,7 @@ def make(kind: str, structure: str, reml: bool, seed: int = 0) -> Case:
     y += rng.normal(size=n)
     rows = compress(z, x, y, gaps, offsets, None, terms)
     bound = STRUCTURES[structure].bind(gaps[gaps > 0.0])
-    layout = RandomCovariance.free(2, (), (2, 1))
+    layout = RandomCovariance.free(2, (), (TermLayout(2), TermLayout(1)))
     problem = LikelihoodProblem(rows, n, bound, layout, reml=reml)
     return Case(problem, clusters, z, x, y, terms)
 

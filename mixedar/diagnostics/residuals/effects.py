@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.covariance import TermLayout
 from mixedar.engine.level import eliminate
 from mixedar.engine.levels import place_within
 from mixedar.exceptions import UnsupportedError
@@ -153,11 +154,15 @@ class SharedEffects:
         problem, grouped = fit.problem, data.grouped
         groups = np.repeat(np.arange(fit.n_groups), grouped.sizes)
         parts = [(groups, grouped.sort(data.random_design) @ fit.z_map)]
-        for term, term_map in zip(data.terms, problem.term_maps, strict=True):
+        for term, term_map in zip(data.terms, problem.level_maps, strict=True):
             parts.append(
                 (grouped.sort(term.codes), grouped.sort(term.design) @ term_map)
             )
-        factors = [fit.factor, *problem.term_factors(fit.theta)]
+        layouts = problem.covariance.terms
+        factors = [
+            fit.factor,
+            *map(TermLayout.whole, layouts, problem.term_factors(fit.theta)),
+        ]
         places = []
         for levels, _ in parts:
             first = np.unique(levels, return_index=True)[1]
@@ -210,10 +215,14 @@ class SharedEffects:
         if not fit.data.terms:
             return np.asarray(problem.z_map @ inner @ problem.z_map.T)
         blocks = [inner]
-        pairs = zip(covariance.term_places, covariance.of_terms, strict=True)
-        for place, layout in pairs:
-            own = slopes[:, place.entries]
-            blocks.append(np.tensordot(own, layout.directions, axes=1))
+        for place, layout, own in zip(
+            covariance.term_places,
+            covariance.of_terms,
+            covariance.terms,
+            strict=True,
+        ):
+            small = np.tensordot(slopes[:, place.entries], layout.directions, axes=1)
+            blocks.append(np.stack([own.whole(one) for one in small]))
         return self._side_by_side(blocks)
 
     def roots(self, white: FloatArray) -> FloatArray:

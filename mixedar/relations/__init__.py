@@ -1,0 +1,1 @@
+"""How the levels of a factor are related: pedigrees, neighbours, places."""
