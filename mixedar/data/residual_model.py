@@ -243,21 +243,20 @@ class RowPositions:
     ----------
     grouped : GroupedRows
         With the columns that the structure reads.
-    unit : str
-        Unit of time.
-    levels : tuple of Levels or None
-        Occasions and strata among these columns.
-    step : float
+    time_unit : str
+    time_step : float
         How many units of the times' own scale a unit is.
-    order : str
+    covariate_levels : tuple of Levels or None
+        Occasions and strata among these columns.
+    occasion_order : str
         The order of the occasions, if times could have others.
     """
 
     grouped: GroupedRows
-    unit: str
-    levels: tuple[Levels | None, ...]
-    step: float = 1.0
-    order: str = ""
+    time_unit: str
+    time_step: float
+    covariate_levels: tuple[Levels | None, ...] = ()
+    occasion_order: str = ""
 
 
 def row_positions(
@@ -328,7 +327,7 @@ def row_positions(
         grouped = replace(grouped, gaps=np.zeros(len(codes)))
     _check_twins(grouped, structure, time, name, labels, codes)
     if not structure.marks:
-        return RowPositions(grouped, unit, (), step)
+        return RowPositions(grouped, unit, step)
     found = [_covariate(mark, occasions, columns) for mark in structure.marks]
     covariates = grouped.sort(np.column_stack([values for values, _ in found]))
     grouped = replace(grouped, marks=covariates)
@@ -348,7 +347,7 @@ def row_positions(
             "that are constant within a series"
         )
     _check_apart(structure, grouped, codes, labels)
-    return RowPositions(grouped, unit, levels, step, order)
+    return RowPositions(grouped, unit, step, levels, order)
 
 
 def _other_than_twins(structure: ResidualStructure, time: str) -> str:

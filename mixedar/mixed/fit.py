@@ -25,7 +25,6 @@ from mixedar.exceptions import (
     BoundaryWarning,
     ConvergenceWarning,
     IdentificationError,
-    NotComputedError,
     UnsupportedError,
     check_choice,
     check_flags,
@@ -35,7 +34,7 @@ from mixedar.fit.maximise import Start, maximise
 from mixedar.fit.parameters import unseen_notes
 from mixedar.mixed.construct import holding
 from mixedar.mixed.results import MixedLMARResults
-from mixedar.mixed.statsmodels_model import REMOVED, ParentModel
+from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 
@@ -73,8 +72,7 @@ def fit_model(
     -------
     MixedLMARResultsWrapper
     """
-    if model.endog is None:
-        raise NotComputedError(REMOVED)
+    model.check_held()
     unknown = sorted(set(ignored) - _IGNORED)
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
@@ -85,8 +83,9 @@ def fit_model(
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
 
     begin = None
-    if start is not None or residual is not None or not do_cg:
-        begin = _start(model, start, residual)
+    if start_params is not None or not do_cg:
+        vcomp = start.vcomp if model.k_vc else np.empty(0)
+        begin = Start(factor_entries(start.cov_re, vcomp), residual)
     try:
         fit = maximise(
             model.arrays,
@@ -165,12 +164,15 @@ def _method(method: str | Sequence[str] | None) -> str:
 
 def _read_start(
     model: ParentModel, start_params: ArrayLike | MixedLMParams | None
-) -> tuple[MixedLMParams | None, FloatArray | None]:
-    """Covariance parameters and residual parameters of a user's start."""
+) -> tuple[MixedLMParams, FloatArray]:
+    """Covariance parameters and residual parameters of a start, given or not."""
     if start_params is None:
-        return None, None
+        start_params = MixedLMParams.from_components(
+            cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
+        )
     if isinstance(start_params, MixedLMParams):
-        return start_params, getattr(start_params, "residual_params", None)
+        residual = getattr(start_params, "residual_params", None)
+        return start_params, model.residual_default() if residual is None else residual
     values = np.atleast_1d(float_array(start_params, "start_params"))
     if not np.isfinite(values).all():
         raise UnsupportedError("start_params holds missing or infinite values")
@@ -182,10 +184,10 @@ def _read_start(
                 packed = MixedLMParams.from_packed(
                     values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
                 )
-                residual = values[k:] if extra else None
-                if residual is not None:
-                    _check_residual_start(model.residual, residual)
-                return packed, residual
+                if not extra:
+                    return packed, model.residual_default()
+                _check_residual_start(model.residual, values[k:])
+                return packed, values[k:]
     raise UnsupportedError(
         f"invalid start_params: {len(values)} values, but the model has {model.k_fe} "
         f"fixed effects, {k_cov} covariance and {k_residual} residual parameters"
@@ -211,19 +213,6 @@ def _check_residual_start(structure: ResidualStructure, values: FloatArray) -> N
         )
 
 
-def _start(
-    model: ParentModel, start: MixedLMParams | None, residual: FloatArray | None
-) -> Start:
-    if start is None:
-        start = MixedLMParams.from_components(
-            cov_re=np.eye(model.k_re), vcomp=np.ones(model.k_vc)
-        )
-    if residual is None:
-        residual = model.residual_default()
-    vcomp = start.vcomp if model.k_vc else np.empty(0)
-    return Start(factor_entries(start.cov_re, vcomp), residual)
-
-
 def _history(search: SearchPath) -> dict[str, Any]:
     return {
         "converged": search.converged,
@@ -237,28 +226,26 @@ def _history(search: SearchPath) -> dict[str, Any]:
 
 def _verdict(results: MixedLMARResults) -> list[Warning]:
     """What a user has to know of a search that was no full success."""
-    search, found = results.fit.modes[0].search, []
+    search, found = results.fit.modes[0].search, list[Warning]()
     if not results.fit.settled:
-        found.append(
-            FitConvergenceWarning(
-                "the fitted values that the variance function reads did not settle; "
-                "simplify weights=, or let it read a covariate"
-            )
+        text = (
+            "the fitted values that the variance function reads did not settle; "
+            "simplify weights=, or let it read a covariate"
         )
+        found = [FitConvergenceWarning(text)]
     elif results.fit.unbounded:
         return [FitConvergenceWarning(results.boundary_notes[0])]
     elif not search.converged:
-        found.append(
-            FitConvergenceWarning(
-                f"the optimiser stopped after {search.iterations} iterations with an "
-                f"expected gain of {search.decrement:.2g} in log-likelihood; try "
-                "fit(maxiter=1000), another start, or fewer random effects"
-            )
+        text = (
+            f"the optimiser stopped after {search.iterations} iterations with an "
+            f"expected gain of {search.decrement:.2g} in log-likelihood; try "
+            "fit(maxiter=1000), another start, or fewer random effects"
         )
+        found = [FitConvergenceWarning(text)]
     # what the data do not tell is no matter of the search: the summary says it
     notes = results.boundary_notes[len(unseen_notes(results.fit)) :]
     if notes:
         singular = results.fit.singular
         kind = SingularCovarianceWarning if singular else BoundaryWarning
-        return [*found, kind("; ".join(notes))]
-    return [*found]
+        found.append(kind("; ".join(notes)))
+    return found

@@ -44,7 +44,6 @@ from mixedar.exceptions import (
     BoundaryWarning,
     EmptyDataError,
     LengthError,
-    NotComputedError,
     UnsupportedError,
     check_choice,
     check_flags,
@@ -60,11 +59,7 @@ from mixedar.mixed.construct import (
     written_effects,
 )
 from mixedar.mixed.fit import fit_model
-from mixedar.mixed.statsmodels_model import (
-    REMOVED,
-    MixedDistribution,
-    ParentModel,
-)
+from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
 
@@ -479,8 +474,7 @@ class MixedLMAR(ParentModel):
         model
             Shares designs, groups and times with this model.
         """
-        if self.endog is None:
-            raise NotComputedError(REMOVED)
+        self.check_held()
         if self.data.row_labels is not None:
             check_labels("endog", endog, self.data.row_labels, "model.endog")
         values = float_array(endog, "the response")
@@ -533,8 +527,7 @@ class MixedLMAR(ParentModel):
         MixedARError
             If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
         """
-        if self.endog is None:
-            raise NotComputedError(REMOVED)
+        self.check_held()
         found = residual_for(self.arrays, residual, weights, residual_data)
         arrays = self.arrays.with_residual(
             found.structure,

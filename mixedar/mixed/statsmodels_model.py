@@ -30,8 +30,6 @@ from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
 
-REMOVED = "the data were removed from this model by remove_data(); build it again"
-
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
 
@@ -203,7 +201,9 @@ class ParentModel(MixedLM):
     def check_held(self) -> None:
         """Raise if the data were removed."""
         if self.endog is None:
-            raise NotComputedError(REMOVED)
+            raise NotComputedError(
+                "the data were removed from this model by remove_data(); build it again"
+            )
 
     @property
     def _penalised(self) -> bool:
@@ -321,16 +321,13 @@ class ParentModel(MixedLM):
         )
 
     def layout(
-        self, free: MixedLMParams | None = None, start: MixedLMParams | None = None
+        self, free: MixedLMParams | None, start: MixedLMParams
     ) -> RandomCovariance:
         """Which entries of the random-effects factor are estimated."""
         if free is None:
             return self.arrays.layout()
-        given = start or MixedLMParams.from_components(
-            cov_re=np.eye(self.k_re), vcomp=np.ones(self.k_vc)
-        )
         held = free.get_packed(use_sqrt=False, has_fe=False) == 0.0
-        values = given.get_packed(use_sqrt=True, has_fe=False)
+        values = start.get_packed(use_sqrt=True, has_fe=False)
         return self.arrays.layout(np.where(held, values, np.nan))
 
     @cached_property

@@ -174,6 +174,22 @@ class Design(Evaluated):
     effect_notes: tuple[str, ...]
 
     @property
+    def written(self) -> dict[str, Any]:
+        """What the data of a model keep of its formulas, by name."""
+        return {
+            "component_parts": self.vc or None,
+            "groups_name": self.groups_name,
+            "time_name": self.time_name,
+            "frame": self.frame,
+            "formula": self.formula,
+            "re_formula": self.re_formula,
+            "vc_formula": self.vc_formula,
+            "effect_notes": self.effect_notes,
+            "formula_spec": self.model_spec,
+            "re_spec": self.re_spec,
+        }
+
+    @property
     def exog_names(self) -> list[str]:
         """Names of the fixed-effects columns."""
         return list(self.model_spec.column_names)
