@@ -45,7 +45,7 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
         here = slice(start, min(end, start + _ROWS))
         looked += here.stop - here.start
         effects = z[here] @ estimate.psi @ z[here].T
-        within = _residual_covariance(data, np.arange(data.nobs)[here], u)
+        within = residual_covariance(data, np.arange(data.nobs)[here], u)
         values, vectors = np.linalg.eigh(estimate.scale * (within + effects))
         weights = vectors**2
         size = resid[here] ** 2 @ weights
@@ -79,7 +79,7 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
     return "that of a combination of the rows of a group"
 
 
-def _residual_covariance(data: ModelData, rows: IntArray, u: FloatArray) -> FloatArray:
+def residual_covariance(data: ModelData, rows: IntArray, u: FloatArray) -> FloatArray:
     """Relative residual covariance of some rows of a group."""
     gaps, marks = data.grouped.gaps[rows], data.grouped.marks
     marks = np.empty((len(rows), 0)) if marks is None else marks[rows]

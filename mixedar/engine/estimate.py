@@ -5,7 +5,7 @@ The maximum of a likelihood: estimates on the user's scale, with their covarianc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,6 +74,27 @@ class Estimate:
     def residual_at_boundary(self) -> bool:
         """Whether a residual parameter is at the end of its range."""
         return bool(self.at_end.any())
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """
+    What the restricted likelihood is the same for, whatever its value.
+
+    Attributes
+    ----------
+    params : ndarray of bool, shape (k_cov + k_params + 1,)
+        Variances and covariances, residual parameters and the residual variance
+        that move along the directions in which it is constant.
+    columns : tuple of str
+        Fixed effects that take up what changes with them.
+    dimension : int
+        Number of these directions.
+    """
+
+    params: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    columns: tuple[str, ...] = ()
+    dimension: int = 0
 
 
 def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:

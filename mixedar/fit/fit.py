@@ -18,7 +18,7 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.estimate import Estimate
+from mixedar.engine.estimate import Estimate, Flat
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.identification import unseen_correlations
 from mixedar.engine.precision import PrecisionDerivatives, precision_derivatives
@@ -50,27 +50,6 @@ _ROW_CACHES = (
     "term_effects",
     "term_posterior",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Flat:
-    """
-    What the restricted likelihood is the same for, whatever its value.
-
-    Attributes
-    ----------
-    params : ndarray of bool, shape (k_cov + k_params + 1,)
-        Variances and covariances, residual parameters and the residual variance
-        that move along the directions in which it is constant.
-    columns : tuple of str
-        Fixed effects that take up what changes with them.
-    dimension : int
-        Number of these directions.
-    """
-
-    params: BoolArray
-    columns: tuple[str, ...] = ()
-    dimension: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +139,7 @@ class Fit:
     held_problem: LikelihoodProblem | None
     settled: bool = True
     unseen: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    flat: Flat = field(default_factory=lambda: Flat(np.zeros(0, dtype=bool)))
+    flat: Flat = field(default_factory=Flat)
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
 

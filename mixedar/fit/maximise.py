@@ -8,15 +8,17 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress, pairwise
 
 import numpy as np
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.model_data import ModelData, reads_fitted
+from mixedar.data.vanishing import residual_covariance
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.estimate import estimate_at
-from mixedar.engine.newton import SearchPath
-from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.estimate import Estimate, Flat, estimate_at
+from mixedar.engine.newton import SearchPath, newton
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import Optimum, find_modes
 from mixedar.fit.fit import Fit
 
@@ -24,6 +26,10 @@ from mixedar.fit.fit import Fit
 _MOST = 200
 # ... until they change by no more than this share of the response's deviation.
 _TOLERANCE = 1e-9
+# A standard error so many times the estimate may belong to a flat likelihood; a
+# curvature so small, beside the largest, is none; how far along it a second maximum
+# is looked for, and by how little lower; and rows of a group that are compared.
+_WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def maximise(
 
     fit = search(data, None)
     if not (optimise and reads_fitted(data.residual)):
-        return fit
+        return with_flat(fit) if reml and optimise else fit
     tolerance = _TOLERANCE * float(np.std(data.endog))
     for step in range(1, _MOST):
         before = fit.fittedvalues
@@ -181,6 +187,10 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
         if all(j in found for j in own):
             by = np.unique(np.concatenate([found[j] for j in own]))
             out[effect] = tuple(data.exog_names[k] for k in by)
+    for term, place in zip(data.terms, layout.term_places, strict=True):
+        absorbed = _absorbed_columns(data.exog, term.design, term.codes)
+        for j, by in absorbed.items():
+            out[place.effects.start + j] = tuple(data.exog_names[k] for k in by)
     return out
 
 
@@ -219,3 +229,105 @@ def _absorbed_columns(
             shares = np.abs(np.linalg.solve(root, inside.T)).max(axis=1)
             found[j] = np.flatnonzero(shares > 1e-8 * shares.max())
     return found
+
+
+def with_flat(fit: Fit) -> Fit:
+    """
+    The fit, and the directions in which its restricted likelihood is constant.
+
+    There the fixed effects take up what changes, for instance dummies of the groups
+    the common part of compound symmetry.  The likelihood has no curvature in them,
+    and at some distance it is as high.
+    """
+    # a matrix of so many blocks does not vanish beside few columns
+    found = fit.modes[0].search.converged
+    if not (2 * fit.k_fe >= fit.n_groups and found and _without_error(fit)):
+        return fit
+    flat = _uncurved(fit)
+    # from a place that does not depend on where the search began
+    middle = _as_high(fit, fit.theta - flat @ (flat.T @ fit.theta))
+    if middle is not None:
+        modes = (middle, *fit.modes[1:])
+        fit = replace(
+            Fit.at(fit.data, fit.problem, fit.layout, modes), unseen=fit.unseen
+        )
+    own, dimension = _values(fit.estimate), 0
+    moved, columns = np.zeros(len(own), bool), np.zeros(fit.k_fe, bool)
+    for direction in _uncurved(fit).T:
+        other = _as_high(fit, fit.theta + _ASIDE * direction)
+        if other is not None:
+            change = np.abs(_values(other.estimate) - own)
+            moved |= change > 1e-3 * np.maximum(np.abs(own), 1e-3)
+            columns |= _taken_up(fit, other.estimate)
+            dimension += 1
+    if not moved.any():
+        return fit
+    cov = fit.estimate.cov_theta.copy()
+    cov[moved] = cov[:, moved] = np.nan
+    best = replace(fit.modes[0], estimate=replace(fit.estimate, cov_theta=cov))
+    names = tuple(compress(fit.exog_names, columns))
+    flat_part = Flat(moved, names, dimension)
+    return replace(fit, flat=flat_part, modes=(best, *fit.modes[1:]))
+
+
+def _without_error(fit: Fit) -> bool:
+    """Whether a parameter that varies freely has no standard error."""
+    best, layout = fit.estimate, fit.layout
+    sd, values = np.sqrt(np.diag(best.cov_theta)), np.abs(_values(best))
+    wide = ~(sd <= _WIDE * np.maximum(values, best.scale))
+    wide[: layout.k_cov] &= layout.is_free & (not best.singular)
+    wide[layout.k_cov : -1] &= fit.structure.is_free
+    return bool(wide.any())
+
+
+def _uncurved(fit: Fit) -> FloatArray:
+    """Directions in which the likelihood has no curvature, as columns."""
+    point = fit.problem.evaluate(fit.theta, derivatives=True)
+    values, vectors = np.linalg.eigh(-point.hessian)
+    none = values < _NO_CURVATURE * values.max(initial=1.0)
+    return np.asarray(vectors[:, none])
+
+
+def _values(estimate: Estimate) -> FloatArray:
+    """Variances and covariances, residual parameters, residual variance."""
+    parts = estimate.cov_values, estimate.residual_params, [estimate.scale]
+    return np.concatenate(parts)
+
+
+def _as_high(fit: Fit, start: FloatArray) -> Optimum | None:
+    """A maximum near `start` that is as high as that of the fit."""
+
+    def evaluate(theta: FloatArray) -> ThetaEvaluation:
+        return fit.problem.evaluate(theta, derivatives=True)
+
+    try:
+        path = newton(evaluate, start, gtol=1e-13, polish=False)
+        found = Optimum(estimate_at(fit.problem, path.theta), path)
+    except np.linalg.LinAlgError:
+        return None
+    return found if abs(path.llf - fit.llf) < _AS_HIGH and path.converged else None
+
+
+def _taken_up(fit: Fit, other: Estimate) -> BoolArray:
+    """Columns of X without which two estimates would differ in likelihood."""
+    data, best = fit.data, fit.estimate
+    grouped = data.grouped
+    basis, root = np.linalg.qr(grouped.sort(data.exog))
+    # what a column adds to the contrasts of the others
+    alone = basis @ np.linalg.inv(root).T
+    alone /= np.sqrt((alone**2).sum(axis=0))
+    z, changed = grouped.sort(data.random_design), np.zeros_like(alone)
+    if np.diff(grouped.offsets).max() > _ROWS:
+        return np.zeros(fit.k_fe, bool)
+    u = [fit.problem.split(one.theta)[1] for one in (best, other)]
+    for start, end in pairwise(grouped.offsets):
+        here = np.arange(start, end)
+        one, two = (
+            at.scale
+            * (residual_covariance(data, here, v) + z[here] @ at.psi @ z[here].T)
+            for at, v in zip((best, other), u, strict=True)
+        )
+        changed[here] = (two - one) @ alone[here]
+    outside = changed - basis @ (basis.T @ changed)
+    seen = np.abs((alone * changed).sum(axis=0)) + np.sqrt((outside**2).sum(axis=0))
+    return np.asarray(seen > 1e-5 * seen.max(initial=0.0))
