@@ -263,10 +263,6 @@ class Fit:
         """Containment degrees of freedom of the fixed effects, shape (p,)."""
         return self.data.df_containment
 
-    def unsettled(self) -> Self:
-        """The same fit, whose variance function did not come to rest."""
-        return replace(self, settled=False)
-
     def with_tests(self, df_method: DFMethod, robust: RobustMethod | None) -> Self:
         """The same fit, and what was computed of it, with other tests."""
         other = copy.copy(self)

@@ -142,7 +142,7 @@ def maximise(
         fit = search(data, None if step == 1 else fit.theta)
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
             return fit
-    return fit.unsettled()
+    return replace(fit, settled=False)
 
 
 def note_across_steps(fit: Fit) -> str | None:
