@@ -85,7 +85,6 @@ ALONE = {
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
     "mixedar.panel.summary": "what stands in which table",
-    "mixedar.panel.wild_bootstrap": "a test, apart from the results that offer it",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.report.facts": "numbers, apart from the page",
     "mixedar.report.pictures": "pictures alone",

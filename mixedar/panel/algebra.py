@@ -1,17 +1,40 @@
 """
-Least squares on the rows of a panel, and Wald statistics of its coefficients.
+Least squares on the rows of a panel: which columns can have a coefficient, and Wald
+statistics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import pandas as pd
+from scipy.linalg import lstsq, solve_triangular
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.numeric.linalg import pivoted_rank, r_factor
+from mixedar.exceptions import (
+    GroupError,
+    IdentificationError,
+    RankDeficiencyError,
+    listing,
+)
+from mixedar.hypotheses.df import is_nested
+from mixedar.numeric.linalg import dependent_columns, pivoted_rank, r_factor
+
+# Wider regressors are solved by their cross-products, for a message.
+_WIDE = 200
+# So many collinear columns are named.
+_LISTED = 5
+# A cluster that alone determines a coefficient has this much of its leverage at least.
+_SHARE = 0.3
+# Part of the information of a direction that counts as none.
+_NOTHING = 1e-8
+ONE_CLUSTER = "there is only one cluster; clustered errors need several"
+Correction = Literal["HC0", "HC1", "sss"]
+# Part of the length of a centred column that rounding may leave of it.
+_ABSORBED = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +147,13 @@ def column_sizes(x: FloatArray) -> FloatArray:
     """Lengths of columns, 1 for columns of zeros, shape (p,)."""
     sizes = np.sqrt(np.einsum("ij,ij->j", x, x))
     return np.where(sizes > 0.0, sizes, 1.0)
+
+
+def inverse_gram(x: FloatArray) -> FloatArray:
+    """Inverse of the cross-products of columns, of whatever scales, shape (k, k)."""
+    sizes = np.sqrt(np.einsum("ij,ij->j", x, x))
+    scale = np.outer(sizes, sizes)
+    return np.asarray(np.linalg.inv(x.T @ x / scale) / scale)
 
 
 def independent_columns(
@@ -244,3 +274,302 @@ def wald(params: FloatArray, cov: FloatArray) -> tuple[float, int]:
     keep = values > 1e-12 * max(float(values[-1]), 0.0)
     along = vectors.T @ (params / scale)
     return float((along[keep] ** 2 / values[keep]).sum()), int(keep.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class TransformedRegression:
+    """
+    A transformed regression, rows in sorted order.
+
+    Attributes
+    ----------
+    x : ndarray, shape (r, k)
+        Regressors.
+    resid : ndarray, shape (r,)
+        Residuals.
+    entity, time : ndarray of int, shape (r,)
+        Entity and period of each row.
+    times : ndarray, shape (r,)
+        Times of the rows, in units of time.
+    df_resid : int
+        Residual degrees of freedom, effects counted.
+    constant : int or None
+        Column that only stands for the mean of the effects.
+    classical : ndarray, shape (k, k), or None
+        Classical covariance, if it is known already.
+    clusters : sequence of ndarray of int, shape (r,)
+        Cluster numbers of the rows, one or two dimensions.
+    effects : tuple of str
+        Effects that are removed from the rows.
+    use_t : bool
+        Whether unclustered inference uses Student's t.
+    theta : ndarray, shape (r,), or None
+        Fractions of the means of entities that are subtracted from the rows.
+    root : ndarray, shape (r,), or None
+        Square roots of the weights that the rows are multiplied by.
+    """
+
+    x: FloatArray
+    resid: FloatArray
+    entity: IntArray
+    time: IntArray
+    times: FloatArray
+    df_resid: int
+    constant: int | None = None
+    classical: FloatArray | None = None
+    clusters: Sequence[IntArray] = ()
+    effects: tuple[str, ...] = ()
+    use_t: bool = True
+    theta: FloatArray | None = None
+    root: FloatArray | None = None
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of unclustered inference; infinite for the normal."""
+        return float(self.df_resid) if self.use_t else np.inf
+
+    @property
+    def k_plain(self) -> int:
+        """Columns, one that stands for the mean of the effects left out."""
+        return self.x.shape[1] - (self.constant is not None)
+
+    @property
+    def slopes(self) -> IntArray:
+        """Positions of those columns."""
+        columns = np.arange(self.x.shape[1])
+        return columns if self.constant is None else np.delete(columns, self.constant)
+
+    @property
+    def effect_codes(self) -> list[IntArray]:
+        """Codes of the effects that are removed."""
+        return [getattr(self, effect) for effect in self.effects]
+
+    def loose_effects(self, clusters: Sequence[IntArray]) -> list[IntArray]:
+        """Codes of the effects that are nested in none of the clusterings."""
+        codes = self.effect_codes
+        return [c for c in codes if not any(is_nested(c, g) for g in clusters)]
+
+
+def check_freedom(rows: int, columns: int, what: str) -> None:
+    """Raise if there are not more rows than coefficients."""
+    if rows <= columns:
+        raise IdentificationError(
+            f"{rows} {what} cannot estimate {columns} coefficients and a variance; use "
+            "fewer regressors"
+        )
+
+
+def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
+    """
+    Raise if columns are linear combinations of others, and say of which.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, k)
+    names : sequence of str
+        Names of the columns.
+    what : str
+        What the columns are, for the message.
+
+    Raises
+    ------
+    RankDeficiencyError
+        Naming the columns.
+    """
+    dependent = dependent_columns(x).tolist()
+    if not dependent:
+        return
+    k = x.shape[1]
+    norms = np.sqrt(np.einsum("ij,ij->j", x, x))
+    norms[norms == 0.0] = 1.0
+    independent = np.delete(np.arange(k), dependent)
+    named = dependent[:_LISTED]
+    basis = x[:, independent] / norms[independent]
+    columns = x[:, named] / norms[named]
+    if k > _WIDE:
+        basis, columns = basis.T @ basis, basis.T @ columns
+        # of normal equations this does not take the singular values
+        weights = lstsq(basis, columns, lapack_driver="gelsy")[0]
+    else:
+        weights = np.linalg.lstsq(basis, columns, rcond=None)[0]
+    parts = []
+    for j, made_of in zip(named, weights.T, strict=True):
+        used = [
+            names[i]
+            for i, w in zip(independent.tolist(), made_of, strict=True)
+            if abs(w) > 1e-6
+        ]
+        if len(x) < k:
+            reason = f"there are only {len(x)} rows"
+        else:
+            reason = f"a combination of {listing(used)}" if used else "zero everywhere"
+        parts.append(f"{names[j]!r} ({reason})")
+    if len(dependent) > _LISTED:
+        parts.append(f"{len(dependent) - _LISTED} others")
+    raise RankDeficiencyError(
+        f"{what} of {k} columns have rank {len(independent)}: leave out "
+        f"{', '.join(parts)}, or another column of the same combination"
+    )
+
+
+class Varying(NamedTuple):
+    """Columns that keep a coefficient, have no variation, or are collinear."""
+
+    kept: list[int]
+    absorbed: list[int]
+    collinear: list[int]
+
+    @property
+    def gone(self) -> list[int]:
+        """Columns without a coefficient, ascending."""
+        return sorted(self.absorbed + self.collinear)
+
+
+def varying_columns(before: FloatArray, after: FloatArray) -> Varying:
+    """
+    Which columns effects leave something of.
+
+    Parameters
+    ----------
+    before : ndarray, shape (n, k)
+        Columns less their grand means.
+    after : ndarray, shape (m, k)
+        The same with the effects removed.
+
+    Returns
+    -------
+    Varying
+        Absorbed columns have no variation once the effects are removed; collinear
+        ones are then combinations of the columns before them.
+    """
+    total = np.sqrt(np.einsum("ij,ij->j", before, before))
+    left = np.sqrt(np.einsum("ij,ij->j", after, after))
+    varies = left > _ABSORBED * total
+    kept = np.flatnonzero(varies)
+    if not len(kept):
+        return Varying([], np.flatnonzero(~varies).tolist(), [])
+    dependent = dependent_columns(after[:, kept] / left[kept], 1e-9)
+    return Varying(
+        np.delete(kept, dependent).tolist(),
+        np.flatnonzero(~varies).tolist(),
+        kept[dependent].tolist(),
+    )
+
+
+def swept(
+    values: FloatArray, codes: Sequence[IntArray], root: FloatArray | None
+) -> FloatArray:
+    """Columns, shape (r, k), less what (weighted) dummies of the codes explain."""
+    ones = np.ones(len(values)) if root is None else root
+    if not codes:
+        return values
+    if len(codes) == 1:
+        (code,) = codes
+        squares = np.bincount(code, ones**2)
+        squares[squares == 0.0] = 1.0
+        out = np.empty_like(values)
+        for j, column in enumerate(values.T):
+            means = np.bincount(code, ones * column, len(squares)) / squares
+            out[:, j] = column - ones * means[code]
+        return out
+    from scipy.sparse import csr_matrix, hstack
+    from scipy.sparse.linalg import lsmr
+
+    rows = np.arange(len(values))
+    dummies = hstack([csr_matrix((ones, (rows, code))) for code in codes]).tocsr()
+    fits = [lsmr(dummies, v, atol=1e-14, btol=1e-14, maxiter=10_000) for v in values.T]
+    return values - np.column_stack([dummies @ fit[0] for fit in fits])
+
+
+def determined_alone(
+    regression: TransformedRegression, units: IntArray
+) -> list[tuple[int, FloatArray]]:
+    """
+    Clusters without which coefficients are not determined.
+
+    The residuals of such a cluster are zero in the direction that it determines, and
+    say nothing about the error of the coefficients there.
+
+    Returns
+    -------
+    list of tuple of int and ndarray, shape (m, k)
+        Rows of the cluster's first appearance, and the m directions of the
+        coefficients that the other clusters do not determine.
+    """
+    x = regression.x
+    x = x if regression.constant is None else x[:, regression.slopes]
+    gram = x.T @ x
+    scale = np.sqrt(np.diag(gram))
+    if not x.shape[1] or not (scale > 0.0).all():
+        return []
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    if not values[0] > 0.0:
+        return []
+    # columns x @ whiten are orthonormal
+    whiten = vectors / np.sqrt(values) / scale[:, None]
+    inverse = whiten @ whiten.T
+    leverage = np.zeros(len(x))
+    for j in range(x.shape[1]):
+        leverage += x[:, j] * (x @ inverse[:, j])
+    share = np.bincount(units, leverage)
+    # what clusters split is to be removed anew without one of them
+    loose = regression.loose_effects([units]) and regression.effect_codes
+    found = []
+    for unit in np.flatnonzero(share > (_SHARE if loose else 1.0 - 1e-8)):
+        rest = units != unit
+        root = None if regression.root is None else regression.root[rest]
+        left = swept(x[rest] @ whiten, [code[rest] for code in loose], root)
+        shares, vectors = np.linalg.eigh(left.T @ left)
+        lost = whiten @ vectors[:, shares < _NOTHING]
+        if lost.shape[1]:
+            directions = np.zeros((lost.shape[1], regression.x.shape[1]))
+            directions[:, regression.slopes] = lost.T
+            found.append((int(np.argmax(~rest)), directions))
+    return found
+
+
+def sum_factor(groups: int, rows: int, small_sample: str | None) -> float:
+    """The part of the small-sample factor that counts the sums of scores."""
+    if small_sample not in ("sss", "stata"):
+        return 1.0
+    return groups / (groups - 1.0) * (rows - 1.0) / rows
+
+
+def clustered_meat(
+    scores: FloatArray, clusters: Sequence[IntArray], small_sample: str | None
+) -> tuple[FloatArray, tuple[int, ...]]:
+    """Sum of the outer products of cluster sums; two-way by inclusion-exclusion."""
+    parts = list(clusters)
+    if len(parts) == 2:
+        both = pd.factorize(parts[0] * (int(parts[1].max()) + 1) + parts[1])[0]
+        parts.append(both.astype(np.intp))
+    meat = np.zeros((scores.shape[1],) * 2)
+    counts = []
+    for position, codes in enumerate(parts):
+        sums = np.column_stack([np.bincount(codes, column) for column in scores.T])
+        groups = int((np.bincount(codes) > 0).sum())
+        if groups < 2:
+            raise GroupError(ONE_CLUSTER)
+        factor = sum_factor(groups, len(scores), small_sample)
+        meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
+        counts.append(groups)
+    return meat, tuple(counts[: len(clusters)])
+
+
+def cluster_covariance(
+    x: FloatArray,
+    resid: FloatArray,
+    bread: FloatArray,
+    cluster: IntArray,
+    correction: Correction,
+) -> FloatArray:
+    """
+    Covariance clustered in one dimension, shape (k, k), of least squares.
+
+    `bread` is the inverse of ``x'x``; the factor is 1, ``n / (n - k)`` or
+    ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
+    """
+    n, k = x.shape
+    meat, _ = clustered_meat(x * resid[:, None], [cluster], correction)
+    cov = bread @ meat @ bread
+    return cov if correction == "HC0" else n / (n - k) * cov

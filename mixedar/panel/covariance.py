@@ -8,9 +8,7 @@ rows that may be correlated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,6 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_labels, without_mask
 from mixedar.exceptions import (
-    GroupError,
     LengthError,
     MissingDataError,
     TimeError,
@@ -27,10 +24,14 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.hypotheses.df import RobustMethod
-from mixedar.panel.algebra import rank_of_effects
-from mixedar.panel.checks import check_bandwidth
+from mixedar.panel.algebra import (
+    TransformedRegression,
+    clustered_meat,
+    inverse_gram,
+    rank_of_effects,
+    sum_factor,
+)
 from mixedar.panel.data import PanelData
-from mixedar.panel.few_clusters import TransformedRegression, bias_reduced
 
 _NAMES = ("classical", "robust", "clustered", "CR2", "hac", "driscoll-kraay")
 _OTHER_NAMES = {
@@ -40,8 +41,6 @@ _OTHER_NAMES = {
     "cr2": "CR2",
     "dk": "driscoll-kraay",
 }
-_ONE_CLUSTER = "there is only one cluster; clustered errors need several"
-Correction = Literal["HC0", "HC1", "sss"]
 _FACTORS = (None, "HC1", "sss", "stata", "dof")
 
 
@@ -129,7 +128,12 @@ class CovarianceRequest:
             raise UnsupportedError(
                 f"bandwidth= needs cov_type='hac' or 'driscoll-kraay', not {name!r}"
             )
-        check_bandwidth(self.bandwidth)
+        size = self.bandwidth
+        number = isinstance(size, (int, float, np.number)) and type(size) is not bool
+        if size is not None and not (number and 0.0 <= float(size) < np.inf):
+            raise UnsupportedError(
+                f"bandwidth={shown(size)} is no number of at least 0"
+            )
         if name == "CR2":  # a correction of its own
             if self.small_sample not in ("default", None):
                 raise UnsupportedError(
@@ -300,11 +304,7 @@ def sandwich(
     x, df, clusters = regression.x, regression.df, regression.clusters
     if request.cov_type == "classical" and regression.classical is not None:
         return regression.classical, CovarianceInfo(df=df)
-    if request.cov_type == "CR2":
-        return _bias_reduced(regression)
-    gram = x.T @ x
-    scale = np.sqrt(np.diag(gram))
-    bread = np.linalg.inv(gram / np.outer(scale, scale)) / np.outer(scale, scale)
+    bread = inverse_gram(x)
     if request.cov_type == "classical":
         variance = regression.resid @ regression.resid / regression.df_resid
         return variance * bread, CovarianceInfo(df=df)
@@ -316,7 +316,7 @@ def sandwich(
         meat = scores.T @ scores
         label = "robust (White)"
     elif request.cov_type == "clustered":
-        meat, counts = _clustered(scores, clusters, request.small_sample)
+        meat, counts = clustered_meat(scores, clusters, request.small_sample)
         df = min(counts) - 1.0
     elif request.cov_type == "hac":
         count = len(np.unique(regression.time))
@@ -330,7 +330,7 @@ def sandwich(
         kernel = Kernel.of(request, len(periods), strict=True)
         meat = _lagged(sums, None, periods, kernel)
         df = len(periods) - 1.0
-        factor *= _sum_factor(len(periods), len(x), request.small_sample)
+        factor *= sum_factor(len(periods), len(x), request.small_sample)
         label = f"Driscoll-Kraay, {request.kernel}"
     cov = factor * (bread @ meat @ bread)
     if request.small_sample is not None:
@@ -355,22 +355,6 @@ def absent_periods(
     ]
 
 
-def _bias_reduced(
-    regression: TransformedRegression,
-) -> tuple[FloatArray, CovarianceInfo]:
-    """CR2; each contrast has its own degrees of freedom."""
-    if regression.root is not None:
-        raise UnsupportedError(
-            "CR2 is not defined here for weighted fits; use cov_type='clustered'"
-        )
-    counts = len(np.unique(regression.clusters[0]))
-    if counts < 2:
-        raise GroupError(_ONE_CLUSTER)
-    method = bias_reduced(regression)
-    label = "CR2 (Bell-McCaffrey)"
-    return method.cov, CovarianceInfo("CR2", None, (counts,), np.nan, label, method)
-
-
 def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -> float:
     """The part of the small-sample factor that counts rows and coefficients."""
     n, name = len(regression.x), request.small_sample
@@ -390,55 +374,8 @@ def small_sample_factor(
     regression: TransformedRegression, request: CovarianceRequest, groups: int
 ) -> float:
     """The whole small-sample factor of clusters in one dimension."""
-    part = _sum_factor(groups, len(regression.x), request.small_sample)
+    part = sum_factor(groups, len(regression.x), request.small_sample)
     return part * _row_factor(regression, request)
-
-
-def _sum_factor(groups: int, rows: int, small_sample: str | None) -> float:
-    """The part of the small-sample factor that counts the sums of scores."""
-    if small_sample not in ("sss", "stata"):
-        return 1.0
-    return groups / (groups - 1.0) * (rows - 1.0) / rows
-
-
-def _clustered(
-    scores: FloatArray, clusters: Sequence[IntArray], small_sample: str | None
-) -> tuple[FloatArray, tuple[int, ...]]:
-    """Sum of the outer products of cluster sums; two-way by inclusion-exclusion."""
-    parts = list(clusters)
-    if len(parts) == 2:
-        both = pd.factorize(parts[0] * (int(parts[1].max()) + 1) + parts[1])[0]
-        parts.append(both.astype(np.intp))
-    meat = np.zeros((scores.shape[1],) * 2)
-    counts = []
-    for position, codes in enumerate(parts):
-        sums = np.column_stack([np.bincount(codes, column) for column in scores.T])
-        groups = int((np.bincount(codes) > 0).sum())
-        if groups < 2:
-            raise GroupError(_ONE_CLUSTER)
-        factor = _sum_factor(groups, len(scores), small_sample)
-        meat += (1.0 if position < 2 else -1.0) * factor * (sums.T @ sums)
-        counts.append(groups)
-    return meat, tuple(counts[: len(clusters)])
-
-
-def cluster_covariance(
-    x: FloatArray,
-    resid: FloatArray,
-    bread: FloatArray,
-    cluster: IntArray,
-    correction: Correction,
-) -> FloatArray:
-    """
-    Covariance clustered in one dimension, shape (k, k), of least squares.
-
-    `bread` is the inverse of ``x'x``; the factor is 1, ``n / (n - k)`` or
-    ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
-    """
-    n, k = x.shape
-    meat, _ = _clustered(x * resid[:, None], [cluster], correction)
-    cov = bread @ meat @ bread
-    return cov if correction == "HC0" else n / (n - k) * cov
 
 
 _KERNELS = {

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.panel.algebra import TransformedRegression
 from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
-from mixedar.panel.few_clusters import TransformedRegression
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
 

@@ -13,174 +13,66 @@ Business and Economic Statistics 36, 672-683.
 
 Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2008), Bootstrap-based improvements
 for inference with clustered errors, Review of Economics and Statistics 90, 414-427.
+
+Webb, M. D. (2023), Reworking wild bootstrap-based inference for clustered errors,
+Canadian Journal of Economics 56, 839-858.
+
+MacKinnon, J. G., Nielsen, M. Ø. and Webb, M. D. (2023), Fast and reliable jackknife
+and bootstrap methods for cluster-robust inference, Journal of Applied Econometrics
+38, 671-694.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
 
-from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.exceptions import NotComputedError, listing, shown
-from mixedar.hypotheses.df import JointDF, RobustMethod, is_nested
+from mixedar._types import BoolArray, FloatArray, IntArray, Seed
+from mixedar.exceptions import (
+    GroupError,
+    NotComputedError,
+    UnsupportedError,
+    check_alpha,
+    check_choice,
+    listing,
+    shown,
+)
+from mixedar.hypotheses.df import JointDF, RobustMethod
+from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.inference.arguments import check_count, generator
 from mixedar.inference.sandwich import Sandwich, adjusted_products, equal_sizes
-from mixedar.panel.algebra import regress
+from mixedar.panel.algebra import (
+    ONE_CLUSTER,
+    TransformedRegression,
+    determined_alone,
+    inverse_gram,
+    regress,
+    swept,
+)
+from mixedar.panel.covariance import (
+    CovarianceInfo,
+    CovarianceRequest,
+    cluster_codes,
+    small_sample_factor,
+)
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import ESTIMATORS, PanelEstimate
 
 # Dummies of effects that clusters split, and rows of a cluster, that are reasonable.
 _MOST_DUMMIES, _LARGEST = 500, 5000
-# A cluster that alone determines a coefficient has this much of its leverage at least.
-_SHARE = 0.3
-# Part of the information of a direction that counts as none.
-_NOTHING = 1e-8
-
-
-@dataclass(frozen=True, eq=False)
-class TransformedRegression:
-    """
-    A transformed regression, rows in sorted order.
-
-    Attributes
-    ----------
-    x : ndarray, shape (r, k)
-        Regressors.
-    resid : ndarray, shape (r,)
-        Residuals.
-    entity, time : ndarray of int, shape (r,)
-        Entity and period of each row.
-    times : ndarray, shape (r,)
-        Times of the rows, in units of time.
-    df_resid : int
-        Residual degrees of freedom, effects counted.
-    constant : int or None
-        Column that only stands for the mean of the effects.
-    classical : ndarray, shape (k, k), or None
-        Classical covariance, if it is known already.
-    clusters : sequence of ndarray of int, shape (r,)
-        Cluster numbers of the rows, one or two dimensions.
-    effects : tuple of str
-        Effects that are removed from the rows.
-    use_t : bool
-        Whether unclustered inference uses Student's t.
-    theta : ndarray, shape (r,), or None
-        Fractions of the means of entities that are subtracted from the rows.
-    root : ndarray, shape (r,), or None
-        Square roots of the weights that the rows are multiplied by.
-    """
-
-    x: FloatArray
-    resid: FloatArray
-    entity: IntArray
-    time: IntArray
-    times: FloatArray
-    df_resid: int
-    constant: int | None = None
-    classical: FloatArray | None = None
-    clusters: Sequence[IntArray] = ()
-    effects: tuple[str, ...] = ()
-    use_t: bool = True
-    theta: FloatArray | None = None
-    root: FloatArray | None = None
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of unclustered inference; infinite for the normal."""
-        return float(self.df_resid) if self.use_t else np.inf
-
-    @property
-    def k_plain(self) -> int:
-        """Columns, one that stands for the mean of the effects left out."""
-        return self.x.shape[1] - (self.constant is not None)
-
-    @property
-    def slopes(self) -> IntArray:
-        """Positions of those columns."""
-        columns = np.arange(self.x.shape[1])
-        return columns if self.constant is None else np.delete(columns, self.constant)
-
-    @property
-    def effect_codes(self) -> list[IntArray]:
-        """Codes of the effects that are removed."""
-        return [getattr(self, effect) for effect in self.effects]
-
-    def loose_effects(self, clusters: Sequence[IntArray]) -> list[IntArray]:
-        """Codes of the effects that are nested in none of the clusterings."""
-        codes = self.effect_codes
-        return [c for c in codes if not any(is_nested(c, g) for g in clusters)]
-
-
-def swept(
-    values: FloatArray, codes: Sequence[IntArray], root: FloatArray | None
-) -> FloatArray:
-    """Columns, shape (r, k), less what (weighted) dummies of the codes explain."""
-    ones = np.ones(len(values)) if root is None else root
-    if not codes:
-        return values
-    if len(codes) == 1:
-        (code,) = codes
-        squares = np.bincount(code, ones**2)
-        squares[squares == 0.0] = 1.0
-        out = np.empty_like(values)
-        for j, column in enumerate(values.T):
-            means = np.bincount(code, ones * column, len(squares)) / squares
-            out[:, j] = column - ones * means[code]
-        return out
-    from scipy.sparse import csr_matrix, hstack
-    from scipy.sparse.linalg import lsmr
-
-    rows = np.arange(len(values))
-    dummies = hstack([csr_matrix((ones, (rows, code))) for code in codes]).tocsr()
-    fits = [lsmr(dummies, v, atol=1e-14, btol=1e-14, maxiter=10_000) for v in values.T]
-    return values - np.column_stack([dummies @ fit[0] for fit in fits])
-
-
-def determined_alone(
-    regression: TransformedRegression, units: IntArray
-) -> list[tuple[int, FloatArray]]:
-    """
-    Clusters without which coefficients are not determined.
-
-    The residuals of such a cluster are zero in the direction that it determines, and
-    say nothing about the error of the coefficients there.
-
-    Returns
-    -------
-    list of tuple of int and ndarray, shape (m, k)
-        Rows of the cluster's first appearance, and the m directions of the
-        coefficients that the other clusters do not determine.
-    """
-    x = regression.x
-    x = x if regression.constant is None else x[:, regression.slopes]
-    gram = x.T @ x
-    scale = np.sqrt(np.diag(gram))
-    if not x.shape[1] or not (scale > 0.0).all():
-        return []
-    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-    if not values[0] > 0.0:
-        return []
-    # columns x @ whiten are orthonormal
-    whiten = vectors / np.sqrt(values) / scale[:, None]
-    inverse = whiten @ whiten.T
-    leverage = np.zeros(len(x))
-    for j in range(x.shape[1]):
-        leverage += x[:, j] * (x @ inverse[:, j])
-    share = np.bincount(units, leverage)
-    # what clusters split is to be removed anew without one of them
-    loose = regression.loose_effects([units]) and regression.effect_codes
-    found = []
-    for unit in np.flatnonzero(share > (_SHARE if loose else 1.0 - 1e-8)):
-        rest = units != unit
-        root = None if regression.root is None else regression.root[rest]
-        left = swept(x[rest] @ whiten, [code[rest] for code in loose], root)
-        shares, vectors = np.linalg.eigh(left.T @ left)
-        lost = whiten @ vectors[:, shares < _NOTHING]
-        if lost.shape[1]:
-            directions = np.zeros((lost.shape[1], regression.x.shape[1]))
-            directions[:, regression.slopes] = lost.T
-            found.append((int(np.argmax(~rest)), directions))
-    return found
+_WEIGHTS = {
+    "rademacher": np.array([-1.0, 1.0]),
+    "webb": np.sqrt([1.5, 1.0, 0.5, 0.5, 1.0, 1.5]) * np.repeat([-1.0, 1.0], 3),
+}
+_WITHOUT = ("between", "fe_ar1", "re_ar1")
+_REFERENCE = (
+    "Cameron, Gelbach and Miller (2008), Review of Economics and Statistics 90, 414-427"
+)
 
 
 def without_error(
@@ -253,6 +145,8 @@ class ClusteredRows:
         Cluster g has the rows ``offsets[g]:offsets[g + 1]``.
     entity : ndarray of int, shape (r,)
     theta : ndarray, shape (r,), or None
+    back : ndarray, shape (k, q)
+        Turns the coefficients into those of the columns of the regression.
     """
 
     x: FloatArray
@@ -261,6 +155,7 @@ class ClusteredRows:
     offsets: IntArray
     entity: IntArray
     theta: FloatArray | None
+    back: FloatArray
 
     @property
     def n_clusters(self) -> int:
@@ -291,15 +186,17 @@ class ClusteredRows:
             x = np.column_stack([x, dummies[:, kept]])
         order = np.argsort(clusters, kind="stable")
         sizes = np.bincount(clusters)
-        x, scale = x[order], np.sqrt(np.einsum("ij,ij->j", x, x))
-        gram = x.T @ x / np.outer(scale, scale)
+        x, slopes = x[order], regression.slopes
+        back = np.zeros((regression.x.shape[1], x.shape[1]))
+        back[slopes, np.arange(len(slopes))] = 1.0
         return cls(
             x,
             regression.resid[order],
-            np.linalg.inv(gram) / np.outer(scale, scale),
+            inverse_gram(x),
             np.append(0, np.cumsum(sizes[sizes > 0])),
             regression.entity[order],
             None if regression.theta is None else regression.theta[order],
+            back,
         )
 
     def sums(self, values: FloatArray) -> FloatArray:
@@ -332,14 +229,22 @@ class SlopeMethod(RobustMethod):
         return self._inner.joint(matrix @ self._back, rank)
 
 
-def bias_reduced(regression: TransformedRegression) -> SlopeMethod:
+def bias_reduced(
+    regression: TransformedRegression, back: FloatArray
+) -> tuple[FloatArray, CovarianceInfo]:
     """
-    Bell and McCaffrey's covariance (CR2) and its degrees of freedom.
+    Bell and McCaffrey's covariance (CR2), shape (k, k), and its degrees of freedom.
 
     Unbiased if the errors are independent and of equal variance, or correlated as
-    random effects say.
+    random effects say.  `back` turns coefficients into those that are asked about.
     """
+    if regression.root is not None:
+        raise UnsupportedError(
+            "CR2 is not defined here for weighted fits; use cov_type='clustered'"
+        )
     rows = ClusteredRows.of(regression)
+    if rows.n_clusters < 2:
+        raise GroupError(ONE_CLUSTER)
     largest = int(np.diff(rows.offsets).max())
     if largest > _LARGEST:
         raise NotComputedError(
@@ -368,12 +273,197 @@ def bias_reduced(regression: TransformedRegression) -> SlopeMethod:
     steps = rows.bread @ scores
     cov = steps @ steps.T
     inner = Sandwich("CR2", cov, rows.bread, quadratic, linear)
-    return SlopeMethod(inner, slope_columns(regression, q))
+    method, label = SlopeMethod(inner, back @ rows.back), "CR2 (Bell-McCaffrey)"
+    info = CovarianceInfo("CR2", None, (m,), np.nan, label, method)
+    return rows.back @ cov @ rows.back.T, info
 
 
-def slope_columns(regression: TransformedRegression, q: int) -> FloatArray:
-    """Turns q coefficients, first those of the slopes, into those of the columns."""
-    slopes = regression.slopes
-    out = np.zeros((regression.x.shape[1], q))
-    out[slopes, np.arange(len(slopes))] = 1.0
-    return out
+@dataclass(frozen=True, eq=False)
+class WildDraws:
+    """
+    What the t statistics of all replicates are made of, for any null.
+
+    Residuals under the null ``c'b = c'b_hat - d`` are those of the fit plus ``d``
+    times a column; scores of clusters are linear in d too.
+
+    Attributes
+    ----------
+    draws : ndarray, shape (B, G)
+        Weights of the clusters.
+    fitted, moved : ndarray, shape (G,)
+        Scores ``w'X_g'e_g`` of the fit, ``w = (X'X)^-1 c``, and what d adds.
+    fitted_change, moved_change : ndarray, shape (B, q)
+        Change of the coefficients in each replicate, of both parts.
+    products : ndarray, shape (G, q)
+        ``X_g'X_g w``.
+    length : float
+        ``c'(X'X)^-1 c``.
+    """
+
+    draws: FloatArray
+    fitted: FloatArray
+    moved: FloatArray
+    fitted_change: FloatArray
+    moved_change: FloatArray
+    products: FloatArray
+    length: float
+
+    @classmethod
+    def of(
+        cls, rows: ClusteredRows, contrast: FloatArray, draws: FloatArray
+    ) -> WildDraws:
+        """The parts of a contrast of the coefficients of `rows`."""
+        along = rows.bread @ contrast
+        length = float(contrast @ along)
+        scores = rows.sums(rows.x * rows.resid[:, None])
+        products = rows.sums(rows.x * (rows.x @ along)[:, None])
+        return cls(
+            draws,
+            scores @ along,
+            products @ along / length,
+            draws @ scores @ rows.bread,
+            draws @ products @ rows.bread / length,
+            products,
+            length,
+        )
+
+    def observed(self, d: float) -> float:
+        """The t statistic of the data, without a small-sample factor."""
+        return d / float(np.sqrt(self.fitted @ self.fitted))
+
+    def statistics(self, d: float) -> FloatArray:
+        """The t statistics of the replicates, shape (B,)."""
+        scores = self.draws * (self.fitted + d * self.moved)
+        change = self.fitted_change + d * self.moved_change
+        left = scores - change @ self.products.T
+        return scores.sum(axis=1) / np.sqrt((left**2).sum(axis=1))
+
+    def pvalue(self, d: float, complete: bool, null: bool = True) -> float:
+        """Share of replicates whose t is as large in size as that of the data."""
+        found = np.abs(self.statistics(d if null else 0.0))
+        least = abs(self.observed(d)) * (1.0 - 1e-9)
+        count = int((found >= least).sum())
+        if complete:
+            return count / len(found)
+        return (1 + count) / (len(found) + 1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """
+    How replicates are made.
+
+    Attributes
+    ----------
+    reps, weights, impose_null, seed
+        See :meth:`mixedar.panel.results.PanelResults.wild_bootstrap`.
+    """
+
+    reps: int
+    weights: str
+    impose_null: bool
+    seed: Seed
+
+    def of(self, groups: int) -> tuple[FloatArray, bool]:
+        """Weights of the clusters, shape (B, G), and whether they are all there are."""
+        check_choice("weights", self.weights, tuple(_WEIGHTS))
+        reps, levels = check_count(self.reps, "reps"), _WEIGHTS[self.weights]
+        if self.weights == "rademacher" and groups < 31 and 2**groups <= reps:
+            return levels[np.arange(2**groups)[:, None] >> np.arange(groups) & 1], True
+        random = generator(self.seed)
+        return random.choice(levels, size=(reps, groups)), False
+
+
+def wild_bootstrap(
+    estimate: PanelEstimate,
+    clusters: tuple[PanelData, pd.DataFrame | None, object],
+    restriction: tuple[FloatArray, FloatArray],
+    null: str,
+    options: Draws,
+    alpha: float,
+) -> TestResult:
+    """
+    Test one restriction, and find the interval that such tests leave.
+
+    `clusters` are those of the fit unless the panel, the data and what the user
+    names as clusters say otherwise; `null` is the restriction in words.
+    """
+    matrix, values = restriction
+    if len(matrix) != 1:
+        raise UnsupportedError(
+            f"wild_bootstrap tests one restriction, and these are {len(matrix)}; test "
+            "them one by one"
+        )
+    rows, back, factor = _clustered_rows(estimate, *clusters, matrix[0] != 0.0)
+    draws, complete = options.of(rows.n_clusters)
+    parts = WildDraws.of(rows, (matrix @ back)[0], draws)
+    middle = float(matrix[0] @ estimate.params)
+    d = middle - float(values[0])
+    size = partial(parts.pvalue, complete=complete, null=options.impose_null)
+    lower, upper = _interval(parts, middle, size, check_alpha(alpha))
+    note = f"{len(draws)} replicates, {options.weights} weights of {rows.n_clusters} "
+    note += f"clusters{', every sign once' if complete else ''}."
+    if complete and len(draws) < 100:
+        note += (
+            f" p-values are multiples of {2 / len(draws):.4g}; weights='webb' has more."
+        )
+    text = TestText("Wild cluster bootstrap", null, "it does not hold", _REFERENCE)
+    details = ("estimate", middle), ("lower", lower), ("upper", upper)
+    value = parts.observed(d) / np.sqrt(factor)
+    return text.result(value, "bootstrap", pvalue=size(d), note=note, details=details)
+
+
+def _clustered_rows(
+    estimate: PanelEstimate,
+    panel: PanelData,
+    data: pd.DataFrame | None,
+    cluster: object,
+    involved: BoolArray,
+) -> tuple[ClusteredRows, FloatArray, float]:
+    """Rows by cluster, the way from their coefficients, and Stata's factor."""
+    regression, back = estimate.regression, estimate.back
+    if regression is None or back is None or estimate.kind in _WITHOUT:
+        raise UnsupportedError(
+            f"wild_bootstrap is not defined for {ESTIMATORS[estimate.kind].words}"
+        )
+    request = CovarianceRequest("clustered", cluster)
+    clusters = regression.clusters
+    if cluster is not None or not clusters:
+        clusters = cluster_codes(panel, request, data)
+        if estimate.rows is not None:
+            clusters = [codes[estimate.rows] for codes in clusters]
+    if len(clusters) != 1:
+        raise UnsupportedError(
+            "wild_bootstrap takes clusters in one dimension; name one with cluster="
+        )
+    regression = replace(regression, clusters=clusters)
+    rows = ClusteredRows.of(regression)
+    if rows.n_clusters < 2:
+        raise GroupError("there is only one cluster; the bootstrap needs several")
+    names = [panel.names[j] for j in estimate.columns]
+    none, notes = without_error(panel, regression, "clustered", back, names)
+    if none[involved].any():
+        raise NotComputedError(f"wild_bootstrap: {notes[0]}")
+    factor = small_sample_factor(regression, request, rows.n_clusters)
+    return rows, back @ rows.back, factor
+
+
+def _interval(
+    parts: WildDraws, middle: float, pvalue: Callable[[float], float], alpha: float
+) -> tuple[float, float]:
+    """Values that the test does not reject, infinite where it never rejects."""
+    error = float(np.sqrt(parts.fitted @ parts.fitted))
+    ends = []
+    for sign in (error, -error):
+
+        def excess(size: float, sign: float = sign) -> float:
+            return pvalue(sign * size) - alpha
+
+        far = 4.0
+        while excess(far) > 0.0 and far < 1e4:
+            far *= 2.0
+        size = np.inf
+        if excess(far) <= 0.0:
+            size = brentq(excess, 0.0, far, xtol=1e-6 * far)
+        ends.append(middle - sign * size)
+    return float(ends[0]), float(ends[1])

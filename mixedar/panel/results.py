@@ -23,6 +23,7 @@ from mixedar.exceptions import (
     check_choice,
     check_flags,
 )
+from mixedar.hypotheses.df import t_isf, t_sf
 from mixedar.hypotheses.restrictions import (
     covariance_of,
     joint_test,
@@ -30,7 +31,6 @@ from mixedar.hypotheses.restrictions import (
     single_tests,
 )
 from mixedar.hypotheses.result import TestResult
-from mixedar.inference.wald import t_isf, t_sf
 from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.estimate import (
     Effects,
@@ -315,7 +315,7 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> round(test.pvalue, 4)
         0.002
         """
-        from mixedar.panel.wild_bootstrap import Draws, wild_bootstrap
+        from mixedar.panel.few_clusters import Draws, wild_bootstrap
 
         check_flags(impose_null=impose_null)
         options = Draws(reps, weights, impose_null, seed)

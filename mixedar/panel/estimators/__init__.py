@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from abc import ABC
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -33,10 +33,10 @@ from mixedar.exceptions import (
     ResponseError,
     TimeError,
     UnsupportedError,
+    listing,
     shown,
 )
-from mixedar.panel.algebra import Standardized
-from mixedar.panel.checks import check_residuals
+from mixedar.panel.algebra import Standardized, TransformedRegression
 from mixedar.panel.covariance import (
     CovarianceRequest,
     absent_periods,
@@ -45,7 +45,7 @@ from mixedar.panel.covariance import (
 )
 from mixedar.panel.data import PanelData, make_panel, with_weights
 from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
-from mixedar.panel.few_clusters import SlopeMethod, TransformedRegression, without_error
+from mixedar.panel.few_clusters import bias_reduced, without_error
 
 Model = TypeVar("Model", bound="PanelModel")
 
@@ -340,21 +340,36 @@ class PanelModel(ABC):
         by the square roots of their weights.
         """
         panel, self.columns = self.panel, columns
-        check_residuals(resid, panel)
+        self.check_residuals(resid)
+        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
         theta = parts.get("theta") if self.kind == "re" else None
-        regression = self._regression(
-            request, x, resid, df_resid, effects, classical, theta, used
+        # the mean of fixed effects is no further parameter
+        means = np.flatnonzero(columns == (panel.constant if fixed else None))
+        clusters = [codes[used] for codes in cluster_codes(panel, request, self.frame)]
+        regression = TransformedRegression(
+            x,
+            resid,
+            panel.entity[used],
+            panel.time[used],
+            panel.times[used],
+            df_resid,
+            int(means[0]) if len(means) else None,
+            classical,
+            clusters,
+            effects=effects if fixed else (),
+            use_t=not random,
+            theta=None if theta is None else panel.per_row(theta),
+            root=panel.root,
         )
-        cov, info = sandwich(regression, request)
+        back, names = standard.back, [panel.names[j] for j in columns]
+        if request.cov_type == "CR2":
+            cov, info = bias_reduced(regression, back)
+        else:
+            cov, info = sandwich(regression, request)
         cov = standard.cov(cov)
-        if info.method is not None:
-            info = replace(info, method=SlopeMethod(info.method, standard.back))
-        names = [panel.names[j] for j in columns]
-        none, notes = without_error(
-            panel, regression, request.cov_type, standard.back, names
-        )
+        none, notes = without_error(panel, regression, request.cov_type, back, names)
         cov[none, :] = cov[:, none] = np.nan
-        notes = [*notes, *absent_periods(panel, regression, request)]
+        notes += absent_periods(panel, regression, request)
         parts["notes"] = (*parts.get("notes", ()), *notes)
         fields = {"method": self.method, "scale": float(resid @ resid) / df_resid}
         return PanelEstimate(
@@ -367,46 +382,28 @@ class PanelModel(ABC):
             nobs=len(x),
             effects=effects,
             regression=regression,
-            back=standard.back,
+            back=back,
             **{**fields, **parts},
         )
 
-    def _regression(
-        self,
-        request: CovarianceRequest,
-        x: FloatArray,
-        resid: FloatArray,
-        df_resid: int,
-        effects: tuple[str, ...],
-        classical: FloatArray | None,
-        theta: FloatArray | None,
-        used: IntArray | slice,
-    ) -> TransformedRegression:
-        """The transformed regression that a covariance is computed of."""
-        panel = self.panel
-        if request.cov_type == "CR2" and self.kind.endswith("_ar1"):
-            raise UnsupportedError(
-                "CR2 is not defined here for fits with AR(1) errors; use "
-                "cov_type='clustered'"
+    def check_residuals(self, resid: FloatArray) -> None:
+        """Raise if the model leaves nothing of the response."""
+        total = self.panel.y - self.panel.y.mean()
+        if resid @ resid <= 1e-26 * (total @ total):
+            raise ResponseError(
+                f"the response {self.panel.endog_name!r} is a combination of the "
+                "regressors and the effects; no residual variation is left to model"
             )
-        fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
-        means = np.flatnonzero(self.columns == (panel.constant if fixed else None))
-        return TransformedRegression(
-            x,
-            resid,
-            panel.entity[used],
-            panel.time[used],
-            panel.times[used],
-            df_resid,
-            # the mean of fixed effects is no further parameter
-            int(means[0]) if len(means) else None,
-            classical,
-            [codes[used] for codes in cluster_codes(panel, request, self.frame)],
-            effects=effects if fixed else (),
-            use_t=not random,
-            theta=None if theta is None else panel.per_row(theta),
-            root=panel.root,
-        )
+
+    def singleton_notes(self, meaning: str) -> list[str]:
+        """A sentence on entities with one observation; `meaning` follows "They"."""
+        panel, found = self.panel, self.panel.singletons
+        if not found:
+            return []
+        return [
+            f"Entities with one observation: {len(found)} ({panel.entity_name} "
+            f"{listing(found)}). They {meaning}."
+        ]
 
     @property
     def exog_names(self) -> list[str]:

@@ -19,13 +19,7 @@ from mixedar.exceptions import (
     check_flags,
     listing,
 )
-from mixedar.panel.algebra import regress, standardize
-from mixedar.panel.checks import (
-    check_collinear,
-    check_residuals,
-    singleton_notes,
-    varying_columns,
-)
+from mixedar.panel.algebra import check_collinear, regress, standardize, varying_columns
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate, linear_prediction, squared
@@ -239,10 +233,15 @@ class AR1Model(PanelModel):
             raise TimeError(f"rho cannot be estimated: {panel.no_neighbours()}")
 
     def correlation(
-        self, rho: float | None, method: str, two_step: bool
+        self, request: CovarianceRequest, rho: float | None, method: str, two_step: bool
     ) -> Correlation:
         """Rho, as given or as the within regression estimates it."""
         check_flags(two_step=two_step)
+        if request.cov_type == "CR2":
+            raise UnsupportedError(
+                "CR2 is not defined here for fits with AR(1) errors; use "
+                "cov_type='clustered'"
+            )
         panel, slopes = self.panel, self.panel.slopes
         check_collinear(panel.x, panel.names, "the regressors")
         centred = panel.x[:, slopes] - panel.x[:, slopes].mean(axis=0)
@@ -251,7 +250,7 @@ class AR1Model(PanelModel):
         x = x[:, found.kept]
         x = x / np.sqrt((x**2).mean(axis=0))
         resid = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-        check_residuals(resid, panel)
+        self.check_residuals(resid)
         dw, lbi = durbin_watson_lbi(panel, resid)
         if rho is None:
             rho = estimate_rho(panel, y, x, method, two_step)
@@ -352,7 +351,7 @@ class FixedEffectsAR1(AR1Model):
         """
         check_choice("first", first, ("drop", "keep"))
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
-        errors = self.correlation(rho, rho_method, two_step)
+        errors = self.correlation(request, rho, rho_method, two_step)
         if not len(errors.kept):
             raise IdentificationError(
                 f"the effects absorb every regressor ({listing(self.panel.names)}); "
@@ -413,8 +412,8 @@ class FixedEffectsAR1(AR1Model):
         )
 
     def _notes(self, errors: Correlation, lost: int) -> tuple[str, ...]:
-        notes = self.gaps_note() + singleton_notes(
-            self.panel, "do not take part: nothing is left of them"
+        notes = self.gaps_note() + self.singleton_notes(
+            "do not take part: nothing is left of them"
         )
         if lost:
             notes.append(
@@ -543,7 +542,7 @@ class RandomEffectsAR1(AR1Model):
             If no degree of freedom is left, or rho is not between -1 and 1.
         """
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
-        errors = self.correlation(rho, rho_method, two_step)
+        errors = self.correlation(request, rho, rho_method, two_step)
         return PanelResults(self, self._estimate_gls(request, errors))
 
     def _estimate_gls(

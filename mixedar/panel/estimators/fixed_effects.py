@@ -17,8 +17,14 @@ from mixedar.exceptions import (
     listing,
     shown,
 )
-from mixedar.panel.algebra import column_sizes, gaussian_llf, regress, standardize
-from mixedar.panel.checks import Varying, singleton_notes, varying_columns
+from mixedar.panel.algebra import (
+    Varying,
+    column_sizes,
+    gaussian_llf,
+    regress,
+    standardize,
+    varying_columns,
+)
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
@@ -187,10 +193,9 @@ class FixedEffects(LeastSquaresModel):
                 "within a part only."
             )
         if self.effects != "time":
-            notes += singleton_notes(
-                panel,
+            notes += self.singleton_notes(
                 "say nothing about the slopes, but are counted in the numbers of "
-                "observations and entities",
+                "observations and entities"
             )
         return tuple(notes)
 

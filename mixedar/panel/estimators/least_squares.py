@@ -18,8 +18,14 @@ from mixedar.exceptions import (
     check_flags,
     listing,
 )
-from mixedar.panel.algebra import gaussian_llf, regress, standardize
-from mixedar.panel.checks import check_collinear, check_freedom, varying_columns
+from mixedar.panel.algebra import (
+    check_collinear,
+    check_freedom,
+    gaussian_llf,
+    regress,
+    standardize,
+    varying_columns,
+)
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate

@@ -24,13 +24,13 @@ from mixedar.panel.algebra import (
     MEANS_TOLERANCE,
     RANK_TOLERANCE,
     Standardized,
+    check_collinear,
     column_sizes,
     gaussian_llf,
     independent_columns,
     regress,
     standardize,
 )
-from mixedar.panel.checks import check_collinear, singleton_notes
 from mixedar.panel.covariance import CovarianceInfo, CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate
@@ -166,7 +166,7 @@ class RandomEffects(PanelModel):
         words = _METHODS[method]
         if method == "swamy-arora" and np.ptp(panel.sizes) > 0:
             words += f", unbalanced: {_UNBALANCED[unbalanced]}"
-        notes = singleton_notes(panel, "inform the variance between entities only")
+        notes = self.singleton_notes("inform the variance between entities only")
         if fit.sigma2_u == 0.0:
             notes.append(_ZERO if fit.llf is None else _FLAT)
         estimate = self._estimated(

@@ -17,12 +17,14 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import (
     MEANS_TOLERANCE,
     RANK_TOLERANCE,
+    Correction,
+    TransformedRegression,
+    cluster_covariance,
     column_sizes,
+    determined_alone,
     regress,
     wald,
 )
-from mixedar.panel.covariance import Correction, cluster_covariance
-from mixedar.panel.few_clusters import TransformedRegression, determined_alone
 from mixedar.panel.hausman.bootstrap import bootstrap
 from mixedar.panel.hausman.comparison import Form, Pair, check_unweighted
 from mixedar.panel.hausman.mixed import hausman_mixed
