@@ -15,9 +15,8 @@ from scipy import stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, reasons
 from mixedar.data.checks import (
+    check_columns,
     check_distinct,
-    check_finite,
-    check_magnitude,
     group_codes,
 )
 from mixedar.data.designs import regressors
@@ -214,8 +213,7 @@ class ByGroupOLS:
             (self.endog, [self.endog_name], "the response's"),
             (self.exog, self.exog_names, "the regressors'"),
         ):
-            check_finite(values, names, what, self.index)
-            check_magnitude(values, names, what)
+            check_columns(values, names, what, self.index)
         self.weights = None
         if weights is not None:
             name = str(getattr(weights, "name", None) or "weights")

@@ -1,5 +1,5 @@
 """
-Dropping rows with missing values from all arrays of a model together.
+What arrays of a model have to be: numbers, of one length, finite, of full rank.
 """
 
 from __future__ import annotations
@@ -225,22 +225,27 @@ def _plain_numbers(x: Any) -> tuple[NDArray[Any], str]:
     return values, str(values.dtype)
 
 
-def check_magnitude(x: FloatArray, names: Sequence[str], what: str) -> None:
+def check_columns(
+    x: FloatArray,
+    names: Sequence[str],
+    what: str,
+    index: Sequence[Any] | pd.Index | None = None,
+) -> None:
     """
-    Raise if squares of squares of a column would overflow or underflow.
+    Raise unless columns are finite, and of a size whose squares can be squared.
 
     Parameters
     ----------
-    x : ndarray, shape (n,) or (n, k)
-        Finite.
-    names : sequence of str
-    what : str
-        The argument's name, for the message.
+    x, names, what, index
+        As for :func:`check_finite`.
 
     Raises
     ------
+    MissingDataError
     MagnitudeError
+        If squares of squares would overflow or underflow.
     """
+    check_finite(x, names, what, index)
     columns = x.reshape(len(x), -1)
     for j, name in enumerate(names):
         largest = max(float(columns[:, j].max()), -float(columns[:, j].min()))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_finite, check_magnitude, check_rank, group_codes
+from mixedar.data.checks import check_columns, check_rank, group_codes
 from mixedar.data.formula import Design, FormulaSpec
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.rows import Levels, table_column, without_categories
@@ -148,8 +148,7 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
                 "between levels cannot be estimated from one"
             )
         names = list(spec.column_names)
-        check_finite(columns, names, "random-effects", design.index)
-        check_magnitude(columns, names, "random-effects")
+        check_columns(columns, names, "random-effects", design.index)
         check_rank(columns, names, "random-effects")
         first = np.unique(codes, return_index=True)[1]
         each = [table_column(design.frame, name).iloc[first] for name in bar.factor]

@@ -14,11 +14,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModel
 
-from mixedar._types import FloatArray
 from mixedar.data.checks import (
+    check_columns,
     check_distinct,
     check_finite,
-    check_magnitude,
     check_rank,
     check_response,
     float_array,
@@ -28,6 +27,7 @@ from mixedar.data.checks import (
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
+from mixedar.data.given import response_vector
 from mixedar.data.model_data import (
     ComponentColumns,
     ModelData,
@@ -44,7 +44,6 @@ from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     LengthError,
-    ResponseError,
     UnsupportedError,
     shown,
 )
@@ -168,33 +167,25 @@ def take_data(
     model: ParentModel, endog: Any, exog: Any, groups: ArrayLike | None
 ) -> None:
     """Take response and fixed effects as statsmodels' base class does, and groups."""
-    if not hasattr(exog, "shape"):
-        exog = np.asarray(exog)
-    if isinstance(exog, np.ndarray) and exog.ndim == 1:
-        exog = exog[:, None]
-    values = float_array(endog, "the response")
-    if values.ndim > 1 and values.shape[1] > 1:
-        raise ResponseError(
-            f"the response has {values.shape[1]} columns; model one at a time"
-        )
+    values = response_vector(endog)
     index = getattr(endog, "index", None)
     name = str(getattr(endog, "name", None) or "y")
-    check_finite(values, [name], "the response's", index)
-    check_magnitude(values, [name], "the response's")
+    check_columns(values, [name], "the response's", index)
     if index is None:
         endog = values
     elif getattr(endog, "dtype", None) != np.float64:
         endog = endog.astype(np.float64)
+    if not hasattr(exog, "shape"):
+        exog = np.asarray(exog)
+    if isinstance(exog, np.ndarray) and exog.ndim == 1:
+        exog = exog[:, None]
     design = float_array(exog, "exog")
     columns = getattr(exog, "columns", None)
-    names = (
-        [f"number {k}" for k in range(1, _width(design) + 1)]
-        if columns is None
-        else [str(column) for column in columns]
-    )
+    width = 1 if design.ndim == 1 else design.shape[1]
+    given = [f"number {k + 1}" for k in range(width)] if columns is None else columns
+    names = list(map(str, given))
     check_distinct(names, "fixed-effects")
-    check_finite(design, names, "fixed-effects", getattr(exog, "index", None))
-    check_magnitude(design, names, "fixed-effects")
+    check_columns(design, names, "fixed-effects", getattr(exog, "index", None))
     if columns is None and not isinstance(exog, pd.Series):
         exog = design
     # the base class would compute a rank over all rows to find an implicit
@@ -229,8 +220,17 @@ def take_random_effects(model: ParentModel, exog_re: Any) -> None:
     model.k_re = 0 if model.exog_re is None else model.exog_re.shape[1]
     model.k_re2 = model.k_re * (model.k_re + 1) // 2
     model.k_params = model.k_fe + model.k_re2
-    _check_groups(model)
+    if model.k_re and model.n_groups == 1:
+        raise GroupError(
+            f"all rows belong to one group, {shown(model.group_labels[0])}: random "
+            "effects of groups cannot be estimated from one. Use re_formula='0' "
+            "for a regression with correlated errors, or vc_formula for effects "
+            "inside the group"
+        )
     _set_names(model, exog_re)
+    if model.exog_re is not None:
+        names, index = model.data.exog_re_names, model.data.row_labels
+        check_columns(model.exog_re, names, "random-effects", index)
 
 
 def _component_columns(model: ParentModel, design: Design | None) -> ComponentColumns:
@@ -242,28 +242,6 @@ def _component_columns(model: ParentModel, design: Design | None) -> ComponentCo
     if any(len(mats) != model.n_groups for mats in model.exog_vc.mats):
         raise LengthError("exog_vc needs one matrix for each group")
     return from_spec(model.exog_vc, model.rows_by_group, model.nobs)
-
-
-def _check_data(model: ParentModel, components: ComponentColumns) -> None:
-    index = model.data.row_labels
-    if model.exog_re is not None:
-        names = [f"x_re{k + 1}" for k in range(model.k_re)]
-        if model.data.exog_re_names:
-            names = model.data.exog_re_names
-        check_finite(model.exog_re, names, "random-effects", index)
-        check_magnitude(model.exog_re, names, "random-effects")
-    for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
-        check_finite(matrix, [name] * matrix.shape[1], "variance-component", index)
-
-
-def _check_groups(model: ParentModel) -> None:
-    if model.k_re and model.n_groups == 1:
-        raise GroupError(
-            f"all rows belong to one group, {shown(model.group_labels[0])}: random "
-            "effects of groups cannot be estimated from one. Use re_formula='0' "
-            "for a regression with correlated errors, or vc_formula for effects "
-            "inside the group"
-        )
 
 
 def _set_names(model: ParentModel, exog_re: Any) -> None:
@@ -291,8 +269,10 @@ def take_arrays(
 ) -> None:
     """Sort and compress the rows, and refuse what no likelihood can answer."""
     components = _component_columns(model, design)
-    _check_data(model, components)
     p, data = model.k_fe, model.data
+    for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
+        names = [name] * matrix.shape[1]
+        check_finite(matrix, names, "variance-component", data.row_labels)
     terms = () if design is None else random_terms(design)
     cov_names = [*data.param_names[p:], *(n for t in terms for n in t.cov_names)]
     check_distinct(cov_names, "random-effects")
@@ -380,7 +360,3 @@ def holding(model: Model, arrays: ModelData) -> Model:
     other.data = copy.copy(model.data)
     take(other, arrays)
     return other
-
-
-def _width(x: FloatArray) -> int:
-    return 1 if x.ndim == 1 else x.shape[1]

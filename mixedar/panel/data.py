@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import (
+    check_columns,
     check_distinct,
-    check_finite,
     check_lengths,
-    check_magnitude,
     group_codes,
 )
 from mixedar.data.given import positive_weights
@@ -476,10 +475,8 @@ def make_panel(
     check_lengths(n, exog=exog, entity=entity, time=time)
     check_distinct(names, "regressors'")
     index = pd.RangeIndex(n) if index is None else index
-    check_finite(endog, [endog_name], "the response's", index)
-    check_finite(exog, list(names), "regressor", index)
-    check_magnitude(endog, [endog_name], "the response's")
-    check_magnitude(exog, list(names), "regressor")
+    check_columns(endog, [endog_name], "the response's", index)
+    check_columns(exog, list(names), "regressor", index)
     codes, labels = group_codes(entity, entity_name)
     if time is None:
         if delta is not None:
