@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError, check_choice
@@ -358,3 +359,17 @@ def is_nested(inner: IntArray, outer: IntArray) -> bool:
     parent = np.empty(int(inner.max()) + 1, dtype=np.intp)
     parent[inner] = outer
     return bool((parent[inner] == outer).all())
+
+
+def t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
+    """Upper tail of Student's t; NaN without degrees of freedom."""
+    finite = np.isfinite(df) & (df > 0.0)
+    tail = stats.t.sf(t, np.where(finite, df, 1.0))
+    return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
+
+
+def t_isf(q: float, df: FloatArray) -> FloatArray:
+    """Upper quantile of Student's t; NaN without degrees of freedom."""
+    finite = np.isfinite(df) & (df > 0.0)
+    point = stats.t.isf(q, np.where(finite, df, 1.0))
+    return np.where(finite, point, np.where(df > 0.0, stats.norm.isf(q), np.nan))

@@ -28,9 +28,9 @@ from mixedar.exceptions import (
     check_choice,
 )
 from mixedar.fit import Fit
-from mixedar.hypotheses.df import DFMethod, resolve_df
+from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
 from mixedar.inference.sandwich import sandwich
-from mixedar.inference.wald import t_isf, t_sf, t_test
+from mixedar.inference.wald import t_test
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,13 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
-from mixedar.hypotheses.df import DFMethod, resolve_df
-from mixedar.hypotheses.restrictions import WITHOUT_ERROR, covariance_of, restrictions
+from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
+from mixedar.hypotheses.restrictions import (
+    WITHOUT_ERROR,
+    covariance_of,
+    restrictions,
+    single_tests,
+)
 from mixedar.inference.df import contrast_method, covariance
 
 Hypothesis = Any
@@ -140,16 +145,14 @@ def t_test(
     matrix, values = _contrasts(fit, r_matrix)
     spec = fit.df_method if df is None else resolve_df(df)
     method = contrast_method(fit, spec)
-    effect = matrix @ fit.fe_params
-    sd = np.sqrt(np.diag(covariance_of(matrix, method.cov)))
-    if np.isnan(sd).any():
+    cov = covariance_of(matrix, method.cov)
+    if np.isnan(np.diag(cov)).any():
         raise NotComputedError(WITHOUT_ERROR)
-    t = (effect - values) / sd
-    if use_t is False or (use_t is None and spec.name == "normal"):
-        return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
-    df_denom = method.single(matrix)
-    _check_df(fit, df_denom)
-    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df_denom)
+    df_denom = None
+    if not (use_t is False or (use_t is None and spec.name == "normal")):
+        df_denom = method.single(matrix)
+        _check_df(fit, df_denom)
+    return single_tests(matrix @ fit.fe_params, values, cov, df_denom)
 
 
 def _check_df(fit: Fit, df: FloatArray) -> None:
@@ -298,17 +301,3 @@ def _squared_length(distance: FloatArray, cov: FloatArray) -> float:
             "be tested jointly"
         )
     return float(((vectors.T @ distance) ** 2 / spectrum).sum())
-
-
-def t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
-    """Upper tail of Student's t; NaN without degrees of freedom."""
-    finite = np.isfinite(df) & (df > 0.0)
-    tail = stats.t.sf(t, np.where(finite, df, 1.0))
-    return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
-
-
-def t_isf(q: float, df: FloatArray) -> FloatArray:
-    """Upper quantile of Student's t; NaN without degrees of freedom."""
-    finite = np.isfinite(df) & (df > 0.0)
-    point = stats.t.isf(q, np.where(finite, df, 1.0))
-    return np.where(finite, point, np.where(df > 0.0, stats.norm.isf(q), np.nan))

@@ -18,8 +18,8 @@ import numpy as np
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.covariance import Place, RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, profile
-from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import NotComputedError
+from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
 from mixedar.numeric.autodiff import Jet, chain, clip, linear, variables
 from mixedar.numeric.linalg import r_factor
@@ -48,6 +48,23 @@ class PathStart:
     s: float
 
 
+def starts_of(fit: Fit) -> list[PathStart]:
+    """The maxima of a fit, the best first."""
+    problem, out = fit.problem, []
+    for estimate in (mode.estimate for mode in fit.modes):
+        sigma, theta = np.sqrt(estimate.scale), estimate.theta
+        deviations = np.sqrt(estimate.cov_values[fit.k_re2 : fit.k_re2 + fit.k_vc])
+        roots = [
+            (sigma * problem.z_map @ problem.factor(theta))[: fit.k_re],
+            *deviations[:, None, None],
+        ]
+        pairs = zip(problem.term_maps, problem.term_factors(theta), strict=True)
+        roots += [sigma * term_map @ factor for term_map, factor in pairs]
+        u, s = problem.split(estimate.theta)[1], float(np.log(estimate.scale))
+        out.append(PathStart(tuple(roots), u, s))
+    return out
+
+
 @dataclass(frozen=True)
 class ConstrainedPoint:
     """
@@ -70,6 +87,17 @@ class ConstrainedPoint:
     slope: float
     cross: FloatArray
 
+    def round_coordinates(self, natural: FloatArray) -> FloatArray:
+        """Coordinates in which the log-likelihood is round where that is possible."""
+        k = len(natural)
+        if k == 0:
+            return np.eye(0)
+        diagonal = np.abs(np.diag(self.hessian))
+        length = 1.0 / np.sqrt(np.maximum(diagonal, 1e-2 / natural**2))
+        scaled = -self.hessian * np.outer(length, length)
+        values, vectors = np.linalg.eigh(scaled)
+        return length[:, None] * vectors / np.sqrt(np.maximum(np.abs(values), 1e-3))
+
 
 class ConstrainedLikelihood:
     """
@@ -77,9 +105,7 @@ class ConstrainedLikelihood:
 
     Parameters
     ----------
-    problem : LikelihoodProblem
-    fixed : ndarray, shape (k_cov,)
-        Held entries of the user's relative factor, NaN where free.
+    fit : Fit
     parameter : CovarianceParameter
 
     Raises
@@ -89,13 +115,9 @@ class ConstrainedLikelihood:
         would destroy.
     """
 
-    def __init__(
-        self,
-        problem: LikelihoodProblem,
-        fixed: FloatArray,
-        parameter: CovarianceParameter,
-    ) -> None:
-        self.problem, self.parameter = problem, parameter
+    def __init__(self, fit: Fit, parameter: CovarianceParameter) -> None:
+        self.problem = problem = fit.problem
+        self.parameter = parameter
         self._to_inner = np.linalg.inv(problem.value_map()).astype(np.float64)
         self._inner_z = np.linalg.inv(problem.z_map)
         self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
@@ -108,7 +130,8 @@ class ConstrainedLikelihood:
         self.order = np.arange(sum(self.layout.blocks))
         effects = self._blocks[own].effects
         self.order[effects] = effects.start + _rows_order(effects, parameter)
-        self.fixed = self._reordered(np.array(fixed), self._blocks[own])
+        #: held entries of the user's relative factor, NaN where free
+        self.fixed = self._reordered(fit.layout.fixed.copy(), self._blocks[own])
         # where the entries of the user's covariance stand in the reordered one
         self._entries = np.arange(self.layout.k_cov)
         for k, (a, b) in enumerate(zip(*self.layout.effects, strict=True)):
@@ -201,6 +224,18 @@ class ConstrainedLikelihood:
         x = out[self.free]
         x[self.logs] = 1.0
         return x
+
+    def usable(self, x: FloatArray, t: float) -> FloatArray:
+        """Give a covariance the variances that it needs."""
+        if self.parameter.path != "cov" or t == 0.0:
+            return x
+        out, lead = x.copy(), self.lead
+        # second row of the factor: (t / x[lead], ...); not all of it from t
+        first, second = self.natural(0.0)[lead : lead + 2] + 1e-300
+        floor = np.sqrt(abs(t)) * np.sqrt(first) / np.sqrt(second)
+        if abs(out[lead]) < 0.5 * floor:
+            out[lead] = floor
+        return out
 
     def _coordinates(self, x: FloatArray, t: float) -> Jet:
         """All coordinates, by the free ones and the path coordinate."""

@@ -13,7 +13,9 @@ profile-likelihood-based confidence intervals, Applied Statistics 37, 87-94.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,12 @@ from scipy.interpolate import PchipInterpolator
 
 from mixedar._lazy import load
 from mixedar._types import FloatArray
+from mixedar.engine.newton import newton
+from mixedar.engine.problem import ThetaEvaluation
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
-from mixedar.inference.intervals.profile_path import ProfilePath, starts_of
+from mixedar.inference.intervals.constrained import ConstrainedLikelihood, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate
 _STEP = 0.5  # more of them where zeta changes faster than this
@@ -155,13 +159,227 @@ def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:
     return float(PchipInterpolator(height, value)(level))
 
 
+# Beyond this rise above the reported maximum the fit has missed a higher one.
+_HIGHER = 1e-5
+
+
+@dataclass(frozen=True)
+class PathNode:
+    """
+    The likelihood maximised over everything but one parameter.
+
+    Attributes
+    ----------
+    t : float
+        Path coordinate.
+    x : ndarray
+        Free coordinates.
+    llf : float
+    slope : float
+        Derivative of the profile by `t`.
+    tangent : ndarray
+        Derivative of `x` by `t`.
+    converged : bool
+    """
+
+    t: float
+    x: FloatArray
+    llf: float
+    slope: float
+    tangent: FloatArray
+    converged: bool
+
+
+class ProfilePath:
+    """
+    The profile likelihood along one parameter, by warm starts.
+
+    Parameters
+    ----------
+    fit : Fit
+    parameter : CovarianceParameter
+
+    Attributes
+    ----------
+    center : float
+        Path coordinate of the estimate.
+    nodes : dict
+        Points found so far by path coordinate.
+    floor : float
+        The profile does not fall below.
+    higher : float
+        The highest log-likelihood met, if above that of the fit.
+    """
+
+    def __init__(self, fit: Fit, parameter: CovarianceParameter) -> None:
+        self.fit, self.parameter, self.llf = fit, parameter, fit.llf
+        self.nodes: dict[float, PathNode] = {}
+        self.higher = -np.inf
+        self.likelihood = ConstrainedLikelihood(fit, parameter)
+        center = parameter.coordinate(parameter.estimate)
+        self.center = float(np.clip(center, *parameter.limits))
+        starts = starts_of(fit)
+        x, *self._others = [self.likelihood.start(one) for one in starts]
+        self.natural = natural = self.likelihood.natural(starts[0].s)
+        self._metric = np.diag(natural)
+        lead = self.likelihood.lead
+        if parameter.path == "cov" and x[lead] < 1e-4 * natural[lead]:
+            # a covariance needs variances to begin with
+            x[lead] = 1e-2 * natural[lead]
+        with suppress(np.linalg.LinAlgError):
+            here = self.likelihood.evaluate(x, self.center)
+            self._metric = here.round_coordinates(natural)
+        self.nodes[self.center] = self._maximise(x, self.center)
+        self.floor = self._without_variance()
+
+    def _without_variance(self) -> float:
+        """
+        For a correlation, the likelihood where one of the variances is zero.
+
+        Every correlation is as good there: the profile never falls below.
+        """
+        if self.parameter.kind != "corr":
+            return -np.inf
+        found = [-np.inf]
+        for k in (self.parameter.i, self.parameter.j):
+            zero = replace(self.parameter, kind="sd", i=k, j=k, estimate=0.0)
+            with suppress(np.linalg.LinAlgError):
+                path = ProfilePath(self.fit, zero)
+                found.append(path.nodes[path.center].llf)
+        return max(found)
+
+    @cached_property
+    def standard_error(self) -> float:
+        """A standard error of the path coordinate, from the profile's curvature."""
+        step = -1e-3 if self.center >= self.parameter.limits[1] - 1e-3 else 1e-3
+        try:
+            other = self.node(self.center + step)
+        except np.linalg.LinAlgError:
+            return 1.0
+        curvature = abs((other.slope - self.nodes[self.center].slope) / step)
+        return 1.0 / np.sqrt(max(curvature, 1e-12))
+
+    def _maximise(self, x: FloatArray, t: float) -> PathNode:
+        """Maximum over the free coordinates, from a warm start."""
+        metric, x = self._metric, self.likelihood.usable(x, t)
+
+        def evaluate(z: FloatArray) -> ThetaEvaluation:
+            point = self.likelihood.evaluate(x + metric @ z, t)
+            if not np.isfinite(point.llf) or not np.isfinite(point.hessian).all():
+                raise np.linalg.LinAlgError("the likelihood is not finite")
+            return ThetaEvaluation(
+                point.llf, metric.T @ point.gradient, metric.T @ point.hessian @ metric
+            )
+
+        search = newton(evaluate, np.zeros(len(x)), gtol=1e-9, polish=False)
+        best = x + metric @ search.theta
+        point = self.likelihood.evaluate(best, t)
+        inner = metric.T @ point.hessian @ metric
+        values, vectors = np.linalg.eigh(-inner) if len(x) else (x, np.eye(0))
+        safe = np.where(values > 1e-6 * np.abs(values).max(initial=1.0), values, np.inf)
+        tangent = metric @ (vectors @ ((vectors.T @ metric.T @ point.cross) / safe))
+        good = search.converged or search.decrement < 1e-5
+        return PathNode(t, best, point.llf, point.slope, tangent, good)
+
+    def node(self, t: float) -> PathNode:
+        """The profile at a path coordinate; LinAlgError without a likelihood."""
+        if t in self.nodes:
+            return self.nodes[t]
+        near = min(self.nodes.values(), key=lambda node: abs(node.t - t))
+        found: list[PathNode] = []
+        ahead = near.x + (t - near.t) * near.tangent
+        for x in (ahead, near.x, self.nodes[self.center].x):
+            with suppress(np.linalg.LinAlgError):
+                found.append(self._maximise(x, t))
+                if found[-1].converged:
+                    break
+        for x in self._others:
+            with suppress(np.linalg.LinAlgError):
+                found.append(self._maximise(x, t))
+        if not found:
+            raise np.linalg.LinAlgError(f"no likelihood at {t:g}")
+        best = max(found, key=lambda node: node.llf)
+        if best.llf < self.floor:
+            best = replace(best, llf=self.floor, slope=0.0, converged=True)
+        if best.llf > self.llf + _HIGHER:
+            self.higher = max(self.higher, best.llf)
+        self.nodes[t] = best
+        return best
+
+    def zeta(self, t: float) -> float:
+        """Signed root of twice the fall of the log-likelihood."""
+        fall = 2.0 * max(self.llf - self.node(t).llf, 0.0)
+        return float(np.sign(t - self.center) * np.sqrt(fall))
+
+    def zeta_or_nan(self, t: float) -> float:
+        """The same, NaN where there is no likelihood."""
+        try:
+            return self.zeta(t)
+        except np.linalg.LinAlgError:
+            return np.nan
+
+    def end(self, level: float, side: float) -> tuple[float, bool]:
+        """
+        Where zeta has risen to a level, below (side -1) or above the maximum.
+
+        False with the end of the range if the profile has not fallen enough there.
+        """
+        unit = self.standard_error  # roughly how far one unit of zeta is
+        limit = self.parameter.limits[0 if side < 0.0 else 1]
+        room = abs(limit - self.center)
+        if room <= 1e-9 * max(abs(self.center), 1e-300) or room == 0.0:
+            return self.center, False
+        if 2.0 * (self.llf - self.floor) < level**2:
+            return limit, False
+        # distance a > 0 from the center; zeta(inside) < level <= zeta(outside)
+        inside, outside, reached = 0.0, np.inf, 0.0
+        distance = min(level * unit, room)
+        for attempt in range(80):
+            try:
+                height = abs(self.zeta(self.center + side * distance))
+            except np.linalg.LinAlgError:
+                outside = distance
+                distance = 0.5 * (inside + distance)
+                if distance - inside < 1e-10 * max(distance, 1e-300):
+                    break
+                continue
+            t = self.center + side * distance
+            if abs(height - level) < 1e-6:
+                return t, True
+            if height < level:
+                inside, reached = distance, height
+                if distance >= room:
+                    return limit, False
+            else:
+                outside = distance
+            slope = abs(self.node(t).slope) / height if height > 1e-3 else 0.0
+            step = (level - height) / slope if slope > 0.0 else np.inf
+            proposal = distance + step
+            most = min(4.0 * max(distance, 1e-300), room)
+            if np.isinf(outside):
+                distance = float(np.clip(proposal, 1.2 * distance, most))
+                distance = min(distance, room)
+                if distance > 1e8 * unit:
+                    break
+            else:
+                width = outside - inside
+                if width < 1e-10 * max(outside, 1e-300):
+                    break
+                distance = proposal
+                if not inside < proposal < outside or attempt % 6 == 5:
+                    distance = inside + 0.5 * width
+        if np.isinf(outside):
+            return limit, False
+        t = self.center + side * inside
+        return t, abs(reached - level) < 1e-2
+
+
 class ProfileEngine:
     """Profiles of one fit; parameters on one path share their nodes."""
 
     def __init__(self, fit: Fit) -> None:
+        fit.data  # noqa: B018  raises if they were removed
         self.fit, self.parameters = fit, parameters_of(fit)
-        self._problem = fit.problem
-        self._starts = starts_of(fit)
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
     def path(self, parameter: CovarianceParameter) -> ProfilePath:
@@ -171,13 +389,7 @@ class ProfileEngine:
         key = (parameter.path, parameter.i, parameter.j)
         if key not in self._paths:
             try:
-                self._paths[key] = ProfilePath(
-                    self._problem,
-                    self.fit.layout.fixed,
-                    parameter,
-                    self._starts,
-                    self.fit.llf,
-                )
+                self._paths[key] = ProfilePath(self.fit, parameter)
             except np.linalg.LinAlgError as error:
                 raise NotComputedError(
                     f"the profile of {parameter.name!r} cannot begin: {error}"
@@ -191,14 +403,13 @@ class ProfileEngine:
         path = self.path(parameter)
         level = float(stats.norm.isf(alpha / 2.0))
         low, high = path.end(level, -1.0), path.end(level, 1.0)
-        notes = _notes(parameter, path, low.reached, high.reached, level)
-        lower = _at(parameter, low.t, low.reached)
-        return lower, _at(parameter, high.t, high.reached), notes
+        notes = _notes(path, low[1], high[1], level)
+        return _at(parameter, *low), _at(parameter, *high), notes
 
     def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
         """Nodes with others between them where zeta rises fast."""
         out = list(nodes)
-        zeta = [_zeta_at(path, t) for t in out]
+        zeta = [path.zeta_or_nan(t) for t in out]
         for _ in range(_POINTS):
             gaps = np.abs(np.diff(zeta))
             gaps[np.isnan(gaps)] = 0.0
@@ -207,7 +418,7 @@ class ProfileEngine:
                 break
             middle = 0.5 * (out[k] + out[k + 1])
             out.insert(k + 1, middle)
-            zeta.insert(k + 1, _zeta_at(path, middle))
+            zeta.insert(k + 1, path.zeta_or_nan(middle))
         return out
 
     def profile(self, parameter: CovarianceParameter) -> Profile:
@@ -217,28 +428,25 @@ class ProfileEngine:
         level = float(stats.norm.isf(0.025))
         reached = []
         for side in (-1.0, 1.0):
-            inner = path.end(level, side)
-            outer = path.end(3.3, side)
-            reached.append(inner.reached)
-            places.add(inner.t)
-            stop = outer.t
+            inner, found = path.end(level, side)
+            stop, _ = path.end(3.3, side)
+            reached.append(found)
+            places.add(inner)
             if np.isinf(stop):
                 far = [t for t in path.nodes if (t - path.center) * side > 0.0]
                 stop = max(far, key=lambda t: side * t) if far else path.center
             places.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
         rows = []
         for t in self._refined(path, sorted(m for m in places if np.isfinite(m))):
-            try:
-                node = path.node(t)
-            except np.linalg.LinAlgError:
+            zeta = path.zeta_or_nan(t)
+            if np.isnan(zeta):
                 continue
-            zeta = path.zeta(t)
-            speed = parameter.slope(t)
+            node, speed = path.node(t), parameter.slope(t)
             ratio = -node.slope / (zeta * speed) if zeta * speed != 0.0 else np.nan
             rows.append([parameter.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
         low, high = (_at(parameter, limit, False) for limit in parameter.limits)
-        notes = _notes(parameter, path, reached[0], reached[1], level)
+        notes = _notes(path, *reached, level)
         return Profile(
             parameter.name,
             parameter.estimate,
@@ -250,14 +458,6 @@ class ProfileEngine:
             (low, high),
             "; ".join(notes),
         )
-
-
-def _zeta_at(path: ProfilePath, t: float) -> float:
-    try:
-        path.node(t)
-    except np.linalg.LinAlgError:
-        return np.nan
-    return path.zeta(t)
 
 
 def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
@@ -273,21 +473,14 @@ def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
     return parameter.value(t)
 
 
-def _notes(
-    parameter: CovarianceParameter,
-    path: ProfilePath,
-    low: bool,
-    high: bool,
-    level: float,
-) -> list[str]:
-    notes = []
+def _notes(path: ProfilePath, low: bool, high: bool, level: float) -> list[str]:
+    """What is special about an interval whose ends were reached, or not."""
+    parameter, notes = path.parameter, []
     edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}
     room = [abs(path.center - limit) for limit in parameter.limits]
     at_low, at_high = room[0] < 1e-6, room[1] < 1e-6
     if parameter.path == "sd":
-        at_low = room[0] < 1e-4 * path.likelihood.natural(path.starts[0].s).min(
-            initial=1.0
-        )
+        at_low = room[0] < 1e-4 * path.natural.min(initial=1.0)
     if at_low or at_high:
         where = edge.get(parameter.path, "the boundary")
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")
