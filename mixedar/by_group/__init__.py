@@ -4,7 +4,667 @@ A regression of its own for each group, and what a mixed model makes of it.
 
 from __future__ import annotations
 
-from mixedar.by_group.model import ByGroupOLS, ByGroupResults, by_group
-from mixedar.by_group.shrinkage import Shrinkage
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ByGroupOLS", "ByGroupResults", "Shrinkage", "by_group"]
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, reasons
+from mixedar.data.checks import (
+    check_columns,
+    check_distinct,
+    group_codes,
+)
+from mixedar.data.designs import regressors
+from mixedar.data.formula import FormulaSpec, build_design
+from mixedar.data.given import (
+    as_rows,
+    check_missing,
+    drop_missing,
+    named_columns,
+    positive_weights,
+    response_vector,
+    row_labels,
+    subset_rows,
+    warn_dropped,
+)
+from mixedar.data.rows import Levels, as_frame, names_columns, row_variable
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    check_alpha,
+    check_choice,
+    check_flags,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from typing_extensions import Self
+
+    from mixedar.summary import ResultsSummary
+
+
+def by_group(
+    formula: str,
+    data: object,
+    groups: object = None,
+    *,
+    pool: bool = True,
+    weights: object = None,
+    subset: object = None,
+    missing: str = "none",
+    eval_env: object = None,
+) -> ByGroupResults:
+    """
+    Least squares in every group on its own (nlme's ``lmList``).
+
+    Parameters
+    ----------
+    formula : str
+        Response and regressors, such as ``"y ~ time"``.  It is evaluated once, on
+        all rows: ``center(x)`` subtracts the mean of all groups, and levels of a
+        factor are those of the whole data.
+    data : DataFrame, dict of arrays or structured array
+    groups : str, list of str or array_like
+        Column of group labels, columns whose combinations are the groups, or one
+        label for each row.
+    pool : bool
+        Whether standard errors use one residual standard deviation for all
+        groups, with the degrees of freedom of all of them, or each group its own.
+    weights : str or array_like, optional
+        Column of inverse variances of the rows, up to a constant, or one for each
+        row; the residual variance is that of a row of weight one.
+    subset : array_like, optional
+        Rows to use, as ``data.loc[subset]``.
+    missing : {"none", "raise", "drop"}
+        Missing values raise, or their rows are left out with a warning; a group
+        that has no other row stays in the results, without coefficients.
+    eval_env : int, mapping or patsy.EvalEnvironment, optional
+        Where the formula finds functions and variables: the caller's scope by
+        default, ``-1`` for none.
+
+    Returns
+    -------
+    ByGroupResults
+        A row for every group.  Coefficients that the rows of a group do not
+        determine are NaN, and ``problems`` has the reasons.
+
+    Raises
+    ------
+    MixedARError
+        For data or a formula that cannot be used.
+
+    References
+    ----------
+    Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and S-PLUS,
+    Springer, section 4.1.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> own = mar.by_group("distance ~ age", load_orthodont(), groups="subject")
+    >>> own.params.loc["M13"].round(2).to_dict()
+    {'Intercept': 2.8, 'age': 1.95}
+    """
+    model = ByGroupOLS.from_formula(
+        formula,
+        data,
+        groups,
+        weights=weights,
+        subset=subset,
+        missing=missing,
+        eval_env=eval_env,
+    )
+    return model.fit(pool)
+
+
+class ByGroupOLS:
+    """
+    One regression for each group, with the same columns.
+
+    Parameters
+    ----------
+    endog : array_like, shape (n,)
+        Response.
+    exog : array_like, shape (n, p)
+        Regressors; a constant is not added.
+    groups : array_like, shape (n,)
+        Labels of the groups.
+    missing : {"none", "raise", "drop"}
+        Missing values raise, or their rows are dropped from every array.
+    levels : array_like, optional
+        Labels of all groups that the results should have, for groups without rows;
+        by default those in `groups`, before rows are dropped.
+    weights : array_like, shape (n,), optional
+        Inverse variances of the rows, up to a constant.
+
+    Attributes
+    ----------
+    endog : ndarray, shape (n,)
+    exog : ndarray, shape (n, p)
+    exog_names : list of str
+    endog_name, groups_name : str
+    codes : ndarray of int, shape (n,)
+        Number of the group of each row.
+    labels : ndarray, shape (m,)
+        Labels of the groups, sorted.
+    index : Index
+        Labels of the rows.
+    n_dropped : int
+        Rows left out because of missing values.
+    weights : ndarray, shape (n,), or None
+    formula : str or None
+    formula_spec : FormulaSpec or None
+        Builds `exog` for new data.
+    group_columns : list of str or None
+        Columns whose combinations are the groups.
+
+    Raises
+    ------
+    MixedARError
+        For data that cannot be used.
+    """
+
+    def __init__(
+        self,
+        endog: object,
+        exog: object,
+        groups: object,
+        missing: str = "none",
+        *,
+        levels: object = None,
+        weights: object = None,
+    ) -> None:
+        check_missing(missing)
+        if groups is None:
+            raise GroupError("groups= is missing: pass one group label for each row")
+        self.formula: str | None = None
+        self.formula_spec: FormulaSpec | None = None
+        self.group_columns: list[str] | None = None
+        self.endog_name = str(getattr(endog, "name", None) or "y")
+        self.groups_name = str(getattr(groups, "name", None) or "Group")
+        self.endog = response_vector(endog)
+        self.exog, self.exog_names = named_columns(exog)
+        rows = as_rows(endog=endog, exog=exog, groups=groups, weights=weights)
+        groups, weights = rows["groups"], rows["weights"]
+        labels = _series(groups)
+        index = row_labels(endog, exog, groups)
+        self.index = pd.RangeIndex(len(self.endog)) if index is None else index
+        self.n_dropped = 0
+        if missing == "drop":
+            levels = labels if levels is None else levels
+            arrays = self.endog, self.exog, labels, self.index, weights
+            kept, _, self.n_dropped = drop_missing(arrays)
+            self.endog, self.exog, labels, self.index, weights = kept
+            warn_dropped(self.n_dropped, stacklevel=3)
+        check_distinct(self.exog_names, "regressors'")
+        if not len(self.endog):
+            raise EmptyDataError(
+                "there are no observations; check subset= and missing="
+            )
+        for values, names, what in (
+            (self.endog, [self.endog_name], "the response's"),
+            (self.exog, self.exog_names, "the regressors'"),
+        ):
+            check_columns(values, names, what, self.index)
+        self.weights = None
+        if weights is not None:
+            name = str(getattr(weights, "name", None) or "weights")
+            self.weights = positive_weights(weights, name, pd.Index(self.index))
+        if levels is not None:
+            levels = _series(levels)
+            levels = levels[levels.notna()].drop_duplicates()
+            labels = pd.concat([labels, levels], ignore_index=True)
+        codes, self.labels = group_codes(labels)
+        self.codes = codes[: len(self.endog)]
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: object,
+        groups: object = None,
+        *,
+        weights: object = None,
+        subset: object = None,
+        missing: str = "none",
+        eval_env: object = None,
+    ) -> Self:
+        """
+        Build the model from a formula; arguments as for :func:`by_group`.
+
+        Returns
+        -------
+        ByGroupOLS
+
+        Raises
+        ------
+        MixedARError
+            For data or a formula that cannot be used.
+        """
+        table = as_frame(data)
+        if isinstance(groups, (list, tuple)) and not names_columns(groups, table):
+            groups = _series(groups).array
+        design = build_design(
+            formula,
+            table,
+            groups=groups,
+            re_formula="0",
+            extra=None if weights is None else {"weights": weights},
+            subset=subset,
+            missing=missing,
+            eval_env=eval_env,
+        )
+        index, levels = design.index, None
+        if design.n_dropped:  # groups may have lost all their rows
+            levels = row_variable("groups", groups, table).values
+            if subset is not None:
+                levels = levels.iloc[subset_rows(subset, table.index)]
+        model = cls(
+            pd.Series(design.endog, index, name=design.endog_name, copy=False),
+            pd.DataFrame(design.exog, index, design.exog_names, copy=False),
+            design.group_values,
+            levels=levels,
+            weights=None if weights is None else design.extra["weights"],
+        )
+        model.n_dropped, model.groups_name = design.n_dropped, design.groups_name
+        warn_dropped(design.n_dropped)
+        if isinstance(groups, (list, tuple)) and names_columns(groups, table):
+            model.group_columns = list(groups)
+        model.formula, model.formula_spec = formula, design.model_spec
+        return model
+
+    def fit(self, pool: bool = True) -> ByGroupResults:
+        """
+        Estimate the coefficients of all groups.
+
+        Parameters
+        ----------
+        pool : bool
+            Whether standard errors use one residual standard deviation for all
+            groups.
+
+        Returns
+        -------
+        ByGroupResults
+        """
+        return ByGroupResults(self, self.solve(self.endog), pool)
+
+    def solve(self, endog: FloatArray) -> GroupLeastSquares:
+        """
+        Least squares for any response.
+
+        Parameters
+        ----------
+        endog : ndarray, shape (n,)
+            In the order of the model's rows.
+
+        Returns
+        -------
+        GroupLeastSquares
+            Its fitted values are in the order of the model's rows too.
+        """
+        count = len(self.labels)
+        return fit_rows(self.exog, endog, self.codes, count, self.weights)
+
+
+class ByGroupResults:
+    """
+    Regressions of m groups with p coefficients each.
+
+    Parameters
+    ----------
+    model : ByGroupOLS
+    solution : GroupLeastSquares
+    pool : bool
+        Whether standard errors use one residual standard deviation.
+
+    Attributes
+    ----------
+    nobs, n_groups : int
+    pool : bool
+    df_resid : int
+        Residual degrees of freedom of all groups together.
+    scale : float
+        Pooled residual variance; NaN without degrees of freedom.
+
+    Notes
+    -----
+    All frames have one row for every group, indexed by its label.  Standard
+    errors, tests and intervals are exact for independent normal residuals, with
+    the same variance in all groups if `pool` is true.
+    """
+
+    def __init__(
+        self, model: ByGroupOLS, solution: GroupLeastSquares, pool: bool = True
+    ) -> None:
+        check_flags(pool=pool)
+        self.model, self.pool = model, bool(pool)
+        self._solution = solution
+        self.nobs, self.n_groups = len(model.endog), len(model.labels)
+        self.df_resid = int(solution.df.sum())
+        total = float(solution.ssr.sum())
+        self.scale = total / self.df_resid if self.df_resid else float("nan")
+
+    def __repr__(self) -> str:
+        formula = self.model.formula or f"{self.model.endog_name} ~ ..."
+        return (
+            f"<ByGroupResults: {formula} in {self.n_groups} groups, pooled sd "
+            f"{self.pooled_sd:.4g} on {self.df_resid} DF>"
+        )
+
+    @property
+    def pooled_sd(self) -> float:
+        """Residual standard deviation of all groups, with `df_resid`."""
+        return float(np.sqrt(self.scale))
+
+    @cached_property
+    def params(self) -> pd.DataFrame:
+        """Coefficients, shape (m, p); NaN where a group does not determine one."""
+        return self._known(self._solution.coefficients)
+
+    @property
+    def bse(self) -> pd.DataFrame:
+        """Standard errors, shape (m, p), as :meth:`standard_errors` gives them."""
+        return self.standard_errors()
+
+    @property
+    def tvalues(self) -> pd.DataFrame:
+        """Coefficients over their standard errors, shape (m, p)."""
+        return self.params / self.bse
+
+    @property
+    def pvalues(self) -> pd.DataFrame:
+        """Two-sided p-values by Student's t, shape (m, p)."""
+        t, df = self.tvalues, self._df(self.pool)[:, None]
+        return pd.DataFrame(2.0 * stats.t.sf(np.abs(t), df), t.index, t.columns)
+
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """
+        The regressions one by one.
+
+        Returns
+        -------
+        DataFrame, shape (m, 6)
+            ``nobs``, ``rank`` of the design, ``df_resid``, ``ssr`` (sum of squared
+            residuals), ``sigma`` (own residual standard deviation, NaN without
+            degrees of freedom) and ``reason``, which says why coefficients are
+            missing; empty where none is.
+        """
+        found = self._solution
+        return pd.DataFrame(
+            {
+                "nobs": found.nobs,
+                "rank": found.rank,
+                "df_resid": found.df,
+                "ssr": found.ssr,
+                "sigma": np.sqrt(self._scales(pool=False)),
+                "reason": reasons(found, self.model.exog_names),
+            },
+            index=self._index,
+        )
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """The rows of :attr:`groups` whose coefficients are not all known."""
+        return self.groups[self.groups["reason"] != ""]
+
+    @cached_property
+    def fittedvalues(self) -> pd.Series:
+        """
+        Fitted values in the caller's row order.
+
+        They exist in every group, also where single coefficients do not.
+        """
+        return pd.Series(self._solution.fitted, self.model.index, name="fitted")
+
+    @cached_property
+    def resid(self) -> pd.Series:
+        """Residuals in the caller's row order."""
+        return pd.Series(self.model.endog - self.fittedvalues, name="resid")
+
+    def standard_errors(self, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Standard errors of the coefficients.
+
+        Parameters
+        ----------
+        pool : bool, optional
+            With the pooled standard deviation or each group's own; that of the
+            results by default.
+
+        Returns
+        -------
+        DataFrame, shape (m, p)
+            NaN where there is no coefficient, or no degree of freedom.
+        """
+        diagonals = np.einsum("jjm->jm", self._solution.unscaled)
+        return self._known(np.sqrt(diagonals * self._scales(pool)))
+
+    def cov_params(self, group: object, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Covariance matrix of the coefficients of one group.
+
+        Parameters
+        ----------
+        group : label
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+
+        Returns
+        -------
+        DataFrame, shape (p, p)
+
+        Raises
+        ------
+        GroupError
+            If there is no such group.
+        """
+        if group not in self._index:
+            raise GroupError(f"there is no group {shown(group)} in these results")
+        i = int(np.flatnonzero(self._index == group)[0])
+        found, names = self._solution, self.model.exog_names
+        values = found.unscaled[:, :, i] * self._scales(pool)[i]
+        lacking = ~found.identified[:, i]
+        values[lacking] = values[:, lacking] = np.nan
+        return pd.DataFrame(values, index=names, columns=names)
+
+    def conf_int(self, alpha: float = 0.05, pool: bool | None = None) -> pd.DataFrame:
+        """
+        Coefficients with intervals (nlme's ``intervals`` of an ``lmList``).
+
+        Parameters
+        ----------
+        alpha : float
+            1 - coverage of each interval.
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+
+        Returns
+        -------
+        DataFrame, shape (m p, 5)
+            A row for each group and coefficient, its index; ``estimate``,
+            ``std_error``, ``df``, ``lower``, ``upper``.
+
+        Raises
+        ------
+        UnsupportedError
+            If `alpha` is not between 0 and 1.
+        """
+        df = self._df(pool)
+        half = stats.t.isf(check_alpha(alpha) / 2.0, np.where(df > 0, df, np.nan))
+        estimate = self.params.to_numpy()
+        errors = self.standard_errors(pool).to_numpy()
+        width = errors * half[:, None]
+        names = pd.Index(self.model.exog_names, name="coefficient")
+        return pd.DataFrame(
+            {
+                "estimate": estimate.ravel(),
+                "std_error": errors.ravel(),
+                "df": np.repeat(df, len(names)),
+                "lower": (estimate - width).ravel(),
+                "upper": (estimate + width).ravel(),
+            },
+            index=pd.MultiIndex.from_product([self._index, names]),
+        )
+
+    def predict(
+        self, data: object = None, groups: object = None, unknown: str = "error"
+    ) -> pd.Series:
+        """
+        Predictions from the regression of each row's own group.
+
+        Parameters
+        ----------
+        data : DataFrame, dict or array_like, optional
+            New rows for the formula, or a design matrix; fitted values by default.
+        groups : str or array_like, optional
+            Their groups: labels or a column of `data`, by default the column with
+            the name of the model's groups.
+        unknown : {"error", "nan"}
+            What to do with groups that are not in the results.
+
+        Returns
+        -------
+        Series
+            In the order of the rows; NaN where the rows of a group do not
+            determine the value.
+
+        Raises
+        ------
+        GroupError
+            If a group is not known and `unknown` is ``"error"``.
+        UnknownColumnError, LengthError, UnsupportedError
+            If `data` do not fit the model.
+        """
+        if data is None and groups is None:
+            return self.fittedvalues.copy()
+        check_choice("unknown", unknown, ("error", "nan"))
+        x, labels = regressors(
+            self.model.formula_spec,
+            self.model.exog_names,
+            self.model.group_columns or self.model.groups_name,
+            data,
+            groups,
+        )
+        known = Levels(self._index.to_series())
+        if unknown == "error":
+            remedy = "leave such rows out, or pass unknown='nan'"
+            codes = known.known_groups(labels, remedy)
+        else:
+            codes = known.numbers(labels)
+        values = np.full(len(x), np.nan)
+        here = (codes >= 0) & np.isfinite(x).all(axis=1)
+        found, x, codes = self._solution, x[here], codes[here]
+        predicted = np.einsum("kp,pk->k", x, found.coefficients[:, codes])
+        determined = found.determined(x, codes)
+        values[here] = np.where(determined, predicted, np.nan)
+        return pd.Series(values, index=labels.index, name="predicted")
+
+    def summary(
+        self,
+        title: str | None = None,
+        alpha: float = 0.05,
+        pool: bool | None = None,
+        max_groups: int = 30,
+    ) -> ResultsSummary:
+        """
+        Tables of the fit.
+
+        Parameters
+        ----------
+        title : str, optional
+        alpha : float
+            1 - coverage of the intervals.
+        pool : bool, optional
+            As for :meth:`standard_errors`.
+        max_groups : int
+            With more groups only the distribution of the coefficients is shown,
+            not a table of each coefficient.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        from mixedar.by_group.summary import summarize
+
+        check_alpha(alpha)
+        return summarize(
+            title or "Least squares by group",
+            self.model.endog_name,
+            self.params,
+            self.groups,
+            self.conf_int(alpha, pool) if self.n_groups <= max_groups else None,
+            alpha,
+            self.pooled_sd,
+            self._pooled(pool),
+            () if self.model.formula_spec is None else self.model.formula_spec.notes(),
+        )
+
+    def plot(
+        self,
+        coefficients: str | Sequence[str] | None = None,
+        alpha: float = 0.05,
+        pool: bool | None = None,
+        *,
+        sort_by: str | None = None,
+        max_groups: int = 400,
+        ax: Axes | Sequence[Axes] | None = None,
+    ) -> Axes | Figure | SubFigure:
+        """
+        Intervals of the coefficients by group.
+
+        See :func:`mixedar.plotting.coefficients.plot_intervals`.
+        """
+        from mixedar.plotting.coefficients import plot_intervals
+
+        return plot_intervals(
+            self.conf_int(alpha, pool),
+            coefficients,
+            alpha=alpha,
+            sort_by=sort_by,
+            max_groups=max_groups,
+            ax=ax,
+        )
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(
+            self.model.labels, name=self.model.groups_name, tupleize_cols=False
+        )
+
+    def _known(self, values: FloatArray) -> pd.DataFrame:
+        """A frame of values, shape (p, m), by group; NaN for unknown coefficients."""
+        values = np.where(self._solution.identified, values, np.nan)
+        return pd.DataFrame(values.T, self._index, self.model.exog_names)
+
+    def _pooled(self, pool: bool | None) -> bool:
+        check_choice("pool", pool, (None, True, False))
+        return self.pool if pool is None else bool(pool)
+
+    def _scales(self, pool: bool | None) -> FloatArray:
+        """Residual variance for each group, shape (m,)."""
+        found = self._solution
+        if self._pooled(pool):
+            return np.full(self.n_groups, self.scale)
+        lacking = np.full(self.n_groups, np.nan)
+        return np.divide(found.ssr, found.df, out=lacking, where=found.df > 0)
+
+    def _df(self, pool: bool | None) -> IntArray:
+        """Degrees of freedom of each group's standard errors, shape (m,)."""
+        pooled = np.full(self.n_groups, self.df_resid)
+        return pooled if self._pooled(pool) else self._solution.df
+
+
+def _series(labels: Any) -> pd.Series:
+    """Labels under positions; a list may mix types, which an array would hide."""
+    values = getattr(labels, "array", labels)
+    return pd.Series(values if hasattr(values, "dtype") else list(values))

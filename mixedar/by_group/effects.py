@@ -43,11 +43,6 @@ class GroupTerms:
     fixed: IntArray
 
 
-def group_index(fit: Fit) -> pd.Index:
-    """Labels of the groups."""
-    return fit.data.group_index
-
-
 def _predictions_from(fit: Fit, columns: FloatArray) -> FloatArray:
     """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
     data = fit.data
@@ -149,12 +144,12 @@ def group_terms(fit: Fit) -> GroupTerms:
     for k, name in zip(columns, own, strict=True):
         column = data.random_design[:, k]
         fixed.append(same_column(column, data.exog))
+        alone = "Intercept" if (column == 1.0).all() else name
         if fixed[-1] >= 0:
-            names.append(data.exog_names[fixed[-1]])
-        else:
-            alone = "Intercept" if (column == 1.0).all() else name
-            known = alone in data.exog_names
-            names.append(f"{alone} (random)" if known else alone)
+            alone = data.exog_names[fixed[-1]]
+        elif alone in data.exog_names:
+            alone = f"{alone} (random)"
+        names.append(alone)
     return GroupTerms(
         np.asarray(columns, dtype=np.intp), names, np.asarray(fixed, dtype=np.intp)
     )
@@ -261,9 +256,8 @@ def random_effects_frame(
     check_choice("beta", beta, ("known", "estimated"))
     check_flags(standard_errors=standard_errors)
     check_alpha(alpha)
-    means = fit.effects.means
+    means, index = fit.effects.means, fit.data.group_index
     group, column, code, names = effect_layout(fit)
-    index = group_index(fit)
     need_errors = form == "long" or standard_errors
     errors = np.sqrt(conditional_variances(fit, beta)) if need_errors else means
     if form == "long":
@@ -339,10 +333,9 @@ def coef_by_group(
     place = np.where(alone, p + np.cumsum(alone) - 1, terms.fixed)
     values = np.zeros((m, len(names)))
     values[:, :p] = fit.fe_params
-    means = fit.effects.means
+    means, index = fit.effects.means, fit.data.group_index
     for k, j in zip(terms.columns, place, strict=True):
         values[:, j] += means[:, k]
-    index = group_index(fit)
     if form == "wide" and not standard_errors:
         return pd.DataFrame(values, index, names)
     errors = np.sqrt(_coefficient_variances(fit, terms.columns, place, len(names)))
@@ -390,7 +383,6 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
         raise UnsupportedError("the model has no random effects to draw")
     frame = frame.reset_index(drop=True)
     group, column, code, names = effect_layout(fit)
-    labels = [str(label) for label in fit.data.group_labels]
     parts = list(fit.effect_names[: fit.k_re + fit.k_vc])
     sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
@@ -404,7 +396,7 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
         return pd.concat([_normal_quantiles(z, alpha) for _, z in each]).assign(
             effect=frame["effect"]
         )
-    label = np.array(labels, dtype=object)[group]
+    label = np.array(list(map(str, fit.data.group_labels)), dtype=object)[group]
     for i in np.flatnonzero(part >= fit.k_re):
         label[i] += f" {names[code[i]]}"
     frame["label"] = label
@@ -451,15 +443,9 @@ def _long(
     labels: pd.MultiIndex,
 ) -> pd.DataFrame:
     half = stats.norm.isf(check_alpha(alpha) / 2.0) * errors
-    return pd.DataFrame(
-        {
-            what: values,
-            "std_error": errors,
-            "lower": values - half,
-            "upper": values + half,
-        },
-        index=labels,
-    )
+    columns = {what: values, "std_error": errors}
+    columns |= {"lower": values - half, "upper": values + half}
+    return pd.DataFrame(columns, index=labels)
 
 
 def wide_frame(

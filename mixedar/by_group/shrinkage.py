@@ -13,19 +13,18 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.by_group import ByGroupOLS, ByGroupResults
 from mixedar.by_group.effects import (
     GroupTerms,
     conditional_variances,
-    group_index,
     group_terms,
     marginal_variances,
     same_column,
 )
-from mixedar.by_group.model import ByGroupOLS, ByGroupResults
 from mixedar.by_group.summary import note_on_groups
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
-from mixedar.inference.terms.comparable import same_rows
+from mixedar.inference.comparable import same_rows
 from mixedar.summary import ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ def shrinkage(fit: Fit, by_group: ByGroupResults | None = None) -> Shrinkage:
     np.divide(model - errors, model, out=reliability, where=model > 0.0)
     # effects without a fixed one lie around zero
     population = np.append(fit.fe_params, 0.0)[terms.fixed]
-    index = group_index(fit)
+    index = fit.data.group_index
     reasons = regressions.fit().groups["reason"].set_axis(index)
     others = set(range(fit.k_fe)) - set(terms.fixed.tolist())
     return Shrinkage(
@@ -310,13 +309,17 @@ def _regressions(
         )
     rows = None
     if len(own.endog) == data.nobs and list(own.labels) == data.group_labels:
-        keys: list[FloatArray | IntArray] = [data.codes]
-        own_keys: list[FloatArray | IntArray] = [own.codes]
-        for name in set(data.exog_names) & set(own.exog_names):
-            keys.append(data.exog[:, data.exog_names.index(name)])
-            own_keys.append(own.exog[:, own.exog_names.index(name)])
-        y, z = data.endog, own.endog
-        rows = same_rows(y, data.index, z, own.index, keys, own_keys)
+        both = set(data.exog_names) & set(own.exog_names)
+        keys = [data.exog[:, data.exog_names.index(name)] for name in both]
+        own_keys = [own.exog[:, own.exog_names.index(name)] for name in both]
+        rows = same_rows(
+            data.endog,
+            data.index,
+            own.endog,
+            own.index,
+            [data.codes, *keys],
+            [own.codes, *own_keys],
+        )
     if rows is None or not np.array_equal(own.codes[rows], data.codes):
         raise UnsupportedError(
             "the regressions by group have other rows, or other groups, than the fit "
@@ -324,7 +327,6 @@ def _regressions(
         )
     own = copy.copy(own)
     own.endog, own.exog, own.codes = own.endog[rows], own.exog[rows], own.codes[rows]
-    own.weights = None if own.weights is None else own.weights[rows]
     columns = np.array([same_column(column, own.exog) for column in design.T])
     if (columns < 0).any():
         raise UnsupportedError(
@@ -364,29 +366,21 @@ def _measures(
     reliability: FloatArray,
     names: list[str],
 ) -> pd.DataFrame:
-    rows = []
-    for k in range(len(names)):
-        here = np.isfinite(deviations[:, k])
-        own, mixed = deviations[here, k], predicted[here, k]
-        variances = [x.var(ddof=1) if len(x) > 1 else np.nan for x in (own, mixed)]
-        squares = float(own @ own)
-        rows.append(
-            {
-                "groups": int(here.sum()),
-                "variance_own": variances[0],
-                "variance_mixed": variances[1],
-                "ratio": _ratio(variances[1], variances[0]),
-                "variance_model": model[k],
-                "ratio_model": _ratio(variances[1], model[k]),
-                "shrinkage": 1.0 - _ratio(float(own @ mixed), squares),
-                "reliability": reliability[:, k].mean(),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(names, name="coefficient"))
+    own = pd.DataFrame(deviations, columns=pd.Index(names, name="coefficient"))
+    mixed = pd.DataFrame(predicted, columns=own.columns).where(own.notna())
+    squares = (own * own).sum()
+    measures = pd.DataFrame({"groups": own.count(), "variance_own": own.var()})
+    measures["variance_mixed"] = mixed.var()
+    measures["ratio"] = _ratio(mixed.var(), own.var())
+    measures["variance_model"] = model
+    measures["ratio_model"] = _ratio(mixed.var(), measures["variance_model"])
+    measures["shrinkage"] = 1.0 - _ratio((own * mixed).sum(), squares)
+    measures["reliability"] = reliability.mean(axis=0)
+    return measures
 
 
-def _ratio(a: float, b: float) -> float:
-    return float(a / b) if b > 0.0 else float("nan")
+def _ratio(a: pd.Series, b: pd.Series) -> pd.Series:
+    return a / b.where(b > 0.0)
 
 
 def _cov_re(fit: Fit, terms: GroupTerms) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import unwrapped
-from mixedar.by_group.model import ByGroupResults
+from mixedar.by_group import ByGroupResults
 from mixedar.compare.record import (
     Component,
     FitRecord,

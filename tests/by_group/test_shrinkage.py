@@ -12,7 +12,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers.fitted_models import build, reference_frame, shared
-from mixedar.by_group import Shrinkage
+from mixedar.by_group.shrinkage import Shrinkage
 from mixedar.datasets import load_growth, load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
