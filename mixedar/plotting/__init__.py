@@ -40,15 +40,17 @@ def panel_grid(
     figure: Figure | SubFigure | None,
     count: int,
     across: int,
-    size: tuple[float, float],
+    panel: tuple[float, float],
+    margin: tuple[float, float] = (0.0, 0.0),
     **options: Any,
 ) -> tuple[Figure | SubFigure, list[Axes]]:
-    """A figure, the caller's or a new one, and its panels row by row."""
+    """A figure, the caller's or a new one, and its panels of a size, row by row."""
+    down = -(-count // across)
     if figure is None:
         import matplotlib.pyplot as plt
 
+        size = (margin[0] + panel[0] * across, margin[1] + panel[1] * down)
         figure = plt.figure(figsize=size, layout="constrained")
-    down = -(-count // across)
     grid = figure.subplots(down, across, squeeze=False, **options)
     panels = list(grid.ravel())
     for ax in panels[count:]:
@@ -115,8 +117,7 @@ def panel_axes(
     if count == 1:
         return [axes(None, width, height)]
     across = min(count, _ACROSS)
-    size = (width * across, height * -(-count // across))
-    return panel_grid(None, count, across, size, sharey=share_y)[1]
+    return panel_grid(None, count, across, (width, height), sharey=share_y)[1]
 
 
 def picture(panels: Sequence[Axes]) -> Axes | Figure | SubFigure:
@@ -141,15 +142,19 @@ def points(
     size_outside: float,
 ) -> None:
     """Residuals as points, those outside of a band in another colour and shape."""
-    inside = ~out
-    ax.plot(
-        x[inside], y[inside], "o", color=COLOURS[0], markersize=size, label="residuals"
-    )
+    blue, red = COLOURS[:2]
+    ax.plot(x[~out], y[~out], "o", color=blue, markersize=size, label="residuals")
     if out.any():
-        colour = COLOURS[1]
-        ax.plot(
-            x[out], y[out], "D", color=colour, markersize=size_outside, label="outside"
-        )
+        ax.plot(x[out], y[out], "D", color=red, ms=size_outside, label="outside")
+
+
+def name_point(
+    ax: Axes, text: str, place: tuple[float, float], shift: tuple[int, int], va: str
+) -> None:
+    """Write a name beside a point, shifted by so many typographic points."""
+    side = "left" if shift[0] > 0 else "right"
+    options: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
+    ax.annotate(text, place, shift, ha=side, va=va, **options)
 
 
 def whole_ticks(ax: Axes, x: FloatArray) -> None:

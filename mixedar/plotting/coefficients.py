@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice
-from mixedar.inference.intervals.profile import Profile
+from mixedar.inference.profile import Profile
 from mixedar.plotting import (
     BAND,
     CAPTION,
@@ -86,13 +86,11 @@ def plot_intervals(
     first = _part(frame, leading)["estimate"]
     order = np.argsort(first.to_numpy(), kind="stable")  # missing ones last
     named = len(order) <= min(_LABELLED, max_groups)
-    absent = 0
-    if not named:
-        absent = int(first.isna().sum())
-        order = order[: len(order) - absent]
+    absent = 0 if named else int(first.isna().sum())
+    order = order[: len(order) - absent]
     shown = order[evenly(len(order), max_groups)] if len(order) else order
-    height = 1.1 + 0.17 * len(shown) if named else 5.0
-    panels = panel_axes(len(names), ax, 3.6, max(height, 2.5), share_y=True)
+    height = _height(len(shown), named)
+    panels = panel_axes(len(names), ax, 3.6, height, share_y=True)
     for name, panel in zip(names, panels, strict=True):
         part = _part(frame, name)
         _draw_intervals(panel, part.iloc[shown])
@@ -100,18 +98,22 @@ def plot_intervals(
         panel.axvline(mean, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
         label(panel, f"{name}\n({100 * (1 - alpha):g}% intervals; dashed: mean)", "")
         panel.tick_params(axis="y", length=0, labelsize="small")
-    groups = str(frame.index.names[0])
-    if named:
-        panels[0].set_yticks(
-            np.arange(len(shown)), [str(each) for each in first.index[shown]]
-        )
-        panels[0].set_ylabel(groups)
-    else:
-        panels[0].set_yticks([])
-        text = f"{groups}: {len(shown):,} of {len(first):,} groups, evenly by rank"
+    text, labels = str(frame.index.names[0]), [str(k) for k in first.index[shown]]
+    if not named:
+        text += f": {len(shown):,} of {len(first):,} groups, evenly by rank"
         text += f"\n({absent:,} without an estimate)" if absent else ""
-        panels[0].set_ylabel(text)
+    _name_rows(panels[0], labels if named else [], text)
     return picture(panels)
+
+
+def _height(rows: int, named: bool) -> float:
+    """Of a panel with a row for each group."""
+    return max(1.1 + 0.17 * rows, 2.5) if named else 5.0
+
+
+def _name_rows(panel: Axes, labels: Sequence[str], text: str) -> None:
+    panel.set_yticks(np.arange(len(labels)), labels)
+    panel.set_ylabel(text)
 
 
 def _part(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -275,8 +277,7 @@ def plot_random_effects(
             _quantiles(panel, part, name, alpha)
         return picture(panels)
     most = max(len(part) for part in parts)
-    height = 1.1 + 0.17 * most if most <= _LABELLED else 5.0
-    panels = panel_axes(len(names), ax, 3.8, max(height, 2.5))
+    panels = panel_axes(len(names), ax, 3.8, _height(most, most <= _LABELLED))
     for name, part, panel in zip(names, parts, panels, strict=True):
         _caterpillar(panel, part, name, alpha, max_groups)
     return picture(panels)
@@ -292,14 +293,13 @@ def _caterpillar(
     panel.axvline(0.0, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
     label(panel, f"{name} ({100 * (1 - alpha):g}% intervals)", "")
     if total <= min(_LABELLED, max_groups):
-        panel.set_yticks(np.arange(total), part["label"])
+        _name_rows(panel, list(part["label"]), "")
         panel.tick_params(axis="y", length=0, labelsize="small")
-        return
-    panel.set_yticks([])
-    what = f"{total:,} predictions, sorted"
-    if len(part) < total:
-        what = f"{len(part):,} of {total:,} predictions, evenly by rank"
-    panel.set_ylabel(what)
+    elif len(part) == total:
+        _name_rows(panel, [], f"{total:,} predictions, sorted")
+    else:
+        text = f"{len(part):,} of {total:,} predictions, evenly by rank"
+        _name_rows(panel, [], text)
 
 
 def _quantiles(panel: Axes, part: pd.DataFrame, name: str, alpha: float) -> None:
@@ -339,7 +339,7 @@ def plot_profile(profile: Profile, axes: Any = None, alpha: float = 0.05) -> Any
     ndarray of matplotlib Axes, shape (2,)
     """
     if axes is None:
-        axes = panel_grid(None, 2, 2, (9.0, 3.6))[1]
+        axes = panel_grid(None, 2, 2, (4.5, 3.6))[1]
     axes = np.ravel(np.asarray(axes, dtype=object))
     level = _level(alpha)
     first, last = axes[0], axes[-1]
@@ -365,7 +365,7 @@ def plot_profiles(
     Parameters
     ----------
     found : sequence of Profile
-        See :func:`mixedar.inference.intervals.profile.profiles`.
+        See :func:`mixedar.inference.profile.profiles`.
     alpha : float
         1 - coverage of the intervals that are shaded.
     figure : Figure or SubFigure, optional
@@ -378,13 +378,8 @@ def plot_profiles(
     from matplotlib.ticker import MaxNLocator
 
     across = min(len(found), 3)
-    down = -(-len(found) // across)
     figure, panels = panel_grid(
-        figure,
-        len(found),
-        across,
-        size=(0.6 + 3.0 * across, 0.7 + 2.5 * down),
-        sharey=True,
+        figure, len(found), across, (3.0, 2.5), (0.6, 0.7), sharey=True
     )
     for k, (ax, profile) in enumerate(zip(panels, found, strict=True)):
         _zeta(ax, profile, alpha)

@@ -26,6 +26,7 @@ from mixedar.plotting import (
     axes,
     chosen,
     label,
+    name_point,
     panel_axes,
     panel_grid,
     picture,
@@ -113,9 +114,9 @@ def plot_dfbetas(frame: pd.DataFrame, labels: int = 3) -> Figure | SubFigure:
     frame = frame.loc[:, frame.notna().any()]
     count = frame.shape[1]
     across = min(2 if count == 4 else _ACROSS, max(count, 1))
-    down = -(-max(count, 1) // across)
-    size = (3.6 * across + 0.4, 2.8 * down)
-    figure, panels = panel_grid(None, count, across, size, sharex=True)
+    figure, panels = panel_grid(
+        None, count, across, (3.6, 2.8), (0.4, 0.0), sharex=True
+    )
     limit = 2.0 / np.sqrt(len(frame))
     for k, (ax, name) in enumerate(zip(panels, frame, strict=True)):
         _stems(ax, frame[name], 0.0, labels)
@@ -146,15 +147,9 @@ def _stems(ax: Axes, values: pd.Series, base: float, labels: int) -> None:
     middle = 0.5 * (len(y) - 1)
     for k in chosen:
         up = y[k] >= base
-        ax.annotate(
-            str(values.index[k]),
-            (x[k], y[k]),
-            xytext=(5 if x[k] <= middle else -5, 2 if up else -2),
-            textcoords="offset points",
-            ha="left" if x[k] <= middle else "right",
-            va="bottom" if up else "top",
-            fontsize="small",
-        )
+        shift = (5 if x[k] <= middle else -5, 2 if up else -2)
+        va = "bottom" if up else "top"
+        name_point(ax, str(values.index[k]), (x[k], y[k]), shift, va)
     ax.margins(x=0.03, y=0.12)
     if len(y) and np.nanmin(y, initial=np.inf) >= base:
         ax.set_ylim(bottom=base - 0.02 * (np.nanmax(y) - base))

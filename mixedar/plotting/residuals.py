@@ -20,6 +20,7 @@ from mixedar.plotting import (
     evenly,
     label,
     legend_above,
+    name_point,
     points,
     whole_ticks,
 )
@@ -266,15 +267,8 @@ def _name_outside(
         if any(abs(y[k] - y[other]) < apart for other in named):
             continue
         named.append(int(k))
-        ax.annotate(
-            str(part.index[k]),
-            (x[k], y[k]),
-            xytext=(-6 if above[k] else 6, 0),
-            textcoords="offset points",
-            ha="right" if above[k] else "left",
-            va="center",
-            fontsize="small",
-        )
+        shift = (-6 if above[k] else 6, 0)
+        name_point(ax, str(part.index[k]), (x[k], y[k]), shift, "center")
 
 
 def plot_check(

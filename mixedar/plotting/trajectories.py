@@ -191,14 +191,9 @@ def _grid(
         raise UnsupportedError(f"n_columns={given!r} is not a number of columns")
     across = min(int(across), count)
     width, height, least = size
-    down = -(-count // across)
+    margin = (max(1.2, least - width * across), 1.1)
     return panel_grid(
-        figure,
-        count,
-        across,
-        size=(max(1.2 + width * across, least), 1.1 + height * down),
-        sharex=True,
-        sharey=True,
+        figure, count, across, (width, height), margin, sharex=True, sharey=True
     )
 
 
@@ -347,7 +342,7 @@ def plot_overview(
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """Four panels on one page; one of residuals that cannot be drawn says why."""
-    figure, panels = panel_grid(figure, 4, 2, size=(9.6, 7.4))
+    figure, panels = panel_grid(figure, 4, 2, (4.8, 3.7))
     data(panels[0])
     for ax, draw in zip(panels[1:], residuals, strict=True):
         try:
@@ -355,13 +350,6 @@ def plot_overview(
         except MixedARError as error:
             ax.clear()
             ax.set_axis_off()
-            ax.text(
-                0.5,
-                0.5,
-                str(error),
-                ha="center",
-                va="center",
-                wrap=True,
-                transform=ax.transAxes,
-            )
+            place = {"ha": "center", "va": "center", "transform": ax.transAxes}
+            ax.text(0.5, 0.5, str(error), wrap=True, **place)
     return figure
