@@ -80,7 +80,7 @@ TWICE: set[str] = set()
 ALONE = {
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.diagnostics.influence.deletion": "the algebra below the results",
-    "mixedar.inference.intervals.constrained": "the likelihood that paths climb",
+    "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
@@ -96,8 +96,8 @@ TAKE_ANYTHING = {
     "mixedar._types": "takes statsmodels' wrapper off",
     "mixedar.compare.foreign": "fits of other packages",
     "mixedar.diagnostics.checkup": "results in statsmodels' wrapper",
-    "mixedar.inference.terms.anova": "results in statsmodels' wrapper",
-    "mixedar.inference.terms.likelihood_ratio": "results in statsmodels' wrapper",
+    "mixedar.inference.anova": "results in statsmodels' wrapper",
+    "mixedar.inference.likelihood_ratio": "results in statsmodels' wrapper",
     "mixedar.panel.linearmodels": "a class of linearmodels, untyped",
     "mixedar.residual.registry": "a structure before its class is known",
 }

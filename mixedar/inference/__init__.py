@@ -12,17 +12,17 @@ from mixedar._lazy import lazy_names
 _EXPORTS = {
     "DFMethod": "mixedar.hypotheses.df",
     "resolve_df": "mixedar.hypotheses.df",
-    "BootstrapDraws": "mixedar.inference.intervals.bootstrap",
+    "BootstrapDraws": "mixedar.inference.bootstrap",
     "MarginalMeans": "mixedar.inference.means",
-    "Profile": "mixedar.inference.intervals.profile",
-    "anova_terms": "mixedar.inference.terms.anova",
-    "conf_int_re": "mixedar.inference.intervals.wald",
+    "Profile": "mixedar.inference.profile",
+    "anova_terms": "mixedar.inference.anova",
+    "conf_int_re": "mixedar.inference.intervals",
     "covariance_parameters": "mixedar.inference.information",
     "information_criteria": "mixedar.inference.information",
     "information_matrix": "mixedar.inference.information",
-    "likelihood_ratio_table": "mixedar.inference.terms.likelihood_ratio",
-    "profile_likelihood": "mixedar.inference.intervals.profile",
-    "simulated_null": "mixedar.inference.terms.likelihood_ratio",
+    "likelihood_ratio_table": "mixedar.inference.likelihood_ratio",
+    "profile_likelihood": "mixedar.inference.profile",
+    "simulated_null": "mixedar.inference.likelihood_ratio",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _EXPORTS)

@@ -23,8 +23,8 @@ from mixedar.diagnostics.checkup import Diagnosis
 from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
-from mixedar.inference.intervals.wald import conf_int_re
-from mixedar.inference.terms.anova import anova_terms
+from mixedar.inference.anova import anova_terms
+from mixedar.inference.intervals import conf_int_re
 from mixedar.report import pictures
 from mixedar.report.facts import call_text, data_facts, variables_used
 from mixedar.summary import Format, ResultsSummary, SummaryTable

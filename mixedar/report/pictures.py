@@ -21,7 +21,7 @@ from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
 from mixedar.exceptions import check_alpha, check_flags
 from mixedar.fit import Fit
-from mixedar.inference.intervals.profile import profiles
+from mixedar.inference.profile import profiles
 from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import COLOURS, correlation, trajectories
 from mixedar.plotting import coefficients as draw_coefficients

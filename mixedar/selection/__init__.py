@@ -25,7 +25,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.inference.arguments import progress_bar
 from mixedar.inference.information import CONVENTIONS, information_criteria
-from mixedar.inference.terms.likelihood_ratio import null_distribution
+from mixedar.inference.likelihood_ratio import null_distribution
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
 from mixedar.selection.correlations import correlations_by_lag

@@ -21,8 +21,8 @@ from mixedar.exceptions import (
     MixedARError,
     UnsupportedError,
 )
-from mixedar.inference.terms.anova import anova, terms_of
-from mixedar.inference.terms.likelihood_ratio import (
+from mixedar.inference.anova import anova, terms_of
+from mixedar.inference.likelihood_ratio import (
     NullDistribution,
     likelihood_ratio_table,
     null_distribution,

@@ -12,7 +12,7 @@ import mixedar.formula.api as mar
 from mixedar.engine.newton import newton
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import BoundaryWarning
-from mixedar.inference.intervals.bootstrap import Refitter, bootstrap
+from mixedar.inference.bootstrap import Refitter, bootstrap
 
 
 def growth_like(seed: int, rho: float, m: int = 30, n: int = 5) -> pd.DataFrame:

@@ -24,9 +24,9 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.inference.intervals.bootstrap import bootstrap
-from mixedar.inference.intervals.constrained import starts_of
-from mixedar.inference.intervals.profile import ProfileEngine
+from mixedar.inference.bootstrap import bootstrap
+from mixedar.inference.constrained import starts_of
+from mixedar.inference.profile import ProfileEngine
 
 LR = float(stats.chi2.isf(0.05, 1)) / 2.0
 WITH_INTERVALS = [name for name in RECORDED if load(name).expected.get("intervals")]

@@ -26,7 +26,7 @@ from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.df import covariance
 from mixedar.inference.information import estimate_correlations, inflation
-from mixedar.inference.intervals.wald import conf_int_re
+from mixedar.inference.intervals import conf_int_re
 from mixedar.residual import ResidualStructure, resolve
 
 # Compressed rows up to which profiles and other models cost next to nothing.

@@ -26,9 +26,9 @@ from mixedar.fit.parameters import (
     select,
     standard_error,
 )
+from mixedar.inference.bootstrap import BootstrapDraws, bootstrap
 from mixedar.inference.information import inflation
-from mixedar.inference.intervals.bootstrap import BootstrapDraws, bootstrap
-from mixedar.inference.intervals.profile import ProfileEngine
+from mixedar.inference.profile import ProfileEngine
 
 
 def wald_interval(

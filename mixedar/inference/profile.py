@@ -30,7 +30,7 @@ from mixedar.engine.problem import ThetaEvaluation
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
-from mixedar.inference.intervals.constrained import ConstrainedLikelihood, starts_of
+from mixedar.inference.constrained import ConstrainedLikelihood, starts_of
 
 _POINTS = 12  # nodes on either side of the estimate
 _STEP = 0.5  # more of them where zeta changes faster than this

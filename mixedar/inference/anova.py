@@ -34,7 +34,7 @@ from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ColumnDF, DFMethod
 from mixedar.inference.df import contrast_method
-from mixedar.inference.terms.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
+from mixedar.inference.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
 from mixedar.inference.wald import wald_test
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -226,7 +226,7 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     *fits : MixedLMARResults
-        One fit: :func:`mixedar.inference.terms.anova.anova_terms` with ``type=`` and
+        One fit: :func:`mixedar.inference.anova.anova_terms` with ``type=`` and
         ``df=``.  Several: :func:`likelihood_ratio_table`.
     **options
         Passed on.

@@ -31,14 +31,14 @@ from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
 from mixedar.inference.arguments import check_count, generator, progress_bar
-from mixedar.inference.information import information_criteria
-from mixedar.inference.intervals.bootstrap import Refitter
-from mixedar.inference.terms.comparable import (
+from mixedar.inference.bootstrap import Refitter
+from mixedar.inference.comparable import (
     ZERO_VARIANCE,
     matching_rows,
     model_nesting,
     same_columns,
 )
+from mixedar.inference.information import information_criteria
 
 #: Options of :func:`likelihood_ratio_table`.
 LR_OPTIONS = {"refit", "null", "n_sim", "seed", "progress", "names", "ic"}

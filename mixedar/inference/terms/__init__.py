@@ -1,1 +1,0 @@
-"""Tests of terms, and likelihood-ratio tests."""
