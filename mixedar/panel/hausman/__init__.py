@@ -26,10 +26,32 @@ from mixedar.panel.algebra import (
     wald,
 )
 from mixedar.panel.hausman.bootstrap import bootstrap
-from mixedar.panel.hausman.comparison import Form, Pair, check_unweighted
+from mixedar.panel.hausman.comparison import (
+    MUNDLAK,
+    Form,
+    HausmanResult,
+    Pair,
+    check_unweighted,
+    text_of,
+)
 from mixedar.panel.hausman.mixed import hausman_mixed
-from mixedar.panel.hausman.result import TEXTS, HausmanResult
 from mixedar.panel.results import PanelResults
+
+_HAUSMAN = "Hausman (1978), Econometrica 46, 1251-1271"
+_STATA = _HAUSMAN + "; residual variances as Stata's option of this name"
+_AUXILIARY = (
+    "Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, "
+    "section 10.7.3; Arellano (1993), Journal of Econometrics 59, 87-97"
+)
+TEXTS = {
+    "classical": text_of("Hausman (classical)", _HAUSMAN),
+    "sigmamore": text_of("Hausman (sigmamore)", _STATA),
+    "sigmaless": text_of("Hausman (sigmaless)", _STATA),
+    "auxiliary": text_of("Auxiliary regression", _AUXILIARY),
+    "auxiliary-robust": text_of("Auxiliary regression (clustered)", _AUXILIARY),
+    "mundlak": text_of("Mundlak", MUNDLAK),
+    "mundlak-robust": text_of("Mundlak (clustered)", MUNDLAK),
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +159,7 @@ def hausman(
     """
     name = str(method).lower().replace("_", "-").replace("-clustered", "-robust")
     for given, value, known in (
-        (f"method={method!r}", name, ("default", *TEXTS)),
+        (f"method={method!r}", name, ("default", *TEXTS, "bootstrap")),
         (f"correction={correction!r}", correction, ("HC0", "HC1", "sss")),
     ):
         if value not in known:

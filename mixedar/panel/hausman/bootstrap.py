@@ -17,20 +17,21 @@ from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, independent_columns, wald
 from mixedar.panel.data import PanelData
-from mixedar.panel.hausman.comparison import Pair
-from mixedar.panel.hausman.result import TEXTS, HausmanResult
+from mixedar.panel.hausman.comparison import HausmanResult, Pair, text_of
 
 Components = Literal["baltagi-chang", "harmonic"]
 
 _BLOCK = 5_000_000  # weights held at a time
 _SINGULAR = 1e-11
+_REFERENCE = "Cameron and Trivedi (2005), Microeconometrics, section 21.4.3"
 
 
 def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResult:
     """The test with the covariance of the difference from drawn entities."""
     if check_count(reps, "reps") < 10:
         raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
-    text, frame, notes = TEXTS["bootstrap"], pair.frame(), pair.notes()
+    text = text_of("Hausman (bootstrap)", _REFERENCE)
+    frame, notes = pair.frame(), pair.notes()
     unlike, positions = pair.unlike(), pair.identified
     if unlike is not None:
         missing = text.missing(unlike, "chi2")

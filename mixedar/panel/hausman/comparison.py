@@ -1,5 +1,5 @@
 """
-Fixed and random effects side by side, as every form of the test takes them.
+Fixed and random effects side by side, and the result of comparing them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,193 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError, listing
-from mixedar.hypotheses.result import TestResult
+from mixedar.hypotheses.result import (
+    Degrees,
+    Printed,
+    TestResult,
+    TestText,
+    results_frame,
+    results_table,
+)
+from mixedar.mixed import MixedLMARResults
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_columns
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
-from mixedar.panel.hausman.result import HausmanResult, meaning_of
 from mixedar.panel.results import PanelResults
+from mixedar.summary import ResultsSummary, SummaryTable
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
 
 # Part of an estimate or of its standard error that rounding may make of no difference.
 _ROUNDING = 1e-9
+MUNDLAK = "Mundlak (1978), Econometrica 46, 69-85"
+
+
+def text_of(name: str, reference: str) -> TestText:
+    """What a comparison of fixed and random effects tests."""
+    return TestText(
+        name,
+        "the effects of the entities are unrelated to the regressors, so that fixed "
+        "and random effects estimate the same coefficients",
+        "they are related, and random effects is inconsistent",
+        reference,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HausmanResult(Printed):
+    """
+    Whether fixed and random effects estimate the same coefficients.
+
+    Attributes
+    ----------
+    method : str
+        As it was asked for.
+    tests : tuple of TestResult
+        The forms of the test that make up the method, the leading one first.
+    comparison : DataFrame, shape (q, 4)
+        Columns ``fe, re, difference, std_err`` of the compared coefficients;
+        ``std_err`` is that of the difference, NaN where its estimated variance
+        is negative or there is none.
+    eigenvalues : ndarray, shape (q,), or None
+        Of the covariance of the difference, in units of the standard errors of
+        fixed effects, descending; None for forms without such a covariance.
+    cov_difference : DataFrame, shape (q, q), or None
+        Estimated covariance of the difference.
+    identified : int or None
+        Number of independent directions in which the estimates can differ; None
+        for forms that compare no two estimates.
+    meaning : str
+        What the test says, in a sentence.
+    notes : tuple of str
+        Remarks.
+    nobs, n_entities : int
+    draws : DataFrame, shape (B, r), or None
+        Differences in the bootstrap replicates.
+    mixed : MixedLMARResults
+        Results of the mixed model with entity means (of the model itself if no
+        mean could be added), for a test against a mixed model; else None.
+    """
+
+    method: str
+    tests: tuple[TestResult, ...]
+    comparison: pd.DataFrame
+    meaning: str
+    notes: tuple[str, ...]
+    nobs: int
+    n_entities: int
+    eigenvalues: FloatArray | None = None
+    cov_difference: pd.DataFrame | None = None
+    identified: int | None = None
+    draws: pd.DataFrame | None = None
+    mixed: MixedLMARResults | None = None
+
+    @property
+    def test(self) -> TestResult:
+        """The leading form; the first that could be computed, if any could."""
+        return next((test for test in self.tests if test.computed), self.tests[0])
+
+    @property
+    def statistic(self) -> float:
+        """Statistic of the leading form, with its sign; NaN without one."""
+        return self.test.statistic
+
+    @property
+    def df(self) -> Degrees:
+        """Its degrees of freedom: the rank of the comparison."""
+        return self.test.df
+
+    @property
+    def pvalue(self) -> float:
+        """Its p-value; NaN without one."""
+        return self.test.pvalue
+
+    @property
+    def reason(self) -> str | None:
+        """Why the leading form has no p-value; None if it has one."""
+        return self.test.reason
+
+    def rejects(self, alpha: float = 0.05) -> bool | None:
+        """
+        Whether the leading form rejects random effects.
+
+        Parameters
+        ----------
+        alpha : float
+            Level of the test.
+
+        Returns
+        -------
+        bool or None
+            None if there is no p-value.
+        """
+        return self.test.rejects(alpha)
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        Return one row for each form of the test.
+
+        Returns
+        -------
+        DataFrame, shape (m, 9)
+            Columns as in :meth:`TestResult.to_frame`.
+        """
+        return results_frame(list(self.tests))
+
+    def summary(self) -> ResultsSummary:
+        """
+        Return the printed form.
+
+        Returns
+        -------
+        ResultsSummary
+        """
+        tables = [results_table(self.tests, name="tests")]
+        second, words = "RE", "random effects"
+        if self.mixed is not None:
+            second, words = "Mixed", "a mixed model"
+        if len(self.comparison):
+            names = {"fe": "FE", "re": second, "std_err": "s.e.(diff)"}
+            shown = self.comparison.rename(columns=names).dropna(axis=1, how="all")
+            tables.append(
+                SummaryTable(shown, "Coefficients", name="comparison", missing="-")
+            )
+        header: dict[str, Any] = {
+            "No. Observations:": self.nobs,
+            "No. Entities:": self.n_entities,
+        }
+        if self.eigenvalues is not None and len(self.eigenvalues):
+            values = self.eigenvalues[:: max(len(self.eigenvalues) - 1, 1)]
+            header["Scaled eigenvalues:"] = " to ".join(
+                f"{v:.3g}" if abs(v) > RANK_TOLERANCE else "0" for v in values
+            )
+            header["Rank:"] = self.identified
+        notes = [f"{t.name}: no p-value; {t.reason}." for t in self.tests if t.reason]
+        notes += [test.note for test in self.tests if test.note]
+        for test in self.tests:
+            also = ", ".join(f"{key} = {value:.4g}" for key, value in test.details)
+            notes += [f"{test.name}, other forms: {also}."] if also else []
+        return ResultsSummary(
+            title=f"Hausman test: fixed effects against {words}",
+            header=header,
+            tables=tables,
+            notes=[*notes, *self.notes, self.meaning],
+        )
+
+
+def meaning_of(names: Sequence[str], second: str = "random effects") -> str:
+    """What is tested, what a rejection means, and what its absence does not."""
+    shown = listing(names, 6)
+    what = f" ({shown})" if names else ""
+    return (
+        "The test asks whether the effects of the entities are unrelated to the "
+        f"regressors{what}, so that fixed effects and {second} estimate the same "
+        f"coefficients; a rejection means that those of {second} are inconsistent "
+        "(use fixed effects, or add entity means), whereas not rejecting is no proof "
+        f"of {second}: the data may be too few, or vary too little between entities, "
+        "to show the difference."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +240,10 @@ class Pair:
     @cached_property
     def covs(self) -> tuple[FloatArray, FloatArray]:
         """Covariances of fixed and of random effects, each of shape (q, q)."""
-        fe, re = self.fe.cov_params(), self.re.cov_params()
-        names = self.names
-        return fe.loc[names, names].to_numpy(), re.loc[names, names].to_numpy()
+        fits = (self.fe, self.re)
+        at = [fit.params.index.get_indexer(self.names) for fit in fits]
+        fe, re = (f.estimate.cov[np.ix_(j, j)] for f, j in zip(fits, at, strict=True))
+        return fe, re
 
     @cached_property
     def errors(self) -> FloatArray:
@@ -169,10 +345,8 @@ class Pair:
         rounding makes of no difference is zero, and has none.
         """
         fe, re = self.estimates
-        errors = np.full(len(fe), np.nan)
-        if cov is not None:
-            variances = np.diag(cov)
-            errors = np.sqrt(np.where(variances > 0.0, variances, np.nan))
+        variances = np.zeros(len(fe)) if cov is None else np.diag(cov)
+        errors = np.sqrt(np.where(variances > 0.0, variances, np.nan))
         same = np.diag(self.cov("sigmaless")) <= RANK_TOLERANCE * self.errors**2
         same &= np.abs(fe - re) <= _ROUNDING * np.maximum(np.abs(fe), self.errors)
         difference, errors = np.where(same, [[0.0], [np.nan]], [fe - re, errors])
@@ -189,10 +363,8 @@ class Pair:
         """The result, with what is the same for all forms."""
         panel, cov = self.re.panel, parts.get("cov_difference")
         meaning = meaning_of(self.names if cov is None else list(cov.index))
-        counts = panel.nobs, panel.n_entities
-        return HausmanResult(
-            method, tuple(tests), frame, meaning, tuple(notes), *counts, **parts
-        )
+        texts, counts = (meaning, tuple(notes)), (panel.nobs, panel.n_entities)
+        return HausmanResult(method, tuple(tests), frame, *texts, *counts, **parts)
 
     def notes(self, form: str | None = None) -> list[str]:
         """Remarks on the comparison as a whole."""
@@ -226,7 +398,7 @@ def side_by_side(
     return pd.DataFrame(values, index=index, dtype=float)
 
 
-def check_kinds(fe: object, re: object) -> None:
+def check_kinds(fe: PanelResults, re: PanelResults) -> None:
     """Refuse fits that are not fixed effects first and random effects second."""
     kinds = [str(getattr(fit, "kind", None)) for fit in (fe, re)]
     shown = [
@@ -255,8 +427,6 @@ def check_kinds(fe: object, re: object) -> None:
             f"hausman: {shown[0]} cannot be compared with {shown[1]}: both or neither "
             "must have AR(1) errors"
         )
-    assert isinstance(fe, PanelResults)
-    assert isinstance(re, PanelResults)
     effects = fe.estimate.effects
     if "entity" not in effects:
         raise UnsupportedError(
@@ -305,9 +475,9 @@ def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
 
 def _refuse_rows(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
     keys = [_row_keys(panel) for panel in (a, b)]
-    sets = [set(key) for key in keys]
     for k in (0, 1):
-        only = [key for key in keys[k] if key not in sets[1 - k]]
+        others = set(keys[1 - k])
+        only = [key for key in keys[k] if key not in others]
         if only:
             entity, time = only[0]
             raise UnsupportedError(
@@ -335,11 +505,8 @@ def common_names(
     the second fit.  Refuses a regressor that one of the fits lacks, unless fixed
     effects absorb it.
     """
-    constants = {
-        data.names[data.constant]
-        for data in (fe.panel, panel)
-        if data.constant is not None
-    }
+    both = fe.panel, panel
+    constants = {p.names[p.constant] for p in both if p.constant is not None}
     first = [name for name in fe.params.index if name not in constants]
     names = [name for name in names if name not in constants]
     common = [name for name in names if name in first]

@@ -11,18 +11,28 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
+from mixedar.hypotheses.result import TestText
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimators.random_effects import entity_means
 from mixedar.panel.hausman.comparison import (
+    MUNDLAK,
+    HausmanResult,
     check_samples,
     check_unweighted,
     common_names,
+    meaning_of,
     side_by_side,
 )
-from mixedar.panel.hausman.result import MIXED, HausmanResult, meaning_of
 from mixedar.panel.results import PanelResults
 
+_TEXT = TestText(
+    "Mundlak in the mixed model",
+    "the random effects are unrelated to the regressors, so that differences within "
+    "and between entities have the same coefficients",
+    "they are related, and the mixed model without entity means is inconsistent",
+    MUNDLAK + "; Snijders and Bosker (2012), Multilevel Analysis, section 4.6",
+)
 _NO_MEAN = (
     "it is not identified: no regressor varies both within and between entities, so "
     "that no mean can be added"
@@ -94,17 +104,17 @@ def hausman_mixed(
     here = np.asarray(fe.params[names], dtype=np.float64)
     fixed = np.asarray(mixed.fe_params, dtype=np.float64)
     there = fixed[[panel.names.index(name) for name in names]]
-    augmented, test = None, MIXED.missing(_NO_MEAN, "chi2", 0)
+    augmented, test = None, _TEXT.missing(_NO_MEAN, "chi2", 0)
     if tested:
         added = add_means(model, panel.unsort(means), tested)
         # what warnings say stands in the notes
         augmented = added.fit(reml=mixed.reml, collected=[])
         selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
         found = augmented.wald_test(selector, use_f=use_f)
-        test = MIXED.result(float(found.statistic), "chi2", len(tested))
+        test = _TEXT.result(float(found.statistic), "chi2", len(tested))
         if use_f:
             df = (float(found.df_num), float(found.df_denom))
-            test = MIXED.result(float(found.statistic), "F", df)
+            test = _TEXT.result(float(found.statistic), "F", df)
     return HausmanResult(
         method=method,
         tests=(test,),
