@@ -170,6 +170,17 @@ class ByGroupOLS:
     ------
     MixedARError
         For data that cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixedar.api import ByGroupOLS
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> exog = np.column_stack([np.ones(len(teeth)), teeth["age"]])
+    >>> own = ByGroupOLS(teeth["distance"], exog, teeth["subject"]).fit()
+    >>> own.params.shape
+    (27, 2)
     """
 
     def __init__(
@@ -248,6 +259,14 @@ class ByGroupOLS:
         ------
         MixedARError
             For data or a formula that cannot be used.
+
+        Examples
+        --------
+        >>> from mixedar.api import ByGroupOLS
+        >>> from mixedar.datasets import load_orthodont
+        >>> model = ByGroupOLS.from_formula("distance ~ age", load_orthodont(), groups="subject")
+        >>> model.fit().params.columns.tolist()
+        ['Intercept', 'age']
         """
         table = as_frame(data)
         if isinstance(groups, (list, tuple)) and not names_columns(groups, table):
@@ -294,6 +313,15 @@ class ByGroupOLS:
         Returns
         -------
         ByGroupResults
+
+        Examples
+        --------
+        >>> from mixedar.api import ByGroupOLS
+        >>> from mixedar.datasets import load_orthodont
+        >>> model = ByGroupOLS.from_formula("distance ~ age", load_orthodont(), groups="subject")
+        >>> own = model.fit(pool=False)
+        >>> own.bse.loc["M13"].round(2).to_dict()
+        {'Intercept': 4.76, 'age': 0.42}
         """
         return ByGroupResults(self, self.solve(self.endog), pool)
 
@@ -340,6 +368,17 @@ class ByGroupResults:
     All frames have one row for every group, indexed by its label.  Standard
     errors, tests and intervals are exact for independent normal residuals, with
     the same variance in all groups if `pool` is true.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+    >>> own.params.loc["F01"].round(2).to_dict()
+    {'Intercept': 17.25, 'age': 0.38}
+    >>> round(own.pooled_sd, 2)
+    1.31
     """
 
     def __init__(
@@ -445,6 +484,15 @@ class ByGroupResults:
         -------
         DataFrame, shape (m, p)
             NaN where there is no coefficient, or no degree of freedom.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> own.standard_errors(pool=False).loc["F01"].round(2).to_dict()
+        {'Intercept': 2.43, 'age': 0.22}
         """
         diagonals = np.einsum("jjm->jm", self._solution.unscaled)
         return self._known(np.sqrt(diagonals * self._scales(pool)))
@@ -467,6 +515,15 @@ class ByGroupResults:
         ------
         GroupError
             If there is no such group.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> own.cov_params("F01").shape
+        (2, 2)
         """
         if group not in self._index:
             raise GroupError(f"there is no group {shown(group)} in these results")
@@ -498,6 +555,15 @@ class ByGroupResults:
         ------
         UnsupportedError
             If `alpha` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> own.conf_int().columns.tolist()
+        ['estimate', 'std_error', 'df', 'lower', 'upper']
         """
         df = self._df(pool)
         half = stats.t.isf(check_alpha(alpha) / 2.0, np.where(df > 0, df, np.nan))
@@ -544,6 +610,15 @@ class ByGroupResults:
             If a group is not known and `unknown` is ``"error"``.
         UnknownColumnError, LengthError, UnsupportedError
             If `data` do not fit the model.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> own.predict(teeth.head(2)).round(2).tolist()
+        [20.25, 21.0]
         """
         if data is None and groups is None:
             return self.fittedvalues.copy()
@@ -593,6 +668,14 @@ class ByGroupResults:
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> page = own.summary(max_groups=5).as_text()
         """
         from mixedar.by_group.summary import summarize
 
@@ -623,6 +706,16 @@ class ByGroupResults:
         Intervals of the coefficients by group.
 
         See :func:`mixedar.plotting.coefficients.plot_intervals`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
+        >>> figure = own.plot()
+        >>> len(figure.axes)
+        2
         """
         from mixedar.plotting.coefficients import plot_intervals
 

@@ -251,6 +251,17 @@ def random_effects_frame(
     ----------
     Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
     effects, Statistical Science 6, 15-51.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.random_effects_frame().shape
+    (27, 2)
     """
     check_choice("form", form, ("wide", "long"))
     check_choice("beta", beta, ("known", "estimated"))
@@ -319,6 +330,17 @@ def coef_by_group(
     fixed effects, of the random effects and their covariance count, the covariance
     parameters are taken as known.  Levels of variance components inside groups do
     not enter; a component of one column (``"0 + time"``) does.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.coef_by_group().loc["M13"].round(1).to_dict()
+    {'Intercept': 12.6, 'age': 1.1}
     """
     check_flags(standard_errors=standard_errors)
     check_alpha(alpha)

@@ -156,6 +156,17 @@ def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     ------
     UnknownColumnError
         If the factor has no random effects.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.random_covariance().shape
+    (2, 2)
     """
     factor = _check_factor(fit, factor)
     labels = fit.effect_labels
@@ -180,6 +191,17 @@ def varcorr(fit: Fit) -> pd.DataFrame:
         Indexed by factor and effect, the residual last; columns ``variance``,
         ``std_dev`` and, where effects are correlated, ``corr`` with the first effect
         of the factor, ``corr_2`` with the second, and so on.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.varcorr().columns.tolist()
+    ['variance', 'std_dev', 'corr']
     """
     effects, cov = fit.effect_labels, fit.effect_cov
     variances = np.append(np.diag(cov), fit.scale)
@@ -231,6 +253,17 @@ def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     ------
     UnknownColumnError
         If the factor has no random effects.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.coef().loc["M13"].round(1).to_dict()
+    {'Intercept': 12.6, 'age': 1.1}
     """
     factor = _check_factor(fit, factor)
     if factor == fit.data.groups_name and not any(

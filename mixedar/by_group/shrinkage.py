@@ -78,6 +78,18 @@ class Shrinkage:
     since the estimate of one coefficient of a group informs on the others; and it
     is unstable where `own` happens to lie close to the population.  The slope in
     `measures` weighs such groups down.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> shrinkage = fit.shrinkage()
+    >>> shrinkage.coefficients
+    ['Intercept', 'age']
     """
 
     table: pd.DataFrame
@@ -114,6 +126,17 @@ class Shrinkage:
         ------
         UnsupportedError
             If there is no such column.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> fit.shrinkage().frame("mixed").shape
+        (27, 2)
         """
         if what not in self.table.columns:
             raise UnsupportedError(
@@ -141,6 +164,17 @@ class Shrinkage:
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> list(fit.shrinkage().summary().to_frames())
+        ['variances', 'coefficients']
         """
         measures, table = self.measures, self.table
         names = {
@@ -195,6 +229,16 @@ class Shrinkage:
         Draw the comparison.
 
         See :func:`mixedar.plotting.groups.plot_shrinkage`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> ax = fit.shrinkage().plot("arrows")
         """
         from mixedar.plotting.groups import plot_shrinkage
 
@@ -254,6 +298,18 @@ def shrinkage(fit: Fit, by_group: ByGroupResults | None = None) -> Shrinkage:
     Raudenbush, S. W. and Bryk, A. S. (2002), Hierarchical Linear Models, 2nd ed.,
     Sage, chapter 3; Robinson, G. K. (1991), That BLUP is a good thing: the
     estimation of random effects, Statistical Science 6, 15-51.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> shrinkage = fit.shrinkage()
+    >>> shrinkage.coefficients
+    ['Intercept', 'age']
     """
     terms = group_terms(fit)
     if not terms.names:

@@ -236,6 +236,17 @@ class Comparison(ResultsSummary):
     ``part`` (``"coefficients"``, ``"components"``, ``"statistics"``), ``term`` and
     ``value`` (``"estimate"`` and what stands below it of coefficients, else
     ``"value"``).
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> table = mar.compare({"FE": fe, "RE": re})
+    >>> table.coefficients.index.tolist()
+    ['Intercept', 'value', 'capital']
     """
 
     def __init__(
@@ -302,6 +313,18 @@ class Comparison(ResultsSummary):
             For a coefficient that is not in the table.
         UnsupportedError
             If nothing is left to draw, or `alpha` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> table = mar.compare({"FE": fe, "RE": re})
+        >>> ax = table.plot()
+        >>> len(ax.get_yticklabels())
+        2
         """
         from mixedar.plotting.coefficients import plot_coefficients
 

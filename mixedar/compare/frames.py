@@ -193,6 +193,16 @@ def glance(fit: object) -> pd.DataFrame:
     not count the variance.  :func:`mixedar.formula.api.compare` counts alike in
     all fits.  ``llf`` is missing where it is no likelihood of the response (GLS of
     random effects, differences).
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> mar.glance(fit)[["nobs", "n_groups", "method"]].iloc[0].to_dict()
+    {'nobs': 108, 'n_groups': 27, 'method': 'REML'}
     """
     record = read(fit, "glance: fit")
     found = record.likelihood

@@ -61,6 +61,13 @@ def load_orthodont() -> pd.DataFrame:
     Potthoff, R. F. and Roy, S. N. (1964). A generalized multivariate analysis
     of variance model useful especially for growth curve problems. Biometrika
     51, 313-326.
+
+    Examples
+    --------
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> teeth.groupby("sex")["subject"].nunique().to_dict()
+    {'Female': 11, 'Male': 16}
     """
     return _load("orthodont", "distance")
 
@@ -80,6 +87,13 @@ def load_bodyweight() -> pd.DataFrame:
     ----------
     Crowder, M. J. and Hand, D. J. (1990). Analysis of Repeated Measures.
     Chapman and Hall, London.
+
+    Examples
+    --------
+    >>> from mixedar.datasets import load_bodyweight
+    >>> rats = load_bodyweight()
+    >>> rats.groupby("diet")["rat"].nunique().to_dict()
+    {1: 8, 2: 4, 3: 4}
     """
     return _load("bodyweight")
 

@@ -62,6 +62,17 @@ class PredictiveCheck:
     observed : Series, shape (k,)
         By the names of the statistics.
     simulated : DataFrame, shape (n_sim, k)
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> check = fit.predictive_check(n_sim=50, seed=1)
+    >>> check.observed.index.tolist()
+    ['sd_between', 'sd_within', 'lag1', 'skewness', 'kurtosis']
     """
 
     observed: pd.Series
@@ -91,6 +102,17 @@ class PredictiveCheck:
         DataFrame
             ``observed``, the draws' ``mean``, ``sd``, 2.5% and 97.5% quantiles
             (``lower``, ``upper``), and ``p``.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> check = fit.predictive_check(n_sim=50, seed=1)
+        >>> check.to_frame().columns.tolist()
+        ['observed', 'mean', 'sd', 'lower', 'upper', 'p']
         """
         draws = self.simulated
         return pd.DataFrame(
@@ -122,6 +144,16 @@ class PredictiveCheck:
         ------
         UnknownColumnError
             If there is no such statistic.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> check = fit.predictive_check(n_sim=50, seed=1)
+        >>> ax = check.plot("lag1")
         """
         from mixedar.plotting.residuals import plot_check
 
@@ -175,6 +207,17 @@ def predictive_check(
         not return a number.
     NotComputedError
         If the data were removed from the fit, or a statistic does not exist.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> check = fit.predictive_check(n_sim=50, seed=1)
+    >>> check.to_frame().index.tolist()
+    ['sd_between', 'sd_within', 'lag1', 'skewness', 'kurtosis']
     """
     n_sim, known = check_simulations(n_sim), check_groups(groups)
     functions = _functions(fit, statistic)

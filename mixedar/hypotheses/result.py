@@ -76,6 +76,19 @@ class TestResult(Printed):
         Further numbers by name, such as the p-value by another distribution.
     table : DataFrame
         The parts of the test, such as one row a lag; empty if there are none.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> test = fit.heteroscedasticity_test("sex")
+    >>> test.df, test.rejects(0.01)
+    (1.0, False)
     """
 
     __test__: ClassVar[bool] = False  # not a class of tests for pytest
@@ -122,6 +135,18 @@ class TestResult(Printed):
         -------
         bool or None
             None if there is no p-value.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> fit.normality_test().rejects(alpha=0.001)
+        True
         """
         level = check_alpha(alpha)
         return bool(self.pvalue < level) if np.isfinite(self.pvalue) else None
@@ -135,6 +160,18 @@ class TestResult(Printed):
         DataFrame, shape (1, 9)
             Columns ``statistic, distribution, df, df_denom, pvalue, null,
             alternative, reference, reason``; the index is the name.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> fit.normality_test().to_frame().columns.tolist()
+        ['statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null', 'alternative', 'reference', 'reason']
         """
         return results_frame([self])
 
@@ -145,6 +182,17 @@ class TestResult(Printed):
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> page = fit.normality_test().summary().as_text()
         """
         parts, symbol = self.table, self.symbol
         row = {symbol: self.statistic, "df": self.df_text, "p-value": self.pvalue}

@@ -172,6 +172,18 @@ def wald_test_terms(
     WaldTestResults
         Its ``table`` has the columns ``statistic``, ``pvalue``,
         ``df_constraint`` and ``df_denom``.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> fit.wald_test_terms().table.index.tolist()
+    ['Intercept', 'sex', 'age', 'age:sex']
     """
     check_flags(skip_single=skip_single)
     identity = np.eye(fit.k_fe)
@@ -239,6 +251,19 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
     ------
     UnsupportedError
         Without a fit, or for something that is no fit of this package.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> where = {"groups": "subject", "time": "occ"}
+    >>> small = mar.mixedlm("distance ~ age", teeth, **where).fit(reml=False)
+    >>> large = mar.mixedlm("distance ~ age * sex", teeth, **where).fit(reml=False)
+    >>> large.anova(small).shape
+    (2, 10)
+    >>> large.anova(type=3).index.tolist()
+    ['Intercept', 'age', 'sex', 'age:sex']
     """
     for fit in fits:
         if not isinstance(getattr(fit, "fit", None), Fit):

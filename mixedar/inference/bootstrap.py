@@ -170,6 +170,17 @@ class BootstrapDraws:
     layout : RandomCovariance
     n_failed : int
         Replicates without a maximum, which are left out.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> draws = fit.bootstrap(20, seed=1)
+    >>> draws.names
+    ('Intercept', 'age', 'subject Var', 'rho')
     """
 
     fe_params: FloatArray
@@ -197,6 +208,16 @@ class BootstrapDraws:
         -------
         DataFrame, one row a replicate
             Columns as in ``params``, then ``scale`` and ``llf``.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.bootstrap(20, seed=1).to_frame().shape
+        (20, 6)
         """
         names = apart(self.names, ("scale", "llf"), "coefficient")
         params = [self.fe_params, self.cov_values, self.residual_params]
@@ -256,6 +277,17 @@ def bootstrap(
         If `n_boot` is not a whole number of at least 2.
     NotComputedError
         If the data were removed, or most replicates have no maximum.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> draws = fit.bootstrap(20, seed=1)
+    >>> len(draws.to_frame())
+    20
     """
     n_boot = check_count(n_boot, "n_boot")
     refitter, responses = Refitter(fit), Responses.of(fit)

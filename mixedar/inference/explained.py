@@ -124,6 +124,15 @@ def icc(fit: Fit) -> pd.Series:
     determination R2 and intra-class correlation coefficient from generalized linear
     mixed-effects models revisited and expanded, Journal of the Royal Society Interface
     14, 20170213.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject").fit()
+    >>> fit.icc().round(2).to_dict()
+    {'subject': 0.69, 'adjusted': 0.69, 'unadjusted': 0.51}
     """
     shares = variance_shares(fit)
     random = shares.drop(["fixed", "residual"])

@@ -101,6 +101,17 @@ def information_matrix(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     Lindstrom, M. J. and Bates, D. M. (1988), Newton-Raphson and EM algorithms
     for linear mixed-effects models for repeated-measures data, Journal of the
     American Statistical Association 83, 1014-1022.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.information("expected").shape
+    (4, 4)
     """
     check_choice("kind", kind, ("observed", "expected"))
     matrix, where = _information(fit, kind)
@@ -131,6 +142,17 @@ def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     ------
     UnsupportedError, NotComputedError
         As :func:`information_matrix`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> fit.covariance_parameters()["estimate"].round(2).to_dict()
+    {'subject Var': 5.42, 'subject x age Cov': -0.32, 'age Var': 0.05, 'scale': 1.72, 'sd(subject)': 2.33, 'corr(subject, age)': -0.61, 'sd(age)': 0.23, 'sigma': 1.31}
     """
     if kind == "observed":
         cov = fit.estimate.cov_theta
@@ -373,6 +395,16 @@ def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
     ------
     UnsupportedError
         For another convention.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> fit.information_criteria("nlme").round(0).to_dict()
+    {'llf': -223.0, 'n_params': 5.0, 'nobs': 106.0, 'aic': 457.0, 'aicc': 458.0, 'bic': 470.0, 'hqic': 462.0, 'caic': 475.0}
     """
     if ic not in CONVENTIONS:
         raise UnsupportedError(

@@ -113,6 +113,18 @@ def conf_int_re(
         For another method, or an `alpha` that is no probability.
     UnknownColumnError
         For an unknown parameter.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> limits = fit.conf_int_re(method="wald")
+    >>> limits.columns.tolist()
+    ['estimate', 'lower', 'upper', 'method', 'note']
     """
     if method not in METHODS:
         raise UnsupportedError(

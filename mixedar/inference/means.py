@@ -50,6 +50,19 @@ class MarginalMeans:
         Values at which the other variables are held or averaged over.
     fit : Fit
         With the degrees of freedom, and the robust covariance, of the tests.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> means = fit.marginal_means("sex", at={"age": 14})
+    >>> means.to_frame()["mean"].round(1).tolist()
+    [24.1, 27.3]
     """
 
     grid: pd.DataFrame
@@ -110,6 +123,19 @@ class MarginalMeans:
         -------
         DataFrame
             The grid's columns, ``mean``, ``se``, ``df``, ``lower``, ``upper``.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> means = fit.marginal_means("sex", at={"age": 14})
+        >>> means.to_frame(alpha=0.1).columns.tolist()
+        ['sex', 'mean', 'se', 'df', 'lower', 'upper']
         """
         table = self._table(self.matrix, alpha, "mean").drop(columns=["t", "p"])
         return pd.concat([self.grid, table], axis=1)
@@ -140,6 +166,19 @@ class MarginalMeans:
         ------
         NotComputedError
             If there is no pair.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> means = fit.marginal_means("sex", at={"age": 14})
+        >>> means.pairwise()["difference"].round(1).tolist()
+        [-3.2]
         """
         names = [name for name in self.grid if name not in self.by]
         labels = [
@@ -186,6 +225,19 @@ class MarginalMeans:
         ------
         LengthError
             If there are more or fewer weights than means.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> means = fit.marginal_means("sex", at={"age": 14})
+        >>> means.contrast([-1, 1])["difference"].round(1).tolist()
+        [3.2]
         """
         if not isinstance(weights, Mapping):
             weights = {"contrast": weights}
@@ -382,6 +434,19 @@ def marginal_means(
     UnsupportedError
         For a numeric column of many values without `at`, or options that are
         not known.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> means = fit.marginal_means("sex", at={"age": 14})
+    >>> means.to_frame()["mean"].round(1).tolist()
+    [24.1, 27.3]
     """
     spec = fit.formula_spec
     if spec is None:

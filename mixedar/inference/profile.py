@@ -61,6 +61,17 @@ class Profile:
         Ends of the parameter's range.
     note : str
         What is special: an end of the range within the grid, a higher maximum.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> profile = fit.profile("rho")
+    >>> bool(profile.estimate == fit.rho)
+    True
     """
 
     parameter: str
@@ -81,6 +92,16 @@ class Profile:
         -------
         DataFrame
             Columns ``value``, ``zeta`` and ``llf``.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.profile("rho").to_frame().columns.tolist()
+        ['value', 'zeta', 'llf']
         """
         return pd.DataFrame(
             {"value": self.grid, "zeta": self.zeta, "llf": self.likelihood}
@@ -107,6 +128,17 @@ class Profile:
         ------
         UnsupportedError
             If `alpha` is no probability, or so small that the grid ends before.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> lower, upper = fit.profile("rho").conf_int(alpha=0.1)
+        >>> bool(lower < fit.rho < upper)
+        True
         """
         level = float(stats.norm.isf(check_alpha(alpha) / 2.0))
         ends = []
@@ -142,6 +174,17 @@ class Profile:
         Returns
         -------
         ndarray of matplotlib Axes, shape (2,)
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> axes = fit.profile("rho").plot()
+        >>> len(axes)
+        2
         """
         return load("mixedar.plotting.coefficients", "plot_profile")(self, axes, alpha)
 
@@ -533,6 +576,18 @@ def profile_likelihood(fit: Fit, parameter: str) -> Profile:
         If there is no such parameter.
     NotComputedError
         If it is held, or the data were removed.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> profile = fit.profile("rho")
+    >>> lower, upper = profile.conf_int(alpha=0.1)
+    >>> bool(lower < fit.rho < upper)
+    True
     """
     engine = ProfileEngine(fit)
     (one,) = select(engine.parameters, str(parameter))

@@ -140,6 +140,19 @@ def t_test(
         If `r_matrix` has the wrong number of columns, or `df` is unknown.
     NotComputedError
         If a row is zero, or the method is not defined for this fit.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> test = fit.t_test("age:sex[T.Male] = 0", df="satterthwaite")
+    >>> round(float(test.pvalue), 2)
+    0.01
     """
     check_choice("use_t", use_t, (None, True, False))
     matrix, values = _contrasts(fit, r_matrix)
@@ -214,6 +227,19 @@ def wald_test(
         If `cov_p` or `invcov` comes with a method that implies a covariance.
     LengthError, MissingDataError
         If `cov_p` or `invcov` has another shape, or is not finite.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> test = fit.wald_test("sex[T.Male] = 0, age:sex[T.Male] = 0", use_f=True)
+    >>> test.df_num
+    2
     """
     check_choice("use_f", use_f, (None, True, False))
     check_flags(scalar=scalar)

@@ -176,6 +176,19 @@ class MixedLMAR(ParentModel):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, chapter 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixedar.api import MixedLMAR
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> exog = np.column_stack([np.ones(len(teeth)), teeth["age"]])
+    >>> model = MixedLMAR(teeth["distance"], exog, teeth["subject"], time=teeth["occ"])
+    >>> model.fit().params[:2].round(1)
+    const    16.8
+    x1        0.7
+    dtype: float64
     """
 
     def __init__(
@@ -307,6 +320,21 @@ class MixedLMAR(ParentModel):
         ------
         MixedARError
             For data or formulas that cannot be used.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_growth
+        >>> model = mar.mixedlm(
+        ...     "y ~ time + treatment",
+        ...     load_growth(),
+        ...     groups="id",
+        ...     re_formula="~time",
+        ...     time="time",
+        ... )
+        >>> fit = model.fit()
+        >>> fit.params[["time", "rho"]].round(2).to_dict()
+        {'time': 0.51, 'rho': 0.67}
         """
         if kwargs.get("residual_data") is not None:
             raise UnsupportedError(
@@ -402,6 +430,16 @@ class MixedLMAR(ParentModel):
             If a penalty is combined with correlated residuals.
         TypeError
             For an argument that is not known.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit(reml=False)
+        >>> fit.method
+        'ML'
         """
         if fe_pen is not None or cov_pen is not None:
             self._refuse_penalty("fe_pen and cov_pen")
@@ -428,6 +466,17 @@ class MixedLMAR(ParentModel):
         MixedLMARResultsWrapper
             Of a new model, which shares designs, groups and times with this one.
             Estimates on the boundary do not warn; ``at_boundary`` tells.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> simulated = fit.simulate(2, seed=1)
+        >>> model.refit(simulated[0]).converged
+        True
         """
         found: list[Warning] = []
         fit = self.with_endog(endog).fit(**fit_kwargs, collected=found)
@@ -457,6 +506,17 @@ class MixedLMAR(ParentModel):
         -------
         MixedDistribution
             Its ``rvs`` draws random effects and correlated residuals.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> draws = model.get_distribution(fit.params, fit.scale).rvs(1)
+        >>> draws.shape
+        (108,)
         """
         return MixedDistribution(self, params, scale, exog)
 
@@ -473,6 +533,16 @@ class MixedLMAR(ParentModel):
         -------
         model
             Shares designs, groups and times with this model.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> other = model.with_endog(teeth["distance"] / 10)
+        >>> other.fit().converged
+        True
         """
         self.check_held()
         if self.data.row_labels is not None:
@@ -526,6 +596,16 @@ class MixedLMAR(ParentModel):
         ------
         MixedARError
             If the data cannot carry the structure; see :mod:`mixedar.exceptions`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> plain = model.with_residual("independent").fit()
+        >>> len(plain.residual_params)
+        0
         """
         self.check_held()
         found = residual_for(self.arrays, residual, weights, residual_data)

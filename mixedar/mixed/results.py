@@ -79,6 +79,18 @@ class MixedLMARResults(ParentResults):
     at_boundary : bool
         Whether a variance is zero, a correlation one, or the residual
         parameter at the end of its range; `boundary_notes` says which.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> fit.bse_fe.round(2).to_dict()
+    {'Intercept': 0.82, 'age': 0.06}
+    >>> fit.at_boundary
+    False
     """
 
     model: ParentModel
@@ -293,6 +305,18 @@ class MixedLMARResults(ParentResults):
             For unknown names and options.
         NotComputedError
             If the method is not defined for this fit.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> small = fit.with_df("kenward-roger")
+        >>> small.df.round(0).to_dict()
+        {'Intercept': 26.0, 'age': 26.0}
         """
         method = resolve_df(df, kr, information)
         return self._wrapper(self._with_tests(method, self.fit.robust))
@@ -329,6 +353,18 @@ class MixedLMARResults(ParentResults):
         See Also
         --------
         mixedar.inference.sandwich : the estimators, and references.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> robust = fit.get_robustcov_results("CR2")
+        >>> robust.cov_type
+        'CR2'
         """
         check_choice("use_t", use_t, (None, True, False))
         if cov_type == "nonrobust":
@@ -374,6 +410,16 @@ class MixedLMARResults(ParentResults):
             Rows and columns are zero for covariance parameters that are held, or
             on the boundary, where no standard error exists (`bse` is NaN
             there): what is asked of the fixed effects stays a number.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.cov_params().shape
+        (4, 4)
         """
         if cov_p is None and np.isnan(self.normalized_cov_params).any():
             cov_p, p = np.nan_to_num(self.normalized_cov_params), self.k_fe
@@ -422,6 +468,16 @@ class MixedLMARResults(ParentResults):
         -------
         ndarray, shape (k, 2)
             NaN where no standard error exists.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.conf_int().loc["age"].round(2).tolist()
+        [0.53, 0.79]
         """
         out = wald.conf_int(self._with_df(df).fit, alpha)
         return out if cols is None else out[positions(cols, self.fit.names)]
@@ -433,7 +489,22 @@ class MixedLMARResults(ParentResults):
         invcov: ArrayLike | None = None,
         df: DF | None = None,
     ) -> ContrastResults:
-        """Joint F test of linear restrictions; arguments as in :meth:`wald_test`."""
+        """
+        Joint F test of linear restrictions; arguments as in :meth:`wald_test`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+        ... )
+        >>> fit = model.fit()
+        >>> test = fit.f_test("sex[T.Male] = 0, age:sex[T.Male] = 0", df="kenward-roger")
+        >>> test.df_num
+        2
+        """
         return self.wald_test(r_matrix, cov_p=cov_p, invcov=invcov, use_f=True, df=df)
 
     @property
@@ -475,6 +546,16 @@ class MixedLMARResults(ParentResults):
         ------
         UnsupportedError
             For another kind.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.residuals("normalized").shape
+        (108,)
         """
         check_choice("kind", kind, ("raw", "pearson", "normalized", "studentized"))
         if kind == "studentized":
@@ -518,6 +599,17 @@ class MixedLMARResults(ParentResults):
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> table = fit.summary().to_frame("parameters")
+        >>> table.columns.tolist()
+        ['Coef.', 'Std.Err.', 'DF', 't', 'P>|t|', '[0.025', '0.975]']
         """
         from mixedar.mixed.summary import summarize  # only when it is printed
 
@@ -538,6 +630,17 @@ class MixedLMARResults(ParentResults):
 
         The summary keeps its numbers.  Other fits of the same model, and the
         model they hold, keep their data: this fit goes on with a bare copy.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.remove_data()
+        >>> bool(fit.bse["age"] > 0)
+        True
         """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes  # noqa: B018

@@ -105,6 +105,16 @@ class ParentModel(MixedLM):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> bool(model.loglike(fit.params_object) <= fit.llf + 1e-6)
+        True
         """
         self.check_held()
         point = self._point(params, has_fe=False)
@@ -129,6 +139,16 @@ class ParentModel(MixedLM):
         Returns
         -------
         ndarray
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> model.score(fit.params_object).shape
+        (2,)
         """
         self.check_held()
         point = self._point(params, has_fe=not profile_fe)
@@ -159,6 +179,16 @@ class ParentModel(MixedLM):
         hessian : ndarray
         singular : bool
             Whether the random-effects covariance is singular.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> model.hessian(fit.params_object)[0].shape
+        (4, 4)
         """
         self.check_held()
         point = self._point(params, has_fe=True, use_sqrt=False)
@@ -182,6 +212,16 @@ class ParentModel(MixedLM):
         Returns
         -------
         ndarray
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> model.predict(fit.params)[:2].round(1).tolist()
+        [22.0, 23.4]
         """
         if isinstance(params, pd.Series):
             params = matrix_rows(params, self.exog_names)[0][0]
@@ -405,6 +445,15 @@ class ParentModel(MixedLM):
         ------
         UnsupportedError
             For correlated residuals.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject")
+        >>> model.fit_regularized(alpha=0.1).params.shape
+        (3,)
         """
         self._refuse_penalty("fit_regularized")
         if isinstance(self.data.orig_exog, pd.DataFrame):

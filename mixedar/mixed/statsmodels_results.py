@@ -100,6 +100,16 @@ class ParentResults(MixedLMResults):
             If `exog` lacks a column.
         LengthError
             If a matrix has more or fewer columns than the model.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> len(fit.predict(teeth.head(3)))
+        3
         """
         offset = kwargs.get("offset")
         if exog is None:
@@ -130,6 +140,16 @@ class ParentResults(MixedLMResults):
         MixedDistribution
             ``get_distribution().rvs(rng=1)`` simulates a response with random
             effects and correlated residuals.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.get_distribution().rvs(1).shape
+        (108,)
         """
         params = np.concatenate(
             [
@@ -181,6 +201,17 @@ class ParentResults(MixedLMResults):
         UnsupportedError
             If the grid would reach a variance of zero or less, or there is no such
             random effect.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> fit = mar.mixedlm(
+        ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+        ... ).fit()
+        >>> fit.profile_re(0, "re", num_low=1, num_high=1).shape
+        (3, 2)
         """
         self.fit.check_one_factor("profile_re()")
         vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)

@@ -107,6 +107,17 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Regressors without variation once the effects are removed.
     notes : list of str
         Remarks, printed by the summary.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> fit.bse.round(2).to_dict()
+    {'Intercept': 10.89, 'value': 0.01, 'capital': 0.02}
+    >>> round(fit.rsquared_within, 2)
+    0.77
     """
 
     def __init__(self, model: FittedModel, estimate: PanelEstimate) -> None:
@@ -176,6 +187,15 @@ class PanelResults(metaclass=_StatsmodelsLike):
         -------
         DataFrame, shape (k, 2)
             Columns 0 (lower) and 1 (upper).
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit.conf_int().loc["value"].round(2).tolist()
+        [0.09, 0.13]
         """
         half = t_isf(check_alpha(alpha) / 2.0, self.df.to_numpy()) * self.bse
         return pd.DataFrame({0: self.params - half, 1: self.params + half})
@@ -187,6 +207,15 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         DataFrame, shape (k, k)
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit.cov_params().shape
+        (3, 3)
         """
         names = self.params.index
         return pd.DataFrame(self.estimate.cov, index=names, columns=names)
@@ -217,6 +246,16 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> test = fit.wald_test("value = 0, capital = 0", use_f=True)
+        >>> test.df_num
+        2
         """
         matrix, values = self._restrictions(r_matrix)
         difference = matrix @ self.estimate.params - values
@@ -237,6 +276,15 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit.f_test("value = 0, capital = 0").df_num
+        2
         """
         return self.wald_test(r_matrix, use_f=True)
 
@@ -247,6 +295,16 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> test = fit.t_test("value = capital")
+        >>> float(test.effect[0].round(2))
+        -0.2
         """
         matrix, values = self._restrictions(r_matrix)
         effect = matrix @ self.estimate.params
@@ -537,6 +595,15 @@ class PanelResults(metaclass=_StatsmodelsLike):
             If the estimator has no effects.
         UnknownColumnError
             If new rows do not name their entities or periods.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> len(fit.predict(firms.head(3)))
+        3
         """
         check_flags(effects=effects)
         if exog is None and not effects:
@@ -629,6 +696,15 @@ class PanelResults(metaclass=_StatsmodelsLike):
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit.summary().to_frame("coefficients").index.tolist()
+        ['Intercept', 'value', 'capital']
         """
         names = list(self.params.index) if xname is None else np.ravel(xname).tolist()
         if len(names) != len(self.params):

@@ -149,6 +149,17 @@ def get_prediction(
 
     Robinson, G. K. (1991), That BLUP is a good thing: the estimation of random
     effects, Statistical Science 6, 15-32.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> prediction = fit.get_prediction(teeth.head(2))
+    >>> prediction.summary_frame()["mean"].round(1).tolist()
+    [22.0, 23.4]
     """
     check_choice("level", level, LEVELS)
     check_choice("unknown", unknown, ("error", "population"))

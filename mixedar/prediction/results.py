@@ -50,6 +50,17 @@ class PredictionResults:
         What a reader has to know.
     lacking : MixedARError or None
         Why `var_resid` is not known.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> predicted = fit.get_prediction(teeth.head(2))
+    >>> predicted.predicted_mean.round(1).tolist()
+    [22.0, 23.4]
     """
 
     predicted_mean: FloatArray
@@ -103,6 +114,17 @@ class PredictionResults:
         MixedARError
             For observations of which the variance is not known; the message says
             what is missing.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> predicted = fit.get_prediction(teeth.head(2))
+        >>> predicted.conf_int(obs=True).shape
+        (2, 2)
         """
         check_flags(obs=obs)
         return self._interval(self.se_obs if obs else self.se_mean, alpha)
@@ -128,6 +150,17 @@ class PredictionResults:
             ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``,
             ``obs_ci_lower``, ``obs_ci_upper``, with the rows' own index; NaN in
             the last two where the variance of an observation is not known.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> predicted = fit.get_prediction(teeth.head(2))
+        >>> predicted.summary_frame().columns.tolist()
+        ['mean', 'mean_se', 'mean_ci_lower', 'mean_ci_upper', 'obs_ci_lower', 'obs_ci_upper']
         """
         mean = self.conf_int(False, alpha)
         obs = self._interval(np.sqrt(self.var_pred_mean + self.var_resid), alpha)
@@ -157,6 +190,16 @@ class PredictionResults:
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> predicted = fit.get_prediction(teeth.head(2))
+        >>> page = predicted.summary().as_text()
         """
         count = len(self.predicted_mean)
         frame = self._head(max(int(max_rows), 0)).summary_frame(alpha)

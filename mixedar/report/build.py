@@ -330,6 +330,17 @@ def report(
     -------
     Path or str
         The file that was written; the HTML if there is no `path`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> path = fit.report("teeth.html", pictures=False)
+    >>> path.name
+    'teeth.html'
     """
     check_alpha(alpha)
     check_flags(pictures=pictures)

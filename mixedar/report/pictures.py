@@ -48,6 +48,17 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
     against normal quantiles, and their autocorrelation by lag, with the band in
     which the model expects it.  A panel of residuals that cannot be drawn says
     why.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> figure = fit.plot()
+    >>> len(figure.axes)
+    4
     """
     by = main_factor(fit.data)
     return trajectories.plot_overview(
@@ -84,6 +95,18 @@ def plot_trajectories(
     **options
         ``curves``, ``n_columns`` and ``figure``, as in
         :func:`mixedar.plotting.trajectories.plot_trajectories`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> figure = fit.plot_trajectories(["F01", "M13"], x="age")
+    >>> len(figure.axes)
+    2
     """
     rows = picture_rows(fit.data, x)
     chosen, caption = choose_groups(rows, groups, n_groups)
@@ -125,6 +148,16 @@ def plot_forecast(
         The largest number of panels without `groups`.
     n_columns, alpha, figure
         See :func:`mixedar.plotting.trajectories.plot_forecast`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ahead = teeth[teeth["subject"].isin(["F01", "M13"])].tail(2).assign(occ=5, age=16)
+    >>> figure = fit.plot_forecast(ahead)
     """
     check_alpha(alpha)
     rows = picture_rows(fit.data, x)
@@ -167,6 +200,19 @@ def plot_spaghetti(
     **options
         ``n_lines``, ``spread`` and ``explain``, as in
         :func:`mixedar.plotting.trajectories.plot_spaghetti`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> ax = fit.plot_spaghetti("sex", x="age")
+    >>> ax.get_xlabel()
+    'age'
     """
     data = fit.data
     rows, levels = picture_rows(data, x), levels_of(data, by, len(COLOURS))
@@ -185,6 +231,19 @@ def plot_coefficients(
     Fixed effects with their intervals.
 
     See :func:`mixedar.plotting.coefficients.plot_coefficients`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> ax = fit.plot_coefficients()
+    >>> len(ax.get_yticklabels())
+    3
     """
     frame = pd.concat({fit.endog_name: coefficient_frame(fit)}, axis=1, names=["model"])
     return draw_coefficients.plot_coefficients(frame, ax, coefficients, alpha)
@@ -200,6 +259,17 @@ def plot_profiles(
     Profile likelihoods of the covariance parameters.
 
     See :func:`mixedar.plotting.coefficients.plot_profiles`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> figure = fit.plot_profiles(["rho"])
+    >>> len(figure.axes)
+    1
     """
     return draw_coefficients.plot_profiles(profiles(fit, parameters), alpha, **options)
 
@@ -218,6 +288,18 @@ def plot_random_effects(
     Draw the predicted random effects: sorted with intervals, or normal QQ plots.
 
     See :func:`mixedar.plotting.coefficients.plot_random_effects`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
+    ... ).fit()
+    >>> figure = fit.plot_random_effects("qq")
+    >>> len(figure.axes)
+    2
     """
     return draw_coefficients.plot_random_effects(
         plot_data(fit, kind, alpha, beta),
@@ -240,6 +322,17 @@ def plot_acf(
     Draw the autocorrelation of the residuals; options as for :meth:`acf`.
 
     See :func:`mixedar.plotting.correlation.plot_acf`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ax = fit.plot_acf(max_lag=3)
+    >>> ax.get_ylabel()
+    'Autocorrelation'
     """
     table = residual_acf(fit, kind, max_lag, **options)
     return correlation.plot_acf(table, ax, x_label=distance_label(fit, "Lag"))
@@ -258,6 +351,17 @@ def plot_variogram(
     Draw the semivariogram; options as for :meth:`variogram`.
 
     See :func:`mixedar.plotting.correlation.plot_variogram`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ax = fit.plot_variogram()
+    >>> ax.get_ylabel()
+    'Semivariogram'
     """
     table = residual_variogram(fit, kind, max_distance, **options)
     x_label = variogram_label(fit, options.get("coords"))
@@ -282,6 +386,17 @@ def plot_residuals(
     :func:`~mixedar.diagnostics.simulation.residual_trend` for the bands from
     `n_sim` drawn responses, and
     :func:`mixedar.plotting.residuals.plot_residuals`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ax = fit.plot_residuals("fitted")
+    >>> ax.get_xlabel()
+    'Fitted values'
     """
     frame = residual_frame(fit, x, kind)
     check_flags(smooth=smooth)
@@ -304,6 +419,17 @@ def qqplot(
     Draw residuals against normal quantiles, with a band.
 
     See :func:`mixedar.diagnostics.residuals.normality.residual_quantiles`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ax = fit.qqplot()
+    >>> ax.get_ylabel()
+    'Standardized residuals'
     """
     table = residual_quantiles(fit, kind, alpha=alpha, band=band)
     name = f"{100.0 * (1.0 - alpha):g}% band"
@@ -325,6 +451,15 @@ def plot_simulated(
     Densities of 50 responses (`what` is ``"density"``) or of their means by group
     (``"group_means"``); or a histogram of 1,000 values of a statistic, as in
     :meth:`predictive_check`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> ax = fit.plot_simulated("lag1", n_sim=50, seed=1)
     """
     if isinstance(what, str) and what in ("density", "group_means"):
         draws = response_draws(fit, what, n_sim, seed, groups)

@@ -86,6 +86,18 @@ class AR1(Autoregression):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.3.1, equation 5.33.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import AR1
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", residual=AR1(by="sex")
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho[Female]', 'rho[Male]']
     """
 
     common_gap: int = 1
@@ -233,6 +245,23 @@ class CAR1(Autoregression):
     ----------
     Jones, R. H. and Boadi-Boateng, F. (1991), Unequally spaced longitudinal
     data with AR(1) serial correlation, Biometrics 47, 161-175.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import CAR1
+    >>> from mixedar.datasets import load_bodyweight
+    >>> model = mar.mixedlm(
+    ...     "weight ~ time * C(diet)",
+    ...     load_bodyweight(),
+    ...     groups="rat",
+    ...     re_formula="~time",
+    ...     time="time",
+    ...     residual=CAR1(nugget=True),
+    ... )
+    >>> fit = model.fit()
+    >>> fit.residual_params.index.tolist()
+    ['rho', 'nugget']
     """
 
     reference_gap: float = 1.0

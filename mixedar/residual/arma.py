@@ -52,6 +52,23 @@ class ARMA(Startable, FormulaStructure):
 
     Brockwell, P. J. and Davis, R. A. (1991), Time Series: Theory and Methods,
     2nd edition, Springer, section 3.3.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import ARMA
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     re_formula="0",
+    ...     time="occ",
+    ...     residual=ARMA(1, 1),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['phi1', 'theta1']
     """
 
     p: int = 1

@@ -361,6 +361,14 @@ class ResidualStructure(Parametric):
     level_names : tuple of (tuple of str or None)
         For each of the marks the names of its levels or strata in the data that it
         is bound to.
+
+    Examples
+    --------
+    >>> from mixedar.api import AR1, ResidualStructure, check_structure
+    >>> isinstance(AR1(), ResidualStructure)
+    True
+    >>> check_structure(AR1(), positions=[0, 1, 3])
+    AR1(rho=None, fixed=False, nugget=False, by=None, common_gap=1, typical_gap=1.5)
     """
 
     level_names: tuple[tuple[str, ...] | None, ...] = ()
@@ -484,6 +492,23 @@ class FormulaStructure(ResidualStructure):
     A structure that is written down as a formula, in numpy's arithmetic.
 
     Exact derivatives follow from :class:`mixedar.numeric.autodiff.Jet`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixedar.api import FormulaStructure
+    >>> class Fading(FormulaStructure):
+    ...     code, label, param_names = "fading", "fading", ("rate",)
+    ...     def correlations(self, cells, params):
+    ...         return np.exp(-params[0] * cells[:, 0] ** 1.5)
+    ...     def from_variables(self, u):
+    ...         return np.exp(u)
+    ...     def to_unconstrained(self, params):
+    ...         return np.log(params)
+    ...     def start_grid(self):
+    ...         return [np.array([0.0]), np.array([-1.0])]
+    >>> float(Fading().correlations(np.array([[1.0]]), [0.5])[0].round(2))
+    0.61
     """
 
     @abstractmethod

@@ -55,6 +55,12 @@ def check_structure(
     ------
     ContractError
         Saying what is wrong, and where.
+
+    Examples
+    --------
+    >>> from mixedar.api import AR1, check_structure
+    >>> check_structure(AR1(), positions=[0, 1, 2, 4])
+    AR1(rho=None, fixed=False, nugget=False, by=None, common_gap=1, typical_gap=1.0)
     """
     positions = np.array(positions, dtype=np.float64)
     if positions.ndim == 1:

@@ -152,7 +152,21 @@ class MarkovStructure(ResidualStructure):
 
 @dataclass(frozen=True)
 class Independent(WithoutParameters, ResidualStructure):
-    """Uncorrelated residuals, ``R = I``; times are not used."""
+    """
+    Uncorrelated residuals, ``R = I``; times are not used.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Independent
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", residual=Independent()
+    ... )
+    >>> len(model.fit().residual_params)
+    0
+    """
 
     code: ClassVar[str] = "independent"
     label: ClassVar[str] = "independent"

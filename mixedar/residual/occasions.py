@@ -93,6 +93,23 @@ class AnteDependence(OccasionStructure):
     ----------
     Gabriel, K. R. (1962), Ante-dependence analysis of an ordered set of
     variables, Annals of Mathematical Statistics 33, 201-212.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import AnteDependence
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     re_formula="0",
+    ...     time="occ",
+    ...     residual=AnteDependence(),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho(1, 2)', 'rho(2, 3)', 'rho(3, 4)']
     """
 
     code: ClassVar[str] = "ad"
@@ -141,6 +158,24 @@ class Unstructured(OccasionStructure):
     ----------
     Pinheiro, J. C. and Bates, D. M. (1996), Unconstrained parametrizations for
     variance-covariance matrices, Statistics and Computing 6, 289-296.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Unstructured, VarIdent
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     re_formula="0",
+    ...     time="occ",
+    ...     residual=Unstructured(),
+    ...     weights=VarIdent("age"),
+    ... )
+    >>> len(model.fit().residual_params)
+    9
     """
 
     code: ClassVar[str] = "unr"
@@ -262,6 +297,23 @@ class Toeplitz(FormulaStructure):
     Barndorff-Nielsen, O. and Schou, G. (1973), On the parametrization of
     autoregressive models by partial autocorrelations, Journal of Multivariate
     Analysis 3, 408-419.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Toeplitz
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     re_formula="0",
+    ...     time="occ",
+    ...     residual=Toeplitz(bands=2),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho1']
     """
 
     bands: int | None = None
@@ -430,6 +482,23 @@ class CompoundSymmetry(Startable, FormulaStructure):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.3.1, equation 5.27.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import CompoundSymmetry
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     re_formula="0",
+    ...     time="occ",
+    ...     residual=CompoundSymmetry(),
+    ... )
+    >>> model.fit().residual_params.round(2).to_dict()
+    {'rho': 0.69}
     """
 
     rho: float | None = None

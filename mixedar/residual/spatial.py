@@ -201,7 +201,29 @@ class DistanceStructure(Startable, FormulaStructure):
 
 @dataclass(frozen=True)
 class Exponential(DistanceStructure):
-    """``corr = exp(-d / range)``: CAR(1) when the distance is that of times."""
+    """
+    ``corr = exp(-d / range)``: CAR(1) when the distance is that of times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Exponential
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=Exponential(coords=("east", "north")),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range']
+    """
 
     code: ClassVar[str] = "exp"
     label: ClassVar[str] = "exponential"
@@ -212,7 +234,29 @@ class Exponential(DistanceStructure):
 
 @dataclass(frozen=True)
 class Gaussian(DistanceStructure):
-    """``corr = exp(-(d / range)^2)``: very smooth."""
+    """
+    ``corr = exp(-(d / range)^2)``: very smooth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Gaussian
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=Gaussian(coords=("east", "north"), nugget=True),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range', 'nugget']
+    """
 
     code: ClassVar[str] = "gau"
     label: ClassVar[str] = "Gaussian"
@@ -224,7 +268,29 @@ class Gaussian(DistanceStructure):
 
 @dataclass(frozen=True)
 class RationalQuadratic(DistanceStructure):
-    """``corr = 1 / (1 + (d / range)^2)``."""
+    """
+    ``corr = 1 / (1 + (d / range)^2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import RationalQuadratic
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=RationalQuadratic(coords=("east", "north")),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range']
+    """
 
     code: ClassVar[str] = "ratio"
     label: ClassVar[str] = "rational quadratic"
@@ -235,7 +301,29 @@ class RationalQuadratic(DistanceStructure):
 
 @dataclass(frozen=True)
 class Spherical(DistanceStructure):
-    """``corr = 1 - 1.5 d / range + 0.5 (d / range)^3`` up to `range`, then 0."""
+    """
+    ``corr = 1 - 1.5 d / range + 0.5 (d / range)^3`` up to `range`, then 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Spherical
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=Spherical(coords=("east", "north")),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range']
+    """
 
     code: ClassVar[str] = "sph"
     label: ClassVar[str] = "spherical"
@@ -248,7 +336,29 @@ class Spherical(DistanceStructure):
 
 @dataclass(frozen=True)
 class Linear(DistanceStructure):
-    """``corr = 1 - d / range`` up to `range`, then 0; for one coordinate."""
+    """
+    ``corr = 1 - d / range`` up to `range`, then 0; for one coordinate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Linear
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=Linear(coords=("east",), nugget=True, range=3.0, fixed=True),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range', 'nugget']
+    """
 
     code: ClassVar[str] = "lin"
     label: ClassVar[str] = "linear"
@@ -327,6 +437,26 @@ class Matern(DistanceStructure):
     References
     ----------
     Stein, M. L. (1999), Interpolation of Spatial Data, Springer, section 2.7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import Matern
+    >>> rng = np.random.default_rng(1)
+    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> model = mar.mixedlm(
+    ...     "growth ~ 1",
+    ...     plots,
+    ...     groups="field",
+    ...     re_formula="0",
+    ...     residual=Matern(smoothness=1.5, coords=("east", "north")),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['range']
     """
 
     smoothness: float | None = None

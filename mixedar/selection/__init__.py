@@ -140,6 +140,16 @@ def select_residual(
     UnsupportedError
         If `model` is no mixed model, `structures` is empty or names one twice, or
         `ic` is unknown.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+    >>> choice.best("bic").structure.label
+    'independent'
     """
     model = getattr(model, "model", model)
     if not hasattr(model, "with_residual"):
@@ -252,6 +262,16 @@ class ResidualSelection:
         By the names in the table.
     ic : str
         Convention of AIC and BIC.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+    >>> choice.best("aic").structure.label
+    'independent'
     """
 
     def __init__(self, candidates: Mapping[str, Candidate], ic: str) -> None:
@@ -305,6 +325,16 @@ class ResidualSelection:
             For another criterion.
         NotComputedError
             If nothing has been fitted.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+        >>> choice.ranking("bic").index.tolist()
+        ['independent', 'ar1']
         """
         name = str(criterion).lower()
         check_choice("criterion", name, _CRITERIA)
@@ -334,6 +364,17 @@ class ResidualSelection:
         ------
         UnsupportedError, NotComputedError
             As :meth:`ranking`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+        >>> fit = choice.best("bic")
+        >>> fit.converged
+        True
         """
         return self.fits[str(self.ranking(criterion).index[0])]
 
@@ -368,6 +409,16 @@ class ResidualSelection:
             If nothing has been fitted, or no group has two observations.
         UnknownColumnError
             For a structure that is not among the fits.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+        >>> choice.correlations().columns.tolist()
+        ['pairs', 'empirical', 'std_error', 'independent', 'ar1']
         """
         return correlations_by_lag(self._chosen(structures), max_lag)
 
@@ -392,6 +443,15 @@ class ResidualSelection:
         matplotlib.axes.Axes
             Bars are 95% intervals of the empirical correlations, for independent
             groups.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+        >>> ax = choice.plot()
         """
         from mixedar.plotting.correlation import plot_correlations
 
@@ -417,6 +477,16 @@ class ResidualSelection:
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> choice = mar.select_residual(model, ["independent", "ar1", "cs"])
+        >>> list(choice.summary().to_frames())
+        ['criteria', 'tests']
         """
         tables = [_criteria_table(self.table)]
         if (self.table["against"] != "").any():

@@ -158,6 +158,15 @@ class ResultsSummary(Summary):
     ``model.data.param_names`` (else ``model.exog_names``),
     ``model.endog_names`` and, if present, ``rsquared``, ``rsquared_adj`` and
     ``default_model_infos`` (dict of label to callable of the results).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mixedar.summary import ResultsSummary, SummaryTable
+    >>> frame = pd.DataFrame({"estimate": [1.5, 2.0]}, index=["a", "b"])
+    >>> summary = ResultsSummary("Two numbers", tables=[SummaryTable(frame, "Numbers")])
+    >>> summary.to_frame(0)["estimate"].tolist()
+    [1.5, 2.0]
     """
 
     def __init__(
@@ -194,6 +203,21 @@ class ResultsSummary(Summary):
         Parameters
         ----------
         table : SummaryTable
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> from mixedar.summary import SummaryTable
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> summary = fit.summary()
+        >>> mine = pd.DataFrame({"value": [1.0]}, index=["my number"])
+        >>> summary.add_table(SummaryTable(mine, "Mine"))
+        >>> summary.to_frame("mine").shape
+        (1, 1)
         """
         self.add_df(table.formatted(), align=table.aligns())
         self.settings[-1].update(
@@ -215,6 +239,16 @@ class ResultsSummary(Summary):
             Copies, in the order of printing.  A key is the name given, else a
             slug of the title (``"fixed_effects"``), else ``"table_<k>"``
             counted from 1; a repeated key gets ``_2``, ``_3``, ...
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> list(fit.summary().to_frames())
+        ['parameters', 'random_effects', 'fixed_effects_correlation', 'residual_quantiles']
         """
         frames: dict[str, pd.DataFrame] = {}
         for table, settings in zip(self.tables, self.settings, strict=True):
@@ -246,6 +280,16 @@ class ResultsSummary(Summary):
         ------
         UnknownColumnError
             There is no such table.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> fit.summary().to_frame("parameters").columns.tolist()
+        ['Coef.', 'Std.Err.', 'DF', 't', 'P>|t|', '[0.025', '0.975]']
         """
         frames = self.to_frames()
         key: str | int = name_or_position
@@ -271,6 +315,17 @@ class ResultsSummary(Summary):
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> text = fit.summary().as_text(width=100)
+        >>> text.splitlines()[0].strip()
+        'Linear mixed model with AR(1) residuals'
         """
         width = max(int(width), NARROWEST)
         views = self._views()
@@ -295,6 +350,17 @@ class ResultsSummary(Summary):
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> html = fit.summary().as_html()
+        >>> html.count("<table")
+        5
         """
         parts = ['<div class="results-summary">']
         if self.title:
@@ -338,6 +404,17 @@ class ResultsSummary(Summary):
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> latex = fit.summary().as_latex(label="tab:teeth")
+        >>> r"\label{tab:teeth}" in latex
+        True
         """
         parts = [r"\begin{table}", r"\centering"]
         parts += [rf"\caption{{{latex_text(plain(self.title))}}}"] * bool(self.title)

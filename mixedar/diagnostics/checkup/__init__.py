@@ -38,6 +38,17 @@ class Diagnosis(Printed):
         The gravest first.
     alpha : float
         Level of each check that is a test.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> diagnosis = fit.diagnose()
+    >>> [finding.name for finding in diagnosis.alarms]
+    ['outlying groups']
     """
 
     def __init__(self, fit: Fit, findings: list[Finding], alpha: float) -> None:
@@ -92,6 +103,17 @@ class Diagnosis(Printed):
         ResultsSummary
             A table of the checks, then a sentence or two on each that is not in
             order.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> diagnosis = fit.diagnose()
+        >>> diagnosis.summary().title
+        'Diagnosis of a linear mixed model'
         """
         table = self.frame[["verdict", "value", "measure"]]
         table = table.assign(
@@ -141,15 +163,50 @@ class Diagnosis(Printed):
         -------
         dict of str to DataFrame
             ``"checks"``: :attr:`frame`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> diagnosis = fit.diagnose()
+        >>> list(diagnosis.to_frames())
+        ['checks']
         """
         return {"checks": self.frame.copy()}
 
     def as_text(self, width: int = 80) -> str:
-        """The page as plain text; see :meth:`ResultsSummary.as_text`."""
+        """
+        The page as plain text; see :meth:`ResultsSummary.as_text`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> diagnosis = fit.diagnose()
+        >>> text = diagnosis.as_text()
+        """
         return self.summary().as_text(width)
 
     def as_html(self) -> str:
-        """The page as HTML; see :meth:`ResultsSummary.as_html`."""
+        """
+        The page as HTML; see :meth:`ResultsSummary.as_html`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> diagnosis = fit.diagnose()
+        >>> html = diagnosis.as_html()
+        """
         return self.summary().as_html()
 
 
@@ -174,6 +231,17 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
     ------
     UnsupportedError
         If `fit` is no fit of a mixed model, or `alpha` no probability.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> diagnosis = mar.diagnose(fit)
+    >>> [finding.name for finding in diagnosis.alarms]
+    ['outlying groups']
     """
     fitted = getattr(fit, "fit", None)
     if not isinstance(fitted, Fit):

@@ -30,6 +30,18 @@ class Finding:
         What that number is.
     sentence : str
         What was found, what it means, and what to do.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> diagnosis = fit.diagnose()
+    >>> finding = diagnosis.findings[0]
+    >>> finding.name, finding.is_alarm
+    ('outlying groups', True)
     """
 
     name: str

@@ -86,6 +86,19 @@ class GroupInfluence:
         Newton steps that the covariance parameters were allowed.
     iterations : Series
         Steps that were taken.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> influence = fit.influence()
+    >>> influence.cooks_distance.idxmax()
+    'M13'
+    >>> influence.dfbetas.shape
+    (27, 2)
     """
 
     def __init__(self, fit: Fit, deletions: Deletions, maxiter: int) -> None:
@@ -269,6 +282,17 @@ class GroupInfluence:
         ------
         UnsupportedError
             For an unknown method.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> influence = fit.influence()
+        >>> influence.outlier_test().columns.tolist()
+        ['F', 'df', 'p', 'p_adj', 'F_re', 'df_re', 'p_re', 'p_adj_re', 'F_within', 'df_within', 'p_within', 'p_adj_within']
         """
         check_flags(external=external)
         frame = self._outlier_tests
@@ -291,6 +315,17 @@ class GroupInfluence:
             the fixed effects; ``cooks_d_theta`` of the covariance parameters;
             ``leverage``, ``leverage_re``; F statistic and p-value, not adjusted,
             of the group as an outlier; ``iterations``; then ``dfb_<name>``.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> influence = fit.influence()
+        >>> influence.summary_frame().shape[0]
+        27
         """
         tests = self._outlier_tests
         frame = pd.DataFrame(
@@ -318,6 +353,16 @@ class GroupInfluence:
         A measure by group, the largest labelled.
 
         See :func:`mixedar.plotting.groups.plot_index`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> influence = fit.influence()
+        >>> ax = influence.plot_index("cooks_d")
         """
         from mixedar.plotting.groups import plot_index
 
@@ -329,6 +374,18 @@ class GroupInfluence:
 
         Of the covariance parameters if `theta`; see
         :func:`mixedar.plotting.groups.plot_dfbetas`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> influence = fit.influence()
+        >>> figure = influence.plot_dfbetas()
+        >>> len(figure.axes)
+        2
         """
         from mixedar.plotting.groups import plot_dfbetas
 
@@ -383,6 +440,17 @@ def influence(
     taken out of ``X'V^-1 X``, of ``X'V^-1 y`` and of their derivatives, and the
     determinant is that of what is left.  A variance function of the fitted values
     goes on reading those of all groups.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> influence = fit.influence()
+    >>> influence.cooks_distance.idxmax()
+    'M13'
     """
     fit.check_one_factor("influence()")
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)

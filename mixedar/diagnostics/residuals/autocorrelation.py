@@ -150,6 +150,16 @@ def residual_acf(
         For options that are not known.
     NotComputedError
         If the data were removed, or no series has two observations.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> fit.acf(max_lag=2).columns.tolist()
+    ['lag', 'acf', 'pairs', 'expected', 'lower', 'upper']
     """
     if bounds is None:
         bounds = "model" if kind == "normalized" else "white"
@@ -259,6 +269,18 @@ def serial_correlation_test(
     NotComputedError
         If the data were removed, no series has two observations, or the model
         leaves nothing to test.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", residual="independent"
+    ... ).fit()
+    >>> test = fit.serial_correlation_test()
+    >>> test.rejects(0.05)
+    False
     """
     return remaining_correlation(ScoreTests(fit), lags, bin_width)
 

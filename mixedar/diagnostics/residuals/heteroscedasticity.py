@@ -175,6 +175,18 @@ def residual_spread(
     ------
     MixedARError
         If the data were removed, or `by` does not describe strata.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> fit.residual_spread("sex").index.tolist()
+    ['Female', 'Male']
     """
     alpha, residuals = check_alpha(alpha), normalized_residuals(fit)
     if _is_groups(fit, by):
@@ -310,6 +322,19 @@ def heteroscedasticity_test(
         If the data were removed, or the parameters leave nothing to test.
     MixedARError
         If `by` does not describe strata.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> test = fit.heteroscedasticity_test("sex")
+    >>> test.rejects(0.01)
+    False
     """
     return unequal_variances(ScoreTests(fit), by, trend, studentize, n_bins)
 

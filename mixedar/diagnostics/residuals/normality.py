@@ -202,6 +202,19 @@ def normality_test(fit: Fit) -> TestResult:
     ------
     NotComputedError
         If the data were removed, or there are fewer than 20 residuals.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> fit = model.fit()
+    >>> test = fit.normality_test()
+    >>> test.rejects(0.001)
+    True
     """
     residuals = normalized_residuals(fit)
     left = residuals.variance > _NO_RESIDUAL

@@ -226,6 +226,16 @@ def residual_variogram(
         For options that are not known.
     NotComputedError
         As :func:`semivariogram`, or if the data were removed.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> fit.variogram().columns.tolist()
+    ['distance', 'gamma', 'pairs', 'model', 'expected']
     """
     _check(n_bins, bins, robust)
     values, rows = fit.residuals(kind), series_rows(fit)

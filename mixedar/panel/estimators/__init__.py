@@ -272,6 +272,16 @@ class PanelModel(ABC):
         ------
         MixedARError
             For data or formulas that cannot be used.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit("clustered")
+        >>> fit.params.round(2).to_dict()
+        {'Intercept': -55.27, 'value': 0.11, 'capital': 0.31}
         """
         table = as_frame(data)
         entity, time = _from_index(data, entity, time, table.columns)
@@ -428,6 +438,16 @@ class PanelModel(ABC):
         Returns
         -------
         ndarray, shape (m,)
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.pooled("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit()
+        >>> model.predict(fit.params, [[1.0, 1000.0, 100.0]]).shape
+        (1,)
         """
         return np.asarray(np.asarray(exog) @ np.asarray(params), dtype=np.float64)
 

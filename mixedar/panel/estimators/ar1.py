@@ -305,6 +305,16 @@ class FixedEffectsAR1(AR1Model):
     ----------
     Baltagi, B. H. and Wu, P. X. (1999), Unequally spaced panel data regressions
     with AR(1) disturbances, Econometric Theory 15, 814-823.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import FixedEffectsAR1
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> model = FixedEffectsAR1(firms["invest"], exog, firms["firm"], firms["year"])
+    >>> list(model.fit().params.index)
+    ['value', 'capital', 'const']
     """
 
     kind = "fe_ar1"
@@ -348,6 +358,16 @@ class FixedEffectsAR1(AR1Model):
         ------
         IdentificationError
             If every regressor is absorbed, or rho is not between -1 and 1.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.fixed_effects_ar1("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit()
+        >>> round(fit.rho, 2)
+        0.67
         """
         check_choice("first", first, ("drop", "keep"))
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
@@ -503,6 +523,16 @@ class RandomEffectsAR1(AR1Model):
     ----------
     Baltagi, B. H. and Wu, P. X. (1999), Unequally spaced panel data
     regressions with AR(1) disturbances, Econometric Theory 15, 814-823.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import RandomEffectsAR1
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> model = RandomEffectsAR1(firms["invest"], exog, firms["firm"], firms["year"])
+    >>> list(model.fit().params.index)
+    ['value', 'capital', 'const']
     """
 
     kind = "re_ar1"
@@ -540,6 +570,16 @@ class RandomEffectsAR1(AR1Model):
         ------
         IdentificationError
             If no degree of freedom is left, or rho is not between -1 and 1.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.random_effects_ar1("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit()
+        >>> round(fit.rho, 2)
+        0.67
         """
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         errors = self.correlation(request, rho, rho_method, two_step)

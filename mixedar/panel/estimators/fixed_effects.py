@@ -69,6 +69,16 @@ class FixedEffects(LeastSquaresModel):
     ----------
     Baltagi, B. H. (2021), Econometric Analysis of Panel Data, 6th ed., Springer,
     sections 2.2 and 3.2.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import FixedEffects
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> fit = FixedEffects(firms["invest"], exog, firms["firm"], firms["year"]).fit()
+    >>> fit.params.round(2).to_dict()
+    {'value': 0.11, 'capital': 0.31, 'const': -55.27}
     """
 
     kind = "fe"

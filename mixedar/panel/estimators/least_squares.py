@@ -69,6 +69,16 @@ class LeastSquaresModel(PanelModel):
             If nothing is left of any regressor, or no degree of freedom.
         TimeError
             If first differences find no two observations that follow one another.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.pooled("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit("clustered", cluster="firm")
+        >>> fit.cov_type
+        'clustered'
         """
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
         check_collinear(self.panel.x, self.panel.names, "the regressors")
@@ -128,6 +138,16 @@ class PooledOLS(LeastSquaresModel):
     ----------
     endog, exog, entity, time, missing
         As in :class:`PanelModel`.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import PooledOLS
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> fit = PooledOLS(firms["invest"], exog, firms["firm"], firms["year"]).fit()
+    >>> fit.params.round(2).to_dict()
+    {'value': 0.11, 'capital': 0.23, 'const': -38.41}
     """
 
     kind = "pooled"
@@ -151,6 +171,16 @@ class BetweenOLS(LeastSquaresModel):
     ----------
     endog, exog, entity, time, missing
         As in :class:`PanelModel`.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import BetweenOLS
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> fit = BetweenOLS(firms["invest"], exog, firms["firm"], firms["year"]).fit()
+    >>> fit.params.round(2).to_dict()
+    {'value': 0.13, 'capital': 0.03, 'const': -7.38}
     """
 
     kind = "between"
@@ -180,6 +210,15 @@ class BetweenOLS(LeastSquaresModel):
             in a balanced panel.
         IdentificationError
             If there are not more entities than regressors.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.between("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit.nobs
+        11
         """
         request = CovarianceRequest(cov_type, small_sample=small_sample)
         if request.cov_type not in ("classical", "robust"):
@@ -220,6 +259,16 @@ class FirstDifferenceOLS(LeastSquaresModel):
     drift : bool
         Whether the differences have an intercept of their own.  The intercept of
         the formula is differenced away.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import FirstDifferenceOLS
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> model = FirstDifferenceOLS(firms["invest"], exog, firms["firm"], firms["year"])
+    >>> list(model.fit().params.index)
+    ['value', 'capital']
     """
 
     kind = "fd"

@@ -72,6 +72,16 @@ class RandomEffects(PanelModel):
     Baltagi, B. H. and Chang, Y. (1994), Incomplete panels: a comparative study of
     alternative estimators for the unbalanced one-way error component regression
     model, Journal of Econometrics 62, 67-89.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> from mixedar.api import RandomEffects
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> exog = firms[["value", "capital"]].assign(const=1.0)
+    >>> fit = RandomEffects(firms["invest"], exog, firms["firm"], firms["year"]).fit()
+    >>> fit.params.round(2).to_dict()
+    {'value': 0.11, 'capital': 0.31, 'const': -53.94}
     """
 
     kind = "re"
@@ -120,6 +130,16 @@ class RandomEffects(PanelModel):
             If columns are collinear.
         IdentificationError
             If the variances cannot be estimated.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> model = mar.random_effects("invest ~ value + capital", firms, "firm", "year")
+        >>> fit = model.fit("clustered", method="swamy-arora")
+        >>> fit.params.round(2).to_dict()
+        {'Intercept': -53.94, 'value': 0.11, 'capital': 0.31}
         """
         check_choice("method", method, tuple(_METHODS))
         check_choice("unbalanced", unbalanced, tuple(_UNBALANCED))
@@ -356,6 +376,15 @@ def mundlak(
     ------
     MixedARError
         For data that cannot be used.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fit = mar.mundlak("invest ~ value + capital", firms, "firm", "year").fit("clustered")
+    >>> list(fit.params.index)
+    ['Intercept', 'value', 'capital', 'mean(value)', 'mean(capital)']
     """
     rows = {"subset": subset, "missing": missing, "eval_env": eval_env}
     return _augmented(False, model, (formula, data, entity, time), rows, options)
@@ -393,6 +422,15 @@ def within_between(
     ------
     MixedARError
         For data that cannot be used.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> model = mar.within_between("invest ~ value + capital", firms, "firm", "year")
+    >>> list(model.fit("clustered").params.index)
+    ['Intercept', 'value', 'capital', 'mean(value)', 'mean(capital)']
     """
     rows = {"subset": subset, "missing": missing, "eval_env": eval_env}
     return _augmented(True, model, (formula, data, entity, time), rows, options)

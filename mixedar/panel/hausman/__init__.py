@@ -156,6 +156,17 @@ def hausman(
     Wooldridge, J. M. (2010), Econometric Analysis of Cross Section and Panel
     Data, 2nd ed., section 10.7.3.
     Cameron, A. C. and Trivedi, P. K. (2005), Microeconometrics, section 21.4.3.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> test = mar.hausman(fe, re)
+    >>> test.rejects(alpha=0.05)
+    False
     """
     name = str(method).lower().replace("_", "-").replace("-clustered", "-robust")
     for given, value, known in (

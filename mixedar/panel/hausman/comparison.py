@@ -81,6 +81,17 @@ class HausmanResult(Printed):
     mixed : MixedLMARResults
         Results of the mixed model with entity means (of the model itself if no
         mean could be added), for a test against a mixed model; else None.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> test = mar.hausman(fe, re)
+    >>> round(test.pvalue, 1), test.df
+    (0.3, 2)
     """
 
     method: str
@@ -134,6 +145,17 @@ class HausmanResult(Printed):
         -------
         bool or None
             None if there is no p-value.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> test = mar.hausman(fe, re)
+        >>> test.rejects(alpha=0.05)
+        False
         """
         return self.test.rejects(alpha)
 
@@ -145,6 +167,17 @@ class HausmanResult(Printed):
         -------
         DataFrame, shape (m, 9)
             Columns as in :meth:`TestResult.to_frame`.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> test = mar.hausman(fe, re)
+        >>> test.to_frame().shape[0]
+        2
         """
         return results_frame(list(self.tests))
 
@@ -155,6 +188,17 @@ class HausmanResult(Printed):
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> test = mar.hausman(fe, re)
+        >>> list(test.summary().to_frames())
+        ['tests', 'comparison']
         """
         tables = [results_table(self.tests, name="tests")]
         second, words = "RE", "random effects"

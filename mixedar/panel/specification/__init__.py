@@ -62,6 +62,16 @@ class PanelTests(Printed):
     -----
     Iterating yields the tests; ``tests["Pesaran CD"]`` is the one of that
     name, or the first whose name begins so.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> tests = mar.panel_tests(fit)
+    >>> list(tests.groups)
+    ['effects', 'poolability', 'serial correlation', 'cross-section']
     """
 
     groups: dict[str, tuple[TestResult, ...]]
@@ -90,6 +100,16 @@ class PanelTests(Printed):
         -------
         DataFrame, shape (m, 10)
             Column ``group`` and those of :meth:`TestResult.to_frame`.
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> tests = mar.panel_tests(fit)
+        >>> tests.to_frame()["group"].nunique()
+        4
         """
         out = results_frame(list(self))
         counts = [len(tests) for tests in self.groups.values()]
@@ -103,6 +123,15 @@ class PanelTests(Printed):
         Returns
         -------
         ResultsSummary
+
+        Examples
+        --------
+        >>> from statsmodels.datasets import grunfeld
+        >>> import mixedar.formula.api as mar
+        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> tests = mar.panel_tests(fit)
+        >>> page = tests.summary().as_text()
         """
         tables, notes = [], []
         for title, tests in self.groups.items():
@@ -135,6 +164,16 @@ def panel_tests(fit: Tested) -> PanelTests:
     -------
     PanelTests
         A test that does not apply has a reason in place of a number.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+    >>> tests = mar.panel_tests(fit)
+    >>> tests.to_frame().columns.tolist()
+    ['group', 'statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null', 'alternative', 'reference', 'reason']
     """
     base = regressions_of(fit)
     return PanelTests(

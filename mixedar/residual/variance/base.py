@@ -30,7 +30,15 @@ FITTED = "fitted"
 
 
 class VarianceFunction(Parametric):
-    """Standard deviation of the residuals, relative to ``sigma``."""
+    """
+    Standard deviation of the residuals, relative to ``sigma``.
+
+    Examples
+    --------
+    >>> from mixedar.api import VarExp, VarianceFunction
+    >>> isinstance(VarExp("age"), VarianceFunction)
+    True
+    """
 
     @property
     @abstractmethod

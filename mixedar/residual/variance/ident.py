@@ -67,6 +67,22 @@ class VarIdent(Startable, VarianceFunction):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarIdent
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarIdent("sex"),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho', 'sd[Male]']
     """
 
     column: Columns = None
@@ -206,6 +222,18 @@ class VarFixed(KnownVariance):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarFixed
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", weights=VarFixed("age")
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho']
     """
 
     code: ClassVar[str] = "varfixed"
@@ -240,6 +268,23 @@ class KnownWeights(KnownVariance):
     ----------
     column : str
         The weights, positive.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import KnownWeights
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> teeth["precision"] = 2.0
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=KnownWeights("precision"),
+    ... )
+    >>> model.fit().converged
+    True
     """
 
     code: ClassVar[str] = "weights"

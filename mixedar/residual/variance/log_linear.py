@@ -56,6 +56,22 @@ class VarLogLinear(Startable, VarianceFunction):
     ----------
     Harvey, A. C. (1976), Estimating regression models with multiplicative
     heteroscedasticity, Econometrica 44, 461-465.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarLogLinear
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarLogLinear("~ age + sex"),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho', 'log_sd[sex[T.Male]]', 'log_sd[age]']
     """
 
     formula: str | None = None

@@ -61,6 +61,18 @@ class VarPower(LinearCovariate):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarPower
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", weights=VarPower("age")
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho', 'power']
     """
 
     power: Mapping[str, float] | Start = None
@@ -151,6 +163,22 @@ class VarConstPower(CovariateVariance):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarConstPower
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarConstPower("age", const=1.0, power=0.5, fixed=True),
+    ... )
+    >>> model.fit().converged
+    True
     """
 
     const: Mapping[str, float] | Start = None
@@ -325,6 +353,18 @@ class VarExp(LinearCovariate):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarExp
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age", teeth, groups="subject", time="occ", weights=VarExp("age")
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho', 'expon']
     """
 
     expon: Mapping[str, float] | Start = None

@@ -43,6 +43,22 @@ class VarComb(Composite, VarianceFunction):
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000), Mixed-Effects Models in S and
     S-PLUS, Springer, section 5.2.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.api import VarComb, VarExp, VarIdent
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarComb(VarIdent("sex"), VarExp("age")),
+    ... )
+    >>> list(model.fit().residual_params.index)
+    ['rho', 'sd[Male]', 'expon']
     """
 
     functions: tuple[VarianceFunction, ...]
