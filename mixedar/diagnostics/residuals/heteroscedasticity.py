@@ -31,9 +31,9 @@ from scipy import stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.time import time_axis
 from mixedar.data.variables import data_column
-from mixedar.diagnostics.residuals.effects import RowClusters
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
+    RowClusters,
     normalized_residuals,
 )
 from mixedar.diagnostics.residuals.score import ScoreTests, VarianceAlternative

@@ -1,6 +1,11 @@
 """
 Normalized residuals in the order of time, and their covariance under the model.
 
+Rows share random effects by clusters.  With one factor these are the groups; with
+several they are sets of levels that meet, and all effects of a set, of its groups and
+of the further factors' levels, are columns of one design: what holds of a group's rows
+and effects holds of a set's.
+
 With ``L L' = R``, the whitened designs ``Z* = L^-1 Z`` and ``X* = L^-1 X``, and
 ``M = (I + Z* Psi Z*')^-1`` the normalized residuals have the covariance
 
@@ -14,18 +19,219 @@ it dies off with the correlation.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, pairwise, repeat
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.diagnostics.residuals.effects import RowClusters, SharedEffects
 from mixedar.diagnostics.residuals.series import SeriesRows, series_rows
+from mixedar.engine.covariance import TermLayout
+from mixedar.engine.level import eliminate
+from mixedar.engine.levels import place_within
 from mixedar.engine.residuals import ResidualMatrices, whiten_series
 from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.fit.linked import linked_rows
 from mixedar.numeric.linalg import product, unique_rows
+
+# Of the joint design of several factors: numbers, and operations of its products.
+_NUMBERS = 2**24
+_PRODUCTS = 2e9
+# Clusters are taken one by one if they have so many numbers, or products.
+_WIDE = 500
+_LARGE = 20_000
+
+
+@dataclass(frozen=True)
+class RowClusters:
+    """
+    Sorted rows that share effects.
+
+    Attributes
+    ----------
+    offsets : ndarray of int, shape (m + 1,)
+    order : ndarray of int, shape (n,), or None
+        Rows of the clusters, one after the other; None where sorted rows are.
+    """
+
+    offsets: IntArray
+    order: IntArray | None = None
+
+    @classmethod
+    def of(cls, codes: IntArray) -> RowClusters:
+        """Those of the sorted rows' clusters 0 ... m - 1."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+        if (np.diff(codes) >= 0).all():
+            return cls(offsets)
+        return cls(offsets, np.argsort(codes, kind="stable"))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def codes(self) -> IntArray:
+        """Cluster of each sorted row, shape (n,)."""
+        codes = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        if self.order is None:
+            return codes
+        out = np.empty_like(codes)
+        out[self.order] = codes
+        return out
+
+    def __iter__(self) -> Iterator[IntArray | slice]:
+        """Sorted rows of each cluster."""
+        for start, end in pairwise(self.offsets):
+            yield slice(start, end) if self.order is None else self.order[start:end]
+
+    def products(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """``a_i'b_i`` of every cluster, shape (m, j, k)."""
+        m, j, k = len(self), a.shape[1], b.shape[1]
+        if m == 1:
+            return product(a.T, b)[None]
+        out = np.empty((m, j, k))
+        if len(a) * j * k > _LARGE * m:
+            for i, rows in enumerate(self):
+                out[i] = product(a[rows].T, b[rows])
+            return out
+        if self.order is not None:
+            a, b = a[self.order], b[self.order]
+        for column in range(j):
+            out[:, column] = np.add.reduceat(
+                a[:, column : column + 1] * b, self.offsets[:-1], axis=0
+            )
+        return out
+
+    def within(self, left: FloatArray, right: FloatArray, x: FloatArray) -> FloatArray:
+        """``left_i right_i'x_i`` of every cluster, shape (n, k)."""
+        out = np.zeros(x.shape)
+        if left.shape[1] == 0:
+            return out
+        inner = self.products(right, x)
+        if left.shape[1] > 8 and left.size > _WIDE * len(self):
+            for i, rows in enumerate(self):
+                out[rows] = left[rows] @ inner[i]
+            return out
+        for a in range(left.shape[1]):
+            out += left[:, a : a + 1] * inner[:, a][self.codes]
+        return out
+
+    def times_roots(self, z: FloatArray, roots: FloatArray) -> FloatArray:
+        """``Z C'`` with a matrix ``C`` of each cluster, roots of shape (q, q, m)."""
+        q = z.shape[1]
+        out = np.zeros(z.shape)
+        if q > 8:
+            for i, rows in enumerate(self):
+                out[rows] = z[rows] @ roots[:, :, i].T
+            return out
+        for a in range(q):
+            for b in range(q):
+                out[:, a] += roots[a, b][self.codes] * z[:, b]
+        return out
+
+
+class SharedEffects:
+    """
+    The effects of every cluster of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Attributes
+    ----------
+    clusters : RowClusters
+    design : ndarray, shape (n, q)
+        Of sorted rows.
+    factor : ndarray, shape (q, q)
+        ``Lambda`` relative to the residuals' standard deviation.
+
+    Raises
+    ------
+    UnsupportedError
+        If several factors link too many effects.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        data = fit.data
+        self._fit = fit
+        if not data.terms:
+            self.clusters = RowClusters(data.grouped.offsets)
+            self.design = data.grouped.sort(data.random_design)
+            self.factor = fit.z_map @ fit.factor
+            return
+        linked = linked_rows(fit)
+        self.clusters = RowClusters.of(linked.codes)
+        problem, grouped = fit.problem, data.grouped
+        parts = [(data.codes, data.random_design @ fit.z_map)]
+        for term, term_map in zip(data.terms, problem.level_maps, strict=True):
+            parts.append((term.codes, term.design @ term_map))
+        places, self._repeats = [], []
+        for levels, _ in parts:
+            first = np.unique(grouped.sort(levels), return_index=True)[1]
+            place, most = place_within(linked.codes[first], len(linked))
+            places.append(place)
+            self._repeats.append(most)  # levels of the factor in a cluster, at most
+        orders = [z.shape[1] for _, z in parts]
+        starts = np.cumsum([0, *np.multiply(orders, self._repeats)])
+        n, q = fit.nobs, int(starts[-1])
+        numbers = q * max(n, q * len(linked))
+        if numbers > _NUMBERS or float(q) * numbers > _PRODUCTS:
+            raise UnsupportedError(
+                "tests of the residuals, and their standard errors: random effects of "
+                f"several factors link {q} effects in {n} rows, and what predicting "
+                "them takes from the residuals is too large a matrix; "
+                "acf(bounds='white') and pictures of residuals do without"
+            )
+        self.design = np.zeros((n, q))
+        for (levels, z), place, start in zip(parts, places, starts, strict=False):
+            first = start + z.shape[1] * place[grouped.sort(levels)]
+            columns = first[:, None] + np.arange(z.shape[1])
+            np.put_along_axis(self.design, columns, grouped.sort(z), axis=1)
+        of_terms = map(
+            TermLayout.whole, problem.covariance.terms, problem.term_factors(fit.theta)
+        )
+        self.factor = self._side_by_side(
+            [one[None] for one in (fit.factor, *of_terms)]
+        )[0]
+
+    def _side_by_side(self, blocks: list[FloatArray]) -> FloatArray:
+        """Matrices of one level of each factor repeated, (k, q, q)."""
+        out = np.zeros((len(blocks[0]), *[self.design.shape[1]] * 2))
+        for k, own in enumerate(zip(*blocks, strict=True)):
+            repeated = map(repeat, own, self._repeats)
+            out[k] = block_diag(*chain.from_iterable(repeated))
+        return out
+
+    @cached_property
+    def changes(self) -> FloatArray:
+        """``dPsi`` of each free parameter of the random effects, shape (k, q, q)."""
+        problem, fit = self._fit.problem, self._fit
+        covariance = problem.covariance
+        slopes = covariance.jet(problem.split(fit.theta)[0]).first
+        count = covariance.k_groups
+        inner = np.tensordot(slopes[:, :count], covariance.directions, axes=1)
+        if not fit.data.terms:
+            return np.asarray(problem.z_map @ inner @ problem.z_map.T)
+        blocks = [inner]
+        places, layouts = covariance.term_places, covariance.of_terms
+        for place, layout, own in zip(places, layouts, covariance.terms, strict=True):
+            small = np.tensordot(slopes[:, place.entries], layout.directions, axes=1)
+            blocks.append(np.stack([own.whole(one) for one in small]))
+        return self._side_by_side(blocks)
+
+    def roots(self, white: FloatArray) -> FloatArray:
+        """``C`` with conditional covariance ``scale C'C``, of the whitened design."""
+        if not self._fit.data.terms:
+            return self._fit.effects.roots
+        products = self.clusters.products(white, white).transpose(1, 2, 0)
+        none = np.empty((0, *products.shape[1:]))
+        return eliminate(np.ascontiguousarray(products), none, self.factor).root
+
 
 # A piece of a series has at most so many rows, fewer if many pieces differ.
 _LENGTHS = (1024, 256, 64)
@@ -123,12 +329,8 @@ def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     effects = SharedEffects(fit)
     clusters = effects.clusters
     columns = np.concatenate([effects.design, grouped.sort(data.exog)], axis=1)
-    white = whiten_series(
-        np.ascontiguousarray(columns, dtype=np.float64),
-        grouped,
-        fit.structure,
-        fit.u,
-    )
+    columns = np.ascontiguousarray(columns, dtype=np.float64)
+    white = whiten_series(columns, grouped, fit.structure, fit.u)
     white = rows.sort(grouped.unsort(white)) if place is not None else white
     q = white.shape[1] - fit.k_fe
     z, x = np.ascontiguousarray(white[:, :q]), np.ascontiguousarray(white[:, q:])
@@ -139,18 +341,9 @@ def normalized_residuals(fit: Fit) -> NormalizedResiduals:
     root = np.linalg.cholesky(information / np.outer(size, size))
     t = np.linalg.inv(root).T / size[:, None]
     values = rows.sort(fit.residuals("normalized"))
+    x, f = product(x, t), product(shrunk, t)
     return NormalizedResiduals(
-        rows,
-        grouped,
-        effects,
-        clusters,
-        place,
-        values,
-        z,
-        product(x, t),
-        g,
-        t,
-        product(shrunk, t),
+        rows, grouped, effects, clusters, place, values, z, x, g, t, f
     )
 
 
@@ -217,18 +410,19 @@ def sample_of_groups(found: NormalizedResiduals) -> NormalizedResiduals:
     edges = np.concatenate([[0], np.cumsum(sizes)])
     shift = np.repeat(offsets[chosen] - edges[:-1], sizes)
     index = np.arange(edges[-1]) + shift
-    return NormalizedResiduals(
+    none = np.empty((len(index), 0))
+    return replace(
+        found,
         rows=SeriesRows(rows.grouped.part(index, edges), rows.unit),
         grouped=found.grouped.part(index, edges),
-        effects=found.effects,
         clusters=RowClusters(edges),
         place=None if found.place is None else found.place[index] - shift,
         values=found.values[index],
         z=found.z[index],
-        x=np.empty((len(index), 0)),
+        x=none,
         g=found.g[index],
-        t=np.empty((0, 0)),
-        f=np.empty((len(index), 0)),
+        t=none[:0],
+        f=none,
     )
 
 
@@ -327,9 +521,8 @@ def _derivatives(fit: Fit, grouped: GroupedRows, lead: IntArray) -> FloatArray:
         some = lead[first : first + together]
         gaps = grouped.gaps[some].copy()
         gaps[:, 0] = 0.0
-        marks = np.empty((*some.shape, 0))
-        if grouped.marks is not None:
-            marks = grouped.marks[some]
+        none = np.empty((*some.shape, 0))
+        marks = none if grouped.marks is None else grouped.marks[some]
         matrices = ResidualMatrices(fit.structure, gaps, marks)
         values = matrices.values(fit.u)
         root = np.linalg.cholesky(matrices.matrices(values, slice(None)))
