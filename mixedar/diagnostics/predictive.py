@@ -22,7 +22,8 @@ from scipy import stats
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.model_data import ModelData
-from mixedar.diagnostics.residuals.series import choose_bins, lag_products, series_rows
+from mixedar.diagnostics.residuals.autocorrelation import lag_products
+from mixedar.diagnostics.residuals.series import choose_bins, series_rows
 from mixedar.diagnostics.simulation import (
     check_groups,
     check_simulations,

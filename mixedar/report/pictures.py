@@ -15,8 +15,7 @@ from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
 from mixedar.diagnostics.residuals.autocorrelation import residual_acf
 from mixedar.diagnostics.residuals.normality import residual_quantiles
-from mixedar.diagnostics.residuals.places import variogram_label
-from mixedar.diagnostics.residuals.series import distance_label
+from mixedar.diagnostics.residuals.series import distance_label, variogram_label
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
 from mixedar.exceptions import check_alpha, check_flags

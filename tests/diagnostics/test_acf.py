@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-import mixedar.diagnostics.residuals.series as products_module
+import mixedar.diagnostics.residuals.autocorrelation as products_module
 import mixedar.diagnostics.residuals.variogram as variogram_module
 import mixedar.formula.api as mar
 from helpers.fitted_models import dense, shared

@@ -37,24 +37,91 @@ from mixedar.diagnostics.residuals.normalized import (
 from mixedar.diagnostics.residuals.score import ScoreTests, lag_alternatives
 from mixedar.diagnostics.residuals.series import (
     LagBins,
+    Rows,
     SeriesRows,
     choose_bins,
-    default_last,
-    lag_products,
+    count_pairs,
+    grid_sums,
+    pairs,
     series_rows,
     sorted_values,
+    sums_by_lag,
 )
 from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
     check_alpha,
     check_choice,
+    check_positive,
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
 
 # By default so many lags are tested.
 _LAGS = 4
+# From this many pairs on, Fourier transforms are the shorter way.
+_MANY_PAIRS = 20_000_000
+
+
+def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
+    """
+    Number of the last lag, at least 1.
+
+    By default ``10 log10(n)`` typical gaps, ``n`` the length of the longest
+    series, as in R's ``acf`` and nlme's ``ACF``.
+    """
+    longest = int(rows.lengths.max())
+    if longest < 2:
+        raise NotComputedError(
+            "no series has two observations: there is no pair to correlate; check "
+            "groups= and series="
+        )
+    if max_lag is None:
+        steps = max(min(longest - 1, int(10.0 * np.log10(longest))), 1)
+        wanted = int(np.rint(steps * rows.typical_gap(bins.width) / bins.width))
+    else:
+        number = check_positive("max_lag", max_lag)
+        wanted = int(np.floor(number / bins.width + 1e-9))
+        if wanted < 1:
+            raise UnsupportedError(
+                f"max_lag={max_lag!r} is shorter than the first lag, {bins.width:g}"
+            )
+    return max(min(wanted, int(np.rint(rows.time.max() / bins.width))), 1)
+
+
+def lag_products(
+    x: FloatArray, rows: SeriesRows, bins: LagBins, last: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    Numbers of pairs, their mean distances, and sums of ``x_s'x_t`` by lag.
+
+    On a grid lag 0 is empty; otherwise it holds the pairs closer than half a bin.
+    """
+    lags = np.arange(last + 1, dtype=np.float64) * bins.width
+    if (
+        bins.grid
+        and count_pairs(rows, bins.limit(last)) * x.shape[1] > _MANY_PAIRS
+        and rows.lengths.mean() > 256
+        and rows.time.max() / bins.width < 4 * rows.lengths.max()
+        and rows.distinct
+    ):
+        counts, sums, _ = grid_sums(x, rows, bins.width, last)
+    else:
+
+        def products(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
+            if x.shape[1] == 1:
+                return x[later, 0] * x[earlier, 0]
+            return np.einsum("ij,ij->i", x[later], x[earlier])
+
+        counts, distances, sums = sums_by_lag(
+            pairs(rows, bins.limit(last)), bins, last, [products]
+        )
+        if not bins.grid:
+            there = counts > 0.0
+            lags[there] = distances[there] / counts[there]
+    if bins.grid:
+        counts[0] = sums[0] = 0.0  # observations that share their time
+    return counts, lags, sums
 
 
 def autocorrelation(

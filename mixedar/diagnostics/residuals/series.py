@@ -1,7 +1,7 @@
 """
-Sums over pairs of observations of a series, by their distance in time.
+Sums over pairs of observations of a series, by their distance in time or in space.
 
-Pairs are visited by how many rows apart they are: the pairs one row apart of
+Pairs in time are visited by how many rows apart they are: the pairs one row apart of
 all series at once, then those two rows apart, until all distances exceed the
 limit.  Nothing of the size of a cluster squared is formed.  Long series on a
 grid of times, all of whose lags are wanted, go through the fast Fourier
@@ -21,18 +21,28 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_finite, float_array, group_codes
+from mixedar.data.checks import (
+    check_finite,
+    check_labels,
+    check_lengths,
+    float_array,
+    group_codes,
+)
 from mixedar.data.given import as_rows
 from mixedar.data.time import time_axis
+from mixedar.data.variables import data_column
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     NotComputedError,
     TimeError,
     UnsupportedError,
+    check_choice,
     check_positive,
 )
 from mixedar.fit import Fit
 from mixedar.residual import Independent
+from mixedar.residual.spatial import METRICS
+from mixedar.residual.wrapped import innermost
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -341,36 +351,6 @@ def grid_sums(
     return counts, products, squares
 
 
-# From this many pairs on, Fourier transforms are the shorter way.
-_MANY_PAIRS = 20_000_000
-
-
-def default_last(rows: SeriesRows, bins: LagBins, max_lag: float | None) -> int:
-    """
-    Number of the last lag, at least 1.
-
-    By default ``10 log10(n)`` typical gaps, ``n`` the length of the longest
-    series, as in R's ``acf`` and nlme's ``ACF``.
-    """
-    longest = int(rows.lengths.max())
-    if longest < 2:
-        raise NotComputedError(
-            "no series has two observations: there is no pair to correlate; check "
-            "groups= and series="
-        )
-    if max_lag is None:
-        steps = max(min(longest - 1, int(10.0 * np.log10(longest))), 1)
-        wanted = int(np.rint(steps * rows.typical_gap(bins.width) / bins.width))
-    else:
-        number = check_positive("max_lag", max_lag)
-        wanted = int(np.floor(number / bins.width + 1e-9))
-        if wanted < 1:
-            raise UnsupportedError(
-                f"max_lag={max_lag!r} is shorter than the first lag, {bins.width:g}"
-            )
-    return max(min(wanted, int(np.rint(rows.time.max() / bins.width))), 1)
-
-
 def check_whole(name: str, value: object) -> int:
     """Return an argument if it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -378,36 +358,148 @@ def check_whole(name: str, value: object) -> int:
     return int(value)
 
 
-def lag_products(
-    x: FloatArray, rows: SeriesRows, bins: LagBins, last: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+# Pairs that are visited, and up to which all are, if no distance is named.
+_MOST_VISITED = 50_000_000
+_ALL_PAIRS = 4_000_000
+# Numbers of a measure of pairs at a time, and pairs in a sample.
+_AT_ONCE = 2**21
+_SAMPLE = 100_000
+
+
+@dataclass(frozen=True)
+class Locations:
     """
-    Numbers of pairs, their mean distances, and sums of ``x_s'x_t`` by lag.
+    Coordinates of rows.
 
-    On a grid lag 0 is empty; otherwise it holds the pairs closer than half a bin.
+    Attributes
+    ----------
+    names : tuple of str
+    values : ndarray, shape (n, c)
+    metric : str
     """
-    lags = np.arange(last + 1, dtype=np.float64) * bins.width
-    if (
-        bins.grid
-        and count_pairs(rows, bins.limit(last)) * x.shape[1] > _MANY_PAIRS
-        and rows.lengths.mean() > 256
-        and rows.time.max() / bins.width < 4 * rows.lengths.max()
-        and rows.distinct
-    ):
-        counts, sums, _ = grid_sums(x, rows, bins.width, last)
-    else:
 
-        def products(later: Rows, earlier: Rows, _: FloatArray) -> FloatArray:
-            if x.shape[1] == 1:
-                return x[later, 0] * x[earlier, 0]
-            return np.einsum("ij,ij->i", x[later], x[earlier])
+    names: tuple[str, ...]
+    values: FloatArray
+    metric: str
 
-        counts, distances, sums = sums_by_lag(
-            pairs(rows, bins.limit(last)), bins, last, [products]
+    def pairs(self, rows: SeriesRows, limit: float, width: int) -> Iterator[Pairs]:
+        """
+        Pairs of rows of a series within a distance, and their distances.
+
+        The coordinates are in the order of `rows`; `width` numbers are computed of
+        each pair.
+        """
+        from scipy.spatial import cKDTree
+
+        order, at_once = METRICS[self.metric], max(_AT_ONCE // width, 1)
+        for start, length in zip(rows.starts, rows.lengths, strict=True):
+            if length == 1:
+                continue
+            here = self.values[start : start + length]
+            tree = cKDTree(here)
+            if length * (length - 1) // 2 > _MOST_VISITED:
+                count = (int(tree.count_neighbors(tree, limit, order)) - length) // 2
+                if count > _MOST_VISITED:
+                    raise NotComputedError(
+                        f"{count} pairs of a series are within max_distance={limit:g}; "
+                        "ask for a shorter distance"
+                    )
+            found = tree.query_pairs(limit, order, output_type="ndarray")
+            for first in range(0, len(found), at_once):
+                one, other = found[first : first + at_once].T
+                apart = np.linalg.norm(here[other] - here[one], order, axis=1)
+                yield other + start, one + start, np.asarray(apart)
+
+    def limit(self, rows: SeriesRows) -> float:
+        """The distance within which there are not too many pairs."""
+        count = rows.lengths.astype(np.float64)
+        total = count * (count - 1.0) / 2.0
+        share = _ALL_PAIRS / total.sum()
+        if share >= 1.0:
+            return self.farthest(rows)
+        rng = np.random.default_rng(0)
+        which = rng.choice(len(count), _SAMPLE, p=total / total.sum())
+        one, other = (
+            rows.starts[which] + rng.integers(0, rows.lengths[which]) for _ in range(2)
         )
-        if not bins.grid:
-            there = counts > 0.0
-            lags[there] = distances[there] / counts[there]
-    if bins.grid:
-        counts[0] = sums[0] = 0.0  # observations that share their time
-    return counts, lags, sums
+        apart = np.linalg.norm(
+            self.values[one] - self.values[other], METRICS[self.metric], axis=1
+        )
+        return float(np.quantile(apart[one != other], share))
+
+    def farthest(self, rows: SeriesRows) -> float:
+        """A distance that no two rows of a series exceed."""
+        low, high = (
+            np.asarray(f.reduceat(self.values, rows.starts))
+            for f in (np.minimum, np.maximum)
+        )
+        return float(np.linalg.norm(high - low, METRICS[self.metric], axis=1).max())
+
+
+def places_of(fit: Fit, coords: Any, metric: str | None) -> Locations | None:
+    """
+    Coordinates of the rows of a fit, in the order of the data.
+
+    Parameters
+    ----------
+    fit : Fit
+    coords : str, sequence of str, array_like of shape (n, c), or None
+        None stands for those of the residual structure, if the model has no times.
+    metric : str or None
+        None stands for the structure's.
+
+    Returns
+    -------
+    Locations or None
+        None if distances are those in time.
+    """
+    own = innermost(fit.structure)
+    if metric is None:
+        metric = getattr(own, "metric", "euclidean")
+    names = coords
+    if coords is None:
+        names = () if fit.data.time is not None else getattr(own, "coords", ())
+    if isinstance(names, str):
+        names = (names,)
+    if not len(names):
+        return None
+    if not isinstance(names, (tuple, list)) or not isinstance(names[0], str):
+        return places_from(names, fit.nobs, metric, fit.data.index)
+    known = fit.data.residual_data
+    columns = [
+        pd.Series(known[name])
+        if name in known
+        else data_column(fit.data, name, "coords")
+        for name in names
+    ]
+    frame = pd.DataFrame(
+        {n: np.asarray(c) for n, c in zip(names, columns, strict=True)}
+    )
+    return places_from(frame, fit.nobs, metric, None)
+
+
+def places_from(coords: Any, n: int, metric: str, index: pd.Index | None) -> Locations:
+    """A user's coordinates, shape (n,) or (n, c), of rows with these labels."""
+    check_choice("metric", metric, tuple(METRICS))
+    if index is not None:
+        check_labels("coords", coords, index, "values")
+    names = [str(name) for name in getattr(coords, "columns", ())]
+    values = float_array(coords, "coords")
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or not values.shape[1]:
+        raise UnsupportedError(
+            f"coords has the shape {values.shape}; pass one column for each coordinate"
+        )
+    check_lengths(n, coords=values)
+    names = names or [f"coordinate {k + 1}" for k in range(values.shape[1])]
+    labelled = isinstance(coords, (pd.DataFrame, pd.Series))
+    check_finite(values, names, "the", coords.index if labelled else None)
+    return Locations(tuple(names), values, metric)
+
+
+def variogram_label(fit: Fit, coords: Any = None) -> str:
+    """The name of an axis of distances, in space or in time."""
+    places = places_of(fit, coords, None)
+    if places is None:
+        return distance_label(fit, "Distance")
+    return f"Distance ({', '.join(places.names)})"

@@ -14,9 +14,9 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.diagnostics.residuals.normalized import covariance_factors, relative_row_sd
-from mixedar.diagnostics.residuals.places import Locations, places_from, places_of
 from mixedar.diagnostics.residuals.series import (
     LagBins,
+    Locations,
     Measure,
     Pairs,
     Rows,
@@ -26,6 +26,8 @@ from mixedar.diagnostics.residuals.series import (
     count_pairs,
     grid_sums,
     pairs,
+    places_from,
+    places_of,
     series_rows,
     sorted_values,
     sums_by_lag,
