@@ -264,7 +264,9 @@ class ByGroupOLS:
         --------
         >>> from mixedar.api import ByGroupOLS
         >>> from mixedar.datasets import load_orthodont
-        >>> model = ByGroupOLS.from_formula("distance ~ age", load_orthodont(), groups="subject")
+        >>> model = ByGroupOLS.from_formula(
+        ...     "distance ~ age", load_orthodont(), groups="subject"
+        ... )
         >>> model.fit().params.columns.tolist()
         ['Intercept', 'age']
         """
@@ -318,7 +320,9 @@ class ByGroupOLS:
         --------
         >>> from mixedar.api import ByGroupOLS
         >>> from mixedar.datasets import load_orthodont
-        >>> model = ByGroupOLS.from_formula("distance ~ age", load_orthodont(), groups="subject")
+        >>> model = ByGroupOLS.from_formula(
+        ...     "distance ~ age", load_orthodont(), groups="subject"
+        ... )
         >>> own = model.fit(pool=False)
         >>> own.bse.loc["M13"].round(2).to_dict()
         {'Intercept': 4.76, 'age': 0.42}

@@ -319,8 +319,12 @@ class Comparison(ResultsSummary):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
-        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fe = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
+        >>> re = mar.random_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> table = mar.compare({"FE": fe, "RE": re})
         >>> ax = table.plot()
         >>> len(ax.get_yticklabels())

@@ -171,7 +171,8 @@ class TestResult(Printed):
         ... )
         >>> fit = model.fit()
         >>> fit.normality_test().to_frame().columns.tolist()
-        ['statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null', 'alternative', 'reference', 'reason']
+        ['statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null',
+         'alternative', 'reference', 'reason']
         """
         return results_frame([self])
 

@@ -152,7 +152,8 @@ def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     ...     "distance ~ age", teeth, groups="subject", re_formula="~age"
     ... ).fit()
     >>> fit.covariance_parameters()["estimate"].round(2).to_dict()
-    {'subject Var': 5.42, 'subject x age Cov': -0.32, 'age Var': 0.05, 'scale': 1.72, 'sd(subject)': 2.33, 'corr(subject, age)': -0.61, 'sd(age)': 0.23, 'sigma': 1.31}
+    {'subject Var': 5.42, 'subject x age Cov': -0.32, 'age Var': 0.05, 'scale': 1.72,
+     'sd(subject)': 2.33, 'corr(subject, age)': -0.61, 'sd(age)': 0.23, 'sigma': 1.31}
     """
     if kind == "observed":
         cov = fit.estimate.cov_theta
@@ -404,7 +405,8 @@ def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
     >>> fit.information_criteria("nlme").round(0).to_dict()
-    {'llf': -223.0, 'n_params': 5.0, 'nobs': 106.0, 'aic': 457.0, 'aicc': 458.0, 'bic': 470.0, 'hqic': 462.0, 'caic': 475.0}
+    {'llf': -223.0, 'n_params': 5.0, 'nobs': 106.0, 'aic': 457.0, 'aicc': 458.0,
+     'bic': 470.0, 'hqic': 462.0, 'caic': 475.0}
     """
     if ic not in CONVENTIONS:
         raise UnsupportedError(

@@ -501,7 +501,9 @@ class MixedLMARResults(ParentResults):
         ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
         ... )
         >>> fit = model.fit()
-        >>> test = fit.f_test("sex[T.Male] = 0, age:sex[T.Male] = 0", df="kenward-roger")
+        >>> test = fit.f_test(
+        ...     "sex[T.Male] = 0, age:sex[T.Male] = 0", df="kenward-roger"
+        ... )
         >>> test.df_num
         2
         """

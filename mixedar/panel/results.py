@@ -193,7 +193,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> fit.conf_int().loc["value"].round(2).tolist()
         [0.09, 0.13]
         """
@@ -213,7 +215,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> fit.cov_params().shape
         (3, 3)
         """
@@ -252,7 +256,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> test = fit.wald_test("value = 0, capital = 0", use_f=True)
         >>> test.df_num
         2
@@ -282,7 +288,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> fit.f_test("value = 0, capital = 0").df_num
         2
         """
@@ -301,7 +309,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> test = fit.t_test("value = capital")
         >>> float(test.effect[0].round(2))
         -0.2
@@ -601,7 +611,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> len(fit.predict(firms.head(3)))
         3
         """
@@ -702,7 +714,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> fit.summary().to_frame("coefficients").index.tolist()
         ['Intercept', 'value', 'capital']
         """

@@ -160,7 +160,8 @@ class PredictionResults:
         >>> fit = model.fit()
         >>> predicted = fit.get_prediction(teeth.head(2))
         >>> predicted.summary_frame().columns.tolist()
-        ['mean', 'mean_se', 'mean_ci_lower', 'mean_ci_upper', 'obs_ci_lower', 'obs_ci_upper']
+        ['mean', 'mean_se', 'mean_ci_lower', 'mean_ci_upper', 'obs_ci_lower',
+         'obs_ci_upper']
         """
         mean = self.conf_int(False, alpha)
         obs = self._interval(np.sqrt(self.var_pred_mean + self.var_resid), alpha)

@@ -155,7 +155,8 @@ def plot_forecast(
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> ahead = teeth[teeth["subject"].isin(["F01", "M13"])].tail(2).assign(occ=5, age=16)
+    >>> last = teeth[teeth["subject"].isin(["F01", "M13"])].tail(2)
+    >>> ahead = last.assign(occ=5, age=16)
     >>> figure = fit.plot_forecast(ahead)
     """
     check_alpha(alpha)

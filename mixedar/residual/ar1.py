@@ -94,7 +94,11 @@ class AR1(Autoregression):
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm(
-    ...     "distance ~ age", teeth, groups="subject", time="occ", residual=AR1(by="sex")
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     residual=AR1(by="sex"),
     ... )
     >>> list(model.fit().residual_params.index)
     ['rho[Female]', 'rho[Male]']

@@ -162,7 +162,11 @@ class Independent(WithoutParameters, ResidualStructure):
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm(
-    ...     "distance ~ age", teeth, groups="subject", time="occ", residual=Independent()
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     residual=Independent(),
     ... )
     >>> len(model.fit().residual_params)
     0

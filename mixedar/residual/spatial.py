@@ -211,9 +211,10 @@ class Exponential(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import Exponential
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,
@@ -244,9 +245,10 @@ class Gaussian(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import Gaussian
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,
@@ -278,9 +280,10 @@ class RationalQuadratic(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import RationalQuadratic
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,
@@ -311,9 +314,10 @@ class Spherical(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import Spherical
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,
@@ -346,9 +350,10 @@ class Linear(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import Linear
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,
@@ -445,9 +450,10 @@ class Matern(DistanceStructure):
     >>> import mixedar.formula.api as mar
     >>> from mixedar.api import Matern
     >>> rng = np.random.default_rng(1)
-    >>> places = [(field, x, y) for field in range(3) for x in range(5) for y in range(5)]
+    >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
     >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
-    >>> plots["growth"] = np.sin(plots["east"] + plots["north"] / 2) + rng.normal(0, 0.3, 75)
+    >>> wave = np.sin(plots["east"] + plots["north"] / 2)
+    >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
     ...     "growth ~ 1",
     ...     plots,

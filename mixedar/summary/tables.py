@@ -248,7 +248,8 @@ class ResultsSummary(Summary):
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
         >>> list(fit.summary().to_frames())
-        ['parameters', 'random_effects', 'fixed_effects_correlation', 'residual_quantiles']
+        ['parameters', 'random_effects', 'fixed_effects_correlation',
+         'residual_quantiles']
         """
         frames: dict[str, pd.DataFrame] = {}
         for table, settings in zip(self.tables, self.settings, strict=True):

@@ -292,7 +292,8 @@ class GroupInfluence:
         >>> fit = model.fit()
         >>> influence = fit.influence()
         >>> influence.outlier_test().columns.tolist()
-        ['F', 'df', 'p', 'p_adj', 'F_re', 'df_re', 'p_re', 'p_adj_re', 'F_within', 'df_within', 'p_within', 'p_adj_within']
+        ['F', 'df', 'p', 'p_adj', 'F_re', 'df_re', 'p_re', 'p_adj_re', 'F_within',
+         'df_within', 'p_within', 'p_adj_within']
         """
         check_flags(external=external)
         frame = self._outlier_tests

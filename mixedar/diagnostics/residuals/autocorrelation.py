@@ -343,7 +343,11 @@ def serial_correlation_test(
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> fit = mar.mixedlm(
-    ...     "distance ~ age", teeth, groups="subject", time="occ", residual="independent"
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     residual="independent",
     ... ).fit()
     >>> test = fit.serial_correlation_test()
     >>> test.rejects(0.05)

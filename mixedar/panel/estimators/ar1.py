@@ -364,7 +364,9 @@ class FixedEffectsAR1(AR1Model):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> model = mar.fixed_effects_ar1("invest ~ value + capital", firms, "firm", "year")
+        >>> model = mar.fixed_effects_ar1(
+        ...     "invest ~ value + capital", firms, "firm", "year"
+        ... )
         >>> fit = model.fit()
         >>> round(fit.rho, 2)
         0.67
@@ -576,7 +578,9 @@ class RandomEffectsAR1(AR1Model):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> model = mar.random_effects_ar1("invest ~ value + capital", firms, "firm", "year")
+        >>> model = mar.random_effects_ar1(
+        ...     "invest ~ value + capital", firms, "firm", "year"
+        ... )
         >>> fit = model.fit()
         >>> round(fit.rho, 2)
         0.67

@@ -136,7 +136,9 @@ class RandomEffects(PanelModel):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> model = mar.random_effects("invest ~ value + capital", firms, "firm", "year")
+        >>> model = mar.random_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year"
+        ... )
         >>> fit = model.fit("clustered", method="swamy-arora")
         >>> fit.params.round(2).to_dict()
         {'Intercept': -53.94, 'value': 0.11, 'capital': 0.31}
@@ -382,7 +384,9 @@ def mundlak(
     >>> from statsmodels.datasets import grunfeld
     >>> import mixedar.formula.api as mar
     >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-    >>> fit = mar.mundlak("invest ~ value + capital", firms, "firm", "year").fit("clustered")
+    >>> fit = mar.mundlak(
+    ...     "invest ~ value + capital", firms, "firm", "year").fit("clustered"
+    ... )
     >>> list(fit.params.index)
     ['Intercept', 'value', 'capital', 'mean(value)', 'mean(capital)']
     """

@@ -151,8 +151,12 @@ class HausmanResult(Printed):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
-        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fe = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
+        >>> re = mar.random_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> test = mar.hausman(fe, re)
         >>> test.rejects(alpha=0.05)
         False
@@ -173,8 +177,12 @@ class HausmanResult(Printed):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
-        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fe = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
+        >>> re = mar.random_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> test = mar.hausman(fe, re)
         >>> test.to_frame().shape[0]
         2
@@ -194,8 +202,12 @@ class HausmanResult(Printed):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fe = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
-        >>> re = mar.random_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fe = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
+        >>> re = mar.random_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> test = mar.hausman(fe, re)
         >>> list(test.summary().to_frames())
         ['tests', 'comparison']

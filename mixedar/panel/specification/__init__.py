@@ -106,7 +106,9 @@ class PanelTests(Printed):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> tests = mar.panel_tests(fit)
         >>> tests.to_frame()["group"].nunique()
         4
@@ -129,7 +131,9 @@ class PanelTests(Printed):
         >>> from statsmodels.datasets import grunfeld
         >>> import mixedar.formula.api as mar
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
+        >>> fit = mar.fixed_effects(
+        ...     "invest ~ value + capital", firms, "firm", "year").fit(
+        ... )
         >>> tests = mar.panel_tests(fit)
         >>> page = tests.summary().as_text()
         """
@@ -173,7 +177,8 @@ def panel_tests(fit: Tested) -> PanelTests:
     >>> fit = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year").fit()
     >>> tests = mar.panel_tests(fit)
     >>> tests.to_frame().columns.tolist()
-    ['group', 'statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null', 'alternative', 'reference', 'reason']
+    ['group', 'statistic', 'distribution', 'df', 'df_denom', 'pvalue', 'null',
+     'alternative', 'reference', 'reason']
     """
     base = regressions_of(fit)
     return PanelTests(

@@ -230,7 +230,11 @@ class VarFixed(KnownVariance):
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm(
-    ...     "distance ~ age", teeth, groups="subject", time="occ", weights=VarFixed("age")
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarFixed("age"),
     ... )
     >>> list(model.fit().residual_params.index)
     ['rho']

@@ -69,7 +69,11 @@ class VarPower(LinearCovariate):
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm(
-    ...     "distance ~ age", teeth, groups="subject", time="occ", weights=VarPower("age")
+    ...     "distance ~ age",
+    ...     teeth,
+    ...     groups="subject",
+    ...     time="occ",
+    ...     weights=VarPower("age"),
     ... )
     >>> list(model.fit().residual_params.index)
     ['rho', 'power']
