@@ -212,7 +212,7 @@ class Exponential(DistanceStructure):
     >>> from mixedar.api import Exponential
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
@@ -246,7 +246,7 @@ class Gaussian(DistanceStructure):
     >>> from mixedar.api import Gaussian
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
@@ -281,7 +281,7 @@ class RationalQuadratic(DistanceStructure):
     >>> from mixedar.api import RationalQuadratic
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
@@ -315,7 +315,7 @@ class Spherical(DistanceStructure):
     >>> from mixedar.api import Spherical
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
@@ -351,7 +351,7 @@ class Linear(DistanceStructure):
     >>> from mixedar.api import Linear
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
@@ -451,7 +451,7 @@ class Matern(DistanceStructure):
     >>> from mixedar.api import Matern
     >>> rng = np.random.default_rng(1)
     >>> places = pd.MultiIndex.from_product([range(3), range(5), range(5)])
-    >>> plots = pd.DataFrame(places, columns=["field", "east", "north"])
+    >>> plots = pd.DataFrame(list(places), columns=["field", "east", "north"])
     >>> wave = np.sin(plots["east"] + plots["north"] / 2)
     >>> plots["growth"] = wave + rng.normal(0, 0.3, size=75)
     >>> model = mar.mixedlm(
