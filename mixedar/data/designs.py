@@ -261,7 +261,7 @@ def _component_columns(
         out[unknown] = 0.0
         return out, squares
     for i, group in enumerate(groups):
-        rows = joint.groups.rows(i)
+        rows = joint.groups.rows[i]
         matrix, names = joint.group_matrix(i), joint.column_names(i)
         before, new = matrix[rows < count], matrix[rows >= count]
         known: dict[str, int] = {}

@@ -31,6 +31,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
     check_choice,
+    listing,
     shown,
 )
 
@@ -71,11 +72,8 @@ def drop_missing(
     EmptyDataError
         If no row is complete.
     """
-    n = len(arrays[0])
-    keep = np.ones(n, dtype=bool)
-    for array in arrays:
-        if array is not None:
-            keep &= ~missing_rows(array)
+    gaps = [missing_rows(array) for array in arrays if array is not None]
+    keep = ~np.logical_or.reduce(gaps)
     rows_by_group: list[NDArray[np.intp]] = []
     if exog_vc is not None and len(exog_vc.names):
         # in the sorted order of the labels, missing ones last
@@ -84,8 +82,8 @@ def drop_missing(
         for mats in exog_vc.mats:
             for rows, matrix in zip(rows_by_group, mats, strict=True):
                 keep[rows] &= np.isfinite(np.asarray(matrix, dtype=float)).all(axis=1)
-    dropped = int(n - keep.sum())
-    if dropped == n:
+    dropped = int((~keep).sum())
+    if dropped == len(keep):
         raise EmptyDataError("every row has a missing value; nothing is left to fit")
     if dropped == 0:
         return list(arrays), exog_vc, 0
@@ -209,12 +207,10 @@ def missing_error(
     parts = []
     for label, mask in masks:
         rows = np.flatnonzero(mask)
-        labels = ", ".join(shown(index[i]) for i in rows[:_SHOWN])
-        more = ", ..." if len(rows) > _SHOWN else ""
-        word = "row" if len(rows) == 1 else "rows"
-        noun = "value" if len(rows) == 1 else "values"
+        labels = listing([shown(index[i]) for i in rows[: _SHOWN + 1]], _SHOWN)
+        s = "" if len(rows) == 1 else "s"
         parts.append(
-            f"{len(rows)} {what.lower()} {noun} in {label} ({word} {labels}{more})"
+            f"{len(rows)} {what.lower()} value{s} in {label} (row{s} {labels})"
         )
     remedy = (
         'Remove them or pass missing="drop".'

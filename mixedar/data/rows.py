@@ -25,6 +25,7 @@ from mixedar.exceptions import (
     MixedARError,
     UnknownColumnError,
     UnsupportedError,
+    listing,
     shown,
 )
 
@@ -85,10 +86,7 @@ def near_matches(name: object, available: Iterable[Any]) -> str:
     near = difflib.get_close_matches(str(name), names, n=3)
     if near:
         return f" Did you mean {' or '.join(map(repr, near))}?"
-    if not names:
-        return ""
-    more = ", ..." if len(names) > 8 else ""
-    return f" Columns: {', '.join(names[:8])}{more}."
+    return f" Columns: {listing(names, 8)}." if names else ""
 
 
 def table_column(table: pd.DataFrame, name: str | int, role: str = "") -> pd.Series:
@@ -205,11 +203,9 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
         lost = (codes < 0) & ~column.isna().to_numpy()
         if lost.any():
             level = column.iloc[int(np.flatnonzero(lost)[0])]
-            shown = ", ".join(repr(level) for level in known[:8])
-            more = ", ..." if len(known) > 8 else ""
             raise UnsupportedError(
                 f"Column {name!r} has the level {level!r}, which the model was not "
-                f"built with. Known levels: {shown}{more}."
+                f"built with. Known levels: {listing([*map(repr, known)], 8)}."
             )
         array = pd.Categorical.from_codes(codes, dtype=dtype)
         return pd.Series(array, index=column.index, name=column.name, copy=False)
@@ -295,27 +291,23 @@ def resolve(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         column = table_column(table, value, f"{role}=")
         return RowVariable(role, value, column, True)
-    n = len(table)
     value = without_mask(value)
-    given = value
+    length = len(value) if np.ndim(value) else 1
+    if np.ndim(value) == 0 or length != len(table):
+        raise LengthError(
+            f"{role}= has {length} values; the data have {len(table)} rows. Pass the "
+            "name of a column or one value for each row."
+        )
+    check_labels(role, value, table.index, "data")
     if isinstance(value, pd.DataFrame):
         value = value.to_numpy()
-    if not isinstance(value, (pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
-        value = np.asarray(value)
-    length = len(value) if np.ndim(value) else 1
-    if np.ndim(value) == 0 or length != n:
-        raise LengthError(
-            f"{role}= has {length} values; the data have {n} rows. Pass the name "
-            "of a column or one value for each row."
-        )
     name = getattr(value, "name", None)
-    check_labels(role, given, table.index, "data")
-    value = value.array if isinstance(value, pd.Series) else value
-    if np.ndim(value) == 2 and isinstance(value, np.ndarray):
-        return RowVariable(role, name, value)
-    values = getattr(value, "array", value)
-    series = pd.Series(values, index=table.index, name=name, copy=False)
-    return RowVariable(role, name, series)
+    values = value.array if isinstance(value, (pd.Series, pd.Index)) else value
+    if not isinstance(values, pd.api.extensions.ExtensionArray):
+        values = np.asarray(values)
+    if np.ndim(values) == 1:
+        values = pd.Series(values, index=table.index, name=name, copy=False)
+    return RowVariable(role, name, values)
 
 
 def combine(role: str, parts: list[RowVariable], index: pd.Index) -> RowVariable:
@@ -391,8 +383,7 @@ class Levels:
 
     def listed(self) -> str:
         """The names, for a message."""
-        shown_names = ", ".join(repr(name) for name in self.names[:_LISTED])
-        return shown_names + (", ..." if len(self.names) > _LISTED else "")
+        return listing([*map(repr, self.names)], _LISTED)
 
     def numbers(self, labels: pd.Series) -> IntArray:
         """Number of each label, shape (k,); -1 for one that is not known."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixedar._types import FloatArray
 from mixedar.data.rows import without_categories
-from mixedar.exceptions import MissingDataError, TimeError, shown
+from mixedar.exceptions import MissingDataError, TimeError, listing, shown
 from mixedar.residual import ResidualStructure
 
 # Steps of a regular grid may deviate by this much of a step (rounded decimals).
@@ -357,8 +357,7 @@ def _text(column: pd.Series, name: str) -> TimeError:
                 break
         else:
             levels = natural_order(column.astype(str).unique())
-            listed = ", ".join(map(repr, levels[:_LEVELS]))
-            listed += ", ..." if len(levels) > _LEVELS else ""
+            listed = listing([*map(repr, levels)], _LEVELS)
             remedy = (
                 "number the times, or make it an ordered categorical, whose levels "
                 f"are equally spaced: pandas.Categorical(data[{name!r}], [{listed}], "

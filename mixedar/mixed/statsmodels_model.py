@@ -19,6 +19,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import check_lengths, float_array
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.components import GroupRows
 from mixedar.data.model_data import ModelData
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.covariance import RandomCovariance, factor_entries
@@ -373,9 +374,7 @@ class ParentModel(MixedLM):
     @cached_property
     def rows_by_group(self) -> list[IntArray]:
         """The caller's rows of each group."""
-        order = np.argsort(self.codes, kind="stable")
-        counts = np.bincount(self.codes, minlength=self.n_groups)
-        return np.split(order, np.cumsum(counts)[:-1])
+        return GroupRows(self.codes, self.group_labels).rows
 
     @cached_property
     def row_indices(self) -> dict[Any, list[int]]:

@@ -20,7 +20,7 @@ from scipy import sparse
 from statsmodels.formula._manager import FormulaManager
 from statsmodels.regression.mixed_linear_model import VCSpec
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import FormulaUse, indicator_factor, read_formula
 from mixedar.data.formula.spec import engine_errors, fit_formula
@@ -38,23 +38,19 @@ class GroupRows:
     ----------
     codes : ndarray of int, (n,)
         Number of the group of each row, in the sorted order of the labels.
-    labels : ndarray, (G,)
+    labels : sequence, (G,)
         Sorted labels.
     """
 
-    codes: np.ndarray
-    labels: np.ndarray
+    codes: IntArray
+    labels: Sequence[Any] | np.ndarray
 
     @cached_property
-    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self) -> list[IntArray]:
+        """Positions of the rows of each group, in the caller's order."""
         order = np.argsort(self.codes, kind="stable")
         counts = np.bincount(self.codes, minlength=len(self.labels))
-        return order, np.concatenate([[0], np.cumsum(counts)])
-
-    def rows(self, group: int) -> np.ndarray:
-        """Positions of the rows of one group, in the caller's order."""
-        order, starts = self._order
-        return order[starts[group] : starts[group + 1]]
+        return np.split(order, np.cumsum(counts)[:-1])
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ class VarianceComponent:
         ndarray, (n_i, k_i)
             The matrix.
         """
-        rows = self.groups.rows(group)
+        rows = self.groups.rows[group]
         if self.matrix is not None:
             return self.matrix[rows, : self.n_columns[group]]
         assert self.codes is not None
@@ -303,9 +299,7 @@ class _Component:
         numeric = all(getattr(dtype, "kind", "O") in "iuf" for dtype in frame.dtypes)
         if not numeric or not use.is_rowwise(list(frame.columns)) or use.coded:
             return None
-        spec, matrix = fit_formula(
-            use, self.columns, self.namespace, parsed=self.parsed
-        )
+        spec, matrix = fit_formula(use, self.columns, self.namespace, self.parsed)
         return VarianceComponent(
             self.name,
             "dense",
@@ -347,7 +341,7 @@ class _Component:
         )
         # Trust the shortcut only if the engine agrees on the smallest group.
         smallest = int(np.argmin(np.bincount(groups.codes)))
-        rows = groups.rows(smallest)
+        rows = groups.rows[smallest]
         if len(rows) * counts[smallest] > 1_000_000:
             return part
         frame = self.frame.iloc[rows]
@@ -408,10 +402,7 @@ class _Component:
         """Any other formula: one evaluation for each group."""
         groups = self.groups
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            parts = [
-                self.evaluated(self.frame.iloc[groups.rows(i)])
-                for i in range(len(groups.labels))
-            ]
+            parts = [self.evaluated(self.frame.iloc[rows]) for rows in groups.rows]
         # combinations of levels that no group has are left out
         seen = {
             n for x, names in parts for n, v in zip(names, x.T, strict=True) if v.any()
@@ -421,8 +412,8 @@ class _Component:
             parts[i] = values[:, kept], [names[k] for k in kept]
         counts = np.array([matrix.shape[1] for matrix, _ in parts])
         matrix = np.zeros((len(groups.codes), counts.max(initial=0)))
-        for i, (values, _) in enumerate(parts):
-            matrix[groups.rows(i), : values.shape[1]] = values
+        for rows, (values, _) in zip(groups.rows, parts, strict=True):
+            matrix[rows, : values.shape[1]] = values
         return VarianceComponent(
             self.name,
             "dense",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -259,12 +259,11 @@ class FormulaSpec:
         """Build the engine's specification; return matrix, missing rows."""
         manager = FormulaManager(self.engine)
         action = na_action(manager, drop=not self.rowwise)
-        formula = self._parsed if self._parsed is not None else self.formula
         if not training.index.is_unique:  # formulaic finds missing rows by label
             training = training.reset_index(drop=True)
         with engine_errors(self.use, self.available):
             result = manager.get_matrices(
-                formula,
+                self.formula if self._parsed is None else self._parsed,
                 training,
                 eval_env=self.namespace,
                 pandas=True,
@@ -463,7 +462,6 @@ def fit_formula(
     use: FormulaUse,
     columns: ColumnStore,
     namespace: Mapping[str, Any],
-    engine: str | None = None,
     parsed: object = None,
 ) -> tuple[FormulaSpec, np.ndarray]:
     """
@@ -477,8 +475,6 @@ def fit_formula(
         The data's columns.
     namespace : Mapping[str, object]
         The caller's variables.
-    engine : {"patsy", "formulaic"}, optional
-        Formula engine; statsmodels' current choice by default.
     parsed : object, optional
         The engine's parsed formula, used instead of the text.
 
@@ -496,7 +492,7 @@ def fit_formula(
     MixedARError
         If the formula cannot be evaluated.
     """
-    engine = engine or FormulaManager().engine
+    engine = FormulaManager().engine  # statsmodels' current choice
     powers = in_calls(use.formula, "^")
     if any(powers) or (powers and engine == "patsy"):
         raise UnsupportedError(
@@ -518,7 +514,8 @@ def fit_formula(
             unknown_name(sorted(unknown)[0], use.formula, columns.available)
         )
     rowwise = use.is_rowwise(list(frame.columns)) and columns.is_separable(frame, use)
-    spec = FormulaSpec(use, engine, frame, _subset(namespace, names), rowwise, parsed)
+    own = {name: namespace[name] for name in names if name in namespace}
+    spec = FormulaSpec(use, engine, frame, own, rowwise, parsed)
     spec.available = columns.available
     unused = {name: columns.unused(name, use) for name in frame.columns}
     spec.unused = {name: levels for name, levels in unused.items() if levels}
@@ -559,7 +556,3 @@ def _with_gaps(values: np.ndarray, missing: np.ndarray | None, n: int) -> np.nda
     out = np.full((n, values.shape[1]), np.nan)
     out[~missing] = values
     return out
-
-
-def _subset(namespace: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: namespace[name] for name in names if name in namespace}
