@@ -80,7 +80,7 @@ def r2(fit: Fit) -> pd.Series:
     --------
     >>> import mixedar.formula.api as mar
     >>> from mixedar.datasets import load_orthodont
-    >>> fit = mar.mixedlm("distance ~ age", load_orthodont(), groups="Subject").fit()
+    >>> fit = mar.mixedlm("distance ~ age", load_orthodont(), groups="subject").fit()
     >>> fit.r2().round(3).to_dict()
     {'marginal': 0.255, 'conditional': 0.774}
     """
