@@ -16,6 +16,7 @@ from mixedar.panel import (
     RandomEffects,
     RandomEffectsAR1,
 )
+from mixedar.relations import CAR, ICAR, Field, Relationship
 from mixedar.residual import (
     AR1,
     ARMA,
@@ -71,13 +72,16 @@ __getattr__, __dir__ = lazy_names(globals(), _LATER)
 __all__ = [
     "AR1",
     "ARMA",
+    "CAR",
     "CAR1",
+    "ICAR",
     "AnteDependence",
     "BetweenOLS",
     "ByGroupOLS",
     "ByGroupResults",
     "CompoundSymmetry",
     "Exponential",
+    "Field",
     "FirstDifferenceOLS",
     "FixedEffects",
     "FixedEffectsAR1",
@@ -94,6 +98,7 @@ __all__ = [
     "RandomEffects",
     "RandomEffectsAR1",
     "RationalQuadratic",
+    "Relationship",
     "ResidualStructure",
     "Spherical",
     "Toeplitz",

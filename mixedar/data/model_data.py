@@ -17,7 +17,7 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
-from mixedar.data.random_terms import RandomTerm, held_entries
+from mixedar.data.random_terms import RandomTerm, held_entries, relation_notes
 from mixedar.data.residual_model import (
     ResidualModel,
     as_columns,
@@ -266,7 +266,8 @@ class ModelData:
             order = (
                 "No time= was given: the residuals take the order of the rows for time."
             )
-        return (*self.effect_notes, order) if order else self.effect_notes
+        notes = (*self.effect_notes, *relation_notes(self.terms))
+        return (*notes, order) if order else notes
 
     @property
     def response(self) -> FloatArray:
@@ -375,7 +376,8 @@ class ModelData:
         values = layout.fixed.copy()
         if fixed is not None:
             values[: len(fixed)] = fixed
-        values[layout.k_groups :] = held_entries(self.terms)
+        if self.terms:
+            values[layout.k_groups :] = held_entries(self.terms)
         if self.re_cov == "diagonal":
             rows, columns = layout.tril
             values[: len(rows)][rows != columns] = 0.0

@@ -11,15 +11,27 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_columns, check_rank, group_codes
+from mixedar.data.checks import (
+    check_columns,
+    check_finite,
+    check_rank,
+    float_array,
+    group_codes,
+)
 from mixedar.data.formula import Design, FormulaSpec
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.rows import Levels, table_column, without_categories
 from mixedar.engine.compress import TermRows
 from mixedar.engine.covariance import TermLayout
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import GroupError, IdentificationError
-from mixedar.relations.base import LevelCovariance
+from mixedar.exceptions import (
+    GroupError,
+    IdentificationError,
+    StructureError,
+    listing,
+    shown,
+)
+from mixedar.relations.base import LevelCovariance, Relation
 
 # Variances and covariances of random effects: at most, and with fewer groups than
 # effects, when their covariance can be no more than singular.
@@ -54,6 +66,8 @@ class RandomTerm:
         of a smooth share one variance.
     between : LevelCovariance or None
         How the levels, or the copies of a single level, are related.
+    relation : Relation or None
+        The same as it was given, for other levels.
     """
 
     factor: str
@@ -66,6 +80,7 @@ class RandomTerm:
     correlated: bool
     copies: int = 1
     between: LevelCovariance | None = None
+    relation: Relation | None = None
 
     @property
     def layout(self) -> TermLayout:
@@ -138,8 +153,8 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
         If a factor has one level only.
     """
     out = []
-    for bar, labels, (spec, columns) in zip(
-        design.bars, design.factors, design.terms, strict=True
+    for bar, labels, relation, (spec, columns) in zip(
+        design.bars, design.factors, design.relations, design.terms, strict=True
     ):
         codes, distinct = group_codes(labels, f"factor {bar.name!r}")
         if len(distinct) == 1:
@@ -155,6 +170,10 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
         levels = pd.Index(each[0], name=bar.factor[0])
         if len(each) > 1:
             levels = pd.MultiIndex.from_arrays(each, names=bar.factor)
+        between = None
+        if relation is not None:
+            places = _places(design, relation, bar.name, codes, levels)
+            between = relation.bind(levels, bar.name, places)
         out.append(
             RandomTerm(
                 bar.name,
@@ -165,9 +184,50 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
                 np.ascontiguousarray(columns),
                 spec,
                 bar.correlated,
+                between=between,
+                relation=relation,
             )
         )
     return tuple(out)
+
+
+def _places(
+    design: Design, relation: Relation, factor: str, codes: IntArray, levels: pd.Index
+) -> FloatArray | None:
+    """Coordinates of the levels, shape (m, c), if their relation reads any."""
+    if not relation.columns:
+        return None
+    out = np.empty((len(levels), len(relation.columns)))
+    first = np.unique(codes, return_index=True)[1]
+    for k, name in enumerate(relation.columns):
+        column = table_column(design.frame, name)
+        values = float_array(column, f"the coordinate {name!r}")
+        check_finite(values, [name], "coordinate", design.index)
+        out[:, k] = values[first]
+        moved = np.flatnonzero(values != out[codes, k])
+        if len(moved):
+            raise StructureError(
+                f"{relation!r}: {name!r} differs between rows of one level of "
+                f"{factor!r}, {shown(levels[codes[moved[0]]])}: a level has one place"
+            )
+    return out
+
+
+def relation_notes(terms: Iterable[RandomTerm]) -> list[str]:
+    """What a reader should know of related levels."""
+    out = []
+    for term in terms:
+        if term.relation is None:
+            continue
+        surplus = term.relation.surplus(term.levels)
+        if surplus:
+            out.append(
+                f"{len(surplus)} of the labels in {term.relation!r} have no rows of "
+                f"{term.factor!r}: {listing(surplus)}"
+            )
+        note = term.relation.note(term.factor)
+        out += [note] if note else []
+    return out
 
 
 def held_entries(terms: Iterable[RandomTerm]) -> FloatArray:

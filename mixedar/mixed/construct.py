@@ -85,7 +85,8 @@ def from_design(
     model.formula = design.formula
     model.groups_name, model.time_name = design.groups_name, design.time_name
     model.formula_spec, model.re_spec = design.model_spec, design.re_spec
-    FormulaData.adopt(model.data, design.model_spec)
+    model.data.__class__ = FormulaData  # statsmodels has made it
+    model.data.formula_spec = design.model_spec
     model.data.frame = design.frame
     return model
 
@@ -142,7 +143,8 @@ def written_effects(
             "re_cov=, which say the same in another way"
         )
     found, bars = arrange_bars(bars, table, groups, correlated=correlated)
-    own = isinstance(found, RowVariable) and bars[0].name == found.name
+    first = bars[0]
+    own = isinstance(found, RowVariable) and first.name == found.name and not first.cov
     if not own:
         return WrittenEffects(fixed, found, "0", bars, dict(options))
     re_cov = "unstructured" if bars[0].correlated else "diagonal"
@@ -273,7 +275,7 @@ def take_arrays(
     for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
         names = [name] * matrix.shape[1]
         check_finite(matrix, names, "variance-component", data.row_labels)
-    terms = () if design is None else random_terms(design)
+    terms = random_terms(design) if design is not None and design.bars else ()
     cov_names = [*data.param_names[p:], *(n for t in terms for n in t.cov_names)]
     check_distinct(cov_names, "random-effects")
     arrays = ModelData(

@@ -4,9 +4,10 @@ What the covariance between the levels of a factor tells the likelihood.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.numeric.autodiff import Jet
@@ -77,3 +78,39 @@ def root_of(values: FloatArray) -> FloatArray:
         found, vectors = np.linalg.eigh(values)
         found[found < 1e-12 * found.max(initial=0.0)] = 0.0
         return np.asarray(vectors * np.sqrt(found))
+
+
+class Relation(ABC):
+    """How levels are related, before it is known which levels there are."""
+
+    #: columns of coordinates that it reads
+    columns: tuple[str, ...] = ()
+
+    @abstractmethod
+    def bind(
+        self, levels: pd.Index, factor: str, places: FloatArray | None
+    ) -> LevelCovariance:
+        """
+        The covariance between the levels of a factor.
+
+        Parameters
+        ----------
+        levels : Index, length n
+        factor : str
+            Its name, for messages.
+        places : ndarray, shape (n, len(columns)), or None
+            Coordinates of the levels.
+
+        Raises
+        ------
+        StructureError
+            If the levels do not fit.
+        """
+
+    def surplus(self, levels: pd.Index) -> list[object]:
+        """Labels that are none of the levels."""
+        return []
+
+    def note(self, factor: str) -> str:
+        """What a reader should know, or empty."""
+        return ""

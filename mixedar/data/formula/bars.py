@@ -4,18 +4,28 @@ Random effects written in the formula, as in lme4: ``(1 + time | school/pupil)``
 
 from __future__ import annotations
 
+import builtins
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mixedar import relations
 from mixedar._types import IntArray
 from mixedar.data.formula.names import QUOTED, in_calls, split_formula
 from mixedar.data.rows import RowVariable, combine, resolve
-from mixedar.exceptions import GroupError, UnknownColumnError, UnsupportedError
+from mixedar.exceptions import (
+    GroupError,
+    MixedARError,
+    UnknownColumnError,
+    UnsupportedError,
+)
+from mixedar.relations.base import Relation
 
 _NAME = re.compile(r"""(?:Q\(\s*)?(?:"([^"]+)"|'([^']+)'|`([^`]+)`)\s*\)?|([\w.]+)""")
 
@@ -33,16 +43,54 @@ class Bar:
         Columns whose combinations are the levels.
     correlated : bool
         False for lme4's ``||``.
+    cov : str
+        What relates the levels, as it is written in ``gr(animal, cov=A)``, or empty.
+    apart : bool
+        Whether the name tells it from other terms of the same factor.
     """
 
     effects: str
     factor: tuple[str, ...]
     correlated: bool
+    cov: str = ""
+    apart: bool = False
 
     @property
     def name(self) -> str:
         """The factor as lme4 names it, ``"school:pupil"``."""
-        return ":".join(self.factor)
+        name = ":".join(self.factor)
+        return f"gr({name}, {self.cov})" if self.apart else name
+
+    def relation(self, namespace: Mapping[str, Any]) -> Relation | None:
+        """
+        What relates the levels, looked up where the formula is written.
+
+        Raises
+        ------
+        UnsupportedError
+            If it cannot be evaluated, or is no relation.
+        """
+        if not self.cov:
+            return None
+        names = {**vars(relations), **namespace}
+        try:
+            found = eval(self.cov, {"__builtins__": builtins}, names)
+        except MixedARError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(
+                f"gr({':'.join(self.factor)}, cov={self.cov}): {self.cov!r} cannot be "
+                f"evaluated where the formula is written: {error}"
+            ) from error
+        if isinstance(found, Relation):
+            return found
+        if isinstance(found, pd.DataFrame):
+            return relations.Relationship(found)
+        raise UnsupportedError(
+            f"gr({':'.join(self.factor)}, cov={self.cov}): {self.cov} is "
+            f"{type(found).__name__}; it has to be a DataFrame with the levels as "
+            "index and columns, Relationship(...), CAR(W), ICAR(W) or Field(coords=...)"
+        )
 
     def variable(self, table: pd.DataFrame) -> RowVariable:
         """Labels of the levels, row by row."""
@@ -105,9 +153,19 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
         raise UnsupportedError(
             f"({twice[0].effects} | {twice[0].name}) stands twice in {formula!r}"
         )
+    bars = _told_apart(bars)
     _check_intercepts(bars)
     text = " ".join(kept).removeprefix("+ ") or "1"
     return f"{left or ''} ~ {text}".strip(), tuple(bars)
+
+
+def _told_apart(bars: Sequence[Bar]) -> list[Bar]:
+    """Terms whose levels are related, with names unlike those of the same factor."""
+    count = Counter(bar.factor for bar in bars)
+    return [
+        replace(bar, apart=True) if bar.cov and count[bar.factor] > 1 else bar
+        for bar in bars
+    ]
 
 
 def _check_intercepts(bars: Sequence[Bar]) -> None:
@@ -132,12 +190,30 @@ def _read(piece: str, inside: str, at: int) -> list[Bar]:
     while _is_bracketed(chain):
         chain = chain[1:-1].strip()
     factors: list[tuple[str, ...]] = []
+    if chain.startswith("gr("):
+        return [_read_related(piece, effects, chain, correlated)]
     for part in chain.split("/"):
         names = tuple(_column(name, piece) for name in part.split(":"))
         factors.append((*(factors[-1] if factors else ()), *names))
     if not effects:
         raise UnsupportedError(f"{piece}: write (1 | {chain}) for random intercepts")
     return [Bar(effects, factor, correlated) for factor in factors]
+
+
+def _read_related(piece: str, effects: str, chain: str, correlated: bool) -> Bar:
+    """``gr(factor, cov=...)``, as in brms."""
+    inside = chain[3:-1] if chain.endswith(")") else ""
+    depths = _depths(inside)
+    commas = [k for k, x in enumerate(inside) if x == "," and not depths[k]]
+    first = inside[: commas[0]] if commas else ""
+    match = re.fullmatch(r"\s*cov\s*=\s*(.+?)\s*", inside[len(first) + 1 :], re.DOTALL)
+    if len(commas) == 0 or match is None or not effects:
+        raise UnsupportedError(
+            f"{piece}: related levels are written (1 | gr(animal, cov=A)), with A a "
+            "DataFrame or Relationship(...), CAR(W), ICAR(W) or Field(coords=...)"
+        )
+    names = tuple(_column(name, piece) for name in first.split(":"))
+    return Bar(effects, names, correlated, match[1])
 
 
 def _column(text: str, piece: str) -> str:
@@ -227,8 +303,8 @@ def arrange_bars(
             f"groups={name!r} is none of the factors of the formula, which are "
             f"{', '.join(map(repr, factors))}: leave it out, or name one of them"
         )
-    mine = [bar for bar in bars if bar.name == name]
-    others = [bar for bar in bars if bar.name != name]
+    mine = [bar for bar in bars if bar.name == name and not bar.cov]
+    others = [bar for bar in bars if bar not in mine]
     return own.variable(table), (*mine, *others)
 
 

@@ -45,6 +45,7 @@ from mixedar.exceptions import (
     MixedARError,
     ResponseError,
 )
+from mixedar.relations.base import Relation
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Evaluated:
 
     def without_empty_cells(self) -> Evaluated:
         """The same less columns of levels, or combinations of them, without rows."""
+        if not any("[" in label for label, _ in self.columns()):
+            return self  # no column has a level
         spec, exog = without_empty_cells(self.model_spec, self.exog)
         terms = [without_empty_cells(*term) for term in self.terms]
         parts = replace(self, model_spec=spec, exog=exog, terms=terms)
@@ -142,6 +145,8 @@ class Design(Evaluated):
         Further random-effects terms as they were written.
     factors : list[pandas.Series]
         Labels of the levels of each.
+    relations : list[Relation or None]
+        What relates the levels of each.
     extra : dict[str, pandas.Series or ndarray]
         Further variables; arrays if they have two dimensions.
     index : pandas.Index
@@ -164,6 +169,7 @@ class Design(Evaluated):
     offset: pd.Series | None
     bars: tuple[Bar, ...]
     factors: list[pd.Series]
+    relations: list[Relation | None]
     extra: dict[str, Any]
     index: pd.Index
     n_dropped: int
@@ -312,6 +318,7 @@ def build_design(
         offset=values.get("offset"),
         bars=tuple(bars),
         factors=[values[f"factor {bar.name}"] for bar in bars],
+        relations=[bar.relation(namespace) for bar in bars],
         extra={name: values[f"extra {name}"] for name in extra or {}},
         index=source.index(rows),
         n_dropped=len(table if start is None else start) - len(parts.endog),

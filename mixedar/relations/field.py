@@ -1,0 +1,141 @@
+"""
+Levels that have places: Gaussian fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import StructureError, check_choice, listing
+from mixedar.numeric.autodiff import Jet
+from mixedar.relations.base import LevelCovariance, Relation
+from mixedar.residual.base import Composite, DataLayout, Parametric, ResidualStructure
+from mixedar.residual.spatial import DistanceStructure, Exponential, Gaussian, Matern
+
+
+@dataclass(frozen=True)
+class Field(Relation):
+    """
+    A Gaussian field: the covariance of two levels falls with their distance.
+
+    Written in a formula as ``(1 | gr(site, cov=Field(coords=("lon", "lat"))))``.
+
+    Parameters
+    ----------
+    coords : sequence of str
+        Columns of the coordinates, which are the same in all rows of a level.
+    kernel : {"exponential", "matern", "gaussian"}
+        ``exp(-d / range)``; ``(1 + d / range) exp(-d / range)``, Matern's of order
+        3/2; ``exp(-(d / range)^2)``.
+    metric : {"euclidean", "manhattan", "maximum"}
+        Distance of two places.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is no such kernel or metric, or `coords` are no names.
+
+    Notes
+    -----
+    Matern's ``range`` is without the ``sqrt(3)`` of Stan's and scikit-learn's length
+    scale, which is ``sqrt(3)`` times as long.
+
+    References
+    ----------
+    Stein, M. L. (1999), Interpolation of Spatial Data, Springer, section 2.7.
+
+    Examples
+    --------
+    >>> from mixedar.api import Field
+    >>> Field(coords=("lon", "lat"), kernel="matern")
+    Field(coords=('lon', 'lat'), kernel='matern', metric='euclidean')
+    """
+
+    coords: tuple[str, ...]
+    kernel: Literal["exponential", "matern", "gaussian"] = "exponential"
+    metric: Literal["euclidean", "manhattan", "maximum"] = "euclidean"
+
+    def __post_init__(self) -> None:
+        check_choice(
+            "Field: kernel", self.kernel, ("exponential", "matern", "gaussian")
+        )
+        object.__setattr__(self, "coords", self._structure().coords)
+
+    def _structure(self) -> DistanceStructure:
+        words: dict[str, Any] = {"coords": self.coords, "metric": self.metric}
+        if self.kernel == "exponential":
+            return Exponential(**words)
+        if self.kernel == "gaussian":
+            return Gaussian(**words)
+        return Matern(smoothness=1.5, **words)
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.coords
+
+    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+        _check_apart(levels, factor, places)
+        none = np.empty(0)
+        layout = DataLayout(
+            none, len(levels), 0.0, places, (None,) * places.shape[1], (0,)
+        )
+        return _FieldCovariance(self._structure().bind_layout(layout), places)
+
+
+def _check_apart(levels: pd.Index, factor: str, places: FloatArray) -> None:
+    """Raise if two levels have the same place."""
+    twice = pd.DataFrame(places).duplicated(keep=False).to_numpy()
+    if not twice.any():
+        return
+    first = places[twice][0]
+    same = levels[(places == first).all(axis=1)].tolist()
+    raise StructureError(
+        f"Field: levels of {factor!r} have the same coordinates, such as "
+        f"{listing(same)}; make them one level, or move them apart"
+    )
+
+
+class _FieldCovariance(Composite, LevelCovariance):
+    """Correlations of places as those of a residual structure."""
+
+    def __init__(self, structure: ResidualStructure, places: FloatArray) -> None:
+        self.structure, self._places = structure, places
+        i, j = np.tril_indices(len(places), -1)
+        positions = np.column_stack([np.zeros(len(places)), places])
+        self._pairs = i, j
+        self._cells = structure.cells(positions[i], positions[j])
+
+    @property
+    def parts(self) -> tuple[Parametric, ...]:
+        return (self.structure,)
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.structure.param_names
+
+    @property
+    def n_levels(self) -> int:
+        return len(self._places)
+
+    def at_end(self, params: ArrayLike) -> Any:
+        return self.structure.at_end(params)
+
+    def matrix(self, u: FloatArray) -> Jet:
+        found, n = self.structure.cell_values(self._cells, u), self.n_levels
+        i, j = self._pairs
+
+        def whole(x: FloatArray, diagonal: float) -> FloatArray:
+            out = np.zeros((*x.shape[:-1], n, n))
+            out[..., i, j] = out[..., j, i] = x
+            out[..., range(n), range(n)] = diagonal
+            return out
+
+        return Jet(
+            whole(found.value, 1.0), whole(found.first, 0.0), whole(found.second, 0.0)
+        )

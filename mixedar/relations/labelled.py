@@ -1,0 +1,126 @@
+"""
+Square matrices whose rows and columns have the names of levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.exceptions import LengthError, StructureError, listing, shown
+
+_ASYMMETRIC = 1e-8  # relative to the largest entry
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledMatrix:
+    """
+    A symmetric matrix between named levels.
+
+    Attributes
+    ----------
+    values : csr_array, shape (n, n)
+    labels : Index
+    what : str
+        The argument, for messages.
+    """
+
+    values: sparse.csr_array
+    labels: pd.Index
+    what: str
+
+    @classmethod
+    def of(cls, matrix: Any, labels: Any, what: str) -> LabelledMatrix:
+        """
+        Read a DataFrame, or an array or sparse matrix with labels beside it.
+
+        Raises
+        ------
+        LengthError
+            If it is not square, or there is not a label for each row.
+        StructureError
+            If it is not symmetric, not finite, without labels, or has one twice.
+        """
+        if isinstance(matrix, pd.DataFrame):
+            if labels is not None:
+                raise StructureError(
+                    f"{what} is a DataFrame, which has labels: leave labels= out"
+                )
+            rows, columns = matrix.index, matrix.columns
+            if rows.has_duplicates or columns.has_duplicates:
+                twice = (rows if rows.has_duplicates else columns).duplicated()
+                name = (rows if rows.has_duplicates else columns)[twice][0]
+                raise StructureError(f"{what}: the label {shown(name)} stands twice")
+            if len(rows) != len(columns) or set(rows) != set(columns):
+                other = [name for name in columns if name not in set(rows)]
+                detail = f" (columns {listing(other)})" if other else ""
+                raise StructureError(
+                    f"{what}: index and columns have to hold the same labels, those of "
+                    f"the levels{detail}. Without an index, as read from a CSV file, "
+                    "write K.set_axis(K.columns)"
+                )
+            labels, matrix = rows, matrix[rows].to_numpy()
+        elif labels is None:
+            raise StructureError(
+                f"{what} has no labels: pass a DataFrame with the levels as index and "
+                "columns, or labels= beside the matrix"
+            )
+        found = sparse.csr_array(matrix, dtype=np.float64)
+        if found.ndim != 2 or found.shape[0] != found.shape[1]:
+            raise LengthError(
+                f"{what} has the shape {found.shape}; it has to be square"
+            )
+        index = pd.Index(labels, tupleize_cols=False)
+        if len(index) != found.shape[0]:
+            raise LengthError(
+                f"{what}: {len(index)} labels for a matrix of {found.shape[0]} rows"
+            )
+        if index.has_duplicates:
+            name = index[index.duplicated()][0]
+            raise StructureError(f"{what}: the label {shown(name)} stands twice")
+        if not np.isfinite(found.data).all():
+            at = int(np.flatnonzero(~np.isfinite(found.data))[0])
+            row = int(np.searchsorted(found.indptr, at, side="right")) - 1
+            raise StructureError(
+                f"{what}: the row of {shown(index[row])} has a value that is missing "
+                "or not finite"
+            )
+        apart = abs(found - found.T)
+        if apart.nnz and apart.max() > _ASYMMETRIC * abs(found).max():
+            worst = apart.tocoo()
+            at = int(worst.data.argmax())
+            i, j = int(worst.row[at]), int(worst.col[at])
+            raise StructureError(
+                f"{what} is not symmetric: {shown(index[i])} with {shown(index[j])} is "
+                f"{found[i, j]:g}, the other way round {found[j, i]:g}"
+            )
+        return cls((found + found.T) / 2.0, index, what)
+
+    def numbers(self, levels: pd.Index, factor: str) -> IntArray:
+        """
+        Rows of some levels.
+
+        Raises
+        ------
+        StructureError
+            If a level is not there.
+        """
+        found = self.labels.get_indexer(pd.Index(levels.tolist(), tupleize_cols=False))
+        lost = np.flatnonzero(found < 0)
+        if len(lost):
+            names = levels[lost].tolist()
+            example = f"; {self.what} has labels such as {shown(self.labels[0])}"
+            raise StructureError(
+                f"{self.what}: {len(lost)} of {len(levels)} levels of {factor!r} are "
+                f"not among its labels: {listing(names)}{example}"
+            )
+        return np.asarray(found, dtype=np.intp)
+
+    def dense(self, rows: IntArray) -> FloatArray:
+        """The matrix of some rows and columns."""
+        return np.asarray(self.values[rows][:, rows].toarray(), dtype=np.float64)

@@ -1,0 +1,239 @@
+"""
+Levels that are related through their neighbours: lattices, regions, networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from mixedar._types import BoolArray, FloatArray
+from mixedar.exceptions import StructureError, listing
+from mixedar.numeric.autodiff import Jet
+from mixedar.relations.base import KnownCovariance, LevelCovariance, Relation
+from mixedar.relations.labelled import LabelledMatrix
+from mixedar.residual.base import Link
+
+_NEAR_ONE = 1e-6
+
+
+class Neighbours(Relation):
+    """
+    A graph of neighbours.
+
+    Parameters
+    ----------
+    W : DataFrame, array_like or sparse matrix, shape (n, n)
+        Symmetric weights, zero for levels that are not neighbours; a DataFrame has
+        the levels as index and columns.
+    labels : sequence, optional
+        Levels, if `W` has no labels of its own.
+
+    Raises
+    ------
+    StructureError
+        If `W` is not symmetric, has negative weights, or a level has no neighbour.
+    """
+
+    def __init__(self, W: Any, *, labels: Any = None) -> None:
+        name = type(self).__name__
+        self._matrix = LabelledMatrix.of(W, labels, f"{name}: W")
+        weights = self._matrix.values
+        if weights.nnz and weights.min() < 0.0:
+            raise StructureError(f"{name}: W has negative weights")
+        weights.setdiag(0.0)
+        weights.eliminate_zeros()
+        alone = self._matrix.labels[np.asarray(weights.sum(axis=1)).ravel() == 0.0]
+        if len(alone):
+            raise StructureError(
+                f"{name}: {len(alone)} of {len(self._matrix.labels)} levels have no "
+                f"neighbour: {listing(alone.tolist())}. Join them to others in W, or "
+                "leave their rows out"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {len(self._matrix.labels):,} levels"
+
+    @classmethod
+    def from_edges(
+        cls, first: ArrayLike, second: ArrayLike, weights: ArrayLike | None = None
+    ) -> Neighbours:
+        """
+        The graph of a list of pairs.
+
+        Parameters
+        ----------
+        first, second : array_like, shape (e,)
+            Levels at the two ends of each edge, which stands once.
+        weights : array_like, shape (e,), optional
+            One each by default.
+
+        Returns
+        -------
+        The graph
+
+        Examples
+        --------
+        >>> from mixedar.api import ICAR
+        >>> ICAR.from_edges(["a", "b", "c"], ["b", "c", "d"])
+        ICAR of 4 levels
+        """
+        one, other = pd.Series(np.asarray(first)), pd.Series(np.asarray(second))
+        labels = pd.Index(pd.unique(pd.concat([one, other], ignore_index=True)))
+        i, j = labels.get_indexer(pd.Index(one)), labels.get_indexer(pd.Index(other))
+        values = (
+            np.ones(len(i)) if weights is None else np.asarray(weights, dtype=float)
+        )
+        graph = sparse.coo_array((values, (i, j)), shape=(len(labels),) * 2).tocsr()
+        return cls(graph + graph.T, labels=labels)
+
+    def _laplacian(self) -> tuple[FloatArray, FloatArray]:
+        """Weights and their sums, dense."""
+        weights = self._matrix.values.toarray()
+        return weights, weights.sum(axis=1)
+
+    def surplus(self, levels: pd.Index) -> list[object]:
+        known = set(levels.tolist())
+        return [label for label in self._matrix.labels.tolist() if label not in known]
+
+
+class CAR(Neighbours):
+    """
+    A proper conditional autoregression: ``K = (D - rho W)^-1``.
+
+    `D` holds the sums of the weights.  ``rho`` is estimated, between -1 and 1.
+
+    Parameters
+    ----------
+    W : DataFrame, array_like or sparse matrix, shape (n, n)
+        Symmetric weights, zero for levels that are not neighbours; a DataFrame has
+        the levels as index and columns.
+    labels : sequence, optional
+        Levels, if `W` has no labels of its own.
+
+    Raises
+    ------
+    StructureError
+        If `W` is not symmetric, has negative weights, or a level has no neighbour.
+
+    References
+    ----------
+    Besag, J. (1974), Spatial interaction and the statistical analysis of lattice
+    systems, Journal of the Royal Statistical Society B 36, 192-236.
+
+    Examples
+    --------
+    >>> from mixedar.api import CAR
+    >>> CAR.from_edges(["a", "b", "c"], ["b", "c", "a"])
+    CAR of 3 levels
+    """
+
+    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+        rows = self._matrix.numbers(levels, factor)
+        return _Autoregression(*self._laplacian(), rows)
+
+
+class _Autoregression(LevelCovariance):
+    """``(D - rho W)^-1`` of some of the levels."""
+
+    param_names: ClassVar[tuple[str, ...]] = ("rho",)
+    link: ClassVar[Link] = "correlation"
+
+    def __init__(self, weights: FloatArray, sums: FloatArray, rows: Any) -> None:
+        scale = 1.0 / np.sqrt(sums)
+        values, vectors = np.linalg.eigh(weights * scale[:, None] * scale)
+        self._values = np.clip(values, -1.0, 1.0)
+        self._vectors = (vectors * scale[:, None])[rows]
+
+    @property
+    def n_levels(self) -> int:
+        return len(self._vectors)
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        return [np.arctanh([rho]) for rho in (0.5, 0.9, 0.0, 0.98)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        return np.arctanh(np.asarray(params, dtype=np.float64))
+
+    def from_variables(self, u: Jet) -> Jet:
+        return np.tanh(u)
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        return np.abs(np.asarray(params, dtype=np.float64)) > 1.0 - _NEAR_ONE
+
+    def matrix(self, u: FloatArray) -> Jet:
+        rho = self.natural(u)[0]
+        spread = 1.0 / (1.0 - rho * self._values)
+        q = self._vectors
+
+        def whole(x: FloatArray) -> FloatArray:
+            return np.asarray((q * x) @ q.T)
+
+        first = np.stack([whole(x) for x in spread.first])
+        return Jet(whole(spread.value), first, whole(spread.second[0, 0])[None, None])
+
+    def root(self, u: FloatArray) -> FloatArray:
+        rho = float(self.natural(u).value[0])
+        found = self._vectors / np.sqrt(1.0 - rho * self._values)
+        return np.asarray(found, dtype=np.float64)
+
+
+class ICAR(Neighbours):
+    """
+    An intrinsic autoregression: ``K`` is the inverse of the Laplacian ``D - W``.
+
+    The pseudo-inverse: effects sum to zero over the levels of a connected graph, and
+    the mean is the fixed effects' (the constant's).  Nothing is rescaled, so the
+    variance is not comparable with that of independent effects.
+
+    Parameters
+    ----------
+    W : DataFrame, array_like or sparse matrix, shape (n, n)
+        Symmetric weights, zero for levels that are not neighbours; a DataFrame has
+        the levels as index and columns.
+    labels : sequence, optional
+        Levels, if `W` has no labels of its own.
+
+    Raises
+    ------
+    StructureError
+        If `W` is not symmetric, has negative weights, or a level has no neighbour.
+
+    References
+    ----------
+    Besag, J., York, J. and Mollie, A. (1991), Bayesian image restoration, with two
+    applications in spatial statistics, Annals of the Institute of Statistical
+    Mathematics 43, 1-20.
+
+    Examples
+    --------
+    >>> from mixedar.api import ICAR
+    >>> ICAR.from_edges(["a", "b", "c"], ["b", "c", "a"])
+    ICAR of 3 levels
+    """
+
+    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+        rows = self._matrix.numbers(levels, factor)
+        weights, sums = self._laplacian()
+        values, vectors = np.linalg.eigh(np.diag(sums) - weights)
+        here = values > 1e-10 * values[-1]
+        whole = (vectors[:, here] / values[here]) @ vectors[:, here].T
+        return KnownCovariance(whole[np.ix_(rows, rows)])
+
+    def note(self, factor: str) -> str:
+        """What the graph does not tell, or empty."""
+        n, part = connected_components(self._matrix.values, directed=False)
+        if n == 1:
+            return ""
+        sizes = sorted(np.bincount(part).tolist(), reverse=True)
+        return (
+            f"The graph of {factor!r} falls into {n} parts, of "
+            f"{', '.join(map(str, sizes[:5]))}{' ...' if n > 5 else ''} levels: "
+            "effects sum to zero in each, and only fixed effects tell the parts apart"
+        )
