@@ -92,12 +92,8 @@ class ModelsTable(SummaryTable):
 
     Parameters
     ----------
-    frame : DataFrame, shape (rows, models)
-        Numbers, rows by ``(part, term, value)``.
-    methods : DataFrame of str, shape (m, models)
-        The last rows.
-    coefficients : DataFrame, shape (terms, 7 models)
-        As in :class:`Comparison`.
+    frames : mapping of str to DataFrame
+        The attributes of :class:`Comparison`.
     statistic : str
         What stands below the estimates, see :func:`compare`.
     levels : sequence of float
@@ -108,15 +104,16 @@ class ModelsTable(SummaryTable):
 
     def __init__(
         self,
-        frame: pd.DataFrame,
-        methods: pd.DataFrame,
-        coefficients: pd.DataFrame,
+        frames: Mapping[str, pd.DataFrame],
         statistic: str,
         levels: Sequence[float],
         custom: Mapping[str, Format],
     ) -> None:
-        super().__init__(frame, name="models")
-        known = {*_GENERAL, *FORMATS, *frame.index.get_level_values("term")}
+        self._below, _, self._format = _BELOW[statistic]
+        self._methods, self._coefficients = frames["methods"], frames["coefficients"]
+        self._levels, self._custom = tuple(levels), dict(custom)
+        super().__init__(_numbers(frames, self._below), name="models")
+        known = {*_GENERAL, *FORMATS, *self.frame.index.get_level_values("term")}
         unknown = [key for key in custom if key not in known]
         if unknown:
             raise UnknownColumnError(
@@ -124,33 +121,26 @@ class ModelsTable(SummaryTable):
                 f"give {', '.join(map(repr, _GENERAL))}, or one of "
                 f"{', '.join(sorted(known - set(_GENERAL)))}"
             )
-        self._methods, self._coefficients = methods, coefficients
-        self._below, _, self._format = _BELOW[statistic]
-        self._levels, self._custom = tuple(levels), dict(custom)
 
     def formatted(self) -> pd.DataFrame:
         """Return the cells as strings, what is wanted of each below the estimates."""
-        labels: list[str] = []
-        rows: list[list[str]] = []
+        rows: list[tuple[str, list[str]]] = []
         last = None
         for k, (part, term, value) in enumerate(self.frame.index):
             if last not in (part, None):
-                labels.append("")
-                rows.append([""] * self.frame.shape[1])
+                rows.append(("", [""] * self.frame.shape[1]))
             last = part
             if value == "estimate":  # what stands below it is in the next rows
                 block = self.frame.iloc[k : k + 1 + len(self._below)]
-                rows += self._pair(str(term), block)
-                labels += [str(term), ""]
+                estimates, below = self._pair(str(term), block)
+                rows += [(str(term), estimates), ("", below)]
             elif value not in self._below:
-                rows.append(self._row(part, str(term), self.frame.iloc[k]))
-                labels.append(str(term))
+                texts = self._row(part, str(term), self.frame.iloc[k])
+                rows.append((str(term), texts))
         for term, texts in self._methods.iterrows():
-            labels.append(str(term))
-            rows.append([str(text) for text in texts])
-        return pd.DataFrame(
-            rows, index=labels, columns=self.frame.columns, dtype=object
-        )
+            rows.append((str(term), list(map(str, texts))))
+        labels, cells = zip(*rows, strict=True)
+        return pd.DataFrame(cells, labels, self.frame.columns, dtype=object)
 
     def aligns(self) -> str:
         """Return one letter a printed column: all are centred."""
@@ -263,27 +253,8 @@ class Comparison(ResultsSummary):
         self.statistics = frames["statistics"]
         self.methods = frames["methods"]
         self.notes = list(notes)
-        table = ModelsTable(
-            self._numbers(_BELOW[statistic][0]),
-            self.methods,
-            self.coefficients,
-            statistic,
-            levels,
-            formats or {},
-        )
+        table = ModelsTable(frames, statistic, levels, formats or {})
         super().__init__(title=title, tables=[table], notes=self.notes)
-
-    def _numbers(self, below: Sequence[str]) -> pd.DataFrame:
-        """All numbers that are printed, one column a model."""
-        kinds = ["estimate", *below]
-        pair = pd.concat({kind: _values(self.coefficients, kind) for kind in kinds})
-        order = pd.MultiIndex.from_product([self.coefficients.index, kinds])
-        parts = {
-            "coefficients": pair.swaplevel().reindex(order),
-            "components": pd.concat({"value": self.components}).swaplevel(),
-            "statistics": pd.concat({"value": self.statistics}).swaplevel(),
-        }
-        return pd.concat(parts, names=["part", "term", "value"]).astype(float)
 
     def plot(
         self,
@@ -448,6 +419,17 @@ def compare(
     notes += _criteria_note(records, chosen)
     notes += _fit_notes(records, rename or {})
     return Comparison(frames, notes, levels, formats, title, statistic)
+
+
+def _numbers(frames: Mapping[str, pd.DataFrame], below: Sequence[str]) -> pd.DataFrame:
+    """All numbers that are printed, a column a model, by part, term and value."""
+    coefficients, kinds = frames["coefficients"], ["estimate", *below]
+    pair = pd.concat({kind: _values(coefficients, kind) for kind in kinds})
+    order = pd.MultiIndex.from_product([coefficients.index, kinds])
+    parts = {"coefficients": pair.swaplevel().reindex(order)}
+    for part in ("components", "statistics"):
+        parts[part] = pd.concat({"value": frames[part]}).swaplevel()
+    return pd.concat(parts, names=["part", "term", "value"]).astype(float)
 
 
 def _values(coefficients: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -304,7 +304,7 @@ def _check_known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
         if name in known:
             continue
         near = difflib.get_close_matches(str(name), list(map(str, known)), 1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = f"; did you mean {near[0]!r}?" if near else "."
         raise UnknownColumnError(
             f"compare: {what}={name!r} is a coefficient of none of the fits{guess} "
             f"They have {', '.join(map(repr, dict.fromkeys(known)))}"
