@@ -180,23 +180,20 @@ def likelihood_ratio_table(
     labels = [str(k + 1) for k in range(len(fits))] if names is None else list(names)
     if len(labels) != len(compared):
         raise LengthError(f"{len(labels)} names for {len(compared)} fits")
-    _check_data(compared, labels)
+    _check_comparable(compared, labels, refit)
     if refit == "ml":
         compared = [_by_ml(one) for one in compared]
-    _check_method(compared, labels)
-    rows: list[list[Any]] = []
-    for one in compared:
-        criteria = information_criteria(one, ic)
-        rows.append([one.k_estimated, criteria["aic"], criteria["bic"], one.llf])
-        rows[-1].extend(["", np.nan, np.nan, np.nan, "", ""])
+    tests: list[tuple[Any, ...]] = [("", np.nan, np.nan, np.nan, "", "")]
     rng = generator(seed)
-    for k, (a, b) in enumerate(pairwise(compared), start=1):
-        small, large = sorted((a, b), key=lambda one: one.k_estimated)
-        ratio, difference, p, label, note = _ratio(
-            small, large, null, n_sim, rng, progress
-        )
-        rows[k][4:] = [f"{labels[k - 1]} vs {labels[k]}", ratio, difference, p]
-        rows[k].extend([label, note])
+    for pair, which in zip(pairwise(compared), pairwise(labels), strict=True):
+        small, large = sorted(pair, key=lambda one: one.k_estimated)
+        found = _ratio(small, large, null, n_sim, rng, progress)
+        tests.append((" vs ".join(which), *found))
+    rows = []
+    for one, test in zip(compared, tests, strict=True):
+        criteria = information_criteria(one, ic)
+        own = one.k_estimated, criteria["aic"], criteria["bic"], one.llf
+        rows.append((*own, *test))
     columns = ["df", "AIC", "BIC", "logLik", "test", "LR", "LR_df", "p", "null", "note"]
     frame = pd.DataFrame(rows, index=pd.Index(labels, name="fit"), columns=columns)
     frame.attrs["method"] = "REML" if compared[0].reml else "ML"
@@ -212,12 +209,12 @@ def _ratio(
     progress: bool,
 ) -> tuple[float, float, float, str, str]:
     """Statistic, degrees of freedom, p-value, distribution and note of a pair."""
-    found = null_distribution(small, large)
+    missing, found = (np.nan, np.nan, np.nan, ""), null_distribution(small, large)
     if not found.df:
-        return np.nan, np.nan, np.nan, "", found.note
+        return *missing, found.note
     if not (small.converged and large.converged):
         note = "a fit has not converged: pass maxiter=1000 to fit(), or another start"
-        return np.nan, np.nan, np.nan, "", note
+        return *missing, note
     difference = large.k_estimated - small.k_estimated
     if null == "chi2":
         found = NullDistribution((difference,), (1.0,), "")
@@ -227,7 +224,7 @@ def _ratio(
             "the larger model has the lower likelihood: one fit has missed its "
             "maximum, try other starts"
         )
-        return np.nan, np.nan, np.nan, "", note
+        return *missing, note
     statistic = max(statistic, 0.0)
     if null != "simulate":
         p = found.sf(statistic)
@@ -285,26 +282,25 @@ def _by_ml(fit: Fit) -> Fit:
     return maximise(fit.data, reml=False, layout=fit.layout, gtol=1e-10)
 
 
-def _check_data(fits: Sequence[Fit], labels: Sequence[str]) -> None:
+def _check_comparable(
+    fits: Sequence[Fit], labels: Sequence[str], refit: str | None
+) -> None:
+    """Raise unless the likelihoods are of the same data, and of the same kind."""
+    matched = []
     for one, label in zip(fits[1:], labels[1:], strict=True):
         try:
-            matching_rows(fits[0], one)
+            matched.append(matching_rows(fits[0], one))
         except UnsupportedError as error:
             raise UnsupportedError(f"fits {labels[0]} and {label}: {error}") from error
-
-
-def _check_method(fits: Sequence[Fit], labels: Sequence[str]) -> None:
-    methods = {one.reml for one in fits}
-    if len(methods) > 1:
-        which = [x for x, one in zip(labels, fits, strict=True) if one.reml]
+    restricted = [label for label, one in zip(labels, fits, strict=True) if one.reml]
+    if refit == "ml" or not restricted:
+        return
+    if len(restricted) < len(fits):
         raise UnsupportedError(
-            f"fits {', '.join(which)} are by REML and the others by ML; their "
+            f"fits {', '.join(restricted)} are by REML and the others by ML; their "
             "likelihoods cannot be compared: pass refit='ml'"
         )
-    if methods == {False}:
-        return
-    for one, label in zip(fits[1:], labels[1:], strict=True):
-        rows = matching_rows(fits[0], one)
+    for one, label, rows in zip(fits[1:], labels[1:], matched, strict=True):
         if not same_columns(one.data.exog[rows], fits[0].data.exog):
             raise UnsupportedError(
                 f"fits {labels[0]} and {label} are by REML and have different fixed "

@@ -446,7 +446,7 @@ class ProfileEngine:
         path = self.path(parameter)
         level = float(stats.norm.isf(alpha / 2.0))
         low, high = path.end(level, -1.0), path.end(level, 1.0)
-        notes = _notes(path, low[1], high[1], level)
+        notes = _notes(path, [low[1], high[1]], level)
         return _at(parameter, *low), _at(parameter, *high), notes
 
     def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
@@ -489,7 +489,7 @@ class ProfileEngine:
             rows.append([parameter.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
         low, high = (_at(parameter, limit, False) for limit in parameter.limits)
-        notes = _notes(path, *reached, level)
+        notes = _notes(path, reached, level)
         return Profile(
             parameter.name,
             parameter.estimate,
@@ -516,8 +516,9 @@ def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
     return parameter.value(t)
 
 
-def _notes(path: ProfilePath, low: bool, high: bool, level: float) -> list[str]:
+def _notes(path: ProfilePath, reached: list[bool], level: float) -> list[str]:
     """What is special about an interval whose ends were reached, or not."""
+    low, high = reached
     parameter, notes = path.parameter, []
     edge = {"sd": "zero", "corr": "one", "residual": "the end of its range"}
     room = [abs(path.center - limit) for limit in parameter.limits]

@@ -12,6 +12,7 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.hypotheses.df import t_isf
+from mixedar.hypotheses.result import Printed
 from mixedar.summary import ResultsSummary, SummaryTable
 
 _TITLES = {
@@ -21,8 +22,8 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class PredictionResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictionResults(Printed):
     """
     Predictions of k rows, in the order of the rows asked for.
 
@@ -233,9 +234,3 @@ class PredictionResults:
 
     def __len__(self) -> int:
         return len(self.predicted_mean)
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
