@@ -46,12 +46,6 @@ class FormulaData(PandasData):
 
     formula_spec: FormulaSpec
 
-    @classmethod
-    def adopt(cls, data: PandasData, formula_spec: FormulaSpec) -> None:
-        """Turn a handler that statsmodels made into one of this class."""
-        data.__class__ = cls
-        data.formula_spec = formula_spec
-
     @property
     def model_spec(self) -> Any:
         """Patsy's DesignInfo or formulaic's ModelSpec."""

@@ -99,8 +99,6 @@ def without_empty_cells(
     spec: FormulaSpec, matrix: FloatArray
 ) -> tuple[FormulaSpec, FloatArray]:
     """A formula and its matrix less the columns of levels that have no rows."""
-    if not any("[" in name for name in spec.all_names):  # no column has a level
-        return spec, matrix
     if not len(dependent_columns(matrix)):
         return spec, matrix
     try:
