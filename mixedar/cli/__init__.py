@@ -22,7 +22,7 @@ import pandas as pd
 
 from mixedar import __version__
 from mixedar.by_group.factors import varcorr
-from mixedar.cli.files import parse_dates, read_table
+from mixedar.cli.files import as_options, parse_dates, read_table
 from mixedar.cli.no_eval import check_formula
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import read_formula
@@ -30,6 +30,7 @@ from mixedar.data.residual_model import default_residual
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
 from mixedar.fit.parameters import boundary_notes
+from mixedar.hypotheses.df import METHODS
 from mixedar.inference.df import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.mixed import MixedLMAR, MixedLMARResults
@@ -187,6 +188,12 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
         "--series", metavar="COLUMN", help="independent series inside the groups"
     )
     model.add_argument(
+        "--df",
+        choices=tuple(METHODS),
+        default="containment",
+        help="degrees of freedom of the fixed effects; default: containment",
+    )
+    model.add_argument(
         "--ml", action="store_true", help="maximum likelihood; default: REML"
     )
     model.add_argument(
@@ -257,10 +264,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "mixedar") -> int:
         # bad data are bad values: the package's own errors, those of the parsers
         # of files and those of linear algebra are all ValueErrors
         message = plain(error) or type(error).__name__
-        message = message.replace('missing="drop"', "--missing drop").replace(
-            "missing='drop'", "--missing drop"
-        )
-        _say(f"{prog}: error: {message}")
+        _say(f"{prog}: error: {as_options(message)}")
         return 1
     return 0
 
@@ -307,7 +311,7 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
         missing=arguments.missing,
         eval_env={"np": np},
     )
-    fit = model.fit(reml=not arguments.ml)
+    fit = model.fit(reml=not arguments.ml).with_df(arguments.df)
     if not arguments.json:
         return str(fit.summary())
     results = {
@@ -359,7 +363,7 @@ def _warnings_as_lines(prog: str) -> Iterator[list[str]]:
     messages: list[str] = []
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        text = plain(message)
+        text = as_options(plain(message))
         messages.append(text)
         _say(f"{prog}: warning: {text}")
 
@@ -388,7 +392,8 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "residual": fit.structure.label,
         "converged": fit.converged,
         "at_boundary": fit.singular or fit.residual_at_boundary,
-        "boundary_notes": boundary_notes(fit),
+        "boundary_notes": [as_options(note) for note in boundary_notes(fit)],
+        "df_method": fit.df_method.name,
         "nobs": fit.nobs,
         "n_groups": fit.n_groups,
         "n_levels": {fit.data.groups_name: fit.n_groups, **dict(fit.factor_levels)},

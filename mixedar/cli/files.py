@@ -1,9 +1,10 @@
 """
-Reading the files of the command line.
+What the command line reads, and how it says what Python says.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,16 @@ from mixedar.summary.text import plain
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 _ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
+
+
+# Arguments in Python that have an option, with a value that it can take; those whose
+# option has another name; and what is said of the others.
+_ARGUMENT = re.compile(
+    r"\b(groups|time|delta|residual|series|missing|df|re_formula|vc_formula)"
+    r"(?:=(?![\w\[])|(?<=formula)\b(?!=))('[^']*'|\"[^\"]*\"|\{[^{}]*\})?"
+)
+_RENAMED = {"re_formula": "re", "vc_formula": "vc"}
+_PYTHON = "name=value is Python; the options here are those of fit --help"
 
 
 def read_table(path: str, labels: Iterable[str] = ()) -> pd.DataFrame:
@@ -51,7 +62,19 @@ def read_table(path: str, labels: Iterable[str] = ()) -> pd.DataFrame:
         raise MixedARError(f"{path}: cannot be read ({plain(error)})") from error
     if table.empty:
         raise MixedARError(f"{path}: the file has no rows of data")
+    _check_names(path, table.columns)
     return table
+
+
+def _check_names(path: str, names: Iterable[object]) -> None:
+    """Raise if two columns have one name."""
+    found = pd.Series(list(names), dtype=object)
+    twice = found[found.duplicated()].unique()
+    if len(twice):
+        raise MixedARError(
+            f"{path}: several columns are named {', '.join(map(repr, twice))}; give "
+            "each a name of its own"
+        )
 
 
 def _text(file: Path, kind: str, labels: Iterable[str]) -> pd.DataFrame:
@@ -66,6 +89,8 @@ def _text(file: Path, kind: str, labels: Iterable[str]) -> pd.DataFrame:
             options = {"sep": ";", "decimal": "," if comma else "."}
         elif len(lines[0].split()) > 1:  # R's write.table
             options = {"sep": r"\s+"}
+    header = pd.read_csv(file, header=None, nrows=1, dtype=str, **options)
+    _check_names(str(file), header.iloc[0].dropna())
     table = pd.read_csv(file, low_memory=False, **options)
     if not isinstance(table.index, pd.RangeIndex) and table.iloc[:, -1].isna().all():
         # separators at the ends of lines, not names of rows
@@ -104,3 +129,23 @@ def parse_dates(column: pd.Series) -> pd.Series:
         return pd.to_datetime(column)
     except ValueError:
         return column
+
+
+def as_options(message: str) -> str:
+    """A message of the package with the options for its arguments in Python."""
+    message = re.sub(r"\breml=False\b", "--ml", message)
+    # what has no option is said to be Python
+    python = re.search(r"\bdata\[|\b[a-z_]+=[\w\"'({\[]", _ARGUMENT.sub("", message))
+    message = _ARGUMENT.sub(_as_option, message)
+    return f"{message} ({_PYTHON})" if python else message
+
+
+def _as_option(argument: re.Match[str]) -> str:
+    option = f"--{_RENAMED.get(argument[1], argument[1])}"
+    if not argument[2]:
+        return option
+    value = ast.literal_eval(argument[2])
+    if isinstance(value, dict):
+        return " ".join(f'{option} "{name}={part}"' for name, part in value.items())
+    plain_word = re.fullmatch(r"[\w.]+", value)
+    return f"{option} {value}" if plain_word else f'{option} "{value}"'

@@ -15,7 +15,7 @@ import pytest
 import mixedar
 from helpers import reference_cases
 from mixedar.cli import main
-from mixedar.cli.files import parse_dates, read_table
+from mixedar.cli.files import as_options, parse_dates, read_table
 from mixedar.exceptions import MixedARError
 
 DATA = reference_cases.FOLDER / "data"
@@ -238,8 +238,8 @@ def test_bars_say_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
         ([formula, "--time", "trial"], "'subj', 'item'"),
         ([formula, "--groups", "trial"], "none of the factors"),
         (["y ~ cond + (1 | subjekt)"], "'subjekt'"),
-        (["y ~ cond + (1 | subj) + (1 | item)", "--re", "~cond"], "re_formula="),
-        (["y ~ I(cond | 1)"], "groups= is missing"),
+        (["y ~ cond + (1 | subj) + (1 | item)", "--re", "~cond"], "leave out --re,"),
+        (["y ~ I(cond | 1)"], "--groups is missing"),
     ):
         assert fit(path, *options) == 1
         assert message in one_line_of_error(capsys)
@@ -503,3 +503,44 @@ def test_only_dates_in_iso_form_are_parsed() -> None:
     for values in (["01/02/2024"], ["2024-13-01"], ["a", "2024-01-01"], [1, 2], [None]):
         column = pd.Series(values)
         assert parse_dates(column) is column
+
+
+@pytest.mark.parametrize(
+    ("python", "here"),
+    [
+        ("residual='car1', or missing=\"drop\"", "--residual car1, or --missing drop"),
+        ("groups='g' is nothing; series=", "--groups g is nothing; --series"),
+        ("pass re_formula='0 + x' (re_formula)", 'pass --re "0 + x" (--re)'),
+        ("write vc_formula={'b': '0 + C(b)'}.", 'write --vc "b=0 + C(b)".'),
+        ("fit(reml=False), delta='auto', time= and df='normal'",
+         "fit(--ml), --delta auto, --time and --df normal"),
+    ],
+)  # fmt: skip
+def test_remedies_are_options(python: str, here: str) -> None:
+    assert as_options(python) == here
+
+
+@pytest.mark.parametrize(
+    "python", ["pass residual=AR1(nugget=True)", "pass weights=VarIdent('g')"]
+)
+def test_remedies_without_an_option_are_said_to_be_python(python: str) -> None:
+    assert as_options(python).startswith(python)
+    assert "is Python" in as_options(python)
+
+
+def test_an_error_names_the_option(
+    orthodont: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(orthodont, "distance ~ age", "--groups", "nobody") == 1
+    assert "--groups nobody is not a column" in one_line_of_error(capsys)
+
+
+def test_degrees_of_freedom(
+    orthodont: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Satterthwaite's are those of lmerTest: 26 subjects' slopes."""
+    call = [orthodont, "distance ~ age", "--groups", "subject", "--re", "~age"]
+    found = fit_json(capsys, *call, "--df", "satterthwaite")
+    assert found["df_method"] == "satterthwaite"
+    np.testing.assert_allclose(found["fixed_effects"]["age"]["df"], 26.0, rtol=1e-4)
+    assert fit_json(capsys, *call)["fixed_effects"]["age"]["df"] == 80.0

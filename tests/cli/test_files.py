@@ -173,3 +173,18 @@ def test_unreadable_files(tmp_path: Path) -> None:
     path.write_text("a,b\n", encoding="utf-8")
     with pytest.raises(MixedARError, match="no rows"):
         read_table(str(path))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    frame = pd.DataFrame(np.arange(12.0).reshape(3, 4), columns=["id", "x", "y", "x"])
+    frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    with pytest.raises(MixedARError, match=r"several columns are named 'x'"):
+        read_table(str(path))
+
+
+def test_names_with_numbers_are_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("id,x,x.1\n1,2,3\n2,3,4\n")
+    assert list(read_table(str(path)).columns) == ["id", "x", "x.1"]
