@@ -355,6 +355,8 @@ def _some_rows(n: int, limit: int, z: FloatArray) -> NDArray[np.intp]:
     third = limit // 3
     middle = (n - third) // 2
     parts = (np.arange(third), middle + np.arange(third), n - third + np.arange(third))
+    if not z.shape[1]:  # LAPACK refuses it before SciPy 1.14
+        return np.unique(np.concatenate(parts))
     # effects of a factor are not told apart by rows of a few of its levels
     spanning = qr(z.T, mode="r", pivoting=True)[1][: z.shape[1]]
     return np.unique(np.concatenate([*parts, spanning]))
