@@ -36,6 +36,22 @@ RETURNED = {
     "ResultsSummary",
     "Shrinkage",
 }
+# What a user asks of a model; its other methods are for other rooms of the package.
+OF_MODELS = {
+    "fit",
+    "fit_regularized",
+    "from_formula",
+    "get_distribution",
+    "hessian",
+    "loglike",
+    "predict",
+    "refit",
+    "score",
+    "with_endog",
+    "with_residual",
+}
+# The same among what is returned.
+INTERNAL = {"BootstrapDraws.values"}
 # Classes to derive a structure of one's own from.
 BASES = {"FormulaStructure", "ResidualStructure", "VarianceFunction"}
 # Rooms of the package, and what a method from there is for.
@@ -157,6 +173,8 @@ def members(cls: Public) -> list[Public]:
         for name in _ordered(cls.value)
         if callable(getattr(cls.value, name))
         and _owner(cls.value, name).__module__.startswith("mixedar.")
+        and (name in OF_MODELS or not hasattr(cls.value, "from_formula"))
+        and f"{cls.name}.{name}" not in INTERNAL
     ]
 
 
@@ -211,6 +229,6 @@ def everything() -> list[Public]:
     return every
 
 
-def example_of(public: Public) -> str:
+def documentation(public: Public) -> str:
     """Return the docstring that a user of a name reads."""
     return inspect.getdoc(public.value) or ""
