@@ -23,21 +23,21 @@ from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 
 # Starting random-effects variances, as shares of the residual variance.
-_START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
+START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
 # With so many effects of further factors in one component the search starts once.
 _MANY_LINKED = 400
 # Along the grid of residual parameters rough maxima will do, ...
-_ROUGH_GAIN = 0.3
-_ROUGH_STEPS = 8
+ROUGH_GAIN = 0.3
+ROUGH_STEPS = 8
 # ... and a profile that has fallen so far is not followed further.
-_HOPELESS = 30.0
+HOPELESS = 30.0
 # A second derivative by an unconstrained parameter that says that it hardly matters,
 # and where every parameter is at the end of its range.
-_HARDLY_CURVED = 1e-3
-_FAR = 1e5
+HARDLY_CURVED = 1e-3
+FAR = 1e5
 # Further starting points, how far from the usual ones, how many of them are followed,
 # and numbers that a step of all may take together.
-_SCATTERED, _AWAY, _FOLLOWED, _WORK = 10, 1.2, 3, 4e6
+SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
 
 
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
@@ -46,7 +46,7 @@ def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
     unit = cov.on_diagonal.astype(float)
     count = max(sum(cov.blocks), 1)
     best, best_llf = np.empty(0), -np.inf
-    for ratio in _START_RATIOS if problem.k_cov_free else (1.0,):
+    for ratio in START_RATIOS if problem.k_cov_free else (1.0,):
         lam = (np.sqrt(ratio / count) * unit)[cov.is_free]
         llf = _value(problem, np.concatenate([lam, u]))
         if llf > best_llf:
@@ -103,8 +103,8 @@ def _profile_point(
     search = newton(
         evaluate,
         lam,
-        gtol=_ROUGH_GAIN,
-        maxiter=_ROUGH_STEPS,
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
         polish=False,
         hopeless=hopeless,
     )
@@ -142,10 +142,10 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
         point = first
         for u in sorted(side, key=lambda u: outward * u[0]):
             best = max(p.llf for p in points)
-            if point.slope * outward < 0.0 and point.llf < best - _HOPELESS:
+            if point.slope * outward < 0.0 and point.llf < best - HOPELESS:
                 break
             try:
-                point = _profile_point(problem, point.lam, u, best - _HOPELESS)
+                point = _profile_point(problem, point.lam, u, best - HOPELESS)
             except np.linalg.LinAlgError:
                 break
             points.append(point)
@@ -327,23 +327,28 @@ def _scattered(
     grid, rng = list(structure.start_grid()), np.random.default_rng(structure.k_free)
     lam, _ = problem.split(best.theta)
     lam = np.where(np.abs(lam) < 0.3, 0.3, lam)
-    work = problem.n_rows * (problem.k_theta + 1) ** 2
     found = []
-    for k in range(min(_SCATTERED, int(_WORK / work))):
-        u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * _AWAY
+    for k in range(n_scattered(problem)):
+        u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
         with suppress(np.linalg.LinAlgError):
             search = newton(
                 evaluate,
                 np.concatenate([lam, u]),
-                gtol=_ROUGH_GAIN,
-                maxiter=_ROUGH_STEPS,
+                gtol=ROUGH_GAIN,
+                maxiter=ROUGH_STEPS,
                 polish=False,
                 hopeless=best.llf,
             )
             if not any(_near(search.theta, other.theta) for other in known):
                 found.append(search)
-    found.sort(key=lambda s: -s.llf - min(s.decrement, _HOPELESS))
-    return [search.theta for search in found[:_FOLLOWED]]
+    found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
+    return [search.theta for search in found[:FOLLOWED]]
+
+
+def n_scattered(problem: LikelihoodProblem) -> int:
+    """How many of them."""
+    work = problem.n_rows * (problem.k_theta + 1) ** 2
+    return min(SCATTERED, int(WORK / work))
 
 
 def _near(theta: FloatArray, other: FloatArray) -> bool:
@@ -361,9 +366,9 @@ def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> FloatArray:
     theta, llf = search.theta, search.llf
     noise = 1e-8 + 1e-13 * abs(llf)
     for k in range(problem.k_cov_free, problem.k_theta):
-        if search.converged and abs(search.curvature[k]) > _HARDLY_CURVED:
+        if search.converged and abs(search.curvature[k]) > HARDLY_CURVED:
             continue
-        ends = [np.where(np.arange(len(theta)) == k, x, theta) for x in (-_FAR, _FAR)]
+        ends = [np.where(np.arange(len(theta)) == k, x, theta) for x in (-FAR, FAR)]
         values = [_value(problem, end) for end in ends]
         best = int(np.argmax(values))
         # where both are as high the parameter has no effect: it stays

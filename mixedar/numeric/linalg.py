@@ -483,3 +483,83 @@ def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
     first = np.full(count, len(x), dtype=np.intp)
     np.minimum.at(first, code, np.arange(len(x)))
     return x[first], code
+
+
+# Up to this order matrices are inverted together, row by row.
+_TOGETHER = 24
+
+
+def inverses(a: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """
+    Inverses and log-determinants of many small matrices.
+
+    Parameters
+    ----------
+    a : ndarray, shape (m, n, n)
+        Symmetric.
+
+    Returns
+    -------
+    inverse : ndarray, shape (m, n, n)
+    logdet : ndarray, shape (m,)
+    sound : ndarray of bool, shape (m,)
+        Which are positive definite; the others have no inverse here.
+    """
+    m, n, _ = a.shape
+    if n > _TOGETHER:
+        pivots = np.linalg.eigvalsh(a).T
+        sound = (pivots > 0.0).all(axis=0)
+        safe = np.where(sound[:, None, None], a, np.eye(n))
+        return np.linalg.inv(safe), np.log(pivots).sum(axis=0), sound
+    # Gauss and Jordan's steps in place, of all matrices at once
+    work, pivots = a.transpose(1, 2, 0).copy(), np.empty((n, m))
+    change = np.empty_like(work)
+    for i in range(n):
+        pivots[i] = work[i, i]
+        row, column = work[i] / pivots[i], work[:, i].copy()
+        np.multiply(column[:, None], row, out=change)
+        work -= change
+        work[i] = row
+        work[:, i] = -column / pivots[i]
+        work[i, i] = 1.0 / pivots[i]
+    sound = (pivots > 0.0).all(axis=0)
+    inverse = np.ascontiguousarray(work.transpose(2, 0, 1))
+    return inverse, np.log(pivots).sum(axis=0), sound
+
+
+def inverse_choleskys(
+    a: FloatArray,
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """
+    Inverse Cholesky factors of many small matrices, some not positive definite.
+
+    Parameters
+    ----------
+    a : ndarray, shape (m, n, n)
+        Symmetric.
+
+    Returns
+    -------
+    inverse_factor : ndarray, shape (m, n, n)
+        Lower triangular ``C`` with ``C a C' = I``.
+    pivots : ndarray, shape (m, n)
+        Diagonal of the factor itself.
+    sound : ndarray of bool, shape (m,)
+        Which are positive definite; the others have no factor.
+    """
+    m, n, _ = a.shape
+    given = np.ascontiguousarray(a.transpose(1, 2, 0))
+    factor, inverse = np.zeros((n, n, m)), np.zeros((n, n, m))
+    sound = np.ones(m, dtype=bool)
+    for i in range(n):
+        column = given[i:, i]
+        if i:
+            column = column - (factor[i:, :i] * factor[i, :i]).sum(axis=1)
+        sound &= column[0] > 0.0
+        factor[i:, i] = column / np.sqrt(column[0])
+        inverse[i, i] = 1.0 / factor[i, i]
+        if i:
+            row = (factor[i, :i, None] * inverse[:i, :i]).sum(axis=0)
+            inverse[i, :i] = -row * inverse[i, i]
+    pivots = np.ascontiguousarray(np.einsum("iim->mi", factor))
+    return np.ascontiguousarray(inverse.transpose(2, 0, 1)), pivots, sound

@@ -197,7 +197,15 @@ class AR1(Autoregression):
             phi = np.power(self.rho, gaps)
             empty = np.empty(0)
             return Step(phi, empty, empty, (1.0 - phi) * (1.0 + phi))
-        s = math.tanh(min(max(float(u[0]), -_LIMIT), _LIMIT))
+        return self._step_at(math.tanh(min(max(float(u[0]), -_LIMIT), _LIMIT)), gaps)
+
+    def steps(self, gaps: FloatArray, u: FloatArray) -> Step:
+        if self.fixed:
+            return super().steps(gaps, u)
+        return self._step_at(np.tanh(np.clip(u, -_LIMIT, _LIMIT)), gaps)
+
+    def _step_at(self, s: float | FloatArray, gaps: FloatArray) -> Step:
+        """By the correlation across the common gap: one, or some in a column."""
         slope = (1.0 - s) * (1.0 + s)
         k = gaps * (self._power / self.common_gap)  # whole numbers
         k = np.rint(k)
@@ -319,7 +327,14 @@ class CAR1(Autoregression):
             exponent = gaps * np.log(self.rho)
             empty = np.empty(0)
             return Step(np.exp(exponent), empty, empty, -np.expm1(2.0 * exponent))
-        log_reference = float(self._log_reference(u)[0])
+        return self._step_at(float(u[0]), gaps)
+
+    def steps(self, gaps: FloatArray, u: FloatArray) -> Step:
+        return super().steps(gaps, u) if self.fixed else self._step_at(u, gaps)
+
+    def _step_at(self, u: float | FloatArray, gaps: FloatArray) -> Step:
+        """By the unconstrained parameter: one, or some in a column."""
+        log_reference = self._log_reference(u)
         reference = np.exp(log_reference)
         rest = -np.expm1(log_reference)
         distance = gaps / self.reference_gap
@@ -327,9 +342,8 @@ class CAR1(Autoregression):
         phi = np.exp(exponent)
         d1 = distance * phi * rest
         d2 = d1 * (distance * rest - reference)
-        if not self._lowest <= float(u[0]) <= _CAR1_LIMIT:
-            d1, d2 = np.zeros_like(d1), np.zeros_like(d2)
-        return Step(phi, d1, d2, -np.expm1(2.0 * exponent))
+        inside = (self._lowest <= u) & (u <= _CAR1_LIMIT)
+        return Step(phi, d1 * inside, d2 * inside, -np.expm1(2.0 * exponent))
 
     def _log_reference(self, u: ArrayLike) -> FloatArray:
         """Log-correlation at the reference gap."""

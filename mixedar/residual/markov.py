@@ -107,6 +107,11 @@ class MarkovStructure(ResidualStructure):
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         """Correlation across gaps, with derivatives by the unconstrained parameter."""
 
+    def steps(self, gaps: FloatArray, u: FloatArray) -> Step:
+        """The same at many parameters, shape (m, k_free); arrays (m, k)."""
+        parts = zip(*(self.step(gaps, one) for one in u), strict=True)
+        return Step(*(np.array(part) for part in parts))
+
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         phi, d1, d2, _ = self.step(cells[:, 0], u)
         if self.k_free == 0:

@@ -120,18 +120,20 @@ class Nugget(WrappedStructure):
             last = np.clip(logit(params[-1]), -_LIMIT, _LIMIT)
         return np.append(self.structure.to_unconstrained(params[:-1]), last)
 
-    def _nugget(self, u: FloatArray) -> Jet:
-        return 0.5 * (np.tanh(0.5 * clip(variables(u)[-1:], -_LIMIT, _LIMIT)) + 1.0)
+    @staticmethod
+    def share(u: Jet) -> Jet:
+        """The nugget by the unconstrained parameters, of which it has the last."""
+        return 0.5 * (np.tanh(0.5 * clip(u[-1:], -_LIMIT, _LIMIT)) + 1.0)
 
     def natural(self, u: FloatArray) -> Jet:
         u = np.asarray(u, dtype=np.float64)
         inner = embed(self.structure.natural(u[:-1]), 0, len(u))
-        return concatenate([inner, self._nugget(u)])
+        return concatenate([inner, self.share(variables(u))])
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         u = np.asarray(u, dtype=np.float64)
         inner = embed(self.structure.cell_values(cells, u[:-1]), 0, len(u))
-        return inner * (1.0 - self._nugget(u))
+        return inner * (1.0 - self.share(variables(u)))
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return (1.0 - params[-1]) * self.structure.correlations(cells, params[:-1])
