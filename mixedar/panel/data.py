@@ -5,7 +5,7 @@ Panel data as arrays: rows sorted by entity and time, and the way back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -182,6 +182,15 @@ class PanelData:
         """Positions of the columns of `x` but the constant."""
         columns = np.arange(self.x.shape[1])
         return columns if self.constant is None else np.delete(columns, self.constant)
+
+    @cached_property
+    def centred(self) -> FloatArray:
+        """`x` less its means, if it has a constant: neither slopes nor fits change."""
+        if self.constant is None:
+            return self.x
+        shift = self.x.mean(axis=0)
+        shift[self.constant] = 0.0
+        return self.x - shift
 
     @cached_property
     def singletons(self) -> list[Any]:
@@ -416,12 +425,14 @@ def make_panel(
     names: Sequence[str],
     entity: object,
     time: object = None,
+    weights: Any = None,
     *,
     delta: object = None,
     index: pd.Index | None = None,
     endog_name: str = "y",
     entity_name: str = "entity",
     time_name: str = "time",
+    weights_name: str = "",
     n_dropped: int = 0,
 ) -> PanelData:
     """
@@ -439,11 +450,13 @@ def make_panel(
         Labels of the entities.
     time : array_like, shape (n,), optional
         Times: numbers, dates or periods; the order of rows by default.
+    weights : array_like, shape (n,), optional
+        Inverse variances of the rows, up to a constant.
     delta : number, str or duration, optional
         The unit of time; the common step of the times of an entity by default.
     index : pandas.Index, optional
         Row labels; positions by default.
-    endog_name, entity_name, time_name : str
+    endog_name, entity_name, time_name, weights_name : str
         For messages and summaries.
     n_dropped : int
         Rows that were left out before.
@@ -481,19 +494,19 @@ def make_panel(
     if time is None:
         if delta is not None:
             raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
-        clock = _by_rows(codes, len(labels))
+        grouped, clock = _by_rows(codes, len(labels))
     else:
-        clock = _by_time(codes, labels, time, delta, entity_name, time_name)
-    grouped = clock.grouped
+        names_of = [entity_name, time_name]
+        grouped, clock = _by_time(codes, labels, time, delta, names_of)
+    if weights is not None:
+        weights = positive_weights(weights, weights_name, index)
+        weights = grouped.sort(weights / weights.mean())
     return PanelData(
         y=grouped.sort(endog),
         x=grouped.sort(exog),
         names=tuple(names),
         entity=np.repeat(np.arange(len(labels)), grouped.sizes),
-        time=clock.period,
-        times=clock.times,
         entity_labels=labels,
-        time_labels=clock.labels,
         order=grouped.order,
         offsets=grouped.offsets,
         index=index,
@@ -501,72 +514,58 @@ def make_panel(
         entity_name=entity_name,
         time_name="row" if time is None else time_name,
         has_time=time is not None,
-        on_grid=clock.on_grid,
-        time_unit=clock.unit,
         given_time=time,
         delta=delta,
         n_dropped=n_dropped,
+        weights=weights,
+        weights_name="" if weights is None else weights_name,
+        **clock,
     )
 
 
-def with_weights(panel: PanelData, weights: object, name: str) -> PanelData:
-    """The panel with weights, one a row in the caller's order."""
-    values = positive_weights(weights, name, panel.index)
-    return replace(panel, weights=panel.sort(values / values.mean()), weights_name=name)
-
-
-class _Clock(NamedTuple):
-    """Rows sorted by entity and time; attributes as those of :class:`PanelData`."""
-
-    grouped: GroupedRows
-    times: FloatArray
-    period: IntArray
-    labels: NDArray[Any]
-    on_grid: bool = True
-    unit: str | None = None
-
-
-def _by_rows(codes: IntArray, entities: int) -> _Clock:
+def _by_rows(codes: IntArray, entities: int) -> tuple[GroupedRows, dict[str, Any]]:
     """The order of rows counts: sorted rows of an entity are 0, 1, 2, ..."""
     grouped = group_rows(codes, None, None, entities)
-    start = np.repeat(grouped.offsets[:-1], grouped.sizes)
-    period = np.arange(len(codes)) - start
+    period = np.arange(len(codes)) - np.repeat(grouped.offsets[:-1], grouped.sizes)
     labels = np.arange(grouped.sizes.max())
-    return _Clock(grouped, period.astype(np.float64), period, labels)
+    times = period.astype(np.float64)
+    return grouped, {"time": period, "times": times, "time_labels": labels}
 
 
 def _by_time(
-    codes: IntArray,
-    labels: NDArray[Any],
-    time: object,
-    delta: object,
-    entity_name: str,
-    name: str,
-) -> _Clock:
-    """Times in units of `delta`, or of the common step of those of an entity."""
-    axis, on_grid = _axis(time, name, delta)
+    codes: IntArray, labels: NDArray[Any], time: Any, delta: object, names: list[str]
+) -> tuple[GroupedRows, dict[str, Any]]:
+    """
+    Rows by entity and time, and the fields of :class:`PanelData` on times.
+
+    Times are in units of `delta`, or of the common step of those of an entity; `names`
+    are those of entity and time.
+    """
+    axis, on_grid = _axis(time, names[1], delta)
     grouped = group_rows(codes, axis.values, None, len(labels))
-    rows = grouped.duplicate()
+    rows, series = grouped.duplicate(), pd.Series(time)
     if rows is not None:
-        who, when = labels[codes[rows[0]]], pd.Series(time).iloc[rows[0]]
-        raise _twice(f"{entity_name} {shown(who)}", f"{name} {shown(when)}", rows)
+        who, when = labels[codes[rows[0]]], series.iloc[rows[0]]
+        raise DuplicateTimeError(
+            f"{names[0]} {shown(who)} is observed twice at {names[1]} {shown(when)} "
+            f"(rows {rows[0]} and {rows[1]}, counted from 0); a panel has one "
+            "observation for each entity and time: aggregate, or check the columns "
+            "that were named as entity= and time="
+        )
     step = 1.0
     if on_grid:
         unit = "auto" if delta is None else delta
-        step = axis.step(unit, grouped.gaps, True, name, "a panel")
-    period, distinct = _periods(axis.values, time)
-    times = grouped.sort(axis.values) / step
-    period = period if grouped.order is None else period[grouped.order]
-    return _Clock(grouped, times, period, distinct, on_grid, axis.label(step))
-
-
-def _twice(entity: str, time: str, rows: tuple[int, int]) -> DuplicateTimeError:
-    """The error for two rows of an entity at one time."""
-    return DuplicateTimeError(
-        f"{entity} is observed twice at {time} (rows {rows[0]} and {rows[1]}, counted "
-        "from 0); a panel has one observation for each entity and time: aggregate, or "
-        "check the columns that were named as entity= and time="
-    )
+        step = axis.step(unit, grouped.gaps, True, names[1], "a panel")
+    period, levels = pd.factorize(axis.values, sort=True)
+    firsts = np.empty(len(levels), dtype=np.intp)
+    firsts[period[::-1]] = np.arange(len(period))[::-1]
+    return grouped, {
+        "time": grouped.sort(period.astype(np.intp)),
+        "times": grouped.sort(axis.values) / step,
+        "time_labels": series.iloc[firsts].to_numpy(),
+        "on_grid": on_grid,
+        "time_unit": axis.label(step),
+    }
 
 
 def _axis(time: object, name: str, delta: object) -> tuple[TimeAxis, bool]:
@@ -582,11 +581,3 @@ def _axis(time: object, name: str, delta: object) -> tuple[TimeAxis, bool]:
             f"delta={delta!r}: the times {name!r} are on no grid of equal steps; count "
             "them in periods, such as .dt.to_period('M') of dates, or leave delta= out"
         ) from None
-
-
-def _periods(values: FloatArray, time: Any) -> tuple[IntArray, NDArray[Any]]:
-    """Number the distinct times in their order; labels as the caller gave them."""
-    codes, levels = pd.factorize(values, sort=True)
-    firsts = np.empty(len(levels), dtype=np.intp)
-    firsts[codes[::-1]] = np.arange(len(codes))[::-1]
-    return codes.astype(np.intp), pd.Series(time).iloc[firsts].to_numpy()

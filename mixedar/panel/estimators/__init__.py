@@ -43,7 +43,7 @@ from mixedar.panel.covariance import (
     cluster_codes,
     sandwich,
 )
-from mixedar.panel.data import PanelData, make_panel, with_weights
+from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
 from mixedar.panel.few_clusters import bias_reduced, without_error
 
@@ -174,16 +174,15 @@ class PanelModel(ABC):
             names,
             entity,
             time,
+            weights,
             index=index,
-            endog_name=str(getattr(endog, "name", None) or "y"),
-            entity_name=str(getattr(entity, "name", None) or "entity"),
-            time_name=str(getattr(time, "name", None) or "time"),
+            endog_name=_name(endog, "y"),
+            entity_name=_name(entity, "entity"),
+            time_name=_name(time, "time"),
+            weights_name=_name(weights, "weights"),
             n_dropped=dropped,
             delta=delta,
         )
-        if weights is not None:
-            name = str(getattr(weights, "name", None) or "weights")
-            panel = with_weights(panel, weights, name)
         self._init(panel, **options)
 
     def _init(self, panel: PanelData, **options: Any) -> None:
@@ -308,16 +307,15 @@ class PanelModel(ABC):
             design.exog_names,
             design.group_values,
             design.time,
+            None if weights is None else design.extra["weights"],
             index=design.index,
             endog_name=design.endog_name,
-            entity_name=str(getattr(entity, "name", None) or design.groups_name),
+            entity_name=_name(entity, design.groups_name),
             time_name=design.time_name or "time",
+            weights_name=weights if isinstance(weights, str) else "weights",
             n_dropped=design.n_dropped,
             delta=delta,
         )
-        if weights is not None:
-            name = weights if isinstance(weights, str) else "weights"
-            panel = with_weights(panel, design.extra["weights"], name)
         self = cls.__new__(cls)
         self.formula = formula
         self.formula_spec = design.model_spec
@@ -509,6 +507,11 @@ def _from_index(
             "entities, or data with a MultiIndex (entity, time)"
         )
     return entity, time
+
+
+def _name(values: object, otherwise: str) -> str:
+    """The name of a column, if it has one."""
+    return str(getattr(values, "name", None) or otherwise)
 
 
 def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:

@@ -233,10 +233,7 @@ class BetweenOLS(LeastSquaresModel):
         k = panel.x.shape[1]
         check_freedom(panel.n_entities, k, "entities")
         # offsets cost no digits in the means
-        shift = np.zeros(k) if panel.constant is None else panel.x.mean(axis=0)
-        if panel.constant is not None:
-            shift[panel.constant] = 0.0
-        means = panel.entity_means(panel.x - shift)
+        means, shift = panel.entity_means(panel.centred), panel.x[0] - panel.centred[0]
         what = f"the means over {panel.entity_name} of the regressors"
         check_collinear(means, panel.names, what)
         y, x = panel.entity_means(panel.y), means + shift

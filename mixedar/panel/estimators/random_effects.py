@@ -314,11 +314,7 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     Of regressors that vary within and between entities, unless other columns span
     them; shape (n, m), and the columns they belong to.
     """
-    x = panel.x
-    grand = x.mean(axis=0)
-    if panel.constant is not None:
-        grand[panel.constant] = 0.0
-        x = x - grand
+    x = panel.centred
     between = panel.per_row(panel.entity_means(x))
     sizes = column_sizes(x)
     varies = column_sizes(x - between) > RANK_TOLERANCE * sizes
@@ -328,9 +324,7 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     lengths = sizes[candidates] * (MEANS_TOLERANCE / RANK_TOLERANCE)
     joint = np.column_stack([x / sizes, between[:, candidates] / lengths])
     columns = candidates[independent_columns(r_factor(joint))[x.shape[1] :]]
-    if panel.constant is not None:
-        between = between + grand
-    return between[:, columns], columns
+    return between[:, columns] + (panel.x[0] - x[0])[columns], columns
 
 
 def mundlak(

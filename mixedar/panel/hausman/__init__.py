@@ -342,14 +342,10 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     panel, columns = pair.re.panel, pair.re.estimate.columns
     auxiliary = form.startswith("auxiliary")
     plain_constant = options.plain_constant and auxiliary
-    x = panel.x[:, columns]
     constant = [j for j, c in enumerate(columns) if c == panel.constant]
     centred = bool(constant) and not plain_constant
-    if centred:
-        # slopes do not change, and large offsets cost no digits
-        shift = x.mean(axis=0)
-        shift[constant] = 0.0
-        x = x - shift
+    # slopes do not change, and large offsets cost no digits
+    x = (panel.centred if centred else panel.x)[:, columns]
     means = panel.per_row(panel.entity_means(x))
     sizes = column_sizes(x)
     within = x - means

@@ -51,13 +51,8 @@ class PanelRegressions:
         self.theta = theta
         self.effects = effects
         self._removed: dict[tuple[str, ...], tuple[FloatArray, Regression]] = {}
-        x = panel.x
-        if panel.constant is not None:
-            shift = x.mean(axis=0)
-            shift[panel.constant] = 0.0
-            x = x - shift
-        self.x = x
-        self.sizes = column_sizes(x)
+        self.x = panel.centred
+        self.sizes = column_sizes(self.x)
 
     @cached_property
     def pooled(self) -> Regression:
