@@ -163,16 +163,18 @@ def members(cls: Public) -> list[Public]:
     """
     Return public methods that the package defines, a class's own first.
 
-    Those of residual structures and variance functions are for the likelihood; who
-    writes a structure reads the base classes.
+    Those of structures are for the likelihood, but for class methods that make one;
+    who writes a structure reads the base classes.
     """
-    if issubclass(cls.value, Parametric) and cls.name not in BASES:
-        return []
+    structure = cls.name not in BASES and (
+        issubclass(cls.value, Parametric) or hasattr(cls.value, "bind")
+    )
     return [
         Public(f"{cls.path}.{name}", getattr(cls.value, name), member=True)
         for name in _ordered(cls.value)
         if callable(getattr(cls.value, name))
         and _owner(cls.value, name).__module__.startswith("mixedar.")
+        and (not structure or inspect.ismethod(getattr(cls.value, name)))
         and (name in OF_MODELS or not hasattr(cls.value, "from_formula"))
         and f"{cls.name}.{name}" not in INTERNAL
     ]
