@@ -195,10 +195,7 @@ class MarginalMeans:
         if not rows:
             raise NotComputedError("there is one mean only: no pair to compare")
         count = len(within[0])
-        family = count * (count - 1) // 2
-        return self._contrasts(
-            np.array(rows), titles, blocks, family, adjust, alpha, count
-        )
+        return self._contrasts(np.array(rows), titles, adjust, alpha, blocks, count)
 
     def contrast(
         self,
@@ -263,11 +260,10 @@ class MarginalMeans:
             )
         if not np.isfinite(table).all():
             raise MissingDataError("a weight of the contrast is missing or infinite")
-        blocks: list[list[Any]] = [[] for _ in table]
         unknown = np.asarray(np.isnan(self.matrix).any(axis=1))
         matrix = without_rounding(table @ np.where(unknown[:, None], 0.0, self.matrix))
         matrix[(table[:, unknown] != 0.0).any(axis=1)] = np.nan
-        return self._contrasts(matrix, list(weights), blocks, len(table), adjust, alpha)
+        return self._contrasts(matrix, list(weights), adjust, alpha)
 
     def _within(self) -> list[list[int]]:
         if not self.by:
@@ -281,14 +277,19 @@ class MarginalMeans:
         self,
         matrix: FloatArray,
         titles: list[str],
-        blocks: list[list[Any]],
-        family: int,
         adjust: str | None,
         alpha: float,
+        blocks: Sequence[list[Any]] = (),
         count: int | None = None,
     ) -> pd.DataFrame:
-        """Tests of contrasts, adjusted within families; `count` means make pairs."""
+        """
+        Tests of contrasts, adjusted within families.
+
+        Those are all pairs of `count` means, within the values of `by` in `blocks`;
+        without them all contrasts.
+        """
         level = check_alpha(alpha)
+        family = len(matrix) if count is None else count * (count - 1) // 2
         if adjust == "bonferroni":
             level = level / family
         elif adjust == "sidak":
@@ -317,7 +318,7 @@ class MarginalMeans:
                     ) from error
             table["p_adjusted"] = adjusted
         left = pd.DataFrame({"contrast": titles})
-        if self.by and blocks[0]:
+        if self.by and blocks:
             left[self.by] = pd.DataFrame(blocks, columns=self.by)
         return pd.concat([left, table], axis=1)
 
