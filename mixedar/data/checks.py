@@ -43,11 +43,13 @@ def check_lengths(n: int, /, **arrays: Any) -> None:
     LengthError
     """
     for name, array in arrays.items():
-        if array is not None and np.ndim(array) == 0:
+        if array is None:
+            continue
+        if np.ndim(array) == 0:
             raise LengthError(
                 f"{name} is a single value; pass one value for each observation"
             )
-        if array is not None and len(array) != n:
+        if len(array) != n:
             raise LengthError(
                 f"{name} has {len(array)} rows but endog has {n}; pass one value for "
                 "each observation"
@@ -375,24 +377,8 @@ def group_codes(
             f"{name} has {int(missing.sum())} missing labels, first in row "
             f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
         )
-    if len(labels) > 1 and not _increasing(labels):
-        order = _sorted(labels, name)
-        rank = np.empty(len(order), dtype=np.intp)
-        rank[order] = np.arange(len(order))
-        return rank[codes], labels[order]
-    return codes, labels
-
-
-def _increasing(labels: NDArray[Any]) -> bool:
     try:
-        return bool((labels[:-1] < labels[1:]).all())
-    except TypeError:
-        return False
-
-
-def _sorted(labels: NDArray[Any], name: str) -> NDArray[np.intp]:
-    try:
-        return np.argsort(labels, kind="stable")
+        order = np.argsort(labels, kind="stable")
     except TypeError:
         kinds = sorted({type(v).__name__ for v in labels})
         raise GroupError(
@@ -400,3 +386,8 @@ def _sorted(labels: NDArray[Any], name: str) -> NDArray[np.intp]:
             "sorted (1 and '1' would be two groups); convert the column to one type, "
             "for example with .astype(str)"
         ) from None
+    if (np.diff(order) == 1).all():
+        return codes, labels
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    return rank[codes], labels[order]

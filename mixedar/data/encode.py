@@ -179,22 +179,13 @@ class Encoder:
         """Labels of the rows' series; None if the model has none in its groups."""
         if not self.has_series:
             return None
-        name = self.columns["series"] if series is None else series
-        if name is None:
-            raise LengthError(
-                "series= is missing: pass the label of its series for each new row"
-            )
-        return complete_labels("series", name, table)
+        remedy = "pass the label of its series for each new row"
+        return complete_labels("series", self._asked("series", series, remedy), table)
 
     def time_column(self, time: object, table: pd.DataFrame) -> pd.Series:
         """Times of the rows, by the column of the fit unless given."""
-        name = self.columns["time"] if time is None else time
-        if name is None:
-            raise LengthError(
-                "time= is missing: pass the time of each new row, on the scale of the "
-                "model's times"
-            )
-        return resolve("time", name, table).values
+        remedy = "pass the time of each new row, on the scale of the model's times"
+        return resolve("time", self._asked("time", time, remedy), table).values
 
     def offsets(self, offset: object, table: pd.DataFrame) -> FloatArray:
         """Offsets of the rows, by the column of the fit unless given; zero without."""
@@ -202,12 +193,16 @@ class Encoder:
             if offset is not None:
                 raise UnsupportedError("offset=: the model has no offset")
             return np.zeros(len(table))
-        name = self.columns["offset"] if offset is None else offset
-        if name is None:
-            raise LengthError(
-                "offset= is missing: the model has an offset; pass that of each new row"
-            )
-        return offset_values(resolve("offset", name, table).values, table.index)
+        remedy = "the model has an offset; pass that of each new row"
+        given = resolve("offset", self._asked("offset", offset, remedy), table)
+        return offset_values(given.values, table.index)
+
+    def _asked(self, role: str, given: object, remedy: str) -> Any:
+        """What the caller passed, or the name of the fit's column."""
+        found = self.columns[role] if given is None else given
+        if found is None:
+            raise LengthError(f"{role}= is missing: {remedy}")
+        return found
 
     # What the residual structure reads -------------------------------------
 

@@ -22,16 +22,16 @@ from mixedar.residual import ResidualStructure
 
 # Steps of a regular grid may deviate by this much of a step (rounded decimals).
 GRID_TOLERANCE = 1e-6
-_NANOSECONDS = (
-    ("week", 604_800_000_000_000),
-    ("day", 86_400_000_000_000),
-    ("hour", 3_600_000_000_000),
-    ("minute", 60_000_000_000),
-    ("second", 1_000_000_000),
-    ("millisecond", 1_000_000),
-    ("microsecond", 1_000),
-    ("nanosecond", 1),
-)
+_NANOSECONDS = {
+    "week": 604_800_000_000_000,
+    "day": 86_400_000_000_000,
+    "hour": 3_600_000_000_000,
+    "minute": 60_000_000_000,
+    "second": 1_000_000_000,
+    "millisecond": 1_000_000,
+    "microsecond": 1_000,
+    "nanosecond": 1,
+}
 #: Periods that are a number of months.
 MONTHS = {"Y": 12, "A": 12, "Q": 3, "M": 1}
 _DURATION = re.compile(r"\s*(\d*)\s*(year|quarter|month)s?\s*", re.IGNORECASE)
@@ -197,20 +197,14 @@ def months_label(count: int) -> str:
 
 def nanoseconds_label(length: int) -> str:
     """How a number of nanoseconds is called."""
-    unit, one = next(each for each in _NANOSECONDS if length % each[1] == 0)
+    unit, one = next(each for each in _NANOSECONDS.items() if length % each[1] == 0)
     return f"{length // one} {unit}{'s' if length > one else ''}"
 
 
 # Dates whose closest pair is further apart than so many steps have no grid.
 _MAX_STEPS = 100
 # How long periods are that are no number of months, in nanoseconds.
-_LENGTHS = {
-    "W": 604_800_000_000_000,
-    "D": 86_400_000_000_000,
-    "h": 3_600_000_000_000,
-    "min": 60_000_000_000,
-    "s": 1_000_000_000,
-}
+_LENGTHS = dict(zip(("W", "D", "h", "min", "s"), _NANOSECONDS.values(), strict=False))
 _NUMBER = re.compile(r"((?<!\S)-?\d+\.?\d*|\d+\.?\d*)")
 # So many levels of text are written out in a message.
 _LEVELS = 12
@@ -405,7 +399,9 @@ def _from_datetimes(
         if at_midnight and (same_day or month_ends):
             months = (stamps.year * 12 + stamps.month).to_numpy(dtype=np.float64)
             if len(np.unique(months)) > 1:
-                return _months(months)
+                step = int(np.gcd.reduce(np.diff(np.unique(months)).astype(np.int64)))
+                since = (months - months.min()) / step
+                return TimeAxis(since, months_label(step), months=step)
     return _from_nanoseconds(_as_nanoseconds(stamps, name), structure, name)
 
 
@@ -419,21 +415,13 @@ def _as_nanoseconds(values: Any, name: str) -> NDArray[np.int64]:
         ) from error
 
 
-def _months(months: FloatArray) -> TimeAxis:
-    steps = np.diff(np.unique(months)).astype(np.int64)
-    step = int(np.gcd.reduce(steps))
-    return TimeAxis(
-        (months - months.min()) / step, months_label(step), None, months=step
-    )
-
-
 def _from_nanoseconds(
     nanoseconds: NDArray[np.int64], structure: ResidualStructure, name: str
 ) -> TimeAxis:
     """A grid's own step for integer times, and days otherwise."""
     since = nanoseconds - nanoseconds.min()
     if not structure.integer_time:
-        day = 86_400_000_000_000
+        day = _LENGTHS["D"]
         return TimeAxis(since / day, "1 day", nanoseconds=day)
     distinct = np.unique(since)
     step = int(np.gcd.reduce(distinct))

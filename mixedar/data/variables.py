@@ -18,6 +18,7 @@ from mixedar.data.model_data import ModelData
 from mixedar.data.occasions import in_natural_order
 from mixedar.data.rows import table_column
 from mixedar.exceptions import LengthError
+from mixedar.hypotheses.df import constant_within
 
 
 def data_column(data: ModelData, name: object, what: str) -> pd.Series:
@@ -44,10 +45,7 @@ def data_column(data: ModelData, name: object, what: str) -> pd.Series:
 
 def varies_in_groups(column: pd.Series, codes: IntArray) -> bool:
     """Whether a variable takes several values in some group."""
-    numbers = pd.factorize(column)[0]
-    order = np.argsort(codes, kind="stable")
-    same = np.diff(codes[order]) == 0
-    return bool((same & (np.diff(numbers[order]) != 0)).any())
+    return not constant_within(pd.factorize(column)[0][:, None], codes)[0]
 
 
 def main_factor(data: ModelData, most: int = 7) -> str | None:

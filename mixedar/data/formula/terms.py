@@ -216,27 +216,19 @@ def _codings(spec: FormulaSpec) -> Iterator[tuple[str, list[list[_Coding]]]]:
     contrasts = {
         str(factor): found for factor, found in design.factor_contrasts.items()
     }
+
+    def coding(factor: Any) -> _Coding:
+        code = str(factor.factor.expr)
+        if code in contrasts:
+            matrix = contrasts[code].get_coding_matrix(reduced_rank=factor.reduced)
+            return code, np.asarray(matrix, float)
+        # a number to formulaic
+        is_flag = getattr(spec.dtypes.get(code), "kind", "") == "b"
+        return code, np.array([[0.0], [1.0]]) if is_flag else None
+
     for each in design.structure:
-        parts = []
-        for scoped in each.scoped_terms:
-            parts.append(
-                [
-                    (code, _formulaic(spec, code, contrasts.get(code), one.reduced))
-                    for one in scoped.factors
-                    for code in [str(one.factor.expr)]
-                ]
-            )
+        parts = [[coding(one) for one in part.factors] for part in each.scoped_terms]
         yield str(each.term), parts
-
-
-def _formulaic(
-    spec: FormulaSpec, code: str, contrasts: Any, reduced: bool
-) -> FloatArray | None:
-    if contrasts is not None:
-        return np.asarray(contrasts.get_coding_matrix(reduced_rank=reduced), float)
-    if getattr(spec.dtypes.get(code), "kind", "") == "b":  # a number to formulaic
-        return np.array([[0.0], [1.0]])
-    return None
 
 
 class _Factors:
