@@ -539,7 +539,6 @@ class Fit:
         NotComputedError
             If the data were removed, or the precision is singular.
         """
-        data = self.data
         if self.parameters.k_free > self.structure.k_free:
             raise UnsupportedError(
                 "Satterthwaite's and Kenward and Roger's degrees of freedom are not "
@@ -548,7 +547,7 @@ class Fit:
             )
         try:
             return precision_derivatives(
-                data.compressed,
+                self.data.compressed,
                 self.nobs,
                 self.structure,
                 replace(self.layout, fixed=np.where(self.layout.is_free, np.nan, 0.0)),
