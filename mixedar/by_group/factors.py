@@ -28,6 +28,8 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
+from mixedar.fit.linked import group_levels
+from mixedar.fit.parameters import correlation_columns
 from mixedar.inference.df import contrast_method
 
 
@@ -103,7 +105,7 @@ def ranef(
     index: pd.Index | None = None
     if factor == fit.data.groups_name and fit.k_re:
         columns = slice(fit.k_re)
-        index = _group_levels(fit)
+        index = group_levels(fit)
         names += [name for _, name in fit.effect_labels[: fit.k_re]]
         means.append(fit.effects.means[:, columns])
         if se:
@@ -124,17 +126,6 @@ def ranef(
     values = np.hstack(means)
     errors = np.sqrt(np.hstack(variances)) if se else values
     return wide_frame("predicted", values, errors, index, names, se)
-
-
-def _group_levels(fit: Fit) -> pd.Index:
-    """Labels of the groups; a MultiIndex for combinations of columns."""
-    data = fit.data
-    columns = data.groups_name.split(":")
-    frame = data.frame
-    if len(columns) > 1 and frame is not None and set(columns) <= set(frame.columns):
-        first = np.unique(data.codes, return_index=True)[1]
-        return pd.MultiIndex.from_frame(frame[columns].iloc[first])
-    return pd.Index(data.group_labels, name=data.groups_name)
 
 
 def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
@@ -216,23 +207,6 @@ def varcorr(fit: Fit) -> pd.DataFrame:
     return frame
 
 
-def correlation_columns(fit: Fit) -> list[FloatArray]:
-    """Correlations with the first effect of the same block, the second, and so on."""
-    cov, orders = fit.effect_cov, fit.layout.blocks
-    first = np.repeat(np.cumsum([0, *orders])[:-1], orders)
-    deviations = np.sqrt(np.diag(cov))
-    out = []
-    for j in range(max(orders) - 1):
-        column = np.full(len(cov), np.nan)
-        for i in range(len(cov)):
-            other = first[i] + j
-            product = deviations[i] * deviations[other] if other < i else 0.0
-            if product > 0.0:
-                column[i] = cov[i, other] / product
-        out.append(column)
-    return out
-
-
 def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     """
     Coefficients of the levels of a factor: fixed plus predicted random effects.
@@ -269,7 +243,7 @@ def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     if factor == fit.data.groups_name and not any(
         term.factor == factor for term in fit.data.terms
     ):
-        return coef_by_group(fit).set_index(_group_levels(fit))
+        return coef_by_group(fit).set_index(group_levels(fit))
     effects = ranef(fit, factor)
     out = pd.DataFrame(
         np.tile(fit.fe_params, (len(effects), 1)), effects.index, list(fit.exog_names)

@@ -7,6 +7,7 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import compress, pairwise
 
@@ -98,19 +99,10 @@ def maximise(
     """
     layout = data.layout() if layout is None else layout
     unseen = _unseen(data, layout) if reml and optimise else {}
-    first, second = layout.effects
-    hidden = np.isin(first, list(unseen)) | np.isin(second, list(unseen))
-    layout = replace(layout, fixed=np.where(hidden, 0.0, layout.fixed))
+    layout = _without(layout, unseen)
 
     def search(data: ModelData, theta: FloatArray | None) -> Fit:
-        problem = LikelihoodProblem(
-            data.compressed,
-            data.nobs,
-            data.residual,
-            layout,
-            reml=reml,
-            scale=data.scale,
-        )
+        problem = _likelihood(data, layout, reml)
         alone = theta is not None
         if theta is None and start is not None:
             theta = start.theta(problem)
@@ -145,31 +137,28 @@ def maximise(
     return replace(fit, settled=False)
 
 
-def note_across_steps(fit: Fit) -> str | None:
-    """
-    Say if a negative correlation across the common step is more likely than any.
-
-    Where that step is an even number of units no correlation per unit expresses it.
-    """
-    structure = fit.structure
-    reads = structure.integer_time and not structure.counts_steps
-    if not (reads and fit.has_data and structure.k_free and fit.data.delta is None):
-        return None
-    gaps = np.unique(fit.data.grouped.gaps)
-    step = int(np.gcd.reduce(np.rint(gaps[gaps > 0.0]).astype(np.int64)))
-    if fit.data.time is None or step == 0 or step % 2:
-        return None
-    data = fit.data.changed(delta="auto")
-    data = data.with_residual(structure, data.residual_data, data.variance_specs)
-    other = maximise(data, reml=fit.reml, layout=fit.layout)
-    if other.llf <= fit.llf + 1e-4:
-        return None
-    return (
-        f"The common step of the times is {data.time_unit.removeprefix('step of ')}. A "
-        "negative correlation across it has a higher log-likelihood, "
-        f"{other.llf:.4f}, which no correlation per unit of time expresses: pass "
-        "delta='auto', which makes the step the unit."
+def likelihood_of(data: ModelData, *, reml: bool) -> LikelihoodProblem:
+    """The likelihood that :func:`maximise` searches."""
+    layout = data.layout()
+    return _likelihood(
+        data, _without(layout, _unseen(data, layout) if reml else {}), reml
     )
+
+
+def _likelihood(
+    data: ModelData, layout: RandomCovariance, reml: bool
+) -> LikelihoodProblem:
+    rows, n = data.compressed, data.nobs
+    return LikelihoodProblem(
+        rows, n, data.residual, layout, reml=reml, scale=data.scale
+    )
+
+
+def _without(layout: RandomCovariance, effects: Iterable[int]) -> RandomCovariance:
+    """The layout with some effects held at zero."""
+    first, second = layout.effects
+    hidden = np.isin(first, list(effects)) | np.isin(second, list(effects))
+    return replace(layout, fixed=np.where(hidden, 0.0, layout.fixed))
 
 
 def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, ...]]:

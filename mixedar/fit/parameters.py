@@ -260,6 +260,23 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     return first + second
 
 
+def correlation_columns(fit: Fit) -> list[FloatArray]:
+    """Correlations with the first effect of the same block, the second, and so on."""
+    cov, orders = fit.effect_cov, fit.layout.blocks
+    first = np.repeat(np.cumsum([0, *orders])[:-1], orders)
+    deviations = np.sqrt(np.diag(cov))
+    out = []
+    for j in range(max(orders) - 1):
+        column = np.full(len(cov), np.nan)
+        for i in range(len(cov)):
+            other = first[i] + j
+            product = deviations[i] * deviations[other] if other < i else 0.0
+            if product > 0.0:
+                column[i] = cov[i, other] / product
+        out.append(column)
+    return out
+
+
 def select(
     parameters: list[CovarianceParameter], names: str | Iterable[str] | None
 ) -> list[CovarianceParameter]:

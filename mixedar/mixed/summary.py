@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mixedar.by_group.factors import correlation_columns
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
-from mixedar.fit.maximise import note_across_steps
-from mixedar.fit.parameters import boundary_notes
+from mixedar.fit.maximise import maximise
+from mixedar.fit.parameters import boundary_notes, correlation_columns
 from mixedar.inference.df import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable
@@ -179,7 +178,7 @@ def _notes(fit: Fit) -> list[str]:
             "Containment knows of nested factors only, and these are crossed: prefer "
             "df='satterthwaite' or 'kenward-roger'."
         )
-    across = note_across_steps(fit)
+    across = _across_steps(fit)
     if across:
         notes.append(across)
     notes.extend(f"{note}." for note in boundary_notes(fit))
@@ -192,3 +191,30 @@ def _notes(fit: Fit) -> list[str]:
     if not fit.converged:
         notes.append("The optimiser did not reach a maximum: do not use these numbers.")
     return notes
+
+
+def _across_steps(fit: Fit) -> str | None:
+    """
+    Say if a negative correlation across the common step is more likely than any.
+
+    Where that step is an even number of units no correlation per unit expresses it.
+    """
+    structure = fit.structure
+    reads = structure.integer_time and not structure.counts_steps
+    if not (reads and fit.has_data and structure.k_free and fit.data.delta is None):
+        return None
+    gaps = np.unique(fit.data.grouped.gaps)
+    step = int(np.gcd.reduce(np.rint(gaps[gaps > 0.0]).astype(np.int64)))
+    if fit.data.time is None or step == 0 or step % 2:
+        return None
+    data = fit.data.changed(delta="auto")
+    data = data.with_residual(structure, data.residual_data, data.variance_specs)
+    other = maximise(data, reml=fit.reml, layout=fit.layout)
+    if other.llf <= fit.llf + 1e-4:
+        return None
+    return (
+        f"The common step of the times is {data.time_unit.removeprefix('step of ')}. A "
+        "negative correlation across it has a higher log-likelihood, "
+        f"{other.llf:.4f}, which no correlation per unit of time expresses: pass "
+        "delta='auto', which makes the step the unit."
+    )
