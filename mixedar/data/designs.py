@@ -250,8 +250,9 @@ def _component_columns(
     both = np.concatenate([old_local, local])
     joint = new_component(data, part.name, table, both, old_rows)
     count = len(old_rows)
-    if part.kind == joint.kind == "indicator":
-        return _indicators(part, joint, old_rows, size)
+    if part.codes is not None and joint.codes is not None:
+        cell = joint.starts[joint.groups.codes] + joint.codes
+        return _indicators(part.codes[old_rows], cell, size)
     out, squares = np.zeros((len(codes), size)), np.zeros(len(codes))
     if len(part.names_by_group) == len(joint.names_by_group) == 1:
         assert joint.matrix is not None
@@ -336,16 +337,12 @@ def _joined(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
 
 
 def _indicators(
-    part: VarianceComponent, joint: VarianceComponent, old_rows: IntArray, size: int
+    codes: IntArray, cell: IntArray, size: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Columns of the old indicators, found through the rows that had them."""
-    assert part.codes is not None
-    assert joint.codes is not None
-    count = len(old_rows)
-    cell = joint.starts[joint.groups.codes] + joint.codes
-    column = np.full(int(joint.starts[-1]), -1)
-    column[cell[:count]] = part.codes[old_rows]
-    found = column[cell[count:]]
+    """Columns of the old indicators, found through the first rows, that had them."""
+    column = np.full(int(cell.max()) + 1, -1)
+    column[cell[: len(codes)]] = codes
+    found = column[cell[len(codes) :]]
     out = np.zeros((len(found), size))
     known = np.flatnonzero(found >= 0)
     out[known, found[known]] = 1.0
@@ -397,7 +394,7 @@ def population_squares(data: ModelData, table: pd.DataFrame) -> FloatArray:
     parts, k = data.component_parts or (), len(table)
     out, none = np.ones((k, len(parts))), np.empty(0, dtype=np.intp)
     for j, part in enumerate(parts):
-        if part.kind != "indicator":
+        if part.codes is None:
             built = new_component(data, part.name, table, np.arange(k), none)
             if built.matrix is not None:
                 out[:, j] = (built.matrix**2).sum(axis=1)

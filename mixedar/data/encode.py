@@ -127,7 +127,7 @@ class Encoder:
             variance_specs=data.variance_specs,
             random_names=tuple(data.random_names),
             one_intercept=z is not None and z.shape[1] == 1 and bool((z == 1.0).all()),
-            indicators=tuple(part.kind == "indicator" for part in parts),
+            indicators=tuple(part.codes is not None for part in parts),
         )
 
     def random_design(

@@ -122,6 +122,7 @@ class MixedLMARResults(ParentResults):
     )
     normality_test = Question("mixedar.diagnostics.residuals.normality")
     simulate = Question("mixedar.diagnostics.simulation")
+    refit_many = Question("mixedar.fit.refit", "refit_like")
     predictive_check = Question("mixedar.diagnostics.predictive")
     influence = Question("mixedar.diagnostics.influence.results")
     get_influence = Question("mixedar.diagnostics.influence.results", "influence")
@@ -196,7 +197,10 @@ class MixedLMARResults(ParentResults):
     @cached_property
     def modes(self) -> pd.DataFrame:
         """All distinct maxima that were found, the best first."""
-        return _modes_frame(self.fit)
+        others = ["llf", "scale", "converged", "at_boundary"]
+        names = apart(self.fit.names, others, "coefficient")
+        columns = ["llf", *names, *others[1:]]
+        return pd.DataFrame(map(_mode_row, self.fit.modes), columns=columns)
 
     @property
     def aic(self) -> float:
@@ -659,19 +663,12 @@ class MixedLMARResults(ParentResults):
         return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}
 
 
-def _modes_frame(fit: Fit) -> pd.DataFrame:
-    def row(mode: Optimum) -> list[Any]:
-        estimate = mode.estimate
-        values = [*estimate.beta, *estimate.cov_values, *estimate.residual_params]
-        boundary = estimate.singular or estimate.residual_at_boundary
-        return [estimate.llf, *values, estimate.scale, mode.search.converged, boundary]
-
-    others = ("llf", "scale", "converged", "at_boundary")
-    names = apart(fit.names, others, "coefficient")
-    return pd.DataFrame(
-        [row(mode) for mode in fit.modes],
-        columns=["llf", *names, "scale", "converged", "at_boundary"],
-    )
+def _mode_row(mode: Optimum) -> list[Any]:
+    """A row of :attr:`MixedLMARResults.modes`."""
+    estimate = mode.estimate
+    values = [*estimate.beta, *estimate.cov_values, *estimate.residual_params]
+    boundary = estimate.singular or estimate.residual_at_boundary
+    return [estimate.llf, *values, estimate.scale, mode.search.converged, boundary]
 
 
 populate_wrapper(MixedLMARResultsWrapper, MixedLMARResults)

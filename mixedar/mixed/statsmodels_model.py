@@ -35,12 +35,6 @@ from mixedar.residual import ResidualStructure
 Packed: TypeAlias = ArrayLike | MixedLMParams
 
 
-_SEVERAL = (
-    "packed parameters of statsmodels hold the random effects of one factor only; this "
-    "model has several"
-)
-
-
 class FormulaData(PandasData):
     """PandasData whose ``model_spec`` is built when statsmodels asks for it."""
 
@@ -68,7 +62,9 @@ class FormulaData(PandasData):
         return None, self.formula_spec.matrix(rows)
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
+    """Parameters on the scale of the residual variance."""
+
     fe_params: FloatArray
     cov_re: FloatArray
     vcomp: FloatArray
@@ -112,7 +108,7 @@ class ParentModel(MixedLM):
         True
         """
         self.check_held()
-        point = self._point(params, has_fe=False)
+        point = self.point(params, has_fe=False)
         if self._penalised:
             return float(super().loglike(params, profile_fe))
         problem, sums = self._sums(point, derivatives=False)
@@ -146,7 +142,7 @@ class ParentModel(MixedLM):
         (2,)
         """
         self.check_held()
-        point = self._point(params, has_fe=not profile_fe)
+        point = self.point(params, has_fe=not profile_fe)
         if self._penalised or self._is_parents:
             if not profile_fe:  # the parent reads packed fixed effects as covariances
                 params = MixedLMParams.from_components(*point[:2], vcomp=point.vcomp)
@@ -186,7 +182,7 @@ class ParentModel(MixedLM):
         (4, 4)
         """
         self.check_held()
-        point = self._point(params, has_fe=True, use_sqrt=False)
+        point = self.point(params, has_fe=True, use_sqrt=False)
         if self._penalised or self._is_parents:
             return super().hessian(params)
         _, hessian = self._derivatives(point, profile_fe=False)
@@ -250,16 +246,22 @@ class ParentModel(MixedLM):
         plain = is_independent(self.residual) and not self.arrays.terms
         return plain and self.scale is None and self.arrays.offset is None
 
-    def _point(
+    def point(
         self, params: Packed, *, has_fe: bool, use_sqrt: bool | None = None
-    ) -> _Point:
+    ) -> Point:
+        """Parameters as statsmodels has them, taken apart."""
+        if self.arrays.terms:
+            raise UnsupportedError(
+                "packed parameters of statsmodels hold the random effects of one "
+                "factor only; this model has several"
+            )
         k_residual = self.residual.k_params
         if isinstance(params, MixedLMParams):
             residual = getattr(params, "residual_params", None)
             if residual is None:
                 residual = self.residual_default()
             vcomp = params.vcomp if self.k_vc else np.empty(0)
-            point = _Point(params.fe_params, params.cov_re, vcomp, residual)
+            point = Point(params.fe_params, params.cov_re, vcomp, residual)
             shapes = (self.k_fe,), (self.k_re, self.k_re), (self.k_vc,), (k_residual,)
             for name, part, shape in zip(point._fields, point, shapes, strict=True):
                 # profiled fixed effects need not be there
@@ -283,17 +285,15 @@ class ParentModel(MixedLM):
             values[:k], self.k_fe, self.k_re, sqrt, has_fe
         )
         residual = values[k:] if len(values) > k else self.residual_default()
-        return _Point(packed.fe_params, packed.cov_re, packed.vcomp, residual)
+        return Point(packed.fe_params, packed.cov_re, packed.vcomp, residual)
 
     def residual_default(self) -> FloatArray:
         """The residual parameters of the structure's own start."""
         return self.residual.from_unconstrained(self.residual.start_grid()[0])
 
     def _sums(
-        self, point: _Point, *, derivatives: bool
+        self, point: Point, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
-        if self.arrays.terms:
-            raise UnsupportedError(_SEVERAL)
         if self.scale is not None:
             raise UnsupportedError(
                 "log-likelihoods of packed parameters estimate the residual variance; "
@@ -320,7 +320,7 @@ class ParentModel(MixedLM):
         return problem, sums
 
     def _derivatives(
-        self, point: _Point, profile_fe: bool
+        self, point: Point, profile_fe: bool
     ) -> tuple[FloatArray, FloatArray]:
         """Gradient and Hessian by (fe, covariances, residual parameters)."""
         problem, sums = self._sums(point, derivatives=True)
@@ -514,9 +514,8 @@ class MixedDistribution:
         values = float_array(params, "params")
         k = model.k_fe + model.k_re2 + model.k_vc
         k_residual = model.residual.k_params
-        if values.shape == (k,) and not model.residual.k_free:
-            values = np.append(values, model.residual_default())
-        if values.shape != (k + k_residual,):
+        fixed = not model.residual.k_free
+        if values.shape != (k + k_residual,) and (values.shape != (k,) or not fixed):
             names = ", ".join(model.residual.param_names)
             raise LengthError(
                 f"{values.size} packed parameters; the model has {k} and, after them, "
@@ -527,21 +526,15 @@ class MixedDistribution:
                 f"parameters of a distribution are finite, and its scale is positive, "
                 f"not {scale}"
             )
-        packed = MixedLMParams.from_packed(
-            values[:k], model.k_fe, model.k_re, False, True
-        )
-        if model.arrays.terms:
-            raise UnsupportedError(_SEVERAL)
+        point = model.point(values, has_fe=True, use_sqrt=False)
         self.model = model
         self.exog = model.exog
         if exog is not None:
             self.exog = matrix_rows(exog, model.exog_names)[0]
         check_lengths(model.nobs, exog=self.exog)
-        self.fe_params = packed.fe_params
-        self.cov_re = scale * packed.cov_re
-        self.vcomp = scale * packed.vcomp
-        self.scale = scale
-        self.residual_params = values[k:]
+        self.fe_params = point.fe_params
+        self.cov_re, self.vcomp = scale * point.cov_re, scale * point.vcomp
+        self.scale, self.residual_params = scale, point.residual
 
     def rvs(self, n: object = None, rng: Any = None) -> FloatArray:
         """

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,28 +56,25 @@ class GroupRows:
 @dataclass(frozen=True)
 class VarianceComponent:
     """
-    Design of one variance component.
+    Design of one variance component: indicators of levels, or any matrix.
 
     Attributes
     ----------
     name : str
         Name of the component.
-    kind : {"indicator", "dense"}
-        ``"indicator"``: each row has a single one, in the column of its
-        level. ``"dense"``: a matrix.
     groups : GroupRows
         The groups.
     n_columns : ndarray of int, (G,)
         Columns of each group; for indicators, levels that occur in it.
     codes : ndarray of int, (n,), or None
-        Indicators: column of the row's one, 0 to ``n_columns[group] - 1``.
+        Indicators, a single one in each row: its column, 0 to
+        ``n_columns[group] - 1``.
     matrix : ndarray, (n, k), or None
         Dense: row values in the columns of the row's group; columns from
         ``n_columns[group]`` on are zero.
     """
 
     name: str
-    kind: Literal["indicator", "dense"]
     groups: GroupRows
     n_columns: np.ndarray
     codes: np.ndarray | None = None
@@ -302,7 +299,6 @@ class _Component:
         spec, matrix = fit_formula(use, self.columns, self.namespace, self.parsed)
         return VarianceComponent(
             self.name,
-            "dense",
             self.groups,
             np.full(len(self.groups.labels), matrix.shape[1]),
             matrix=matrix,
@@ -331,7 +327,6 @@ class _Component:
         prefix = f"C({key})" if wrapped else key
         part = VarianceComponent(
             self.name,
-            "indicator",
             groups,
             counts,
             codes=inverse - starts[groups.codes],
@@ -416,7 +411,6 @@ class _Component:
             matrix[rows, : values.shape[1]] = values
         return VarianceComponent(
             self.name,
-            "dense",
             groups,
             counts,
             matrix=matrix,

@@ -472,12 +472,11 @@ def read_formulas(
             "vc_formula must be a dict of names and formulas, such as "
             "{'classroom': '0 + C(classroom)'}."
         )
-    one_sided = {"re_formula": re_formula, **dict(vc_formula or {})}
+    vc = dict(vc_formula or {})
+    one_sided = {"formula": right, "re_formula": re_formula, **vc}
     for key, text in one_sided.items():
         if text is not None and split_formula(text)[0] is not None:
             raise UnsupportedError(f"{key}: the formula {text!r} must be one-sided.")
-    vc = dict(vc_formula or {})
-    for key, text in {"formula": right, **one_sided}.items():
         if text is not None and not all(in_calls(text, "|")):
             raise UnsupportedError(_bar_message(key, text))
     random = "1" if re_formula is None and vc_formula is None else re_formula
