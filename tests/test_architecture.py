@@ -79,12 +79,11 @@ TWICE: set[str] = set()
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
     "mixedar.compare.foreign": "all that is known of other packages' fits",
-    "mixedar.diagnostics.influence.deletion": "the algebra below the results",
+    "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
-    "mixedar.panel.summary": "what stands in which table",
     "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.report.facts": "numbers, apart from the page",
     "mixedar.report.pictures": "pictures alone",

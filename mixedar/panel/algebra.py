@@ -56,10 +56,6 @@ class Standardized:
     x: FloatArray
     back: FloatArray
 
-    def params(self, values: FloatArray) -> FloatArray:
-        """Coefficients of the original columns, shape (k,)."""
-        return self.back @ values
-
     def cov(self, values: FloatArray) -> FloatArray:
         """Covariance of the coefficients of the original columns, shape (k, k)."""
         cov = self.back @ values @ self.back.T

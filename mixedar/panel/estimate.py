@@ -1,19 +1,21 @@
 """
-What a panel estimator has found, before anybody asks about it.
+What a panel estimator has found, and the tables and remarks that say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.panel.algebra import TransformedRegression
 from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
+from mixedar.summary import SummaryTable
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
 
@@ -64,6 +66,10 @@ class PanelEstimate:
         Residual degrees of freedom.
     nobs : int
         Rows of the (transformed) regression.
+    regression : TransformedRegression
+        The least squares that the estimate is.
+    back : ndarray, shape (k, k)
+        Turns its coefficients into `params`.
     absorbed : tuple of str
         Regressors that the effects leave no variation of.
     notes : tuple of str
@@ -89,10 +95,6 @@ class PanelEstimate:
     rsquared : tuple of float or None
         R squared within, between and overall where they are not those of the
         data as they are.
-    regression : TransformedRegression or None
-        The least squares that the estimate is.
-    back : ndarray, shape (k, k), or None
-        Turns its coefficients into `params`.
     """
 
     kind: Kind
@@ -104,6 +106,8 @@ class PanelEstimate:
     scale: float
     df_resid: int
     nobs: int
+    regression: TransformedRegression
+    back: FloatArray
     absorbed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     effects: tuple[str, ...] = ()
@@ -117,8 +121,6 @@ class PanelEstimate:
     rows: IntArray | None = None
     entity_effects: FloatArray | None = None
     rsquared: tuple[float, float, float] | None = None
-    regression: TransformedRegression | None = None
-    back: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -228,10 +230,11 @@ def inclusive_rsquared(
 
 def transformed_rsquared(panel: PanelData, estimate: PanelEstimate) -> float:
     """R squared of the transformed regression; NaN for fits with AR(1) errors."""
-    regression, back = estimate.regression, estimate.back
-    if regression is None or back is None or estimate.kind.endswith("_ar1"):
+    if estimate.kind.endswith("_ar1"):
         return np.nan
-    y = regression.x @ np.linalg.solve(back, estimate.params) + regression.resid
+    regression = estimate.regression
+    coef = np.linalg.solve(estimate.back, estimate.params)
+    y = regression.x @ coef + regression.resid
     if panel.constant in estimate.columns:
         ones = np.ones(len(y)) if regression.root is None else regression.root
         y = y - ones * (ones @ y) / (ones @ ones)
@@ -261,3 +264,58 @@ def squared(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> 
     if explained <= len(b) * (1e-13 * scale) ** 2:
         return 0.0
     return float(a @ b) ** 2 / (total * explained)
+
+
+def components(parts: pd.Series | None) -> SummaryTable | None:
+    """Variances of effects and errors."""
+    if parts is None:
+        return None
+    variances = parts[["effects", "residual"]].to_numpy()
+    columns = {
+        "Variance": variances,
+        "Std.Dev.": np.sqrt(variances),
+        "Fraction": [parts["fraction"], 1.0 - parts["fraction"]],
+    }
+    frame, formats = pd.DataFrame(columns, ["Effects", "Residual"]), {"Fraction": ".4f"}
+    return SummaryTable(
+        frame, "Variance components", formats, name="variance_components"
+    )
+
+
+def statistics(estimate: PanelEstimate) -> SummaryTable | None:
+    """Rho, theta and further numbers of the fit, one a row."""
+    rows: dict[str, float] = {}
+    if estimate.rho is not None:
+        rows["rho, AR(1)"] = estimate.rho
+    theta = estimate.theta
+    if theta is not None:
+        quantiles = {", min": 0.0, ", median": 0.5, ", max": 1.0}
+        if np.ptp(theta) < 1e-12:
+            quantiles = {"": 0.5}
+        for name, q in quantiles.items():
+            rows[f"theta{name}"] = float(np.quantile(theta, q))
+    # with columns absorbed linearmodels tests another null than plm's pFtest
+    test = None if estimate.absorbed else estimate.f_pooled
+    if test is not None:
+        value, df_num, df_denom = test
+        rows[f"F({df_num:.0f}, {df_denom:.0f}), all effects zero"] = value
+    rows.update(estimate.statistics)
+    if not rows:
+        return None
+    frame = pd.DataFrame({"Value": list(rows.values())}, index=list(rows))
+    return SummaryTable(frame, title="Further numbers", name="statistics")
+
+
+def notes(own: Sequence[str], estimate: PanelEstimate, panel: PanelData) -> list[str]:
+    """Remarks of the fit, on clusters, and on rows that were left out."""
+    info, found = estimate.info, list(own)
+    if info.clusters:
+        counts = " and ".join(str(count) for count in info.clusters)
+        df = f"t and F tests have {info.df:.0f} denominator degrees of freedom"
+        if info.method is not None:
+            df = "degrees of freedom are Bell and McCaffrey's, of joint tests HTZ"
+        found.append(f"Standard errors are clustered ({counts} clusters); {df}.")
+    if panel.n_dropped:
+        plural = "s" if panel.n_dropped > 1 else ""
+        found.append(f"{panel.n_dropped} row{plural} with missing values left out.")
+    return found

@@ -422,7 +422,7 @@ def _clustered_rows(
 ) -> tuple[ClusteredRows, FloatArray, float]:
     """Rows by cluster, the way from their coefficients, and Stata's factor."""
     regression, back = estimate.regression, estimate.back
-    if regression is None or back is None or estimate.kind in _WITHOUT:
+    if estimate.kind in _WITHOUT:
         raise UnsupportedError(
             f"wild_bootstrap is not defined for {ESTIMATORS[estimate.kind].words}"
         )

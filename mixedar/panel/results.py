@@ -36,8 +36,11 @@ from mixedar.panel.estimate import (
     Effects,
     Kind,
     PanelEstimate,
+    components,
     inclusive_rsquared,
+    notes,
     squared_correlations,
+    statistics,
     transformed_rsquared,
 )
 from mixedar.panel.predictions import (
@@ -48,7 +51,6 @@ from mixedar.panel.predictions import (
     panel_rows,
     predictions,
 )
-from mixedar.panel.summary import components, notes, statistics
 from mixedar.prediction.results import PredictionResults
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -320,8 +322,8 @@ class PanelResults(metaclass=_StatsmodelsLike):
         effect = matrix @ self.estimate.params
         cov = covariance_of(matrix, self.estimate.cov)
         df: FloatArray | float | None = self._df_tests if self.use_t else None
-        if self.estimate.info.method is not None:
-            df = self.estimate.info.method.single(matrix)
+        method = self.estimate.info.method
+        df = df if method is None else method.single(matrix)
         return single_tests(effect, values, cov, df)
 
     def wild_bootstrap(
@@ -498,8 +500,7 @@ class PanelResults(metaclass=_StatsmodelsLike):
             in the sum; under fixed effects the variance of the estimated
             effects (square of Stata's ``sigma_u``).
         """
-        residual = self.estimate.sigma2_e
-        between = self.estimate.sigma2_u
+        residual, between = self.estimate.sigma2_e, self.estimate.sigma2_u
         if between is None and self._effects.entity is not None:
             between = float(np.var(self._effects.entity, ddof=1))
         if residual is None or between is None:
@@ -728,9 +729,8 @@ class PanelResults(metaclass=_StatsmodelsLike):
             )
         spec = self.model.formula_spec
         own = [*self.notes, *([] if spec is None else spec.notes())]
-        first = _coefficients(self, names, alpha)
         tables = [
-            first,
+            _coefficients(self, names, alpha),
             components(self.variance_decomposition),
             statistics(self.estimate),
         ]

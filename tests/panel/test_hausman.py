@@ -586,7 +586,7 @@ def test_swapped_and_wrong_kinds() -> None:
 
 def test_unknown_options() -> None:
     fe, re = pair(simulated())
-    with pytest.raises(UnsupportedError, match="'hausmann' is not known"):
+    with pytest.raises(UnsupportedError, match="method='hausmann': choose"):
         hausman(fe, re, "hausmann")
     with pytest.raises(UnsupportedError, match="correction='HC3'"):
         hausman(fe, re, "mundlak-robust", correction="HC3")  # type: ignore[arg-type]

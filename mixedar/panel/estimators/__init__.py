@@ -383,7 +383,7 @@ class PanelModel(ABC):
         return PanelEstimate(
             kind=self.kind,
             columns=columns,
-            params=standard.params(coef),
+            params=back @ coef,
             cov=cov,
             info=info,
             df_resid=df_resid,

@@ -1,5 +1,5 @@
 """
-Fixed and random effects with AR(1) errors.
+Fixed and random effects with AR(1) errors, and how their rho is estimated.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class LeastSquaresModel(PanelModel):
         ----------
         cov_type : str
             ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
-            ``"driscoll-kraay"``.
+            ``"driscoll-kraay"``; of the between regression, whose rows are
+            independent means, one of the first two.
         cluster, small_sample, kernel, bandwidth
             See :class:`CovarianceRequest`; clusters are entities and the factor is
             Stata's by default.
@@ -186,49 +187,12 @@ class BetweenOLS(LeastSquaresModel):
     kind = "between"
     method = "Between regression (means of the entities)"
 
-    def fit(  # type: ignore[override]
-        self, cov_type: str = "classical", *, small_sample: str | None = "default"
-    ) -> PanelResults:
-        """
-        Estimate the coefficients.
-
-        Parameters
-        ----------
-        cov_type : {"classical", "robust"}
-            The means are independent of one another: there is nothing to cluster.
-        small_sample : str, optional
-            See :class:`CovarianceRequest`.
-
-        Returns
-        -------
-        PanelResults
-
-        Raises
-        ------
-        RankDeficiencyError
-            If the means of the regressors are collinear, as those of period dummies
-            in a balanced panel.
-        IdentificationError
-            If there are not more entities than regressors.
-
-        Examples
-        --------
-        >>> from statsmodels.datasets import grunfeld
-        >>> import mixedar.formula.api as mar
-        >>> firms = grunfeld.load_pandas().data.astype({"year": int})
-        >>> fit = mar.between("invest ~ value + capital", firms, "firm", "year").fit()
-        >>> fit.nobs
-        11
-        """
-        request = CovarianceRequest(cov_type, small_sample=small_sample)
+    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         if request.cov_type not in ("classical", "robust"):
             raise UnsupportedError(
-                f"cov_type={cov_type!r}: the between regression has one row an entity; "
-                "choose 'classical' or 'robust'"
+                f"cov_type={request.cov_type!r}: the between regression has one row an "
+                "entity; choose 'classical' or 'robust'"
             )
-        return super().fit(cov_type, small_sample=small_sample)
-
-    def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel = self.panel
         k = panel.x.shape[1]
         check_freedom(panel.n_entities, k, "entities")

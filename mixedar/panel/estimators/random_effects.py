@@ -1,5 +1,6 @@
 """
-Random effects of entities, by feasible GLS or maximum likelihood.
+Random effects of entities, by feasible GLS or maximum likelihood, and with the means
+of the entities among the regressors (correlated random effects).
 """
 
 from __future__ import annotations

@@ -169,14 +169,8 @@ def hausman(
     False
     """
     name = str(method).lower().replace("_", "-").replace("-clustered", "-robust")
-    for given, value, known in (
-        (f"method={method!r}", name, ("default", *TEXTS, "bootstrap")),
-        (f"correction={correction!r}", correction, ("HC0", "HC1", "sss")),
-    ):
-        if value not in known:
-            raise UnsupportedError(
-                f"hausman: {given} is not known; choose one of {', '.join(known)}"
-            )
+    check_choice("method", name, ("default", *TEXTS, "bootstrap"))
+    check_choice("correction", correction, ("HC0", "HC1", "sss"))
     check_choice("estimator", estimator, ("gls", "pooled"))
     check_flags(use_f=use_f, plain_constant=plain_constant, progress=progress)
     first, second = unwrapped(fe), unwrapped(re)

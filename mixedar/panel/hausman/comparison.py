@@ -297,7 +297,7 @@ class Pair:
     def covs(self) -> tuple[FloatArray, FloatArray]:
         """Covariances of fixed and of random effects, each of shape (q, q)."""
         fits = (self.fe, self.re)
-        at = [fit.params.index.get_indexer(self.names) for fit in fits]
+        at = [fit.params.index.get_indexer(pd.Index(self.names)) for fit in fits]
         fe, re = (f.estimate.cov[np.ix_(j, j)] for f, j in zip(fits, at, strict=True))
         return fe, re
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
-from mixedar.hypotheses.result import TestText
+from mixedar.hypotheses.result import Distribution, TestText
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimators.random_effects import entity_means
@@ -111,10 +111,9 @@ def hausman_mixed(
         augmented = added.fit(reml=mixed.reml, collected=[])
         selector = np.eye(model.k_fe + len(tested))[model.k_fe :]
         found = augmented.wald_test(selector, use_f=use_f)
-        test = _TEXT.result(float(found.statistic), "chi2", len(tested))
-        if use_f:
-            df = (float(found.df_num), float(found.df_denom))
-            test = _TEXT.result(float(found.statistic), "F", df)
+        degrees = (float(found.df_num), float(found.df_denom)) if use_f else len(tested)
+        which: Distribution = "F" if use_f else "chi2"
+        test = _TEXT.result(float(found.statistic), which, degrees)
     return HausmanResult(
         method=method,
         tests=(test,),

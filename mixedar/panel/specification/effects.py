@@ -318,9 +318,7 @@ def _ssr_df(base: PanelRegressions, effects: str) -> tuple[float, int]:
     panel = base.panel
     if effects == "pooled":
         return base.pooled.ssr, panel.nobs - base.pooled.rank
-    if effects == "entity":
-        return base.within.ssr, base.df_within
-    removed = ("entity", "time") if effects == "twoways" else ("time",)
+    removed = ("entity", "time") if effects == "twoways" else (effects,)
     _, fit = base.removed(removed)
     return fit.ssr, panel.nobs - panel.count_effects(removed) - fit.rank
 

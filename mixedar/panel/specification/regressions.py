@@ -4,6 +4,7 @@ The regressions that specification tests start from, each computed once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,7 @@ from mixedar.panel.data import PanelData
 from mixedar.panel.results import PanelResults
 
 
+@dataclass(eq=False)
 class PanelRegressions:
     """
     Pooled, within and first-difference regressions of a panel.
@@ -39,42 +41,28 @@ class PanelRegressions:
         Lengths of the columns of `x`.
     """
 
-    def __init__(
-        self,
-        panel: PanelData,
-        kind: str = "pooled",
-        theta: FloatArray | None = None,
-        effects: tuple[str, ...] = (),
-    ) -> None:
-        self.panel = panel
-        self.kind = kind
-        self.theta = theta
-        self.effects = effects
-        self._removed: dict[tuple[str, ...], tuple[FloatArray, Regression]] = {}
-        self.x = panel.centred
+    panel: PanelData
+    kind: str = "pooled"
+    theta: FloatArray | None = None
+    effects: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.x = self.panel.centred
         self.sizes = column_sizes(self.x)
+        self._removed: dict[tuple[str, ...], tuple[FloatArray, Regression]] = {}
 
     @cached_property
     def pooled(self) -> Regression:
         """Plain least squares."""
         return regress(self.x, self.panel.y, self.sizes)
 
-    @cached_property
-    def x_within(self) -> FloatArray:
-        """Entity-demeaned regressors without the constant, shape (n, p)."""
-        return self.panel.demean(self.slopes)
-
-    @cached_property
+    @property
     def within(self) -> Regression:
         """Least squares on entity-demeaned data."""
-        return regress(
-            self.x_within, self.panel.demean(self.panel.y), column_sizes(self.slopes)
-        )
+        return self.removed(("entity",))[1]
 
     def removed(self, effects: tuple[str, ...]) -> tuple[FloatArray, Regression]:
-        """Regressors without the given effects, and the regression on them."""
-        if effects == ("entity",):
-            return self.x_within, self.within
+        """Slopes' regressors without the given effects, and the regression on them."""
         if effects not in self._removed:
             y = self.panel.y - self.panel.y.mean()
             both = np.column_stack([self.slopes, y])
