@@ -364,7 +364,9 @@ def group_codes(
                     "remove or rename it"
                 )
         try:
-            codes, found = pd.factorize(values)
+            # pandas 2's own function warns of arrays of columns, their method does not
+            extension = isinstance(values, pd.api.extensions.ExtensionArray)
+            codes, found = values.factorize() if extension else pd.factorize(values)
         except TypeError as error:  # lists and the like
             raise GroupError(
                 f"{name} has labels that cannot be told apart ({error}); convert the "
