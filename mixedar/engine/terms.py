@@ -127,7 +127,7 @@ class RowsOfTerms:
     def left(self) -> FloatArray:
         """``W - Z B``, shape (n, p + 1)."""
         out = self._rows.w.copy()
-        for here, column, where, component, level in self._entries():
+        for here, column, where, component, level in self.entries():
             out[here] -= (level.effect[:, where, component] * column).T
         return out
 
@@ -146,12 +146,12 @@ class RowsOfTerms:
         """
         k = len(range(*some.indices(self.width)))
         out = np.zeros((len(self._rows.w), k))
-        for here, column, where, component, level in self._entries():
+        for here, column, where, component, level in self.entries():
             root = level.root[some]
             out[here, : len(root)] += (root[:, where, component] * column).T
         return out
 
-    def _entries(
+    def entries(
         self,
     ) -> Iterator[tuple[IntArray, FloatArray, IntArray, IntArray, Level]]:
         """Rows, a column of their design, and where its effects stand."""

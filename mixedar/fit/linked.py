@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.levels import linked_levels
@@ -77,6 +78,17 @@ def linked_rows(fit: Fit) -> Clusters:
     first = np.unique(of_groups, return_index=True)[1]
     meets = [f"of {data.groups_name} {shown(data.group_labels[k])}" for k in first]
     return Clusters("cluster", meets, codes, of_groups)
+
+
+def group_levels(fit: Fit) -> pd.Index:
+    """Labels of the groups; a MultiIndex for combinations of columns."""
+    data = fit.data
+    columns = data.groups_name.split(":")
+    frame = data.frame
+    if len(columns) > 1 and frame is not None and set(columns) <= set(frame.columns):
+        first = np.unique(data.codes, return_index=True)[1]
+        return pd.MultiIndex.from_frame(frame[columns].iloc[first])
+    return pd.Index(data.group_labels, name=data.groups_name)
 
 
 def exog_left(fit: Fit) -> FloatArray:

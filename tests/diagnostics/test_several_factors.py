@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
+from helpers.several_factors import crossed_data, nested_data
 from mixedar.diagnostics.checkup.residuals import gain_of_effect
 from mixedar.diagnostics.residuals.normality import residual_quantiles
 from mixedar.diagnostics.residuals.normalized import (
@@ -19,40 +20,6 @@ from mixedar.diagnostics.residuals.normalized import (
 from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.diagnostics.simulation import simulated_residuals
 from mixedar.exceptions import UnsupportedError
-
-
-def crossed_data(seed: int = 4) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    rows = [
-        (f"s{i}", f"i{item}", t)
-        for i in range(12)
-        for t, item in enumerate(rng.permutation(9)[: 6 + i % 3])
-    ]
-    frame = pd.DataFrame(rows, columns=["subj", "item", "t"]).assign(one=1)
-    return respond(frame, ["subj", "item"], rng)
-
-
-def nested_data(seed: int = 5) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    rows = [
-        (f"k{school}", f"p{school}-{pupil}", t)
-        for school in range(9)
-        for pupil in range(2 + school % 3)
-        for t in range(5)
-    ]
-    frame = pd.DataFrame(rows, columns=["school", "pupil", "t"])
-    return respond(frame, ["school", "pupil"], rng)
-
-
-def respond(frame: pd.DataFrame, factors: list[str], rng: Any) -> pd.DataFrame:
-    frame["x"] = rng.normal(size=len(frame))
-    y = 1.0 + 0.5 * frame["x"] + 0.8 * rng.normal(size=len(frame))
-    for column in factors:
-        codes = pd.factorize(frame[column])[0]
-        effects = rng.normal(size=(codes.max() + 1, 2))
-        y += effects[codes, 0] + 0.6 * effects[codes, 1] * frame["x"]
-    return frame.assign(y=y).sample(frac=1.0, random_state=1)
-
 
 #: formula, groups, how one factor says the same
 CASES = {

@@ -263,12 +263,6 @@ def test_what_cannot_be(
         mar.mixedlm(formula, frame, **options)
 
 
-def test_what_several_factors_cannot_do_yet_says_so() -> None:
-    fit = fitted("crossed_slopes_reml")
-    with pytest.raises(UnsupportedError, match="several factors"):
-        fit.influence()
-
-
 def test_bootstrap_covers_the_estimates() -> None:
     fit = fitted("crossed_slopes_reml")
     draws = fit.bootstrap(40, seed=1)

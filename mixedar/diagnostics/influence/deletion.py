@@ -17,6 +17,7 @@ mixed-effects models, Statistics in Medicine 24, 893-909.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import GroupSums, chunks, group_sums
@@ -73,6 +73,12 @@ class DeletionCoordinates:
         Of the log-likelihood of all groups.
     singular : bool
         Whether the covariance of the random effects is.
+    sizes : ndarray of int, shape (m,)
+        Rows of each group.
+    psi : ndarray, shape (q, q)
+        Covariance of its effects by the residual variance.
+    unit : ndarray, shape (p + 1, p + 1)
+        From the columns of `rows` to those of the deletions.
     """
 
     def __init__(self, fit: Fit) -> None:
@@ -84,7 +90,7 @@ class DeletionCoordinates:
         sums = problem.sums(self.theta, derivatives=True)
         root = np.linalg.cholesky(sums.s)
         unit = solve_triangular(root, np.eye(len(root)), lower=True).T
-        self._unit = unit
+        self.unit = unit
         self.w_map = problem.w_map @ unit
         none = np.empty((0, 0, 1))
         self.total = GroupSums(
@@ -105,7 +111,10 @@ class DeletionCoordinates:
             grouped.offsets,
             np.ones(grouped.n_groups),
             grouped.marks,
-        ).transformed(problem.z_map, problem.w_map)
+            tuple(term.rows(grouped) for term in data.terms),
+        ).transformed(problem.z_map, problem.w_map, problem.term_maps)
+        self.sizes: IntArray = grouped.sizes
+        self.psi: FloatArray = self.factor @ self.factor.T
         own = variables(self.theta)[len(self.lam) :]
         moves = concatenate([problem.entries(self.theta), own])
         self.jacobian, self.bends = moves.first.T, moves.second.transpose(2, 0, 1)
@@ -115,7 +124,45 @@ class DeletionCoordinates:
     def unit_rows(self, where: slice) -> ClusterRows:
         """The rows of some groups, ``W`` in the units of the deletions."""
         q = self.rows.z.shape[1]
-        return self.rows.part(where).transformed(np.eye(q), self._unit)
+        return self.rows.part(where).transformed(np.eye(q), self.unit)
+
+    def chunks(self) -> Iterator[slice]:
+        """Groups that are taken at once."""
+        return chunks(self.rows, len(self.jacobian))
+
+    def parts(self, where: slice, *, derivatives: bool) -> tuple[GroupSums, FloatArray]:
+        """
+        The terms of some groups, and their leverages.
+
+        ``W`` is in the units of the deletions; derivatives may be left out.
+        """
+        problem = self.problem
+        arguments = problem.structure, problem.covariance, self.factor, self.u
+        found = group_sums(self.unit_rows(where), *arguments)
+        p = len(self.w_map) - 1
+        return found, np.einsum("aam->m", found.s[:p, :p])
+
+    def without(self, group: int) -> LikelihoodProblem:
+        """The likelihood of the other groups."""
+        return WithoutRows(self.problem, self.rows.part(slice(group, group + 1)))
+
+    def own(
+        self, group: int, theta: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """
+        What a group adds to ``W'V^-1 W``, ``Z'V^-1 Z`` and ``Z'V^-1 W``.
+
+        `Z` has the columns of its random effects; in the coordinates of `problem`.
+        """
+        problem = self.problem
+        own = group_sums(
+            self.rows.part(slice(group, group + 1)),
+            problem.structure,
+            problem.covariance,
+            problem.factor(theta),
+            problem.split(theta)[1],
+        )
+        return own.s[..., 0], own.zz[..., 0], own.zw[..., 0]
 
     def change(self, steps: FloatArray) -> FloatArray:
         """Change of ``v``, shape (k, m), by steps in theta, shape (m, k_theta)."""
@@ -303,33 +350,32 @@ class _Difference:
         return self.every.s2 - self.own.s2
 
 
-class WithoutGroup(LikelihoodProblem):
+class WithoutRows(LikelihoodProblem):
     """
-    The likelihood of all groups but one, without building it anew.
+    The likelihood without rows that are independent of the others.
 
     Parameters
     ----------
     problem : LikelihoodProblem
-        Of all groups.
-    rows : ClusterRows
-        Of the real groups, in the problem's coordinates.
-    group : int
+        Of all rows.
+    own : ClusterRows
+        Those that go, in the problem's coordinates.
     """
 
-    def __init__(
-        self, problem: LikelihoodProblem, rows: ClusterRows, group: int
-    ) -> None:
-        own = rows.part(slice(group, group + 1))
+    def __init__(self, problem: LikelihoodProblem, own: ClusterRows) -> None:
         self.__dict__.update(problem.__dict__)
         self.n, self.shift = problem.n - len(own.w), 0.0
-        self._own = likelihood_blocks(own, problem.structure)
+        self._own = problem.inner_blocks(own)
 
     def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
         """Sums over the other clusters."""
         every = super().sums(theta, derivatives=derivatives)
-        factor, u = self.factor(theta), self.split(theta)[1]
+        point = self.point(theta)
         own = cluster_sums(
-            self._own, self.covariance, factor, u, derivatives=derivatives
+            self._own,
+            *point[:3],
+            derivatives=derivatives,
+            term_factors=point.term_factors,
         )
         k = len(own.d1)  # the problem may remember derivatives that nobody wants
         return ClusterSums(
@@ -390,13 +436,16 @@ class Deletions:
     rank_re: IntArray
 
 
-def delete_groups(fit: Fit, maxiter: int, *, progress: bool = False) -> Deletions:
+def delete_groups(
+    at: DeletionCoordinates, maxiter: int, *, progress: bool = False
+) -> Deletions:
     """
     Delete every group of a fit, one at a time.
 
     Parameters
     ----------
-    fit : Fit
+    at : DeletionCoordinates
+        Of the fit, and of what is deleted: groups, or levels of a factor.
     maxiter : int
         Newton steps of the covariance parameters: with 0 they stay where they
         are, except for the residual variance.
@@ -407,18 +456,14 @@ def delete_groups(fit: Fit, maxiter: int, *, progress: bool = False) -> Deletion
     -------
     Deletions
     """
-    at, sizes = DeletionCoordinates(fit), fit.data.group_sizes
-    pieces = [
-        _several(at, where, sizes[where], maxiter > 0)
-        for where in chunks(at.rows, len(at.jacobian))
-    ]
+    pieces = [_several(at, where, maxiter > 0) for where in at.chunks()]
     found = Deletions(
         **{
             name: np.concatenate([getattr(piece, name) for piece in pieces])
             for name in Deletions.__annotations__
         }
     )
-    wanted = np.arange(len(sizes))
+    wanted = np.arange(len(at.sizes))
     if maxiter <= 1:
         wanted, maxiter = np.flatnonzero(found.iterations < 0), _ENOUGH
     for i in progress_bar(wanted.tolist(), progress, "groups"):
@@ -433,14 +478,10 @@ def delete_groups(fit: Fit, maxiter: int, *, progress: bool = False) -> Deletion
     return found
 
 
-def _several(
-    at: DeletionCoordinates, where: slice, sizes: IntArray, move: bool
-) -> Deletions:
+def _several(at: DeletionCoordinates, where: slice, move: bool) -> Deletions:
     """Some groups at once; `iterations` is -1 where one step will not do."""
-    problem = at.problem
-    parts = group_sums(
-        at.unit_rows(where), problem.structure, problem.covariance, at.factor, at.u
-    )
+    problem, sizes = at.problem, at.sizes[where]
+    parts, leverage = at.parts(where, derivatives=move)
     p, m = len(at.w_map) - 1, len(sizes)
     df = (problem.n - sizes - (p if problem.reml else 0)).astype(np.float64)
     rest = at.total.s - parts.s
@@ -470,6 +511,7 @@ def _several(
         theta=at.theta + steps,
         iterations=iterations,
         rank=sizes,
+        leverage=leverage,
         **statistics,
     )
 
@@ -495,9 +537,8 @@ def _steps(
 def _statistics(
     at: DeletionCoordinates, parts: GroupSums, fits: DeletedFits
 ) -> dict[str, NDArray[Any]]:
-    """Leverages, and falls of the sum of squares, of which one is all there is."""
+    """Leverages of random effects, and by which share the sum of squares falls."""
     p, (q, m) = len(fits.beta), parts.zz.shape[1:]
-    psi = at.factor @ at.factor.T
     x, e = parts.zw[:, :p], parts.zw[:, p]
     # Z'P Z of the group, P = H^-1 - H^-1 X (X'H^-1 X)^-1 X'H^-1
     projected = parts.zz - np.einsum("iam,jam->ijm", x, x)
@@ -510,8 +551,7 @@ def _statistics(
         shift_re = (along / np.where(there, values, 1.0)).sum(axis=1, where=there)
         rank_re = there.sum(axis=1)
     return {
-        "leverage": np.einsum("aam->m", parts.s[:p, :p]),
-        "leverage_re": np.einsum("ij,jim->m", psi, projected),
+        "leverage_re": np.einsum("ij,jim->m", at.psi, projected),
         "shift": 1.0 - fits.rss,
         "shift_re": shift_re,
         "rank_re": rank_re,
@@ -520,7 +560,7 @@ def _statistics(
 
 def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> None:
     """Iterate for one group and write the outcome."""
-    without = WithoutGroup(at.problem, at.rows, i)
+    without = at.without(i)
     # a first step that went nowhere is no start
     taken = int(found.iterations[i] >= 0)
     first = found.theta[i] if taken else at.theta

@@ -33,6 +33,7 @@ Wiley, chapter 2.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +42,23 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mixedar._types import BoolArray, FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.diagnostics.influence.deletion import (
     DeletionCoordinates,
     Deletions,
-    WithoutGroup,
     delete_groups,
 )
-from mixedar.engine.groups import group_sums
-from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags, shown
+from mixedar.diagnostics.influence.linked import LinkedCoordinates
+from mixedar.exceptions import (
+    NotComputedError,
+    UnknownColumnError,
+    UnsupportedError,
+    check_flags,
+    shown,
+)
 from mixedar.fit import Fit
+from mixedar.fit.linked import group_levels, linked_rows
+from mixedar.hypotheses.df import constant_within
 from mixedar.inference.information import information
 
 if TYPE_CHECKING:
@@ -59,6 +67,8 @@ if TYPE_CHECKING:
 
 # Up to so many groups the maximum without each is found; beyond, one step.
 _FEW = 500
+# So much for levels that are linked: rows times levels, of the maximum and of a step.
+_MAXIMUM, _STEP = 100_000, 10_000_000
 _ENOUGH = 100
 # Groups with a p-value above are none of interest when taken by themselves, ...
 _SUSPECT = 0.05
@@ -66,22 +76,81 @@ _SUSPECT = 0.05
 _MOST = 50
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """
+    What is left out: the levels of a factor.
+
+    Attributes
+    ----------
+    factor : str
+    levels : Index
+    codes : ndarray of int, shape (n,)
+        Level of each row.
+    """
+
+    factor: str
+    levels: pd.Index
+    codes: IntArray
+
+    @classmethod
+    def of(cls, fit: Fit, by: str | None) -> LeftOut:
+        """
+        The levels of a factor of the model.
+
+        By default those of the groups, or of the outermost factor that they are
+        nested in.
+
+        Raises
+        ------
+        UnknownColumnError
+            If the model has no such factor.
+        """
+        data = fit.data
+        found = {
+            term.factor: cls(term.factor, term.levels, term.codes)
+            for term in data.terms
+        }
+        if data.groups_name not in found:
+            index = group_levels(fit) if data.terms else data.group_index
+            found[data.groups_name] = cls(data.groups_name, index, data.codes)
+        if by is None:
+            outermost = linked_rows(fit).word if data.terms else data.groups_name
+            by = outermost if outermost in found else data.groups_name
+        if by not in found:
+            raise UnknownColumnError(
+                f"by={by!r} is no factor of the model: choose "
+                f"{', '.join(map(repr, found))}"
+            )
+        return found[by]
+
+    def coordinates(self, fit: Fit) -> DeletionCoordinates:
+        """The likelihood, in units that make deletions simple."""
+        if not fit.data.terms:
+            return DeletionCoordinates(fit)
+        return LinkedCoordinates(fit, self.codes, self.factor)
+
+
 class GroupInfluence:
     """
     A fit without each of its groups; made by :func:`influence`.
 
-    Frames and series are indexed by the group labels.
+    Frames and series are indexed by the labels of the groups, or of the levels of
+    another factor.
 
     Parameters
     ----------
     fit : Fit
-    deletions : Deletions
+    left_out : LeftOut
     maxiter : int
+    progress : bool
 
     Attributes
     ----------
     fit : Fit
         With all groups.
+    by : str
+        The factor whose levels are left out.
     maxiter : int
         Newton steps that the covariance parameters were allowed.
     iterations : Series
@@ -101,13 +170,17 @@ class GroupInfluence:
     (27, 2)
     """
 
-    def __init__(self, fit: Fit, deletions: Deletions, maxiter: int) -> None:
-        self.fit, self.maxiter, self._found = fit, maxiter, deletions
-        data = fit.data
-        self._index = data.group_index
+    def __init__(
+        self, fit: Fit, left_out: LeftOut, maxiter: int, progress: bool = False
+    ) -> None:
+        self.fit, self.maxiter, self.by = fit, maxiter, left_out.factor
+        self._left_out = left_out
+        at = left_out.coordinates(fit)
+        self._found = delete_groups(at, maxiter, progress=progress)
+        self._index = left_out.levels
         self._names = list(fit.exog_names)
         self._names_theta = [*fit.names[fit.k_fe :], "scale"]
-        self.iterations = pd.Series(deletions.iterations, self._index)
+        self.iterations = pd.Series(self._found.iterations, self._index)
 
     # estimates ------------------------------------------------------------
 
@@ -298,7 +371,7 @@ class GroupInfluence:
         check_flags(external=external)
         frame = self._outlier_tests
         if external:
-            frame = external_tests(frame, self.fit, self._found)
+            frame = external_tests(frame, self.fit, self._left_out, self._found)
         return with_adjusted(frame, method)
 
     @cached_property
@@ -395,19 +468,24 @@ class GroupInfluence:
 
     def __repr__(self) -> str:
         largest, where = self.cooks_distance, ""
+        what = f"levels of {self.by}" if self.fit.data.terms else "groups"
         if largest.notna().any():
             where = f", largest at {shown(largest.idxmax())}"
         return (
-            f"<GroupInfluence of {len(self._index)} groups, at most {self.maxiter} "
+            f"<GroupInfluence of {len(self._index)} {what}, at most {self.maxiter} "
             f"steps: Cook's distance up to {largest.max():.3g}{where}>"
         )
 
 
 def influence(
-    fit: Fit, maxiter: int | None = None, *, progress: bool = False
+    fit: Fit,
+    maxiter: int | None = None,
+    *,
+    by: str | None = None,
+    progress: bool = False,
 ) -> GroupInfluence:
     """
-    Leave out every group of a fit in turn.
+    Leave out every group of a fit in turn, or every level of another factor.
 
     Parameters
     ----------
@@ -421,6 +499,15 @@ def influence(
         More steps, each with the exact likelihood without the group, lead to
         its maximum near by.  By default that maximum for up to 500 groups, and
         one step for more.
+
+        Levels of a factor that crosses others, or lies in another, are linked: all
+        that is left has to be looked at for each.  There the default is the maximum
+        if levels times rows are at most 100,000, one step up to ten million, and
+        none beyond.
+    by : str, optional
+        With random effects of several factors, the one whose levels are left out:
+        ``"item"``, ``"school:pupil"``.  By default the groups, or the outermost
+        factor that they are nested in.
     progress : bool
         A progress bar where groups are taken one by one.
 
@@ -432,6 +519,8 @@ def influence(
     ------
     UnsupportedError
         If `maxiter` is no whole number from 0 up.
+    UnknownColumnError
+        If the model has no factor `by`.
     NotComputedError
         If there is one group only, or the data were removed from the fit.
 
@@ -440,20 +529,17 @@ def influence(
     Deleting a group from the restricted likelihood is exact: its terms are
     taken out of ``X'V^-1 X``, of ``X'V^-1 y`` and of their derivatives, and the
     determinant is that of what is left.  A variance function of the fitted values
-    goes on reading those of all groups.
+    goes on reading those of all groups.  Rows that stay keep their times: where a
+    level of a crossed factor goes, there is a gap in the series of the groups.
 
     Examples
     --------
     >>> import mixedar.formula.api as mar
     >>> from mixedar.datasets import load_orthodont
-    >>> teeth = load_orthodont()
-    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
-    >>> fit = model.fit()
-    >>> influence = fit.influence()
-    >>> influence.cooks_distance.idxmax()
+    >>> fit = mar.mixedlm("distance ~ age + (age | subject)", load_orthodont()).fit()
+    >>> fit.influence().cooks_distance.idxmax()
     'M13'
     """
-    fit.check_one_factor("influence()")
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)
     if maxiter is not None and not (whole and maxiter >= 0):
         raise UnsupportedError(
@@ -461,15 +547,19 @@ def influence(
         )
     fit.data  # noqa: B018  raises if they were removed
     fit.check_scale_estimated("influence()")
-    if fit.n_groups < 2:
+    left_out = LeftOut.of(fit, by)
+    m = len(left_out.levels)
+    if m < 2:
         raise NotComputedError(
             "there is one group only: nothing is left without it. Influence is by "
             "group; name smaller groups with groups="
         )
     if maxiter is None:
-        maxiter = _ENOUGH if fit.n_groups <= _FEW else 1
-    found = delete_groups(fit, int(maxiter), progress=progress)
-    return GroupInfluence(fit, found, int(maxiter))
+        maxiter = _ENOUGH if m <= _FEW else 1
+        if fit.data.terms and m != len(linked_rows(fit)):
+            work = m * fit.nobs
+            maxiter = _ENOUGH if work <= _MAXIMUM else int(work <= _STEP)
+    return GroupInfluence(fit, left_out, int(maxiter), progress)
 
 
 def outlier_tests(found: Deletions, df_resid: int, index: pd.Index) -> pd.DataFrame:
@@ -499,7 +589,9 @@ def outlier_tests(found: Deletions, df_resid: int, index: pd.Index) -> pd.DataFr
     return pd.DataFrame(columns, index=index)
 
 
-def external_tests(frame: pd.DataFrame, fit: Fit, found: Deletions) -> pd.DataFrame:
+def external_tests(
+    frame: pd.DataFrame, fit: Fit, left_out: LeftOut, found: Deletions
+) -> pd.DataFrame:
     """
     The same for groups that stand out, by covariance parameters without them.
 
@@ -516,8 +608,8 @@ def external_tests(frame: pd.DataFrame, fit: Fit, found: Deletions) -> pd.DataFr
     suspects = suspects[low[suspects] < _SUSPECT]
     if len(suspects) == 0:
         return frame
-    at = DeletionCoordinates(fit)
-    df_groups = fit.n_groups - 1 - _constant_columns(fit)
+    at, codes = left_out.coordinates(fit), left_out.codes
+    df_groups = len(frame) - 1 - int(constant_within(fit.data.exog, codes).sum())
     df_resid = fit.nobs - fit.k_fe
     for i in suspects:
         try:
@@ -576,14 +668,6 @@ def _adjusted(p: FloatArray, method: str) -> FloatArray:
     return out
 
 
-def _constant_columns(fit: Fit) -> int:
-    """Columns of the fixed-effects design that do not vary within any group."""
-    grouped = fit.data.grouped
-    x, starts = grouped.sort(fit.data.exog), grouped.offsets[:-1]
-    same = np.maximum.reduceat(x, starts) == np.minimum.reduceat(x, starts)
-    return int(same.all(axis=0).sum())
-
-
 def _distances(
     at: DeletionCoordinates, group: int, theta: FloatArray
 ) -> tuple[float, float]:
@@ -593,16 +677,9 @@ def _distances(
     ``r'(H + X C X')^-1 r / s2`` with the residuals ``r``, their variance and
     ``C`` all without the group; of it, the part along the group's ``Z``.
     """
-    problem, p = at.problem, len(at.problem.w_map) - 1
-    others = WithoutGroup(problem, at.rows, group).profile_at(theta, derivatives=False)
-    own = group_sums(
-        at.rows.part(slice(group, group + 1)),
-        problem.structure,
-        problem.covariance,
-        problem.factor(theta),
-        problem.split(theta)[1],
-    )
-    s, zz, zw = own.s[..., 0], own.zz[..., 0], own.zw[..., 0]
+    p = len(at.w_map) - 1
+    others = at.without(group).profile_at(theta, derivatives=False)
+    s, zz, zw = at.own(group, theta)
     e = np.append(-others.beta, 1.0)
     both = np.linalg.inv(others.sxx_inverse) + s[:p, :p]
     across = s[:p] @ e
