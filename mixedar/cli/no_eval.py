@@ -65,8 +65,9 @@ def check_formula(formula: str, columns: Collection[str] | None = None) -> None:
         raise _refusal(formula, "\\")
     none, opened = _Token("", ""), list[str]()
     tokens = [none, none, *_tokens(formula), none]
-    for k in range(2, len(tokens) - 1):
-        at = _Place(*tokens[k - 2 : k + 2], opened, columns)
+    around = zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)
+    for earlier, before, token, after in around:
+        at = _Place(earlier, before, token, after, opened, columns)
         if not _CHECKS[at.token.kind](at):
             raise _refusal(formula, at.token.text)
     if opened:
