@@ -14,6 +14,7 @@ from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, reasons
+from mixedar.by_group.summary import coefficient, distribution, header_of, notes_of
 from mixedar.data.checks import (
     check_columns,
     check_distinct,
@@ -41,13 +42,12 @@ from mixedar.exceptions import (
     check_flags,
     shown,
 )
+from mixedar.summary import ResultsSummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
-
-    from mixedar.summary import ResultsSummary
 
 
 def by_group(
@@ -681,19 +681,17 @@ class ByGroupResults:
         >>> own = mar.by_group("distance ~ age", teeth, groups="subject")
         >>> page = own.summary(max_groups=5).as_text()
         """
-        from mixedar.by_group.summary import summarize
-
         check_alpha(alpha)
-        return summarize(
+        groups, pooled, spec = self.groups, self._pooled(pool), self.model.formula_spec
+        tables = [distribution(self.params)]
+        if self.n_groups <= max_groups:
+            intervals = self.conf_int(alpha, pool)
+            tables += [coefficient(intervals, str(name), alpha) for name in self.params]
+        return ResultsSummary(
             title or "Least squares by group",
-            self.model.endog_name,
-            self.params,
-            self.groups,
-            self.conf_int(alpha, pool) if self.n_groups <= max_groups else None,
-            alpha,
-            self.pooled_sd,
-            self._pooled(pool),
-            () if self.model.formula_spec is None else self.model.formula_spec.notes(),
+            header_of(groups, self.model.endog_name, pooled),
+            tables,
+            [*notes_of(groups, pooled), *([] if spec is None else spec.notes())],
         )
 
     def plot(

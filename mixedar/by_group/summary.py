@@ -4,33 +4,23 @@ The summary of regressions by group: which numbers stand in which table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import shown
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import SummaryTable
 
 # Labels that a note names before it goes on to count.
 _NAMED = 5
 
 
-def summarize(
-    title: str,
-    response: str,
-    params: pd.DataFrame,
-    groups: pd.DataFrame,
-    intervals: pd.DataFrame | None,
-    alpha: float,
-    pooled_sd: float,
-    pool: bool,
-    notes: Sequence[str] = (),
-) -> ResultsSummary:
-    """The summary of regressions; each group's coefficients if there are intervals."""
+def header_of(groups: pd.DataFrame, response: str, pool: bool) -> dict[str, Any]:
+    """What was regressed, and how many groups there are; of the table of groups."""
     sizes, df = groups["nobs"], int(groups["df_resid"].sum())
-    header = {
+    return {
         "Dep. variable:": response,
         "Groups:": f"{groups.index.name} ({len(groups)})",
         "With all coefficients:": int((groups["reason"] == "").sum()),
@@ -38,18 +28,13 @@ def summarize(
         "Group size min/mean/max:": (
             f"{sizes.min()} / {sizes.mean():.4g} / {sizes.max()}"
         ),
-        "Pooled sd:": f"{pooled_sd:.6g}" if df else "-",
+        "Pooled sd:": f"{np.sqrt(groups['ssr'].sum() / df):.6g}" if df else "-",
         "Df residuals:": df,
         "Standard errors:": "pooled sd" if pool else "own sd",
     }
-    tables = [_distribution(params)]
-    if intervals is not None:
-        tables += [_coefficient(intervals, name, alpha) for name in map(str, params)]
-    notes = [*_notes(groups, df, pool), *notes]
-    return ResultsSummary(title, header, tables, notes)
 
 
-def _distribution(params: pd.DataFrame) -> SummaryTable:
+def distribution(params: pd.DataFrame) -> SummaryTable:
     """How the coefficients are distributed over the groups."""
     quantiles = params.quantile([0.0, 0.25, 0.5, 0.75, 1.0]).T
     quantiles.columns = pd.Index(["Min", "Q1", "Median", "Q3", "Max"])
@@ -64,7 +49,7 @@ def _distribution(params: pd.DataFrame) -> SummaryTable:
     return SummaryTable(frame, "Coefficients", {"Groups": "df"}, name="coefficients")
 
 
-def _coefficient(intervals: pd.DataFrame, name: str, alpha: float) -> SummaryTable:
+def coefficient(intervals: pd.DataFrame, name: str, alpha: float) -> SummaryTable:
     """One coefficient in all groups."""
     frame = intervals.xs(name, level="coefficient")
     t = frame["estimate"] / frame["std_error"]
@@ -81,7 +66,8 @@ def _coefficient(intervals: pd.DataFrame, name: str, alpha: float) -> SummaryTab
     return SummaryTable(pd.DataFrame(columns), name, name=name, index_header=groups)
 
 
-def _notes(groups: pd.DataFrame, df: int, pool: bool) -> list[str]:
+def notes_of(groups: pd.DataFrame, pool: bool) -> list[str]:
+    """Why coefficients or their standard errors are missing."""
     lacking = groups[groups["reason"] != ""].groupby("reason", sort=False).groups
     notes = [
         note_on_groups(reason, labels, "coefficients")
@@ -93,7 +79,7 @@ def _notes(groups: pd.DataFrame, df: int, pool: bool) -> list[str]:
             f"{exact} of the groups have no residual degrees of freedom and so no "
             "standard errors of their own (pool=True uses those of all groups)."
         )
-    if not df:
+    if not groups["df_resid"].any():
         notes.append(
             "No group has more rows than coefficients: there is no residual variance "
             "and no standard error."
