@@ -299,17 +299,17 @@ def row_positions(
         If a stratum changes within a series.
     """
     name = str(getattr(time, "name", None) or "time")
+    times = None if time is None else pd.Series(time)
     series_codes = None if series is None else group_codes(series, "series")[0]
-    if delta is not None and time is None:
+    if delta is not None and times is None:
         raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
     values, unit, step, order = None, "row", 1.0, ""
     occasions: tuple[IntArray, Levels] | None = None
     if any(mark.kind == "level" and mark.column is None for mark in structure.marks):
-        places, distinct, order = _occasions(time, name, codes, series_codes)
-        occasions = places, distinct
+        occasions, order = _occasions(times, name, codes, series_codes)
     axis: TimeAxis | None = None
-    if structure.uses_time and time is not None:
-        axis = time_axis(time, structure, name)
+    if structure.uses_time and times is not None:
+        axis = time_axis(times, structure, name)
         values, unit = axis.values, axis.unit or "1"
     elif occasions is not None and not structure.uses_time:
         values, unit = occasions[0].astype(np.float64), "occasion"
@@ -320,12 +320,12 @@ def row_positions(
         unit = axis.label(step) or "1"
         gaps = grouped.gaps / step
         grouped = replace(grouped, gaps=np.rint(gaps) if whole else gaps)
-    if not structure.uses_time and occasions is None and time is not None:
-        grouped = _in_order(grouped, time, codes, series_codes)
+    if not structure.uses_time and occasions is None and times is not None:
+        grouped = _in_order(grouped, times, codes, series_codes)
     if not structure.needs_distinct_times:
         # times do not matter: every row is a series of its own
         grouped = replace(grouped, gaps=np.zeros(len(codes)))
-    _check_twins(grouped, structure, time, name, labels, codes)
+    _check_twins(grouped, structure, times, name, labels, codes)
     if not structure.marks:
         return RowPositions(grouped, unit, step)
     found = [_covariate(mark, occasions, columns) for mark in structure.marks]
@@ -367,18 +367,18 @@ def _other_than_twins(structure: ResidualStructure, time: str) -> str:
 def _check_twins(
     grouped: GroupedRows,
     structure: ResidualStructure,
-    time: object,
+    time: pd.Series | None,
     name: str,
     labels: Sequence[Any],
     codes: IntArray,
 ) -> None:
     """Raise if two rows of a series share their time."""
     twins = grouped.duplicate()
-    if twins is None:
+    if twins is None or time is None:  # without times rows are a unit apart
         return
     row, other = twins
     # rows by position: an index label may occur more than once
-    when = shown(pd.Series(time).iloc[row])
+    when = shown(time.iloc[row])
     raise DuplicateTimeError(
         f"time {name!r} is {when} twice in group {shown(labels[codes[row]])} (rows "
         f"{row} and {other}, counted from 0); {structure.label} needs one "
@@ -387,7 +387,7 @@ def _check_twins(
 
 
 def _in_order(
-    grouped: GroupedRows, time: object, codes: IntArray, series: IntArray | None
+    grouped: GroupedRows, time: pd.Series, codes: IntArray, series: IntArray | None
 ) -> GroupedRows:
     """
     Rows by time for a structure that does not read it.
@@ -395,9 +395,8 @@ def _in_order(
     Whitening then does not depend on the order of the caller's rows; times that
     cannot be ordered, and equal ones, stay as they come.
     """
-    column = time if isinstance(time, pd.Series) else pd.Series(time)
     try:
-        place = occasions_of(column, "time")[0].astype(np.float64)
+        place = occasions_of(time, "time")[0].astype(np.float64)
     except TimeError:
         return grouped
     by_time = group_rows(codes, place, series, grouped.n_groups)
@@ -421,21 +420,21 @@ def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> Data
 
 
 def _occasions(
-    time: object, name: str, codes: IntArray, series: IntArray | None
-) -> tuple[IntArray, Levels, str]:
+    time: pd.Series | None, name: str, codes: IntArray, series: IntArray | None
+) -> tuple[tuple[IntArray, Levels], str]:
     """Place of each row's time among all times, these in order, and which order."""
     if time is None:
         if series is not None:
             codes = codes * (int(series.max()) + 1) + series
         place = count_within(codes).astype(np.intp)
-        return place, Levels(pd.Series(np.arange(int(place.max()) + 1) + 1)), ""
-    column = time if isinstance(time, pd.Series) else pd.Series(time)
-    check_times(column, name)
-    places, values, how = occasions_of(column, name)
+        count = int(place.max()) + 1
+        return (place, Levels(pd.Series(np.arange(count) + 1))), ""
+    check_times(time, name)
+    places, values, how = occasions_of(time, name)
     levels = Levels(values)
     if how:
         how = f"The order of {name!r} is {levels.listed()} ({how})."
-    return places, levels, how
+    return (places, levels), how
 
 
 def _covariate(
