@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 
 
 def url(name: str) -> str:
@@ -22,6 +23,23 @@ def address_of(file: Path) -> str:
     """Return where a file or folder of the repository is shown."""
     kind = "tree" if file.is_dir() else "blob"
     return f"{url('Source')}/{kind}/main/{file.relative_to(ROOT).as_posix()}"
+
+
+def readme_elsewhere() -> str:
+    """Return README.md with links that hold outside of the repository."""
+    fence = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return "".join(
+        part if part.startswith("```") else _LINK.sub(_absolute, part)
+        for part in fence.split(text)
+    )
+
+
+def _absolute(match: re.Match[str]) -> str:
+    target, hash_, anchor = match[1].partition("#")
+    if not target:
+        return f"]({address_of(ROOT / 'README.md')}#{anchor})"
+    return f"]({address_of(ROOT / target)}{hash_}{anchor})"
 
 
 def _cited(key: str) -> str:

@@ -92,3 +92,13 @@ def test_notebooks_hold_code_and_outputs_of_the_page(name: str) -> None:
     for cell in book.cells:
         assert "](images/" not in cell.source
         assert not cell.source.startswith("```text")
+
+
+def test_links_of_the_readme_hold_on_a_package_index() -> None:
+    text = project.readme_elsewhere()
+    shown = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    targets = re.findall(r"\]\(([^)\s]+)\)", shown)
+    assert len(targets) > 20
+    assert all(target.startswith("https://") for target in targets)
+    page = (ROOT / "README.md").read_text("utf-8")
+    assert text.count("```") == page.count("```")
