@@ -30,6 +30,7 @@ ORDER = (
     "numeric",
     "residual",
     "relations",
+    "smooths",
     "summary",
     "engine",
     "hypotheses",

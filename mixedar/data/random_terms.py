@@ -4,7 +4,7 @@ Further random-effects terms of a model: the effects of other factors than the g
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from mixedar.data.checks import (
     group_codes,
 )
 from mixedar.data.formula import Design, FormulaSpec
+from mixedar.data.formula.smooths import RandomPart, Smooth
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.rows import Levels, table_column, without_categories
 from mixedar.engine.compress import TermRows
@@ -32,6 +33,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.relations.base import LevelCovariance, Relation
+from mixedar.smooths.split import LevelSplit
 
 # Variances and covariances of random effects: at most, and with fewer groups than
 # effects, when their covariance can be no more than singular.
@@ -68,6 +70,8 @@ class RandomTerm:
         How the levels, or the copies of a single level, are related.
     relation : Relation or None
         The same as it was given, for other levels.
+    smooth : Smooth or None
+        What it is the random part of.
     """
 
     factor: str
@@ -76,11 +80,12 @@ class RandomTerm:
     levels: pd.Index
     codes: IntArray
     design: FloatArray
-    spec: FormulaSpec
+    spec: FormulaSpec | RandomPart
     correlated: bool
     copies: int = 1
     between: LevelCovariance | None = None
     relation: Relation | None = None
+    smooth: Smooth | None = None
 
     @property
     def layout(self) -> TermLayout:
@@ -120,6 +125,8 @@ class RandomTerm:
 
     def numbers(self, table: pd.DataFrame) -> IntArray:
         """Levels of new rows, shape (k,); -1 for those that are not in the fit."""
+        if not self.columns:
+            return np.zeros(len(table), dtype=np.intp)
         each = [
             without_categories(table_column(table, name)).infer_objects()
             for name in self.columns
@@ -188,7 +195,37 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
                 relation=relation,
             )
         )
-    return tuple(out)
+    return (*out, *smooth_terms(design))
+
+
+def smooth_terms(design: Design) -> Iterator[RandomTerm]:
+    """The random parts of the smooths."""
+    for smooth in design.smooths:
+        codes, levels = np.zeros(len(design.endog), dtype=np.intp), [smooth.label]
+        parts: list[str] = [smooth.label]
+        columns: tuple[str, ...] = ()
+        if isinstance(smooth.parts, LevelSplit):
+            assert smooth.levels is not None
+            codes = smooth.levels.numbers(
+                table_column(design.frame, smooth.call.factor)
+            )
+            levels, columns = smooth.levels.values.tolist(), (smooth.call.factor,)
+            parts = [f"{smooth.label} {name}".strip() for name in smooth.parts.names]
+        for k, factor in enumerate(parts):
+            values = smooth.random(design.frame, k)
+            yield RandomTerm(
+                factor=factor,
+                columns=columns,
+                effects=("Intercept",),
+                levels=pd.Index(levels, name=smooth.call.factor or factor),
+                codes=codes,
+                design=np.ascontiguousarray(values),
+                spec=RandomPart(smooth, k),
+                correlated=True,
+                copies=values.shape[1],
+                between=smooth.between,
+                smooth=smooth,
+            )
 
 
 def _places(

@@ -27,6 +27,7 @@ from mixedar.data.checks import (
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
+from mixedar.data.formula.smooths import SmoothCall, read_smooths
 from mixedar.data.given import response_vector
 from mixedar.data.model_data import (
     ComponentColumns,
@@ -99,6 +100,7 @@ class WrittenEffects:
     groups: object
     re_formula: str | None
     bars: tuple[Bar, ...]
+    smooths: tuple[SmoothCall, ...]
     options: dict[str, Any]
 
 
@@ -129,14 +131,22 @@ def written_effects(
     -------
     WrittenEffects
     """
-    fixed, bars = read_bars(formula)
+    plain, smooths = read_smooths(formula)
+    fixed, bars = read_bars(plain)
     if not bars:
+        if groups is None and smooths and not correlated:
+            # an additive model: nothing binds rows together but the smooths
+            rows = pd.Series(np.arange(len(table)), table.index, name="row")
+            return WrittenEffects(plain, rows, "0", (), smooths, dict(options))
         if groups is None:
             raise GroupError(
                 "groups= is missing: name the column with the group labels, or write "
                 "random effects into the formula, as in 'y ~ x + (1 | g)'"
             )
-        return WrittenEffects(formula, groups, re_formula, (), dict(options))
+        own = any(isinstance(groups, str) and call.factor == groups for call in smooths)
+        if own and re_formula is None and vc_formula is None:
+            re_formula = "0"  # the smooths of the groups have constants
+        return WrittenEffects(plain, groups, re_formula, (), smooths, dict(options))
     if re_formula is not None or vc_formula is not None or "re_cov" in options:
         raise UnsupportedError(
             f"{formula!r} has random effects: leave out re_formula=, vc_formula= and "
@@ -146,10 +156,10 @@ def written_effects(
     first = bars[0]
     own = isinstance(found, RowVariable) and first.name == found.name and not first.cov
     if not own:
-        return WrittenEffects(fixed, found, "0", bars, dict(options))
+        return WrittenEffects(fixed, found, "0", bars, smooths, dict(options))
     re_cov = "unstructured" if bars[0].correlated else "diagonal"
     chosen = {**options, "re_cov": re_cov}
-    return WrittenEffects(fixed, found, bars[0].effects, bars[1:], chosen)
+    return WrittenEffects(fixed, found, bars[0].effects, bars[1:], smooths, chosen)
 
 
 def callers_words(
@@ -275,7 +285,7 @@ def take_arrays(
     for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
         names = [name] * matrix.shape[1]
         check_finite(matrix, names, "variance-component", data.row_labels)
-    terms = random_terms(design) if design is not None and design.bars else ()
+    terms = () if design is None else random_terms(design)
     cov_names = [*data.param_names[p:], *(n for t in terms for n in t.cov_names)]
     check_distinct(cov_names, "random-effects")
     arrays = ModelData(

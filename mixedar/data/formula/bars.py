@@ -131,7 +131,7 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
     if "|" not in right:
         return formula, ()
     kept, bars = [], []
-    for sign, piece in _pieces(right):
+    for sign, piece in pieces_of(right):
         inside = piece[1:-1] if _is_bracketed(piece) else ""
         at = _bar_at(inside)
         if at is None:
@@ -236,7 +236,7 @@ def _depths(text: str) -> list[int]:
     ]
 
 
-def _pieces(text: str) -> list[tuple[str, str]]:
+def pieces_of(text: str) -> list[tuple[str, str]]:
     """The summands of a formula, each with its sign."""
     outside = zip(text, _depths(text), strict=True)
     cuts = [

@@ -28,6 +28,7 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
+from mixedar.data.formula.smooths import Smooth, SmoothCall, learn_smooths
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.given import check_missing, missing_error, nan_rows, subset_rows
@@ -147,6 +148,8 @@ class Design(Evaluated):
         Labels of the levels of each.
     relations : list[Relation or None]
         What relates the levels of each.
+    smooths : list[Smooth]
+        Smooths of covariates; their fixed parts are the last columns of `exog`.
     extra : dict[str, pandas.Series or ndarray]
         Further variables; arrays if they have two dimensions.
     index : pandas.Index
@@ -170,6 +173,7 @@ class Design(Evaluated):
     bars: tuple[Bar, ...]
     factors: list[pd.Series]
     relations: list[Relation | None]
+    smooths: list[Smooth]
     extra: dict[str, Any]
     index: pd.Index
     n_dropped: int
@@ -226,6 +230,7 @@ def build_design(
     eval_env: object = None,
     require_groups: bool = True,
     bars: Sequence[Bar] = (),
+    smooths: Sequence[SmoothCall] = (),
 ) -> Design:
     """
     Evaluate the formulas of a model and align everything with their rows.
@@ -261,6 +266,8 @@ def build_design(
         Raise if `groups` is None.
     bars : Sequence[Bar], optional
         Further random-effects terms.
+    smooths : Sequence[SmoothCall], optional
+        Smooths of covariates.
 
     Returns
     -------
@@ -293,21 +300,38 @@ def build_design(
             "groups= is missing: pass the name of the column with group labels."
         )
     namespace = as_namespace(eval_env)
-    effects = [bar.effects for bar in bars]
+    read = [call.read(table) for call in smooths]
+    effects = [*(bar.effects for bar in bars), *(text for text, _ in read)]
     formulas = read_formulas(formula, re_formula, vc_formula, namespace, effects)
     columns = formula_columns(formulas.uses(), table, namespace)
     variables = _row_variables(table, groups, time, series, offset)
     for bar in bars:
         variables[f"factor {bar.name}"] = bar.variable(table)
+    for call, (_, labels) in zip(smooths, read, strict=True):
+        if labels is not None:
+            variables[f"smooth {call.label}"] = labels
     for name, value in (extra or {}).items():
         variables[f"extra {name}"] = resolve(name, value, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table.index)
     rows, parts = source.aligned(source.complete(start))
-    parts = parts.without_empty_cells()
+    covariates = parts.terms[len(bars) :]
+    parts = replace(parts, terms=parts.terms[: len(bars)]).without_empty_cells()
     kept = source.taken(rows)
     values = {role: variable.values for role, variable in kept.items()}
     group, when = kept.get("groups"), kept.get("time")
+    learned = [
+        smooth
+        for call, (spec, columns) in zip(smooths, covariates, strict=True)
+        for smooth in learn_smooths(
+            call, spec, columns, values.get(f"smooth {call.label}")
+        )
+    ]
+    frame = table if rows is None else table.iloc[rows]
+    if learned:
+        exog = [parts.exog, *(smooth.fixed(frame) for smooth in learned)]
+        spec = parts.model_spec.with_smooths(learned)
+        parts = replace(parts, exog=np.column_stack(exog), model_spec=spec)
     return Design(
         **vars(parts),
         groups_name=str(group.name) if group is not None and group.named else "Group",
@@ -322,7 +346,8 @@ def build_design(
         extra={name: values[f"extra {name}"] for name in extra or {}},
         index=source.index(rows),
         n_dropped=len(table if start is None else start) - len(parts.endog),
-        frame=table if rows is None else table.iloc[rows],
+        frame=frame,
+        smooths=learned,
         formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -175,6 +175,21 @@ class EmptyCells:
         return np.asarray((gap <= 1e-7 * scale).all(axis=1))
 
 
+class FixedPart(Protocol):
+    """The fixed part of a smooth."""
+
+    @property
+    def fixed_names(self) -> list[str]:
+        """Names of its columns."""
+
+    @property
+    def variables(self) -> list[str]:
+        """Columns of the data that it reads."""
+
+    def fixed(self, table: pd.DataFrame) -> FloatArray:
+        """Its columns for rows."""
+
+
 class FormulaSpec:
     """
     A formula with everything needed to build its matrix for new rows.
@@ -229,6 +244,7 @@ class FormulaSpec:
         self.engine = engine
         self.rowwise = rowwise
         self.variables: list[str] = list(training.columns)
+        self.own_variables = self.variables
         self.direct = use.direct & set(self.variables)
         self.dtypes = dict(training.dtypes)
         self.levels = {
@@ -239,6 +255,7 @@ class FormulaSpec:
         self.column_names: list[str] = []
         self.empty_cells: EmptyCells | None = None
         self.unused: dict[str, list[Any]] = {}
+        self.smooths: tuple[FixedPart, ...] = ()
         self.available: list[Any] = list(self.variables)
         self._training = training.iloc[:_SAMPLE] if rowwise else training
         self._namespace: dict[str, Any] | None = dict(namespace)
@@ -350,7 +367,24 @@ class FormulaSpec:
     def all_names(self) -> list[str]:
         """Names of the formula's columns, of those without a coefficient too."""
         gone = self.empty_cells
-        return self.column_names if gone is None else gone.all_names
+        return self.own_names if gone is None else gone.all_names
+
+    @property
+    def own_names(self) -> list[str]:
+        """Names of the columns that are not of smooths."""
+        count = sum(len(part.fixed_names) for part in self.smooths)
+        return self.column_names[: len(self.column_names) - count]
+
+    def with_smooths(self, smooths: Sequence[FixedPart]) -> FormulaSpec:
+        """The same formula, and after its columns those of smooths."""
+        other = object.__new__(FormulaSpec)
+        other.__dict__ = {**self.__dict__, "smooths": tuple(smooths)}
+        names = [name for part in smooths for name in part.fixed_names]
+        read = [name for part in smooths for name in part.variables]
+        other.column_names = [*self.column_names, *names]
+        other.variables = list(dict.fromkeys([*self.variables, *read]))
+        other.own_variables = self.own_variables
+        return other
 
     def without(self, empty_cells: EmptyCells) -> FormulaSpec:
         """The same formula less the columns of empty cells."""
@@ -395,6 +429,14 @@ class FormulaSpec:
         MixedARError
             If the formula cannot be evaluated.
         """
+        values = self._own_matrix(new_data)
+        if not self.smooths:
+            return values
+        table = as_frame(new_data)
+        return np.column_stack([values, *(part.fixed(table) for part in self.smooths)])
+
+    def _own_matrix(self, new_data: object) -> np.ndarray:
+        """The matrix without smooths."""
         values = self.all_columns(new_data)
         if self.empty_cells is None:
             return values
@@ -413,7 +455,7 @@ class FormulaSpec:
     def all_columns(self, new_data: object) -> np.ndarray:
         """As :meth:`matrix`, with the columns of ``all_names``."""
         table = as_frame(new_data)
-        raw = {name: table_column(table, name) for name in self.variables}
+        raw = {name: table_column(table, name) for name in self.own_variables}
         frame = pd.DataFrame(
             {
                 name: recode(column, self.dtypes[name], name)

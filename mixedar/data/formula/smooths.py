@@ -1,0 +1,386 @@
+"""
+Smooth terms of a formula, as in mgcv: ``s(time, by=arm, k=7, bs="cr")``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.data.formula.bars import pieces_of
+from mixedar.data.formula.names import split_formula
+from mixedar.data.formula.spec import FormulaSpec
+from mixedar.data.rows import (
+    Levels,
+    RowVariable,
+    resolve,
+    table_column,
+    without_categories,
+)
+from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.relations.base import LevelCovariance
+from mixedar.smooths.basis import BASES, Split, learn, split
+from mixedar.smooths.split import (
+    LevelSplit,
+    TensorProduct,
+    level_split,
+    tensor_split,
+)
+
+_DEFAULT_K, _DEFAULT_TENSOR = 10, 5
+_KINDS = (*BASES, "fs")
+
+
+@dataclass(frozen=True)
+class SmoothCall:
+    """
+    A smooth as it is written.
+
+    Attributes
+    ----------
+    kind : str
+        ``"s"`` or ``"te"``.
+    covariates : tuple of str
+        Expressions in columns of the data.
+    k : tuple of int
+        Numbers of functions.
+    bs : str
+        The basis by mgcv's name, or ``"fs"``.
+    by : str
+        A column whose levels have a smooth each, or whose values multiply it; or empty.
+    factor : str
+        Whose levels have a smooth each, with common variances; or empty.
+    """
+
+    kind: str
+    covariates: tuple[str, ...]
+    k: tuple[int, ...]
+    bs: str
+    by: str
+    factor: str
+
+    @property
+    def label(self) -> str:
+        """As mgcv's: ``"s(time)"``, ``"s(time):arm"``, ``"s(time,id)"``."""
+        names = [*self.covariates, *([self.factor] if self.factor else [])]
+        label = f"{self.kind}({','.join(names)})"
+        return f"{label}:{self.by}" if self.by else label
+
+    @property
+    def formula(self) -> str:
+        """Formula of the covariates."""
+        return "0 + " + " + ".join(self.covariates)
+
+    def read(self, table: pd.DataFrame) -> tuple[str, RowVariable | None]:
+        """Formula of what it reads as numbers, and the labels of its factor."""
+        labels = by_variable(self, table)
+        number = self.by if labels is None else ""
+        return f"{self.formula} + {number}" if number else self.formula, labels
+
+
+def read_smooths(formula: str) -> tuple[str, tuple[SmoothCall, ...]]:
+    """
+    Take the smooths out of a formula.
+
+    Parameters
+    ----------
+    formula : str
+
+    Returns
+    -------
+    formula : str
+        What is left.
+    smooths : tuple of SmoothCall
+
+    Raises
+    ------
+    UnsupportedError
+        If a smooth cannot be read; the message says how it is written.
+    """
+    left, right = split_formula(formula)
+    kept, found = [], []
+    for sign, piece in pieces_of(right):
+        if not piece.startswith(("s(", "te(")) or not piece.endswith(")"):
+            kept.append(f"{sign} {piece}")
+            continue
+        if sign == "-":
+            raise UnsupportedError(f"- {piece}: a smooth cannot go; leave it out")
+        call = _read(piece)
+        if call is None:
+            kept.append(f"{sign} {piece}")
+        else:
+            found.append(call)
+    if not found:
+        return formula, ()
+    labels = [call.label for call in found]
+    twice = [label for k, label in enumerate(labels) if label in labels[:k]]
+    if twice:
+        raise UnsupportedError(f"{twice[0]} stands twice in {formula!r}")
+    text = " ".join(kept).removeprefix("+ ") or "1"
+    return f"{left or ''} ~ {text}".strip(), tuple(found)
+
+
+def _read(piece: str) -> SmoothCall | None:
+    """One smooth; None if it is no single call."""
+    try:
+        tree = ast.parse(piece, mode="eval").body
+    except SyntaxError:
+        return None
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        return None
+    kind, names = tree.func.id, [ast.unparse(part) for part in tree.args]
+    options: dict[str, Any] = {}
+    for word in tree.keywords:
+        if word.arg == "by":
+            options["by"] = ast.unparse(word.value)
+            continue
+        if word.arg not in ("k", "bs"):
+            raise UnsupportedError(
+                f"{piece}: {word.arg}= is not known; a smooth takes k=, bs= and by="
+            )
+        try:
+            options[word.arg] = ast.literal_eval(word.value)
+        except ValueError:
+            raise UnsupportedError(
+                f"{piece}: {word.arg}= takes a plain value, not "
+                f"{ast.unparse(word.value)!r}"
+            ) from None
+    if not names:
+        raise UnsupportedError(f"{piece}: name the covariate, as in s(time)")
+    bs = options.get("bs", "cr" if kind == "te" else "tp")
+    check_choice(f"{piece}: bs", bs, _KINDS if kind == "s" else tuple(BASES))
+    factor, most = "", 2
+    if bs == "fs":
+        if len(names) != 2 or "by" in options:
+            raise UnsupportedError(
+                f'{piece}: write s(time, id, bs="fs"), a covariate and a factor'
+            )
+        factor, most = names.pop(), 1
+    elif kind == "s" and bs != "tp":
+        most = 1
+    if len(names) > most or (kind == "te" and len(names) != 2):
+        raise UnsupportedError(
+            f"{piece}: {len(names)} covariates; s() takes one, or two with bs='tp', "
+            "and te(x, z) two"
+        )
+    return SmoothCall(
+        kind,
+        tuple(names),
+        _sizes(piece, options.get("k"), len(names) if kind == "te" else 1),
+        bs,
+        options.get("by", ""),
+        factor,
+    )
+
+
+def _sizes(piece: str, k: Any, count: int) -> tuple[int, ...]:
+    """Numbers of functions."""
+    default = _DEFAULT_K if count == 1 else _DEFAULT_TENSOR
+    each = (default if k is None else k,) * count
+    if isinstance(k, (tuple, list)):
+        each = tuple(k)
+    plain = all(isinstance(n, int) and not isinstance(n, bool) for n in each)
+    if len(each) != count or not plain:
+        raise UnsupportedError(
+            f"{piece}: k={k!r} is not {'a number' if count == 1 else 'two numbers'} of "
+            "basis functions"
+        )
+    return each
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth:
+    """
+    A smooth of the model, learned from its rows.
+
+    Attributes
+    ----------
+    label : str
+        ``"s(time)"``, ``"s(time):armb"`` of one level.
+    call : SmoothCall
+    spec : FormulaSpec
+        Evaluates the covariates, and a numeric ``by`` after them.
+    parts : Split or LevelSplit
+    levels : Levels or None
+        Those of a factor in ``by`` or of ``"fs"``.
+    level : int
+        Which one it is the smooth of, or -1.
+    between : LevelCovariance or None
+        Of the coefficients of a tensor product.
+    """
+
+    label: str
+    call: SmoothCall
+    spec: FormulaSpec
+    parts: Split | LevelSplit
+    levels: Levels | None = None
+    level: int = -1
+    between: LevelCovariance | None = None
+
+    @property
+    def variables(self) -> list[str]:
+        """Columns that new rows must have."""
+        own = [self.call.by] if self.levels is not None and self.call.by else []
+        return list(dict.fromkeys([*self.spec.variables, *own]))
+
+    @property
+    def fixed_names(self) -> list[str]:
+        """Names of the fixed effects, as gamm's."""
+        if isinstance(self.parts, LevelSplit):
+            return []
+        count = self.parts.to_fixed.shape[1]
+        return [f"{self.label}Fx{k + 1}" for k in range(count)]
+
+    def _at(self, table: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+        """Covariates of rows, and what their columns are multiplied by."""
+        values = self.spec.matrix(table)
+        if self.level >= 0:
+            assert self.levels is not None
+            codes = self.levels.numbers(table_column(table, self.call.by))
+            return values, np.where(codes == self.level, 1.0, 0.0)
+        d = len(self.call.covariates)
+        return values[:, :d], values[:, d] if self.call.by else np.ones(len(values))
+
+    def fixed(self, table: pd.DataFrame) -> FloatArray:
+        """Columns of the fixed part for rows, shape (n, f)."""
+        if isinstance(self.parts, LevelSplit):
+            return np.empty((len(table), 0))
+        x, by = self._at(table)
+        return _by(self.parts.fixed, x, by)
+
+    def random(self, table: pd.DataFrame, part: int = 0) -> FloatArray:
+        """Columns of the random part for rows, shape (n, r)."""
+        x, by = self._at(table)
+        if isinstance(self.parts, LevelSplit):
+            own = self.parts
+            return _by(lambda x: own.columns(x, part), x, by)
+        return _by(self.parts.random, x, by)
+
+
+def _by(columns: Any, x: FloatArray, by: FloatArray) -> FloatArray:
+    """Columns times a factor; NaN where the covariates are missing."""
+    there = np.asarray(np.isfinite(x).all(axis=1))
+    some = columns(np.where(there[:, None], x, x[there][:1] if there.any() else 0.0))
+    some[~there] = np.nan
+    return np.asarray(some * by[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class RandomPart:
+    """
+    The random part of a smooth where the formula of a term stands.
+
+    Attributes
+    ----------
+    smooth : Smooth
+    part : int
+        Which of the parts with a variance of their own.
+    """
+
+    smooth: Smooth
+    part: int = 0
+
+    @property
+    def variables(self) -> list[str]:
+        """Columns that new rows must have."""
+        return self.smooth.variables
+
+    def matrix(self, table: pd.DataFrame) -> FloatArray:
+        """Columns for rows."""
+        return self.smooth.random(table, self.part)
+
+
+def by_variable(call: SmoothCall, table: pd.DataFrame) -> RowVariable | None:
+    """The factor of a smooth; None if there is none, or ``by`` is a number."""
+    name = call.factor or call.by
+    if not name:
+        return None
+    variable = resolve("by", name, table)
+    values = variable.values
+    if call.factor or not pd.api.types.is_numeric_dtype(values.dtype):
+        return variable
+    return variable if pd.api.types.is_bool_dtype(values.dtype) else None
+
+
+def learn_smooths(
+    call: SmoothCall,
+    spec: FormulaSpec,
+    covariates: FloatArray,
+    labels: pd.Series | None,
+) -> Iterator[Smooth]:
+    """
+    Learn a smooth from the rows of a model.
+
+    Parameters
+    ----------
+    call : SmoothCall
+    spec : FormulaSpec
+        Of the covariates.
+    covariates : ndarray, shape (n, d)
+        With a numeric ``by`` after them.
+    labels : Series or None
+        The factor of each row.
+
+    Yields
+    ------
+    Smooth
+        One, or one for each level of ``by``.
+
+    Raises
+    ------
+    UnsupportedError
+        If the covariates have too few distinct values.
+    """
+    d = len(call.covariates)
+    expected = d + (bool(call.by) and labels is None)
+    if covariates.shape[1] != expected:
+        raise UnsupportedError(
+            f"{call.label}: covariates have to be numbers, one column each; "
+            f"{call.formula.removeprefix('0 + ')!r} gives {covariates.shape[1]} columns"
+        )
+    x = covariates[:, :d]
+    flat = np.flatnonzero(np.ptp(x, axis=0) == 0.0)
+    if len(flat):
+        raise UnsupportedError(
+            f"{call.label}: {call.covariates[flat[0]]!r} has one value only, "
+            f"{x[0, flat[0]]:g}"
+        )
+    levels = None
+    if labels is not None:
+        plain = without_categories(labels).infer_objects()
+        levels = Levels(pd.Series(_sorted(plain), name=labels.name))
+    if call.factor:
+        basis = learn(x, "tp", call.k[0], call.label)
+        yield Smooth(call.label, call, spec, level_split(basis, x), levels)
+        return
+    centred = not (call.by and labels is None)
+    between = None
+    if call.kind == "te":
+        parts = [
+            learn(x[:, [k]], call.bs, size, call.label) for k, size in enumerate(call.k)
+        ]
+        own, between = tensor_split(TensorProduct(parts), x, centred=centred)
+    else:
+        own = split(learn(x, call.bs, call.k[0], call.label), x, centred=centred)
+    if levels is None or labels is None:
+        yield Smooth(call.label, call, spec, own, between=between)
+        return
+    codes = levels.numbers(labels)
+    for k, name in enumerate(levels.names):
+        if (codes == k).any():
+            yield Smooth(f"{call.label}{name}", call, spec, own, levels, k, between)
+
+
+def _sorted(labels: pd.Series) -> list[Any]:
+    """Distinct labels, sorted if they can be."""
+    distinct = list(pd.unique(labels))
+    try:
+        return sorted(distinct)
+    except TypeError:
+        return distinct

@@ -1,0 +1,1 @@
+"""Smooth functions of covariates: penalised bases as random effects."""

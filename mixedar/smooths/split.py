@@ -1,0 +1,209 @@
+"""
+Tensor products, and smooths of each level of a factor, as fixed and random effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mixedar._types import BoolArray, FloatArray
+from mixedar.numeric.autodiff import Jet
+from mixedar.relations.base import LevelCovariance
+from mixedar.residual.base import Link
+from mixedar.smooths.basis import Basis, Split
+
+_NULL = 1e-9  # eigenvalues of a penalty, relative to the largest
+_LARGEST = 23.0  # of the logarithm of a ratio of smoothing parameters
+
+
+class TensorProduct(Basis):
+    """
+    Products of the functions of two bases (mgcv's ``te``).
+
+    Attributes
+    ----------
+    penalties : tuple of ndarray, each of shape (k, k)
+        Along each covariate.
+    """
+
+    def __init__(self, parts: Sequence[Basis]) -> None:
+        self._parts = tuple(parts)
+        sizes = [len(part.penalty) for part in parts]
+        out = []
+        for at, part in enumerate(parts):
+            own = part.penalty / np.linalg.eigvalsh(part.penalty)[-1]
+            before = int(np.prod(sizes[:at], dtype=int))
+            after = int(np.prod(sizes[at + 1 :], dtype=int))
+            out.append(np.kron(np.kron(np.eye(before), own), np.eye(after)))
+        self.penalties = tuple(out)
+        self.penalty = np.asarray(out[0] + out[1], dtype=np.float64)
+
+    def columns(self, x: FloatArray) -> FloatArray:
+        """See :class:`Basis`."""
+        first, *others = (part.columns(x[:, [k]]) for k, part in enumerate(self._parts))
+        for other in others:
+            first = (first[:, :, None] * other[:, None, :]).reshape(len(x), -1)
+        return first
+
+
+class PenaltyBalance(LevelCovariance):
+    """
+    ``K = (S_1 + ratio S_2)^-1``: how much more one direction is penalised.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (k, k)
+        Penalties along the two covariates; their sum has an inverse.
+    """
+
+    param_names: ClassVar[tuple[str, ...]] = ("ratio",)
+    link: ClassVar[Link] = "log"
+
+    def __init__(self, first: FloatArray, second: FloatArray) -> None:
+        self._first, self._second = first, second
+
+    @property
+    def n_levels(self) -> int:
+        """See :class:`LevelCovariance`."""
+        return len(self._first)
+
+    def start_grid(self) -> Sequence[FloatArray]:
+        """See :class:`Parametric`."""
+        return [np.array([t]) for t in (0.0, 3.0, -3.0)]
+
+    def to_unconstrained(self, params: ArrayLike) -> FloatArray:
+        """See :class:`Parametric`."""
+        return np.log(np.asarray(params, dtype=np.float64))
+
+    def from_variables(self, u: Jet) -> Jet:
+        """See :class:`Parametric`."""
+        return np.exp(u)
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        """See :class:`Parametric`."""
+        logs = np.log(np.asarray(params, dtype=np.float64))
+        return np.asarray(np.abs(logs) > _LARGEST)
+
+    def matrix(self, u: FloatArray) -> Jet:
+        """See :class:`LevelCovariance`."""
+        ratio = float(np.exp(np.clip(u[0], -_LARGEST - 1.0, _LARGEST + 1.0)))
+        slope = ratio * self._second
+        k = np.linalg.inv(self._first + slope)
+        k = (k + k.T) / 2.0
+        first = -k @ slope @ k
+        second = first + 2.0 * k @ slope @ k @ slope @ k
+        return Jet(k, first[None], second[None, None])
+
+
+def tensor_split(
+    basis: TensorProduct, x: FloatArray, *, centred: bool = True
+) -> tuple[Split, PenaltyBalance]:
+    """
+    Fixed and random parts of a tensor product, and how the latter are related.
+
+    Parameters
+    ----------
+    basis : TensorProduct
+    x : ndarray, shape (n, 2)
+    centred : bool
+        Whether the function sums to zero over the rows.
+
+    Returns
+    -------
+    Split
+    PenaltyBalance
+    """
+    columns = basis.columns(x)
+    inner = np.eye(columns.shape[1])
+    if centred:
+        total = columns.sum(axis=0)[:, None]
+        inner = np.linalg.qr(total, mode="complete")[0][:, 1:]
+    own = inner.T @ basis.penalty @ inner
+    values, vectors = np.linalg.eigh((own + own.T) / 2.0)
+    order = np.argsort(-values)
+    values, vectors = values[order], inner @ vectors[:, order]
+    rank = int((values > values[0] * _NULL).sum())
+    random = vectors[:, :rank]
+    size = np.sqrt(((columns @ random) ** 2).sum(axis=1).mean())
+    random = random / size
+    first, second = (random.T @ penalty @ random for penalty in basis.penalties)
+    return Split(basis, vectors[:, rank:], random), PenaltyBalance(first, second)
+
+
+@dataclass(frozen=True, eq=False)
+class LevelSplit:
+    """
+    Parts of a smooth that each level of a factor has for itself.
+
+    Attributes
+    ----------
+    basis : Basis
+    maps : tuple of ndarray, each of shape (k, r)
+        To columns with a variance of their own: what the penalty sees, then a constant
+        and a line.
+    names : tuple of str
+    """
+
+    basis: Basis
+    maps: tuple[FloatArray, ...]
+    names: tuple[str, ...]
+
+    def columns(self, x: FloatArray, part: int) -> FloatArray:
+        """Columns of a part, shape (n, r)."""
+        return np.asarray(self.basis.columns(x) @ self.maps[part])
+
+
+def level_split(basis: Basis, x: FloatArray) -> LevelSplit:
+    """
+    A smooth of each level: its wiggly part, and each function the penalty does not see.
+
+    All are orthogonal over the rows.  Of what the penalty does not see the constant
+    comes first; mgcv's ``"fs"`` takes a rotation of constant and line that depends on
+    rounding, and so do its variances.
+
+    Parameters
+    ----------
+    basis : Basis
+    x : ndarray, shape (n, 1)
+
+    Returns
+    -------
+    LevelSplit
+    """
+    columns = basis.columns(x)
+    back = np.linalg.inv(np.linalg.qr(columns, mode="r"))
+    own = back.T @ basis.penalty @ back
+    values, vectors = np.linalg.eigh((own + own.T) / 2.0)
+    order = np.argsort(-values)
+    values, vectors = values[order], back @ vectors[:, order]
+    rank = int((values > values[0] * _NULL).sum())
+    wiggly = vectors[:, :rank] / np.sqrt(values[:rank])
+    wiggly = wiggly / np.sqrt(((columns @ wiggly) ** 2).mean())
+    plain = vectors[:, rank:]
+    seen = columns @ plain
+    constant = np.linalg.lstsq(seen, np.ones(len(x)), rcond=None)[0][:, None]
+    rest = []
+    count = plain.shape[1] - 1
+    if count:
+        along = seen - seen.mean(axis=0)
+        _, _, right = np.linalg.svd(along, full_matrices=False)
+        rest = [
+            _centred(plain, seen, right[k][:, None], constant) for k in range(count)
+        ]
+    names = ("", "constant", *(("line",) if count == 1 else map(str, range(count))))
+    return LevelSplit(basis, (wiggly, plain @ constant, *rest), names)
+
+
+def _centred(
+    plain: FloatArray, seen: FloatArray, weights: FloatArray, constant: FloatArray
+) -> FloatArray:
+    """A combination with mean zero and unit mean square over the rows."""
+    values = seen @ weights
+    weights = weights - float(values.mean()) * constant
+    size = float(np.sqrt(((seen @ weights) ** 2).mean()))
+    return np.asarray(plain @ weights / size)
