@@ -121,7 +121,9 @@ def test_nlme(name: str) -> None:
         limits = fit.conf_int()
         for side in ("lower", "upper"):
             found = limits[side].to_numpy().reshape(shape)
-            np.testing.assert_allclose(found, numbers(expected[side]), rtol=1e-8)
+            # quantiles of t have eight digits before SciPy 1.14
+            close = {"rtol": 1e-7, "atol": 1e-7}
+            np.testing.assert_allclose(found, numbers(expected[side]), **close)
 
 
 def test_a_single_row_gives_no_intercept_where_it_depends_on_the_slope() -> None:

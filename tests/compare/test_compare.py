@@ -275,7 +275,8 @@ def test_tidy_of_a_mixed_model_has_all_parameters() -> None:
     for name in fit.params.index:
         assert_allclose(rows.loc[name, "estimate"], fit.params[name])
         assert_allclose(rows.loc[name, "std_error"], fit.bse[name])
-        assert_allclose(rows.loc[name, ["conf_low", "conf_high"]], interval.loc[name])
+        found = rows.loc[name, ["conf_low", "conf_high"]].astype(float)
+        assert_allclose(found, interval.loc[name])
     last = rows.loc["Residual Var"]
     assert_allclose([last["estimate"], last["std_error"]], [fit.scale, fit.bse_scale])
     half = stats.norm.isf(0.05) * fit.bse_scale / fit.scale
