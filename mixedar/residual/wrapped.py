@@ -111,7 +111,12 @@ class Nugget(WrappedStructure):
         grid = self.structure.start_grid()
         return [
             np.append(u, logit(share))
-            for u, share in [(grid[0], 0.2), (grid[-1], 0.4), (grid[0], 0.02)]
+            for u, share in [
+                (grid[0], 0.2),
+                (grid[-1], 0.4),
+                (grid[0], 0.02),
+                (grid[0], 0.9),
+            ]
         ]
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:

@@ -268,8 +268,10 @@ class VarConstPower(CovariateVariance):
         return np.concatenate([const, power])
 
     def _tried(self) -> Sequence[FloatArray]:
-        # the constant beside the power of a typical value, and the power
+        # the constant beside the power of a typical value, and the power: at last so
+        # steep that few rows have more than the constant
         pairs = [(0.0, 0.6), (-2.0, 0.4), (0.0, 1.2 if self.from_zero else -0.6)]
+        pairs += [(3.0, 4.0)] + [(3.0, -4.0)] * (not self.from_zero)
         grid = []
         for share, slope in pairs:
             power = slope / self.units
