@@ -366,16 +366,15 @@ def _regressions(
     rows = None
     if len(own.endog) == data.nobs and list(own.labels) == data.group_labels:
         both = set(data.exog_names) & set(own.exog_names)
-        keys = [data.exog[:, data.exog_names.index(name)] for name in both]
-        own_keys = [own.exog[:, own.exog_names.index(name)] for name in both]
-        rows = same_rows(
-            data.endog,
-            data.index,
-            own.endog,
-            own.index,
-            [data.codes, *keys],
-            [own.codes, *own_keys],
-        )
+        keys = [(data.codes, own.codes)]
+        keys += [
+            (
+                data.exog[:, data.exog_names.index(k)],
+                own.exog[:, own.exog_names.index(k)],
+            )
+            for k in both
+        ]
+        rows = same_rows(data.endog, data.index, own.endog, own.index, keys)
     if rows is None or not np.array_equal(own.codes[rows], data.codes):
         raise UnsupportedError(
             "the regressions by group have other rows, or other groups, than the fit "

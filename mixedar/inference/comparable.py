@@ -24,6 +24,8 @@ from mixedar.residual import Nesting, nesting
 from mixedar.residual.base import Mark
 from mixedar.residual.variance.base import FITTED
 
+# What tells the rows of one model apart, and those of another.
+Pair = tuple[NDArray[Any], NDArray[Any]]
 ZERO_VARIANCE = "a variance of zero is on the boundary"
 
 
@@ -51,10 +53,8 @@ def matching_rows(fit: Fit, other: Fit) -> IntArray:
             f"{len(second.endog)} observations; drop the rows with missing values in "
             "any model's variables first"
         )
-    keys, others = _keys(first, second)
-    found = same_rows(
-        first.endog, first.index, second.endog, second.index, keys, others
-    )
+    keys = _keys(first, second)
+    found = same_rows(first.endog, first.index, second.endog, second.index, keys)
     if found is None:
         raise UnsupportedError(
             "the fits have different responses; their likelihoods cannot be compared"
@@ -62,9 +62,9 @@ def matching_rows(fit: Fit, other: Fit) -> IntArray:
     return found
 
 
-def _keys(a: ModelData, b: ModelData) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+def _keys(a: ModelData, b: ModelData) -> list[Pair]:
     """Groups, times and columns that two models have in common, row by row."""
-    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    pairs: list[Pair] = []
     if a.group_labels == b.group_labels:
         pairs.append((a.codes, b.codes))
     if a.time is not None and b.time is not None:
@@ -73,8 +73,7 @@ def _keys(a: ModelData, b: ModelData) -> tuple[list[NDArray[Any]], list[NDArray[
     for name in set(a.exog_names) & set(b.exog_names):
         left, right = (x.exog[:, x.exog_names.index(name)] for x in (a, b))
         pairs.append((left, right))
-    pairs = [(x, y) for x, y in pairs if np.array_equal(np.sort(x), np.sort(y))]
-    return [x for x, _ in pairs], [y for _, y in pairs]
+    return [(x, y) for x, y in pairs if np.array_equal(np.sort(x), np.sort(y))]
 
 
 def same_rows(
@@ -82,8 +81,7 @@ def same_rows(
     labels: pd.Index | None,
     z: FloatArray,
     others: pd.Index | None,
-    keys: Sequence[NDArray[Any]] = (),
-    other_keys: Sequence[NDArray[Any]] = (),
+    keys: Sequence[Pair] = (),
 ) -> IntArray | None:
     """
     For each response the place of its row among other responses.
@@ -93,7 +91,7 @@ def same_rows(
     y, z : ndarray, shape (n,)
     labels, others : Index or None
         Of their rows.
-    keys, other_keys : sequence of ndarray, shape (n,)
+    keys : sequence of pairs of ndarray, shape (n,)
         What else tells rows apart.
 
     Returns
@@ -114,7 +112,7 @@ def same_rows(
             return np.asarray(found)
     if not np.array_equal(np.sort(y), np.sort(z)):
         return None
-    a, b = np.column_stack([y, *keys]), np.column_stack([z, *other_keys])
+    a, b = (np.column_stack(side) for side in zip((y, z), *keys, strict=True))
     first, second = np.lexsort(a.T[::-1]), np.lexsort(b.T[::-1])
     alike = np.array_equal(a[first], b[second])
     if not alike or (np.diff(a[first], axis=0) == 0.0).all(axis=1).any():
