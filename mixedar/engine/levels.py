@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks, product_blocks
@@ -40,6 +38,7 @@ from mixedar.engine.level import (
     slopes_of,
 )
 from mixedar.engine.likelihood import cluster_sums
+from mixedar.engine.linked import MetLevels, components, place_within
 from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.linalg import apply, inverse_cholesky
@@ -78,7 +77,7 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         Together they hold every cluster once; components of one block have about
         as many columns.
     """
-    n, (of_clusters, *of_levels) = _components(rows)
+    n, (of_clusters, *of_levels) = components(rows)
     width = sum(
         term.columns.shape[1] * np.bincount(of_level, minlength=n)
         for term, of_level in zip(rows.terms, of_levels, strict=True)
@@ -108,46 +107,6 @@ def _check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> 
         "levels the groups, or leave a factor out; lme4 and MixedModels.jl have sparse "
         "matrices for such data"
     )
-
-
-def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
-    """
-    Sets of levels that meet in rows, directly or through others.
-
-    Parameters
-    ----------
-    factors : sequence of ndarray of int, each of shape (n,)
-        Levels of the rows, two factors or more.
-
-    Returns
-    -------
-    int
-        How many sets there are.
-    list of ndarray of int, each of shape (levels,)
-        The set of each level of each factor.
-    """
-    one, *others = factors
-    first = np.cumsum([int(codes.max()) + 1 for codes in factors])
-    levels = [start + codes for start, codes in zip(first, others, strict=False)]
-    links = (np.tile(one, len(levels)), np.concatenate(levels))
-    graph = coo_matrix(
-        (np.ones(len(links[0]), dtype=np.int8), links), shape=(first[-1], first[-1])
-    )
-    n, labels = connected_components(graph, directed=False)
-    return int(n), np.split(labels, first[:-1])
-
-
-def _components(rows: ClusterRows) -> tuple[int, list[IntArray]]:
-    """Of the clusters and of the levels of each term."""
-    codes = [np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))]
-    for term in rows.terms:  # levels that are related meet everywhere
-        related = term.between is not None
-        codes.append(np.zeros_like(term.codes) if related else term.codes)
-    n, (of_clusters, *of_levels) = linked_levels(codes)
-    for t, term in enumerate(rows.terms):
-        if term.between is not None:
-            of_levels[t] = np.repeat(of_levels[t], term.n_levels)
-    return n, [of_clusters, *of_levels]
 
 
 @dataclass(frozen=True)
@@ -193,7 +152,7 @@ class LevelsBlock(LikelihoodBlock):
             self.levels.append(present)
             terms.append(replace(term, codes=codes.ravel()))
         rows = replace(rows, terms=tuple(terms))
-        self._n, (of_clusters, *of_levels) = _components(rows)
+        self._n, (of_clusters, *of_levels) = components(rows)
         self._orders = tuple(term.columns.shape[1] for term in terms)
         copies = [term.copies for term in terms]
         self._between = [term.between for term in terms]
@@ -436,15 +395,6 @@ class LevelsBlock(LikelihoodBlock):
         return ClusterSums(d, s, found.d1[order], found.s1[order], (curvature,))
 
 
-def place_within(component: IntArray, n: int) -> tuple[IntArray, int]:
-    """Number of each level among those of its component, and the most there are."""
-    order, count = np.argsort(component, kind="stable"), np.bincount(component, None, n)
-    place = np.empty(len(component), dtype=np.intp)
-    before = np.cumsum(count) - count
-    place[order] = np.arange(len(component)) - before[component[order]]
-    return place, int(count.max())
-
-
 def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:
     """
     Pseudo-clusters where many share a pattern, and where their columns stand.
@@ -471,32 +421,6 @@ def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
         members = np.flatnonzero(size == value)
         most = max(1, _NUMBERS // int(columns[members].max()) ** 2)
         yield from np.split(members, range(most, len(members), most))
-
-
-@dataclass(frozen=True)
-class MetLevels:
-    """
-    Which levels of a factor each cluster meets.
-
-    `count`, by cluster; `number`, by row, of its level among the cluster's; and by
-    pair of a cluster and a level, `cluster`, `level` and `rank`.
-    """
-
-    count: IntArray
-    number: IntArray
-    cluster: IntArray
-    level: IntArray
-    rank: IntArray
-
-    @classmethod
-    def of(cls, clusters: IntArray, n_clusters: int, codes: IntArray) -> MetLevels:
-        """Those of rows, given the cluster and the level of each."""
-        n = int(codes.max(initial=0)) + 1
-        pairs, which = np.unique(clusters * n + codes, return_inverse=True)
-        whose, level = np.divmod(pairs, n)
-        count = np.bincount(whose, minlength=n_clusters)
-        rank = np.arange(len(pairs)) - (np.cumsum(count) - count)[whose]
-        return cls(count, rank[which.ravel()], whose, level, rank)
 
 
 def _by_order(terms: GroupSums) -> Iterator[tuple[FloatArray, FloatArray]]:

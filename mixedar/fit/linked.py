@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.levels import linked_levels
+from mixedar.engine.linked import linked_levels
 from mixedar.exceptions import shown
 from mixedar.fit.fit import Fit
 

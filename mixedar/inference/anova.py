@@ -28,7 +28,7 @@ from scipy import stats
 from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray
-from mixedar.data.formula.spec import EmptyCells
+from mixedar.data.formula.columns import EmptyCells
 from mixedar.data.formula.terms import Term, all_terms, terms_of_formula
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags
 from mixedar.fit import Fit

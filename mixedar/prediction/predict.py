@@ -30,7 +30,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.kriging import Kriging, krige
-from mixedar.engine.levels import MetLevels
+from mixedar.engine.linked import MetLevels
 from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import MixedARError, NotComputedError, check_choice
@@ -167,8 +167,6 @@ def get_prediction(
     given = NewData(
         newdata, exog, exog_re, exog_vc, groups, time, series, residual_data, offset
     )
-    if include_theta:
-        fit.check_one_factor("include_theta=")
     check_included(fit, include, level)
     rows = rows_to_predict(fit, given, level, unknown)
     if include is not None:
@@ -356,11 +354,14 @@ class FixedPredictor:
         mean = request.exog @ self.fit.fe_params + request.offset
         if request.terms is None or self.population:
             return np.asarray(mean)
-        return np.asarray(mean + request.terms.mean(self.fit))
+        return np.asarray(mean + request.terms.mean(self.fit.term_effects))
 
     def mean_at(self, point: Point) -> FloatArray:
         """What of them the parameters change, shape (k,)."""
-        return np.asarray(self.request.exog @ point.beta)
+        x, terms = self.request.exog, self.request.terms
+        if terms is None or self.population:
+            return np.asarray(x @ point.beta)
+        return np.asarray(x @ point.beta + terms.mean(point.term_effects))
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """As of :class:`GroupPredictor`."""
@@ -401,26 +402,39 @@ class GroupPredictor(FixedPredictor):
         self.observed: ObservedRows = observed_rows(fit, request.codes[new])
         if request.terms is not None:
             # given the further terms' effects groups are on their own
-            offset = request.offset + request.terms.mean(fit)
+            offset = request.offset + request.terms.mean(fit.term_effects)
             self.request = replace(request, offset=offset)
 
     def mean(self) -> FloatArray:
         """Predictions at the estimates, shape (k,)."""
         if not self.forecast:
             return self.group_mean
-        return self._combine(self.fit.fe_params, self._effects.means, self._kriging)
+        beta, effects = self.fit.fe_params, self._effects.means
+        return self._combine(beta, effects, self._kriging, self.observed)
 
     def mean_at(self, point: Point) -> FloatArray:
         """Predictions at some parameters, shape (k,)."""
+        fit, terms, observed = self.fit, self.request.terms, self.observed
         kriging = self._kriging_at(point.u) if self.forecast else None
-        effects = _predicted(self.fit, self.observed, point)
-        return self._combine(point.beta, effects.means, kriging)
+        ahead: FloatArray | float = 0.0
+        if terms is not None:
+            rows = NewTerms.of_data(fit.data.terms).take(observed.rows)
+            before, after = fit.term_effects, point.term_effects
+            endog = observed.endog + rows.mean(before) - rows.mean(after)
+            observed = replace(observed, endog=endog)
+            ahead = terms.mean(after) - terms.mean(before)
+        effects = _predicted(fit, observed, point).means
+        return self._combine(point.beta, effects, kriging, observed) + ahead
 
     def _combine(
-        self, beta: FloatArray, effects: FloatArray, kriging: Kriging | None
+        self,
+        beta: FloatArray,
+        effects: FloatArray,
+        kriging: Kriging | None,
+        observed: ObservedRows,
     ) -> FloatArray:
         """``x beta + z b``, and what the residuals add."""
-        observed, request = self.observed, self.request
+        request = self.request
         mean = request.exog @ beta + _rowwise(request.exog_re, effects, self.codes)
         mean += request.offset
         if kriging is not None:
@@ -433,12 +447,17 @@ class GroupPredictor(FixedPredictor):
     @cached_property
     def group_mean(self) -> FloatArray:
         """``x beta + z b`` at the estimates, shape (k,)."""
-        return self._combine(self.fit.fe_params, self._effects.means, None)
+        beta, effects = self.fit.fe_params, self._effects.means
+        return self._combine(beta, effects, None, self.observed)
 
     @cached_property
     def _effects(self) -> PredictedEffects:
         fit = self.fit
-        return _predicted(fit, self.observed, Point(fit.fe_params, fit.u, fit.factor))
+        return _predicted(
+            fit,
+            self.observed,
+            Point(fit.fe_params, fit.u, fit.factor, fit.term_effects),
+        )
 
     @cached_property
     def _kriging(self) -> Kriging:

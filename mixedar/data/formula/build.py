@@ -351,31 +351,12 @@ def build_design(
         formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),
-        effect_notes=_effect_notes(formulas, columns, parts, group, re_formula),
+        effect_notes=()
+        if group is None
+        else component_notes(
+            formulas, parts.vc, columns, group.label, alone=re_formula is None
+        ),
     )
-
-
-def _effect_notes(
-    formulas: ModelFormulas,
-    columns: Mapping[str, pd.Series],
-    parts: Evaluated,
-    group: RowVariable | None,
-    re_formula: str | None,
-) -> tuple[str, ...]:
-    """What readers of the model may have meant otherwise."""
-    if not parts.vc or group is None:
-        return ()
-    notes = component_notes(formulas.components, parts.vc, formulas.right, columns)
-    level = any(
-        part.matrix is not None and (np.ptp(part.matrix, axis=0) == 0.0).any()
-        for part in parts.vc
-    )
-    if re_formula is None and len(parts.vc[0].groups.labels) > 1 and not level:
-        notes.append(
-            f"vc_formula= without re_formula=: {group.label} has no random effect of "
-            "its own; re_formula='1' adds a random intercept."
-        )
-    return tuple(notes)
 
 
 def _row_variables(

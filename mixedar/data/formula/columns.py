@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from mixedar.data.formula.names import QUOTED, FormulaUse
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.data.formula.names import QUOTED, FormulaUse, plain_terms
 from mixedar.data.rows import near_matches, numeric_values
 from mixedar.exceptions import MixedARError
 
@@ -285,3 +287,69 @@ def _arguments(name: str, formula: str) -> tuple[str, str]:
             everything = formula[match.end() : k]
             return (first or everything).strip(), everything.strip()
     return "", ""
+
+
+@dataclass(frozen=True)
+class EmptyCells:
+    """
+    Columns of a formula that were dropped, and what they are in the rows of the fit.
+
+    Attributes
+    ----------
+    all_names : list of str
+        Names of all columns of the formula.
+    kept, dropped : ndarray of int
+        Positions among all columns of the formula.
+    weights : ndarray, shape (number kept, number dropped)
+        In the fit, dropped columns are these combinations of the others.
+    """
+
+    all_names: list[str]
+    kept: IntArray
+    dropped: IntArray
+    weights: FloatArray
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns dropped."""
+        return [self.all_names[j] for j in self.dropped]
+
+    def determined(self, matrix: FloatArray) -> BoolArray:
+        """Rows of all columns, shape (n, p), that the coefficients kept predict."""
+        kept, dropped = matrix[:, self.kept], matrix[:, self.dropped]
+        scale = np.abs(kept) @ np.abs(self.weights) + np.abs(dropped)
+        gap = np.abs(dropped - kept @ self.weights)
+        return np.asarray((gap <= 1e-7 * scale).all(axis=1))
+
+
+class FixedPart(Protocol):
+    """The fixed part of a smooth."""
+
+    @property
+    def fixed_names(self) -> list[str]:
+        """Names of its columns."""
+
+    @property
+    def variables(self) -> list[str]:
+        """Columns of the data that it reads."""
+
+    def fixed(self, table: pd.DataFrame) -> FloatArray:
+        """Its columns for rows."""
+
+
+def plain_columns(
+    use: FormulaUse, frame: pd.DataFrame
+) -> tuple[list[str], np.ndarray] | None:
+    """Names and matrix of a sum of numeric columns, without the engine."""
+    names = plain_terms(use.formula)
+    if names is None or not names or "Intercept" in frame.columns:
+        return None
+    columns = [name for name in names if name in frame.columns]
+    if len(columns) < len(names) - (names[0] == "Intercept"):
+        return None
+    if any(getattr(frame[name].dtype, "kind", "O") not in "iuf" for name in columns):
+        return None
+    matrix = np.empty((len(frame), len(names)))
+    for j, name in enumerate(names):
+        matrix[:, j] = frame[name] if name in frame.columns else 1.0
+    return names, matrix

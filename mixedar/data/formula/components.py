@@ -22,7 +22,12 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.columns import ColumnStore
-from mixedar.data.formula.names import FormulaUse, indicator_factor, read_formula
+from mixedar.data.formula.names import (
+    FormulaUse,
+    ModelFormulas,
+    indicator_factor,
+    read_formula,
+)
 from mixedar.data.formula.spec import engine_errors, fit_formula
 from mixedar.data.formula.terms import Term, all_terms
 from mixedar.data.rows import as_factor, numeric_values
@@ -242,16 +247,25 @@ def build_component(
 
 
 def component_notes(
-    components: Mapping[str, FormulaUse],
+    formulas: ModelFormulas,
     parts: Sequence[VarianceComponent],
-    fixed: FormulaUse,
     columns: Mapping[str, pd.Series],
-) -> list[str]:
-    """Say which components are contrasts, or slopes of what may be labels."""
+    groups: str,
+    *,
+    alone: bool,
+) -> tuple[str, ...]:
+    """
+    What readers of variance components may have meant otherwise.
+
+    Components that are contrasts, or slopes of what may be labels; and groups without
+    an effect of their own, `alone` if there is no formula of their effects.
+    """
+    if not parts:
+        return ()
     notes = [part.note for part in parts if part.note is not None]
-    for name, use in components.items():
+    for name, use in formulas.components.items():
         quoted = use.opaque if "Q" in use.functions else frozenset[str]()
-        for term in sorted((use.terms | quoted) - fixed.names):
+        for term in sorted((use.terms | quoted) - formulas.right.names):
             if term not in columns or not _may_be_labels(columns[term]):
                 continue
             levels = {name: f"0 + {as_factor(term)}"}
@@ -259,7 +273,16 @@ def component_notes(
                 f"Variance component {name!r} is a random slope of the numbers in "
                 f"{term!r}; if they are labels, write vc_formula={levels!r}."
             )
-    return notes
+    level = any(
+        part.matrix is not None and (np.ptp(part.matrix, axis=0) == 0.0).any()
+        for part in parts
+    )
+    if alone and len(parts[0].groups.labels) > 1 and not level:
+        notes.append(
+            f"vc_formula= without re_formula=: {groups} has no random effect of "
+            "its own; re_formula='1' adds a random intercept."
+        )
+    return tuple(notes)
 
 
 def _may_be_labels(column: pd.Series) -> bool:

@@ -7,24 +7,25 @@ from __future__ import annotations
 import importlib
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
 
-from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.formula.columns import (
     ColumnStore,
+    EmptyCells,
+    FixedPart,
     check_no_date,
+    plain_columns,
     spelled_in_patterns,
     unknown_name,
 )
-from mixedar.data.formula.names import FormulaUse, in_calls, plain_terms
+from mixedar.data.formula.names import FormulaUse, in_calls
 from mixedar.data.rows import (
     as_frame,
     check_matrix,
@@ -140,54 +141,6 @@ BLOCK = 65_536  # rows evaluated at a time: bounds what the engine copies
 # Up to this many rows a second call of the engine costs more than it saves.
 _AT_ONCE = 50_000
 _SAMPLE = 2
-
-
-@dataclass(frozen=True)
-class EmptyCells:
-    """
-    Columns of a formula that were dropped, and what they are in the rows of the fit.
-
-    Attributes
-    ----------
-    all_names : list of str
-        Names of all columns of the formula.
-    kept, dropped : ndarray of int
-        Positions among all columns of the formula.
-    weights : ndarray, shape (number kept, number dropped)
-        In the fit, dropped columns are these combinations of the others.
-    """
-
-    all_names: list[str]
-    kept: IntArray
-    dropped: IntArray
-    weights: FloatArray
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns dropped."""
-        return [self.all_names[j] for j in self.dropped]
-
-    def determined(self, matrix: FloatArray) -> BoolArray:
-        """Rows of all columns, shape (n, p), that the coefficients kept predict."""
-        kept, dropped = matrix[:, self.kept], matrix[:, self.dropped]
-        scale = np.abs(kept) @ np.abs(self.weights) + np.abs(dropped)
-        gap = np.abs(dropped - kept @ self.weights)
-        return np.asarray((gap <= 1e-7 * scale).all(axis=1))
-
-
-class FixedPart(Protocol):
-    """The fixed part of a smooth."""
-
-    @property
-    def fixed_names(self) -> list[str]:
-        """Names of its columns."""
-
-    @property
-    def variables(self) -> list[str]:
-        """Columns of the data that it reads."""
-
-    def fixed(self, table: pd.DataFrame) -> FloatArray:
-        """Its columns for rows."""
 
 
 class FormulaSpec:
@@ -561,7 +514,7 @@ def fit_formula(
     spec.available = columns.available
     unused = {name: columns.unused(name, use) for name in frame.columns}
     spec.unused = {name: levels for name, levels in unused.items() if levels}
-    plain = _plain_columns(use, frame) if rowwise and parsed is None else None
+    plain = plain_columns(use, frame) if rowwise and parsed is None else None
     if plain is not None:
         spec.column_names, matrix = plain
         return spec, matrix
@@ -571,24 +524,6 @@ def fit_formula(
             return spec, spec._evaluate(frame)
         matrix, missing = spec._fit(frame)
     return spec, _with_gaps(matrix, missing, len(frame))
-
-
-def _plain_columns(
-    use: FormulaUse, frame: pd.DataFrame
-) -> tuple[list[str], np.ndarray] | None:
-    """Names and matrix of a sum of numeric columns, without the engine."""
-    names = plain_terms(use.formula)
-    if names is None or not names or "Intercept" in frame.columns:
-        return None
-    columns = [name for name in names if name in frame.columns]
-    if len(columns) < len(names) - (names[0] == "Intercept"):
-        return None
-    if any(getattr(frame[name].dtype, "kind", "O") not in "iuf" for name in columns):
-        return None
-    matrix = np.empty((len(frame), len(names)))
-    for j, name in enumerate(names):
-        matrix[:, j] = frame[name] if name in frame.columns else 1.0
-    return names, matrix
 
 
 def _with_gaps(values: np.ndarray, missing: np.ndarray | None, n: int) -> np.ndarray:

@@ -17,8 +17,9 @@ from scipy.linalg import solve_triangular
 from statsmodels.formula._manager import FormulaManager
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.formula.columns import EmptyCells
 from mixedar.data.formula.names import read_formula
-from mixedar.data.formula.spec import EmptyCells, FormulaSpec
+from mixedar.data.formula.spec import FormulaSpec
 from mixedar.exceptions import NotComputedError
 from mixedar.numeric.linalg import dependent_columns, r_factor
 

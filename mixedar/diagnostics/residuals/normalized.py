@@ -31,7 +31,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.diagnostics.residuals.series import SeriesRows, series_rows
 from mixedar.engine.covariance import TermLayout
 from mixedar.engine.level import eliminate
-from mixedar.engine.levels import place_within
+from mixedar.engine.linked import place_within
 from mixedar.engine.residuals import ResidualMatrices, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import UnsupportedError
