@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -346,13 +346,12 @@ class TransformedRegression:
         return [c for c in codes if not any(is_nested(c, g) for g in clusters)]
 
 
-def check_freedom(rows: int, columns: int, what: str) -> None:
-    """Raise if there are not more rows than coefficients."""
-    if rows <= columns:
-        raise IdentificationError(
-            f"{rows} {what} cannot estimate {columns} coefficients and a variance; use "
-            "fewer regressors"
-        )
+def check_freedom(
+    df: int, rows: str, parts: str, remedy: str = "fewer regressors"
+) -> None:
+    """Raise if rows leave no degree of freedom to the parts of a model, in words."""
+    if df <= 0:
+        raise IdentificationError(f"{rows} cannot estimate {parts}; use {remedy}")
 
 
 def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
@@ -468,13 +467,22 @@ def swept(
             means = np.bincount(code, ones * column, len(squares)) / squares
             out[:, j] = column - ones * means[code]
         return out
+    dummies, found = dummy_effects(values, codes, ones)
+    return values - dummies @ found
+
+
+def dummy_effects(
+    values: FloatArray, codes: Sequence[IntArray], root: FloatArray
+) -> tuple[Any, FloatArray]:
+    """Dummies of codes, weighted, sparse, and their coefficients for each column."""
     from scipy.sparse import csr_matrix, hstack
     from scipy.sparse.linalg import lsmr
 
     rows = np.arange(len(values))
-    dummies = hstack([csr_matrix((ones, (rows, code))) for code in codes]).tocsr()
+    dummies = hstack([csr_matrix((root, (rows, code))) for code in codes]).tocsr()
     fits = [lsmr(dummies, v, atol=1e-14, btol=1e-14, maxiter=10_000) for v in values.T]
-    return values - np.column_stack([dummies @ fit[0] for fit in fits])
+    coefficients = np.array([fit[0] for fit in fits])
+    return dummies, coefficients.reshape(-1, dummies.shape[1]).T
 
 
 def determined_alone(

@@ -24,7 +24,7 @@ from mixedar.data.given import positive_weights
 from mixedar.data.time import TimeAxis, time_axis
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
-from mixedar.panel.algebra import rank_of_effects
+from mixedar.panel.algebra import dummy_effects, rank_of_effects
 from mixedar.residual import AR1, CAR1
 
 # Up to this many periods the normal equations of two-way effects are solved densely.
@@ -371,11 +371,22 @@ class PanelData:
         if "entity" not in effects or (self.is_balanced and self.weights is None):
             out = self.demean(values) if "entity" in effects else values
             return out - self.time_means(out)[self.time]
-        out = np.empty_like(values)
-        for j in range(values.shape[1]):
-            entity, time = self.two_way_effects(values[:, j])
-            out[:, j] = values[:, j] - self.per_row(entity) - time[self.time]
-        return out
+        entity, time = self.two_way_effects(values)
+        return values - self.per_row(entity) - time[self.time]
+
+    def period_products(self) -> tuple[Any, FloatArray]:
+        """
+        Shares of the periods in each entity, sparse, of shape (N, T), and the (T, T)
+        cross-products of the periods' dummies less what those of entities explain.
+        """
+        from scipy import sparse
+
+        weights = np.ones(self.nobs) if self.weights is None else self.weights
+        shape = self.n_entities, self.n_periods
+        table = sparse.csr_matrix((weights, (self.entity, self.time)), shape=shape)
+        shares = sparse.diags(1.0 / self.entity_weights) @ table
+        counts = np.bincount(self.time, weights, self.n_periods)
+        return shares, np.diag(counts) - (table.T @ shares).toarray()
 
     def two_way_effects(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         """
@@ -383,38 +394,28 @@ class PanelData:
 
         Parameters
         ----------
-        values : ndarray, shape (n,)
+        values : ndarray, shape (n,) or (n, k)
             What the effects are to explain.
 
         Returns
         -------
-        entity : ndarray, shape (N,)
+        entity : ndarray, shape (N,) or (N, k)
             Effects of the entities; they carry the overall level.
-        time : ndarray, shape (T,)
+        time : ndarray, shape (T,) or (T, k)
             Effects of the periods; their mean over the observations is zero.
         """
-        from scipy import sparse
-        from scipy.sparse.linalg import lsmr
-
-        shape = self.n_entities, self.n_periods
-        weights = np.ones(self.nobs) if self.weights is None else self.weights
         if self.n_periods <= _DENSE:
             # normal equations with the entities swept out
-            table = sparse.csr_matrix((weights, (self.entity, self.time)), shape=shape)
-            scaled = sparse.diags(1.0 / self.entity_weights) @ table
-            counts = np.asarray(table.sum(axis=0)).ravel()
-            gram = np.diag(counts) - (table.T @ scaled).toarray()
-            within = values - self.per_row(self.entity_means(values))
-            right = np.bincount(self.time, weights * within, self.n_periods)
-            time = np.linalg.lstsq(gram, right, rcond=None)[0]
+            gram = self.period_products()[1]
+            counts = np.bincount(self.time, self.weights, self.n_periods)
+            within = self.time_means(values - self.per_row(self.entity_means(values)))
+            right = (counts * within.T).T
+            time = np.asarray(np.linalg.lstsq(gram, right, rcond=None)[0], dtype=float)
         else:
-            rows = np.arange(self.nobs)
-            both = self.entity, self.time
-            root = np.sqrt(weights)
-            dummies = [sparse.csr_matrix((root, (rows, codes))) for codes in both]
-            design, y = sparse.hstack(dummies).tocsr(), root * values
-            found = lsmr(design, y, atol=1e-14, btol=1e-14, maxiter=10_000)[0]
-            time = found[self.n_entities :]
+            root = np.ones(self.nobs) if self.root is None else self.root
+            columns = self.by_root(values).reshape(self.nobs, -1)
+            found = dummy_effects(columns, [self.entity, self.time], root)[1]
+            time = found[self.n_entities :].reshape(-1, *values.shape[1:])
         time = time - self.grand_mean(time[self.time])
         return self.entity_means(values - time[self.time]), time
 

@@ -18,10 +18,12 @@ import pandas as pd
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
+    GroupError,
     MixedARError,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
+    shown,
 )
 from mixedar.panel.algebra import connected_parts
 from mixedar.panel.data import PanelData
@@ -78,6 +80,14 @@ def known(
                 "with it, or leave out effects=True"
             )
         found[effect] = pd.Index(labels).get_indexer(values)
+        kinds = [pd.api.types.infer_dtype(each, skipna=True) for each in (labels, values)]
+        text = [kind in ("string", "mixed") for kind in kinds]
+        if (found[effect] < 0).all() and len(values) and text[0] != text[1]:
+            raise GroupError(
+                f"the labels in {name!r} are {kinds[1]} ({shown(values[0])}), those of "
+                f"the fit are {kinds[0]} ({shown(labels[0])}): none is known; convert "
+                "the column"
+            )
     nowhere = np.full(count, -1)
     return found.get("entity", nowhere), found.get("time", nowhere)
 
@@ -242,11 +252,9 @@ def _fixed(
     """Variance of ``x b`` with fixed effects, that of the dummies, shape (m,)."""
     slopes = np.flatnonzero(estimate.columns != panel.constant)
     levels = panel.x[:, estimate.columns[slopes]]
-    explained, leverage = np.zeros((len(x), len(slopes))), np.zeros(len(x))
     if estimate.effects == ("entity", "time"):
-        for j, column in enumerate(levels.T):
-            entity, time = panel.two_way_effects(column)
-            explained[:, j] = entity[rows.entity] + time[rows.time]
+        entity, time = panel.two_way_effects(levels)
+        explained = entity[rows.entity] + time[rows.time]
         leverage = _two_way_leverage(panel, rows)
     elif estimate.effects == ("time",):
         explained = panel.time_means(levels)[rows.time]
@@ -266,12 +274,8 @@ def _fixed(
 
 def _two_way_leverage(panel: PanelData, rows: Rows) -> FloatArray:
     """``d'(D'D)^- d`` of the dummies of entity and period, shape (m,)."""
-    weights = np.ones(panel.nobs) if panel.weights is None else panel.weights
-    table = np.zeros((panel.n_entities, panel.n_periods))
-    table[panel.entity, panel.time] = weights
-    shares = table / panel.entity_weights[:, None]
-    gram = np.diag(table.sum(axis=0)) - table.T @ shares
+    shares, gram = panel.period_products()
     inverse = np.asarray(np.linalg.pinv(gram), dtype=np.float64)
-    away = np.eye(panel.n_periods)[rows.time] - shares[rows.entity]
+    away = np.eye(panel.n_periods)[rows.time] - shares[rows.entity].toarray()
     own = 1.0 / panel.entity_weights[rows.entity]
     return own + _quadratic(away, inverse)

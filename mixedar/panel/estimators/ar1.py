@@ -19,7 +19,13 @@ from mixedar.exceptions import (
     check_flags,
     listing,
 )
-from mixedar.panel.algebra import check_collinear, regress, standardize, varying_columns
+from mixedar.panel.algebra import (
+    check_collinear,
+    check_freedom,
+    regress,
+    standardize,
+    varying_columns,
+)
 from mixedar.panel.covariance import CovarianceRequest
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import PanelEstimate, linear_prediction, squared
@@ -393,11 +399,8 @@ class FixedEffectsAR1(AR1Model):
         squares = np.bincount(entity, loading**2, panel.n_entities).astype(np.float64)
         count = int((squares > 0.0).sum())
         df_resid = len(rows) - count - k
-        if df_resid <= 0:
-            raise IdentificationError(
-                f"{len(rows)} rows cannot estimate {count} effects, {k} coefficients "
-                "and a variance; use fewer regressors"
-            )
+        parts = f"{count} effects, {k} coefficients and a variance"
+        check_freedom(df_resid, f"{len(rows)} rows", parts)
         share = np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0.0)
         x_within = _less_effects(x, loading, share, entity)
         y_within = _less_effects(y[:, None], loading, share, entity)[:, 0]
@@ -596,11 +599,11 @@ class RandomEffectsAR1(AR1Model):
         standard = standardize(panel.x, panel.constant)
         k = panel.x.shape[1]
         df_resid = panel.nobs - k
-        if df_resid <= 0 or panel.nobs <= panel.n_entities:
-            raise IdentificationError(
-                f"{panel.nobs} observations of {panel.n_entities} entities cannot "
-                f"estimate {k} coefficients and two variances; use fewer regressors"
-            )
+        check_freedom(
+            min(df_resid, panel.nobs - panel.n_entities),
+            f"{panel.nobs} observations of {panel.n_entities} entities",
+            f"{k} coefficients and two variances",
+        )
         x, y, loading = self.transformed(standard.x, errors.rho)
         squares = panel.entity_sums(loading**2)
         # variances by the residuals of pooled least squares

@@ -19,6 +19,7 @@ from mixedar.exceptions import (
 )
 from mixedar.panel.algebra import (
     Varying,
+    check_freedom,
     column_sizes,
     gaussian_llf,
     regress,
@@ -167,12 +168,12 @@ class FixedEffects(LeastSquaresModel):
                 "are removed. Use random effects, or a regressor that varies within "
                 f"{panel.entity_name}"
             )
-        if panel.nobs <= effects + len(kept):
-            raise IdentificationError(
-                f"{panel.nobs} observations cannot estimate {effects} effects, "
-                f"{len(kept)} coefficients and a variance; use fewer regressors or "
-                "random effects"
-            )
+        check_freedom(
+            panel.nobs - effects - len(kept),
+            f"{panel.nobs} observations",
+            f"{effects} effects, {len(kept)} coefficients and a variance",
+            "fewer regressors or random effects",
+        )
 
     def _notes(self, found: Varying) -> tuple[str, ...]:
         panel, notes = self.panel, []

@@ -107,7 +107,7 @@ class LeastSquaresModel(PanelModel):
         `rows` of the panel the rows before them are subtracted, None for levels.
         """
         n, k = x.shape
-        check_freedom(n, k, what)
+        check_freedom(n - k, f"{n} {what}", f"{k} coefficients and a variance")
         standard, panel = standardize(x, constant), self.panel
         x, y = panel.by_root(standard.x), panel.by_root(y)
         fit = regress(x, y, tolerance=0.0)
@@ -195,7 +195,8 @@ class BetweenOLS(LeastSquaresModel):
             )
         panel = self.panel
         k = panel.x.shape[1]
-        check_freedom(panel.n_entities, k, "entities")
+        parts = f"{k} coefficients and a variance"
+        check_freedom(panel.n_entities - k, f"{panel.n_entities} entities", parts)
         # offsets cost no digits in the means
         means, shift = panel.entity_means(panel.centred), panel.x[0] - panel.centred[0]
         what = f"the means over {panel.entity_name} of the regressors"

@@ -26,6 +26,7 @@ from mixedar.panel.algebra import (
     RANK_TOLERANCE,
     Standardized,
     check_collinear,
+    check_freedom,
     column_sizes,
     gaussian_llf,
     independent_columns,
@@ -167,11 +168,8 @@ class RandomEffects(PanelModel):
         k = panel.x.shape[1]
         standard = standardize(panel.x, panel.constant)
         df_resid = panel.nobs - k
-        if df_resid <= 0:
-            raise IdentificationError(
-                f"{panel.nobs} observations cannot estimate {k} coefficients and two "
-                "variances; use fewer regressors"
-            )
+        parts = f"{k} coefficients and two variances"
+        check_freedom(df_resid, f"{panel.nobs} observations", parts)
         if method == "swamy-arora" and panel.weights is not None:
             fit = _weighted_swamy_arora(panel, standard)
         elif method == "swamy-arora":
@@ -230,7 +228,10 @@ def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit
     sizes = column_sizes(panel.by_root(x))
     y = panel.by_root(panel.demean(panel.y))
     within = regress(panel.by_root(panel.demean(x)), y, sizes)
-    between = regress(panel.entity_means(x), panel.entity_means(panel.y))
+    means = panel.entity_means(x), panel.entity_means(panel.y)
+    # means that differ by rounding are no regressors
+    lengths = column_sizes(x) * np.sqrt(count / n)
+    between = regress(*means, lengths, MEANS_TOLERANCE)
     df_within, df_between = n - count - within.rank, count - between.rank
     if min(df_within, df_between) <= 0:
         raise IdentificationError(
