@@ -305,7 +305,7 @@ def resolve(role: str, value: Any, table: pd.DataFrame) -> RowVariable:
     values = value.array if isinstance(value, (pd.Series, pd.Index)) else value
     if not isinstance(values, pd.api.extensions.ExtensionArray):
         values = np.asarray(values)
-    if np.ndim(values) == 1:
+    if values.ndim == 1:
         values = pd.Series(values, index=table.index, name=name, copy=False)
     return RowVariable(role, name, values)
 

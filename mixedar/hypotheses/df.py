@@ -300,7 +300,7 @@ def containment_df(
     return result
 
 
-def constant_within(columns: FloatArray, codes: IntArray) -> BoolArray:
+def constant_within(columns: FloatArray | IntArray, codes: IntArray) -> BoolArray:
     """Which columns vary in no group, shape (p,)."""
     n, p = columns.shape
     first = np.empty(int(codes.max()) + 1, dtype=np.intp)

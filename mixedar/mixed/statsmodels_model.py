@@ -62,7 +62,7 @@ class FormulaData(PandasData):
         return None, self.formula_spec.matrix(rows)
 
 
-class Point(NamedTuple):
+class Unpacked(NamedTuple):
     """Parameters on the scale of the residual variance."""
 
     fe_params: FloatArray
@@ -248,7 +248,7 @@ class ParentModel(MixedLM):
 
     def point(
         self, params: Packed, *, has_fe: bool, use_sqrt: bool | None = None
-    ) -> Point:
+    ) -> Unpacked:
         """Parameters as statsmodels has them, taken apart."""
         if self.arrays.terms:
             raise UnsupportedError(
@@ -261,7 +261,7 @@ class ParentModel(MixedLM):
             if residual is None:
                 residual = self.residual_default()
             vcomp = params.vcomp if self.k_vc else np.empty(0)
-            point = Point(params.fe_params, params.cov_re, vcomp, residual)
+            point = Unpacked(params.fe_params, params.cov_re, vcomp, residual)
             shapes = (self.k_fe,), (self.k_re, self.k_re), (self.k_vc,), (k_residual,)
             for name, part, shape in zip(point._fields, point, shapes, strict=True):
                 # profiled fixed effects need not be there
@@ -285,14 +285,14 @@ class ParentModel(MixedLM):
             values[:k], self.k_fe, self.k_re, sqrt, has_fe
         )
         residual = values[k:] if len(values) > k else self.residual_default()
-        return Point(packed.fe_params, packed.cov_re, packed.vcomp, residual)
+        return Unpacked(packed.fe_params, packed.cov_re, packed.vcomp, residual)
 
     def residual_default(self) -> FloatArray:
         """The residual parameters of the structure's own start."""
         return self.residual.from_unconstrained(self.residual.start_grid()[0])
 
     def _sums(
-        self, point: Point, *, derivatives: bool
+        self, point: Unpacked, *, derivatives: bool
     ) -> tuple[LikelihoodProblem, ClusterSums]:
         if self.scale is not None:
             raise UnsupportedError(
@@ -320,7 +320,7 @@ class ParentModel(MixedLM):
         return problem, sums
 
     def _derivatives(
-        self, point: Point, profile_fe: bool
+        self, point: Unpacked, profile_fe: bool
     ) -> tuple[FloatArray, FloatArray]:
         """Gradient and Hessian by (fe, covariances, residual parameters)."""
         problem, sums = self._sums(point, derivatives=True)
