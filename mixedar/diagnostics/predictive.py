@@ -354,14 +354,9 @@ def _function(fit: Fit, statistic: Any) -> Statistic:
         return within
     if statistic == "lag1":
         return _first_lag(fit)
-    names = ", ".join(map(repr, STATISTICS))
-    if isinstance(statistic, str):
-        raise UnsupportedError(
-            f"statistic={statistic!r}: choose one of {names}, or pass a function of "
-            "the response"
-        )
     raise UnsupportedError(
-        f"statistic={statistic!r}: pass a function of the response, or one of {names}"
+        f"statistic={statistic!r}: choose one of "
+        f"{', '.join(map(repr, STATISTICS))}, or pass a function of the response"
     )
 
 

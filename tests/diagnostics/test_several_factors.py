@@ -19,7 +19,7 @@ from mixedar.diagnostics.residuals.normalized import (
 )
 from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.diagnostics.simulation import simulated_residuals
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import BoundaryWarning, UnsupportedError
 
 #: formula, groups, how one factor says the same
 CASES = {
@@ -243,3 +243,13 @@ def test_some_pairs_are_enough_for_the_correlations_powers(
     some = fit.normality_test().table
     assert (every["n"] != some["n"]).any()
     np.testing.assert_allclose(some["n"], every["n"], rtol=0.03)
+
+
+def test_advice_on_a_variance_of_a_further_factor_that_is_zero() -> None:
+    data = crossed_data()
+    data["y"] -= data.groupby("item")["y"].transform("mean")
+    model = mar.mixedlm("y ~ x + (1 | subj) + (1 | item)", data, groups="subj")
+    with pytest.warns(BoundaryWarning, match="item Var"):
+        fit = model.fit()
+    assert fit.varcorr().loc[("item", "Intercept"), "variance"] == pytest.approx(0.0)
+    assert "leave the term out" in fit.diagnose()["boundary"].sentence

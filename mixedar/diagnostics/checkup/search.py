@@ -80,8 +80,7 @@ def boundary(fit: Fit) -> Finding:
         return check.ok(0.0, "No variance is zero and no correlation is one.")
     advice = []
     if fit.singular:
-        variances = np.concatenate([np.diag(fit.cov_re), fit.vcomp])
-        if (variances < 1e-8 * fit.scale).any():
+        if (np.diag(fit.effect_cov) < 1e-8 * fit.scale).any():
             advice.append(
                 "the data show no such variation beyond that of the residuals: leave "
                 "the term out if nothing in the design asks for it"

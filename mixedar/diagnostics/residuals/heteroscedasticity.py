@@ -189,34 +189,32 @@ def residual_spread(
     ['Female', 'Male']
     """
     alpha, residuals = check_alpha(alpha), normalized_residuals(fit)
-    if _is_groups(fit, by):
-        return _sd_of_groups(fit, residuals, alpha)
-    return _sd_of_strata(fit, residuals, _stratify(fit, by, n_bins), alpha)
+    strata = None if _is_groups(fit, by) else _stratify(fit, by, n_bins)
+    return _spread(fit, residuals, strata, alpha)
 
 
-def _sd_of_groups(
-    fit: Fit, residuals: NormalizedResiduals, alpha: float
+def _spread(
+    fit: Fit,
+    residuals: NormalizedResiduals,
+    strata: Stratification | None,
+    alpha: float = 0.05,
 ) -> pd.DataFrame:
-    rows = residuals.rows
-    squares = np.add.reduceat(residuals.values**2, rows.offsets[:-1])
-    index = fit.data.group_index
-    traces, size = _group_traces(residuals), np.diff(rows.offsets)
-    return _table(squares, *traces, size, fit, alpha, index)
-
-
-def _sd_of_strata(
-    fit: Fit, residuals: NormalizedResiduals, strata: Stratification, alpha: float
-) -> pd.DataFrame:
+    """Of strata, or of the groups; see :func:`residual_spread`."""
+    if strata is None:
+        n = np.diff(residuals.rows.offsets)
+        return _table(_sums_by_group(residuals), n, fit, alpha, fit.data.group_index)
     codes = residuals.rows.sort(strata.codes)
     index = pd.Index(strata.labels, name=strata.name)
     sums = _sums_by_stratum(residuals, codes, len(index))
-    return _table(*sums, np.bincount(codes), fit, alpha, index)
+    return _table(sums, np.bincount(codes), fit, alpha, index)
 
 
-def _group_traces(residuals: NormalizedResiduals) -> tuple[FloatArray, FloatArray]:
-    """``tr P_i`` and ``tr P_i^2`` of the groups' blocks of ``Cov(u)``."""
+def _sums_by_group(
+    residuals: NormalizedResiduals,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Sums of squares, ``tr P_i`` and ``tr P_i^2`` of the groups' blocks."""
     factors, offsets = residuals.factors, residuals.rows.offsets
-    size = np.diff(offsets)
+    squares, size = np.add.reduceat(residuals.values**2, offsets[:-1]), np.diff(offsets)
     lost, square = np.empty((2, len(size)))
     step = max(_NUMBERS // max(factors.shape[1] ** 2, 1), 1)
     for first in range(0, len(size), step):
@@ -225,7 +223,7 @@ def _group_traces(residuals: NormalizedResiduals) -> tuple[FloatArray, FloatArra
         inner = RowClusters(edges - edges[0]).products(own, own)
         lost[some] = np.einsum("iaa->i", inner)
         square[some] = np.einsum("iab,iba->i", inner, inner)
-    return size - lost, size - 2.0 * lost + square
+    return squares, size - lost, size - 2.0 * lost + square
 
 
 def _sums_by_stratum(
@@ -250,16 +248,14 @@ def _sums_by_stratum(
 
 
 def _table(
-    squares: FloatArray,
-    trace: FloatArray,
-    trace2: FloatArray,
+    sums: tuple[FloatArray, FloatArray, FloatArray],
     n: IntArray,
     fit: Fit,
     alpha: float,
     index: pd.Index,
 ) -> pd.DataFrame:
     """Sums of squares as multiples of chi-squares with the same two moments."""
-    sigma = float(np.sqrt(fit.scale))
+    (squares, trace, trace2), sigma = sums, float(np.sqrt(fit.scale))
     seen = trace > 1e-8 * n
     trace = np.where(seen, trace, np.nan)
     trace2 = np.where(seen, trace2, np.nan)
@@ -351,9 +347,9 @@ def unequal_variances(
     check_flags(studentize=studentize)
     fit, residuals = tests.fit, tests.residuals
     if _is_groups(fit, by):
-        return _between_groups(_sd_of_groups(fit, residuals, 0.05), trend)
+        return _between_groups(_spread(fit, residuals, None), trend)
     strata = _stratify(fit, by, n_bins)
-    table = _sd_of_strata(fit, residuals, strata, 0.05)
+    table = _spread(fit, residuals, strata)
     if trend and strata.values is None:
         raise UnsupportedError(
             f"trend=True needs numbers, and by={strata.name!r} holds "
