@@ -165,10 +165,12 @@ def check_finite(
         if bad.any():
             first = int(np.argmax(bad))
             label = first if index is None else index[first]
+            remedy = "remove those rows or pass missing='drop'"
+            if not np.isnan(columns[bad, j]).all():  # dropped or not, it is an error
+                remedy = "correct or remove those rows"
             raise MissingDataError(
                 f"{what} column {name!r} has {int(bad.sum())} missing or infinite "
-                f"values, first in row {shown(label)}; remove those rows or pass "
-                "missing='drop'"
+                f"values, first in row {shown(label)}; {remedy}"
             )
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import IdentificationError
+from mixedar.panel.algebra import MEANS_TOLERANCE, column_sizes
 from mixedar.panel.data import PanelData
 
 
@@ -78,6 +79,12 @@ def fit_swamy_arora(panel: PanelData, x: FloatArray, baltagi_chang: bool) -> Ran
     """Feasible GLS of the panel's response on `x`."""
     from linearmodels.panel import RandomEffects
 
+    # means that differ by rounding are no regressors between entities
+    means = panel.entity_means(x)
+    away = means - means.mean(axis=0)
+    limit = MEANS_TOLERANCE * column_sizes(x - x.mean(axis=0)) / np.sqrt(len(x))
+    away[:, np.abs(away).max(axis=0) > limit] = 0.0
+    x = x - panel.per_row(away)
     model = _lean(RandomEffects)(*_frames(panel, x), check_rank=False)
     try:
         fit = model.fit(small_sample=baltagi_chang)

@@ -80,7 +80,7 @@ def known(
                 "with it, or leave out effects=True"
             )
         found[effect] = pd.Index(labels).get_indexer(values)
-        kinds = [pd.api.types.infer_dtype(each, skipna=True) for each in (labels, values)]
+        kinds = [pd.api.types.infer_dtype(each) for each in (labels, values)]
         text = [kind in ("string", "mixed") for kind in kinds]
         if (found[effect] < 0).all() and len(values) and text[0] != text[1]:
             raise GroupError(

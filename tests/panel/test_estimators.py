@@ -20,6 +20,7 @@ from mixedar.exceptions import (
     LengthError,
     MixedARError,
     NotComputedError,
+    RankDeficiencyError,
     UnsupportedError,
 )
 
@@ -303,3 +304,22 @@ def test_nearly_collinear_columns_of_fixed_effects(effects: str) -> None:
     )
     assert fit.bse["z"] == pytest.approx(1e5 * plain.bse["x2"], rel=1e-5)
     assert fit.llf == pytest.approx(plain.llf)
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_rounding_in_entity_means_is_no_regressor(weights: str | None) -> None:
+    """A balanced trend has equal means; noise of 1e-8 in them changes nothing."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"id": np.repeat(range(12), 5), "t": np.tile(range(5), 12)})
+    data["x"] = rng.normal(size=60)
+    data["w"] = np.repeat(rng.uniform(1.0, 2.0, 12), 5)
+    data["y"] = data["x"] + rng.normal(size=12)[data["id"]] + rng.normal(size=60)
+    noisy = data.assign(t=data["t"] + 1e-8 * rng.normal(size=60))
+    call = {"entity": "id", "weights": weights}
+    exact, close = (
+        mar.random_effects("y ~ x + t", each, **call).fit() for each in (data, noisy)
+    )
+    np.testing.assert_allclose(close.params, exact.params, rtol=1e-6)
+    np.testing.assert_allclose(close.bse, exact.bse, rtol=1e-6)
+    with pytest.raises(RankDeficiencyError):
+        mar.between("y ~ x + t", noisy, entity="id").fit()

@@ -330,3 +330,28 @@ def test_labels_of_a_series_in_another_order_are_those_of_entity() -> None:
     data = panel_data()
     with pytest.raises(UnsupportedError, match=r"entity and data .*entity\.reindex\("):
         mar.pooled(FORMULA, data, data["id"].iloc[::-1], "t")
+
+
+def test_infinite_values_are_no_missing_ones() -> None:
+    """Arrays and formulas alike: dropping rows drops what is missing only."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"id": np.repeat(range(8), 4), "x": rng.normal(size=32)})
+    data["y"] = data["x"] + rng.normal(size=32)
+    data.loc[3, "x"] = np.inf
+    with pytest.raises(MissingDataError, match=r"[Ii]nfinite.*[Cc]orrect or remove"):
+        mar.fixed_effects("y ~ x", data, entity="id", missing="drop")
+    with pytest.raises(MissingDataError, match="infinite.*correct or remove"):
+        FixedEffects(data["y"], data[["x"]], entity=data["id"], missing="drop")
+
+
+def test_labels_of_another_type_are_not_new_entities() -> None:
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"id": np.repeat(range(8), 4), "x": rng.normal(size=32)})
+    data["y"] = data["x"] + rng.normal(size=32)
+    for function in (mar.random_effects, mar.fixed_effects):
+        fit = function("y ~ x", data, entity="id").fit()
+        text = data[:3].assign(id=data["id"][:3].astype(str))
+        for predict in (fit.predict, fit.get_prediction):
+            with pytest.raises(GroupError, match="string.*integer.*convert"):
+                predict(text, effects=True)
+            predict(data[:3].assign(id=[0.0, 1.0, 99.0]), effects=True)

@@ -162,8 +162,6 @@ class PanelModel(ABC):
         check_missing(missing)
         dropped = 0
         if missing == "drop":
-            # infinite values count as missing
-            y, x = (np.where(np.isfinite(part), part, np.nan) for part in (y, x))
             rows = [y, x, np.arange(len(y)), entity, time, weights]
             (y, x, kept, entity, time, weights), _, dropped = drop_missing(rows)
             index = index[kept]

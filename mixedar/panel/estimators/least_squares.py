@@ -19,8 +19,10 @@ from mixedar.exceptions import (
     listing,
 )
 from mixedar.panel.algebra import (
+    MEANS_TOLERANCE,
     check_collinear,
     check_freedom,
+    column_sizes,
     gaussian_llf,
     regress,
     standardize,
@@ -200,7 +202,10 @@ class BetweenOLS(LeastSquaresModel):
         # offsets cost no digits in the means
         means, shift = panel.entity_means(panel.centred), panel.x[0] - panel.centred[0]
         what = f"the means over {panel.entity_name} of the regressors"
-        check_collinear(means, panel.names, what)
+        lengths = column_sizes(panel.centred - panel.centred.mean(axis=0))
+        rounding = np.ptp(means, axis=0) <= MEANS_TOLERANCE * lengths / panel.nobs**0.5
+        equal = np.where(rounding, means.mean(axis=0), means)
+        check_collinear(equal, panel.names, what)
         y, x = panel.entity_means(panel.y), means + shift
         return self._least_squares(
             request, y, x, np.arange(k), panel.constant, "entities"

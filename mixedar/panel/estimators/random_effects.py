@@ -230,7 +230,7 @@ def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit
     within = regress(panel.by_root(panel.demean(x)), y, sizes)
     means = panel.entity_means(x), panel.entity_means(panel.y)
     # means that differ by rounding are no regressors
-    lengths = column_sizes(x) * np.sqrt(count / n)
+    lengths = column_sizes(x - x.mean(axis=0)) * np.sqrt(count / n)
     between = regress(*means, lengths, MEANS_TOLERANCE)
     df_within, df_between = n - count - within.rank, count - between.rank
     if min(df_within, df_between) <= 0:
