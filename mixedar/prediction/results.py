@@ -234,3 +234,29 @@ class PredictionResults(Printed):
 
     def __len__(self) -> int:
         return len(self.predicted_mean)
+
+
+def prediction_notes(
+    unknown: int, include_theta: bool | str, reason: MixedARError | None
+) -> tuple[str, ...]:
+    """
+    What a reader of predictions has to know.
+
+    Of so many rows of unknown groups, the uncertainty that standard errors include, and
+    why the variance of an observation is not known.
+    """
+    notes = []
+    if unknown:
+        notes.append(
+            f"{unknown} rows belong to groups that are not in the fit: their random "
+            "effects are predicted by zero."
+        )
+    if include_theta:
+        twice = ", twice (Prasad and Rao)" if include_theta == "prasad-rao" else ""
+        notes.append(
+            "Standard errors include the uncertainty of the covariance parameters"
+            f"{twice}."
+        )
+    if reason is not None:
+        notes.append(f"No intervals for observations: {reason}.")
+    return tuple(notes)
