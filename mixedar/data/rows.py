@@ -529,10 +529,10 @@ def as_factor(name: str) -> str:
 def _one_column_each(role: str, names: Sequence[Any]) -> str:
     """What to write for nested levels, or for combinations of columns."""
     outer, *inner = names
-    parts, path = {}, []
-    for name in map(str, inner):
-        path.append(as_factor(name))
-        parts[name] = "0 + " + ":".join(path)
+    path = [as_factor(str(name)) for name in inner]
+    parts = {
+        str(name): "0 + " + ":".join(path[: k + 1]) for k, name in enumerate(inner)
+    }
     combined = "_".join(map(str, names))
     pieces = " + '/' + ".join(f"data[{name!r}].astype(str)" for name in names)
     return (

@@ -17,6 +17,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.model_data import ModelData
 from mixedar.engine.estimate import Estimate
 from mixedar.engine.residuals import ResidualMatrices
+from mixedar.exceptions import listing
 
 _ROWS, _GROUPS = 60, 400  # that are looked at
 # A variance is gone that is so small beside the squares of the residuals of its rows,
@@ -24,7 +25,6 @@ _ROWS, _GROUPS = 60, 400  # that are looked at
 _GONE, _SMALLER_STILL = 1e-6, 1e-4
 _HEAVY = 1e-3  # share of a direction that counts as part of it
 _SHARE = 0.99  # of what has vanished that lies in one occasion or stratum
-_LISTED = 5
 
 
 def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
@@ -63,20 +63,18 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
     free = looked - effects_of_all - data.k_fe
     if share.sum() >= max(free, 1):
         return "that of all rows: fixed and random effects fit the response exactly"
-    for name, labels in _labels(data):
-        parts = pd.Series(share).groupby(labels).sum()
+    divided = [(name, pd.Series(share).groupby(by).sum()) for name, by in _labels(data)]
+    for name, parts in divided:
         if len(parts) > 1 and parts.max() > _SHARE * parts.sum():
             return f"that of the rows with {name} = {parts.idxmax()}"
-    for name, labels in _labels(data):
-        parts = pd.Series(share).groupby(labels).sum()
-        involved = parts.index[parts > 0.05 * parts.max()]
-        listed = ", ".join(str(label) for label in involved[:_LISTED])
-        more = ", ..." if len(involved) > _LISTED else ""
-        return (
-            f"that of a combination of the rows with {name} = {listed}{more}, whose "
-            "correlations become those of residuals that follow from one another"
-        )
-    return "that of a combination of the rows of a group"
+    if not divided:
+        return "that of a combination of the rows of a group"
+    name, parts = divided[0]
+    involved = list(parts.index[parts > 0.05 * parts.max()])
+    return (
+        f"that of a combination of the rows with {name} = {listing(involved)}, whose "
+        "correlations become those of residuals that follow from one another"
+    )
 
 
 def residual_covariance(data: ModelData, rows: IntArray, u: FloatArray) -> FloatArray:
