@@ -239,20 +239,6 @@ class Fit:
                 f"{what}: not available with a known residual variance (scale=)"
             )
 
-    def check_one_factor(self, what: str) -> None:
-        """
-        Raise if other factors than the groups have random effects.
-
-        Raises
-        ------
-        UnsupportedError
-        """
-        if self.layout.terms:
-            raise UnsupportedError(
-                f"{what} is not available yet for models with random effects of "
-                "several factors"
-            )
-
     @cached_property
     def encoder(self) -> Encoder:
         """Brings new rows on the scale of the fit."""

@@ -11,7 +11,7 @@ diagonal with theirs, whose inverse ``cov_params()`` holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.engine.precision import PrecisionDerivatives
+from mixedar.engine.terms import TermEffects, eliminated_terms
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, standard_error
@@ -282,11 +283,14 @@ class Point:
         Unconstrained residual parameters.
     factor : ndarray, shape (q, q)
         ``Lambda`` in the likelihood's internal coordinates.
+    term_effects : sequence of TermEffects
+        Predicted effects of other factors than the groups.
     """
 
     beta: FloatArray
     u: FloatArray
     factor: FloatArray
+    term_effects: Sequence[TermEffects]
 
     @classmethod
     def at(cls, fit: Fit, theta: FloatArray) -> Point:
@@ -295,7 +299,9 @@ class Point:
         inner = problem.profile_at(theta, derivatives=False).beta
         combined = problem.w_map @ np.append(-inner, 1.0)
         beta = -combined[:-1] / combined[-1]
-        return cls(beta, problem.split(theta)[1], problem.factor(theta))
+        eliminated = eliminated_terms(problem.blocks, problem.point(theta))
+        effects = problem.term_effects(eliminated, beta)
+        return cls(beta, problem.split(theta)[1], problem.factor(theta), effects)
 
 
 def theta_variance(fit: Fit, means: Callable[[Point], FloatArray]) -> FloatArray:

@@ -24,6 +24,7 @@ from mixedar._types import FloatArray
 from mixedar.by_group.effects import effect_covariances
 from mixedar.data.designs import matrix_rows
 from mixedar.data.rows import as_frame
+from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import factor_entries
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
@@ -181,7 +182,8 @@ class ParentResults(MixedLMResults):
         Parameters
         ----------
         re_ix : int or str
-            Index of the random effect, or name of the variance component.
+            Index of the random effect, or name of the variance component, or of a
+            random effect of another factor: ``"item"``, ``"time|item"``.
         vtype : {"re", "vc"}
         num_low, num_high : int
             Points below and above the estimate.
@@ -213,11 +215,10 @@ class ParentResults(MixedLMResults):
         >>> fit.profile_re(0, "re", num_low=1, num_high=1).shape
         (3, 2)
         """
-        self.fit.check_one_factor("profile_re()")
         vtype = string_like(vtype, "vtype", options=("re", "vc"), lower=False)
-        fit, k_re = self.fit, self.fit.k_re
+        fit = self.fit
         fit.check_scale_estimated("profile_re(), which divides by it,")
-        estimate, component = _profiled(fit, re_ix, vtype)
+        estimate, effect = _profiled(fit, re_ix, vtype)
         if estimate - dist_low <= 0.0:
             raise UnsupportedError(
                 "dist_low is too large and would result in a negative variance. Try a "
@@ -229,16 +230,7 @@ class ParentResults(MixedLMResults):
                 np.linspace(estimate, estimate + dist_high, num_high + 1)[1:],
             ]
         )
-        order, rows, position = np.arange(k_re), fit.data.compressed, 0
-        if vtype == "re":
-            # the first diagonal entry of a Cholesky factor is a standard deviation
-            order[[0, int(re_ix)]] = order[[int(re_ix), 0]]
-            columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
-            rows = replace(rows, z=rows.z[:, columns])
-        else:
-            position = fit.k_re2 + component
-        unscaled = fit.cov_re_unscaled[np.ix_(order, order)]
-        start = factor_entries(unscaled, fit.vcomp / fit.scale)
+        rows, position, start = _profile_start(fit, vtype, effect)
         curve = []
         for variance in grid:
             fixed = fit.layout.fixed.copy()
@@ -254,20 +246,61 @@ class ParentResults(MixedLMResults):
 
 
 def _profiled(fit: Fit, re_ix: int | str, vtype: str) -> tuple[float, int]:
-    """The variance that is profiled, and its number."""
-    names = fit.data.component_names
+    """The variance that is profiled, and the number of its effect in `effect_names`."""
+    names, first = list(fit.effect_names), fit.k_re + fit.k_vc
+    others = names[first:]
     if vtype == "vc":
-        if re_ix not in names:
+        components = names[fit.k_re : first]
+        if re_ix not in components:
             raise UnsupportedError(
-                f"re_ix={re_ix!r}: the variance components are {names}"
+                f"re_ix={re_ix!r}: the variance components are {components}"
             )
-        component = names.index(str(re_ix))
-        return float(fit.vcomp[component]), component
-    if not isinstance(re_ix, (int, np.integer)) or not 0 <= re_ix < fit.k_re:
+        effect = fit.k_re + components.index(str(re_ix))
+    elif re_ix in others:
+        effect = first + others.index(str(re_ix))
+    elif isinstance(re_ix, (int, np.integer)) and 0 <= re_ix < fit.k_re:
+        effect = int(re_ix)
+    else:
+        named = f", and by name {others}" if others else ""
         raise UnsupportedError(
             f"re_ix={re_ix!r}: there are {fit.k_re} random effects, counted from 0"
+            + named
         )
-    return float(fit.cov_re[re_ix, re_ix]), int(re_ix)
+    return float(fit.effect_cov[effect, effect]), effect
+
+
+def _profile_start(
+    fit: Fit, vtype: str, effect: int
+) -> tuple[ClusterRows, int, FloatArray]:
+    """
+    The rows, the entry of ``Lambda`` that is held, and all entries at the estimates.
+
+    The effect comes first among those it may be correlated with: the first diagonal
+    entry of a Cholesky factor is a standard deviation.
+    """
+    rows, k_re, position = fit.data.compressed, fit.k_re, 0
+    order, unscaled = np.arange(k_re), fit.effect_cov / fit.scale
+    if vtype == "vc":
+        position = fit.k_re2 + effect - k_re
+    elif effect < k_re:
+        order[[0, effect]] = order[[effect, 0]]
+        columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
+        rows = replace(rows, z=rows.z[:, columns])
+    start = [factor_entries(unscaled[np.ix_(order, order)], fit.vcomp / fit.scale)]
+    terms = list(rows.terms)
+    for t, place in enumerate(fit.layout.term_places):
+        own = np.arange(len(unscaled))[place.effects]
+        order = np.arange(len(own))
+        if effect in own:
+            number = int(effect - own[0])
+            order[[0, number]] = order[[number, 0]]
+            position = place.entries.start
+            columns = terms[t].columns
+            copies = columns.reshape(len(columns), -1, len(own))[:, :, order]
+            terms[t] = replace(terms[t], columns=copies.reshape(columns.shape))
+        some = own[order]
+        start.append(factor_entries(unscaled[np.ix_(some, some)], np.empty(0)))
+    return replace(rows, terms=tuple(terms)), position, np.concatenate(start)
 
 
 class MixedLMARResultsWrapper(MixedLMResultsWrapper):

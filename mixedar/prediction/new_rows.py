@@ -31,6 +31,7 @@ from mixedar.data.residual_model import as_columns
 from mixedar.data.rows import as_frame, resolve
 from mixedar.engine.residuals import is_correlated, variance_marks
 from mixedar.engine.rows import GroupedRows
+from mixedar.engine.terms import TermEffects
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -151,11 +152,11 @@ class NewTerms:
         """The same rows, of no known level."""
         return NewTerms(np.full_like(self.codes, -1), self.designs)
 
-    def mean(self, fit: Fit) -> FloatArray:
-        """What the known levels add to the mean, shape (k,)."""
+    def mean(self, effects: Sequence[TermEffects]) -> FloatArray:
+        """What the effects of the known levels add to the mean, shape (k,)."""
         out = np.zeros(len(self.codes))
         for codes, design, found in zip(
-            self.codes.T, self.designs, fit.term_effects, strict=True
+            self.codes.T, self.designs, effects, strict=True
         ):
             known = codes >= 0
             out[known] += (design[known] * found.means[codes[known]]).sum(axis=1)

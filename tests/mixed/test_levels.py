@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
+from helpers import several_factors
 from mixedar.exceptions import GroupError, IdentificationError, UnsupportedError
 
 ROOT = Path(__file__).parent.parent / "reference" / "levels"
@@ -261,6 +262,46 @@ def test_what_cannot_be(
     frame = frame.assign(row=np.arange(len(frame)), copy=frame["a"] + 100)
     with pytest.raises(error, match=message):
         mar.mixedlm(formula, frame, **options)
+
+
+@pytest.mark.parametrize("effect", [0, 1, "item", "cond|item"])
+def test_profiles_of_variances(effect: int | str) -> None:
+    fit = fitted("crossed_slopes_reml")
+    table = fit.varcorr()["variance"].to_dict()
+    name = str(effect)
+    key = (name.split("|")[-1], name.split("|")[0] if "|" in name else "Intercept")
+    if isinstance(effect, int):
+        key = (fit.model.arrays.groups_name, ["Intercept", "cond"][effect])
+    estimate = float(table[key])
+    curve = fit.profile_re(
+        effect, "re", num_low=1, dist_low=0.3 * estimate, num_high=2, dist_high=estimate
+    )
+    close(curve[1], [estimate, fit.llf], 1e-6)
+    assert (np.diff(curve[:, 0]) > 0.0).all()
+    assert fit.llf - 0.001 > curve[2, 1] > curve[3, 1]
+    assert fit.llf - 0.001 > curve[0, 1]
+
+
+def test_profiles_are_those_of_one_factor() -> None:
+    frame = several_factors.crossed_data()
+    several = mar.mixedlm(
+        "y ~ x + (1 | subj) + (1 | item)", frame, groups="subj", time="t"
+    ).fit()
+    one = mar.mixedlm(
+        "y ~ x",
+        frame,
+        groups="one",
+        time="t",
+        series="subj",
+        re_formula="0",
+        vc_formula={"subj": "0 + C(subj)", "item": "0 + C(item)"},
+    ).fit()
+    options = {"num_low": 2, "dist_low": 0.3, "num_high": 1, "dist_high": 0.5}
+    for effect, name in ((0, "subj"), ("item", "item")):
+        found = several.profile_re(effect, "re", **options)
+        close(found, one.profile_re(name, "vc", **options), 1e-6)
+    with pytest.raises(UnsupportedError, match=r"by name \['item'\]"):
+        several.profile_re("subj", "re")
 
 
 def test_bootstrap_covers_the_estimates() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
+from helpers import several_factors
 from mixedar.exceptions import GroupError
 
 
@@ -118,6 +120,67 @@ def test_against_matrices(kind: str, residual: str, level: str) -> None:
     np.testing.assert_allclose(found.se_obs**2, total, rtol=1e-6)
     if level == "group":
         np.testing.assert_allclose(found.se_mean**2, spread, rtol=1e-6)
+
+
+def dense_mean(fit: Any, data: pd.DataFrame, new: pd.DataFrame, level: str) -> Any:
+    x, x_new = (np.column_stack([np.ones(len(f)), f["x"]]) for f in (data, new))
+    inverse = np.linalg.inv(covariance(fit, data, data, True))
+    beta = np.linalg.solve(x.T @ inverse @ x, x.T @ inverse @ data["y"])
+    if level == "population":
+        return x_new @ beta
+    k = covariance(fit, data, new, level == "forecast")
+    return x_new @ beta + k.T @ inverse @ (data["y"] - x @ beta)
+
+
+def with_covariances(fit: Any, values: np.ndarray) -> SimpleNamespace:
+    """What `covariance` asks of a fit, at other covariance parameters."""
+    factors = list(fit.varcorr().index.get_level_values(0).unique().drop("Residual"))
+
+    def random_covariance(factor: str) -> pd.DataFrame:
+        a, b, c = values[3 * factors.index(factor) :][:3]
+        return pd.DataFrame([[a, b], [b, c]])
+
+    rho = {} if len(values) == 3 * len(factors) + 1 else {"rho": values[-2]}
+    return SimpleNamespace(
+        varcorr=fit.varcorr,
+        random_covariance=random_covariance,
+        scale=values[-1],
+        residual_params=rho,
+        model=fit.model,
+    )
+
+
+@pytest.mark.parametrize("residual", ["independent", "ar1"])
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("level", ["population", "group", "forecast"])
+def test_uncertainty_of_theta(kind: str, residual: str, level: str) -> None:
+    make = {"crossed": several_factors.crossed_data, "nested": nested_data}[kind]
+    formula, groups, _ = CASES[kind]
+    data = make().rename(columns={"t": "trial"})
+    options = {"groups": groups} if groups else {}
+    fit = mar.mixedlm(formula, data, time="trial", residual=residual, **options).fit()
+    new = data.iloc[::5].assign(trial=lambda f: f["trial"] + 9, x=0.3)
+    new.iloc[-1, list(new.columns).index("subj" if groups else "school")] = "nobody"
+    values = np.append(fit.fit.params[2:], fit.scale)
+    errors = np.sqrt(np.diag(fit.fit.estimate.cov_theta))
+    assert np.isfinite(errors).all()
+    slopes = []
+    for step in np.diag(1e-3 * errors):
+        ahead, behind = (
+            dense_mean(with_covariances(fit, values + sign * step), data, new, level)
+            for sign in (1.0, -1.0)
+        )
+        slopes.append((ahead - behind) / (2.0 * step.max()))
+    j = np.array(slopes)
+    extra = np.einsum("ik,ij,jk->k", j, fit.fit.estimate.cov_theta, j)
+    plain = fit.get_prediction(new, level, unknown="population").se_mean ** 2
+    for theta, times in ((True, 1.0), ("prasad-rao", 2.0)):
+        found = fit.get_prediction(
+            new, level, unknown="population", include_theta=theta
+        )
+        np.testing.assert_allclose(
+            found.se_mean**2 - plain, times * extra, rtol=1e-3, atol=1e-8
+        )
 
 
 @pytest.mark.parametrize("kind", CASES)
