@@ -81,6 +81,8 @@ TWICE: set[str] = set()
 ALONE = {
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
+    "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
+    "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",
     "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",

@@ -474,19 +474,48 @@ class ModelData:
     def compressed(self) -> ClusterRows:
         """What the likelihood needs of the rows."""
         grouped = self.grouped
-        offsets = grouped.offsets
-        if not self.random_design.shape[1] and needs_matrices(self.residual):
-            # nothing but their residuals binds rows together
-            starts = np.flatnonzero(grouped.first_of_series)
-            offsets = np.append(starts, len(grouped.gaps))
         return compress(
             grouped.sort(self.random_design),
             grouped.sort(self.exog),
             grouped.sort(self.response),
             grouped.gaps,
-            offsets,
+            self._cluster_offsets,
             grouped.marks,
             tuple(term.rows(grouped) for term in self.terms),
+        )
+
+    @property
+    def _cluster_offsets(self) -> IntArray:
+        """First sorted row of each cluster of dependent rows, and the end."""
+        grouped = self.grouped
+        if self.random_design.shape[1] or not needs_matrices(self.residual):
+            return grouped.offsets
+        # nothing but their residuals binds rows together
+        starts = np.flatnonzero(grouped.first_of_series)
+        return np.append(starts, len(grouped.gaps))
+
+    def clusters(self, responses: FloatArray) -> ClusterRows:
+        """
+        All rows, with many responses in the place of one.
+
+        Parameters
+        ----------
+        responses : ndarray, shape (n, b)
+            In the caller's row order, the offset taken off.
+
+        Returns
+        -------
+        ClusterRows
+        """
+        grouped, offsets = self.grouped, self._cluster_offsets
+        w = np.concatenate([self.exog, responses], axis=1)
+        return ClusterRows(
+            grouped.sort(self.random_design),
+            grouped.sort(w),
+            grouped.gaps,
+            offsets,
+            np.ones(len(offsets) - 1),
+            grouped.marks,
         )
 
     def changed(self, **changes: Any) -> Self:

@@ -27,6 +27,7 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.batch_patterns import Patterns, Whitened, numbers_of, patterns_of
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, embed
 from mixedar.numeric.linalg import inverse_choleskys, product
 from mixedar.residual import many
@@ -34,8 +35,8 @@ from mixedar.residual import many
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Numbers that a point may need beyond which points are not taken together, ...
-_MOST = 2**16
+# Entries of matrices that a point may need: with more, points pay one by one, ...
+_MOST = 2**15
 # ... and numbers of the points that are: what caches hold.
 _CHUNK = 2**17
 # Beyond this ratio of variances H is not inverted.
@@ -134,9 +135,18 @@ class LikelihoodBatch:
     rows : ClusterRows
         On the user's scale; the columns of `w` beyond the fixed effects' design are
         responses.  Clusters may be compressed if there is one.
+    most : int
+        Entries of matrices that a point may need.
+
+    Raises
+    ------
+    UnsupportedError
+        If it needs more, or levels of further terms link clusters.
     """
 
-    def __init__(self, problem: LikelihoodProblem, rows: ClusterRows) -> None:
+    def __init__(
+        self, problem: LikelihoodProblem, rows: ClusterRows, most: int = _MOST
+    ) -> None:
         self.problem = problem
         self.p = len(problem.w_map) - 1
         self.x_map = problem.w_map[: self.p, : self.p]
@@ -152,7 +162,9 @@ class LikelihoodBatch:
         x = product(rows.w[:, : self.p], self.x_map)
         z = product(rows.z, problem.z_map)
         self._x = x
-        self.parts = patterns_of(rows, z, structure, covariance)
+        self.parts = patterns_of(rows, z, structure, covariance, most)
+        if problem.term_maps or not self.parts:
+            raise UnsupportedError("points of this likelihood are not taken together")
         self.responses = self._taken(rows.w[:, self.p :])
 
     def _taken(self, y: FloatArray) -> _Responses:
@@ -189,6 +201,15 @@ class LikelihoodBatch:
     def n_responses(self) -> int:
         """Number of responses."""
         return len(self.responses.unit)
+
+    @property
+    def numbers_per_response(self) -> int:
+        """How many numbers are kept of each response."""
+        return sum(part.g * part.n**2 for part in self.parts) * (self.p + 1)
+
+    def covariances(self, theta: FloatArray) -> FloatArray:
+        """Entries of the user's ``Psi``, relative to the residual variance."""
+        return self._entries(theta).value @ self.problem.value_map().T
 
     def evaluate(
         self, theta: FloatArray, which: IntArray, *, derivatives: bool = True

@@ -292,6 +292,7 @@ def patterns_of(
     z: FloatArray,
     structure: ResidualStructure,
     covariance: RandomCovariance,
+    most: int,
 ) -> list[Patterns]:
     """
     The patterns of rows, those of one number of rows together.
@@ -304,25 +305,31 @@ def patterns_of(
     structure : ResidualStructure
         Bound to the data.
     covariance : RandomCovariance
+    most : int
+        Entries that all slopes may have together.
 
     Returns
     -------
     list of Patterns
+        None of them if there are more entries.
     """
-    sizes, out = np.diff(rows.offsets), []
+    sizes, found, numbers = np.diff(rows.offsets), [], 0
     keys = [rows.gaps[:, None], z]
     if rows.marks is not None:
         keys.append(rows.marks)
     key = np.concatenate(keys, axis=1) + 0.0  # -0.0 is 0.0
+    k = covariance.k_cov + structure.k_free
     for n in np.unique(sizes):
         clusters = np.flatnonzero(sizes == n)
         index = rows.offsets[clusters][:, None] + np.arange(n)
         flat = np.ascontiguousarray(key[index].reshape(len(clusters), -1))
         words = flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1]))).ravel()
-        _, which = np.unique(words, return_inverse=True)
-        weights = rows.weights[clusters]
-        out.append(Patterns(rows, z, structure, covariance, index, weights, which))
-    return out
+        distinct, which = np.unique(words, return_inverse=True)
+        numbers += len(distinct) * int(n) ** 2 * (k + 1)
+        if numbers > most:
+            return []
+        found.append((index, rows.weights[clusters], which))
+    return [Patterns(rows, z, structure, covariance, *each) for each in found]
 
 
 def numbers_of(parts: Sequence[Patterns], width: int) -> int:

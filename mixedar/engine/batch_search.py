@@ -177,6 +177,22 @@ class BatchSearch:
         if problem.structure.k_free > 1:
             self._scattered()
 
+    def again(self, some: IntArray) -> None:
+        """Follow the usual starting points of some members, whose maxima seem low."""
+        other = BatchSearch(
+            self.batch,
+            self.which[some],
+            gtol=self._gtol,
+            maxiter=self._maxiter,
+            polish=self._polish,
+        )
+        if len(some):
+            other.usual_starts()
+        higher = other.sound & ~(other.llf <= self.llf[some])
+        self.theta[some[higher]] = other.theta[higher]
+        self.llf[some[higher]] = other.llf[higher]
+        self.extreme[some] |= ~other.sound
+
     def _first_factor(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
         problem, m = self.batch.problem, len(self.which)

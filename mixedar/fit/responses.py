@@ -5,8 +5,10 @@ parameters that a user states for data with an effect of a given size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,6 +108,13 @@ class Responses:
             noise, grouped, data.residual, self.residual_params
         )
         return np.asarray(y + np.sqrt(self.scale) * grouped.unsort(noise))
+
+    def some(
+        self, rng: np.random.Generator, steps: Iterator[int], at_once: int
+    ) -> Iterator[FloatArray]:
+        """Responses of the steps, as many columns at once, shape (n, at_once)."""
+        while here := list(islice(steps, at_once)):
+            yield np.column_stack([self.draw(rng) for _ in here])
 
 
 def _root_of(cov: FloatArray) -> FloatArray:

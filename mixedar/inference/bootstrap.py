@@ -19,6 +19,7 @@ from mixedar.engine.search import find_modes
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
+from mixedar.fit.refit import ManyResponses, Refits
 from mixedar.fit.responses import Responses
 from mixedar.inference.arguments import check_count, generator, progress_bar
 
@@ -56,6 +57,47 @@ class Refitter:
         lam, u = self.problem.split(fit.theta)
         self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
         self.other_starts = _other_starts(self.problem, _lifted(lam))
+        self._to_user = self.problem.value_map()
+        self._together = ManyResponses.of(self.data, self.problem)
+        #: how many responses are best taken at once
+        self.at_once = 1 if self._together is None else self._together.at_once
+
+    def many(self, endogs: FloatArray, at_least: FloatArray | None = None) -> Refits:
+        """
+        Estimates from responses, shape (n, b), NaN where there is no maximum.
+
+        `at_least` as for :meth:`fit`, one number for each.
+        """
+        count = endogs.shape[1]
+        out = Refits.empty(self.data, self.problem, pd.RangeIndex(count))
+        least = np.full(count, -np.inf) if at_least is None else at_least
+        if self._together is not None:
+            starts = (self.start, *self.other_starts)
+            found = self._together.search(
+                endogs, starts, usual=False, at_least=least, gtol=1e-8, polish=False
+            )
+            self._together.write(out, 0, found)
+        for k in np.flatnonzero(~out.converged).tolist():
+            try:
+                problem, search = self.fit(endogs[:, k], float(least[k]))
+            except (np.linalg.LinAlgError, ValueError):
+                continue
+            self._write(out, k, problem, search.theta)
+        return out
+
+    def _write(
+        self, out: Refits, k: int, problem: LikelihoodProblem, theta: FloatArray
+    ) -> None:
+        """Estimates at a maximum that was searched for by itself."""
+        point = problem.profile_at(theta, derivatives=False)
+        _, u = problem.split(theta)
+        p = len(problem.w_map) - 1
+        combined = problem.w_map @ np.append(-point.beta, 1.0)
+        scale = point.scale / combined[p] ** 2
+        out.fe_params[k] = -combined[:p] / combined[p]
+        out.cov_values[k] = scale * (self._to_user @ problem.values(theta))
+        out.residual_params[k] = problem.structure.from_unconstrained(u)
+        out.scale[k], out.llf[k], out.converged[k] = scale, point.llf, True
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
         """The likelihood of another response."""
@@ -291,52 +333,28 @@ def bootstrap(
     """
     n_boot = check_count(n_boot, "n_boot")
     refitter, responses = Refitter(fit), Responses.of(fit)
-    rng = generator(seed)
-    to_user = refitter.problem.value_map()
-    rows: list[FloatArray] = []
-    failed = 0
-    for _ in progress_bar(range(n_boot), progress, "bootstrap"):
-        endog = responses.draw(rng)
-        try:
-            problem, search = refitter.fit(endog)
-        except (np.linalg.LinAlgError, ValueError):
-            failed += 1
-            continue
-        rows.append(_estimates(problem, search, to_user))
+    steps = progress_bar(range(n_boot), progress, "bootstrap")
+    draws = responses.some(generator(seed), steps, refitter.at_once)
+    parts = [refitter.many(endogs) for endogs in draws]
+    found = [np.isfinite(part.llf) for part in parts]
+    failed = n_boot - sum(int(np.count_nonzero(some)) for some in found)
     if failed > n_boot // 2:
         raise NotComputedError(
             f"{failed} of {n_boot} bootstrap replicates have no maximum; use profile "
             "intervals"
         )
-    table = np.array(rows)
-    p, k_cov, k = fit.k_fe, fit.layout.k_cov, len(fit.names)
+
+    def joined(name: str) -> FloatArray:
+        pairs = zip(parts, found, strict=True)
+        return np.concatenate([getattr(part, name)[some] for part, some in pairs])
+
     return BootstrapDraws(
-        table[:, :p],
-        table[:, p : p + k_cov],
-        table[:, p + k_cov : k],
-        table[:, k],
-        table[:, k + 1],
+        joined("fe_params"),
+        joined("cov_values"),
+        joined("residual_params"),
+        joined("scale"),
+        joined("llf"),
         fit.names,
         fit.layout,
         failed,
-    )
-
-
-def _estimates(
-    problem: LikelihoodProblem, search: SearchPath, to_user: FloatArray
-) -> FloatArray:
-    """Fixed effects, covariances, residual parameters, variance and llf."""
-    point = problem.profile_at(search.theta, derivatives=False)
-    _, u = problem.split(search.theta)
-    p = len(problem.w_map) - 1
-    combined = problem.w_map @ np.append(-point.beta, 1.0)
-    scale = point.scale / combined[p] ** 2
-    values = scale * (to_user @ problem.values(search.theta))
-    return np.concatenate(
-        [
-            -combined[:p] / combined[p],
-            values,
-            problem.structure.from_unconstrained(u),
-            [scale, point.llf],
-        ]
     )

@@ -264,16 +264,14 @@ def simulated_null(
     first, second = Refitter(small), Refitter(large)
     responses = Responses.of(small)
     rows = matching_rows(large, small)
-    out = []
-    for _ in progress_bar(range(n_sim), progress, "simulated null"):
-        endog = responses.draw(rng)
-        try:
-            llf = first.fit(endog)[1].llf
-            other = second.fit(endog[rows], at_least=llf - 1e-6)[1].llf
-        except (np.linalg.LinAlgError, ValueError):
-            continue
-        out.append(max(2.0 * (other - llf), 0.0))
-    return np.array(out)
+    steps, out = progress_bar(range(n_sim), progress, "simulated null"), []
+    for endogs in responses.some(rng, steps, min(first.at_once, second.at_once)):
+        llf = first.many(endogs).llf
+        least = np.where(np.isfinite(llf), llf - 1e-6, -np.inf)
+        other = second.many(endogs[rows], least).llf
+        out.append(np.maximum(2.0 * (other - llf), 0.0))
+    ratios = np.concatenate(out)
+    return ratios[np.isfinite(ratios)]
 
 
 def _by_ml(fit: Fit) -> Fit:

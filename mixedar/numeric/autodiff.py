@@ -321,11 +321,15 @@ def stack(parts: Sequence[Any], k: int) -> Jet:
 
     Parameters
     ----------
-    parts : sequence of Jet or float, of one shape
+    parts : sequence of Jet or float, of one shape or numbers
     k : int
         Number of parameters.
     """
     jets = [p if isinstance(p, Jet) else Jet.constant(p, k) for p in parts]
+    shapes = {jet.shape for jet in jets}
+    if len(shapes) > 1:
+        zero = np.zeros(np.broadcast_shapes(*shapes))
+        jets = [jet + zero for jet in jets]
     return Jet(
         np.stack([j.value for j in jets]),
         np.stack([j.first for j in jets], axis=1),
@@ -369,24 +373,43 @@ def solve(matrix: Jet, right: Jet) -> Jet:
 
     Parameters
     ----------
-    matrix : Jet of shape (n, n)
-    right : Jet of shape (n,)
+    matrix : Jet of shape (n, n, ...)
+        One matrix, or one for each of several points.
+    right : Jet of shape (n, ...)
 
     Returns
     -------
-    Jet of shape (n,)
+    Jet of shape (n, ...)
 
     Raises
     ------
     numpy.linalg.LinAlgError
         If the matrix is singular.
     """
-    inverse = np.linalg.inv(matrix.value)
-    x = inverse @ right.value
-    first = (right.first - matrix.first @ x) @ inverse.T
-    cross = np.einsum("aij,bj->abi", matrix.first, first)
-    second = right.second - matrix.second @ x - cross - cross.swapaxes(0, 1)
-    return Jet(x, first, second @ inverse.T)
+    # systems of several points have their own axes behind: here they go in front
+    axes = right.value.ndim - 1
+    if matrix.value.ndim < axes + 2:
+        zero = np.zeros(right.shape[1:])
+        rows = [
+            stack([matrix[i, j] + zero for j in range(len(right))], matrix.k)
+            for i in range(len(right))
+        ]
+        matrix = stack(rows, matrix.k)
+    a, a1, a2 = (
+        np.moveaxis(x, (-2 - axes, -1 - axes), (-2, -1))
+        for x in (matrix.value, matrix.first, matrix.second)
+    )
+    b, b1, b2 = (
+        np.moveaxis(x, -1 - axes, -1)[..., None]
+        for x in (right.value, right.first, right.second)
+    )
+    inverse = np.linalg.inv(a)
+    x = inverse @ b
+    first = inverse @ (b1 - a1 @ x)
+    cross = a1[:, None] @ first[None]
+    second = inverse @ (b2 - a2 @ x - cross - cross.swapaxes(0, 1))
+    back = (np.moveaxis(y[..., 0], -1, -1 - axes) for y in (x, first, second))
+    return Jet(*back)
 
 
 def inverse_derivatives(jet: Jet) -> tuple[FloatArray, FloatArray]:

@@ -508,7 +508,7 @@ def inverses(a: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     m, n, _ = a.shape
     if n > _TOGETHER:
         pivots = np.linalg.eigvalsh(a).T
-        sound = (pivots > 0.0).all(axis=0)
+        sound = np.asarray((pivots > 0.0).all(axis=0))
         safe = np.where(sound[:, None, None], a, np.eye(n))
         return np.linalg.inv(safe), np.log(pivots).sum(axis=0), sound
     # Gauss and Jordan's steps in place, of all matrices at once
@@ -522,7 +522,7 @@ def inverses(a: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         work[i] = row
         work[:, i] = -column / pivots[i]
         work[i, i] = 1.0 / pivots[i]
-    sound = (pivots > 0.0).all(axis=0)
+    sound = np.asarray((pivots > 0.0).all(axis=0))
     inverse = np.ascontiguousarray(work.transpose(2, 0, 1))
     return inverse, np.log(pivots).sum(axis=0), sound
 

@@ -8,7 +8,7 @@ one; whether it does is tried, and formulas that do not are evaluated point by p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def cell_values(structure: ResidualStructure, cells: FloatArray) -> Many:
         return _one_by_one(at)
 
     def together(u: FloatArray) -> Jet:
-        params = structure.from_variables(columns(u))
+        params = _Columns.of(structure.from_variables(columns(u)))
         return _jet(structure.correlations(cells, params), (len(u), len(cells)))
 
     return _tried(together, _one_by_one(at), structure)
@@ -94,7 +94,7 @@ def log_sd(structure: ResidualStructure, positions: FloatArray) -> Many | None:
         return found if isinstance(found, Jet) else Jet.constant(found, len(u))
 
     def together(u: FloatArray) -> Jet:
-        params = variance.from_variables(columns(u))
+        params = _Columns.of(variance.from_variables(columns(u)))
         return _jet(variance.log_sd(marks, params), (len(u), len(marks)))
 
     one_by_one = _one_by_one(at)
@@ -112,9 +112,31 @@ def columns(u: FloatArray) -> Jet:
     return Jet(u.T[:, :, None], first, np.zeros((k, k, k, m, 1)))
 
 
+class _Columns(Jet):
+    """Columns of parameters, of which lists of places give a row for each point."""
+
+    @classmethod
+    def of(cls, jet: Jet) -> _Columns:
+        return cls(jet.value, jet.first, jet.second)
+
+    def __getitem__(self, index: Any) -> Jet:
+        found = super().__getitem__(index)
+        if isinstance(index, slice):
+            return _Columns.of(found)
+        return _in_rows(found) if isinstance(index, np.ndarray) else found
+
+
+def _in_rows(jet: Jet) -> Jet:
+    """Values of shape (l, m, 1) as (m, l)."""
+    parts = (jet.value, jet.first, jet.second)
+    return Jet(*(part[..., 0].swapaxes(-1, -2) for part in parts))
+
+
 def _jet(values: ArrayOrJet, shape: tuple[int, int]) -> Jet:
     """Values of the full shape."""
     assert isinstance(values, Jet)
+    if values.shape == (*shape[::-1], 1):
+        return _in_rows(values)
     k = values.k
     return Jet(
         np.broadcast_to(values.value, shape),

@@ -174,7 +174,7 @@ class VarIdent(Startable, VarianceFunction):
         """Logarithms of the ratios of all strata."""
         base = self._base
         if isinstance(params, Jet):
-            zero = Jet.constant(np.zeros(1), params.k)
+            zero = Jet.constant(np.zeros((1, *params.shape[1:])), params.k)
             logs = np.log(params)
             return concatenate([logs[:base], zero, logs[base:]])
         return np.insert(np.log(np.asarray(params, dtype=np.float64)), base, 0.0)
