@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.exceptions import UnknownColumnError, UnsupportedError, shown
 from mixedar.inference.arguments import check_count
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def panel_grid(
 
         size = (margin[0] + panel[0] * across, margin[1] + panel[1] * down)
         figure = plt.figure(figsize=size, layout="constrained")
+    if not callable(getattr(figure, "subplots", None)):
+        raise UnsupportedError(f"{shown(figure)} is no matplotlib Figure to draw on")
     grid = figure.subplots(down, across, squeeze=False, **options)
     panels = list(grid.ravel())
     for ax in panels[count:]:
@@ -63,6 +65,10 @@ def panel_grid(
 def axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     """The axes to draw on: the caller's, or those of a new figure."""
     if ax is not None:
+        from matplotlib.axes import Axes
+
+        if not isinstance(ax, Axes):
+            raise UnsupportedError(f"ax={shown(ax)} is no matplotlib Axes to draw on")
         return ax
     import matplotlib.pyplot as plt
 
@@ -113,7 +119,7 @@ def panel_axes(
                 f"ax= has {len(given)} axes for {count} panels; name fewer quantities, "
                 "or pass one Axes for each"
             )
-        return given
+        return [axes(each) for each in given]
     if count == 1:
         return [axes(None, width, height)]
     across = min(count, _ACROSS)

@@ -338,9 +338,7 @@ def plot_profile(profile: Profile, axes: Any = None, alpha: float = 0.05) -> Any
     -------
     ndarray of matplotlib Axes, shape (2,)
     """
-    if axes is None:
-        axes = panel_grid(None, 2, 2, (4.5, 3.6))[1]
-    axes = np.ravel(np.asarray(axes, dtype=object))
+    axes = np.array(panel_axes(2, axes, 4.5, 3.6), dtype=object)
     level = _level(alpha)
     first, last = axes[0], axes[-1]
     _zeta(first, profile, alpha)

@@ -126,37 +126,24 @@ def plot_variogram(
     """
     x, y = table["distance"].to_numpy(), table["gamma"].to_numpy()
     ax = axes(ax)
-    if "model" in table:
-        ax.plot(
-            x,
-            table["model"],
-            color=GREY,
-            linestyle=LINES[2],
-            linewidth=1.6,
-            label="model: errors",
-        )
-    if "expected" in table:
-        ax.plot(
-            x,
-            table["expected"],
-            color=COLOURS[1],
-            linestyle=LINES[0],
-            linewidth=1.8,
-            label="model: residuals",
-        )
+    for column, what, colour, line, width in (
+        ("model", "errors", GREY, LINES[2], 1.6),
+        ("expected", "residuals", COLOURS[1], LINES[0], 1.8),
+    ):
+        if column in table:
+            style = {"color": colour, "linewidth": width, "label": f"model: {what}"}
+            ax.plot(x, table[column], line, **style)
     check_flags(smooth=smooth)
+    weight = table["pairs"].to_numpy() / table["pairs"].max()
     if smooth and len(x) >= 8:
         # pairs weigh the points: as many copies as they have, roughly
-        weight = table["pairs"].to_numpy() / table["pairs"].max()
         copies = np.maximum(np.rint(20.0 * weight), 1).astype(int)
         line = smooth_line(np.repeat(x, copies), np.repeat(y, copies), 0.6)
         ax.plot(
             *line, color=COLOURS[0], linestyle=LINES[1], linewidth=1.4, label="smoothed"
         )
-    size = 20.0 + 60.0 * table["pairs"].to_numpy() / table["pairs"].max()
-    ax.scatter(
-        x, y, s=size, color=COLOURS[0], edgecolor="white", zorder=3, label="observed"
-    )
+    style = {"color": COLOURS[0], "edgecolor": "white", "label": "observed"}
+    ax.scatter(x, y, s=20.0 + 60.0 * weight, zorder=3, **style)
     shown = table.columns.intersection(["gamma", "model", "expected"])
     ax.set_ylim(0.0, 1.08 * float(table[shown].max().max()))
     ax.set_xlim(left=0.0)

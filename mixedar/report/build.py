@@ -288,7 +288,7 @@ def _of_estimates(fit: Fit, alpha: float) -> Iterator[_Picture]:
             "with what the model expects of it.",
             lambda figure: pictures.plot_variogram(fit, ax=figure.subplots()),
         )
-    count = fit.k_re2 + fit.k_vc + fit.structure.k_free
+    count = int(fit.layout.is_free.sum()) + fit.structure.k_free
     if count:
         yield (
             "Profile likelihoods",
