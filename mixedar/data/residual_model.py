@@ -19,7 +19,7 @@ from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import fit_formula
 from mixedar.data.occasions import occasions_of
 from mixedar.data.rows import Levels, count_within
-from mixedar.data.time import TimeAxis, check_times, time_axis
+from mixedar.data.time import TimeAxis, check_times, time_axis, time_column
 from mixedar.engine.residuals import (
     correlation_marks,
     correlation_of,
@@ -299,7 +299,7 @@ def row_positions(
         If a stratum changes within a series.
     """
     name = str(getattr(time, "name", None) or "time")
-    times = None if time is None else pd.Series(time)
+    times = None if time is None else time_column(time, name)
     series_codes = None if series is None else group_codes(series, "series")[0]
     if delta is not None and times is None:
         raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")

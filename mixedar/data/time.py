@@ -248,9 +248,7 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     MissingDataError
         If a time is missing or infinite.
     """
-    if np.ndim(time) != 1:
-        raise TimeError(f"time {name!r} must have one dimension, not {np.ndim(time)}")
-    column = time if isinstance(time, pd.Series) else pd.Series(time)
+    column = time_column(time, name)
     column = column.reset_index(drop=True) if not column.index.is_unique else column
     check_times(column, name)
     if counts_levels(column.dtype, structure):
@@ -290,6 +288,13 @@ def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> Ti
     if not structure.integer_time:
         return TimeAxis(values, None, 1.0)
     return _on_grid(values, column, structure, name)
+
+
+def time_column(time: Any, name: str) -> pd.Series:
+    """Times as a column; raise if they have more dimensions."""
+    if np.ndim(time) != 1:
+        raise TimeError(f"time {name!r} must have one dimension, not {np.ndim(time)}")
+    return time if isinstance(time, pd.Series) else pd.Series(time)
 
 
 def check_times(column: pd.Series, name: str) -> None:
