@@ -47,7 +47,8 @@ class Neighbours(Relation):
         weights = self._matrix.values
         if weights.nnz and weights.min() < 0.0:
             raise StructureError(f"{name}: W has negative weights")
-        weights.setdiag(0.0)
+        rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+        weights.data[rows == weights.indices] = 0.0
         weights.eliminate_zeros()
         alone = self._matrix.labels[np.asarray(weights.sum(axis=1)).ravel() == 0.0]
         if len(alone):

@@ -125,7 +125,7 @@ class Relationship(Relation):
         >>> family = Relationship.from_pedigree(
         ...     ["a", "b", "c", "d"], [None, None, "a", "a"], [None, None, "b", "c"]
         ... )
-        >>> family.inbreeding["d"]
+        >>> float(family.inbreeding["d"])
         0.25
         """
         labels, parents = _pedigree({"id": id, "sire": sire, "dam": dam})
