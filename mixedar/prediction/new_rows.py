@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.designs import (
     component_design,
     design_rows,
@@ -55,10 +55,13 @@ class NewTerms:
         Levels; -1 for those that are not in the fit, or not wanted.
     designs : tuple of ndarray
         Columns of each term's effects.
+    smooths : ndarray of bool, shape (terms,)
+        Which are smooths of all rows: part of every prediction.
     """
 
     codes: IntArray
     designs: tuple[FloatArray, ...]
+    smooths: BoolArray
 
     @classmethod
     def of_table(
@@ -86,13 +89,13 @@ class NewTerms:
                     "and their variance"
                 )
         designs = tuple(term.spec.complete_matrix(table) for term in terms)
-        return cls(codes, designs)
+        return cls(codes, designs, _smooths(terms))
 
     @classmethod
     def of_data(cls, terms: Sequence[RandomTerm]) -> NewTerms:
         """Those of the model's own rows."""
         codes = np.stack([term.codes for term in terms], axis=1)
-        return cls(codes, tuple(term.design for term in terms))
+        return cls(codes, tuple(term.design for term in terms), _smooths(terms))
 
     @classmethod
     def of_new_levels(
@@ -100,8 +103,11 @@ class NewTerms:
     ) -> NewTerms:
         """Those of new rows whose effects are drawn anew, whatever their levels."""
         found = cls.of_table(terms, table, "population")
-        codes = [table.groupby(list(term.columns)).ngroup() for term in terms]
-        return cls(np.stack(codes, axis=1), found.designs)
+        codes = [
+            table.groupby(list(term.columns)).ngroup() if term.columns else own
+            for term, own in zip(terms, found.codes.T, strict=True)
+        ]
+        return replace(found, codes=np.stack(codes, axis=1))
 
     @property
     def n_effects(self) -> int:
@@ -137,20 +143,20 @@ class NewTerms:
     def take(self, rows: IntArray) -> NewTerms:
         """Some of the rows."""
         designs = tuple(design[rows] for design in self.designs)
-        return NewTerms(self.codes[rows], designs)
+        return replace(self, codes=self.codes[rows], designs=designs)
 
     def including(self, names: Sequence[str], factors: Sequence[str]) -> NewTerms:
         """The same rows without the effects of factors that are not among some."""
         codes, designs = self.codes.copy(), list(self.designs)
         for t, name in enumerate(names):
-            if name not in factors:
+            if name not in factors and not self.smooths[t]:
                 codes[:, t] = -1
                 designs[t] = np.zeros_like(designs[t])
-        return NewTerms(codes, tuple(designs))
+        return replace(self, codes=codes, designs=tuple(designs))
 
     def without_levels(self) -> NewTerms:
-        """The same rows, of no known level."""
-        return NewTerms(np.full_like(self.codes, -1), self.designs)
+        """The same rows, of no known level; smooths stay."""
+        return replace(self, codes=np.where(self.smooths, self.codes, -1))
 
     def mean(self, effects: Sequence[TermEffects]) -> FloatArray:
         """What the effects of the known levels add to the mean, shape (k,)."""
@@ -171,6 +177,11 @@ class NewTerms:
             own = np.einsum("na,ab,nb->n", design, cov, design)
             out += np.where(codes < 0, own, 0.0)
         return out
+
+
+def _smooths(terms: Sequence[RandomTerm]) -> BoolArray:
+    """Which terms are smooths of all rows."""
+    return np.array([not term.columns for term in terms], dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from mixedar.prediction.new_rows import (
     check_included,
     rows_to_predict,
 )
-from mixedar.prediction.results import PredictionResults
+from mixedar.prediction.results import PredictionResults, prediction_notes
 
 LEVELS = ("population", "group", "forecast")
 _THETA = {False: 0.0, True: 1.0, "prasad-rao": 2.0}
@@ -192,7 +192,8 @@ def get_prediction(
         except MixedARError as error:
             reason = reason or error
     variance[(rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
-    notes = _notes(rows, level, include_theta, reason)
+    unknown_groups = 0 if level == "population" else len(others)
+    notes = prediction_notes(unknown_groups, include_theta, reason)
     df_rows = _degrees_of_freedom(method, rows.exog)
     return PredictionResults(
         mean, variance, rest, df_rows, rows.index, level, notes, reason
@@ -206,31 +207,6 @@ def _degrees_of_freedom(method: ContrastMethod, exog: FloatArray) -> FloatArray:
     if used.any():
         out[used] = method.single(exog[used])
     return out
-
-
-def _notes(
-    rows: NewRows,
-    level: str,
-    include_theta: bool | str,
-    reason: MixedARError | None,
-) -> tuple[str, ...]:
-    notes = []
-    if level != "population":
-        count = int((rows.codes < 0).sum())
-        if count:
-            notes.append(
-                f"{count} rows belong to groups that are not in the fit: their random "
-                "effects are predicted by zero."
-            )
-    if include_theta:
-        twice = ", twice (Prasad and Rao)" if include_theta == "prasad-rao" else ""
-        notes.append(
-            "Standard errors include the uncertainty of the covariance parameters"
-            f"{twice}."
-        )
-    if reason is not None:
-        notes.append(f"No intervals for observations: {reason}.")
-    return tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -345,28 +321,31 @@ class FixedPredictor:
 
     def __init__(self, fit: Fit, request: NewRows, level: str) -> None:
         self.fit, self.request = fit, request
-        # whose mean has no random effects
+        # whose mean has no random effects, but smooths
         self.population = level == "population"
+        terms = request.terms
+        unused = self.population and (terms is None or not terms.smooths.any())
+        self.terms = None if unused else terms
 
     def mean(self) -> FloatArray:
         """Predictions at the estimates, shape (k,)."""
         request = self.request
         mean = request.exog @ self.fit.fe_params + request.offset
-        if request.terms is None or self.population:
+        if self.terms is None:
             return np.asarray(mean)
-        return np.asarray(mean + request.terms.mean(self.fit.term_effects))
+        return np.asarray(mean + self.terms.mean(self.fit.term_effects))
 
     def mean_at(self, point: Point) -> FloatArray:
         """What of them the parameters change, shape (k,)."""
-        x, terms = self.request.exog, self.request.terms
-        if terms is None or self.population:
+        x, terms = self.request.exog, self.terms
+        if terms is None:
             return np.asarray(x @ point.beta)
         return np.asarray(x @ point.beta + terms.mean(point.term_effects))
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """As of :class:`GroupPredictor`."""
-        x, terms = self.request.exog, self.request.terms
-        if terms is None or self.population:
+        x, terms = self.request.exog, self.terms
+        if terms is None:
             variance = np.einsum("ij,ij->i", product(x, cov), x)
         else:
             none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)

@@ -291,8 +291,9 @@ class RandomPart:
         """Columns that new rows must have."""
         return self.smooth.variables
 
-    def matrix(self, table: pd.DataFrame) -> FloatArray:
-        """Columns for rows."""
+    def complete_matrix(self, table: pd.DataFrame) -> FloatArray:
+        """Columns for rows, of which no covariate may be missing."""
+        self.smooth.spec.complete_matrix(table)
         return self.smooth.random(table, self.part)
 
 
