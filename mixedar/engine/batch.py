@@ -17,7 +17,8 @@ The Hessian wants ``d2S`` contracted with one weight only.  With ``O = <G, weigh
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,8 @@ class Profiles:
         ``log|H|``.
     logdet_x : ndarray, shape (m,)
         ``log|X'H^-1 X|``.
+    extreme : ndarray of bool, shape (m,)
+        Whether ``H`` is too far from the identity to be inverted safely.
     """
 
     llf: FloatArray
@@ -93,6 +96,15 @@ class Profiles:
     rss: FloatArray
     logdet: FloatArray
     logdet_x: FloatArray
+    extreme: BoolArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Profiles]) -> Profiles:
+        """Those of some points after those of others."""
+        names = [field.name for field in fields(cls)]
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        )
 
 
 @dataclass(frozen=True)
@@ -257,18 +269,14 @@ class LikelihoodBatch:
         -------
         Profiles
         """
-        parts = []
-        for some in self._chunks(len(theta)):
-            with np.errstate(all="ignore"):
-                parts.append(self._profiles(theta[some], which[some]))
-        names = [field.name for field in fields(Profiles)]
-        return Profiles(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
-        )
+        with np.errstate(all="ignore"):
+            chunks = self._chunks(len(theta))
+            parts = [self._profiles(theta[some], which[some]) for some in chunks]
+        return Profiles.joined(parts)
 
     def _chunks(self, m: int) -> Iterator[slice]:
         step = max(1, _CHUNK // numbers_of(self.parts, self.p + 1))
-        for first in range(0, m, step):
+        for first in range(0, max(m, 1), step):
             yield slice(first, min(first + step, m))
 
     def _entries(self, theta: FloatArray) -> Jet:
@@ -375,7 +383,76 @@ class LikelihoodBatch:
         root = self.x_map @ half[:, :p, :p].transpose(0, 2, 1)
         logdet_x = 2.0 * (np.log(pivots[:, :p]).sum(axis=1) - self.log_map)
         rss = (pivots[:, p] * unit) ** 2
-        return Profiles(llf, beta, root, rss, sums.d, logdet_x)
+        return Profiles(llf, beta, root, rss, sums.d, logdet_x, sums.extreme)
+
+
+class ManyPoints:
+    """
+    The likelihood of a fit at many parameter points.
+
+    They are taken together where that is faster, and else one after the other, as with
+    random effects of several factors.
+
+    Parameters
+    ----------
+    problem : LikelihoodProblem
+    rows : ClusterRows
+        Those that it was made of.
+    """
+
+    def __init__(self, problem: LikelihoodProblem, rows: ClusterRows) -> None:
+        self._problem, self._together = problem, None
+        if not rows.terms:
+            with suppress(UnsupportedError):
+                self._together = LikelihoodBatch(problem, rows)
+
+    def profiles(self, theta: FloatArray) -> Profiles:
+        """
+        What the likelihood at points is made of.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (m, k)
+            The optimiser's coordinates.
+
+        Returns
+        -------
+        Profiles
+        """
+        if self._together is None:
+            return self._one_by_one(theta)
+        found = self._together.profiles(theta, np.zeros(len(theta), dtype=np.intp))
+        some = np.flatnonzero(found.extreme)
+        if len(some):
+            safe = self._one_by_one(theta[some])
+            for field in fields(found):
+                getattr(found, field.name)[some] = getattr(safe, field.name)
+        return found
+
+    def _one_by_one(self, theta: FloatArray) -> Profiles:
+        m, w_map = len(theta), self._problem.w_map
+        p = len(w_map) - 1
+        llf, logdet = np.full(m, -np.inf), np.full(m, np.nan)
+        inner = np.full((m, p + 1, p + 1), np.nan)
+        for k, point in enumerate(theta):
+            with suppress(np.linalg.LinAlgError):
+                sums = self._problem.sums(point, derivatives=False)
+                inner[k], logdet[k] = sums.s, sums.d
+                llf[k] = self._problem.profiled(sums).llf
+        with np.errstate(all="ignore"):
+            half, pivots, _ = inverse_choleskys(inner)
+            # the map is triangular: y = X beta is [-beta, 1] times its last column
+            combined = np.concatenate(
+                [half[:, p, :p] * pivots[:, p, None], np.ones((m, 1))], axis=1
+            )
+            beta = -(combined @ w_map[:p].T) / w_map[p, p]
+            logs = np.log(pivots[:, :p]).sum(axis=1)
+        x_map = w_map[:p, :p]
+        log_map = np.log(np.abs(np.diagonal(x_map))).sum()
+        root = x_map @ half[:, :p, :p].transpose(0, 2, 1)
+        rss = (pivots[:, p] / w_map[p, p]) ** 2
+        none = np.zeros(m, dtype=bool)
+        return Profiles(llf, beta, root, rss, logdet, 2.0 * (logs - log_map), none)
 
 
 def _by_theta(

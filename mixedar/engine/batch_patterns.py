@@ -193,7 +193,7 @@ class Patterns:
         inverse = inverse.reshape(m, g, n, n)
         # what a row has, by what the others leave of it
         left = np.einsum("mgii->mgi", h) * np.einsum("mgii->mgi", inverse)
-        condition = left.reshape(m, -1).max(axis=1)
+        condition = left.max(axis=(1, 2))
         slopes, d1 = np.empty((m, g, n, 0, n)), np.empty((m, 0))
         if derivatives:
             slopes = self._slopes(inverse, table)
@@ -236,7 +236,7 @@ class Patterns:
         stacked[:, 1:] = turned.reshape(m, g, n, k, n).transpose(0, 3, 1, 2, 4)
         stacked = stacked.reshape(m, 1 + k, g * n * n)
         out = np.empty((m, 1 + k, p + 1, p + 1))
-        flat = stacked.reshape(m * (1 + k), -1)
+        flat = stacked.reshape(m * (1 + k), g * n * n)
         out[..., :p, :p] = product(flat, xx).reshape(m, 1 + k, p, p)
         if len(xy) == 1:
             last = product(flat, xy[0]).reshape(m, 1 + k, p + 1)

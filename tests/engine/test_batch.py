@@ -10,7 +10,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers.bound_structures import CASES, FREE, bound
-from mixedar.engine.batch import LikelihoodBatch
+from mixedar.engine.batch import LikelihoodBatch, ManyPoints
 from mixedar.numeric.linalg import inverse_choleskys, inverses
 from mixedar.residual import AR1, Independent, many
 from mixedar.residual.variance import VarExp, VarIdent
@@ -142,3 +142,32 @@ def test_points_without_a_likelihood() -> None:
     found = batch.evaluate(theta, np.zeros(2, dtype=int))
     assert np.isfinite(found.llf[0])
     assert found.llf[1] == -np.inf
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_one_door_for_points(several: bool) -> None:
+    data = frame()
+    data["school"] = data["id"] % 4
+    formula = "y ~ time + x" + (" + (1 | school/id)" if several else "")
+    groups = None if several else "id"
+    model = mar.mixedlm(formula, data, groups=groups, time="time", residual="ar1")
+    fit = model.fit(collected=[]).fit
+    problem = fit.problem
+    theta = fit.theta + 0.1 * np.random.default_rng(2).normal(size=(4, len(fit.theta)))
+    theta[3, 0], theta[0] = 1e4, fit.theta  # one is inverted one by one
+    points = ManyPoints(problem, fit.data.compressed)
+    found = points.profiles(theta)
+    for k, point in enumerate(theta):
+        expected = problem.evaluate(point, derivatives=False).llf
+        assert found.llf[k] == pytest.approx(expected, rel=1e-12)
+    estimate = fit.estimate
+    np.testing.assert_allclose(found.beta[0], estimate.beta, rtol=1e-9)
+    df = fit.nobs - fit.k_fe
+    assert found.rss[0] / df == pytest.approx(estimate.scale, rel=1e-9)
+    cov = found.root[0] @ found.root[0].T * estimate.scale
+    np.testing.assert_allclose(cov, estimate.cov_beta, atol=1e-10)
+    logs = df * np.log(2.0 * np.pi * found.rss / df) + df + found.logdet
+    np.testing.assert_allclose(-0.5 * (logs + found.logdet_x), found.llf, rtol=1e-9)
+    bad = points.profiles(np.full((1, len(fit.theta)), np.nan))
+    assert bad.llf[0] == -np.inf
+    assert points.profiles(theta[:0]).beta.shape == (0, 3)
