@@ -7,10 +7,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.by_group import ByGroupOLS, ByGroupResults
@@ -366,14 +367,10 @@ def _regressions(
     rows = None
     if len(own.endog) == data.nobs and list(own.labels) == data.group_labels:
         both = set(data.exog_names) & set(own.exog_names)
-        keys = [(data.codes, own.codes)]
-        keys += [
-            (
-                data.exog[:, data.exog_names.index(k)],
-                own.exog[:, own.exog_names.index(k)],
-            )
-            for k in both
-        ]
+        keys: list[tuple[NDArray[Any], NDArray[Any]]] = [(data.codes, own.codes)]
+        for name in both:
+            k, j = data.exog_names.index(name), own.exog_names.index(name)
+            keys.append((data.exog[:, k], own.exog[:, j]))
         rows = same_rows(data.endog, data.index, own.endog, own.index, keys)
     if rows is None or not np.array_equal(own.codes[rows], data.codes):
         raise UnsupportedError(

@@ -137,8 +137,8 @@ class ModelsTable(SummaryTable):
             elif value not in self._below:
                 texts = self._row(part, str(term), self.frame.iloc[k])
                 rows.append((str(term), texts))
-        for term, texts in self._methods.iterrows():
-            rows.append((str(term), list(map(str, texts))))
+        for term, words in self._methods.iterrows():
+            rows.append((str(term), list(map(str, words))))
         labels, cells = zip(*rows, strict=True)
         return pd.DataFrame(cells, labels, self.frame.columns, dtype=object)
 

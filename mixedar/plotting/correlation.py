@@ -126,13 +126,13 @@ def plot_variogram(
     """
     x, y = table["distance"].to_numpy(), table["gamma"].to_numpy()
     ax = axes(ax)
-    for column, what, colour, line, width in (
+    for column, what, colour, dashes, width in (
         ("model", "errors", GREY, LINES[2], 1.6),
         ("expected", "residuals", COLOURS[1], LINES[0], 1.8),
     ):
         if column in table:
-            style = {"color": colour, "linewidth": width, "label": f"model: {what}"}
-            ax.plot(x, table[column], line, **style)
+            label_of = f"model: {what}"
+            ax.plot(x, table[column], dashes, color=colour, lw=width, label=label_of)
     check_flags(smooth=smooth)
     weight = table["pairs"].to_numpy() / table["pairs"].max()
     if smooth and len(x) >= 8:
@@ -142,8 +142,10 @@ def plot_variogram(
         ax.plot(
             *line, color=COLOURS[0], linestyle=LINES[1], linewidth=1.4, label="smoothed"
         )
-    style = {"color": COLOURS[0], "edgecolor": "white", "label": "observed"}
-    ax.scatter(x, y, s=20.0 + 60.0 * weight, zorder=3, **style)
+    size = 20.0 + 60.0 * weight
+    ax.scatter(
+        x, y, s=size, color=COLOURS[0], edgecolor="white", zorder=3, label="observed"
+    )
     shown = table.columns.intersection(["gamma", "model", "expected"])
     ax.set_ylim(0.0, 1.08 * float(table[shown].max().max()))
     ax.set_xlim(left=0.0)

@@ -150,7 +150,7 @@ def plot_forecast(
     x = np.concatenate([rows.x, frame["x"].to_numpy()])
     for ax, code in zip(panels, chosen, strict=True):
         own = np.flatnonzero(rows.codes == code)
-        for path in rows.paths(own):
+        for path in rows.paths(own, broken=True):
             ax.plot(rows.x[path], rows.y[path], "-", color=GREY, linewidth=0.8)
         _observed(ax, rows, own, zorder=None)
         part = frame[frame["group"] == rows.labels[code]].sort_values("x")
@@ -315,7 +315,7 @@ def _lines(ax: Axes, rows: PictureRows, where: IntArray, most: int, colour: str)
     present = np.unique(rows.lines[where])
     chosen = present[sample_codes(len(present), most)]
     mine = where[np.isin(rows.lines[where], chosen)]
-    paths = rows.paths(mine)
+    paths = rows.paths(mine, broken=True)
     strength = float(np.clip(14.0 / max(len(chosen), 1), 0.25, 0.6))
     ax.xaxis.update_units(rows.x)  # dates become numbers
     places = np.asarray(ax.convert_xunits(rows.x), dtype=float)
@@ -350,6 +350,6 @@ def plot_overview(
         except MixedARError as error:
             ax.clear()
             ax.set_axis_off()
-            place = {"ha": "center", "va": "center", "transform": ax.transAxes}
-            ax.text(0.5, 0.5, str(error), wrap=True, **place)
+            place: dict[str, Any] = {"ha": "center", "va": "center", "wrap": True}
+            ax.text(0.5, 0.5, str(error), transform=ax.transAxes, **place)
     return figure
