@@ -120,6 +120,13 @@ def apart(names: Sequence[str], taken: Collection[str], what: str) -> list[str]:
     return [f"{name} ({what})" if name in taken else name for name in names]
 
 
+def as_pandas(values: Any) -> Any:
+    """Tables of polars (lazy ones are collected) and pyarrow as those of pandas."""
+    if hasattr(values, "lazy") and hasattr(values, "collect"):
+        values = values.collect()
+    return values.to_pandas() if hasattr(values, "to_pandas") else values
+
+
 def without_mask(values: Any) -> Any:
     """Masked values as missing ones; anything else as it is."""
     if not isinstance(values, np.ma.MaskedArray):

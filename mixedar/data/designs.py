@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_labels, check_lengths, float_array, without_mask
+from mixedar.data.checks import (
+    as_pandas,
+    check_labels,
+    check_lengths,
+    float_array,
+    without_mask,
+)
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.components import GroupRows, build_component
@@ -71,7 +77,7 @@ def matrix_rows(
     """
     if isinstance(exog, Mapping) or getattr(exog, "dtype", np.dtype(float)).names:
         exog = as_frame(exog)
-    exog = exog.to_pandas() if hasattr(exog, "to_pandas") else exog
+    exog = as_pandas(exog)
     p, index = len(names), row_labels(exog)
     if isinstance(exog, pd.Series):
         one_row = lone and (exog.index.equals(pd.RangeIndex(p)) and p > 1)

@@ -15,6 +15,7 @@ from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.data.checks import (
+    as_pandas,
     check_finite,
     check_labels,
     check_lengths,
@@ -290,8 +291,8 @@ def as_rows(**arrays: Any) -> dict[str, Any]:
             raise UnsupportedError(
                 f"{name} is a sparse matrix; pass {name}.toarray() instead"
             )
-        if hasattr(value, "to_pandas"):
-            value = value.to_pandas()
+        if as_pandas(value) is not value:
+            value = as_pandas(value)
             bare.append(name)  # what pandas numbers has no labels
         found[name] = native(without_mask(value))
         if getattr(value, "ndim", 1) > 2:

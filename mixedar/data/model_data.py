@@ -574,7 +574,7 @@ def residual_for(
     else:
         wanted, namespace = residual_from_names(residual, weights), capture_namespace()
         values = {
-            name: resolve(name, column, frame).values
+            name: resolve("residual= or weights", column, frame).values
             for name, column in wanted.needed(frame.columns, namespace).items()
         }
         found = wanted.evaluated(frame, values, namespace)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import check_labels, without_mask
+from mixedar.data.checks import as_pandas, check_labels, without_mask
 from mixedar.data.given import missing_rows
 from mixedar.exceptions import (
     GroupError,
@@ -72,8 +72,9 @@ def as_frame(data: object) -> pd.DataFrame:
             ) from error
     if isinstance(data, np.ndarray) and data.dtype.names:
         return pd.DataFrame.from_records(data)
-    if hasattr(data, "to_pandas"):
-        return as_frame(data.to_pandas())
+    found = as_pandas(data)
+    if found is not data:
+        return as_frame(found)
     raise MixedARError(
         "data must be a DataFrame, a dict of columns or a structured array, not "
         f"{type(data).__name__}."
@@ -486,7 +487,7 @@ def one_factor(role: str, value: Any, table: pd.DataFrame | None = None) -> Any:
     GroupError
         For several columns: nested levels or their combinations may be meant.
     """
-    given, value = value, value.to_pandas() if hasattr(value, "to_pandas") else value
+    given, value = value, as_pandas(value)
     names = _factor_names(value, table)
     if names is None:
         return given
@@ -528,17 +529,15 @@ def as_factor(name: str) -> str:
 
 def _one_column_each(role: str, names: Sequence[Any]) -> str:
     """What to write for nested levels, or for combinations of columns."""
-    outer, *inner = names
-    path = [as_factor(str(name)) for name in inner]
-    parts = {
-        str(name): "0 + " + ":".join(path[: k + 1]) for k, name in enumerate(inner)
-    }
+    nested = "/".join(
+        str(name) if str(name).isidentifier() else f"Q({str(name)!r})" for name in names
+    )
     combined = "_".join(map(str, names))
     pieces = " + '/' + ".join(f"data[{name!r}].astype(str)" for name in names)
     return (
         f"{role}= takes one column of labels, and there are {len(names)}: "
-        f"{', '.join(map(repr, names))}. For levels nested in one another write "
-        f"mixedlm(..., groups={outer!r}, re_formula='1', vc_formula={parts!r}). If the "
+        f"{', '.join(map(repr, names))}. For levels nested in one another add "
+        f"(1 | {nested}) to the formula of mixedlm, without groups=. If the "
         f"combinations are meant, make a column of them, data[{combined!r}] = "
         f"{pieces}, and pass {role}={combined!r}"
     )

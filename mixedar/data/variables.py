@@ -5,6 +5,7 @@ Variables of a model's rows: columns by name, where they vary, places on an axis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -143,11 +144,26 @@ class PictureRows:
     lines: IntArray
     group_name: str
 
-    def paths(self, rows: IntArray) -> list[IntArray]:
-        """The given rows by line, from left to right."""
+    @cached_property
+    def occasions(self) -> NDArray[Any]:
+        """Positions that most lines have, in order."""
+        pairs = pd.DataFrame({"x": self.x, "line": self.lines}).drop_duplicates()
+        shared = pairs.groupby("x")["line"].size()
+        return shared.index[shared > 0.5 * pairs["line"].nunique()].to_numpy()
+
+    def paths(self, rows: IntArray, *, broken: bool = False) -> list[IntArray]:
+        """
+        The given rows by line, from left to right.
+
+        `broken` ends them where an occasion that most lines have is not there.
+        """
         order = rows[np.lexsort((self.x[rows], self.lines[rows]))]
-        cuts = np.flatnonzero(np.diff(self.lines[order])) + 1
-        return np.split(order, cuts) if len(order) else []
+        cut = np.diff(self.lines[order]) != 0
+        if broken:
+            x, common = self.x[order], self.occasions
+            left = np.searchsorted(common, x[:-1], "right")
+            cut |= np.searchsorted(common, x[1:], "left") > left
+        return np.split(order, np.flatnonzero(cut) + 1) if len(order) else []
 
 
 def picture_rows(data: ModelData, x: object = None) -> PictureRows:

@@ -239,10 +239,15 @@ def _checked(fit: Fit, stated: Mapping[str, float] | None) -> dict[str, float]:
 def _stated_root(cov: FloatArray, names: tuple[str, ...]) -> FloatArray:
     """A root of a covariance that a user states."""
     sizes, vectors = np.linalg.eigh(cov)
+    if len(names) == 1 and cov[0, 0] < 0.0:
+        raise UnsupportedError(
+            f"params: {names[0]!r} is {cov[0, 0]:g}; a variance cannot be negative"
+        )
     if (np.diag(cov) < 0.0).any() or sizes[0] < -1e-10 * max(sizes[-1], 1e-300):
         raise UnsupportedError(
-            f"params: {', '.join(map(repr, names))} are no covariance matrix: a "
-            "variance is negative, or a covariance too large for its variances"
+            f"params: the values of {', '.join(map(repr, names))} make no covariance "
+            "matrix: a variance is negative, or a covariance too large for its "
+            "variances"
         )
     return _spectral_root(sizes, vectors)
 

@@ -26,6 +26,7 @@ from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
+from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df import contrast_method, covariance
@@ -406,7 +407,8 @@ class MixedLMARResults(ParentResults):
         Parameters
         ----------
         r_matrix, column, scale, cov_p, other
-            As in ``MixedLMResults.cov_params``.
+            As in ``MixedLMResults.cov_params``; the columns of DataFrames are matched
+            by the names of parameters.
 
         Returns
         -------
@@ -414,6 +416,11 @@ class MixedLMARResults(ParentResults):
             Rows and columns are zero for covariance parameters that are held, or
             on the boundary, where no standard error exists (`bse` is NaN
             there): what is asked of the fixed effects stays a number.
+
+        Raises
+        ------
+        MixedARError
+            For combinations of what are no parameters.
 
         Examples
         --------
@@ -425,12 +432,23 @@ class MixedLMARResults(ParentResults):
         >>> fit.cov_params().shape
         (4, 4)
         """
+        r_matrix, other = self._combinations(r_matrix), self._combinations(other)
+        if column is not None:
+            found = positions(column, self.fit.names)
+            column = found if np.ndim(column) else found[0]
         if cov_p is None and np.isnan(self.normalized_cov_params).any():
             cov_p, p = np.nan_to_num(self.normalized_cov_params), self.k_fe
             # no robust standard error of a fixed effect is not one of zero
             cov_p[:p, :p] = self.normalized_cov_params[:p, :p]
             cov_p = cov_p * (self.scale if scale is None else scale)
         return super().cov_params(r_matrix, column, scale, cov_p, other)
+
+    def _combinations(self, matrix: Any) -> FloatArray | None:
+        """Rows of numbers, one for each parameter, from whatever a user passes."""
+        if matrix is None:
+            return None
+        rows = restrictions(matrix, self.fit.names, (), "parameter")[0]
+        return rows[0] if getattr(matrix, "ndim", 2) == 1 else rows
 
     @property
     def bse(self) -> FloatArray:

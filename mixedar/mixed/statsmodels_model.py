@@ -16,7 +16,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 from statsmodels.tools.rng_qrng import check_random_state
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_lengths, float_array
+from mixedar.data.checks import as_pandas, check_lengths, float_array
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.components import GroupRows
@@ -57,9 +57,7 @@ class FormulaData(PandasData):
         return self._design
 
     def _design(self, rows: Any) -> tuple[None, Any]:
-        if hasattr(rows, "to_pandas"):  # polars
-            rows = rows.to_pandas()
-        return None, self.formula_spec.matrix(rows)
+        return None, self.formula_spec.matrix(as_pandas(rows))
 
 
 class Unpacked(NamedTuple):

@@ -312,8 +312,20 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
     _wrap_methods: ClassVar[dict[str, Any]] = {
         name: how
         for name, how in MixedLMResultsWrapper._wrap_methods.items()
-        if name != "conf_int"
+        if name not in ("conf_int", "cov_params")
     }
+
+    def cov_params(
+        self, r_matrix: Any = None, column: Any = None, *args: Any, **kwargs: Any
+    ) -> pd.DataFrame | FloatArray:
+        """Covariance of parameters by name, or of combinations of them."""
+        results = self._results
+        values = results.cov_params(r_matrix, column, *args, **kwargs)
+        named = isinstance(results.model.data, PandasData)
+        if not named or r_matrix is not None or column is not None:
+            return values
+        names = list(results.fit.names)
+        return pd.DataFrame(values, index=names, columns=names)
 
     def conf_int(
         self, alpha: float = 0.05, cols: Any = None, **kwargs: Any

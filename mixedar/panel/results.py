@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, Seed
+from mixedar.data.checks import as_pandas
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
@@ -678,7 +679,7 @@ class PanelResults(metaclass=_StatsmodelsLike):
         """Rows to predict, and their labels if they have any."""
         if exog is None:
             return panel_rows(self.panel), self.panel.index
-        if isinstance(exog, Mapping) or hasattr(exog, "to_pandas"):
+        if isinstance(exog, Mapping) or as_pandas(exog) is not exog:
             exog = as_frame(exog)
         matrix, index = self.model.new_rows(exog)
         which = self.estimate.effects if effects else ()

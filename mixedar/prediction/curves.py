@@ -147,9 +147,19 @@ def fitted_curves(
             np.asarray(get_prediction(fit, new, level).predicted_mean)
             for level in ("population", "group")
         ]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {"line": line, "x": x, "population": means[0], "group": means[1]}
     )
+    if len(source) > sum(map(len, paths)) or tied:
+        return frame
+    # nothing is drawn across occasions that are not there
+    parts = rows.paths(np.sort(source), broken=True)
+    begins = np.cumsum([len(part) for part in parts])[:-1]
+    begins = begins[line[begins] == line[begins - 1]]
+    holes = frame.iloc[begins].assign(population=np.nan, group=np.nan)
+    holes["x"] = x[begins - 1] + (x[begins] - x[begins - 1]) / 2
+    holes.index = pd.Index(begins - 0.5)
+    return pd.concat([frame, holes]).sort_index(ignore_index=True)
 
 
 def is_factor(data: ModelData, rows: PictureRows) -> bool:

@@ -13,8 +13,9 @@ from scipy import sparse
 
 import mixedar.formula.api as mar
 from helpers.bad_data import make
-from mixedar import MixedLMAR, VarPower
+from mixedar import AR1, MixedLMAR, VarIdent, VarPower
 from mixedar.by_group import ByGroupOLS
+from mixedar.datasets import load_orthodont
 from mixedar.diagnostics.residuals.autocorrelation import autocorrelation
 from mixedar.exceptions import (
     DroppedRowsWarning,
@@ -296,3 +297,36 @@ def test_fewer_rows_are_no_other_order() -> None:
         MixedLMAR.from_formula("y ~ 1", frame, groups=frame["id"][:5])
     with pytest.raises(LengthError, match=r"14 rows but .* has 12"):
         model.refit(pd.Series(range(14)))
+
+
+def test_lazy_frames_are_collected() -> None:
+    polars = pytest.importorskip("polars")
+    teeth = load_orthodont()
+    lazy = polars.from_pandas(teeth.astype({"subject": str})).lazy()
+    call: dict[str, Any] = {"groups": "subject", "time": "occ"}
+    fit = mar.mixedlm("distance ~ age", lazy, **call).fit()
+    expected = mar.mixedlm("distance ~ age", teeth, **call).fit()
+    np.testing.assert_allclose(fit.params, expected.params, rtol=1e-6)
+    np.testing.assert_allclose(fit.predict(lazy.head(3)), expected.predict(teeth[:3]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"weights": VarIdent("nobody")},
+        {"weights": VarPower("nobody")},
+        {"residual": AR1(by="nobody")},
+    ],
+)
+def test_columns_of_structures_are_named_with_their_argument(model: Any) -> None:
+    with pytest.raises(UnknownColumnError, match="residual= or weights='nobody' is"):
+        mar.mixedlm(
+            "distance ~ age", load_orthodont(), groups="subject", time="occ", **model
+        )
+
+
+def test_groups_of_several_columns_are_told_the_bars() -> None:
+    teeth = load_orthodont().assign(site=lambda data: data["sex"])
+    with pytest.raises(GroupError, match=r"add \(1 \| site/subject\)"):
+        mar.mixedlm("distance ~ age", teeth, groups=["site", "subject"])
+    mar.mixedlm("distance ~ age + (1 | site/subject)", teeth)

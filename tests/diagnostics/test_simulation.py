@@ -454,7 +454,7 @@ def test_stated_variances_and_correlations() -> None:
     ("stated", "error", "words"),
     [
         ({"rho": 1.2}, UnsupportedError, "rho = 1.2"),
-        ({"id Var": -1.0}, UnsupportedError, "no covariance matrix"),
+        ({"id Var": -1.0}, UnsupportedError, "is -1; a variance cannot be"),
         ({"id x x Cov": 99.0}, UnsupportedError, "no covariance matrix"),
         ({"scale": 0.0}, UnsupportedError, "positive"),
         ({"x": np.nan}, UnsupportedError, "no number"),

@@ -356,3 +356,28 @@ def test_correlations_of_many_columns_are_not_printed() -> None:
         text = fit.summary().as_text()
         assert ("Correlation of fixed effects" in text) == printed
         assert ("cov_params() has their covariances" in text) != printed
+
+
+def test_cov_params_of_combinations() -> None:
+    """Columns of a frame go by name; what is no parameter is refused."""
+    teeth = load_orthodont()
+    fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    cov = fit.cov_params()
+    names = list(cov.index)
+    row = pd.DataFrame([[2.0, 1.0]], columns=[names[1], names[0]])
+    weights = np.zeros(len(names))
+    weights[:2] = 1.0, 2.0
+    expected = weights @ cov.to_numpy() @ weights
+    np.testing.assert_allclose(fit.cov_params(r_matrix=row), [[expected]])
+    np.testing.assert_allclose(fit.cov_params(r_matrix=weights), expected)
+    np.testing.assert_allclose(fit.cov_params(column=names[1]), cov.iloc[1, 1])
+    np.testing.assert_allclose(fit.cov_params(column=[0, 1]), cov.iloc[:2, :2])
+    for wrong in (
+        {"r_matrix": row.rename(columns={names[0]: "nobody"})},
+        {"r_matrix": np.eye(len(names) + 1)},
+        {"r_matrix": "nobody"},
+        {"column": 99},
+        {"column": "nobody"},
+    ):
+        with pytest.raises(MixedARError):
+            fit.cov_params(**wrong)

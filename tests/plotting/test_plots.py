@@ -621,3 +621,34 @@ def test_the_check_of_pictures_finds_what_it_should() -> None:
     other.set_text("far too long to end in the figure")
     with pytest.raises(AssertionError, match="cut off"):
         check_picture(figure)
+
+
+def test_what_is_no_axes_is_refused() -> None:
+    teeth = load_orthodont()
+    fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    with pytest.raises(UnsupportedError, match="'nope' is no matplotlib Figure"):
+        fit.plot("nope")
+    pictures = ("acf", "coefficients", "random_effects", "residuals", "spaghetti")
+    for name in (*pictures, "variogram"):
+        with pytest.raises(UnsupportedError, match="ax=3 is no matplotlib Axes"):
+            getattr(fit, f"plot_{name}")(ax=3)
+    with pytest.raises(UnsupportedError, match="is no matplotlib Axes"):
+        fit.profile("rho").plot(["a", "b"])
+
+
+def test_lines_end_at_occasions_that_are_not_there() -> None:
+    """A line from visit 1 to visit 3 would say that nothing is missing."""
+    teeth = load_orthodont()
+    gone = (teeth["subject"] == "M01") & (teeth["occ"] == teeth["occ"].unique()[1])
+    data = teeth[~gone]
+    fit = mar.mixedlm("distance ~ age", data, groups="subject", time="occ")
+    rows = picture_rows(fit.fit().fit.data)
+    codes = [list(rows.labels).index(label) for label in ("M01", "M02")]
+    own = [np.flatnonzero(rows.codes == code) for code in codes]
+    paths = [rows.paths(each, broken=True) for each in own]
+    assert [[len(path) for path in each] for each in paths] == [[1, 2], [4]]
+    # fitted values at occasions
+    factor = mar.mixedlm("distance ~ C(occ)", data, groups="subject", time="occ")
+    curves = fitted_curves(factor.fit().fit, rows, np.array(codes[:1]))
+    assert len(curves) == 4
+    assert np.isnan(curves["group"]).tolist() == [False, True, False, False]

@@ -311,7 +311,9 @@ def build_design(
         if labels is not None:
             variables[f"smooth {call.label}"] = labels
     for name, value in (extra or {}).items():
-        variables[f"extra {name}"] = resolve(name, value, table)
+        # columns that structures and variance functions name
+        role = "residual= or weights" if value is name else name
+        variables[f"extra {name}"] = resolve(role, value, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table.index)
     rows, parts = source.aligned(source.complete(start))
