@@ -159,7 +159,7 @@ def draw_responses(
     if known:
         effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
-        mean += 0.0 if rows.terms is None else rows.terms.mean(fit)
+        mean += 0.0 if rows.terms is None else rows.terms.mean(fit.term_effects)
     drawn = None if known else rows.terms
     root = np.empty((0, 0)) if known else _root(at, rows.sizes)
     q = len(root)
