@@ -171,10 +171,9 @@ class PanelResults(metaclass=_StatsmodelsLike):
     @cached_property
     def df(self) -> pd.Series:
         """Degrees of freedom of the coefficients; infinite for the normal."""
-        method, k = self.estimate.info.method, len(self.params)
-        values = np.full(k, self.estimate.info.df)
-        if method is not None:
-            values = method.single(np.eye(k))
+        info, k = self.estimate.info, len(self.params)
+        method = info.method
+        values = np.full(k, info.df) if method is None else method.single(np.eye(k))
         return pd.Series(values, index=self.params.index, name="df")
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -413,12 +412,11 @@ class PanelResults(metaclass=_StatsmodelsLike):
 
         None if there are none, or if their covariance is singular.
         """
-        k = len(self.params)
         slopes = np.flatnonzero(self.estimate.columns != self.panel.constant)
         if not len(slopes):
             return None
         try:
-            return self.wald_test(np.eye(k)[slopes])
+            return self.wald_test(np.eye(len(self.params))[slopes])
         except NotComputedError:
             return None
 

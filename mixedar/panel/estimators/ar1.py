@@ -75,11 +75,7 @@ def ar1_transform(values: FloatArray, rho: float, gaps: FloatArray) -> FloatArra
 
 
 def estimate_rho(
-    panel: PanelData,
-    y: FloatArray,
-    x: FloatArray,
-    method: str = "dw",
-    two_step: bool = False,
+    panel: PanelData, y: FloatArray, x: FloatArray, method: str, two_step: bool
 ) -> float:
     """
     Estimate rho from the within regression, as Stata's ``xtregar``.
@@ -402,14 +398,13 @@ class FixedEffectsAR1(AR1Model):
         parts = f"{count} effects, {k} coefficients and a variance"
         check_freedom(df_resid, f"{len(rows)} rows", parts)
         share = np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0.0)
-        x_within = _less_effects(x, loading, share, entity)
-        y_within = _less_effects(y[:, None], loading, share, entity)[:, 0]
-        fit = regress(x_within, y_within, tolerance=0.0)
+        within = _less_effects(np.column_stack([x, y]), loading, share, entity)
+        fit = regress(within[:, :-1], within[:, -1], tolerance=0.0)
         estimate = self._estimated(
             request,
             standard,
             fit.params,
-            x_within,
+            within[:, :-1],
             fit.resid,
             df_resid,
             errors.kept,
