@@ -27,6 +27,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
+from mixedar.fit.linked import group_levels
 from mixedar.inference.df import contrast_method
 from mixedar.inference.means import marginal_means
 from mixedar.prediction.predict import get_prediction
@@ -141,7 +142,7 @@ def fitted_curves(
     if data.frame is None or only or tied or is_factor(data, rows):
         means = [fit.fitted_marginal[source], fit.fittedvalues[source]]
     else:
-        new, source, x = _between_rows(data, data.frame, rows, paths, points)
+        new, source, x = _between_rows(fit, data.frame, rows, paths, points)
         line = rows.lines[source]
         means = [
             np.asarray(get_prediction(fit, new, level).predicted_mean)
@@ -174,14 +175,14 @@ def _labels_in_formulas(data: ModelData) -> set[Any]:
 
 
 def _between_rows(
-    data: ModelData,
+    fit: Fit,
     frame: pd.DataFrame,
     rows: PictureRows,
     paths: list[IntArray],
     points: int,
 ) -> tuple[pd.DataFrame, IntArray, NDArray[Any]]:
     """New rows along lines, the observation at or before each, and their places."""
-    dates = rows.x.dtype.kind == "M"
+    data, dates = fit.data, rows.x.dtype.kind == "M"
     places = _numbers(rows.x)
     grids, sources, weights = [], [], []
     for path in paths:
@@ -197,8 +198,9 @@ def _between_rows(
     source, ahead = np.concatenate(sources, axis=1)
     weight = np.concatenate(weights)
     new = frame.iloc[source].reset_index(drop=True)
-    held = {data.groups_name, getattr(data.series, "name", None)}
+    held = {*group_levels(fit).names, getattr(data.series, "name", None)}
     held |= _labels_in_formulas(data)
+    held |= {name for term in data.terms for name in term.columns}
     for formula in (data.vc_formula or {}).values():
         held |= read_formula(formula, {}).names
     for name in new.columns:
@@ -455,7 +457,6 @@ def _labels_of(newdata: object, rows: PictureRows) -> pd.Series:
             f"{rows.x_label!r} is no column of the data, so that new rows cannot be "
             "placed: name a column with x="
         )
-    for name in (rows.group_name, rows.x_name):
-        if name not in newdata.columns:
-            raise UnknownColumnError(f"newdata has no column {name!r}")
-    return newdata[rows.group_name]
+    if rows.x_name not in newdata.columns:
+        raise UnknownColumnError(f"newdata has no column {rows.x_name!r}")
+    return row_variable("groups", rows.group_name, newdata).values

@@ -11,7 +11,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers import several_factors
-from mixedar.exceptions import GroupError
+from mixedar.exceptions import GroupError, UnknownColumnError
 
 
 def crossed_data(seed: int = 0) -> pd.DataFrame:
@@ -190,6 +190,29 @@ def test_own_rows_are_the_fitted_values(kind: str) -> None:
     np.testing.assert_allclose(found.predicted_mean, fit.fittedvalues, rtol=1e-10)
     again = fit.get_prediction(data, "group")
     np.testing.assert_allclose(again.se_mean, found.se_mean, rtol=1e-9)
+
+
+def test_levels_that_are_numbers_stay_between_observations() -> None:
+    text = crossed_data()
+    number = text.assign(item=text["item"].str[1:].astype(int))
+    curves = []
+    for data in (text, number):
+        fit = mar.mixedlm(
+            "y ~ trial + (1 | subj) + (1 | item)", data, groups="subj", time="trial"
+        ).fit()
+        ax = fit.plot_trajectories(groups=["s0"]).axes[0]
+        curves.append([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    for one, other in zip(*curves, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8)
+
+
+def test_pictures_of_forecasts_find_nested_groups() -> None:
+    fit, data = fit_of("nested", "ar1")
+    new = data[data["trial"] > 1].iloc[:6].assign(trial=lambda f: f["trial"] + 4)
+    figure = fit.plot_forecast(new)
+    assert len(figure.axes) >= 1
+    with pytest.raises(UnknownColumnError, match="pupil"):
+        fit.plot_forecast(new.drop(columns="pupil"))
 
 
 def test_levels_that_are_new() -> None:
