@@ -71,17 +71,24 @@ class _ProfilePoint:
     The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
 
     `slope` is the derivative of the profile by the (first) residual
-    parameter, corrected to first order for what is left to gain in ``Lambda``.
+    parameter, corrected to first order for what is left to gain in ``Lambda``, and
+    `turn` that of the best ``Lambda``.
     """
 
     lam: FloatArray
     u: FloatArray
     llf: float
     slope: float
+    turn: FloatArray
 
     @property
     def theta(self) -> FloatArray:
         return np.concatenate([self.lam, self.u])
+
+    def lam_at(self, u: FloatArray) -> FloatArray:
+        """Where ``Lambda`` moves with the residual parameter, a short way."""
+        most = 0.5 * np.maximum(np.abs(self.lam), 0.5)
+        return self.lam + np.clip(self.turn * (u[0] - self.u[0]), -most, most)
 
 
 def _profile_point(
@@ -109,7 +116,7 @@ def _profile_point(
         hopeless=hopeless,
     )
     point = last[search.theta.tobytes()]
-    llf, slope = point.llf, 0.0
+    llf, slope, turn = point.llf, 0.0, np.zeros(k)
     if len(u):
         slope = float(point.gradient[k])
     if len(u) and k:
@@ -117,8 +124,9 @@ def _profile_point(
         if values[0] > 1e-8 * values[-1]:
             step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
             slope += float(point.hessian[k, :k] @ step)
+            turn = vectors @ ((vectors.T @ point.hessian[:k, k]) / values)
             llf += 0.5 * float(point.gradient[:k] @ step)
-    return _ProfilePoint(search.theta, u, llf, slope)
+    return _ProfilePoint(search.theta, u, llf, slope, turn)
 
 
 def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
@@ -145,7 +153,7 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
             if point.slope * outward < 0.0 and point.llf < best - HOPELESS:
                 break
             try:
-                point = _profile_point(problem, point.lam, u, best - HOPELESS)
+                point = _profile_point(problem, point.lam_at(u), u, best - HOPELESS)
             except np.linalg.LinAlgError:
                 break
             points.append(point)
