@@ -256,7 +256,7 @@ BAD: dict[str, Any] = {
 def test_values_that_cannot_be(kind: str, new: pd.DataFrame) -> None:
     name, change, error, message = BAD[kind]
     fit = fitted(name)
-    new = new[new["id"].isin([1, 2])]
+    new = new[new["id"].isin([1, 2])].copy()
     row = new.index[4]
     for column, value in change.items():
         values = new[column].astype(object)
