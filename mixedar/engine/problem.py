@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,8 @@ class LikelihoodProblem:
         self.n_rows = len(rows.w)
         self.reml = reml
         self._latest: tuple[bytes, ClusterSums] | None = None
+        #: is told the log-likelihood of each evaluation of a search
+        self.watch: Callable[[float], None] | None = None
         self.structure = structure
         between = [t.between for t in rows.terms if t.between is not None]
         #: of the residuals, then of what relates the levels of factors
@@ -169,15 +171,13 @@ class LikelihoodProblem:
 
     def of_rows(self, rows: ClusterRows) -> Self:
         """The same problem for other rows, as for another response."""
-        other = copy.copy(self)
-        other._latest, other.blocks = None, self._blocks_of(rows)
-        return other
+        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
+        return self.of_inner_rows(inside, self.n)
 
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
-        """The same for `n` other rows in internal coordinates."""
+        """The same for `n` rows in internal coordinates."""
         other = copy.copy(self)
-        other.n, other._latest = n, None
-        other.blocks = self.inner_blocks(inside)
+        vars(other).update(n=n, blocks=self.inner_blocks(inside), _latest=None)
         return other
 
     @property
@@ -337,6 +337,8 @@ class LikelihoodProblem:
         point = self.profile_at(theta, derivatives=derivatives)
         if not derivatives or self.k_theta == 0:
             return ThetaEvaluation(point.llf, np.empty(0), np.empty((0, 0)))
+        if self.watch is not None:
+            self.watch(point.llf)
         by_v = Jet(point.llf, point.gradient, point.hessian)
         found = substitute(by_v, self.entries(theta))
         return ThetaEvaluation(point.llf, found.first, found.second)

@@ -7,7 +7,8 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress, pairwise
 
@@ -67,6 +68,7 @@ def maximise(
     gtol: float = 1e-6,
     maxiter: int = 200,
     keep_path: bool = False,
+    progress: bool = False,
 ) -> Fit:
     """
     Maximise the (restricted) likelihood of a model.
@@ -87,6 +89,8 @@ def maximise(
     gtol, maxiter
         As in :func:`mixedar.engine.newton.newton`.
     keep_path : bool
+    progress : bool
+        Show evaluations of the likelihood, and the highest so far.
 
     Returns
     -------
@@ -107,15 +111,16 @@ def maximise(
         if theta is None and start is not None:
             theta = start.theta(problem)
         if optimise:
-            modes = find_modes(
-                problem,
-                start=theta,
-                alone=alone,
-                method=method,
-                gtol=gtol,
-                maxiter=maxiter,
-                keep_path=keep_path,
-            )
+            with _shown(problem, progress):
+                modes = find_modes(
+                    problem,
+                    start=theta,
+                    alone=alone,
+                    method=method,
+                    gtol=gtol,
+                    maxiter=maxiter,
+                    keep_path=keep_path,
+                )
         else:
             assert theta is not None
             llf = problem.evaluate(theta, derivatives=False).llf
@@ -135,6 +140,30 @@ def maximise(
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
             return fit
     return replace(fit, settled=False)
+
+
+@contextmanager
+def _shown(problem: LikelihoodProblem, progress: bool) -> Iterator[None]:
+    """Where evaluations of the likelihood are counted on the screen."""
+    if not progress:
+        yield
+        return
+    from tqdm.auto import tqdm
+
+    best = -np.inf
+    with tqdm(desc="likelihood", unit=" evaluations") as bar:
+
+        def watch(llf: float) -> None:
+            nonlocal best
+            best = max(best, llf)
+            bar.set_postfix_str(f"highest {best:.4f}", refresh=False)
+            bar.update()
+
+        problem.watch = watch
+        try:
+            yield
+        finally:
+            problem.watch = None
 
 
 def likelihood_of(data: ModelData, *, reml: bool) -> LikelihoodProblem:

@@ -63,6 +63,7 @@ def fit_model(
     maxiter: int = 200,
     cov_type: str = "nonrobust",
     collected: list[Warning] | None = None,
+    progress: bool = False,
     **ignored: Any,
 ) -> MixedLMARResultsWrapper:
     """
@@ -77,7 +78,7 @@ def fit_model(
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
     cov_type = _cov_type(cov_type)
-    check_flags(reml=reml, do_cg=do_cg, full_output=full_output)
+    check_flags(reml=reml, do_cg=do_cg, full_output=full_output, progress=progress)
     _check_options(model, gtol, maxiter, free)
     start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
@@ -97,6 +98,7 @@ def fit_model(
             gtol=min(float(gtol), 1e-6),
             maxiter=int(maxiter),
             keep_path=full_output,
+            progress=progress,
         )
     except np.linalg.LinAlgError as error:
         raise IdentificationError(

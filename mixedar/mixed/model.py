@@ -419,8 +419,9 @@ class MixedLMAR(ParentModel):
             log-likelihood can rise by no more than this.  ``cov_type="CR2"`` and
             the like: robust errors, see ``get_robustcov_results``.  ``collected``,
             a list: warnings are put there and not given, which is safe in threads
-            as filters of warnings are not.  ``disp`` and other options of
-            statsmodels' optimisers have no effect.
+            as filters of warnings are not.  ``progress=True`` counts evaluations
+            of the likelihood on the screen while a long fit goes on.  ``disp`` and
+            other options of statsmodels' optimisers have no effect.
 
         Returns
         -------
@@ -445,7 +446,8 @@ class MixedLMAR(ParentModel):
         """
         if fe_pen is not None or cov_pen is not None:
             self._refuse_penalty("fe_pen and cov_pen")
-            fit_kwargs.pop("collected", None)
+            for name in ("collected", "progress"):
+                fit_kwargs.pop(name, None)
             given = start_params, reml, niter_sa, do_cg, fe_pen, cov_pen, free
             return super().fit(*given, full_output, method, **fit_kwargs)
         return fit_model(
