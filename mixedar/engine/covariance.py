@@ -150,7 +150,7 @@ class RandomCovariance:
     @property
     def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the block's lower triangle, row by row."""
-        return _tril(self.k_re)
+        return lower_triangle(self.k_re)
 
     @cached_property
     def effects(self) -> tuple[IntArray, IntArray]:
@@ -160,7 +160,7 @@ class RandomCovariance:
         Effects are counted through the blocks; a component has one.
         """
         first = [place.effects.start for place in self.places]
-        where = [_tril(order) for order in self.blocks]
+        where = [lower_triangle(order) for order in self.blocks]
         rows = [start + i for start, (i, _) in zip(first, where, strict=True)]
         columns = [start + j for start, (_, j) in zip(first, where, strict=True)]
         return np.concatenate(rows), np.concatenate(columns)
@@ -233,7 +233,7 @@ class RandomCovariance:
         entries, out = self.entries(theta), []
         for (order, _), place in zip(self.terms, self.term_places, strict=True):
             factor = np.zeros((order, order))
-            factor[_tril(order)] = entries[place.entries]
+            factor[lower_triangle(order)] = entries[place.entries]
             out.append(factor)
         return tuple(out)
 
@@ -283,7 +283,8 @@ def _triangle(k: int) -> int:
 
 # Layouts are few, and every refit asks for the same ones.
 @cache
-def _tril(k_re: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def lower_triangle(k_re: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of a lower triangle, row by row."""
     return np.tril_indices(k_re)
 
 
@@ -291,7 +292,7 @@ def _tril(k_re: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _directions(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
     count, order = _triangle(k_re), k_re + sum(vc_sizes)
     out = np.zeros((count + len(vc_sizes), order, order))
-    rows, columns = _tril(k_re)
+    rows, columns = lower_triangle(k_re)
     out[np.arange(count), rows, columns] = out[np.arange(count), columns, rows] = 1.0
     first = k_re
     for k, size in enumerate(vc_sizes, start=count):
@@ -307,7 +308,7 @@ def _quadratic(blocks: tuple[int, ...]) -> FloatArray:
     out = np.zeros((sum(map(_triangle, blocks)),) * 3)
     first = 0
     for order in blocks:
-        rows, columns = _tril(order)
+        rows, columns = lower_triangle(order)
         position = {
             ij: first + k for k, ij in enumerate(zip(rows, columns, strict=True))
         }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray
+from mixedar.engine.blocks.base import ClusterSums
 from mixedar.engine.likelihood import profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.numeric.autodiff import Jet, embed, substitute
@@ -114,7 +115,7 @@ def estimate_at(problem: LikelihoodProblem, theta: FloatArray) -> Estimate:
     # a standard deviation that is zero to rounding is zero
     theta = np.concatenate([np.where(np.abs(lam) < 1e-7, 0.0, lam), u])
     sums = problem.sums(theta, derivatives=True)
-    point = problem.profiled(sums)
+    point = problem.profiled(ClusterSums.values(sums.d, sums.s))
     w_map, p = problem.w_map, len(problem.w_map) - 1
     # W map = [X y] w_map:  y = X beta  <=>  w_map [-beta_int; 1] ~ [-beta; 1]
     combined = w_map @ np.append(-point.beta, 1.0)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
@@ -155,21 +156,41 @@ def profile(
         return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)))
 
     # d deviance = d1 + <s1, weight>: the residual and the REML part in one
-    parts = np.full(p + 1, float(reml))
-    parts[p] = ratio
+    if log_scale is None:
+        parts, on_diagonal, taken = _shares(p, float(df), reml)
+    else:
+        parts, on_diagonal, taken = _shares_at(p, ratio, reml, known=True)
     weight = half.T @ (half * parts[:, None])
     turned = (half @ sums.s1 @ half.T).reshape(k, (p + 1) ** 2)
-    gradient = sums.d1 + turned @ np.diag(parts).ravel()
-    # what profiling takes off: for the variance, the coefficients, and under REML
-    taken = np.full((p + 1, p + 1), ratio)
-    taken[:p, :p] = float(reml)
-    taken[p, p] = ratio if log_scale is None else 0.0
-    hessian = sums.second(weight) - (turned * taken.ravel()) @ turned.T
+    gradient = sums.d1 + turned @ on_diagonal
+    hessian = sums.second(weight) - (turned * taken) @ turned.T
     if log_scale is not None:
         by_scale = -ratio * turned[:, -1]
         gradient = np.append(gradient, df - ratio)
         hessian = np.block([[hessian, by_scale[:, None]], [by_scale, ratio]])
     return Evaluation(llf, beta, sxx_inverse, scale, -0.5 * gradient, -0.5 * hessian)
+
+
+def _shares_at(
+    p: int, ratio: float, reml: bool, *, known: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    Shares of the rows of ``S``, on the diagonal, and what profiling takes off.
+
+    The latter for the variance, the coefficients, and under REML.
+    """
+    parts = np.full(p + 1, float(reml))
+    parts[p] = ratio
+    taken = np.full((p + 1, p + 1), ratio)
+    taken[:p, :p] = float(reml)
+    taken[p, p] = 0.0 if known else ratio
+    return parts, np.diag(parts).ravel(), taken.ravel()
+
+
+@lru_cache(maxsize=64)
+def _shares(p: int, df: float, reml: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same where the variance is profiled out: those of a problem."""
+    return _shares_at(p, df, reml, known=False)
 
 
 def joint(

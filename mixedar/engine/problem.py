@@ -26,7 +26,7 @@ from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows, TermRows
-from mixedar.engine.covariance import RandomCovariance
+from mixedar.engine.covariance import RandomCovariance, lower_triangle
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.engine.terms import (
@@ -140,7 +140,7 @@ class LikelihoodProblem:
             for term, layout in zip(rows.terms, covariance.of_terms, strict=True)
         )
         for place, term_map in zip(covariance.term_places, self.term_maps, strict=True):
-            rows_of, _ = np.tril_indices(len(term_map))
+            rows_of, _ = lower_triangle(len(term_map))
             fixed[place.entries] /= np.diagonal(term_map)[rows_of]
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
@@ -412,7 +412,7 @@ class LikelihoodProblem:
 
 def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
     """Entries of a block of ``Lambda`` in the coordinates of a map."""
-    where = np.tril_indices(len(block_map))
+    where = lower_triangle(len(block_map))
     block = np.zeros_like(block_map)
     block[where] = entries
     inner = np.asarray(np.linalg.solve(block_map, block), dtype=np.float64)
@@ -424,7 +424,7 @@ def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
 
 def _entry_map(block: FloatArray) -> FloatArray:
     """Linear map of the lower triangle of ``A`` to that of ``B A B'``."""
-    i, j = np.tril_indices(len(block))
+    i, j = lower_triangle(len(block))
     same = block[i[:, None], i] * block[j[:, None], j]
     crossed = block[i[:, None], j] * block[j[:, None], i]
     return same + crossed * (i != j)

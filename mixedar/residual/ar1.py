@@ -207,12 +207,11 @@ class AR1(Autoregression):
     def _step_at(self, s: float | FloatArray, gaps: FloatArray) -> Step:
         """By the correlation across the common gap: one, or some in a column."""
         slope = (1.0 - s) * (1.0 + s)
-        k = gaps * (self._power / self.common_gap)  # whole numbers
-        k = np.rint(k)
+        k = np.rint(gaps * (self._power / self.common_gap))  # whole numbers
         phi = np.power(s, k)
         first = k * np.power(s, k - 1.0)
         # the factor k - 1 = 0 has to win over a negative power of zero
-        second = k * (k - 1.0) * np.power(s, np.abs(k - 2.0))
+        second = (k * (k - 1.0)) * np.power(s, np.abs(k - 2.0))
         return Step(
             phi,
             first * slope,

@@ -7,14 +7,15 @@ as there are patterns, however many clusters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
-    ArrayCurvature,
     ClusterSums,
     ParameterPoint,
     ProductBlock,
@@ -133,7 +134,6 @@ class DenseBlock(ProductBlock):
             return super().sums(point, derivatives=derivatives)
         correlations = self._correlations(step, derivatives)
         h = correlations[0]
-        g, n, _ = h.shape
         width = self._rows.w.shape[1]
         if covariance.order:
             root = self._z @ factor
@@ -147,27 +147,70 @@ class DenseBlock(ProductBlock):
             return ClusterSums.values(d, s)
         if curved:
             slopes = np.concatenate([slopes, correlations[1:2]])
-        k = len(slopes)
         a = inverse @ slopes  # H^-1 dH
         first = a @ inverse
-        weighted = (a * self._multiplicity[:, None, None]).reshape(k, -1)
-        d1 = a.reshape(k, -1) @ self._trace
-        d2 = -product(weighted, a.transpose(0, 1, 3, 2).reshape(k, -1).T)
+        flat = np.concatenate([inverse.reshape(1, -1), first.reshape(len(a), -1)])
+        out = product(flat, self._gram).reshape(-1, width, width)
+        d1 = a.reshape(len(a), -1) @ self._trace
+        bend = correlations[2] if curved else None
+        curvature = ShortCurvature(self._multiplicity, self._gram, inverse, a, bend)
+        return ClusterSums(d, out[0], d1, -out[1:], (curvature,))
+
+
+@dataclass(frozen=True)
+class ShortCurvature:
+    """
+    Second derivatives of short clusters; see :class:`Curvature`.
+
+    Attributes
+    ----------
+    multiplicity : ndarray, shape (g,)
+    gram : ndarray, shape (g n n, (p + 1)^2)
+        Products of pairs of rows.
+    inverse : ndarray, shape (g, n, n)
+        ``H^-1``.
+    slopes : ndarray, shape (k, g, n, n)
+        ``A_k = H^-1 dH_k``.
+    bend : ndarray, shape (g, n, n), or None
+        Second derivative of ``R`` by its parameter, the last of all.
+    """
+
+    multiplicity: FloatArray
+    gram: FloatArray
+    inverse: FloatArray
+    slopes: FloatArray
+    bend: FloatArray | None
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """``tr A_k A_l (2 H^-1 O - I)``, and what is bent; see :class:`Curvature`."""
+        inverse, a = self.inverse, self.slopes
+        k, (g, n, _) = len(a), inverse.shape
+        counts = self.multiplicity[:, None, None]
+        middle, half = -counts * np.eye(n), np.zeros_like(inverse)
+        if weight is not None:
+            outer = (self.gram @ weight.ravel()).reshape(g, n, n)
+            half = inverse @ outer
+            middle = middle + 2.0 * half
+        right = (a @ middle).transpose(0, 1, 3, 2).reshape(k, -1)
+        out = product(a.reshape(k, -1), right.T)
+        out = 0.5 * (out + out.T)
+        if self.bend is not None:
+            left = counts * inverse - half @ inverse
+            out[-1, -1] += float(np.vdot(self.bend, left))
+        return out
+
+    def arrays(self) -> FloatArray:
+        """``d2S``; see :class:`Curvature`."""
+        inverse, a = self.inverse, self.slopes
+        k, width = len(a), math.isqrt(self.gram.shape[1])
         # H^-1 dH_k H^-1 dH_l H^-1, whose transpose is that of (l, k)
-        pairs = a[:, None] @ first
-        parts = [inverse[None], first, pairs.reshape(k * k, g, n, n)]
-        if curved:
-            bend = inverse @ correlations[2]
-            d2[-1, -1] += bend.ravel() @ self._trace
-            parts.append((bend @ inverse)[None])
-        stacked = np.concatenate(parts).reshape(-1, g * n * n)
-        out = product(stacked, self._gram).reshape(-1, width, width)
-        s2 = out[1 + k : 1 + k + k * k].reshape(k, k, width, width)
-        s2 = s2 + s2.transpose(0, 1, 3, 2)
-        if curved:
-            s2[-1, -1] -= out[-1]
-        curvature = ArrayCurvature(d2, s2)
-        return ClusterSums(d, out[0], d1, -out[1 : 1 + k], (curvature,))
+        pairs = (a[:, None] @ (a @ inverse)).reshape(k * k, -1)
+        out = product(pairs, self.gram).reshape(k, k, width, width)
+        out = out + out.transpose(0, 1, 3, 2)
+        if self.bend is not None:
+            left = (inverse @ self.bend @ inverse).reshape(1, -1)
+            out[-1, -1] -= product(left, self.gram).reshape(width, width)
+        return out
 
 
 def _inverse(h: FloatArray) -> tuple[FloatArray, FloatArray]:
