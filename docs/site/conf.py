@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
+from typing import Any
 
 import mixedar
 
@@ -41,3 +44,39 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 exclude_patterns = ["_static"]
+
+
+def drop_fit(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Take the fit off a method's parameters: the method is called on it."""
+    first = next((i for i, line in enumerate(lines) if line == "Parameters"), None)
+    if what != "method" or first is None:
+        return
+    start = first + 2
+    if not re.match(r"(fit|results) : (Fit|MixedLMARResults)", lines[start]):
+        return
+    end = start + 1
+    while end < len(lines) and (lines[end].startswith(" ") or not lines[end]):
+        end += 1
+    after = next((line for line in lines[end + 1 :] if line), "")
+    # nothing is left of the section
+    empty = end < len(lines) and set(after) == {"-"} and lines[end - 1] == ""
+    del lines[first if empty else start : end]
+
+
+def keep_fits(
+    app: Any, what: str, name: str, obj: Any, options: Any, args: str, returned: str
+) -> tuple[str, str] | None:
+    """Keep the signature of a method that takes any number of fits, its own first."""
+    if what == "method" and callable(obj):
+        first = next(iter(inspect.signature(obj).parameters.values()), None)
+        if first is not None and first.kind is first.VAR_POSITIONAL:
+            return f"(*{first.name}, {args[1:]}", returned
+    return None
+
+
+def setup(app: Any) -> None:
+    """Register what is done to docstrings before numpydoc reads them."""
+    app.connect("autodoc-process-docstring", drop_fit, priority=100)
+    app.connect("autodoc-process-signature", keep_fits)
