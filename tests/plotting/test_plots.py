@@ -528,8 +528,8 @@ def test_profiles_shade_the_interval() -> None:
         assert ax.get_xlabel() == name
         interval = teeth().conf_int_re(parameters=name).loc[name, ["lower", "upper"]]
         (shade,) = ax.patches
-        low = shade.get_x()
-        assert_allclose([low, low + shade.get_width()], interval.astype(float), 1e-4)
+        shown = shade.get_window_extent().transformed(ax.transData.inverted())
+        assert_allclose(shown.intervalx, interval.astype(float), 1e-4)
         zeta = ax.get_lines()[0]
         at = np.interp(interval.astype(float), *zeta.get_data())
         assert_allclose(np.abs(at), 1.96, rtol=1e-2)
