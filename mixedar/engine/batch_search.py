@@ -7,6 +7,8 @@ steps and ends; each step is taken for all responses that still move.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
@@ -23,6 +25,20 @@ from mixedar.engine.search import (
     START_RATIOS,
     n_scattered,
 )
+
+
+class _Profiled(NamedTuple):
+    """
+    Points at one residual parameter, as those of a search for one response.
+
+    `slope` is the derivative of the profile by the first residual parameter, corrected
+    for what is left to gain in ``Lambda``, and `turn` that of the best ``Lambda``.
+    """
+
+    theta: FloatArray
+    llf: FloatArray
+    slope: FloatArray
+    turn: FloatArray
 
 
 class BatchSearch:
@@ -214,17 +230,12 @@ class BatchSearch:
 
     def _profiled(
         self, lam: FloatArray, u: FloatArray, some: IntArray, hopeless: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """
-        The likelihood nearly maximised over ``Lambda``, at a residual parameter.
-
-        Returns the points, their log-likelihoods and the slopes of the profile by the
-        first residual parameter, corrected for what is left to gain in ``Lambda``.
-        """
-        k = lam.shape[1]
+    ) -> _Profiled:
+        """The likelihood nearly maximised over ``Lambda``, at a residual parameter."""
+        m, k = lam.shape
         # a standard deviation of zero is a saddle that no gradient leaves
         lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-        theta = np.concatenate([lam, np.tile(u, (len(lam), 1))], axis=1)
+        theta = np.concatenate([lam, np.tile(u, (m, 1))], axis=1)
         moving = np.zeros(theta.shape, dtype=bool)
         moving[:, :k] = True
         found = climb(
@@ -237,21 +248,22 @@ class BatchSearch:
             polish=False,
             hopeless=hopeless,
         )
-        llf = found.llf.copy()
-        slope = found.gradient[:, k].copy() if len(u) else np.zeros(len(llf))
+        self.extreme[some[found.extreme]] = True
+        llf, turn = found.llf.copy(), np.zeros((m, k))
+        slope = found.gradient[:, k].copy() if len(u) else np.zeros(m)
         if k and len(u):
-            here = found.gradient[:, :k]
-            matrix = np.where(
-                np.isfinite(llf)[:, None, None], -found.hessian, np.eye(k + len(u))
-            )
-            values, vectors = np.linalg.eigh(matrix[:, :k, :k])
-            bent = values[:, 0] > 1e-8 * values[:, -1]
-            safe = np.where(bent[:, None], values, 1.0)
-            step = (here[:, None] @ vectors)[:, 0] / safe
-            step = np.where(bent[:, None], (vectors @ step[:, :, None])[..., 0], 0.0)
+            sound = np.isfinite(llf)[:, None, None]
+            matrix = np.where(sound, -found.hessian[:, :k, :k], np.eye(k))
+            values, vectors = np.linalg.eigh(matrix)
+            bent = (values[:, 0] > 1e-8 * values[:, -1])[:, None]
+            safe = np.where(bent, values, 1.0)
+            right = np.stack([found.gradient[:, :k], found.hessian[:, k, :k]], axis=2)
+            turned = vectors.transpose(0, 2, 1) @ right
+            steps = vectors @ (turned / safe[:, :, None])
+            step, turn = (np.where(bent, steps[:, :, x], 0.0) for x in (0, 1))
             slope += (found.hessian[:, k, :k] * step).sum(axis=1)
-            llf += 0.5 * (here * step).sum(axis=1)
-        return found.theta, llf, slope
+            llf += 0.5 * (found.gradient[:, :k] * step).sum(axis=1)
+        return _Profiled(found.theta, llf, slope, turn)
 
     def _between_slopes(self) -> list[tuple[FloatArray, FloatArray]]:
         """Points where the profile's slope changes from rising to falling."""
@@ -260,10 +272,12 @@ class BatchSearch:
         lam, value = self._first_factor(grid[0])
         thetas = np.full((len(grid), m, problem.k_theta), np.nan)
         llfs, slopes = np.full((len(grid), m), -np.inf), np.full((len(grid), m), np.nan)
+        turns = np.zeros((len(grid), m, problem.k_cov_free))
 
         def visit(i: int, some: IntArray, start: FloatArray, least: FloatArray) -> None:
             found = self._profiled(start, grid[i], some, least)
-            thetas[i, some], llfs[i, some], slopes[i, some] = found
+            thetas[i, some], llfs[i, some] = found.theta, found.llf
+            slopes[i, some], turns[i, some] = found.slope, found.turn
 
         everyone = np.flatnonzero(np.isfinite(value))
         visit(0, everyone, lam[everyone], np.full(len(everyone), -np.inf))
@@ -280,7 +294,10 @@ class BatchSearch:
                 if len(some) == 0:
                     break
                 start = thetas[last, some, : problem.k_cov_free]
-                visit(i, some, start, best - HOPELESS)
+                # where Lambda moves with the residual parameter, a short way
+                most = 0.5 * np.maximum(np.abs(start), 0.5)
+                way = turns[last, some] * (grid[i, 0] - grid[last, 0])
+                visit(i, some, start + np.clip(way, -most, most), best - HOPELESS)
                 last = i
         return self._turns(thetas[by_u], llfs[by_u], slopes[by_u])
 
@@ -326,7 +343,8 @@ class BatchSearch:
             some = np.flatnonzero(np.isfinite(value))
             theta, llf = np.full((m, k), np.nan), np.full(m, -np.inf)
             none = np.full(len(some), -np.inf)
-            theta[some], llf[some], _ = self._profiled(lam[some], u, some, none)
+            found = self._profiled(lam[some], u, some, none)
+            theta[some], llf[some] = found.theta, found.llf
             chosen.append((llf, theta))
         return _ranked(chosen)
 
