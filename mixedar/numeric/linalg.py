@@ -366,7 +366,7 @@ def _by_cross_product(x: FloatArray, tol: float) -> IntArray | None:
     cross = np.asfortranarray((a.T @ a).toarray() if thin else a.T @ a)
     cross /= norms[:, None]
     cross /= norms
-    factor, pivots, rank, failed = dpstrf(cross, tol=1e-6, lower=1, overwrite_a=1)
+    factor, pivots, rank, failed = dpstrf(cross, tol=1e-9, lower=1, overwrite_a=1)
     if not failed:
         return np.empty(0, dtype=np.intp)
     most, few = pivots[:rank] - 1, pivots[rank:] - 1

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.linalg import lstsq, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import (
@@ -23,7 +24,7 @@ from mixedar.exceptions import (
 from mixedar.hypotheses.df import is_nested
 from mixedar.numeric.linalg import dependent_columns, pivoted_rank, r_factor
 
-# Wider regressors are solved by their cross-products, for a message.
+# Wider regressors are solved by their cross-products.
 _WIDE = 200
 # So many collinear columns are named.
 _LISTED = 5
@@ -102,6 +103,8 @@ def standardize(
 
 
 RANK_TOLERANCE = 1e-9
+# Wide regressions go by the normal equations if each column adds this to the others.
+_WELL_CONDITIONED = 0.03
 # Part of a column's length up to which entity means are taken for the same: float32
 # leaves 1e-7.  Covariances of fixed and random effects show no more.
 MEANS_TOLERANCE = float(np.sqrt(RANK_TOLERANCE))
@@ -226,6 +229,10 @@ def regress(
     """
     p = x.shape[1]
     sizes = column_sizes(x) if sizes is None else sizes
+    if _WIDE < p <= len(x):
+        found = _by_normal_equations(x, y, sizes)
+        if found is not None:
+            return found
     joint = np.empty((len(y), p + 1))
     np.divide(x, sizes, out=joint[:, :p])
     joint[:, p] = y
@@ -242,6 +249,25 @@ def regress(
         params, inverse = np.empty(0), np.empty((0, 0))
     resid = y - (x if kept.all() else x[:, kept]) @ params
     return Regression(kept, params, inverse @ inverse.T, resid)
+
+
+def _by_normal_equations(
+    x: FloatArray, y: FloatArray, sizes: FloatArray
+) -> Regression | None:
+    """Least squares of many columns that are far from dependent; None if not."""
+    cross = x.T @ x
+    cross /= np.outer(sizes, sizes)
+    root, failed = dpotrf(cross, overwrite_a=True)
+    if failed or root.diagonal().min() < _WELL_CONDITIONED:
+        return None
+    params, resid = np.zeros(len(sizes)), y
+    for _ in range(3):  # steps of refinement give back the digits
+        params = params + dpotrs(root, x.T @ resid / sizes)[0] / sizes
+        resid = y - x @ params
+    bread = dpotri(root, overwrite_c=True)[0]
+    bread = np.triu(bread) + np.triu(bread, 1).T
+    kept = np.ones(len(sizes), dtype=bool)
+    return Regression(kept, params, bread / np.outer(sizes, sizes), resid)
 
 
 def gaussian_llf(ssr: float, n: int, weights: FloatArray | None = None) -> float:

@@ -323,3 +323,16 @@ def test_rounding_in_entity_means_is_no_regressor(weights: str | None) -> None:
     np.testing.assert_allclose(close.bse, exact.bse, rtol=1e-6)
     with pytest.raises(RankDeficiencyError):
         mar.between("y ~ x + t", noisy, entity="id").fit()
+
+
+def test_many_columns_have_the_digits_of_few() -> None:
+    """Dummies written out give what their elimination gives, offsets or not."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"id": np.repeat(range(210), 4)})
+    data["x"] = 1e4 + rng.normal(size=840)
+    data["y"] = data["x"] + rng.normal(size=210)[data["id"]] + rng.normal(size=840)
+    wide = mar.pooled("y ~ x + C(id)", data, entity="id").fit()
+    within = mar.fixed_effects("y ~ x", data, entity="id").fit()
+    np.testing.assert_allclose(wide.params["x"], within.params["x"], rtol=1e-8)
+    np.testing.assert_allclose(wide.bse["x"], within.bse["x"], rtol=1e-8)
+    np.testing.assert_allclose(wide.scale, within.scale, rtol=1e-8)
