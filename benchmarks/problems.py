@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,8 @@ class Problem:
         One row an observation, sorted by cluster and time.
     responses : ndarray of shape (n_fits, n_rows)
         For the workloads that refit: one response a fit.  Empty otherwise.
+    at_once : bool
+        Whether a program may take them together.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Problem:
     model: ModelSpec
     data: pd.DataFrame
     responses: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    at_once: bool = False
 
     @property
     def design_bytes(self) -> int:
@@ -252,6 +255,13 @@ def refits_slope(scale: float) -> Problem:
     return _refits(scale, "refits_slope", REFITS_SLOPE, 7)
 
 
+def refits_many(scale: float) -> Problem:
+    """The same, by programs that can fit many responses at once."""
+    problem = _refits(scale, "refits_many", REFITS_SLOPE, 7)
+    title = f"{problem.title}, together"
+    return replace(problem, title=title, at_once=True)
+
+
 def crossed_300x100(scale: float) -> Problem:
     """Two crossed factors, levels of the second drawn row by row."""
     rng = np.random.default_rng(21)
@@ -369,6 +379,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "long": long,
     "refits": refits,
     "refits_slope": refits_slope,
+    "refits_many": refits_many,
     "crossed_300x100": crossed_300x100,
     "items": items,
     "nested": nested,

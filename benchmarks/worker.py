@@ -15,6 +15,7 @@ import pickle
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ __all__ = ["fit_once", "main", "refit_many"]
 
 #: Most fits of one process in a workload of single fits.
 MOST_CALLS = 25
+# Responses that are handed over together.
+_AT_ONCE = 1000
 
 
 def fit_once(peer: PythonProgram, problem: Problem, at_least: float) -> dict[str, Any]:
@@ -51,9 +54,23 @@ def _mean_of_five(values: list[float]) -> float | None:
     return mean if math.isfinite(mean) else None
 
 
+def _refits(peer: PythonPeer, problem: Problem) -> Iterator[Estimate | None]:
+    """Fits to the responses, None where one fails; some at once where that is meant."""
+    together = peer.many_refitter(problem) if problem.at_once else None
+    if together is not None:
+        for first in range(0, len(problem.responses), _AT_ONCE):
+            yield from together(problem.responses[first : first + _AT_ONCE])
+        return
+    refit = peer.refitter(problem)
+    for response in problem.responses:
+        try:
+            yield refit(response)
+        except Exception:  # whatever a program raises
+            yield None
+
+
 def refit_many(peer: PythonPeer, problem: Problem, seconds: float) -> dict[str, Any]:
     """Measure a series of refits; wall and cpu are seconds a fit."""
-    refit = peer.refitter(problem)
     llf: list[float] = []
     rho: list[float] = []
     last: Estimate | None = None
@@ -62,14 +79,13 @@ def refit_many(peer: PythonPeer, problem: Problem, seconds: float) -> dict[str, 
         nonlocal last
         failed = 0
         end = time.perf_counter() + seconds
-        for response in problem.responses:
-            try:
-                last = refit(response)
-            except Exception:  # a failed fit is a figure of the report
+        for found in _refits(peer, problem):
+            if found is None:  # a failed fit is a figure of the report
                 failed += 1
                 llf.append(math.nan)
                 rho.append(math.nan)
             else:
+                last = found
                 failed += last.converged is False
                 llf.append(last.llf)
                 rho.append(math.nan if last.rho is None else last.rho)

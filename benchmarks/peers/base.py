@@ -58,6 +58,8 @@ class Estimate:
 _FITTED = {"ar1": "AR(1)", "car1": "CAR(1)", "un": "UN", "arma11": "ARMA(1,1)"}
 
 Refit = Callable[[Floats], Estimate]
+#: Of responses, one a row.
+ManyRefits = Callable[[Floats], list[Estimate]]
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,10 @@ class PythonPeer(PythonProgram):
             return self.fit(data, problem.model)
 
         return refit
+
+    def many_refitter(self, problem: Problem) -> ManyRefits | None:
+        """A function that fits many responses of `problem` at once, if there is one."""
+        return None
 
 
 def dense_design(problem: Problem) -> tuple[Floats, Floats, Any, Floats]:

@@ -7,7 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.peers.base import Estimate, Floats, PythonPeer, Refit, dense_design
+from benchmarks.peers.base import (
+    Estimate,
+    Floats,
+    ManyRefits,
+    PythonPeer,
+    Refit,
+    dense_design,
+)
 from benchmarks.problems import ModelSpec, Problem
 from benchmarks.specs import LevelsSpec
 
@@ -53,6 +60,39 @@ class MixedAR(PythonPeer):
 
         def refit(response: Floats) -> Estimate:
             return _estimate(model_class(response, exog, groups, **kwargs).fit())
+
+        return refit
+
+    def many_refitter(self, problem: Problem) -> ManyRefits | None:
+        """The model's ``refit_many``."""
+        model_class: Any = importlib.import_module("mixedar").MixedLMAR
+        if not hasattr(model_class, "refit_many"):
+            return None
+        exog, exog_re, groups, time = dense_design(problem)
+        model = model_class(
+            problem.responses[0],
+            exog,
+            groups,
+            exog_re=exog_re,
+            time=time,
+            residual=problem.model.residual,
+        )
+
+        def refit(responses: Floats) -> list[Estimate]:
+            many = model.refit_many(responses.T)
+            errors = many.bse_fe.to_numpy()
+            _ = many.pvalues
+            rho = many.residual_params[:, 0]
+            return [
+                Estimate(
+                    float(many.llf[k]),
+                    many.fe_params[k].tolist(),
+                    errors[k].tolist(),
+                    float(rho[k]),
+                    bool(many.converged[k]),
+                )
+                for k in range(len(responses))
+            ]
 
         return refit
 

@@ -210,7 +210,7 @@ def test_r_is_told_that_there_are_no_random_effects(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["refits", "refits_slope"])
+@pytest.mark.parametrize("name", ["refits", "refits_slope", "refits_many"])
 def test_refits_agree_with_the_formula_fit(name: str) -> None:
     problem = problems.tiny(name)
     peer = _python_peer("mixedar")
