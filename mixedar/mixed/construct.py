@@ -139,9 +139,11 @@ def written_effects(
             rows = pd.Series(np.arange(len(table)), table.index, name="row")
             return WrittenEffects(plain, rows, "0", (), smooths, dict(options))
         if groups is None:
+            nested = "|" in plain.partition("~")[2]
             raise GroupError(
                 "groups= is missing: name the column with the group labels, or write "
                 "random effects into the formula, as in 'y ~ x + (1 | g)'"
+                + ("; a bar inside a function is none" if nested else "")
             )
         own = any(isinstance(groups, str) and call.factor == groups for call in smooths)
         if own and re_formula is None and vc_formula is None:

@@ -135,7 +135,8 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
         inside = piece[1:-1] if _is_bracketed(piece) else ""
         at = _bar_at(inside)
         if at is None:
-            if not all(in_calls(piece, "|")):
+            inside_call = re.search(r"\(\s*[01]\s*(\+[^()|]*)?\|", piece)
+            if inside_call or not all(in_calls(piece, "|")):
                 raise UnsupportedError(
                     f"{piece!r}: a random-effects term such as (1 | g) has to stand by "
                     "itself, between plus signs"

@@ -29,13 +29,13 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import GroupSums
 from mixedar.engine.level import Level, eliminate
 from mixedar.engine.likelihood import cluster_sums
+from mixedar.engine.linked import linked_levels
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
-from mixedar.fit.linked import linked_rows
 
 # Numbers in the inverse covariances of all groups, and of those taken at a time.
 _MOST = 2**27
@@ -185,6 +185,13 @@ def _inverses(
     return np.asarray(out)
 
 
+def are_apart(fit: Fit, levels: int) -> bool:
+    """Whether nothing binds rows of different levels of a factor together."""
+    data = fit.data
+    sets, _ = linked_levels([data.codes, *(term.codes for term in data.terms)])
+    return sets == levels
+
+
 class LinkedCoordinates(DeletionCoordinates):
     """
     The same where levels of several factors meet.
@@ -224,8 +231,7 @@ class LinkedCoordinates(DeletionCoordinates):
                 covariances.append(block_diag(*[root @ root.T] * copies))
         self._z = np.hstack([np.empty((fit.nobs, 0)), *designs])
         self.psi = block_diag(*covariances) if covariances else np.empty((0, 0))
-        clusters = linked_rows(fit)
-        self._apart = len(clusters) == len(self.sizes)
+        self._apart = are_apart(fit, len(self.sizes))
         self._by_v = self.jacobian, self.bends
         self.total = self._by_theta(self.total)
         k = len(self.theta)

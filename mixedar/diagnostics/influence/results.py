@@ -48,7 +48,7 @@ from mixedar.diagnostics.influence.deletion import (
     Deletions,
     delete_groups,
 )
-from mixedar.diagnostics.influence.linked import LinkedCoordinates
+from mixedar.diagnostics.influence.linked import LinkedCoordinates, are_apart
 from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
@@ -556,7 +556,7 @@ def influence(
         )
     if maxiter is None:
         maxiter = _ENOUGH if m <= _FEW else 1
-        if fit.data.terms and m != len(linked_rows(fit)):
+        if fit.data.terms and not are_apart(fit, m):
             work = m * fit.nobs
             maxiter = _ENOUGH if work <= _MAXIMUM else int(work <= _STEP)
     return GroupInfluence(fit, left_out, int(maxiter), progress)
