@@ -337,20 +337,36 @@ class ModelData:
         return out + [(t.factor, name) for t in self.terms for name in t.effects]
 
     @property
+    def factor_terms(self) -> tuple[RandomTerm, ...]:
+        """The further terms that belong to a factor, and are no smooths of all rows."""
+        return tuple(term for term in self.terms if not term.shared)
+
+    @property
+    def has_smooths(self) -> bool:
+        """Whether there are smooths of all rows with coefficients that vary."""
+        return any(term.shared for term in self.terms)
+
+    @property
+    def smooth_design(self) -> FloatArray:
+        """Columns of the smooths' coefficients, shape (n, q)."""
+        parts = [term.design for term in self.terms if term.shared]
+        return np.concatenate([np.empty((self.nobs, 0)), *parts], axis=1)
+
+    @property
     def crosses_factors(self) -> bool:
         """Whether groups and the levels of another factor cross."""
         codes = self.codes
         return not all(
             is_nested(codes, term.codes) or is_nested(term.codes, codes)
-            for term in self.terms
+            for term in self.factor_terms
         )
 
     @cached_property
     def df_containment(self) -> FloatArray:
         """Containment degrees of freedom of the fixed effects, shape (p,)."""
-        factors = [term.codes for term in self.terms]
+        factors = [term.codes for term in self.factor_terms]
         levels = nested_levels(self.codes, self.components.levels, factors)
-        random = self.k_re + self.k_vc + len(self.terms) > 0
+        random = self.k_re + self.k_vc + len(factors) > 0
         return containment_df(self.exog, levels, random)
 
     @cached_property

@@ -88,6 +88,11 @@ class RandomTerm:
     smooth: Smooth | None = None
 
     @property
+    def shared(self) -> bool:
+        """Whether it is a smooth of all rows, and no factor."""
+        return not self.columns
+
+    @property
     def layout(self) -> TermLayout:
         """How the columns share the entries of the covariance."""
         return TermLayout(len(self.effects), self.copies)

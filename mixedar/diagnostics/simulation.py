@@ -159,7 +159,9 @@ def draw_responses(
     if known:
         effects = fit.effects.means[rows.codes]
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
-        mean += 0.0 if rows.terms is None else rows.terms.mean(fit.term_effects)
+    if rows.terms is not None:
+        kept = rows.terms if known else rows.terms.without_levels()
+        mean = mean + kept.mean(fit.term_effects)
     drawn = None if known else rows.terms
     root = np.empty((0, 0)) if known else _root(at, rows.sizes)
     q = len(root)
@@ -243,7 +245,7 @@ def simulated_residuals(
     left = residuals.shrink(white)
     left -= product(residuals.f, product(residuals.f.T, white))
     fitted = np.sqrt(fit.scale) * _correlated(fit, residuals, white - left)
-    fitted += rows.sort(fit.fitted_marginal)[:, None]
+    fitted += rows.sort(fit.fitted_fixed)[:, None]
     if kind != "normalized":
         left = _correlated(fit, residuals, left)
     if kind == "pearson":

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import LikelihoodBlock, ParameterPoint
@@ -202,6 +203,34 @@ class TermPosterior:
         order = len(self._maps[t])
         first = self.starts[t] + order * levels
         return np.asarray(first[:, None] + np.arange(order))
+
+    def covariance(self, some: IntArray) -> FloatArray:
+        """
+        Covariance of some effects, relative to the residual variance.
+
+        Parameters
+        ----------
+        some : ndarray of int, shape (k,)
+            Numbers of effects of whole levels, one level after the other.
+
+        Returns
+        -------
+        ndarray, shape (k, k)
+        """
+        block, component, column = self._place[:, some]
+        together = (block[:, None] == block) & (component[:, None] == component)
+        out = np.zeros((len(some), len(some)))
+        for number, covariances in enumerate(self._covariances):
+            here = np.flatnonzero(block == number)
+            rows, columns = column[here][:, None], column[here]
+            out[np.ix_(here, here)] = covariances[rows, columns, component[here]]
+        term = np.searchsorted(self.starts, some, side="right") - 1
+        maps, first = [], 0
+        while first < len(some):
+            maps.append(self._maps[term[first]])
+            first += len(maps[-1])
+        turn = block_diag(*maps) if maps else np.empty((0, 0))
+        return np.asarray(turn @ np.where(together, out, 0.0) @ turn.T)
 
     def quadratic(self, t_of: IntArray, d: FloatArray, which: IntArray) -> FloatArray:
         """

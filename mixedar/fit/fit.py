@@ -15,6 +15,7 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.smooths import RandomPart
 from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
@@ -32,7 +33,9 @@ from mixedar.engine.terms import (
     eliminated_terms,
 )
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
+from mixedar.fit.population import Population
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
+from mixedar.relations.base import LevelCovariance, with_parameters
 from mixedar.residual import ResidualStructure
 from mixedar.residual.base import Parametric
 
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
 # Arrays of the data's length: made again when asked for, never pickled.
 _ROW_CACHES = (
     "effects",
+    "between_levels",
     "eliminated_terms",
+    "fitted_fixed",
     "fitted_marginal",
     "fitted_terms",
     "fittedvalues",
@@ -98,6 +103,8 @@ class Fit:
         From internal coordinates of the random effects to the user's.
     parameters : Parametric
         Those of the residual structure, then of what relates the levels of factors.
+    between : tuple of LevelCovariance or None
+        How the levels of each further term are related, or its copies.
     settled : bool
         Whether the fitted values that a variance function reads stayed.
     unseen : mapping of int to tuple of str
@@ -135,6 +142,7 @@ class Fit:
     factor: FloatArray
     z_map: FloatArray
     parameters: Parametric
+    between: tuple[LevelCovariance | None, ...]
     held_data: ModelData | None
     held_problem: LikelihoodProblem | None
     settled: bool = True
@@ -164,7 +172,7 @@ class Fit:
             names=tuple(data.param_names),
             crosses_factors=data.crosses_factors,
             effect_labels=tuple(data.effect_labels),
-            factor_levels=tuple((t.factor, len(t.levels)) for t in data.terms),
+            factor_levels=tuple((t.factor, len(t.levels)) for t in data.factor_terms),
             effect_names=(
                 *data.random_names,
                 *data.component_names,
@@ -182,6 +190,7 @@ class Fit:
             factor=problem.factor(theta),
             z_map=problem.z_map,
             parameters=problem.parameters,
+            between=problem.between,
             held_data=data,
             held_problem=problem,
         )
@@ -219,6 +228,7 @@ class Fit:
         """The same fit without anything of the data's length."""
         # tests and predictions go on
         self.df_containment, self.encoder, self.unbounded  # noqa: B018
+        self.population  # noqa: B018
         self.unseen_correlations  # noqa: B018
         kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
         other = copy.copy(self)
@@ -365,8 +375,38 @@ class Fit:
         """Covariance of the effects of one level of each further term."""
         places = [place.effects for place in self.layout.term_places]
         return tuple(
-            term.whole(self.effect_cov[here, here])
-            for term, here in zip(self.layout.terms, places, strict=True)
+            term.whole(self.effect_cov[here, here], self.between_copies[t])
+            for t, (term, here) in enumerate(
+                zip(self.layout.terms, places, strict=True)
+            )
+        )
+
+    @property
+    def related(self) -> tuple[LevelCovariance | None, ...]:
+        """How the levels of each further term are related; None if they are not."""
+        return tuple(
+            between if layout.copies == 1 else None
+            for between, layout in zip(self.between, self.layout.terms, strict=True)
+        )
+
+    @cached_property
+    def between_levels(self) -> tuple[FloatArray | None, ...]:
+        """Covariance between the levels of each further term; None for identities."""
+        return self._relations(of_copies=False)
+
+    @cached_property
+    def between_copies(self) -> tuple[FloatArray | None, ...]:
+        """Covariance between the copies of each further term; None for identities."""
+        return self._relations(of_copies=True)
+
+    def _relations(self, *, of_copies: bool) -> tuple[FloatArray | None, ...]:
+        u = self.unconstrained[self.structure.k_free :]
+        found = zip(with_parameters(self.between, u), self.layout.terms, strict=True)
+        return tuple(
+            None
+            if between is None or (layout.copies > 1) != of_copies
+            else between.matrix(own).value
+            for (between, own), layout in found
         )
 
     @property
@@ -428,9 +468,37 @@ class Fit:
         return held
 
     @cached_property
-    def fitted_marginal(self) -> FloatArray:
+    def fitted_fixed(self) -> FloatArray:
         """``X beta``, and the offset if there is one, shape (n,)."""
         return self.data.mean(self.fe_params)
+
+    @cached_property
+    def fitted_marginal(self) -> FloatArray:
+        """Mean of the population, smooths included, shape (n,)."""
+        if not self.data.has_smooths:
+            return self.fitted_fixed
+        return self.fitted_fixed + self.data.smooth_design @ self.population.smooths
+
+    @cached_property
+    def population(self) -> Population:
+        """Coefficients that all rows share: fixed effects, and those of smooths."""
+        p, found = self.k_fe, []
+        numbers = [np.empty(0, dtype=np.intp)]
+        for t, term in enumerate(self.data.terms):
+            if isinstance(term.spec, RandomPart) and term.shared:
+                found.append((term.spec, self.term_effects[t]))
+                numbers.append(self.term_posterior.numbers(t, np.zeros(1, np.intp))[0])
+        if not found:
+            none = np.empty(0)
+            return Population((), self.fe_params, none, np.empty((0, p)), none[:, None])
+        some = np.concatenate(numbers)
+        return Population(
+            tuple(spec for spec, _ in found),
+            self.fe_params,
+            np.concatenate([effects.means[0] for _, effects in found]),
+            np.concatenate([effects.slopes[0] for _, effects in found]),
+            self.scale * self.term_posterior.covariance(some),
+        )
 
     @cached_property
     def eliminated_terms(self) -> Eliminated:
@@ -450,7 +518,7 @@ class Fit:
     @cached_property
     def fitted_terms(self) -> FloatArray:
         """``X beta`` and the predicted effects of the further terms, shape (n,)."""
-        out = self.fitted_marginal.copy()
+        out = self.fitted_fixed.copy()
         for term, found in zip(self.data.terms, self.term_effects, strict=True):
             out += (term.design * found.means[term.codes]).sum(axis=1)
         return out

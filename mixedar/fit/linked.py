@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.linked import linked_levels
@@ -57,19 +59,36 @@ class Clusters:
         return f"{self.word} {shown(self.labels[number])}"
 
 
-def linked_rows(fit: Fit) -> Clusters:
-    """The groups of a fit; with several factors, sets of levels that meet."""
+def linked_rows(fit: Fit, *, together: bool = False) -> Clusters:
+    """
+    The groups of a fit; with several factors, sets of levels that meet.
+
+    Smooths are part of the mean, and levels that are not related to others are apart,
+    unless either is to link all rows `together`.
+    """
     data = fit.data
-    if not data.terms:
+    related = any(between is not None for between in fit.related)
+    if together and (data.has_smooths or related):
+        none = np.zeros(data.nobs, dtype=np.intp)
+        return Clusters("cluster", ["of all rows"], none, none[: data.n_groups])
+    if not data.factor_terms:
         every = np.arange(data.n_groups)
         codes = np.repeat(every, data.grouped.sizes)
         return Clusters("group", data.group_labels, codes, every)
-    factors = [data.codes, *(term.codes for term in data.terms)]
+    factors, every_set = [data.codes], related_sets(fit)
+    for term, sets in zip(data.terms, every_set, strict=True):
+        if not term.shared:
+            factors.append(term.codes if sets is None else sets[term.codes])
     n, of_levels = linked_levels(factors)
     of_groups = of_levels[0]
     codes = data.grouped.sort(of_groups[data.codes])
-    names = [data.groups_name, *(term.factor for term in data.terms)]
-    labels = [data.group_labels, *(term.levels.tolist() for term in data.terms)]
+    names = [data.groups_name, *(term.factor for term in data.factor_terms)]
+    labels = [data.group_labels, *(term.levels.tolist() for term in data.factor_terms)]
+    shared = [term.shared for term in data.terms]
+    sets_of = [sets for sets, one in zip(every_set, shared, strict=True) if not one]
+    for t, sets in enumerate(sets_of, start=1):
+        if sets is not None:
+            of_levels[t] = of_levels[t][sets]
     for name, own, of_level in zip(names, labels, of_levels, strict=True):
         if len(of_level) == n:
             return Clusters(
@@ -78,6 +97,18 @@ def linked_rows(fit: Fit) -> Clusters:
     first = np.unique(of_groups, return_index=True)[1]
     meets = [f"of {data.groups_name} {shown(data.group_labels[k])}" for k in first]
     return Clusters("cluster", meets, codes, of_groups)
+
+
+def related_sets(fit: Fit) -> list[IntArray | None]:
+    """Levels of each further term that are related, directly or through others."""
+    out: list[IntArray | None] = []
+    for between in fit.between_levels:
+        if between is None:
+            out.append(None)
+            continue
+        found = connected_components(csr_array(between), directed=False)[1]
+        out.append(np.asarray(found, dtype=np.intp))
+    return out
 
 
 def group_levels(fit: Fit) -> pd.Index:

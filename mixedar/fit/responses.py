@@ -17,6 +17,7 @@ from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.fit.fit import Fit
+from mixedar.relations.base import root_of, with_parameters
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +46,8 @@ class Responses:
     residual_params : ndarray, shape (k_params,)
     term_covs : tuple of ndarray
         Covariance of the effects of each further term.
+    between_levels : tuple of ndarray or None
+        What relates the levels of each.
     """
 
     data: ModelData
@@ -54,6 +57,7 @@ class Responses:
     scale: float
     residual_params: FloatArray
     term_covs: tuple[FloatArray, ...] = ()
+    between_levels: tuple[FloatArray | None, ...] = ()
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
@@ -66,12 +70,21 @@ class Responses:
             fit.scale,
             fit.residual_params,
             fit.term_covs,
+            fit.between_levels,
         )
 
     @cached_property
     def _root(self) -> FloatArray:
         """A root of the covariance of the correlated random effects."""
-        return _root_of(self.cov_re)
+        return root_of(self.cov_re)
+
+    @cached_property
+    def _term_roots(self) -> list[tuple[FloatArray, FloatArray | None]]:
+        """Roots of the covariances of each further term, and between its levels."""
+        return [
+            (root_of(cov), None if between is None else root_of(between))
+            for cov, between in zip(self.term_covs, self.between_levels, strict=True)
+        ]
 
     @cached_property
     def _widths(self) -> list[list[int]]:
@@ -98,9 +111,12 @@ class Responses:
             for i, width in enumerate(widths):
                 effects[i, :width] = rng.normal(size=width)[: matrix.shape[1]]
             y = y + np.sqrt(variance) * (effects[data.codes] * matrix).sum(axis=1)
-        for term, cov in zip(data.terms, self.term_covs, strict=True):
-            shape = (len(term.levels), len(cov))
-            effects = rng.normal(size=shape) @ _root_of(cov).T
+        for term, (root, wide) in zip(data.terms, self._term_roots, strict=True):
+            if term.shared:
+                continue  # part of the mean
+            effects = rng.normal(size=(len(term.levels), len(root))) @ root.T
+            if wide is not None:
+                effects = wide @ effects
             y = y + (effects[term.codes] * term.design).sum(axis=1)
         grouped = data.grouped
         noise = grouped.sort(rng.normal(size=len(y)))
@@ -115,14 +131,6 @@ class Responses:
         """Responses of the steps, as many columns at once, shape (n, at_once)."""
         while here := list(islice(steps, at_once)):
             yield np.column_stack([self.draw(rng) for _ in here])
-
-
-def _root_of(cov: FloatArray) -> FloatArray:
-    """A root of a covariance."""
-    try:
-        return np.asarray(np.linalg.cholesky(cov), dtype=np.float64)
-    except np.linalg.LinAlgError:  # singular: no Cholesky factor, but a root
-        return _spectral_root(*np.linalg.eigh(cov))
 
 
 def _spectral_root(values: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -145,6 +153,8 @@ class StatedParameters:
     residual_params : ndarray, shape (k_params,)
     term_roots : tuple of ndarray
         Roots of the covariances of the effects of each further term.
+    relation_params : tuple of ndarray
+        Unconstrained parameters of what relates the levels of each.
     """
 
     fe_params: FloatArray
@@ -153,6 +163,7 @@ class StatedParameters:
     scale: float
     residual_params: FloatArray
     term_roots: tuple[FloatArray, ...] = ()
+    relation_params: tuple[FloatArray, ...] = ()
 
     @classmethod
     def of(cls, fit: Fit, stated: Mapping[str, float] | None = None) -> Self:
@@ -205,7 +216,10 @@ class StatedParameters:
             term.whole(_stated_root(cov[a, a], fit.effect_names[a]))
             for term, a in zip(fit.layout.terms, places, strict=True)
         )
-        return cls(params[:p], root, vcomp, scale, residual, terms)
+        u = fit.parameters.to_unconstrained(residual)[fit.structure.k_free :]
+        own = tuple(part for _, part in with_parameters(fit.between, u))
+        residual = residual[: fit.structure.k_params]
+        return cls(params[:p], root, vcomp, scale, residual, terms, own)
 
 
 def _checked(fit: Fit, stated: Mapping[str, float] | None) -> dict[str, float]:
@@ -256,8 +270,8 @@ def _residual(fit: Fit, params: FloatArray, values: Mapping[str, float]) -> Floa
     """Residual parameters, if they are inside their range."""
     names = fit.names[fit.k_fe + fit.layout.k_cov :]
     if not values.keys() & set(names):
-        return fit.residual_params
-    structure = fit.structure
+        return fit.estimate.residual_params
+    structure = fit.parameters
     held = [n for n, free in zip(names, structure.is_free, strict=True) if not free]
     if values.keys() & set(held):
         raise UnsupportedError(f"params: {held[0]!r} is held by the model")
@@ -271,6 +285,10 @@ def _residual(fit: Fit, params: FloatArray, values: Mapping[str, float]) -> Floa
         pairs = zip(names, params, strict=True)
         found = [f"{name} = {value:g}" for name, value in compress(pairs, wrong)]
         raise UnsupportedError(
-            f"params: {', '.join(found)}: {structure.label} residuals cannot have that"
+            f"params: {', '.join(found)}: {fit.structure.label} residuals, and what "
+            "relates levels, cannot have that"
+            if len(fit.parameters.is_free) > fit.structure.k_params
+            else f"params: {', '.join(found)}: {fit.structure.label} residuals cannot "
+            "have that"
         )
     return params

@@ -213,10 +213,13 @@ class RobustMethod(ContrastMethod):
     cov_type : str
     clusters : str
         How many there are, of what.
+    shared : ndarray, shape (p + q, p + q), or None
+        Covariance of the fixed effects and the coefficients of smooths.
     """
 
     cov_type: str
     clusters: str
+    shared: FloatArray | None = None
 
 
 class ColumnDF(ContrastMethod):

@@ -212,6 +212,29 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
     return notes
 
 
+def df_of_rows(method: ContrastMethod, matrix: FloatArray) -> FloatArray:
+    """Degrees of freedom of rows of fixed parts, infinite where there is none."""
+    out = np.full(len(matrix), np.inf)
+    used = np.abs(matrix).max(axis=1, initial=0.0) > 0.0
+    if used.any():
+        out[used] = method.single(matrix[used])
+    return out
+
+
+def shared_covariance(fit: Fit, cov: FloatArray) -> FloatArray:
+    """
+    Covariance of the coefficients that all rows share, by that of the fixed effects.
+
+    Of a fit with robust standard errors it is robust too.
+    """
+    robust = fit.robust
+    if robust is not None and robust.shared is not None:
+        known = np.nan_to_num(robust.cov)
+        if np.array_equal(known, np.nan_to_num(cov)):
+            return robust.shared
+    return fit.population.covariance(cov)
+
+
 def covariance(fit: Fit) -> FloatArray:
     """
     Covariance of all parameters, that of the fixed effects by the fit's method.

@@ -17,9 +17,9 @@ def variance_shares(fit: Fit) -> pd.Series:
     Returns
     -------
     Series
-        ``fixed``: of ``X beta`` over the rows (divisor n - 1); one entry for each
-        factor and variance component, the mean over the rows of ``z'G z`` (Johnson,
-        2014); and ``residual``, the mean residual variance of the rows.
+        ``fixed``: of ``X beta``, and smooths, over the rows (divisor n - 1); one entry
+        for each factor and variance component, the mean over the rows of ``z'G z``
+        (Johnson, 2014); and ``residual``, the mean residual variance of the rows.
     """
     data = fit.data
     out = {"fixed": float(np.var(fit.fitted_marginal, ddof=1))}
@@ -35,8 +35,14 @@ def variance_shares(fit: Fit) -> pd.Series:
         data.component_names, fit.vcomp, data.components.matrices, strict=True
     ):
         add(name, variance * (matrix**2).sum(axis=1).mean())
-    for term, cov in zip(data.terms, fit.term_covs, strict=True):
+    for term, cov, between in zip(
+        data.terms, fit.term_covs, fit.between_levels, strict=True
+    ):
+        if term.shared:
+            continue
         own = np.einsum("ij,jk,ik->i", term.design, cov, term.design)
+        if between is not None:
+            own *= np.diagonal(between)[term.codes]
         add(term.factor, own.mean())
     out["residual"] = float(np.mean(np.square(fit.residual_sd)))
     return pd.Series(out)
@@ -53,7 +59,7 @@ def r2(fit: Fit) -> pd.Series:
     Returns
     -------
     Series
-        ``marginal``, the share of the fixed effects in the variance of the response,
+        ``marginal``, the share of fixed effects and smooths in the variance,
         and ``conditional``, that of fixed and random effects.
 
     Raises

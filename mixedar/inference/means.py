@@ -30,7 +30,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
 from mixedar.inference.sandwich import sandwich
-from mixedar.inference.wald import t_test
+from mixedar.inference.wald import population_tests
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class MarginalMeans:
     grid : DataFrame, shape (k, number of variables)
         One row a mean.
     matrix : ndarray, shape (k, p)
-        The means are ``matrix @ fe_params``.
+        The means are ``matrix @ fe_params``; with smooths the columns of their
+        coefficients follow.
     by : list of str
         Variables within whose values pairs are formed.
     at : dict
@@ -92,7 +93,7 @@ class MarginalMeans:
         if not known.all():
             table = self._table(matrix[known], alpha, name)
             return table.set_axis(np.flatnonzero(known)).reindex(range(len(matrix)))
-        test = t_test(self.fit, matrix)
+        test = population_tests(self.fit, matrix)
         effect, sd = np.ravel(test.effect), np.ravel(test.sd)
         df = np.inf if self.fit.df_method.name == "normal" else test.df_denom
         df = np.broadcast_to(np.asarray(df, float), effect.shape)
@@ -474,7 +475,7 @@ def marginal_means(
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
     frame = fit.data.frame
     assert frame is not None
-    grid, matrix, rest = _grid(spec, frame, [*asked, *within], dict(at or {}), weights)
+    grid, matrix, rest = _grid(fit, frame, [*asked, *within], dict(at or {}), weights)
     if cov_type is not None:
         fit = fit.with_tests(resolve_df("satterthwaite"), sandwich(fit, cov_type))
     elif df is not None:
@@ -483,7 +484,7 @@ def marginal_means(
 
 
 def _grid(
-    spec: FormulaSpec,
+    fit: Fit,
     data: pd.DataFrame,
     asked: Sequence[str],
     held: Mapping[str, Any],
@@ -494,6 +495,8 @@ def _grid(
 
     Rows are NaN where combinations of levels without rows leave a mean unknown.
     """
+    spec = fit.formula_spec
+    assert spec is not None
     for name in [*asked, *held]:
         if name not in spec.variables:
             raise UnknownColumnError(
@@ -515,7 +518,13 @@ def _grid(
     order = [*focus, *others]
     combined = pd.DataFrame(list(product(*(values[name] for name in order))))
     combined.columns = pd.Index(order)
-    design = spec.all_columns(combined)
+    design = np.hstack(
+        [
+            spec.all_columns(combined),
+            spec.smooth_columns(combined),
+            fit.population.columns(combined),
+        ]
+    )
     inner = size // max(int(np.prod([len(values[n]) for n in focus])), 1)
     share = np.full(inner, 1.0 / inner)
     if weights == "proportional":
@@ -528,8 +537,10 @@ def _grid(
     grid = combined[focus].iloc[::inner].reset_index(drop=True)
     rest = {name: values[name] for name in others}
     if spec.empty_cells is not None:
-        unknown = ~spec.empty_cells.determined(matrix)
-        matrix = matrix[:, spec.empty_cells.kept]
+        count = len(spec.all_names)
+        unknown = ~spec.empty_cells.determined(matrix[:, :count])
+        kept = matrix[:, :count][:, spec.empty_cells.kept]
+        matrix = np.hstack([kept, matrix[:, count:]])
         matrix[unknown] = np.nan
     return grid, without_rounding(matrix), rest
 

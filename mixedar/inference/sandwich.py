@@ -27,6 +27,7 @@ models, Journal of Business and Economic Statistics 36, 672-683.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,7 +67,8 @@ class Sandwich(RobustMethod):
     cov_type : str
     cov : ndarray, shape (p, p)
     bread : ndarray, shape (p, p)
-        ``M``, without the residual variance.
+        ``M``, without the residual variance.  With smooths this and what follows have
+        rows and columns of their coefficients after those of the fixed effects.
     quadratic, linear : ndarray, shape (p, p, m)
         ``X'W A H A W X`` and ``X A W X`` of each cluster, ``W = H^-1``.
     clusters : str
@@ -114,7 +116,7 @@ class Sandwich(RobustMethod):
     def single(self, matrix: FloatArray) -> FloatArray:
         """See :meth:`ContrastMethod.single`."""
         out = np.empty(len(matrix))
-        for k, row in enumerate(matrix):
+        for k, row in enumerate(self._padded(matrix)):
             weights = self.bread @ row
             d = np.einsum("a,abm,b->m", weights, self.quadratic, weights)
             h = self._half @ np.einsum("abm,b->am", self.linear, weights)
@@ -123,6 +125,11 @@ class Sandwich(RobustMethod):
             total = (d - cross).sum()
             out[k] = total**2 / variance if variance > 0.0 else np.nan
         return np.where((matrix[:, self.lost] != 0.0).any(axis=1), np.nan, out)
+
+    def _padded(self, matrix: FloatArray) -> FloatArray:
+        """Rows of contrasts with columns of smooths, which they do not involve."""
+        rest = np.zeros((len(matrix), len(self.bread) - matrix.shape[1]))
+        return np.hstack([matrix, rest])
 
     def joint(self, matrix: FloatArray, rank: int) -> JointDF:
         """
@@ -133,6 +140,7 @@ class Sandwich(RobustMethod):
         NotComputedError
             If there are too few groups for so many restrictions.
         """
+        matrix = self._padded(matrix)
         lengths = np.sqrt(np.einsum("cx,xy,cy->c", matrix, self.bread, matrix))
         _, _, rows = np.linalg.svd(matrix / lengths[:, None], full_matrices=False)
         eta = self._wishart_df(rows[:rank])
@@ -174,7 +182,9 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     Cluster-robust covariance of a fit.
 
     Clusters are its groups; with random effects of several factors the levels of the
-    outermost, or what else no random effect links.
+    outermost, or what else no random effect links.  Smooths link no rows: their
+    coefficients are part of the mean, with a penalty.  What the penalty adds to the
+    covariance (mgcv's ``Vp - Ve``) is the model's.
 
     Parameters
     ----------
@@ -203,13 +213,13 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     clusters = linked_rows(fit)
     m, n, p = len(clusters), fit.nobs, fit.k_fe
     _check_number(fit, clusters, name)
-    bread = fit.cov_beta / fit.scale
-    bread = (bread + bread.T) / 2.0
-    weight, scores = _cluster_sums(fit, clusters)
+    mean = _mean_of(fit)
+    bread = mean.bread
+    weight, scores = _cluster_sums(fit, clusters, mean)
     alone = _alone(clusters, bread, weight)
     quadratic = linear = weight
     if name == "CR2":
-        scores, quadratic, linear = _bias_reduced(fit, clusters, bread)
+        scores, quadratic, linear = _bias_reduced(fit, clusters, mean)
     elif name == "CR3":
         if alone:
             one, coefficient = next(iter(alone.values())), fit.exog_names[min(alone)]
@@ -228,19 +238,93 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
     }.get(name, 1.0)
     steps = bread @ scores
     cov = factor * (steps @ steps.T)
-    found = Sandwich(name, cov, bread, quadratic, linear, clusters.plural)
+    if len(cov) > p:  # the penalty's part
+        cov += fit.scale * (bread - bread @ weight.sum(axis=2) @ bread)
+    own = cov[:p, :p].copy()
+    found = Sandwich(name, own, bread, quadratic, linear, clusters.plural)
+    if len(cov) > p:
+        found.shared = mean.whole(cov)
     found.give_no_error(alone, fit.exog_names)
     return found
 
 
+@dataclass(frozen=True)
+class _Mean:
+    """
+    The part of a fit that all rows share.
+
+    Attributes
+    ----------
+    design : ndarray, shape (n, p + k)
+        Of the fixed effects, and of those coefficients of smooths that vary.
+    resid : ndarray, shape (n,)
+        What it leaves of the response.
+    bread : ndarray, shape (p + k, p + k)
+        Covariance of these coefficients under the model, relative to ``scale``.
+    kept : ndarray of int, shape (p + k,)
+        Their numbers among all p + q.
+    order : int
+        p + q.
+    """
+
+    design: FloatArray
+    resid: FloatArray
+    bread: FloatArray
+    kept: IntArray
+    order: int
+
+    def whole(self, cov: FloatArray) -> FloatArray:
+        """With zeros for the other coefficients."""
+        out = np.zeros((self.order, self.order))
+        out[np.ix_(self.kept, self.kept)] = cov
+        return out
+
+
+def _mean_of(fit: Fit) -> _Mean:
+    """
+    The mean of a fit and its covariance.
+
+    Raises
+    ------
+    NotComputedError
+        With smooths beside random effects of several factors.
+    """
+    data = fit.data
+    if data.has_smooths and data.factor_terms:
+        raise NotComputedError(
+            "cluster-robust standard errors: not known for smooths beside random "
+            "effects of several factors; use with_df('satterthwaite')"
+        )
+    if not data.has_smooths:
+        bread = fit.cov_beta / fit.scale
+        every = np.arange(fit.k_fe)
+        resid = data.endog - fit.fitted_fixed
+        return _Mean(data.exog, resid, (bread + bread.T) / 2.0, every, fit.k_fe)
+    bread = fit.population.covariance(fit.cov_beta) / fit.scale
+    vary = np.diag(fit.population.spread) > 0.0
+    kept = np.flatnonzero(np.concatenate([np.ones(fit.k_fe, dtype=bool), vary]))
+    design = np.hstack([data.exog, data.smooth_design])[:, kept]
+    inner = bread[np.ix_(kept, kept)]
+    resid = data.endog - fit.fitted_marginal
+    return _Mean(design, resid, (inner + inner.T) / 2.0, kept, len(bread))
+
+
 def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
     """Raise if there are too few clusters."""
-    m, p, terms = len(clusters), fit.k_fe, fit.data.terms
+    m, p, terms = len(clusters), fit.k_fe, fit.data.factor_terms
     if m == 1 and terms:
         factors = dict.fromkeys([fit.data.groups_name, *(t.factor for t in terms)])
+        which = f"random effects of crossed factors ({listing(list(factors))})"
+        related = [
+            term.factor
+            for term, between in zip(terms, fit.related, strict=True)
+            if between is not None
+        ]
+        if related:
+            which = f"related levels of {listing(related)}"
         raise NotComputedError(
-            "cluster-robust standard errors: random effects of crossed factors "
-            f"({listing(list(factors))}) link all rows, which makes them one cluster; "
+            f"cluster-robust standard errors: {which} "
+            "link all rows, which makes them one cluster; "
             "use with_df('satterthwaite') or with_df('kenward-roger')"
         )
     if m < 2 or (name == "CR1p" and m <= p):
@@ -251,21 +335,23 @@ def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
         )
 
 
-def _cluster_sums(fit: Fit, clusters: Clusters) -> tuple[FloatArray, FloatArray]:
+def _cluster_sums(
+    fit: Fit, clusters: Clusters, mean: _Mean
+) -> tuple[FloatArray, FloatArray]:
     """``X'H^-1 X``, shape (p, p, m), and ``X'H^-1 e``, shape (p, m)."""
-    data, p = fit.data, fit.k_fe
+    data, p = fit.data, mean.design.shape[1]
     grouped = data.grouped
     design = grouped.sort(data.random_design) @ fit.z_map
-    resid = grouped.sort(data.endog - fit.fitted_marginal)
-    columns = np.column_stack([design, grouped.sort(data.exog), resid])
-    if data.terms:  # V^-1 W = H^-1 (W - Z B)
+    fixed = np.column_stack([mean.design, mean.resid])
+    columns = np.column_stack([design, grouped.sort(fixed)])
+    if data.factor_terms:  # V^-1 W = H^-1 (W - Z B)
         rest = grouped.sort(data.endog - fit.fitted_terms)
         columns = np.column_stack([columns, grouped.sort(exog_left(fit)), rest])
     products = group_products(columns, grouped, fit.structure, fit.u)
     q = design.shape[1]
     level = eliminate(products[:q, :q], products[q:, :q], fit.factor)
     left = products[q:, q:] - Apart(fit.n_groups).pairs(level.reduced, level.reduced)
-    if not data.terms:
+    if not data.factor_terms:
         return left[:p, :p], left[:p, p]
     total = np.zeros((len(clusters), p, p + 1))
     np.add.at(total, clusters.of_groups, left[:p, p + 1 :].transpose(2, 0, 1))
@@ -308,11 +394,10 @@ def _left_out(bread: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 def _bias_reduced(
-    fit: Fit, clusters: Clusters, bread: FloatArray
+    fit: Fit, clusters: Clusters, mean: _Mean
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Scores ``X'W A e`` and the matrices of :class:`Sandwich` for CR2."""
-    data, p = fit.data, fit.k_fe
-    grouped = data.grouped
+    p, grouped = mean.design.shape[1], fit.data.grouped
     sizes = np.bincount(clusters.codes)
     m, largest = len(sizes), int(sizes.max())
     if largest > _LARGEST:
@@ -321,8 +406,7 @@ def _bias_reduced(
             f"CR2 needs matrices of order {largest}, the size of the largest {word}; "
             "use CR1 or CR3"
         )
-    x = grouped.sort(data.exog)
-    e = grouped.sort(data.endog - fit.fitted_marginal)
+    x, e = grouped.sort(mean.design), grouped.sort(mean.resid)
     scores = np.empty((p, m))
     quadratic, linear = np.empty((p, p, m)), np.empty((p, p, m))
     covariances = _Covariances(fit)
@@ -330,7 +414,7 @@ def _bias_reduced(
     for at, places in equal_sizes(np.concatenate([[0], np.cumsum(sizes)])):
         rows = order[places]
         h = covariances.of(rows)
-        found = adjusted_products(x[rows], e[rows], h, bread)
+        found = adjusted_products(x[rows], e[rows], h, mean.bread)
         scores[:, at], quadratic[:, :, at], linear[:, :, at] = found
     return scores, quadratic, linear
 
@@ -388,22 +472,32 @@ class _Covariances:
         self._fit = fit
         self._groups = np.repeat(np.arange(fit.n_groups), grouped.sizes)
         design = grouped.sort(data.random_design) @ fit.z_map
-        #: levels of each factor, and designs that have independent effects
-        self._effects = [(self._groups, design @ fit.factor)]
-        for term, root in zip(
-            data.terms, fit.problem.level_factors(fit.theta), strict=True
+        #: levels of each factor, designs that have independent effects, and what
+        #: relates the levels
+        self._effects: list[tuple[IntArray, FloatArray, FloatArray | None]] = [
+            (self._groups, design @ fit.factor, None)
+        ]
+        for term, root, between in zip(
+            data.terms,
+            fit.problem.level_factors(fit.theta),
+            fit.between_levels,
+            strict=True,
         ):
+            if term.shared:
+                continue  # part of the mean
             z = grouped.sort(term.design) @ root
-            self._effects.append((grouped.sort(term.codes), z))
+            self._effects.append((grouped.sort(term.codes), z, between))
 
     def of(self, rows: IntArray) -> FloatArray:
         """Those of m clusters, whose rows have the shape (m, n); (m, n, n)."""
         roots = self._roots(rows)
         out = roots @ roots.transpose(0, 2, 1)
-        for levels, z in self._effects:
+        for levels, z, between in self._effects:
             own, level = z[rows], levels[rows]
             part = own @ own.transpose(0, 2, 1)
-            if len(self._effects) > 1:
+            if between is not None:
+                part *= between[level[:, :, None], level[:, None, :]]
+            elif len(self._effects) > 1:
                 part *= level[:, :, None] == level[:, None, :]
             out += part
         return out

@@ -36,7 +36,12 @@ from mixedar.hypotheses.restrictions import (
     restrictions,
     single_tests,
 )
-from mixedar.inference.df import contrast_method, covariance
+from mixedar.inference.df import (
+    contrast_method,
+    covariance,
+    df_of_rows,
+    shared_covariance,
+)
 
 Hypothesis = Any
 
@@ -166,6 +171,31 @@ def t_test(
         df_denom = method.single(matrix)
         _check_df(fit, df_denom)
     return single_tests(matrix @ fit.fe_params, values, cov, df_denom)
+
+
+def population_tests(fit: Fit, matrix: FloatArray) -> ContrastResults:
+    """
+    Tests of combinations of the coefficients that all rows share.
+
+    Parameters
+    ----------
+    fit : Fit
+    matrix : ndarray, shape (k, p + q)
+        Columns of the fixed effects, then of the smooths' coefficients.  Degrees of
+        freedom are those of the fixed part.
+    """
+    if matrix.shape[1] == fit.k_fe:
+        return t_test(fit, matrix)
+    method = contrast_method(fit)
+    cov = covariance_of(matrix, shared_covariance(fit, method.cov))
+    if np.isnan(np.diag(cov)).any():
+        raise NotComputedError(WITHOUT_ERROR)
+    df = None
+    if fit.df_method.name != "normal":
+        df = df_of_rows(method, matrix[:, : fit.k_fe])
+        _check_df(fit, df)
+    effect = matrix @ fit.population.coefficients
+    return single_tests(effect, np.zeros(len(matrix)), cov, df)
 
 
 def _check_df(fit: Fit, df: FloatArray) -> None:

@@ -76,7 +76,7 @@ class ParentResults(MixedLMResults):
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
     ) -> pd.Series | FloatArray:
         """
-        Population means ``X beta``, with the offset of a model that has one.
+        Population means: ``X beta``, smooths, and the offset of a model that has one.
 
         Parameters
         ----------
@@ -117,14 +117,20 @@ class ParentResults(MixedLMResults):
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)
         check_flags(transform=transform)
         spec = self.fit.formula_spec
+        smooths: FloatArray | float = 0.0
         if spec is None or not transform:
+            self.fit.population.check_no_smooths("predict(exog)")
             matrix, index = matrix_rows(exog, self.fit.exog_names)
             rows = pd.RangeIndex(len(matrix)) if index is None else index
             table = exog if isinstance(exog, pd.DataFrame) else pd.DataFrame(index=rows)
         else:
             table = as_frame(exog)
             matrix, index = spec.matrix(table), table.index
-        values = matrix @ self.fe_params + self.fit.encoder.offsets(offset, table)
+            shared = self.fit.population
+            smooths = shared.columns(table, gaps=True) @ shared.smooths
+        values = (
+            matrix @ self.fe_params + smooths + self.fit.encoder.offsets(offset, table)
+        )
         return values if index is None else pd.Series(values, index=index)
 
     def get_distribution(self, exog: ArrayLike | None = None) -> MixedDistribution:
@@ -239,7 +245,7 @@ class ParentResults(MixedLMResults):
             problem = LikelihoodProblem(
                 rows, fit.nobs, fit.structure, layout, reml=fit.reml
             )
-            theta = problem.theta_from(start, fit.residual_params)
+            theta = problem.theta_from(start, fit.estimate.residual_params)
             best = find_modes(problem, start=theta, **fit_kwargs)[0].estimate
             curve.append([best.cov_values[position], best.llf])
         return np.asarray(curve)

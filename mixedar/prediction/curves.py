@@ -28,7 +28,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.fit.linked import group_levels
-from mixedar.inference.df import contrast_method
+from mixedar.inference.df import contrast_method, shared_covariance
 from mixedar.inference.means import marginal_means
 from mixedar.prediction.predict import get_prediction
 
@@ -310,15 +310,16 @@ def population_means(
         observations.
     """
     quantile = stats.norm.isf(check_alpha(alpha) / 2.0)
-    cov, variance = contrast_method(fit).cov, _row_variances(fit)
+    cov = shared_covariance(fit, contrast_method(fit).cov)
+    variance = _row_variances(fit)
     parts = []
     for k, level in enumerate(levels.cat.categories):
         where = np.flatnonzero(levels.cat.codes == k)
         x, design = _grid(fit, rows, where, by, level)
-        mean = design @ fit.fe_params
+        mean = design @ fit.population.coefficients
         if fit.data.offset is not None:
-            other = fit.data.changed(exog=fit.data.offset[:, None])
-            mean = mean + _observed_places(other, rows, where)[1][:, 0]
+            offset = fit.data.offset[:, None]
+            mean = mean + _observed_places(offset, rows, where)[1][:, 0]
         error = np.einsum("ij,jk,ik->i", design, cov, design)
         half = quantile * np.sqrt(np.maximum(error, 0.0))
         places, code = np.unique(_numbers(rows.x[where]), return_inverse=True)
@@ -345,7 +346,8 @@ def _grid(
     dates = rows.x.dtype.kind == "M"
     stranger |= data.offset is not None
     if data.frame is None or rows.x_name not in known or dates or stranger:
-        return _observed_places(data, rows, where)
+        design = np.hstack([data.exog, data.smooth_design])
+        return _observed_places(design, rows, where)
     name = str(rows.x_name)
     column = data.frame[name].iloc[where]
     if is_factor(data, rows):
@@ -369,17 +371,17 @@ def _rank(data: ModelData, name: str) -> Callable[[Any], Any]:
 
 
 def _observed_places(
-    data: ModelData, rows: PictureRows, where: IntArray
+    values: FloatArray, rows: PictureRows, where: IntArray
 ) -> tuple[NDArray[Any], FloatArray]:
-    """Mean rows of the design at each position."""
+    """Mean rows of a design at each position."""
     heights = rows.x[where]
     places, code = np.unique(heights, return_inverse=True)
     if len(places) > _MOST_POSITIONS:
         rank = np.argsort(np.argsort(heights, kind="stable"), kind="stable")
         code = rank * _MOST_POSITIONS // len(where)
     count = np.bincount(code)
-    design = np.empty((len(count), data.k_fe))
-    for j, column in enumerate(data.exog[where].T):
+    design = np.empty((len(count), values.shape[1]))
+    for j, column in enumerate(values[where].T):
         design[:, j] = np.bincount(code, column) / count
     if heights.dtype.kind != "M":
         return np.bincount(code, heights) / count, design
@@ -397,6 +399,9 @@ def _row_variances(fit: Fit) -> FloatArray:
         variance += np.einsum("ij,jk,ik->i", data.exog_re, fit.cov_re, data.exog_re)
     for value, matrix in zip(fit.vcomp, data.components.matrices, strict=True):
         variance += value * np.einsum("ij,ij->i", matrix, matrix)
+    for term, cov in zip(data.terms, fit.term_covs, strict=True):
+        if not term.shared:
+            variance += np.einsum("ij,jk,ik->i", term.design, cov, term.design)
     return variance
 
 

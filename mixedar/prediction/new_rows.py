@@ -55,13 +55,13 @@ class NewTerms:
         Levels; -1 for those that are not in the fit, or not wanted.
     designs : tuple of ndarray
         Columns of each term's effects.
-    smooths : ndarray of bool, shape (terms,)
+    shared : ndarray of bool, shape (terms,)
         Which are smooths of all rows: part of every prediction.
     """
 
     codes: IntArray
     designs: tuple[FloatArray, ...]
-    smooths: BoolArray
+    shared: BoolArray
 
     @classmethod
     def of_table(
@@ -89,13 +89,13 @@ class NewTerms:
                     "and their variance"
                 )
         designs = tuple(term.spec.complete_matrix(table) for term in terms)
-        return cls(codes, designs, _smooths(terms))
+        return cls(codes, designs, _shared(terms))
 
     @classmethod
     def of_data(cls, terms: Sequence[RandomTerm]) -> NewTerms:
         """Those of the model's own rows."""
         codes = np.stack([term.codes for term in terms], axis=1)
-        return cls(codes, tuple(term.design for term in terms), _smooths(terms))
+        return cls(codes, tuple(term.design for term in terms), _shared(terms))
 
     @classmethod
     def of_new_levels(
@@ -104,18 +104,23 @@ class NewTerms:
         """Those of new rows whose effects are drawn anew, whatever their levels."""
         found = cls.of_table(terms, table, "population")
         codes = [
-            table.groupby(list(term.columns)).ngroup() if term.columns else own
+            own if term.shared else table.groupby(list(term.columns)).ngroup()
             for term, own in zip(terms, found.codes.T, strict=True)
         ]
         return replace(found, codes=np.stack(codes, axis=1))
 
     @property
-    def n_effects(self) -> int:
-        """Number of effects of all levels."""
+    def _n_levels(self) -> list[int]:
+        """Levels of each term whose effects are drawn; none of a smooth."""
         levels = self.codes.max(axis=0, initial=-1) + 1
+        return [int(n) for n in np.where(self.shared, 0, levels)]
+
+    @property
+    def n_effects(self) -> int:
+        """Number of effects of all levels that are drawn."""
         return sum(
-            int(n) * design.shape[1]
-            for n, design in zip(levels, self.designs, strict=True)
+            n * design.shape[1]
+            for n, design in zip(self._n_levels, self.designs, strict=True)
         )
 
     def add(
@@ -133,8 +138,12 @@ class NewTerms:
             Of the covariances of each term's effects.
         """
         first = 0
-        for codes, design, root in zip(self.codes.T, self.designs, roots, strict=True):
-            levels, order = int(codes.max(initial=-1)) + 1, design.shape[1]
+        for t, (levels, design, root) in enumerate(
+            zip(self._n_levels, self.designs, roots, strict=True)
+        ):
+            if not levels:
+                continue
+            codes, order = self.codes[:, t], design.shape[1]
             own = draws[:, first : first + levels * order]
             effects = own.reshape(len(draws), levels, order) @ root.T
             out += np.einsum("na,sna->ns", design, effects[:, codes])
@@ -149,14 +158,14 @@ class NewTerms:
         """The same rows without the effects of factors that are not among some."""
         codes, designs = self.codes.copy(), list(self.designs)
         for t, name in enumerate(names):
-            if name not in factors and not self.smooths[t]:
+            if name not in factors and not self.shared[t]:
                 codes[:, t] = -1
                 designs[t] = np.zeros_like(designs[t])
         return replace(self, codes=codes, designs=tuple(designs))
 
     def without_levels(self) -> NewTerms:
         """The same rows, of no known level; smooths stay."""
-        return replace(self, codes=np.where(self.smooths, self.codes, -1))
+        return replace(self, codes=np.where(self.shared, self.codes, -1))
 
     def mean(self, effects: Sequence[TermEffects]) -> FloatArray:
         """What the effects of the known levels add to the mean, shape (k,)."""
@@ -179,9 +188,9 @@ class NewTerms:
         return out
 
 
-def _smooths(terms: Sequence[RandomTerm]) -> BoolArray:
+def _shared(terms: Sequence[RandomTerm]) -> BoolArray:
     """Which terms are smooths of all rows."""
-    return np.array([not term.columns for term in terms], dtype=bool)
+    return np.array([term.shared for term in terms], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -217,7 +226,9 @@ class NewRows:
         For simulations: columns of each variance component.
     n_groups : int
     terms : NewTerms or None
-        Effects of other factors than the groups.
+        Effects of other factors than the groups, and of smooths.
+    smooths : ndarray, shape (k, l), or None
+        For predictions of the population: columns of the smooths.
     """
 
     exog: FloatArray
@@ -233,6 +244,7 @@ class NewRows:
     sizes: tuple[int, ...] = ()
     n_groups: int = 0
     terms: NewTerms | None = None
+    smooths: FloatArray | None = None
 
     def including(self, fit: Fit, factors: Sequence[str]) -> NewRows:
         """The same rows without the random effects of other factors."""
@@ -263,7 +275,7 @@ class NewRows:
         if places is not None:
             places = replace(places, series=places.series[rows], time=places.time[rows])
         names = ["exog", "exog_re", "codes", "index", "offset"]
-        names += ["covariates", "new_effects"]
+        names += ["covariates", "new_effects", "smooths"]
         values = {name: getattr(self, name) for name in names}
         taken: dict[str, Any] = {
             name: None if v is None else v[rows] for name, v in values.items()
@@ -349,7 +361,7 @@ def check_included(fit: Fit, include: Sequence[str] | None, level: str) -> None:
         )
     if isinstance(include, str):
         raise UnsupportedError(f"include= takes a list, as in [{include!r}]")
-    known = [fit.data.groups_name, *(term.factor for term in fit.data.terms)]
+    known = [fit.data.groups_name, *(term.factor for term in fit.data.factor_terms)]
     for name in include:
         if name not in known:
             raise UnknownColumnError(
@@ -387,6 +399,7 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
     if from_formula:
         table = as_frame(given.newdata)
     else:
+        fit.population.check_no_smooths("exog=")
         design = given.newdata if given.exog is None else given.exog
         others = given.groups, given.time, given.series, given.offset, given.exog_re
         exog, table = design_rows(design, fit.exog_names, *others)
@@ -417,6 +430,8 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         new_effects = squares @ fit.vcomp
     offset = encoder.offsets(given.offset, table)
     rows = NewRows(exog, z, codes, table.index, offset, new_effects=new_effects)
+    if population:
+        rows = replace(rows, smooths=fit.population.columns(table))
     if fit.layout.terms and fit.has_data:
         terms = NewTerms.of_table(
             fit.data.terms, table, "population" if population else unknown
@@ -464,7 +479,8 @@ def _own_rows(fit: Fit, population: bool, timed: bool) -> NewRows:
     if population:
         terms = None if rows.terms is None else rows.terms.without_levels()
         codes = np.full(len(rows.codes), -1, dtype=np.intp)
-        rows = replace(rows, codes=codes, terms=terms)
+        smooths = fit.data.smooth_design
+        rows = replace(rows, codes=codes, terms=terms, smooths=smooths)
     if timed:
         places = fitted_places(fit.data)
         rows = replace(rows, places=Places(*places, *places))

@@ -35,8 +35,8 @@ from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
-from mixedar.hypotheses.df import ContrastMethod, DFMethod
-from mixedar.inference.df import contrast_method
+from mixedar.hypotheses.df import DFMethod
+from mixedar.inference.df import contrast_method, df_of_rows, shared_covariance
 from mixedar.inference.information import Point, theta_variance
 from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import (
@@ -194,19 +194,10 @@ def get_prediction(
     variance[(rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
     unknown_groups = 0 if level == "population" else len(others)
     notes = prediction_notes(unknown_groups, include_theta, reason)
-    df_rows = _degrees_of_freedom(method, rows.exog)
+    df_rows = df_of_rows(method, rows.exog)
     return PredictionResults(
         mean, variance, rest, df_rows, rows.index, level, notes, reason
     )
-
-
-def _degrees_of_freedom(method: ContrastMethod, exog: FloatArray) -> FloatArray:
-    """Degrees of freedom of each row's fixed part."""
-    out = np.full(len(exog), np.inf)
-    used = np.abs(exog).max(axis=1, initial=0.0) > 0.0
-    if used.any():
-        out[used] = method.single(exog[used])
-    return out
 
 
 @dataclass(frozen=True)
@@ -258,7 +249,7 @@ def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
     if whole.order is not None:
         rows = whole.order[rows]
     z = data.random_design[rows]
-    endog = data.response[rows] - (fit.fitted_terms - fit.fitted_marginal)[rows]
+    endog = data.response[rows] - (fit.fitted_terms - fit.fitted_fixed)[rows]
     return ObservedRows(data.exog[rows], z, endog, grouped, rows)
 
 
@@ -270,7 +261,7 @@ def prior_variance(fit: Fit, request: NewRows) -> FloatArray:
     """Variance of ``z b`` where nothing of the group was observed, shape (k,)."""
     half = product(request.exog_re, fit.z_map @ fit.factor)
     own = fit.scale * np.einsum("ij,ij->i", half, half) + request.new_effects
-    if not fit.layout.terms:
+    if request.terms is None and not fit.factor_levels:
         return own
     if request.terms is None:
         raise NotComputedError(
@@ -323,33 +314,42 @@ class FixedPredictor:
         self.fit, self.request = fit, request
         # whose mean has no random effects, but smooths
         self.population = level == "population"
-        terms = request.terms
-        unused = self.population and (terms is None or not terms.smooths.any())
-        self.terms = None if unused else terms
+
+    @cached_property
+    def _shared(self) -> FloatArray:
+        """Columns of the coefficients that all rows share, shape (k, p + q)."""
+        smooths = self.request.smooths
+        assert smooths is not None
+        return np.hstack([self.request.exog, smooths])
 
     def mean(self) -> FloatArray:
         """Predictions at the estimates, shape (k,)."""
-        request = self.request
-        mean = request.exog @ self.fit.fe_params + request.offset
-        if self.terms is None:
-            return np.asarray(mean)
-        return np.asarray(mean + self.terms.mean(self.fit.term_effects))
+        request, fit = self.request, self.fit
+        if self.population:
+            mean = self._shared @ fit.population.coefficients
+        else:
+            mean = request.exog @ fit.fe_params
+            if request.terms is not None:
+                mean += request.terms.mean(fit.term_effects)
+        return np.asarray(mean + request.offset)
 
     def mean_at(self, point: Point) -> FloatArray:
         """What of them the parameters change, shape (k,)."""
-        x, terms = self.request.exog, self.terms
+        x, terms = self.request.exog, self.request.terms
         if terms is None:
             return np.asarray(x @ point.beta)
         return np.asarray(x @ point.beta + terms.mean(point.term_effects))
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """As of :class:`GroupPredictor`."""
-        x, terms = self.request.exog, self.terms
-        if terms is None:
-            variance = np.einsum("ij,ij->i", product(x, cov), x)
-        else:
+        x, terms = self.request.exog, self.request.terms
+        if self.population:
+            x, cov = self._shared, shared_covariance(self.fit, cov)
+        elif terms is not None:
             none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
             variance = TermErrors(self.fit).variance(x, none, first, terms, cov)
+            return variance + prior_variance(self.fit, self.request)
+        variance = np.einsum("ij,ij->i", product(x, cov), x)
         if self.population:
             return variance
         return variance + prior_variance(self.fit, self.request)
@@ -462,7 +462,8 @@ class GroupPredictor(FixedPredictor):
     def _kriging_at(self, u: FloatArray) -> Kriging:
         """Kriging weights at unconstrained residual parameters."""
         structure = self.fit.structure
-        return krige(structure, structure.from_unconstrained(u), *self._positions)
+        params = structure.from_unconstrained(u[: structure.k_free])
+        return krige(structure, params, *self._positions)
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """
@@ -620,7 +621,7 @@ def _predicted(fit: Fit, observed: ObservedRows, point: Point) -> PredictedEffec
         observed.endog - observed.exog @ point.beta,
         observed.grouped,
         fit.structure,
-        point.u,
+        point.u[: fit.structure.k_free],
         fit.z_map,
         point.factor,
     )

@@ -98,6 +98,7 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
     if grouped.marks is not None:
         # variances may depend on the fitted values
         fitted = exog @ fit.fe_params + offset
+        fitted = fitted + fit.population.columns(table) @ fit.population.smooths
         if known:
             fitted = fitted + np.einsum("ij,ij->i", z, fit.effects.means[codes])
         covariates = encoder.with_fitted(grouped.unsort(grouped.marks), fitted)

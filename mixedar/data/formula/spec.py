@@ -385,8 +385,12 @@ class FormulaSpec:
         values = self._own_matrix(new_data)
         if not self.smooths:
             return values
-        table = as_frame(new_data)
-        return np.column_stack([values, *(part.fixed(table) for part in self.smooths)])
+        return np.column_stack([values, self.smooth_columns(as_frame(new_data))])
+
+    def smooth_columns(self, table: pd.DataFrame) -> np.ndarray:
+        """Columns of the fixed parts of smooths, the last of :meth:`matrix`."""
+        none = np.empty((len(table), 0))
+        return np.hstack([none, *(part.fixed(table) for part in self.smooths)])
 
     def _own_matrix(self, new_data: object) -> np.ndarray:
         """The matrix without smooths."""

@@ -19,10 +19,10 @@ it dies off with the correlation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, pairwise, repeat
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -38,6 +38,7 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.linked import linked_rows
 from mixedar.numeric.linalg import product, unique_rows
+from mixedar.relations.base import root_of, with_parameters
 
 # Of the joint design of several factors: numbers, and operations of its products.
 _NUMBERS = 2**24
@@ -164,7 +165,7 @@ class SharedEffects:
             self.design = data.grouped.sort(data.random_design)
             self.factor = fit.z_map @ fit.factor
             return
-        linked = linked_rows(fit)
+        linked = linked_rows(fit, together=True)
         self.clusters = RowClusters.of(linked.codes)
         problem, grouped = fit.problem, data.grouped
         parts = [(data.codes, data.random_design @ fit.z_map)]
@@ -193,18 +194,27 @@ class SharedEffects:
             columns = first[:, None] + np.arange(z.shape[1])
             np.put_along_axis(self.design, columns, grouped.sort(z), axis=1)
         of_terms = map(
-            TermLayout.whole, problem.covariance.terms, problem.term_factors(fit.theta)
+            TermLayout.whole,
+            problem.covariance.terms,
+            problem.term_factors(fit.theta),
+            map(_root_or_none, fit.between_copies),
         )
         self.factor = self._side_by_side(
-            [one[None] for one in (fit.factor, *of_terms)]
+            [one[None] for one in (fit.factor, *of_terms)],
+            list(map(_root_or_none, fit.between_levels)),
         )[0]
 
-    def _side_by_side(self, blocks: list[FloatArray]) -> FloatArray:
-        """Matrices of one level of each factor repeated, (k, q, q)."""
+    def _side_by_side(
+        self, blocks: list[FloatArray], between: Sequence[FloatArray | None]
+    ) -> FloatArray:
+        """Matrices of one level of each factor by what relates levels, (k, q, q)."""
         out = np.zeros((len(blocks[0]), *[self.design.shape[1]] * 2))
+        wide = [
+            np.eye(count) if one is None else one
+            for count, one in zip(self._repeats, (None, *between), strict=True)
+        ]
         for k, own in enumerate(zip(*blocks, strict=True)):
-            repeated = map(repeat, own, self._repeats)
-            out[k] = block_diag(*chain.from_iterable(repeated))
+            out[k] = block_diag(*map(np.kron, wide, own))
         return out
 
     @cached_property
@@ -221,8 +231,35 @@ class SharedEffects:
         places, layouts = covariance.term_places, covariance.of_terms
         for place, layout, own in zip(places, layouts, covariance.terms, strict=True):
             small = np.tensordot(slopes[:, place.entries], layout.directions, axes=1)
-            blocks.append(np.stack([own.whole(one) for one in small]))
-        return self._side_by_side(blocks)
+            between = fit.between_copies[len(blocks) - 1]
+            blocks.append(np.stack([own.whole(one, between) for one in small]))
+        found = self._side_by_side(blocks, fit.between_levels)
+        return np.concatenate([found, self._relations()])
+
+    def _relations(self) -> FloatArray:
+        """``dPsi`` of each parameter of what relates levels or copies."""
+        problem, fit = self._fit.problem, self._fit
+        u = fit.unconstrained[fit.structure.k_free :]
+        q, first = self.design.shape[1], len(fit.factor)
+        first *= self._repeats[0]
+        out = [np.empty((0, q, q))]
+        factors = problem.term_factors(fit.theta)
+        for factor, count, (between, own), layout in zip(
+            factors,
+            self._repeats[1:],
+            with_parameters(fit.between, u),
+            fit.layout.terms,
+            strict=True,
+        ):
+            size = count * layout.width
+            if between is not None:
+                slopes = between.matrix(own).first
+                moved = np.zeros((len(slopes), q, q))
+                here = slice(first, first + size)
+                moved[:, here, here] = np.kron(slopes, factor @ factor.T)
+                out.append(moved)
+            first += size
+        return np.concatenate(out)
 
     def roots(self, white: FloatArray) -> FloatArray:
         """``C`` with conditional covariance ``scale C'C``, of the whitened design."""
@@ -231,6 +268,10 @@ class SharedEffects:
         products = self.clusters.products(white, white).transpose(1, 2, 0)
         none = np.empty((0, *products.shape[1:]))
         return eliminate(np.ascontiguousarray(products), none, self.factor).root
+
+
+def _root_or_none(between: FloatArray | None) -> FloatArray | None:
+    return None if between is None else root_of(between)
 
 
 # A piece of a series has at most so many rows, fewer if many pieces differ.
