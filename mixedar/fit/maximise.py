@@ -32,6 +32,7 @@ _TOLERANCE = 1e-9
 # curvature so small, beside the largest, is none; how far along it a second maximum
 # is looked for, and by how little lower; and rows of a group that are compared.
 _WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
+_FAINT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -289,13 +290,16 @@ def with_flat(fit: Fit) -> Fit:
 
 
 def _without_error(fit: Fit) -> bool:
-    """Whether a parameter that varies freely has no standard error."""
+    """Whether a parameter that varies freely has no standard error, or hardly one."""
     best, layout = fit.estimate, fit.layout
     sd, values = np.sqrt(np.diag(best.cov_theta)), np.abs(_values(best))
     wide = ~(sd <= _WIDE * np.maximum(values, best.scale))
     wide[: layout.k_cov] &= layout.is_free & (not best.singular)
-    wide[layout.k_cov : -1] &= fit.structure.is_free
-    return bool(wide.any())
+    wide[layout.k_cov : -1] &= fit.parameters.is_free
+    # near an end of a range an estimate hardly moves, flat likelihood or not
+    curvature = fit.modes[0].search.curvature
+    faint = curvature[fit.problem.k_cov_free :] < _FAINT * curvature.max(initial=0.0)
+    return bool(wide.any() or faint.any())
 
 
 def _uncurved(fit: Fit) -> FloatArray:
@@ -337,7 +341,8 @@ def _taken_up(fit: Fit, other: Estimate) -> BoolArray:
     z, changed = grouped.sort(data.random_design), np.zeros_like(alone)
     if np.diff(grouped.offsets).max() > _ROWS:
         return np.zeros(fit.k_fe, bool)
-    u = [fit.problem.split(one.theta)[1] for one in (best, other)]
+    k = fit.structure.k_free
+    u = [fit.problem.split(one.theta)[1][:k] for one in (best, other)]
     for start, end in pairwise(grouped.offsets):
         here = np.arange(start, end)
         one, two = (
