@@ -1,0 +1,334 @@
+"""
+Prior distributions of parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.special import betaln, gammaln
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import UnsupportedError
+
+
+class Prior(ABC):
+    """A distribution on a parameter's own scale."""
+
+    @abstractmethod
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """Logarithm of the density, with its constant; ``-inf`` outside."""
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether it integrates to one."""
+        return True
+
+
+def _positive(name: str, **values: float) -> None:
+    for key, value in values.items():
+        if not (np.isfinite(value) and value > 0.0):
+            raise UnsupportedError(f"{name}: {key}={value!r} has to be positive")
+
+
+@dataclass(frozen=True)
+class HalfT(Prior):
+    """
+    Student's t, the positive half: for standard deviations.
+
+    Parameters
+    ----------
+    df : float
+    scale : float
+        In the units of the parameter.
+
+    References
+    ----------
+    Gelman, A. (2006), Prior distributions for variance parameters in hierarchical
+    models, Bayesian Analysis 1, 515-534.
+
+    Examples
+    --------
+    >>> from mixedar.priors import HalfT
+    >>> HalfT(3, 2.5)
+    HalfT(df=3, scale=2.5)
+    """
+
+    df: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        _positive("HalfT", df=self.df, scale=self.scale)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        found = np.log(2.0) + stats.t.logpdf(x, self.df, scale=self.scale)
+        return np.where(x >= 0.0, found, -np.inf)
+
+
+@dataclass(frozen=True)
+class HalfNormal(Prior):
+    """
+    The positive half of a normal distribution: for standard deviations.
+
+    Parameters
+    ----------
+    scale : float
+        In the units of the parameter.
+
+    Examples
+    --------
+    >>> from mixedar.priors import HalfNormal
+    >>> HalfNormal(2.0)
+    HalfNormal(scale=2.0)
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        _positive("HalfNormal", scale=self.scale)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        found = np.log(2.0) + stats.norm.logpdf(x, scale=self.scale)
+        return np.where(x >= 0.0, found, -np.inf)
+
+
+@dataclass(frozen=True)
+class ExponentialPrior(Prior):
+    """
+    An exponential distribution, ``rate exp(-rate x)``: for standard deviations.
+
+    Parameters
+    ----------
+    rate : float
+
+    Examples
+    --------
+    >>> from mixedar.priors import Exponential
+    >>> Exponential(0.5)
+    Exponential(rate=0.5)
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        _positive("Exponential", rate=self.rate)
+
+    def __repr__(self) -> str:
+        return f"Exponential(rate={self.rate!r})"
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        return np.where(x >= 0.0, np.log(self.rate) - self.rate * x, -np.inf)
+
+
+@dataclass(frozen=True, repr=False)
+class PC(ExponentialPrior):
+    """
+    Penalised complexity: a standard deviation exceeds `u` with probability `alpha`.
+
+    Parameters
+    ----------
+    u : float
+    alpha : float
+
+    References
+    ----------
+    Simpson, D. et al. (2017), Penalising model component complexity, Statistical
+    Science 32, 1-28.
+
+    Examples
+    --------
+    >>> from mixedar.priors import PC
+    >>> PC(2.0, 0.05)
+    PC(u=2.0, alpha=0.05)
+    """
+
+    u: float = 1.0
+    alpha: float = 0.05
+
+    def __init__(self, u: float, alpha: float) -> None:
+        _positive("PC", u=u)
+        if not 0.0 < alpha < 1.0:
+            raise UnsupportedError(f"PC: alpha={alpha!r} is not between 0 and 1")
+        object.__setattr__(self, "u", u)
+        object.__setattr__(self, "alpha", alpha)
+        object.__setattr__(self, "rate", -np.log(alpha) / u)
+
+    def __repr__(self) -> str:
+        return f"PC(u={self.u!r}, alpha={self.alpha!r})"
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """
+    A normal distribution: for fixed effects, and parameters on the real line.
+
+    Parameters
+    ----------
+    mean : float
+    sd : float
+
+    Examples
+    --------
+    >>> from mixedar.priors import Normal
+    >>> Normal(0, 5)
+    Normal(mean=0, sd=5)
+    """
+
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        _positive("Normal", sd=self.sd)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        return np.asarray(stats.norm.logpdf(x, self.mean, self.sd))
+
+
+@dataclass(frozen=True)
+class LogNormal(Prior):
+    """
+    The logarithm is normal: for ranges and ratios.
+
+    Parameters
+    ----------
+    median : float
+    sd : float
+        Of the logarithm.
+
+    Examples
+    --------
+    >>> from mixedar.priors import LogNormal
+    >>> LogNormal(10.0, 1.5)
+    LogNormal(median=10.0, sd=1.5)
+    """
+
+    median: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        _positive("LogNormal", median=self.median, sd=self.sd)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(x)
+            found = stats.norm.logpdf(logs, np.log(self.median), self.sd) - logs
+        return np.where(x > 0.0, found, -np.inf)
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """
+    The same density between two values.
+
+    Parameters
+    ----------
+    lower, upper : float
+        Finite for parameters of the covariance.
+
+    Examples
+    --------
+    >>> from mixedar.priors import Uniform
+    >>> Uniform(-1, 1)
+    Uniform(lower=-1, upper=1)
+    """
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise UnsupportedError(f"{self!r}: lower has to be below upper")
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether both ends are finite."""
+        return bool(np.isfinite(self.lower) and np.isfinite(self.upper))
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        width = self.upper - self.lower
+        height = -np.log(width) if self.is_proper else 0.0
+        inside = (x >= self.lower) & (x <= self.upper)
+        return np.where(inside, height, -np.inf)
+
+
+@dataclass(frozen=True)
+class Beta(Prior):
+    """
+    A beta distribution of ``(1 + r) / 2``: for correlations.
+
+    Parameters
+    ----------
+    a, b : float
+        ``Beta(1, 1)`` is uniform between -1 and 1.
+
+    Examples
+    --------
+    >>> from mixedar.priors import Beta
+    >>> Beta(2, 2)
+    Beta(a=2, b=2)
+    """
+
+    a: float
+    b: float
+
+    def __post_init__(self) -> None:
+        _positive("Beta", a=self.a, b=self.b)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """See :class:`Prior`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (self.a - 1.0) * np.log1p(x) + (self.b - 1.0) * np.log1p(-x)
+        found = found - betaln(self.a, self.b) - (self.a + self.b - 1.0) * np.log(2.0)
+        return np.where(np.abs(x) <= 1.0, found, -np.inf)
+
+
+@dataclass(frozen=True)
+class LKJ:
+    """
+    Density proportional to ``|R|^(eta - 1)`` of the correlation matrix of effects.
+
+    Parameters
+    ----------
+    eta : float
+        One is uniform over correlation matrices; larger values favour small
+        correlations.
+
+    References
+    ----------
+    Lewandowski, D., Kurowicka, D. and Joe, H. (2009), Generating random correlation
+    matrices based on vines and extended onion method, Journal of Multivariate Analysis
+    100, 1989-2001.
+
+    Examples
+    --------
+    >>> from mixedar.priors import LKJ
+    >>> LKJ(2.0)
+    LKJ(eta=2.0)
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("LKJ", eta=self.eta)
+
+    def log_density_partial(self, z: FloatArray, order: int, given: int) -> FloatArray:
+        """
+        Log-density of a partial correlation given `given` others.
+
+        The partial correlations of a vine are independent, ``(1 + z) / 2`` being
+        ``Beta(b, b)`` with ``b = eta + (order - 2 - given) / 2``.
+        """
+        b = self.eta + (order - 2.0 - given) / 2.0
+        with np.errstate(divide="ignore"):
+            logs = np.log1p(-(z**2))
+        constant = gammaln(2.0 * b) - 2.0 * gammaln(b) - (2.0 * b - 1.0) * np.log(2.0)
+        return np.asarray((b - 1.0) * logs + constant)
