@@ -28,6 +28,7 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.batch_patterns import Patterns, Whitened, numbers_of, patterns_of
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.residuals import needs_matrices
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, embed
 from mixedar.numeric.linalg import inverse_choleskys, product
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # Entries of matrices that a point may need: with more, points pay one by one, ...
 _MOST = 2**15
+# ... the sooner where neighbours tell all of clusters of so many rows, ...
+_LONG, _MOST_LONG = 12, 2**13
 # ... and numbers of the points that are: what caches hold.
 _CHUNK = 2**17
 # Beyond this ratio of variances H is not inverted.
@@ -147,18 +150,15 @@ class LikelihoodBatch:
     rows : ClusterRows
         On the user's scale; the columns of `w` beyond the fixed effects' design are
         responses.  Clusters may be compressed if there is one.
-    most : int
-        Entries of matrices that a point may need.
 
     Raises
     ------
     UnsupportedError
-        If it needs more, or levels of further terms link clusters.
+        If a point needs so many numbers that it pays to take points one by one, or
+        levels of further terms link clusters.
     """
 
-    def __init__(
-        self, problem: LikelihoodProblem, rows: ClusterRows, most: int = _MOST
-    ) -> None:
+    def __init__(self, problem: LikelihoodProblem, rows: ClusterRows) -> None:
         self.problem = problem
         self.p = len(problem.w_map) - 1
         self.x_map = problem.w_map[: self.p, : self.p]
@@ -174,6 +174,8 @@ class LikelihoodBatch:
         x = product(rows.w[:, : self.p], self.x_map)
         z = product(rows.z, problem.z_map)
         self._x = x
+        long = int(np.diff(rows.offsets).max(initial=0)) > _LONG
+        most = _MOST_LONG if long and not needs_matrices(structure) else _MOST
         self.parts = patterns_of(rows, z, structure, covariance, most)
         if problem.term_maps or not self.parts:
             raise UnsupportedError("points of this likelihood are not taken together")

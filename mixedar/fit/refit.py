@@ -28,11 +28,12 @@ from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import LengthError, UnsupportedError, check_flags
 from mixedar.fit.fit import Fit
 from mixedar.fit.maximise import likelihood_of, maximise
+from mixedar.numeric.linalg import product
 
 # Numbers of the responses that are taken together, and how many of these at most.
 _NUMBERS, _AT_ONCE = 2**21, 1024
-# A search ends where the log-likelihood can rise by no more.
-_GTOL = 1e-9
+# A search ends where the log-likelihood can rise by no more, and one by itself.
+_GTOL, _GTOL_ALONE = 1e-9, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class Refits:
             np.full((k, p), np.nan),
             np.full((k, p, p), np.nan),
             np.full((k, problem.covariance.k_cov), np.nan),
-            np.full((k, problem.structure.k_params), np.nan),
+            np.full((k, len(problem.parameters.is_free)), np.nan),
             np.full(k, np.nan),
             np.full(k, np.nan),
             np.zeros(k, dtype=bool),
@@ -129,7 +130,7 @@ class Refits:
         estimate = fit.estimate
         self.fe_params[k], self.cov_fe[k] = estimate.beta, estimate.cov_beta
         self.cov_values[k] = estimate.cov_values
-        self.residual_params[k] = fit.residual_params
+        self.residual_params[k] = estimate.residual_params
         self.scale[k], self.llf[k] = estimate.scale, estimate.llf
         self.converged[k] = fit.converged
 
@@ -258,7 +259,7 @@ def refit_many(
     problem = likelihood_of(data, reml=reml)
 
     def one(y: FloatArray) -> Fit:
-        return maximise(data.changed(endog=y), reml=reml, gtol=_GTOL)
+        return maximise(data.changed(endog=y), reml=reml, gtol=_GTOL_ALONE)
 
     together = None if reads_fitted(data.residual) else ManyResponses.of(data, problem)
     return _refitted(data, problem, values, index, one, together)
@@ -307,7 +308,7 @@ def refit_like(fit: Fit, endog: ArrayLike | pd.DataFrame) -> Refits:
 
     def one(y: FloatArray) -> Fit:
         other, layout = data.changed(endog=y), fit.layout
-        return maximise(other, reml=fit.reml, layout=layout, gtol=_GTOL)
+        return maximise(other, reml=fit.reml, layout=layout, gtol=_GTOL_ALONE)
 
     together = None if reads_fitted(data.residual) else ManyResponses.of(data, problem)
     return _refitted(data, problem, values, index, one, together)
@@ -329,8 +330,8 @@ def _responses(
     index = endog.columns if isinstance(endog, pd.DataFrame) else numbered
     check_finite(values, [str(label) for label in index], "the responses'")
     basis = np.linalg.qr(data.exog)[0]
-    left = values - basis @ (basis.T @ values)
-    left -= basis @ (basis.T @ left)
+    left = values - product(basis, product(basis.T, values))
+    left -= product(basis, product(basis.T, left))
     sizes, rest = np.linalg.norm(values, axis=0), np.linalg.norm(left, axis=0)
     bad = (np.ptp(values, axis=0) == 0.0) | (rest <= 1e-13 * sizes)
     for k in np.flatnonzero(bad).tolist():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_solve
-from scipy.linalg.lapack import dgeqrf, dpotrf, dpstrf, dtrtri
+from scipy.linalg.lapack import dgeqrf, dpotrf, dpotri, dpstrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 
@@ -507,10 +507,7 @@ def inverses(a: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """
     m, n, _ = a.shape
     if n > _TOGETHER:
-        pivots = np.linalg.eigvalsh(a).T
-        sound = np.asarray((pivots > 0.0).all(axis=0))
-        safe = np.where(sound[:, None, None], a, np.eye(n))
-        return np.linalg.inv(safe), np.log(pivots).sum(axis=0), sound
+        return _inverses_apart(a)
     # Gauss and Jordan's steps in place, of all matrices at once
     work, pivots = a.transpose(1, 2, 0).copy(), np.empty((n, m))
     change = np.empty_like(work)
@@ -525,6 +522,20 @@ def inverses(a: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     sound = np.asarray((pivots > 0.0).all(axis=0))
     inverse = np.ascontiguousarray(work.transpose(2, 0, 1))
     return inverse, np.log(pivots).sum(axis=0), sound
+
+
+def _inverses_apart(
+    a: FloatArray,
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """The same one matrix after the other, by LAPACK's Cholesky factors."""
+    inverse, logdet = np.full_like(a, np.nan), np.full(len(a), np.nan)
+    for k, matrix in enumerate(a):
+        factor, failed = dpotrf(matrix, lower=1)
+        if not failed:
+            logdet[k] = 2.0 * np.log(factor.diagonal()).sum()
+            lower = np.tril(dpotri(factor, lower=1, overwrite_c=1)[0])
+            inverse[k] = lower + np.tril(lower, -1).T
+    return inverse, logdet, np.isfinite(logdet)
 
 
 def inverse_choleskys(
