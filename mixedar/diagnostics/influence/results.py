@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 # Up to so many groups the maximum without each is found; beyond, one step.
 _FEW = 500
 # So much for levels that are linked: rows times levels, of the maximum and of a step.
-_MAXIMUM, _STEP = 100_000, 10_000_000
+_MAXIMUM, _STEP = 100_000, 500_000
 _ENOUGH = 100
 # Groups with a p-value above are none of interest when taken by themselves, ...
 _SUSPECT = 0.05
@@ -502,8 +502,8 @@ def influence(
 
         Levels of a factor that crosses others, or lies in another, are linked: all
         that is left has to be looked at for each.  There the default is the maximum
-        if levels times rows are at most 100,000, one step up to ten million, and
-        none beyond.
+        if levels times rows are at most 100,000, one step up to 500,000, and none
+        beyond.
     by : str, optional
         With random effects of several factors, the one whose levels are left out:
         ``"item"``, ``"school:pupil"``.  By default the groups, or the outermost
