@@ -84,8 +84,8 @@ def fit_swamy_arora(panel: PanelData, x: FloatArray, baltagi_chang: bool) -> Ran
     away = means - means.mean(axis=0)
     limit = MEANS_TOLERANCE * column_sizes(x - x.mean(axis=0)) / np.sqrt(len(x))
     away[:, np.abs(away).max(axis=0) > limit] = 0.0
-    x = x - panel.per_row(away)
-    model = _lean(RandomEffects)(*_frames(panel, x), check_rank=False)
+    clean = x - panel.per_row(away)
+    model = _lean(RandomEffects)(*_frames(panel, clean), check_rank=False)
     try:
         fit = model.fit(small_sample=baltagi_chang)
     except ValueError as error:
@@ -94,10 +94,17 @@ def fit_swamy_arora(panel: PanelData, x: FloatArray, baltagi_chang: bool) -> Ran
             f"{panel.nobs} observations of {panel.n_entities} entities: {error}"
         ) from error
     parts = fit.variance_decomposition
+    params, theta = fit.params.to_numpy(), fit.theta.to_numpy()[:, 0]
+    # the residual variance is that of the regressors themselves
+    y = panel.quasi_demean(panel.y, theta)
+    own, there = (
+        float(((y - panel.quasi_demean(part, theta) @ params) ** 2).sum())
+        for part in (x, clean)
+    )
     return RandomFit(
-        fit.params.to_numpy(),
-        fit.cov.to_numpy(),
-        fit.theta.to_numpy()[:, 0],
+        params,
+        fit.cov.to_numpy() * (own / there if there > 0.0 else 1.0),
+        theta,
         float(parts["Effects"]),
         float(parts["Residual"]),
     )

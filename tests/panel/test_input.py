@@ -309,7 +309,7 @@ def test_incomplete_rows_are_dropped_from_arrays() -> None:
     data = load_orthodont()
     y, x = data["distance"].to_numpy(float), data[["age"]].to_numpy(float)
     y, x = y.copy(), x.copy()
-    y[3], x[5, 0] = np.inf, np.nan
+    y[3], x[5, 0] = np.nan, np.nan
     rows = y, x, data["subject"].to_numpy(), data["occ"].to_numpy()
     with pytest.warns(DroppedRowsWarning, match="2 rows"):
         fit = FixedEffects(*rows, missing="drop").fit()
