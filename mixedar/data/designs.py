@@ -20,7 +20,11 @@ from mixedar.data.checks import (
 )
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.columns import ColumnStore
-from mixedar.data.formula.components import GroupRows, build_component
+from mixedar.data.formula.components import (
+    GroupRows,
+    build_component,
+    smooth_component,
+)
 from mixedar.data.formula.names import capture_namespace, read_formula
 from mixedar.data.given import row_labels
 from mixedar.data.model_data import ModelData
@@ -309,6 +313,14 @@ def new_component(
     -------
     VarianceComponent
     """
+    groups = GroupRows(codes, np.arange(int(codes.max(initial=-1)) + 1))
+    for part in data.component_parts or ():
+        if part.name == name and part.smooth is not None:
+            matrix = part.smooth.complete_matrix(table)
+            if old_rows is not None:
+                assert part.matrix is not None
+                matrix = np.concatenate([part.matrix[old_rows], matrix])
+            return smooth_component(part.smooth, groups, matrix)
     assert data.vc_formula is not None
     assert data.frame is not None
     frame, namespace = data.frame, capture_namespace()
@@ -325,7 +337,6 @@ def new_component(
             old = table_column(frame, column).iloc[old_rows]
             columns[column] = _joined(old, new, column)
     store = ColumnStore(columns, pd.RangeIndex(len(codes)), list(frame.columns))
-    groups = GroupRows(codes, np.arange(int(codes.max(initial=-1)) + 1))
     return build_component(name, use, store, groups, namespace)
 
 

@@ -33,7 +33,6 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.relations.base import LevelCovariance, Relation
-from mixedar.smooths.split import LevelSplit
 
 # Variances and covariances of random effects: at most, and with fewer groups than
 # effects, when their covariance can be no more than singular.
@@ -70,6 +69,8 @@ class RandomTerm:
         How the levels, or the copies of a single level, are related.
     relation : Relation or None
         The same as it was given, for other levels.
+    places : ndarray, shape (levels, c), or None
+        Coordinates of the levels, if their relation reads any.
     smooth : Smooth or None
         What it is the random part of.
     """
@@ -85,6 +86,7 @@ class RandomTerm:
     copies: int = 1
     between: LevelCovariance | None = None
     relation: Relation | None = None
+    places: FloatArray | None = None
     smooth: Smooth | None = None
 
     @property
@@ -182,9 +184,10 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
         levels = pd.Index(each[0], name=bar.factor[0])
         if len(each) > 1:
             levels = pd.MultiIndex.from_arrays(each, names=bar.factor)
-        between = None
+        between = places = None
         if relation is not None:
             places = _places(design, relation, bar.name, codes, levels)
+            relation.check(levels, bar.name, places)
             between = relation.bind(levels, bar.name, places)
         out.append(
             RandomTerm(
@@ -198,34 +201,36 @@ def random_terms(design: Design) -> tuple[RandomTerm, ...]:
                 bar.correlated,
                 between=between,
                 relation=relation,
+                places=places,
             )
         )
     return (*out, *smooth_terms(design))
 
 
 def smooth_terms(design: Design) -> Iterator[RandomTerm]:
-    """The random parts of the smooths."""
-    for smooth in design.smooths:
+    """The random parts of the smooths, but for those of the groups."""
+    for learned in design.smooths:
+        smooth = learned.smooth
         codes, levels = np.zeros(len(design.endog), dtype=np.intp), [smooth.label]
-        parts: list[str] = [smooth.label]
         columns: tuple[str, ...] = ()
-        if isinstance(smooth.parts, LevelSplit):
+        if smooth.call.factor:
+            if smooth.call.factor == design.groups_name:
+                continue  # variance components
             assert smooth.levels is not None
             codes = smooth.levels.numbers(
                 table_column(design.frame, smooth.call.factor)
             )
             levels, columns = smooth.levels.values.tolist(), (smooth.call.factor,)
-            parts = [f"{smooth.label} {name}".strip() for name in smooth.parts.names]
-        for k, factor in enumerate(parts):
-            values = smooth.random(design.frame, k)
+        for part in smooth.random_parts:
+            values = learned.random[part.part]
             yield RandomTerm(
-                factor=factor,
+                factor=part.name,
                 columns=columns,
                 effects=("Intercept",),
-                levels=pd.Index(levels, name=smooth.call.factor or factor),
+                levels=pd.Index(levels, name=smooth.call.factor or part.name),
                 codes=codes,
                 design=np.ascontiguousarray(values),
-                spec=RandomPart(smooth, k),
+                spec=part,
                 correlated=True,
                 copies=values.shape[1],
                 between=smooth.between,

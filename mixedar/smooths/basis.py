@@ -284,15 +284,15 @@ class Split:
         return np.asarray(self.basis.columns(x) @ self.to_random)
 
 
-def split(basis: Basis, x: FloatArray, *, centred: bool = True) -> Split:
+def split(basis: Basis, columns: FloatArray, *, centred: bool = True) -> Split:
     """
     Fixed and random parts of a basis.
 
     Parameters
     ----------
     basis : Basis
-    x : ndarray, shape (n, d)
-        The data.
+    columns : ndarray, shape (n, k)
+        Its columns for the data.
     centred : bool
         Whether the function sums to zero over the rows, as it has to beside a constant.
 
@@ -300,7 +300,6 @@ def split(basis: Basis, x: FloatArray, *, centred: bool = True) -> Split:
     -------
     Split
     """
-    columns = basis.columns(x)
     largest = np.abs(columns).sum(axis=1).max() ** 2
     penalty = basis.penalty / (np.abs(basis.penalty).sum(axis=0).max() / largest)
     inner = np.eye(columns.shape[1])

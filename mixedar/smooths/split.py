@@ -101,7 +101,7 @@ class PenaltyBalance(LevelCovariance):
 
 
 def tensor_split(
-    basis: TensorProduct, x: FloatArray, *, centred: bool = True
+    basis: TensorProduct, columns: FloatArray, *, centred: bool = True
 ) -> tuple[Split, PenaltyBalance]:
     """
     Fixed and random parts of a tensor product, and how the latter are related.
@@ -109,7 +109,8 @@ def tensor_split(
     Parameters
     ----------
     basis : TensorProduct
-    x : ndarray, shape (n, 2)
+    columns : ndarray, shape (n, k)
+        Its columns for the data.
     centred : bool
         Whether the function sums to zero over the rows.
 
@@ -118,7 +119,6 @@ def tensor_split(
     Split
     PenaltyBalance
     """
-    columns = basis.columns(x)
     inner = np.eye(columns.shape[1])
     if centred:
         total = columns.sum(axis=0)[:, None]
@@ -158,7 +158,7 @@ class LevelSplit:
         return np.asarray(self.basis.columns(x) @ self.maps[part])
 
 
-def level_split(basis: Basis, x: FloatArray) -> LevelSplit:
+def level_split(basis: Basis, columns: FloatArray) -> LevelSplit:
     """
     A smooth of each level: its wiggly part, and each function the penalty does not see.
 
@@ -169,13 +169,13 @@ def level_split(basis: Basis, x: FloatArray) -> LevelSplit:
     Parameters
     ----------
     basis : Basis
-    x : ndarray, shape (n, 1)
+    columns : ndarray, shape (n, k)
+        Its columns for the data.
 
     Returns
     -------
     LevelSplit
     """
-    columns = basis.columns(x)
     back = np.linalg.inv(np.linalg.qr(columns, mode="r"))
     own = back.T @ basis.penalty @ back
     values, vectors = np.linalg.eigh((own + own.T) / 2.0)
@@ -186,7 +186,7 @@ def level_split(basis: Basis, x: FloatArray) -> LevelSplit:
     wiggly = wiggly / np.sqrt(((columns @ wiggly) ** 2).mean())
     plain = vectors[:, rank:]
     seen = columns @ plain
-    constant = np.linalg.lstsq(seen, np.ones(len(x)), rcond=None)[0][:, None]
+    constant = np.linalg.lstsq(seen, np.ones(len(columns)), rcond=None)[0][:, None]
     rest = []
     count = plain.shape[1] - 1
     if count:

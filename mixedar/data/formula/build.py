@@ -19,6 +19,7 @@ from mixedar.data.formula.components import (
     VarianceComponent,
     build_component,
     component_notes,
+    smooth_components,
 )
 from mixedar.data.formula.names import (
     FormulaUse,
@@ -28,7 +29,7 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
-from mixedar.data.formula.smooths import Smooth, SmoothCall, learn_smooths
+from mixedar.data.formula.smooths import LearnedSmooth, SmoothCall, learn_smooths
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.given import check_missing, missing_error, nan_rows, subset_rows
@@ -148,7 +149,7 @@ class Design(Evaluated):
         Labels of the levels of each.
     relations : list[Relation or None]
         What relates the levels of each.
-    smooths : list[Smooth]
+    smooths : list[LearnedSmooth]
         Smooths of covariates; their fixed parts are the last columns of `exog`.
     extra : dict[str, pandas.Series or ndarray]
         Further variables; arrays if they have two dimensions.
@@ -173,7 +174,7 @@ class Design(Evaluated):
     bars: tuple[Bar, ...]
     factors: list[pd.Series]
     relations: list[Relation | None]
-    smooths: list[Smooth]
+    smooths: list[LearnedSmooth]
     extra: dict[str, Any]
     index: pd.Index
     n_dropped: int
@@ -331,9 +332,12 @@ def build_design(
     ]
     frame = table if rows is None else table.iloc[rows]
     if learned:
-        exog = [parts.exog, *(smooth.fixed(frame) for smooth in learned)]
-        spec = parts.model_spec.with_smooths(learned)
+        exog = [parts.exog, *(one.fixed for one in learned)]
+        spec = parts.model_spec.with_smooths([one.smooth for one in learned])
         parts = replace(parts, exog=np.column_stack(exog), model_spec=spec)
+    if group is not None:
+        own = [one for one in learned if one.smooth.call.factor == group.name]
+        parts = replace(parts, vc=[*parts.vc, *smooth_components(own, group)])
     return Design(
         **vars(parts),
         groups_name=str(group.name) if group is not None and group.named else "Group",

@@ -21,6 +21,7 @@ from statsmodels.formula._manager import FormulaManager
 from statsmodels.regression.mixed_linear_model import VCSpec
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.checks import group_codes
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import (
     FormulaUse,
@@ -28,9 +29,10 @@ from mixedar.data.formula.names import (
     indicator_factor,
     read_formula,
 )
+from mixedar.data.formula.smooths import LearnedSmooth, RandomPart
 from mixedar.data.formula.spec import engine_errors, fit_formula
 from mixedar.data.formula.terms import Term, all_terms
-from mixedar.data.rows import as_factor, numeric_values
+from mixedar.data.rows import RowVariable, as_factor, numeric_values
 from mixedar.exceptions import MixedARError, check_flags
 
 
@@ -92,6 +94,7 @@ class VarianceComponent:
     all_levels: bool = False
     names_by_group: Sequence[Sequence[str]] = ()
     note: str | None = None
+    smooth: RandomPart | None = None  # of which each group has its own
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -244,6 +247,35 @@ def build_component(
     asked = _Component(name, use, columns, groups, namespace)
     quick = asked.indicators() or asked.numeric()
     return quick or replace(asked.by_group(), note=asked.note_on_levels())
+
+
+def smooth_component(
+    part: RandomPart, groups: GroupRows, columns: FloatArray
+) -> VarianceComponent:
+    """A part of the smooths that each group has for itself, of rows, shape (n, k)."""
+    k = columns.shape[1]
+    return VarianceComponent(
+        part.name,
+        groups,
+        np.full(len(groups.labels), k),
+        matrix=np.ascontiguousarray(columns),
+        names_by_group=[[f"{part.name}[{j + 1}]" for j in range(k)]],
+        smooth=part,
+    )
+
+
+def smooth_components(
+    smooths: Sequence[LearnedSmooth], group: RowVariable
+) -> list[VarianceComponent]:
+    """All parts of smooths of the groups."""
+    if not smooths:
+        return []
+    groups = GroupRows(*group_codes(group.values, group.label))
+    return [
+        smooth_component(part, groups, one.random[part.part])
+        for one in smooths
+        for part in one.smooth.random_parts
+    ]
 
 
 def component_notes(

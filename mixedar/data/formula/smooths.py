@@ -237,6 +237,23 @@ class Smooth:
         count = self.parts.to_fixed.shape[1]
         return [f"{self.label}Fx{k + 1}" for k in range(count)]
 
+    @property
+    def plain(self) -> str:
+        """What it is where the variance of its coefficients is zero."""
+        if isinstance(self.parts, LevelSplit):
+            return f"a straight line for each level of {self.call.factor}"
+        if self.call.bs == "cc":
+            return "constant"
+        if len(self.call.covariates) > 1:
+            return "a plane" if self.call.kind == "s" else "a product of straight lines"
+        return "a straight line"
+
+    @property
+    def random_parts(self) -> list[RandomPart]:
+        """Its coefficients, by variance."""
+        count = len(self.parts.names) if isinstance(self.parts, LevelSplit) else 1
+        return [RandomPart(self, k) for k in range(count)]
+
     def _at(self, table: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
         """Covariates of rows, and what their columns are multiplied by."""
         values = self.spec.matrix(table)
@@ -272,6 +289,45 @@ def _by(columns: Any, x: FloatArray, by: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
+class LearnedSmooth:
+    """
+    A smooth, and its columns for the rows that it was learned from.
+
+    Attributes
+    ----------
+    smooth : Smooth
+    fixed : ndarray, shape (n, f)
+    random : tuple of ndarray, each of shape (n, r)
+        By variance.
+    """
+
+    smooth: Smooth
+    fixed: FloatArray
+    random: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(cls, smooth: Smooth, columns: FloatArray, by: FloatArray) -> LearnedSmooth:
+        """The columns of its basis in rows, and what they are multiplied by."""
+        parts, there = smooth.parts, np.flatnonzero(by)
+        whole = len(there) == len(by)
+        some = columns if whole else columns[there]
+        own = by[there][:, None]
+
+        def image(turn: FloatArray) -> FloatArray:
+            values = (some @ turn) * own
+            if whole:
+                return values
+            out = np.zeros((len(by), turn.shape[1]))
+            out[there] = values
+            return out
+
+        if isinstance(parts, LevelSplit):
+            none = np.empty((len(by), 0))
+            return cls(smooth, none, tuple(image(turn) for turn in parts.maps))
+        return cls(smooth, image(parts.to_fixed), (image(parts.to_random),))
+
+
+@dataclass(frozen=True, eq=False)
 class RandomPart:
     """
     The random part of a smooth where the formula of a term stands.
@@ -285,6 +341,14 @@ class RandomPart:
 
     smooth: Smooth
     part: int = 0
+
+    @property
+    def name(self) -> str:
+        """``"s(time)"``; of each level ``"s(time,id)"``, ``"s(time,id) constant"``."""
+        parts, label = self.smooth.parts, self.smooth.label
+        if not isinstance(parts, LevelSplit):
+            return label
+        return f"{label} {parts.names[self.part]}".strip()
 
     @property
     def variables(self) -> list[str]:
@@ -314,7 +378,7 @@ def learn_smooths(
     spec: FormulaSpec,
     covariates: FloatArray,
     labels: pd.Series | None,
-) -> Iterator[Smooth]:
+) -> Iterator[LearnedSmooth]:
     """
     Learn a smooth from the rows of a model.
 
@@ -330,7 +394,7 @@ def learn_smooths(
 
     Yields
     ------
-    Smooth
+    LearnedSmooth
         One, or one for each level of ``by``.
 
     Raises
@@ -358,7 +422,9 @@ def learn_smooths(
         levels = Levels(pd.Series(_sorted(plain), name=labels.name))
     if call.factor:
         basis = learn(x, "tp", call.k[0], call.label)
-        yield Smooth(call.label, call, spec, level_split(basis, x), levels)
+        columns = basis.columns(x)
+        smooth = Smooth(call.label, call, spec, level_split(basis, columns), levels)
+        yield LearnedSmooth.of(smooth, columns, np.ones(len(x)))
         return
     centred = not (call.by and labels is None)
     between = None
@@ -366,16 +432,24 @@ def learn_smooths(
         parts = [
             learn(x[:, [k]], call.bs, size, call.label) for k, size in enumerate(call.k)
         ]
-        own, between = tensor_split(TensorProduct(parts), x, centred=centred)
+        basis = TensorProduct(parts)
+        columns = basis.columns(x)
+        own, between = tensor_split(basis, columns, centred=centred)
     else:
-        own = split(learn(x, call.bs, call.k[0], call.label), x, centred=centred)
+        basis = learn(x, call.bs, call.k[0], call.label)
+        columns = basis.columns(x)
+        own = split(basis, columns, centred=centred)
     if levels is None or labels is None:
-        yield Smooth(call.label, call, spec, own, between=between)
+        smooth = Smooth(call.label, call, spec, own, between=between)
+        yield LearnedSmooth.of(
+            smooth, columns, covariates[:, d] if call.by else np.ones(len(x))
+        )
         return
     codes = levels.numbers(labels)
     for k, name in enumerate(levels.names):
-        if (codes == k).any():
-            yield Smooth(f"{call.label}{name}", call, spec, own, levels, k, between)
+        by = np.where(codes == k, 1.0, 0.0)
+        smooth = Smooth(f"{call.label}{name}", call, spec, own, levels, k, between)
+        yield LearnedSmooth.of(smooth, columns, by)
 
 
 def _sorted(labels: pd.Series) -> list[Any]:
