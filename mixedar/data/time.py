@@ -179,7 +179,10 @@ def _whole_months(delta: Any) -> int:
     if found:
         return int(found[1] or 1) * MONTHS[found[2][0].upper()]
     try:
-        offset = pd.tseries.frequencies.to_offset(delta)
+        with warnings.catch_warnings():
+            # pandas 2 wants "days" in capitals
+            warnings.simplefilter("ignore", FutureWarning)
+            offset = pd.tseries.frequencies.to_offset(delta)
     except (TypeError, ValueError):
         return 0
     if type(offset) is pd.DateOffset:
