@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
     from mixedar.compare.frames import glance, tidy
+    from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.selection import select_residual
 
@@ -63,6 +64,7 @@ _LATER = {
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
+    "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
 }
@@ -115,6 +117,7 @@ __all__ = [
     "compare",
     "diagnose",
     "glance",
+    "pool",
     "select_residual",
     "tidy",
 ]

@@ -26,7 +26,11 @@ from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows, TermRows
-from mixedar.engine.covariance import RandomCovariance, lower_triangle
+from mixedar.engine.covariance import (
+    RandomCovariance,
+    factor_entries,
+    lower_triangle,
+)
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
 from mixedar.engine.terms import (
@@ -395,6 +399,49 @@ class LikelihoodProblem:
         level = self.level(u)
         unit = 1.0 if level is None else np.exp(level.value)
         return np.concatenate([entries[cov.is_free] / unit, u])
+
+    def loglike_at(
+        self,
+        beta: FloatArray,
+        cov_values: FloatArray,
+        params: FloatArray,
+        scale: float,
+    ) -> float:
+        """
+        Log-likelihood with every parameter given on the user's scale.
+
+        Parameters
+        ----------
+        beta : ndarray, shape (p,)
+            Fixed effects.
+        cov_values : ndarray, shape (k_cov,)
+            Covariances of random effects relative to `scale`, in the order of the
+            layout's entries.
+        params : ndarray, shape (k_params,)
+            Residual parameters, and those of what relates levels.
+        scale : float
+            Residual variance.
+
+        Returns
+        -------
+        float
+            Not restricted, whatever the problem's.
+        """
+        cov = self.covariance
+        psi, count = cov.matrix(cov_values), len(cov.tril[0])
+        q = cov.k_re
+        parts = [factor_entries(psi[:q, :q], cov_values[count : cov.k_groups])]
+        for place in cov.term_places:
+            parts.append(
+                factor_entries(psi[place.effects, place.effects], np.empty(0))
+            )
+        theta = self.theta_from(np.concatenate(parts), params)
+        sums = self.sums(theta, derivatives=False)
+        unit = float(self.w_map[-1, -1])
+        e = np.append(-self.inner_beta(beta), 1.0)
+        variance = scale * unit**2
+        logs = self.n * np.log(2.0 * np.pi * variance) + e @ sums.s @ e / variance
+        return float(self.n * np.log(abs(unit)) - 0.5 * (sums.d + logs))
 
     def value_map(self) -> FloatArray:
         """Linear map from internal to user's entries of ``Psi``, both relative."""

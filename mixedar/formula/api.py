@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mixedar.by_group import by_group
     from mixedar.compare import compare
     from mixedar.compare.frames import glance, tidy
+    from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
@@ -45,6 +46,7 @@ _LATER = {
     "glance": "mixedar.compare.frames",
     "hausman": "mixedar.panel.hausman",
     "panel_tests": "mixedar.panel.specification",
+    "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "mixedlm",
     "mundlak",
     "panel_tests",
+    "pool",
     "pooled",
     "random_effects",
     "random_effects_ar1",

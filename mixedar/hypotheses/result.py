@@ -314,6 +314,8 @@ def _tail(value: float, distribution: Distribution, df: Degrees) -> float:
     if distribution == "chi2":
         return float(stats.chi2.sf(value, df))
     if distribution == "F" and isinstance(df, tuple):
+        if np.isinf(df[1]):  # scipy's F distribution does not know infinity
+            return float(stats.chi2.sf(value * df[0], df[0]))
         return float(stats.f.sf(value, *df))
     if distribution == "norm":
         return float(2.0 * stats.norm.sf(abs(value)))
