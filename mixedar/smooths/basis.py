@@ -12,9 +12,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from scipy.interpolate import BSpline
+from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.spatial.distance import cdist
 
 from mixedar._types import FloatArray
@@ -22,6 +24,7 @@ from mixedar.exceptions import UnsupportedError
 
 _NULL = 1e-9  # eigenvalues of the penalty, relative to the largest
 _MOST_PLACES = 2000  # distinct places of a thin plate spline
+_MANY_PLACES = 20  # times k, from which on few eigenvectors are sought alone
 _SPAN = 0.001  # of the range, beyond which the knots of B-splines begin
 
 
@@ -206,10 +209,15 @@ class ThinPlate(Basis):
             )
             places = places[np.sort(some)]
         self._places = places
-        values, vectors = np.linalg.eigh(self._kernel(places))
-        kept = np.argsort(-np.abs(values))[:k]
-        kept = np.sort(kept)[::-1]  # in descending order
-        values, vectors = values[kept], vectors[:, kept]
+        line = x.shape[1] == 1
+        many = line and len(places) > _MANY_PLACES * k
+        if many:
+            values, vectors = _largest_of_cubes(places[:, 0], k)
+        else:
+            values, vectors = np.linalg.eigh(self._kernel(places))
+            kept = np.argsort(-np.abs(values))[:k]
+            kept = np.sort(kept)[::-1]  # in descending order
+            values, vectors = values[kept], vectors[:, kept]
         plain = self._polynomials(places)
         count = plain.shape[1]
         side, turn = plain.T @ vectors, np.eye(k)
@@ -221,6 +229,12 @@ class ThinPlate(Basis):
                 there -= np.outer(there @ v, 2.0 * v / (v @ v))
         turn = turn[:, : k - count]
         self._weights = vectors @ turn
+        self._at_places = None
+        if many:  # a natural cubic spline with all places as knots
+            self._at_places = tuple(
+                _odd_powers(places[:, 0], self._weights, power) / divisor
+                for power, divisor in ((3, 12.0), (1, 2.0))
+            )
         self._scale = np.ones(k)
         found = self.columns(x)
         self._scale = np.sqrt((found**2).mean(axis=0))
@@ -242,8 +256,66 @@ class ThinPlate(Basis):
     def columns(self, x: FloatArray) -> FloatArray:
         """See :class:`Basis`."""
         x = x - self._centre
-        wiggly = self._kernel(x) @ self._weights
+        if self._at_places is None:
+            wiggly = self._kernel(x) @ self._weights
+        else:
+            wiggly = _natural_spline(x[:, 0], self._places[:, 0], *self._at_places)
         return np.column_stack([wiggly, self._polynomials(x)]) / self._scale
+
+
+def _odd_powers(places: FloatArray, weights: FloatArray, power: int) -> FloatArray:
+    """``sum_j |x_i - x_j|^power w_j`` at increasing places, for columns of weights."""
+    unit = np.abs(places).max()
+    x = (places / unit).reshape(-1, *[1] * (weights.ndim - 1))
+    out = np.zeros_like(weights)
+    for k in range(power + 1):  # of (x_i - x_j)^power, from the left and the right
+        terms = (-x) ** k * weights
+        sums = np.cumsum(terms, axis=0)
+        out += comb(power, k) * x ** (power - k) * (2.0 * sums - sums[-1])
+    return np.asarray(out * unit**power)
+
+
+def _largest_of_cubes(places: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
+    """The k largest eigenvalues of a spline's kernel, descending, and their vectors."""
+    n = len(places)
+
+    def times(vector: FloatArray) -> FloatArray:
+        return _odd_powers(places, vector.ravel(), 3) / 12.0
+
+    kernel = LinearOperator((n, n), matvec=times, dtype=np.float64)
+    start = np.random.default_rng(1).normal(size=n)
+    values, vectors = eigsh(kernel, k, which="LM", v0=start)
+    order = np.argsort(-values)
+    return values[order], vectors[:, order]
+
+
+def _natural_spline(
+    x: FloatArray, knots: FloatArray, values: FloatArray, bends: FloatArray
+) -> FloatArray:
+    """
+    Cubic splines that are linear beyond their knots.
+
+    By their values and second derivatives at the knots, shape (knots, k).
+    """
+    h, last = np.diff(knots), len(knots) - 2
+    j = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, last)
+    inside = np.clip(x, knots[0], knots[-1])
+    width = h[j]
+    a, b = (knots[j + 1] - inside) / width, (inside - knots[j]) / width
+    out = a[:, None] * values[j] + b[:, None] * values[j + 1]
+    square = width**2 / 6.0
+    out += ((a**3 - a) * square)[:, None] * bends[j]
+    out += ((b**3 - b) * square)[:, None] * bends[j + 1]
+    for knot, piece, beyond in (
+        (0, 0, np.minimum(x - knots[0], 0.0)),
+        (1, last, np.maximum(x - knots[-1], 0.0)),
+    ):
+        rise = (values[piece + 1] - values[piece]) / h[piece]
+        tilt = bends[piece + knot] * 2.0 + bends[piece + 1 - knot]
+        slope = rise + (h[piece] / 6.0 * tilt if knot else -h[piece] / 6.0 * tilt)
+        there = np.flatnonzero(beyond)
+        out[there] += beyond[there][:, None] * slope
+    return out
 
 
 #: bases by the names of mgcv
