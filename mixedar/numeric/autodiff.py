@@ -387,6 +387,18 @@ def solve(matrix: Jet, right: Jet) -> Jet:
         If the matrix is singular.
     """
     # systems of several points have their own axes behind: here they go in front
+    if right.value.ndim > 1:
+        return _solve_many(matrix, right)
+    inverse = np.linalg.inv(matrix.value)
+    x = inverse @ right.value
+    first = (right.first - matrix.first @ x) @ inverse.T
+    cross = np.einsum("aij,bj->abi", matrix.first, first)
+    second = right.second - matrix.second @ x - cross - cross.swapaxes(0, 1)
+    return Jet(x, first, second @ inverse.T)
+
+
+def _solve_many(matrix: Jet, right: Jet) -> Jet:
+    """The same for several points."""
     axes = right.value.ndim - 1
     if matrix.value.ndim < axes + 2:
         zero = np.zeros(right.shape[1:])
