@@ -343,9 +343,14 @@ def _of_effects(fit: Fit, rows: IntArray) -> FloatArray:
         out += z @ fit.cov_re @ z.T
     for variance, matrix in zip(fit.vcomp, data.components.matrices, strict=True):
         out += variance * matrix[rows] @ matrix[rows].T
-    for term, psi in zip(data.terms, fit.term_covs, strict=True):
+    for term, psi, between in zip(
+        data.terms, fit.term_covs, fit.between_levels, strict=True
+    ):
         z, level = term.design[rows], term.codes[rows]
-        out += (z @ psi @ z.T) * (level[:, None] == level)
+        same: FloatArray = np.equal.outer(level, level).astype(np.float64)
+        if between is not None:
+            same = between[np.ix_(level, level)]
+        out += (z @ psi @ z.T) * same
     return out
 
 

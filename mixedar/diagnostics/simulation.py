@@ -101,8 +101,8 @@ def simulate(
     >>> teeth = load_orthodont()
     >>> fit = mar.mixedlm("distance ~ age * sex", teeth, groups="subject").fit()
     >>> draws = fit.simulate(50, seed=1, params={"age:sex[T.Male]": 0.3})
-    >>> refits = [fit.model.refit(draws[k]) for k in draws]
-    >>> power = sum(one.pvalues["age:sex[T.Male]"] < 0.05 for one in refits) / 50
+    >>> refits = fit.refit_many(draws)
+    >>> power = (refits.pvalues["age:sex[T.Male]"] < 0.05).mean()
     """
     n_sim = check_simulations(n_sim)
     known = check_groups(groups)
@@ -161,7 +161,7 @@ def draw_responses(
         mean = mean + np.einsum("ij,ij->i", rows.exog_re, effects)
     if rows.terms is not None:
         kept = rows.terms if known else rows.terms.without_levels()
-        mean = mean + kept.mean(fit.term_effects)
+        mean = mean + kept.mean(kept.effects(fit) if known else fit.term_effects)
     drawn = None if known else rows.terms
     root = np.empty((0, 0)) if known else _root(at, rows.sizes)
     q = len(root)
@@ -180,7 +180,7 @@ def draw_responses(
             b = draws[:, : rows.n_groups * q].reshape(count, rows.n_groups, q)
             _add_effects(out, rows, b @ root.T)
         if drawn is not None:
-            drawn.add(out, draws[:, start + n :], at.term_roots)
+            drawn.add(out, draws[:, start + n :], at.term_roots, at.relation_params)
         yield out
 
 

@@ -52,11 +52,14 @@ class TermLayout(NamedTuple):
         """Number of columns."""
         return self.order * self.copies
 
-    def whole(self, small: FloatArray) -> FloatArray:
-        """Matrix of one level from that of one copy."""
+    def whole(
+        self, small: FloatArray, between: FloatArray | None = None
+    ) -> FloatArray:
+        """Matrix of one level from that of one copy, and one between the copies."""
         if self.copies == 1:
             return small
-        return np.asarray(np.kron(np.eye(self.copies), small), dtype=np.float64)
+        wide = np.eye(self.copies) if between is None else between
+        return np.asarray(np.kron(wide, small), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from mixedar.engine.linked import MetLevels, components, place_within
 from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.linalg import apply, inverse_cholesky
-from mixedar.relations.base import LevelCovariance
+from mixedar.relations.base import LevelCovariance, with_parameters
 from mixedar.residual import ResidualStructure
 
 # From this share of the levels that clusters meet on all are columns of each, ...
@@ -150,7 +150,11 @@ class LevelsBlock(LikelihoodBlock):
         for term in rows.terms:
             present, codes = np.unique(term.codes, return_inverse=True)
             self.levels.append(present)
-            terms.append(replace(term, codes=codes.ravel()))
+            between = term.between
+            related = between is not None and term.copies == 1
+            if related and len(present) < between.n_levels:
+                between = between.part(present)
+            terms.append(replace(term, codes=codes.ravel(), between=between))
         rows = replace(rows, terms=tuple(terms))
         self._n, (of_clusters, *of_levels) = components(rows)
         self._orders = tuple(term.columns.shape[1] for term in terms)
@@ -269,11 +273,7 @@ class LevelsBlock(LikelihoodBlock):
         self, u: FloatArray
     ) -> Iterator[tuple[LevelCovariance | None, FloatArray]]:
         """Covariance between the levels of each term, and its parameters."""
-        first = self._k_residual
-        for between in self._between:
-            count = 0 if between is None else between.k_free
-            yield between, u[first : first + count]
-            first += count
+        return with_parameters(self._between, u[self._k_residual :])
 
     def _directions(self, point: ParameterPoint) -> AnyDirections:
         """``dPsi`` of all entries of the terms, then of what relates their levels."""

@@ -41,6 +41,7 @@ from mixedar.engine.terms import (
 )
 from mixedar.numeric.autodiff import Jet, embed, substitute
 from mixedar.numeric.linalg import inverse_triangular, r_factor
+from mixedar.relations.base import with_parameters
 from mixedar.residual import ResidualStructure
 from mixedar.residual.base import Composite, Parametric
 
@@ -122,11 +123,13 @@ class LikelihoodProblem:
         #: is told the log-likelihood of each evaluation of a search
         self.watch: Callable[[float], None] | None = None
         self.structure = structure
-        between = [t.between for t in rows.terms if t.between is not None]
+        #: how the levels of each further term are related, or the copies of one level
+        self.between = tuple(term.between for term in rows.terms)
+        related = [between for between in self.between if between is not None]
         #: of the residuals, then of what relates the levels of factors
         self.parameters: Parametric = structure
-        if between:
-            self.parameters = AllParameters((structure, *between))
+        if related:
+            self.parameters = AllParameters((structure, *related))
         self.w_map = _orthonormal_map(rows.w, n)
         self.z_map = random_effects_map(rows, n, covariance)
         fixed = covariance.fixed.copy()
@@ -230,12 +233,17 @@ class LikelihoodProblem:
 
     def level_factors(self, theta: FloatArray) -> tuple[FloatArray, ...]:
         """The same for all columns of a level, on the user's scale."""
+        u = self.split(theta)[1][self.structure.k_free :]
         return tuple(
-            layout.whole(term_map @ factor)
-            for layout, term_map, factor in zip(
+            layout.whole(
+                term_map @ factor,
+                None if between is None or layout.copies == 1 else between.root(own),
+            )
+            for layout, term_map, factor, (between, own) in zip(
                 self.covariance.terms,
                 self.term_maps,
                 self.term_factors(theta),
+                with_parameters(self.between, u),
                 strict=True,
             )
         )
@@ -432,9 +440,7 @@ class LikelihoodProblem:
         q = cov.k_re
         parts = [factor_entries(psi[:q, :q], cov_values[count : cov.k_groups])]
         for place in cov.term_places:
-            parts.append(
-                factor_entries(psi[place.effects, place.effects], np.empty(0))
-            )
+            parts.append(factor_entries(psi[place.effects, place.effects], np.empty(0)))
         theta = self.theta_from(np.concatenate(parts), params)
         sums = self.sums(theta, derivatives=False)
         unit = float(self.w_map[-1, -1])

@@ -5,7 +5,7 @@ they leave of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,12 +178,24 @@ class TermPosterior:
     eliminated : sequence of (LevelsBlock, Level)
     term_maps : sequence of ndarray
         Internal scaling of the terms' columns.
+    further : mapping of int to (ndarray, ndarray), optional
+        By term, levels whose effects follow from those of its other levels: weights,
+        shape (new, levels), and the covariance of what does not follow, in internal
+        coordinates, shape (new order, new order).  They are numbered behind those.
     """
 
-    def __init__(self, eliminated: Eliminated, term_maps: Sequence[FloatArray]) -> None:
+    def __init__(
+        self,
+        eliminated: Eliminated,
+        term_maps: Sequence[FloatArray],
+        further: Mapping[int, tuple[FloatArray, FloatArray]] | None = None,
+    ) -> None:
         self._maps = term_maps
         orders = [len(term_map) for term_map in term_maps]
         counts = _level_counts(eliminated)
+        fitted = counts.copy()
+        for t, (weights, _) in (further or {}).items():
+            counts[t] += len(weights)
         #: number of the first effect of each term
         self.starts = np.concatenate([[0], np.cumsum(np.multiply(orders, counts))])
         self._place = np.empty((3, self.starts[-1]), dtype=np.intp)
@@ -197,6 +209,21 @@ class TermPosterior:
                     block.component_of[t][:, None], order, axis=1
                 )
                 self._place[2, at] = block.columns_of(t)
+        for t, (weights, rest) in (further or {}).items():
+            # related levels link everything: there is one block, and one component
+            ((block, _),) = eliminated
+            columns = block.columns_of(t)[np.argsort(block.levels[t])]
+            whole = self._covariances[0][:, :, 0]
+            q, order = len(whole), orders[t]
+            turn = np.zeros((len(rest), q))
+            turn[:, columns.ravel()] = np.kron(weights, np.eye(order))
+            across = turn @ whole
+            new = across @ turn.T + rest
+            whole = np.block([[whole, across.T], [across, new]])
+            self._covariances[0] = whole[:, :, None]
+            at = self.numbers(t, fitted[t] + np.arange(len(weights)))
+            self._place[:2, at] = 0
+            self._place[2, at] = (q + np.arange(len(rest))).reshape(-1, order)
 
     def numbers(self, t: int, levels: IntArray) -> IntArray:
         """Numbers of the effects of levels of a term, shape (levels, k)."""

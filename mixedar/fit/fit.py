@@ -172,7 +172,10 @@ class Fit:
             names=tuple(data.param_names),
             crosses_factors=data.crosses_factors,
             effect_labels=tuple(data.effect_labels),
-            factor_levels=tuple((t.factor, len(t.levels)) for t in data.factor_terms),
+            factor_levels=tuple(
+                (t.factor if t.smooth is None else t.columns[0], len(t.levels))
+                for t in data.factor_terms
+            ),
             effect_names=(
                 *data.random_names,
                 *data.component_names,

@@ -96,7 +96,7 @@ class Refitter:
         scale = point.scale / combined[p] ** 2
         out.fe_params[k] = -combined[:p] / combined[p]
         out.cov_values[k] = scale * (self._to_user @ problem.values(theta))
-        out.residual_params[k] = problem.structure.from_unconstrained(u)
+        out.residual_params[k] = problem.parameters.from_unconstrained(u)
         out.scale[k], out.llf[k], out.converged[k] = scale, point.llf, True
 
     def problem_for(self, endog: FloatArray) -> LikelihoodProblem:
@@ -157,7 +157,7 @@ def _lifted(lam: FloatArray) -> FloatArray:
 def _other_starts(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
     """Rough maxima of the original likelihood, one for each start of ``u``."""
     out = []
-    for u in problem.structure.start_grid():
+    for u in problem.parameters.start_grid():
         best = lam
         if len(lam):
             try:

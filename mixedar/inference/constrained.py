@@ -138,7 +138,7 @@ class ConstrainedLikelihood:
             i, j = self.order[a], self.order[b]
             self._entries[self.layout.entry(i, j)] = k
         k_cov = self.layout.k_cov
-        self.k_y = k_cov + problem.structure.k_free + 1
+        self.k_y = k_cov + problem.parameters.k_free + 1
         self._at = self._dependent()
         free = np.ones(self.k_y, dtype=bool)
         free[:k_cov] = np.isnan(self.fixed)

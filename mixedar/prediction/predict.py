@@ -330,7 +330,7 @@ class FixedPredictor:
         else:
             mean = request.exog @ fit.fe_params
             if request.terms is not None:
-                mean += request.terms.mean(fit.term_effects)
+                mean += request.terms.mean(request.terms.effects(fit))
         return np.asarray(mean + request.offset)
 
     def mean_at(self, point: Point) -> FloatArray:
@@ -338,7 +338,8 @@ class FixedPredictor:
         x, terms = self.request.exog, self.request.terms
         if terms is None:
             return np.asarray(x @ point.beta)
-        return np.asarray(x @ point.beta + terms.mean(point.term_effects))
+        effects = terms.effects_at(self.fit, point.term_effects, point.u)
+        return np.asarray(x @ point.beta + terms.mean(effects))
 
     def error_variance(self, cov: FloatArray) -> FloatArray:
         """As of :class:`GroupPredictor`."""
@@ -347,7 +348,8 @@ class FixedPredictor:
             x, cov = self._shared, shared_covariance(self.fit, cov)
         elif terms is not None:
             none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
-            variance = TermErrors(self.fit).variance(x, none, first, terms, cov)
+            errors = TermErrors(self.fit, terms)
+            variance = errors.variance(x, none, first, terms, cov)
             return variance + prior_variance(self.fit, self.request)
         variance = np.einsum("ij,ij->i", product(x, cov), x)
         if self.population:
@@ -381,7 +383,7 @@ class GroupPredictor(FixedPredictor):
         self.observed: ObservedRows = observed_rows(fit, request.codes[new])
         if request.terms is not None:
             # given the further terms' effects groups are on their own
-            offset = request.offset + request.terms.mean(fit.term_effects)
+            offset = request.offset + request.terms.mean(request.terms.effects(fit))
             self.request = replace(request, offset=offset)
 
     def mean(self) -> FloatArray:
@@ -401,7 +403,8 @@ class GroupPredictor(FixedPredictor):
             before, after = fit.term_effects, point.term_effects
             endog = observed.endog + rows.mean(before) - rows.mean(after)
             observed = replace(observed, endog=endog)
-            ahead = terms.mean(after) - terms.mean(before)
+            after = terms.effects_at(fit, after, point.u)
+            ahead = terms.mean(after) - terms.mean(terms.effects(fit))
         effects = _predicted(fit, observed, point).means
         return self._combine(point.beta, effects, kriging, observed) + ahead
 
@@ -480,7 +483,9 @@ class GroupPredictor(FixedPredictor):
         """
         fit, request, observed = self.fit, self.request, self.observed
         x, z, exog = request.exog, request.exog_re, observed.exog
-        terms = None if request.terms is None else TermErrors(fit, observed)
+        terms = None
+        if request.terms is not None:
+            terms = TermErrors(fit, request.terms, observed)
         if terms is not None:
             exog = np.hstack([exog, terms.columns])
             x = np.hstack([x, np.zeros((len(x), terms.columns.shape[1]))])
@@ -533,16 +538,20 @@ class TermErrors:
     Parameters
     ----------
     fit : Fit
+    own : NewTerms
+        Of the rows that are predicted.
     observed : ObservedRows, optional
         Rows of which predictions take residuals; none by default, where the
         predicted effects alone matter.
     """
 
-    def __init__(self, fit: Fit, observed: ObservedRows | None = None) -> None:
+    def __init__(
+        self, fit: Fit, own: NewTerms, observed: ObservedRows | None = None
+    ) -> None:
         self.fit = fit
-        self._posterior = fit.term_posterior
+        self._posterior = own.posterior(fit)
         self._slopes = np.concatenate(
-            [found.slopes.reshape(-1, fit.k_fe) for found in fit.term_effects]
+            [found.slopes.reshape(-1, fit.k_fe) for found in own.effects(fit)]
         )
         rows, sizes = np.empty(0, dtype=np.intp), np.zeros(1, dtype=np.intp)
         if observed is not None:

@@ -5,13 +5,15 @@ What the covariance between the levels of a factor tells the likelihood.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.numeric.autodiff import Jet
-from mixedar.residual.base import Parametric, WithoutParameters
+from mixedar.residual.base import Composite, Parametric, WithoutParameters
 
 
 class LevelCovariance(Parametric):
@@ -44,6 +46,52 @@ class LevelCovariance(Parametric):
     def root(self, u: FloatArray) -> FloatArray:
         """``C`` with ``C C' = K``, shape (n_levels, n_levels)."""
         return root_of(self.matrix(u).value)
+
+    def diagonal(self, u: FloatArray) -> FloatArray:
+        """Variances of the levels, relative to that of the effects, (n_levels,)."""
+        return np.diagonal(self.matrix(u).value)
+
+    def part(self, some: IntArray) -> LevelCovariance:
+        """Between some of the levels."""
+        return _Part(self, some)
+
+
+class _Part(Composite, LevelCovariance):
+    """A covariance between some of the levels of another."""
+
+    def __init__(self, whole: LevelCovariance, some: IntArray) -> None:
+        self._whole, self._some = whole, some
+
+    @property
+    def parts(self) -> tuple[Parametric, ...]:
+        return (self._whole,)
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._whole.param_names
+
+    @property
+    def n_levels(self) -> int:
+        return len(self._some)
+
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        return self._whole.at_end(params)
+
+    def matrix(self, u: FloatArray) -> Jet:
+        found, (i, j) = self._whole.matrix(u), np.ix_(self._some, self._some)
+        second = found.second[:, :, i, j]
+        return Jet(found.value[i, j], found.first[:, i, j], second)
+
+
+def with_parameters(
+    between: Iterable[LevelCovariance | None], u: FloatArray
+) -> Iterator[tuple[LevelCovariance | None, FloatArray]]:
+    """Each covariance, and its own of the parameters of all."""
+    first = 0
+    for one in between:
+        count = 0 if one is None else one.k_free
+        yield one, u[first : first + count]
+        first += count
 
 
 class KnownCovariance(WithoutParameters, LevelCovariance):
@@ -86,6 +134,10 @@ class Relation(ABC):
     #: columns of coordinates that it reads
     columns: tuple[str, ...] = ()
 
+    def check(self, levels: pd.Index, factor: str, places: FloatArray | None) -> None:
+        """Raise StructureError where the levels of a fit do not suit."""
+        return
+
     @abstractmethod
     def bind(
         self, levels: pd.Index, factor: str, places: FloatArray | None
@@ -106,6 +158,10 @@ class Relation(ABC):
         StructureError
             If the levels do not fit.
         """
+
+    def knows(self, levels: pd.Index) -> BoolArray:
+        """Which levels it can relate to others."""
+        return np.ones(len(levels), dtype=bool)
 
     def surplus(self, levels: pd.Index) -> list[object]:
         """Labels that are none of the levels."""

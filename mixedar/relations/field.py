@@ -79,8 +79,10 @@ class Field(Relation):
     def columns(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.coords
 
-    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+    def check(self, levels: pd.Index, factor: str, places: Any) -> None:
         _check_apart(levels, factor, places)
+
+    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
         none = np.empty(0)
         layout = DataLayout(
             none, len(levels), 0.0, places, (None,) * places.shape[1], (0,)

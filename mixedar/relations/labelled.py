@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import LengthError, StructureError, listing, shown
 
 _ASYMMETRIC = 1e-8  # relative to the largest entry
@@ -120,6 +120,11 @@ class LabelledMatrix:
                 f"not among its labels: {listing(names)}{example}"
             )
         return np.asarray(found, dtype=np.intp)
+
+    def knows(self, levels: pd.Index) -> BoolArray:
+        """Which levels have a row."""
+        wanted = pd.Index(levels.tolist(), tupleize_cols=False)
+        return np.asarray(self.labels.get_indexer(wanted) >= 0)
 
     def dense(self, rows: IntArray) -> FloatArray:
         """The matrix of some rows and columns."""

@@ -99,6 +99,9 @@ class Neighbours(Relation):
         weights = self._matrix.values.toarray()
         return weights, weights.sum(axis=1)
 
+    def knows(self, levels: pd.Index) -> BoolArray:
+        return self._matrix.knows(levels)
+
     def surplus(self, levels: pd.Index) -> list[object]:
         known = set(levels.tolist())
         return [label for label in self._matrix.labels.tolist() if label not in known]

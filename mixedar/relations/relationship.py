@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import (
     LengthError,
     StructureError,
@@ -169,6 +169,9 @@ class Relationship(Relation):
         values = self._covariance(self._matrix.numbers(levels, factor))
         check_semidefinite(values, self._matrix.what)
         return KnownCovariance(values)
+
+    def knows(self, levels: pd.Index) -> BoolArray:
+        return self._matrix.knows(levels)
 
     def surplus(self, levels: pd.Index) -> list[object]:
         known = set(levels.tolist())

@@ -190,9 +190,9 @@ class DeletionCoordinates:
 
     def residual_params(self, steps: FloatArray) -> FloatArray:
         """Residual parameters of the user, shape (m, k_params), by steps in theta."""
-        structure, moved = self.problem.structure, self.u + steps[:, len(self.lam) :]
-        rows = [structure.from_unconstrained(u) for u in moved]
-        return np.reshape(rows, (len(steps), structure.k_params))
+        every, moved = self.problem.parameters, self.u + steps[:, len(self.lam) :]
+        rows = [every.from_unconstrained(u) for u in moved]
+        return np.reshape(rows, (len(steps), len(every.is_free)))
 
 
 @dataclass(frozen=True)

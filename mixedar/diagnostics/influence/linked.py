@@ -172,7 +172,9 @@ def _inverses(
     marks = None if rows.marks is None else rows.marks[flat]
     grouped = GroupedRows(None, n * np.arange(m + 1), rows.gaps[flat], marks)
     columns = np.hstack([np.tile(np.eye(n), (m, 1)), rows.z[flat]])
-    white = whiten_series(columns, grouped, problem.structure, point.u)
+    white = whiten_series(
+        columns, grouped, problem.structure, point.u[: problem.structure.k_free]
+    )
     white = white.reshape(m, n, n + q)
     unit, z = white[:, :, :n], white[:, :, n:]
     turned = unit.transpose(0, 2, 1)
@@ -222,12 +224,15 @@ class LinkedCoordinates(DeletionCoordinates):
             designs.append(self.rows.z)
             covariances.append(self.factor @ self.factor.T)
         term_factors = problem.term_factors(self.theta)
-        for term, own, root in zip(
-            data.terms, self.rows.terms, term_factors, strict=True
+        for term, own, root, between in zip(
+            data.terms, self.rows.terms, term_factors, fit.between_levels, strict=True
         ):
             if term.factor == factor:
                 copies = own.columns.shape[1] // len(root)
-                designs.append(own.columns)
+                size: FloatArray | float = 1.0  # of the level, beside the others
+                if between is not None:
+                    size = np.sqrt(np.diagonal(between))[own.codes, None]
+                designs.append(own.columns * size)
                 covariances.append(block_diag(*[root @ root.T] * copies))
         self._z = np.hstack([np.empty((fit.nobs, 0)), *designs])
         self.psi = block_diag(*covariances) if covariances else np.empty((0, 0))
