@@ -88,7 +88,6 @@ ALONE = {
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
-    "mixedar.prediction.predict": "the three levels; curves are drawn from them",
     "mixedar.report.facts": "numbers, apart from the page",
     "mixedar.report.pictures": "pictures alone",
 }

@@ -6,7 +6,7 @@ Of each its range, its standard error, a normal interval, and what lies on the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -384,8 +384,12 @@ def boundary_notes(fit: Fit) -> list[str]:
             f"vanishes, {fit.unbounded}. Do not use these numbers: leave such rows "
             "out, or take a simpler residual structure or variance function"
         ]
-    notes = unseen_notes(fit)
-    singular = _singular_part(fit) if fit.singular else ""
+    notes, plain = unseen_notes(fit), plain_smooths(fit)
+    notes += [
+        f"{label} is {what}: the variance of its coefficients is zero"
+        for label, what in plain.values()
+    ]
+    singular = _singular_part(fit, plain) if fit.singular else ""
     if singular:
         notes.append(f"The random effects covariance is singular: {singular}")
     if fit.residual_at_boundary:
@@ -399,6 +403,23 @@ def boundary_notes(fit: Fit) -> list[str]:
             )
         notes.append(note)
     return notes
+
+
+def plain_smooths(fit: Fit) -> dict[int, tuple[str, str]]:
+    """Smooths whose variance is zero: labels, and what they are, by their effect."""
+    if not fit.singular:
+        return {}
+    smooths = [part.smooth for part in fit.population.parts]
+    if fit.has_data:
+        smooths = [term.smooth for term in fit.data.terms if term.smooth is not None]
+        parts = [part.smooth for part in fit.data.component_parts or ()]
+        smooths += [part.smooth for part in parts if part is not None]
+    known = {one.label: one.plain for one in smooths}
+    return {
+        effect: (name, known[name])
+        for effect, name in enumerate(fit.effect_names)
+        if name in known and fit.estimate.zero[effect] and effect not in fit.unseen
+    }
 
 
 def at_end_values(fit: Fit) -> dict[str, float]:
@@ -455,11 +476,12 @@ def _unseen_note(fit: Fit, effect: int) -> str:
     )
 
 
-def _singular_part(fit: Fit) -> str:
+def _singular_part(fit: Fit, known: Collection[int]) -> str:
+    """What else is singular than the variances of some effects."""
     names, cov, zero = fit.names[fit.k_fe :], fit.effect_cov, fit.estimate.zero
     parts = []
     for name, i, j in zip(names, *fit.layout.effects, strict=False):
-        if i in fit.unseen or j in fit.unseen:
+        if {int(i), int(j)} & {*known, *fit.unseen}:
             continue
         if i == j and zero[i]:
             parts.append(f"the variance {name!r} is zero")
@@ -468,7 +490,7 @@ def _singular_part(fit: Fit) -> str:
         correlation = cov[i, j] / np.sqrt(cov[i, i] * cov[j, j])
         if abs(correlation) > 1.0 - 1e-6:
             parts.append(f"the correlation in {name!r} is {correlation:+.0f}")
-    if not parts and not fit.unseen:
+    if not parts and not fit.unseen and not known:
         inner = fit.factor @ fit.factor.T
         block = inner[: fit.k_re, : fit.k_re]
         rank = int((np.linalg.eigvalsh(block) > 1e-8).sum())

@@ -111,7 +111,9 @@ class MixedLMARResults(ParentResults):
     r2 = Question("mixedar.inference.explained")
     icc = Question("mixedar.inference.explained")
     marginal_means = Question("mixedar.inference.means")
+    marginal_slopes = Question("mixedar.inference.means")
     get_prediction = Question("mixedar.prediction.predict")
+    smooth = Question("mixedar.prediction.smooths")
     acf = Question("mixedar.diagnostics.residuals.autocorrelation", "residual_acf")
     serial_correlation_test = Question("mixedar.diagnostics.residuals.autocorrelation")
     variogram = Question(
@@ -144,6 +146,7 @@ class MixedLMARResults(ParentResults):
     plot_coefficients = Question("mixedar.report.pictures")
     plot_profiles = Question("mixedar.report.pictures")
     plot_random_effects = Question("mixedar.report.pictures")
+    plot_smooths = Question("mixedar.report.pictures")
     plot_acf = Question("mixedar.report.pictures")
     plot_variogram = Question("mixedar.report.pictures")
     plot_residuals = Question("mixedar.report.pictures")
@@ -258,6 +261,33 @@ class MixedLMARResults(ParentResults):
     def boundary_notes(self) -> list[str]:
         """What exactly lies on the boundary, in words."""
         return boundary_notes(self.fit)
+
+    @cached_property
+    def smooths(self) -> pd.DataFrame:
+        """
+        The smooths: effective degrees of freedom, tests, variances.
+
+        See :func:`mixedar.prediction.smooth_table.smooth_frame`.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_bodyweight
+        >>> rats = load_bodyweight()
+        >>> fit = mar.mixedlm("weight ~ s(time) + (1 + time | rat)", rats).fit()
+        >>> fit.smooths.loc["s(time)", ["edf", "F"]].round(1).tolist()
+        [5.4, 11.9]
+        """
+        from mixedar.prediction.smooth_table import smooth_frame
+
+        return smooth_frame(self.fit)
+
+    @cached_property
+    def _smooth_tests(self) -> pd.DataFrame:
+        """What of them the summary prints."""
+        from mixedar.prediction.smooth_table import smooth_tests
+
+        return smooth_tests(self.fit)
 
     @property
     def df(self) -> pd.Series:
@@ -638,9 +668,11 @@ class MixedLMARResults(ParentResults):
         from mixedar.mixed.summary import summarize  # only when it is printed
 
         has_quantiles = self.fit.has_data or "std_residual_quantiles" in self.__dict__
+        has_smooths = self.fit.has_data or "_smooth_tests" in self.__dict__
         return summarize(
             self._with_df(df).fit,
             self.std_residual_quantiles if has_quantiles else None,
+            self._smooth_tests if has_smooths else None,
             yname=yname,
             xname_fe=xname_fe,
             xname_re=xname_re,
@@ -667,7 +699,7 @@ class MixedLMARResults(ParentResults):
         True
         """
         self.std_residual_quantiles  # noqa: B018  the summary needs them
-        self.boundary_notes  # noqa: B018
+        self.boundary_notes, self._smooth_tests  # noqa: B018
         for name in self._row_caches:
             self.__dict__.pop(name, None)
         self.fit = self.fit.without_data()

@@ -5,10 +5,12 @@ The summary of a mixed model: which numbers stand in which table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 import pandas as pd
 
+from mixedar._types import BoolArray
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
@@ -24,6 +26,7 @@ _CORRELATED = 20
 def summarize(
     fit: Fit,
     quantiles: pd.Series | None,
+    smooths: pd.DataFrame | None = None,
     *,
     yname: str | None = None,
     xname_fe: Sequence[str] | None = None,
@@ -39,6 +42,8 @@ def summarize(
     fit : Fit
     quantiles : Series or None
         Of the standardized residuals.
+    smooths : DataFrame or None
+        Of :func:`mixedar.prediction.smooth_table.smooth_tests`.
 
     Returns
     -------
@@ -73,9 +78,15 @@ def summarize(
         header["Time unit:"] = "as given" if unit == "1" else unit
     if fit.df_method.name != "containment":
         header["DF method:"] = fit.df_method.label
-    tables = [_parameters(fit, names, alpha), _random_effects(fit)]
-    if 1 < p <= _CORRELATED:
-        tables.append(_correlations(fit, names[:p]))
+    labels = [] if smooths is None else list(smooths.index)
+    # the linear part of a smooth means nothing by itself
+    own = np.array([not _is_part(name, labels) for name in fit.names])
+    tables = [_parameters(fit, names, alpha, own)]
+    if smooths is not None and labels:
+        tables.append(_smooths(smooths))
+    tables.append(_random_effects(fit, labels))
+    if 1 < own[:p].sum() <= _CORRELATED:
+        tables.append(_correlations(fit, names[:p], own[:p]))
     if quantiles is not None:
         tables.append(_quantiles(quantiles))
     if title is None:
@@ -98,7 +109,15 @@ def _renamed(
     return [*given, *names[len(given) :]]
 
 
-def _parameters(fit: Fit, names: Sequence[str], alpha: float) -> SummaryTable:
+def _is_part(name: str, labels: Sequence[str]) -> bool:
+    """Whether a name is that of the linear part of a smooth."""
+    label, _, number = name.rpartition("Fx")
+    return label in labels and number.isdigit()
+
+
+def _parameters(
+    fit: Fit, names: Sequence[str], alpha: float, shown: BoolArray
+) -> SummaryTable:
     """All parameters: fixed effects first, then variances, residual parameters."""
     p = fit.k_fe
     df = np.full(len(names), np.nan)
@@ -112,11 +131,27 @@ def _parameters(fit: Fit, names: Sequence[str], alpha: float) -> SummaryTable:
         columns |= {"DF": df, "t": tvalues(fit), "P>|t|": pvalues(fit)}
     columns[f"[{alpha / 2:.4g}"] = interval[:, 0]
     columns[f"{1 - alpha / 2:.4g}]"] = interval[:, 1]
-    frame = pd.DataFrame(columns, index=list(names))
+    frame = pd.DataFrame(columns, index=list(names))[shown]
     return SummaryTable(frame, title="Parameters", name="parameters")
 
 
-def _random_effects(fit: Fit) -> SummaryTable:
+def _smooths(smooths: pd.DataFrame) -> SummaryTable:
+    """Degrees of freedom and tests of the smooths, as mgcv's summary."""
+    columns = {"EDF": "edf", "Ref.df": "ref_df", "F": "F", "P>F": "p"}
+    columns |= {"Variance": "variance", "": "note"}
+    frame = pd.DataFrame({new: smooths[old] for new, old in columns.items()})
+    if not (frame[""] != "").any():
+        frame = frame.drop(columns="")
+    frame.index = list(smooths.index)
+    return SummaryTable(
+        frame,
+        title="Smooths",
+        name="smooths",
+        formats={"EDF": ".3f", "Ref.df": ".3f"},
+    )
+
+
+def _random_effects(fit: Fit, without: Sequence[str]) -> SummaryTable:
     """Variances, standard deviations and correlations, as nlme's VarCorr."""
     variances = np.append(np.diag(fit.effect_cov), fit.scale)
     names = [*fit.effect_names, "Residual"]
@@ -126,17 +161,17 @@ def _random_effects(fit: Fit) -> SummaryTable:
         label = "Corr" if j == 0 else f"Corr {j + 1}"
         data[label] = np.append(column, np.nan)
         formats[label] = ".3f"
-    frame = pd.DataFrame(data, index=names)
+    frame = pd.DataFrame(data, index=names).drop(index=list(without))
     return SummaryTable(
         frame, title="Random effects", name="random_effects", formats=formats
     )
 
 
-def _correlations(fit: Fit, names: Sequence[str]) -> SummaryTable:
-    cov = contrast_method(fit).cov
-    deviations = np.sqrt(np.diag(cov))
+def _correlations(fit: Fit, names: Sequence[str], shown: BoolArray) -> SummaryTable:
+    cov = contrast_method(fit).cov[np.ix_(shown, shown)]
+    deviations, names = np.sqrt(np.diag(cov)), list(compress(names, shown))
     frame = pd.DataFrame(
-        cov / np.outer(deviations, deviations), index=list(names), columns=list(names)
+        cov / np.outer(deviations, deviations), index=names, columns=names
     )
     return SummaryTable(
         frame,

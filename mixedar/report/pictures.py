@@ -25,6 +25,7 @@ from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import COLOURS, correlation, trajectories
 from mixedar.plotting import coefficients as draw_coefficients
 from mixedar.plotting import residuals as draw_residuals
+from mixedar.plotting import smooths as draw_smooths
 from mixedar.prediction.curves import (
     choose_groups,
     fitted_curves,
@@ -32,6 +33,7 @@ from mixedar.prediction.curves import (
     levels_of,
     population_means,
 )
+from mixedar.prediction.smooths import smooth_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -309,6 +311,44 @@ def plot_random_effects(
         max_groups=max_groups,
         ax=ax,
     )
+
+
+def plot_smooths(
+    fit: Fit,
+    smooths: str | Iterable[str] | None = None,
+    *,
+    n: int | None = None,
+    alpha: float = 0.05,
+    seed: Seed = 0,
+    **options: Any,
+) -> Figure | SubFigure:
+    """
+    Draw the smooths: curves with their bands, surfaces as contours.
+
+    The inner band is pointwise, the outer one for the whole curve.
+
+    Parameters
+    ----------
+    smooths : str or iterable of str, optional
+        Labels, as :meth:`smooth` takes them; all by default.
+    n, alpha, seed
+        As in :meth:`smooth`.
+    **options
+        ``simultaneous``, ``max_levels``, ``n_columns`` and ``figure``, as in
+        :func:`mixedar.plotting.smooths.plot_smooths`.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_bodyweight
+    >>> rats = load_bodyweight()
+    >>> fit = mar.mixedlm("weight ~ s(time) + (1 + time | rat)", rats).fit()
+    >>> figure = fit.plot_smooths()
+    >>> len(figure.axes)
+    1
+    """
+    pictures = smooth_pictures(fit, smooths, n=n, alpha=alpha, seed=seed)
+    return draw_smooths.plot_smooths(pictures, **options)
 
 
 def plot_acf(

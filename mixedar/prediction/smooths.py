@@ -1,0 +1,418 @@
+"""
+Smooths as curves: values, standard errors, pointwise and simultaneous intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mixedar._types import FloatArray, Seed
+from mixedar.data.rows import as_frame, table_column
+from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_alpha, shown
+from mixedar.fit import Fit
+from mixedar.inference.arguments import check_count, generator
+from mixedar.inference.smooths import FittedSmooth, SharedCoefficients, fitted_smooths
+from mixedar.numeric.linalg import product
+from mixedar.prediction.level_smooths import level_coefficients
+
+# Points along one covariate, and along each of two.
+_GRID, _GRID_OF_TWO = 100, 30
+# Step of a difference quotient, as a share of the covariate's range.
+_STEP = 1e-4
+# Levels that a message lists.
+_LISTED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """
+    A smooth, or that of one level of a factor.
+
+    Attributes
+    ----------
+    label : str
+    one : FittedSmooth
+    level : object
+        Of the factor in ``by=`` or of ``bs="fs"``; None without one.
+    params : ndarray, shape (k,)
+        Fixed and random coefficients.
+    cov : ndarray, shape (k, k)
+    """
+
+    label: str
+    one: FittedSmooth
+    level: object
+    params: FloatArray
+    cov: FloatArray
+
+    @property
+    def factor(self) -> str:
+        """Column of the factor, or empty."""
+        call = self.one.smooth.call
+        return "" if self.one.smooth.levels is None else call.factor or call.by
+
+    @property
+    def covariates(self) -> list[str]:
+        """Columns of the data that the smooth is a function of."""
+        smooth = self.one.smooth
+        return [name for name in smooth.spec.variables if name != smooth.call.by]
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The same rows, of the curve's own level, or with a ``by`` of one."""
+        table, by = table.copy(deep=False), self.one.smooth.call.by
+        if self.factor:
+            table[self.factor] = [self.level] * len(table)
+        elif by and by not in table:
+            table[by] = 1.0
+        return table
+
+    def design(self, table: pd.DataFrame) -> FloatArray:
+        """Columns of all coefficients, shape (m, k)."""
+        smooth = self.one.smooth
+        table = self.rows(table)
+        smooth.spec.complete_matrix(table)
+        parts = [smooth.random(table, k) for k in range(len(self.one.variances))]
+        return np.hstack([smooth.fixed(table), *parts])
+
+    def slopes(self, table: pd.DataFrame, along: str, step: float) -> FloatArray:
+        """Their derivatives by a column of the data: exact within a cubic piece."""
+        here = table_column(table, along).to_numpy(dtype=np.float64)
+        near, far = (
+            self.design(table.assign(**{along: here + k * step}))
+            - self.design(table.assign(**{along: here - k * step}))
+            for k in (1.0, 2.0)
+        )
+        return np.asarray((8.0 * near - far) / (12.0 * step))
+
+
+def curves(fit: Fit, label: str | None = None) -> Iterator[Curve]:
+    """
+    The curves of a smooth, one for each level of its factor; of all by default.
+
+    Parameters
+    ----------
+    fit : Fit
+    label : str, optional
+        As in ``fit.smooths``; without the level, or without ``by``, for all levels.
+
+    Yields
+    ------
+    Curve
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such smooth.
+    """
+    smooths = fitted_smooths(fit)
+    chosen = smooths if label is None else _chosen(smooths, label)
+    joint = SharedCoefficients(fit)
+    for one in chosen:
+        smooth, levels = one.smooth, one.smooth.levels
+        if not smooth.call.factor:
+            every = joint.columns(one)
+            level = None if levels is None else levels.values.iloc[smooth.level]
+            cov = joint.cov[np.ix_(every, every)]
+            yield Curve(smooth.label, one, level, joint.params[every], cov)
+            continue
+        assert levels is not None
+        for k, params, cov in zip(*level_coefficients(fit, one), strict=True):
+            name = f"{smooth.label}:{levels.names[k]}"
+            yield Curve(name, one, levels.values.iloc[k], params, cov)
+
+
+def _chosen(smooths: Sequence[FittedSmooth], label: str) -> list[FittedSmooth]:
+    """Smooths of a label."""
+    names = [
+        (one.smooth.label, one.smooth.call.label, one.smooth.call.label.split("):")[0])
+        for one in smooths
+    ]
+    wanted = str(label).replace(" ", "")
+    for place in range(3):
+        same = [
+            one
+            for one, own in zip(smooths, names, strict=True)
+            if own[place].replace(" ", "").removesuffix(")") == wanted.removesuffix(")")
+        ]
+        if same:
+            return same
+    if not smooths:
+        raise UnsupportedError(
+            "the model has no smooths; write one in the formula, as in s(time)"
+        )
+    listed = ", ".join(repr(one.smooth.label) for one in smooths[:_LISTED])
+    raise UnknownColumnError(f"there is no smooth {shown(label)}; there are {listed}")
+
+
+def smooth(
+    fit: Fit,
+    label: str,
+    at: object = None,
+    *,
+    n: int | None = None,
+    derivative: bool | str = False,
+    alpha: float = 0.05,
+    seed: Seed = 0,
+    n_draws: int = 10_000,
+) -> pd.DataFrame:
+    """
+    A smooth with its standard errors and intervals.
+
+    Parameters
+    ----------
+    fit : Fit
+    label : str
+        As in ``fit.smooths``: ``"s(time)"``, ``"s(time):armb"`` of one level; without
+        the level, ``"s(time)"`` or ``"s(time):arm"``, for the curves of all levels.
+    at : DataFrame, mapping or array_like, optional
+        Where: values of the covariates, or an array of one.  By default a grid over
+        the range of the data; of a tensor product, a grid of both.
+    n : int, optional
+        Points of the grid along a covariate: 100, of two covariates 30 each.
+    derivative : bool or str
+        Whether to add the derivative with its standard error; of two covariates the
+        name of one.
+    alpha : float
+        1 - coverage.
+    seed : int or Generator
+        Of the draws that simultaneous intervals need.
+    n_draws : int
+        How many there are.
+
+    Returns
+    -------
+    DataFrame
+        Covariates, level, ``fit``, ``se``, ``lower`` and ``upper`` for each point by
+        itself, ``simultaneous_lower`` and ``simultaneous_upper`` for the whole curve
+        over the range of the data; on request ``derivative``, ``derivative_se``,
+        ``derivative_lower`` and ``derivative_upper``.  `attrs` has ``critical``, the
+        multiples of the standard error of simultaneous intervals by curve.
+
+    Raises
+    ------
+    UnknownColumnError
+        If there is no such smooth, or a covariate is missing.
+    UnsupportedError
+        For options that make no sense.
+    NotComputedError
+        If the data were removed from the fit.
+
+    Notes
+    -----
+    Values are those of mgcv's ``predict(type = "terms", se.fit = TRUE)``: the fixed
+    part of the smooth is in them, the constant is not, and standard errors are
+    Bayesian, given the variance parameters.  Pointwise intervals have their coverage on
+    average along the curve (Nychka, 1988; Marra and Wood, 2012).  A smooth with a
+    numeric ``by`` is what the number is multiplied by, unless `at` has that column.
+
+    The critical value of simultaneous intervals is a quantile of the largest
+    standardized deviation of curves drawn from the distribution of the coefficients
+    (Ruppert, Wand and Carroll, 2003, section 6.5).
+
+    References
+    ----------
+    Marra, G. and Wood, S. N. (2012), Coverage properties of confidence intervals for
+    generalized additive model components, Scandinavian Journal of Statistics 39,
+    53-74.
+
+    Nychka, D. (1988), Bayesian confidence intervals for smoothing splines, Journal of
+    the American Statistical Association 83, 1134-1143.
+
+    Ruppert, D., Wand, M. P. and Carroll, R. J. (2003), Semiparametric Regression,
+    Cambridge University Press.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_bodyweight
+    >>> rats = load_bodyweight()
+    >>> fit = mar.mixedlm("weight ~ s(time) + (1 + time | rat)", rats).fit()
+    >>> fit.smooth("s(time)", at=[8, 36]).round(1)["fit"].tolist()
+    [-15.5, 1.6]
+    """
+    check_alpha(alpha)
+    n_draws = check_count(n_draws, "n_draws")
+    rng = generator(seed)
+    frames, critical = [], {}
+    for curve in curves(fit, label):
+        grid = grid_of(fit, curve, n)
+        table = grid if at is None else _given(curve, at)
+        own = _own_level(curve, table)
+        if own is not None:
+            table = table[own]
+        size = _critical(curve, grid, rng, n_draws, alpha)
+        critical[curve.label] = size
+        frames.append(_frame(fit, curve, table, derivative, alpha, size))
+    out = pd.concat(frames)
+    if at is None or len(frames) > 1:
+        out = out.reset_index(drop=True)
+    out.attrs = {"critical": critical}
+    return out
+
+
+def _own_level(curve: Curve, table: pd.DataFrame) -> FloatArray | None:
+    """Which of given rows are of the curve's level; None if they have none."""
+    if not curve.factor or curve.factor not in table:
+        return None
+    levels = curve.one.smooth.levels
+    assert levels is not None
+    own = levels.numbers(pd.Series([curve.level]))[0]
+    return np.asarray(levels.numbers(table_column(table, curve.factor)) == own)
+
+
+def grid_of(fit: Fit, curve: Curve, n: int | None = None) -> pd.DataFrame:
+    """Evenly spaced values of the covariates over the range of the data."""
+    names = curve.covariates
+    default = _GRID if len(names) == 1 else _GRID_OF_TWO
+    count = default if n is None else check_count(n, "n")
+    frame, axes = fit.data.frame, []
+    assert frame is not None  # of every formula
+    for name in names:
+        values = table_column(frame, name).to_numpy(dtype=np.float64)
+        values = values[np.isfinite(values)]
+        axes.append(np.linspace(values.min(), values.max(), count))
+    grid = np.meshgrid(*axes, indexing="ij")
+    return pd.DataFrame(
+        {name: own.ravel() for name, own in zip(names, grid, strict=True)}
+    )
+
+
+def _given(curve: Curve, at: object) -> pd.DataFrame:
+    """The rows that a user asks for."""
+    names = curve.covariates
+    if isinstance(at, (pd.DataFrame, dict)):
+        table = as_frame(at)
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise UnknownColumnError(
+                f"at= has no column {missing[0]!r}, which {curve.label} is a function "
+                "of"
+            )
+        return table
+    if len(names) > 1:
+        raise UnsupportedError(
+            f"{curve.label} is a function of {' and '.join(names)}: pass at= as a "
+            "DataFrame with these columns"
+        )
+    values = np.atleast_1d(np.asarray(at))
+    if values.ndim > 1:
+        raise UnsupportedError(f"at= has the shape {values.shape}; pass one dimension")
+    return pd.DataFrame({names[0]: values})
+
+
+def _root(cov: FloatArray) -> FloatArray:
+    """``R`` with ``R R' = cov``."""
+    values, vectors = np.linalg.eigh(cov)
+    return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))
+
+
+def _critical(
+    curve: Curve, grid: pd.DataFrame, rng: np.random.Generator, n: int, alpha: float
+) -> float:
+    """Quantile of the largest standardized deviation over a grid."""
+    half = product(curve.design(grid), _root(curve.cov))
+    size, pointwise = np.sqrt((half**2).sum(axis=1)), float(stats.norm.isf(alpha / 2.0))
+    half = half[size > 0.0] / size[size > 0.0, None]
+    if not len(half):
+        return pointwise
+    most = np.abs(rng.standard_normal((n, half.shape[1])) @ half.T).max(axis=1)
+    return max(float(np.quantile(most, 1.0 - alpha)), pointwise)
+
+
+def _frame(
+    fit: Fit,
+    curve: Curve,
+    table: pd.DataFrame,
+    derivative: bool | str,
+    alpha: float,
+    critical: float,
+) -> pd.DataFrame:
+    """Rows of the result for one curve."""
+    z, root = float(stats.norm.isf(alpha / 2.0)), _root(curve.cov)
+    out = table[curve.covariates].copy()
+    if curve.factor:
+        out[curve.factor] = [curve.level] * len(out)
+    design = curve.design(table)
+    value = design @ curve.params
+    se = np.sqrt((product(design, root) ** 2).sum(axis=1))
+    out["fit"], out["se"] = value, se
+    out["lower"], out["upper"] = value - z * se, value + z * se
+    out["simultaneous_lower"] = value - critical * se
+    out["simultaneous_upper"] = value + critical * se
+    if derivative is False:
+        return out
+    names = curve.covariates
+    along = names[0] if derivative is True else derivative
+    if along not in names or (derivative is True and len(names) > 1):
+        raise UnsupportedError(
+            f"derivative={derivative!r}: {curve.label} is a function of "
+            f"{' and '.join(names)}; name one of them"
+        )
+    span = np.ptp(grid_of(fit, curve, 2)[along])
+    design = curve.slopes(table, along, _STEP * float(span))
+    value = design @ curve.params
+    se = np.sqrt((product(design, root) ** 2).sum(axis=1))
+    out["derivative"], out["derivative_se"] = value, se
+    out["derivative_lower"] = value - z * se
+    out["derivative_upper"] = value + z * se
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothPicture:
+    """
+    What a panel shows.
+
+    Attributes
+    ----------
+    title : str
+    frame : DataFrame
+        Of ``fit.smooth``: a curve, a surface, or a curve for each level.
+    covariates : list of str
+    factor : str
+        Column of the levels that are drawn together, or empty.
+    rug : ndarray, shape (n, covariates)
+        Where the data are.
+    """
+
+    title: str
+    frame: pd.DataFrame
+    covariates: list[str]
+    factor: str
+    rug: FloatArray
+
+
+def smooth_pictures(
+    fit: Fit,
+    labels: str | Iterable[str] | None,
+    *,
+    n: int | None = None,
+    alpha: float = 0.05,
+    seed: Seed = 0,
+) -> list[SmoothPicture]:
+    """What to draw of some smooths, or of all; see :func:`smooth`."""
+    smooths, rng = fitted_smooths(fit), generator(seed)
+    wanted = [labels] if isinstance(labels, str) else labels
+    if wanted is None:
+        wanted = [one.smooth.label for one in smooths] or ["s()"]
+    chosen = [one for label in wanted for one in _chosen(smooths, label)]
+    frame, out = fit.data.frame, []
+    assert frame is not None  # of every formula
+    for one in chosen:
+        curve = next(curves(fit, one.smooth.label))
+        names = curve.covariates
+        places = np.column_stack(
+            [table_column(frame, name).to_numpy(dtype=np.float64) for name in names]
+        )
+        own = _own_level(curve, frame)
+        if own is not None and not one.smooth.call.factor:
+            places = places[own]
+        values = smooth(fit, one.smooth.label, n=n, alpha=alpha, seed=rng)
+        factor = one.smooth.call.factor
+        out.append(SmoothPicture(one.smooth.label, values, names, factor, places))
+    return out
