@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from mixedar._types import BoolArray, FloatArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.estimate import Estimate, estimate_at
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
@@ -26,6 +26,8 @@ from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
 # With so many effects of further factors in one component the search starts once.
 _MANY_LINKED = 400
+# There parabolas reach so far, and are drawn so often.
+_PARABOLA, _TURNS = 0.7, 3
 # Along the grid of residual parameters rough maxima will do, ...
 ROUGH_GAIN = 0.3
 ROUGH_STEPS = 8
@@ -139,8 +141,8 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     """
     grid = list(problem.parameters.start_grid())
     if problem.n_linked > _MANY_LINKED:
-        # so many levels tell of one maximum, and each evaluation is dear
-        return _separate_points(problem, grid[:1])
+        # so many levels tell of one maximum, and each derivative is dear
+        return [_by_values(problem, grid)]
     if problem.parameters.k_free != 1:
         return _separate_points(problem, grid)
     first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
@@ -188,6 +190,52 @@ def _separate_points(
     if not points:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+
+
+def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray:
+    """
+    A start near the maximum, without derivatives.
+
+    Along the logarithm of each factor's size, and along each residual parameter, the
+    top of the parabola through three values, once after the other.
+    """
+    cov, k = problem.covariance, problem.k_cov_free
+    u = grid[0]
+    theta = np.concatenate([_first_factor(problem, u), u])
+    best = _value(problem, theta)
+    where = np.cumsum(cov.is_free) - 1
+    blocks = [
+        where[place.entries][cov.is_free[place.entries]] for place in cov.places
+    ]
+
+    def moved(some: IntArray, t: float) -> FloatArray:
+        out = theta.copy()
+        out[some] *= np.exp(t)
+        return out
+
+    def shifted(j: int, t: float) -> FloatArray:
+        out = theta.copy()
+        out[k + j] += t
+        return out
+
+    ways = [partial(shifted, j) for j in range(len(u))]
+    ways += [partial(moved, some) for some in blocks if len(some)]
+    for way in ways:
+        step = _PARABOLA
+        for _ in range(_TURNS):
+            values = [_value(problem, way(t)) for t in (-step, step)]
+            slope, bend = values[1] - values[0], sum(values) - 2.0 * best
+            t = np.copysign(step, slope)
+            if bend < 0.0:
+                t = float(np.clip(-0.5 * step * slope / bend, -2.0 * step, 2.0 * step))
+            tried = way(t)
+            value = _value(problem, tried)
+            inside = abs(t) < step
+            if value > best:
+                theta, best = tried, value
+            if inside or not value >= best:
+                break
+    return theta
 
 
 #: Optimisers by name: scipy's name, and whether it takes gradients.
