@@ -23,6 +23,7 @@ from mixedar.engine.blocks.base import (
     ClusterSums,
     LikelihoodBlock,
     ParameterPoint,
+    SomeColumns,
 )
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
@@ -41,7 +42,7 @@ from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.linked import MetLevels, components, place_within
 from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.exceptions import UnsupportedError
-from mixedar.numeric.linalg import apply, inverse_cholesky
+from mixedar.numeric.linalg import apply, inverse_cholesky, unique_rows
 from mixedar.relations.base import LevelCovariance, with_parameters
 from mixedar.residual import ResidualStructure
 
@@ -49,6 +50,9 @@ from mixedar.residual import ResidualStructure
 _FILLED = 0.1
 # ... as long as they have so many numbers.
 _MOST = 2**26
+# Clusters are taken apart by the columns that are not zero up to so many sets of
+# these, if no more than such a share is left.
+_MOST_SETS, _SPARSE = 16, 0.75
 # Clusters of so few columns are worth compressing.
 _FEW = 24
 # Effects in a component, and memory, beyond which a fit is refused.
@@ -198,12 +202,14 @@ class LevelsBlock(LikelihoodBlock):
         for t, term in enumerate(rows.terms):
             where = self.columns_of(t)[term.codes]
             w[np.arange(len(w))[:, None], where] = term.columns
-        whole = compress(
-            rows.z, w[:, :-1], w[:, -1], rows.gaps, rows.offsets, rows.marks
-        )
-        if markov_of(structure) or is_independent(structure):
-            return product_blocks(whole, structure)
-        return likelihood_blocks(whole, structure)
+        blocks: list[LikelihoodBlock] = []
+        whole = replace(rows, w=w, terms=())
+        for part, columns in _by_zeros(whole, self._q):
+            inner = _blocks_of(part, structure)
+            if len(columns) < w.shape[1]:
+                inner = [SomeColumns(block, columns, w.shape[1]) for block in inner]
+            blocks += inner
+        return blocks
 
     def _split(
         self,
@@ -338,15 +344,16 @@ class LevelsBlock(LikelihoodBlock):
             for at, (d, s) in enumerate(_by_order(terms)):
                 logdet[at] += np.bincount(part.component, d * part.weights, self._n)
                 total[at] += np.bincount(part.places, s[i, j].ravel(), total.shape[1])
-        total = total.reshape(orders, self._n, side, side)[:, :, :-1, :-1]
-        full = total + np.tril(total, -1).swapaxes(2, 3)
-        q, last = self._q, (0, 2, 3, 1)
-        return CrossProducts(
-            np.ascontiguousarray(full[:, :, :q, :q].transpose(last)),
-            np.ascontiguousarray(full[:, :, q:, :q].transpose(last)),
-            full[:, :, q:, q:].sum(axis=1),
-            logdet.sum(axis=1),
-        )
+        q, width = self._q, self._width
+        zz = np.empty((orders, q, q, self._n))
+        zw, ww = np.empty((orders, width, q, self._n)), np.empty((orders, width, width))
+        for at, flat in enumerate(total):  # one by one: they are large
+            lower = flat.reshape(self._n, side, side)[:, :-1, :-1]
+            full = lower + np.tril(lower, -1).swapaxes(1, 2)
+            zz[at] = full[:, :q, :q].transpose(1, 2, 0)
+            zw[at] = full[:, q:, :q].transpose(1, 2, 0)
+            ww[at] = full[:, q:, q:].sum(axis=0)
+        return CrossProducts(zz, zw, ww, logdet.sum(axis=1))
 
     def _inner_of_whole(self, own: ParameterPoint, derivatives: bool) -> CrossProducts:
         """The same where all columns are written out."""
@@ -393,6 +400,40 @@ class LevelsBlock(LikelihoodBlock):
             found.d2[np.ix_(order, order)], found.s2[np.ix_(order, order)]
         )
         return ClusterSums(d, s, found.d1[order], found.s1[order], (curvature,))
+
+
+def _blocks_of(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[LikelihoodBlock]:
+    """Blocks of clusters with all columns written out."""
+    w = rows.w
+    whole = compress(rows.z, w[:, :-1], w[:, -1], rows.gaps, rows.offsets, rows.marks)
+    if markov_of(structure) or is_independent(structure):
+        return product_blocks(whole, structure)
+    return likelihood_blocks(whole, structure)
+
+
+def _by_zeros(rows: ClusterRows, q: int) -> Iterator[tuple[ClusterRows, IntArray]]:
+    """
+    Clusters by which of the first q columns are zero, if there are few such sets.
+
+    With the columns that are left: a smooth of each arm has zeros in the others.
+    """
+    every = np.arange(rows.w.shape[1])
+    some = rows.w[:, :q] != 0.0
+    if some.all(axis=1).all():
+        yield rows, every
+        return
+    used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
+    sets, which = unique_rows(used.astype(np.float64))
+    filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
+    if len(sets) > _MOST_SETS or filled > _SPARSE:
+        yield rows, every
+        return
+    for k, one in enumerate(sets):
+        columns = np.concatenate([np.flatnonzero(one), every[q:]])
+        part = rows.part(np.flatnonzero(which == k))
+        yield replace(part, w=np.ascontiguousarray(part.w[:, columns])), columns
 
 
 def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:

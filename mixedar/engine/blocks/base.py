@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -182,11 +182,71 @@ class LikelihoodBlock(ABC):
         """
 
 
+@dataclass(frozen=True)
+class _CurvatureOfSome:
+    """Second derivatives of `width` columns, of which all but some are zero."""
+
+    of_some: Curvature
+    columns: IntArray
+    width: int
+
+    def contract(self, weight: FloatArray | None) -> FloatArray:
+        """See :class:`Curvature`."""
+        if weight is None:
+            return self.of_some.contract(None)
+        return self.of_some.contract(weight[np.ix_(self.columns, self.columns)])
+
+    def arrays(self) -> FloatArray:
+        """See :class:`Curvature`."""
+        return _among(self.of_some.arrays(), self.columns, self.width)
+
+
+def _among(s: FloatArray, columns: IntArray, width: int) -> FloatArray:
+    """Products of some columns among those of all, (..., c, c) to (..., w, w)."""
+    out = np.zeros((*s.shape[:-2], width, width))
+    out[..., columns[:, None], columns] = s
+    return out
+
+
+class SomeColumns(LikelihoodBlock):
+    """
+    Clusters that are zero in all but some columns of ``W``.
+
+    Parameters
+    ----------
+    block : LikelihoodBlock
+        Of these columns alone.
+    columns : ndarray of int
+    width : int
+        Number of all columns.
+    """
+
+    def __init__(self, block: LikelihoodBlock, columns: IntArray, width: int) -> None:
+        self._block, self._columns, self._width = block, columns, width
+
+    def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
+        found = self._block.sums(point, derivatives=derivatives)
+        columns, width = self._columns, self._width
+        return ClusterSums(
+            found.d,
+            _among(found.s, columns, width),
+            found.d1,
+            _among(found.s1, columns, width),
+            tuple(_CurvatureOfSome(c, columns, width) for c in found.curvatures),
+        )
+
+
+# Cross-products of so many numbers are kept, until others take their place.
+_KEPT = 2**24
+
+
 class ProductBlock(LikelihoodBlock):
     """Clusters whose whitened cross-products are computed together."""
 
     clusters: IntArray
     weights: FloatArray
+    _latest: tuple[bytes, CrossProducts] | None = None
 
     @abstractmethod
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
@@ -195,7 +255,7 @@ class ProductBlock(LikelihoodBlock):
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         covariance, factor, u = point[:3]
-        cross, over = self.at(u, derivatives=derivatives), Together(self.weights)
+        cross, over = self._products(u, derivatives), Together(self.weights)
         level = eliminate(cross.zz[0], cross.zw[0], factor)
         d = float(cross.logdet[0] + over.total(level.logdet))
         s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
@@ -206,3 +266,16 @@ class ProductBlock(LikelihoodBlock):
         return ClusterSums(
             d, s, found.d1, found.s1, (curvature,) if len(found.d1) else ()
         )
+
+    def _products(self, u: FloatArray, derivatives: bool) -> CrossProducts:
+        """The same as :meth:`at`; along random effects alone they stay."""
+        key = u.tobytes()
+        if self._latest is not None and self._latest[0] == key:
+            return self._latest[1]
+        cross = self.at(u, derivatives=derivatives)
+        if derivatives and cross.zz.size + cross.zw.size < _KEPT:
+            self._latest = key, cross
+        return cross
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_latest": None}

@@ -190,6 +190,8 @@ class LongBlock(ProductBlock):
         return gram.transpose(1, 0, 2), logdet
 
 
+# Products are summed by distinct gap if each has so many rows.
+_ROWS_A_GAP = 20
 # Row products are kept up to this many numbers, and formed anew beyond.
 _MAX_KEPT = 2**26
 
@@ -219,6 +221,9 @@ class RowBlock(ProductBlock):
         self._w = w
         self._dw = differences(w, self._here)
         self._pw = previous(w, self._here)
+        self._by_gap: FloatArray | None = None
+        if len(self._distances) * _ROWS_A_GAP <= len(self._class):
+            self._by_gap = self._products_by_gap()
         self._features = [(a, b) for a in range(q) for b in range(a, q + width)]
         self._zt = np.concatenate([z, w], axis=1)
         self._dt = differences(self._zt, self._here)
@@ -226,6 +231,17 @@ class RowBlock(ProductBlock):
         self._kept: list[tuple[FloatArray, FloatArray]] | None = None
         if 2 * len(self._features) * len(z) <= _MAX_KEPT:
             self._kept = [self._feature(a, b) for a, b in self._features]
+
+    def _products_by_gap(self) -> FloatArray:
+        """Of differences, and of neighbours, shape (2, gaps, width, width)."""
+        inside = np.flatnonzero(self._here)
+        out = []
+        for k in range(len(self._distances)):
+            rows = inside[self._class == k]
+            here, before, step = self._w[rows], self._pw[rows], self._dw[rows]
+            cross = product(here.T, before)
+            out.append((product(step.T, step), cross + cross.T))
+        return np.array(out).swapaxes(0, 1)
 
     def _feature(self, a: int, b: int) -> tuple[FloatArray, FloatArray]:
         difference = self._dt[:, a] * self._dt[:, b]
@@ -257,7 +273,11 @@ class RowBlock(ProductBlock):
         for a in range(q):
             for b in range(a):
                 zt[:, b, a] = zt[:, a, b]
-        for order in range(orders):
+        if self._by_gap is not None:
+            steps, neighbours = self._by_gap
+            ww += np.tensordot(coefficients.alpha, steps, axes=1)
+            ww += np.tensordot(coefficients.beta, neighbours, axes=1)
+        for order in range(orders if self._by_gap is None else 0):
             ww[order] += product((self._dw * alpha[order][:, None]).T, self._dw)
             cross = product((self._w * beta[order][:, None]).T, self._pw)
             ww[order] += cross + cross.T
