@@ -90,7 +90,7 @@ def levels_of_table(
         own_places = places_of(term, table.iloc[new], np.asarray(own, dtype=np.intp))
         places = np.concatenate([term.places, own_places])
     every = pd.Index([*term.levels.tolist(), *labels.tolist()], tupleize_cols=False)
-    return RelatedLevels(codes, relation.bind(every, term.factor, places))
+    return RelatedLevels(codes, relation.bind(every, term.factor, places, between))
 
 
 def levels_anew(term: RandomTerm, table: pd.DataFrame) -> RelatedLevels:
@@ -101,7 +101,7 @@ def levels_anew(term: RandomTerm, table: pd.DataFrame) -> RelatedLevels:
     codes = np.asarray(codes, dtype=np.intp)
     places = places_of(term, table, codes) if relation.columns else None
     index = pd.Index(labels.tolist(), tupleize_cols=False)
-    return RelatedLevels(codes, relation.bind(index, term.factor, places))
+    return RelatedLevels(codes, relation.bind(index, term.factor, places, term.between))
 
 
 def _labels(term: RandomTerm, table: pd.DataFrame) -> pd.Series:

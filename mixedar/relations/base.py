@@ -140,7 +140,11 @@ class Relation(ABC):
 
     @abstractmethod
     def bind(
-        self, levels: pd.Index, factor: str, places: FloatArray | None
+        self,
+        levels: pd.Index,
+        factor: str,
+        places: FloatArray | None,
+        like: LevelCovariance | None = None,
     ) -> LevelCovariance:
         """
         The covariance between the levels of a factor.
@@ -152,6 +156,8 @@ class Relation(ABC):
             Its name, for messages.
         places : ndarray, shape (n, len(columns)), or None
             Coordinates of the levels.
+        like : LevelCovariance, optional
+            That of other levels, whose unconstrained parameters are taken.
 
         Raises
         ------

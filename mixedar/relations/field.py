@@ -82,7 +82,11 @@ class Field(Relation):
     def check(self, levels: pd.Index, factor: str, places: Any) -> None:
         _check_apart(levels, factor, places)
 
-    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+    def bind(
+        self, levels: pd.Index, factor: str, places: Any, like: Any = None
+    ) -> LevelCovariance:
+        if isinstance(like, _FieldCovariance):
+            return _FieldCovariance(like.structure, places)
         none = np.empty(0)
         layout = DataLayout(
             none, len(levels), 0.0, places, (None,) * places.shape[1], (0,)

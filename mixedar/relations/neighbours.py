@@ -138,7 +138,9 @@ class CAR(Neighbours):
     CAR of 3 levels
     """
 
-    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+    def bind(
+        self, levels: pd.Index, factor: str, places: Any, like: Any = None
+    ) -> LevelCovariance:
         rows = self._matrix.numbers(levels, factor)
         return _Autoregression(*self._laplacian(), rows)
 
@@ -173,6 +175,7 @@ class _Autoregression(LevelCovariance):
 
     def matrix(self, u: FloatArray) -> Jet:
         rho = self.natural(u)[0]
+        self._check_proper(float(rho.value))
         spread = 1.0 / (1.0 - rho * self._values)
         q = self._vectors
 
@@ -182,8 +185,15 @@ class _Autoregression(LevelCovariance):
         first = np.stack([whole(x) for x in spread.first])
         return Jet(whole(spread.value), first, whole(spread.second[0, 0])[None, None])
 
+    def _check_proper(self, rho: float) -> None:
+        if not (rho * self._values < 1.0).all():
+            raise np.linalg.LinAlgError("CAR: there is no covariance at rho = 1")
+
     def root(self, u: FloatArray) -> FloatArray:
+        if self._vectors.shape[0] != self._vectors.shape[1]:  # levels without rows
+            return super().root(u)
         rho = float(self.natural(u).value[0])
+        self._check_proper(rho)
         found = self._vectors / np.sqrt(1.0 - rho * self._values)
         return np.asarray(found, dtype=np.float64)
 
@@ -222,7 +232,9 @@ class ICAR(Neighbours):
     ICAR of 3 levels
     """
 
-    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+    def bind(
+        self, levels: pd.Index, factor: str, places: Any, like: Any = None
+    ) -> LevelCovariance:
         rows = self._matrix.numbers(levels, factor)
         weights, sums = self._laplacian()
         values, vectors = np.linalg.eigh(np.diag(sums) - weights)

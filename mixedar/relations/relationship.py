@@ -165,7 +165,9 @@ class Relationship(Relation):
             return self._whole[np.ix_(rows, rows)]
         return self._matrix.dense(rows)
 
-    def bind(self, levels: pd.Index, factor: str, places: Any) -> LevelCovariance:
+    def bind(
+        self, levels: pd.Index, factor: str, places: Any, like: Any = None
+    ) -> LevelCovariance:
         values = self._covariance(self._matrix.numbers(levels, factor))
         check_semidefinite(values, self._matrix.what)
         return KnownCovariance(values)
