@@ -1,0 +1,1 @@
+"""The posterior of a fitted model, by priors on its parameters."""

@@ -26,6 +26,7 @@ from mixedar.posterior.priors import (
     Prior,
     Uniform,
 )
+from mixedar.residual import many
 from mixedar.residual.base import Parametric
 
 _FARTHEST = 40.0  # coordinates beyond which nothing is computed
@@ -116,6 +117,11 @@ class Target:
         self._many = ManyPoints(fit.problem, fit.data.compressed)
         self.blocks = _blocks(fit)
         self.parameters: Parametric = fit.parameters
+        self._many_natural = many.natural(fit.parameters)
+        rows, self._level = self.problem.typical_rows, None
+        if rows is not None:
+            log_sd = many.log_sd(self.problem.structure, rows[0])
+            self._level = None if log_sd is None else (log_sd, rows[1])
         tail = fit.names[fit.k_fe + fit.layout.k_cov :]
         free = self.parameters.is_free
         self.free_names = [n for n, on in zip(tail, free, strict=True) if on]
@@ -240,8 +246,7 @@ class Target:
         """Coordinates of a maximum of the likelihood, drawn in from the boundary."""
         theta, sigma = theta_sigma
         fit, problem = self.fit, self.problem
-        lam, u = problem.split(theta)
-        del lam
+        u = problem.split(theta)[1]
         values = problem.value_map() @ problem.entries(theta).value * sigma**2
         cov = fit.layout.matrix(values)
         parts = []
@@ -261,7 +266,7 @@ class Target:
 
     def points(self, z: FloatArray) -> Points:
         """Parameters at coordinates, shape (m, k)."""
-        fit, problem, m = self.fit, self.problem, len(z)
+        fit, m = self.fit, len(z)
         layout = fit.layout
         sigma = np.full(m, np.sqrt(fit.scale))
         if not fit.scale_known:
@@ -309,7 +314,6 @@ class Target:
             natural[:, -1] = sigma
             log_prior += z[:, -1] + self._log_sigma(sigma, natural)
         theta = np.column_stack([self._inner(entries, u), u])
-        del problem
         return Points(natural, theta, sigma, log_prior)
 
     def _log_correlations(
@@ -348,13 +352,10 @@ class Target:
         m, free = len(u), self.parameters.is_free
         if not u.shape[1]:
             return np.empty((m, 0)), np.zeros(m)
-        params, logs = np.empty((m, u.shape[1])), np.empty(m)
-        for i, row in enumerate(u):
-            found = self.parameters.natural(row)[free]
-            params[i] = found.value
-            with np.errstate(all="ignore"):
-                logs[i] = np.linalg.slogdet(found.first)[1]
-        return params, logs
+        found = self._many_natural(u)
+        slopes = found.first[..., free].transpose(1, 2, 0)
+        with np.errstate(all="ignore"):
+            return found.value[:, free], np.linalg.slogdet(slopes)[1]
 
     def _inner(self, entries: FloatArray, u: FloatArray) -> FloatArray:
         """The optimiser's free entries of ``Lambda`` from the user's."""
@@ -366,9 +367,10 @@ class Target:
         for place, block_map in zip(cov.places, maps, strict=True):
             out[:, place.entries] = _rotated(block_map, entries[:, place.entries])
         out = out[:, cov.is_free]
-        if problem.level(u[0]) is not None:
-            levels = [problem.level(row) for row in u]
-            out /= np.exp([float(level.value) for level in levels if level])[:, None]
+        if self._level is not None:
+            log_sd, shares = self._level
+            logs = (log_sd(u[:, : problem.structure.k_free]).value * shares).sum(axis=1)
+            out /= np.exp(logs)[:, None]
         return out
 
     # The density -------------------------------------------------------------

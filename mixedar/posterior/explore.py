@@ -15,15 +15,20 @@ from scipy.stats import norm, rankdata
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
 
-_DF = 6.0  # of the proposals
+_DF = 5.0  # of the proposals
 _ROUNDS = 8
 _PARETO = 0.7
 _RHAT = 1.02
 _WIDEST = 9.0  # variance of a coordinate of a first proposal
-_DONE = 0.7  # efficiency that no further round is made for
+_DONE = 0.75  # efficiency that no further round is made for
+_LEAST_ROUNDS = 3
+_TAIL_ROUNDS = 10  # of components where weights are largest
+_LOCAL = 3  # of these components a round
 
 #: Log-density of points, shape (m, k) to (m,).
 Density = Callable[[FloatArray], FloatArray]
+#: From coordinates to what is reported, row by row.
+Natural = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -36,55 +41,97 @@ class Draws:
     z : ndarray, shape (n, k)
     effective : float
         Number of independent draws that tell as much.
+    bulk, tail : ndarray, shape (k,)
+        The same for the mean, and for the outer twentieths, of each parameter.
     pareto_k : float
         Tail of the importance weights; NaN of chains.
     r_hat : ndarray, shape (k,)
         Of chains; NaN of weighted draws.
-    log_normaliser : float
-        Logarithm of the integral of the density; NaN of chains.
+    log_normaliser, log_normaliser_se : float
+        Logarithm of the integral of the density, and its error; NaN of chains.
     evaluations : int
     """
 
     z: FloatArray
     effective: float
+    bulk: FloatArray
+    tail: FloatArray
     pareto_k: float
     r_hat: FloatArray
     log_normaliser: float
+    log_normaliser_se: float
     evaluations: int
 
 
-@dataclass(frozen=True)
-class _Mixture:
-    """Student's t distributions with weights."""
+class _Components:
+    """
+    Points drawn from Student's t distributions, weighted by all that they came from.
 
-    weights: FloatArray
-    means: FloatArray
-    roots: FloatArray
+    With ``q = sum_c n_c q_c / n``, the mixture of what was drawn from, the weights
+    ``f / q`` have no tail that one component had and another mends (Veach and Guibas,
+    1995; Cornuet et al., 2012, Adaptive multiple importance sampling, Scandinavian
+    Journal of Statistics 39, 798-812).
+    """
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """A stratified sample, shape (n, k)."""
-        which = np.searchsorted(
-            np.cumsum(self.weights), (np.arange(n) + rng.random(n)) / n
-        )
-        which = np.minimum(which, len(self.weights) - 1)
-        k = self.means.shape[1]
-        noise = rng.normal(size=(n, k)) / np.sqrt(rng.chisquare(_DF, n) / _DF)[:, None]
-        return self.means[which] + np.einsum("nij,nj->ni", self.roots[which], noise)
+    def __init__(self, density: Density, k: int, rng: np.random.Generator) -> None:
+        self.density, self.rng, self.k = density, rng, k
+        self.means: list[FloatArray] = []
+        self.roots: list[FloatArray] = []
+        self.counts: list[int] = []
+        self.z, self.value = np.empty((0, k)), np.empty(0)
+        self._logs = np.empty((0, 0))  # components x points
 
-    def log_density(self, z: FloatArray) -> FloatArray:
-        """Shape (n,)."""
-        k, parts = z.shape[1], []
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def draw(self, means: FloatArray, covs: FloatArray, counts: IntArray) -> None:
+        """Draw so many points from each of new components."""
+        first = len(self.means)
+        roots = np.linalg.cholesky(covs)
+        self.means += list(means)
+        self.roots += list(roots)
+        self.counts += [0] * len(means)
+        old = [self._log_density(c, self.z) for c in range(first, len(self.means))]
+        old_logs = np.reshape(old, (len(means), len(self.z)))
+        self._logs = np.vstack([self._logs.reshape(first, len(self.z)), old_logs])
+        self.draw_again(np.arange(first, len(self.means)), counts)
+
+    def draw_again(self, which: IntArray, counts: IntArray) -> None:
+        """Draw so many further points from each of some components."""
+        parts = []
+        for c, count in zip(which.tolist(), counts.tolist(), strict=True):
+            noise = self.rng.normal(size=(count, self.k))
+            noise /= np.sqrt(self.rng.chisquare(_DF, count) / _DF)[:, None]
+            parts.append(self.means[c] + noise @ self.roots[c].T)
+            self.counts[c] += count
+        z = np.vstack(parts)
+        logs = np.stack([self._log_density(c, z) for c in range(len(self.means))])
+        self._logs = np.hstack([self._logs, logs])
+        self.z = np.vstack([self.z, z])
+        self.value = np.concatenate([self.value, self.density(z)])
+
+    def _log_density(self, c: int, z: FloatArray) -> FloatArray:
+        k, root = self.k, self.roots[c]
+        white = np.linalg.solve(root, (z - self.means[c]).T)
         constant = (
             gammaln((_DF + k) / 2) - gammaln(_DF / 2) - k / 2 * np.log(_DF * np.pi)
         )
-        for weight, mean, root in zip(
-            self.weights, self.means, self.roots, strict=True
-        ):
-            white = np.linalg.solve(root, (z - mean).T)
-            logdet = np.log(np.abs(np.diag(root))).sum()
-            tails = np.log1p((white**2).sum(axis=0) / _DF)
-            parts.append(np.log(weight) + constant - logdet - (_DF + k) / 2 * tails)
-        return np.asarray(logsumexp(parts, axis=0))
+        logdet = np.log(np.diag(root)).sum()
+        tails = np.log1p((white**2).sum(axis=0) / _DF)
+        return np.asarray(constant - logdet - (_DF + k) / 2 * tails)
+
+    @property
+    def log_weights(self) -> FloatArray:
+        """Logarithms of the weights, whose mean is the integral of the density."""
+        counts = np.array(self.counts, dtype=np.float64)
+        shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
+        return np.asarray(self.value - logsumexp(self._logs + shares[:, None], axis=0))
+
+    @property
+    def weights(self) -> FloatArray:
+        """The same, with the sum one."""
+        logs = self.log_weights
+        return np.asarray(np.exp(logs - logsumexp(logs)))
 
 
 def explore(
@@ -93,15 +140,19 @@ def explore(
     n: int,
     rng: np.random.Generator,
     tell: Callable[[str], None],
+    *,
+    natural: Natural = np.asarray,
+    dear: bool = False,
 ) -> Draws:
     """
     Sample a density.
 
-    Mixtures of t distributions at the modes are adapted to the density, and weighted
-    draws from the last are resampled (Cappe et al., 2008, Statistics and Computing 18,
-    447-459).  Where the tail of the weights says that this failed, chains of
-    differential evolution explore it (ter Braak and Vrugt, 2008, Statistics and
-    Computing 18, 435-446).
+    Mixtures of t distributions at the modes are adapted to the density (Cappe et al.,
+    2008, Statistics and Computing 18, 447-459), components are added where weights are
+    largest (Raftery and Bao, 2010, Biometrics 66, 1162-1173), and the weighted points
+    of all rounds are resampled.  Where the tail of the weights says that this failed,
+    chains of differential evolution explore it (ter Braak and Vrugt, 2008, Statistics
+    and Computing 18, 435-446).
 
     Parameters
     ----------
@@ -112,6 +163,10 @@ def explore(
     rng : Generator
     tell : callable
         Takes what is being done.
+    natural : callable
+        What the effective numbers of draws are of.
+    dear : bool
+        Whether points cost so much that fewer have to do.
 
     Returns
     -------
@@ -126,35 +181,70 @@ def explore(
     modes = [_mode(counted, start) for start in starts]
     best = max(value for _, value in modes)
     near = [z for z, value in modes if value > best - 12.0]
-    mixture = _first_mixture(counted, near)
-    size = max(1000, 60 * mixture.means.shape[1])
-    seen: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    for k in range(_ROUNDS):
-        z = mixture.draw(size, rng)
-        log_weights = counted(z) - mixture.log_density(z)
-        efficiency = _efficiency(log_weights)
-        tell(f"round {k + 1}: efficiency {efficiency:.2f}")
-        seen.append((z, log_weights, np.full(len(z), efficiency)))
-        if efficiency > _DONE:
+    points = _Components(counted, len(starts[0]), rng)
+    last = _adapt(points, near, tell, dear)
+    efficiency = _efficiency(points.log_weights)
+    missing = n / max(efficiency, 0.1) * 1.1 - len(points)
+    missing = min(missing, 800.0 if dear else 10.0 * n)
+    if missing > 0.0:
+        shares = np.array(points.counts[-last:], dtype=float)
+        counts = np.ceil(shares / shares.sum() * missing).astype(np.intp)
+        count = len(points.counts)
+        points.draw_again(np.arange(count - last, count), counts)
+    for _ in range(_TAIL_ROUNDS):
+        tail = pareto_k(points.log_weights)
+        tell(
+            f"{len(points)} points, efficiency {_efficiency(points.log_weights):.2f}, "
+            f"Pareto k {tail:.2f}"
+        )
+        if tail <= _PARETO - 0.1:
             break
-        mixture = _adapted(seen[-3:], mixture, rng)
-    total = int(n / max(min(efficiency, 1.0), 0.05) * 1.15)
-    z = mixture.draw(min(total, 12 * n), rng)
-    log_weights = counted(z) - mixture.log_density(z)
+        _add_local(points, max(len(points) // 40, 20 * points.k))
+    log_weights = points.log_weights
     tail = pareto_k(log_weights)
-    efficiency = _efficiency(log_weights)
-    tell(f"{len(z)} draws: efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
-    if tail > _PARETO or not np.isfinite(tail):
-        return _chains(counted, mixture, n, rng, tell)
-    chosen = _resampled(log_weights, n, rng)
+    if tail > _PARETO or not np.isfinite(log_weights).any():
+        return _chains(counted, points, n, rng, tell, natural, dear)
+    return _weighted(points, n, rng, natural, tail, counted.count)
+
+
+def _weighted(
+    points: _Components,
+    n: int,
+    rng: np.random.Generator,
+    natural: Natural,
+    tail: float,
+    evaluations: int,
+) -> Draws:
+    """Draws of weighted points."""
+    log_weights, w = points.log_weights, points.weights
+    chosen = _resampled(w, n, rng)
+    x = natural(points.z)
+    bulk, tails = np.empty(x.shape[1]), np.empty(x.shape[1])
+    for j in range(x.shape[1]):
+        bulk[j] = _size(w, x[:, j])
+        order = np.argsort(x[:, j])
+        below = np.empty(len(w))
+        below[order] = np.cumsum(w[order])
+        tails[j] = min(_size(w, below <= 0.05), _size(w, below <= 0.95))
+    scaled = np.exp(log_weights - log_weights.max())
     return Draws(
-        z[chosen],
-        min(efficiency * len(z), n),
+        points.z[chosen],
+        min(1.0 / (w**2).sum(), float(n)),
+        np.minimum(bulk, n),
+        np.minimum(tails, n),
         tail,
-        np.full(z.shape[1], np.nan),
-        float(logsumexp(log_weights) - np.log(len(z))),
-        counted.count,
+        np.full(points.k, np.nan),
+        float(logsumexp(log_weights) - np.log(len(w))),
+        float(scaled.std() / scaled.mean() / np.sqrt(len(w))),
+        evaluations,
     )
+
+
+def _size(w: FloatArray, x: FloatArray) -> float:
+    """Number of independent draws with the error of a weighted mean."""
+    apart = (x - w @ x) ** 2
+    error = (w**2) @ apart
+    return float(w @ apart / error) if error > 0.0 else float(len(w))
 
 
 class _Counted:
@@ -184,18 +274,6 @@ def _mode(density: Density, start: FloatArray) -> tuple[FloatArray, float]:
     return found.x, -float(found.fun)
 
 
-def _first_mixture(density: Density, modes: Sequence[FloatArray]) -> _Mixture:
-    """Normal approximations at the modes, narrow and wide."""
-    means, roots = [], []
-    for mode in modes:
-        cov = _curvature(density, mode)
-        for scale in (1.2, 3.0):
-            means.append(mode)
-            roots.append(np.linalg.cholesky(scale * cov))
-    count = len(means)
-    return _Mixture(np.full(count, 1.0 / count), np.array(means), np.array(roots))
-
-
 def _curvature(density: Density, mode: FloatArray) -> FloatArray:
     """Inverse of minus the second derivatives, within bounds."""
     k, h = len(mode), 0.02
@@ -221,24 +299,70 @@ def _efficiency(log_weights: FloatArray) -> float:
     return float(np.exp(logs) / len(log_weights))
 
 
-def _adapted(
-    seen: Sequence[tuple[FloatArray, FloatArray, FloatArray]],
-    old: _Mixture,
-    rng: np.random.Generator,
-) -> _Mixture:
-    """A mixture fitted to weighted points of the last rounds."""
-    z = np.vstack([part for part, _, _ in seen])
-    weights = []
-    for _, logs, share in seen:
-        own = np.exp(logs - logsumexp(logs))
-        cap = 10.0 / np.sqrt(len(own))  # no single point makes a component
-        weights.append(np.minimum(own, cap) * share)
-    w = np.concatenate(weights)
-    w = w / w.sum()
-    k, count = z.shape[1], min(4, 1 + len(z) // (40 * z.shape[1]))
-    means = z[rng.choice(len(z), count, p=w)]
+def _adapt(
+    points: _Components,
+    modes: Sequence[FloatArray],
+    tell: Callable[[str], None],
+    dear: bool,
+) -> int:
+    """
+    Draw from mixtures, each fitted to the points of those before it.
+
+    Returns the number of components of the last.
+    """
+    k = points.k
+    size = max(250, 40 * k) if dear else max(1000, 100 * k)
+    covs = [_curvature(points.density, mode) for mode in modes for _ in range(2)]
+    scales = [1.2, 4.0] * len(modes)
+    means = np.array([mode for mode in modes for _ in range(2)])
+    wide = np.array([scale * cov for scale, cov in zip(scales, covs, strict=True)])
+    counts = np.full(len(means), size // len(means) + 1)
+    points.draw(means, wide, counts)
+    for number in range(_ROUNDS):
+        efficiency = _efficiency(points.log_weights)
+        tell(f"{len(points)} points, efficiency {efficiency:.2f}")
+        if number >= _LEAST_ROUNDS and efficiency > _DONE:
+            break
+        means, found, shares = _fitted(points)
+        points.draw(means, found, np.ceil(shares * size).astype(np.intp))
+    return len(means)
+
+
+def _add_local(points: _Components, size: int) -> None:
+    """Draw around the points of the largest weights."""
+    w, z = points.weights, points.z
+    spread = _spread(z, w)[1]
+    white = np.linalg.solve(np.linalg.cholesky(spread), z.T).T
+    means, covs = [], []
+    for _ in range(_LOCAL):
+        at = int(np.argmax(w))
+        near = np.argsort(((white - white[at]) ** 2).sum(axis=1))[:size]
+        own = 0.5 * points.weights[near] + 0.5 / len(z)
+        own /= own.sum()
+        apart = z[near] - z[at]
+        means.append(z[at])
+        covs.append(apart.T @ (own[:, None] * apart) + 0.02 * spread)
+        w[near[: size // 4]] = 0.0
+    points.draw(np.array(means), np.array(covs), np.full(_LOCAL, size // _LOCAL + 1))
+
+
+def _spread(z: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and covariance of weighted points."""
     centre = w @ z
-    spread = (z - centre).T @ (w[:, None] * (z - centre)) + 1e-8 * np.eye(k)
+    apart = z - centre
+    return centre, apart.T @ (w[:, None] * apart) + 1e-8 * np.eye(z.shape[1])
+
+
+def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Means, covariances and shares of a mixture fitted to weighted points."""
+    z, w = points.z, points.weights
+    # no single point makes a component
+    w = np.minimum(w, 10.0 / np.sqrt(len(z)) * w.max())
+    w = np.minimum(w, max(20.0 / len(z), 1e-12))
+    w = w / w.sum()
+    count = min(4, 1 + len(z) // (80 * z.shape[1]))
+    centre, spread = _spread(z, w)
+    means = z[points.rng.choice(len(z), count, p=w)]
     covs = np.repeat(spread[None], count, axis=0)
     shares = np.full(count, 1.0 / count)
     for _ in range(15):
@@ -256,12 +380,14 @@ def _adapted(
             own = apart.T @ (member[c][:, None] * apart) / shares[c]
             covs[c] = 0.98 * own + 0.02 * spread
         shares = shares / shares.sum()
-    # what covers the tails: everything, wide
-    means = np.vstack([means, centre])
-    roots = np.array([np.linalg.cholesky(1.1 * cov) for cov in [*covs, 2.5 * spread]])
-    shares = np.append(0.85 * shares, 0.15)
-    del old
-    return _Mixture(shares, means, roots)
+    # what covers the tails: everything, wide, and where flattened weights are
+    flat = w**0.25
+    middle, wide = _spread(z, flat / flat.sum())
+    return (
+        np.vstack([means, centre, middle]),
+        np.array([*(1.05 * covs), 2.0 * spread, wide + 0.5 * spread]),
+        np.concatenate([0.8 * shares, [0.1, 0.1]]),
+    )
 
 
 def _log_normal(z: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
@@ -270,12 +396,12 @@ def _log_normal(z: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
     return np.asarray(-np.log(np.diag(root)).sum() - 0.5 * (white**2).sum(axis=0))
 
 
-def _resampled(log_weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
+def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     """Systematic resampling, in random order."""
-    weights = np.exp(log_weights - logsumexp(log_weights))
     at = (np.arange(n) + rng.random()) / n
-    chosen = np.minimum(np.searchsorted(np.cumsum(weights), at), len(weights) - 1)
-    return rng.permutation(chosen)
+    order = rng.permutation(len(weights))
+    chosen = np.searchsorted(np.cumsum(weights[order]), at)
+    return rng.permutation(order[np.minimum(chosen, len(weights) - 1)])
 
 
 def pareto_k(log_weights: FloatArray) -> float:
@@ -286,7 +412,8 @@ def pareto_k(log_weights: FloatArray) -> float:
     ----------
     Vehtari, A. et al. (2024), Pareto smoothed importance sampling, Journal of Machine
     Learning Research 25(72); Zhang, J. and Stephens, M. A. (2009), A new and efficient
-    estimation method for the generalized Pareto distribution, Technometrics 51, 316-325.
+    estimation method for the generalized Pareto distribution, Technometrics 51,
+    316-325.
     """
     logs = np.sort(log_weights[np.isfinite(log_weights)])
     n = len(logs)
@@ -313,23 +440,23 @@ def pareto_k(log_weights: FloatArray) -> float:
 
 def _chains(
     density: Density,
-    mixture: _Mixture,
+    points: _Components,
     n: int,
     rng: np.random.Generator,
     tell: Callable[[str], None],
+    natural: Natural,
+    dear: bool,
 ) -> Draws:
-    """Differential evolution with snooker-free steps, many chains at once."""
-    k = mixture.means.shape[1]
-    m = max(4 * k, 40)
-    z = mixture.draw(8 * m, rng)
+    """Differential evolution, many chains at once, from weighted points."""
+    k = points.k
+    m, steps = (20 * k, 200) if dear else (max(50 * k, 300), max(200, n // 50))
+    flat = points.weights**0.5
+    history = points.z[_resampled(flat / flat.sum(), 5 * m, rng)]
+    z = history[:m]
     value = density(z)
-    first = _resampled(np.where(np.isfinite(value), 0.0, -np.inf), m, rng)
-    z, value = z[first], value[first]
-    steps = max(400, int(np.ceil(12 * n / m)))
     kept = np.empty((steps, m, k))
-    history = z.copy()
     gamma = 2.38 / np.sqrt(2.0 * k)
-    for t in range(2 * steps):
+    for t in range(-steps, steps):
         pairs = rng.integers(len(history), size=(2, m))
         size = np.where(rng.random(m) < 0.1, 1.0, gamma * rng.uniform(0.5, 1.5, m))
         new = z + size[:, None] * (history[pairs[0]] - history[pairs[1]])
@@ -337,23 +464,34 @@ def _chains(
         found = density(new)
         taken = np.log(rng.random(m)) < found - value
         z, value = np.where(taken[:, None], new, z), np.where(taken, found, value)
-        if t < steps and t % 5 == 0:
+        if t < 0 and t % 10 == 0:
             history = np.vstack([history, z])
-        elif t >= steps:
-            kept[t - steps] = z
+        elif t >= 0:
+            kept[t] = z
     found_r = r_hat(kept)
-    effective = effective_size(kept)
-    tell(f"chains: largest R-hat {found_r.max():.3f}, effective {effective:.0f}")
+    x = natural(kept.reshape(-1, k)).reshape(steps, m, -1)
+    ends = np.quantile(x, [0.05, 0.95], axis=(0, 1))
+    bulk = effective_sizes(x)
+    tails = np.minimum(*(effective_sizes((x <= end).astype(float)) for end in ends))
+    tell(f"chains: largest R-hat {found_r.max():.3f}, effective {bulk.min():.0f}")
     if not found_r.max() < _RHAT:
         raise NotComputedError(
-            "posterior(): neither weighted draws nor chains explore the posterior (the "
-            f"largest R-hat is {found_r.max():.3f}). Give narrower priors, or a simpler "
-            "model: parameters that the data do not tell apart are the usual cause"
+            "posterior(): neither weighted draws nor chains explore the posterior "
+            f"(the largest R-hat is {found_r.max():.3f}). Give narrower priors, or a "
+            "simpler model: parameters that the data do not tell apart are the usual "
+            "cause"
         )
-    flat = kept.reshape(-1, k)
-    chosen = rng.choice(len(flat), n, replace=len(flat) < n)
+    chosen = rng.choice(steps * m, n, replace=steps * m < n)
     return Draws(
-        flat[chosen], min(effective, n), np.nan, found_r, np.nan, 2 * steps * m
+        kept.reshape(-1, k)[chosen],
+        min(float(bulk.min()), float(n)),
+        np.minimum(bulk, n),
+        np.minimum(tails, n),
+        np.nan,
+        found_r,
+        np.nan,
+        np.nan,
+        2 * steps * m,
     )
 
 
@@ -363,8 +501,8 @@ def r_hat(chains: FloatArray) -> FloatArray:
 
     References
     ----------
-    Vehtari, A. et al. (2021), Rank-normalization, folding, and localization: an improved
-    R-hat, Bayesian Analysis 16, 667-718.
+    Vehtari, A. et al. (2021), Rank-normalization, folding, and localization: an
+    improved R-hat, Bayesian Analysis 16, 667-718.
     """
     half = len(chains) // 2
     both = np.concatenate([chains[:half], chains[half : 2 * half]], axis=1)
@@ -381,18 +519,18 @@ def r_hat(chains: FloatArray) -> FloatArray:
     return out
 
 
-def effective_size(chains: FloatArray) -> float:
-    """Least effective number of draws of the coordinates of chains (steps, m, k)."""
+def effective_sizes(chains: FloatArray) -> FloatArray:
+    """Effective numbers of draws of the coordinates of chains (steps, m, k)."""
     n, m, k = chains.shape
-    least = np.inf
+    out = np.empty(k)
+    size = 2 ** int(np.ceil(np.log2(2 * n)))
     for j in range(k):
         x = chains[:, :, j] - chains[:, :, j].mean()
-        size = 2 ** int(np.ceil(np.log2(2 * n)))
         spectrum = np.abs(np.fft.rfft(x, size, axis=0)) ** 2
         cov = np.fft.irfft(spectrum, size, axis=0)[:n].mean(axis=1) / n
         rho = cov / cov[0]
         pairs = rho[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
         stop = int(np.argmax(pairs < 0.0)) if (pairs < 0.0).any() else len(pairs)
         time = max(2.0 * np.minimum.accumulate(pairs[:stop]).sum() - 1.0, 1.0 / n)
-        least = min(least, n * m / time)
-    return float(least)
+        out[j] = n * m / time
+    return out

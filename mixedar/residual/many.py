@@ -14,7 +14,12 @@ import numpy as np
 
 from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.numeric.autodiff import Jet, embed
-from mixedar.residual.base import FormulaStructure, Parametric, ResidualStructure
+from mixedar.residual.base import (
+    Composite,
+    FormulaStructure,
+    Parametric,
+    ResidualStructure,
+)
 from mixedar.residual.markov import MarkovStructure
 from mixedar.residual.wrapped import Heteroscedastic, Nugget, Stratified
 
@@ -102,6 +107,44 @@ def log_sd(structure: ResidualStructure, positions: FloatArray) -> Many | None:
         one_by_one if not variance.k_free else _tried(together, one_by_one, variance)
     )
     return _part(found, slice(inner.k_free, structure.k_free), structure.k_free)
+
+
+def natural(of: Parametric) -> Many:
+    """
+    Parameters on the user's scale, as :meth:`Parametric.natural` at many points.
+
+    Parameters
+    ----------
+    of : Parametric
+        Bound to the data.
+
+    Returns
+    -------
+    callable
+        Values have the shape (m, k_params).
+    """
+    if not of.k_free:
+        return lambda u: Jet.constant(
+            np.broadcast_to(of.held, (len(u), of.k_params)), 0
+        )
+    if isinstance(of, Composite):
+        parts = [_part(natural(part), free, of.k_free) for part, free, _ in of.places()]
+        return lambda u: _beside([part(u) for part in parts])
+
+    def together(u: FloatArray) -> Jet:
+        return _in_rows(of.from_variables(columns(u)))
+
+    return _tried(together, _one_by_one(of.natural), of)
+
+
+def _beside(parts: list[Jet]) -> Jet:
+    """Columns of several parts, one's after the other's."""
+    return Jet(
+        *(
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("value", "first", "second")
+        )
+    )
 
 
 def columns(u: FloatArray) -> Jet:
