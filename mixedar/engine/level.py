@@ -330,6 +330,11 @@ class RepeatedDirections:
                 own = u[here, there].reshape(
                     repeats, matrices.shape[1], times, others.shape[1], -1
                 )
+                if matrices.shape[1] == others.shape[1] == 1:  # of single variances
+                    squares = (own**2).sum(axis=(0, 1, 2, 3))
+                    sizes = matrices[:, 0] * others[None, :, 0, 0]
+                    row.append(over.total(sizes[:, :, None] * squares))
+                    continue
                 pairs = np.einsum("rasbm,rcsdm->abcdm", own, own, optimize=True)
                 # tr(U_rs F U_sr E), U_sr the transpose of U_rs
                 found = np.einsum("eca,abcdm,fbd->efm", matrices, pairs, others)
@@ -388,6 +393,16 @@ class RelatedDirections:
 
     def __len__(self) -> int:
         return len(self.parts)
+
+    def bent(
+        self, level: Level, over: Groups
+    ) -> Iterator[tuple[tuple[int, int], float, FloatArray]]:
+        """``tr H^-1 H_ij`` and ``W'H^-1 H_ij H^-1 W`` by pairs of parameters."""
+        total = over.total(level.zz_left)
+        for pair, bend in self.bends.items():
+            d = bend.contract(total)
+            left = level.zw_left[:, bend.here]
+            yield pair, d, over.pairs(bend.times(level.zw_left), left)
 
     def times(self, x: FloatArray) -> FloatArray:
         """See :class:`Directions`."""
@@ -484,10 +499,7 @@ def slopes_of(
     out.s2[:k_cov] = both
     out.s2[k_cov:, :k_cov] = both[:, k_cov:].swapaxes(0, 1)
     if isinstance(directions, RelatedDirections):
-        total = over.total(level.zz_left)
-        for (i, j), bend in directions.bends.items():
-            d2 = bend.contract(total)
-            s2 = over.pairs(bend.times(level.zw_left), level.zw_left[:, bend.here])
+        for (i, j), d2, s2 in directions.bent(level, over):
             for pair in {(i, j), (j, i)}:
                 out.d2[pair] += d2
                 out.s2[pair] -= s2

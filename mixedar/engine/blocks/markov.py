@@ -228,7 +228,7 @@ class RowBlock(ProductBlock):
         self._zt = np.concatenate([z, w], axis=1)
         self._dt = differences(self._zt, self._here)
         self._pt = previous(self._zt, self._here)
-        self._kept: list[tuple[FloatArray, FloatArray]] | None = None
+        self._kept: list[tuple[FloatArray | None, FloatArray]] | None = None
         if 2 * len(self._features) * len(z) <= _MAX_KEPT:
             self._kept = [self._feature(a, b) for a, b in self._features]
 
@@ -243,8 +243,11 @@ class RowBlock(ProductBlock):
             out.append((product(step.T, step), cross + cross.T))
         return np.array(out).swapaxes(0, 1)
 
-    def _feature(self, a: int, b: int) -> tuple[FloatArray, FloatArray]:
-        difference = self._dt[:, a] * self._dt[:, b]
+    def _feature(self, a: int, b: int) -> tuple[FloatArray | None, FloatArray]:
+        """Products of differences, None if all are zero, and of neighbours."""
+        difference: FloatArray | None = None
+        if self._dt[:, a].any():  # not of intercepts
+            difference = self._dt[:, a] * self._dt[:, b]
         neighbour = self._zt[:, a] * self._pt[:, b] + self._pt[:, a] * self._zt[:, b]
         return difference, neighbour
 
@@ -267,8 +270,9 @@ class RowBlock(ProductBlock):
                 self._kept[k] if self._kept is not None else self._feature(a, b)
             )
             for order in range(orders):
-                values = alpha[order] * difference
-                values += beta[order] * neighbour
+                values = beta[order] * neighbour
+                if difference is not None:
+                    values += alpha[order] * difference
                 zt[order, b, a] += np.add.reduceat(values, self._starts)
         for a in range(q):
             for b in range(a):
