@@ -391,15 +391,35 @@ class LevelsBlock(LikelihoodBlock):
             return ClusterSums.values(d, s)
         directions = self._directions(point)
         found = slopes_of(level, cross, directions, over)
-        # the groups' entries, the terms', residual parameters, those between levels
-        entries, every = sum(map(len, self._small)), len(directions)
-        ends = [entries, every, every + point.covariance.k_groups]
-        of_terms, between, of_groups, rest = np.split(np.arange(len(found.d1)), ends)
-        order = np.concatenate([of_groups, of_terms, rest, between])
+        order = self._order(point, len(directions))
         curvature = ArrayCurvature(
             found.d2[np.ix_(order, order)], found.s2[np.ix_(order, order)]
         )
         return ClusterSums(d, s, found.d1[order], found.s1[order], (curvature,))
+
+    def _order(self, point: ParameterPoint, every: int) -> IntArray:
+        """Where the groups' entries, the terms', residual parameters, others stand."""
+        entries, k_groups = sum(map(len, self._small)), point.covariance.k_groups
+        total = every + k_groups + self._k_residual
+        ends = [entries, every, every + k_groups]
+        of_terms, between, of_groups, rest = np.split(np.arange(total), ends)
+        return np.concatenate([of_groups, of_terms, rest, between])
+
+    def add_bends(
+        self, point: ParameterPoint, sandwich: FloatArray, trace: FloatArray
+    ) -> None:
+        """Add ``W'H^-1 H_ij H^-1 W`` and ``tr H^-1 H_ij`` of ``H_ij`` within `Psi`."""
+        directions = self._directions(point)
+        if not isinstance(directions, RelatedDirections):
+            return
+        level, over = self.eliminated(point), Together(np.ones(self._n))
+        order = self._order(point, len(directions))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        for (i, j), d, s in directions.bent(level, over):
+            for pair in {(place[i], place[j]), (place[j], place[i])}:
+                trace[pair] += d
+                sandwich[pair] += s
 
 
 def _blocks_of(

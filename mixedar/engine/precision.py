@@ -32,6 +32,7 @@ from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
+from mixedar.engine.levels import LevelsBlock
 from mixedar.engine.likelihood import cluster_sums, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import markov_of
@@ -46,6 +47,7 @@ from mixedar.numeric.autodiff import (
 )
 from mixedar.numeric.linalg import trace_product
 from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.residual.base import Parametric
 
 
 @dataclass(frozen=True)
@@ -256,11 +258,11 @@ def precision_derivatives(
         `factor`).
     factor : ndarray, shape (q, q)
         ``Lambda`` in internal coordinates.
-    u : ndarray, shape (k_residual,)
-        Unconstrained residual parameters.
+    u : ndarray, shape (k_free,)
+        Unconstrained residual parameters, and those of what relates levels.
     reml : bool
     held : ndarray of bool, shape (k_params,)
-        Residual parameters that are taken as known.
+        Which of these parameters are taken as known.
     term_factors : tuple of ndarray
         ``Lambda`` of one level of each further term, in internal coordinates.
     scale : float, optional
@@ -289,13 +291,12 @@ def precision_derivatives(
     sums = cluster_sums(
         problem.blocks, *point[:3], derivatives=True, term_factors=term_factors
     )
-    (natural, moved), bend = _estimated(structure, u, held), None
-    if len(moved):
-        bend = _curvature_of_rows(rows, structure, problem, point).of(moved)
+    natural, moved = _estimated(problem.parameters, u, held)
+    bend = _curvature(rows, structure, problem, point)
     v, sigma2 = _by_theta(entries.value, natural)
     p, k_cov = len(problem.w_map) - 1, len(entries)
     used = np.concatenate([np.arange(k_cov), k_cov + moved])
-    s, r, traces = _differentiated(sums, used, v, sigma2, bend, n, p)
+    s, r, traces = _differentiated(sums, used, v, sigma2, bend.of(used), n, p)
     log_scale = math.log(problem.profiled(sums).scale)
     best = profile(sums, n, reml=reml, log_scale=log_scale)
     used = np.append(used, len(best.gradient) - 1)
@@ -348,6 +349,27 @@ def _is_unrestricted(layout: RandomCovariance, lam: FloatArray) -> bool:
     return bool((lam[~layout.is_free] == 0.0).all()) and all(map(is_plain, blocks))
 
 
+def _curvature(
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    problem: LikelihoodProblem,
+    point: ParameterPoint,
+) -> ResidualCurvature:
+    """Sandwiches and traces of all second derivatives of ``H``, by all of ``v``."""
+    width, k_cov = len(problem.w_map), problem.covariance.k_cov
+    k = k_cov + len(point.u)
+    out = ResidualCurvature(np.zeros((k, k, width, width)), np.zeros((k, k)))
+    if structure.k_free:
+        found = _curvature_of_rows(rows, structure, problem, point)
+        inner = slice(k_cov, k_cov + structure.k_free)
+        out.sandwich[inner, inner] = found.sandwich
+        out.trace[inner, inner] = found.trace
+    for block in problem.blocks:
+        if isinstance(block, LevelsBlock) and any(problem.between):
+            block.add_bends(point, out.sandwich, out.trace)
+    return out
+
+
 def _curvature_of_rows(
     rows: ClusterRows,
     structure: ResidualStructure,
@@ -356,7 +378,8 @@ def _curvature_of_rows(
 ) -> ResidualCurvature:
     """Sandwiches and traces in the presence of further terms."""
     inner = rows.transformed(problem.z_map, problem.w_map, problem.term_maps)
-    arguments = structure, point.covariance.of_groups, point.factor, point.u
+    u = point.u[: structure.k_free]
+    arguments = structure, point.covariance.of_groups, point.factor, u
     if not rows.terms:
         return residual_curvature(inner, *arguments)
     of_terms = RowsOfTerms(inner, eliminated_terms(problem.blocks, point))
@@ -369,9 +392,9 @@ def _curvature_of_rows(
 
 
 def _estimated(
-    structure: ResidualStructure, u: FloatArray, held: BoolArray
+    structure: Parametric, u: FloatArray, held: BoolArray
 ) -> tuple[Jet, IntArray]:
-    """Residual parameters that are not held, and which coordinates move them."""
+    """Residual and other parameters not held, and which coordinates move them."""
     moved = np.flatnonzero(~held[structure.is_free])
     every = structure.natural(u)[structure.is_free & ~held]
     second = every.second[np.ix_(moved, moved)]
@@ -405,7 +428,7 @@ def _differentiated(
     used: IntArray,
     v: Jet,
     sigma2: Jet,
-    bend: ResidualCurvature | None,
+    bend: ResidualCurvature,
     n: int,
     p: int,
 ) -> tuple[Jet, FloatArray, FloatArray]:
@@ -422,20 +445,15 @@ def _differentiated(
     traces : ndarray, shape (k, k)
         ``tr(V^-1 V_i V^-1 V_j)``.
     """
-    k, sigma2 = len(v), sigma2[0]
+    sigma2 = sigma2[0]
     pairs = np.ix_(used, used)
     xx = sums.s[:p, :p], sums.s1[used, :p, :p], sums.s2[pairs][:, :, :p, :p]
     s = chain(Jet(*xx), v) / sigma2
     d1 = sums.d1[used]
     d = chain(Jet(sums.d, d1, sums.d2[pairs]), v) + n * np.log(sigma2)
-    # X'H^-1 (.) H^-1 X and tr H^-1 (.) of H and its derivatives; H is linear in Psi
-    bent, traces = np.zeros_like(xx[2]), np.zeros((k, k))
-    if bend is not None:
-        inner = slice(k - len(bend.trace), None)
-        bent[inner, inner] = bend.sandwich[..., :p, :p]
-        traces[inner, inner] = bend.trace
-    r = chain(Jet(xx[0], -xx[1], bent), v) * sigma2
-    of_second = chain(Jet(float(n), d1, traces), v) * sigma2
+    # X'H^-1 (.) H^-1 X and tr H^-1 (.) of H and its derivatives
+    r = chain(Jet(xx[0], -xx[1], bend.sandwich[..., :p, :p]), v) * sigma2
+    of_second = chain(Jet(float(n), d1, bend.trace), v) * sigma2
     return s, r.second, of_second.second - d.second
 
 

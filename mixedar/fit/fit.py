@@ -443,6 +443,17 @@ class Fit:
         return self.estimate.at_end[: self.structure.k_params]
 
     @property
+    def params_known(self) -> BoolArray:
+        """
+        Residual and other parameters that are known to the rest, shape (k,).
+
+        At an end of their range, or such that no group tells of them.
+        """
+        out = self.estimate.at_end.copy()
+        out[: self.structure.k_params] |= self.unseen_correlations
+        return out
+
+    @property
     def residual_at_boundary(self) -> bool:
         """Whether a residual parameter is at the end of its range."""
         return self.estimate.residual_at_boundary
@@ -596,12 +607,6 @@ class Fit:
         NotComputedError
             If the data were removed, or the precision is singular.
         """
-        if self.parameters.k_free > self.structure.k_free:
-            raise UnsupportedError(
-                "Satterthwaite's and Kenward and Roger's degrees of freedom are not "
-                "known for covariances between levels that have parameters; use "
-                "df='containment'"
-            )
         try:
             return precision_derivatives(
                 self.data.compressed,
@@ -609,9 +614,9 @@ class Fit:
                 self.structure,
                 replace(self.layout, fixed=np.where(self.layout.is_free, np.nan, 0.0)),
                 self.factor,
-                self.u,
+                self.unconstrained,
                 reml=self.reml,
-                held=self.at_end | self.unseen_correlations,
+                held=self.params_known,
                 term_factors=self.problem.term_factors(self.theta),
                 scale=self.problem.scale,
             )

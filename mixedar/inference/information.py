@@ -60,7 +60,7 @@ def _information(fit: Fit, kind: str) -> tuple[FloatArray, BoolArray]:
     k, k_cov = len(d.estimated), fit.layout.k_cov
     # parameters that the derivatives are by: residual ones may be held
     there = np.ones(len(fit.names) - fit.k_fe + 1, dtype=bool)
-    there[k_cov:-1] = fit.structure.is_free & ~(fit.at_end | fit.unseen_correlations)
+    there[k_cov:-1] = fit.parameters.is_free & ~fit.params_known
     to_user = np.eye(k)
     to_user[:k_cov, :k_cov] = d.scale * fit.problem.value_map()
     to_user[-1, -1] = d.scale
@@ -190,7 +190,7 @@ def _inverse(matrix: FloatArray, where: BoolArray) -> FloatArray:
 
 def _undefined(fit: Fit, parameter: CovarianceParameter) -> str:
     """Why a parameter has no standard error; empty if it has one."""
-    at_end = parameter.kind == "residual" and bool(fit.at_end[parameter.j])
+    at_end = parameter.kind == "residual" and bool(fit.estimate.at_end[parameter.j])
     random = parameter.kind in ("variance", "sd", "cov", "corr")
     if not (at_end or (fit.singular and random)):
         return ""

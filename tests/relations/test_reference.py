@@ -133,3 +133,13 @@ def test_a_pedigree_gives_the_matrix(name: str) -> None:
     formula = f"{case(name)['formula']} + (1 | gr(animal, cov=A)) + (1 | animal)"
     fit = mar.mixedlm(formula, table("animal")).fit(reml=case(name)["reml"])
     close(fit.llf, case(name)["expected"]["loglike"], 0.0, 1e-7)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in NAMES if "satterthwaite_df" in case(name)["expected"]],
+)
+def test_satterthwaite(name: str) -> None:
+    expected = case(name)["expected"]
+    found = fitted(name).with_df("satterthwaite").df
+    close(found, list(expected["satterthwaite_df"].values()), 1e-5)
