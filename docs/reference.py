@@ -29,6 +29,7 @@ RETURNED = {
     "Finding",
     "GroupInfluence",
     "MarginalMeans",
+    "MarginalSlopes",
     "PredictionResults",
     "PredictiveCheck",
     "Profile",

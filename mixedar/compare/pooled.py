@@ -4,7 +4,7 @@ Fits of imputed data sets taken together: estimates, joint tests, how they print
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,19 @@ from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod, t_sf
 from mixedar.hypotheses.restrictions import covariance_of, restrictions
 from mixedar.hypotheses.result import Printed, TestResult, TestText
+from mixedar.inference.contrasts import (
+    Combined,
+    Estimates,
+    MarginalMeans,
+    MarginalSlopes,
+)
+from mixedar.inference.means import (
+    Asked,
+    common_matrix,
+    grid_of,
+    means_on,
+    slopes_on,
+)
 from mixedar.inference.rubin import Joint, Rubin, d1_df, d2, large_df, solved
 from mixedar.mixed import MixedLMARResults
 from mixedar.numeric.linalg import dependent_columns
@@ -328,6 +341,101 @@ class PooledResults(Printed):
             found.statistic, "F", (len(matrix), found.df), details=(("riv", found.riv),)
         )
 
+    def marginal_means(
+        self,
+        variables: str | Sequence[str],
+        *,
+        at: Mapping[str, Any] | None = None,
+        by: str | Sequence[str] | None = None,
+        weights: str = "equal",
+    ) -> MarginalMeans:
+        """
+        Marginal means of pooled mixed models, at one grid for all imputations.
+
+        Other numeric variables are held at their mean over all imputations.
+
+        Parameters
+        ----------
+        variables, at, by, weights
+            As ``fit.marginal_means`` takes them.
+
+        Returns
+        -------
+        MarginalMeans
+            With its contrasts; standard errors and degrees of freedom by Rubin's
+            rules.
+
+        Raises
+        ------
+        NotComputedError
+            Of other than mixed models, of models that are not from a formula, and
+            where the columns of the design differ between the fits.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth, rng = load_orthodont(), np.random.default_rng(5)
+        >>> fits = []
+        >>> for _ in range(5):
+        ...     drawn = teeth.assign(age=teeth["age"] + rng.normal(0, 0.1, len(teeth)))
+        ...     model = mar.mixedlm("distance ~ age * sex", drawn, groups="subject")
+        ...     fits.append(model.fit())
+        >>> means = mar.pool(fits).marginal_means("sex", at={"age": 14})
+        >>> means.to_frame()["mean"].round(1).tolist()
+        [24.1, 27.2]
+        """
+        asked = Asked.of(variables, by, at, weights)
+        grid = grid_of(self._formula_fits, asked, asked.columns)
+        matrix = common_matrix(self.fits, grid, None)
+        return means_on(grid, self.fits, matrix, self._combined, asked.by)
+
+    def marginal_slopes(
+        self,
+        x: str,
+        by: str | Sequence[str] | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        weights: str = "equal",
+    ) -> MarginalSlopes:
+        """
+        Slopes of pooled mixed models along a numeric variable.
+
+        Parameters
+        ----------
+        x, by, at, weights
+            As ``fit.marginal_slopes`` takes them.
+
+        Returns
+        -------
+        MarginalSlopes
+
+        Raises
+        ------
+        NotComputedError
+            As :meth:`marginal_means`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth, rng = load_orthodont(), np.random.default_rng(5)
+        >>> fits = []
+        >>> for _ in range(5):
+        ...     drawn = teeth.assign(age=teeth["age"] + rng.normal(0, 0.1, len(teeth)))
+        ...     model = mar.mixedlm("distance ~ age * sex", drawn, groups="subject")
+        ...     fits.append(model.fit())
+        >>> slopes = mar.pool(fits).marginal_slopes("age", by="sex")
+        >>> slopes.to_frame()["slope"].round(1).tolist()
+        [0.5, 0.8]
+        """
+        asked = Asked.of([] if by is None else by, None, at, weights)
+        grid = grid_of(self._formula_fits, asked, asked.columns, slope=x)
+        matrix = common_matrix(self.fits, grid, x)
+        return slopes_on(grid, self.fits, matrix, self._combined, x)
+
     def summary(self, alpha: float = 0.05) -> ResultsSummary:
         """
         Return the printed form.
@@ -376,6 +484,25 @@ class PooledResults(Printed):
         )
 
     # -- what the tests are made of ----------------------------------------------
+
+    @property
+    def _formula_fits(self) -> tuple[Fit, ...]:
+        if not self.fits:
+            raise NotComputedError(
+                "marginal means are those of mixed models from a formula; test "
+                "combinations of coefficients by t_test"
+            )
+        return self.fits
+
+    @property
+    def _combined(self) -> Combined:
+        robust = self.fits[0].robust
+        kind = None if robust is None else robust.cov_type
+        return Combined(self._estimates, self.fits[0].df_method.name, kind)
+
+    def _estimates(self, matrix: FloatArray) -> Estimates:
+        found = self._rubin(matrix)
+        return Estimates(found.estimate, found.se, found.df)
 
     def _restrictions(self, hypothesis: object) -> tuple[FloatArray, FloatArray]:
         return restrictions(hypothesis, self.names, what="coefficient")

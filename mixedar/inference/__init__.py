@@ -13,7 +13,7 @@ _EXPORTS = {
     "DFMethod": "mixedar.hypotheses.df",
     "resolve_df": "mixedar.hypotheses.df",
     "BootstrapDraws": "mixedar.inference.bootstrap",
-    "MarginalMeans": "mixedar.inference.means",
+    "MarginalMeans": "mixedar.inference.contrasts",
     "Profile": "mixedar.inference.profile",
     "anova_terms": "mixedar.inference.anova",
     "conf_int_re": "mixedar.inference.intervals",

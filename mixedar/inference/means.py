@@ -1,388 +1,35 @@
 """
-Marginal means as a table, and their contrasts.
+Marginal means and slopes: grids of a formula's variables, and rows of the design.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from mixedar._types import FloatArray
 from mixedar.data.formula import FormulaSpec
-from mixedar.data.formula.terms import levels_of_formula
+from mixedar.data.formula.terms import levels_of_formula, terms_of_formula
 from mixedar.exceptions import (
-    LengthError,
-    MissingDataError,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
-    check_alpha,
     check_choice,
 )
 from mixedar.fit import Fit
-from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
+from mixedar.hypotheses.df import DFMethod, resolve_df
+from mixedar.inference.contrasts import (
+    Combined,
+    MarginalMeans,
+    MarginalSlopes,
+    without_rounding,
+)
 from mixedar.inference.sandwich import sandwich
-from mixedar.inference.wald import population_tests
-
-
-@dataclass(frozen=True)
-class MarginalMeans:
-    """
-    Population means at a grid of values, averaged over the other factors.
-
-    Attributes
-    ----------
-    grid : DataFrame, shape (k, number of variables)
-        One row a mean.
-    matrix : ndarray, shape (k, p)
-        The means are ``matrix @ fe_params``; with smooths the columns of their
-        coefficients follow.
-    by : list of str
-        Variables within whose values pairs are formed.
-    at : dict
-        Values at which the other variables are held or averaged over.
-    fit : Fit
-        With the degrees of freedom, and the robust covariance, of the tests.
-
-    Examples
-    --------
-    >>> import mixedar.formula.api as mar
-    >>> from mixedar.datasets import load_orthodont
-    >>> teeth = load_orthodont()
-    >>> model = mar.mixedlm(
-    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
-    ... )
-    >>> fit = model.fit()
-    >>> means = fit.marginal_means("sex", at={"age": 14})
-    >>> means.to_frame()["mean"].round(1).tolist()
-    [24.1, 27.3]
-    """
-
-    grid: pd.DataFrame
-    matrix: FloatArray
-    by: list[str]
-    at: dict[str, Any]
-    fit: Fit
-
-    @property
-    def df(self) -> str:
-        """The method of degrees of freedom."""
-        return self.fit.df_method.name
-
-    @property
-    def cov_type(self) -> str | None:
-        """The kind of the robust covariance, None for the model's own."""
-        return None if self.fit.robust is None else self.fit.robust.cov_type
-
-    def _table(self, matrix: FloatArray, alpha: float, name: str) -> pd.DataFrame:
-        """Estimates, errors, DF, tests and intervals of contrasts; NaN if unknown."""
-        known = np.isfinite(matrix).all(axis=1)
-        if not known.any():
-            raise NotComputedError(
-                "no such mean can be estimated: combinations of levels that it "
-                "averages over have no rows; choose levels that have with at="
-            )
-        if not known.all():
-            table = self._table(matrix[known], alpha, name)
-            return table.set_axis(np.flatnonzero(known)).reindex(range(len(matrix)))
-        test = population_tests(self.fit, matrix)
-        effect, sd = np.ravel(test.effect), np.ravel(test.sd)
-        df = np.inf if self.fit.df_method.name == "normal" else test.df_denom
-        df = np.broadcast_to(np.asarray(df, float), effect.shape)
-        t = effect / sd
-        width = sd * t_isf(check_alpha(alpha) / 2.0, df)
-        return pd.DataFrame(
-            {
-                name: effect,
-                "se": sd,
-                "df": df,
-                "lower": effect - width,
-                "upper": effect + width,
-                "t": t,
-                "p": 2.0 * t_sf(np.abs(t), df),
-            }
-        )
-
-    def to_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """
-        The means.
-
-        Parameters
-        ----------
-        alpha : float
-            1 - coverage of the intervals.
-
-        Returns
-        -------
-        DataFrame
-            The grid's columns, ``mean``, ``se``, ``df``, ``lower``, ``upper``.
-
-        Examples
-        --------
-        >>> import mixedar.formula.api as mar
-        >>> from mixedar.datasets import load_orthodont
-        >>> teeth = load_orthodont()
-        >>> model = mar.mixedlm(
-        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
-        ... )
-        >>> fit = model.fit()
-        >>> means = fit.marginal_means("sex", at={"age": 14})
-        >>> means.to_frame(alpha=0.1).columns.tolist()
-        ['sex', 'mean', 'se', 'df', 'lower', 'upper']
-        """
-        table = self._table(self.matrix, alpha, "mean").drop(columns=["t", "p"])
-        return pd.concat([self.grid, table], axis=1)
-
-    def pairwise(
-        self, adjust: str | None = "holm", alpha: float = 0.05
-    ) -> pd.DataFrame:
-        """
-        All differences of two means, within the values of `by`.
-
-        Parameters
-        ----------
-        adjust : str, optional
-            Multiplicity adjustment within each value of `by`: ``"tukey"``
-            (studentized range, as emmeans), or a method of
-            :func:`statsmodels.stats.multitest.multipletests`; None for none.
-        alpha : float
-            1 - coverage of the intervals, which are adjusted for ``"tukey"``,
-            ``"bonferroni"`` and ``"sidak"``, and not for the others.
-
-        Returns
-        -------
-        DataFrame
-            ``contrast``, the values of `by`, ``difference``, ``se``, ``df``,
-            ``lower``, ``upper``, ``t``, ``p`` and, adjusted, ``p_adjusted``.
-
-        Raises
-        ------
-        NotComputedError
-            If there is no pair.
-
-        Examples
-        --------
-        >>> import mixedar.formula.api as mar
-        >>> from mixedar.datasets import load_orthodont
-        >>> teeth = load_orthodont()
-        >>> model = mar.mixedlm(
-        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
-        ... )
-        >>> fit = model.fit()
-        >>> means = fit.marginal_means("sex", at={"age": 14})
-        >>> means.pairwise()["difference"].round(1).tolist()
-        [-3.2]
-        """
-        names = [name for name in self.grid if name not in self.by]
-        labels = [
-            " ".join(str(value) for value in row)
-            for row in self.grid[names].itertuples(index=False)
-        ]
-        within = self._within()
-        rows, titles, blocks = [], [], []
-        for members in within:
-            for i, j in combinations(members, 2):
-                rows.append(self.matrix[i] - self.matrix[j])
-                titles.append(f"{labels[i]} - {labels[j]}")
-                blocks.append(self.grid.iloc[i][self.by].to_list())
-        if not rows:
-            raise NotComputedError("there is one mean only: no pair to compare")
-        count = len(within[0])
-        return self._contrasts(np.array(rows), titles, adjust, alpha, blocks, count)
-
-    def contrast(
-        self,
-        weights: Mapping[str, Sequence[float]] | Sequence[float],
-        adjust: str | None = None,
-        alpha: float = 0.05,
-    ) -> pd.DataFrame:
-        """
-        Linear combinations of the means.
-
-        Parameters
-        ----------
-        weights : mapping of name to sequence, or sequence of float
-            One weight a row of `grid`.
-        adjust, alpha
-            As in :meth:`pairwise`.
-
-        Returns
-        -------
-        DataFrame
-            As :meth:`pairwise`.
-
-        Raises
-        ------
-        LengthError
-            If there are more or fewer weights than means.
-
-        Examples
-        --------
-        >>> import mixedar.formula.api as mar
-        >>> from mixedar.datasets import load_orthodont
-        >>> teeth = load_orthodont()
-        >>> model = mar.mixedlm(
-        ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
-        ... )
-        >>> fit = model.fit()
-        >>> means = fit.marginal_means("sex", at={"age": 14})
-        >>> means.contrast([-1, 1])["difference"].round(1).tolist()
-        [3.2]
-        """
-        if not isinstance(weights, Mapping):
-            weights = {"contrast": weights}
-        if not weights:
-            raise UnsupportedError("name at least one contrast")
-        for row in weights.values():
-            labels = getattr(row, "index", None)
-            if isinstance(labels, pd.Index) and not labels.equals(self.grid.index):
-                raise UnsupportedError(
-                    "the labels of the weights are not those of the rows of `grid`; "
-                    "bring them into its order and pass weights.to_numpy()"
-                )
-        try:
-            table = np.array([np.asarray(row, dtype=float) for row in weights.values()])
-        except (TypeError, ValueError) as error:
-            raise UnsupportedError(
-                "a contrast is a list of numbers, one for each mean, or a mapping of "
-                f"names to such lists; this is {weights!r}"
-            ) from error
-        if table.ndim != 2 or table.shape[1] != len(self.matrix):
-            raise LengthError(
-                f"a contrast needs {len(self.matrix)} weights, one for each mean"
-            )
-        if not np.isfinite(table).all():
-            raise MissingDataError("a weight of the contrast is missing or infinite")
-        unknown = np.asarray(np.isnan(self.matrix).any(axis=1))
-        matrix = without_rounding(table @ np.where(unknown[:, None], 0.0, self.matrix))
-        matrix[(table[:, unknown] != 0.0).any(axis=1)] = np.nan
-        return self._contrasts(matrix, list(weights), adjust, alpha)
-
-    def _within(self) -> list[list[int]]:
-        if not self.by:
-            return [list(range(len(self.grid)))]
-        found: dict[tuple[Any, ...], list[int]] = {}
-        for k, row in enumerate(self.grid[self.by].itertuples(index=False)):
-            found.setdefault(tuple(row), []).append(k)
-        return list(found.values())
-
-    def _contrasts(
-        self,
-        matrix: FloatArray,
-        titles: list[str],
-        adjust: str | None,
-        alpha: float,
-        blocks: Sequence[list[Any]] = (),
-        count: int | None = None,
-    ) -> pd.DataFrame:
-        """
-        Tests of contrasts, adjusted within families.
-
-        Those are all pairs of `count` means, within the values of `by` in `blocks`;
-        without them all contrasts.
-        """
-        level = check_alpha(alpha)
-        family = len(matrix) if count is None else count * (count - 1) // 2
-        if adjust == "bonferroni":
-            level = level / family
-        elif adjust == "sidak":
-            level = 1.0 - (1.0 - level) ** (1.0 / family)
-        table = self._table(without_rounding(matrix), level, "difference")
-        if adjust == "tukey" and count is not None:
-            width, p = studentized_range(table["t"], table["df"], count, alpha)
-            table["lower"] = table["difference"] - width * table["se"]
-            table["upper"] = table["difference"] + width * table["se"]
-            table["p_adjusted"] = p
-        elif adjust is not None:
-            adjusted = np.full(len(table), np.nan)
-            p = table["p"].to_numpy()
-            for first in range(0, len(table), family):
-                here = np.arange(first, min(first + family, len(p)))
-                here = here[np.isfinite(p[here])]
-                if not len(here):
-                    continue
-                try:
-                    adjusted[here] = multipletests(p[here], method=adjust)[1]
-                except (AttributeError, KeyError, TypeError, ValueError) as error:
-                    raise UnsupportedError(
-                        f"adjust={adjust!r}: choose a method of statsmodels' "
-                        "multipletests, such as 'holm', 'bonferroni' or 'fdr_bh', or "
-                        "for all pairs 'tukey'"
-                    ) from error
-            table["p_adjusted"] = adjusted
-        left = pd.DataFrame({"contrast": titles})
-        if self.by and blocks:
-            left[self.by] = pd.DataFrame(blocks, columns=self.by)
-        return pd.concat([left, table], axis=1)
-
-    def __repr__(self) -> str:
-        return self.to_frame().to_string(index=False)
-
-
-def without_rounding(matrix: FloatArray) -> FloatArray:
-    """
-    Set to zero what is rounding beside the largest entry of its row.
-
-    Containment asks which coefficients a contrast involves.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (k, p)
-
-    Returns
-    -------
-    ndarray, shape (k, p)
-    """
-    size = np.abs(matrix).max(axis=1, initial=0.0)[:, None]
-    return np.where(np.abs(matrix) < 1e-13 * size, 0.0, matrix)
-
-
-def studentized_range(
-    t: ArrayLike, df: ArrayLike, count: int, alpha: float
-) -> tuple[FloatArray, FloatArray]:
-    """
-    Tukey's adjustment for all pairs of several means (Kramer's if unbalanced).
-
-    Parameters
-    ----------
-    t, df : array_like, shape (k,)
-        Statistics of the differences, and their degrees of freedom.
-    count : int
-        Number of means.
-    alpha : float
-        1 - coverage of all intervals together.
-
-    Returns
-    -------
-    width : ndarray, shape (k,)
-        Half widths of the intervals in standard errors.
-    p : ndarray, shape (k,)
-
-    References
-    ----------
-    Kramer, C. Y. (1956), Extension of multiple range tests to group means with
-    unequal numbers of replications, Biometrics 12, 307-310.
-    """
-    t, df = np.asarray(t, dtype=float), np.asarray(df, dtype=float)
-    # quantiles are found by iteration: once for each degrees of freedom
-    distinct, where = np.unique(df, return_inverse=True)
-    points = np.array(
-        [stats.studentized_range.isf(check_alpha(alpha), count, v) for v in distinct]
-    )
-    p = [
-        stats.studentized_range.sf(np.sqrt(2.0) * abs(x), count, v)
-        for x, v in zip(t, df, strict=True)
-    ]
-    return points[where] / np.sqrt(2.0), np.clip(p, 0.0, 1.0)
-
 
 # A numeric variable with more distinct values wants at=.
 _MOST_VALUES = 10
@@ -450,99 +97,385 @@ def marginal_means(
     >>> means.to_frame()["mean"].round(1).tolist()
     [24.1, 27.3]
     """
-    spec = fit.formula_spec
-    if spec is None:
-        raise NotComputedError(
-            "marginal means need a model from a formula; with arrays use t_test with "
-            "the rows of your own grid"
-        )
-    check_choice("weights", weights, ("equal", "proportional"))
-    if fit.data.offset is not None:
-        raise UnsupportedError(
-            "marginal means of a model with an offset depend on it: predict rows with "
-            "the offset that is meant, get_prediction(newdata)"
-        )
+    asked = Asked.of(variables, by, at, weights)
+    tested = with_tests(fit, df, cov_type)
+    grid = grid_of([fit], asked, asked.columns)
+    matrix = grid.average(_design(fit, grid.rows))
+    return means_on(grid, [fit], matrix, Combined.of(tested), asked.by)
+
+
+def marginal_slopes(
+    fit: Fit,
+    x: str,
+    by: str | Sequence[str] | None = None,
+    *,
+    at: Mapping[str, Any] | None = None,
+    df: str | float | DFMethod | None = None,
+    cov_type: str | None = None,
+    weights: str = "equal",
+) -> MarginalSlopes:
+    """
+    Slopes of the population mean along a numeric variable.
+
+    Factors that are not asked for are averaged over, numeric variables held at their
+    means, `x` itself too.  These are the trends of R's ``emtrends``.
+
+    Parameters
+    ----------
+    fit : Fit
+    x : str
+        A numeric column of the data, such as ``"time"``.
+    by : str or sequence of str, optional
+        Columns whose values have a slope each; `x` among them for slopes at several
+        of its values, of a curve.
+    at : mapping, optional
+        A value or several for each column named, as in :meth:`marginal_means`.
+    df : str, float or DFMethod, optional
+        Degrees of freedom; those of the results by default.
+    cov_type : str, optional
+        Robust covariance such as ``"CR2"``, with its own degrees of freedom.
+    weights : {"equal", "proportional"}
+        As in :meth:`marginal_means`.
+
+    Returns
+    -------
+    MarginalSlopes
+        ``to_frame()``; ``pairwise()`` and ``contrast()`` compare slopes.
+
+    Raises
+    ------
+    NotComputedError
+        If the model was not built from a formula, or the mean has no slope there.
+    UnknownColumnError
+        If a column is not in the formula.
+    UnsupportedError
+        If `x` is not numeric, and as :meth:`marginal_means`.
+
+    Notes
+    -----
+    Columns of the design are differentiated by differences of fourth order with a
+    step of a thousandth of the range of `x`: exact for polynomials up to the fourth
+    degree.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     "distance ~ age * sex", teeth, groups="subject", time="occ"
+    ... )
+    >>> slopes = model.fit().marginal_slopes("age", by="sex", df="satterthwaite")
+    >>> slopes.to_frame()["slope"].round(2).tolist()
+    [0.48, 0.79]
+    """
+    asked = Asked.of([] if by is None else by, None, at, weights)
+    tested = with_tests(fit, df, cov_type)
+    grid = grid_of([fit], asked, asked.columns, slope=x)
+    matrix = grid.average(_slopes(fit, grid, x))
+    return slopes_on(grid, [fit], matrix, Combined.of(tested), x)
+
+
+class Asked(NamedTuple):
+    """
+    What a user asks for.
+
+    Attributes
+    ----------
+    variables, by : list of str
+        Columns of the grid, and those within whose values pairs are formed.
+    at : dict
+        Values by column.
+    weights : str
+    """
+
+    variables: list[str]
+    by: list[str]
+    at: dict[str, Any]
+    weights: str
+
+    @classmethod
+    def of(cls, variables: Any, by: Any, at: Any, weights: str) -> Asked:
+        """Checked."""
+        check_choice("weights", weights, ("equal", "proportional"))
+        if not isinstance(variables, Iterable) or not isinstance(at or {}, Mapping):
+            raise UnsupportedError(
+                f"variables={variables!r}, at={at!r}: name columns, such as "
+                "'treatment', and values by column, such as at={'time': [0, 1]}"
+            )
+        names = [variables] if isinstance(variables, str) else list(variables)
+        within = [] if by is None else [by] if isinstance(by, str) else list(by)
+        return cls(names, within, dict(at or {}), weights)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of the grid."""
+        return list(dict.fromkeys([*self.variables, *self.by]))
+
+
+def with_tests(
+    fit: Fit, df: str | float | DFMethod | None, cov_type: str | None
+) -> Fit:
+    """The fit with the degrees of freedom, or the robust covariance, asked for."""
     if cov_type is not None and df is not None:
         raise UnsupportedError(
             f"cov_type={cov_type!r} has degrees of freedom of its own; leave df= out"
         )
-    if not isinstance(variables, Iterable) or not isinstance(at or {}, Mapping):
-        raise UnsupportedError(
-            f"variables={variables!r}, at={at!r}: name columns, such as 'treatment', "
-            "and values by column, such as at={'time': [0, 1]}"
-        )
-    asked = [variables] if isinstance(variables, str) else list(variables)
-    within = [] if by is None else [by] if isinstance(by, str) else list(by)
-    frame = fit.data.frame
-    assert frame is not None
-    grid, matrix, rest = _grid(fit, frame, [*asked, *within], dict(at or {}), weights)
     if cov_type is not None:
-        fit = fit.with_tests(resolve_df("satterthwaite"), sandwich(fit, cov_type))
-    elif df is not None:
-        fit = fit.with_tests(resolve_df(df), fit.robust)
-    return MarginalMeans(grid, matrix, within, rest, fit)
+        return fit.with_tests(resolve_df("satterthwaite"), sandwich(fit, cov_type))
+    return fit if df is None else fit.with_tests(resolve_df(df), fit.robust)
 
 
-def _grid(
-    fit: Fit,
-    data: pd.DataFrame,
-    asked: Sequence[str],
-    held: Mapping[str, Any],
-    weights: str,
-) -> tuple[pd.DataFrame, FloatArray, dict[str, Any]]:
+@dataclass(frozen=True)
+class Grid:
     """
-    The grid, its averaged rows of the design, and values of the other variables.
+    Combinations of values of a formula's variables.
 
-    Rows are NaN where combinations of levels without rows leave a mean unknown.
+    Attributes
+    ----------
+    focus : DataFrame, shape (k, number of columns)
+        One row a mean.
+    rows : DataFrame, shape (k * inner, number of variables)
+        All combinations, those of one mean below one another.
+    share : ndarray, shape (inner,)
+        Their weights in the mean.
+    rest : dict
+        Values at which the other variables are held or averaged over.
+    chosen : set of str
+        Variables that the user holds at one value.
+    span : tuple of float
+        Range of the variable along which slopes are asked for.
     """
-    spec = fit.formula_spec
-    assert spec is not None
-    for name in [*asked, *held]:
+
+    focus: pd.DataFrame
+    rows: pd.DataFrame
+    share: FloatArray
+    rest: dict[str, Any]
+    chosen: set[str]
+    span: tuple[float, float] = (0.0, 0.0)
+
+    def average(self, design: FloatArray) -> FloatArray:
+        """Averages of the rows of each mean, shape (k, p)."""
+        blocks = design.reshape(-1, len(self.share), design.shape[1])
+        return np.asarray(np.einsum("kip,i->kp", blocks, self.share))
+
+
+def grid_of(
+    fits: Sequence[Fit], asked: Asked, columns: Sequence[str], slope: str | None = None
+) -> Grid:
+    """The grid of the first fit's formula, over the rows of all fits."""
+    spec, data = _formula(fits, "slopes" if slope else "means")
+    for name in [*columns, *asked.at, *([slope] if slope else [])]:
         if name not in spec.variables:
             raise UnknownColumnError(
                 f"{name!r} is not in the fixed effects {spec.formula!r}; there are "
                 f"{', '.join(repr(known) for known in spec.variables)}"
             )
-    focus = list(dict.fromkeys(asked))
-    if not focus:
+    if not (columns or slope):
         raise UnsupportedError("name at least one variable")
+    span = 0.0, 0.0
+    if slope:
+        span = _span(spec, data, slope)
     values = {
-        name: _values(spec, data, name, held, name in focus) for name in spec.variables
+        name: _values(spec, data, name, asked.at, name in columns)
+        for name in spec.variables
     }
-    others = [name for name in spec.variables if name not in focus]
+    others = [name for name in spec.variables if name not in columns]
     size = int(np.prod([len(v) for v in values.values()], dtype=float))
     if size > _LARGEST_GRID:
         raise UnsupportedError(
             f"the grid has {size} rows; hold some variables with at="
         )
-    order = [*focus, *others]
-    combined = pd.DataFrame(list(product(*(values[name] for name in order))))
-    combined.columns = pd.Index(order)
+    order = [*columns, *others]
+    rows = pd.DataFrame(list(product(*(values[name] for name in order))))
+    rows.columns = pd.Index(order)
+    inner = size // max(int(np.prod([len(values[n]) for n in columns])), 1)
+    share = np.full(inner, 1.0 / inner)
+    if asked.weights == "proportional":
+        share = _frequencies(data, rows.iloc[:inner], others, values)
+    return Grid(
+        focus=rows[list(columns)].iloc[::inner].reset_index(drop=True),
+        rows=rows,
+        share=share,
+        rest={name: values[name] for name in others},
+        chosen={name for name in asked.at if len(values[name]) == 1},
+        span=span,
+    )
+
+
+def means_on(
+    grid: Grid,
+    fits: Sequence[Fit],
+    matrix: FloatArray,
+    combined: Combined,
+    by: list[str],
+) -> MarginalMeans:
+    """Means whose rows of the design are those of `matrix`."""
+    spec = fits[0].formula_spec
+    assert spec is not None
+    matrix = _estimable(spec, matrix)
+    notes = _notes(fits[0], grid, set(map(str, grid.focus)), "means")
+    return MarginalMeans(grid.focus, matrix, by, grid.rest, combined, notes)
+
+
+def slopes_on(
+    grid: Grid, fits: Sequence[Fit], matrix: FloatArray, combined: Combined, x: str
+) -> MarginalSlopes:
+    """Slopes along `x` whose rows of the design are those of `matrix`."""
+    spec = fits[0].formula_spec
+    assert spec is not None
+    matrix = _estimable(spec, matrix)
+    notes = _notes(fits[0], grid, {x}, "slopes")
+    focus = grid.focus if len(grid.focus.columns) else pd.DataFrame({"x": [x]})
+    return MarginalSlopes(focus, matrix, [], grid.rest, combined, notes)
+
+
+def common_matrix(fits: Sequence[Fit], grid: Grid, slope: str | None) -> FloatArray:
+    """Rows of the design that all fits share, averaged."""
+    found = []
+    for fit in fits:
+        fit.population.check_no_smooths("means of pooled fits")
+        design = _slopes(fit, grid, slope) if slope else _design(fit, grid.rows)
+        found.append(grid.average(design))
+    for other in found[1:]:
+        if not np.allclose(other, found[0], rtol=1e-8, atol=1e-10, equal_nan=True):
+            raise NotComputedError(
+                "the columns of the design depend on the data (a centred or scaled "
+                "variable, knots at quantiles), and differ between the fits: transform "
+                "the variables alike in all data sets, before they are fitted"
+            )
+    return found[0]
+
+
+def _formula(fits: Sequence[Fit], what: str) -> tuple[FormulaSpec, pd.DataFrame]:
+    """The formula of the first fit, and the rows of all."""
+    frames = []
+    for fit in fits:
+        if fit.formula_spec is None:
+            raise NotComputedError(
+                f"marginal {what} need a model from a formula; with arrays use t_test "
+                "with the rows of your own grid"
+            )
+        if fit.data.offset is not None:
+            raise UnsupportedError(
+                f"marginal {what} of a model with an offset depend on it: predict rows "
+                "with the offset that is meant, get_prediction(newdata)"
+            )
+        assert fit.data.frame is not None
+        frames.append(fit.data.frame)
+    spec = fits[0].formula_spec
+    assert spec is not None
+    return spec, frames[0] if len(frames) == 1 else pd.concat(frames)
+
+
+def _span(spec: FormulaSpec, data: pd.DataFrame, x: str) -> tuple[float, float]:
+    """The range of a numeric variable."""
+    column = pd.Series(data[x]).dropna()
+    if x in levels_of_formula(spec) or not (
+        pd.api.types.is_numeric_dtype(column.dtype)
+        and not pd.api.types.is_bool_dtype(column.dtype)
+    ):
+        raise UnsupportedError(
+            f"{x!r} has levels, and no slope: compare them by marginal_means({x!r})"
+        )
+    return float(column.min()), float(column.max())
+
+
+def _design(fit: Fit, rows: pd.DataFrame) -> FloatArray:
+    """Columns of all coefficients that rows share, those of empty cells too."""
+    spec = fit.formula_spec
+    assert spec is not None
     design = np.hstack(
         [
-            spec.all_columns(combined),
-            spec.smooth_columns(combined),
-            fit.population.columns(combined),
+            spec.all_columns(rows),
+            spec.smooth_columns(rows),
+            fit.population.columns(rows),
         ]
     )
-    inner = size // max(int(np.prod([len(values[n]) for n in focus])), 1)
-    share = np.full(inner, 1.0 / inner)
-    if weights == "proportional":
-        share = _frequencies(data, combined.iloc[:inner], others, values)
-    matrix = np.einsum("kip,i->kp", design.reshape(-1, inner, design.shape[1]), share)
-    if not np.isfinite(matrix).all():
+    if not np.isfinite(design).all():
         raise NotComputedError(
             "the design at the grid is not finite: choose other values with at="
         )
-    grid = combined[focus].iloc[::inner].reset_index(drop=True)
-    rest = {name: values[name] for name in others}
+    return np.asarray(design, dtype=np.float64)
+
+
+# Differences of fourth order: in the middle, and at the ends of the range.
+_STENCILS = {
+    0: ((-2, -1, 1, 2), (1.0, -8.0, 8.0, -1.0)),
+    1: ((0, 1, 2, 3, 4), (-25.0, 48.0, -36.0, 16.0, -3.0)),
+    -1: ((0, -1, -2, -3, -4), (25.0, -48.0, 36.0, -16.0, 3.0)),
+}
+
+
+def _slopes(fit: Fit, grid: Grid, x: str) -> FloatArray:
+    """Derivatives of the columns by `x`; columns as in :func:`_design`."""
+    low, high = grid.span
+    step = (high - low) / 1000.0
+    if not step > 0.0:
+        raise NotComputedError(f"{x!r} has one value: the mean has no slope along it")
+    here = grid.rows[x].to_numpy(dtype=float)
+    # differences do not leave the range of the data, where curves may not exist
+    side = np.where(here - 2 * step < low, 1, np.where(here + 2 * step > high, -1, 0))
+    side[(here < low) | (here > high)] = 0
+    out: FloatArray | None = None
+    for kind in np.unique(side):
+        chosen = side == kind
+        rows = grid.rows[chosen]
+        for move, weight in zip(*_STENCILS[int(kind)], strict=True):
+            design = _design(fit, rows.assign(**{x: here[chosen] + move * step}))
+            if out is None:
+                out = np.zeros((len(here), design.shape[1]))
+            out[chosen] += weight / (12.0 * step) * design
+    assert out is not None
+    # what does not change along x leaves rounding of differences
+    size = np.abs(_design(fit, grid.rows)).max(axis=0, initial=0.0)
+    return np.where(np.abs(out) < 1e-11 * size / step, 0.0, out)
+
+
+def _estimable(spec: FormulaSpec, matrix: FloatArray) -> FloatArray:
+    """Columns of coefficients that exist; NaN where others are needed."""
     if spec.empty_cells is not None:
         count = len(spec.all_names)
         unknown = ~spec.empty_cells.determined(matrix[:, :count])
         kept = matrix[:, :count][:, spec.empty_cells.kept]
         matrix = np.hstack([kept, matrix[:, count:]])
         matrix[unknown] = np.nan
-    return grid, without_rounding(matrix), rest
+    return without_rounding(matrix)
+
+
+def _notes(fit: Fit, grid: Grid, about: set[str], what: str) -> tuple[str, ...]:
+    """What is averaged over, and interactions with what is not in the grid."""
+    spec = fit.formula_spec
+    assert spec is not None
+    notes = []
+    averaged = [name for name, values in grid.rest.items() if len(values) > 1]
+    if averaged:
+        notes.append(f"Averaged over the levels of: {', '.join(averaged)}.")
+    try:
+        together = [set(term.variables) for term in terms_of_formula(spec)]
+    except NotComputedError:
+        together = []
+    together += [set(part.smooth.variables) for part in fit.population.parts]
+    involved = dict.fromkeys(
+        name
+        for names in together
+        if names & about
+        for name in grid.rest
+        if name in names - about - grid.chosen
+    )
+    if involved:
+        held = [name if name in averaged else _held(name, grid) for name in involved]
+        notes.append(
+            f"Involved in an interaction with {', '.join(held)}: {what} may be others "
+            "at single values."
+        )
+    return tuple(notes)
+
+
+def _held(name: str, grid: Grid) -> str:
+    """A variable and the value at which it is held."""
+    value = grid.rest[name][0]
+    return f"{name} ({value:.4g})" if isinstance(value, float) else f"{name} ({value})"
 
 
 def _values(

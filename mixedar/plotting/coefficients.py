@@ -106,6 +106,81 @@ def plot_intervals(
     return picture(panels)
 
 
+def plot_means(
+    frame: pd.DataFrame,
+    what: str,
+    names: Sequence[str],
+    alpha: float = 0.05,
+    ax: Axes | None = None,
+) -> Axes:
+    """
+    Draw means or slopes with their intervals.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns `what`, ``lower``, ``upper`` and those of `names`.
+    what : str
+        ``"mean"`` or ``"slope"``.
+    names : sequence of str
+        The first goes along the axis, joined by lines if it is numeric;
+        combinations of the others have a colour each.
+    alpha : float
+        1 - coverage, for the label.
+    ax : Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnsupportedError
+        If there are more combinations than can be told apart.
+    """
+    first, *others = names
+    where = frame[first]
+    numeric = pd.api.types.is_numeric_dtype(where) and not pd.api.types.is_bool_dtype(
+        where
+    )
+    ticks = list(dict.fromkeys(where))
+    x = (
+        where.to_numpy(float)
+        if numeric
+        else np.array([*map(ticks.index, where)], float)
+    )
+    labels = [", ".join(map(str, row)) for row in frame[others].to_numpy(dtype=object)]
+    series = list(dict.fromkeys(labels))
+    if len(series) > len(COLOURS):
+        raise UnsupportedError(
+            f"{len(series)} combinations of {', '.join(others)}; at most "
+            f"{len(COLOURS)} can be told apart: hold some of them with at="
+        )
+    ax = axes(ax)
+    gap = 0.12 * (np.diff(np.unique(x)).min() if len(ticks) > 1 else 1.0)
+    for k, name in enumerate(series):
+        here = np.array([one == name for one in labels])
+        middle = frame[what].to_numpy(float)[here]
+        ends = frame.loc[here, ["lower", "upper"]].to_numpy(float).T
+        ax.errorbar(
+            x[here] + gap * (k - (len(series) - 1) / 2.0),
+            middle,
+            yerr=np.abs(ends - middle),
+            fmt=MARKERS[k] + ("-" if numeric else ""),
+            color=COLOURS[k],
+            capsize=3,
+            markersize=5,
+            label=f"{', '.join(others)}: {name}" if others else None,
+        )
+    if not numeric:
+        ax.set_xticks(range(len(ticks)), list(map(str, ticks)))
+        ax.set_xlim(-0.5, len(ticks) - 0.5)
+    elif len(ticks) <= 10:
+        ax.set_xticks(ticks)
+    coverage = f"{what} with {100 * (1 - alpha):g}% intervals"
+    return label(ax, first, coverage, **legend_above())
+
+
 def _height(rows: int, named: bool) -> float:
     """Of a panel with a row for each group."""
     return max(1.1 + 0.17 * rows, 2.5) if named else 5.0

@@ -22,7 +22,8 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.inference.means import marginal_means, studentized_range
+from mixedar.inference.contrasts import studentized_range
+from mixedar.inference.means import marginal_means
 
 
 @pytest.fixture(scope="module")
