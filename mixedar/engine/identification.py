@@ -22,7 +22,7 @@ from mixedar.engine.residuals import (
     is_independent,
 )
 from mixedar.exceptions import IdentificationError, StructureError
-from mixedar.numeric.linalg import r_factor, unique_rows
+from mixedar.numeric.linalg import product, r_factor, unique_rows
 from mixedar.residual import ResidualStructure
 
 _ROWS = 12  # rows of a cluster that are looked at, ...
@@ -175,10 +175,22 @@ def check_terms(
         factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
         labels.append("residual variance")
     scaled = [
-        (codes, columns / np.sqrt((columns**2).mean(axis=0)), directions)
+        (
+            codes,
+            columns / np.sqrt(np.einsum("nk,nk->k", columns, columns) / n),
+            directions,
+        )
         for codes, columns, directions in factors
     ]
-    gram = np.block([[_products(one, other) for other in scaled] for one in scaled])
+    half = {
+        (i, j): _products(one, scaled[j])
+        for i, one in enumerate(scaled)
+        for j in range(i + 1)
+    }
+    every = range(len(scaled))
+    gram = np.block(
+        [[half[i, j] if i >= j else half[j, i].T for j in every] for i in every]
+    )
     used = np.concatenate([compared[there], np.ones(len(gram), dtype=bool)])
     gram = gram[np.ix_(used[: len(gram)], used[: len(gram)])]
     size = np.sqrt(np.diag(gram))
@@ -201,11 +213,16 @@ def _products(one: _Factor, other: _Factor) -> FloatArray:
     """``tr(E C F C')`` for all directions of two factors, summed over their levels."""
     codes, columns, directions = one
     others, there, turned = other
-    key = codes.astype(np.int64) * (int(others.max()) + 1) + others
-    _, pair = np.unique(key, return_inverse=True)
-    cross = np.array(
-        [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
-    ).reshape(columns.shape[1], there.shape[1], int(pair.max()) + 1)
+    counts = int(codes.max()) + 1, int(others.max()) + 1
+    if max(counts) == 1:
+        cross = product(columns.T, there)[:, :, None]
+    else:
+        pair = codes.astype(np.int64) * counts[1] + others
+        if counts[0] * counts[1] > len(codes):
+            _, pair = np.unique(pair, return_inverse=True)
+        cross = np.array(
+            [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
+        ).reshape(columns.shape[1], there.shape[1], int(pair.max()) + 1)
     left = np.einsum("eab,bcl->eacl", directions, cross)
     right = np.einsum("fcd,adl->facl", turned, cross)
     return np.einsum("eacl,facl->ef", left, right)

@@ -89,6 +89,8 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
     _check_size(rows, structure, int(width.max()))
     size = np.ceil(np.log2(np.maximum(width, 1))).astype(int)
     blocks = []
+    if (size == size[0]).all():
+        return [LevelsBlock(rows, structure)]
     for value in np.unique(size):
         clusters = np.flatnonzero(size[of_clusters] == value)
         blocks.append(LevelsBlock(rows.part(clusters), structure))
@@ -152,6 +154,10 @@ class LevelsBlock(LikelihoodBlock):
         terms = []
         self.levels: list[IntArray] = []
         for term in rows.terms:
+            if term.n_levels == 1:
+                self.levels.append(np.zeros(1, dtype=np.intp))
+                terms.append(term)
+                continue
             present, codes = np.unique(term.codes, return_inverse=True)
             self.levels.append(present)
             between = term.between
@@ -200,6 +206,9 @@ class LevelsBlock(LikelihoodBlock):
         w = np.zeros((len(rows.w), self._q + self._width))
         w[:, self._q :] = rows.w
         for t, term in enumerate(rows.terms):
+            if term.n_levels == 1:
+                w[:, self._place(t)] = term.columns
+                continue
             where = self.columns_of(t)[term.codes]
             w[np.arange(len(w))[:, None], where] = term.columns
         blocks: list[LikelihoodBlock] = []
@@ -445,15 +454,18 @@ def _by_zeros(rows: ClusterRows, q: int) -> Iterator[tuple[ClusterRows, IntArray
         yield rows, every
         return
     used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
-    sets, which = unique_rows(used.astype(np.float64))
+    packed = np.packbits(used, axis=1).astype(np.float64)
+    _, which = unique_rows(packed)
+    first = np.unique(which, return_index=True)[1]
+    sets = used[first]
     filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
     if len(sets) > _MOST_SETS or filled > _SPARSE:
         yield rows, every
         return
     for k, one in enumerate(sets):
         columns = np.concatenate([np.flatnonzero(one), every[q:]])
-        part = rows.part(np.flatnonzero(which == k))
-        yield replace(part, w=np.ascontiguousarray(part.w[:, columns])), columns
+        part = replace(rows, w=rows.w[:, columns]).part(np.flatnonzero(which == k))
+        yield part, columns
 
 
 def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:

@@ -44,6 +44,9 @@ def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
 
 def components(rows: ClusterRows) -> tuple[int, list[IntArray]]:
     """Of the clusters and of the levels of each term."""
+    counts = [rows.n_clusters, *(term.n_levels for term in rows.terms)]
+    if 1 in counts:  # it meets all others
+        return 1, [np.zeros(count, dtype=np.intp) for count in counts]
     codes = [np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))]
     for term in rows.terms:  # levels that are related meet everywhere
         related = term.between is not None
@@ -83,6 +86,10 @@ class MetLevels:
     def of(cls, clusters: IntArray, n_clusters: int, codes: IntArray) -> MetLevels:
         """Those of rows, given the cluster and the level of each."""
         n = int(codes.max(initial=0)) + 1
+        if n == 1 and len(clusters):  # every cluster meets the only level
+            none = np.zeros(n_clusters, dtype=np.intp)
+            every = np.arange(n_clusters)
+            return cls(none + 1, np.zeros_like(codes), every, none, none)
         pairs, which = np.unique(clusters * n + codes, return_inverse=True)
         whose, level = np.divmod(pairs, n)
         count = np.bincount(whose, minlength=n_clusters)

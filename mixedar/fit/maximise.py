@@ -23,6 +23,7 @@ from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import Optimum, find_modes
 from mixedar.fit.fit import Fit
+from mixedar.numeric.linalg import product
 
 # Fits with the fitted values of the one before, ...
 _MOST = 200
@@ -197,7 +198,8 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
 
     With the names of the fixed effects that span their columns.
     """
-    found = _absorbed_columns(data.exog, data.random_design, data.codes)
+    basis = np.linalg.qr(data.exog)
+    found = _absorbed_columns(*basis, data.random_design, data.codes)
     starts, sizes = layout.component_starts.tolist(), layout.vc_sizes
     columns = [range(j, j + 1) for j in range(layout.k_re)]
     columns += [range(j, j + k) for j, k in zip(starts, sizes, strict=True)]
@@ -207,14 +209,18 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
             by = np.unique(np.concatenate([found[j] for j in own]))
             out[effect] = tuple(data.exog_names[k] for k in by)
     for term, place in zip(data.terms, layout.term_places, strict=True):
-        absorbed = _absorbed_columns(data.exog, term.design, term.codes)
-        for j, by in absorbed.items():
-            out[place.effects.start + j] = tuple(data.exog_names[k] for k in by)
+        absorbed = _absorbed_columns(*basis, term.design, term.codes)
+        order = len(term.effects)
+        for j in range(order):
+            own = range(j, term.design.shape[1], order)
+            if all(k in absorbed for k in own):
+                by = np.unique(np.concatenate([absorbed[k] for k in own]))
+                out[place.effects.start + j] = tuple(data.exog_names[k] for k in by)
     return out
 
 
 def _absorbed_columns(
-    exog: FloatArray, columns: FloatArray, groups: IntArray
+    basis: FloatArray, root: FloatArray, columns: FloatArray, groups: IntArray
 ) -> dict[int, IntArray]:
     """
     Random-effects columns that fixed effects span, group by group, and which do.
@@ -224,8 +230,8 @@ def _absorbed_columns(
 
     Parameters
     ----------
-    exog : ndarray, shape (n, p)
-        Of full rank.
+    basis, root : ndarray, shapes (n, p) and (p, p)
+        QR decomposition of the fixed effects' design, of full rank.
     columns : ndarray, shape (n, q)
     groups : ndarray of int, shape (n,)
         Codes ``0 ... m - 1``.
@@ -235,14 +241,17 @@ def _absorbed_columns(
     dict of int to ndarray of int
     """
     count = int(groups.max()) + 1
-    if exog.shape[1] < count:  # the columns of different groups are independent
+    if len(root) < count:  # the columns of different groups are independent
         return {}
-    basis, root = np.linalg.qr(exog)
     found = {}
+    alone = product(columns.T, basis)[:, None] if count == 1 else None
     for j, column in enumerate(columns.T):
-        size = np.bincount(groups, column**2, minlength=count)
-        inside = np.zeros((count, exog.shape[1]))
-        np.add.at(inside, groups, basis * column[:, None])
+        if alone is not None:
+            size, inside = np.array([column @ column]), alone[j]
+        else:
+            size = np.bincount(groups, column**2, minlength=count)
+            sums = [np.bincount(groups, part * column, count) for part in basis.T]
+            inside = np.stack(sums, axis=1)
         outside = size - (inside**2).sum(axis=1)
         if size.any() and (outside <= 1e-9 * size.max()).all():
             shares = np.abs(np.linalg.solve(root, inside.T)).max(axis=1)

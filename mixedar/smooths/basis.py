@@ -44,6 +44,10 @@ class Basis(ABC):
     def columns(self, x: FloatArray) -> FloatArray:
         """Values at some places, (n, d) to (n, k)."""
 
+    def own_columns(self, x: FloatArray) -> FloatArray:
+        """The same at the data it was learned from, once."""
+        return self.columns(x)
+
 
 class CubicSpline(Basis):
     """
@@ -202,7 +206,7 @@ class ThinPlate(Basis):
 
     def __init__(self, x: FloatArray, k: int) -> None:
         self._centre = x.mean(axis=0)
-        places = np.unique(x - self._centre, axis=0)
+        places = _distinct(x - self._centre)
         if len(places) > _MOST_PLACES:
             some = np.random.default_rng(1).choice(
                 len(places), _MOST_PLACES, replace=False
@@ -237,7 +241,8 @@ class ThinPlate(Basis):
             )
         self._scale = np.ones(k)
         found = self.columns(x)
-        self._scale = np.sqrt((found**2).mean(axis=0))
+        self._scale = np.sqrt(np.einsum("nk,nk->k", found, found) / len(x))
+        self._own: FloatArray | None = found
         penalty = np.zeros((k, k))
         penalty[: k - count, : k - count] = turn.T @ (values[:, None] * turn)
         self.penalty = penalty / np.outer(self._scale, self._scale)
@@ -253,6 +258,11 @@ class ThinPlate(Basis):
     def _polynomials(self, x: FloatArray) -> FloatArray:
         return np.column_stack([np.ones(len(x)), x])
 
+    def own_columns(self, x: FloatArray) -> FloatArray:
+        """See :class:`Basis`."""
+        found, self._own = self._own, None
+        return self.columns(x) if found is None else found / self._scale
+
     def columns(self, x: FloatArray) -> FloatArray:
         """See :class:`Basis`."""
         x = x - self._centre
@@ -261,6 +271,13 @@ class ThinPlate(Basis):
         else:
             wiggly = _natural_spline(x[:, 0], self._places[:, 0], *self._at_places)
         return np.column_stack([wiggly, self._polynomials(x)]) / self._scale
+
+
+def _distinct(x: FloatArray) -> FloatArray:
+    """Distinct places in increasing order."""
+    if x.shape[1] == 1:
+        return np.unique(x[:, 0])[:, None]
+    return np.unique(x, axis=0)
 
 
 def _odd_powers(places: FloatArray, weights: FloatArray, power: int) -> FloatArray:
@@ -399,7 +416,7 @@ def learn(x: FloatArray, bs: str, k: int, label: str) -> Basis:
         raise UnsupportedError(
             f"{label}: k={k} is too small for bs={bs!r}; it takes {FEWEST[bs]} or more"
         )
-    distinct = len(np.unique(x, axis=0))
+    distinct = len(_distinct(x))
     if distinct < k:
         raise UnsupportedError(
             f"{label}: {distinct} distinct values are fewer than k={k}"

@@ -422,7 +422,7 @@ def learn_smooths(
         levels = Levels(pd.Series(_sorted(plain), name=labels.name))
     if call.factor:
         basis = learn(x, "tp", call.k[0], call.label)
-        columns = basis.columns(x)
+        columns = basis.own_columns(x)
         smooth = Smooth(call.label, call, spec, level_split(basis, columns), levels)
         yield LearnedSmooth.of(smooth, columns, np.ones(len(x)))
         return
@@ -433,11 +433,11 @@ def learn_smooths(
             learn(x[:, [k]], call.bs, size, call.label) for k, size in enumerate(call.k)
         ]
         basis = TensorProduct(parts)
-        columns = basis.columns(x)
+        columns = basis.own_columns(x)
         own, between = tensor_split(basis, columns, centred=centred)
     else:
         basis = learn(x, call.bs, call.k[0], call.label)
-        columns = basis.columns(x)
+        columns = basis.own_columns(x)
         own = split(basis, columns, centred=centred)
     if levels is None or labels is None:
         smooth = Smooth(call.label, call, spec, own, between=between)
