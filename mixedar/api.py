@@ -51,6 +51,7 @@ from mixedar.residual.variance import (
 if TYPE_CHECKING:
     from mixedar.by_group import ByGroupOLS, ByGroupResults
     from mixedar.compare import compare
+    from mixedar.compare.augment import augment
     from mixedar.compare.frames import glance, tidy
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 _LATER = {
     "ByGroupOLS": "mixedar.by_group",
     "ByGroupResults": "mixedar.by_group",
+    "augment": "mixedar.compare.augment",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
@@ -113,6 +115,7 @@ __all__ = [
     "VarLogLinear",
     "VarPower",
     "VarianceFunction",
+    "augment",
     "check_structure",
     "compare",
     "diagnose",

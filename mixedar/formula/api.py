@@ -21,6 +21,7 @@ from mixedar.panel import (
 if TYPE_CHECKING:
     from mixedar.by_group import by_group
     from mixedar.compare import compare
+    from mixedar.compare.augment import augment
     from mixedar.compare.frames import glance, tidy
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
@@ -40,6 +41,7 @@ random_effects_ar1 = RandomEffectsAR1.from_formula
 
 # What needs fits that exist already is loaded when it is first asked for.
 _LATER = {
+    "augment": "mixedar.compare.augment",
     "by_group": "mixedar.by_group",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
@@ -54,6 +56,7 @@ _LATER = {
 __getattr__, __dir__ = lazy_names(globals(), _LATER)
 
 __all__ = [
+    "augment",
     "between",
     "by_group",
     "compare",
