@@ -4,6 +4,7 @@ Smooths as curves: values, standard errors, pointwise and simultaneous intervals
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,13 @@ class Curve:
     @property
     def covariates(self) -> list[str]:
         """Columns of the data that the smooth is a function of."""
-        smooth = self.one.smooth
-        return [name for name in smooth.spec.variables if name != smooth.call.by]
+        smooth, read = self.one.smooth, list[str]()
+        for expression in smooth.call.covariates:
+            nodes = ast.walk(ast.parse(expression, mode="eval"))
+            read += [node.id for node in nodes if isinstance(node, ast.Name)]
+        names = [name for name in smooth.spec.variables if name != smooth.call.by]
+        order = {name: k for k, name in enumerate(reversed(read))}
+        return sorted(names, key=lambda name: -order.get(name, -1))
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The same rows, of the curve's own level, or with a ``by`` of one."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mixedar._types import BoolArray, FloatArray
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, clip
 from mixedar.relations.base import LevelCovariance
 from mixedar.residual.base import Link
 from mixedar.smooths.basis import Basis, Split
@@ -82,7 +82,7 @@ class PenaltyBalance(LevelCovariance):
 
     def from_variables(self, u: Jet) -> Jet:
         """See :class:`Parametric`."""
-        return np.exp(u)
+        return np.exp(clip(u, -_LARGEST - 1.0, _LARGEST + 1.0))
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         """See :class:`Parametric`."""

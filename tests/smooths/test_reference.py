@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import pytest
 
-import mixedar.formula.api as mar
+from helpers.smooth_cases import SAME, case, close, fitted
 
-ROOT = Path(__file__).parent.parent / "reference" / "smooths"
-NAMES = sorted(path.stem for path in ROOT.glob("*.json"))
-# mgcv's functions of each level that the penalty does not see are a rotation of the
-# constant and the line that depends on rounding, and so is the fit
-SAME = [name for name in NAMES if "_fs_" not in name]
 every = pytest.mark.parametrize("name", SAME)
-
-
-@cache
-def case(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / f"{name}.json").read_text())
-
-
-@cache
-def table(name: str) -> pd.DataFrame:
-    return pd.read_csv(ROOT / "data" / f"{name}.csv")
-
-
-@cache
-def fitted(name: str) -> Any:
-    found = case(name)
-    options: dict[str, Any] = {"residual": "independent"}
-    if found["residual"]:
-        options = {"groups": "id", "time": found["time"], "residual": "ar1"}
-    formula = found["lme4_formula"]
-    model = mar.mixedlm(formula, table(found["data"]), **options)
-    boundary = pytest.warns(UserWarning, match=r"s\(x\) Var")
-    if not found["expected"]["at_boundary"]:
-        return model.fit(reml=found["reml"])
-    with boundary:
-        return model.fit(reml=found["reml"])
-
-
-def close(found: Any, expected: Any, rtol: float, atol: float = 0.0) -> None:
-    np.testing.assert_allclose(
-        np.asarray(found, dtype=float), np.asarray(expected, dtype=float), rtol, atol
-    )
 
 
 @every
