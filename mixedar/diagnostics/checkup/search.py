@@ -23,7 +23,7 @@ from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
-from mixedar.fit.parameters import boundary_notes
+from mixedar.fit.parameters import boundary_notes, plain_smooths
 from mixedar.inference.df import covariance
 from mixedar.inference.information import estimate_correlations, inflation
 from mixedar.inference.intervals import conf_int_re
@@ -80,12 +80,19 @@ def boundary(fit: Fit) -> Finding:
         return check.ok(0.0, "No variance is zero and no correlation is one.")
     advice = []
     if fit.singular:
-        if (np.diag(fit.effect_cov) < 1e-8 * fit.scale).any():
+        plain = plain_smooths(fit)
+        zero = np.flatnonzero(np.diag(fit.effect_cov) < 1e-8 * fit.scale)
+        if plain:
+            advice.append(
+                "where a smooth does not bend the covariate itself says the same with "
+                "a coefficient"
+            )
+        if {*zero.tolist()} - plain.keys():
             advice.append(
                 "the data show no such variation beyond that of the residuals: leave "
                 "the term out if nothing in the design asks for it"
             )
-        else:
+        elif not plain:
             advice.append(
                 "the random effects move together: centre the covariate of the slope, "
                 "take re_cov='diagonal', or leave a random effect out"
