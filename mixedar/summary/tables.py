@@ -13,12 +13,18 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from statsmodels.iolib.summary2 import Summary
 
-from mixedar.exceptions import UnknownColumnError, UnsupportedError, without_types
+from mixedar.exceptions import (
+    UnknownColumnError,
+    UnsupportedError,
+    check_flags,
+    without_types,
+)
 from mixedar.summary.text import (
     NARROWEST,
     Format,
@@ -27,13 +33,19 @@ from mixedar.summary.text import (
     format_values,
     kind_of,
     latex_text,
+    markdown_text,
     pair_columns,
     pair_lines,
     plain,
     table_lines,
 )
 
+if TYPE_CHECKING:
+    from great_tables import GT
+
 _CSS = {"l": "left", "c": "center", "r": "right"}
+_RULES = {"l": ":--", "c": ":-:", "r": "--:"}
+_LACKS = "{0} needs the package {1}: pip install 'mixedar[tables]'"
 
 
 @dataclass
@@ -393,14 +405,21 @@ class ResultsSummary(Summary):
         parts += [f"<p>{escape(str(note))}</p>" for note in self.extra_txt]
         return "\n".join([*parts, "</div>"])
 
-    def as_latex(self, label: str = "") -> str:
+    def as_latex(
+        self, label: str = "", *, caption: str | None = None, booktabs: bool = True
+    ) -> str:
         r"""
-        Return the summary as a LaTeX ``table``; needs no package.
+        Return the summary as a LaTeX ``table``.
 
         Parameters
         ----------
         label : str
             Argument of ``\label``, taken literally.
+        caption : str, optional
+            In place of the title.
+        booktabs : bool
+            Rules of the package booktabs, which the document has to load; False for
+            ``\hline``, which needs none.
 
         Returns
         -------
@@ -413,26 +432,30 @@ class ResultsSummary(Summary):
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
-        >>> latex = fit.summary().as_latex(label="tab:teeth")
-        >>> r"\label{tab:teeth}" in latex
+        >>> latex = fit.summary().as_latex("tab:teeth", caption="Growth of teeth.")
+        >>> r"\label{tab:teeth}" in latex and r"\toprule" in latex
         True
         """
+        check_flags(booktabs=booktabs)
+        names = ("toprule", "midrule", "bottomrule") if booktabs else ("hline",) * 3
+        top, middle, bottom = (rf"\{name}" for name in names)
+        title = plain(self.title) if caption is None else caption
         parts = [r"\begin{table}", r"\centering"]
-        parts += [rf"\caption{{{latex_text(plain(self.title))}}}"] * bool(self.title)
+        parts += [rf"\caption{{{latex_text(title)}}}"] * bool(title)
         parts += [rf"\label{{{label}}}"] * bool(label)
         for view in self._views():
             aligns = "l" * view.index + "".join(view.aligns)
-            parts += [rf"\begin{{tabular}}{{{aligns}}}", r"\hline"]
+            parts += [rf"\begin{{tabular}}{{{aligns}}}", top]
             if view.title:
                 title = rf"\textit{{{latex_text(view.title)}}}"
                 parts.append(rf"\multicolumn{{{len(aligns)}}}{{l}}{{{title}}} \\")
             if view.header:
                 heads = [view.corner] * view.index + view.heads
-                parts += [" & ".join(map(latex_text, heads)) + r" \\", r"\hline"]
+                parts += [" & ".join(map(latex_text, heads)) + r" \\", middle]
             for row in view.rows():
                 cells = row if view.index else row[1:]
                 parts.append(" & ".join(map(latex_text, cells)) + r" \\")
-            parts += [r"\hline", r"\end{tabular}", ""]
+            parts += [bottom, r"\end{tabular}", ""]
             parts += [rf"{{\footnotesize {latex_text(view.note)}\par}}"] * bool(
                 view.note
             )
@@ -440,29 +463,160 @@ class ResultsSummary(Summary):
             parts.append(rf"{{\footnotesize {latex_text(plain(note))}\par}}")
         return "\n".join([*parts, r"\end{table}"])
 
+    def as_markdown(self) -> str:
+        """
+        Return the summary as pipe tables of Markdown (GitHub, Quarto, pandoc).
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> text = model.fit().summary().as_markdown()
+        >>> text.splitlines()[0]
+        '**Linear mixed model with AR(1) residuals**'
+        """
+        parts = []
+        if self.title:
+            parts.append(f"**{markdown_text(plain(self.title))}**")
+        for view in self._views():
+            if view.title:
+                parts.append(f"*{markdown_text(view.title)}*")
+            heads = [view.corner] * view.index + view.heads
+            rules = [":--"] * view.index + [_RULES[how] for how in view.aligns]
+            rows = [row if view.index else row[1:] for row in view.rows()]
+            cells = [[markdown_text(cell) for cell in row] for row in [heads, *rows]]
+            cells.insert(1, rules)
+            parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
+            parts += [markdown_text(view.note)] * bool(view.note)
+        parts += [markdown_text(plain(note)) for note in self.extra_txt]
+        return "\n\n".join(parts)
+
+    def as_gt(self, name_or_position: str | int = 0) -> GT:
+        """
+        Return one table for the package great_tables.
+
+        Parameters
+        ----------
+        name_or_position : str or int
+            Which table, as in :meth:`to_frame`.
+
+        Returns
+        -------
+        great_tables.GT
+            With its title, the title of the summary and the notes; its methods
+            style it further.
+
+        Raises
+        ------
+        UnknownColumnError
+            There is no such table.
+        UnsupportedError
+            If great_tables is not installed.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> summary = model.fit().summary()
+        >>> table = summary.as_gt("parameters")  # doctest: +SKIP
+        """
+        view = self._view(self._place(name_or_position))
+        try:
+            from great_tables import GT
+        except ImportError as error:
+            raise UnsupportedError(_LACKS.format("as_gt", "great_tables")) from error
+        columns = {f"column {j}": cells for j, cells in enumerate(view.columns)}
+        table = GT(pd.DataFrame({"row": view.labels} | columns), rowname_col="row")
+        heads = dict(zip(columns, view.heads, strict=True))
+        table = table.cols_label(**heads).tab_stubhead(view.corner)
+        for name, how in zip(columns, view.aligns, strict=True):
+            table = table.cols_align(_CSS[how], columns=name)
+        if self.title or view.title:
+            titles = [plain(text) for text in (self.title, view.title) if text]
+            table = table.tab_header(*titles)
+        for note in filter(None, [view.note, *map(plain, self.extra_txt)]):
+            table = table.tab_source_note(note)
+        return table
+
+    def to_excel(self, path: str | PathLike[str]) -> None:
+        """
+        Write a workbook: a sheet for each table, numbers in full precision.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.xlsx``.  A first sheet holds the title, what stands above the
+            tables, and the notes.
+
+        Raises
+        ------
+        UnsupportedError
+            For another suffix, or if openpyxl is not installed.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> model.fit().summary().to_excel("teeth.xlsx")  # doctest: +SKIP
+        """
+        if not str(path).lower().endswith(".xlsx"):
+            raise UnsupportedError(f"to_excel writes .xlsx files, not {str(path)!r}")
+        facts = [pair for view in self._views() if view.pairs for pair in view.items()]
+        about = [(plain(self.title), ""), *facts]
+        about += [(plain(note), "") for note in self.extra_txt]
+        try:
+            import openpyxl  # noqa: F401
+        except ImportError as error:
+            raise UnsupportedError(_LACKS.format("to_excel", "openpyxl")) from error
+        with pd.ExcelWriter(path, engine="openpyxl") as book:
+            sheet = pd.DataFrame(about)
+            sheet.to_excel(book, sheet_name="about", index=False, header=False)
+            for name, frame in self.to_frames().items():
+                frame.to_excel(book, sheet_name=re.sub(r"[\[\]:*?/\\]", "_", name)[:31])
+
     def __repr__(self) -> str:
         return self.as_text()
 
+    def _view(self, k: int) -> View:
+        """The strings of one table, counted from the first of all."""
+        table, settings = self.tables[k], self.settings[k]
+        size, how = table.shape[1], settings["align"] or "r"
+        return View(
+            labels=[plain(x) if settings["index"] else "" for x in table.index],
+            heads=[plain(c) if settings["header"] else "" for c in table.columns],
+            columns=[
+                [cell_text(x, settings["float_format"]) for x in table.iloc[:, j]]
+                for j in range(size)
+            ],
+            aligns=[how[min(j, len(how) - 1)] for j in range(size)],
+            header=settings["header"],
+            index=settings["index"],
+            pairs=bool(settings.get("pairs")),
+            triangle=bool(settings.get("triangle")),
+            title=plain(settings.get("title")),
+            corner=plain(settings.get("corner")),
+            note=plain(settings.get("note")),
+        )
+
     def _views(self) -> list[View]:
-        views = []
-        for table, settings in zip(self.tables, self.settings, strict=True):
-            size, how = table.shape[1], settings["align"] or "r"
-            view = View(
-                labels=[plain(x) if settings["index"] else "" for x in table.index],
-                heads=[plain(c) if settings["header"] else "" for c in table.columns],
-                columns=[
-                    [cell_text(x, settings["float_format"]) for x in table.iloc[:, j]]
-                    for j in range(size)
-                ],
-                aligns=[how[min(j, len(how) - 1)] for j in range(size)],
-                header=settings["header"],
-                index=settings["index"],
-                pairs=bool(settings.get("pairs")),
-                triangle=bool(settings.get("triangle")),
-                title=plain(settings.get("title")),
-                corner=plain(settings.get("corner")),
-                note=plain(settings.get("note")),
-            )
-            if size or view.labels:
-                views.append(view)
-        return views
+        views = [self._view(k) for k in range(len(self.tables))]
+        return [view for view in views if view.columns or view.labels]
+
+    def _place(self, name_or_position: str | int) -> int:
+        """Position of a numeric table among all."""
+        names = list(self.to_frames())
+        self.to_frame(name_or_position)  # raises if there is none
+        if isinstance(name_or_position, str):
+            name_or_position = names.index(name_or_position)
+        numeric = [k for k, one in enumerate(self.settings) if not one.get("pairs")]
+        return numeric[name_or_position]

@@ -128,6 +128,11 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
+def markdown_text(text: str) -> str:
+    """Escape what Markdown reads as markup in a cell."""
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text)
+
+
 @dataclass
 class View:
     """Strings of one table, the same for every printer."""
