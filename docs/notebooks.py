@@ -24,6 +24,7 @@ TUTORIALS = (
     "gallery.md",
     "residual-structures.md",
     "several-levels.md",
+    "curves-places-relatives.md",
     "inference.md",
     "prediction.md",
     "by-group.md",
