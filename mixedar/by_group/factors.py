@@ -42,10 +42,15 @@ def factors_of(fit: Fit) -> list[str]:
 
 def _check_factor(fit: Fit, factor: str | None) -> str:
     known = factors_of(fit)
-    if not known:
-        raise UnsupportedError("the model has no random effects of a factor's levels")
+    smooths = {term.factor for term in fit.data.terms if term.shared}
+    own = [name for name in known if name not in smooths]
+    if not known or (factor is None and not own):
+        raise UnsupportedError(
+            "the model has no random effects of a factor's levels"
+            + ("; random_effects_frame() has the groups' smooths" if fit.k_vc else "")
+        )
     if factor is None:
-        return known[0]
+        return own[0]
     if factor not in known:
         raise UnknownColumnError(
             f"factor={factor!r} has no random effects; choose "
@@ -244,6 +249,11 @@ def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
         term.factor == factor for term in fit.data.terms
     ):
         return coef_by_group(fit).set_index(group_levels(fit))
+    if any(term.shared and term.factor == factor for term in fit.data.terms):
+        raise UnsupportedError(
+            f"factor={factor!r} is a smooth of all rows, which has no levels: "
+            f"fit.smooth({factor!r}) has its curve"
+        )
     effects = ranef(fit, factor)
     out = pd.DataFrame(
         np.tile(fit.fe_params, (len(effects), 1)), effects.index, list(fit.exog_names)
@@ -346,6 +356,8 @@ def _of_effects(fit: Fit, rows: IntArray) -> FloatArray:
     for term, psi, between in zip(
         data.terms, fit.term_covs, fit.between_levels, strict=True
     ):
+        if term.shared:
+            continue  # a smooth is part of the mean
         z, level = term.design[rows], term.codes[rows]
         same: FloatArray = np.equal.outer(level, level).astype(np.float64)
         if between is not None:

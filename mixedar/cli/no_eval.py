@@ -25,15 +25,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 #: Functions of formulas, all of which take columns and give columns.
-FUNCTIONS = _words("C I Q Treatment Sum Helmert Poly Diff center standardize bs cr cc")
+FUNCTIONS = _words(
+    "C I Q Treatment Sum Helmert Poly Diff center standardize bs cr cc s te"
+)
 #: Functions of NumPy, written ``np.log(x)``.
 NUMPY = _words(
     "abs arcsinh cbrt ceil cos exp expm1 floor isfinite isnan log log10 log1p log2 "
     "sign sin sqrt square tan tanh"
 )
 _KEYWORDS = _words(
-    "base constraints degree df include_intercept knots levels lower_bound reference "
-    "upper_bound"
+    "base bs by constraints degree df include_intercept k knots levels lower_bound "
+    "reference upper_bound"
 )
 _CONSTANTS = frozenset(("True", "False"))
 _OPERATORS = _words("+ - * / ** : ( ) [ ] , ~ | < > <= >= == != & = .")

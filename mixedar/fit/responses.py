@@ -247,6 +247,14 @@ def _checked(fit: Fit, stated: Mapping[str, float] | None) -> dict[str, float]:
         if not number or isinstance(value, bool) or not np.isfinite(float(value)):
             raise UnsupportedError(f"params: {name!r} is {shown(value)}, no number")
         values[str(name)] = float(value)
+    at = dict(zip(fit.names, fit.params, strict=True))
+    for term in fit.data.terms:
+        for name in (*term.cov_names, *term.between_names) if term.shared else ():
+            if values.get(name, at[name]) != at[name]:
+                raise UnsupportedError(
+                    f"params: {name!r} belongs to a smooth, which is part of the mean "
+                    "and stays as it was estimated; leave it out"
+                )
     return values
 
 

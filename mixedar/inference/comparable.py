@@ -177,17 +177,42 @@ class _Effects:
         For each variance the columns that have it.
     correlated : ndarray of bool, shape (k, k)
         Which covariances are estimated.
+    compound : bool
+        Whether they share one variance and one covariance.
     """
 
     what: str
     codes: IntArray
     columns: list[FloatArray]
     correlated: BoolArray
+    compound: bool = False
 
     @property
     def unstructured(self) -> bool:
         """Whether all covariances are estimated."""
-        return bool((self.correlated | np.eye(len(self.columns), dtype=bool)).all())
+        every = self.correlated | np.eye(len(self.columns), dtype=bool)
+        return not self.compound and bool(every.all())
+
+    @property
+    def directions(self) -> list[FloatArray]:
+        """What the covariance is a sum of, matrices of shape (k, k)."""
+        k = len(self.columns)
+        if self.compound:
+            return [np.eye(k), 1.0 - np.eye(k)]
+        out = []
+        for i, j in zip(*np.tril_indices(k), strict=True):
+            if i == j or self.correlated[i, j]:
+                one = np.zeros((k, k))
+                one[i, j] = one[j, i] = 1.0
+                out.append(one)
+        return out
+
+    def edges(self, rank: int) -> int:
+        """How many variances are zero where the covariance has a rank."""
+        k = len(self.columns)
+        if self.compound:  # of the mean of the effects, and of their differences
+            return 2 if rank == 0 else int(rank < k)
+        return k - rank
 
     def applied(self, i: int, j: int, v: FloatArray) -> FloatArray:
         """``Z_i Z_j' v``, the columns having an effect for each level, shape (n, m)."""
@@ -225,9 +250,15 @@ def _effects_nesting(small: Fit, large: Fit, rows: IntArray) -> Nesting:
         assert image is not None
         images[where].append(image)
     # what the smaller model leaves without variance is at the edge
-    order = sum(len(block.columns) for block in blocks)
-    used = [np.linalg.matrix_rank(np.hstack(image)) for image in images if image]
-    return Nesting(edges=(ZERO_VARIANCE,) * (order - int(sum(used))))
+    count = 0
+    for block, image in zip(blocks, images, strict=True):
+        rank = int(np.linalg.matrix_rank(np.hstack(image))) if image else 0
+        count += block.edges(rank)
+    edges = (ZERO_VARIANCE,) * count
+    between = large.parameters.k_free - large.structure.k_free
+    lost = between > small.parameters.k_free - small.structure.k_free
+    irregular = "a parameter has no meaning where its variance is zero" if lost else ""
+    return Nesting(edges, irregular)
 
 
 def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
@@ -240,12 +271,13 @@ def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
     for matrix in data.components.matrices:
         parts.append(("variance components", data.codes, [matrix]))
     for term in data.terms:
-        columns = [column[:, None] for column in term.design.T]
-        parts.append(("random effects", term.codes, columns))
-    free = fit.layout.is_free
-    first, second = fit.layout.effects
-    estimated = np.zeros((int(first.max(initial=-1)) + 1,) * 2, dtype=bool)
-    estimated[first[free], second[free]] = estimated[second[free], first[free]] = True
+        order = len(term.effects)
+        columns = [term.design[:, k::order] for k in range(order)]
+        what = "smooths" if term.smooth is not None else "random effects"
+        parts.append((what, term.codes, columns))
+    layout = fit.layout
+    estimated = layout.matrix(layout.is_free.astype(float)) > 0.0
+    compound = layout.compound
     out, start = [], 0
     for what, codes, matrices in parts:
         here = slice(start, start + len(matrices))
@@ -258,7 +290,9 @@ def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
             if pattern[some, some].any():
                 chosen = [columns[k] for k in some]
                 inner = pattern[np.ix_(some, some)]
-                out.append(_Effects(what, codes[rows], chosen, inner))
+                shared = compound and len(some) > 1
+                out.append(_Effects(what, codes[rows], chosen, inner, shared))
+        compound = False  # the groups' own effects come first
     return out
 
 
@@ -282,11 +316,15 @@ def _image(small: _Effects, large: _Effects) -> FloatArray | None:
         return None
     if large.unstructured:
         return image
-    # single columns of it, with at least the covariances
-    place = np.abs(image).argmax(axis=0)
-    alone = np.abs(image).sum(axis=0) < (1.0 + 1e-8) * np.abs(image).max(axis=0)
-    lacking = small.correlated & ~large.correlated[np.ix_(place, place)]
-    return image if alone.all() and not lacking.any() else None
+    copies = np.eye(large.columns[0].shape[1])
+    basis = np.column_stack([np.kron(one, copies).ravel() for one in large.directions])
+    copies = np.eye(small.columns[0].shape[1])
+    for one in small.directions:
+        wanted = (image @ np.kron(one, copies) @ image.T).ravel()
+        found = np.linalg.lstsq(basis, wanted, rcond=None)[0]
+        if np.linalg.norm(basis @ found - wanted) > 1e-8 * np.linalg.norm(wanted):
+            return None
+    return image
 
 
 def _image_of_one(small: _Effects, large: _Effects) -> FloatArray | None:
@@ -294,22 +332,23 @@ def _image_of_one(small: _Effects, large: _Effects) -> FloatArray | None:
     n, k = len(small.codes), len(large.columns)
     probe = np.random.default_rng(7).normal(size=(n, 2))
     wanted = small.applied(0, 0, probe).ravel()
-    pairs = [(i, j) for i in range(k) for j in range(i + 1)]
-    if not large.unstructured:
-        pairs = [(i, j) for i, j in pairs if i == j or large.correlated[i, j]]
     basis = np.column_stack(
         [
-            (large.applied(i, j, probe) + large.applied(j, i, probe)).ravel()
-            for i, j in pairs
+            sum(
+                value * large.applied(int(i), int(j), probe)
+                for (i, j), value in np.ndenumerate(direction)
+                if value
+            ).ravel()
+            for direction in large.directions
         ]
     )
     found, *_ = np.linalg.lstsq(basis, wanted, rcond=None)
     if np.linalg.norm(basis @ found - wanted) > 1e-8 * np.linalg.norm(wanted):
         return None
-    covariance = np.zeros((k, k))
-    for (i, j), value in zip(pairs, found, strict=True):
-        covariance[i, j] += value
-        covariance[j, i] += value
+    covariance = sum(
+        (value * one for value, one in zip(found, large.directions, strict=True)),
+        start=np.zeros((k, k)),
+    )
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -1e-8 * values[-1]:
         return None

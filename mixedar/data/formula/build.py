@@ -29,7 +29,12 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
-from mixedar.data.formula.smooths import LearnedSmooth, SmoothCall, learn_smooths
+from mixedar.data.formula.smooths import (
+    LearnedSmooth,
+    SmoothCall,
+    check_apart,
+    learn_smooths,
+)
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.given import check_missing, missing_error, nan_rows, subset_rows
@@ -331,6 +336,7 @@ def build_design(
         )
     ]
     frame = table if rows is None else table.iloc[rows]
+    check_apart(learned)
     if learned:
         exog = [parts.exog, *(one.fixed for one in learned)]
         spec = parts.model_spec.with_smooths([one.smooth for one in learned])

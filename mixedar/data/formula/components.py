@@ -259,7 +259,7 @@ def smooth_component(
         groups,
         np.full(len(groups.labels), k),
         matrix=np.ascontiguousarray(columns),
-        names_by_group=[[f"{part.name}[{j + 1}]" for j in range(k)]],
+        names_by_group=[[str(j + 1) for j in range(k)]],
         smooth=part,
     )
 

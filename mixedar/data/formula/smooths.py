@@ -5,7 +5,7 @@ Smooth terms of a formula, as in mgcv: ``s(time, by=arm, k=7, bs="cr")``.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ from mixedar.data.formula.spec import FormulaSpec
 from mixedar.data.rows import (
     Levels,
     RowVariable,
+    check_present,
     resolve,
     table_column,
     without_categories,
 )
-from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.exceptions import UnsupportedError, check_choice, listing, shown
 from mixedar.relations.base import LevelCovariance
 from mixedar.smooths.basis import BASES, Split, learn, split
 from mixedar.smooths.split import (
@@ -106,6 +107,7 @@ def read_smooths(formula: str) -> tuple[str, tuple[SmoothCall, ...]]:
     left, right = split_formula(formula)
     kept, found = [], []
     for sign, piece in pieces_of(right):
+        _check_interaction(piece)
         if not piece.startswith(("s(", "te(")) or not piece.endswith(")"):
             kept.append(f"{sign} {piece}")
             continue
@@ -122,8 +124,51 @@ def read_smooths(formula: str) -> tuple[str, tuple[SmoothCall, ...]]:
     twice = [label for k, label in enumerate(labels) if label in labels[:k]]
     if twice:
         raise UnsupportedError(f"{twice[0]} stands twice in {formula!r}")
+    response = (left or "").strip()
+    for call in found:
+        if response and response in (*call.covariates, call.by, call.factor):
+            raise UnsupportedError(
+                f"{call.label}: {response!r} is the response, and cannot explain itself"
+            )
     text = " ".join(kept).removeprefix("+ ") or "1"
     return f"{left or ''} ~ {text}".strip(), tuple(found)
+
+
+def _check_interaction(piece: str) -> None:
+    """Raise if a smooth is a part of an interaction."""
+    try:
+        tree = ast.parse(piece.replace(":", "*"), mode="eval").body
+    except SyntaxError:
+        return
+    if not isinstance(tree, ast.BinOp):
+        return
+    factors: list[ast.expr] = [tree]
+    while any(isinstance(part, ast.BinOp) for part in factors):
+        factors = [
+            side
+            for part in factors
+            for side in (
+                (part.left, part.right) if isinstance(part, ast.BinOp) else (part,)
+            )
+        ]
+    smooth = [
+        ast.unparse(part)
+        for part in factors
+        if isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Name)
+        and part.func.id in ("s", "te")
+    ]
+    if not smooth or len(factors) < 2:
+        return
+    names = [ast.unparse(part) for part in factors]
+    others = [name for name in names if name.isidentifier()]
+    by = others[0] if others else "group"
+    advice = f"{by} + {smooth[0][:-1]}, by={by}) for a smooth of each level of {by!r}"
+    if len(smooth) > 1:
+        advice = "te(x, z) for a surface of both covariates"
+    raise UnsupportedError(
+        f"{piece}: a smooth is no part of an interaction; write {advice}"
+    )
 
 
 def _read(piece: str) -> SmoothCall | None:
@@ -259,8 +304,18 @@ class Smooth:
         values = self.spec.matrix(table)
         if self.level >= 0:
             assert self.levels is not None
-            codes = self.levels.numbers(table_column(table, self.call.by))
-            return values, np.where(codes == self.level, 1.0, 0.0)
+            labels = table_column(table, self.call.by)
+            codes, missing = self.levels.numbers(labels), labels.isna().to_numpy()
+            unknown = np.flatnonzero((codes < 0) & ~missing)
+            if len(unknown):
+                raise UnsupportedError(
+                    f"{self.call.label}: the level {shown(labels.iloc[unknown[0]])} of "
+                    f"{self.call.by!r} in row {shown(table.index[unknown[0]])} of the "
+                    "new rows has no smooth in the fit; there are "
+                    f"{listing(self.levels.values.tolist())}"
+                )
+            by = np.where(codes == self.level, 1.0, 0.0)
+            return values, np.where(missing, np.nan, by)
         d = len(self.call.covariates)
         return values[:, :d], values[:, d] if self.call.by else np.ones(len(values))
 
@@ -357,8 +412,13 @@ class RandomPart:
 
     def complete_matrix(self, table: pd.DataFrame) -> FloatArray:
         """Columns for rows, of which no covariate may be missing."""
-        self.smooth.spec.complete_matrix(table)
-        return self.smooth.random(table, self.part)
+        smooth = self.smooth
+        smooth.spec.complete_matrix(table)
+        if smooth.levels is not None and smooth.call.by:
+            labels = table_column(table, smooth.call.by)
+            column = f"column {smooth.call.by!r}"
+            check_present(column, labels.isna().to_numpy(), table.index)
+        return smooth.random(table, self.part)
 
 
 def by_variable(call: SmoothCall, table: pd.DataFrame) -> RowVariable | None:
@@ -366,6 +426,15 @@ def by_variable(call: SmoothCall, table: pd.DataFrame) -> RowVariable | None:
     name = call.factor or call.by
     if not name:
         return None
+    if not name.isidentifier() and name not in table:
+        inner = name.removeprefix("C(").removesuffix(")")
+        raise UnsupportedError(
+            f"{call.label}: {name!r} has to be a column of the data, whose levels have "
+            "a smooth each unless they are numbers: write "
+            f"by={inner}, after data[{inner!r}] = data[{inner!r}].astype('category')"
+            if inner.isidentifier()
+            else f"{call.label}: {name!r} has to be a column of the data"
+        )
     variable = resolve("by", name, table)
     values = variable.values
     if call.factor or not pd.api.types.is_numeric_dtype(values.dtype):
@@ -446,10 +515,46 @@ def learn_smooths(
         )
         return
     codes = levels.numbers(labels)
+    first = _reference(labels)
     for k, name in enumerate(levels.names):
+        if first is not None and levels.values.iloc[k] == first:
+            continue
         by = np.where(codes == k, 1.0, 0.0)
         smooth = Smooth(f"{call.label}{name}", call, spec, own, levels, k, between)
         yield LearnedSmooth.of(smooth, columns, by)
+
+
+def check_apart(learned: Sequence[LearnedSmooth]) -> None:
+    """
+    Raise if a smooth stands beside smooths of all levels of a factor.
+
+    Raises
+    ------
+    UnsupportedError
+        Saying how differences from one level are written.
+    """
+    calls = [one.smooth.call for one in learned]
+    labels = {call.label for call in calls}
+    for one in learned:
+        call, levels = one.smooth.call, one.smooth.levels
+        whole = call.label.removesuffix(f":{call.by}")
+        if levels is None or not call.by or whole not in labels:
+            continue
+        if calls.count(call) == len(levels.values):
+            raise UnsupportedError(
+                f"{whole} and {call.label}: the smooths of all levels add up to one of "
+                f"all rows; leave {whole} out, or make {call.by!r} an ordered factor, "
+                "pd.Categorical(..., ordered=True), whose first level has no smooth of "
+                "its own"
+            )
+
+
+def _reference(labels: pd.Series) -> object:
+    """The first level of an ordered factor, which has no smooth of its own in mgcv."""
+    dtype = labels.dtype
+    if not isinstance(dtype, pd.CategoricalDtype) or not dtype.ordered:
+        return None
+    return labels.cat.remove_unused_categories().cat.categories[0]
 
 
 def _sorted(labels: pd.Series) -> list[Any]:
