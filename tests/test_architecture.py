@@ -43,6 +43,8 @@ ORDER = (
     "by_group",
     "selection",
     "report",
+    "posterior",
+    "priors",
     "mixed",
     "panel",
     "compare",

@@ -101,6 +101,10 @@ class Profiles:
     logdet_x: FloatArray
     extreme: BoolArray
 
+    def take(self, some: IntArray) -> Profiles:
+        """Those of some of the points."""
+        return Profiles(*(getattr(self, field.name)[some] for field in fields(self)))
+
     @classmethod
     def joined(cls, parts: Sequence[Profiles]) -> Profiles:
         """Those of some points after those of others."""
@@ -407,6 +411,11 @@ class ManyPoints:
         if not rows.terms:
             with suppress(UnsupportedError):
                 self._together = LikelihoodBatch(problem, rows)
+
+    @property
+    def is_together(self) -> bool:
+        """Whether points are taken together."""
+        return self._together is not None
 
     def profiles(self, theta: FloatArray) -> Profiles:
         """

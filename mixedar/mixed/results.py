@@ -141,6 +141,7 @@ class MixedLMARResults(ParentResults):
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
     plot_trajectories = Question("mixedar.report.pictures")
+    posterior = Question("mixedar.posterior.results")
     plot_forecast = Question("mixedar.report.pictures")
     plot_spaghetti = Question("mixedar.report.pictures")
     plot_coefficients = Question("mixedar.report.pictures")

@@ -76,13 +76,16 @@ class Points:
         The optimiser's coordinates.
     sigma : ndarray, shape (m,)
     log_prior : ndarray, shape (m,)
-        Of the coordinates: with the Jacobian.
+        Of the parameters as users read them.
+    log_jacobian : ndarray, shape (m,)
+        What it takes to make it a density of the coordinates.
     """
 
     natural: FloatArray
     theta: FloatArray
     sigma: FloatArray
     log_prior: FloatArray
+    log_jacobian: FloatArray
 
     def take(self, some: IntArray) -> Points:
         """Some of the points."""
@@ -91,6 +94,7 @@ class Points:
             self.theta[some],
             self.sigma[some],
             self.log_prior[some],
+            self.log_jacobian[some],
         )
 
 
@@ -147,7 +151,8 @@ class Target:
 
     def _priors(self, given: dict[str, object]) -> dict[str, Prior | LKJ]:
         """A prior for each covariance parameter, and those of fixed effects."""
-        fit, out = self.fit, {}
+        fit = self.fit
+        out: dict[str, Prior | LKJ] = {}
         spread = float(np.std(fit.data.response, ddof=1))
         wide = HalfT(3.0, 2.5 * spread)
         links = self.parameters.links
@@ -242,6 +247,23 @@ class Target:
         """Number of coordinates."""
         return len(self.names)
 
+    @property
+    def is_dear(self) -> bool:
+        """Whether points are evaluated one by one."""
+        return not self._many.is_together
+
+    def prior_of(self, name: str, x: FloatArray) -> FloatArray | None:
+        """Prior density of one parameter at values; None if it is flat."""
+        prior: Prior | LKJ | None = self.priors.get(name)
+        for block, corr in zip(self.blocks, self.corr_of, strict=True):
+            if name in corr and prior is None:
+                matrix = self.priors[self._lkj_name(block)]
+                assert isinstance(matrix, LKJ)
+                return np.exp(matrix.log_density_partial(x, block.order, 0))
+        if not isinstance(prior, Prior):
+            return None
+        return np.exp(prior.log_density(x))
+
     def start(self, theta_sigma: tuple[FloatArray, float]) -> FloatArray:
         """Coordinates of a maximum of the likelihood, drawn in from the boundary."""
         theta, sigma = theta_sigma
@@ -271,7 +293,8 @@ class Target:
         sigma = np.full(m, np.sqrt(fit.scale))
         if not fit.scale_known:
             sigma = np.exp(np.clip(z[:, -1], -_FARTHEST, _FARTHEST))
-        natural, log_prior = np.empty((m, self.k)), np.zeros(m)
+        natural = np.empty((m, self.k))
+        log_prior, log_jacobian = np.zeros(m), np.zeros(m)
         entries = np.zeros((m, layout.k_cov))
         first = 0
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
@@ -280,7 +303,7 @@ class Target:
             logs = np.clip(z[:, here], -_FARTHEST, _FARTHEST)
             sd = np.exp(logs)
             natural[:, here] = sd
-            log_prior += logs.sum(axis=1)
+            log_jacobian += logs.sum(axis=1)
             for k in range(first, first + q):
                 prior = self.priors[self.names[k]]
                 assert isinstance(prior, Prior)
@@ -293,8 +316,10 @@ class Target:
                 whole = root @ root.transpose(0, 2, 1)
                 rows, columns = np.tril_indices(q, -1)
                 natural[:, there] = whole[:, rows, columns]
-                log_prior += np.log1p(-(partial**2)).sum(axis=1)
-                log_prior += self._log_correlations(block, corr, partial)
+                log_jacobian += np.log1p(-(partial**2)).sum(axis=1)
+                flat = _log_lkj(LKJ(1.0), block.order, partial)
+                log_jacobian += flat
+                log_prior += self._log_correlations(block, corr, partial) - flat
             first += q + block.k_corr
             relative = root * (sd / sigma[:, None])[:, :, None]
             rows, columns = np.tril_indices(q)
@@ -304,7 +329,7 @@ class Target:
                 entries[:, block.entries] = relative[:, range(q), range(q)]
         u = z[:, first : first + self.parameters.k_free]
         params, jacobian = self._natural(u)
-        log_prior += jacobian
+        log_jacobian += jacobian
         for j, name in enumerate(self.free_names):
             natural[:, first + j] = params[:, j]
             prior = self.priors[name]
@@ -312,9 +337,11 @@ class Target:
             log_prior += prior.log_density(params[:, j])
         if not fit.scale_known:
             natural[:, -1] = sigma
-            log_prior += z[:, -1] + self._log_sigma(sigma, natural)
+            prior, shrink = self._sigma_prior(natural)
+            log_prior += prior.log_density(sigma * shrink)
+            log_jacobian += z[:, -1] + np.log(shrink)
         theta = np.column_stack([self._inner(entries, u), u])
-        return Points(natural, theta, sigma, log_prior)
+        return Points(natural, theta, sigma, log_prior, log_jacobian)
 
     def _log_correlations(
         self, block: EffectBlock, names: list[str], partial: FloatArray
@@ -326,26 +353,18 @@ class Target:
             return prior.log_density(partial[:, 0])
         matrix = self.priors[self._lkj_name(block)]
         assert isinstance(matrix, LKJ)
-        _, given = np.tril_indices(block.order, -1)
-        return sum(
-            (
-                matrix.log_density_partial(partial[:, k], block.order, int(j))
-                for k, j in enumerate(given)
-            ),
-            start=np.zeros(len(partial)),
-        )
+        return _log_lkj(matrix, block.order, partial)
 
-    def _log_sigma(self, sigma: FloatArray, natural: FloatArray) -> FloatArray:
-        """Log-prior of sigma, or of the innovations' standard deviation."""
-        prior = self.priors.get("innovation sd")
-        if prior is None:
+    def _sigma_prior(self, natural: FloatArray) -> tuple[Prior, FloatArray]:
+        """A prior on sigma, or on the innovations' part of it."""
+        if "innovation sd" not in self.priors:
             own = self.priors["sigma"]
             assert isinstance(own, Prior)
-            return own.log_density(sigma)
+            return own, np.ones(len(natural))
+        prior = self.priors["innovation sd"]
         assert isinstance(prior, Prior)
         rho = natural[:, self.names.index("rho")]
-        shrink = np.sqrt(1.0 - rho**2)
-        return prior.log_density(sigma * shrink) + np.log(shrink)
+        return prior, np.sqrt(1.0 - rho**2)
 
     def _natural(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free parameters by the unconstrained ones, and the log-Jacobian."""
@@ -392,7 +411,8 @@ class Target:
         with np.errstate(all="ignore"):
             points = self.points(z)
             found = self._many.profiles(points.theta)
-            out = points.log_prior + self.log_likelihood(points, found)
+            out = points.log_prior + points.log_jacobian
+            out = out + self.log_likelihood(points, found)
         extreme = np.abs(z).max(axis=1) > _FARTHEST
         return np.where(np.isfinite(out) & ~extreme, out, -np.inf), points, found
 
@@ -448,6 +468,16 @@ class Target:
         return beta, vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
 
 
+def _log_lkj(prior: LKJ, order: int, partial: FloatArray) -> FloatArray:
+    """Log-density of partial correlations, row by row of the lower triangle."""
+    _, given = np.tril_indices(order, -1)
+    logs = [
+        prior.log_density_partial(partial[:, k], order, int(j))
+        for k, j in enumerate(given)
+    ]
+    return np.sum(logs, axis=0)
+
+
 def _default(link: str, low: float, high: float, value: float) -> Prior:
     """A prior for a parameter of the residual structure, by its range."""
     if link == "correlation" and low < -0.5:
@@ -462,6 +492,14 @@ def _default(link: str, low: float, high: float, value: float) -> Prior:
 def _blocks(fit: Fit) -> list[EffectBlock]:
     """Effects that have a covariance of their own."""
     layout, out = fit.layout, []
+    if layout.compound:
+        raise UnsupportedError(
+            "posterior(): the random effects share one variance and one covariance "
+            "(re_cov='compound'), for which there are no coordinates; take an "
+            "intercept and a variance component (vc_formula), which say the same "
+            "where the covariance is not negative, or profile intervals "
+            "(conf_int_re)"
+        )
     for place, order in zip(layout.places, layout.blocks, strict=True):
         if not order:
             continue
@@ -530,6 +568,6 @@ def _rotated(block_map: FloatArray, entries: FloatArray) -> FloatArray:
     block[:, rows, columns] = entries
     inner = np.linalg.solve(block_map, block)
     if q > 1:
-        upper = np.linalg.qr(inner.transpose(0, 2, 1), mode="r")
+        upper = np.asarray(np.linalg.qr(inner.transpose(0, 2, 1), mode="r"))
         inner = upper.transpose(0, 2, 1)
     return np.asarray(inner[:, rows, columns])

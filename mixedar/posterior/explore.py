@@ -14,10 +14,10 @@ from scipy.stats import norm, rankdata
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
+from mixedar.posterior.psis import GOOD, pareto_k
 
 _DF = 5.0  # of the proposals
 _ROUNDS = 8
-_PARETO = 0.7
 _RHAT = 1.02
 _WIDEST = 9.0  # variance of a coordinate of a first proposal
 _DONE = 0.75  # efficiency that no further round is made for
@@ -79,7 +79,7 @@ class _Components:
         self.roots: list[FloatArray] = []
         self.counts: list[int] = []
         self.z, self.value = np.empty((0, k)), np.empty(0)
-        self._logs = np.empty((0, 0))  # components x points
+        self.logs = np.empty((0, 0))  # components x points
 
     def __len__(self) -> int:
         return len(self.z)
@@ -93,7 +93,7 @@ class _Components:
         self.counts += [0] * len(means)
         old = [self._log_density(c, self.z) for c in range(first, len(self.means))]
         old_logs = np.reshape(old, (len(means), len(self.z)))
-        self._logs = np.vstack([self._logs.reshape(first, len(self.z)), old_logs])
+        self.logs = np.vstack([self.logs.reshape(first, len(self.z)), old_logs])
         self.draw_again(np.arange(first, len(self.means)), counts)
 
     def draw_again(self, which: IntArray, counts: IntArray) -> None:
@@ -106,18 +106,18 @@ class _Components:
             self.counts[c] += count
         z = np.vstack(parts)
         logs = np.stack([self._log_density(c, z) for c in range(len(self.means))])
-        self._logs = np.hstack([self._logs, logs])
+        self.logs = np.hstack([self.logs, logs])
         self.z = np.vstack([self.z, z])
         self.value = np.concatenate([self.value, self.density(z)])
 
     def _log_density(self, c: int, z: FloatArray) -> FloatArray:
         k, root = self.k, self.roots[c]
-        white = np.linalg.solve(root, (z - self.means[c]).T)
+        white = (z - self.means[c]) @ np.linalg.inv(root).T
         constant = (
             gammaln((_DF + k) / 2) - gammaln(_DF / 2) - k / 2 * np.log(_DF * np.pi)
         )
         logdet = np.log(np.diag(root)).sum()
-        tails = np.log1p((white**2).sum(axis=0) / _DF)
+        tails = np.log1p((white**2).sum(axis=1) / _DF)
         return np.asarray(constant - logdet - (_DF + k) / 2 * tails)
 
     @property
@@ -125,7 +125,7 @@ class _Components:
         """Logarithms of the weights, whose mean is the integral of the density."""
         counts = np.array(self.counts, dtype=np.float64)
         shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
-        return np.asarray(self.value - logsumexp(self._logs + shares[:, None], axis=0))
+        return np.asarray(self.value - logsumexp(self.logs + shares[:, None], axis=0))
 
     @property
     def weights(self) -> FloatArray:
@@ -182,27 +182,24 @@ def explore(
     best = max(value for _, value in modes)
     near = [z for z, value in modes if value > best - 12.0]
     points = _Components(counted, len(starts[0]), rng)
-    last = _adapt(points, near, tell, dear)
-    efficiency = _efficiency(points.log_weights)
-    missing = n / max(efficiency, 0.1) * 1.1 - len(points)
-    missing = min(missing, 800.0 if dear else 10.0 * n)
-    if missing > 0.0:
-        shares = np.array(points.counts[-last:], dtype=float)
-        counts = np.ceil(shares / shares.sum() * missing).astype(np.intp)
-        count = len(points.counts)
-        points.draw_again(np.arange(count - last, count), counts)
+    _adapt(points, near, tell, dear)
+    most = 3000.0 if dear else 12.0 * n + 20000.0
     for _ in range(_TAIL_ROUNDS):
-        tail = pareto_k(points.log_weights)
-        tell(
-            f"{len(points)} points, efficiency {_efficiency(points.log_weights):.2f}, "
-            f"Pareto k {tail:.2f}"
+        tail, efficiency = (
+            pareto_k(points.log_weights),
+            _efficiency(points.log_weights),
         )
-        if tail <= _PARETO - 0.1:
+        tell(f"{len(points)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
+        missing = min(1.4 * n / max(efficiency, 0.1), most) - len(points)
+        if tail <= GOOD - 0.1 and missing <= 0.0:
             break
-        _add_local(points, max(len(points) // 40, 20 * points.k))
+        if tail > GOOD - 0.2:
+            _add_local(points, max(len(points) // 40, 20 * points.k))
+        if missing > 0.0:
+            _draw_more(points, min(missing, max(2.0 * len(points), 0.5 * n)))
     log_weights = points.log_weights
     tail = pareto_k(log_weights)
-    if tail > _PARETO or not np.isfinite(log_weights).any():
+    if tail > GOOD or not np.isfinite(log_weights).any():
         return _chains(counted, points, n, rng, tell, natural, dear)
     return _weighted(points, n, rng, natural, tail, counted.count)
 
@@ -225,7 +222,7 @@ def _weighted(
         order = np.argsort(x[:, j])
         below = np.empty(len(w))
         below[order] = np.cumsum(w[order])
-        tails[j] = min(_size(w, below <= 0.05), _size(w, below <= 0.95))
+        tails[j] = min(_size(w, np.where(below <= q, 1.0, 0.0)) for q in (0.05, 0.95))
     scaled = np.exp(log_weights - log_weights.max())
     return Draws(
         points.z[chosen],
@@ -304,28 +301,48 @@ def _adapt(
     modes: Sequence[FloatArray],
     tell: Callable[[str], None],
     dear: bool,
-) -> int:
-    """
-    Draw from mixtures, each fitted to the points of those before it.
-
-    Returns the number of components of the last.
-    """
+) -> None:
+    """Draw from mixtures, each fitted to the points of those before it."""
     k = points.k
-    size = max(250, 40 * k) if dear else max(1000, 100 * k)
+    size = max(250, 40 * k) if dear else max(1000, 150 * k)
     covs = [_curvature(points.density, mode) for mode in modes for _ in range(2)]
     scales = [1.2, 4.0] * len(modes)
     means = np.array([mode for mode in modes for _ in range(2)])
     wide = np.array([scale * cov for scale, cov in zip(scales, covs, strict=True)])
-    counts = np.full(len(means), size // len(means) + 1)
-    points.draw(means, wide, counts)
-    for number in range(_ROUNDS):
-        efficiency = _efficiency(points.log_weights)
-        tell(f"{len(points)} points, efficiency {efficiency:.2f}")
+    points.draw(means, wide, np.full(len(means), size // len(means) + 1))
+    for number in range(_ROUNDS - 3 * dear):
+        log_weights = points.log_weights
+        efficiency, tail = _efficiency(log_weights), pareto_k(log_weights)
+        tell(f"{len(points)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
         if number >= _LEAST_ROUNDS and efficiency > _DONE:
             break
         means, found, shares = _fitted(points)
         points.draw(means, found, np.ceil(shares * size).astype(np.intp))
-    return len(means)
+        if tail > GOOD - 0.2:
+            _add_local(points, size // 3)
+
+
+def _draw_more(points: _Components, count: float) -> None:
+    """Draw from all components, in the shares that suit the density best."""
+    w = _flattened(points.weights, 0.25)
+    drawn = np.array(points.counts) / sum(points.counts)
+    shares = drawn
+    for _ in range(20):
+        logs = points.logs + np.log(np.maximum(shares, 1e-12))[:, None]
+        shares = np.exp(logs - logsumexp(logs, axis=0)) @ w
+    shares = 0.9 * shares + 0.1 * drawn
+    counts = np.rint(shares / shares.sum() * count).astype(np.intp)
+    points.draw_again(np.arange(len(counts)), counts)
+
+
+def _flattened(w: FloatArray, least: float) -> FloatArray:
+    """A power of the weights that is efficient enough to fit something to."""
+    for power in (1.0, 0.85, 0.7, 0.55, 0.4, 0.25):
+        out = w**power
+        out = out / out.sum()
+        if 1.0 / (out**2).sum() >= least * len(w):
+            break
+    return np.asarray(out)
 
 
 def _add_local(points: _Components, size: int) -> None:
@@ -356,11 +373,9 @@ def _spread(z: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Means, covariances and shares of a mixture fitted to weighted points."""
     z, w = points.z, points.weights
-    # no single point makes a component
-    w = np.minimum(w, 10.0 / np.sqrt(len(z)) * w.max())
-    w = np.minimum(w, max(20.0 / len(z), 1e-12))
+    w = np.minimum(_flattened(w, 0.15), 20.0 / len(z))
     w = w / w.sum()
-    count = min(4, 1 + len(z) // (80 * z.shape[1]))
+    count = min(6, 1 + len(z) // (80 * z.shape[1]))
     centre, spread = _spread(z, w)
     means = z[points.rng.choice(len(z), count, p=w)]
     covs = np.repeat(spread[None], count, axis=0)
@@ -392,8 +407,8 @@ def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _log_normal(z: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
     root = np.linalg.cholesky(cov)
-    white = np.linalg.solve(root, (z - mean).T)
-    return np.asarray(-np.log(np.diag(root)).sum() - 0.5 * (white**2).sum(axis=0))
+    white = (z - mean) @ np.linalg.inv(root).T
+    return np.asarray(-np.log(np.diag(root)).sum() - 0.5 * (white**2).sum(axis=1))
 
 
 def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
@@ -402,40 +417,6 @@ def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArra
     order = rng.permutation(len(weights))
     chosen = np.searchsorted(np.cumsum(weights[order]), at)
     return rng.permutation(order[np.minimum(chosen, len(weights) - 1)])
-
-
-def pareto_k(log_weights: FloatArray) -> float:
-    """
-    Shape of the tail of importance weights.
-
-    References
-    ----------
-    Vehtari, A. et al. (2024), Pareto smoothed importance sampling, Journal of Machine
-    Learning Research 25(72); Zhang, J. and Stephens, M. A. (2009), A new and efficient
-    estimation method for the generalized Pareto distribution, Technometrics 51,
-    316-325.
-    """
-    logs = np.sort(log_weights[np.isfinite(log_weights)])
-    n = len(logs)
-    tail = int(min(0.2 * n, 3.0 * np.sqrt(n)))
-    if tail < 5:
-        return np.inf
-    x = np.exp(logs[-tail:] - logs[-1])
-    x = x - np.exp(logs[-tail - 1] - logs[-1])
-    x = x[x > 0.0]
-    if len(x) < 5:
-        return -np.inf
-    m = 30 + int(np.sqrt(len(x)))
-    b = 1.0 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))
-    b = b / (3.0 * x[int(len(x) / 4 + 0.5) - 1]) + 1.0 / x[-1]
-    k = np.log1p(-b[:, None] * x).mean(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fit = len(x) * (np.log(-b / k) - k - 1.0)
-    fit = np.where(np.isfinite(fit), fit, -np.inf)
-    weights = np.exp(fit - logsumexp(fit))
-    best = float((b * weights).sum())
-    shape = float(np.log1p(-best * x).mean())
-    return (len(x) * shape + 5.0) / (len(x) + 10.0)
 
 
 def _chains(

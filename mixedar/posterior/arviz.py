@@ -1,0 +1,72 @@
+"""
+Draws for ArviZ.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from mixedar._types import Seed
+from mixedar.exceptions import NotComputedError
+from mixedar.inference.arguments import check_count
+from mixedar.posterior.given import replicate
+from mixedar.posterior.leave_out import log_likelihood
+from mixedar.posterior.results import Posterior
+
+
+def to_arviz(post: Posterior, draws: int = 1000, rng: Seed = 0) -> Any:
+    """
+    The posterior as ArviZ has it.
+
+    Parameters
+    ----------
+    post : Posterior
+    draws : int
+        How many of the draws to take at most.
+    rng : int or Generator, optional
+        Of the posterior predictive draws.
+
+    Returns
+    -------
+    arviz.InferenceData, or DataTree with ArviZ 1
+        ``posterior``, ``observed_data``, ``posterior_predictive``, and where groups
+        are independent ``log_likelihood`` by group.
+
+    Raises
+    ------
+    NotComputedError
+        If ArviZ is not installed.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    >>> post = fit.posterior(draws=1000, rng=1)
+    >>> data = post.to_arviz(draws=200)  # doctest: +SKIP
+    """
+    try:
+        arviz = import_module("arviz")
+    except ImportError as error:
+        raise NotComputedError(
+            "to_arviz() needs ArviZ: pip install 'mixedar[arviz]'"
+        ) from error
+    count = min(check_count(draws, "draws"), len(post))
+    name, data = post.fit.endog_name, post.fit.data
+    some = post.draws.iloc[:count]
+    simulated = replicate(post, count, rng).to_numpy().T
+    groups: dict[str, dict[str, Any]] = {
+        "posterior": {str(c): some[c].to_numpy()[None] for c in some},
+        "posterior_predictive": {name: simulated[None]},
+        "observed_data": {name: np.asarray(data.endog)},
+    }
+    if not data.terms:
+        logs = log_likelihood(post, draws=count).to_numpy()
+        groups["log_likelihood"] = {name: logs[None]}
+    if int(str(arviz.__version__).partition(".")[0]) >= 1:
+        return arviz.from_dict(groups)
+    return arviz.from_dict(**groups)

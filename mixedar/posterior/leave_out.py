@@ -1,0 +1,190 @@
+"""
+What groups contribute to the likelihood of draws, and predictions without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from mixedar._types import FloatArray
+from mixedar.engine.blocks.base import ParameterPoint
+from mixedar.engine.groups import sums_apart
+from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.fit.linked import group_levels
+from mixedar.hypotheses.result import Printed
+from mixedar.inference.arguments import check_count
+from mixedar.posterior.psis import GOOD, smoothed
+from mixedar.posterior.results import Posterior
+from mixedar.summary import ResultsSummary, SummaryTable
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeaveOneOut(Printed):
+    """
+    Expected log predictive density of new groups.
+
+    Attributes
+    ----------
+    table : DataFrame, a row a group
+        ``elpd``, what the group counts for the ``p`` of parameters, and Pareto's ``k``
+        of its weights.
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def elpd(self) -> float:
+        """Expected log predictive density, summed over groups."""
+        return float(self.table["elpd"].sum())
+
+    @property
+    def se(self) -> float:
+        """Standard error of `elpd`, by how groups differ."""
+        return float(np.sqrt(len(self.table)) * self.table["elpd"].std())
+
+    @property
+    def p_loo(self) -> float:
+        """Effective number of parameters."""
+        return float(self.table["p"].sum())
+
+    @property
+    def looic(self) -> float:
+        """``-2 elpd``."""
+        return -2.0 * self.elpd
+
+    def summary(self) -> ResultsSummary:
+        """The sums, and the groups whose weights have heavy tails."""
+        bad = self.table[self.table["k"] > GOOD]
+        values = {"elpd": self.elpd, "p_loo": self.p_loo, "looic": self.looic}
+        frame = pd.DataFrame({"Value": values})
+        frame["Std.Err."] = [self.se, np.nan, 2.0 * self.se]
+        notes = []
+        if len(bad):
+            named = ", ".join(map(str, bad.index[:5]))
+            notes.append(
+                f"Pareto k is above {GOOD} in {len(bad)} of {len(self.table)} groups "
+                f"({named}): without them the parameters are others, and elpd is not "
+                "reliable"
+            )
+        header = {
+            "No. groups:": len(self.table),
+            "Largest Pareto k:": f"{self.table['k'].max():.2f}",
+        }
+        return ResultsSummary(
+            title="Leave-one-group-out cross-validation",
+            header=header,
+            tables=[SummaryTable(frame, "Criterion", name="criteria")],
+            notes=notes,
+        )
+
+
+def log_likelihood(
+    post: Posterior, by: str = "group", draws: int = 1000
+) -> pd.DataFrame:
+    """
+    Log-likelihood of each group given the parameters, random effects integrated out.
+
+    Parameters
+    ----------
+    post : Posterior
+    by : {"group"}
+    draws : int
+        How many of the draws to take at most.
+
+    Returns
+    -------
+    DataFrame, shape (draws, groups)
+
+    Raises
+    ------
+    UnsupportedError
+        If random effects of several factors make groups depend on one another.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    >>> fit.posterior(draws=1000, rng=1).log_likelihood(draws=100).shape
+    (100, 27)
+    """
+    check_choice("by", by, ("group",))
+    fit, points = post.fit, post.points
+    if fit.data.terms:
+        raise UnsupportedError(
+            "loo(): random effects of several factors, or smooths, bind groups "
+            "together, so that the likelihood has no parts of groups; compare such "
+            "models by log_marginal_likelihood"
+        )
+    rows = fit.data.clusters(fit.data.response[:, None])
+    apart, problem = sums_apart(rows, fit.structure), fit.problem
+    group = np.searchsorted(fit.data.grouped.offsets, rows.offsets[:-1], "right") - 1
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    sizes = np.diff(rows.offsets)
+    beta = post.draws.to_numpy()[:, : fit.k_fe]
+    count = min(check_count(draws, "draws"), len(post))
+    out = np.empty((count, len(first)))
+    for k in range(count):
+        theta, variance = points.theta[k], points.sigma[k] ** 2
+        factor = problem.z_map @ problem.factor(theta)
+        u = problem.split(theta)[1]
+        sums = apart(ParameterPoint(problem.covariance, factor, u), derivatives=False)
+        left = np.append(-beta[k], 1.0)
+        rss = np.einsum("a,abm,b->m", left, sums.s, left)
+        logs = sizes * np.log(2.0 * np.pi * variance) + sums.d + rss / variance
+        out[k] = -0.5 * np.add.reduceat(logs, first)
+    return pd.DataFrame(out, columns=group_levels(fit))
+
+
+def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
+    """
+    Leave-one-group-out cross-validation by Pareto smoothed importance sampling.
+
+    Parameters
+    ----------
+    post : Posterior
+    by : {"group"}
+    draws : int
+        How many of the draws to take at most.
+
+    Returns
+    -------
+    LeaveOneOut
+
+    Raises
+    ------
+    UnsupportedError
+        If random effects of several factors make groups depend on one another.
+
+    References
+    ----------
+    Vehtari, A., Gelman, A. and Gabry, J. (2017), Practical Bayesian model evaluation
+    using leave-one-out cross-validation and WAIC, Statistics and Computing 27,
+    1413-1432; Merkle, E. C., Furr, D. and Rabe-Hesketh, S. (2019), Bayesian comparison
+    of latent variable models: conditional versus marginal likelihoods, Psychometrika
+    84, 802-829.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    >>> found = fit.posterior(draws=1000, rng=1).loo()
+    >>> found.elpd < fit.llf
+    True
+    """
+    logs = log_likelihood(post, by, draws)
+    values: FloatArray = logs.to_numpy()
+    elpd, shape = np.empty(values.shape[1]), np.empty(values.shape[1])
+    for j, column in enumerate(values.T):
+        weights, shape[j] = smoothed(-column)
+        elpd[j] = logsumexp(weights + column)
+    whole = logsumexp(values, axis=0) - np.log(len(values))
+    frame = {"elpd": elpd, "p": whole - elpd, "k": shape}
+    return LeaveOneOut(pd.DataFrame(frame, index=logs.columns))
