@@ -360,8 +360,10 @@ class Kronecker(NamedTuple):
         own = x[:, self.here].reshape(width, -1, len(self.small), m)
         out = np.einsum("ab,wrbm->wram", self.small, own)
         if self.between is not None:
-            repeats = len(self.between)
-            out = np.matmul(self.between, out.reshape(width, repeats, -1))
+            # one large product, not many with few columns
+            turned = out.transpose(0, 2, 3, 1).reshape(-1, len(self.between))
+            turned = turned @ self.between
+            out = turned.reshape(width, len(self.small), m, -1).transpose(0, 3, 1, 2)
         return out.reshape(width, -1, m)
 
     def contract(self, a: FloatArray) -> float:

@@ -25,7 +25,7 @@ from mixedar.engine.blocks.base import (
     ParameterPoint,
     SomeColumns,
 )
-from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.compress import ClusterRows, clusters_by_zeros, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
 from mixedar.engine.level import (
@@ -42,7 +42,7 @@ from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.linked import MetLevels, components, place_within
 from mixedar.engine.residuals import is_independent, markov_of
 from mixedar.exceptions import UnsupportedError
-from mixedar.numeric.linalg import apply, inverse_cholesky, unique_rows
+from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.relations.base import LevelCovariance, with_parameters
 from mixedar.residual import ResidualStructure
 
@@ -50,9 +50,6 @@ from mixedar.residual import ResidualStructure
 _FILLED = 0.1
 # ... as long as they have so many numbers.
 _MOST = 2**26
-# Clusters are taken apart by the columns that are not zero up to so many sets of
-# these, if no more than such a share is left.
-_MOST_SETS, _SPARSE = 16, 0.75
 # Clusters of so few columns are worth compressing.
 _FEW = 24
 # Effects in a component, and memory, beyond which a fit is refused.
@@ -213,7 +210,7 @@ class LevelsBlock(LikelihoodBlock):
             w[np.arange(len(w))[:, None], where] = term.columns
         blocks: list[LikelihoodBlock] = []
         whole = replace(rows, w=w, terms=())
-        for part, columns in _by_zeros(whole, self._q):
+        for part, columns in clusters_by_zeros(whole, self._q):
             inner = _blocks_of(part, structure)
             if len(columns) < w.shape[1]:
                 inner = [SomeColumns(block, columns, w.shape[1]) for block in inner]
@@ -304,7 +301,7 @@ class LevelsBlock(LikelihoodBlock):
             if between is None:
                 entries += [Kronecker(here, None, e) for e in self._small[t]]
                 continue
-            psi, found = factor @ factor.T, between.matrix(u)
+            psi, found = factor @ factor.T, between.at(u)[0]
             first, own = len(entries), count + len(further)
             entries += [Kronecker(here, found.value, e) for e in self._small[t]]
             further += [Kronecker(here, slope, psi) for slope in found.first]
@@ -320,7 +317,7 @@ class LevelsBlock(LikelihoodBlock):
         zz, zw = cross.zz[0], cross.zw[0]
         factors = point.term_factors
         between = [
-            None if one is None else one.root(u) for one, u in self._relations(point.u)
+            None if one is None else one.at(u)[1] for one, u in self._relations(point.u)
         ]
         turned = [factor.T for factor in factors]
         back = [None if wide is None else wide.T for wide in between]
@@ -440,32 +437,6 @@ def _blocks_of(
     if markov_of(structure) or is_independent(structure):
         return product_blocks(whole, structure)
     return likelihood_blocks(whole, structure)
-
-
-def _by_zeros(rows: ClusterRows, q: int) -> Iterator[tuple[ClusterRows, IntArray]]:
-    """
-    Clusters by which of the first q columns are zero, if there are few such sets.
-
-    With the columns that are left: a smooth of each arm has zeros in the others.
-    """
-    every = np.arange(rows.w.shape[1])
-    some = rows.w[:, :q] != 0.0
-    if some.all(axis=1).all():
-        yield rows, every
-        return
-    used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
-    packed = np.packbits(used, axis=1).astype(np.float64)
-    _, which = unique_rows(packed)
-    first = np.unique(which, return_index=True)[1]
-    sets = used[first]
-    filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
-    if len(sets) > _MOST_SETS or filled > _SPARSE:
-        yield rows, every
-        return
-    for k, one in enumerate(sets):
-        columns = np.concatenate([np.flatnonzero(one), every[q:]])
-        part = replace(rows, w=rows.w[:, columns]).part(np.flatnonzero(which == k))
-        yield part, columns
 
 
 def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:

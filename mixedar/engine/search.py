@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -204,9 +204,7 @@ def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray
     theta = np.concatenate([_first_factor(problem, u), u])
     best = _value(problem, theta)
     where = np.cumsum(cov.is_free) - 1
-    blocks = [
-        where[place.entries][cov.is_free[place.entries]] for place in cov.places
-    ]
+    blocks = [where[place.entries][cov.is_free[place.entries]] for place in cov.places]
 
     def moved(some: IntArray, t: float) -> FloatArray:
         out = theta.copy()
@@ -326,6 +324,7 @@ def find_modes(
                 search = climb(part, theta[inside]).among(theta, inside)
         except np.linalg.LinAlgError:
             return
+        search = replace(search, theta=problem.unsigned(search.theta))
         if search.converged or not known or search.llf > hopeless > -np.inf:
             searches.append(search)
 
@@ -378,7 +377,7 @@ def _scattered(
     away from the known maxima are kept.
     """
     structure, best = problem.parameters, max(known, key=lambda s: s.llf)
-    if structure.k_free < 2:
+    if structure.k_free < 2 or problem.n_linked > _MANY_LINKED:
         return []
     grid, rng = list(structure.start_grid()), np.random.default_rng(structure.k_free)
     lam, _ = problem.split(best.theta)

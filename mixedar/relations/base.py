@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ class LevelCovariance(Parametric):
     ``Var(vec(u)) = sigma2 (K kron Psi)``: `K` is this matrix, in the order of the
     levels that it is bound to.
     """
+
+    _latest: tuple[bytes, Jet, FloatArray] | None = None
 
     @property
     @abstractmethod
@@ -46,6 +49,16 @@ class LevelCovariance(Parametric):
     def root(self, u: FloatArray) -> FloatArray:
         """``C`` with ``C C' = K``, shape (n_levels, n_levels)."""
         return root_of(self.matrix(u).value)
+
+    def at(self, u: FloatArray) -> tuple[Jet, FloatArray]:
+        """The matrix and its root, of the latest parameters kept."""
+        key = u.tobytes()
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, self.matrix(u), self.root(u)
+        return self._latest[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_latest": None}
 
     def diagonal(self, u: FloatArray) -> FloatArray:
         """Variances of the levels, relative to that of the effects, (n_levels,)."""

@@ -561,6 +561,8 @@ class Matern(DistanceStructure):
 
 def _matern(x: FloatArray, v: float) -> FloatArray:
     """The correlation; one at distance zero."""
+    if v == 1.5:
+        return (1.0 + x) * np.exp(-x)
     small = x < 1e-10
     safe = np.where(small, 1.0, x)
     value = 2.0 ** (1.0 - v) / gamma(v) * safe**v * kv(v, safe)
@@ -569,6 +571,9 @@ def _matern(x: FloatArray, v: float) -> FloatArray:
 
 def _by_distance(x: FloatArray, v: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The correlation and its first two derivatives by ``x``."""
+    if v == 1.5:
+        falls = np.exp(-x)
+        return (1.0 + x) * falls, -x * falls, (x - 1.0) * falls
     small = x < 1e-10
     safe = np.where(small, 1.0, x)
     c = 2.0 ** (1.0 - v) / gamma(v)

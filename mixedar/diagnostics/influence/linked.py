@@ -36,6 +36,7 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.fit.linked import related_sets
 
 # Numbers in the inverse covariances of all groups, and of those taken at a time.
 _MOST = 2**27
@@ -190,8 +191,12 @@ def _inverses(
 def are_apart(fit: Fit, levels: int) -> bool:
     """Whether nothing binds rows of different levels of a factor together."""
     data = fit.data
-    sets, _ = linked_levels([data.codes, *(term.codes for term in data.terms)])
-    return sets == levels
+    factors = [data.codes]
+    for term, related in zip(data.terms, related_sets(fit), strict=True):
+        factors.append(term.codes if related is None else related[term.codes])
+    sets, _ = linked_levels(factors)
+    # related levels are eliminated together, apart or not
+    return sets == levels and not any(one is not None for one in fit.related)
 
 
 class LinkedCoordinates(DeletionCoordinates):
