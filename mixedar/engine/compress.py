@@ -21,8 +21,12 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgeqp3
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.numeric.linalg import product, stacked_r_factor
+from mixedar.numeric.linalg import product, stacked_r_factor, unique_rows
 from mixedar.relations.base import LevelCovariance
+
+# Clusters are taken apart by the columns that are not zero up to so many sets of
+# these, if no more than such a share is left.
+_MOST_SETS, _SPARSE = 16, 0.75
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,34 @@ def compress(
         np.concatenate([piece.weights for piece in pieces]),
         None if marks is None else np.concatenate([p.marks for p in pieces]),
     )
+
+
+def clusters_by_zeros(
+    rows: ClusterRows, q: int
+) -> Iterator[tuple[ClusterRows, IntArray]]:
+    """
+    Clusters by which of the first q columns are zero, if there are few such sets.
+
+    With the columns that are left: a smooth of each arm has zeros in the others.
+    """
+    every = np.arange(rows.w.shape[1])
+    some = rows.w[:, :q] != 0.0
+    if some.all(axis=1).all():
+        yield rows, every
+        return
+    used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
+    packed = np.packbits(used, axis=1).astype(np.float64)
+    _, which = unique_rows(packed)
+    first = np.unique(which, return_index=True)[1]
+    sets = used[first]
+    filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
+    if len(sets) > _MOST_SETS or filled > _SPARSE:
+        yield rows, every
+        return
+    for k, one in enumerate(sets):
+        columns = np.concatenate([np.flatnonzero(one), every[q:]])
+        part = replace(rows, w=rows.w[:, columns]).part(np.flatnonzero(which == k))
+        yield part, columns
 
 
 def _pieces(

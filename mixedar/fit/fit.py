@@ -15,7 +15,6 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
-from mixedar.data.formula.smooths import RandomPart
 from mixedar.data.model_data import ModelData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
@@ -287,7 +286,7 @@ class Fit:
     @property
     def k_re2(self) -> int:
         """Number of variances and covariances of the correlated random effects."""
-        return self.k_re * (self.k_re + 1) // 2
+        return len(self.layout.tril[0])
 
     @property
     def k_estimated(self) -> int:
@@ -496,22 +495,15 @@ class Fit:
     @cached_property
     def population(self) -> Population:
         """Coefficients that all rows share: fixed effects, and those of smooths."""
-        p, found = self.k_fe, []
-        numbers = [np.empty(0, dtype=np.intp)]
-        for t, term in enumerate(self.data.terms):
-            if isinstance(term.spec, RandomPart) and term.shared:
-                found.append((term.spec, self.term_effects[t]))
-                numbers.append(self.term_posterior.numbers(t, np.zeros(1, np.intp))[0])
-        if not found:
-            none = np.empty(0)
-            return Population((), self.fe_params, none, np.empty((0, p)), none[:, None])
-        some = np.concatenate(numbers)
-        return Population(
-            tuple(spec for spec, _ in found),
+        data = self.data
+        if not data.has_smooths:
+            return Population.without_smooths(self.fe_params)
+        return Population.of(
+            data.terms,
             self.fe_params,
-            np.concatenate([effects.means[0] for _, effects in found]),
-            np.concatenate([effects.slopes[0] for _, effects in found]),
-            self.scale * self.term_posterior.covariance(some),
+            self.term_effects,
+            self.term_posterior,
+            self.scale,
         )
 
     @cached_property

@@ -6,13 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
 from mixedar.data.formula.smooths import RandomPart
+from mixedar.data.random_terms import RandomTerm
+from mixedar.engine.terms import TermEffects, TermPosterior
 from mixedar.exceptions import UnsupportedError, listing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,36 @@ class Population:
     smooths: FloatArray
     slopes: FloatArray
     spread: FloatArray
+
+    @classmethod
+    def without_smooths(cls, fe_params: FloatArray) -> Self:
+        """Fixed effects alone."""
+        none = np.empty(0)
+        slopes = np.empty((0, len(fe_params)))
+        return cls((), fe_params, none, slopes, np.empty((0, 0)))
+
+    @classmethod
+    def of(
+        cls,
+        terms: Sequence[RandomTerm],
+        fe_params: FloatArray,
+        effects: Sequence[TermEffects],
+        posterior: TermPosterior,
+        scale: float,
+    ) -> Self:
+        """Those of a fit, from all its further terms and their effects."""
+        smooths = [t for t, term in enumerate(terms) if term.shared]
+        first = np.zeros(1, dtype=np.intp)
+        some = np.concatenate([posterior.numbers(t, first)[0] for t in smooths])
+        return cls(
+            tuple(
+                part for t in smooths if isinstance(part := terms[t].spec, RandomPart)
+            ),
+            fe_params,
+            np.concatenate([effects[t].means[0] for t in smooths]),
+            np.concatenate([effects[t].slopes[0] for t in smooths]),
+            scale * posterior.covariance(some),
+        )
 
     def check_no_smooths(self, what: str) -> None:
         """Raise if a matrix of fixed effects leaves smooths out."""

@@ -5,7 +5,8 @@ The construction of a mixed model: from what a user passes to its data.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,7 +28,9 @@ from mixedar.data.checks import (
 from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
-from mixedar.data.formula.smooths import SmoothCall, read_smooths
+from mixedar.data.formula.smooth_calls import SmoothCall, read_smooths
+from mixedar.data.formula.spec import dump_variable, load_variable
+from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.given import response_vector
 from mixedar.data.model_data import (
     ComponentColumns,
@@ -177,6 +180,68 @@ def callers_words(
     }
 
 
+# Arguments with one value a row: of other rows they are known by name only.
+_BY_ROW = ("groups", "time", "series", "offset", "weights")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    How a model was written, to write it again for other rows.
+
+    Attributes
+    ----------
+    options : mapping of str to Any
+        Arguments of ``from_formula``, but for the data and which of its rows.
+    words : frozenset of str
+        Names in its formulas and arguments.
+    namespace : mapping of str to Any
+        The caller's variables among them.
+    """
+
+    options: Mapping[str, Any]
+    words: frozenset[str]
+    namespace: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, namespace: Mapping[str, Any], formulas: Sequence[str], **options: Any
+    ) -> Recipe:
+        """That of a model whose variance function has these formulas."""
+        components = (options["vc_formula"] or {}).values()
+        texts = [options["formula"], options["re_formula"], *components, *formulas]
+        columns = [v for v in map(options.get, _BY_ROW) if isinstance(v, str)]
+        texts = [text for text in [*texts, *columns] if text]
+        words = frozenset(re.findall(r"[^\W\d]\w*", " ".join(texts)))
+        used = {name: namespace[name] for name in words if name in namespace}
+        return cls(options, words | set(columns), used)
+
+    def for_rows(self, cls: type[Model], frame: pd.DataFrame) -> Model:
+        """The same model of the rows of another frame."""
+        for name in _BY_ROW:
+            given = self.options[name]
+            if np.ndim(given) and not isinstance(given, (list, tuple)):
+                raise UnsupportedError(
+                    f"{name}= of the model is an array of its own rows, which says "
+                    "nothing of other rows: make it a column of the data, and name it"
+                )
+        return cls.from_formula(data=frame, eval_env=self.namespace, **self.options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
+        return {"options": self.options, "words": self.words, "stored": stored}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        formula = str(state["options"]["formula"])
+        namespace = {
+            name: load_variable(name, content, formula)
+            for name, content in state["stored"].items()
+            if content
+        }
+        kept = {name: state[name] for name in ("options", "words")}
+        self.__dict__.update(kept, namespace=namespace)
+
+
 def take_data(
     model: ParentModel, endog: Any, exog: Any, groups: ArrayLike | None
 ) -> None:
@@ -220,7 +285,9 @@ def take_data(
     model.group_labels, model.n_groups = labels.tolist(), len(labels)
 
 
-def take_random_effects(model: ParentModel, exog_re: Any) -> None:
+def take_random_effects(
+    model: ParentModel, exog_re: Any, design: Design | None
+) -> None:
     """Check the columns of the correlated random effects, and name the parameters."""
     if exog_re is None and model.k_vc == 0:
         model.exog_re = np.ones((model.nobs, 1))
@@ -233,6 +300,8 @@ def take_random_effects(model: ParentModel, exog_re: Any) -> None:
     model.data.exog_re = model.exog_re
     model.k_re = 0 if model.exog_re is None else model.exog_re.shape[1]
     model.k_re2 = model.k_re * (model.k_re + 1) // 2
+    if model.re_cov == "compound":
+        model.k_re2 = min(model.k_re2, 2)
     model.k_params = model.k_fe + model.k_re2
     if model.k_re and model.n_groups == 1:
         raise GroupError(
@@ -241,7 +310,7 @@ def take_random_effects(model: ParentModel, exog_re: Any) -> None:
             "for a regression with correlated errors, or vc_formula for effects "
             "inside the group"
         )
-    _set_names(model, exog_re)
+    _set_names(model, exog_re, design)
     if model.exog_re is not None:
         names, index = model.data.exog_re_names, model.data.row_labels
         check_columns(model.exog_re, names, "random-effects", index)
@@ -258,7 +327,7 @@ def _component_columns(model: ParentModel, design: Design | None) -> ComponentCo
     return from_spec(model.exog_vc, model.rows_by_group, model.nobs)
 
 
-def _set_names(model: ParentModel, exog_re: Any) -> None:
+def _set_names(model: ParentModel, exog_re: Any, design: Design | None) -> None:
     if exog_re is None and model.k_vc == 0:
         names = full = ["Group Var"]
         model.data.param_names = [*model.exog_names, *names]
@@ -270,12 +339,25 @@ def _set_names(model: ParentModel, exog_re: Any) -> None:
             exog_re if named else model.exog_re
         )
         check_distinct([*names, *model.exog_vc.names], "random-effects")
+        if model.k_re2 < len(full):
+            own = _common_name(design)
+            rest = everything[model.k_fe + len(full) :]
+            full = [f"{own} Var", f"{own} Cov"]
+            everything = [*model.exog_names, *full, *rest]
         model.data.param_names = everything
     model.data.exog_re_names = names
     # statsmodels' wrapper labels standard errors of all these by it
     model.data.exog_re_names_full = [*full, *model.exog_vc.names]
     if model.k_vc:
         model.data.vcomp_names = list(model.exog_vc.names)
+
+
+def _common_name(design: Design | None) -> str:
+    """Name of random effects with one variance: their factor, if they have one."""
+    if design is None:
+        return "Group"
+    factors = {} if design.re_spec is None else levels_of_formula(design.re_spec)
+    return next(iter(factors)) if len(factors) == 1 else design.groups_name
 
 
 def take_arrays(

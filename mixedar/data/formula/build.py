@@ -29,9 +29,9 @@ from mixedar.data.formula.names import (
     read_formula,
     read_formulas,
 )
+from mixedar.data.formula.smooth_calls import SmoothCall
 from mixedar.data.formula.smooths import (
     LearnedSmooth,
-    SmoothCall,
     check_apart,
     learn_smooths,
 )
