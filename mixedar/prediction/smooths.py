@@ -72,7 +72,7 @@ class Curve:
         """The same rows, of the curve's own level, or with a ``by`` of one."""
         table, by = table.copy(deep=False), self.one.smooth.call.by
         if self.factor:
-            table[self.factor] = [self.level] * len(table)
+            table[self.factor] = pd.Series([self.level] * len(table), table.index)
         elif by and by not in table:
             table[by] = 1.0
         return table
@@ -342,7 +342,7 @@ def _frame(
     z, root = float(stats.norm.isf(alpha / 2.0)), _root(curve.cov)
     out = table[curve.covariates].copy()
     if curve.factor:
-        out[curve.factor] = [curve.level] * len(out)
+        out[curve.factor] = pd.Series([curve.level] * len(out), out.index)
     design = curve.design(table)
     value = design @ curve.params
     se = np.sqrt((product(design, root) ** 2).sum(axis=1))
