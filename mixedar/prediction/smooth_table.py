@@ -98,17 +98,19 @@ def _straight(fit: Fit, one: FittedSmooth) -> tuple[float, float]:
     """Likelihood ratio and p-value of a variance of zero."""
     if not one.variances[0] > 0.0:
         return 0.0, 1.0
-    data, held, lost = fit.data, fit.layout.fixed.copy(), 0
+    data, layout, lost = fit.data, fit.layout, 0
+    held = layout.fixed.copy()
     if one.terms:
-        terms = list(data.terms)
-        gone = terms.pop(one.terms[0])
-        lost = 0 if gone.between is None else gone.between.k_free
-        place = fit.layout.term_places[one.terms[0]]
-        data = replace(data, terms=tuple(terms))
-        held = np.delete(held, np.r_[place.entries])
+        t = one.terms[0]
+        between = data.terms[t].between
+        lost = 0 if between is None else between.k_free
+        held = np.delete(held, np.r_[layout.term_places[t].entries])
+        data = replace(data, terms=data.terms[:t] + data.terms[t + 1 :])
+        rest = layout.terms[:t] + layout.terms[t + 1 :]
+        layout = replace(layout, fixed=held, terms=rest)
     else:
-        held[fit.k_re2 + one.components[0]] = 0.0
-    layout = replace(data.layout(), fixed=held)
+        held[layout.places[1 + one.components[0]].entries] = 0.0
+        layout = replace(layout, fixed=held)
     small = maximise(data, reml=fit.reml, layout=layout)
     ratio = max(2.0 * (fit.llf - small.llf), 0.0)
     null = NullDistribution((lost, lost + 1), (0.5, 0.5), "")

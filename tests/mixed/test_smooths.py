@@ -6,6 +6,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers.smooth_cases import fitted, noisy, table
+from mixedar.datasets import load_orthodont
 from mixedar.mixed.fit import SingularCovarianceWarning
 
 
@@ -62,3 +63,15 @@ def test_header_counts_levels_of_the_factor() -> None:
         "s(time,id) constant",
         "s(time,id) line",
     ]
+
+
+@pytest.mark.filterwarnings("ignore::mixedar.exceptions.BoundaryWarning")
+def test_diagnosis_speaks_of_lines() -> None:
+    teeth = load_orthodont()
+    model = mar.mixedlm(
+        "distance ~ sex + s(age, by=sex, k=4)", teeth, groups="subject", time="occ"
+    )
+    found = model.fit().diagnose()
+    effects, boundary = (found[k].sentence for k in ("missing effects", "boundary"))
+    assert "a random slope of the line in s(age):sexMale" in effects
+    assert "the covariate itself says the same" in boundary

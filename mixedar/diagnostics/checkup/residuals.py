@@ -326,7 +326,15 @@ def _candidates(fit: Fit, rows: SeriesRows) -> dict[str, FloatArray]:
     if data.time is not None and data.series is None:
         columns["time"] = rows.time
     x = rows.sort(data.exog)
-    columns |= {f"{name!r}": x[:, k] for k, name in enumerate(data.exog_names)}
+    smooths = () if data.formula_spec is None else data.formula_spec.smooths
+    lines = {
+        name: f"the line in {name.rpartition('Fx')[0]}"
+        for one in smooths
+        for name in one.fixed_names
+    }
+    columns |= {
+        lines.get(name, f"{name!r}"): x[:, k] for k, name in enumerate(data.exog_names)
+    }
     basis = np.concatenate([ones, effects], axis=1)
     for name, column in columns.items():
         if len(out) >= _MOST_COVARIATES:
