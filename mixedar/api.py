@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.selection import select_residual
+    from mixedar.planning import power
 
 
 # What needs fits that exist already is loaded when it is first asked for.
@@ -69,6 +70,7 @@ _LATER = {
     "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
+    "power": "mixedar.planning",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)
@@ -124,3 +126,4 @@ __all__ = [
     "select_residual",
     "tidy",
 ]
+    "power",

@@ -4,7 +4,7 @@ Fits of one model to many responses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +24,10 @@ from mixedar.data.checks import (
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.engine.batch import LikelihoodBatch
 from mixedar.engine.batch_search import BatchSearch
+from mixedar.engine.estimate import estimate_at
+from mixedar.engine.newton import SearchPath
 from mixedar.engine.problem import LikelihoodProblem
+from mixedar.engine.search import Optimum
 from mixedar.exceptions import LengthError, UnsupportedError, check_flags
 from mixedar.fit.fit import Fit
 from mixedar.fit.maximise import likelihood_of, maximise
@@ -263,6 +266,46 @@ def refit_many(
 
     together = None if reads_fitted(data.residual) else ManyResponses.of(data, problem)
     return _refitted(data, problem, values, index, one, together)
+
+
+def fit_each(
+    data: ModelData, endogs: FloatArray, *, reml: bool = True
+) -> Iterator[Fit | None]:
+    """
+    The fit to each column of responses, None where there is no maximum.
+
+    For what :class:`Refits` does not hold, such as Kenward-Roger; maxima are searched
+    together where that is possible.
+
+    Parameters
+    ----------
+    data : ModelData
+    endogs : ndarray, shape (n, k)
+    reml : bool
+
+    Yields
+    ------
+    Fit or None
+    """
+    problem = likelihood_of(data, reml=reml)
+    together = None if reads_fitted(data.residual) else ManyResponses.of(data, problem)
+    step = endogs.shape[1] if together is None else together.at_once
+    for first in range(0, endogs.shape[1], step):
+        some = endogs[:, first : first + step]
+        found = None if together is None else together.search(some)
+        for k, y in enumerate(np.ascontiguousarray(some.T)):
+            other = data.changed(endog=y)
+            try:
+                if found is None or not found.sound[k]:
+                    yield maximise(other, reml=reml, gtol=_GTOL_ALONE)
+                    continue
+                theta, own = found.theta[k], problem.of_rows(other.compressed)
+                path = SearchPath(theta, float(found.llf[k]), 0, 1, 0.0, True)
+                modes = [Optimum(estimate_at(own, theta), path)]
+            except (np.linalg.LinAlgError, ValueError):
+                yield None
+                continue
+            yield Fit.at(other, own, problem.covariance, modes)
 
 
 def refit_like(fit: Fit, endog: ArrayLike | pd.DataFrame) -> Refits:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
     from mixedar.selection import select_residual
+    from mixedar.planning import power
 
 
 mixedlm = MixedLMAR.from_formula
@@ -50,6 +51,7 @@ _LATER = {
     "panel_tests": "mixedar.panel.specification",
     "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
+    "power": "mixedar.planning",
     "tidy": "mixedar.compare.frames",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "random_effects",
     "random_effects_ar1",
     "select_residual",
+    "power",
     "tidy",
     "within_between",
 ]

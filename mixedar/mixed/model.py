@@ -60,6 +60,7 @@ from mixedar.mixed.construct import (
     written_effects,
 )
 from mixedar.mixed.fit import fit_model
+from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
@@ -202,6 +203,8 @@ class MixedLMAR(ParentModel):
         time: Any = None,
         residual: str | ResidualStructure | None = DEFAULT_RESIDUAL,
         series: Any = None,
+    recipe: Recipe | None = None
+
         re_cov: str = "unstructured",
         use_sqrt: bool = True,
         missing: str = "none",
@@ -342,7 +345,7 @@ class MixedLMAR(ParentModel):
                 "residual_data= belongs to arrays; with a formula the columns are "
                 "those of the data"
             )
-        table = as_frame(data)
+        table, given_groups = as_frame(data), groups
         groups = one_factor("groups", groups, table)
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
@@ -366,6 +369,7 @@ class MixedLMAR(ParentModel):
             eval_env=namespace,
         )
         found = found.evaluated(design.frame, design.extra, namespace)
+        formulas = found.formulas
         if design.n_dropped:
             warn_dropped(design.n_dropped)
         design = replace(design, formula=formula)
@@ -395,8 +399,40 @@ class MixedLMAR(ParentModel):
 
         Parameters
         ----------
+        model.recipe = Recipe.of(
+            namespace,
+            formulas,
+            formula=formula,
+            re_formula=re_formula,
+            vc_formula=vc_formula,
+            use_sparse=use_sparse,
+            missing=missing,
+            groups=given_groups,
+            time=time,
+            residual=residual,
+            series=series,
+            weights=weights,
+            offset=offset,
+            **kwargs,
+        )
         start_params : array_like or MixedLMParams, optional
             A first start beside the usual ones: packed relative parameters as
+    def for_rows(self, frame: pd.DataFrame) -> Self:
+        """
+        The model as it was written, of the rows of another frame.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model is not from a formula, or was given arrays beside one.
+        """
+        if self.recipe is None:
+            raise UnsupportedError(
+                "a model of arrays cannot be built again for other rows: build it "
+                "from a formula, as in mixedlm('y ~ x', data, groups='id')"
+            )
+        return type(self).from_formula(data=frame, **self.recipe.arguments())
+
             in statsmodels, residual parameters last.
         reml : bool
             Restricted maximum likelihood, or maximum likelihood.
