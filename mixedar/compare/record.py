@@ -371,7 +371,13 @@ def _mixed_components(fit: MixedLMARResults, alpha: float) -> list[Component]:
     p, k_re, names = fit.k_fe, fit.k_re, fit.fit.names
     effects, values = fit.fit.effect_names, np.asarray(fit.params).tolist()
     own = effects[k_re : k_re + fit.k_vc]
-    parts = random_effects(effects[:k_re], fit.cov_re, own, fit.vcomp)
+    if fit.fit.layout.compound:
+        common, (variance, cov) = names[p].removesuffix(" Var"), values[p : p + 2]
+        shared = Component(f"{common} Cov", "random", cov, (common, common))
+        parts = [random_variance(common, variance), shared]
+        parts += random_effects((), (), own, fit.vcomp)
+    else:
+        parts = random_effects(effects[:k_re], fit.cov_re, own, fit.vcomp)
     for place, cov in zip(fit.fit.layout.term_places, fit.fit.term_covs, strict=True):
         parts += random_effects(effects[place.effects], cov, (), ())
     for value in values[p + len(parts) :]:

@@ -189,7 +189,7 @@ class ModelData:
     formula_spec, re_spec : FormulaSpec or None
         Build the designs of new rows.
     re_cov : str
-        ``"unstructured"`` or ``"diagonal"``.
+        ``"unstructured"``, ``"diagonal"`` or ``"compound"``.
     scale : float or None
         The residual variance, if it is known.
     offset : ndarray, shape (n,), or None
@@ -388,7 +388,12 @@ class ModelData:
         RandomCovariance
         """
         terms = tuple(term.layout for term in self.terms)
-        layout = RandomCovariance.free(self.k_re, self.components.sizes, terms)
+        layout = RandomCovariance.free(
+            self.k_re,
+            self.components.sizes,
+            terms,
+            compound=self.re_cov == "compound" and self.k_re > 1,
+        )
         values = layout.fixed.copy()
         if fixed is not None:
             values[: len(fixed)] = fixed

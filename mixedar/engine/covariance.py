@@ -7,6 +7,10 @@ for each variance component, repeated over the component's columns, and of one b
 for each further term, the effects of another factor, repeated over its levels.  The
 optimiser works on the entries of ``Lambda``, which makes a singular ``Psi``
 an ordinary point; inference works on the entries of ``Psi``.
+
+The effects of the groups may share one variance and one covariance (compound symmetry,
+``pdCompSymm`` of nlme).  ``Psi`` has two entries then, and so has its symmetric root
+``Lambda``, which is of the same form: the first of the diagonal, and that below it.
 """
 
 from __future__ import annotations
@@ -52,9 +56,7 @@ class TermLayout(NamedTuple):
         """Number of columns."""
         return self.order * self.copies
 
-    def whole(
-        self, small: FloatArray, between: FloatArray | None = None
-    ) -> FloatArray:
+    def whole(self, small: FloatArray, between: FloatArray | None = None) -> FloatArray:
         """Matrix of one level from that of one copy, and one between the copies."""
         if self.copies == 1:
             return small
@@ -79,12 +81,15 @@ class RandomCovariance:
         deviations of the components, then the triangles of the further terms.
     terms : tuple of TermLayout
         Effects of each further term.
+    compound : bool
+        Whether the block has one variance and one covariance.
     """
 
     k_re: int
     vc_sizes: tuple[int, ...]
     fixed: FloatArray
     terms: tuple[TermLayout, ...] = ()
+    compound: bool = False
 
     @classmethod
     def free(
@@ -92,11 +97,13 @@ class RandomCovariance:
         k_re: int,
         vc_sizes: tuple[int, ...] = (),
         terms: tuple[TermLayout, ...] = (),
+        *,
+        compound: bool = False,
     ) -> RandomCovariance:
         """The layout in which every entry is estimated."""
-        count = _triangle(k_re) + len(vc_sizes)
+        count = len(_block_entries(k_re, compound)[0]) + len(vc_sizes)
         count += sum(_triangle(term.order) for term in terms)
-        return cls(k_re, vc_sizes, np.full(count, np.nan), terms)
+        return cls(k_re, vc_sizes, np.full(count, np.nan), terms, compound)
 
     @cached_property
     def blocks(self) -> tuple[int, ...]:
@@ -108,7 +115,8 @@ class RandomCovariance:
     def places(self) -> tuple[Place, ...]:
         """Where the effects and entries of each block are."""
         effects = np.cumsum([0, *self.blocks]).tolist()
-        entries = np.cumsum([0, *map(_triangle, self.blocks)]).tolist()
+        counts = [len(self.tril[0]), *map(_triangle, self.blocks[1:])]
+        entries = np.cumsum([0, *counts]).tolist()
         pairs = zip(pairwise(effects), pairwise(entries), strict=True)
         return tuple(Place(slice(*one), slice(*other)) for one, other in pairs)
 
@@ -120,12 +128,12 @@ class RandomCovariance:
     @cached_property
     def k_cov(self) -> int:
         """Number of covariance parameters, free or not."""
-        return sum(map(_triangle, self.blocks))
+        return self.places[-1].entries.stop
 
     @property
     def k_groups(self) -> int:
         """Number of those of the groups; they come first."""
-        return _triangle(self.k_re) + len(self.vc_sizes)
+        return len(self.tril[0]) + len(self.vc_sizes)
 
     @property
     def order(self) -> int:
@@ -152,18 +160,19 @@ class RandomCovariance:
 
     @property
     def tril(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows and columns of the block's lower triangle, row by row."""
-        return lower_triangle(self.k_re)
+        """Rows and columns of the block's entries: a lower triangle, row by row."""
+        return _block_entries(self.k_re, self.compound)
 
     @cached_property
     def effects(self) -> tuple[IntArray, IntArray]:
         """
         Which two effects each entry belongs to, arrays of shape (k_cov,).
 
-        Effects are counted through the blocks; a component has one.
+        Effects are counted through the blocks; a component has one.  With compound
+        symmetry the first two stand for all.
         """
         first = [place.effects.start for place in self.places]
-        where = [lower_triangle(order) for order in self.blocks]
+        where = [self.tril, *map(lower_triangle, self.blocks[1:])]
         rows = [start + i for start, (i, _) in zip(first, where, strict=True)]
         columns = [start + j for start, (_, j) in zip(first, where, strict=True)]
         return np.concatenate(rows), np.concatenate(columns)
@@ -177,6 +186,8 @@ class RandomCovariance:
     def entry(self, i: int, j: int) -> int:
         """Position of a variance or covariance of effects."""
         rows, columns = self.effects
+        if self.compound and max(i, j) < self.k_re:
+            i, j = int(i != j), 0
         found = (rows == max(i, j)) & (columns == min(i, j))
         return int(np.flatnonzero(found)[0])
 
@@ -185,7 +196,14 @@ class RandomCovariance:
         rows, columns = self.effects
         out = np.zeros((sum(self.blocks),) * 2)
         out[rows, columns] = out[columns, rows] = values
+        if self.compound:
+            out[: self.k_re, : self.k_re] = self._compound(values)
         return out
+
+    def _compound(self, entries: FloatArray) -> FloatArray:
+        """The block with one number on its diagonal and another beside it."""
+        rest = np.full((self.k_re, self.k_re), entries[1])
+        return rest + np.diag(np.full(self.k_re, entries[0] - entries[1]))
 
     @property
     def component_starts(self) -> NDArray[np.intp]:
@@ -195,7 +213,7 @@ class RandomCovariance:
     @property
     def directions(self) -> FloatArray:
         """``dPsi / dv_k`` for each entry, shape (k_cov, order, order)."""
-        return _directions(self.k_re, self.vc_sizes)
+        return _directions(self.k_re, self.vc_sizes, self.compound)
 
     @cached_property
     def _all_free(self) -> bool:
@@ -224,7 +242,10 @@ class RandomCovariance:
         entries = self.entries(theta)
         out = np.zeros((self.order, self.order))
         count = len(self.tril[0])
-        out[self.tril] = entries[:count]
+        if self.compound:
+            out[: self.k_re, : self.k_re] = self._compound(entries)
+        else:
+            out[self.tril] = entries[:count]
         if self.vc_sizes:
             diagonal = np.repeat(entries[count : self.k_groups], self.vc_sizes)
             columns = np.arange(self.k_re, self.order)
@@ -243,20 +264,61 @@ class RandomCovariance:
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
         entries = self.entries(theta)
-        return 0.5 * (_quadratic(self.blocks) @ entries) @ entries
+        return 0.5 * (self._forms @ entries) @ entries
+
+    @property
+    def _forms(self) -> FloatArray:
+        return _quadratic(self.blocks, self.compound)
 
     @cached_property
     def _bends(self) -> FloatArray:
         """Second derivatives of ``v`` by the free entries, (free, free, k_cov)."""
         free = np.flatnonzero(self.is_free)
-        return _quadratic(self.blocks)[:, free[:, None], free].transpose(1, 2, 0)
+        return self._forms[:, free[:, None], free].transpose(1, 2, 0)
 
     def jet(self, theta: FloatArray) -> Jet:
         """Entries ``v`` of ``Psi`` by the free entries of ``Lambda``."""
         entries = self.entries(theta)
-        slopes = _quadratic(self.blocks) @ entries
+        slopes = self._forms @ entries
         first = slopes if self._all_free else slopes[:, self.is_free]
         return Jet(0.5 * slopes @ entries, first.T, self._bends)
+
+    def root_entries(self, cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
+        """Entries of ``Lambda`` of the groups from the covariance of their effects."""
+        if not self.compound:
+            return factor_entries(cov_re, vcomp)
+        # eigenvalues of the mean of the effects, and of their differences
+        k, variance, cov = self.k_re, cov_re[0, 0], cov_re[1, 0]
+        values = np.array([variance + (k - 1) * cov, variance - cov])
+        mean, rest = np.sqrt(np.clip(values, 0.0, None))
+        own = [rest + (mean - rest) / k, (mean - rest) / k]
+        return np.concatenate([own, np.sqrt(np.clip(vcomp, 0.0, None))])
+
+    def unsigned(self, theta: FloatArray) -> FloatArray:
+        """
+        The free entries of ``Lambda`` that stand for all with the same ``Psi``.
+
+        The two eigenvalues of a root with compound symmetry have signs of their own,
+        which rows of a triangular root do not mix.
+        """
+        if not self.compound or not self.is_free[:2].all():
+            return theta
+        (first, beside), k, out = theta[:2], self.k_re, theta.copy()
+        mean, rest = abs(first + (k - 1) * beside), abs(first - beside)
+        out[:2] = rest + (mean - rest) / k, (mean - rest) / k
+        return out
+
+    def in_units(self, block_map: FloatArray, entries: FloatArray) -> FloatArray:
+        """Entries of the groups' block of ``Lambda`` in the coordinates of a map."""
+        if self.compound:  # a multiple of the identity
+            return np.asarray(entries / block_map[0, 0])
+        return triangular_entries(block_map, entries)
+
+    def block_map(self, block_map: FloatArray) -> FloatArray:
+        """Linear map of the entries of a block ``A`` to those of ``B A B'``."""
+        if self.compound:
+            return np.eye(2) * block_map[0, 0] ** 2
+        return entry_map(block_map)
 
 
 def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
@@ -280,6 +342,26 @@ def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
     return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
 
 
+def triangular_entries(block_map: FloatArray, entries: FloatArray) -> FloatArray:
+    """Entries of a block of ``Lambda`` in the coordinates of a map."""
+    where = lower_triangle(len(block_map))
+    block = np.zeros_like(block_map)
+    block[where] = entries
+    inner = np.asarray(np.linalg.solve(block_map, block), dtype=np.float64)
+    if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
+        # QR of the transpose makes the rotated factor triangular again
+        inner = r_factor(inner.T).T
+    return inner[where]
+
+
+def entry_map(block: FloatArray) -> FloatArray:
+    """Linear map of the lower triangle of ``A`` to that of ``B A B'``."""
+    i, j = lower_triangle(len(block))
+    same = block[i[:, None], i] * block[j[:, None], j]
+    crossed = block[i[:, None], j] * block[j[:, None], i]
+    return same + crossed * (i != j)
+
+
 def _triangle(k: int) -> int:
     return k * (k + 1) // 2
 
@@ -291,12 +373,26 @@ def lower_triangle(k_re: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.tril_indices(k_re)
 
 
+def _block_entries(
+    k_re: int, compound: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the entries of the groups' block."""
+    return lower_triangle(k_re) if not compound else _PAIR
+
+
+# The first variance and the first covariance.
+_PAIR = np.array([0, 1]), np.array([0, 0])
+
+
 @cache
-def _directions(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
-    count, order = _triangle(k_re), k_re + sum(vc_sizes)
+def _directions(k_re: int, vc_sizes: tuple[int, ...], compound: bool) -> FloatArray:
+    rows, columns = _block_entries(k_re, compound)
+    count, order = len(rows), k_re + sum(vc_sizes)
     out = np.zeros((count + len(vc_sizes), order, order))
-    rows, columns = lower_triangle(k_re)
     out[np.arange(count), rows, columns] = out[np.arange(count), columns, rows] = 1.0
+    if compound:
+        out[0, :k_re, :k_re] = np.eye(k_re)
+        out[1, :k_re, :k_re] = 1.0 - np.eye(k_re)
     first = k_re
     for k, size in enumerate(vc_sizes, start=count):
         here = np.arange(first, first + size)
@@ -306,8 +402,16 @@ def _directions(k_re: int, vc_sizes: tuple[int, ...]) -> FloatArray:
 
 
 @cache
-def _quadratic(blocks: tuple[int, ...]) -> FloatArray:
+def _quadratic(blocks: tuple[int, ...], compound: bool) -> FloatArray:
     """``T`` with ``v_k = entries' T_k entries / 2``, shape (k_cov,) * 3."""
+    if compound:  # L = (c - d) I + d 11':  c^2 + (k - 1) d^2, and 2 c d + (k - 2) d^2
+        k, rest = blocks[0], _quadratic(blocks[1:], False)
+        out = np.zeros((len(rest) + 2,) * 3)
+        out[0, 0, 0], out[0, 1, 1] = 2.0, 2.0 * (k - 1)
+        out[1, 0, 1] = out[1, 1, 0] = 2.0
+        out[1, 1, 1] = 2.0 * (k - 2)
+        out[2:, 2:, 2:] = rest
+        return _read_only(out)
     out = np.zeros((sum(map(_triangle, blocks)),) * 3)
     first = 0
     for order in blocks:

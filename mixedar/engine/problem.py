@@ -28,8 +28,10 @@ from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPo
 from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import (
     RandomCovariance,
+    entry_map,
     factor_entries,
     lower_triangle,
+    triangular_entries,
 )
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
@@ -271,6 +273,11 @@ class LikelihoodProblem:
         """Free entries of ``Lambda``, and all other parameters, unconstrained."""
         return theta[: self.k_cov_free], theta[self.k_cov_free :]
 
+    def unsigned(self, theta: FloatArray) -> FloatArray:
+        """The coordinates that stand for all of one covariance of random effects."""
+        lam, u = self.split(theta)
+        return np.concatenate([self.covariance.unsigned(lam), u])
+
     def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
         """Sums over the clusters, in internal coordinates."""
         key = theta.tobytes()
@@ -397,11 +404,11 @@ class LikelihoodProblem:
         count, first = len(cov.tril[0]), cov.k_groups
         scale = np.diagonal(self.z_map)[cov.component_starts]
         parts = [
-            _triangular(self.z_map[: cov.k_re, : cov.k_re], factor[:count]),
+            cov.in_units(self.z_map[: cov.k_re, : cov.k_re], factor[:count]),
             factor[count:first] / scale,
         ]
         for place, term_map in zip(cov.term_places, self.term_maps, strict=True):
-            parts.append(_triangular(term_map, factor[place.entries]))
+            parts.append(triangular_entries(term_map, factor[place.entries]))
         entries = np.concatenate(parts)
         u = self.parameters.to_unconstrained(params)
         level = self.level(u)
@@ -438,7 +445,7 @@ class LikelihoodProblem:
         cov = self.covariance
         psi, count = cov.matrix(cov_values), len(cov.tril[0])
         q = cov.k_re
-        parts = [factor_entries(psi[:q, :q], cov_values[count : cov.k_groups])]
+        parts = [cov.root_entries(psi[:q, :q], cov_values[count : cov.k_groups])]
         for place in cov.term_places:
             parts.append(factor_entries(psi[place.effects, place.effects], np.empty(0)))
         theta = self.theta_from(np.concatenate(parts), params)
@@ -455,32 +462,12 @@ class LikelihoodProblem:
         count = len(cov.tril[0])
         out = np.zeros((cov.k_cov, cov.k_cov))
         block = self.z_map[: cov.k_re, : cov.k_re]
-        out[:count, :count] = _entry_map(block)
+        out[:count, :count] = cov.block_map(block)
         vc = np.arange(count, cov.k_groups)
         out[vc, vc] = np.diagonal(self.z_map)[cov.component_starts] ** 2
         for place, term_map in zip(cov.term_places, self.term_maps, strict=True):
-            out[place.entries, place.entries] = _entry_map(term_map)
+            out[place.entries, place.entries] = entry_map(term_map)
         return out
-
-
-def _triangular(block_map: FloatArray, entries: FloatArray) -> FloatArray:
-    """Entries of a block of ``Lambda`` in the coordinates of a map."""
-    where = lower_triangle(len(block_map))
-    block = np.zeros_like(block_map)
-    block[where] = entries
-    inner = np.asarray(np.linalg.solve(block_map, block), dtype=np.float64)
-    if np.abs(np.triu(inner, 1)).max(initial=0.0) > 0.0:
-        # QR of the transpose makes the rotated factor triangular again
-        inner = r_factor(inner.T).T
-    return inner[where]
-
-
-def _entry_map(block: FloatArray) -> FloatArray:
-    """Linear map of the lower triangle of ``A`` to that of ``B A B'``."""
-    i, j = lower_triangle(len(block))
-    same = block[i[:, None], i] * block[j[:, None], j]
-    crossed = block[i[:, None], j] * block[j[:, None], i]
-    return same + crossed * (i != j)
 
 
 def _typical_rows(
@@ -528,7 +515,8 @@ def random_effects_map(
     n : int
         Number of observations.
     covariance : RandomCovariance
-        If some entries are fixed the map is diagonal, else upper triangular.
+        If some entries are fixed the map is diagonal, else upper triangular; with
+        compound symmetry it is a multiple of the identity.
 
     Returns
     -------
@@ -545,6 +533,9 @@ def random_effects_map(
         block = rows.z[used, :k_re] * root_weights[:, None]
         free = covariance.is_free[: len(covariance.tril[0])].all()
         out[:k_re, :k_re] = _unit_map(block, n, rotated=bool(free))
+        if covariance.compound:
+            # one unit for all columns: their common variances stay common
+            out[:k_re, :k_re] = np.eye(k_re) / np.sqrt((block**2).sum() / (n * k_re))
     first = k_re
     for size in covariance.vc_sizes:
         columns = rows.z[used, first : first + size]

@@ -204,8 +204,10 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
     columns = [range(j, j + 1) for j in range(layout.k_re)]
     columns += [range(j, j + k) for j, k in zip(starts, sizes, strict=True)]
     out = {}
+    if layout.compound:  # seen if one of them is
+        columns[: layout.k_re] = [range(layout.k_re), *[range(0)] * (layout.k_re - 1)]
     for effect, own in enumerate(columns):
-        if all(j in found for j in own):
+        if own and all(j in found for j in own):
             by = np.unique(np.concatenate([found[j] for j in own]))
             out[effect] = tuple(data.exog_names[k] for k in by)
     for term, place in zip(data.terms, layout.term_places, strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import compress
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit, logit
@@ -51,6 +51,8 @@ class CovarianceParameter:
         Unconstrained residual parameters of the fit, and of what relates levels.
     structure : Parametric
         All of these.
+    alike : int
+        How many random effects share it with one another (compound symmetry), or 0.
     """
 
     name: str
@@ -61,6 +63,7 @@ class CovarianceParameter:
     held: str
     u: FloatArray
     structure: Parametric
+    alike: int = 0
 
     @property
     def path(self) -> Literal["sd", "cov", "corr", "residual", "sigma"]:
@@ -116,12 +119,15 @@ class CovarianceParameter:
 
         Paths run along standard deviations, covariances, the angle whose sine
         is a correlation, unconstrained residual parameters, and the logarithm of
-        sigma: the ends of the range are ordinary points there.
+        sigma: the ends of the range are ordinary points there.  The correlation that
+        k effects share is at least ``-1 / (k - 1)``; the sine of its angle is the
+        square root of how far it is from there.
         """
         if self.kind == "variance":
             return t * t
         if self.kind == "corr":
-            return np.sin(t)
+            sine = np.sin(t)
+            return sine if not self.alike else self._from_share(sine * sine)
         if self.kind in ("sigma", "scale"):
             return np.exp(t * (1.0 if self.kind == "sigma" else 2.0))
         if self.kind != "residual":
@@ -131,6 +137,14 @@ class CovarianceParameter:
         at = self.at
         found = self.structure.natural(self._moved(float(t.value)))[self.j]
         return t.map(found.value, found.first[at], found.second[at, at])
+
+    def _from_share(self, share: Any) -> Any:
+        """A correlation that effects share from how far up its range it is."""
+        return (self.alike * share - 1.0) / (self.alike - 1.0)
+
+    def share(self, value: float) -> float:
+        """How far up its range a correlation is that effects share, 0 to 1."""
+        return (1.0 + (self.alike - 1.0) * value) / self.alike
 
     def value(self, t: float) -> float:
         """The parameter at a path coordinate."""
@@ -144,6 +158,8 @@ class CovarianceParameter:
         """Path coordinate of a value of the parameter."""
         if self.kind == "variance":
             return float(np.sqrt(value))
+        if self.kind == "corr" and self.alike:
+            return float(np.arcsin(np.sqrt(np.clip(self.share(value), 0.0, 1.0))))
         if self.kind == "corr":
             return float(np.arcsin(np.clip(value, -1.0, 1.0)))
         if self.kind == "residual":
@@ -162,7 +178,7 @@ class CovarianceParameter:
         if self.path == "sd":
             return 0.0, np.inf
         if self.kind == "corr":
-            return -np.pi / 2, np.pi / 2
+            return (0.0 if self.alike else -np.pi / 2), np.pi / 2
         if self.kind == "residual":
             if self.coupled:
                 end = _COUPLED_END if self._fisher else np.inf
@@ -213,10 +229,12 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
     under their names in ``params`` (``"scale"`` for the last); then ``sd(...)``,
     ``corr(..., ...)`` and ``sigma``.
     """
-    structure, effects = fit.parameters, fit.effect_names
+    structure, effects = fit.parameters, list(fit.effect_names)
     unseen = np.flatnonzero(fit.unseen_correlations)
     names = list(fit.names[fit.k_fe :])
     rows, columns = fit.layout.effects
+    compound = fit.layout.compound
+    common = names[0].removesuffix(" Var") if compound else ""
     cov = fit.effect_cov
     variances = np.diag(cov)
     is_held = ~fit.layout.is_free
@@ -236,7 +254,15 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
             why = "not estimated: the restricted likelihood does not depend on it"
         where.append(
             CovarianceParameter(
-                name, kind, i, j, float(x), why, fit.unconstrained, structure
+                name,
+                kind,
+                i,
+                j,
+                float(x),
+                why,
+                fit.unconstrained,
+                structure,
+                fit.k_re if compound and random and i < fit.k_re else 0,
             )
         )
 
@@ -245,13 +271,16 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
         if i == j:
             # a variance is held if the whole row of its factor is
             held = bool(is_held[rows == i].all())
+            label = common if compound and i == 0 else effects[i]
             add(names[k], "variance", i, i, variances[i], held)
-            add(f"sd({effects[i]})", "sd", i, i, np.sqrt(variances[i]), held)
+            add(f"sd({label})", "sd", i, i, np.sqrt(variances[i]), held)
             continue
         root = np.sqrt(variances[i] * variances[j])
         add(names[k], "cov", i, j, cov[i, j], held)
         corr = cov[i, j] / root if root > 0.0 else 0.0
-        add(f"corr({effects[j]}, {effects[i]})", "corr", i, j, corr, held)
+        label = f"{effects[j]}, {effects[i]}"
+        label = common if compound and i < fit.k_re else label
+        add(f"corr({label})", "corr", i, j, corr, held)
     for k, name in enumerate(names[len(rows) :]):
         held = not bool(structure.is_free[k])
         add(name, "residual", 0, k, fit.estimate.residual_params[k], held)
@@ -332,6 +361,13 @@ def normal_interval(
         half = z * error / parameter.slope(center)
         ends = sorted(parameter.value(center + side * half) for side in (-1.0, 1.0))
         return ends[0], ends[1]
+    if parameter.kind == "corr" and parameter.alike:  # as nlme's pdCompSymm
+        k = parameter.alike
+        there, back, slope = _SCALES["share"]
+        value = parameter.share(value)
+        center, half = there(value), z * error * (k - 1) / k * slope(value)
+        low, high = (back(center + side * half) for side in (-1.0, 1.0))
+        return (k * low - 1.0) / (k - 1.0), (k * high - 1.0) / (k - 1.0)
     there, back, slope = _SCALES[link]
     center, half = there(value), z * error * slope(value)
     return float(back(center - half)), float(back(center + half))
@@ -488,6 +524,12 @@ def _singular_part(fit: Fit, known: Collection[int]) -> str:
         if i == j or zero[i] or zero[j]:
             continue
         correlation = cov[i, j] / np.sqrt(cov[i, i] * cov[j, j])
+        least = -1.0 / (fit.k_re - 1.0) if fit.layout.compound and i < fit.k_re else -1
+        if least > -1.0 and correlation < least + 1e-6:
+            parts.append(
+                f"the correlation in {name!r} is {least:.6g}, the least that "
+                f"{fit.k_re} effects can share"
+            )
         if abs(correlation) > 1.0 - 1e-6:
             parts.append(f"the correlation in {name!r} is {correlation:+.0f}")
     if not parts and not fit.unseen and not known:

@@ -186,7 +186,7 @@ def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
 
     Columns of ``Lambda`` can change their signs without a change of ``Psi``.
     """
-    lam, u = problem.split(theta)
+    lam, u = problem.split(problem.unsigned(theta))
     cov = problem.covariance
     factors = [cov.factor(lam), *cov.term_factors(lam)]
     signs = [np.where(np.diagonal(factor) < 0.0, -1.0, 1.0) for factor in factors]

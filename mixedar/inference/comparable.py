@@ -214,6 +214,12 @@ class _Effects:
             return 2 if rank == 0 else int(rank < k)
         return k - rank
 
+    def times(self, covariance: FloatArray, v: FloatArray) -> FloatArray:
+        """``Z G Z' v`` for a covariance ``G`` of the effects, shape (n, m)."""
+        pairs = [(int(i), int(j)) for i, j in np.argwhere(covariance)]
+        parts = (covariance[i, j] * self.applied(i, j, v) for i, j in pairs)
+        return sum(parts, start=np.zeros_like(v))
+
     def applied(self, i: int, j: int, v: FloatArray) -> FloatArray:
         """``Z_i Z_j' v``, the columns having an effect for each level, shape (n, m)."""
         out = np.zeros_like(v)
@@ -251,8 +257,8 @@ def _effects_nesting(small: Fit, large: Fit, rows: IntArray) -> Nesting:
         images[where].append(image)
     # what the smaller model leaves without variance is at the edge
     count = 0
-    for block, image in zip(blocks, images, strict=True):
-        rank = int(np.linalg.matrix_rank(np.hstack(image))) if image else 0
+    for block, own in zip(blocks, images, strict=True):
+        rank = int(np.linalg.matrix_rank(np.hstack(own))) if own else 0
         count += block.edges(rank)
     edges = (ZERO_VARIANCE,) * count
     between = large.parameters.k_free - large.structure.k_free
@@ -333,14 +339,7 @@ def _image_of_one(small: _Effects, large: _Effects) -> FloatArray | None:
     probe = np.random.default_rng(7).normal(size=(n, 2))
     wanted = small.applied(0, 0, probe).ravel()
     basis = np.column_stack(
-        [
-            sum(
-                value * large.applied(int(i), int(j), probe)
-                for (i, j), value in np.ndenumerate(direction)
-                if value
-            ).ravel()
-            for direction in large.directions
-        ]
+        [large.times(direction, probe).ravel() for direction in large.directions]
     )
     found, *_ = np.linalg.lstsq(basis, wanted, rcond=None)
     if np.linalg.norm(basis @ found - wanted) > 1e-8 * np.linalg.norm(wanted):

@@ -7,6 +7,11 @@ the residual variance is a coordinate like the others: all coordinates are
 ``y = (entries of a root of the covariance of the random effects, u, s)`` with ``s``
 the logarithm of the residual variance and ``u`` the unconstrained residual
 parameters.  One of them follows from the held parameter.
+
+Where k effects share a variance and a covariance, their root has two eigenvalues, of
+their mean and of their differences: ``sd sqrt(k) sin(a)`` and
+``sd sqrt(k / (k - 1)) cos(a)`` with the standard deviation ``sd`` and an angle ``a``
+that the correlation is a function of.  One of both is free then, the other held.
 """
 
 from __future__ import annotations
@@ -122,14 +127,17 @@ class ConstrainedLikelihood:
         self._inner_z = np.linalg.inv(problem.z_map)
         self._response = 2.0 * float(np.log(abs(problem.w_map[-1, -1])))
         cov = problem.covariance
-        self.layout = RandomCovariance.free(cov.k_re, cov.vc_sizes, cov.terms)
+        self.layout = RandomCovariance.free(
+            cov.k_re, cov.vc_sizes, cov.terms, compound=cov.compound
+        )
         self._blocks = self.layout.places
         own = self._own_block()
         #: the first entry of the parameter's block
         self._lead = self._blocks[own].entries.start
         self.order = np.arange(sum(self.layout.blocks))
         effects = self._blocks[own].effects
-        self.order[effects] = effects.start + _rows_order(effects, parameter)
+        if not parameter.alike:
+            self.order[effects] = effects.start + _rows_order(effects, parameter)
         #: held entries of the user's relative factor, NaN where free
         self.fixed = self._reordered(fit.layout.fixed.copy(), self._blocks[own])
         # where the entries of the user's covariance stand in the reordered one
@@ -154,7 +162,7 @@ class ConstrainedLikelihood:
         #: where the variance that a covariance needs is among the free coordinates
         self.lead = int(np.searchsorted(self.free, self._lead))
         # for correlations: logarithms of the two standard deviations
-        both = [self.lead, self.lead + 1]
+        both = [self.lead] if parameter.alike else [self.lead, self.lead + 1]
         self.logs = both if parameter.path == "corr" else []
 
     def _own_block(self) -> int:
@@ -183,16 +191,20 @@ class ConstrainedLikelihood:
     def _dependent(self) -> int:
         """The coordinate that follows from the held parameter."""
         parameter = self.parameter
-        if parameter.path == "sd":
+        if parameter.path == "sd" and not parameter.alike:
             return self._lead
-        if parameter.path in ("cov", "corr"):
+        if parameter.path in ("sd", "cov", "corr"):
             return self._lead + 1
         return self.layout.k_cov + parameter.at if parameter.path == "residual" else -1
 
     def start(self, point: PathStart) -> FloatArray:
         """Free coordinates of a point."""
         parts = []
-        for block, root in zip(self._blocks, point.roots, strict=True):
+        for k, (block, root) in enumerate(zip(self._blocks, point.roots, strict=True)):
+            if k == 0 and self.layout.compound:
+                own = self.layout.root_entries(root @ root.T, np.empty(0))
+                parts.append(own)
+                continue
             order = self.order[block.effects] - block.effects.start
             lower = np.zeros((len(order), len(order)))
             if len(order):
@@ -202,11 +214,41 @@ class ConstrainedLikelihood:
             parts.append(lower[np.tril_indices(len(order))])
         y = np.concatenate([*parts, point.u, [point.s]])
         lead = self._lead
-        if self.logs:
+        if self.parameter.alike:
+            y[lead] = self._alike_start(*y[lead : lead + 2])
+        elif self.logs:
             y[lead + 2] = np.hypot(y[lead + 1], y[lead + 2])
         x = y[self.free]
         x[self.logs] = np.log(np.maximum(x[self.logs], 1e-8 * np.exp(0.5 * point.s)))
         return x
+
+    def _alike_start(self, first: float, beside: float) -> float:
+        """The free coordinate of effects that share a covariance, from its root."""
+        k = self.parameter.alike
+        mean, rest = first + (k - 1) * beside, first - beside
+        if self.parameter.path == "cov":
+            return float(min(mean, rest))
+        sides = mean / np.sqrt(k), rest * np.sqrt((k - 1) / k)
+        found = np.arctan2(*sides) if self.parameter.path == "sd" else np.hypot(*sides)
+        return float(found)
+
+    def _alike(self, free: Jet, held: Jet) -> tuple[Jet, Jet]:
+        """The entries of their root."""
+        k, path = self.parameter.alike, self.parameter.path
+        if path == "cov":  # the smaller root is free, the other further by k cov
+            square = free * free
+            if held.value >= 0.0:
+                mean, rest = np.sqrt(square + k * held), free
+            else:
+                mean, rest = free, np.sqrt(square - k * held)
+        else:
+            sd, angle = held, free
+            if path == "corr":
+                sd, angle = np.exp(clip(free, -np.inf, 300.0)), held
+            mean = np.sqrt(k) * sd * np.sin(angle)
+            rest = np.sqrt(k / (k - 1)) * sd * np.cos(angle)
+        beside = (mean - rest) / k
+        return rest + beside, beside
 
     def natural(self, s: float) -> FloatArray:
         """A length to measure each free coordinate by."""
@@ -223,11 +265,13 @@ class ConstrainedLikelihood:
         out[: self.layout.k_cov] = np.abs(lengths[rows]) * np.exp(0.5 * s)
         x = out[self.free]
         x[self.logs] = 1.0
+        if self.parameter.alike and self.parameter.path == "sd":
+            x[self.lead] = 1.0  # an angle
         return x
 
     def usable(self, x: FloatArray, t: float) -> FloatArray:
         """Give a covariance the variances that it needs."""
-        if self.parameter.path != "cov" or t == 0.0:
+        if self.parameter.path != "cov" or t == 0.0 or self.parameter.alike:
             return x
         out, lead = x.copy(), self.lead
         # second row of the factor: (t / x[lead], ...); not all of it from t
@@ -247,7 +291,10 @@ class ConstrainedLikelihood:
         y.value[self._known] = self.parameter.u[self._known - self.layout.k_cov]
         if self.problem.scale is not None:
             y.value[-1] = np.log(self.problem.scale)
-        if path == "corr":
+        if self.parameter.alike:
+            for k, entry in enumerate(self._alike(z[self.lead], held), self._lead):
+                _put(y, k, entry)
+        elif path == "corr":
             sizes = np.exp(clip(z[self.logs], -np.inf, 300.0))
             _put(y, self._lead, sizes[0])
             _put(y, self._lead + 1, sizes[1] * np.sin(held))
@@ -302,7 +349,8 @@ class ConstrainedLikelihood:
 
         LinAlgError if the point is out of reach of the arithmetic.
         """
-        if self.parameter.path == "cov" and x[self.lead] == 0.0:
+        needed = not self.parameter.alike or t == 0.0
+        if self.parameter.path == "cov" and needed and x[self.lead] == 0.0:
             raise np.linalg.LinAlgError("a covariance needs a variance")
         problem, k_cov = self.problem, self.layout.k_cov
         y = self._coordinates(x, t)

@@ -45,9 +45,10 @@ class _Parts:
     def of(cls, fit: Fit, params: FloatArray) -> _Parts:
         """At residual parameters and those of what relates levels."""
         data, rows = fit.data, []
-        designs = [] if data.exog_re is None else [(data.groups_name, data.exog_re, 1)]
-        for name, z, copies in designs if fit.k_re else []:
-            rows.append((name, _entry_weights(z, copies, 1.0)))
+        if data.exog_re is not None and fit.k_re:
+            squares = data.exog_re.T @ data.exog_re / data.nobs
+            own = fit.layout.directions[: fit.k_re2, : fit.k_re, : fit.k_re]
+            rows.append((data.groups_name, np.tensordot(own, squares)))
         for name, matrix in zip(
             data.component_names, data.components.matrices, strict=True
         ):

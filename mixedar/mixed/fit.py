@@ -18,7 +18,6 @@ from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
-from mixedar.engine.covariance import factor_entries
 from mixedar.engine.newton import SearchPath
 from mixedar.engine.search import METHODS
 from mixedar.exceptions import (
@@ -86,7 +85,9 @@ def fit_model(
     begin = None
     if start_params is not None or not do_cg:
         vcomp = start.vcomp if model.k_vc else np.empty(0)
-        begin = Start(factor_entries(start.cov_re, vcomp), residual)
+        model.check_compound(start)
+        layout = model.arrays.layout()
+        begin = Start(layout.root_entries(start.cov_re, vcomp), residual)
     try:
         fit = maximise(
             model.arrays,
@@ -183,9 +184,7 @@ def _read_start(
         k = k_cov + (model.k_fe if has_fe else 0)
         for extra in (k_residual, 0):
             if len(values) == k + extra:
-                packed = MixedLMParams.from_packed(
-                    values[:k], model.k_fe, model.k_re, model.use_sqrt, has_fe
-                )
+                packed = model.unpacked(values[:k], model.use_sqrt, has_fe)
                 if not extra:
                     return packed, model.residual_default()
                 _check_residual_start(model.residual, values[k:])

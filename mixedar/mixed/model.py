@@ -72,17 +72,22 @@ if TYPE_CHECKING:
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
-def _check_arguments(
-    further: Mapping[str, Any], missing: str, re_cov: str, use_sqrt: bool
-) -> None:
+def _check_arguments(further: Mapping[str, Any], missing: str, use_sqrt: bool) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
         raise UnsupportedError(
             f"argument {unknown[0]} not permitted for MixedLMAR initialization"
         )
     check_missing(missing)
-    check_choice("re_cov", re_cov, ("unstructured", "diagonal"))
     check_flags(use_sqrt=use_sqrt)
+
+
+def _covariance_kind(re_cov: object) -> str:
+    """The name of a covariance of the random effects, from one of its names."""
+    names = {"cs": "compound", "compound symmetry": "compound"}
+    found = names.get(re_cov, re_cov) if isinstance(re_cov, str) else re_cov
+    check_choice("re_cov", found, ("unstructured", "diagonal", "compound"))
+    return str(found)
 
 
 def _as_spec(exog_vc: Any) -> VCSpec:
@@ -143,8 +148,12 @@ class MixedLMAR(ParentModel):
     series : array_like, shape (n,), optional
         Labels of independent series inside the groups, nlme's
         ``~ time | group/series``.
-    re_cov : {"unstructured", "diagonal"}
-        Whether random effects are correlated with one another.
+    re_cov : {"unstructured", "diagonal", "compound"}
+        Whether random effects are correlated with one another; ``"compound"``
+        (``"cs"``, ``"compound symmetry"``): all have one variance, and each two of
+        them one covariance, which may be negative, as nlme's ``pdCompSymm``.  They
+        should be comparable then: an effect of each level of a factor, such as
+        ``re_formula="0 + Machine"``.
     use_sqrt : bool
         How packed parameters are read, as in statsmodels.
     missing : {"none", "raise", "drop"}
@@ -193,6 +202,8 @@ class MixedLMAR(ParentModel):
     dtype: float64
     """
 
+    recipe: Recipe | None = None
+
     def __init__(
         self,
         endog: Any,
@@ -203,8 +214,6 @@ class MixedLMAR(ParentModel):
         time: Any = None,
         residual: str | ResidualStructure | None = DEFAULT_RESIDUAL,
         series: Any = None,
-    recipe: Recipe | None = None
-
         re_cov: str = "unstructured",
         use_sqrt: bool = True,
         missing: str = "none",
@@ -215,7 +224,7 @@ class MixedLMAR(ParentModel):
         offset: Any = None,
         **kwargs: Any,
     ) -> None:
-        _check_arguments(kwargs, missing, re_cov, use_sqrt)
+        _check_arguments(kwargs, missing, use_sqrt)
         design: Design | None = kwargs.get("design")
         exog_vc = _as_spec(exog_vc)
         if exog is None:
@@ -240,7 +249,7 @@ class MixedLMAR(ParentModel):
             rows, found, exog_vc = _complete(rows, found, exog_vc)
         self.given = callers_words(residual, weights, missing=missing)
         self.use_sqrt = use_sqrt
-        self.re_cov = re_cov
+        self.re_cov = _covariance_kind(re_cov)
         self.reml = True
         self.fe_pen = self.re_pen = self.cov_pen = self._freepat = None
         self.exog_vc = exog_vc
@@ -251,7 +260,7 @@ class MixedLMAR(ParentModel):
         self.offset, self.delta = rows["offset"], delta
         self.scale = check_scale(scale)
         take_data(self, rows["endog"], rows["exog"], rows["groups"])
-        take_random_effects(self, rows["exog_re"])
+        take_random_effects(self, rows["exog_re"], design)
         take_arrays(self, found, design, weights is not None)
         # the structure holds its variance function already
         self.weights = None
@@ -349,6 +358,7 @@ class MixedLMAR(ParentModel):
         groups = one_factor("groups", groups, table)
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
+        formulas = found.formulas
         namespace = as_namespace(eval_env)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))
@@ -369,7 +379,6 @@ class MixedLMAR(ParentModel):
             eval_env=namespace,
         )
         found = found.evaluated(design.frame, design.extra, namespace)
-        formulas = found.formulas
         if design.n_dropped:
             warn_dropped(design.n_dropped)
         design = replace(design, formula=formula)
@@ -379,7 +388,39 @@ class MixedLMAR(ParentModel):
         )
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.given = callers_words(residual, weights, subset, missing)
+        model.recipe = Recipe.of(
+            namespace,
+            formulas,
+            formula=formula,
+            re_formula=re_formula,
+            vc_formula=vc_formula,
+            use_sparse=use_sparse,
+            missing=missing,
+            groups=given_groups,
+            time=time,
+            residual=residual,
+            series=series,
+            weights=weights,
+            offset=offset,
+            **kwargs,
+        )
         return model
+
+    def for_rows(self, frame: pd.DataFrame) -> Self:
+        """
+        The model as it was written, of the rows of another frame.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model is not from a formula, or was given arrays beside one.
+        """
+        if self.recipe is None:
+            raise UnsupportedError(
+                "a model of arrays cannot be built again for other rows: build it "
+                "from a formula, as in mixedlm('y ~ x', data, groups='id')"
+            )
+        return type(self).from_formula(data=frame, **self.recipe.arguments())
 
     def fit(
         self,
@@ -399,40 +440,8 @@ class MixedLMAR(ParentModel):
 
         Parameters
         ----------
-        model.recipe = Recipe.of(
-            namespace,
-            formulas,
-            formula=formula,
-            re_formula=re_formula,
-            vc_formula=vc_formula,
-            use_sparse=use_sparse,
-            missing=missing,
-            groups=given_groups,
-            time=time,
-            residual=residual,
-            series=series,
-            weights=weights,
-            offset=offset,
-            **kwargs,
-        )
         start_params : array_like or MixedLMParams, optional
             A first start beside the usual ones: packed relative parameters as
-    def for_rows(self, frame: pd.DataFrame) -> Self:
-        """
-        The model as it was written, of the rows of another frame.
-
-        Raises
-        ------
-        UnsupportedError
-            If the model is not from a formula, or was given arrays beside one.
-        """
-        if self.recipe is None:
-            raise UnsupportedError(
-                "a model of arrays cannot be built again for other rows: build it "
-                "from a formula, as in mixedlm('y ~ x', data, groups='id')"
-            )
-        return type(self).from_formula(data=frame, **self.recipe.arguments())
-
             in statsmodels, residual parameters last.
         reml : bool
             Restricted maximum likelihood, or maximum likelihood.

@@ -22,7 +22,7 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.components import GroupRows
 from mixedar.data.model_data import ModelData
 from mixedar.engine.blocks.base import ClusterSums
-from mixedar.engine.covariance import RandomCovariance, factor_entries
+from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import is_independent
@@ -147,8 +147,8 @@ class ParentModel(MixedLM):
             return np.asarray(super().score(params, profile_fe))
         gradient, _ = self._derivatives(point, profile_fe)
         if self.use_sqrt:
-            entries = factor_entries(point.cov_re, point.vcomp)
             layout = self._unrestricted
+            entries = layout.root_entries(point.cov_re, point.vcomp)
             p = 0 if profile_fe else self.k_fe
             here = slice(p, p + layout.k_cov)
             gradient[here] = layout.jet(entries).first @ gradient[here]
@@ -242,6 +242,7 @@ class ParentModel(MixedLM):
     def _is_parents(self) -> bool:
         """Whether this is a model that statsmodels has too."""
         plain = is_independent(self.residual) and not self.arrays.terms
+        plain = plain and not self.arrays.layout().compound
         return plain and self.scale is None and self.arrays.offset is None
 
     def point(
@@ -269,6 +270,7 @@ class ParentModel(MixedLM):
                         f"{name} of the parameters has the shape {np.shape(part)}; the "
                         f"model needs {shape}"
                     )
+            self.check_compound(params)
             return point
         values = float_array(params, "params")
         k_cov = self.k_re2 + self.k_vc
@@ -279,11 +281,36 @@ class ParentModel(MixedLM):
                 f"{k_residual} residual parameters"
             )
         sqrt = self.use_sqrt if use_sqrt is None else use_sqrt
-        packed = MixedLMParams.from_packed(
-            values[:k], self.k_fe, self.k_re, sqrt, has_fe
-        )
+        packed = self.unpacked(values[:k], sqrt, has_fe)
         residual = values[k:] if len(values) > k else self.residual_default()
         return Unpacked(packed.fe_params, packed.cov_re, packed.vcomp, residual)
+
+    def unpacked(self, values: FloatArray, sqrt: bool, has_fe: bool) -> MixedLMParams:
+        """Fixed effects, if they are there, covariances and components of a vector."""
+        layout = self._unrestricted
+        if not layout.compound:
+            return MixedLMParams.from_packed(values, self.k_fe, self.k_re, sqrt, has_fe)
+        p = self.k_fe if has_fe else 0
+        entries = layout.values(values[p:]) if sqrt else values[p:]
+        return MixedLMParams.from_components(
+            values[:p],
+            cov_re=layout.matrix(entries)[: self.k_re, : self.k_re],
+            vcomp=entries[self.k_re2 :],
+        )
+
+    def check_compound(self, params: MixedLMParams) -> None:
+        """Raise if covariances differ that are one parameter of the model."""
+        layout = self._unrestricted
+        if not layout.compound:
+            return
+        own = np.asarray(params.cov_re, dtype=np.float64)
+        entries = np.append([own[0, 0], own[1, 0]], np.zeros(self.k_vc))
+        same = layout.matrix(entries)
+        if not np.allclose(same[: self.k_re, : self.k_re], own, rtol=1e-8):
+            raise UnsupportedError(
+                "cov_re of the parameters has to have one variance and one covariance, "
+                "as the random effects of this model (re_cov='compound')"
+            )
 
     def residual_default(self) -> FloatArray:
         """The residual parameters of the structure's own start."""
@@ -305,7 +332,7 @@ class ParentModel(MixedLM):
             reml=self.reml,
         )
         theta = problem.theta_from(
-            factor_entries(point.cov_re, point.vcomp), point.residual
+            self._unrestricted.root_entries(point.cov_re, point.vcomp), point.residual
         )
         _, u = problem.split(theta)
         sums = cluster_sums(
@@ -359,6 +386,12 @@ class ParentModel(MixedLM):
         """Which entries of the random-effects factor are estimated."""
         if free is None:
             return self.arrays.layout()
+        if self.arrays.layout().compound:
+            raise UnsupportedError(
+                "free= says which single covariances are estimated, and the random "
+                "effects of this model have one for all (re_cov='compound'): leave "
+                "out one or the other"
+            )
         held = free.get_packed(use_sqrt=False, has_fe=False) == 0.0
         values = start.get_packed(use_sqrt=True, has_fe=False)
         return self.arrays.layout(np.where(held, values, np.nan))
@@ -474,6 +507,8 @@ class ParentModel(MixedLM):
         if self._is_parents:
             return
         ignored = f"the {self.residual.label} residuals of this model"
+        if self.arrays.layout().compound:
+            ignored = "the one covariance of the random effects (re_cov='compound')"
         if self.arrays.offset is not None:
             ignored = "the offset of this model"
         if self.scale is not None:

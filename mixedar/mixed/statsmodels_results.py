@@ -225,6 +225,12 @@ class ParentResults(MixedLMResults):
         fit = self.fit
         fit.check_scale_estimated("profile_re(), which divides by it,")
         estimate, effect = _profiled(fit, re_ix, vtype)
+        if fit.layout.compound and effect < fit.k_re:
+            name = fit.names[fit.k_fe]
+            raise UnsupportedError(
+                "profile_re() holds the variance of one random effect, and those of "
+                f"this model share theirs: profile({name!r}) profiles it"
+            )
         if estimate - dist_low <= 0.0:
             raise UnsupportedError(
                 "dist_low is too large and would result in a negative variance. Try a "
@@ -292,7 +298,8 @@ def _profile_start(
         order[[0, effect]] = order[[effect, 0]]
         columns = np.concatenate([order, np.arange(k_re, rows.z.shape[1])])
         rows = replace(rows, z=rows.z[:, columns])
-    start = [factor_entries(unscaled[np.ix_(order, order)], fit.vcomp / fit.scale)]
+    own_cov = unscaled[np.ix_(order, order)]
+    start = [fit.layout.root_entries(own_cov, fit.vcomp / fit.scale)]
     terms = list(rows.terms)
     for t, place in enumerate(fit.layout.term_places):
         own = np.arange(len(unscaled))[place.effects]

@@ -246,15 +246,16 @@ def falls_without(fit: Fit) -> dict[str, float]:
     # variances of strata have nothing simpler to compare with
     if not structure.k_free or not fit.k_re or structure.marks:
         return {}
-    # of several random effects the first stays: it is the intercept as a rule
-    keep = min(fit.k_re - 1, 1)
+    # of several random effects the first stays: it is the intercept as a rule; those
+    # that share a variance go together
+    keep = 0 if layout.compound else min(fit.k_re - 1, 1)
     names = [repr(name) for name in fit.data.random_names[keep:]]
     serial = f"{structure.label} correlation"
     effects = f"the random effect{'s' * (len(names) > 1)} {' and '.join(names)}"
     count = len(layout.tril[0])
     stays = (layout.tril[0] < keep) & (layout.tril[1] < keep)
     fixed = np.concatenate([layout.fixed[:count][stays], layout.fixed[count:]])
-    fewer = replace(layout, k_re=keep, fixed=fixed)
+    fewer = replace(layout, k_re=keep, fixed=fixed, compound=False)
     columns = np.r_[0:keep, layout.k_re : layout.order]
     small = replace(rows, z=rows.z[:, columns], marks=None)
     plain = resolve("independent")
