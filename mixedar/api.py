@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mixedar.compare import compare
     from mixedar.compare.augment import augment
     from mixedar.compare.frames import glance, tidy
+    from mixedar.compare.load import load
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.selection import select_residual
@@ -67,6 +68,7 @@ _LATER = {
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
+    "load": "mixedar.compare.load",
     "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
@@ -122,6 +124,7 @@ __all__ = [
     "compare",
     "diagnose",
     "glance",
+    "load",
     "pool",
     "select_residual",
     "tidy",

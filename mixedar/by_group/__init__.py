@@ -42,7 +42,7 @@ from mixedar.exceptions import (
     check_flags,
     shown,
 )
-from mixedar.summary import ResultsSummary
+from mixedar.summary import NamedInALine, ResultsSummary, Summarised, in_a_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ def by_group(
     return model.fit(pool)
 
 
-class ByGroupOLS:
+class ByGroupOLS(NamedInALine):
     """
     One regression for each group, with the same columns.
 
@@ -302,6 +302,10 @@ class ByGroupOLS:
         model.formula, model.formula_spec = formula, design.model_spec
         return model
 
+    def __repr__(self) -> str:
+        size = f"{len(self.endog)} rows, {len(self.labels)} groups"
+        return in_a_line(self, self.formula, str(self.endog_name), size)
+
     def fit(self, pool: bool = True) -> ByGroupResults:
         """
         Estimate the coefficients of all groups.
@@ -347,7 +351,7 @@ class ByGroupOLS:
         return fit_rows(self.exog, endog, self.codes, count, self.weights)
 
 
-class ByGroupResults:
+class ByGroupResults(Summarised):
     """
     Regressions of m groups with p coefficients each.
 
@@ -397,10 +401,12 @@ class ByGroupResults:
         self.scale = total / self.df_resid if self.df_resid else float("nan")
 
     def __repr__(self) -> str:
-        formula = self.model.formula or f"{self.model.endog_name} ~ ..."
-        return (
-            f"<ByGroupResults: {formula} in {self.n_groups} groups, pooled sd "
-            f"{self.pooled_sd:.4g} on {self.df_resid} DF>"
+        return in_a_line(
+            self,
+            self.model.formula,
+            self.model.endog_name,
+            f"{self.n_groups} groups",
+            f"pooled sd {self.pooled_sd:.4g} on {self.df_resid} DF",
         )
 
     @property

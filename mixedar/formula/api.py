@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mixedar.compare import compare
     from mixedar.compare.augment import augment
     from mixedar.compare.frames import glance, tidy
+    from mixedar.compare.load import load
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.panel.hausman import hausman
@@ -48,6 +49,7 @@ _LATER = {
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
     "hausman": "mixedar.panel.hausman",
+    "load": "mixedar.compare.load",
     "panel_tests": "mixedar.panel.specification",
     "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
@@ -68,6 +70,7 @@ __all__ = [
     "fixed_effects_ar1",
     "glance",
     "hausman",
+    "load",
     "mixedlm",
     "mundlak",
     "panel_tests",

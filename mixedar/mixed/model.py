@@ -64,6 +64,7 @@ from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.residual import ResidualStructure
+from mixedar.summary import NamedInALine, in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -113,7 +114,7 @@ def _complete(
     return rows, replace(found, columns=columns), exog_vc
 
 
-class MixedLMAR(ParentModel):
+class MixedLMAR(NamedInALine, ParentModel):
     """
     Linear mixed model with correlated residuals within groups.
 
@@ -264,6 +265,16 @@ class MixedLMAR(ParentModel):
         take_arrays(self, found, design, weights is not None)
         # the structure holds its variance function already
         self.weights = None
+
+    def __repr__(self) -> str:
+        data = self.arrays
+        return in_a_line(
+            self,
+            getattr(self, "formula", None),
+            data.endog_name,
+            f"{data.nobs} rows, {data.n_groups} groups",
+            f"{self.residual.label} residuals",
+        )
 
     @classmethod
     def from_formula(

@@ -32,17 +32,20 @@ from mixedar.inference.arguments import positions
 from mixedar.inference.df import contrast_method, covariance
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
+from mixedar.summary import Summarised, in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mixedar.summary import ResultsSummary
 
+# What statsmodels' results have of scores of single rows, which mixed models lack.
+_NOT_HERE = ("bsejac", "bsejhj", "covjac", "covjhj", "score_obsv")
 # How a user names a method of degrees of freedom.
 DF = str | float | DFMethod
 
 
-class MixedLMARResults(ParentResults):
+class MixedLMARResults(Summarised, ParentResults):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
 
@@ -138,10 +141,10 @@ class MixedLMARResults(ParentResults):
     varcorr = Question("mixedar.by_group.factors")
     group_covariance = Question("mixedar.by_group.factors")
     shrinkage = Question("mixedar.by_group.shrinkage")
+    posterior = Question("mixedar.posterior.results")
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
     plot_trajectories = Question("mixedar.report.pictures")
-    posterior = Question("mixedar.posterior.results")
     plot_forecast = Question("mixedar.report.pictures")
     plot_spaghetti = Question("mixedar.report.pictures")
     plot_coefficients = Question("mixedar.report.pictures")
@@ -188,6 +191,24 @@ class MixedLMARResults(ParentResults):
         )
         packed.residual_params = best.residual_params
         self.params_object = packed
+
+    def __repr__(self) -> str:
+        fit, formula = self.fit, getattr(self.model, "formula", None)
+        return in_a_line(
+            self,
+            formula,
+            fit.endog_name,
+            f"{fit.nobs} rows, {fit.n_groups} groups",
+            f"{fit.structure.label} residuals",
+            f"{fit.method}, log-likelihood {fit.llf:.2f}",
+            *([] if fit.converged else ["not converged"]),
+        )
+
+    def __dir__(self) -> list[str]:
+        lacking = set(_NOT_HERE)
+        if "rho" not in self.structure.param_names:
+            lacking.add("rho")
+        return [name for name in super().__dir__() if name not in lacking]
 
     @property
     def llf(self) -> float:

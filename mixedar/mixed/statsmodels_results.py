@@ -328,6 +328,12 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
         if name not in ("conf_int", "cov_params")
     }
 
+    def __repr__(self) -> str:
+        return repr(self._results)
+
+    def __str__(self) -> str:
+        return str(self._results)
+
     def cov_params(
         self, r_matrix: Any = None, column: Any = None, *args: Any, **kwargs: Any
     ) -> pd.DataFrame | FloatArray:

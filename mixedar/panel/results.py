@@ -53,7 +53,7 @@ from mixedar.panel.predictions import (
     predictions,
 )
 from mixedar.prediction.results import PredictionResults
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import ResultsSummary, Summarised, SummaryTable, in_a_line
 
 
 class FittedModel(Protocol):
@@ -61,6 +61,7 @@ class FittedModel(Protocol):
 
     panel: PanelData
     frame: pd.DataFrame | None
+    formula: str | None
     formula_spec: FormulaSpec | None
 
     def new_rows(self, exog: object) -> tuple[FloatArray, pd.Index | None]:
@@ -74,7 +75,7 @@ class _StatsmodelsLike(type):
         return f"<class '{cls.__module__}.{cls.__qualname__}' (as of statsmodels)>"
 
 
-class PanelResults(metaclass=_StatsmodelsLike):
+class PanelResults(Summarised, metaclass=_StatsmodelsLike):
     """
     Estimates of a panel model; a snapshot that no later fit changes.
 
@@ -132,14 +133,11 @@ class PanelResults(metaclass=_StatsmodelsLike):
         names = [self.panel.names[j] for j in estimate.columns]
         self.params = pd.Series(estimate.params, index=names, name="params")
         self.scale = float(estimate.scale)
-        self.df_resid = int(estimate.df_resid)
-        self.nobs = int(estimate.nobs)
+        self.df_resid, self.nobs = int(estimate.df_resid), int(estimate.nobs)
         self.cov_type = estimate.info.cov_type
         self.use_t = not np.isinf(estimate.info.df)
-        self.rho = estimate.rho
-        self.llf = estimate.llf
-        self.absorbed = list(estimate.absorbed)
-        self.notes = list(estimate.notes)
+        self.rho, self.llf = estimate.rho, estimate.llf
+        self.absorbed, self.notes = list(estimate.absorbed), list(estimate.notes)
         negative = np.flatnonzero(np.diag(estimate.cov) < 0.0)
         if len(negative):
             self.notes.append(
@@ -147,6 +145,10 @@ class PanelResults(metaclass=_StatsmodelsLike):
                 "two-way clustered variance is negative, which happens with few "
                 "clusters."
             )
+
+    def __repr__(self) -> str:
+        size = f"{self.nobs} rows, {self.n_entities} entities, {self.cov_type} errors"
+        return in_a_line(self, self.model.formula, self.endog_name, self.method, size)
 
     # -- coefficients --------------------------------------------------------
 

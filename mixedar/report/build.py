@@ -20,7 +20,12 @@ import pandas as pd
 
 from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup import Diagnosis
-from mixedar.exceptions import MixedARError, check_alpha, check_flags
+from mixedar.exceptions import (
+    MixedARError,
+    UnsupportedError,
+    check_alpha,
+    check_flags,
+)
 from mixedar.fit import Fit
 from mixedar.fit.parameters import boundary_notes
 from mixedar.inference.anova import anova_terms
@@ -318,7 +323,7 @@ def report(
     ----------
     results : MixedLMARResults
     path : str or Path, optional
-        Where to write.
+        Where to write; ends in ``.html``.
     title : str, optional
         Heading of the page.
     alpha : float
@@ -330,6 +335,11 @@ def report(
     -------
     Path or str
         The file that was written; the HTML if there is no `path`.
+
+    Raises
+    ------
+    UnsupportedError
+        For another suffix.
 
     Examples
     --------
@@ -344,6 +354,12 @@ def report(
     """
     check_alpha(alpha)
     check_flags(pictures=pictures)
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
+        raise UnsupportedError(
+            f"report writes HTML, and {str(path)!r} does not end in .html; print the "
+            "page of that file to PDF in a browser, or take summary().as_latex() or "
+            "as_markdown() for other formats"
+        )
     fit = results.fit
     heading = str(results.summary(title=title, alpha=alpha).title)
     sections = [

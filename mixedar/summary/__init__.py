@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from mixedar.summary.tables import ResultsSummary, SummaryTable
+from mixedar.summary.tables import (
+    NamedInALine,
+    ResultsSummary,
+    Summarised,
+    SummaryTable,
+    in_a_line,
+)
 from mixedar.summary.text import Format, format_values
 
-__all__ = ["Format", "ResultsSummary", "SummaryTable", "format_values"]
+__all__ = [
+    "Format",
+    "NamedInALine",
+    "ResultsSummary",
+    "Summarised",
+    "SummaryTable",
+    "format_values",
+    "in_a_line",
+]

@@ -48,6 +48,33 @@ _RULES = {"l": ":--", "c": ":-:", "r": "--:"}
 _LACKS = "{0} needs the package {1}: pip install 'mixedar[tables]'"
 
 
+class Summarised:
+    """Printed as its summary, in notebooks too; ``repr`` is a line of its own."""
+
+    def summary(self) -> ResultsSummary:
+        """The printed form."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.summary().as_text()
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+class NamedInALine:
+    """In notebooks the line that ``repr`` gives."""
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code>"
+
+
+def in_a_line(what: object, formula: str | None, endog: str, *facts: str) -> str:
+    """What an object is: its class, the model, and facts about it."""
+    named = [formula or f"{endog} ~ ...", *facts]
+    return f"<{type(what).__name__}: {'; '.join(named)}>"
+
+
 @dataclass
 class SummaryTable:
     """

@@ -46,6 +46,7 @@ from mixedar.panel.covariance import (
 from mixedar.panel.data import PanelData, make_panel
 from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
 from mixedar.panel.few_clusters import bias_reduced, without_error
+from mixedar.summary import NamedInALine, in_a_line
 
 Model = TypeVar("Model", bound="PanelModel")
 
@@ -81,7 +82,7 @@ class FormulaRows:
         return None, matrix[:, self.model.columns]
 
 
-class PanelModel(ABC):
+class PanelModel(NamedInALine, ABC):
     """
     Arrays of a panel model.
 
@@ -182,6 +183,11 @@ class PanelModel(ABC):
             delta=delta,
         )
         self._init(panel, **options)
+
+    def __repr__(self) -> str:
+        panel = self.panel
+        size = f"{panel.nobs} rows, {panel.n_entities} entities"
+        return in_a_line(self, self.formula, panel.endog_name, size)
 
     def _init(self, panel: PanelData, **options: Any) -> None:
         """Check and keep the panel; subclasses read their options here."""
