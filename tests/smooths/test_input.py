@@ -26,7 +26,7 @@ def arms(n: int = 160) -> pd.DataFrame:
     data["y"] = 2.0 * np.sin(data["time"] / 1.3) * (data["id"] % 3 + 1.0) + rng.normal(
         size=n
     )
-    data["y"] += rng.normal(size=n // 8)[data["id"]]
+    data["y"] += 1.5 * rng.normal(size=n // 8)[data["id"]]
     data["one"] = 1.0
     return data
 
@@ -97,6 +97,7 @@ def test_new_rows() -> None:
         fit.predict(np.ones((2, len(fit.fe_params))), transform=False)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_cyclic_smooths_have_no_fixed_part_to_notice_what_is_missing() -> None:
     fit = fitted('y ~ s(time, by=arm, bs="cc", k=6)')
     new = arms().head(2).assign(arm=[None, "a"])
@@ -116,6 +117,7 @@ def test_ordered_factor_has_no_smooth_of_its_first_level() -> None:
     assert np.isfinite(base).all()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_kinds_of_by() -> None:
     data = arms()
     plain = fitted("y ~ arm + s(time, by=arm, k=5)", data)
