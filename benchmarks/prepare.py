@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers.base import Facts
 from benchmarks.problems import Problem, build, tiny
-from benchmarks.specs import LevelsSpec, MarginalSpec, ModelSpec, PanelSpec
+from benchmarks.specs import LevelsSpec, MarginalSpec, ModelSpec, PanelSpec, SmoothSpec
 
 __all__ = ["facts_of", "main", "read_facts", "write"]
 
@@ -72,6 +72,8 @@ def read_facts(folder: Path) -> Facts:
         spec = MarginalSpec
     elif "others" in model:
         spec = LevelsSpec
+    elif "smooth" in model:
+        spec = SmoothSpec
     return Facts(model=spec(**model), **raw)
 
 

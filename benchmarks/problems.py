@@ -25,13 +25,14 @@ from benchmarks.panel_problems import (
     TASKS,
     panel_frame,
 )
-from benchmarks.specs import LevelsSpec, ModelSpec
+from benchmarks.specs import LevelsSpec, ModelSpec, SmoothSpec
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS, structure_frame
 
 __all__ = [
     "LEVELS_RIVALS",
     "ONLY_MIXEDAR",
     "PROBLEMS",
+    "SMOOTHS",
     "ModelSpec",
     "Problem",
     "build",
@@ -48,6 +49,9 @@ LEVELS_RIVALS: dict[str, tuple[str, ...]] = {
     "nested": ("nlme", "lme4"),
     "ratings": ("lme4",),
 }
+
+#: Workloads of smooths, and their clusters.
+SMOOTHS = {"smooth": 2_500, "smooth_big": 125_000}
 
 Floats = NDArray[np.float64]
 
@@ -106,6 +110,7 @@ NESTED = LevelsSpec(
 RATINGS = LevelsSpec(
     "y", ("service",), "student", (), "row", "independent", ("lecturer", "dept")
 )
+SMOOTH = SmoothSpec("y", ("arm",), "id", (), "visit", "ar1", "s(age, by=arm, k=10)")
 REFITS = ModelSpec("y", ("time", "x"), "id", (), "time", "ar1")
 REFITS_SLOPE = ModelSpec("y", ("time", "x"), "id", ("time",), "time", "ar1")
 
@@ -348,6 +353,34 @@ def ratings(scale: float) -> Problem:
     return Problem("ratings", title, RATINGS, frame)
 
 
+def _smooth(name: str) -> Callable[[float], Problem]:
+    """Generator of a workload of smooths: four visits at ages of each one's own."""
+    full = SMOOTHS[name]
+
+    def smooth(scale: float) -> Problem:
+        rng = np.random.default_rng(25)
+        clusters, visits = _clusters(full, scale), 4
+        age = np.sort(rng.uniform(0.0, 12.0, (clusters, visits)), axis=1)
+        arm = np.arange(clusters) % 3
+        curves = np.stack([np.sin(age / 2.0), np.cos(age / 3.0), np.log1p(age)])
+        y = 5.0 + curves[arm, np.arange(clusters)]
+        y += 0.7 * rng.standard_normal((clusters, 1))
+        y += _ar1(rng, clusters, visits, 0.5)
+        frame = pd.DataFrame(
+            {
+                "y": y.ravel(),
+                "age": age.ravel(),
+                "visit": np.tile(np.arange(visits), clusters),
+                "arm": np.repeat(np.array(["a", "b", "c"], dtype=object)[arm], visits),
+                "id": np.repeat(np.arange(1, clusters + 1), visits),
+            }
+        )
+        title = f"{full:,} x 4 at scale 1: a smooth of age by arm, AR(1) over visits"
+        return Problem(name, title, SMOOTH, frame)
+
+    return smooth
+
+
 def _panel(name: str) -> Callable[[float], Problem]:
     """Generator of a panel workload; they share the data."""
     model = PANEL_WORKLOADS[name]
@@ -384,6 +417,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "items": items,
     "nested": nested,
     "ratings": ratings,
+    **{name: _smooth(name) for name in SMOOTHS},
     **{name: _structure(name) for name in STRUCTURE_WORKLOADS},
     **{name: _panel(name) for name in PANEL_WORKLOADS},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LevelsSpec", "MarginalSpec", "ModelSpec", "PanelSpec"]
+__all__ = ["LevelsSpec", "MarginalSpec", "ModelSpec", "PanelSpec", "SmoothSpec"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,24 @@ class MarginalSpec(ModelSpec):
     def design_columns(self) -> int:
         """Columns of X."""
         return len(self.fixed) + 1
+
+
+@dataclass(frozen=True)
+class SmoothSpec(ModelSpec):
+    """A mixed model with a smooth of a covariate.
+
+    Attributes
+    ----------
+    smooth : str
+        As mgcv writes it, ``"s(age, by=arm, k=10)"``.
+    """
+
+    smooth: str
+
+    @property
+    def formula(self) -> str:
+        """Fixed effects and the smooth, as mgcv reads them."""
+        return f"{self.response} ~ {' + '.join([*self.fixed, self.smooth])}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from benchmarks.peers import (
     interlace_lme,
     linearmodels,
     lme4,
+    mgcv,
     mixedar,
     mixedar_panel,
     mixedlm,
@@ -21,10 +22,10 @@ from benchmarks.peers import (
     statsmodels_mixedlm,
 )
 from benchmarks.peers.base import Peer
-from benchmarks.problems import LEVELS_RIVALS
+from benchmarks.problems import LEVELS_RIVALS, SMOOTHS
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS
 
-__all__ = ["PANEL_PEERS", "PEERS", "STRUCTURE_PEERS", "peers_of"]
+__all__ = ["PANEL_PEERS", "PEERS", "SMOOTH_PEERS", "STRUCTURE_PEERS", "peers_of"]
 
 PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER
@@ -43,6 +44,9 @@ PEERS: dict[str, Peer] = {
 PANEL_PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER for module in (mixedar_panel, linearmodels, plm)
 }
+
+#: Those with smooths.
+SMOOTH_PEERS: dict[str, Peer] = {"mixedar": mixedar.PEER, "mgcv": mgcv.PEER}
 
 #: Those with residual structures beyond AR(1); the others have nothing like them.
 STRUCTURE_PEERS: dict[str, Peer] = {
@@ -67,4 +71,6 @@ def peers_of(workload: str) -> dict[str, Peer]:
         return {name: PEERS[name] for name in names}
     if workload in STRUCTURE_WORKLOADS:
         return STRUCTURE_PEERS
+    if workload in SMOOTHS:
+        return SMOOTH_PEERS
     return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

@@ -83,7 +83,22 @@ fit_glmmTMB <- function(data) {
        converged = as.numeric(fit$fit$convergence == 0))
 }
 
-fitters <- list(nlme = fit_nlme, lme4 = fit_lme4, glmmTMB = fit_glmmTMB)
+fit_mgcv <- function(data) {
+  for (name in names(data)) {
+    if (is.character(data[[name]])) data[[name]] <- factor(data[[name]])
+  }
+  random <- setNames(list(~1), arg$groups)
+  fit <- gamm(as.formula(arg$formula), data = data, random = random, method = "REML",
+              correlation = corAR1(form = one_column(paste("~", arg$time))))
+  table <- summary(fit$lme)$tTable
+  rho <- coef(fit$lme$modelStruct$corStruct, unconstrained = FALSE)
+  list(fit = fit, llf = as.numeric(logLik(fit$lme)), params = table[, "Value"],
+       bse = table[, "Std.Error"], rho = as.numeric(rho), converged = 1)
+}
+
+fitters <- list(
+  nlme = fit_nlme, lme4 = fit_lme4, glmmTMB = fit_glmmTMB, mgcv = fit_mgcv
+)
 fit_one <- fitters[[arg$package]]
 
 # A fit from the data frame for each response.  lme4 has refit(), but version

@@ -16,7 +16,7 @@ from benchmarks.peers.base import (
     dense_design,
 )
 from benchmarks.problems import ModelSpec, Problem
-from benchmarks.specs import LevelsSpec
+from benchmarks.specs import LevelsSpec, SmoothSpec
 
 
 class MixedAR(PythonPeer):
@@ -34,7 +34,7 @@ class MixedAR(PythonPeer):
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
         """Formula fit with the residual structure of the model."""
         api: Any = importlib.import_module("mixedar.formula.api")
-        several = isinstance(model, LevelsSpec)
+        several = isinstance(model, (LevelsSpec, SmoothSpec))
         result = api.mixedlm(
             model.lme4_formula if several else model.formula,
             data,

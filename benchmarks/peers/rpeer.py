@@ -13,7 +13,7 @@ from benchmarks.peers.base import Job, Peer
 __all__ = ["RPeer"]
 
 _ASK = (
-    'for (p in c("nlme", "lme4", "glmmTMB", "plm", "collapse")) '
+    'for (p in c("nlme", "lme4", "glmmTMB", "mgcv", "plm", "collapse")) '
     "cat(p, tryCatch(as.character(packageVersion(p)), "
     'error = function(e) ""), "\\n"); '
     'cat("R", as.character(getRversion()), "\\n"); '

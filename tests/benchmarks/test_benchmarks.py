@@ -187,6 +187,18 @@ def test_several_factors_are_fitted(name: str) -> None:
         assert ours["params"] == pytest.approx(theirs["params"], rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", problems.SMOOTHS)
+def test_smooths_are_fitted(name: str) -> None:
+    problem = problems.tiny(name)
+    assert problem.data["age"].nunique() == len(problem.data)
+    ours = fit_once(_python_peer("mixedar"), problem, 0.0)
+    assert ours["converged"]
+    assert len(ours["params"]) == len(ours["bse"]) == 6
+    assert list(peers_of(name)) == ["mixedar", "mgcv"]
+    assert problem.model.formula == "y ~ arm + s(age, by=arm, k=10)"
+
+
 def test_r_is_told_of_the_other_factors(tmp_path: Path) -> None:
     facts = prepare.facts_of(problems.tiny("nested"))
     job = Job("nlme", facts, tmp_path, tmp_path / "out", 0.0, 0.0)
