@@ -23,6 +23,7 @@ _WIDEST = 9.0  # variance of a coordinate of a first proposal
 _DONE = 0.75  # efficiency that no further round is made for
 _LEAST_ROUNDS = 3
 _TAIL_ROUNDS = 10  # of components where weights are largest
+_NOWHERE = -1e10  # what stands for the logarithm of zero
 _LOCAL = 3  # of these components a round
 
 #: Log-density of points, shape (m, k) to (m,).
@@ -180,6 +181,11 @@ def explore(
     counted = _Counted(density)
     modes = [_mode(counted, start) for start in starts]
     best = max(value for _, value in modes)
+    if best <= _NOWHERE:
+        raise NotComputedError(
+            "posterior(): the posterior density is zero, or cannot be computed, near "
+            "the maxima of the likelihood: do the priors leave them out?"
+        )
     near = [z for z, value in modes if value > best - 12.0]
     points = _Components(counted, len(starts[0]), rng)
     _adapt(points, near, tell, dear)
@@ -262,7 +268,7 @@ def _mode(density: Density, start: FloatArray) -> tuple[FloatArray, float]:
 
     def function(z: FloatArray) -> tuple[float, FloatArray]:
         found = density(np.vstack([z, z + step, z - step]))
-        found = np.where(np.isfinite(found), found, -1e10)
+        found = np.where(np.isfinite(found), found, _NOWHERE)
         return -found[0], -(found[1 : k + 1] - found[k + 1 :]) / 2e-4
 
     found = minimize(
@@ -331,7 +337,7 @@ def _draw_more(points: _Components, count: float) -> None:
         logs = points.logs + np.log(np.maximum(shares, 1e-12))[:, None]
         shares = np.exp(logs - logsumexp(logs, axis=0)) @ w
     shares = 0.9 * shares + 0.1 * drawn
-    counts = np.rint(shares / shares.sum() * count).astype(np.intp)
+    counts = np.ceil(shares / shares.sum() * count).astype(np.intp)
     points.draw_again(np.arange(len(counts)), counts)
 
 

@@ -83,6 +83,11 @@ class Posterior(Printed):
         return len(self.draws)
 
     @property
+    def _is_weighted(self) -> bool:
+        """Whether draws are weighted points, and not from chains."""
+        return not np.isnan(self.explored.log_normaliser)
+
+    @property
     def priors(self) -> dict[str, str]:
         """The prior of each parameter, as it is printed."""
         known = self.target.priors
@@ -91,7 +96,7 @@ class Posterior(Printed):
         order += [n for n in known if n not in order]
         return {n: fixed.get(n) or _short(repr(known.get(n))) for n in order}
 
-    @property
+    @cached_property
     def log_marginal_likelihood(self) -> float:
         """
         Logarithm of the integral of likelihood and prior.
@@ -104,12 +109,12 @@ class Posterior(Printed):
         NotComputedError
             If chains explored the posterior, which do not tell it.
         """
-        if np.isnan(self.explored.log_normaliser):
+        if not self._is_weighted:
             raise NotComputedError(
                 "the marginal likelihood is not known from chains, which explored this "
                 "posterior as weighted draws failed; give narrower priors"
             )
-        return self.explored.log_normaliser
+        return self.explored.log_normaliser - self.target.log_volume()
 
     def bayes_factor(self, other: Posterior) -> float:
         """
@@ -239,7 +244,7 @@ class Posterior(Printed):
             "ess_bulk": np.r_[np.full(p, found.effective), found.bulk],
             "ess_tail": np.r_[np.full(p, found.effective), found.tail],
         }
-        if np.isnan(found.pareto_k):
+        if not self._is_weighted:
             frame["r_hat"] = np.r_[np.full(p, np.nan), found.r_hat]
         return pd.DataFrame(frame, index=self.draws.columns)
 
@@ -302,11 +307,11 @@ class Posterior(Printed):
             "Draws:": len(self),
             "Effective draws:": round(found.effective),
         }
-        if np.isnan(found.pareto_k):
+        if not self._is_weighted:
             header["Largest R-hat:"] = float(found.r_hat.max())
         else:
             header["Pareto k:"] = f"{found.pareto_k:.2f}"
-            header["Log marginal lik.:"] = f"{found.log_normaliser:.3f}"
+            header["Log marginal lik.:"] = f"{self.log_marginal_likelihood:.3f}"
         priors = pd.DataFrame({"prior": self.priors})
         return ResultsSummary(
             title="Posterior",

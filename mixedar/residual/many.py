@@ -131,6 +131,12 @@ def natural(of: Parametric) -> Many:
         parts = [_part(natural(part), free, of.k_free) for part, free, _ in of.places()]
         return lambda u: _beside([part(u) for part in parts])
 
+    if isinstance(of, Nugget):
+        inner = natural(of.structure)
+        place = slice(0, of.k_free - 1)
+        first = _part(inner, place, of.k_free)
+        return lambda u: _beside([first(u), _in_rows(of.share(columns(u)))])
+
     def together(u: FloatArray) -> Jet:
         return _in_rows(of.from_variables(columns(u)))
 

@@ -1,0 +1,182 @@
+"""
+Which priors the parameters of a fit have: defaults, and those that a user gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import UnknownColumnError, UnsupportedError
+from mixedar.fit import Fit
+from mixedar.posterior.blocks import EffectBlock, effect_blocks
+from mixedar.posterior.priors import (
+    LKJ,
+    Beta,
+    HalfT,
+    LogNormal,
+    Normal,
+    Prior,
+    Uniform,
+)
+from mixedar.residual.base import Parametric
+
+
+class PriorsByName:
+    """
+    Names of the covariance parameters of a fit, and priors.
+
+    Parameters
+    ----------
+    fit : Fit
+    priors : mapping of str to Prior or LKJ
+        By name of the parameter; the others have defaults.
+
+    Raises
+    ------
+    UnknownColumnError
+        If a prior is given for a parameter that there is not.
+    UnsupportedError
+        If a prior is improper, or does not suit its parameter.
+    """
+
+    def __init__(self, fit: Fit, priors: Mapping[str, object]) -> None:
+        self.fit = fit
+        self.blocks = effect_blocks(fit)
+        self.parameters: Parametric = fit.parameters
+        tail = fit.names[fit.k_fe + fit.layout.k_cov :]
+        free = self.parameters.is_free
+        self.free_names = [n for n, on in zip(tail, free, strict=True) if on]
+        names = list(fit.effect_names)
+        self.names: list[str] = []
+        self.corr_of: list[list[str]] = []
+        for block in self.blocks:
+            own = [names[k] for k in block.effects]
+            corr = [
+                f"corr({own[j]}, {own[i]})"
+                for i in range(block.order)
+                for j in range(i)
+                if block.correlated
+            ]
+            self.names += [f"sd({name})" for name in own] + corr
+            self.corr_of.append(corr)
+        self.names += self.free_names
+        if not fit.scale_known:
+            self.names.append("sigma")
+        self.priors = self._priors(dict(priors))
+
+    def _priors(self, given: dict[str, object]) -> dict[str, Prior | LKJ]:
+        """A prior for each covariance parameter, and those of fixed effects."""
+        fit = self.fit
+        out: dict[str, Prior | LKJ] = {}
+        spread = float(np.std(fit.data.response, ddof=1))
+        wide = HalfT(3.0, 2.5 * spread)
+        links = self.parameters.links
+        link_of = dict(
+            zip(fit.names[fit.k_fe + fit.layout.k_cov :], links, strict=True)
+        )
+        for name in self.names:
+            if name.startswith("sd(") or name == "sigma":
+                out[name] = wide
+        for block, corr in zip(self.blocks, self.corr_of, strict=True):
+            if block.correlated and corr:
+                out[self.lkj_name(block)] = LKJ(1.0)
+        ends = self._ends()
+        for name in self.free_names:
+            out[name] = _default(link_of[name], *ends[name])
+        corr_names = {name: k for k, part in enumerate(self.corr_of) for name in part}
+        known = [*out, *corr_names, "innovation sd", *fit.exog_names]
+        for name, prior in given.items():
+            if name not in known:
+                raise UnknownColumnError(
+                    f"priors=: there is no parameter {name!r}; there are "
+                    f"{', '.join(map(repr, known))}"
+                )
+            self._check(name, prior)
+            if name in corr_names:
+                block = self.blocks[corr_names[name]]
+                if block.order > 2:
+                    raise UnsupportedError(
+                        f"priors=: {name!r} is one of several correlations; give the "
+                        f"matrix a prior, {{{self.lkj_name(block)!r}: LKJ(2)}}"
+                    )
+                out.pop(self.lkj_name(block), None)
+            if name == "innovation sd":
+                out.pop("sigma", None)
+            out[name] = prior  # type: ignore[assignment]
+        return out
+
+    def lkj_name(self, block: EffectBlock) -> str:
+        """Name of the correlation matrix of a block."""
+        return f"corr({self.fit.effect_labels[int(block.effects[0])][0]})"
+
+    def _check(self, name: str, prior: object) -> None:
+        """Raise if a prior does not suit a parameter."""
+        fixed = name in self.fit.exog_names
+        matrix = name in [self.lkj_name(block) for block in self.blocks]
+        if matrix != isinstance(prior, LKJ):
+            raise UnsupportedError(
+                f"priors=: {name!r} takes {'LKJ(eta)' if matrix else 'a prior of one '}"
+                f"{'' if matrix else 'number, as HalfT(3, 2.5)'}, not {prior!r}"
+            )
+        if isinstance(prior, LKJ):
+            return
+        if not isinstance(prior, Prior):
+            raise UnsupportedError(
+                f"priors=: {name!r} takes a prior of mixedar.priors, not {prior!r}"
+            )
+        if fixed and not isinstance(prior, Normal):
+            raise UnsupportedError(
+                f"priors=: the fixed effect {name!r} takes Normal(mean, sd), or none "
+                f"(flat), not {prior!r}"
+            )
+        if not prior.is_proper:
+            raise UnsupportedError(
+                f"priors=: {prior!r} of {name!r} is improper: the data do not bound "
+                "parameters of the covariance, and the posterior would not integrate"
+            )
+        if name == "innovation sd" and self.free_names != ["rho"]:
+            raise UnsupportedError(
+                "priors=: 'innovation sd' is a parameter of AR(1) residuals alone"
+            )
+
+    def _ends(self) -> dict[str, tuple[float, float, float]]:
+        """Range and present value of each free parameter."""
+        free = np.flatnonzero(self.parameters.is_free)
+        values = self.fit.estimate.residual_params[free]
+        out = {}
+        for j, (name, value) in enumerate(zip(self.free_names, values, strict=True)):
+            low = high = float(value)
+            for t in (-30.0, 30.0):
+                u = self.fit.unconstrained.copy()
+                u[min(j, len(u) - 1)] = t
+                with np.errstate(all="ignore"):
+                    end = float(self.parameters.from_unconstrained(u)[free[j]])
+                low, high = min(low, end), max(high, end)
+            out[name] = low, high, float(value)
+        return out
+
+    def prior_of(self, name: str, x: FloatArray) -> FloatArray | None:
+        """Prior density of one parameter at values; None if it is flat."""
+        prior: Prior | LKJ | None = self.priors.get(name)
+        for block, corr in zip(self.blocks, self.corr_of, strict=True):
+            if name in corr and prior is None:
+                matrix = self.priors[self.lkj_name(block)]
+                assert isinstance(matrix, LKJ)
+                return np.exp(matrix.log_density_partial(x, block.order, 0))
+        if not isinstance(prior, Prior):
+            return None
+        return np.exp(prior.log_density(x))
+
+
+def _default(link: str, low: float, high: float, value: float) -> Prior:
+    """A prior for a parameter of the residual structure, by its range."""
+    if link == "correlation" and low < -0.5:
+        return Beta(1.0, 1.0)
+    if link in ("correlation", "share"):
+        return Uniform(0.0, 1.0)
+    if low >= 0.0:
+        return LogNormal(max(value, 1e-12), 1.5)
+    return Normal(0.0, 2.0)

@@ -1,0 +1,75 @@
+"""Exploring densities whose integrals and moments are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mixedar._types import FloatArray
+from mixedar.exceptions import NotComputedError
+from mixedar.posterior.explore import effective_sizes, explore, r_hat
+from mixedar.posterior.psis import pareto_k, smoothed
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def test_a_curved_ridge_is_explored() -> None:
+    def banana(z: FloatArray) -> FloatArray:
+        first = stats.norm.logpdf(z[:, 0], 0.0, 2.0)
+        return np.asarray(first + stats.norm.logpdf(z[:, 1] - z[:, 0] ** 2, 0.0, 0.5))
+
+    found = explore(banana, [np.zeros(2)], 8000, np.random.default_rng(1), quiet)
+    assert abs(found.log_normaliser) < 4.0 * found.log_normaliser_se
+    assert found.pareto_k < 0.7
+    error = 2.0 / np.sqrt(found.bulk[0])
+    assert abs(found.z[:, 0].mean()) < 4.0 * error
+    assert found.z[:, 0].std() == pytest.approx(2.0, rel=0.05)
+
+
+def test_two_modes_have_their_shares() -> None:
+    def two(z: FloatArray) -> FloatArray:
+        parts = [
+            np.log(share) + stats.norm.logpdf(z, at, 0.3).sum(axis=1)
+            for share, at in ((0.3, -2.0), (0.7, 2.0))
+        ]
+        return np.asarray(np.logaddexp(*parts))
+
+    starts = [np.full(3, -2.0), np.full(3, 2.0)]
+    found = explore(two, starts, 5000, np.random.default_rng(1), quiet)
+    assert (found.z[:, 0] > 0.0).mean() == pytest.approx(0.7, abs=0.03)
+    assert abs(found.log_normaliser) < 4.0 * found.log_normaliser_se
+
+
+def test_tails_of_weights() -> None:
+    rng = np.random.default_rng(1)
+    logs = -0.5 * np.log(rng.random(4000))  # Pareto with shape 1 / 2
+    assert pareto_k(logs) == pytest.approx(0.5, abs=0.15)
+    weights, shape = smoothed(logs)
+    assert np.exp(weights).sum() == pytest.approx(1.0)
+    assert shape == pareto_k(logs)
+    assert pareto_k(rng.random(4000)) < 0.3
+
+
+def test_chains_that_disagree_are_told() -> None:
+    rng = np.random.default_rng(1)
+    good = rng.normal(size=(400, 8, 1))
+    assert r_hat(good)[0] < 1.01
+    assert effective_sizes(good)[0] > 2000
+    assert r_hat(good + np.arange(8)[:, None])[0] > 1.5
+    slow = np.empty((2000, 4, 1))
+    slow[0] = 0.0
+    for t in range(1, 2000):
+        slow[t] = 0.9 * slow[t - 1] + rng.normal(size=(4, 1))
+    # of an AR(1) sequence n (1 - rho) / (1 + rho)
+    assert effective_sizes(slow)[0] == pytest.approx(8000 / 19, rel=0.3)
+
+
+def test_a_density_that_is_nowhere_is_an_error() -> None:
+    def nowhere(z: FloatArray) -> FloatArray:
+        return np.full(len(z), -np.inf)
+
+    with pytest.raises(NotComputedError, match="priors"):
+        explore(nowhere, [np.zeros(2)], 100, np.random.default_rng(1), quiet)
