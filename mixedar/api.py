@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.selection import select_residual
+    from mixedar.selection import select_residual
+    from mixedar.selection.validation import cross_validate
     from mixedar.planning import power
 
 
@@ -65,6 +67,7 @@ _LATER = {
     "ByGroupOLS": "mixedar.by_group",
     "ByGroupResults": "mixedar.by_group",
     "augment": "mixedar.compare.augment",
+    "cross_validate": "mixedar.selection.validation",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
@@ -121,6 +124,7 @@ __all__ = [
     "VarianceFunction",
     "augment",
     "check_structure",
+    "cross_validate",
     "compare",
     "diagnose",
     "glance",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
     from mixedar.selection import select_residual
+    from mixedar.selection import select_residual
+    from mixedar.selection.validation import cross_validate
     from mixedar.planning import power
 
 
@@ -45,6 +47,7 @@ random_effects_ar1 = RandomEffectsAR1.from_formula
 _LATER = {
     "augment": "mixedar.compare.augment",
     "by_group": "mixedar.by_group",
+    "cross_validate": "mixedar.selection.validation",
     "compare": "mixedar.compare",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
@@ -63,6 +66,7 @@ __all__ = [
     "augment",
     "between",
     "by_group",
+    "cross_validate",
     "compare",
     "diagnose",
     "first_difference",
