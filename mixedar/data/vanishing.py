@@ -9,6 +9,7 @@ ends where numbers do, and what has vanished there is named.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,11 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
     """
     grouped = data.grouped
     resid = grouped.sort(data.endog - data.exog @ estimate.beta)
-    z = grouped.sort(data.random_design)
+    x, z = grouped.sort(data.exog), grouped.sort(data.random_design)
     typical = float((resid**2).mean())
-    share, exact = np.zeros((2, data.nobs))
-    looked = low = 0
+    share = np.zeros(data.nobs)
+    looked = 0
+    low: list[tuple[slice, FloatArray, float, FloatArray, FloatArray]] = []
     edges = zip(grouped.offsets[:_GROUPS], grouped.offsets[1:], strict=False)
     for start, end in edges:
         here = slice(start, min(end, start + _ROWS))
@@ -48,15 +50,20 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
         within = residual_covariance(data, np.arange(data.nobs)[here], u)
         values, vectors = np.linalg.eigh(estimate.scale * (within + effects))
         weights = vectors**2
-        size = resid[here] ** 2 @ weights
-        own = resid[here] ** 2 @ (weights * (weights > _HEAVY))
-        gone, small = values < _GONE * size, values < _GONE * typical
-        still = small & ~gone & (own < _SMALLER_STILL * values)
-        low += int((small & ~gone).sum())
+        gone = values < _GONE * (resid[here] ** 2 @ weights)
         share[here] += weights[:, gone].sum(axis=1)
-        exact[here] += weights[:, still].sum(axis=1)
-    if exact.sum() > 0.5 * low:
-        share += exact
+        small = (values < _GONE * typical) & ~gone
+        main = (vectors * (weights > _HEAVY))[:, small]
+        low += zip(
+            repeat(here),
+            weights[:, small].T,
+            values[small],
+            main.T @ resid[here],
+            main.T @ x[here],
+            strict=False,
+        )
+    if low:
+        share += _fitted_exactly(data.nobs, low)
     if not share.any():
         return ""
     effects_of_all = min(data.n_groups, _GROUPS) * (data.k_re + data.k_vc)
@@ -75,6 +82,29 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
         f"that of a combination of the rows with {name} = {listing(involved)}, whose "
         "correlations become those of residuals that follow from one another"
     )
+
+
+def _fitted_exactly(
+    nobs: int, low: list[tuple[slice, FloatArray, float, FloatArray, FloatArray]]
+) -> FloatArray:
+    """
+    Shares of the rows in directions of little variance that fixed effects fit exactly.
+
+    Zero if they fit a minority.  The estimates themselves need not fit them: other rows
+    may pull those off by as much as the standard deviation that is left.
+    """
+    where, weights, values, resid, x = zip(*low, strict=True)
+    design = np.asarray(x)
+    left = np.asarray(resid)
+    beta, _, rank, _ = np.linalg.lstsq(design, left, rcond=None)
+    if len(left) > rank:
+        left = left - design @ beta
+    still = left**2 < _SMALLER_STILL * np.asarray(values)
+    share = np.zeros(nobs)
+    if still.mean() > 0.5:
+        for k in np.flatnonzero(still):
+            share[where[k]] += weights[k]
+    return share
 
 
 def residual_covariance(data: ModelData, rows: IntArray, u: FloatArray) -> FloatArray:

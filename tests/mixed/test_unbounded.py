@@ -85,6 +85,32 @@ def test_what_has_no_residual_variation_is_named(case: str) -> None:
     assert named in " ".join(str(fit.summary()).split())
 
 
+@pytest.mark.parametrize("residual", ["un", "ar1h", "csh", "toeph"])
+@pytest.mark.parametrize("formula", ["y ~ v", "y ~ C(v)"])
+def test_it_is_named_whatever_else_moves_the_fixed_effects(
+    formula: str, residual: str
+) -> None:
+    """
+    The other visits pull the estimate off the rows that it could fit exactly.
+
+    They do by a line through all visits, and where visits are missing, by as much as
+    the standard deviation that vanishes, so that there is no end to the likelihood.
+    """
+    data = baseline(panel(1, n=25))
+    if formula == "y ~ C(v)":
+        data["y"] += 5.0
+        data = data.drop(index=range(2, 40, 7))
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        fit = mar.mixedlm(
+            formula, data, groups="id", time="v", residual=residual, re_formula="0"
+        ).fit()
+    assert not fit.converged
+    (note,) = fit.boundary_notes
+    assert "no maximum" in note
+    assert "rows with v = 0" in note
+
+
 def test_the_remedy_works() -> None:
     data = baseline(panel())
     with warnings.catch_warnings():
