@@ -281,7 +281,8 @@ def group_covariance(
     ----------
     fit : Fit
     group : hashable
-        Label of the group.
+        Label of the group; of nested groups the labels of all levels, a tuple as in
+        :meth:`ranef`.
     part : {"marginal", "residual", "random"}
         ``Z Psi Z' + sigma2 R``; the residuals' ``sigma2 R``, nlme's conditional; or
         the random effects' ``Z Psi Z'``.
@@ -333,6 +334,9 @@ def group_covariance(
 def _number(fit: Fit, group: Hashable) -> int:
     """Number of the group of a label."""
     labels = fit.data.group_labels
+    levels = group_levels(fit)
+    if isinstance(group, tuple) and group in levels:
+        return list(levels).index(group)
     if group not in labels:
         near = difflib.get_close_matches(str(group), map(str, labels), n=3)
         known = near or [str(label) for label in labels[:8]]

@@ -133,3 +133,19 @@ def test_refusals() -> None:
     gone.remove_data()
     with pytest.raises(NotComputedError, match="data were removed"):
         gone.group_covariance("F01")
+
+
+def test_nested_groups_go_by_the_labels_of_ranef() -> None:
+    rng = np.random.default_rng(4)
+    index = pd.MultiIndex.from_product([[3, 1], ["x", "y"], range(3)])
+    data = index.set_names(["ward", "bed", "day"]).to_frame(index=False)
+    data["y"] = rng.normal(size=len(data)) + data["ward"]
+    data = data.drop(index=4)
+    fit = mar.mixedlm("y ~ day + (1 | ward/bed)", data).fit()
+    for label in fit.ranef("ward:bed").index:
+        inside = (data["ward"] == label[0]) & (data["bed"] == label[1])
+        found = fit.group_covariance(label)
+        assert list(found.index) == list(data.index[inside])
+        assert_allclose(found, fit.group_covariance(" / ".join(map(str, label))))
+    with pytest.raises(UnknownColumnError, match=r"group=\(2, 'x'\)"):
+        fit.group_covariance((2, "x"))
