@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray, Seed
 from mixedar.by_group import ByGroupOLS, ByGroupResults
 from mixedar.by_group.effects import (
     GroupTerms,
@@ -25,6 +25,7 @@ from mixedar.by_group.effects import (
 from mixedar.by_group.summary import note_on_groups
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.inference.arguments import understands
 from mixedar.inference.comparable import same_rows
 from mixedar.summary import ResultsSummary, SummaryTable
 
@@ -217,13 +218,14 @@ class Shrinkage:
             notes=notes,
         )
 
+    @understands(seed="rng")
     def plot(
         self,
         kind: str = "density",
         coefficients: str | Sequence[str] | None = None,
         *,
         max_groups: int = 150,
-        seed: int = 0,
+        rng: Seed = 0,
         ax: Axes | Sequence[Axes] | None = None,
     ) -> Axes | Figure | SubFigure:
         """
@@ -252,7 +254,7 @@ class Shrinkage:
             kind,
             coefficients,
             max_groups=max_groups,
-            seed=seed,
+            rng=rng,
             ax=ax,
         )
 

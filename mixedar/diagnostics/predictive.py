@@ -32,7 +32,7 @@ from mixedar.diagnostics.simulation import (
 from mixedar.exceptions import NotComputedError, UnknownColumnError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.responses import StatedParameters
-from mixedar.inference.arguments import generator
+from mixedar.inference.arguments import generator, understands
 from mixedar.prediction.new_rows import fitted_rows
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PredictiveCheck:
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> check = fit.predictive_check(n_sim=50, seed=1)
+    >>> check = fit.predictive_check(n_sim=50, rng=1)
     >>> check.observed.index.tolist()
     ['sd_between', 'sd_within', 'lag1', 'skewness', 'kurtosis']
     """
@@ -111,7 +111,7 @@ class PredictiveCheck:
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
-        >>> check = fit.predictive_check(n_sim=50, seed=1)
+        >>> check = fit.predictive_check(n_sim=50, rng=1)
         >>> check.to_frame().columns.tolist()
         ['observed', 'mean', 'sd', 'lower', 'upper', 'p']
         """
@@ -153,7 +153,7 @@ class PredictiveCheck:
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
-        >>> check = fit.predictive_check(n_sim=50, seed=1)
+        >>> check = fit.predictive_check(n_sim=50, rng=1)
         >>> ax = check.plot("lag1")
         """
         from mixedar.plotting.residuals import plot_check
@@ -171,11 +171,12 @@ class PredictiveCheck:
         return self.to_frame().round(4).to_string()
 
 
+@understands(seed="rng")
 def predictive_check(
     fit: Fit,
     statistic: Any = None,
     n_sim: int = 1000,
-    seed: Seed = None,
+    rng: Seed = None,
     groups: str = "new",
 ) -> PredictiveCheck:
     """
@@ -193,7 +194,7 @@ def predictive_check(
         response as a Series with the index of the data and returns a number.
     n_sim : int
         Number of data sets to draw.
-    seed : int, SeedSequence or Generator, optional
+    rng : int, SeedSequence or Generator, optional
     groups : {"new", "conditional"}
         As in :func:`mixedar.diagnostics.simulation.simulate`.
 
@@ -216,7 +217,7 @@ def predictive_check(
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> check = fit.predictive_check(n_sim=50, seed=1)
+    >>> check = fit.predictive_check(n_sim=50, rng=1)
     >>> check.to_frame().index.tolist()
     ['sd_between', 'sd_within', 'lag1', 'skewness', 'kurtosis']
     """
@@ -227,7 +228,7 @@ def predictive_check(
         return [_number(name, function(y)) for name, function in functions.items()]
 
     observed, names = all_of(fit.data.endog), list(functions)
-    table = [all_of(y) for y in _draws(fit, n_sim, seed, known)]
+    table = [all_of(y) for y in _draws(fit, n_sim, rng, known)]
     return PredictiveCheck(
         pd.Series(observed, index=names, name="observed"),
         pd.DataFrame(
@@ -236,11 +237,11 @@ def predictive_check(
     )
 
 
-def _draws(fit: Fit, n_sim: int, seed: Seed, known: bool) -> Iterator[FloatArray]:
+def _draws(fit: Fit, n_sim: int, rng: Seed, known: bool) -> Iterator[FloatArray]:
     """Drawn responses, one after the other, shape (n,) each."""
     rows = fitted_rows(fit.data)
     at = StatedParameters.of(fit)
-    for block in draw_responses(fit, rows, n_sim, generator(seed), known, at):
+    for block in draw_responses(fit, rows, n_sim, generator(rng), known, at):
         yield from np.ascontiguousarray(block.T)
 
 
@@ -248,7 +249,7 @@ def response_draws(
     fit: Fit,
     what: str = "density",
     n_sim: int | None = None,
-    seed: Seed = None,
+    rng: Seed = None,
     groups: str = "new",
 ) -> pd.DataFrame:
     """
@@ -261,7 +262,7 @@ def response_draws(
         The responses themselves, or their means by group.
     n_sim : int
         Number of data sets; 50 by default.
-    seed, groups
+    rng, groups
         As in :func:`mixedar.diagnostics.simulation.simulate`.
 
     Returns
@@ -272,7 +273,7 @@ def response_draws(
     known = check_groups(groups)
     n_sim = check_simulations(50 if n_sim is None else n_sim)
     data = fit.data
-    ys = [data.endog, *_draws(fit, n_sim, seed, known)]
+    ys = [data.endog, *_draws(fit, n_sim, rng, known)]
     name = data.endog_name
     if what == "group_means":
         ys = [group_means(data, y) for y in ys]

@@ -27,7 +27,7 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError, UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.responses import StatedParameters
-from mixedar.inference.arguments import generator
+from mixedar.inference.arguments import generator, understands
 from mixedar.numeric.linalg import product
 from mixedar.plotting import smooth_line
 from mixedar.prediction.new_rows import NewRows, fitted_rows
@@ -43,10 +43,11 @@ _FEW_EFFECTS = 12
 _SEED = 0
 
 
+@understands(seed="rng")
 def simulate(
     fit: Fit,
     n_sim: int = 1,
-    seed: Seed = None,
+    rng: Seed = None,
     newdata: Any = None,
     groups: str = "new",
     params: Mapping[str, float] | None = None,
@@ -63,7 +64,7 @@ def simulate(
     fit : Fit
     n_sim : int
         Number of data sets.
-    seed : int, SeedSequence or Generator, optional
+    rng : int, SeedSequence or Generator, optional
         The same seed gives the same draws; the first of them do not depend on
         `n_sim`.  A Generator is advanced.
     newdata : DataFrame, optional
@@ -100,7 +101,7 @@ def simulate(
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
     >>> fit = mar.mixedlm("distance ~ age * sex", teeth, groups="subject").fit()
-    >>> draws = fit.simulate(50, seed=1, params={"age:sex[T.Male]": 0.3})
+    >>> draws = fit.simulate(50, rng=1, params={"age:sex[T.Male]": 0.3})
     >>> refits = fit.refit_many(draws)
     >>> power = (refits.pvalues["age:sex[T.Male]"] < 0.05).mean()
     """
@@ -118,7 +119,7 @@ def simulate(
     out = np.empty((len(rows.exog), n_sim), order="F")
     done = 0
     at = StatedParameters.of(fit, params)
-    for block in draw_responses(fit, rows, n_sim, generator(seed), known, at):
+    for block in draw_responses(fit, rows, n_sim, generator(rng), known, at):
         out[:, done : done + block.shape[1]] = block
         done += block.shape[1]
     columns = pd.RangeIndex(n_sim, name="simulation")

@@ -341,7 +341,7 @@ def refit_like(fit: Fit, endog: ArrayLike | pd.DataFrame) -> Refits:
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age*sex", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> refits = fit.refit_many(fit.simulate(200, seed=1))
+    >>> refits = fit.refit_many(fit.simulate(200, rng=1))
     >>> power = (refits.pvalues.iloc[:, -1] < 0.05).mean()
     >>> bool(0.5 < power < 1.0)
     True

@@ -4,12 +4,17 @@ Checks of arguments that many questions share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from mixedar._types import IntArray, Seed
 from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_flags, shown
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_count(n: object, what: str) -> int:
@@ -19,15 +24,42 @@ def check_count(n: object, what: str) -> int:
     return int(n)
 
 
-def generator(seed: Seed) -> np.random.Generator:
+def generator(rng: Seed) -> np.random.Generator:
     """NumPy's generator for a seed of any kind."""
     try:
-        return np.random.default_rng(seed)
+        return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise UnsupportedError(
-            f"seed={shown(seed)}: pass a non-negative integer, a SeedSequence, a "
+            f"rng={shown(rng)}: pass a non-negative integer, a SeedSequence, a "
             "Generator, or None"
         ) from error
+
+
+def understands(**former: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """
+    A function whose arguments are understood by former names too.
+
+    Parameters
+    ----------
+    **former : str
+        Former names, and what the arguments are called now, such as ``seed="rng"``.
+    """
+
+    def decorated(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            for old in former.keys() & kwargs.keys():
+                new = former[old]
+                if new in kwargs:
+                    raise UnsupportedError(
+                        f"{old}= and {new}= are one argument: pass {new}= alone"
+                    )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorated
 
 
 def positions(cols: str | int | Iterable[str | int], names: Sequence[str]) -> IntArray:

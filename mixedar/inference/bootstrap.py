@@ -21,7 +21,12 @@ from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
 from mixedar.fit.refit import ManyResponses, Refits
 from mixedar.fit.responses import Responses
-from mixedar.inference.arguments import check_count, generator, progress_bar
+from mixedar.inference.arguments import (
+    check_count,
+    generator,
+    progress_bar,
+    understands,
+)
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -220,7 +225,7 @@ class BootstrapDraws:
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> draws = fit.bootstrap(20, seed=1)
+    >>> draws = fit.bootstrap(20, rng=1)
     >>> draws.names
     ('Intercept', 'age', 'subject Var', 'rho')
     """
@@ -258,7 +263,7 @@ class BootstrapDraws:
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
-        >>> fit.bootstrap(20, seed=1).to_frame().shape
+        >>> fit.bootstrap(20, rng=1).to_frame().shape
         (20, 6)
         """
         names = apart(self.names, ("scale", "llf"), "coefficient")
@@ -294,8 +299,9 @@ class BootstrapDraws:
         return self.cov_values[:, self.layout.entry(i, j)]
 
 
+@understands(seed="rng", n_boot="n_sim")
 def bootstrap(
-    fit: Fit, n_boot: int = 1000, *, seed: Seed = None, progress: bool = False
+    fit: Fit, n_sim: int = 1000, *, rng: Seed = None, progress: bool = False
 ) -> BootstrapDraws:
     """
     Simulate responses from a fit and estimate each of them anew.
@@ -303,9 +309,9 @@ def bootstrap(
     Parameters
     ----------
     fit : Fit
-    n_boot : int
+    n_sim : int
         Number of replicates.
-    seed : int or Generator, optional
+    rng : int or Generator, optional
     progress : bool
         Show a progress bar.
 
@@ -316,7 +322,7 @@ def bootstrap(
     Raises
     ------
     UnsupportedError
-        If `n_boot` is not a whole number of at least 2.
+        If `n_sim` is not a whole number of at least 2.
     NotComputedError
         If the data were removed, or most replicates have no maximum.
 
@@ -327,20 +333,20 @@ def bootstrap(
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> draws = fit.bootstrap(20, seed=1)
+    >>> draws = fit.bootstrap(20, rng=1)
     >>> len(draws.to_frame())
     20
     """
-    n_boot = check_count(n_boot, "n_boot")
+    n_sim = check_count(n_sim, "n_sim")
     refitter, responses = Refitter(fit), Responses.of(fit)
-    steps = progress_bar(range(n_boot), progress, "bootstrap")
-    draws = responses.some(generator(seed), steps, refitter.at_once)
+    steps = progress_bar(range(n_sim), progress, "bootstrap")
+    draws = responses.some(generator(rng), steps, refitter.at_once)
     parts = [refitter.many(endogs) for endogs in draws]
     found = [np.isfinite(part.llf) for part in parts]
-    failed = n_boot - sum(int(np.count_nonzero(some)) for some in found)
-    if failed > n_boot // 2:
+    failed = n_sim - sum(int(np.count_nonzero(some)) for some in found)
+    if failed > n_sim // 2:
         raise NotComputedError(
-            f"{failed} of {n_boot} bootstrap replicates have no maximum; use profile "
+            f"{failed} of {n_sim} bootstrap replicates have no maximum; use profile "
             "intervals"
         )
 

@@ -26,6 +26,7 @@ from mixedar.fit.parameters import (
     select,
     standard_error,
 )
+from mixedar.inference.arguments import understands
 from mixedar.inference.bootstrap import BootstrapDraws, bootstrap
 from mixedar.inference.information import inflation
 from mixedar.inference.profile import ProfileEngine
@@ -62,14 +63,15 @@ _FLAT = 4.0
 Found = tuple[float, float, str, list[str]]
 
 
+@understands(seed="rng", n_boot="n_sim")
 def conf_int_re(
     fit: Fit,
     method: str = "profile",
     alpha: float = 0.05,
     parameters: str | Iterable[str] | None = None,
     *,
-    n_boot: int = 1000,
-    seed: Seed = None,
+    n_sim: int = 1000,
+    rng: Seed = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """
@@ -88,9 +90,9 @@ def conf_int_re(
         1 - coverage.
     parameters : str or iterable of str, optional
         Names of some parameters; all by default.
-    n_boot : int
+    n_sim : int
         Bootstrap replicates.
-    seed : int or Generator, optional
+    rng : int or Generator, optional
         Of the bootstrap.
     progress : bool
         Progress bar of the bootstrap.
@@ -138,7 +140,7 @@ def conf_int_re(
     engine = ProfileEngine(fit) if method == "profile" else None
     chosen, draws = select(parameters_of(fit), parameters), None
     if method == "bootstrap":
-        draws = bootstrap(fit, n_boot, seed=seed, progress=progress)
+        draws = bootstrap(fit, n_sim, rng=rng, progress=progress)
     flat, condition = inflation(fit)
     zero = fit.estimate.zero
     rows = []

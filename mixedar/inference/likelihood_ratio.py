@@ -30,7 +30,12 @@ from mixedar.exceptions import LengthError, UnsupportedError, check_choice, chec
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
-from mixedar.inference.arguments import check_count, generator, progress_bar
+from mixedar.inference.arguments import (
+    check_count,
+    generator,
+    progress_bar,
+    understands,
+)
 from mixedar.inference.bootstrap import Refitter
 from mixedar.inference.comparable import (
     ZERO_VARIANCE,
@@ -41,7 +46,7 @@ from mixedar.inference.comparable import (
 from mixedar.inference.information import information_criteria
 
 #: Options of :func:`likelihood_ratio_table`.
-LR_OPTIONS = {"refit", "null", "n_sim", "seed", "progress", "names", "ic"}
+LR_OPTIONS = {"refit", "null", "n_sim", "rng", "seed", "progress", "names", "ic"}
 
 
 @dataclass(frozen=True)
@@ -123,13 +128,14 @@ def _half(difference: int, note: str) -> NullDistribution:
     return NullDistribution((difference - 1, difference), (0.5, 0.5), note)
 
 
+@understands(seed="rng")
 def likelihood_ratio_table(
     fits: Sequence[Any],
     *,
     refit: str | None = None,
     null: str = "auto",
     n_sim: int = 1000,
-    seed: Seed = None,
+    rng: Seed = None,
     progress: bool = False,
     names: Sequence[str] | None = None,
     ic: str = "nlme",
@@ -150,7 +156,7 @@ def likelihood_ratio_table(
         simulation from the smaller model.
     n_sim : int
         Number of simulated responses.
-    seed : int or Generator, optional
+    rng : int or Generator, optional
     progress : bool
         Progress bar of the simulation.
     names : sequence of str, optional
@@ -184,7 +190,7 @@ def likelihood_ratio_table(
     if refit == "ml":
         compared = [_by_ml(one) for one in compared]
     tests: list[tuple[Any, ...]] = [("", np.nan, np.nan, np.nan, "", "")]
-    rng = generator(seed)
+    rng = generator(rng)
     for pair, which in zip(pairwise(compared), pairwise(labels), strict=True):
         small, large = sorted(pair, key=lambda one: one.k_estimated)
         found = _ratio(small, large, null, n_sim, rng, progress)
@@ -229,18 +235,19 @@ def _ratio(
     if null != "simulate":
         p = found.sf(statistic)
         return statistic, difference, p, found.label, found.note
-    draws = simulated_null(small, large, n_sim, seed=rng, progress=progress)
+    draws = simulated_null(small, large, n_sim, rng=rng, progress=progress)
     # the observed statistic is one draw under the hypothesis
     p = (1 + (draws >= statistic).sum()) / (len(draws) + 1)
     return statistic, difference, p, f"simulated ({len(draws)})", ""
 
 
+@understands(seed="rng")
 def simulated_null(
     small: Fit,
     large: Fit,
     n_sim: int = 1000,
     *,
-    seed: Seed = None,
+    rng: Seed = None,
     progress: bool = False,
 ) -> FloatArray:
     """
@@ -251,7 +258,7 @@ def simulated_null(
     small, large : Fit
         Of nested models to the same rows.
     n_sim : int
-    seed : int or Generator, optional
+    rng : int or Generator, optional
     progress : bool
 
     Returns
@@ -260,7 +267,7 @@ def simulated_null(
         Replicates for which a model has no maximum are left out.
     """
     n_sim = check_count(n_sim, "n_sim")
-    rng = generator(seed)
+    rng = generator(rng)
     first, second = Refitter(small), Refitter(large)
     responses = Responses.of(small)
     rows = matching_rows(large, small)

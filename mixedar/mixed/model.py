@@ -534,7 +534,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
         >>> fit = model.fit()
-        >>> simulated = fit.simulate(2, seed=1)
+        >>> simulated = fit.simulate(2, rng=1)
         >>> model.refit(simulated[0]).converged
         True
         """
@@ -580,7 +580,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         >>> from mixedar.datasets import load_orthodont
         >>> teeth = load_orthodont()
         >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
-        >>> refits = model.refit_many(model.fit().simulate(100, seed=1))
+        >>> refits = model.refit_many(model.fit().simulate(100, rng=1))
         >>> refits.params.shape, bool(refits.converged.all())
         ((100, 5), True)
         """

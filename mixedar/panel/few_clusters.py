@@ -39,6 +39,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     check_alpha,
     check_choice,
+    check_flags,
     listing,
     shown,
 )
@@ -355,23 +356,24 @@ class Draws:
 
     Attributes
     ----------
-    reps, weights, impose_null, seed
+    n_sim, weights, impose_null, rng
         See :meth:`mixedar.panel.results.PanelResults.wild_bootstrap`.
     """
 
-    reps: int
+    n_sim: int
     weights: str
     impose_null: bool
-    seed: Seed
+    rng: Seed
 
     def of(self, groups: int) -> tuple[FloatArray, bool]:
         """Weights of the clusters, shape (B, G), and whether they are all there are."""
         check_choice("weights", self.weights, tuple(_WEIGHTS))
-        reps, levels = check_count(self.reps, "reps"), _WEIGHTS[self.weights]
-        if self.weights == "rademacher" and groups < 31 and 2**groups <= reps:
+        check_flags(impose_null=self.impose_null)
+        n_sim, levels = check_count(self.n_sim, "n_sim"), _WEIGHTS[self.weights]
+        if self.weights == "rademacher" and groups < 31 and 2**groups <= n_sim:
             return levels[np.arange(2**groups)[:, None] >> np.arange(groups) & 1], True
-        random = generator(self.seed)
-        return random.choice(levels, size=(reps, groups)), False
+        random = generator(self.rng)
+        return random.choice(levels, size=(n_sim, groups)), False
 
 
 def wild_bootstrap(

@@ -32,6 +32,7 @@ from mixedar.hypotheses.restrictions import (
     single_tests,
 )
 from mixedar.hypotheses.result import TestResult
+from mixedar.inference.arguments import understands
 from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.estimate import (
     Effects,
@@ -328,15 +329,16 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         df = df if method is None else method.single(matrix)
         return single_tests(effect, values, cov, df)
 
+    @understands(seed="rng", reps="n_sim")
     def wild_bootstrap(
         self,
         r_matrix: object,
         *,
         cluster: object = None,
-        reps: int = 999,
+        n_sim: int = 999,
         weights: str = "rademacher",
         impose_null: bool = True,
-        seed: Seed = None,
+        rng: Seed = None,
         alpha: float = 0.05,
     ) -> TestResult:
         """
@@ -353,14 +355,14 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         cluster : str or array_like, optional
             Clusters in one dimension, as in `fit`; those of the fit, or entities, by
             default.
-        reps : int
-            Replicates.  Rademacher weights of G clusters with ``2^G <= reps`` are
+        n_sim : int
+            Replicates.  Rademacher weights of G clusters with ``2^G <= n_sim`` are
             taken all, once each.
         weights : {"rademacher", "webb"}
             Signs, or Webb's six points for fewer than ten clusters.
         impose_null : bool
             Residuals of the fit under the null, or of the fit.
-        seed : int or Generator, optional
+        rng : int or Generator, optional
         alpha : float
             1 - coverage of the interval.
 
@@ -383,19 +385,17 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         >>> from statsmodels.datasets import grunfeld
         >>> firms = grunfeld.load_pandas().data.astype({"year": int})
         >>> model = mar.fixed_effects("invest ~ value + capital", firms, "firm", "year")
-        >>> test = model.fit("clustered").wild_bootstrap("value = 0", reps=4096)
+        >>> test = model.fit("clustered").wild_bootstrap("value = 0", n_sim=4096)
         >>> round(test.pvalue, 4)
         0.002
         """
         from mixedar.panel.few_clusters import Draws, wild_bootstrap
 
-        check_flags(impose_null=impose_null)
-        options = Draws(reps, weights, impose_null, seed)
+        options = Draws(n_sim, weights, impose_null, rng)
         clusters = self.panel, self.model.frame, cluster
-        restriction = self._restrictions(r_matrix)
         null = r_matrix if isinstance(r_matrix, str) else "the combination is as stated"
         return wild_bootstrap(
-            self.estimate, clusters, restriction, null, options, alpha
+            self.estimate, clusters, self._restrictions(r_matrix), null, options, alpha
         )
 
     def _restrictions(self, r_matrix: object) -> tuple[FloatArray, FloatArray]:

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, Seed
 from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
     check_choice,
 )
+from mixedar.inference.arguments import generator
 from mixedar.plotting import (
     BAND,
     COLOURS,
@@ -181,7 +182,7 @@ def plot_shrinkage(
     coefficients: str | Sequence[str] | None = None,
     *,
     max_groups: int = 150,
-    seed: int = 0,
+    rng: Seed = 0,
     ax: Axes | Sequence[Axes] | None = None,
 ) -> Axes | Figure | SubFigure:
     """
@@ -205,7 +206,7 @@ def plot_shrinkage(
         All by default; for arrows the first two.
     max_groups : int
         Of more groups so many have arrows, drawn at random.
-    seed : int
+    rng : int or Generator
         Of this choice.
     ax : Axes or sequence of Axes, optional
         One for each panel.
@@ -250,7 +251,7 @@ def plot_shrinkage(
         )
     total = len(here)
     if total > max_groups:
-        here = np.random.default_rng(seed).choice(here, max_groups, replace=False)
+        here = generator(rng).choice(here, max_groups, replace=False)
     [panel] = panel_axes(1, ax, 5.6, 4.6)
     draw = _plane if len(names) == 2 else _slopes
     starts, stops = own[names].iloc[here], mixed[names].iloc[here]

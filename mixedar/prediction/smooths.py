@@ -7,22 +7,29 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar._types import FloatArray, Seed
+from mixedar._types import FloatArray, IntArray, Seed
 from mixedar.data.rows import as_frame, table_column
 from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_alpha, shown
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_count, generator
+from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.inference.smooths import FittedSmooth, SharedCoefficients, fitted_smooths
 from mixedar.numeric.linalg import product
 from mixedar.prediction.level_smooths import level_coefficients
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 # Points along one covariate, and along each of two.
 _GRID, _GRID_OF_TWO = 100, 30
+# Curves drawn for simultaneous intervals; and of a grid, for each of many levels, only
+# every so many points are looked at.
+_DRAWS, _EACH = 10_000, 4
 # Step of a difference quotient, as a share of the covariate's range.
 _STEP = 1e-4
 # Levels that a message lists.
@@ -38,8 +45,8 @@ class Curve:
     ----------
     label : str
     one : FittedSmooth
-    level : object
-        Of the factor in ``by=`` or of ``bs="fs"``; None without one.
+    number : int
+        Of the level of a factor in ``by=`` or of ``bs="fs"``; -1 without one.
     params : ndarray, shape (k,)
         Fixed and random coefficients.
     cov : ndarray, shape (k, k)
@@ -47,7 +54,7 @@ class Curve:
 
     label: str
     one: FittedSmooth
-    level: object
+    number: int
     params: FloatArray
     cov: FloatArray
 
@@ -56,6 +63,12 @@ class Curve:
         """Column of the factor, or empty."""
         call = self.one.smooth.call
         return "" if self.one.smooth.levels is None else call.factor or call.by
+
+    @property
+    def level(self) -> object:
+        """The level."""
+        levels = self.one.smooth.levels
+        return None if levels is None else levels.values.iloc[self.number]
 
     @property
     def covariates(self) -> list[str]:
@@ -122,14 +135,13 @@ def curves(fit: Fit, label: str | None = None) -> Iterator[Curve]:
         smooth, levels = one.smooth, one.smooth.levels
         if not smooth.call.factor:
             every = joint.columns(one)
-            level = None if levels is None else levels.values.iloc[smooth.level]
             cov = joint.cov[np.ix_(every, every)]
-            yield Curve(smooth.label, one, level, joint.params[every], cov)
+            yield Curve(smooth.label, one, smooth.level, joint.params[every], cov)
             continue
         assert levels is not None
         for k, params, cov in zip(*level_coefficients(fit, one), strict=True):
             name = f"{smooth.label}:{levels.names[k]}"
-            yield Curve(name, one, levels.values.iloc[k], params, cov)
+            yield Curve(name, one, int(k), params, cov)
 
 
 def _chosen(smooths: Sequence[FittedSmooth], label: str) -> list[FittedSmooth]:
@@ -155,6 +167,7 @@ def _chosen(smooths: Sequence[FittedSmooth], label: str) -> list[FittedSmooth]:
     raise UnknownColumnError(f"there is no smooth {shown(label)}; there are {listed}")
 
 
+@understands(seed="rng", n_draws="n_sim")
 def smooth(
     fit: Fit,
     label: str,
@@ -163,8 +176,8 @@ def smooth(
     n: int | None = None,
     derivative: bool | str = False,
     alpha: float = 0.05,
-    seed: Seed = 0,
-    n_draws: int = 10_000,
+    rng: Seed = 0,
+    n_sim: int = _DRAWS,
 ) -> pd.DataFrame:
     """
     A smooth with its standard errors and intervals.
@@ -177,7 +190,8 @@ def smooth(
         the level, ``"s(time)"`` or ``"s(time):arm"``, for the curves of all levels.
     at : DataFrame, mapping or array_like, optional
         Where: values of the covariates, or an array of one.  By default a grid over
-        the range of the data; of a tensor product, a grid of both.
+        the range of the data; of a tensor product, a grid of both.  If the column of
+        the factor is there, each level has its own rows only.
     n : int, optional
         Points of the grid along a covariate: 100, of two covariates 30 each.
     derivative : bool or str
@@ -185,9 +199,9 @@ def smooth(
         name of one.
     alpha : float
         1 - coverage.
-    seed : int or Generator
+    rng : int or Generator
         Of the draws that simultaneous intervals need.
-    n_draws : int
+    n_sim : int
         How many there are.
 
     Returns
@@ -242,33 +256,117 @@ def smooth(
     [-15.5, 1.6]
     """
     check_alpha(alpha)
-    n_draws = check_count(n_draws, "n_draws")
-    rng = generator(seed)
-    frames, critical = [], {}
-    for curve in curves(fit, label):
-        grid = grid_of(fit, curve, n)
-        table = grid if at is None else _given(curve, at)
-        own = _own_level(curve, table)
-        if own is not None:
-            table = table[own]
-        size = _critical(curve, grid, rng, n_draws, alpha)
-        critical[curve.label] = size
-        frames.append(_frame(fit, curve, table, derivative, alpha, size))
-    out = pd.concat(frames)
-    if at is None or len(frames) > 1:
+    n_sim = check_count(n_sim, "n_sim")
+    options = Options(at, n, derivative, alpha, generator(rng), n_sim)
+    return _evaluated(fit, curves(fit, label), options)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of :func:`smooth`; without draws there are no simultaneous intervals."""
+
+    at: object
+    n: int | None
+    derivative: bool | str
+    alpha: float
+    rng: np.random.Generator
+    n_sim: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """
+    Rows of a curve.
+
+    Attributes
+    ----------
+    table : DataFrame
+    design : ndarray, shape (m, k)
+        Columns of the coefficients.
+    slopes : ndarray, shape (m, k), or None
+        Their derivatives, if they are asked for.
+    """
+
+    table: pd.DataFrame
+    design: FloatArray
+    slopes: FloatArray | None
+
+    @classmethod
+    def of(cls, curve: Curve, table: pd.DataFrame, along: str, step: float) -> Self:
+        """The columns of some rows."""
+        slopes = curve.slopes(table, along, step) if along else None
+        return cls(table, curve.design(table), slopes)
+
+
+def _evaluated(fit: Fit, found: Iterable[Curve], options: Options) -> pd.DataFrame:
+    """Curves with their intervals, one below the other."""
+    parts: list[tuple[Curve, Evaluated, dict[str, FloatArray]]] = []
+    critical, normals = dict[str, float](), dict[int, FloatArray]()
+    # the curves of all levels of a factor have the same columns
+    shared: dict[int, tuple[Evaluated, str, float, IntArray | None]] = {}
+    for curve in found:
+        key, at = id(curve.one), options.at
+        if key not in shared:
+            grid = grid_of(fit, curve, options.n)
+            along = _along(curve, options.derivative)
+            step = _STEP * float(np.ptp(grid[along])) if along else 0.0
+            whole = Evaluated.of(curve, grid, along, step)
+            codes = None if at is None else _codes(curve, _given(curve, at))
+            shared[key] = whole, along, step, codes
+        whole, along, step, codes = shared[key]
+        rows = whole
+        if at is not None:
+            table = _given(curve, at)
+            if codes is not None:
+                table = table[codes == curve.number]
+            if codes is not None and not len(table):
+                continue
+            rows = Evaluated.of(curve, table, along, step)
+        size = float(stats.norm.isf(options.alpha / 2.0))
+        if options.n_sim:
+            k = len(curve.params)
+            if k not in normals:
+                normals[k] = options.rng.standard_normal((options.n_sim, k))
+            each = _EACH if curve.one.smooth.call.factor else 1
+            size = _critical(curve, whole.design[::each], normals[k], options.alpha)
+            critical[curve.label] = size
+        parts.append((curve, rows, _columns(curve, rows, options.alpha, size)))
+    if not parts:
+        raise UnsupportedError("at= has no rows of a level that has a curve")
+    out = pd.concat([rows.table[curve.covariates] for curve, rows, _ in parts])
+    first, levels = parts[0][0], parts[0][0].one.smooth.levels
+    if levels is not None:
+        counts = [len(rows.table) for _, rows, _ in parts]
+        numbers = np.repeat([curve.number for curve, _, _ in parts], counts)
+        out[first.factor] = levels.values.iloc[numbers].array
+    for name in parts[0][2]:
+        out[name] = np.concatenate([columns[name] for _, _, columns in parts])
+    if options.at is None or len(parts) > 1:
         out = out.reset_index(drop=True)
     out.attrs = {"critical": critical}
     return out
 
 
-def _own_level(curve: Curve, table: pd.DataFrame) -> FloatArray | None:
-    """Which of given rows are of the curve's level; None if they have none."""
-    if not curve.factor or curve.factor not in table:
-        return None
+def _codes(curve: Curve, table: pd.DataFrame) -> IntArray | None:
+    """Levels of given rows; None if they have none."""
     levels = curve.one.smooth.levels
-    assert levels is not None
-    own = levels.numbers(pd.Series([curve.level]))[0]
-    return np.asarray(levels.numbers(table_column(table, curve.factor)) == own)
+    if levels is None or curve.factor not in table:
+        return None
+    return levels.numbers(table_column(table, curve.factor))
+
+
+def _along(curve: Curve, derivative: bool | str) -> str:
+    """The covariate of the derivative, or empty."""
+    names = curve.covariates
+    if derivative is False:
+        return ""
+    along = names[0] if derivative is True else derivative
+    if along not in names or (derivative is True and len(names) > 1):
+        raise UnsupportedError(
+            f"derivative={derivative!r}: {curve.label} is a function of "
+            f"{' and '.join(names)}; name one of them"
+        )
+    return along
 
 
 def grid_of(fit: Fit, curve: Curve, n: int | None = None) -> pd.DataFrame:
@@ -318,54 +416,34 @@ def _root(cov: FloatArray) -> FloatArray:
 
 
 def _critical(
-    curve: Curve, grid: pd.DataFrame, rng: np.random.Generator, n: int, alpha: float
+    curve: Curve, design: FloatArray, normals: FloatArray, alpha: float
 ) -> float:
     """Quantile of the largest standardized deviation over a grid."""
-    half = product(curve.design(grid), _root(curve.cov))
+    half = product(design, _root(curve.cov))
     size, pointwise = np.sqrt((half**2).sum(axis=1)), float(stats.norm.isf(alpha / 2.0))
     half = half[size > 0.0] / size[size > 0.0, None]
     if not len(half):
         return pointwise
-    most = np.abs(rng.standard_normal((n, half.shape[1])) @ half.T).max(axis=1)
+    most = np.abs(normals @ half.T).max(axis=1)
     return max(float(np.quantile(most, 1.0 - alpha)), pointwise)
 
 
-def _frame(
-    fit: Fit,
-    curve: Curve,
-    table: pd.DataFrame,
-    derivative: bool | str,
-    alpha: float,
-    critical: float,
-) -> pd.DataFrame:
-    """Rows of the result for one curve."""
+def _columns(
+    curve: Curve, rows: Evaluated, alpha: float, critical: float
+) -> dict[str, FloatArray]:
+    """Columns of the result for one curve."""
     z, root = float(stats.norm.isf(alpha / 2.0)), _root(curve.cov)
-    out = table[curve.covariates].copy()
-    if curve.factor:
-        out[curve.factor] = pd.Series([curve.level] * len(out), out.index)
-    design = curve.design(table)
-    value = design @ curve.params
-    se = np.sqrt((product(design, root) ** 2).sum(axis=1))
-    out["fit"], out["se"] = value, se
-    out["lower"], out["upper"] = value - z * se, value + z * se
+    value = rows.design @ curve.params
+    se = np.sqrt((product(rows.design, root) ** 2).sum(axis=1))
+    out = {"fit": value, "se": se, "lower": value - z * se, "upper": value + z * se}
     out["simultaneous_lower"] = value - critical * se
     out["simultaneous_upper"] = value + critical * se
-    if derivative is False:
-        return out
-    names = curve.covariates
-    along = names[0] if derivative is True else derivative
-    if along not in names or (derivative is True and len(names) > 1):
-        raise UnsupportedError(
-            f"derivative={derivative!r}: {curve.label} is a function of "
-            f"{' and '.join(names)}; name one of them"
-        )
-    span = np.ptp(grid_of(fit, curve, 2)[along])
-    design = curve.slopes(table, along, _STEP * float(span))
-    value = design @ curve.params
-    se = np.sqrt((product(design, root) ** 2).sum(axis=1))
-    out["derivative"], out["derivative_se"] = value, se
-    out["derivative_lower"] = value - z * se
-    out["derivative_upper"] = value + z * se
+    if rows.slopes is not None:
+        value = rows.slopes @ curve.params
+        se = np.sqrt((product(rows.slopes, root) ** 2).sum(axis=1))
+        out |= {"derivative": value, "derivative_se": se}
+        out["derivative_lower"] = value - z * se
+        out["derivative_upper"] = value + z * se
     return out
 
 
@@ -399,10 +477,11 @@ def smooth_pictures(
     *,
     n: int | None = None,
     alpha: float = 0.05,
-    seed: Seed = 0,
+    rng: Seed = 0,
 ) -> list[SmoothPicture]:
     """What to draw of some smooths, or of all; see :func:`smooth`."""
-    smooths, rng = fitted_smooths(fit), generator(seed)
+    check_alpha(alpha)
+    smooths, draws = fitted_smooths(fit), generator(rng)
     wanted = [labels] if isinstance(labels, str) else labels
     if wanted is None:
         wanted = [one.smooth.label for one in smooths] or ["s()"]
@@ -415,10 +494,10 @@ def smooth_pictures(
         places = np.column_stack(
             [table_column(frame, name).to_numpy(dtype=np.float64) for name in names]
         )
-        own = _own_level(curve, frame)
-        if own is not None and not one.smooth.call.factor:
-            places = places[own]
-        values = smooth(fit, one.smooth.label, n=n, alpha=alpha, seed=rng)
-        factor = one.smooth.call.factor
+        factor, codes = one.smooth.call.factor, _codes(curve, frame)
+        if codes is not None and not factor:
+            places = places[codes == curve.number]
+        options = Options(None, n, False, alpha, draws, 0 if factor else _DRAWS)
+        values = _evaluated(fit, curves(fit, one.smooth.label), options)
         out.append(SmoothPicture(one.smooth.label, values, names, factor, places))
     return out

@@ -20,6 +20,7 @@ from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
 from mixedar.exceptions import check_alpha, check_flags
 from mixedar.fit import Fit
+from mixedar.inference.arguments import understands
 from mixedar.inference.profile import profiles
 from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import COLOURS, correlation, trajectories
@@ -313,13 +314,14 @@ def plot_random_effects(
     )
 
 
+@understands(seed="rng")
 def plot_smooths(
     fit: Fit,
     smooths: str | Iterable[str] | None = None,
     *,
     n: int | None = None,
     alpha: float = 0.05,
-    seed: Seed = 0,
+    rng: Seed = 0,
     **options: Any,
 ) -> Figure | SubFigure:
     """
@@ -331,7 +333,7 @@ def plot_smooths(
     ----------
     smooths : str or iterable of str, optional
         Labels, as :meth:`smooth` takes them; all by default.
-    n, alpha, seed
+    n, alpha, rng
         As in :meth:`smooth`.
     **options
         ``simultaneous``, ``max_levels``, ``n_columns`` and ``figure``, as in
@@ -347,7 +349,7 @@ def plot_smooths(
     >>> len(figure.axes)
     1
     """
-    pictures = smooth_pictures(fit, smooths, n=n, alpha=alpha, seed=seed)
+    pictures = smooth_pictures(fit, smooths, n=n, alpha=alpha, rng=rng)
     return draw_smooths.plot_smooths(pictures, **options)
 
 
@@ -476,11 +478,12 @@ def qqplot(
     return draw_residuals.plot_quantiles(table, ax, labels=labels, band=name)
 
 
+@understands(seed="rng")
 def plot_simulated(
     fit: Fit,
     what: object = "density",
     n_sim: int | None = None,
-    seed: Seed = None,
+    rng: Seed = None,
     ax: Axes | None = None,
     *,
     groups: str = "new",
@@ -499,10 +502,10 @@ def plot_simulated(
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> ax = fit.plot_simulated("lag1", n_sim=50, seed=1)
+    >>> ax = fit.plot_simulated("lag1", n_sim=50, rng=1)
     """
     if isinstance(what, str) and what in ("density", "group_means"):
-        draws = response_draws(fit, what, n_sim, seed, groups)
+        draws = response_draws(fit, what, n_sim, rng, groups)
         return draw_residuals.plot_draws(draws, ax)
     n_sim = 1000 if n_sim is None else n_sim
-    return predictive_check(fit, what, n_sim, seed, groups).plot(ax=ax)
+    return predictive_check(fit, what, n_sim, rng, groups).plot(ax=ax)

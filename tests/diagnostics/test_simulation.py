@@ -270,7 +270,7 @@ def test_simulate_refuses() -> None:
     with pytest.raises(UnsupportedError, match="groups"):
         fit.simulate(groups="old")
     for seed in ("one", -1, 2.5):
-        with pytest.raises(UnsupportedError, match="seed"):
+        with pytest.raises(UnsupportedError, match="rng"):
             fit.simulate(seed=seed)
     new = data.iloc[:1].assign(day=77)
     with pytest.raises(UnsupportedError, match="level of 'day'"):

@@ -383,7 +383,7 @@ def test_bad_arguments() -> None:
         fit.conf_int_re(alpha=5)
     with pytest.raises(UnknownColumnError, match="did you mean 'rho'"):
         fit.profile("rhoo")
-    with pytest.raises(UnsupportedError, match="n_boot"):
+    with pytest.raises(UnsupportedError, match="n_sim"):
         fit.bootstrap(0)
     fixed = fitted("ovary_diag_ar1_reml")
     with pytest.raises(NotComputedError, match="held"):

@@ -288,7 +288,7 @@ def test_wild_bootstrap_refuses() -> None:
         fit.wild_bootstrap("x = 0", cluster="both")
     with pytest.raises(UnsupportedError, match="weights='normal'"):
         fit.wild_bootstrap("x = 0", weights="normal")
-    with pytest.raises(UnsupportedError, match="reps=1"):
+    with pytest.raises(UnsupportedError, match="n_sim=1"):
         fit.wild_bootstrap("x = 0", reps=1)
     with pytest.raises(UnsupportedError, match="not defined for"):
         mar.between("y ~ x", data, "id", "t").fit().wild_bootstrap("x = 0")

@@ -434,8 +434,8 @@ def test_bootstrap_that_mostly_fails() -> None:
             products,
             np.array([1, 2]),
             "harmonic",
-            reps=10,
-            seed=0,
+            n_sim=10,
+            rng=0,
             progress=False,
         )
 
@@ -592,7 +592,7 @@ def test_unknown_options() -> None:
         hausman(fe, re, "mundlak-robust", correction="HC3")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="estimator='ols'"):
         hausman(fe, re, "mundlak", estimator="ols")  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="reps=2"):
+    with pytest.raises(UnsupportedError, match="n_sim=2"):
         hausman(fe, re, "bootstrap", reps=2)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from mixedar._types import FloatArray, Seed, unwrapped
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult
+from mixedar.inference.arguments import understands
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import (
     MEANS_TOLERANCE,
@@ -64,6 +65,7 @@ class Augmentation:
     plain_constant: bool
 
 
+@understands(seed="rng", reps="n_sim")
 def hausman(
     fe: PanelResults,
     re: PanelResults | MixedLMARResults,
@@ -73,8 +75,8 @@ def hausman(
     use_f: bool = True,
     estimator: Literal["gls", "pooled"] = "gls",
     plain_constant: bool = False,
-    reps: int = 999,
-    seed: Seed = None,
+    n_sim: int = 999,
+    rng: Seed = None,
     progress: bool = True,
 ) -> HausmanResult:
     """
@@ -116,9 +118,9 @@ def hausman(
         Whether the Mundlak regression is quasi-demeaned or plain least squares.
     plain_constant : bool
         Constant of the auxiliary regression as plm has it, see Notes.
-    reps : int
+    n_sim : int
         Bootstrap replicates.
-    seed : int or Generator, optional
+    rng : int or Generator, optional
         Of the bootstrap.
     progress : bool
         Progress bar of the bootstrap.
@@ -184,7 +186,7 @@ def hausman(
     pair = Pair.of(first, second)
     if name == "bootstrap" and not first.kind.endswith("_ar1"):
         check_unweighted(first.panel)
-        return bootstrap(pair, reps, seed, progress)
+        return bootstrap(pair, n_sim, rng, progress)
     options = Augmentation(correction, use_f, estimator == "pooled", plain_constant)
     return _compared(pair, name, options)
 

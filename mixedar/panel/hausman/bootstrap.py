@@ -26,10 +26,10 @@ _SINGULAR = 1e-11
 _REFERENCE = "Cameron and Trivedi (2005), Microeconometrics, section 21.4.3"
 
 
-def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResult:
+def bootstrap(pair: Pair, n_sim: int, rng: Seed, progress: bool) -> HausmanResult:
     """The test with the covariance of the difference from drawn entities."""
-    if check_count(reps, "reps") < 10:
-        raise UnsupportedError(f"hausman: reps={reps}: a bootstrap needs hundreds")
+    if check_count(n_sim, "n_sim") < 10:
+        raise UnsupportedError(f"hausman: n_sim={n_sim}: a bootstrap needs hundreds")
     text = text_of("Hausman (bootstrap)", _REFERENCE)
     frame, notes = pair.frame(), pair.notes()
     unlike, positions = pair.unlike(), pair.identified
@@ -43,7 +43,7 @@ def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResul
         missing = text.missing(pair.not_identified(), "chi2", 0)
         return pair.result("bootstrap", [missing], frame, notes)
     chosen = [pair.names[j] for j in positions]
-    draws = _replicated(pair, positions, reps, seed, progress)
+    draws = _replicated(pair, positions, n_sim, rng, progress)
     centred = draws - draws.mean(axis=0)
     cov = centred.T @ centred / (len(draws) - 1)
     scale = np.sqrt(np.diag(cov))
@@ -54,8 +54,8 @@ def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResul
     distances = np.einsum("bi,ij,bj->b", away, inverse, away)
     share = float((1.0 + (distances >= statistic).sum()) / (1.0 + len(draws)))
     note = f"{len(draws)} bootstrap replicates of {pair.re.panel.n_entities} entities."
-    if len(draws) < reps:
-        note += f" {reps - len(draws)} more could not be estimated and were left out."
+    if len(draws) < n_sim:
+        note += f" {n_sim - len(draws)} more could not be estimated and were left out."
     details = (("p-value from the replicates", share),)
     test = text.result(statistic, "chi2", df, note=note, details=details)
     frame.loc[chosen, "std_err"] = scale
@@ -71,7 +71,7 @@ def bootstrap(pair: Pair, reps: int, seed: Seed, progress: bool) -> HausmanResul
 
 
 def _replicated(
-    pair: Pair, positions: IntArray, reps: int, seed: Seed, progress: bool
+    pair: Pair, positions: IntArray, n_sim: int, rng: Seed, progress: bool
 ) -> FloatArray:
     """The differences, by the variance components that the fit was estimated by."""
     panel, columns = pair.re.panel, pair.re.estimate.columns
@@ -87,7 +87,7 @@ def _replicated(
         if np.allclose(
             whole.re[0, where], pair.re.params[chosen], rtol=1e-6, atol=1e-12
         ):
-            return drawn_differences(products, where, components, reps, seed, progress)
+            return drawn_differences(products, where, components, n_sim, rng, progress)
     raise NotComputedError(
         f"hausman: the bootstrap estimates variance components by Swamy and Arora anew "
         f"in each replicate, and the fit is another one ({pair.re.method}); refit "
@@ -305,8 +305,8 @@ def drawn_differences(
     products: EntityProducts,
     positions: IntArray,
     components: Components,
-    reps: int,
-    seed: Seed,
+    n_sim: int,
+    rng: Seed,
     progress: bool,
 ) -> FloatArray:
     """
@@ -314,9 +314,9 @@ def drawn_differences(
 
     Replicates that cannot be estimated are left out.
     """
-    rng = generator(seed)
+    rng = generator(rng)
     parts = []
-    for weights in _draws(len(products.within), reps, rng, progress):
+    for weights in _draws(len(products.within), n_sim, rng, progress):
         found = estimates(products, weights, components)
         gap = (found.fe - found.re)[:, positions]
         bad = found.failed | ~np.isfinite(gap).all(axis=1)
@@ -325,23 +325,23 @@ def drawn_differences(
     least = max(10, 2 * len(positions))
     if len(draws) < least:
         raise NotComputedError(
-            f"only {len(draws)} of {reps} bootstrap replicates could be estimated, and "
-            f"{least} are needed: in the others regressors are collinear, because too "
-            "few entities vary in them. Use method='mundlak-robust', or more reps"
+            f"only {len(draws)} of {n_sim} bootstrap replicates could be estimated, "
+            f"and {least} are needed: in the others regressors are collinear, because "
+            "too few entities vary in them. Use method='mundlak-robust', or more draws"
         )
     return draws
 
 
 def _draws(
-    entities: int, reps: int, rng: np.random.Generator, progress: bool
+    entities: int, n_sim: int, rng: np.random.Generator, progress: bool
 ) -> Iterator[FloatArray]:
     """Counts of each entity in the replicates, block by block."""
     block = max(1, _BLOCK // entities)
     rows: list[IntArray] = []
-    for step in progress_bar(range(1, reps + 1), progress, "Bootstrap"):
+    for step in progress_bar(range(1, n_sim + 1), progress, "Bootstrap"):
         drawn = rng.integers(0, entities, entities)
         rows.append(np.bincount(drawn, minlength=entities))
-        if len(rows) == block or step == reps:
+        if len(rows) == block or step == n_sim:
             yield np.array(rows, dtype=np.float64)
             rows.clear()
 
