@@ -121,6 +121,8 @@ def ranef(
         index = term.levels if index is None else index
         names += term.coefficients
         means.append(found.means)
+        if not se:
+            continue
         own = fit.scale * np.einsum("laa->la", found.covariances)
         if beta == "estimated":
             slopes, cov = found.slopes, contrast_method(fit).cov
@@ -358,7 +360,7 @@ def _of_effects(fit: Fit, rows: IntArray) -> FloatArray:
     for variance, matrix in zip(fit.vcomp, data.components.matrices, strict=True):
         out += variance * matrix[rows] @ matrix[rows].T
     for term, psi, between in zip(
-        data.terms, fit.term_covs, fit.between_levels, strict=True
+        data.terms, fit.term_covs, fit.related.levels, strict=True
     ):
         if term.shared:
             continue  # a smooth is part of the mean

@@ -53,7 +53,7 @@ _MOST = 2**26
 # Clusters of so few columns are worth compressing.
 _FEW = 24
 # Effects in a component, and memory, beyond which a fit is refused.
-_LARGEST = 4000
+LARGEST = 4000
 _MOST_GIB = 16.0
 # Multiplications a second, for the message.
 _SPEED = 2e10
@@ -100,7 +100,7 @@ def _check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> 
     k = q * (q + 1) // 2 + structure.k_free
     orders = 1 + k + k * (k + 1) // 2
     needed = 8.0 * width**2 * (2 * orders + 8) / 2**30
-    if width <= _LARGEST and needed <= _MOST_GIB:
+    if width <= LARGEST and needed <= _MOST_GIB:
         return
     minutes = 12 * 2.0 * width**3 * (5 + 2 * k) / _SPEED / 60.0
     raise UnsupportedError(
@@ -281,10 +281,9 @@ class LevelsBlock(LikelihoodBlock):
         """Columns of a term."""
         return slice(int(self._starts[t]), int(self._starts[t + 1]))
 
-    def _relations(
+    def _related(
         self, u: FloatArray
     ) -> Iterator[tuple[LevelCovariance | None, FloatArray]]:
-        """Covariance between the levels of each term, and its parameters."""
         return with_parameters(self._between, u[self._k_residual :])
 
     def _directions(self, point: ParameterPoint) -> AnyDirections:
@@ -296,7 +295,7 @@ class LevelsBlock(LikelihoodBlock):
         further: list[Kronecker] = []
         bends: dict[tuple[int, int], Kronecker] = {}
         count = sum(map(len, self._small))
-        for t, (between, u) in enumerate(self._relations(point.u)):
+        for t, (between, u) in enumerate(self._related(point.u)):
             here, factor = self._place(t), point.term_factors[t]
             if between is None:
                 entries += [Kronecker(here, None, e) for e in self._small[t]]
@@ -317,7 +316,7 @@ class LevelsBlock(LikelihoodBlock):
         zz, zw = cross.zz[0], cross.zw[0]
         factors = point.term_factors
         between = [
-            None if one is None else one.at(u)[1] for one, u in self._relations(point.u)
+            None if one is None else one.at(u)[1] for one, u in self._related(point.u)
         ]
         turned = [factor.T for factor in factors]
         back = [None if wide is None else wide.T for wide in between]

@@ -35,6 +35,7 @@ from mixedar.engine.covariance import (
 )
 from mixedar.engine.levels import LevelsBlock, levels_blocks
 from mixedar.engine.likelihood import Evaluation, cluster_sums, profile
+from mixedar.engine.sparse import SparseBlock, is_sparse
 from mixedar.engine.terms import (
     Eliminated,
     RowsOfTerms,
@@ -174,6 +175,8 @@ class LikelihoodProblem:
 
     def inner_blocks(self, inside: ClusterRows) -> Sequence[LikelihoodBlock]:
         """Blocks of rows in internal coordinates."""
+        if is_sparse(inside, self.structure):
+            return [SparseBlock(inside, self.structure)]
         if inside.terms:
             return levels_blocks(inside, self.structure)
         return likelihood_blocks(inside, self.structure)
@@ -192,7 +195,11 @@ class LikelihoodProblem:
     @property
     def n_linked(self) -> int:
         """Effects of further factors in the largest set of levels that meet."""
-        blocks = (block for block in self.blocks if isinstance(block, LevelsBlock))
+        blocks = (
+            block
+            for block in self.blocks
+            if isinstance(block, (LevelsBlock, SparseBlock))
+        )
         return max((block.n_columns for block in blocks), default=0)
 
     @property

@@ -6,7 +6,7 @@ they leave of the rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -15,7 +15,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import Level
-from mixedar.engine.levels import LevelsBlock
+from mixedar.engine.levels import LARGEST, LevelsBlock
+from mixedar.engine.sparse import SparseBlock, SparseLevel
 
 # Numbers in the covariances of combinations that are gathered at a time.
 _NUMBERS = 2**19
@@ -30,27 +31,46 @@ class TermEffects:
     ----------
     means : ndarray, shape (levels, k)
         Best linear unbiased predictions.
-    covariances : ndarray, shape (levels, k, k)
-        Relative to the residual variance; the fixed effects are taken as known.
+    spread : ndarray, shape (levels, k, k)
+        Their covariances, as far as they can be had.
     slopes : ndarray, shape (levels, k, p)
         How predictions fall as the fixed effects rise.
+    sparse : list of SparseLevel
+        Where they cannot.
     """
 
     means: FloatArray
-    covariances: FloatArray
+    spread: FloatArray
     slopes: FloatArray
+    sparse: list[SparseLevel] = field(default_factory=list)
+
+    @property
+    def covariances(self) -> FloatArray:
+        """
+        Covariances of the effects of each level, shape (levels, k, k).
+
+        Relative to the residual variance; the fixed effects are taken as known.
+        """
+        for level in self.sparse:
+            level.root  # noqa: B018  says why there are none
+        return self.spread
 
 
 #: Blocks, and their further terms' effects eliminated.
-Eliminated = Sequence[tuple[LevelsBlock, Level]]
+Eliminated = Sequence[tuple[LevelsBlock | SparseBlock, Level | SparseLevel]]
 
 
 def eliminated_terms(
     blocks: Sequence[LikelihoodBlock], point: ParameterPoint
 ) -> Eliminated:
     """Eliminate the effects of the further terms at a point of the parameter space."""
-    own = [block for block in blocks if isinstance(block, LevelsBlock)]
-    return [(block, block.eliminated(point)) for block in own]
+    out: list[tuple[LevelsBlock | SparseBlock, Level | SparseLevel]] = []
+    for block in blocks:
+        if isinstance(block, SparseBlock) and block.n_columns <= LARGEST:
+            block = LevelsBlock(block.rows, block.structure)
+        if isinstance(block, (LevelsBlock, SparseBlock)):
+            out.append((block, block.eliminated(point)))
+    return out
 
 
 def _level_counts(eliminated: Eliminated) -> list[int]:
@@ -96,11 +116,14 @@ def predict_terms(
             component, where = block.component_of[t], block.columns_of(t)
             slopes = term_map @ effect[:p, where, component[:, None]].T.swapaxes(0, 1)
             own = effect[p, where, component[:, None]] @ term_map.T
-            roots = level.root[:, where, component[:, None]] @ term_map.T
             at = block.levels[t]
             found.slopes[at] = slopes
             found.means[at] = own - slopes @ beta
-            found.covariances[at] = np.einsum("rla,rlb->lab", roots, roots)
+            if isinstance(level, SparseLevel):
+                found.sparse.append(level)
+                continue
+            roots = level.root[:, where, component[:, None]] @ term_map.T
+            found.spread[at] = np.einsum("rla,rlb->lab", roots, roots)
     return out
 
 
@@ -122,7 +145,7 @@ class RowsOfTerms:
     def __init__(self, rows: ClusterRows, eliminated: Eliminated) -> None:
         self._rows, self._eliminated = rows, eliminated
         #: number of columns of the largest component
-        self.width = max(len(level.root) for _, level in eliminated)
+        self.width = max(level.effect.shape[1] for _, level in eliminated)
 
     @property
     def left(self) -> FloatArray:

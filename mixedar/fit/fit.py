@@ -33,8 +33,9 @@ from mixedar.engine.terms import (
 )
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.fit.population import Population
+from mixedar.fit.related import Related
 from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustMethod
-from mixedar.relations.base import LevelCovariance, with_parameters
+from mixedar.relations.base import LevelCovariance
 from mixedar.residual import ResidualStructure
 from mixedar.residual.base import Parametric
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 # Arrays of the data's length: made again when asked for, never pickled.
 _ROW_CACHES = (
     "effects",
-    "between_levels",
     "eliminated_terms",
     "fitted_fixed",
     "fitted_marginal",
@@ -377,39 +377,17 @@ class Fit:
         """Covariance of the effects of one level of each further term."""
         places = [place.effects for place in self.layout.term_places]
         return tuple(
-            term.whole(self.effect_cov[here, here], self.between_copies[t])
+            term.whole(self.effect_cov[here, here], self.related.copies[t])
             for t, (term, here) in enumerate(
                 zip(self.layout.terms, places, strict=True)
             )
         )
 
-    @property
-    def related(self) -> tuple[LevelCovariance | None, ...]:
-        """How the levels of each further term are related; None if they are not."""
-        return tuple(
-            between if layout.copies == 1 else None
-            for between, layout in zip(self.between, self.layout.terms, strict=True)
-        )
-
     @cached_property
-    def between_levels(self) -> tuple[FloatArray | None, ...]:
-        """Covariance between the levels of each further term; None for identities."""
-        return self._relations(of_copies=False)
-
-    @cached_property
-    def between_copies(self) -> tuple[FloatArray | None, ...]:
-        """Covariance between the copies of each further term; None for identities."""
-        return self._relations(of_copies=True)
-
-    def _relations(self, *, of_copies: bool) -> tuple[FloatArray | None, ...]:
+    def related(self) -> Related:
+        """How the levels of the further terms are related."""
         u = self.unconstrained[self.structure.k_free :]
-        found = zip(with_parameters(self.between, u), self.layout.terms, strict=True)
-        return tuple(
-            None
-            if between is None or (layout.copies > 1) != of_copies
-            else between.matrix(own).value
-            for (between, own), layout in found
-        )
+        return Related(self.between, self.layout.terms, u)
 
     @property
     def vcomp(self) -> FloatArray:

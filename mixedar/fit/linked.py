@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.linked import linked_levels
@@ -67,7 +65,7 @@ def linked_rows(fit: Fit, *, together: bool = False) -> Clusters:
     unless either is to link all rows `together`.
     """
     data = fit.data
-    related = any(between is not None for between in fit.related)
+    related = any(between is not None for between in fit.related.of_levels)
     if together and (data.has_smooths or related):
         none = np.zeros(data.nobs, dtype=np.intp)
         return Clusters("cluster", ["of all rows"], none, none[: data.n_groups])
@@ -75,7 +73,7 @@ def linked_rows(fit: Fit, *, together: bool = False) -> Clusters:
         every = np.arange(data.n_groups)
         codes = np.repeat(every, data.grouped.sizes)
         return Clusters("group", data.group_labels, codes, every)
-    factors, every_set = [data.codes], related_sets(fit)
+    factors, every_set = [data.codes], fit.related.sets
     for term, sets in zip(data.terms, every_set, strict=True):
         if not term.shared:
             factors.append(term.codes if sets is None else sets[term.codes])
@@ -97,18 +95,6 @@ def linked_rows(fit: Fit, *, together: bool = False) -> Clusters:
     first = np.unique(of_groups, return_index=True)[1]
     meets = [f"of {data.groups_name} {shown(data.group_labels[k])}" for k in first]
     return Clusters("cluster", meets, codes, of_groups)
-
-
-def related_sets(fit: Fit) -> list[IntArray | None]:
-    """Levels of each further term that are related, directly or through others."""
-    out: list[IntArray | None] = []
-    for between in fit.between_levels:
-        if between is None:
-            out.append(None)
-            continue
-        found = connected_components(csr_array(between), directed=False)[1]
-        out.append(np.asarray(found, dtype=np.intp))
-    return out
 
 
 def group_levels(fit: Fit) -> pd.Index:

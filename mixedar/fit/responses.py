@@ -70,7 +70,7 @@ class Responses:
             fit.scale,
             fit.residual_params,
             fit.term_covs,
-            fit.between_levels,
+            fit.related.levels,
         )
 
     @cached_property

@@ -206,7 +206,11 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
         )
     if fit.residual_at_boundary:
         names = ", ".join(map(repr, at_end_values(fit)))
-        which = "s {}, which are at the end of their" if fit.estimate.at_end.sum() > 1 else ""
+        which = (
+            "s {}, which are at the end of their"
+            if fit.estimate.at_end.sum() > 1
+            else ""
+        )
         which = (which or " {}, which is at the end of its").format(names)
         notes.append(f"{name} take the residual parameter{which} range, as known.")
     return notes

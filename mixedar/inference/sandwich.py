@@ -317,7 +317,7 @@ def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
         which = f"random effects of crossed factors ({listing(list(factors))})"
         related = [
             term.factor
-            for term, between in zip(terms, fit.related, strict=True)
+            for term, between in zip(terms, fit.related.of_levels, strict=True)
             if between is not None
         ]
         if related:
@@ -480,7 +480,7 @@ class _Covariances:
         for term, root, between in zip(
             data.terms,
             fit.problem.level_factors(fit.theta),
-            fit.between_levels,
+            fit.related.levels,
             strict=True,
         ):
             if term.shared:

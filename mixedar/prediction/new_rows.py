@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.designs import (
     component_design,
     design_rows,
@@ -26,15 +26,12 @@ from mixedar.data.encode import (
     new_places,
 )
 from mixedar.data.model_data import ModelData
-from mixedar.data.random_terms import RandomTerm
 from mixedar.data.residual_model import as_columns
 from mixedar.data.rows import as_frame, resolve
 from mixedar.engine.residuals import is_correlated, variance_marks
 from mixedar.engine.rows import GroupedRows
-from mixedar.engine.terms import TermEffects, TermPosterior
 from mixedar.exceptions import (
     EmptyDataError,
-    GroupError,
     MixedARError,
     NotComputedError,
     UnknownColumnError,
@@ -42,239 +39,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.prediction.related import (
-    extended_effects,
-    extended_posterior,
-    levels_anew,
-    levels_of_table,
-)
-from mixedar.relations.base import LevelCovariance, with_parameters
-
-
-@dataclass(frozen=True)
-class NewTerms:
-    """
-    Further random-effects terms of k new rows.
-
-    Attributes
-    ----------
-    codes : ndarray of int, shape (k, terms)
-        Levels; -1 for those that are not in the fit, or not wanted.
-    designs : tuple of ndarray
-        Columns of each term's effects.
-    shared : ndarray of bool, shape (terms,)
-        Which are smooths of all rows: part of every prediction.
-    levels : ndarray of int, shape (k, terms)
-        The same as `codes`, whether effects are wanted or not.
-    between : tuple of LevelCovariance or None
-        How the levels of each term are related, those that are not in the fit behind
-        those that are.
-    """
-
-    codes: IntArray
-    designs: tuple[FloatArray, ...]
-    shared: BoolArray
-    levels: IntArray
-    between: tuple[LevelCovariance | None, ...]
-
-    @classmethod
-    def of_table(
-        cls,
-        terms: Sequence[RandomTerm],
-        table: pd.DataFrame,
-        unknown: str,
-        *,
-        places: bool = True,
-    ) -> NewTerms:
-        """
-        Those of new rows; without `places` new levels are not related to others.
-
-        Raises
-        ------
-        GroupError
-            If a level is not in the fit and `unknown` is ``"error"``.
-        """
-        codes = np.empty((len(table), len(terms)), dtype=np.intp)
-        between = list(_related(terms))
-        for t, term in enumerate(terms):
-            codes[:, t] = term.numbers(table)
-            relation = term.relation
-            if relation is not None and (places or not relation.columns):
-                found = levels_of_table(term, table, codes[:, t])
-                codes[:, t], between[t] = found.codes, found.between
-        designs = tuple(term.spec.complete_matrix(table) for term in terms)
-        out = cls(codes, designs, _shared(terms), codes, tuple(between))
-        for t, term in enumerate(terms):
-            # whose relation is known, is known
-            known = out.related(terms, term.columns)
-            lost = np.flatnonzero((codes[:, t] < 0) & ~known)
-            if unknown == "error" and len(lost):
-                label = tuple(table.iloc[lost[0]][list(term.columns)])
-                label = label[0] if len(label) == 1 else label
-                related = "" if between[t] is None else f", nor in {term.relation!r}"
-                raise GroupError(
-                    f"level {shown(label)} of {term.factor!r} in row "
-                    f"{shown(table.index[lost[0]])} is not in the fit{related}; pass "
-                    "unknown='population' to predict it with random effects of zero "
-                    "and their variance"
-                )
-        return out
-
-    @classmethod
-    def of_data(cls, terms: Sequence[RandomTerm]) -> NewTerms:
-        """Those of the model's own rows."""
-        codes = np.stack([term.codes for term in terms], axis=1)
-        designs = tuple(term.design for term in terms)
-        return cls(codes, designs, _shared(terms), codes, _related(terms))
-
-    @classmethod
-    def of_new_levels(
-        cls, terms: Sequence[RandomTerm], table: pd.DataFrame
-    ) -> NewTerms:
-        """Those of new rows whose effects are drawn anew, whatever their levels."""
-        found = cls.of_table(terms, table, "population", places=False)
-        codes, between = found.codes.copy(), list(found.between)
-        for t, term in enumerate(terms):
-            if between[t] is not None:
-                anew = levels_anew(term, table)
-                codes[:, t], between[t] = anew.codes, anew.between
-            elif not term.shared:
-                codes[:, t] = table.groupby(list(term.columns)).ngroup()
-        return replace(found, codes=codes, levels=codes, between=tuple(between))
-
-    @property
-    def _n_levels(self) -> list[int]:
-        """Levels of each term whose effects are drawn; none of a smooth."""
-        levels = self.codes.max(axis=0, initial=-1) + 1
-        related = [0 if one is None else one.n_levels for one in self.between]
-        levels = np.maximum(levels, related)
-        return [int(n) for n in np.where(self.shared, 0, levels)]
-
-    @property
-    def n_effects(self) -> int:
-        """Number of effects of all levels that are drawn."""
-        return sum(
-            n * design.shape[1]
-            for n, design in zip(self._n_levels, self.designs, strict=True)
-        )
-
-    def add(
-        self,
-        out: FloatArray,
-        draws: FloatArray,
-        roots: Sequence[FloatArray],
-        relation_params: Sequence[FloatArray],
-    ) -> None:
-        """
-        Add drawn effects to responses.
-
-        Parameters
-        ----------
-        out : ndarray, shape (k, sets)
-        draws : ndarray, shape (sets, n_effects)
-            Standard normal.
-        roots : sequence of ndarray
-            Of the covariances of each term's effects.
-        relation_params : sequence of ndarray
-            Unconstrained parameters of what relates the levels of each term.
-        """
-        first = 0
-        for t, (levels, design, root) in enumerate(
-            zip(self._n_levels, self.designs, roots, strict=True)
-        ):
-            if not levels:
-                continue
-            codes, order = self.codes[:, t], design.shape[1]
-            own = draws[:, first : first + levels * order]
-            effects = own.reshape(len(draws), levels, order) @ root.T
-            between = self.between[t]
-            if between is not None:
-                wide = between.root(relation_params[t])
-                effects = np.einsum("lm,sma->sla", wide, effects, optimize=True)
-            out += np.einsum("na,sna->ns", design, effects[:, codes])
-            first += levels * order
-
-    def take(self, rows: IntArray) -> NewTerms:
-        """Some of the rows."""
-        designs = tuple(design[rows] for design in self.designs)
-        codes, levels = self.codes[rows], self.levels[rows]
-        return replace(self, codes=codes, designs=designs, levels=levels)
-
-    def including(self, names: Sequence[str], factors: Sequence[str]) -> NewTerms:
-        """The same rows without the effects of factors that are not among some."""
-        codes, designs = self.codes.copy(), list(self.designs)
-        for t, name in enumerate(names):
-            if name not in factors and not self.shared[t]:
-                codes[:, t] = -1
-                designs[t] = np.zeros_like(designs[t])
-        return replace(self, codes=codes, designs=tuple(designs))
-
-    def without_levels(self) -> NewTerms:
-        """The same rows, of no known level; smooths stay."""
-        return replace(self, codes=np.where(self.shared, self.codes, -1))
-
-    def related(
-        self, terms: Sequence[RandomTerm], columns: tuple[str, ...]
-    ) -> BoolArray:
-        """Rows whose level of some columns is one that a relation knows, (k,)."""
-        known = np.zeros(len(self.codes), dtype=bool)
-        for term, codes, between in zip(
-            terms, self.levels.T, self.between, strict=True
-        ):
-            if between is not None and term.columns == columns:
-                known |= codes >= 0
-        return known
-
-    def effects(self, fit: Fit) -> list[TermEffects]:
-        """Predicted effects of all levels of each term."""
-        return self.effects_at(fit, fit.term_effects, fit.unconstrained)
-
-    def effects_at(
-        self, fit: Fit, effects: Sequence[TermEffects], u: FloatArray
-    ) -> list[TermEffects]:
-        """The same at parameters where those of the fit's levels are `effects`."""
-        return extended_effects(self.between, effects, u[fit.structure.k_free :])
-
-    def posterior(self, fit: Fit) -> TermPosterior:
-        """Joint distribution of the effects of all levels given the data."""
-        return extended_posterior(fit, self.between)
-
-    def mean(self, effects: Sequence[TermEffects]) -> FloatArray:
-        """What the effects of the known levels add to the mean, shape (k,)."""
-        out = np.zeros(len(self.codes))
-        for codes, design, found in zip(
-            self.codes.T, self.designs, effects, strict=True
-        ):
-            known = codes >= 0
-            out[known] += (design[known] * found.means[codes[known]]).sum(axis=1)
-        return out
-
-    def prior_variance(self, fit: Fit) -> FloatArray:
-        """Variance of the effects of the other levels, shape (k,)."""
-        out = np.zeros(len(self.codes))
-        u = fit.unconstrained[fit.structure.k_free :]
-        related = with_parameters(self.between, u)
-        for t, (codes, design, cov, (between, params)) in enumerate(
-            zip(self.codes.T, self.designs, fit.term_covs, related, strict=True)
-        ):
-            if (codes >= 0).all():
-                continue
-            own = np.einsum("na,ab,nb->n", design, cov, design)
-            if between is not None:
-                sizes, level = between.diagonal(params), self.levels[:, t]
-                own *= np.where(level >= 0, sizes[level], sizes.mean())
-            out += np.where(codes < 0, own, 0.0)
-        return out
-
-
-def _related(terms: Sequence[RandomTerm]) -> tuple[LevelCovariance | None, ...]:
-    """How the levels of each term are related."""
-    return tuple(None if term.relation is None else term.between for term in terms)
-
-
-def _shared(terms: Sequence[RandomTerm]) -> BoolArray:
-    """Which terms are smooths of all rows."""
-    return np.array([term.shared for term in terms], dtype=bool)
+from mixedar.prediction.new_terms import NewTerms
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.groups import PredictedEffects, predict_effects
-from mixedar.engine.kriging import Kriging, krige
+from mixedar.engine.kriging import Kriging, krige, rests_on
 from mixedar.engine.linked import MetLevels
 from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import MixedARError, NotComputedError, check_choice
+from mixedar.exceptions import (
+    MixedARError,
+    NotComputedError,
+    TimeError,
+    check_choice,
+    listing,
+    shown,
+)
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod
 from mixedar.inference.df import contrast_method, df_of_rows, shared_covariance
@@ -42,10 +49,10 @@ from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import (
     NewData,
     NewRows,
-    NewTerms,
     check_included,
     rows_to_predict,
 )
+from mixedar.prediction.new_terms import NewTerms
 from mixedar.prediction.results import PredictionResults, prediction_notes
 
 LEVELS = ("population", "group", "forecast")
@@ -126,7 +133,7 @@ def get_prediction(
         If a group is not in the fit and `unknown` is ``"error"``.
     TimeError
         If a time does not suit those of the fit, or is an occasion of which the
-        residual structure knows nothing.
+        residual structure knows nothing, or not how it goes with those of the group.
     StructureError
         If a row belongs to an unknown stratum of the residual structure.
     NotComputedError
@@ -443,7 +450,26 @@ class GroupPredictor(FixedPredictor):
 
     @cached_property
     def _kriging(self) -> Kriging:
-        return self._kriging_at(self.fit.u)
+        fit = self.fit
+        if fit.unseen_correlations.any():
+            self._check_seen(fit.unseen_correlations)
+        return self._kriging_at(fit.u)
+
+    def _check_seen(self, unseen: BoolArray) -> None:
+        """Raise if a forecast follows from correlations that no group tells of."""
+        fit = self.fit
+        params = fit.estimate.residual_params
+        found = rests_on(fit.structure, params, unseen, *self._positions)
+        if not found.any():
+            return
+        row = int(np.flatnonzero(found.any(axis=1))[0])
+        names = np.asarray(fit.structure.param_names)[unseen][found[row]]
+        raise TimeError(
+            f"the forecast of row {shown(self.request.index[row])} would follow from "
+            f"{listing([repr(str(name)) for name in names])}, and no group has both "
+            "occasions to tell of it; pass level='group', or fit ante-dependence "
+            "(residual='adh', or 'ad'), which knows it from the occasions between"
+        )
 
     @cached_property
     def _positions(self) -> tuple[tuple[IntArray, FloatArray], ...]:

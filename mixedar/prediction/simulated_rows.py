@@ -27,7 +27,8 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.prediction.new_rows import NewRows, NewTerms
+from mixedar.prediction.new_rows import NewRows
+from mixedar.prediction.new_terms import NewTerms
 
 
 def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:

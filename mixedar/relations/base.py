@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import Composite, Parametric, WithoutParameters
+
+# Levels of a dense inverse.
+_MOST = 5000
 
 
 class LevelCovariance(Parametric):
@@ -63,6 +70,11 @@ class LevelCovariance(Parametric):
     def diagonal(self, u: FloatArray) -> FloatArray:
         """Variances of the levels, relative to that of the effects, (n_levels,)."""
         return np.diagonal(self.matrix(u).value)
+
+    def sets(self, u: FloatArray) -> IntArray:
+        """Sets of levels that are related, directly or through others."""
+        found = sparse.csr_array(self.matrix(u).value)
+        return np.asarray(connected_components(found, directed=False)[1], dtype=np.intp)
 
     def part(self, some: IntArray) -> LevelCovariance:
         """Between some of the levels."""
@@ -129,6 +141,74 @@ class KnownCovariance(WithoutParameters, LevelCovariance):
 
     def root(self, u: FloatArray) -> FloatArray:
         return self._root
+
+
+class SparsePrecision(WithoutParameters, LevelCovariance):
+    """
+    A known covariance between many levels, held as its sparse inverse.
+
+    Parameters
+    ----------
+    precision : csc_array, shape (n, n)
+        Between all levels that there are.
+    places : ndarray of int, shape (n_levels,)
+        Which of them those of the data are.
+    what : str
+        For messages.
+    sizes : ndarray, shape (n_levels,), optional
+        Diagonal of the covariance of these.
+
+    Raises
+    ------
+    StructureError
+        If it is not positive definite.
+    """
+
+    def __init__(
+        self,
+        precision: sparse.csc_array,
+        places: IntArray,
+        what: str,
+        sizes: FloatArray | None = None,
+    ) -> None:
+        self.precision, self.places = precision, places
+        self._what, self._sizes = what, sizes
+        factor = splu(
+            precision,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        pivots = factor.U.diagonal()
+        if not (pivots > 0.0).all():
+            raise StructureError(
+                f"{what} is not positive definite: {int((pivots <= 0.0).sum())} of its "
+                "pivots are negative; for the Laplacian of a graph use ICAR(W)"
+            )
+        #: log-determinant of the precision
+        self.logdet = float(np.log(pivots).sum())
+
+    @property
+    def n_levels(self) -> int:
+        return len(self.places)
+
+    def matrix(self, u: FloatArray) -> Jet:
+        n = self.precision.shape[0]
+        if n > _MOST:
+            raise UnsupportedError(
+                f"{self._what}: the covariance itself of {n:,} levels, which this "
+                f"needs, is beyond {_MOST:,}; estimates, tests and ranef() do without. "
+                "Or leave out levels without rows and without relatives"
+            )
+        whole = np.linalg.inv(self.precision.toarray())
+        return Jet.constant(whole[np.ix_(self.places, self.places)], 0)
+
+    def diagonal(self, u: FloatArray) -> FloatArray:
+        return super().diagonal(u) if self._sizes is None else self._sizes
+
+    def sets(self, u: FloatArray) -> IntArray:
+        found = connected_components(self.precision, directed=False)[1]
+        return np.asarray(found[self.places], dtype=np.intp)
 
 
 def root_of(values: FloatArray) -> FloatArray:

@@ -21,11 +21,17 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.relations.base import KnownCovariance, LevelCovariance, Relation
+from mixedar.relations.base import (
+    KnownCovariance,
+    LevelCovariance,
+    Relation,
+    SparsePrecision,
+)
 from mixedar.relations.labelled import LabelledMatrix
 
 _NEGATIVE = 1e-8  # an eigenvalue, relative to the largest
 _MOST = 5000  # levels of a dense inverse
+_SPARSE = 1000  # from so many on a precision stays sparse
 
 
 class Relationship(Relation):
@@ -168,7 +174,14 @@ class Relationship(Relation):
     def bind(
         self, levels: pd.Index, factor: str, places: Any, like: Any = None
     ) -> LevelCovariance:
-        values = self._covariance(self._matrix.numbers(levels, factor))
+        rows = self._matrix.numbers(levels, factor)
+        if self._inverse and len(self._matrix.labels) > _SPARSE:
+            known, sizes = self.__dict__.get("inbreeding"), None
+            if known is not None:
+                sizes = 1.0 + known.to_numpy()[rows]
+            precision = self._matrix.values.tocsc()
+            return SparsePrecision(precision, rows, self._matrix.what, sizes)
+        values = self._covariance(rows)
         check_semidefinite(values, self._matrix.what)
         return KnownCovariance(values)
 

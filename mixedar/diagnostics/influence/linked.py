@@ -36,7 +36,6 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
-from mixedar.fit.linked import related_sets
 
 # Numbers in the inverse covariances of all groups, and of those taken at a time.
 _MOST = 2**27
@@ -192,11 +191,11 @@ def are_apart(fit: Fit, levels: int) -> bool:
     """Whether nothing binds rows of different levels of a factor together."""
     data = fit.data
     factors = [data.codes]
-    for term, related in zip(data.terms, related_sets(fit), strict=True):
+    for term, related in zip(data.terms, fit.related.sets, strict=True):
         factors.append(term.codes if related is None else related[term.codes])
     sets, _ = linked_levels(factors)
     # related levels are eliminated together, apart or not
-    return sets == levels and not any(one is not None for one in fit.related)
+    return sets == levels and not any(one is not None for one in fit.related.of_levels)
 
 
 class LinkedCoordinates(DeletionCoordinates):
@@ -230,7 +229,7 @@ class LinkedCoordinates(DeletionCoordinates):
             covariances.append(self.factor @ self.factor.T)
         term_factors = problem.term_factors(self.theta)
         for term, own, root, between in zip(
-            data.terms, self.rows.terms, term_factors, fit.between_levels, strict=True
+            data.terms, self.rows.terms, term_factors, fit.related.levels, strict=True
         ):
             if term.factor == factor:
                 copies = own.columns.shape[1] // len(root)

@@ -197,11 +197,11 @@ class SharedEffects:
             TermLayout.whole,
             problem.covariance.terms,
             problem.term_factors(fit.theta),
-            map(_root_or_none, fit.between_copies),
+            map(_root_or_none, fit.related.copies),
         )
         self.factor = self._side_by_side(
             [one[None] for one in (fit.factor, *of_terms)],
-            list(map(_root_or_none, fit.between_levels)),
+            list(map(_root_or_none, fit.related.levels)),
         )[0]
 
     def _side_by_side(
@@ -231,9 +231,9 @@ class SharedEffects:
         places, layouts = covariance.term_places, covariance.of_terms
         for place, layout, own in zip(places, layouts, covariance.terms, strict=True):
             small = np.tensordot(slopes[:, place.entries], layout.directions, axes=1)
-            between = fit.between_copies[len(blocks) - 1]
+            between = fit.related.copies[len(blocks) - 1]
             blocks.append(np.stack([own.whole(one, between) for one in small]))
-        found = self._side_by_side(blocks, fit.between_levels)
+        found = self._side_by_side(blocks, fit.related.levels)
         return np.concatenate([found, self._relations()])
 
     def _relations(self) -> FloatArray:
