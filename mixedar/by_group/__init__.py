@@ -21,7 +21,7 @@ from mixedar.data.checks import (
     group_codes,
 )
 from mixedar.data.designs import regressors
-from mixedar.data.formula import FormulaSpec, build_design
+from mixedar.data.formula import FormulaSpec, as_namespace, build_design
 from mixedar.data.given import (
     as_rows,
     check_missing,
@@ -80,8 +80,9 @@ def by_group(
     weights : str or array_like, optional
         Column of inverse variances of the rows, up to a constant, or one for each
         row; the residual variance is that of a row of weight one.
-    subset : array_like, optional
-        Rows to use, as ``data.loc[subset]``.
+    subset : array_like or str, optional
+        Rows to use, as ``data.loc[subset]``: a mask (of pandas, polars or NumPy) or
+        labels; or a condition on the columns, ``"age > 8 and sex == 'Male'"``.
     missing : {"none", "raise", "drop"}
         Missing values raise, or their rows are left out with a warning; a group
         that has no other row stays in the results, without coefficients.
@@ -287,7 +288,8 @@ class ByGroupOLS(NamedInALine):
         if design.n_dropped:  # groups may have lost all their rows
             levels = row_variable("groups", groups, table).values
             if subset is not None:
-                levels = levels.iloc[subset_rows(subset, table.index)]
+                kept = subset_rows(subset, table, as_namespace(eval_env))
+                levels = levels.iloc[kept]
         model = cls(
             pd.Series(design.endog, index, name=design.endog_name, copy=False),
             pd.DataFrame(design.exog, index, design.exog_names, copy=False),

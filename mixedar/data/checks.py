@@ -121,7 +121,15 @@ def apart(names: Sequence[str], taken: Collection[str], what: str) -> list[str]:
 
 
 def as_pandas(values: Any) -> Any:
-    """Tables of polars (lazy ones are collected) and pyarrow as those of pandas."""
+    """
+    Tables and columns of other packages as those of pandas.
+
+    Of polars and narwhals (lazy ones are collected), pyarrow, and relations of DuckDB.
+    """
+    if isinstance(values, (pd.DataFrame, pd.Series, np.ndarray)):
+        return values
+    if type(values).__name__ == "DuckDBPyRelation":
+        return values.df()
     if hasattr(values, "lazy") and hasattr(values, "collect"):
         values = values.collect()
     return values.to_pandas() if hasattr(values, "to_pandas") else values

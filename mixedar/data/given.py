@@ -5,7 +5,7 @@ Arrays that users pass, one row an observation: aligned, complete, as numbers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,16 +132,20 @@ def warn_dropped(count: int, stacklevel: int = 4) -> None:
         )
 
 
-def subset_rows(subset: Any, index: pd.Index) -> np.ndarray:
+def subset_rows(
+    subset: Any, table: pd.DataFrame, namespace: Mapping[str, Any] | None = None
+) -> np.ndarray:
     """
-    Positions of the rows in ``data.loc[subset]``.
+    Positions of the rows in ``data.loc[subset]`` or ``data.query(subset)``.
 
     Parameters
     ----------
-    subset : array_like of bool, or of labels, or slice
-        As statsmodels' ``subset``.
-    index : pandas.Index
-        Index of the data.
+    subset : array_like of bool, or of labels, slice, or str
+        As statsmodels' ``subset``, or a condition on the columns.
+    table : pandas.DataFrame
+        The data.
+    namespace : mapping of str to Any, optional
+        Variables of the caller, which a condition names with ``@``.
 
     Returns
     -------
@@ -154,12 +158,24 @@ def subset_rows(subset: Any, index: pd.Index) -> np.ndarray:
         If a mask has the wrong length.
     UnknownColumnError
         If labels are not in the index.
+    UnsupportedError
+        If a condition cannot be read, or is none.
     EmptyDataError
         If no row is left.
     """
-    chosen = subset
-    if pd.api.types.is_list_like(subset) and not hasattr(subset, "dtype"):
-        chosen = np.asarray(subset)
+    index, chosen = table.index, subset
+    if as_pandas(subset) is not subset:
+        chosen = np.asarray(as_pandas(subset))  # rows of other packages have no labels
+    elif isinstance(subset, str) and subset not in index:
+        chosen = _condition(subset, table, namespace or {})
+    elif hasattr(subset, "meta") and hasattr(subset, "over"):
+        raise UnsupportedError(
+            "subset= is an expression of polars, which belongs to no data: pass "
+            "data.filter(...) as the data, or a condition as text, as in "
+            "subset=\"age > 8 and sex == 'F'\""
+        )
+    if pd.api.types.is_list_like(chosen) and not hasattr(chosen, "dtype"):
+        chosen = np.asarray(chosen)
     if pd.api.types.is_bool_dtype(getattr(chosen, "dtype", np.dtype(object))):
         if len(chosen) != len(index):
             raise LengthError(
@@ -183,6 +199,26 @@ def subset_rows(subset: Any, index: pd.Index) -> np.ndarray:
     if not len(rows):
         raise EmptyDataError("subset= leaves no rows.")
     return rows
+
+
+def _condition(text: str, table: pd.DataFrame, namespace: Mapping[str, Any]) -> Any:
+    """Rows where a condition on the columns holds, as ``data.query`` reads it."""
+    try:
+        found = table.eval(text, local_dict=dict(namespace), engine="python")
+    except Exception as error:  # pandas raises what Python does
+        names = ", ".join(map(repr, table.columns[:_SHOWN]))
+        raise UnsupportedError(
+            f"subset={text!r} is neither a label of the index nor a condition that can "
+            f"be read ({str(error).splitlines()[0]}); columns are {names}"
+            f"{', ...' if len(table.columns) > _SHOWN else ''}, and variables of yours "
+            "are written @name"
+        ) from error
+    if not (isinstance(found, pd.Series) and pd.api.types.is_bool_dtype(found.dtype)):
+        raise UnsupportedError(
+            f"subset={text!r} is no condition: it is not true or false in each row; "
+            f"write one, such as {text!r} + ' > 0'"
+        )
+    return found.to_numpy()
 
 
 def missing_error(

@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_labels, check_lengths, group_codes, without_mask
+from mixedar.data.checks import (
+    as_pandas,
+    check_labels,
+    check_lengths,
+    group_codes,
+    without_mask,
+)
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
@@ -166,6 +172,7 @@ def residual_from_names(
 
 def as_columns(data: object) -> Mapping[str, Any] | pd.DataFrame:
     """``residual_data=`` if it holds columns."""
+    data = as_pandas(data)
     if not isinstance(data, (Mapping, pd.DataFrame)):
         raise UnsupportedError(
             "residual_data= takes a DataFrame or a mapping of names to columns, not "

@@ -42,7 +42,8 @@ def as_frame(data: object) -> pd.DataFrame:
     Parameters
     ----------
     data : DataFrame, dict, Series or structured array
-        A Series is one row; scalars in a dict make one row.
+        A Series is one row; scalars in a dict make one row.  Frames of polars and
+        narwhals, pyarrow tables and DuckDB relations are frames too.
 
     Returns
     -------
@@ -76,7 +77,8 @@ def as_frame(data: object) -> pd.DataFrame:
     if found is not data:
         return as_frame(found)
     raise MixedARError(
-        "data must be a DataFrame, a dict of columns or a structured array, not "
+        "data must be a DataFrame (of pandas, polars, pyarrow, DuckDB or narwhals), a "
+        "dict of columns or a structured array, not "
         f"{type(data).__name__}."
     )
 

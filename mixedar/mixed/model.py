@@ -311,8 +311,9 @@ class MixedLMAR(NamedInALine, ParentModel):
             by default, ``"0"`` for none.
         vc_formula : dict of str, optional
             Variance components by name, such as ``{"ward": "0 + C(ward)"}``.
-        subset : array_like, optional
-            Rows to use, as ``data.loc[subset]``.
+        subset : array_like or str, optional
+            Rows to use, as ``data.loc[subset]``: a mask (of pandas, polars or NumPy)
+            or labels; or a condition on the columns, ``"age > 8 and sex == 'Male'"``.
         use_sparse : bool
             Whether ``exog_vc`` holds sparse matrices, as in statsmodels.
         missing : {"none", "raise", "drop"}

@@ -262,8 +262,8 @@ def build_design(
         Part of the mean whose coefficient is one.
     extra : Mapping[str, str or array_like], optional
         Further variables to keep aligned.
-    subset : array_like or slice, optional
-        Rows to use, as ``data.loc[subset]``.
+    subset : array_like, slice or str, optional
+        Rows to use, as ``data.loc[subset]`` or ``data.query(subset)``.
     missing : {"none", "raise", "drop"}, optional
         Drop rows with missing values in a variable that is used, or raise.
     eval_env : Mapping[str, object], optional
@@ -321,7 +321,7 @@ def build_design(
         role = "residual= or weights" if value is name else name
         variables[f"extra {name}"] = resolve(role, value, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
-    start = None if subset is None else subset_rows(subset, table.index)
+    start = None if subset is None else subset_rows(subset, table, namespace)
     rows, parts = source.aligned(source.complete(start))
     covariates = parts.terms[len(bars) :]
     parts = replace(parts, terms=parts.terms[: len(bars)]).without_empty_cells()

@@ -256,8 +256,9 @@ class PanelModel(NamedInALine, ABC):
             The unit of time, as for the arrays.
         weights : str or array_like, optional
             Column of weights, as for the arrays.
-        subset : array_like, optional
-            Rows to use, as ``data.loc[subset]``.
+        subset : array_like or str, optional
+            Rows to use, as ``data.loc[subset]``: a mask (of pandas, polars or NumPy)
+            or labels; or a condition on the columns, ``"age > 8 and sex == 'Male'"``.
         missing : {"none", "raise", "drop"}
             Missing values raise, or their rows are dropped with a warning.
         eval_env : int, mapping or patsy.EvalEnvironment, optional
