@@ -5,8 +5,7 @@ The construction of a mixed model: from what a user passes to its data.
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,7 +28,6 @@ from mixedar.data.formula import Design
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
 from mixedar.data.formula.smooth_calls import SmoothCall, read_smooths
-from mixedar.data.formula.spec import dump_variable, load_variable
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.given import response_vector
 from mixedar.data.model_data import (
@@ -178,68 +176,6 @@ def callers_words(
         "subset": None if subset is None else ...,
         "missing": missing,
     }
-
-
-# Arguments with one value a row: of other rows they are known by name only.
-_BY_ROW = ("groups", "time", "series", "offset", "weights")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """
-    How a model was written, to write it again for other rows.
-
-    Attributes
-    ----------
-    options : mapping of str to Any
-        Arguments of ``from_formula``, but for the data and which of its rows.
-    words : frozenset of str
-        Names in its formulas and arguments.
-    namespace : mapping of str to Any
-        The caller's variables among them.
-    """
-
-    options: Mapping[str, Any]
-    words: frozenset[str]
-    namespace: Mapping[str, Any]
-
-    @classmethod
-    def of(
-        cls, namespace: Mapping[str, Any], formulas: Sequence[str], **options: Any
-    ) -> Recipe:
-        """That of a model whose variance function has these formulas."""
-        components = (options["vc_formula"] or {}).values()
-        texts = [options["formula"], options["re_formula"], *components, *formulas]
-        columns = [v for v in map(options.get, _BY_ROW) if isinstance(v, str)]
-        texts = [text for text in [*texts, *columns] if text]
-        words = frozenset(re.findall(r"[^\W\d]\w*", " ".join(texts)))
-        used = {name: namespace[name] for name in words if name in namespace}
-        return cls(options, words | set(columns), used)
-
-    def for_rows(self, cls: type[Model], frame: pd.DataFrame) -> Model:
-        """The same model of the rows of another frame."""
-        for name in _BY_ROW:
-            given = self.options[name]
-            if np.ndim(given) and not isinstance(given, (list, tuple)):
-                raise UnsupportedError(
-                    f"{name}= of the model is an array of its own rows, which says "
-                    "nothing of other rows: make it a column of the data, and name it"
-                )
-        return cls.from_formula(data=frame, eval_env=self.namespace, **self.options)
-
-    def __getstate__(self) -> dict[str, Any]:
-        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
-        return {"options": self.options, "words": self.words, "stored": stored}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        formula = str(state["options"]["formula"])
-        namespace = {
-            name: load_variable(name, content, formula)
-            for name, content in state["stored"].items()
-            if content
-        }
-        kept = {name: state[name] for name in ("options", "words")}
-        self.__dict__.update(kept, namespace=namespace)
 
 
 def take_data(
