@@ -20,7 +20,7 @@ def test_terms(name: str) -> None:
     expected = case(name)["expected"]["grid"]
     rtol = 1e-3 if name == "smooth_tp_gamm4_ml" else 1e-5
     for label, values in expected["terms"].items():
-        found = fit.smooth(label, grid, n_draws=100)
+        found = fit.smooth(label, grid, n_sim=100)
         # of other arms the term is zero there, and not asked for here
         own = grid.index.isin(found.index)
         close(found["fit"], np.array(values)[own], rtol, 1e-5)
@@ -120,7 +120,7 @@ def test_slope_of_a_straight_line_has_the_error_of_its_coefficient() -> None:
 
 def test_simultaneous_intervals_hold_for_the_whole_curve() -> None:
     fit = fitted("smooth_cr_ar1_reml")
-    found = fit.smooth("s(x)", n=40, seed=1, n_draws=20_000)
+    found = fit.smooth("s(x)", n=40, rng=1, n_sim=20_000)
     critical = found.attrs["critical"]["s(x)"]
     close(found["simultaneous_upper"] - found["fit"], critical * found["se"], 1e-12)
     # other draws, from the covariance of the curve written out
@@ -134,7 +134,7 @@ def test_simultaneous_intervals_hold_for_the_whole_curve() -> None:
     draws = rng.standard_normal((20_000, len(cov))) * np.sqrt(np.maximum(values, 0.0))
     most = np.abs(draws @ vectors.T / np.sqrt(np.diag(cov))).max(axis=1)
     close((most <= critical).mean(), 0.95, 0.0, 0.01)
-    again = fit.smooth("s(x)", n=40, seed=1, n_draws=20_000)
+    again = fit.smooth("s(x)", n=40, rng=1, n_sim=20_000)
     pd.testing.assert_frame_equal(found, again)
 
 
