@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.residuals import (
     correlation_of,
     correlation_params,
@@ -293,6 +293,29 @@ def krige(
         before = relative_sd(structure, positions[:, 1:], params)
         weights.data /= before[weights.indices]
     return Kriging(weights, sd**2 * found.share)
+
+
+def rests_on(
+    structure: ResidualStructure,
+    params: FloatArray,
+    which: BoolArray,
+    observed: tuple[IntArray, FloatArray],
+    asked: tuple[IntArray, FloatArray],
+) -> BoolArray:
+    """
+    Which new rows follow from observed ones by some parameters, shape (k, number).
+
+    The parameters, `which`, are such that correlations of observed rows do not depend
+    on them.
+    """
+    weights = krige(structure, params, observed, asked).weights
+    moved = []
+    for number in np.flatnonzero(which):
+        elsewhere = params.copy()
+        elsewhere[number] = 0.999 * params[number] + 1e-6
+        there = krige(structure, elsewhere, observed, asked).weights
+        moved.append(abs(there - weights).sum(axis=1) > 0.0)
+    return np.column_stack(moved)
 
 
 def _neighbours(

@@ -238,3 +238,25 @@ def test_series_inside_groups() -> None:
         one.get_prediction(new.drop(columns="id"), "forecast")
     with pytest.raises(MissingDataError, match="series"):
         one.get_prediction(new.assign(id=[0.0, np.nan, 1.0]), "forecast")
+
+
+def test_occasions_that_no_group_has_both_of() -> None:
+    """Their correlation is not estimated: no forecast of one from the other."""
+    rng = np.random.default_rng(15)
+    data = pd.DataFrame(
+        [(f"p{i}", f"V{k}") for i in range(40) for k in range(4)],
+        columns=["sub", "visit"],
+    )
+    odd = np.arange(160) // 4 % 2 == 1
+    data["y"] = np.repeat(rng.normal(size=40), 4) + rng.normal(size=160)
+    data = data[(data["visit"] != np.where(odd, "V3", "V0"))]
+    arguments = {"groups": "sub", "time": "visit", "re_formula": "0"}
+    fit = mar.mixedlm("y ~ 1", data, residual="un", **arguments).fit()
+    new = pd.DataFrame({"sub": ["p0", "p1"], "visit": ["V3", "V3"]}, index=["a", "b"])
+    with pytest.raises(TimeError, match=r"row 'b' .* 'rho\(V0, V3\)'"):
+        fit.get_prediction(new, "forecast")
+    # of p0 it is known, and of p1 without the occasion in question
+    assert fit.get_prediction(new[:1], "forecast").se_obs[0] < 1e-6
+    assert np.isfinite(fit.get_prediction(new, "group").se_obs).all()
+    chain = mar.mixedlm("y ~ 1", data, residual="adh", **arguments).fit()
+    assert np.isfinite(chain.get_prediction(new, "forecast").se_obs).all()
