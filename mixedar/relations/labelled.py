@@ -115,6 +115,16 @@ class LabelledMatrix:
         if len(lost):
             names = levels[lost].tolist()
             example = f"; {self.what} has labels such as {shown(self.labels[0])}"
+            kinds = [
+                "text" if isinstance(one, str) else "numbers"
+                for one in (names[0], self.labels[0])
+            ]
+            if kinds[0] != kinds[1]:
+                example += (
+                    f". Its labels are {kinds[1]} and the levels {kinds[0]}: bring them "
+                    f"to one type, as with data[{factor!r}].astype("
+                    f"{'str' if kinds[1] == 'text' else 'int'})"
+                )
             raise StructureError(
                 f"{self.what}: {len(lost)} of {len(levels)} levels of {factor!r} are "
                 f"not among its labels: {listing(names)}{example}"

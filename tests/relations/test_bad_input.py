@@ -1,0 +1,151 @@
+"""What cannot be a relation between levels, and what the message says."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import mixedar.formula.api as mar
+from mixedar.api import CAR, ICAR, Field, Relationship
+from mixedar.exceptions import MixedARError, StructureError
+
+NAMES = ["a", "b", "c", "d", "e", "f"]
+
+
+def rows() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(NAMES, 4), "x": rng.normal(size=24)})
+    frame["lon"] = np.repeat(np.arange(6.0), 4)
+    frame["lat"] = np.repeat(np.arange(6.0) ** 2, 4)
+    frame["y"] = frame["x"] + np.repeat(rng.normal(size=6), 4) + rng.normal(size=24)
+    return frame
+
+
+def matrix(values: Any = None) -> pd.DataFrame:
+    values = 0.5 * np.eye(6) + 0.5 if values is None else values
+    return pd.DataFrame(values, NAMES, NAMES)
+
+
+def model(K: Any, frame: pd.DataFrame | None = None) -> Any:
+    frame = rows() if frame is None else frame
+    return mar.mixedlm("y ~ x + (1 | gr(g, cov=K))", frame)
+
+
+def test_not_symmetric() -> None:
+    K = matrix()
+    K.loc["a", "b"] = 0.1
+    with pytest.raises(StructureError, match=r"not symmetric.*'b'.*0.1|0.1.*0.5"):
+        Relationship(K)
+
+
+def test_not_semidefinite_names_the_eigenvalue() -> None:
+    values = 0.5 * np.eye(6) + 0.5
+    values[0, 1] = values[1, 0] = 2.0
+    low = np.linalg.eigvalsh(values)[0]
+    with pytest.raises(StructureError, match=rf"1 of its 6.*{low:.3g}"):
+        model(Relationship(matrix(values)))
+
+
+def test_a_precision_that_is_none() -> None:
+    laplacian = np.diag(np.r_[1, 2, 2, 2, 2, 1.0]) - np.eye(6, k=1) - np.eye(6, k=-1)
+    with pytest.raises(StructureError, match=r"positive definite.*ICAR"):
+        model(Relationship(precision=matrix(laplacian)))
+
+
+def test_a_large_precision_that_is_none() -> None:
+    n = 1500
+    q = sparse.diags_array(
+        [np.ones(n), np.full(n - 1, -2.0), np.full(n - 1, -2.0)], offsets=[0, 1, -1]
+    )
+    labels = [*NAMES, *(f"z{k}" for k in range(n - 6))]
+    with pytest.raises(StructureError, match=r"positive definite"):
+        model(Relationship(precision=q, labels=labels))
+
+
+def test_islands() -> None:
+    w = matrix(np.zeros((6, 6)))
+    w.loc["a", "b"] = w.loc["b", "a"] = 1.0
+    for kind in (CAR, ICAR):
+        with pytest.raises(StructureError, match=r"4 of 6 levels have no neighbour: c, d"):
+            kind(w)
+
+
+def test_parts_of_a_network_are_noted() -> None:
+    graph = ICAR.from_edges(["a", "b", "d", "e"], ["b", "c", "e", "f"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a variance may be zero
+        fit = model(graph).fit()
+    assert "2 parts" in str(fit.summary())
+
+
+def test_labels_of_another_type() -> None:
+    frame = rows()
+    frame["g"] = frame["g"].map({name: k + 1 for k, name in enumerate(NAMES)})
+    labels = [str(k + 1) for k in range(6)]
+    K = pd.DataFrame(0.5 * np.eye(6) + 0.5, labels, labels)
+    with pytest.raises(StructureError, match=r"numbers.*text|text.*numbers"):
+        model(K, frame)
+
+
+def test_labels_that_are_not_there() -> None:
+    with pytest.raises(StructureError, match=r"1 of 6 levels of 'g'.*: f"):
+        model(matrix().iloc[:5, :5])
+    with pytest.raises(StructureError, match=r"stands twice"):
+        Relationship(np.eye(2), labels=["a", "a"])
+    with pytest.raises(StructureError, match=r"no labels"):
+        Relationship(np.eye(2))
+
+
+def test_places() -> None:
+    frame = rows()
+    twins = frame.assign(lon=frame["lon"].replace(1.0, 0.0))
+    twins["lat"] = twins["lat"].replace(1.0, 0.0)
+    with pytest.raises(StructureError, match=r"same coordinates.* a, b"):
+        model(Field(("lon", "lat")), twins)
+    moved = frame.assign(lon=np.arange(24.0))
+    with pytest.raises(StructureError, match=r"'lon' differs.*'a'"):
+        model(Field(("lon", "lat")), moved)
+    with pytest.raises(MixedARError, match=r"lon"):
+        model(Field(("lon", "lat")), frame.drop(columns="lon"))
+    gaps = frame.assign(lon=frame["lon"].where(frame.index > 3))
+    with pytest.raises(MixedARError, match=r"lon"):
+        model(Field(("lon", "lat")), gaps)
+
+
+@pytest.mark.parametrize("K", [3, "text", [1, 2]])
+def test_something_else(K: Any) -> None:
+    with pytest.raises(MixedARError):
+        model(K)
+
+
+def test_two_relations_of_one_factor_are_two_terms() -> None:
+    one, two = matrix(), matrix(np.eye(6) + 0.2)  # noqa: F841  the formula reads them
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mar.mixedlm(
+            "y ~ x + (1 | gr(g, cov=one)) + (1 | gr(g, cov=two))", rows()
+        ).fit()
+    names = [name for name in fit.params.index if name.endswith("Var")]
+    assert len(set(names)) == 2
+    with pytest.raises(MixedARError):
+        mar.mixedlm("y ~ x + (1 | gr(g, cov=one)) + (1 | gr(g, cov=one))", rows())
+
+
+def test_a_boundary_is_named() -> None:
+    rng = np.random.default_rng(2)
+    frame = rows().assign(y=rng.normal(size=24))
+    K = matrix()
+    with pytest.warns(UserWarning, match=r"'g Var' is zero"):
+        fit = model(
+            K, frame.assign(y=frame["y"] - frame.groupby("g")["y"].transform("mean"))
+        ).fit()
+    assert fit.params["g Var"] == 0.0
+    with pytest.warns(UserWarning, match=r"g r(ange|ho)"):
+        far = rows()
+        far["y"] = far["x"] + 0.3 * far["lon"] + 0.1 * rng.normal(size=24)
+        model(Field(("lon",)), far).fit()
