@@ -527,6 +527,8 @@ def _notes(path: ProfilePath, reached: list[bool], level: float) -> list[str]:
         at_low = room[0] < 1e-4 * path.natural.min(initial=1.0)
     if at_low or at_high:
         where = edge.get(parameter.path, "the boundary")
+        if parameter.alike and parameter.path == "corr" and at_low:
+            where = "the lower end of its range"
         notes.append(f"one-sided: the estimate lies on the boundary ({where})")
     if len(parameter.others_at_end):
         notes.append("residual parameters at the end of their range count as known")
