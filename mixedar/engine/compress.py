@@ -194,7 +194,7 @@ def clusters_by_zeros(
     """
     every = np.arange(rows.w.shape[1])
     some = rows.w[:, :q] != 0.0
-    if some.all(axis=1).all():
+    if some.all():
         yield rows, every
         return
     used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
@@ -208,8 +208,10 @@ def clusters_by_zeros(
         return
     for k, one in enumerate(sets):
         columns = np.concatenate([np.flatnonzero(one), every[q:]])
-        part = replace(rows, w=rows.w[:, columns]).part(np.flatnonzero(which == k))
-        yield part, columns
+        members = np.flatnonzero(which == k)
+        part = replace(rows, w=rows.w[:, :0]).part(members)
+        w = rows.w[rows.index(members)[:, None], columns]
+        yield replace(part, w=w), columns
 
 
 def _pieces(

@@ -174,20 +174,12 @@ def check_terms(
     if is_independent(structure):
         factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
         labels.append("residual variance")
-    scaled = [
-        (
-            codes,
-            columns / np.sqrt(np.einsum("nk,nk->k", columns, columns) / n),
-            directions,
-        )
-        for codes, columns, directions in factors
-    ]
     half = {
-        (i, j): _products(one, scaled[j])
-        for i, one in enumerate(scaled)
+        (i, j): _products(one, factors[j])
+        for i, one in enumerate(factors)
         for j in range(i + 1)
     }
-    every = range(len(scaled))
+    every = range(len(factors))
     gram = np.block(
         [[half[i, j] if i >= j else half[j, i].T for j in every] for i in every]
     )
@@ -223,6 +215,8 @@ def _products(one: _Factor, other: _Factor) -> FloatArray:
         cross = np.array(
             [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
         ).reshape(columns.shape[1], there.shape[1], int(pair.max()) + 1)
+    sizes = [np.sqrt(np.einsum("nk,nk->k", z, z) / len(z)) for z in (columns, there)]
+    cross = cross / np.outer(*sizes)[:, :, None]
     left = np.einsum("eab,bcl->eacl", directions, cross)
     right = np.einsum("fcd,adl->facl", turned, cross)
     return np.einsum("eacl,facl->ef", left, right)
