@@ -31,6 +31,7 @@ from mixedar.fit import Fit
 from mixedar.fit.linked import group_levels
 from mixedar.fit.parameters import correlation_columns
 from mixedar.inference.df import contrast_method
+from mixedar.summary import ResultFrame
 
 
 def factors_of(fit: Fit) -> list[str]:
@@ -42,7 +43,7 @@ def factors_of(fit: Fit) -> list[str]:
 
 def _check_factor(fit: Fit, factor: str | None) -> str:
     known = factors_of(fit)
-    smooths = {term.factor for term in fit.data.terms if term.shared}
+    smooths = {part.name for part in fit.population.parts}
     own = [name for name in known if name not in smooths]
     if not known or (factor is None and not own):
         raise UnsupportedError(
@@ -132,7 +133,7 @@ def ranef(
         raise NotComputedError("the model has no random effects")
     values = np.hstack(means)
     errors = np.sqrt(np.hstack(variances)) if se else values
-    return wide_frame("predicted", values, errors, index, names, se)
+    return ResultFrame.of(wide_frame("predicted", values, errors, index, names, se))
 
 
 def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
