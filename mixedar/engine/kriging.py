@@ -7,7 +7,7 @@ from them their weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from mixedar.engine.residuals import (
     relative_sd,
     variance_of,
 )
-from mixedar.exceptions import StructureError
+from mixedar.exceptions import StructureError, TimeError, shown
 from mixedar.numeric.linalg import unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
 
@@ -295,27 +295,28 @@ def krige(
     return Kriging(weights, sd**2 * found.share)
 
 
-def rests_on(
+def check_seen(
     structure: ResidualStructure,
     params: FloatArray,
-    which: BoolArray,
+    unseen: BoolArray,
+    labels: Sequence[object],
     observed: tuple[IntArray, FloatArray],
     asked: tuple[IntArray, FloatArray],
-) -> BoolArray:
-    """
-    Which new rows follow from observed ones by some parameters, shape (k, number).
-
-    The parameters, `which`, are such that correlations of observed rows do not depend
-    on them.
-    """
+) -> None:
+    """Raise if new rows follow from observed ones by correlations of no meaning."""
     weights = krige(structure, params, observed, asked).weights
-    moved = []
-    for number in np.flatnonzero(which):
-        elsewhere = params.copy()
-        elsewhere[number] = 0.999 * params[number] + 1e-6
-        there = krige(structure, elsewhere, observed, asked).weights
-        moved.append(abs(there - weights).sum(axis=1) > 0.0)
-    return np.column_stack(moved)
+    for number in np.flatnonzero(unseen):
+        moved = params.copy()
+        moved[number] = 0.999 * params[number] + 1e-6
+        there = krige(structure, moved, observed, asked).weights
+        rows = np.flatnonzero(abs(there - weights).sum(axis=1))
+        if len(rows):
+            raise TimeError(
+                f"the forecast of row {shown(labels[rows[0]])} would follow from "
+                f"'{structure.param_names[number]}', and no group has both occasions "
+                "to tell of it; pass level='group', or fit ante-dependence "
+                "(residual='adh', or 'ad'), which knows it from the occasions between"
+            )
 
 
 def _neighbours(

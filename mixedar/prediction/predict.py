@@ -27,20 +27,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import PredictedEffects, predict_effects
-from mixedar.engine.kriging import Kriging, krige, rests_on
+from mixedar.engine.kriging import Kriging, check_seen, krige
 from mixedar.engine.linked import MetLevels
 from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import (
-    MixedARError,
-    NotComputedError,
-    TimeError,
-    check_choice,
-    listing,
-    shown,
-)
+from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod
 from mixedar.inference.df import contrast_method, df_of_rows, shared_covariance
@@ -451,25 +444,11 @@ class GroupPredictor(FixedPredictor):
     @cached_property
     def _kriging(self) -> Kriging:
         fit = self.fit
-        if fit.unseen_correlations.any():
-            self._check_seen(fit.unseen_correlations)
+        unseen, labels = fit.unseen_correlations, list(self.request.index)
+        if unseen.any():
+            params = fit.estimate.residual_params
+            check_seen(fit.structure, params, unseen, labels, *self._positions)
         return self._kriging_at(fit.u)
-
-    def _check_seen(self, unseen: BoolArray) -> None:
-        """Raise if a forecast follows from correlations that no group tells of."""
-        fit = self.fit
-        params = fit.estimate.residual_params
-        found = rests_on(fit.structure, params, unseen, *self._positions)
-        if not found.any():
-            return
-        row = int(np.flatnonzero(found.any(axis=1))[0])
-        names = np.asarray(fit.structure.param_names)[unseen][found[row]]
-        raise TimeError(
-            f"the forecast of row {shown(self.request.index[row])} would follow from "
-            f"{listing([repr(str(name)) for name in names])}, and no group has both "
-            "occasions to tell of it; pass level='group', or fit ante-dependence "
-            "(residual='adh', or 'ad'), which knows it from the occasions between"
-        )
 
     @cached_property
     def _positions(self) -> tuple[tuple[IntArray, FloatArray], ...]:
