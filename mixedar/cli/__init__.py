@@ -29,7 +29,7 @@ from mixedar.data.formula.names import read_formula
 from mixedar.data.residual_model import default_residual
 from mixedar.datasets import load_growth
 from mixedar.exceptions import MixedARError, MixedARWarning
-from mixedar.fit.parameters import boundary_notes
+from mixedar.fit.boundary import boundary_notes
 from mixedar.hypotheses.df import METHODS
 from mixedar.inference.df import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues

@@ -74,7 +74,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
-from mixedar.fit.parameters import at_end_values
+from mixedar.fit.boundary import at_end_values
 from mixedar.hypotheses.df import (
     METHODS,
     ColumnDF,

@@ -18,9 +18,9 @@ from mixedar.exceptions import (
     check_alpha,
 )
 from mixedar.fit import Fit
+from mixedar.fit.boundary import boundary_notes
 from mixedar.fit.parameters import (
     CovarianceParameter,
-    boundary_notes,
     normal_interval,
     parameters_of,
     select,

@@ -29,8 +29,8 @@ from mixedar.exceptions import (
     check_flags,
     check_positive,
 )
+from mixedar.fit.boundary import unseen_notes
 from mixedar.fit.maximise import Start, maximise
-from mixedar.fit.parameters import unseen_notes
 from mixedar.mixed.construct import holding
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import ParentModel

@@ -24,7 +24,7 @@ from mixedar.diagnostics.residuals.normalized import studentized_residuals
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
-from mixedar.fit.parameters import boundary_notes
+from mixedar.fit.boundary import boundary_notes
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference import wald

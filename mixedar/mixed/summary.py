@@ -13,8 +13,9 @@ import pandas as pd
 from mixedar._types import BoolArray
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
+from mixedar.fit.boundary import boundary_notes
 from mixedar.fit.maximise import maximise
-from mixedar.fit.parameters import boundary_notes, correlation_columns
+from mixedar.fit.parameters import correlation_columns
 from mixedar.inference.df import contrast_method, covariance, df_notes
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.summary import ResultsSummary, SummaryTable

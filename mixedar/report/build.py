@@ -27,7 +27,7 @@ from mixedar.exceptions import (
     check_flags,
 )
 from mixedar.fit import Fit
-from mixedar.fit.parameters import boundary_notes
+from mixedar.fit.boundary import boundary_notes
 from mixedar.inference.anova import anova_terms
 from mixedar.inference.intervals import conf_int_re
 from mixedar.report import pictures

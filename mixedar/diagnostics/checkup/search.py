@@ -23,7 +23,7 @@ from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import find_modes
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
-from mixedar.fit.parameters import boundary_notes, plain_smooths
+from mixedar.fit.boundary import boundary_notes, plain_smooths
 from mixedar.inference.df import covariance
 from mixedar.inference.information import estimate_correlations, inflation
 from mixedar.inference.intervals import conf_int_re
