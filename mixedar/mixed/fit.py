@@ -5,7 +5,7 @@ From a model to its results: the search, its verdict and the warnings.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from mixedar.exceptions import (
 from mixedar.fit.boundary import unseen_notes
 from mixedar.fit.maximise import Start, maximise
 from mixedar.mixed.construct import holding
+from mixedar.mixed.elsewhere import OF_FITS, spelled_here
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
@@ -72,10 +73,7 @@ def fit_model(
     -------
     MixedLMARResultsWrapper
     """
-    model.check_held()
-    unknown = sorted(set(ignored) - _IGNORED)
-    if unknown:
-        raise TypeError(f"fit() got an unexpected keyword argument {unknown[0]!r}")
+    _check_known(model, ignored)
     cov_type = _cov_type(cov_type)
     check_flags(reml=reml, do_cg=do_cg, full_output=full_output, progress=progress)
     _check_options(model, gtol, maxiter, free)
@@ -111,8 +109,7 @@ def fit_model(
     if fit.data.grouped is not model.arrays.grouped:  # other fitted values
         model = holding(model, fit.data)
     results = MixedLMARResults(model, fit, free)
-    history = [_history(mode.search) for mode in fit.modes]
-    results.hist = history if full_output else None
+    results.hist = [_history(m.search) for m in fit.modes] if full_output else None
     for warning in _verdict(results) if do_cg else ():
         if collected is None:
             warnings.warn(warning, stacklevel=3)
@@ -149,6 +146,17 @@ def _check_options(
         )
 
 
+def _check_known(model: ParentModel, options: Iterable[str]) -> None:
+    """Raise for data removed, and options that no fit of statsmodels has either."""
+    model.check_held()
+    unknown = sorted(set(options) - _IGNORED)
+    if unknown:
+        raise TypeError(
+            f"fit() got an unexpected keyword argument {unknown[0]!r}"
+            f"{spelled_here(unknown[0], OF_FITS)}"
+        )
+
+
 def _method(method: str | Sequence[str] | None) -> str:
     if method is None:
         return "newton"
@@ -158,6 +166,11 @@ def _method(method: str | Sequence[str] | None) -> str:
             f"method={method!r}: give a name such as 'newton' or 'bfgs'"
         )
     name = str(names[0]).lower()
+    if name in ("ml", "reml"):
+        raise UnsupportedError(
+            f"method={method!r}: here method= names an optimiser; write "
+            f"fit(reml={name == 'reml'})"
+        )
     if name not in METHODS:
         raise UnsupportedError(
             f"method={method!r} is not known; there are {', '.join(sorted(METHODS))}"

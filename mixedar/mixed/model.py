@@ -59,6 +59,7 @@ from mixedar.mixed.construct import (
     take_random_effects,
     written_effects,
 )
+from mixedar.mixed.elsewhere import OF_MODELS, spelled_here
 from mixedar.mixed.fit import fit_model
 from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
@@ -78,6 +79,7 @@ def _check_arguments(further: Mapping[str, Any], missing: str, use_sqrt: bool) -
     if unknown:
         raise UnsupportedError(
             f"argument {unknown[0]} not permitted for MixedLMAR initialization"
+            f"{spelled_here(unknown[0], OF_MODELS)}"
         )
     check_missing(missing)
     check_flags(use_sqrt=use_sqrt)
@@ -374,6 +376,8 @@ class MixedLMAR(NamedInALine, ParentModel):
         namespace = as_namespace(eval_env)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))
+        words: dict[str, Any] = {"vc_formula": vc_formula, "missing": missing}
+        words |= {"time": time, "series": series, "offset": offset}
         design = build_design(
             written.formula,
             data,
@@ -384,6 +388,7 @@ class MixedLMAR(NamedInALine, ParentModel):
             smooths=written.smooths,
             time=time,
             series=series,
+            **words,
             offset=offset,
             extra=found.needed(table.columns, namespace),
             subset=subset,
@@ -400,22 +405,9 @@ class MixedLMAR(NamedInALine, ParentModel):
         )
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.given = callers_words(residual, weights, subset, missing)
-        model.recipe = Recipe.of(
-            namespace,
-            formulas,
-            formula=formula,
-            re_formula=re_formula,
-            vc_formula=vc_formula,
-            use_sparse=use_sparse,
-            missing=missing,
-            groups=given_groups,
-            time=time,
-            residual=residual,
-            series=series,
-            weights=weights,
-            offset=offset,
-            **kwargs,
-        )
+        words |= {"formula": formula, "re_formula": re_formula, "groups": given_groups}
+        words |= {"residual": residual, "weights": weights, "use_sparse": use_sparse}
+        model.recipe = Recipe.of(namespace, formulas, **words, **kwargs)
         return model
 
     def for_rows(self, frame: pd.DataFrame) -> Self:

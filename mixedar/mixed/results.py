@@ -30,6 +30,7 @@ from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df import contrast_method, covariance
+from mixedar.mixed.elsewhere import OF_RESULTS, spelled_here
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
 from mixedar.summary import Summarised, in_a_line
@@ -733,6 +734,15 @@ class MixedLMARResults(Summarised, ParentResults):
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}
+    def __getattr__(self, name: str) -> Any:
+        # asked for what there is not: say what other programs' words are here
+        if name in OF_RESULTS:
+            hint = spelled_here(name, OF_RESULTS)
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}{hint}"
+            )
+        return object.__getattribute__(self, name)
+
 
 
 def _mode_row(mode: Optimum) -> list[Any]:

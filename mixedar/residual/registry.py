@@ -199,6 +199,12 @@ def _by_name(name: str) -> ResidualStructure:
     bands = re.fullmatch(r"toep\(?(\d+)\)?", key)
     if bands:
         return Toeplitz(int(bands[1]))
+    plain = _without_arguments(key)
+    if plain:
+        raise UnsupportedError(
+            f"residual={name!r} is a call of another program: write "
+            f"residual={plain!r}, and name times and groups in time= and groups="
+        )
     known = sorted([*STRUCTURES, *_HETEROGENEOUS, "arma11"])
     near = difflib.get_close_matches(key, [*known, *_ALIASES], n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -206,6 +212,18 @@ def _by_name(name: str) -> ResidualStructure:
         f"residual={name!r} is not a residual structure{hint}; "
         f"there are {', '.join(repr(k) for k in known)}"
     )
+
+
+def _without_arguments(key: str) -> str:
+    """The name in ``corar1(form=~t)``, ``sp(pow)(t)`` or ``ar 1, t(t)``; or empty."""
+    before = re.split(r"[,=~]", key)[0]
+    for text in (before, re.sub(r"\)\(.*", ")", key), re.sub(r"\(.*", "", key)):
+        short = text.replace(" ", "")
+        if short != key and (
+            short in {*STRUCTURES, *_ALIASES, *_HETEROGENEOUS} or _orders(short)
+        ):
+            return short
+    return ""
 
 
 def _orders(key: str) -> tuple[int, int] | None:

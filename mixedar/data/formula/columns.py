@@ -190,7 +190,16 @@ _SHIFTED = {
 _CALLS = {
     **dict.fromkeys(_NUMPY.split(), "np.{name}({all}), after import numpy as np"),
     **dict.fromkeys(("factor", "ordered", "dummy", "i"), "C({x})"),
-    "poly": "{x} + I({x}**2), or bs({x}, df=4)",
+    **dict.fromkeys(("poly", "pol", "polym"), "{x} + I({x}**2), or bs({x}, df=4)"),
+    "Error": "({x}) as random effects: (1 | {x}), in mixedlm",
+    **dict.fromkeys(("ti", "t2"), "te({all}), which holds main effects, in mixedlm"),
+    **dict.fromkeys(("lo", "loess"), "s({x}) for a smooth, in mixedlm"),
+    **dict.fromkeys(
+        ("cbind", "c"),
+        "one response: a model has one; for several make a long frame, with their "
+        "names as a factor",
+    ),
+    **dict.fromkeys(("mean", "sd", "median"), "{x}.{name}(), a method of the column"),
     **dict.fromkeys(
         ("ns", "rcs", "s", "te"),
         "cr({x}, df=4, constraints='center'), a natural spline, or bs({x}, df=5)",
@@ -223,6 +232,7 @@ _PATTERNS = (
     (r"\bib?\w*\.\w", "C(t) for i.t, C(t, Treatment(2)) for ib2.t"),
     (r"#", "a:b for a#b, a*b for a##b, C(t) for i.t and x for c.x"),
     (r"%in%", "b:a for a %in% b"),
+    (r"\bC\([^()]*\b(ref|reference|base)\s*=", "C(x, Treatment('the reference'))"),
     (r"\^", "** for powers, as in I(x**2) or (a + b)**2"),
     (r"(^|[\s~+])\.($|\s)", "the names of the columns, for a dot"),
 )

@@ -181,6 +181,11 @@ def _read(piece: str) -> SmoothCall | None:
     if not names:
         raise UnsupportedError(f"{piece}: name the covariate, as in s(time)")
     bs = options.get("bs", "cr" if kind == "te" else "tp")
+    if bs == "re":
+        raise UnsupportedError(
+            f"{piece}: random effects are no smooth here; write "
+            f"(1 | {names[0]}), in mixedlm"
+        )
     check_choice(f"{piece}: bs", bs, _KINDS if kind == "s" else tuple(BASES))
     factor, most = "", 2
     if bs == "fs":

@@ -7,6 +7,7 @@ weights; nlme's names, such as ``"varPower"``, are understood.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -108,6 +109,15 @@ def _from_text(text: str) -> VarianceFunction:
             "variance proportional to a covariate, VarLogLinear("
             f"{inner!r}) for a log-linear standard deviation, or the name of a column "
             "for precision weights"
+        )
+    call = re.match(r"(\w+)\s*\(", name)
+    if call and call[1].lower() in _NAMES:
+        cls = _NAMES[call[1].lower()][0].__name__
+        columns = re.findall(r"[|~]\s*([^\W\d]\w*)\s*\)", name)
+        column = repr(columns[0]) if columns else ""
+        raise UnsupportedError(
+            f"weights={text!r} is a call in a text: pass weights={cls}({column}), with "
+            f"{cls} from mixedar.api"
         )
     return KnownWeights(name)
 
