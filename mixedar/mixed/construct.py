@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from statsmodels.base.data import PandasData
 from statsmodels.base.model import LikelihoodModel
 
 from mixedar.data.checks import (
+    as_pandas,
     check_columns,
     check_distinct,
     check_finite,
@@ -24,7 +26,7 @@ from mixedar.data.checks import (
     group_codes,
     offset_values,
 )
-from mixedar.data.formula import Design
+from mixedar.data.formula import Design, FormulaSpec
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
 from mixedar.data.formula.smooth_calls import SmoothCall, read_smooths
@@ -49,10 +51,35 @@ from mixedar.exceptions import (
     UnsupportedError,
     shown,
 )
-from mixedar.mixed.statsmodels_model import FormulaData, ParentModel
+from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
+
+
+class FormulaData(PandasData):
+    """PandasData whose ``model_spec`` is built when statsmodels asks for it."""
+
+    formula_spec: FormulaSpec
+
+    @property
+    def model_spec(self) -> Any:
+        """Patsy's DesignInfo or formulaic's ModelSpec."""
+        return self.formula_spec.engine_spec
+
+    @property
+    def design_info(self) -> Any:
+        """
+        Builds designs of new rows: ``design_info(rows)`` is the pair (None, X).
+
+        Older statsmodels' name for ``model_spec``.  marginaleffects calls it,
+        and so gets the levels, the functions and the transforms with which the
+        model was built.
+        """
+        return self._design
+
+    def _design(self, rows: Any) -> tuple[None, Any]:
+        return None, self.formula_spec.matrix(as_pandas(rows))
 
 
 def from_design(

@@ -11,14 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from statsmodels.base.data import PandasData
 from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 from statsmodels.tools.rng_qrng import check_random_state
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import as_pandas, check_lengths, float_array
+from mixedar.data.checks import check_lengths, float_array
 from mixedar.data.designs import matrix_rows
-from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.components import GroupRows
 from mixedar.data.model_data import ModelData
 from mixedar.engine.blocks.base import ClusterSums
@@ -33,31 +31,6 @@ from mixedar.residual import ResidualStructure
 
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
-
-
-class FormulaData(PandasData):
-    """PandasData whose ``model_spec`` is built when statsmodels asks for it."""
-
-    formula_spec: FormulaSpec
-
-    @property
-    def model_spec(self) -> Any:
-        """Patsy's DesignInfo or formulaic's ModelSpec."""
-        return self.formula_spec.engine_spec
-
-    @property
-    def design_info(self) -> Any:
-        """
-        Builds designs of new rows: ``design_info(rows)`` is the pair (None, X).
-
-        Older statsmodels' name for ``model_spec``.  marginaleffects calls it,
-        and so gets the levels, the functions and the transforms with which the
-        model was built.
-        """
-        return self._design
-
-    def _design(self, rows: Any) -> tuple[None, Any]:
-        return None, self.formula_spec.matrix(as_pandas(rows))
 
 
 class Unpacked(NamedTuple):
@@ -304,8 +277,7 @@ class ParentModel(MixedLM):
         if not layout.compound:
             return
         own = np.asarray(params.cov_re, dtype=np.float64)
-        entries = np.append([own[0, 0], own[1, 0]], np.zeros(self.k_vc))
-        same = layout.matrix(entries)
+        same = layout.matrix(np.append([own[0, 0], own[1, 0]], np.zeros(self.k_vc)))
         if not np.allclose(same[: self.k_re, : self.k_re], own, rtol=1e-8):
             raise UnsupportedError(
                 "cov_re of the parameters has to have one variance and one covariance, "
