@@ -41,7 +41,7 @@ _MEANING = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Shrinkage:
     """
     Estimates of groups by themselves and in a mixed model, side by side.
@@ -149,8 +149,8 @@ class Shrinkage:
         values = self.table[what].to_numpy().reshape(-1, k)
         return pd.DataFrame(values, groups, self.coefficients)
 
-    def __str__(self) -> str:
-        return str(self.summary())
+    def __repr__(self) -> str:
+        return self.summary().as_text()
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()

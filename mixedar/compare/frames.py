@@ -30,6 +30,7 @@ from mixedar.exceptions import (
 )
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
+from mixedar.summary import ResultFrame
 
 # A variance in units of the residual variance that only rounding keeps from zero.
 _NOTHING = 1e-20
@@ -125,18 +126,19 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     """
     inner = unwrapped(fit)
     if isinstance(inner, ByGroupResults):
-        return _by_group(inner, alpha)
+        return ResultFrame.of(_by_group(inner, alpha))
     record = read(fit, "tidy: fit", alpha)
     fixed = record.coefficients(alpha).reset_index()
     fixed.insert(1, "group", "fixed")
     if not record.components:
-        return fixed
+        return ResultFrame.of(fixed)
     rows = [
         (part.name, part.group, part.value, part.std_error, *part.interval)
         for part in record.components
     ]
     columns = ["term", "group", "estimate", "std_error", "conf_low", "conf_high"]
-    return pd.concat([fixed, pd.DataFrame(rows, columns=columns)], ignore_index=True)
+    random = pd.DataFrame(rows, columns=columns)
+    return ResultFrame.of(pd.concat([fixed, random], ignore_index=True))
 
 
 def _by_group(fit: ByGroupResults, alpha: float) -> pd.DataFrame:
@@ -231,7 +233,7 @@ def glance(fit: object) -> pd.DataFrame:
         "icc": record.icc,
         "n_levels": pd.array([levels or pd.NA], dtype="string"),
     }
-    return pd.DataFrame(values, index=[0])
+    return ResultFrame(values, index=[0])
 
 
 def coefficients_frame(

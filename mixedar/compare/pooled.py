@@ -43,7 +43,7 @@ from mixedar.inference.rubin import Joint, Rubin, d1_df, d2, large_df, solved
 from mixedar.mixed import MixedLMARResults
 from mixedar.numeric.linalg import dependent_columns
 from mixedar.panel.results import PanelResults
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import ResultFrame, ResultsSummary, SummaryTable
 
 RULES = (
     "Rubin's rules, degrees of freedom by Barnard and Rubin (1999); riv: relative "
@@ -149,7 +149,7 @@ class PooledResults(Printed):
         ['Intercept', 'age']
         """
         found = self._rubin(np.eye(len(self.names)))
-        return found.frame(alpha).set_axis(list(self.names))
+        return ResultFrame.of(found.frame(alpha).set_axis(list(self.names)))
 
     @property
     def params(self) -> pd.Series:

@@ -36,6 +36,7 @@ from mixedar.hypotheses.df import ColumnDF, DFMethod
 from mixedar.inference.df import contrast_method
 from mixedar.inference.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
 from mixedar.inference.wald import wald_test
+from mixedar.summary import ResultFrame
 
 _TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 _TYPES |= {"sequential": 1, "marginal": 0}
@@ -280,8 +281,8 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
             f"{unknown[0]!r}; there are {', '.join(sorted(allowed))}"
         )
     if len(fits) == 1:
-        return anova_terms(fits[0].fit, **options)
-    return likelihood_ratio_table(fits, **options)
+        return ResultFrame.of(anova_terms(fits[0].fit, **options))
+    return ResultFrame.of(likelihood_ratio_table(fits, **options))
 
 
 def terms_of(fit: Fit) -> list[Term]:

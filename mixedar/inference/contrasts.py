@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -29,6 +30,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import t_isf, t_sf
 from mixedar.inference.wald import population_tests
+from mixedar.summary import ResultFrame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -482,7 +484,7 @@ class MarginalMeans:
         out = pd.concat([left, table], axis=1)
         if hypothesis.text:
             out.attrs["null"] = hypothesis.text
-        return out
+        return ResultFrame.of(out)
 
     def plot(self, ax: Axes | None = None, alpha: float = 0.05) -> Axes:
         """
@@ -521,6 +523,10 @@ class MarginalMeans:
 
     def __repr__(self) -> str:
         return "\n".join([self.to_frame().to_string(index=False), *self.notes])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return self.to_frame().to_html(index=False) + notes
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,6 +24,7 @@ from mixedar.engine.terms import TermEffects, eliminated_terms
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, standard_error
+from mixedar.summary import ResultFrame
 
 # Directions with less information than this, relative to the largest, have none.
 _FLAT = 1e-11
@@ -171,9 +172,8 @@ def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:
             if not np.isfinite(se):
                 why = f"the {kind} information is singular"
         rows.append([one.estimate, se, why])
-    return pd.DataFrame(
-        rows, index=[one.name for one in parameters], columns=["estimate", "se", "note"]
-    )
+    names = [one.name for one in parameters]
+    return ResultFrame(rows, index=names, columns=["estimate", "se", "note"])
 
 
 def _inverse(matrix: FloatArray, where: BoolArray) -> FloatArray:

@@ -30,6 +30,7 @@ from mixedar.inference.arguments import understands
 from mixedar.inference.bootstrap import BootstrapDraws, bootstrap
 from mixedar.inference.information import inflation
 from mixedar.inference.profile import ProfileEngine
+from mixedar.summary import ResultFrame
 
 
 def wald_interval(
@@ -166,7 +167,7 @@ def conf_int_re(
         columns=["estimate", "lower", "upper", "method", "note"],
     )
     frame.attrs["condition"] = condition
-    return frame
+    return ResultFrame.of(frame)
 
 
 def _interval(

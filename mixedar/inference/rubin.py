@@ -12,6 +12,7 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, check_alpha
 from mixedar.hypotheses.df import t_isf, t_sf
+from mixedar.summary import ResultFrame
 
 
 class Rubin(NamedTuple):
@@ -63,7 +64,7 @@ class Rubin(NamedTuple):
         estimate, se, df, riv, fmi = map(np.ravel, self)
         half = se * t_isf(check_alpha(alpha) / 2.0, df)
         t = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0.0)
-        return pd.DataFrame(
+        return ResultFrame(
             {
                 "estimate": estimate,
                 "se": se,

@@ -33,7 +33,7 @@ from mixedar.inference.df import contrast_method, covariance
 from mixedar.mixed.elsewhere import OF_RESULTS, spelled_here
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
-from mixedar.summary import Summarised, in_a_line
+from mixedar.summary import ResultFrame, Summarised, in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -227,7 +227,7 @@ class MixedLMARResults(Summarised, ParentResults):
         others = ["llf", "scale", "converged", "at_boundary"]
         names = apart(self.fit.names, others, "coefficient")
         columns = ["llf", *names, *others[1:]]
-        return pd.DataFrame(map(_mode_row, self.fit.modes), columns=columns)
+        return ResultFrame(map(_mode_row, self.fit.modes), columns=columns)
 
     @property
     def aic(self) -> float:

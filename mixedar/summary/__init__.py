@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mixedar.summary.frames import ResultFrame
 from mixedar.summary.tables import (
     NamedInALine,
     ResultsSummary,
@@ -14,6 +15,7 @@ from mixedar.summary.text import Format, format_values
 __all__ = [
     "Format",
     "NamedInALine",
+    "ResultFrame",
     "ResultsSummary",
     "Summarised",
     "SummaryTable",
