@@ -383,17 +383,12 @@ class MixedLMAR(NamedInALine, ParentModel):
             data,
             groups=written.groups,
             re_formula=written.re_formula,
-            vc_formula=vc_formula,
             bars=written.bars,
             smooths=written.smooths,
-            time=time,
-            series=series,
-            **words,
-            offset=offset,
             extra=found.needed(table.columns, namespace),
             subset=subset,
-            missing=missing,
             eval_env=namespace,
+            **words,
         )
         found = found.evaluated(design.frame, design.extra, namespace)
         if design.n_dropped:

@@ -732,8 +732,6 @@ class MixedLMARResults(Summarised, ParentResults):
         self.model = bare
         super().remove_data()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}
     def __getattr__(self, name: str) -> Any:
         # asked for what there is not: say what other programs' words are here
         if name in OF_RESULTS:
@@ -743,6 +741,8 @@ class MixedLMARResults(Summarised, ParentResults):
             )
         return object.__getattribute__(self, name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}
 
 
 def _mode_row(mode: Optimum) -> list[Any]:
