@@ -56,10 +56,9 @@ if TYPE_CHECKING:
     from mixedar.compare.load import load
     from mixedar.compare.pool import pool
     from mixedar.diagnostics.checkup import diagnose
-    from mixedar.selection import select_residual
+    from mixedar.planning import power
     from mixedar.selection import select_residual
     from mixedar.selection.validation import cross_validate
-    from mixedar.planning import power
 
 
 # What needs fits that exist already is loaded when it is first asked for.
@@ -67,15 +66,15 @@ _LATER = {
     "ByGroupOLS": "mixedar.by_group",
     "ByGroupResults": "mixedar.by_group",
     "augment": "mixedar.compare.augment",
-    "cross_validate": "mixedar.selection.validation",
     "compare": "mixedar.compare",
+    "cross_validate": "mixedar.selection.validation",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
     "load": "mixedar.compare.load",
     "pool": "mixedar.compare.pool",
+    "power": "mixedar.planning",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
-    "power": "mixedar.planning",
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _LATER)
@@ -124,13 +123,13 @@ __all__ = [
     "VarianceFunction",
     "augment",
     "check_structure",
-    "cross_validate",
     "compare",
+    "cross_validate",
     "diagnose",
     "glance",
     "load",
     "pool",
+    "power",
     "select_residual",
     "tidy",
 ]
-    "power",

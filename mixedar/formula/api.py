@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from mixedar.diagnostics.checkup import diagnose
     from mixedar.panel.hausman import hausman
     from mixedar.panel.specification import panel_tests
-    from mixedar.selection import select_residual
+    from mixedar.planning import power
     from mixedar.selection import select_residual
     from mixedar.selection.validation import cross_validate
-    from mixedar.planning import power
 
 
 mixedlm = MixedLMAR.from_formula
@@ -47,16 +46,16 @@ random_effects_ar1 = RandomEffectsAR1.from_formula
 _LATER = {
     "augment": "mixedar.compare.augment",
     "by_group": "mixedar.by_group",
-    "cross_validate": "mixedar.selection.validation",
     "compare": "mixedar.compare",
+    "cross_validate": "mixedar.selection.validation",
     "diagnose": "mixedar.diagnostics.checkup",
     "glance": "mixedar.compare.frames",
     "hausman": "mixedar.panel.hausman",
     "load": "mixedar.compare.load",
     "panel_tests": "mixedar.panel.specification",
+    "power": "mixedar.planning",
     "pool": "mixedar.compare.pool",
     "select_residual": "mixedar.selection",
-    "power": "mixedar.planning",
     "tidy": "mixedar.compare.frames",
 }
 
@@ -66,8 +65,8 @@ __all__ = [
     "augment",
     "between",
     "by_group",
-    "cross_validate",
     "compare",
+    "cross_validate",
     "diagnose",
     "first_difference",
     "fixed_effects",
@@ -80,10 +79,10 @@ __all__ = [
     "panel_tests",
     "pool",
     "pooled",
+    "power",
     "random_effects",
     "random_effects_ar1",
     "select_residual",
-    "power",
     "tidy",
     "within_between",
 ]
