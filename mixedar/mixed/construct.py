@@ -26,18 +26,18 @@ from mixedar.data.checks import (
     group_codes,
     offset_values,
 )
+from mixedar.data.component_columns import (
+    ComponentColumns,
+    from_components,
+    from_spec,
+)
 from mixedar.data.formula import Design, FormulaSpec
 from mixedar.data.formula.bars import Bar, arrange_bars, read_bars
 from mixedar.data.formula.components import vc_spec
 from mixedar.data.formula.smooth_calls import SmoothCall, read_smooths
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.given import response_vector
-from mixedar.data.model_data import (
-    ComponentColumns,
-    ModelData,
-    from_components,
-    from_spec,
-)
+from mixedar.data.model_data import ModelData
 from mixedar.data.random_terms import check_covariances, random_terms
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import RowVariable

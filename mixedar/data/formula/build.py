@@ -32,8 +32,7 @@ from mixedar.data.formula.names import (
 from mixedar.data.formula.smooth_calls import SmoothCall
 from mixedar.data.formula.smooths import (
     LearnedSmooth,
-    check_apart,
-    learn_smooths,
+    learned_smooths,
 )
 from mixedar.data.formula.spec import FormulaSpec, fit_formula
 from mixedar.data.formula.terms import without_empty_cells
@@ -328,15 +327,9 @@ def build_design(
     kept = source.taken(rows)
     values = {role: variable.values for role, variable in kept.items()}
     group, when = kept.get("groups"), kept.get("time")
-    learned = [
-        smooth
-        for call, (spec, columns) in zip(smooths, covariates, strict=True)
-        for smooth in learn_smooths(
-            call, spec, columns, values.get(f"smooth {call.label}")
-        )
-    ]
+    labels = [values.get(f"smooth {call.label}") for call in smooths]
+    learned = learned_smooths(smooths, covariates, labels)
     frame = table if rows is None else table.iloc[rows]
-    check_apart(learned)
     if learned:
         exog = [parts.exog, *(one.fixed for one in learned)]
         spec = parts.model_spec.with_smooths([one.smooth for one in learned])

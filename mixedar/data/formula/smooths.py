@@ -213,6 +213,21 @@ class RandomPart:
         return smooth.random(table, self.part)
 
 
+def learned_smooths(
+    calls: Sequence[SmoothCall],
+    covariates: Sequence[tuple[FormulaSpec, FloatArray]],
+    labels: Sequence[pd.Series | None],
+) -> list[LearnedSmooth]:
+    """All smooths of a formula; see :func:`learn_smooths`."""
+    found = [
+        smooth
+        for call, (spec, columns), own in zip(calls, covariates, labels, strict=True)
+        for smooth in learn_smooths(call, spec, columns, own)
+    ]
+    check_apart(found)
+    return found
+
+
 def learn_smooths(
     call: SmoothCall,
     spec: FormulaSpec,

@@ -37,14 +37,15 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.model_data import ComponentColumns, ModelData
+from mixedar.data.component_columns import ComponentColumns
+from mixedar.data.model_data import ModelData
 from mixedar.diagnostics.checkup.finding import Check, Finding, joined, number
 from mixedar.diagnostics.checkup.search import highest_maximum
 from mixedar.diagnostics.residuals.autocorrelation import remaining_correlation
 from mixedar.diagnostics.residuals.heteroscedasticity import unequal_variances
-from mixedar.diagnostics.residuals.normalized import RowClusters
 from mixedar.diagnostics.residuals.score import Alternative, ScoreTests
 from mixedar.diagnostics.residuals.series import Rows, SeriesRows, series_rows
+from mixedar.diagnostics.residuals.shared import RowClusters
 from mixedar.engine.residuals import is_correlated, whiten_series
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit

@@ -19,8 +19,13 @@ from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
 from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.blocks.short import DenseBlock
-from mixedar.engine.compress import ClusterRows
-from mixedar.engine.residuals import correlation_of, markov_of, variance_of
+from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.residuals import (
+    correlation_of,
+    is_independent,
+    markov_of,
+    variance_of,
+)
 from mixedar.exceptions import UnsupportedError
 from mixedar.residual import Independent, ResidualStructure
 
@@ -123,6 +128,17 @@ def likelihood_blocks(
     return [DenseBlock(rows, patterns, markov)]
 
 
+def compressed_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[LikelihoodBlock]:
+    """Blocks of clusters that are compressed first."""
+    w = rows.w
+    whole = compress(rows.z, w[:, :-1], w[:, -1], rows.gaps, rows.offsets, rows.marks)
+    if markov_of(structure) or is_independent(structure):
+        return product_blocks(whole, structure)
+    return likelihood_blocks(whole, structure)
+
+
 def _formula_blocks(
     rows: ClusterRows, structure: ResidualStructure
 ) -> Sequence[LikelihoodBlock]:
@@ -142,6 +158,7 @@ def _formula_blocks(
 __all__ = [
     "LikelihoodBlock",
     "ProductBlock",
+    "compressed_blocks",
     "likelihood_blocks",
     "product_blocks",
 ]
