@@ -119,9 +119,9 @@ def check_identified(
         f"observations in the same way (the largest group has {largest} "
         f"observation{'s' if largest != 1 else ''}"
         f"{': all groups are of size one' if largest == 1 else ''}). Use fewer random "
-        "effects (re_formula), a simpler residual structure "
-        "(residual='independent'), or hold "
-        "a parameter fixed"
+        "effects, or uncorrelated ones (re_cov='diagonal', or || for | in the "
+        "formula), a simpler residual structure (residual='independent'), or hold a "
+        "parameter fixed"
     )
 
 

@@ -360,3 +360,16 @@ def test_factors_that_link_too_many_levels_are_refused() -> None:
     model = mar.mixedlm("y ~ 1 + (1 | a) + (1 | b)", frame)
     with pytest.raises(UnsupportedError, match=r"link 4,9.. effects .* GiB and"):
         model.fit()
+
+
+def test_effects_that_no_group_has_both_of() -> None:
+    """Their covariance is not there to be estimated; what the error says helps."""
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"person": np.repeat(np.arange(24), 4)})
+    data["arm"] = np.where(data["person"] % 2, "a", "b")
+    data["y"] = rng.normal(size=96) + rng.normal(size=24)[data["person"]]
+    with pytest.raises(IdentificationError, match=r"re_cov='diagonal', or \|\|"):
+        mar.mixedlm("y ~ arm + (0 + arm | person)", data).fit()
+    bars = mar.mixedlm("y ~ arm + (0 + arm || person)", data).fit()
+    words = {"groups": "person", "re_formula": "0 + arm", "re_cov": "diagonal"}
+    assert bars.llf == pytest.approx(mar.mixedlm("y ~ arm", data, **words).fit().llf)
