@@ -19,6 +19,7 @@ from mixedar.inference.smooths import (
     no_effect,
 )
 from mixedar.prediction.level_smooths import levels_edf
+from mixedar.summary import ResultFrame
 
 
 def smooth_tests(fit: Fit) -> pd.DataFrame:
@@ -91,7 +92,7 @@ def smooth_frame(fit: Fit) -> pd.DataFrame:
     lines = lines.reshape(-1, 2)
     out.insert(4, "LR", lines[:, 0])
     out.insert(5, "line_p", lines[:, 1])
-    return out
+    return ResultFrame.of(out)
 
 
 def _straight(fit: Fit, one: FittedSmooth) -> tuple[float, float]:

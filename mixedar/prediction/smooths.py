@@ -21,6 +21,7 @@ from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.inference.smooths import FittedSmooth, SharedCoefficients, fitted_smooths
 from mixedar.numeric.linalg import product
 from mixedar.prediction.level_smooths import level_coefficients
+from mixedar.summary import ResultFrame
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -274,7 +275,7 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class CurveRows:
     """
     Rows of a curve.
 
@@ -300,17 +301,17 @@ class Evaluated:
 
 def _evaluated(fit: Fit, found: Iterable[Curve], options: Options) -> pd.DataFrame:
     """Curves with their intervals, one below the other."""
-    parts: list[tuple[Curve, Evaluated, dict[str, FloatArray]]] = []
+    parts: list[tuple[Curve, CurveRows, dict[str, FloatArray]]] = []
     critical, normals = dict[str, float](), dict[int, FloatArray]()
     # the curves of all levels of a factor have the same columns
-    shared: dict[int, tuple[Evaluated, str, float, IntArray | None]] = {}
+    shared: dict[int, tuple[CurveRows, str, float, IntArray | None]] = {}
     for curve in found:
         key, at = id(curve.one), options.at
         if key not in shared:
             grid = grid_of(fit, curve, options.n)
             along = _along(curve, options.derivative)
             step = _STEP * float(np.ptp(grid[along])) if along else 0.0
-            whole = Evaluated.of(curve, grid, along, step)
+            whole = CurveRows.of(curve, grid, along, step)
             codes = None if at is None else _codes(curve, _given(curve, at))
             shared[key] = whole, along, step, codes
         whole, along, step, codes = shared[key]
@@ -321,7 +322,7 @@ def _evaluated(fit: Fit, found: Iterable[Curve], options: Options) -> pd.DataFra
                 table = table[codes == curve.number]
             if codes is not None and not len(table):
                 continue
-            rows = Evaluated.of(curve, table, along, step)
+            rows = CurveRows.of(curve, table, along, step)
         size = float(stats.norm.isf(options.alpha / 2.0))
         if options.n_sim:
             k = len(curve.params)
@@ -344,7 +345,7 @@ def _evaluated(fit: Fit, found: Iterable[Curve], options: Options) -> pd.DataFra
     if options.at is None or len(parts) > 1:
         out = out.reset_index(drop=True)
     out.attrs = {"critical": critical}
-    return out
+    return ResultFrame.of(out)
 
 
 def _codes(curve: Curve, table: pd.DataFrame) -> IntArray | None:
@@ -429,7 +430,7 @@ def _critical(
 
 
 def _columns(
-    curve: Curve, rows: Evaluated, alpha: float, critical: float
+    curve: Curve, rows: CurveRows, alpha: float, critical: float
 ) -> dict[str, FloatArray]:
     """Columns of the result for one curve."""
     z, root = float(stats.norm.isf(alpha / 2.0)), _root(curve.cov)
