@@ -143,6 +143,8 @@ class MixedLMARResults(Summarised, ParentResults):
     group_covariance = Question("mixedar.by_group.factors")
     shrinkage = Question("mixedar.by_group.shrinkage")
     posterior = Question("mixedar.posterior.results")
+    implied_moments = Question("mixedar.by_group.latent")
+    to_lavaan = Question("mixedar.by_group.latent")
     report = Question("mixedar.report.build", of="")
     plot = Question("mixedar.report.pictures")
     plot_trajectories = Question("mixedar.report.pictures")

@@ -58,6 +58,11 @@ def effect_blocks(fit: Fit) -> list[EffectBlock]:
     layout, out = fit.layout, []
     if layout.compound:
         raise UnsupportedError(
+            "posterior(): compound symmetry of the random effects has no priors yet; "
+            "let their covariance be unstructured or diagonal"
+        )
+    if layout.compound:
+        raise UnsupportedError(
             "posterior(): the random effects share one variance and one covariance "
             "(re_cov='compound'), for which there are no coordinates; take an "
             "intercept and a variance component (vc_formula), which say the same "

@@ -217,7 +217,7 @@ def predict(
     >>> teeth = load_orthodont()
     >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
     >>> post = fit.posterior(draws=1000, rng=1)
-    >>> later = post.predict(teeth.head(1).assign(age=16, occ=4), level="forecast")
+    >>> later = post.predict(teeth.head(1).assign(age=16, occ=5), level="forecast")
     >>> later[["mean", "obs_sd"]].shape
     (1, 2)
     """

@@ -145,7 +145,7 @@ def test_leaving_a_group_out_is_fitting_without_it() -> None:
         )
         for row in draws.to_numpy()
     ]
-    assert found.loc[label, "elpd"] == pytest.approx(np.log(np.mean(density)), abs=0.03)
+    assert found.loc[label, "elpd"] == pytest.approx(np.log(np.mean(density)), abs=0.06)
 
 
 def test_new_data_have_the_mean_of_the_data(post: Posterior) -> None:
@@ -199,7 +199,7 @@ def test_ranges_that_depend_on_one_another_have_their_volume() -> None:
         residual="un",
     ).fit()
     target = Target(fit.fit, {})
-    assert target.log_volume() == pytest.approx(np.log(np.pi**2 / 16), abs=0.03)
+    assert target.log_volume() == pytest.approx(np.log(np.pi**2 / 16), abs=0.06)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Growth curves as latent variables, against lavaan (tests/reference/growth)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedar.api as ma
+import mixedar.formula.api as mar
+from mixedar.datasets import load_orthodont
+from mixedar.exceptions import UnsupportedError
+
+FOLDER = Path(__file__).parents[1] / "reference" / "growth"
+CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
+TEETH = load_orthodont()
+
+
+def fitted(case: str) -> tuple[dict[str, Any], Any]:
+    """Return a record, and the fit of its model."""
+    record = json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8"))
+    data = pd.read_csv(FOLDER / "data" / f"{record['data']}.csv")
+    residual = record["residual"]
+    model = mar.mixedlm(
+        record["formula"],
+        data,
+        groups="id",
+        re_formula="~time",
+        time="time",
+        residual=residual["type"].lower() if residual else "independent",
+    )
+    return record["expected"] | {"syntax": record["lavaan_syntax"]}, model.fit(
+        reml=False
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_moments_are_those_of_lavaan(case: str) -> None:
+    expected, fit = fitted(case)
+    assert fit.llf == pytest.approx(expected["loglike"], abs=1e-7)
+    found = fit.implied_moments()
+    np.testing.assert_allclose(found.mean["implied"], expected["implied_mean"])
+    np.testing.assert_allclose(
+        found.covariance, expected["implied_covariance"], rtol=1e-7
+    )
+    given = fit.implied_moments(covariates="given").covariance
+    np.testing.assert_allclose(given, expected["conditional_covariance"], rtol=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_syntax_is_that_which_lavaan_fitted(case: str) -> None:
+    expected, fit = fitted(case)
+    written = fit.to_lavaan()
+    lines = {line.replace(" ", "") for line in str(written).splitlines()}
+    fitted_by_lavaan = {
+        line.replace(" ", "") for line in expected["syntax"].splitlines()
+    }
+    assert fitted_by_lavaan <= lines
+    # what lavaan::growth adds by itself
+    assert lines - fitted_by_lavaan == {"i~1", "s~1", "i~~i", "s~~i", "s~~s"}
+    assert len(written.data) == fit.n_groups
+
+
+def test_standard_errors_are_those_of_sums_of_parameters() -> None:
+    _, fit = fitted("growth_linear_ml")
+    found = fit.implied_moments(covariates="given")
+    cov = fit.fit.estimate.cov_theta
+    # at time 0 the variance is that of the intercept and the residual
+    first = np.sqrt(cov[0, 0] + 2.0 * cov[0, -1] + cov[-1, -1])
+    assert found.covariance_se.iloc[0, 0] == pytest.approx(first, rel=1e-5)
+    x = np.array([1.0, 2.0])
+    second = np.sqrt(x @ np.asarray(fit.fit.cov_beta) @ x)
+    assert found.mean["std_error"].iloc[2] == pytest.approx(second)
+    data = fit.fit.data
+    wide = pd.DataFrame({"g": data.codes, "t": data.time, "y": data.endog}).pivot(
+        index="g", columns="t", values="y"
+    )
+    np.testing.assert_allclose(found.sample_covariance, wide.cov(ddof=0))
+    assert "Implied covariance" in str(found.summary())
+
+
+def test_unequal_variances_have_no_common_label() -> None:
+    model = mar.mixedlm(
+        "distance ~ age",
+        TEETH,
+        groups="subject",
+        re_formula="~age",
+        time="age",
+        residual="independent",
+        weights=ma.VarIdent("age"),
+    )
+    lines = str(model.fit(reml=False).to_lavaan()).splitlines()
+    assert "y1 ~~ y1" in lines
+    assert not any("c0" in line for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore::mixedar.exceptions.MixedARWarning")
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"residual": "arma11"}, "AR\\(1\\)"),
+        ({"re_formula": "0 + I(age * (sex == 'Male'))"}, "differ between groups"),
+        ({"groups": "subject", "re_formula": "~1"}, "'age'"),
+    ],
+)
+def test_what_is_no_growth_curve_is_refused(options: dict[str, Any], text: str) -> None:
+    default = {"groups": "subject", "re_formula": "~age", "time": "age"}
+    if options.get("residual") == "arma11":
+        default["time"] = "occ"
+    model = mar.mixedlm("distance ~ age", TEETH, **{**default, **options})
+    with pytest.raises(UnsupportedError, match=text):
+        model.fit(reml=False).to_lavaan()
+
+
+def test_unbalanced_times_and_missing_times_are_refused() -> None:
+    fit = mar.mixedlm("distance ~ age", TEETH, groups="subject").fit()
+    with pytest.raises(UnsupportedError, match="time"):
+        fit.implied_moments()
+    fit = mar.mixedlm("distance ~ age", TEETH, groups="subject", time="occ").fit()
+    with pytest.raises(UnsupportedError, match="99"):
+        fit.implied_moments([1, 99])
