@@ -92,6 +92,12 @@ def boundary(fit: Fit) -> Finding:
                 "the data show no such variation beyond that of the residuals: leave "
                 "the term out if nothing in the design asks for it"
             )
+        elif fit.layout.compound and not plain:
+            advice.append(
+                "where the random effects of a group are one and the same a random "
+                "intercept says so (re_formula='1'), and where they add up to zero "
+                "the groups do not differ in the mean"
+            )
         elif not plain:
             advice.append(
                 "the random effects move together: centre the covariate of the slope, "
