@@ -170,6 +170,9 @@ class PredictiveCheck:
     def __repr__(self) -> str:
         return self.to_frame().round(4).to_string()
 
+    def _repr_html_(self) -> str:
+        return self.to_frame().round(4).to_html()
+
 
 @understands(seed="rng")
 def predictive_check(

@@ -27,6 +27,7 @@ from mixedar.inference.arguments import (
     progress_bar,
     understands,
 )
+from mixedar.summary import NamedInALine
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -199,8 +200,8 @@ def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
     return np.concatenate([*((factor * sign).ravel() for factor, sign in pairs), u])
 
 
-@dataclass(frozen=True)
-class BootstrapDraws:
+@dataclass(frozen=True, repr=False)
+class BootstrapDraws(NamedInALine):
     """
     Estimates from simulated responses.
 
@@ -238,6 +239,11 @@ class BootstrapDraws:
     names: Sequence[str]
     layout: RandomCovariance
     n_failed: int
+
+    def __repr__(self) -> str:
+        failed = "".join(f"; {note}" for note in self.notes)
+        parameters = len(self.names) + 1  # the residual variance
+        return f"<BootstrapDraws: {len(self.llf)} of {parameters} parameters{failed}>"
 
     @property
     def notes(self) -> list[str]:

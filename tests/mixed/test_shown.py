@@ -99,6 +99,18 @@ def test_what_dir_lists_can_be_had(key: str) -> None:
         assert "marginal_means" in names
 
 
+def test_other_results_are_shown() -> None:
+    fit = shown()["plain"]
+    draws = fit.bootstrap(3, rng=1)
+    assert repr(draws) == "<BootstrapDraws: 3 of 4 parameters>"
+    assert draws._repr_html_().startswith("<code>")
+    assert repr(fit.shrinkage()) == fit.shrinkage().summary().as_text()
+    means = fit.marginal_means("age", at={"age": [8, 14]})
+    check = fit.predictive_check("lag1", n_sim=20, rng=1)
+    for one in (means, check):
+        assert "<table" in one._repr_html_()
+
+
 def test_saved_fits_are_loaded(tmp_path: Path) -> None:
     path = tmp_path / "fit.pickle"
     shown()["mixed"].save(path)
