@@ -87,6 +87,8 @@ ALONE = {
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
     "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",
+    "mixedar.fit.population": "what all rows share, apart from the fit",
+    "mixedar.fit.related": "what relates levels, apart from the fit",
     "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.recipe": "how a model is written again, apart from its making",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks import likelihood_blocks, product_blocks
+from mixedar.engine.blocks import compressed_blocks
 from mixedar.engine.blocks.base import (
     ArrayCurvature,
     ClusterSums,
@@ -39,11 +39,9 @@ from mixedar.engine.level import (
     slopes_of,
 )
 from mixedar.engine.likelihood import cluster_sums
-from mixedar.engine.linked import MetLevels, components, place_within
-from mixedar.engine.residuals import is_independent, markov_of
-from mixedar.exceptions import UnsupportedError
+from mixedar.engine.linked import MetLevels, check_size, components, place_within
 from mixedar.numeric.linalg import apply, inverse_cholesky
-from mixedar.relations.base import LevelCovariance, with_parameters
+from mixedar.relations.base import with_parameters
 from mixedar.residual import ResidualStructure
 
 # From this share of the levels that clusters meet on all are columns of each, ...
@@ -52,11 +50,6 @@ _FILLED = 0.1
 _MOST = 2**26
 # Clusters of so few columns are worth compressing.
 _FEW = 24
-# Effects in a component, and memory, beyond which a fit is refused.
-LARGEST = 4000
-_MOST_GIB = 16.0
-# Multiplications a second, for the message.
-_SPEED = 2e10
 # Numbers in the products of the clusters that are treated at a time.
 _NUMBERS = 2**19
 
@@ -83,7 +76,7 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         term.columns.shape[1] * np.bincount(of_level, minlength=n)
         for term, of_level in zip(rows.terms, of_levels, strict=True)
     )
-    _check_size(rows, structure, int(width.max()))
+    check_size(rows, structure, int(width.max()))
     size = np.ceil(np.log2(np.maximum(width, 1))).astype(int)
     blocks = []
     if (size == size[0]).all():
@@ -92,24 +85,6 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         clusters = np.flatnonzero(size[of_clusters] == value)
         blocks.append(LevelsBlock(rows.part(clusters), structure))
     return blocks
-
-
-def _check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> None:
-    """Raise if the largest component is beyond what dense matrices can do."""
-    q = rows.z.shape[1]
-    k = q * (q + 1) // 2 + structure.k_free
-    orders = 1 + k + k * (k + 1) // 2
-    needed = 8.0 * width**2 * (2 * orders + 8) / 2**30
-    if width <= LARGEST and needed <= _MOST_GIB:
-        return
-    minutes = 12 * 2.0 * width**3 * (5 + 2 * k) / _SPEED / 60.0
-    raise UnsupportedError(
-        f"the factors of the random effects link {width:,} effects beside those of the "
-        f"{rows.n_clusters:,} groups; the fit would take matrices of that order, about "
-        f"{needed:.1f} GiB and {minutes:,.0f} minutes. Make the factor with most "
-        "levels the groups, or leave a factor out; lme4 and MixedModels.jl have sparse "
-        "matrices for such data"
-    )
 
 
 @dataclass(frozen=True)
@@ -158,8 +133,7 @@ class LevelsBlock(LikelihoodBlock):
             present, codes = np.unique(term.codes, return_inverse=True)
             self.levels.append(present)
             between = term.between
-            related = between is not None and term.copies == 1
-            if related and len(present) < between.n_levels:
+            if between is not None and term.copies == 1:
                 between = between.part(present)
             terms.append(replace(term, codes=codes.ravel(), between=between))
         rows = replace(rows, terms=tuple(terms))
@@ -177,6 +151,8 @@ class LevelsBlock(LikelihoodBlock):
         self._repeats = tuple(int(k) for k in np.multiply(most, copies))
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
+        #: number of the terms' effects in a component
+        self.n_columns = self._q
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
         met = [MetLevels.of(clusters, rows.n_clusters, term.codes) for term in terms]
         columns = self._width + sum(
@@ -211,7 +187,7 @@ class LevelsBlock(LikelihoodBlock):
         blocks: list[LikelihoodBlock] = []
         whole = replace(rows, w=w, terms=())
         for part, columns in clusters_by_zeros(whole, self._q):
-            inner = _blocks_of(part, structure)
+            inner = compressed_blocks(part, structure)
             if len(columns) < w.shape[1]:
                 inner = [SomeColumns(block, columns, w.shape[1]) for block in inner]
             blocks += inner
@@ -281,11 +257,6 @@ class LevelsBlock(LikelihoodBlock):
         """Columns of a term."""
         return slice(int(self._starts[t]), int(self._starts[t + 1]))
 
-    def _related(
-        self, u: FloatArray
-    ) -> Iterator[tuple[LevelCovariance | None, FloatArray]]:
-        return with_parameters(self._between, u[self._k_residual :])
-
     def _directions(self, point: ParameterPoint) -> AnyDirections:
         """``dPsi`` of all entries of the terms, then of what relates their levels."""
         if not any(self._between):
@@ -295,7 +266,9 @@ class LevelsBlock(LikelihoodBlock):
         further: list[Kronecker] = []
         bends: dict[tuple[int, int], Kronecker] = {}
         count = sum(map(len, self._small))
-        for t, (between, u) in enumerate(self._related(point.u)):
+        for t, (between, u) in enumerate(
+            with_parameters(self._between, point.u[self._k_residual :])
+        ):
             here, factor = self._place(t), point.term_factors[t]
             if between is None:
                 entries += [Kronecker(here, None, e) for e in self._small[t]]
@@ -314,9 +287,10 @@ class LevelsBlock(LikelihoodBlock):
     def _eliminated(self, cross: CrossProducts, point: ParameterPoint) -> Level:
         """As :func:`mixedar.engine.level.eliminate`, with a factor that repeats."""
         zz, zw = cross.zz[0], cross.zw[0]
-        factors = point.term_factors
+        factors, own = point.term_factors, point.u[self._k_residual :]
         between = [
-            None if one is None else one.at(u)[1] for one, u in self._related(point.u)
+            None if one is None else one.at(u)[1]
+            for one, u in with_parameters(self._between, own)
         ]
         turned = [factor.T for factor in factors]
         back = [None if wide is None else wide.T for wide in between]
@@ -372,11 +346,6 @@ class LevelsBlock(LikelihoodBlock):
         zz, zw = every[:, :q, :q, None], every[:, q:, :q, None]
         return CrossProducts(zz, zw, every[:, q:, q:], np.array(d))
 
-    @property
-    def n_columns(self) -> int:
-        """Number of the terms' effects in a component."""
-        return self._q
-
     def columns_of(self, t: int) -> IntArray:
         """Columns of the effects of each level of a term, shape (levels, k)."""
         first = self._starts[t] + self._orders[t] * self.place_of[t]
@@ -425,17 +394,6 @@ class LevelsBlock(LikelihoodBlock):
             for pair in {(place[i], place[j]), (place[j], place[i])}:
                 trace[pair] += d
                 sandwich[pair] += s
-
-
-def _blocks_of(
-    rows: ClusterRows, structure: ResidualStructure
-) -> Sequence[LikelihoodBlock]:
-    """Blocks of clusters with all columns written out."""
-    w = rows.w
-    whole = compress(rows.z, w[:, :-1], w[:, -1], rows.gaps, rows.offsets, rows.marks)
-    if markov_of(structure) or is_independent(structure):
-        return product_blocks(whole, structure)
-    return likelihood_blocks(whole, structure)
 
 
 def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:

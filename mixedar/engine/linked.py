@@ -13,6 +13,14 @@ from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import IntArray
 from mixedar.engine.compress import ClusterRows
+from mixedar.exceptions import UnsupportedError
+from mixedar.residual import ResidualStructure
+
+# Effects in a component, and memory, beyond which a fit is refused.
+LARGEST = 4000
+_MOST_GIB = 16.0
+# Multiplications a second, for the message.
+_SPEED = 2e10
 
 
 def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
@@ -95,3 +103,21 @@ class MetLevels:
         count = np.bincount(whose, minlength=n_clusters)
         rank = np.arange(len(pairs)) - (np.cumsum(count) - count)[whose]
         return cls(count, rank[which.ravel()], whose, level, rank)
+
+
+def check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> None:
+    """Raise if the largest component is beyond what dense matrices can do."""
+    q = rows.z.shape[1]
+    k = q * (q + 1) // 2 + structure.k_free
+    orders = 1 + k + k * (k + 1) // 2
+    needed = 8.0 * width**2 * (2 * orders + 8) / 2**30
+    if width <= LARGEST and needed <= _MOST_GIB:
+        return
+    minutes = 12 * 2.0 * width**3 * (5 + 2 * k) / _SPEED / 60.0
+    raise UnsupportedError(
+        f"the factors of the random effects link {width:,} effects beside those of the "
+        f"{rows.n_clusters:,} groups; the fit would take matrices of that order, about "
+        f"{needed:.1f} GiB and {minutes:,.0f} minutes. Make the factor with most "
+        "levels the groups, or leave a factor out; lme4 and MixedModels.jl have sparse "
+        "matrices for such data"
+    )

@@ -93,7 +93,9 @@ class SparseBlock(LikelihoodBlock):
     def __init__(self, rows: ClusterRows, structure: ResidualStructure) -> None:
         self.rows, self.structure = rows, structure
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
-        found = [(clusters, rows.z[:, 0], None)] if rows.z.shape[1] else []
+        found: list[tuple[IntArray, FloatArray, LevelCovariance | None]] = []
+        if rows.z.shape[1]:
+            found.append((clusters, rows.z[:, 0], None))
         found += [(t.codes, t.columns[:, 0], t.between) for t in rows.terms]
         self._has_groups, self._width = len(found) > len(rows.terms), rows.w.shape[1]
         precisions, places, first = [], [], 0

@@ -15,7 +15,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import LikelihoodBlock, ParameterPoint
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import Level
-from mixedar.engine.levels import LARGEST, LevelsBlock
+from mixedar.engine.levels import LevelsBlock
+from mixedar.engine.linked import LARGEST
 from mixedar.engine.sparse import SparseBlock, SparseLevel
 
 # Numbers in the covariances of combinations that are gathered at a time.
@@ -177,7 +178,7 @@ class RowsOfTerms:
 
     def entries(
         self,
-    ) -> Iterator[tuple[IntArray, FloatArray, IntArray, IntArray, Level]]:
+    ) -> Iterator[tuple[IntArray, FloatArray, IntArray, IntArray, Level | SparseLevel]]:
         """Rows, a column of their design, and where its effects stand."""
         for block, level in self._eliminated:
             for t, term in enumerate(self._rows.terms):

@@ -28,7 +28,7 @@ from mixedar.data.encode import (
 from mixedar.data.model_data import ModelData
 from mixedar.data.residual_model import as_columns
 from mixedar.data.rows import as_frame, resolve
-from mixedar.engine.residuals import is_correlated, variance_marks
+from mixedar.engine.residuals import is_correlated, variance_marks, whiten_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import (
     EmptyDataError,
@@ -259,32 +259,10 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         assert spec is not None
         exog = spec.complete_matrix(table)
     z = encoder.random_design(given.exog_re, table, from_formula)
-    terms = None
-    if fit.layout.terms and fit.has_data:
-        # of a population, the inbreeding of an animal matters, not its place
-        terms = NewTerms.of_table(
-            fit.data.terms,
-            table,
-            "population" if population else unknown,
-            places=not population,
-        )
+    terms = _new_terms(fit, table, population, unknown)
     labels, codes = None, np.full(k, -1, dtype=np.intp)
     if not population:
-        if not fit.has_data:
-            raise NotComputedError(
-                "the data were removed from this fit; predictions for groups need them"
-            )
-        labels = encoder.group_labels(given.groups, table)
-        if unknown == "error":
-            remedy = "pass unknown='population' to predict it with random effects of "
-            remedy += "zero and their variance"
-            wanted = np.ones(k, dtype=bool)
-            if terms is not None:
-                wanted = ~terms.related(fit.data.terms, (fit.data.groups_name,))
-            codes = encoder.groups.numbers(labels)
-            codes[wanted] = encoder.groups.known_groups(labels[wanted], remedy)
-        else:
-            codes = encoder.groups.numbers(labels)
+        labels, codes = _known_groups(fit, given, table, terms, unknown)
     new_effects = np.zeros(k)
     if fit.k_vc:
         columns, squares = _components(fit, given, table, codes, labels, from_formula)
@@ -303,6 +281,38 @@ def rows_to_predict(fit: Fit, given: NewData, level: str, unknown: str) -> NewRo
         )
         rows = replace(rows, places=places)
     return _with_covariates(fit, rows, labels, given, table)
+
+
+def _new_terms(
+    fit: Fit, table: pd.DataFrame, population: bool, unknown: str
+) -> NewTerms | None:
+    """Further random-effects terms of new rows."""
+    if not (fit.layout.terms and fit.has_data):
+        return None
+    # of a population, the inbreeding of an animal matters, not its place
+    unknown = "population" if population else unknown
+    return NewTerms.of_table(fit.data.terms, table, unknown, places=not population)
+
+
+def _known_groups(
+    fit: Fit, given: NewData, table: pd.DataFrame, terms: NewTerms | None, unknown: str
+) -> tuple[pd.Series, IntArray]:
+    """Labels of the groups of new rows, and their numbers, -1 where there are none."""
+    if not fit.has_data:
+        raise NotComputedError(
+            "the data were removed from this fit; predictions for groups need them"
+        )
+    labels = fit.encoder.group_labels(given.groups, table)
+    groups = fit.encoder.groups
+    codes = groups.numbers(labels)
+    if unknown == "error":
+        remedy = "pass unknown='population' to predict it with random effects of "
+        remedy += "zero and their variance"
+        wanted = np.ones(len(table), dtype=bool)
+        if terms is not None:  # whose relation is known, is known
+            wanted = ~terms.related(fit.data.terms, (fit.data.groups_name,))
+        groups.known_groups(labels[wanted], remedy)
+    return labels, codes
 
 
 def _components(
@@ -381,3 +391,56 @@ def _with_covariates(
     if places is not None:
         check_strata(fit.data, found, places, table.index)
     return replace(rows, covariates=found)
+
+
+@dataclass(frozen=True)
+class ObservedRows:
+    """
+    Rows of g groups, sorted by group, series and time.
+
+    Attributes
+    ----------
+    exog : ndarray, shape (n, p)
+    exog_re : ndarray, shape (n, q)
+        Columns of all random effects.
+    endog : ndarray, shape (n,)
+        Less the offset, if there is one, and predicted effects of other factors.
+    grouped : GroupedRows
+        Rows of each group, gaps in time, and what the residual structure reads.
+    rows : ndarray of int, shape (n,)
+        Positions of these rows in the model.
+    """
+
+    exog: FloatArray
+    exog_re: FloatArray
+    endog: FloatArray
+    grouped: GroupedRows
+    rows: IntArray
+
+    def cross_products(self, fit: Fit, exog: FloatArray) -> FloatArray:
+        """``Z'R^-1 X`` of each group for columns `exog`, shape (q, p, g)."""
+        columns = np.column_stack([self.exog_re, exog])
+        white = np.ascontiguousarray(
+            whiten_series(columns, self.grouped, fit.structure, fit.u).T
+        )
+        q, starts = self.exog_re.shape[1], self.grouped.offsets[:-1]
+        out = np.empty((q, len(white) - q, len(starts)))
+        for a, z in enumerate(white[:q]):
+            for b, x in enumerate(white[q:]):
+                out[a, b] = np.add.reduceat(z * x, starts)
+        return out
+
+
+def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
+    """The rows of some groups, whose numbers increase."""
+    data, whole = fit.data, fit.data.grouped
+    sizes = whole.sizes[groups]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+    shift = np.repeat(whole.offsets[groups] - offsets[:-1], sizes)
+    rows = np.arange(offsets[-1]) + shift
+    grouped = whole.part(rows, offsets)
+    if whole.order is not None:
+        rows = whole.order[rows]
+    z = data.random_design[rows]
+    endog = data.response[rows] - (fit.fitted_terms - fit.fitted_fixed)[rows]
+    return ObservedRows(data.exog[rows], z, endog, grouped, rows)

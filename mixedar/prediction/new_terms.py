@@ -220,7 +220,7 @@ def extended_posterior(
     fit: Fit, between: Sequence[LevelCovariance | None]
 ) -> TermPosterior:
     """Joint distribution of the effects given the data, those of new levels too."""
-    further = {}
+    further: dict[int, tuple[FloatArray, FloatArray]] = {}
     u = fit.unconstrained[fit.structure.k_free :]
     factors = fit.problem.term_factors(fit.theta) if any(between) else ()
     for t, (one, own) in enumerate(with_parameters(between, u)):
@@ -228,7 +228,8 @@ def extended_posterior(
         if one is not None and one.n_levels > n:
             found = _conditional(one, n, own)
             psi = factors[t] @ factors[t].T
-            further[t] = found.weights, np.kron(found.rest, psi)
+            rest = np.asarray(np.kron(found.rest, psi), dtype=np.float64)
+            further[t] = found.weights, rest
     if not further:
         return fit.term_posterior
     return TermPosterior(fit.eliminated_terms, fit.problem.level_maps, further)

@@ -20,7 +20,7 @@ random effects, Statistical Science 6, 15-32).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -31,8 +31,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.groups import PredictedEffects, predict_effects
 from mixedar.engine.kriging import Kriging, check_seen, krige
 from mixedar.engine.linked import MetLevels
-from mixedar.engine.residuals import is_correlated, relative_sd, whiten_series
-from mixedar.engine.rows import GroupedRows
+from mixedar.engine.residuals import is_correlated, relative_sd
 from mixedar.exceptions import MixedARError, NotComputedError, check_choice
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import DFMethod
@@ -42,7 +41,9 @@ from mixedar.numeric.linalg import apply, product
 from mixedar.prediction.new_rows import (
     NewData,
     NewRows,
+    ObservedRows,
     check_included,
+    observed_rows,
     rows_to_predict,
 )
 from mixedar.prediction.new_terms import NewTerms
@@ -198,59 +199,6 @@ def get_prediction(
     return PredictionResults(
         mean, variance, rest, df_rows, rows.index, level, notes, reason
     )
-
-
-@dataclass(frozen=True)
-class ObservedRows:
-    """
-    Rows of g groups, sorted by group, series and time.
-
-    Attributes
-    ----------
-    exog : ndarray, shape (n, p)
-    exog_re : ndarray, shape (n, q)
-        Columns of all random effects.
-    endog : ndarray, shape (n,)
-        Less the offset, if there is one, and predicted effects of other factors.
-    grouped : GroupedRows
-        Rows of each group, gaps in time, and what the residual structure reads.
-    rows : ndarray of int, shape (n,)
-        Positions of these rows in the model.
-    """
-
-    exog: FloatArray
-    exog_re: FloatArray
-    endog: FloatArray
-    grouped: GroupedRows
-    rows: IntArray
-
-    def cross_products(self, fit: Fit, exog: FloatArray) -> FloatArray:
-        """``Z'R^-1 X`` of each group for columns `exog`, shape (q, p, g)."""
-        columns = np.column_stack([self.exog_re, exog])
-        white = np.ascontiguousarray(
-            whiten_series(columns, self.grouped, fit.structure, fit.u).T
-        )
-        q, starts = self.exog_re.shape[1], self.grouped.offsets[:-1]
-        out = np.empty((q, len(white) - q, len(starts)))
-        for a, z in enumerate(white[:q]):
-            for b, x in enumerate(white[q:]):
-                out[a, b] = np.add.reduceat(z * x, starts)
-        return out
-
-
-def observed_rows(fit: Fit, groups: IntArray) -> ObservedRows:
-    """The rows of some groups, whose numbers increase."""
-    data, whole = fit.data, fit.data.grouped
-    sizes = whole.sizes[groups]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
-    shift = np.repeat(whole.offsets[groups] - offsets[:-1], sizes)
-    rows = np.arange(offsets[-1]) + shift
-    grouped = whole.part(rows, offsets)
-    if whole.order is not None:
-        rows = whole.order[rows]
-    z = data.random_design[rows]
-    endog = data.response[rows] - (fit.fitted_terms - fit.fitted_fixed)[rows]
-    return ObservedRows(data.exog[rows], z, endog, grouped, rows)
 
 
 # Numbers gathered at a time: what stays in cache.

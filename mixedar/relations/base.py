@@ -77,11 +77,13 @@ class LevelCovariance(Parametric):
         return np.asarray(connected_components(found, directed=False)[1], dtype=np.intp)
 
     def part(self, some: IntArray) -> LevelCovariance:
-        """Between some of the levels."""
-        return _Part(self, some)
+        """Between some of the levels, in increasing order."""
+        if len(some) == self.n_levels:
+            return self
+        return _SomeLevels(self, some)
 
 
-class _Part(Composite, LevelCovariance):
+class _SomeLevels(Composite, LevelCovariance):
     """A covariance between some of the levels of another."""
 
     def __init__(self, whole: LevelCovariance, some: IntArray) -> None:

@@ -33,6 +33,7 @@ from mixedar.engine.linked import linked_levels
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import whiten_series
 from mixedar.engine.rows import GroupedRows
+from mixedar.engine.sparse import SparseLevel
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
@@ -68,7 +69,7 @@ class RowPrecision:
         of_terms = RowsOfTerms(rows, eliminated)
         self._inner = _inverse_blocks(rows, problem, point)
         places, columns, values = [], [], []
-        self._levels: list[Level] = [level for _, level in eliminated]
+        self._levels: list[Level | SparseLevel] = [level for _, level in eliminated]
         self._level = np.empty(len(rows.w), dtype=np.intp)
         self._component = np.empty(len(rows.w), dtype=np.intp)
         numbers = {id(level): k for k, level in enumerate(self._levels)}

@@ -33,11 +33,11 @@ from mixedar.data.time import time_axis
 from mixedar.data.variables import data_column
 from mixedar.diagnostics.residuals.normalized import (
     NormalizedResiduals,
-    RowClusters,
     normalized_residuals,
 )
 from mixedar.diagnostics.residuals.score import ScoreTests, VarianceAlternative
 from mixedar.diagnostics.residuals.series import check_whole
+from mixedar.diagnostics.residuals.shared import RowClusters
 from mixedar.exceptions import (
     MissingDataError,
     NotComputedError,
