@@ -5,7 +5,7 @@ The fit: data, likelihood, estimates, and how its fixed effects are tested.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -149,53 +149,6 @@ class Fit:
     flat: Flat = field(default_factory=Flat)
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
-
-    @classmethod
-    def at(
-        cls,
-        data: ModelData,
-        problem: LikelihoodProblem,
-        layout: RandomCovariance,
-        modes: Sequence[Optimum],
-    ) -> Self:
-        """The fit at the maxima of a likelihood, the best first."""
-        theta = modes[0].estimate.theta
-        return cls(
-            nobs=data.nobs,
-            n_groups=data.n_groups,
-            k_fe=data.k_fe,
-            k_re=data.k_re,
-            k_vc=data.k_vc,
-            smallest_group=int(data.group_sizes.min()),
-            largest_group=int(data.group_sizes.max()),
-            names=tuple(data.param_names),
-            crosses_factors=data.crosses_factors,
-            effect_labels=tuple(data.effect_labels),
-            factor_levels=tuple(
-                (t.factor if t.smooth is None else t.columns[0], len(t.levels))
-                for t in data.factor_terms
-            ),
-            effect_names=(
-                *data.random_names,
-                *data.component_names,
-                *(name for term in data.terms for name in term.effect_names),
-            ),
-            endog_name=data.endog_name,
-            time_unit=data.time_unit,
-            notes=data.notes,
-            scale_known=data.scale is not None,
-            formula_spec=data.formula_spec,
-            modes=tuple(modes),
-            structure=problem.structure,
-            layout=layout,
-            reml=problem.reml,
-            factor=problem.factor(theta),
-            z_map=problem.z_map,
-            parameters=problem.parameters,
-            between=problem.between,
-            held_data=data,
-            held_problem=problem,
-        )
 
     @property
     def data(self) -> ModelData:

@@ -7,7 +7,7 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress, pairwise
@@ -128,7 +128,7 @@ def maximise(
             llf = problem.evaluate(theta, derivatives=False).llf
             path = SearchPath(theta, llf, 0, 1, np.inf, False)
             modes = [Optimum(estimate_at(problem, theta), path)]
-        return replace(Fit.at(data, problem, layout, modes), unseen=unseen)
+        return replace(fit_at(data, problem, layout, modes), unseen=unseen)
 
     fit = search(data, None)
     if not (optimise and reads_fitted(data.residual)):
@@ -142,6 +142,52 @@ def maximise(
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
             return fit
     return replace(fit, settled=False)
+
+
+def fit_at(
+    data: ModelData,
+    problem: LikelihoodProblem,
+    layout: RandomCovariance,
+    modes: Sequence[Optimum],
+) -> Fit:
+    """The fit at maxima of a likelihood, the best first."""
+    theta = modes[0].estimate.theta
+    return Fit(
+        nobs=data.nobs,
+        n_groups=data.n_groups,
+        k_fe=data.k_fe,
+        k_re=data.k_re,
+        k_vc=data.k_vc,
+        smallest_group=int(data.group_sizes.min()),
+        largest_group=int(data.group_sizes.max()),
+        names=tuple(data.param_names),
+        crosses_factors=data.crosses_factors,
+        effect_labels=tuple(data.effect_labels),
+        factor_levels=tuple(
+            (t.factor if t.smooth is None else t.columns[0], len(t.levels))
+            for t in data.factor_terms
+        ),
+        effect_names=(
+            *data.random_names,
+            *data.component_names,
+            *(name for term in data.terms for name in term.effect_names),
+        ),
+        endog_name=data.endog_name,
+        time_unit=data.time_unit,
+        notes=data.notes,
+        scale_known=data.scale is not None,
+        formula_spec=data.formula_spec,
+        modes=tuple(modes),
+        structure=problem.structure,
+        layout=layout,
+        reml=problem.reml,
+        factor=problem.factor(theta),
+        z_map=problem.z_map,
+        parameters=problem.parameters,
+        between=problem.between,
+        held_data=data,
+        held_problem=problem,
+    )
 
 
 @contextmanager
@@ -279,7 +325,7 @@ def with_flat(fit: Fit) -> Fit:
     if middle is not None:
         modes = (middle, *fit.modes[1:])
         fit = replace(
-            Fit.at(fit.data, fit.problem, fit.layout, modes), unseen=fit.unseen
+            fit_at(fit.data, fit.problem, fit.layout, modes), unseen=fit.unseen
         )
     own, dimension = _values(fit.estimate), 0
     moved, columns = np.zeros(len(own), bool), np.zeros(fit.k_fe, bool)

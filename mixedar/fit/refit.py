@@ -30,7 +30,7 @@ from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import LengthError, UnsupportedError, check_flags
 from mixedar.fit.fit import Fit
-from mixedar.fit.maximise import likelihood_of, maximise
+from mixedar.fit.maximise import fit_at, likelihood_of, maximise
 from mixedar.numeric.linalg import product
 
 # Numbers of the responses that are taken together, and how many of these at most.
@@ -305,7 +305,7 @@ def fit_each(
             except (np.linalg.LinAlgError, ValueError):
                 yield None
                 continue
-            yield Fit.at(other, own, problem.covariance, modes)
+            yield fit_at(other, own, problem.covariance, modes)
 
 
 def refit_like(fit: Fit, endog: ArrayLike | pd.DataFrame) -> Refits:

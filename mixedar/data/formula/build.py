@@ -327,8 +327,8 @@ def build_design(
     kept = source.taken(rows)
     values = {role: variable.values for role, variable in kept.items()}
     group, when = kept.get("groups"), kept.get("time")
-    labels = [values.get(f"smooth {call.label}") for call in smooths]
-    learned = learned_smooths(smooths, covariates, labels)
+    factors = [values.get(f"smooth {call.label}") for call in smooths]
+    learned = learned_smooths(smooths, covariates, factors)
     frame = table if rows is None else table.iloc[rows]
     if learned:
         exog = [parts.exog, *(one.fixed for one in learned)]
