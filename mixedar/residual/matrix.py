@@ -28,7 +28,7 @@ def bind_to(structure: ResidualStructure, layout: DataLayout) -> ResidualStructu
 
 
 def correlation(
-    structure: ResidualStructure, where: Any, params: ArrayLike
+    structure: ResidualStructure, where: Any, params: ArrayLike | Mapping[str, float]
 ) -> FloatArray:
     """
     The correlation matrix of the rows of a series, dense.
@@ -41,9 +41,9 @@ def correlation(
         nothing else; or what the structure reads by name, such as a DataFrame, with
         ``"time"`` for times or occasions.  Also positions, shape (n, 1 + c): times,
         then numbers of levels or strata, and coordinates.
-    params : array_like, shape (k_params,)
-        In the order of ``param_names``, such as ``fit.residual_params``.  A structure
-        that has not seen data takes the occasions of `where`, in the order of
+    params : array_like, Series or mapping, shape (k_params,)
+        By name, such as ``fit.residual_params``, or in the order of ``param_names``.  A
+        structure that has not seen data takes the occasions of `where`, in the order of
         numbers, or as they first occur.
 
     Returns
@@ -67,7 +67,9 @@ def correlation(
            [0.1, 0.2, 1. ]])
     """
     structure = completed(structure)
-    values = np.asarray(params, dtype=np.float64).ravel()
+    named = dict(params.items()) if hasattr(params, "items") else {}
+    given: Any = list(named.values()) or params
+    values = np.asarray(given, dtype=np.float64).ravel()
     positions = _as_positions(structure, where)
     if positions is None:
         columns = _columns(structure, where)
@@ -79,6 +81,14 @@ def correlation(
         raise UnsupportedError(
             f"{structure.label} residuals at these rows have {structure.k_params} "
             f"parameters ({names}), and {len(values)} are given"
+        )
+    if set(named) == set(structure.param_names):
+        values = np.array([named[name] for name in structure.param_names], dtype=float)
+    elif isinstance(params, Mapping):
+        raise UnsupportedError(
+            f"{structure.label} residuals at these rows have the parameters "
+            f"({', '.join(structure.param_names)}), and {', '.join(map(str, named))} "
+            "are given"
         )
     return _matrix(structure, positions, values)
 

@@ -151,3 +151,16 @@ def test_an_occasion_that_was_never_seen() -> None:
     ).fit()
     with pytest.raises(StructureError, match="nothing is known of 5, only of 2, 4, 6,"):
         fit.structure.correlation([2, 5], fit.residual_params)
+
+
+def test_named_parameters_go_by_name() -> None:
+    expected = AR1(nugget=True).correlation([0, 1, 3], [0.5, 0.2])
+    named = {"nugget": 0.2, "rho": 0.5}
+    for params in (named, pd.Series(named), pd.Series(named)[["rho", "nugget"]]):
+        found = AR1(nugget=True).correlation([0, 1, 3], params)
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(UnsupportedError, match=r"\(rho, nugget\).* rho, sill are"):
+        AR1(nugget=True).correlation([0, 1, 3], {"rho": 0.5, "sill": 0.2})
+    # names of the fit that differ from the structure's, beside a column called rho
+    own = pd.Series([0.5], index=["rho (residual)"])
+    np.testing.assert_allclose(AR1().correlation([0, 1], own)[0, 1], 0.5)
