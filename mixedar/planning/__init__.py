@@ -318,7 +318,7 @@ def _numbers(n: int | Iterable[int] | None) -> list[int | None]:
 
 def _times(times: Any) -> list[Any]:
     """What `times` asks for: None, numbers of occasions, or arrays of times."""
-    if times is None or (np.ndim(times) == 0 and not isinstance(times, Iterable)):
+    if not isinstance(times, Iterable):
         return [None if times is None else check_count(times, "times")]
     return [
         np.asarray(list(each))

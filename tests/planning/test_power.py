@@ -169,6 +169,19 @@ def test_plans_go_on_in_equal_steps() -> None:
     assert sorted(set(plan.with_times(6).frame["t"])) == [0, 1, 2, 3, 4, 5]
     assert sorted(set(plan.with_times(np.array([0.0, 4.0])).frame["t"])) == [0.0, 4.0]
     assert sorted(set(plan.with_times(2).frame["t"])) == [0, 1]
+    found = mar.power(
+        plan.frame,
+        {"t": 0.5},
+        formula="y ~ t",
+        groups="id",
+        time="t",
+        residual="independent",
+        params={"Intercept": 0.0, "id Var": 1.0, "scale": 1.0},
+        times=[4, [0, 6, 9]],
+        n_sim=10,
+        rng=1,
+    )
+    assert found.frame["times"].tolist() == [4, 3]
     uneven = Plan(
         plan.frame.assign(t=plan.frame["t"] ** 2), "id", "t", frozenset({"arm"})
     )
