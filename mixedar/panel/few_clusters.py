@@ -350,7 +350,7 @@ class WildDraws:
 
 
 @dataclass(frozen=True)
-class Draws:
+class Replication:
     """
     How replicates are made.
 
@@ -381,7 +381,7 @@ def wild_bootstrap(
     clusters: tuple[PanelData, pd.DataFrame | None, object],
     restriction: tuple[FloatArray, FloatArray],
     null: str,
-    options: Draws,
+    options: Replication,
     alpha: float,
 ) -> TestResult:
     """

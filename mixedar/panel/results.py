@@ -389,9 +389,9 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         >>> round(test.pvalue, 4)
         0.002
         """
-        from mixedar.panel.few_clusters import Draws, wild_bootstrap
+        from mixedar.panel.few_clusters import Replication, wild_bootstrap
 
-        options = Draws(n_sim, weights, impose_null, rng)
+        options = Replication(n_sim, weights, impose_null, rng)
         clusters = self.panel, self.model.frame, cluster
         null = r_matrix if isinstance(r_matrix, str) else "the combination is as stated"
         return wild_bootstrap(
