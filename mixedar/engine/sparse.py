@@ -38,7 +38,7 @@ from mixedar.relations.base import LevelCovariance, SparsePrecision
 from mixedar.residual import ResidualStructure
 
 # Steps of differences, relative to variances of this size or more.
-_STEP, _SMALLEST = 3e-4, 1e-2
+_STEP, _SMALLEST = 3e-3, 1e-2
 _NO_GROUPS = RandomCovariance.free(0)
 
 
@@ -243,13 +243,18 @@ class SparseBlock(LikelihoodBlock):
             d, s, _ = self._solved(there[: len(v)], there[len(v) :])
             return np.concatenate([[d], s.ravel()])
 
-        ahead = np.array([at(step) for step in steps])
-        behind = np.array([at(-step) for step in steps])
+        ahead, behind, further, back = (
+            np.array([at(far * step) for step in steps])
+            for far in (1.0, -1.0, 2.0, -2.0)
+        )
         size = np.diagonal(steps)
-        first = (ahead - behind) / (2.0 * size[:, None])
+        # of fourth order: 2 h is worth its factorisations
+        first = 8.0 * (ahead - behind) - (further - back)
+        first /= 12.0 * size[:, None]
+        bends = 16.0 * (ahead + behind) - (further + back) - 30.0 * here
         second = np.empty((k, k, len(here)))
         for i in range(k):
-            second[i, i] = (ahead[i] - 2.0 * here + behind[i]) / size[i] ** 2
+            second[i, i] = bends[i] / (12.0 * size[i] ** 2)
         for i, j in combinations(range(k), 2):
             both = at(steps[i] + steps[j]) + at(-steps[i] - steps[j]) + 2.0 * here
             both -= ahead[i] + behind[i] + ahead[j] + behind[j]

@@ -236,7 +236,7 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
     >>> fit.icc().round(2).to_dict()
     {'subject': 0.69, 'adjusted': 0.69, 'unadjusted': 0.51}
     >>> fit.icc(ci=0.95).loc["subject", ["lower", "upper"]].round(2).to_list()
-    [0.51, 0.82]
+    [0.52, 0.81]
     """
     shares = variance_shares(fit)
     k = len(shares) - 2

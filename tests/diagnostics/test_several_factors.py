@@ -202,7 +202,7 @@ def test_studentized_residuals_and_quantiles(kind: str, residual: str) -> None:
 
 def test_too_many_linked_effects_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, _, _ = both("crossed", "independent")
-    monkeypatch.setattr("mixedar.diagnostics.residuals.normalized._NUMBERS", 100)
+    monkeypatch.setattr("mixedar.diagnostics.residuals.shared._NUMBERS", 100)
     for ask in (
         fit.serial_correlation_test,
         fit.normality_test,

@@ -71,7 +71,7 @@ def test_islands() -> None:
     w = matrix(np.zeros((6, 6)))
     w.loc["a", "b"] = w.loc["b", "a"] = 1.0
     for kind in (CAR, ICAR):
-        with pytest.raises(StructureError, match=r"4 of 6 levels have no neighbour: c, d"):
+        with pytest.raises(StructureError, match=r"4 of 6 levels .* neighbour: c, d"):
             kind(w)
 
 
@@ -145,7 +145,8 @@ def test_a_boundary_is_named() -> None:
             K, frame.assign(y=frame["y"] - frame.groupby("g")["y"].transform("mean"))
         ).fit()
     assert fit.params["g Var"] == 0.0
-    with pytest.warns(UserWarning, match=r"g r(ange|ho)"):
-        far = rows()
-        far["y"] = far["x"] + 0.3 * far["lon"] + 0.1 * rng.normal(size=24)
-        model(Field(("lon",)), far).fit()
+    far = rows()
+    far["y"] = far["x"] + 0.3 * far["lon"] + 0.1 * rng.normal(size=24)
+    trend = model(Field(("lon",)), far)
+    with pytest.warns(UserWarning, match=r"g range"):
+        trend.fit()

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import expit, logit
 
 import mixedar.formula.api as mar
-from mixedar.api import CAR, ICAR, Field, Relationship
+from mixedar.api import CAR, ICAR, Field, Relationship  # noqa: F401  for formulas
 from mixedar.exceptions import GroupError, NotComputedError, StructureError
 
 SIDE, EACH = 6, 4
@@ -29,9 +29,9 @@ def weights() -> pd.DataFrame:
     w = pd.DataFrame(0.0, names, names)
     for i in range(SIDE):
         for j in range(SIDE):
-            for k, l in ((i + 1, j), (i, j + 1)):
-                if k < SIDE and l < SIDE:
-                    w.loc[f"c{i}{j}", f"c{k}{l}"] = w.loc[f"c{k}{l}", f"c{i}{j}"] = 1.0
+            for a, b in ((i + 1, j), (i, j + 1)):
+                if a < SIDE and b < SIDE:
+                    w.loc[f"c{i}{j}", f"c{a}{b}"] = w.loc[f"c{a}{b}", f"c{i}{j}"] = 1.0
     return w
 
 
@@ -198,8 +198,8 @@ def test_a_place_that_moved() -> None:
     fit, old, new = without_some("field")
     with pytest.raises(StructureError, match=r"another label"):
         fit.get_prediction(old.head(2).assign(lon=99.0), level="group")
+    one = new[new["cell"] == "c00"]
     with pytest.raises(StructureError, match=r"one place"):
-        one = new[new["cell"] == "c00"]
         fit.get_prediction(one.assign(lon=np.arange(len(one))), level="group")
 
 
