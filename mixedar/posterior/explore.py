@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import gammaln, logsumexp
-from scipy.stats import norm, rankdata
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
+from mixedar.posterior.chains import differential_evolution, effective_sizes, r_hat
 from mixedar.posterior.psis import GOOD, pareto_k
 
 _DF = 5.0  # of the proposals
@@ -436,25 +436,10 @@ def _chains(
 ) -> Draws:
     """Differential evolution, many chains at once, from weighted points."""
     k = points.k
-    m, steps = (20 * k, 200) if dear else (max(50 * k, 300), max(200, n // 50))
+    m, steps = (6 * k, 1500) if dear else (max(20 * k, 100), 2000)
     flat = points.weights**0.5
     history = points.z[_resampled(flat / flat.sum(), 5 * m, rng)]
-    z = history[:m]
-    value = density(z)
-    kept = np.empty((steps, m, k))
-    gamma = 2.38 / np.sqrt(2.0 * k)
-    for t in range(-steps, steps):
-        pairs = rng.integers(len(history), size=(2, m))
-        size = np.where(rng.random(m) < 0.1, 1.0, gamma * rng.uniform(0.5, 1.5, m))
-        new = z + size[:, None] * (history[pairs[0]] - history[pairs[1]])
-        new += 1e-4 * rng.normal(size=z.shape)
-        found = density(new)
-        taken = np.log(rng.random(m)) < found - value
-        z, value = np.where(taken[:, None], new, z), np.where(taken, found, value)
-        if t < 0 and t % 10 == 0:
-            history = np.vstack([history, z])
-        elif t >= 0:
-            kept[t] = z
+    kept = differential_evolution(density, history, m, steps, rng)
     found_r = r_hat(kept)
     x = natural(kept.reshape(-1, k)).reshape(steps, m, -1)
     ends = np.quantile(x, [0.05, 0.95], axis=(0, 1))
@@ -478,46 +463,5 @@ def _chains(
         found_r,
         np.nan,
         np.nan,
-        2 * steps * m,
+        5 * steps * m // 4,
     )
-
-
-def r_hat(chains: FloatArray) -> FloatArray:
-    """
-    Rank-normalised split R-hat of chains, shape (steps, m, k) to (k,).
-
-    References
-    ----------
-    Vehtari, A. et al. (2021), Rank-normalization, folding, and localization: an
-    improved R-hat, Bayesian Analysis 16, 667-718.
-    """
-    half = len(chains) // 2
-    both = np.concatenate([chains[:half], chains[half : 2 * half]], axis=1)
-    n, m, k = both.shape
-    out = np.empty(k)
-    for j in range(k):
-        ranks = rankdata(both[:, :, j]).reshape(n, m)
-        x = norm.ppf((ranks - 0.375) / (n * m + 0.25))
-        within = x.var(axis=0, ddof=1).mean()
-        between = n * x.mean(axis=0).var(ddof=1)
-        out[j] = (
-            np.sqrt((n - 1) / n + between / (n * within)) if within > 0.0 else np.inf
-        )
-    return out
-
-
-def effective_sizes(chains: FloatArray) -> FloatArray:
-    """Effective numbers of draws of the coordinates of chains (steps, m, k)."""
-    n, m, k = chains.shape
-    out = np.empty(k)
-    size = 2 ** int(np.ceil(np.log2(2 * n)))
-    for j in range(k):
-        x = chains[:, :, j] - chains[:, :, j].mean()
-        spectrum = np.abs(np.fft.rfft(x, size, axis=0)) ** 2
-        cov = np.fft.irfft(spectrum, size, axis=0)[:n].mean(axis=1) / n
-        rho = cov / cov[0]
-        pairs = rho[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
-        stop = int(np.argmax(pairs < 0.0)) if (pairs < 0.0).any() else len(pairs)
-        time = max(2.0 * np.minimum.accumulate(pairs[:stop]).sum() - 1.0, 1.0 / n)
-        out[j] = n * m / time
-    return out

@@ -8,7 +8,12 @@ from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError
-from mixedar.posterior.explore import effective_sizes, explore, r_hat
+from mixedar.posterior.chains import (
+    differential_evolution,
+    effective_sizes,
+    r_hat,
+)
+from mixedar.posterior.explore import explore
 from mixedar.posterior.psis import pareto_k, smoothed
 
 
@@ -65,6 +70,20 @@ def test_chains_that_disagree_are_told() -> None:
         slow[t] = 0.9 * slow[t - 1] + rng.normal(size=(4, 1))
     # of an AR(1) sequence n (1 - rho) / (1 + rho)
     assert effective_sizes(slow)[0] == pytest.approx(8000 / 19, rel=0.3)
+
+
+def test_chains_find_a_normal_distribution() -> None:
+    rng = np.random.default_rng(1)
+
+    def normal(z: FloatArray) -> FloatArray:
+        return np.asarray(stats.norm.logpdf(z, [1.0, -2.0], [0.5, 3.0]).sum(axis=1))
+
+    kept = differential_evolution(normal, rng.normal(size=(500, 2)), 60, 1500, rng)
+    assert kept.shape == (1500, 60, 2)
+    assert r_hat(kept).max() < 1.02
+    flat = kept.reshape(-1, 2)
+    np.testing.assert_allclose(flat.mean(axis=0), [1.0, -2.0], atol=0.3)
+    np.testing.assert_allclose(flat.std(axis=0), [0.5, 3.0], rtol=0.1)
 
 
 def test_a_density_that_is_nowhere_is_an_error() -> None:
