@@ -179,6 +179,8 @@ class _Effects:
         Which covariances are estimated.
     compound : bool
         Whether they share one variance and one covariance.
+    between : ndarray, shape (levels, levels), or None
+        What relates the levels, at parameters that are the same for all fits.
     """
 
     what: str
@@ -186,6 +188,7 @@ class _Effects:
     columns: list[FloatArray]
     correlated: BoolArray
     compound: bool = False
+    between: FloatArray | None = None
 
     @property
     def unstructured(self) -> bool:
@@ -227,6 +230,8 @@ class _Effects:
         for left, right in zip(self.columns[i].T, self.columns[j].T, strict=True):
             sums = np.zeros((count, v.shape[1]))
             np.add.at(sums, self.codes, right[:, None] * v)
+            if self.between is not None:
+                sums = self.between @ sums
             out += left[:, None] * sums[self.codes]
         return out
 
@@ -270,22 +275,25 @@ def _effects_nesting(small: Fit, large: Fit, rows: IntArray) -> Nesting:
 def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
     """Random effects by what may be correlated, in the order of some rows."""
     data = fit.data
-    parts: list[tuple[str, IntArray, list[FloatArray]]] = []
+    parts: list[tuple[str, IntArray, list[FloatArray], FloatArray | None]] = []
     if data.exog_re is not None:
         columns = [column[:, None] for column in data.exog_re.T]
-        parts.append(("random effects", data.codes, columns))
+        parts.append(("random effects", data.codes, columns, None))
     for matrix in data.components.matrices:
-        parts.append(("variance components", data.codes, [matrix]))
-    for term in data.terms:
+        parts.append(("variance components", data.codes, [matrix], None))
+    for term, related in zip(data.terms, fit.related.of_levels, strict=True):
+        between = None
+        if related is not None:
+            between = related.matrix(related.start_grid()[0]).value
         order = len(term.effects)
         columns = [term.design[:, k::order] for k in range(order)]
         what = "smooths" if term.smooth is not None else "random effects"
-        parts.append((what, term.codes, columns))
+        parts.append((what, term.codes, columns, between))
     layout = fit.layout
     estimated = layout.matrix(layout.is_free.astype(float)) > 0.0
     compound = layout.compound
     out, start = [], 0
-    for what, codes, matrices in parts:
+    for what, codes, matrices, between in parts:
         here = slice(start, start + len(matrices))
         start += len(matrices)
         pattern = estimated[here, here]
@@ -297,7 +305,7 @@ def _effects_of(fit: Fit, rows: IntArray) -> list[_Effects]:
                 chosen = [columns[k] for k in some]
                 inner = pattern[np.ix_(some, some)]
                 shared = compound and len(some) > 1
-                out.append(_Effects(what, codes[rows], chosen, inner, shared))
+                out.append(_Effects(what, codes[rows], chosen, inner, shared, between))
         compound = False  # the groups' own effects come first
     return out
 
@@ -315,6 +323,8 @@ def _image(small: _Effects, large: _Effects) -> FloatArray | None:
         return _image_of_one(small, large)
     if not _same_parts(small.codes, large.codes):
         return None
+    if not _same_relation(small.between, large.between):
+        return None
     a, b = np.hstack(small.columns), np.hstack(large.columns)
     image: FloatArray = np.linalg.lstsq(b, a, rcond=None)[0].astype(np.float64)
     size = np.sqrt((a**2).sum(axis=0))
@@ -331,6 +341,13 @@ def _image(small: _Effects, large: _Effects) -> FloatArray | None:
         if np.linalg.norm(basis @ found - wanted) > 1e-8 * np.linalg.norm(wanted):
             return None
     return image
+
+
+def _same_relation(one: FloatArray | None, other: FloatArray | None) -> bool:
+    """Whether levels are related in the same way."""
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and bool(np.allclose(one, other))
 
 
 def _image_of_one(small: _Effects, large: _Effects) -> FloatArray | None:

@@ -12,7 +12,11 @@ from scipy.special import expit, logit
 
 import mixedar.formula.api as mar
 from mixedar.api import CAR, ICAR, Field, Relationship  # noqa: F401  for formulas
-from mixedar.exceptions import GroupError, NotComputedError, StructureError
+from mixedar.exceptions import (
+    GroupError,
+    NotComputedError,
+    StructureError,
+)
 
 SIDE, EACH = 6, 4
 
@@ -393,3 +397,14 @@ def test_heritability_with_its_interval() -> None:
     close(row["se"], error, 1e-6)
     half = 1.6448536269514722 * error / (share * (1.0 - share))
     close(row[["lower", "upper"]], expit(logit(share) + np.array([-half, half])), 1e-6)
+
+
+def test_which_models_are_cases_of_others() -> None:
+    frame = places()
+    iid = mar.mixedlm("y ~ x + (1 | cell)", frame).fit()
+    both = fitted("icar").anova(iid)
+    assert both["LR"].notna().sum() == 1
+    # no rho makes (D - rho W)^-1 an identity
+    apart = fitted("car").anova(iid)
+    assert apart["LR"].isna().all()
+    assert "not nested" in apart["note"].iloc[-1]
