@@ -43,6 +43,15 @@ class ImpliedMoments(Printed):
         The sample's with the divisor of the number of groups.
     n_groups : int
         Groups with all waves, of which sample and covariates are.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="age").fit()
+    >>> fit.implied_moments().covariance.shape
+    (4, 4)
     """
 
     mean: pd.DataFrame
@@ -52,7 +61,17 @@ class ImpliedMoments(Printed):
     n_groups: int
 
     def summary(self) -> ResultsSummary:
-        """All of them."""
+        """
+        All of them.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="age")
+        >>> page = model.fit().implied_moments().summary().as_text()
+        """
         tables = [
             SummaryTable(self.mean, "Mean", name="mean"),
             SummaryTable(self.covariance, "Implied covariance", name="covariance"),

@@ -32,6 +32,15 @@ class LeaveOneOut(Printed):
     table : DataFrame, a row a group
         ``elpd``, what the group counts for the ``p`` of parameters, and Pareto's ``k``
         of its weights.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ").fit()
+    >>> fit.posterior(draws=1000, rng=1).loo().table.shape
+    (27, 3)
     """
 
     table: pd.DataFrame
@@ -57,7 +66,17 @@ class LeaveOneOut(Printed):
         return -2.0 * self.elpd
 
     def summary(self) -> ResultsSummary:
-        """The sums, and the groups whose weights have heavy tails."""
+        """
+        The sums, and the groups whose weights have heavy tails.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> page = model.fit().posterior(draws=1000, rng=1).loo().summary().as_text()
+        """
         bad = self.table[self.table["k"] > GOOD]
         values = {"elpd": self.elpd, "p_loo": self.p_loo, "looic": self.looic}
         frame = pd.DataFrame({"Value": values})
