@@ -96,9 +96,9 @@ def test_joint_tests_have_the_power_of_the_noncentral_f() -> None:
 
 
 def test_curves_cross_everything_and_rise(growth) -> None:
-    effect = {"occ:sex[T.Male]": [0.2, 0.8]}
+    effect = {"occ:sex[T.Male]": [0.2, 0.6]}
     found = mar.power(
-        growth, effect, n=[20, 60], times=[3, 4], dropout=[0.0, 0.4], n_sim=60, rng=1
+        growth, effect, n=[20, 60], times=[3, 4], dropout=[0.0, 0.4], n_sim=30, rng=1
     )
     frame = found.frame
     assert len(frame) == 16
