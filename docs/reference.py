@@ -61,6 +61,7 @@ ROOMS = {
     "prediction": "Predictions",
     "diagnostics": "Residuals, influence, simulation",
     "by_group": "Groups and random effects",
+    "posterior": "The posterior",
     "report": "Pictures and the report",
 }
 
