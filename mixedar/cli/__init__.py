@@ -127,6 +127,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         'such as "y ~ x + (1 | subject) + (1 | item)"',
     )
     _add_model(fit.add_argument_group("model"))
+    _add_estimation(fit.add_argument_group("model"))
     output = fit.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
     output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
@@ -187,6 +188,10 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--series", metavar="COLUMN", help="independent series inside the groups"
     )
+
+
+def _add_estimation(model: argparse._ArgumentGroup) -> None:
+    """Add the options that say how it is estimated and tested."""
     model.add_argument(
         "--df",
         choices=tuple(METHODS),

@@ -589,3 +589,31 @@ def count_within(series: IntArray) -> FloatArray:
     out = np.empty(len(series))
     out[order] = np.arange(len(order)) - np.repeat(starts, sizes)
     return out
+
+
+def further_variables(
+    extra: Mapping[str, Any], table: pd.DataFrame
+) -> dict[str, RowVariable]:
+    """Columns that structures and variance functions name."""
+    return {
+        f"extra {name}": resolve(
+            "residual= or weights" if value is name else name, value, table
+        )
+        for name, value in extra.items()
+    }
+
+
+def row_variables(
+    table: pd.DataFrame, groups: object, time: object, series: object, offset: object
+) -> dict[str, RowVariable]:
+    """Groups, times, series and offset, by the name of the argument."""
+    given = {"groups": groups, "time": time, "series": series, "offset": offset}
+    found = {
+        role: row_variable(role, value, table)
+        for role, value in given.items()
+        if value is not None
+    }
+    for role, variable in found.items():
+        if np.ndim(variable.values) != 1:
+            raise MixedARError(f"{role}= must have one dimension.")
+    return found

@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mixedar._types import IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.checks import group_codes
 from mixedar.data.designs import component_design, new_component
 from mixedar.data.encode import check_steps, combined_numbers
+from mixedar.data.model_data import ModelData
 from mixedar.data.occasions import times_together
 from mixedar.data.residual_model import change_of_stratum
 from mixedar.data.rows import as_frame, count_within
@@ -29,6 +30,17 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.prediction.new_rows import NewRows
 from mixedar.prediction.new_terms import NewTerms
+
+
+def _check_levels(data: ModelData, table: pd.DataFrame, squares: FloatArray) -> None:
+    """Raise if a row has a level of a component that its group did not have."""
+    if squares.any():
+        row, j = np.argwhere(squares > 0.0)[0]
+        raise UnsupportedError(
+            f"row {shown(table.index[row])} of newdata has a level of "
+            f"{data.component_names[j]!r} that its group did not have in the fit; use "
+            "groups='new' to draw its effect"
+        )
 
 
 def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
@@ -81,13 +93,7 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
         n_groups = data.n_groups
     if known and sizes:
         columns, squares = component_design(data, table, codes, labels)
-        if squares.any():
-            row, j = np.argwhere(squares > 0.0)[0]
-            raise UnsupportedError(
-                f"row {shown(table.index[row])} of newdata has a level of "
-                f"{data.component_names[j]!r} that its group did not have in the fit; "
-                "use groups='new' to draw its effect"
-            )
+        _check_levels(data, table, squares)
         parts = [columns]
     else:
         parts = [

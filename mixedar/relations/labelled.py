@@ -121,8 +121,8 @@ class LabelledMatrix:
             ]
             if kinds[0] != kinds[1]:
                 example += (
-                    f". Its labels are {kinds[1]} and the levels {kinds[0]}: bring them "
-                    f"to one type, as with data[{factor!r}].astype("
+                    f". Its labels are {kinds[1]} and the levels {kinds[0]}: bring "
+                    f"them to one type, as with data[{factor!r}].astype("
                     f"{'str' if kinds[1] == 'text' else 'int'})"
                 )
             raise StructureError(

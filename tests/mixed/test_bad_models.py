@@ -376,7 +376,7 @@ def test_messages_speak_of_values_not_of_numpy_s_types(data: pd.DataFrame) -> No
     calls: dict[str, Callable[[], Any]] = {
         "df=-1.5": lambda: fit.with_df(np.float64(-1.5)),
         "alpha=2.0": lambda: fit.conf_int(alpha=np.float32(2.0)),
-        "n_boot=1": lambda: fit.bootstrap(np.int64(1)),
+        "n_sim=1": lambda: fit.bootstrap(np.int64(1)),
         "'none'": lambda: fit.marginal_means(np.str_("none")),
         "maxiter=0": lambda: by_formula(data).fit(maxiter=np.int8(0)),
         "[3, 'x', True]": lambda: fit.t_test([np.int64(3), np.str_("x"), np.True_]),

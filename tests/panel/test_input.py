@@ -340,7 +340,7 @@ def test_infinite_values_are_no_missing_ones() -> None:
     data.loc[3, "x"] = np.inf
     with pytest.raises(MissingDataError, match=r"[Ii]nfinite.*[Cc]orrect or remove"):
         mar.fixed_effects("y ~ x", data, entity="id", missing="drop")
-    with pytest.raises(MissingDataError, match="infinite.*correct or remove"):
+    with pytest.raises(MissingDataError, match=r"infinite.*correct or remove"):
         FixedEffects(data["y"], data[["x"]], entity=data["id"], missing="drop")
 
 
@@ -352,6 +352,6 @@ def test_labels_of_another_type_are_not_new_entities() -> None:
         fit = function("y ~ x", data, entity="id").fit()
         text = data[:3].assign(id=data["id"][:3].astype(str))
         for predict in (fit.predict, fit.get_prediction):
-            with pytest.raises(GroupError, match="string.*integer.*convert"):
+            with pytest.raises(GroupError, match=r"string.*integer.*convert"):
                 predict(text, effects=True)
             predict(data[:3].assign(id=[0.0, 1.0, 99.0]), effects=True)

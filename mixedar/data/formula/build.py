@@ -40,15 +40,14 @@ from mixedar.data.given import check_missing, missing_error, nan_rows, subset_ro
 from mixedar.data.rows import (
     RowVariable,
     as_frame,
+    further_variables,
     numeric_values,
-    resolve,
-    row_variable,
+    row_variables,
     take,
 )
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
-    MixedARError,
     ResponseError,
 )
 from mixedar.relations.base import Relation
@@ -98,6 +97,18 @@ class Evaluated:
             exog_re=None if self.exog_re is None else self.exog_re[keep],
             terms=[(spec, columns[keep]) for spec, columns in self.terms],
         )
+
+    def with_smooths(
+        self, smooths: Sequence[LearnedSmooth], group: RowVariable | None
+    ) -> Evaluated:
+        """The same with fixed parts after the columns, and smooths of the groups."""
+        exog = np.column_stack([self.exog, *(one.fixed for one in smooths)])
+        spec = self.model_spec.with_smooths([one.smooth for one in smooths])
+        vc = self.vc
+        if group is not None:
+            own = [one for one in smooths if one.smooth.call.factor == group.name]
+            vc = [*vc, *smooth_components(own, group)]
+        return replace(self, exog=exog, model_spec=spec, vc=vc)
 
     def without_empty_cells(self) -> Evaluated:
         """The same less columns of levels, or combinations of them, without rows."""
@@ -309,16 +320,12 @@ def build_design(
     effects = [*(bar.effects for bar in bars), *(text for text, _ in read)]
     formulas = read_formulas(formula, re_formula, vc_formula, namespace, effects)
     columns = formula_columns(formulas.uses(), table, namespace)
-    variables = _row_variables(table, groups, time, series, offset)
-    for bar in bars:
-        variables[f"factor {bar.name}"] = bar.variable(table)
+    variables = row_variables(table, groups, time, series, offset)
+    variables |= {f"factor {bar.name}": bar.variable(table) for bar in bars}
     for call, (_, labels) in zip(smooths, read, strict=True):
         if labels is not None:
             variables[f"smooth {call.label}"] = labels
-    for name, value in (extra or {}).items():
-        # columns that structures and variance functions name
-        role = "residual= or weights" if value is name else name
-        variables[f"extra {name}"] = resolve(role, value, table)
+    variables |= further_variables(extra or {}, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table, namespace)
     rows, parts = source.aligned(source.complete(start))
@@ -331,12 +338,7 @@ def build_design(
     learned = learned_smooths(smooths, covariates, factors)
     frame = table if rows is None else table.iloc[rows]
     if learned:
-        exog = [parts.exog, *(one.fixed for one in learned)]
-        spec = parts.model_spec.with_smooths([one.smooth for one in learned])
-        parts = replace(parts, exog=np.column_stack(exog), model_spec=spec)
-    if group is not None:
-        own = [one for one in learned if one.smooth.call.factor == group.name]
-        parts = replace(parts, vc=[*parts.vc, *smooth_components(own, group)])
+        parts = parts.with_smooths(learned, group)
     return Design(
         **vars(parts),
         groups_name=str(group.name) if group is not None and group.named else "Group",
@@ -362,22 +364,6 @@ def build_design(
             formulas, parts.vc, columns, group.label, alone=re_formula is None
         ),
     )
-
-
-def _row_variables(
-    table: pd.DataFrame, groups: object, time: object, series: object, offset: object
-) -> dict[str, RowVariable]:
-    """Groups, times, series and offset, by the name of the argument."""
-    given = {"groups": groups, "time": time, "series": series, "offset": offset}
-    found = {
-        role: row_variable(role, value, table)
-        for role, value in given.items()
-        if value is not None
-    }
-    for role, variable in found.items():
-        if np.ndim(variable.values) != 1:
-            raise MixedARError(f"{role}= must have one dimension.")
-    return found
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class LeftOut:
         data = fit.data
         found = {
             term.factor: cls(term.factor, term.levels, term.codes)
-            for term in data.terms
+            for term in data.factor_terms
         }
         if data.groups_name not in found:
             index = group_levels(fit) if data.terms else data.group_index
