@@ -122,9 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; arguments are those of the process by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "posterior")
     options = parser.parse_args(argv)
-    path, start = options.out / "posterior-ranks.csv", time.perf_counter()
+    path, start = options.out / "ranks.csv", time.perf_counter()
     done = pd.read_csv(path) if path.exists() else pd.DataFrame({"seed": []})
     rows = done.to_dict("records")
     for seed in sorted(set(range(options.sets)) - set(done["seed"].astype(int))):
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ranks = pd.DataFrame(rows)
     print(f"{len(ranks)} sets, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(_table(ranks))
-    _plot(ranks, options.out / "posterior-ranks.png")
+    _plot(ranks, options.out / "ranks.png")
     return 0
 
 

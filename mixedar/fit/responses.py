@@ -261,11 +261,14 @@ def _checked(fit: Fit, stated: Mapping[str, float] | None) -> dict[str, float]:
 def _stated_root(cov: FloatArray, names: tuple[str, ...]) -> FloatArray:
     """A root of a covariance that a user states."""
     sizes, vectors = np.linalg.eigh(cov)
-    if len(names) == 1 and cov[0, 0] < 0.0:
+    q = len(cov)
+    # all entries of the triangle have names, unless a variance is shared
+    at = [i * (i + 3) // 2 if len(names) == q * (q + 1) // 2 else 0 for i in range(q)]
+    for i in np.flatnonzero(np.diag(cov) < 0.0):
         raise UnsupportedError(
-            f"params: {names[0]!r} is {cov[0, 0]:g}; a variance cannot be negative"
+            f"params: {names[at[i]]!r} is {cov[i, i]:g}; a variance cannot be negative"
         )
-    if (np.diag(cov) < 0.0).any() or sizes[0] < -1e-10 * max(sizes[-1], 1e-300):
+    if sizes[0] < -1e-10 * max(sizes[-1], 1e-300):
         raise UnsupportedError(
             f"params: the values of {', '.join(map(repr, names))} make no covariance "
             "matrix: a variance is negative, or a covariance too large for its "

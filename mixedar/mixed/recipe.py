@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +75,11 @@ class Recipe:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         formula = str(state["options"]["formula"])
-        namespace = {
-            name: load_variable(name, content, formula)
-            for name, content in state["stored"].items()
-            if content
-        }
+        namespace = {}
+        for name, content in state["stored"].items():
+            if not content:
+                continue
+            with suppress(UnsupportedError):  # said where it is missed
+                namespace[name] = load_variable(name, content, formula)
         kept = {name: state[name] for name in ("options", "words")}
         self.__dict__.update(kept, namespace=namespace)

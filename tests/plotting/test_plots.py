@@ -483,7 +483,7 @@ def test_forecasts_by_date_and_between_observations() -> None:
 
 def test_forecasts_refuse() -> None:
     data = load_orthodont()
-    with pytest.raises(UnknownColumnError, match="no column 'subject'"):
+    with pytest.raises(UnknownColumnError, match="'subject' is not a column"):
         teeth().plot_forecast(data.drop(columns="subject"))
     with pytest.raises(UnknownColumnError, match="no column 'occ'"):
         teeth().plot_forecast(data.drop(columns="occ"))

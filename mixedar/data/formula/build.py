@@ -308,13 +308,7 @@ def build_design(
         If a formula or an argument cannot be understood.
     """
     check_missing(missing)
-    table = as_frame(data)
-    if not len(table):
-        raise EmptyDataError("The data have no rows.")
-    if groups is None and (require_groups or vc_formula is not None):
-        raise GroupError(
-            "groups= is missing: pass the name of the column with group labels."
-        )
+    table = _checked_table(data, groups, require_groups or vc_formula is not None)
     namespace = as_namespace(eval_env)
     read = [call.read(table) for call in smooths]
     effects = [*(bar.effects for bar in bars), *(text for text, _ in read)]
@@ -322,48 +316,68 @@ def build_design(
     columns = formula_columns(formulas.uses(), table, namespace)
     variables = row_variables(table, groups, time, series, offset)
     variables |= {f"factor {bar.name}": bar.variable(table) for bar in bars}
-    for call, (_, labels) in zip(smooths, read, strict=True):
-        if labels is not None:
-            variables[f"smooth {call.label}"] = labels
+    labels = {f"smooth {c.label}": v for c, (_, v) in zip(smooths, read, strict=True)}
+    variables |= {role: v for role, v in labels.items() if v is not None}
     variables |= further_variables(extra or {}, table)
     source = _Source(table, formulas, columns, variables, namespace, missing)
     start = None if subset is None else subset_rows(subset, table, namespace)
     rows, parts = source.aligned(source.complete(start))
-    covariates = parts.terms[len(bars) :]
-    parts = replace(parts, terms=parts.terms[: len(bars)]).without_empty_cells()
+    terms, covariates = parts.terms[: len(bars)], parts.terms[len(bars) :]
+    parts = replace(parts, terms=terms).without_empty_cells()
     kept = source.taken(rows)
     values = {role: variable.values for role, variable in kept.items()}
-    group, when = kept.get("groups"), kept.get("time")
-    factors = [values.get(f"smooth {call.label}") for call in smooths]
+    group = kept.get("groups")
+    factors = [values.get(role) for role in labels]
     learned = learned_smooths(smooths, covariates, factors)
-    frame = table if rows is None else table.iloc[rows]
     if learned:
         parts = parts.with_smooths(learned, group)
     return Design(
         **vars(parts),
-        groups_name=str(group.name) if group is not None and group.named else "Group",
-        group_values=values.get("groups"),
-        time=values.get("time"),
-        time_name=None if when is None or when.name is None else str(when.name),
-        series=values.get("series"),
-        offset=values.get("offset"),
+        **_of_rows(kept),
         bars=tuple(bars),
         factors=[values[f"factor {bar.name}"] for bar in bars],
         relations=[bar.relation(namespace) for bar in bars],
         extra={name: values[f"extra {name}"] for name in extra or {}},
         index=source.index(rows),
         n_dropped=len(table if start is None else start) - len(parts.endog),
-        frame=frame,
+        frame=table if rows is None else table.iloc[rows],
         smooths=learned,
         formula=formula,
         re_formula=re_formula,
         vc_formula=None if vc_formula is None else dict(vc_formula),
-        effect_notes=()
-        if group is None
-        else component_notes(
-            formulas, parts.vc, columns, group.label, alone=re_formula is None
+        effect_notes=component_notes(
+            formulas, parts.vc, columns, group, alone=re_formula is None
         ),
     )
+
+
+def _checked_table(data: object, groups: object, required: bool) -> pd.DataFrame:
+    """The data as a table that has rows, and groups if they are required."""
+    table = as_frame(data)
+    if not len(table):
+        raise EmptyDataError("The data have no rows.")
+    if groups is None and required:
+        raise GroupError(
+            "groups= is missing: pass the name of the column with group labels."
+        )
+    return table
+
+
+def _of_rows(kept: Mapping[str, RowVariable]) -> dict[str, Any]:
+    """What a design says of groups, times, series and offset."""
+    group, when = kept.get("groups"), kept.get("time")
+    roles = {"groups": "group_values"}
+    roles |= {role: role for role in ("time", "series", "offset")}
+    return {
+        "groups_name": str(group.name)
+        if group is not None and group.named
+        else "Group",
+        "time_name": None if when is None or when.name is None else str(when.name),
+        **{
+            name: kept[role].values if role in kept else None
+            for role, name in roles.items()
+        },
+    }
 
 
 @dataclass(frozen=True)

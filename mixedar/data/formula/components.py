@@ -282,7 +282,7 @@ def component_notes(
     formulas: ModelFormulas,
     parts: Sequence[VarianceComponent],
     columns: Mapping[str, pd.Series],
-    groups: str,
+    group: RowVariable | None,
     *,
     alone: bool,
 ) -> tuple[str, ...]:
@@ -292,7 +292,7 @@ def component_notes(
     Components that are contrasts, or slopes of what may be labels; and groups without
     an effect of their own, `alone` if there is no formula of their effects.
     """
-    if not parts:
+    if not parts or group is None:
         return ()
     notes = [part.note for part in parts if part.note is not None]
     for name, use in formulas.components.items():
@@ -311,7 +311,7 @@ def component_notes(
     )
     if alone and len(parts[0].groups.labels) > 1 and not level:
         notes.append(
-            f"vc_formula= without re_formula=: {groups} has no random effect of "
+            f"vc_formula= without re_formula=: {group.label} has no random effect of "
             "its own; re_formula='1' adds a random intercept."
         )
     return tuple(notes)
