@@ -234,6 +234,8 @@ class LevelsBlock(LikelihoodBlock):
             of, place = where[:, 0], where[:, 1:]
             i, j = np.tril_indices(w.shape[1])
             places = (of * (total + 1) + place[:, i].T) * (total + 1) + place[:, j].T
+            if self._n * (total + 1) ** 2 < 2**31:  # they are many
+                places = places.astype(np.int32)
             sums = sums_apart(kept, structure)
             yield _Part(sums, of, places.ravel(), kept.weights)
 
