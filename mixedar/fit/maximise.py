@@ -33,6 +33,8 @@ _TOLERANCE = 1e-9
 # curvature so small, beside the largest, is none; how far along it a second maximum
 # is looked for, and by how little lower; and rows of a group that are compared.
 _WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
+# Steps of a search for it: where it takes more there is a corner, nothing flat.
+_SOON = 20
 _FAINT = 1e-5
 
 
@@ -320,6 +322,8 @@ def with_flat(fit: Fit) -> Fit:
     if not (2 * fit.k_fe >= fit.n_groups and found and _without_error(fit)):
         return fit
     flat = _uncurved(fit)
+    if not flat.shape[1]:
+        return fit
     # from a place that does not depend on where the search began
     middle = _as_high(fit, fit.theta - flat @ (flat.T @ fit.theta))
     if middle is not None:
@@ -380,7 +384,7 @@ def _as_high(fit: Fit, start: FloatArray) -> Optimum | None:
         return fit.problem.evaluate(theta, derivatives=True)
 
     try:
-        path = newton(evaluate, start, gtol=1e-13, polish=False)
+        path = newton(evaluate, start, gtol=1e-13, maxiter=_SOON, polish=False)
         found = Optimum(estimate_at(fit.problem, path.theta), path)
     except np.linalg.LinAlgError:
         return None
