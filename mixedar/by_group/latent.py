@@ -22,8 +22,7 @@ from mixedar.by_group.factors import group_covariance
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import UnsupportedError, listing
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import Printed
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 _SAME = 1e-9
 _STEP = 1e-5

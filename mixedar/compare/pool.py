@@ -25,12 +25,11 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.hypotheses.df import ColumnDF, ContrastMethod, DFMethod, resolve_df
-from mixedar.hypotheses.result import Printed
 from mixedar.inference.df import contrast_method
 from mixedar.inference.rubin import Rubin
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)

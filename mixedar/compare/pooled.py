@@ -25,7 +25,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.hypotheses.df import ContrastMethod, t_sf
 from mixedar.hypotheses.restrictions import covariance_of, restrictions
-from mixedar.hypotheses.result import Printed, TestResult, TestText
+from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.contrasts import (
     Combined,
     Estimates,
@@ -43,7 +43,7 @@ from mixedar.inference.rubin import Joint, Rubin, d1_df, d2, large_df, solved
 from mixedar.mixed import MixedLMARResults
 from mixedar.numeric.linalg import dependent_columns
 from mixedar.panel.results import PanelResults
-from mixedar.summary import ResultFrame, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 RULES = (
     "Rubin's rules, degrees of freedom by Barnard and Rubin (1999); riv: relative "

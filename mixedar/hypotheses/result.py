@@ -4,7 +4,6 @@ The result of a test: numbers, and what they say.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import check_alpha
-from mixedar.summary import Format, ResultsSummary, SummaryTable
+from mixedar.summary import Format, Printed, ResultsSummary, SummaryTable
 
 Distribution = Literal[
     "chi2", "F", "norm", "norm, upper tail", "chibar2", "bootstrap", "none"
@@ -29,20 +28,6 @@ _SYMBOLS = {
     "norm, upper tail": "z",
     "bootstrap": "t",
 }
-
-
-class Printed(ABC):
-    """Shows its summary, as text and as HTML."""
-
-    @abstractmethod
-    def summary(self) -> ResultsSummary:
-        """The printed form."""
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
 
 
 @dataclass(frozen=True, repr=False)

@@ -27,12 +27,11 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.hypotheses.df import CONTAINMENT, DFMethod, resolve_df
-from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.planning.plans import Plan
 from mixedar.planning.rejections import OF_EACH, p_values
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

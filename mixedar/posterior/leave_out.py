@@ -15,11 +15,10 @@ from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.groups import sums_apart
 from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.fit.linked import group_levels
-from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_count
 from mixedar.posterior.psis import GOOD, smoothed
 from mixedar.posterior.results import Posterior
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)

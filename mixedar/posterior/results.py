@@ -25,11 +25,10 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_count, generator
 from mixedar.posterior.coordinates import Points, Target
 from mixedar.posterior.explore import Draws, explore
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,8 +12,7 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.hypotheses.df import t_isf
-from mixedar.hypotheses.result import Printed
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 _TITLES = {
     "population": "Population predictions",

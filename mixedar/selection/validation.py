@@ -30,10 +30,9 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import Printed
 from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.prediction.predict import get_prediction
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

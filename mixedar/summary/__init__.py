@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixedar.summary.frames import ResultFrame
 from mixedar.summary.tables import (
     NamedInALine,
+    Printed,
     ResultsSummary,
     Summarised,
     SummaryTable,
@@ -15,6 +16,7 @@ from mixedar.summary.text import Format, format_values
 __all__ = [
     "Format",
     "NamedInALine",
+    "Printed",
     "ResultFrame",
     "ResultsSummary",
     "Summarised",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -51,15 +52,27 @@ _LACKS = "{0} needs the package {1}: pip install 'mixedar[tables]'"
 class Summarised:
     """Printed as its summary, in notebooks too; ``repr`` is a line of its own."""
 
-    def summary(self) -> ResultsSummary:
-        """The printed form."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # statsmodels' classes have metaclasses: no abstract method
+
+        def summary(self) -> ResultsSummary:
+            """The printed form."""
 
     def __str__(self) -> str:
         return self.summary().as_text()
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
+
+
+class Printed(Summarised, ABC):
+    """Shows its summary, as text and as HTML."""
+
+    @abstractmethod
+    def summary(self) -> ResultsSummary:
+        """The printed form."""
+
+    def __repr__(self) -> str:
+        return self.summary().as_text()
 
 
 class NamedInALine:

@@ -17,8 +17,7 @@ from mixedar.diagnostics.influence.results import influence
 from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.fit import Fit
-from mixedar.hypotheses.result import Printed
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 
 class Diagnosis(Printed):

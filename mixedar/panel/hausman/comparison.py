@@ -16,7 +16,6 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnsupportedError, listing
 from mixedar.hypotheses.result import (
     Degrees,
-    Printed,
     TestResult,
     TestText,
     results_frame,
@@ -28,7 +27,7 @@ from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_colu
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import UnknownColumnError
-from mixedar.hypotheses.result import Printed, TestResult, results_frame, results_table
+from mixedar.hypotheses.result import TestResult, results_frame, results_table
 from mixedar.panel.specification.effects import (
     breusch_pagan,
     cross_section_lm,
@@ -41,7 +41,7 @@ from mixedar.panel.specification.serial import (
     wooldridge_drukker,
     wooldridge_fd,
 )
-from mixedar.summary import ResultsSummary
+from mixedar.summary import Printed, ResultsSummary
 
 # Breusch-Godfrey with as many lags as periods is not of interest in long panels.
 _MOST_LAGS = 4
