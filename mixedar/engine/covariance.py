@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.numeric.autodiff import Jet
-from mixedar.numeric.linalg import r_factor
+from mixedar.numeric.linalg import r_factor, spectral_root
 
 
 class Place(NamedTuple):
@@ -337,7 +337,7 @@ def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:
     """
     q = len(cov_re)
     values, vectors = np.linalg.eigh(cov_re) if q else (np.empty(0), np.empty((0, 0)))
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    root = spectral_root(values, vectors)
     lower = r_factor(root.T).T if q else root
     return np.concatenate([lower[np.tril_indices(q)], np.sqrt(np.clip(vcomp, 0, None))])
 

@@ -17,7 +17,8 @@ from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.fit.fit import Fit
-from mixedar.relations.base import root_of, with_parameters
+from mixedar.numeric.linalg import root_of, spectral_root
+from mixedar.relations.base import with_parameters
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -131,11 +132,6 @@ class Responses:
         """Responses of the steps, as many columns at once, shape (n, at_once)."""
         while here := list(islice(steps, at_once)):
             yield np.column_stack([self.draw(rng) for _ in here])
-
-
-def _spectral_root(values: FloatArray, vectors: FloatArray) -> FloatArray:
-    """A root of a matrix from its eigenvalues and eigenvectors."""
-    return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))
 
 
 @dataclass(frozen=True)
@@ -274,7 +270,7 @@ def _stated_root(cov: FloatArray, names: tuple[str, ...]) -> FloatArray:
             "matrix: a variance is negative, or a covariance too large for its "
             "variances"
         )
-    return _spectral_root(sizes, vectors)
+    return spectral_root(sizes, vectors)
 
 
 def _residual(fit: Fit, params: FloatArray, values: Mapping[str, float]) -> FloatArray:

@@ -19,7 +19,7 @@ from scipy import integrate, optimize, stats
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.smooths import Smooth
 from mixedar.fit import Fit
-from mixedar.numeric.linalg import r_factor
+from mixedar.numeric.linalg import r_factor, spectral_root
 from mixedar.smooths.basis import Split
 
 # An eigenvalue of a covariance so small, beside the largest, is none (as mgcv).
@@ -226,7 +226,7 @@ def fractional_wald(
         p-value: as in mgcv, the mean over the two signs that the statistic allows.
     """
     values, vectors = np.linalg.eigh(information)
-    half = r_factor((vectors * np.sqrt(np.clip(values, 0.0, None))).T)
+    half = r_factor(spectral_root(values, vectors).T)
     inner = half @ cov @ half.T
     values, vectors = np.linalg.eigh((inner + inner.T) / 2.0)
     values, vectors = values[::-1], vectors[:, ::-1]

@@ -574,3 +574,18 @@ def inverse_choleskys(
             inverse[i, :i] = -row * inverse[i, i]
     pivots = np.ascontiguousarray(np.einsum("iim->mi", factor))
     return np.ascontiguousarray(inverse.transpose(2, 0, 1)), pivots, sound
+
+
+def root_of(cov: FloatArray) -> FloatArray:
+    """A square root of a covariance, which may be singular."""
+    try:
+        return np.asarray(np.linalg.cholesky(cov), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(cov)
+        values[values < 1e-12 * values.max(initial=0.0)] = 0.0
+        return spectral_root(values, vectors)
+
+
+def spectral_root(values: FloatArray, vectors: FloatArray) -> FloatArray:
+    """A square root of a covariance from its eigenvalues and eigenvectors."""
+    return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))

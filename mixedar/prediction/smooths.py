@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from mixedar.exceptions import UnknownColumnError, UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.inference.smooths import FittedSmooth, SharedCoefficients, fitted_smooths
-from mixedar.numeric.linalg import product
+from mixedar.numeric.linalg import product, spectral_root
 from mixedar.prediction.level_smooths import level_coefficients
 from mixedar.summary import ResultFrame
 
@@ -58,6 +59,11 @@ class Curve:
     number: int
     params: FloatArray
     cov: FloatArray
+
+    @cached_property
+    def root(self) -> FloatArray:
+        """``R`` with ``R R' = cov``, shape (k, k)."""
+        return spectral_root(*np.linalg.eigh(self.cov))
 
     @property
     def factor(self) -> str:
@@ -410,17 +416,11 @@ def _given(curve: Curve, at: object) -> pd.DataFrame:
     return pd.DataFrame({names[0]: values})
 
 
-def _root(cov: FloatArray) -> FloatArray:
-    """``R`` with ``R R' = cov``."""
-    values, vectors = np.linalg.eigh(cov)
-    return np.asarray(vectors * np.sqrt(np.clip(values, 0.0, None)))
-
-
 def _critical(
     curve: Curve, design: FloatArray, normals: FloatArray, alpha: float
 ) -> float:
     """Quantile of the largest standardized deviation over a grid."""
-    half = product(design, _root(curve.cov))
+    half = product(design, curve.root)
     size, pointwise = np.sqrt((half**2).sum(axis=1)), float(stats.norm.isf(alpha / 2.0))
     half = half[size > 0.0] / size[size > 0.0, None]
     if not len(half):
@@ -433,15 +433,15 @@ def _columns(
     curve: Curve, rows: CurveRows, alpha: float, critical: float
 ) -> dict[str, FloatArray]:
     """Columns of the result for one curve."""
-    z, root = float(stats.norm.isf(alpha / 2.0)), _root(curve.cov)
+    z = float(stats.norm.isf(alpha / 2.0))
     value = rows.design @ curve.params
-    se = np.sqrt((product(rows.design, root) ** 2).sum(axis=1))
+    se = np.sqrt((product(rows.design, curve.root) ** 2).sum(axis=1))
     out = {"fit": value, "se": se, "lower": value - z * se, "upper": value + z * se}
     out["simultaneous_lower"] = value - critical * se
     out["simultaneous_upper"] = value + critical * se
     if rows.slopes is not None:
         value = rows.slopes @ curve.params
-        se = np.sqrt((product(rows.slopes, root) ** 2).sum(axis=1))
+        se = np.sqrt((product(rows.slopes, curve.root) ** 2).sum(axis=1))
         out |= {"derivative": value, "derivative_se": se}
         out["derivative_lower"] = value - z * se
         out["derivative_upper"] = value + z * se

@@ -18,10 +18,11 @@ from scipy.sparse.linalg import splu
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import root_of
 from mixedar.residual.base import Composite, Parametric, WithoutParameters
 
-# Levels of a dense inverse.
-_MOST = 5000
+#: levels of a dense inverse
+MOST = 5000
 
 
 class LevelCovariance(Parametric):
@@ -196,10 +197,10 @@ class SparsePrecision(WithoutParameters, LevelCovariance):
 
     def matrix(self, u: FloatArray) -> Jet:
         n = self.precision.shape[0]
-        if n > _MOST:
+        if n > MOST:
             raise UnsupportedError(
                 f"{self._what}: the covariance itself of {n:,} levels, which this "
-                f"needs, is beyond {_MOST:,}; estimates, tests and ranef() do without. "
+                f"needs, is beyond {MOST:,}; estimates, tests and ranef() do without. "
                 "Or leave out levels without rows and without relatives"
             )
         whole = np.linalg.inv(self.precision.toarray())
@@ -211,16 +212,6 @@ class SparsePrecision(WithoutParameters, LevelCovariance):
     def sets(self, u: FloatArray) -> IntArray:
         found = connected_components(self.precision, directed=False)[1]
         return np.asarray(found[self.places], dtype=np.intp)
-
-
-def root_of(values: FloatArray) -> FloatArray:
-    """A square root of a covariance, which may be singular."""
-    try:
-        return np.asarray(np.linalg.cholesky(values), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        found, vectors = np.linalg.eigh(values)
-        found[found < 1e-12 * found.max(initial=0.0)] = 0.0
-        return np.asarray(vectors * np.sqrt(found))
 
 
 class Relation(ABC):

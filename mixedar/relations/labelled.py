@@ -13,6 +13,7 @@ from scipy import sparse
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import LengthError, StructureError, listing, shown
+from mixedar.relations.base import Relation
 
 _ASYMMETRIC = 1e-8  # relative to the largest entry
 
@@ -110,7 +111,7 @@ class LabelledMatrix:
         StructureError
             If a level is not there.
         """
-        found = self.labels.get_indexer(pd.Index(levels.tolist(), tupleize_cols=False))
+        found = self._found(levels)
         lost = np.flatnonzero(found < 0)
         if len(lost):
             names = levels[lost].tolist()
@@ -129,13 +130,40 @@ class LabelledMatrix:
                 f"{self.what}: {len(lost)} of {len(levels)} levels of {factor!r} are "
                 f"not among its labels: {listing(names)}{example}"
             )
-        return np.asarray(found, dtype=np.intp)
+        return found
+
+    def _found(self, levels: pd.Index) -> IntArray:
+        """Rows of levels, -1 for those that are not there."""
+        wanted = pd.Index(levels.tolist(), tupleize_cols=False)
+        return np.asarray(self.labels.get_indexer(wanted), dtype=np.intp)
 
     def knows(self, levels: pd.Index) -> BoolArray:
         """Which levels have a row."""
-        wanted = pd.Index(levels.tolist(), tupleize_cols=False)
-        return np.asarray(self.labels.get_indexer(wanted) >= 0)
+        return np.asarray(self._found(levels) >= 0)
 
     def dense(self, rows: IntArray) -> FloatArray:
         """The matrix of some rows and columns."""
         return np.asarray(self.values[rows][:, rows].toarray(), dtype=np.float64)
+
+
+class LabelledRelation(Relation):
+    """
+    A relation of the levels that a matrix names.
+
+    Parameters
+    ----------
+    matrix : LabelledMatrix
+    """
+
+    def __init__(self, matrix: LabelledMatrix) -> None:
+        self._matrix = matrix
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {len(self._matrix.labels):,} levels"
+
+    def knows(self, levels: pd.Index) -> BoolArray:
+        return self._matrix.knows(levels)
+
+    def surplus(self, levels: pd.Index) -> list[object]:
+        known = set(levels.tolist())
+        return [label for label in self._matrix.labels.tolist() if label not in known]

@@ -16,14 +16,14 @@ from scipy.sparse.csgraph import connected_components
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import StructureError, listing
 from mixedar.numeric.autodiff import Jet
-from mixedar.relations.base import KnownCovariance, LevelCovariance, Relation
-from mixedar.relations.labelled import LabelledMatrix
+from mixedar.relations.base import KnownCovariance, LevelCovariance
+from mixedar.relations.labelled import LabelledMatrix, LabelledRelation
 from mixedar.residual.base import Link
 
 _NEAR_ONE = 1e-6
 
 
-class Neighbours(Relation):
+class Neighbours(LabelledRelation):
     """
     A graph of neighbours.
 
@@ -43,7 +43,7 @@ class Neighbours(Relation):
 
     def __init__(self, W: Any, *, labels: Any = None) -> None:
         name = type(self).__name__
-        self._matrix = LabelledMatrix.of(W, labels, f"{name}: W")
+        super().__init__(LabelledMatrix.of(W, labels, f"{name}: W"))
         weights = self._matrix.values
         if weights.nnz and weights.min() < 0.0:
             raise StructureError(f"{name}: W has negative weights")
@@ -57,9 +57,6 @@ class Neighbours(Relation):
                 f"neighbour: {listing(alone.tolist())}. Join them to others in W, or "
                 "leave their rows out"
             )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} of {len(self._matrix.labels):,} levels"
 
     @classmethod
     def from_edges(
@@ -98,13 +95,6 @@ class Neighbours(Relation):
         """Weights and their sums, dense."""
         weights = self._matrix.values.toarray()
         return weights, weights.sum(axis=1)
-
-    def knows(self, levels: pd.Index) -> BoolArray:
-        return self._matrix.knows(levels)
-
-    def surplus(self, levels: pd.Index) -> list[object]:
-        known = set(levels.tolist())
-        return [label for label in self._matrix.labels.tolist() if label not in known]
 
 
 class CAR(Neighbours):

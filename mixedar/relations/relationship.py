@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     LengthError,
     StructureError,
@@ -22,19 +22,18 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.relations.base import (
+    MOST,
     KnownCovariance,
     LevelCovariance,
-    Relation,
     SparsePrecision,
 )
-from mixedar.relations.labelled import LabelledMatrix
+from mixedar.relations.labelled import LabelledMatrix, LabelledRelation
 
 _NEGATIVE = 1e-8  # an eigenvalue, relative to the largest
-_MOST = 5000  # levels of a dense inverse
 _SPARSE = 1000  # from so many on a precision stays sparse
 
 
-class Relationship(Relation):
+class Relationship(LabelledRelation):
     """
     A known covariance between the levels of a factor.
 
@@ -84,11 +83,8 @@ class Relationship(Relation):
         if (K is None) == (precision is None):
             raise UnsupportedError("Relationship: pass either a matrix or precision=")
         given, what = (K, "K") if precision is None else (precision, "precision")
-        self._matrix = LabelledMatrix.of(given, labels, f"Relationship: {what}")
+        super().__init__(LabelledMatrix.of(given, labels, f"Relationship: {what}"))
         self._inverse = precision is not None
-
-    def __repr__(self) -> str:
-        return f"Relationship of {len(self._matrix.labels):,} levels"
 
     @classmethod
     def from_pedigree(
@@ -151,10 +147,10 @@ class Relationship(Relation):
     def _whole(self) -> FloatArray:
         """The inverse of the precision."""
         n = len(self._matrix.labels)
-        if n > _MOST:
+        if n > MOST:
             raise UnsupportedError(
                 f"Relationship: the inverse of a precision of {n:,} levels is beyond "
-                f"{_MOST:,}; leave out levels without rows and without relatives"
+                f"{MOST:,}; leave out levels without rows and without relatives"
             )
         dense = self._matrix.values.toarray()
         try:
@@ -184,13 +180,6 @@ class Relationship(Relation):
         values = self._covariance(rows)
         check_semidefinite(values, self._matrix.what)
         return KnownCovariance(values)
-
-    def knows(self, levels: pd.Index) -> BoolArray:
-        return self._matrix.knows(levels)
-
-    def surplus(self, levels: pd.Index) -> list[object]:
-        known = set(levels.tolist())
-        return [label for label in self._matrix.labels.tolist() if label not in known]
 
 
 def check_semidefinite(values: FloatArray, what: str) -> None:

@@ -23,8 +23,8 @@ from mixedar.engine.linked import place_within
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.linked import linked_rows
-from mixedar.numeric.linalg import product
-from mixedar.relations.base import root_of, with_parameters
+from mixedar.numeric.linalg import product, root_of
+from mixedar.relations.base import with_parameters
 
 # Of the joint design of several factors: numbers, and operations of its products.
 _NUMBERS = 2**24
