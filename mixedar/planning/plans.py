@@ -5,6 +5,7 @@ Data sets that are not there yet: more groups, other times, groups that leave ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ class Plan:
                 "data, and a plan is made of columns: name the column in groups="
             )
 
-    @property
+    @cached_property
     def codes(self) -> IntArray:
         """Number of each row's group, in the order of their first rows."""
         codes = self.frame[self.groups].factorize()[0]
@@ -70,6 +71,7 @@ class Plan:
                 frame[name] = frame[name].cat.remove_unused_categories()
         return Plan(frame, self.groups, self.time, self.read)
 
+    @cached_property
     def strata(self) -> IntArray:
         """Number of the stratum of each group: equal in all that divides groups."""
         varying = self._varying
@@ -93,7 +95,7 @@ class Plan:
         """
         if count == self.n_groups:
             return self
-        strata = self.strata()
+        strata = self.strata
         sizes = np.bincount(strata)
         wanted = sizes * count / sizes.sum()
         shares = np.floor(wanted).astype(np.intp)
@@ -161,7 +163,7 @@ class Plan:
         Who leaves is drawn in each stratum; each occasion but the first is as likely
         to be the first that is missed.
         """
-        codes, strata = self.codes, self.strata()
+        codes, strata = self.codes, self.strata
         order = np.arange(len(codes))
         if self.time is not None:
             order = np.argsort(self.frame[self.time].to_numpy(), kind="stable")
