@@ -371,6 +371,16 @@ def t_sf(t: FloatArray, df: FloatArray) -> FloatArray:
     return np.where(finite, tail, np.where(df > 0.0, stats.norm.sf(t), np.nan))
 
 
+def f_sf(f: FloatArray | float, num: float, df: FloatArray | float) -> FloatArray:
+    """Upper tail of F with `num` and `df` degrees of freedom; NaN without any."""
+    # scipy's F distribution does not know infinity
+    finite = np.isfinite(df) & (df > 0.0)
+    tail = stats.f.sf(f, num, np.where(finite, df, 1.0))
+    return np.where(
+        finite, tail, np.where(df > 0.0, stats.chi2.sf(f * num, num), np.nan)
+    )
+
+
 def t_isf(q: float, df: FloatArray) -> FloatArray:
     """Upper quantile of Student's t; NaN without degrees of freedom."""
     finite = np.isfinite(df) & (df > 0.0)

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mixedar.exceptions import check_alpha
+from mixedar.hypotheses.df import f_sf
 from mixedar.summary import Format, Printed, ResultsSummary, SummaryTable
 
 Distribution = Literal[
@@ -299,9 +300,7 @@ def _tail(value: float, distribution: Distribution, df: Degrees) -> float:
     if distribution == "chi2":
         return float(stats.chi2.sf(value, df))
     if distribution == "F" and isinstance(df, tuple):
-        if np.isinf(df[1]):  # scipy's F distribution does not know infinity
-            return float(stats.chi2.sf(value * df[0], df[0]))
-        return float(stats.f.sf(value, *df))
+        return float(f_sf(value, *df))
     if distribution == "norm":
         return float(2.0 * stats.norm.sf(abs(value)))
     if distribution == "norm, upper tail":

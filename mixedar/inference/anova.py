@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray
@@ -32,7 +31,7 @@ from mixedar.data.formula.columns import EmptyCells
 from mixedar.data.formula.terms import Term, all_terms, terms_of_formula
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags
 from mixedar.fit import Fit
-from mixedar.hypotheses.df import ColumnDF, DFMethod
+from mixedar.hypotheses.df import ColumnDF, DFMethod, f_sf
 from mixedar.inference.df import contrast_method
 from mixedar.inference.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
 from mixedar.inference.wald import wald_test
@@ -105,7 +104,7 @@ def anova_terms(
                 # the term's own columns count, not those it is adjusted for
                 den = method.joint(np.eye(fit.k_fe)[term.columns], num).df
             note = "" if den > 0.0 else "no degrees of freedom are left for this term"
-            rows.append([num, den, f, _f_sf(f, num, den), note])
+            rows.append([num, den, f, float(f_sf(f, num, den)), note])
         except NotComputedError as error:
             rows.append([len(matrix), np.nan, np.nan, np.nan, str(error)])
     frame = pd.DataFrame(
@@ -115,14 +114,6 @@ def anova_terms(
     )
     frame.attrs.update(type=kind or "marginal")
     return frame
-
-
-def _f_sf(f: float, num: float, den: float) -> float:
-    if not den > 0.0:
-        return np.nan
-    if np.isinf(den):
-        return float(stats.chi2.sf(f * num, num))
-    return float(stats.f.sf(f, num, den))
 
 
 def _restriction(term: Term, others: Sequence[Term], cov: FloatArray) -> FloatArray:

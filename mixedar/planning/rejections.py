@@ -7,14 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
 from mixedar.exceptions import NotComputedError
 from mixedar.fit.maximise import maximise
 from mixedar.fit.refit import fit_each, refit_many
-from mixedar.hypotheses.df import DFMethod
+from mixedar.hypotheses.df import DFMethod, f_sf, t_sf
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference.df import contrast_method
 
@@ -87,11 +86,7 @@ def p_values(
             t = np.abs(t)
         elif alternative == "smaller":
             t = -t
-        tail = np.where(np.isfinite(df), stats.t.sf(t, df), stats.norm.sf(t))
-        return np.asarray(tail * (2.0 if alternative == "two-sided" else 1.0))
+        return t_sf(t, df) * (2.0 if alternative == "two-sided" else 1.0)
     solved = np.linalg.pinv(between, hermitian=True) @ left[:, :, None]
     f = (left[:, None, :] @ solved)[:, 0, 0] / rank * scaling
-    tail = np.where(
-        np.isfinite(df), stats.f.sf(f, rank, df), stats.chi2.sf(rank * f, rank)
-    )
-    return np.where(np.isnan(left[:, 0]), np.nan, tail)
+    return np.where(np.isnan(left[:, 0]), np.nan, f_sf(f, rank, df))
