@@ -29,7 +29,7 @@ from mixedar.inference.likelihood_ratio import null_distribution
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
 from mixedar.selection.correlations import correlations_by_lag
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,7 +242,7 @@ def _fit(
     return Candidate(label, results, "; ".join(map(str, found)))
 
 
-class ResidualSelection:
+class ResidualSelection(Printed):
     """
     Fits of several residual structures; made by :func:`select_residual`.
 
@@ -517,12 +517,6 @@ class ResidualSelection:
                 pair = f"{test['large']} against {test['small']}"
                 remarks.setdefault(test["note"], []).append(pair)
         return notes + [f"{', '.join(p)}: {text}." for text, p in remarks.items()]
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
 
 
 def _tests(fits: Mapping[str, Fit]) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.prediction.predict import get_prediction
+from mixedar.selection import HasFit
 from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
@@ -43,14 +44,6 @@ _JOINT = "joint_log_score"
 _GROUPS, _TIMES = 10, 5
 
 
-class Refitted(Protocol):
-    """What is read of results."""
-
-    @property
-    def fit(self) -> Fit:
-        """The fit."""
-
-
 class Rebuilt(Protocol):
     """What is asked of a model that is fitted to parts of its rows."""
 
@@ -59,7 +52,7 @@ class Rebuilt(Protocol):
     def for_rows(self, frame: pd.DataFrame) -> Self:
         """The model of other rows."""
 
-    def fit(self, *, collected: list[Warning], **options: Any) -> Refitted:
+    def fit(self, *, collected: list[Warning], **options: Any) -> HasFit:
         """Estimate it."""
 
 
