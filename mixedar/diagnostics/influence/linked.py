@@ -37,10 +37,10 @@ from mixedar.engine.sparse import SparseLevel
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.inference.sandwich import equal_sizes
 
-# Numbers in the inverse covariances of all groups, and of those taken at a time.
+# Numbers in the inverse covariances of all groups.
 _MOST = 2**27
-_NUMBERS = 2**21
 # Of differences, relative to parameters that are large.
 _STEP = 1e-4
 
@@ -143,18 +143,11 @@ def _inverse_blocks(
             "more levels the groups"
         )
     places, columns, values = [], [], []
-    for size in np.unique(sizes):
-        members, step = (
-            np.flatnonzero(sizes == size),
-            max(1, _NUMBERS // int(size) ** 2),
-        )
-        for first in range(0, len(members), step):
-            own = rows.offsets[members[first : first + step]]
-            index = own[:, None] + np.arange(size)
-            found = _inverses(rows, index, problem, point)
-            places.append(np.repeat(index, size, axis=1).ravel())
-            columns.append(np.tile(index, (1, size)).ravel())
-            values.append(found.ravel())
+    for _, index in equal_sizes(rows.offsets):
+        size = index.shape[1]
+        places.append(np.repeat(index, size, axis=1).ravel())
+        columns.append(np.tile(index, (1, size)).ravel())
+        values.append(_inverses(rows, index, problem, point).ravel())
     entries = (np.concatenate(places), np.concatenate(columns))
     out = coo_matrix((np.concatenate(values), entries), shape=(n, n)).tocsr()
     out.eliminate_zeros()
