@@ -94,16 +94,18 @@ def fit_swamy_arora(panel: PanelData, x: FloatArray, baltagi_chang: bool) -> Ran
             f"{panel.nobs} observations of {panel.n_entities} entities: {error}"
         ) from error
     parts = fit.variance_decomposition
-    params, theta = fit.params.to_numpy(), fit.theta.to_numpy()[:, 0]
-    # the residual variance is that of the regressors themselves
-    y = panel.quasi_demean(panel.y, theta)
-    own, there = (
-        float(((y - panel.quasi_demean(part, theta) @ params) ** 2).sum())
-        for part in (x, clean)
-    )
+    params, cov = fit.params.to_numpy(), fit.cov.to_numpy()
+    theta = fit.theta.to_numpy()[:, 0]
+    if away.any():  # the residual variance is that of the regressors themselves
+        y = panel.quasi_demean(panel.y, theta)
+        own, there = (
+            float(((y - panel.quasi_demean(part, theta) @ params) ** 2).sum())
+            for part in (x, clean)
+        )
+        cov = cov * (own / there if there > 0.0 else 1.0)
     return RandomFit(
         params,
-        fit.cov.to_numpy() * (own / there if there > 0.0 else 1.0),
+        cov,
         theta,
         float(parts["Effects"]),
         float(parts["Residual"]),
