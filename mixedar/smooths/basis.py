@@ -391,16 +391,43 @@ def split(basis: Basis, columns: FloatArray, *, centred: bool = True) -> Split:
     """
     largest = np.abs(columns).sum(axis=1).max() ** 2
     penalty = basis.penalty / (np.abs(basis.penalty).sum(axis=0).max() / largest)
-    inner = np.eye(columns.shape[1])
-    if centred:
-        total = columns.sum(axis=0)[:, None]
-        inner = np.linalg.qr(total, mode="complete")[0][:, 1:]
-    own = inner.T @ penalty @ inner
+    seen, values, free = penalised(penalty, sums_to_zero(columns, centred))
+    return Split(basis, free, seen / np.sqrt(values))
+
+
+def sums_to_zero(columns: FloatArray, centred: bool) -> FloatArray:
+    """Coefficients of functions that sum to zero over the rows, or of all."""
+    if not centred:
+        return np.eye(columns.shape[1])
+    total = columns.sum(axis=0)[:, None]
+    return np.asarray(np.linalg.qr(total, mode="complete")[0][:, 1:])
+
+
+def penalised(
+    penalty: FloatArray, within: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """
+    Directions that a penalty sees, and does not see.
+
+    Parameters
+    ----------
+    penalty : ndarray, shape (k, k)
+    within : ndarray, shape (k, l)
+        Of the coefficients in the span of these.
+
+    Returns
+    -------
+    seen : ndarray, shape (k, r)
+    values : ndarray, shape (r,)
+        Their penalties, the largest first.
+    free : ndarray, shape (k, l - r)
+    """
+    own = within.T @ penalty @ within
     values, vectors = np.linalg.eigh((own + own.T) / 2.0)
     order = np.argsort(-values)
-    values, vectors = values[order], inner @ vectors[:, order]
+    values, vectors = values[order], within @ vectors[:, order]
     rank = int((values > values[0] * _NULL).sum())
-    return Split(basis, vectors[:, rank:], vectors[:, :rank] / np.sqrt(values[:rank]))
+    return vectors[:, :rank], values[:rank], vectors[:, rank:]
 
 
 def learn(x: FloatArray, bs: str, k: int, label: str) -> Basis:

@@ -15,9 +15,8 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.numeric.autodiff import Jet, clip
 from mixedar.relations.base import LevelCovariance
 from mixedar.residual.base import Link
-from mixedar.smooths.basis import Basis, Split
+from mixedar.smooths.basis import Basis, Split, penalised, sums_to_zero
 
-_NULL = 1e-9  # eigenvalues of a penalty, relative to the largest
 _LARGEST = 23.0  # of the logarithm of a ratio of smoothing parameters
 
 
@@ -119,20 +118,10 @@ def tensor_split(
     Split
     PenaltyBalance
     """
-    inner = np.eye(columns.shape[1])
-    if centred:
-        total = columns.sum(axis=0)[:, None]
-        inner = np.linalg.qr(total, mode="complete")[0][:, 1:]
-    own = inner.T @ basis.penalty @ inner
-    values, vectors = np.linalg.eigh((own + own.T) / 2.0)
-    order = np.argsort(-values)
-    values, vectors = values[order], inner @ vectors[:, order]
-    rank = int((values > values[0] * _NULL).sum())
-    random = vectors[:, :rank]
-    size = np.sqrt(((columns @ random) ** 2).sum(axis=1).mean())
-    random = random / size
+    seen, _, free = penalised(basis.penalty, sums_to_zero(columns, centred))
+    random = seen / np.sqrt(((columns @ seen) ** 2).sum(axis=1).mean())
     first, second = (random.T @ penalty @ random for penalty in basis.penalties)
-    return Split(basis, vectors[:, rank:], random), PenaltyBalance(first, second)
+    return Split(basis, free, random), PenaltyBalance(first, second)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +166,9 @@ def level_split(basis: Basis, columns: FloatArray) -> LevelSplit:
     LevelSplit
     """
     back = np.linalg.inv(np.linalg.qr(columns, mode="r"))
-    own = back.T @ basis.penalty @ back
-    values, vectors = np.linalg.eigh((own + own.T) / 2.0)
-    order = np.argsort(-values)
-    values, vectors = values[order], back @ vectors[:, order]
-    rank = int((values > values[0] * _NULL).sum())
-    wiggly = vectors[:, :rank] / np.sqrt(values[:rank])
+    wiggly, values, plain = penalised(basis.penalty, back)
+    wiggly = wiggly / np.sqrt(values)
     wiggly = wiggly / np.sqrt(((columns @ wiggly) ** 2).mean())
-    plain = vectors[:, rank:]
     seen = columns @ plain
     constant = np.linalg.lstsq(seen, np.ones(len(columns)), rcond=None)[0][:, None]
     rest = []
