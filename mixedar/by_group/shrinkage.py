@@ -27,7 +27,7 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.inference.arguments import understands
 from mixedar.inference.comparable import same_rows
-from mixedar.summary import ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ _MEANING = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shrinkage:
+class Shrinkage(Printed):
     """
     Estimates of groups by themselves and in a mixed model, side by side.
 
@@ -148,12 +148,6 @@ class Shrinkage:
         groups = self.table.index.get_level_values(0)[::k]
         values = self.table[what].to_numpy().reshape(-1, k)
         return pd.DataFrame(values, groups, self.coefficients)
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
 
     def summary(self, title: str | None = None) -> ResultsSummary:
         """
