@@ -451,9 +451,10 @@ def _coefficient_variances(
     for k, j in zip(columns, place, strict=True):
         weights[:, j] -= change[:, k]
     variances = _quadratic(weights, contrast_method(fit).cov)
-    select = np.zeros((effect_covariances(fit).shape[1], size))
+    given = effect_covariances(fit)
+    select = np.zeros((given.shape[1], size))
     select[columns, place] = 1.0
-    own = np.einsum("qs,mqr,rs->ms", select, effect_covariances(fit), select)
+    own = np.einsum("qs,mqr,rs->ms", select, given, select)
     return np.asarray(variances + fit.scale * own)
 
 
