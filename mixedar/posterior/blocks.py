@@ -61,14 +61,6 @@ def effect_blocks(fit: Fit) -> list[EffectBlock]:
             "posterior(): compound symmetry of the random effects has no priors yet; "
             "let their covariance be unstructured or diagonal"
         )
-    if layout.compound:
-        raise UnsupportedError(
-            "posterior(): the random effects share one variance and one covariance "
-            "(re_cov='compound'), for which there are no coordinates; take an "
-            "intercept and a variance component (vc_formula), which say the same "
-            "where the covariance is not negative, or profile intervals "
-            "(conf_int_re)"
-        )
     for place, order in zip(layout.places, layout.blocks, strict=True):
         if not order:
             continue
