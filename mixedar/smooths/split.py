@@ -170,7 +170,8 @@ def level_split(basis: Basis, columns: FloatArray) -> LevelSplit:
     wiggly = wiggly / np.sqrt(values)
     wiggly = wiggly / np.sqrt(((columns @ wiggly) ** 2).mean())
     seen = columns @ plain
-    constant = np.linalg.lstsq(seen, np.ones(len(columns)), rcond=None)[0][:, None]
+    ones = np.ones((len(columns), 1))
+    constant = np.asarray(np.linalg.lstsq(seen, ones, rcond=None)[0], dtype=np.float64)
     rest = []
     count = plain.shape[1] - 1
     if count:
