@@ -29,7 +29,6 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import GroupSums
 from mixedar.engine.level import Level, eliminate
 from mixedar.engine.likelihood import cluster_sums
-from mixedar.engine.linked import linked_levels
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import whiten_series
 from mixedar.engine.rows import GroupedRows
@@ -37,6 +36,7 @@ from mixedar.engine.sparse import SparseLevel
 from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.fit.linked import linked_rows
 from mixedar.inference.sandwich import equal_sizes
 
 # Numbers in the inverse covariances of all groups.
@@ -183,13 +183,8 @@ def _inverses(
 
 def are_apart(fit: Fit, levels: int) -> bool:
     """Whether nothing binds rows of different levels of a factor together."""
-    data = fit.data
-    factors = [data.codes]
-    for term, related in zip(data.terms, fit.related.sets, strict=True):
-        factors.append(term.codes if related is None else related[term.codes])
-    sets, _ = linked_levels(factors)
     # related levels are eliminated together, apart or not
-    return sets == levels and not any(one is not None for one in fit.related.of_levels)
+    return len(linked_rows(fit, together=True)) == levels
 
 
 class LinkedCoordinates(DeletionCoordinates):
