@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray
+from mixedar.data.formula.bars import Bar, read_bars
+from mixedar.data.formula.smooth_calls import read_smooths
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.variables import varies_in_groups
@@ -149,7 +151,8 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
     """
     data = fit.data
     arrays = data.formula is None
-    given = _arrays(data) if arrays else _columns_and_formulas(data)
+    bars = () if data.formula is None else _bars(data.formula)
+    given = _arrays(data) if arrays else _columns_and_formulas(data, bars)
     classes: set[type] = set()
     given += [
         f"{what}={value_text(value, what, classes)}"
@@ -164,7 +167,7 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
         given.append(f"offset={data.offset_name!r}" if known else "offset=offset")
     if data.scale is not None:
         given.append(f"scale={data.scale!r}")
-    if data.re_cov != "unstructured":
+    if data.re_cov != "unstructured" and not bars:
         given.append(f"re_cov={data.re_cov!r}")
     lines = {f"from {_home(one)} import {one.__name__}" for one in classes}
     if arrays:
@@ -188,7 +191,12 @@ def _home(kind: type) -> str:
     return "mixedar.api" if own else kind.__module__
 
 
-def _columns_and_formulas(data: ModelData) -> list[str]:
+def _bars(formula: str) -> tuple[Bar, ...]:
+    """The random effects that are written into a formula."""
+    return read_bars(read_smooths(formula)[0])[1]
+
+
+def _columns_and_formulas(data: ModelData, bars: tuple[Bar, ...]) -> list[str]:
     """Formulas and columns as they were given; arrays by the argument's name."""
 
     def column(name: object, argument: str) -> str:
@@ -196,8 +204,14 @@ def _columns_and_formulas(data: ModelData) -> list[str]:
         known = frame is not None and name in {*frame.columns, *frame.index.names}
         return f"{argument}={name!r}" if known else f"{argument}={argument}"
 
-    given = [repr(data.formula), "data", column(data.groups_name, "groups")]
-    if data.re_formula is not None:
+    given = [repr(data.formula), "data"]
+    # smooths alone: nothing binds rows together, and the caller named no groups
+    additive = data.has_smooths and data.n_groups == data.nobs
+    if data.groups_name in {bar.name for bar in bars}:
+        given.append(f"groups={data.groups_name!r}")
+    elif bars or not additive:
+        given.append(column(data.groups_name, "groups"))
+    if data.re_formula is not None and not bars and not additive:
         given.append(f"re_formula={data.re_formula!r}")
     if data.vc_formula:
         given.append(f"vc_formula={dict(data.vc_formula)!r}")

@@ -265,6 +265,27 @@ def test_the_call_makes_the_fit_again(name: str) -> None:
     assert again.method == fit.method
 
 
+@pytest.mark.parametrize(
+    ("formula", "arguments", "absent"),
+    [
+        ("distance ~ age + (age | subject)", {"time": "occ"}, "re_formula"),
+        ("distance ~ age + (age || subject)", {}, "re_cov"),
+        ("distance ~ age + (1 | sex/subject)", {"time": "occ"}, "re_formula"),
+        ("distance ~ sex + s(age, k=4) + (1 | subject)", {"time": "occ"}, "re_formula"),
+        ("distance ~ sex + s(age, k=4)", {}, "groups"),
+    ],
+)
+def test_the_call_of_bars_and_smooths_makes_the_fit_again(
+    formula: str, arguments: dict[str, str], absent: str
+) -> None:
+    data = load_orthodont()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mar.mixedlm(formula, data, **arguments).fit()
+    assert f"{absent}=" not in call_of(fit)
+    assert refit(fit, data=data).llf == pytest.approx(fit.llf, abs=1e-9)
+
+
 def test_the_call_of_arrays_makes_the_fit_again() -> None:
     data = load_orthodont()
     names = {
