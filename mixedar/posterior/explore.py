@@ -81,6 +81,8 @@ class _Components:
         self.counts: list[int] = []
         self.z, self.value = np.empty((0, k)), np.empty(0)
         self.logs = np.empty((0, 0))  # components x points
+        #: logarithms of the weights, whose mean is the integral of the density
+        self.log_weights = np.empty(0)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -110,6 +112,9 @@ class _Components:
         self.logs = np.hstack([self.logs, logs])
         self.z = np.vstack([self.z, z])
         self.value = np.concatenate([self.value, self.density(z)])
+        counts = np.array(self.counts, dtype=np.float64)
+        shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
+        self.log_weights = self.value - logsumexp(self.logs + shares[:, None], axis=0)
 
     def _log_density(self, c: int, z: FloatArray) -> FloatArray:
         k, root = self.k, self.roots[c]
@@ -122,15 +127,8 @@ class _Components:
         return np.asarray(constant - logdet - (_DF + k) / 2 * tails)
 
     @property
-    def log_weights(self) -> FloatArray:
-        """Logarithms of the weights, whose mean is the integral of the density."""
-        counts = np.array(self.counts, dtype=np.float64)
-        shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
-        return np.asarray(self.value - logsumexp(self.logs + shares[:, None], axis=0))
-
-    @property
     def weights(self) -> FloatArray:
-        """The same, with the sum one."""
+        """The weights, with the sum one."""
         logs = self.log_weights
         return np.asarray(np.exp(logs - logsumexp(logs)))
 
