@@ -102,10 +102,7 @@ def log_sd(structure: ResidualStructure, positions: FloatArray) -> Many | None:
         params = _Columns.of(variance.from_variables(columns(u)))
         return _jet(variance.log_sd(marks, params), (len(u), len(marks)))
 
-    one_by_one = _one_by_one(at)
-    found = (
-        one_by_one if not variance.k_free else _tried(together, one_by_one, variance)
-    )
+    found = _tried(together, _one_by_one(at), variance)
     return _part(found, slice(inner.k_free, structure.k_free), structure.k_free)
 
 
@@ -210,6 +207,8 @@ def _one_by_one(at: Callable[[FloatArray], Jet | None]) -> Many:
 
 def _tried(together: Many, one_by_one: Many, of: Parametric) -> Many:
     """The first, if it gives what the second gives at a few points."""
+    if not of.k_free:
+        return one_by_one
     rng = np.random.default_rng(0)
     u = of.start_grid()[0] + 0.3 * rng.normal(size=(3, of.k_free))
     expected = one_by_one(u)
