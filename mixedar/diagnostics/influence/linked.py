@@ -209,13 +209,15 @@ class LinkedCoordinates(DeletionCoordinates):
         data, problem = fit.data, self.problem
         self._codes = data.grouped.sort(codes)
         self.sizes = np.bincount(self._codes)
-        self._order = np.argsort(self._codes, kind="stable")
-        self._ends = np.cumsum(self.sizes)
+        #: sorted rows of each level
+        self._members: list[IntArray] = np.split(
+            np.argsort(self._codes, kind="stable"), np.cumsum(self.sizes)[:-1]
+        )
         designs: list[FloatArray] = []
         covariances: list[FloatArray] = []
         if factor == data.groups_name:
             designs.append(self.rows.z)
-            covariances.append(self.factor @ self.factor.T)
+            covariances.append(self.psi)
         term_factors = problem.term_factors(self.theta)
         for term, own, root, between in zip(
             data.terms, self.rows.terms, term_factors, fit.related.levels, strict=True
@@ -267,14 +269,9 @@ class LinkedCoordinates(DeletionCoordinates):
             return self._precision
         return RowPrecision(self.rows, self.problem, theta)
 
-    def _members(self, level: int) -> IntArray:
-        """Sorted rows of a level."""
-        end = self._ends[level]
-        return np.sort(self._order[end - self.sizes[level] : end])
-
     def _own(self, level: int) -> ClusterRows:
         """The rows of a level."""
-        return _chosen(self.rows, self._members(level))
+        return _chosen(self.rows, self._members[level])
 
     def chunks(self) -> Iterator[slice]:
         """All levels at once."""
@@ -306,8 +303,9 @@ class LinkedCoordinates(DeletionCoordinates):
     def _sums(self, where: slice, theta: FloatArray) -> GroupSums:
         """What goes with levels at a point, in the units of the deletions."""
         precision = self._precision_at(theta)
-        members = [self._members(k) for k in range(len(self.sizes))[where]]
-        found = [precision.of_rows(rows, self._z[rows]) for rows in members]
+        found = [
+            precision.of_rows(rows, self._z[rows]) for rows in self._members[where]
+        ]
         d, s, zz, zw = (np.stack(each, axis=-1) for each in zip(*found, strict=True))
         s = np.einsum("ia,ijm,jb->abm", self.unit, s, self.unit)
         zw = np.einsum("qjm,jb->qbm", zw, self.unit)
@@ -346,7 +344,7 @@ class LinkedCoordinates(DeletionCoordinates):
         self, level: int, theta: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """What goes with a level of ``W'V^-1 W``, and ``Z'V^-1 Z``, ``Z'V^-1 W``."""
-        rows = self._members(level)
+        rows = self._members[level]
         return self._precision_at(theta).of_rows(rows, self._z[rows])[1:]
 
 
