@@ -401,8 +401,7 @@ def check_collinear(x: FloatArray, names: Sequence[str], what: str) -> None:
     if not dependent:
         return
     k = x.shape[1]
-    norms = np.sqrt(np.einsum("ij,ij->j", x, x))
-    norms[norms == 0.0] = 1.0
+    norms = column_sizes(x)
     independent = np.delete(np.arange(k), dependent)
     named = dependent[:_LISTED]
     basis = x[:, independent] / norms[independent]
