@@ -343,9 +343,11 @@ def absent_periods(
     panel: PanelData, regression: TransformedRegression, request: CovarianceRequest
 ) -> list[str]:
     """Say that no entity is observed in some periods, if lags step over them."""
+    if request.cov_type != "driscoll-kraay":
+        return []
     periods = np.unique(regression.times)
     wide = np.flatnonzero(np.diff(periods) > 1.0 + 1e-9)
-    if request.cov_type != "driscoll-kraay" or not len(wide):
+    if not len(wide):
         return []
     before = regression.time[regression.times == periods[wide[0]]][0]
     return [
