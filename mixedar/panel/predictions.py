@@ -107,7 +107,7 @@ def predictions(
     lacking: MixedARError | None = None
     if not effects:
         variance = _quadratic(x, estimate.cov)
-        resid, lacking = _of_an_observation(panel, estimate)
+        resid, lacking = _of_an_observation(estimate)
     else:
         check_effects(estimate)
         if estimate.info.cov_type not in ("classical", "observed"):
@@ -212,7 +212,7 @@ def unknown_note(panel: PanelData, estimate: PanelEstimate, rows: Rows) -> list[
 
 
 def _of_an_observation(
-    panel: PanelData, estimate: PanelEstimate
+    estimate: PanelEstimate,
 ) -> tuple[float, MixedARError | None]:
     """Variance of an observation about ``x b``, or why there is none."""
     kind, between = estimate.kind, estimate.sigma2_u or 0.0
