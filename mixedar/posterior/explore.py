@@ -132,6 +132,12 @@ class _Components:
         logs = self.log_weights
         return np.asarray(np.exp(logs - logsumexp(logs)))
 
+    def judged(self, tell: Callable[[str], None]) -> tuple[float, float]:
+        """Efficiency of the weights and shape of their tail, which are told too."""
+        efficiency, tail = _efficiency(self.log_weights), pareto_k(self.log_weights)
+        tell(f"{len(self)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
+        return efficiency, tail
+
 
 def explore(
     density: Density,
@@ -189,11 +195,7 @@ def explore(
     _adapt(points, near, tell, dear)
     most = 3000.0 if dear else 12.0 * n + 20000.0
     for _ in range(_TAIL_ROUNDS):
-        tail, efficiency = (
-            pareto_k(points.log_weights),
-            _efficiency(points.log_weights),
-        )
-        tell(f"{len(points)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
+        efficiency, tail = points.judged(tell)
         missing = min(1.4 * n / max(efficiency, 0.1), most) - len(points)
         if tail <= GOOD - 0.1 and missing <= 0.0:
             break
@@ -315,9 +317,7 @@ def _adapt(
     wide = np.array([scale * cov for scale, cov in zip(scales, covs, strict=True)])
     points.draw(means, wide, np.full(len(means), size // len(means) + 1))
     for number in range(_ROUNDS - 3 * dear):
-        log_weights = points.log_weights
-        efficiency, tail = _efficiency(log_weights), pareto_k(log_weights)
-        tell(f"{len(points)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
+        efficiency, tail = points.judged(tell)
         if number >= _LEAST_ROUNDS and efficiency > _DONE:
             break
         means, found, shares = _fitted(points)
