@@ -152,9 +152,7 @@ class Target(PriorsByName):
             natural[:, here] = sd
             log_jacobian += logs.sum(axis=1)
             for k in range(first, first + q):
-                prior = self.priors[self.names[k]]
-                assert isinstance(prior, Prior)
-                log_prior += prior.log_density(natural[:, k])
+                log_prior += self.prior(self.names[k]).log_density(natural[:, k])
             root = np.broadcast_to(np.eye(q), (m, q, q))
             if block.k_corr:
                 there = slice(first + q, first + q + block.k_corr)
@@ -179,9 +177,7 @@ class Target(PriorsByName):
         log_jacobian += jacobian
         for j, name in enumerate(self.free_names):
             natural[:, first + j] = params[:, j]
-            prior = self.priors[name]
-            assert isinstance(prior, Prior)
-            log_prior += prior.log_density(params[:, j])
+            log_prior += self.prior(name).log_density(params[:, j])
         if not fit.scale_known:
             natural[:, -1] = sigma
             prior, shrink = self._sigma_prior(natural)
@@ -195,9 +191,7 @@ class Target(PriorsByName):
     ) -> FloatArray:
         """Log-prior of the correlations of a block."""
         if len(names) == 1 and names[0] in self.priors:
-            prior = self.priors[names[0]]
-            assert isinstance(prior, Prior)
-            return prior.log_density(partial[:, 0])
+            return self.prior(names[0]).log_density(partial[:, 0])
         matrix = self.priors[self.lkj_name(block)]
         assert isinstance(matrix, LKJ)
         return log_lkj(matrix, block.order, partial)
@@ -205,13 +199,9 @@ class Target(PriorsByName):
     def _sigma_prior(self, natural: FloatArray) -> tuple[Prior, FloatArray]:
         """A prior on sigma, or on the innovations' part of it."""
         if "innovation sd" not in self.priors:
-            own = self.priors["sigma"]
-            assert isinstance(own, Prior)
-            return own, np.ones(len(natural))
-        prior = self.priors["innovation sd"]
-        assert isinstance(prior, Prior)
+            return self.prior("sigma"), np.ones(len(natural))
         rho = natural[:, self.names.index("rho")]
-        return prior, np.sqrt(1.0 - rho**2)
+        return self.prior("innovation sd"), np.sqrt(1.0 - rho**2)
 
     def _natural(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free parameters by the unconstrained ones, and the log-Jacobian."""
@@ -246,17 +236,14 @@ class Target(PriorsByName):
         Below zero where the ranges of several correlations depend on one another, as of
         correlation matrices: their independent priors reach beyond.
         """
-        links = np.array(self.parameters.links)[self.parameters.is_free]
-        if (links == "correlation").sum() < 2:
+        if self.free_links.count("correlation") < 2:
             return 0.0
 
         def density(u: FloatArray) -> FloatArray:
             with np.errstate(all="ignore"):
                 params, out = self._natural(u)
                 for j, name in enumerate(self.free_names):
-                    prior = self.priors[name]
-                    assert isinstance(prior, Prior)
-                    out = out + prior.log_density(params[:, j])
+                    out = out + self.prior(name).log_density(params[:, j])
             extreme = np.abs(u).max(axis=1) > _FARTHEST
             return np.where(np.isfinite(out) & ~extreme, out, -np.inf)
 

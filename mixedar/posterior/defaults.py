@@ -5,6 +5,7 @@ Which priors the parameters of a fit have: defaults, and those that a user gives
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class PriorsByName:
         tail = fit.names[fit.k_fe + fit.layout.k_cov :]
         free = self.parameters.is_free
         self.free_names = [n for n, on in zip(tail, free, strict=True) if on]
+        self.free_links = list(compress(self.parameters.links, free))
         names = list(fit.effect_names)
         self.names: list[str] = []
         self.corr_of: list[list[str]] = []
@@ -73,19 +75,15 @@ class PriorsByName:
         out: dict[str, Prior | LKJ] = {}
         spread = float(np.std(fit.data.response, ddof=1))
         wide = HalfT(3.0, 2.5 * spread)
-        links = self.parameters.links
-        link_of = dict(
-            zip(fit.names[fit.k_fe + fit.layout.k_cov :], links, strict=True)
-        )
         for name in self.names:
             if name.startswith("sd(") or name == "sigma":
                 out[name] = wide
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
-            if block.correlated and corr:
+            if corr:
                 out[self.lkj_name(block)] = LKJ(1.0)
         ends = self._ends()
-        for name in self.free_names:
-            out[name] = _default(link_of[name], *ends[name])
+        for name, link in zip(self.free_names, self.free_links, strict=True):
+            out[name] = _default(link, *ends[name])
         corr_names = {name: k for k, part in enumerate(self.corr_of) for name in part}
         known = [*out, *corr_names, "innovation sd", *fit.exog_names]
         for name, prior in given.items():
@@ -107,6 +105,12 @@ class PriorsByName:
                 out.pop("sigma", None)
             out[name] = prior  # type: ignore[assignment]
         return out
+
+    def prior(self, name: str) -> Prior:
+        """The prior of a parameter that is one number."""
+        found = self.priors[name]
+        assert isinstance(found, Prior)
+        return found
 
     def lkj_name(self, block: EffectBlock) -> str:
         """Name of the correlation matrix of a block."""
