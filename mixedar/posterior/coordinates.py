@@ -116,7 +116,7 @@ class Target(PriorsByName):
         theta, sigma = theta_sigma
         fit, problem = self.fit, self.problem
         u = problem.split(theta)[1]
-        values = problem.value_map() @ problem.entries(theta).value * sigma**2
+        values = problem.value_map() @ problem.values(theta) * sigma**2
         cov = fit.layout.matrix(values)
         parts = []
         for block in self.blocks:
