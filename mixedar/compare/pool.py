@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixedar._types import unwrapped
+from mixedar._types import FloatArray, unwrapped
 from mixedar.by_group import ByGroupResults
 from mixedar.compare.frames import read
-from mixedar.compare.pooled import RULES, PooledResults
+from mixedar.compare.pooled import RULES, PooledResults, coefficients_table
 from mixedar.compare.record import FitRecord
 from mixedar.exceptions import (
     GroupError,
@@ -29,7 +29,7 @@ from mixedar.inference.df import contrast_method
 from mixedar.inference.rubin import Rubin
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultsSummary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,8 +60,12 @@ class PooledByGroup(Printed):
     """
 
     fits: tuple[ByGroupResults, ...]
-    df_method: str
     given: DFMethod | None = None
+
+    @property
+    def df_method(self) -> str:
+        """How degrees of freedom without missing data are computed."""
+        return _label(self.given)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -99,9 +103,7 @@ class PooledByGroup(Printed):
         parts = [part.reindex(index) for part in parts]
         values = np.array([part["estimate"].to_numpy(float) for part in parts])
         variances = np.array([part["std_error"].to_numpy(float) ** 2 for part in parts])
-        df = np.array([part["df"].to_numpy(float) for part in parts])
-        if self.given is not None:
-            df = np.full_like(df, _given(self.given, np.nan))
+        df = self._df(np.array([part["df"].to_numpy(float) for part in parts]))
         return Rubin.of(values, variances, df.mean(axis=0)).frame(alpha).set_axis(index)
 
     def group(self, label: object) -> PooledResults:
@@ -146,12 +148,11 @@ class PooledByGroup(Printed):
                 f"group {shown(label)} does not determine its coefficients in all "
                 "imputations; `problems` of the fits says why"
             )
-        own = [
+        df = [
             fit.conf_int()["df"].to_numpy(float).reshape(fit.params.shape)[row]
             for fit, row in pairs
         ]
-        if self.given is not None:
-            own = [np.full_like(df, _given(self.given, np.nan)) for df in own]
+        own = self._df(np.array(df))
         return PooledResults(
             names=tuple(map(str, self.fits[0].params.columns)),
             values=values,
@@ -185,11 +186,7 @@ class PooledByGroup(Printed):
         ...     fits.append(mar.by_group("distance ~ age", drawn, groups="subject"))
         >>> page = mar.pool(fits).summary().as_text()
         """
-        table = SummaryTable(
-            self.to_frame(alpha),
-            formats={"riv": ".3f", "fmi": ".3f"},
-            name="coefficients",
-        )
+        table = coefficients_table(self.to_frame(alpha))
         header = {
             "Imputations": len(self.fits),
             "Groups": self.fits[0].n_groups,
@@ -197,6 +194,11 @@ class PooledByGroup(Printed):
         }
         title = "Pooled regressions by group"
         return ResultsSummary(title=title, header=header, tables=[table], notes=[RULES])
+
+    def _df(self, own: FloatArray) -> FloatArray:
+        """Degrees of freedom without missing data: those given, or the fits' own."""
+        given = self.given
+        return own if given is None else np.full_like(own, _given(given, np.nan))
 
 
 def pool(
@@ -303,10 +305,15 @@ def pool(
         names=records[0].terms,
         values=np.array([record.estimate for record in records]),
         methods=tuple(_panel_method(fit, given) for fit in found),
-        df_method="those of the fits" if given is None else given.label,
+        df_method=_label(given),
         records=records,
         title="Pooled panel estimates",
     )
+
+
+def _label(given: DFMethod | None) -> str:
+    """How summaries call degrees of freedom without missing data."""
+    return "those of the fits" if given is None else given.label
 
 
 def _given(method: DFMethod, residual: float) -> float:
@@ -349,8 +356,7 @@ def _pool_groups(
             )
     if given is not None:
         _given(given, np.nan)
-    label = "those of the fits" if given is None else given.label
-    return PooledByGroup(tuple(fits), label, given)
+    return PooledByGroup(tuple(fits), given)
 
 
 def _check_alike(records: Sequence[FitRecord]) -> None:

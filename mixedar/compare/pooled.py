@@ -469,15 +469,9 @@ class PooledResults(Printed):
             header["Estimator"] = first.estimator
             header["Observations"] = first.nobs
         header["Complete-data DF"] = self.df_method
-        tables = [
-            SummaryTable(
-                self.to_frame(alpha),
-                formats={"riv": ".3f", "fmi": ".3f"},
-                name="coefficients",
-            )
-        ]
-        if len(self.components):
-            means = self.components.rename("mean").to_frame()
+        tables = [coefficients_table(self.to_frame(alpha))]
+        means = self.components.rename("mean").to_frame()
+        if len(means):
             tables.append(SummaryTable(means, "Means", name="components"))
         return ResultsSummary(
             title=self.title, header=header, tables=tables, notes=[RULES]
@@ -599,6 +593,12 @@ class PooledResults(Printed):
                     f"{', '.join(parts[0])} and {', '.join(parts[1])}: the tests are "
                     "of coefficients"
                 )
+
+
+def coefficients_table(frame: pd.DataFrame) -> SummaryTable:
+    """Pooled coefficients as they are printed."""
+    formats = {"riv": ".3f", "fmi": ".3f"}
+    return SummaryTable(frame, formats=formats, name="coefficients")
 
 
 def _at_means(fits: Sequence[Fit]) -> FloatArray:
