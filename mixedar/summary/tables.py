@@ -489,12 +489,11 @@ class ResultsSummary(Summary):
             if view.title:
                 title = rf"\textit{{{latex_text(view.title)}}}"
                 parts.append(rf"\multicolumn{{{len(aligns)}}}{{l}}{{{title}}} \\")
+            heads, rows = view.printed()
             if view.header:
-                heads = [view.corner] * view.index + view.heads
                 parts += [" & ".join(map(latex_text, heads)) + r" \\", middle]
-            for row in view.rows():
-                cells = row if view.index else row[1:]
-                parts.append(" & ".join(map(latex_text, cells)) + r" \\")
+            for row in rows:
+                parts.append(" & ".join(map(latex_text, row)) + r" \\")
             parts += [bottom, r"\end{tabular}", ""]
             parts += [rf"{{\footnotesize {latex_text(view.note)}\par}}"] * bool(
                 view.note
@@ -527,9 +526,8 @@ class ResultsSummary(Summary):
         for view in self._views():
             if view.title:
                 parts.append(f"*{markdown_text(view.title)}*")
-            heads = [view.corner] * view.index + view.heads
+            heads, rows = view.printed()
             rules = [":--"] * view.index + [_RULES[how] for how in view.aligns]
-            rows = [row if view.index else row[1:] for row in view.rows()]
             cells = [[markdown_text(cell) for cell in row] for row in [heads, *rows]]
             cells.insert(1, rules)
             parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))

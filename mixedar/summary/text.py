@@ -153,6 +153,11 @@ class View:
         """Yield the label and the cells of each row."""
         return zip(self.labels, *self.columns, strict=True)
 
+    def printed(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Headings, and the cells of each row, row names first where there are any."""
+        heads = [self.corner] * self.index + self.heads
+        return heads, [row if self.index else row[1:] for row in self.rows()]
+
     def items(self) -> list[tuple[str, str]]:
         """Key-value pairs of a header table, in reading order."""
         sides = zip(self.columns[::2], self.columns[1::2], strict=True)
