@@ -154,7 +154,7 @@ def check_terms(
     n = len(rows.w)
     clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
     factors = [(clusters, rows.z, covariance.of_groups.directions)]
-    compared = covariance.is_free.copy()
+    there = np.ones(covariance.k_cov, dtype=bool)
     for term, own, layout, place in zip(
         rows.terms,
         covariance.terms,
@@ -163,14 +163,12 @@ def check_terms(
         strict=True,
     ):
         if term.between is not None:  # levels that are related are a matter apart
-            compared[place.entries] = False
+            there[place.entries] = False
             continue
         directions = np.stack([own.whole(e) for e in layout.directions])
         factors.append((term.codes, term.columns, directions))
+    compared = covariance.is_free & there
     labels = [name for name, used in zip(names, compared, strict=False) if used]
-    there = np.ones(covariance.k_cov, dtype=bool)
-    for term, place in zip(rows.terms, covariance.term_places, strict=True):
-        there[place.entries] = term.between is None
     if is_independent(structure):
         factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
         labels.append("residual variance")

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -43,6 +43,7 @@ from mixedar.engine.terms import (
     predict_terms,
 )
 from mixedar.numeric.autodiff import Jet, embed, substitute
+from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import inverse_triangular, r_factor
 from mixedar.relations.base import with_parameters
 from mixedar.residual import ResidualStructure
@@ -122,7 +123,7 @@ class LikelihoodProblem:
         self.n = n
         self.n_rows = len(rows.w)
         self.reml = reml
-        self._latest: tuple[bytes, ClusterSums] | None = None
+        self._latest = Latest[ClusterSums]()
         #: is told the log-likelihood of each evaluation of a search
         self.watch: Callable[[float], None] | None = None
         self.structure = structure
@@ -189,7 +190,8 @@ class LikelihoodProblem:
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
         """The same for `n` rows in internal coordinates."""
         other = copy.copy(self)
-        vars(other).update(n=n, blocks=self.inner_blocks(inside), _latest=None)
+        vars(other).update(n=n, blocks=self.inner_blocks(inside))
+        vars(other).update(_latest=Latest[ClusterSums]())
         return other
 
     @property
@@ -287,22 +289,18 @@ class LikelihoodProblem:
 
     def sums(self, theta: FloatArray, *, derivatives: bool) -> ClusterSums:
         """Sums over the clusters, in internal coordinates."""
-        key = theta.tobytes()
-        if self._latest is not None and self._latest[0] == key:
-            return self._latest[1]
-        point = self.point(theta)
-        found = cluster_sums(
-            self.blocks,
-            *point[:3],
-            derivatives=derivatives,
-            term_factors=point.term_factors,
-        )
-        if derivatives:  # the estimates are read off where the search ended
-            self._latest = key, found
-        return found
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_latest": None}
+        def compute() -> ClusterSums:
+            point = self.point(theta)
+            return cluster_sums(
+                self.blocks,
+                *point[:3],
+                derivatives=derivatives,
+                term_factors=point.term_factors,
+            )
+
+        # the estimates are read off where the search ended
+        return self._latest.at(theta, compute, keep=lambda _: derivatives)
 
     def point(self, theta: FloatArray) -> ParameterPoint:
         """The parameters as blocks take them."""

@@ -20,7 +20,7 @@ from itertools import combinations
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.linalg import SuperLU
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
@@ -34,12 +34,15 @@ from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.groups import sums_apart
 from mixedar.engine.residuals import is_independent
 from mixedar.exceptions import UnsupportedError
+from mixedar.numeric.latest import Latest
+from mixedar.numeric.linalg import symmetric_factor
 from mixedar.relations.base import LevelCovariance, SparsePrecision
 from mixedar.residual import ResidualStructure
 
 # Steps of differences, relative to variances of this size or more.
 _STEP, _SMALLEST = 3e-3, 1e-2
 _NO_GROUPS = RandomCovariance.free(0)
+_Products = tuple[sparse.csc_array, FloatArray, FloatArray, float]
 
 
 class SparseLevel:
@@ -132,9 +135,7 @@ class SparseBlock(LikelihoodBlock):
         #: column of each cluster's level of each term
         self._at = np.stack([place[inner.offsets[:-1]] for place in places])
         self._sums = sums_apart(inner, structure)
-        self._latest: (
-            tuple[bytes, tuple[sparse.csc_array, FloatArray, FloatArray, float]] | None
-        ) = None
+        self._latest = Latest[_Products]()
         self._order: IntArray | None = None
 
     @property
@@ -160,13 +161,8 @@ class SparseBlock(LikelihoodBlock):
         """Columns of the effects of each level of a term, shape (levels, 1)."""
         return self._of_terms[t][:, None]
 
-    def _products(
-        self, u: FloatArray
-    ) -> tuple[sparse.csc_array, FloatArray, FloatArray, float]:
+    def _products(self, u: FloatArray) -> _Products:
         """``Z'R^-1 Z``, ``Z'R^-1 W``, ``W'R^-1 W`` and ``log|R|``."""
-        key = u.tobytes()
-        if self._latest is not None and self._latest[0] == key:
-            return self._latest[1]
         point = ParameterPoint(_NO_GROUPS, np.empty((0, 0)), u)
         found = self._sums(point, derivatives=False)
         s, at = found.s, self._at
@@ -179,15 +175,13 @@ class SparseBlock(LikelihoodBlock):
         for t in range(k):
             for b in range(self._width):
                 zw[:, b] += np.bincount(at[t], s[t, k + b], minlength=q)
-        out = zz, zw, s[k:, k:].sum(axis=2), float(found.d.sum())
-        self._latest = key, out
-        return out
+        return zz, zw, s[k:, k:].sum(axis=2), float(found.d.sum())
 
     def _solved(
         self, v: FloatArray, u: FloatArray
     ) -> tuple[float, FloatArray, FloatArray]:
         """``log|H|``, ``W'H^-1 W`` and predictors of the effects, (q, width)."""
-        zz, zw, ww, logdet = self._products(u)
+        zz, zw, ww, logdet = self._latest.at(u, lambda: self._products(u))
         each = np.repeat(v, self._sizes)
         factor, order = self._factor(sparse.diags_array(each) @ zz + self._q)
         pivots = factor.U.diagonal()
@@ -201,20 +195,10 @@ class SparseBlock(LikelihoodBlock):
 
     def _factor(self, matrix: sparse.csc_array) -> tuple[SuperLU, IntArray]:
         """Factors of a matrix in an order that keeps them sparse, and that order."""
-        options = {"SymmetricMode": True}
         if self._order is None:
-            first = splu(
-                matrix.tocsc(),
-                permc_spec="MMD_AT_PLUS_A",
-                diag_pivot_thresh=0.0,
-                options=options,
-            )
-            self._order = np.argsort(first.perm_c)
+            self._order = np.argsort(symmetric_factor(matrix.tocsc()).perm_c)
         turned = matrix.tocsr()[self._order][:, self._order].tocsc()
-        found = splu(
-            turned, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options
-        )
-        return found, self._order
+        return symmetric_factor(turned, ordered=True), self._order
 
     def eliminated(self, point: ParameterPoint) -> SparseLevel:
         """The effects, eliminated."""

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
-from mixedar.numeric.linalg import root_of
+from mixedar.numeric.latest import Latest
+from mixedar.numeric.linalg import root_of, symmetric_factor
 from mixedar.residual.base import Composite, Parametric, WithoutParameters
 
 #: levels of a dense inverse
@@ -33,7 +33,9 @@ class LevelCovariance(Parametric):
     levels that it is bound to.
     """
 
-    _latest: tuple[bytes, Jet, FloatArray] | None = None
+    @cached_property
+    def _latest(self) -> Latest[tuple[Jet, FloatArray]]:
+        return Latest()
 
     @property
     @abstractmethod
@@ -60,13 +62,7 @@ class LevelCovariance(Parametric):
 
     def at(self, u: FloatArray) -> tuple[Jet, FloatArray]:
         """The matrix and its root, of the latest parameters kept."""
-        key = u.tobytes()
-        if self._latest is None or self._latest[0] != key:
-            self._latest = key, self.matrix(u), self.root(u)
-        return self._latest[1:]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_latest": None}
+        return self._latest.at(u, lambda: (self.matrix(u), self.root(u)))
 
     def diagonal(self, u: FloatArray) -> FloatArray:
         """Variances of the levels, relative to that of the effects, (n_levels,)."""
@@ -176,13 +172,7 @@ class SparsePrecision(WithoutParameters, LevelCovariance):
     ) -> None:
         self.precision, self.places = precision, places
         self._what, self._sizes = what, sizes
-        factor = splu(
-            precision,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-        pivots = factor.U.diagonal()
+        pivots = symmetric_factor(precision).U.diagonal()
         if not (pivots > 0.0).all():
             raise StructureError(
                 f"{what} is not positive definite: {int((pivots <= 0.0).sum())} of its "

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from mixedar.engine.level import (
     eliminate,
     slopes_of,
 )
+from mixedar.numeric.latest import Latest
 
 
 class Curvature(Protocol):
@@ -246,7 +248,10 @@ class ProductBlock(LikelihoodBlock):
 
     clusters: IntArray
     weights: FloatArray
-    _latest: tuple[bytes, CrossProducts] | None = None
+
+    @cached_property
+    def _latest(self) -> Latest[CrossProducts]:
+        return Latest()
 
     @abstractmethod
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
@@ -269,13 +274,8 @@ class ProductBlock(LikelihoodBlock):
 
     def _products(self, u: FloatArray, derivatives: bool) -> CrossProducts:
         """The same as :meth:`at`; along random effects alone they stay."""
-        key = u.tobytes()
-        if self._latest is not None and self._latest[0] == key:
-            return self._latest[1]
-        cross = self.at(u, derivatives=derivatives)
-        if derivatives and cross.zz.size + cross.zw.size < _KEPT:
-            self._latest = key, cross
-        return cross
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_latest": None}
+        def keep(cross: CrossProducts) -> bool:
+            return derivatives and cross.zz.size + cross.zw.size < _KEPT
+
+        return self._latest.at(u, lambda: self.at(u, derivatives=derivatives), keep)
