@@ -366,8 +366,8 @@ def _other_than_twins(structure: ResidualStructure, time: str) -> str:
     numbers = "" if "re_formula" in repeated else ", the time as a number"
     return (
         "for repeated measurements of one quantity, which differ by measurement error, "
-        f"pass {repeated}{numbers}; aggregate them; or {apart}, if they tell nothing "
-        "of one another"
+        f"pass {repeated}{numbers}; aggregate or correct them; or {apart}, if they "
+        "tell nothing of one another"
     )
 
 

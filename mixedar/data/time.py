@@ -35,6 +35,7 @@ _NANOSECONDS = {
 #: Periods that are a number of months.
 MONTHS = {"Y": 12, "A": 12, "Q": 3, "M": 1}
 _DURATION = re.compile(r"\s*(\d*)\s*(year|quarter|month)s?\s*", re.IGNORECASE)
+_WEEKS = re.compile(r"\s*weeks?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,14 @@ def _duration(delta: Any) -> tuple[float | None, int | None, int | None]:
     if months:
         return None, months, None
     try:
-        length = pd.Timedelta(delta).as_unit("ns").value
+        # pandas knows weeks by their letter only
+        spelled = _WEEKS.sub("W", delta) if isinstance(delta, str) else delta
+        length = pd.Timedelta(spelled).as_unit("ns").value
     except (TypeError, ValueError):
         length = 0
     if number or isinstance(delta, bool) or length <= 0:
         raise TimeError(
-            f"delta={delta!r} is no positive number, no duration such as '7 days' or "
+            f"delta={delta!r} is no positive number, no duration such as '2 weeks' or "
             "'6 months', and not 'auto'"
         )
     return None, None, length
@@ -362,8 +365,8 @@ def _text(column: pd.Series, name: str) -> TimeError:
             listed = listing([*map(repr, levels)], _LEVELS)
             remedy = (
                 "number the times, or make it an ordered categorical, whose levels "
-                f"are equally spaced: pandas.Categorical(data[{name!r}], [{listed}], "
-                "ordered=True)"
+                "are equally spaced, in the order in which they come: "
+                f"pandas.Categorical(data[{name!r}], [{listed}], ordered=True)"
             )
     return TimeError(
         f"time {name!r} holds text, for example {shown(column.iloc[0])}; {remedy}"

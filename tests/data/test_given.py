@@ -185,6 +185,18 @@ def test_what_is_no_number_is_refused(column: pd.Series) -> None:
             call()
 
 
+def test_a_response_of_text_names_what_is_no_number() -> None:
+    data = DATA.assign(y=DATA["y"].astype(str))
+    with pytest.raises(ResponseError, match=r"not numeric; convert it.*astype"):
+        mar.mixedlm("y ~ x", data, groups="id")
+    data.loc[data.index[2], "y"] = "n/k"
+    with pytest.raises(ResponseError, match=r"holds 'n/k': .*to_numeric\(data\['y'\]"):
+        mar.mixedlm("y ~ x", data, groups="id")
+    data["y"] = pd.to_numeric(data["y"], errors="coerce")
+    with pytest.warns(DroppedRowsWarning, match="1 row with"):
+        mar.mixedlm("y ~ x", data, groups="id", missing="drop")
+
+
 def test_numbers_of_other_types() -> None:
     expected = PooledOLS(DATA["y"], DESIGN, DATA["id"]).fit().params
     for exog in (

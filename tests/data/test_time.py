@@ -279,6 +279,7 @@ def test_step_is_the_unit_of_negative_correlations() -> None:
         (frame["t"] / 8, 0.25),
         (days, "2 days"),
         (days, pd.Timedelta("2D")),
+        (days + 6 * (days - days.min()), "2 weeks"),
         (days, "auto"),
         (days + pd.to_timedelta(frame["id"] % 2, unit="D"), "auto"),
     ):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mixedar.data.checks import group_codes
 from mixedar.data.formula.bars import Bar
-from mixedar.data.formula.columns import ColumnStore, days_of
+from mixedar.data.formula.columns import ColumnStore, made_numeric
 from mixedar.data.formula.components import (
     GroupRows,
     VarianceComponent,
@@ -536,10 +536,9 @@ def _response(
         column = numeric_values(column)
         kind = getattr(column.dtype, "kind", "O")
         if kind not in "iuf":
-            days = days_of(column, f"data[{name!r}]")
             raise ResponseError(
-                f"The response {name!r} is of type {column.dtype}, not "
-                f"numeric; convert it, for example with {days or '.astype(float)'}."
+                f"The response {name!r} is of type {column.dtype}, not numeric; "
+                f"{made_numeric(column, f'data[{name!r}]')}."
             )
         # A copy: the model does not change when the data do.
         return column.to_numpy(dtype=float, copy=True), name

@@ -15,7 +15,7 @@ import pandas as pd
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.formula.names import QUOTED, FormulaUse, plain_terms
 from mixedar.data.rows import near_matches, numeric_values
-from mixedar.exceptions import MixedARError
+from mixedar.exceptions import MixedARError, shown
 
 _DATES = ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period")
 _Q_CALL = re.compile(r"""Q\((['"])(.*)\1\)""")
@@ -33,6 +33,21 @@ def days_of(values: pd.Series, column: str) -> str:
     if values.dtype == object:
         column = f"pandas.to_datetime({column})"
     return f"({column} - {column}.min()).dt.days"
+
+
+def made_numeric(values: pd.Series, column: str) -> str:
+    """How numbers are made of a response that holds none."""
+    days = days_of(values, column)
+    if days:
+        return f"convert it, for example with {days}"
+    numbers = pd.to_numeric(values.astype(object), errors="coerce")
+    text = values[numbers.isna() & values.notna()]
+    if len(text):
+        return (
+            f"it holds {shown(text.iloc[0])}: correct such values, or make them "
+            f"missing by pandas.to_numeric({column}, errors='coerce')"
+        )
+    return "convert it, for example with .astype(float)"
 
 
 def check_no_date(values: pd.Series, name: str, use: FormulaUse) -> None:

@@ -220,7 +220,7 @@ def random_effects(tests: ScoreTests, alpha: float) -> Finding:
         p,
         f"The data ask for {joined(rows, 'or')}. Without it the standard error of that "
         "coefficient is too small, and the residuals look correlated for longer than "
-        "they are: add it to re_formula and compare.",
+        "they are: add it to the random effects and compare.",
     )
 
 

@@ -101,7 +101,8 @@ def boundary(fit: Fit) -> Finding:
         elif not plain:
             advice.append(
                 "the random effects move together: centre the covariate of the slope, "
-                "take re_cov='diagonal', or leave a random effect out"
+                "take uncorrelated ones (re_cov='diagonal', or || for | in the "
+                "formula), or leave a random effect out"
             )
         advice.append(
             "standard errors of variances do not exist there; conf_int_re(method="
