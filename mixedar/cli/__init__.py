@@ -127,7 +127,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         'such as "y ~ x + (1 | subject) + (1 | item)"',
     )
     _add_model(fit.add_argument_group("model"))
-    _add_estimation(fit.add_argument_group("model"))
+    _add_estimation(fit.add_argument_group("estimation"))
     output = fit.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
     output.add_argument("--output", metavar="FILE", help="write here, not to stdout")

@@ -247,8 +247,8 @@ def prediction_notes(
     notes = []
     if unknown:
         notes.append(
-            f"{unknown} rows belong to groups that are not in the fit: their random "
-            "effects are predicted by zero."
+            f"{unknown} {'row belongs' if unknown == 1 else 'rows belong'} to groups "
+            "that are not in the fit: random effects are predicted by zero."
         )
     if include_theta:
         twice = ", twice (Prasad and Rao)" if include_theta == "prasad-rao" else ""
