@@ -17,7 +17,7 @@ The Hessian wants ``d2S`` contracted with one weight only.  With ``O = <G, weigh
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -170,11 +170,7 @@ class LikelihoodBatch:
         structure, covariance = problem.structure, problem.covariance
         origin = covariance.jet(np.zeros(problem.k_cov_free))
         self._origin, self._bends = origin, origin.second
-        level = problem.typical_rows
-        self._level = None
-        if level is not None:
-            log_sd = many.log_sd(structure, level[0])
-            self._level = None if log_sd is None else (log_sd, level[1])
+        self._level = levels_of(problem)
         x = product(rows.w[:, : self.p], self.x_map)
         z = product(rows.z, problem.z_map)
         self._x = x
@@ -296,8 +292,7 @@ class LikelihoodBatch:
         out = embed(Jet(value, first, self._bends[:, :, None]), 0, problem.k_theta)
         if self._level is None:
             return out
-        log_sd, shares = self._level
-        level = (log_sd(u) * shares).sum(axis=-1)[:, None]
+        level = self._level(u)[:, None]
         return out * np.exp(2.0 * embed(level, problem.k_cov_free, problem.k_theta))
 
     def _evaluate(
@@ -390,6 +385,17 @@ class LikelihoodBatch:
         logdet_x = 2.0 * (np.log(pivots[:, :p]).sum(axis=1) - self.log_map)
         rss = (pivots[:, p] * unit) ** 2
         return Profiles(llf, beta, root, rss, sums.d, logdet_x, sums.extreme)
+
+
+def levels_of(problem: LikelihoodProblem) -> Callable[[FloatArray], Jet] | None:
+    """:meth:`LikelihoodProblem.level` at many points, (m, k_free) to (m,)."""
+    if problem.typical_rows is None:
+        return None
+    positions, shares = problem.typical_rows
+    log_sd, k = many.log_sd(problem.structure, positions), problem.structure.k_free
+    if log_sd is None:
+        return None
+    return lambda u: (log_sd(u[:, :k]) * shares).sum(axis=-1)
 
 
 class ManyPoints:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.batch import ManyPoints, Profiles
+from mixedar.engine.batch import ManyPoints, Profiles, levels_of
 from mixedar.fit import Fit
 from mixedar.posterior.blocks import (
     EffectBlock,
@@ -94,10 +94,7 @@ class Target(PriorsByName):
         self.problem = fit.problem
         self._many = ManyPoints(fit.problem, fit.data.compressed)
         self._many_natural = many.natural(fit.parameters)
-        rows, self._level = self.problem.typical_rows, None
-        if rows is not None:
-            log_sd = many.log_sd(self.problem.structure, rows[0])
-            self._level = None if log_sd is None else (log_sd, rows[1])
+        self._level = levels_of(self.problem)
 
     # Coordinates ------------------------------------------------------------
 
@@ -224,9 +221,7 @@ class Target(PriorsByName):
             out[:, place.entries] = rotated(block_map, entries[:, place.entries])
         out = out[:, cov.is_free]
         if self._level is not None:
-            log_sd, shares = self._level
-            logs = (log_sd(u[:, : problem.structure.k_free]).value * shares).sum(axis=1)
-            out /= np.exp(logs)[:, None]
+            out /= np.exp(self._level(u).value)[:, None]
         return out
 
     def log_volume(self) -> float:
