@@ -5,7 +5,7 @@ Prior distributions of parameters.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
@@ -126,7 +126,7 @@ class ExponentialPrior(Prior):
         return np.where(x >= 0.0, np.log(self.rate) - self.rate * x, -np.inf)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class PC(ExponentialPrior):
     """
     Penalised complexity: a standard deviation exceeds `u` with probability `alpha`.
@@ -148,19 +148,15 @@ class PC(ExponentialPrior):
     PC(u=2.0, alpha=0.05)
     """
 
-    u: float = 1.0
-    alpha: float = 0.05
+    rate: float = field(init=False, repr=False)
+    u: float
+    alpha: float
 
-    def __init__(self, u: float, alpha: float) -> None:
-        _positive("PC", u=u)
-        if not 0.0 < alpha < 1.0:
-            raise UnsupportedError(f"PC: alpha={alpha!r} is not between 0 and 1")
-        object.__setattr__(self, "u", u)
-        object.__setattr__(self, "alpha", alpha)
-        object.__setattr__(self, "rate", -np.log(alpha) / u)
-
-    def __repr__(self) -> str:
-        return f"PC(u={self.u!r}, alpha={self.alpha!r})"
+    def __post_init__(self) -> None:
+        _positive("PC", u=self.u)
+        if not 0.0 < self.alpha < 1.0:
+            raise UnsupportedError(f"PC: alpha={self.alpha!r} is not between 0 and 1")
+        object.__setattr__(self, "rate", -np.log(self.alpha) / self.u)
 
 
 @dataclass(frozen=True)
