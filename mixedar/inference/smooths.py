@@ -9,7 +9,6 @@ in the data, where ``V`` holds residuals and all other random effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,13 +99,14 @@ class SharedCoefficients:
         self.cov = fit.population.covariance(fit.cov_beta)
         self.penalty: FloatArray = np.zeros_like(self.cov)
         self._places, last = {}, fit.k_fe
-        variances, places = np.diag(fit.effect_cov), fit.layout.term_places
-        for t, covariance in _covariances(fit):
-            first, last = last, last + len(covariance)
+        terms = zip(fit.data.terms, fit.term_covs, strict=True)
+        for t, (term, cov) in enumerate(terms):
+            if not term.shared:
+                continue
+            first, last = last, last + len(cov)
             self._places[t] = own = np.arange(first, last)
-            variance = variances[places[t].effects.start]
-            if variance > 0.0:
-                self.penalty[np.ix_(own, own)] = np.linalg.inv(variance * covariance)
+            if cov.any():
+                self.penalty[np.ix_(own, own)] = np.linalg.inv(cov)
 
     def columns(self, one: FittedSmooth) -> IntArray:
         """Positions of a smooth's coefficients."""
@@ -139,19 +139,6 @@ class SharedCoefficients:
     def frequentist(self) -> FloatArray:
         """Covariance of the estimates for a curve that is what it is (mgcv's Ve)."""
         return self.cov - self.cov @ self.penalty @ self.cov
-
-
-def _covariances(fit: Fit) -> Iterator[tuple[int, FloatArray]]:
-    """How the coefficients of each term's level are related, without its variance."""
-    first = fit.structure.k_free
-    for t, term in enumerate(fit.data.terms):
-        last = first + (0 if term.between is None else term.between.k_free)
-        if term.shared:
-            k = np.eye(term.copies)
-            if term.between is not None:
-                k = np.asarray(term.between.matrix(fit.unconstrained[first:last]).value)
-            yield t, k
-        first = last
 
 
 def no_effect(
