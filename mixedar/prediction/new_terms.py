@@ -221,9 +221,8 @@ def extended_posterior(
 ) -> TermPosterior:
     """Joint distribution of the effects given the data, those of new levels too."""
     further: dict[int, tuple[FloatArray, FloatArray]] = {}
-    u = fit.unconstrained[fit.structure.k_free :]
     factors = fit.problem.term_factors(fit.theta) if any(between) else ()
-    for t, (one, own) in enumerate(with_parameters(between, u)):
+    for t, (one, own) in enumerate(with_parameters(between, fit.related.u)):
         n = len(fit.data.terms[t].levels)
         if one is not None and one.n_levels > n:
             found = _conditional(one, n, own)
@@ -436,8 +435,7 @@ class NewTerms:
     def prior_variance(self, fit: Fit) -> FloatArray:
         """Variance of the effects of the other levels, shape (k,)."""
         out = np.zeros(len(self.codes))
-        u = fit.unconstrained[fit.structure.k_free :]
-        related = with_parameters(self.between, u)
+        related = with_parameters(self.between, fit.related.u)
         for t, (codes, design, cov, (between, params)) in enumerate(
             zip(self.codes.T, self.designs, fit.term_covs, related, strict=True)
         ):

@@ -225,7 +225,6 @@ class SharedEffects:
     def _relations(self) -> FloatArray:
         """``dPsi`` of each parameter of what relates levels or copies."""
         problem, fit = self._fit.problem, self._fit
-        u = fit.unconstrained[fit.structure.k_free :]
         q, first = self.design.shape[1], len(fit.factor)
         first *= self._repeats[0]
         out = [np.empty((0, q, q))]
@@ -233,7 +232,7 @@ class SharedEffects:
         for factor, count, (between, own), layout in zip(
             factors,
             self._repeats[1:],
-            with_parameters(fit.between, u),
+            with_parameters(fit.between, fit.related.u),
             fit.layout.terms,
             strict=True,
         ):
