@@ -490,7 +490,8 @@ def smooth_pictures(
     frame, out = fit.data.frame, []
     assert frame is not None  # of every formula
     for one in chosen:
-        curve = next(curves(fit, one.smooth.label))
+        found = list(curves(fit, one.smooth.label))
+        curve = found[0]
         names = curve.covariates
         places = np.column_stack(
             [table_column(frame, name).to_numpy(dtype=np.float64) for name in names]
@@ -499,6 +500,6 @@ def smooth_pictures(
         if codes is not None and not factor:
             places = places[codes == curve.number]
         options = Options(None, n, False, alpha, draws, 0 if factor else _DRAWS)
-        values = _evaluated(fit, curves(fit, one.smooth.label), options)
+        values = _evaluated(fit, found, options)
         out.append(SmoothPicture(one.smooth.label, values, names, factor, places))
     return out
