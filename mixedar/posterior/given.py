@@ -26,7 +26,7 @@ from mixedar.hypotheses.df import CONTAINMENT
 from mixedar.inference.arguments import check_count, generator
 from mixedar.posterior.results import Posterior, percent
 from mixedar.prediction.new_rows import NewData, fitted_rows, rows_to_predict
-from mixedar.prediction.predict import LEVELS, FixedPredictor, GroupPredictor
+from mixedar.prediction.predict import LEVELS, predictors
 
 _QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
@@ -228,18 +228,15 @@ def predict(
         newdata, exog, exog_re, exog_vc, groups, time, series, residual_data, offset
     )
     rows = rows_to_predict(post.fit, given, level, unknown)
-    known, others = rows.split()
     means, variances, rest = [], [], []
     for fit in fits(post, check_count(thetas, "thetas")):
         if fit.k_vc:  # whose new levels have the variance of the draw
             rows = rows_to_predict(fit, given, level, unknown)
         mean, variance, own = np.empty((3, len(rows.codes)))
-        for some, kind in ((others, FixedPredictor), (known, GroupPredictor)):
-            if len(some):
-                predictor = kind(fit, rows.take(some), level)
-                mean[some] = predictor.mean()
-                variance[some] = predictor.error_variance(fit.cov_beta)
-                own[some] = predictor.residual_variance()
+        for some, predictor in predictors(fit, rows, level):
+            mean[some] = predictor.mean()
+            variance[some] = predictor.error_variance(fit.cov_beta)
+            own[some] = predictor.residual_variance()
         means.append(mean)
         variances.append(variance)
         rest.append(own)

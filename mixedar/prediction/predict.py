@@ -19,7 +19,7 @@ random effects, Statistical Science 6, 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -178,11 +178,7 @@ def get_prediction(
     cov = np.where(np.isnan(cov), 0.0, cov)
     mean, variance, rest = np.full((3, len(rows.codes)), np.nan)
     reason: MixedARError | None = None
-    known, others = rows.split()
-    for some, kind in ((others, FixedPredictor), (known, GroupPredictor)):
-        if not len(some):
-            continue
-        predictor = kind(fit, rows.take(some), level)
+    for some, predictor in predictors(fit, rows, level):
         mean[some] = predictor.mean()
         variance[some] = predictor.error_variance(cov)
         if include_theta:
@@ -193,7 +189,7 @@ def get_prediction(
         except MixedARError as error:
             reason = reason or error
     variance[(rows.exog[:, lost] != 0.0).any(axis=1)] = np.nan
-    unknown_groups = 0 if level == "population" else len(others)
+    unknown_groups = 0 if level == "population" else int((rows.codes < 0).sum())
     notes = prediction_notes(unknown_groups, include_theta, reason)
     df_rows = df_of_rows(method, rows.exog)
     return PredictionResults(
@@ -294,14 +290,13 @@ class FixedPredictor:
         x, terms = self.request.exog, self.request.terms
         if self.population:
             x, cov = self._shared, shared_covariance(self.fit, cov)
-        elif terms is not None:
+            return np.einsum("ij,ij->i", product(x, cov), x)
+        if terms is None:
+            variance = np.einsum("ij,ij->i", product(x, cov), x)
+        else:
             none, first = np.empty((len(x), 0)), np.zeros(len(x), dtype=np.intp)
             errors = TermErrors(self.fit, terms)
             variance = errors.variance(x, none, first, terms, cov)
-            return variance + prior_variance(self.fit, self.request)
-        variance = np.einsum("ij,ij->i", product(x, cov), x)
-        if self.population:
-            return variance
         return variance + prior_variance(self.fit, self.request)
 
     def residual_variance(self) -> FloatArray:
@@ -439,7 +434,6 @@ class GroupPredictor(FixedPredictor):
         terms = None
         if request.terms is not None:
             terms = TermErrors(fit, request.terms, observed)
-        if terms is not None:
             exog = np.hstack([exog, terms.columns])
             x = np.hstack([x, np.zeros((len(x), terms.columns.shape[1]))])
         if self.forecast:
@@ -482,6 +476,16 @@ class GroupPredictor(FixedPredictor):
         if self.forecast:
             return np.asarray(self.fit.scale * self._kriging.share)
         return residual_variance(self.fit, self.request, self.group_mean)
+
+
+def predictors(
+    fit: Fit, rows: NewRows, level: str
+) -> Iterator[tuple[IntArray, FixedPredictor]]:
+    """Rows of unknown groups, those of known ones, and what predicts them."""
+    known, others = rows.split()
+    for some, kind in ((others, FixedPredictor), (known, GroupPredictor)):
+        if len(some):
+            yield some, kind(fit, rows.take(some), level)
 
 
 class TermErrors:
