@@ -130,14 +130,18 @@ class RandomTerm:
         own = () if self.between is None else self.between.param_names
         return [f"{self.factor} {name}" for name in own]
 
+    def level_columns(self, table: pd.DataFrame) -> list[pd.Series]:
+        """Columns of new rows that name their levels."""
+        return [
+            without_categories(table_column(table, name)).infer_objects()
+            for name in self.columns
+        ]
+
     def numbers(self, table: pd.DataFrame) -> IntArray:
         """Levels of new rows, shape (k,); -1 for those that are not in the fit."""
         if not self.columns:
             return np.zeros(len(table), dtype=np.intp)
-        each = [
-            without_categories(table_column(table, name)).infer_objects()
-            for name in self.columns
-        ]
+        each = self.level_columns(table)
         if len(each) == 1:
             return Levels(pd.Series(self.levels)).numbers(each[0])
         labels = pd.MultiIndex.from_arrays(each, names=self.levels.names)

@@ -26,7 +26,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import check_finite, float_array
 from mixedar.data.random_terms import RandomTerm
-from mixedar.data.rows import table_column, without_categories
+from mixedar.data.rows import table_column
 from mixedar.engine.terms import TermEffects, TermPosterior
 from mixedar.exceptions import GroupError, StructureError, UnknownColumnError, shown
 from mixedar.fit import Fit
@@ -107,10 +107,7 @@ def levels_anew(term: RandomTerm, table: pd.DataFrame) -> RelatedLevels:
 
 
 def _labels(term: RandomTerm, table: pd.DataFrame) -> pd.Series:
-    each = [
-        without_categories(table_column(table, name)).infer_objects()
-        for name in term.columns
-    ]
+    each = term.level_columns(table)
     if len(each) == 1:
         return each[0]
     pairs = list(zip(*each, strict=True))
