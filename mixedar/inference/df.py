@@ -206,12 +206,9 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
         )
     if fit.residual_at_boundary:
         names = ", ".join(map(repr, at_end_values(fit)))
-        which = (
-            "s {}, which are at the end of their"
-            if fit.estimate.at_end.sum() > 1
-            else ""
-        )
-        which = (which or " {}, which is at the end of its").format(names)
+        which = f" {names}, which is at the end of its"
+        if fit.estimate.at_end.sum() > 1:
+            which = f"s {names}, which are at the end of their"
         notes.append(f"{name} take the residual parameter{which} range, as known.")
     return notes
 
