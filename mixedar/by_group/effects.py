@@ -400,24 +400,27 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     Lange, N. and Ryan, L. (1989), Assessing normality in random effects models,
     Annals of Statistics 17, 624-642.
     """
-    frame = random_effects_frame(fit, "long", beta=beta, alpha=alpha)
-    if not len(frame):
-        raise UnsupportedError("the model has no random effects to draw")
-    frame = frame.reset_index(drop=True)
+    check_choice("beta", beta, ("known", "estimated"))
+    check_alpha(alpha)
     group, column, code, names = effect_layout(fit)
+    if not len(group):
+        raise UnsupportedError("the model has no random effects to draw")
     parts = list(fit.effect_names[: fit.k_re + fit.k_vc])
     sizes = [*[1] * fit.k_re, *fit.data.components.sizes]
     part = np.repeat(np.arange(len(parts)), sizes)[column]
-    frame["effect"] = np.array(parts, dtype=object)[part]
+    effect = np.array(parts, dtype=object)[part]
     if kind == "qq":
         model = marginal_variances(fit)
         variances = model - conditional_variances(fit, "estimated")
         scale = np.sqrt(np.where(variances > 1e-12 * model, variances, np.nan))
-        frame["standardized"] = frame["predicted"].to_numpy() / scale[group, column]
-        each = frame.groupby("effect", sort=False)["standardized"]
+        standardized = pd.Series((fit.effects.means / scale)[group, column])
+        each = standardized.groupby(effect, sort=False)
         return pd.concat([_normal_quantiles(z, alpha) for _, z in each]).assign(
-            effect=frame["effect"]
+            effect=pd.Series(effect)
         )
+    frame = random_effects_frame(fit, "long", beta=beta, alpha=alpha)
+    frame = frame.reset_index(drop=True)
+    frame["effect"] = effect
     label = np.array(list(map(str, fit.data.group_labels)), dtype=object)[group]
     for i in np.flatnonzero(part >= fit.k_re):
         label[i] += f" {names[code[i]]}"
