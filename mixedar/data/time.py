@@ -359,6 +359,8 @@ def _text(column: pd.Series, name: str) -> TimeError:
         for convert in (pd.to_numeric, pd.to_datetime):
             if convert(column, errors="coerce").notna().all():
                 remedy = f"convert it with pandas.{convert.__name__}"
+                if convert is pd.to_datetime:
+                    remedy += ", or write dates as 2024-05-31"
                 break
         else:
             levels = natural_order(column.astype(str).unique())

@@ -22,7 +22,12 @@ from mixedar.data.checks import (
     check_scale,
     float_array,
 )
-from mixedar.data.formula import Design, as_namespace, build_design
+from mixedar.data.formula import (
+    Design,
+    as_namespace,
+    build_design,
+    capture_namespace,
+)
 from mixedar.data.given import (
     as_rows,
     check_missing,
@@ -372,7 +377,6 @@ class MixedLMAR(NamedInALine, ParentModel):
         groups = one_factor("groups", groups, table)
         residual = default_residual(residual, time)
         found = residual_from_names(residual, weights)
-        formulas = found.formulas
         namespace = as_namespace(eval_env)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))
@@ -402,7 +406,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         model.given = callers_words(residual, weights, subset, missing)
         words |= {"formula": formula, "re_formula": re_formula, "groups": given_groups}
         words |= {"residual": residual, "weights": weights, "use_sparse": use_sparse}
-        model.recipe = Recipe.of(namespace, formulas, **words, **kwargs)
+        model.recipe = Recipe.of(namespace, **words, **kwargs)
         return model
 
     def for_rows(self, frame: pd.DataFrame) -> Self:
@@ -416,8 +420,9 @@ class MixedLMAR(NamedInALine, ParentModel):
         """
         if self.recipe is None:
             raise UnsupportedError(
-                "a model of arrays cannot be built again for other rows: build it "
-                "from a formula, as in mixedlm('y ~ x', data, groups='id')"
+                "a model of arrays, or of with_endog or residual_data=, cannot be "
+                "built again for other rows: build it from a formula, with all it "
+                "reads in the data, as in mixedlm('y ~ x', data, groups='id')"
             )
         return type(self).from_formula(data=frame, **self.recipe.arguments())
 
@@ -646,6 +651,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         arrays = self.arrays.changed(endog=values)
         check_response(arrays.compressed.w, float(np.ptp(values)), self.endog_names)
         other = holding(self, arrays)
+        other.recipe = None  # the data frame has the old response
         other.data.endog = other.endog = values
         other.data.orig_endog = pd.Series(values, self.data.row_labels)
         return other
@@ -704,12 +710,17 @@ class MixedLMAR(NamedInALine, ParentModel):
             found.specs,
             [self.arrays, *(relative.arrays for relative in relatives)],
         )
-        given = {**self.given, "residual": residual}
+        given, options = {**self.given, "residual": residual}, {"residual": residual}
         if not isinstance(weights, Unchanged):
             arrays = arrays.changed(weighted=weights is not None)
             given["weights"] = callers_words(residual, weights)["weights"]
+            options["weights"] = weights
         other = holding(self, arrays)
         other.given = given
+        if residual_data is not None:
+            other.recipe = None
+        elif self.recipe is not None:
+            other.recipe = self.recipe.changed(capture_namespace(), **options)
         check_parameters(other)
         return other
 

@@ -5,7 +5,7 @@ How a model was written, to write it again for other rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixedar.data.formula.spec import dump_variable, load_variable
+from mixedar.data.residual_model import residual_from_names
 from mixedar.exceptions import UnsupportedError
 
 # Arguments with one value a row: of other rows they are known by name only.
@@ -39,17 +40,21 @@ class Recipe:
     namespace: Mapping[str, Any]
 
     @classmethod
-    def of(
-        cls, namespace: Mapping[str, Any], formulas: Sequence[str], **options: Any
-    ) -> Recipe:
-        """That of a model whose variance function has these formulas."""
+    def of(cls, namespace: Mapping[str, Any], **options: Any) -> Recipe:
+        """That of a model from a formula, with the caller's variables."""
         components = (options["vc_formula"] or {}).values()
+        formulas = residual_from_names(options["residual"], options["weights"]).formulas
         texts = [options["formula"], options["re_formula"], *components, *formulas]
         columns = [v for v in map(options.get, _BY_ROW) if isinstance(v, str)]
         texts = [text for text in [*texts, *columns] if text]
         words = frozenset(re.findall(r"[^\W\d]\w*", " ".join(texts)))
         used = {name: namespace[name] for name in words if name in namespace}
         return cls(options, words | set(columns), used)
+
+    def changed(self, namespace: Mapping[str, Any], **options: Any) -> Recipe:
+        """The recipe with other options, whose variables the caller has now."""
+        known = {**namespace, **self.namespace}
+        return self.of(known, **{**self.options, **options})
 
     def arguments(self) -> dict[str, Any]:
         """

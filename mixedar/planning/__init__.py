@@ -244,7 +244,7 @@ def _plan(model: MixedLMAR) -> Plan:
     if model.recipe is None or data.frame is None:
         raise UnsupportedError(
             "power needs a model from a formula, which is written again for other "
-            "rows; this one is of arrays"
+            "rows; this one is of arrays, or has some of with_endog or residual_data="
         )
     if data.factor_terms:
         factor = data.factor_terms[0].factor

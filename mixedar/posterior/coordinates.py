@@ -71,6 +71,12 @@ class Points:
         )
 
 
+def _bounded(log_density: FloatArray, z: FloatArray) -> FloatArray:
+    """Log-densities; minus infinity where they are not finite or `z` is extreme."""
+    extreme = np.abs(z).max(axis=1) > _FARTHEST
+    return np.where(np.isfinite(log_density) & ~extreme, log_density, -np.inf)
+
+
 class Target(PriorsByName):
     """
     The log-posterior of the covariance parameters of a fit.
@@ -239,8 +245,7 @@ class Target(PriorsByName):
                 params, out = self._natural(u)
                 for j, name in enumerate(self.free_names):
                     out = out + self.prior(name).log_density(params[:, j])
-            extreme = np.abs(u).max(axis=1) > _FARTHEST
-            return np.where(np.isfinite(out) & ~extreme, out, -np.inf)
+            return _bounded(out, u)
 
         start = np.clip(self.fit.unconstrained, -2.0, 2.0)
         rng = np.random.default_rng(0)
@@ -268,8 +273,7 @@ class Target(PriorsByName):
             found = self._many.profiles(points.theta)
             out = points.log_prior + points.log_jacobian
             out = out + self.log_likelihood(points, found)
-        extreme = np.abs(z).max(axis=1) > _FARTHEST
-        return np.where(np.isfinite(out) & ~extreme, out, -np.inf), points, found
+        return _bounded(out, z), points, found
 
     def log_likelihood(self, points: Points, found: Profiles) -> FloatArray:
         """Logarithm of the likelihood, the fixed effects integrated out."""

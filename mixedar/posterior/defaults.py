@@ -155,7 +155,7 @@ class PriorsByName:
             low = high = float(value)
             for t in (-30.0, 30.0):
                 u = self.fit.unconstrained.copy()
-                u[min(j, len(u) - 1)] = t
+                u[j] = t
                 with np.errstate(all="ignore"):
                     end = float(self.parameters.from_unconstrained(u)[free[j]])
                 low, high = min(low, end), max(high, end)

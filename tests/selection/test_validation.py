@@ -177,3 +177,41 @@ def test_folds_that_cannot_be_fitted_are_named(teeth) -> None:
     girls = (teeth["sex"] == "Female").to_numpy().astype(int)
     with pytest.raises(NotComputedError, match=r"model 1, fold 0 .* rows to fit"):
         mar.cross_validate(line(teeth, "distance ~ age * sex"), folds=girls)
+
+
+def test_another_structure_is_the_one_that_is_scored(teeth) -> None:
+    independent = mar.cross_validate(line(teeth, residual="independent"), rng=1)
+    changed = mar.cross_validate(line(teeth).with_residual("independent"), rng=1)
+    pd.testing.assert_frame_equal(changed.frame, independent.frame)
+
+
+def test_another_variance_function_is_the_one_that_is_scored(teeth) -> None:
+    center = 11.0  # noqa: F841 (the formula reads it)
+    weights = ma.VarLogLinear("~ I(age - center)")
+    options = {"groups": "subject", "time": "occ", "weights": weights}
+    written = mar.cross_validate(
+        mar.mixedlm("distance ~ age", teeth, **options), folds=3, rng=1
+    )
+    model = line(teeth)
+    changed = mar.cross_validate(model.with_residual("ar1", weights), folds=3, rng=1)
+    rows = ["mean", "log_score"]
+    left, right = changed.rows[rows], written.rows[rows]
+    pd.testing.assert_frame_equal(left, right, rtol=1e-5)
+    kept = model.with_residual("ar1", weights).with_residual("independent")
+    direct = mar.mixedlm("distance ~ age", teeth, **options, residual="independent")
+    left = mar.cross_validate(kept, folds=3, rng=1).rows[rows]
+    right = mar.cross_validate(direct, folds=3, rng=1).rows[rows]
+    pd.testing.assert_frame_equal(left, right, rtol=1e-5)
+
+
+def test_what_was_given_as_arrays_later_is_refused(teeth) -> None:
+    other = line(teeth).with_endog(teeth["distance"][::-1].to_numpy())
+    with pytest.raises(NotComputedError, match="with_endog"):
+        mar.cross_validate(other)
+    later = {"known": np.linspace(1, 2, len(teeth))}
+    held = line(teeth).with_residual("ar1", ma.VarFixed("known"), later)
+    with pytest.raises(NotComputedError, match="residual_data="):
+        mar.cross_validate(held)
+    known = line(teeth).with_residual("ar1", np.linspace(1, 2, len(teeth)))
+    with pytest.raises(NotComputedError, match="weights= of the model is an array"):
+        mar.cross_validate(known)
