@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.linalg.lapack import dsyevd
 from scipy.optimize import minimize
 
 from mixedar._types import BoolArray, FloatArray, IntArray
@@ -60,9 +61,11 @@ def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
     return best
 
 
-def _value(problem: LikelihoodProblem, theta: FloatArray) -> float:
+def _value(
+    problem: LikelihoodProblem, theta: FloatArray, *, derivatives: bool = False
+) -> float:
     try:
-        return problem.evaluate(theta, derivatives=False).llf
+        return problem.evaluate(theta, derivatives=derivatives).llf
     except np.linalg.LinAlgError:
         return -np.inf
 
@@ -122,8 +125,8 @@ def _profile_point(
     if len(u):
         slope = float(point.gradient[k])
     if len(u) and k:
-        values, vectors = np.linalg.eigh(-point.hessian[:k, :k])
-        if values[0] > 1e-8 * values[-1]:
+        values, vectors, failed = dsyevd(-point.hessian[:k, :k], lower=1)
+        if not failed and values[0] > 1e-8 * values[-1]:
             step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
             slope += float(point.hessian[k, :k] @ step)
             turn = vectors @ ((vectors.T @ point.hessian[:k, k]) / values)
@@ -170,7 +173,8 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
             share = left.slope / (left.slope - right.slope)
             theta = (1.0 - share) * left.theta + share * right.theta
             near = max(left, right, key=lambda p: p.llf)
-            if _value(problem, theta) < near.llf:
+            # with derivatives: the search begins there
+            if _value(problem, theta, derivatives=True) < near.llf:
                 theta = near.theta
             chosen.append((near.llf, theta))
     chosen.sort(key=lambda item: -item[0])

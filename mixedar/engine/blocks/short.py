@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -25,9 +25,9 @@ from mixedar.engine.blocks.markov import GapBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import CrossProducts
+from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import product
 from mixedar.residual import MarkovStructure
-from mixedar.residual.markov import Step
 
 # Beyond this ratio of variances H is not inverted.
 _CONDITION = 1e4
@@ -87,6 +87,8 @@ class DenseBlock(ProductBlock):
         self._distances = distinct[distinct > 0.0]
         self._known = np.where(distinct[distinct <= 0.0] < 0.0, 0.0, 1.0)
         self._lookup = where.reshape(distance.shape)
+        # the search climbs at one residual parameter after the other
+        self._latest_correlations = Latest[tuple[float, FloatArray]]()
         self._slopes_for: RandomCovariance | None = None
         self._slopes_of_psi = np.empty((0, g, n, n))
 
@@ -102,18 +104,26 @@ class DenseBlock(ProductBlock):
         """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
         return self._by_gap.at(u, derivatives=derivatives)
 
-    def _correlations(self, step: Step | None, derivatives: bool) -> FloatArray:
-        """R of each pattern and its derivatives, shape (orders, g, n, n)."""
-        known = len(self._known)
+    def _correlations(
+        self, u: FloatArray, derivatives: bool
+    ) -> tuple[float, FloatArray]:
+        """
+        R of each pattern and its derivatives, shape (orders, g, n, n).
+
+        With it the smallest variance of a row given the row before.
+        """
+        known, least = len(self._known), 1.0
         free = 0 if self._structure is None else self._structure.k_free
         orders = 3 if derivatives and free else 1
         values = np.zeros((orders, known + len(self._distances)))
         values[0, :known] = self._known
-        if step is not None:
+        if self._structure is not None and len(self._distances):
+            step = self._structure.step(self._distances, u)
+            least = float(step.complement.min())
             values[0, known:] = step.phi
             if orders == 3:
                 values[1, known:], values[2, known:] = step.d1, step.d2
-        return values[:, self._lookup]
+        return least, values[:, self._lookup]
 
     def _slopes(self, covariance: RandomCovariance) -> FloatArray:
         """``dH / dv`` for the entries of ``Psi``, shape (k_cov, g, n, n)."""
@@ -125,14 +135,15 @@ class DenseBlock(ProductBlock):
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`ProductBlock.sums`."""
-        (covariance, factor, u), step = point[:3], None
-        condition = 1.0 + float(np.vdot(factor, factor))
-        if self._structure is not None and len(self._distances):
-            step = self._structure.step(self._distances, u)
-            condition /= float(step.complement.min())
+        covariance, factor, u = point[:3]
+        least, correlations = self._latest_correlations.at(
+            u,
+            partial(self._correlations, u, derivatives),
+            keep=lambda _: derivatives,
+        )
+        condition = (1.0 + float(np.vdot(factor, factor))) / least
         if not condition < _CONDITION:  # the Woodbury identity keeps its digits
             return super().sums(point, derivatives=derivatives)
-        correlations = self._correlations(step, derivatives)
         h = correlations[0]
         width = self._rows.w.shape[1]
         if covariance.order:
