@@ -168,11 +168,17 @@ def write_reference(source: Path) -> None:
         "mixedar.api": "Functions for fits and structures",
         "mixedar.datasets": "Data sets",
     }
-    classes: list[reference.Public] = []
     for module, title in titles.items():
-        classes += reference.classes(module)
         text += _section(title, reference.functions(module))
-    text += _section("Models, results, structures", classes, "", own=True)
+    classes: list[reference.Public] = []
+    for module, title in {
+        "mixedar.api": "Models, results, structures",
+        "mixedar.priors": "Priors",
+        "mixedar.sklearn": "For scikit-learn",
+    }.items():
+        if module in reference.MODULES:
+            classes += reference.classes(module)
+            text += _section(title, reference.classes(module), "", own=True)
     text += _section("What is returned", reference.returned(), "", own=True)
     text += _section("Errors and warnings", reference.exceptions())
     (folder / "index.rst").write_text(text, encoding="utf-8")

@@ -1,8 +1,9 @@
 """
 What is public: the names of the API reference, and of the examples that are tested.
 
-Functions and classes are those of ``mixedar.formula.api``, ``mixedar.api`` and
-``mixedar.datasets``; to them come the classes of what they return.
+Functions and classes are those of ``mixedar.formula.api``, ``mixedar.api``,
+``mixedar.priors``, ``mixedar.datasets`` and, where scikit-learn is installed,
+``mixedar.sklearn``; to them come the classes of what they return.
 """
 
 from __future__ import annotations
@@ -12,15 +13,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any
 
 from mixedar._lazy import Question
 from mixedar.hypotheses.result import Printed
+from mixedar.posterior.priors import Prior
 from mixedar.residual.base import Parametric
 
-MODULES = ("mixedar.formula.api", "mixedar.api", "mixedar.datasets")
+# Modules that need a package which tests do not: without it they are left out.
+OPTIONAL = {"mixedar.sklearn": "sklearn"}
+LEFT_OUT = {name for name, package in OPTIONAL.items() if find_spec(package) is None}
+MODULES = (
+    "mixedar.formula.api",
+    "mixedar.api",
+    "mixedar.priors",
+    "mixedar.datasets",
+    *(name for name in OPTIONAL if name not in LEFT_OUT),
+)
 # What functions and methods return, wherever it is defined, beside every class
 # that prints its summary.
 RETURNED = {
@@ -28,11 +40,14 @@ RETURNED = {
     "Comparison",
     "Finding",
     "GroupInfluence",
+    "LatentGrowth",
     "MarginalMeans",
     "MarginalSlopes",
+    "MixedDistribution",
     "PredictionResults",
     "PredictiveCheck",
     "Profile",
+    "Refits",
     "ResidualSelection",
     "ResultsSummary",
     "Shrinkage",
@@ -52,9 +67,14 @@ OF_MODELS = {
     "with_residual",
 }
 # The same among what is returned.
-INTERNAL = {"BootstrapDraws.values"}
-# Classes to derive a structure of one's own from.
-BASES = {"FormulaStructure", "ResidualStructure", "VarianceFunction"}
+INTERNAL = {
+    "BootstrapDraws.values",
+    "LKJ.log_density_partial",
+    "Refits.empty",
+    "Refits.take",
+}
+# Classes to derive a structure or a prior of one's own from.
+BASES = {"FormulaStructure", "Prior", "ResidualStructure", "VarianceFunction"}
 # Rooms of the package, and what a method from there is for.
 ROOMS = {
     "inference": "Tests, intervals and means",
@@ -105,10 +125,15 @@ def classes(module: str) -> list[Public]:
 
 
 def _names(module: str) -> Iterator[Public]:
-    earlier = {name for one in MODULES[: MODULES.index(module)] for name in _all(one)}
+    earlier = [
+        getattr(import_module(one), name)
+        for one in MODULES[: MODULES.index(module)]
+        for name in _all(one)
+    ]
     for name in _all(module):
-        if name not in earlier:
-            yield Public(f"{module}.{name}", getattr(import_module(module), name))
+        value = getattr(import_module(module), name)
+        if not any(value is one for one in earlier):
+            yield Public(f"{module}.{name}", value)
 
 
 def _all(module: str) -> list[str]:
@@ -125,7 +150,8 @@ def _modules() -> tuple[ModuleType, ...]:
     import mixedar
 
     found = walk_packages(mixedar.__path__, "mixedar.")
-    return tuple(import_module(m.name) for m in found if "__main__" not in m.name)
+    names = (m.name for m in found if "__main__" not in m.name)
+    return tuple(import_module(name) for name in names if name not in LEFT_OUT)
 
 
 def exceptions() -> list[Public]:
@@ -165,11 +191,11 @@ def members(cls: Public) -> list[Public]:
     """
     Return public methods that the package defines, a class's own first.
 
-    Those of structures are for the likelihood, but for class methods that make one;
-    who writes a structure reads the base classes.
+    Those of structures and priors are for the likelihood, but for class methods that
+    make one; who writes a structure reads the base classes.
     """
     structure = cls.name not in BASES and (
-        issubclass(cls.value, Parametric) or hasattr(cls.value, "bind")
+        issubclass(cls.value, (Parametric, Prior)) or hasattr(cls.value, "bind")
     )
     return [
         Public(f"{cls.path}.{name}", getattr(cls.value, name), member=True)

@@ -270,6 +270,19 @@ class LatentGrowth:
         For ``lavaan::growth``, or semopy where residuals are not correlated.
     data : DataFrame, a row a group
         Waves and covariates by the names of the syntax.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     *("distance ~ age", teeth), groups="subject", re_formula="~age", time="age",
+    ...     residual="independent",
+    ... )
+    >>> curve = model.fit(reml=False).to_lavaan()
+    >>> curve.data.shape
+    (27, 4)
     """
 
     syntax: str

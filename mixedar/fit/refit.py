@@ -32,6 +32,7 @@ from mixedar.exceptions import LengthError, UnsupportedError, check_flags
 from mixedar.fit.fit import Fit
 from mixedar.fit.maximise import fit_at, likelihood_of, maximise
 from mixedar.numeric.linalg import product
+from mixedar.summary import ResultFrame
 
 # Numbers of the responses that are taken together, and how many of these at most.
 _NUMBERS, _AT_ONCE = 2**21, 1024
@@ -67,6 +68,19 @@ class Refits:
         Containment degrees of freedom of the fixed effects.
     index : Index
         Labels of the responses.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> responses = model.fit().simulate(3, rng=1)
+    >>> refits = model.refit_many(responses)
+    >>> refits.bse_fe.shape
+    (3, 2)
+    >>> refits.params.columns.tolist()
+    ['Intercept', 'age', 'subject Var', 'rho', 'scale']
     """
 
     fe_params: FloatArray
@@ -86,7 +100,7 @@ class Refits:
         parts = [self.fe_params, self.cov_values, self.residual_params]
         names = [*apart(self.names, ("scale",), "coefficient"), "scale"]
         table = np.column_stack([*parts, self.scale])
-        return pd.DataFrame(table, self.index, names)
+        return ResultFrame.of(pd.DataFrame(table, self.index, names), "number")
 
     @property
     def _fixed(self) -> list[str]:
@@ -96,18 +110,21 @@ class Refits:
     def bse_fe(self) -> pd.DataFrame:
         """Standard errors of the fixed effects, one row a response."""
         variances = np.einsum("kii->ki", self.cov_fe)
-        return pd.DataFrame(np.sqrt(variances), self.index, self._fixed)
+        frame = pd.DataFrame(np.sqrt(variances), self.index, self._fixed)
+        return ResultFrame.of(frame, "number")
 
     @cached_property
     def tvalues(self) -> pd.DataFrame:
         """Fixed effects by their standard errors."""
-        return pd.DataFrame(self.fe_params, self.index, self._fixed) / self.bse_fe
+        estimates = pd.DataFrame(self.fe_params, self.index, self._fixed)
+        return ResultFrame.of(estimates / self.bse_fe, "statistic")
 
     @cached_property
     def pvalues(self) -> pd.DataFrame:
         """Of two-sided t tests with the containment degrees of freedom."""
         found = 2.0 * stats.t.sf(np.abs(self.tvalues), self.df)
-        return pd.DataFrame(found, self.index, self._fixed)
+        frame = pd.DataFrame(found, self.index, self._fixed)
+        return ResultFrame.of(frame, "pvalue")
 
     @classmethod
     def empty(

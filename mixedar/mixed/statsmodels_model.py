@@ -28,6 +28,7 @@ from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
+from mixedar.summary import in_a_line
 
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
@@ -506,6 +507,17 @@ class MixedDistribution:
         Residual variance.
     exog : array_like, shape (n, p), or None
         Fixed-effects design; the model's by default.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> found = model.get_distribution(fit.params, fit.scale)
+    >>> found.cov_re.shape
+    (1, 1)
     """
 
     def __init__(
@@ -541,6 +553,10 @@ class MixedDistribution:
         self.cov_re, self.vcomp = scale * point.cov_re, scale * point.vcomp
         self.scale, self.residual_params = scale, point.residual
 
+    def __repr__(self) -> str:
+        size = f"{self.model.nobs} rows, scale {self.scale:.4g}"
+        return in_a_line(self, None, self.model.endog_names, size)
+
     def rvs(self, n: object = None, rng: Any = None) -> FloatArray:
         """
         Draw one response.
@@ -555,6 +571,17 @@ class MixedDistribution:
         -------
         ndarray, shape (n,)
             In the model's row order.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+        >>> fit = model.fit()
+        >>> found = model.get_distribution(fit.params, fit.scale)
+        >>> found.rvs(rng=1).shape
+        (108,)
         """
         offset = self.model.arrays.offset
         responses = Responses(

@@ -16,16 +16,45 @@ from mixedar.exceptions import UnsupportedError
 
 
 class Prior(ABC):
-    """A distribution on a parameter's own scale."""
+    """
+    A distribution on a parameter's own scale, to derive others from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixedar.priors import Prior
+    >>> class HalfCauchy(Prior):
+    ...     def log_density(self, x):
+    ...         density = np.where(x < 0.0, 0.0, 2.0 / (np.pi * (1.0 + x**2)))
+    ...         with np.errstate(divide="ignore"):
+    ...             return np.log(density)
+    >>> round(float(HalfCauchy().log_density(np.array(1.0))), 4)
+    -1.1447
+    """
 
     @abstractmethod
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Logarithm of the density, with its constant; ``-inf`` outside."""
+        """
+        Return the logarithm of the density, with its constant.
+
+        Parameters
+        ----------
+        x : ndarray
+            Values of the parameter.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape, ``-inf`` outside.
+        """
 
     @property
     def is_proper(self) -> bool:
         """Whether it integrates to one."""
         return True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
 def _positive(name: str, **values: float) -> None:
