@@ -89,6 +89,13 @@ class AnteDependence(OccasionStructure):
     With a variance per occasion (``weights=VarIdent()``, or the name ``"adh"``)
     it is SAS's ``ANTE(1)``.
 
+    Parameters
+    ----------
+    by : str, optional
+        Column of strata, each with parameters of its own.
+    occasions : tuple of str
+        The occasions in their order, found in the data.
+
     References
     ----------
     Gabriel, K. R. (1962), Ante-dependence analysis of an ordered set of
@@ -153,6 +160,13 @@ class Unstructured(OccasionStructure):
     With a variance per occasion (``weights=VarIdent()``, or the name ``"un"``) it
     is SAS's ``UN``.  Rows of the Cholesky factor of the correlation matrix move
     freely, scaled to length one, so that it stays positive definite.
+
+    Parameters
+    ----------
+    by : str, optional
+        Column of strata, each with parameters of its own.
+    occasions : tuple of str
+        The occasions in their order, found in the data.
 
     References
     ----------

@@ -204,6 +204,24 @@ class Exponential(DistanceStructure):
     """
     ``corr = exp(-d / range)``: CAR(1) when the distance is that of times.
 
+    Parameters
+    ----------
+    range : float, optional
+        Starting value, in units of distance.
+    coords : str or sequence of str
+        Columns of coordinates; by default the time is the only one.
+    nugget : bool
+        Add independent measurement error.
+    fixed : bool
+        Hold the parameters at their starting values.
+    by : str, optional
+        Column of strata, each with parameters of its own.
+    metric : {"euclidean", "manhattan", "maximum"}
+        Distance of two places: the straight line, the sum of the differences of
+        their coordinates, or the largest of these (nlme's ``metric=``).
+    reference, nearest, farthest : float
+        Typical, shortest and longest distance, found in the data.
+
     Examples
     --------
     >>> import numpy as np
@@ -237,6 +255,11 @@ class Exponential(DistanceStructure):
 class Gaussian(DistanceStructure):
     """
     ``corr = exp(-(d / range)^2)``: very smooth.
+
+    Parameters
+    ----------
+    range, coords, nugget, fixed, by, metric, reference, nearest, farthest
+        As of :class:`Exponential`.
 
     Examples
     --------
@@ -273,6 +296,11 @@ class RationalQuadratic(DistanceStructure):
     """
     ``corr = 1 / (1 + (d / range)^2)``.
 
+    Parameters
+    ----------
+    range, coords, nugget, fixed, by, metric, reference, nearest, farthest
+        As of :class:`Exponential`.
+
     Examples
     --------
     >>> import numpy as np
@@ -306,6 +334,11 @@ class RationalQuadratic(DistanceStructure):
 class Spherical(DistanceStructure):
     """
     ``corr = 1 - 1.5 d / range + 0.5 (d / range)^3`` up to `range`, then 0.
+
+    Parameters
+    ----------
+    range, coords, nugget, fixed, by, metric, reference, nearest, farthest
+        As of :class:`Exponential`.
 
     Examples
     --------
@@ -342,6 +375,11 @@ class Spherical(DistanceStructure):
 class Linear(DistanceStructure):
     """
     ``corr = 1 - d / range`` up to `range`, then 0; for one coordinate.
+
+    Parameters
+    ----------
+    range, coords, nugget, fixed, by, metric, reference, nearest, farthest
+        As of :class:`Exponential`.
 
     Examples
     --------
@@ -435,7 +473,7 @@ class Matern(DistanceStructure):
     Parameters
     ----------
     range, coords, nugget, fixed, by, metric, reference, nearest, farthest
-        As for the other structures of distances.
+        As of :class:`Exponential`.
     smoothness : float, optional
         Hold ``v`` at this value; by default it is estimated.
 

@@ -51,6 +51,8 @@ class VarPower(LinearCovariate):
         Starting value, one for all strata or one each.
     fixed : bool
         Hold `power` at its starting value.
+    strata, scales
+        Found in the data.
 
     Raises
     ------
@@ -156,7 +158,9 @@ class VarConstPower(CovariateVariance):
     fixed : bool
         Hold both at their starting values.
     from_zero : bool
-        Whether the covariate is zero somewhere; set by :meth:`bind_layout`.
+        Whether the covariate is zero somewhere, found in the data.
+    strata, scales
+        Found in the data.
 
     Raises
     ------
@@ -349,6 +353,8 @@ class VarExp(LinearCovariate):
         Starting value, one for all strata or one each.
     fixed : bool
         Hold `expon` at its starting value.
+    strata, scales
+        Found in the data.
 
     Raises
     ------
