@@ -70,6 +70,8 @@ OF_MODELS = {
 INTERNAL = {
     "BootstrapDraws.values",
     "LKJ.log_density_partial",
+    "MixedRegressor.set_predict_request",
+    "MixedRegressor.set_score_request",
     "Refits.empty",
     "Refits.take",
 }

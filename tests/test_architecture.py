@@ -49,6 +49,7 @@ ORDER = (
     "planning",
     "panel",
     "compare",
+    "sklearn",
     "api",
     "formula",
     "mixedar",  # __init__.py
@@ -69,10 +70,11 @@ OTHERS = {
     "matplotlib",
     "pandas",
     "patsy",
+    "sklearn",
     "statsmodels",
     "tqdm",
 }
-LATE = ("linearmodels", "matplotlib", "tqdm")
+LATE = ("linearmodels", "matplotlib", "sklearn", "tqdm")
 ROOT = Path(mixedar.__file__).parent
 FILE_LINES, FUNCTION_LINES = 350, 60
 # Waiting to be taken apart; nothing is added here without a reason.
