@@ -51,6 +51,15 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
     which the model expects it.  A panel of residuals that cannot be drawn says
     why.
 
+    Parameters
+    ----------
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+
     Examples
     --------
     >>> import mixedar.formula.api as mar
@@ -233,7 +242,17 @@ def plot_coefficients(
     """
     Fixed effects with their intervals.
 
-    See :func:`mixedar.plotting.coefficients.plot_coefficients`.
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+    coefficients : str or iterable of str, optional
+        Which ones, from top to bottom; all but the intercept by default.
+    alpha : float
+        1 - coverage of the intervals.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
@@ -290,7 +309,27 @@ def plot_random_effects(
     """
     Draw the predicted random effects: sorted with intervals, or normal QQ plots.
 
-    See :func:`mixedar.plotting.coefficients.plot_random_effects`.
+    Parameters
+    ----------
+    kind : {"caterpillar", "qq"}
+        Predictions with intervals, sorted; or standardized predictions against
+        normal quantiles, with the band in which each of them lies with probability
+        1 - `alpha` if the random effects are normal.
+    effect : str, optional
+        The random effect to draw; all, one a panel, by default.
+    alpha : float
+        1 - coverage of intervals and band.
+    beta : {"known", "estimated"}
+        Whether the errors of the fixed effects count in the intervals.
+    max_groups : int
+        Of more groups so many intervals are drawn, evenly by rank.
+    ax : Axes or sequence of Axes, optional
+        One for each panel.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or Figure
+        The figure if there are several panels.
 
     Examples
     --------
@@ -336,8 +375,13 @@ def plot_smooths(
     n, alpha, rng
         As in :meth:`smooth`.
     **options
-        ``simultaneous``, ``max_levels``, ``n_columns`` and ``figure``, as in
-        :func:`mixedar.plotting.smooths.plot_smooths`.
+        ``simultaneous=False`` leaves out the outer band; ``max_levels`` is the
+        largest number of curves of a factor in a panel, ``n_columns`` that of
+        panels in a row; ``figure`` is where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
 
     Examples
     --------
@@ -361,9 +405,17 @@ def plot_acf(
     **options: Any,
 ) -> Axes:
     """
-    Draw the autocorrelation of the residuals; options as for :meth:`acf`.
+    Draw the autocorrelation of the residuals, and the band that the model expects.
 
-    See :func:`mixedar.plotting.correlation.plot_acf`.
+    Parameters
+    ----------
+    kind, max_lag, **options
+        As in :meth:`acf`.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
@@ -390,9 +442,19 @@ def plot_variogram(
     **options: Any,
 ) -> Axes:
     """
-    Draw the semivariogram; options as for :meth:`variogram`.
+    Draw the semivariogram: the larger a point, the more pairs of residuals it has.
 
-    See :func:`mixedar.plotting.correlation.plot_variogram`.
+    Parameters
+    ----------
+    kind, max_distance, **options
+        As in :meth:`variogram`.
+    ax : matplotlib Axes, optional
+    smooth : bool
+        Draw a smooth line through at least eight points.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
@@ -423,11 +485,28 @@ def plot_residuals(
     """
     Draw residuals against fitted values, time, a column, or by group.
 
-    Lines are the local mean and, around it, twice the local standard deviation.
-    See :func:`mixedar.diagnostics.simulation.residual_frame` for what `x` can be,
-    :func:`~mixedar.diagnostics.simulation.residual_trend` for the bands from
-    `n_sim` drawn responses, and
-    :func:`mixedar.plotting.residuals.plot_residuals`.
+    Lines are the local mean and, around it, twice the local standard deviation, each
+    on the band in which it lies under the model.
+
+    Parameters
+    ----------
+    x : str or array_like, shape (n,)
+        ``"fitted"``, the fitted values; ``"mean"``, ``X beta``; ``"time"``, if the
+        model has one; ``"groups"``; a column of the data; or values.  Categories
+        give boxes.
+    kind : {"normalized", "pearson", "raw"}
+        Of residuals.
+    ax : matplotlib Axes, optional
+    smooth : bool
+        Whether to draw lines and bands.
+    n_sim : int
+        Responses that are drawn for the bands.
+    max_groups : int
+        Of more groups so many are drawn, evenly by the median of their residuals.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
@@ -460,7 +539,23 @@ def qqplot(
     """
     Draw residuals against normal quantiles, with a band.
 
-    See :func:`mixedar.diagnostics.residuals.normality.residual_quantiles`.
+    Parameters
+    ----------
+    kind : {"normalized", "pearson"}
+        Of residuals, each divided by the standard deviation that it has under the
+        model.
+    ax : matplotlib Axes, optional
+    alpha : float
+        1 - coverage of the band.
+    band : {"simultaneous", "pointwise"}
+        Whether all residuals of normal data lie in it with probability 1 - `alpha`,
+        or each of them does.
+    labels : int
+        How many of the most extreme residuals to label.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
@@ -494,6 +589,20 @@ def plot_simulated(
     Densities of 50 responses (`what` is ``"density"``) or of their means by group
     (``"group_means"``); or a histogram of 1,000 values of a statistic, as in
     :meth:`predictive_check`.
+
+    Parameters
+    ----------
+    what : {"density", "group_means"}, statistic of :meth:`predictive_check`
+    n_sim : int, optional
+        Data sets to draw, 50 or 1,000 by default.
+    rng : int or Generator, optional
+    ax : matplotlib Axes, optional
+    groups : {"new", "conditional"}
+        As in :meth:`simulate`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Examples
     --------
