@@ -713,9 +713,29 @@ class ByGroupResults(Summarised):
         ax: Axes | Sequence[Axes] | None = None,
     ) -> Axes | Figure | SubFigure:
         """
-        Intervals of the coefficients by group.
+        Intervals of the coefficients by group, nlme's ``plot(intervals(fm))``.
 
-        See :func:`mixedar.plotting.coefficients.plot_intervals`.
+        Parameters
+        ----------
+        coefficients : str or sequence of str, optional
+            Coefficients to draw, one a panel; all by default.
+        alpha : float
+            1 - coverage.
+        pool : bool, optional
+            Whether standard errors use the residual variance of all groups, as in
+            :meth:`conf_int`.
+        sort_by : str, optional
+            The coefficient whose estimates order the groups, in all panels alike; the
+            first one drawn by default.
+        max_groups : int
+            Of more groups so many are drawn, evenly by rank.
+        ax : Axes or sequence of Axes, optional
+            One for each panel.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or Figure
+            The figure if there are several panels.
 
         Examples
         --------

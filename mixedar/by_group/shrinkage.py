@@ -223,9 +223,28 @@ class Shrinkage(Printed):
         ax: Axes | Sequence[Axes] | None = None,
     ) -> Axes | Figure | SubFigure:
         """
-        Draw the comparison.
+        Draw own estimates and those of the mixed model.
 
-        See :func:`mixedar.plotting.groups.plot_shrinkage`.
+        Parameters
+        ----------
+        kind : {"density", "arrows"}
+            Densities of the estimates of all groups, with that of the random effect
+            in the model (a panel for each coefficient); or an arrow for each group
+            from its own estimate to that of the mixed model, in the plane of two
+            coefficients, or from left to right for one.
+        coefficients : str or sequence of str, optional
+            All by default; for arrows the first two.
+        max_groups : int
+            Of more groups so many have arrows, drawn at random.
+        rng : int or Generator
+            Of this choice.
+        ax : Axes or sequence of Axes, optional
+            One for each panel.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or Figure
+            The figure if there are several panels.
 
         Examples
         --------

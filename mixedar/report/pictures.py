@@ -104,8 +104,13 @@ def plot_trajectories(
     n_groups : int
         The largest number of panels without `groups`.
     **options
-        ``curves``, ``n_columns`` and ``figure``, as in
-        :func:`mixedar.plotting.trajectories.plot_trajectories`.
+        ``curves`` is a sequence of ``"population"`` (fixed effects) and ``"group"``
+        (random effects too); ``n_columns`` is the number of panels in a row;
+        ``figure`` is where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
 
     Examples
     --------
@@ -157,8 +162,16 @@ def plot_forecast(
         As in :meth:`get_prediction`.
     n_groups : int
         The largest number of panels without `groups`.
-    n_columns, alpha, figure
-        See :func:`mixedar.plotting.trajectories.plot_forecast`.
+    n_columns : int
+        Panels in a row.
+    alpha : float
+        1 - coverage of the intervals for observations.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
 
     Examples
     --------

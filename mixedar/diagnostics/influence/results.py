@@ -426,7 +426,20 @@ class GroupInfluence:
         """
         A measure by group, the largest labelled.
 
-        See :func:`mixedar.plotting.groups.plot_index`.
+        A broken line at four divided by the number of groups marks large distances,
+        by a common rule of thumb.
+
+        Parameters
+        ----------
+        y_var : str
+            A column of :meth:`summary_frame`.
+        labels : int
+            How many of the largest values to label.
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        matplotlib.axes.Axes
 
         Examples
         --------
@@ -446,8 +459,19 @@ class GroupInfluence:
         """
         Changes of each coefficient by group, a panel a coefficient.
 
-        Of the covariance parameters if `theta`; see
-        :func:`mixedar.plotting.groups.plot_dfbetas`.
+        Broken lines at two divided by the root of the number of groups mark large
+        changes, by a common rule of thumb.
+
+        Parameters
+        ----------
+        theta : bool
+            Whether to draw changes of the covariance parameters instead.
+        labels : int
+            How many of the largest changes to label in each panel.
+
+        Returns
+        -------
+        matplotlib.figure.Figure or SubFigure
 
         Examples
         --------
