@@ -168,6 +168,12 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
         "(none with --vc)",
     )
     model.add_argument(
+        "--re-cov",
+        choices=("unstructured", "diagonal", "compound"),
+        help="covariance of the random effects of --re: any, uncorrelated, or one "
+        "variance and one covariance of all; default: unstructured",
+    )
+    model.add_argument(
         "--vc",
         action="append",
         default=[],
@@ -187,6 +193,12 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     )
     model.add_argument(
         "--series", metavar="COLUMN", help="independent series inside the groups"
+    )
+    model.add_argument(
+        "--weights",
+        metavar="COLUMN",
+        help="known weights, the residual variance being divided by them; or the name "
+        "of a variance function that needs no column, such as varPower",
     )
 
 
@@ -313,8 +325,11 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
         vc_formula=arguments.vc or None,
         residual=arguments.residual,
         series=arguments.series,
+        weights=arguments.weights,
         missing=arguments.missing,
         eval_env={"np": np},
+        # of bars it may not be given
+        **({"re_cov": arguments.re_cov} if arguments.re_cov else {}),
     )
     fit = model.fit(reml=not arguments.ml).with_df(arguments.df)
     if not arguments.json:

@@ -23,10 +23,11 @@ _ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
 # Arguments in Python that have an option, with a value that it can take; those whose
 # option has another name; and what is said of the others.
 _ARGUMENT = re.compile(
-    r"\b(groups|time|delta|residual|series|missing|df|re_formula|vc_formula)"
+    r"\b(groups|time|delta|residual|series|weights|missing|df|re_cov|re_formula"
+    r"|vc_formula)"
     r"(?:=(?![\w\[])|(?<=formula)\b(?!=))('[^']*'|\"[^\"]*\"|\{[^{}]*\})?"
 )
-_RENAMED = {"re_formula": "re", "vc_formula": "vc"}
+_RENAMED = {"re_cov": "re-cov", "re_formula": "re", "vc_formula": "vc"}
 _PYTHON = "name=value is Python; the options here are those of fit --help"
 
 
@@ -102,6 +103,8 @@ def _text(file: Path, kind: str, labels: Iterable[str]) -> pd.DataFrame:
         text = pd.read_csv(file, dtype=str, **options).reset_index(drop=True)
     # names of rows, as R writes them, are left out
     table = table.reset_index(drop=True)
+    if header.iloc[0].isna().iloc[0] and table.columns[0] == "Unnamed: 0":
+        table = table.iloc[:, 1:]
     for name in labels:
         numbers, spelled = table[name], text[name].str.strip()
         whole = pd.api.types.is_integer_dtype(numbers)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import mixedar
+import mixedar.formula.api as mar
 from helpers import reference_cases
 from mixedar.cli import main
 from mixedar.cli.files import as_options, parse_dates, read_table
@@ -172,6 +173,35 @@ def test_variance_component_is_named(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
+COMPOUND = reference_cases.FOLDER.parent / "compound"
+
+
+def test_covariance_of_random_effects(capsys: pytest.CaptureFixture[str]) -> None:
+    case = json.loads((COMPOUND / "cases.json").read_text())["machines_reml"]
+    given = [COMPOUND / "machines.csv", "score ~ Machine", "--groups", "Worker"]
+    result = fit_json(capsys, *given, "--re", "0 + Machine", "--re-cov", "compound")
+    assert result["llf"] == pytest.approx(case["loglike"], abs=1e-8)
+    cov = np.array(result["cov_re"]["values"])
+    assert cov[1, 0] == pytest.approx(case["covariance"], rel=1e-5)
+    diagonal = [*given, "--re", "~Machine", "--re-cov", "diagonal", "--no-eval"]
+    cov = np.array(fit_json(capsys, *diagonal)["cov_re"]["values"])
+    np.testing.assert_array_equal(cov, np.diag(np.diag(cov)))
+
+
+def test_known_weights(orthodont: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = pd.read_csv(orthodont)
+    data["w"] = 1.0 + data.index % 3
+    data.to_csv(orthodont, index=False)
+    given = [orthodont, "distance ~ age", "--groups", "subject", "--weights"]
+    result = fit_json(capsys, *given, "w", "--no-eval")
+    expected = mar.mixedlm("distance ~ age", data, groups="subject", weights="w").fit()
+    assert result["llf"] == pytest.approx(expected.llf, abs=1e-8)
+    assert "power" in fit_json(capsys, *given, "varPower")["residual_params"]
+    for name, message in (("ww", "Did you mean 'w'"), ("sex", "has to be numeric")):
+        assert fit(*given, name) == 1
+        assert message in one_line_of_error(capsys)
+
+
 LEVELS = reference_cases.FOLDER.parent / "levels"
 
 
@@ -239,6 +269,7 @@ def test_bars_say_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
         ([formula, "--groups", "trial"], "none of the factors"),
         (["y ~ cond + (1 | subjekt)"], "'subjekt'"),
         (["y ~ cond + (1 | subj) + (1 | item)", "--re", "~cond"], "leave out --re,"),
+        (["y ~ cond + (cond | subj)", "--re-cov", "diagonal"], "leave out --re,"),
         (["y ~ I(cond | 1)"], "--groups is missing"),
     ):
         assert fit(path, *options) == 1
@@ -512,6 +543,7 @@ def test_only_dates_in_iso_form_are_parsed() -> None:
         ("groups='g' is nothing; series=", "--groups g is nothing; --series"),
         ("pass re_formula='0 + x' (re_formula)", 'pass --re "0 + x" (--re)'),
         ("write vc_formula={'b': '0 + C(b)'}.", 'write --vc "b=0 + C(b)".'),
+        ("weights='w' or re_cov='diagonal'", "--weights w or --re-cov diagonal"),
         ("fit(reml=False), delta='auto', time= and df='normal'",
          "fit(--ml), --delta auto, --time and --df normal"),
     ],
