@@ -8,7 +8,6 @@ stderr, no traceback), 2 for wrong usage.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -22,7 +21,7 @@ import pandas as pd
 
 from mixedar import __version__
 from mixedar.by_group.factors import varcorr
-from mixedar.cli.files import as_options, parse_dates, read_table
+from mixedar.cli.files import as_json, as_options, parse_dates, read_table
 from mixedar.cli.no_eval import check_formula
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import read_formula
@@ -328,7 +327,7 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
         weights=arguments.weights,
         missing=arguments.missing,
         eval_env={"np": np},
-        # of bars it may not be given
+        # beside bars it may not be given
         **({"re_cov": arguments.re_cov} if arguments.re_cov else {}),
     )
     fit = model.fit(reml=not arguments.ml).with_df(arguments.df)
@@ -340,7 +339,7 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
         **_numbers(fit),
         "warnings": list(messages),
     }
-    return json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
+    return as_json(results)
 
 
 def _labels(arguments: argparse.Namespace, formulas: Sequence[str]) -> set[str]:
@@ -432,18 +431,3 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "time_unit": fit.time_unit,
         "modes": [mode.estimate.llf for mode in fit.modes],
     }
-
-
-def _plain(value: object) -> Any:
-    """Python's own types, and None for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

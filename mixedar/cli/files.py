@@ -1,15 +1,17 @@
 """
-What the command line reads, and how it says what Python says.
+What the command line reads, and how it writes what Python says.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import MixedARError
@@ -152,3 +154,23 @@ def _as_option(argument: re.Match[str]) -> str:
         return " ".join(f'{option} "{name}={part}"' for name, part in value.items())
     plain_word = re.fullmatch(r"[\w.]+", value)
     return f"{option} {value}" if plain_word else f'{option} "{value}"'
+
+
+def as_json(results: object) -> str:
+    """Results for a program; null for what JSON has no number for."""
+    return json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: object) -> Any:
+    """Python's own types, and None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
