@@ -250,7 +250,12 @@ class ByGroupOLS(NamedInALine):
         eval_env: object = None,
     ) -> Self:
         """
-        Build the model from a formula; arguments as for :func:`by_group`.
+        Build the model from a formula.
+
+        Parameters
+        ----------
+        formula, data, groups, weights, subset, missing, eval_env
+            As for :func:`by_group`.
 
         Returns
         -------

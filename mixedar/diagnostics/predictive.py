@@ -191,15 +191,17 @@ def predictive_check(
     statistic : str, callable, sequence of these, or mapping of str to callable
         By default the standard deviations between and within groups, the
         autocorrelation at the first lag, skewness and kurtosis, as far as they
-        exist.  Names of :data:`STATISTICS`: moments and extremes of the response, the
-        standard deviation between the groups' means and within groups, the
-        autocorrelation of ``y - X beta`` at the first lag.  A callable takes the
-        response as a Series with the index of the data and returns a number.
+        exist.  By name: moments and extremes of the response, ``"mean"``, ``"sd"``,
+        ``"min"``, ``"max"``, ``"skewness"`` and ``"kurtosis"``; the standard
+        deviation between the groups' means, ``"sd_between"``, and within groups,
+        ``"sd_within"``; the autocorrelation of ``y - X beta`` at the first lag,
+        ``"lag1"``.  A callable takes the response as a Series with the index of the
+        data and returns a number.
     n_sim : int
         Number of data sets to draw.
     rng : int, SeedSequence or Generator, optional
     groups : {"new", "conditional"}
-        As in :func:`mixedar.diagnostics.simulation.simulate`.
+        As in :meth:`simulate`.
 
     Returns
     -------

@@ -230,14 +230,35 @@ def anova(*fits: Any, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     *fits : MixedLMARResults
-        One fit: :func:`mixedar.inference.anova.anova_terms` with ``type=`` and
-        ``df=``.  Several: :func:`likelihood_ratio_table`.
+        Further fits to the same data, each compared with the one before.
     **options
-        Passed on.
+        Of one fit, its terms:
+
+        - ``type``: 1, each term after those before it in the formula (nlme's
+          sequential); 2, each after all terms that do not contain it (car's); 3, by
+          default, each averaged over the levels of the other factors, whatever the
+          coding (SAS', lmerTest's); ``"marginal"``, all coefficients of the term are
+          zero, in the coding of the model (nlme's);
+        - ``df``: degrees of freedom; those of the results by default.
+
+        Of several fits:
+
+        - ``refit="ml"``: fit by maximum likelihood first what was fitted by REML,
+          needed when fixed effects differ;
+        - ``null``: ``"auto"``, chi-square or, where a variance is tested, the 50:50
+          mixture of Self and Liang; ``"chi2"``, always the naive chi-square; or
+          ``"simulate"``, from the smaller model, with ``n_sim`` responses, ``rng``
+          and ``progress``;
+        - ``names`` of the rows, and the convention ``ic`` of AIC and BIC, as in
+          :meth:`information_criteria`.
 
     Returns
     -------
     DataFrame
+        A row a term: ``num_df``, ``den_df``, ``F``, ``p`` and ``note``; or a row a
+        fit: ``df`` (number of parameters), ``AIC``, ``BIC``, ``logLik``, ``test``,
+        ``LR``, ``LR_df``, ``p``, ``null`` (distribution) and ``note``, which says why
+        if there is no test.
 
     Raises
     ------

@@ -143,7 +143,7 @@ def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     Raises
     ------
     UnsupportedError, NotComputedError
-        As :func:`information_matrix`.
+        As :meth:`information`.
 
     Examples
     --------

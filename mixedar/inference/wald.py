@@ -123,8 +123,10 @@ def t_test(
 
     Parameters
     ----------
-    r_matrix : array_like, shape (k, p), str, or tuple
-        Restrictions; ``"time = 0.5"``; or ``(R, q)`` for ``R b = q``.
+    r_matrix : array_like, shape (k, p), str, mapping, list of str or tuple
+        Restrictions, one a row; those of a Series or DataFrame are matched by name,
+        and effects that they leave out count zero.  Text such as ``"time = 0.5"``,
+        one or several; a mapping of names to values; or ``(R, q)`` for ``R b = q``.
     use_t : bool, optional
         False for normal p-values.
     df : str, float or DFMethod, optional
@@ -139,8 +141,7 @@ def t_test(
     Raises
     ------
     MixedARError
-        If `r_matrix` cannot be read; see
-        :func:`mixedar.hypotheses.restrictions.restrictions`.
+        If `r_matrix` cannot be read.
     UnsupportedError
         If `r_matrix` has the wrong number of columns, or `df` is unknown.
     NotComputedError

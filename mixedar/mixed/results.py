@@ -529,7 +529,10 @@ class MixedLMARResults(Summarised, ParentResults):
         self, alpha: float = 0.05, cols: Any = None, df: DF | None = None
     ) -> FloatArray:
         """
-        Confidence intervals; see :func:`mixedar.inference.wald.conf_int`.
+        Wald intervals: t of fixed effects, normal of the covariance parameters.
+
+        Intervals of variances are on the log scale, those of correlations and other
+        residual parameters on their unconstrained scale.
 
         Parameters
         ----------

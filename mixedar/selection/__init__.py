@@ -123,8 +123,7 @@ def select_residual(
         Columns that the structures read, for models from arrays; see
         ``MixedLMAR.with_residual``.
     ic : {"nlme", "lme4", "sas"}
-        Convention of AIC and BIC, see
-        :func:`mixedar.inference.information.information_criteria`.
+        Convention of AIC and BIC, see ``MixedLMARResults.information_criteria``.
     progress : bool
         Show a progress bar.
     **fit_kwargs

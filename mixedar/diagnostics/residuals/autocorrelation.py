@@ -197,8 +197,15 @@ def residual_acf(
     fit : Fit
     kind : {"normalized", "pearson", "raw"}
         As in ``residuals``.
-    max_lag, bin_width, alpha
-        As in :func:`autocorrelation`.
+    max_lag : float, optional
+        Largest lag, in units of time; by default ``10 log10(n)`` typical gaps for
+        a longest series of `n` rows, as in R.
+    bin_width : float, optional
+        Width of the lags.  By default the grid of the times if they have one,
+        and otherwise the median gap: distances up to half a width from a lag
+        belong to it.
+    alpha : float
+        Level of the bounds, for each lag.
     bounds : {"model", "white"}
         For normalized residuals, around what the fitted model lets them have:
         random effects are predicted from the same data, which leaves normalized
@@ -208,8 +215,9 @@ def residual_acf(
     Returns
     -------
     DataFrame
-        As :func:`autocorrelation`, and with ``bounds="model"`` a column
-        ``expected``.
+        ``lag`` (mean distance of its pairs), ``acf``, ``pairs``, ``lower``,
+        ``upper``, and with ``bounds="model"`` ``expected``; the first row is lag 0.
+        Lags without pairs are left out.
 
     Raises
     ------
@@ -321,7 +329,7 @@ def serial_correlation_test(
         Number of lags to test (the first ones), or the lags themselves, in
         units of time.  By default the first four, or as many as there are.
     bin_width : float, optional
-        Width of the lags, as in :func:`autocorrelation`.
+        Width of the lags, as in :meth:`acf`.
 
     Returns
     -------

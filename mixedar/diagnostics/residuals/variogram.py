@@ -211,8 +211,15 @@ def residual_variogram(
         if the model has no times those in the coordinates of its residual structure.
     metric : {"euclidean", "manhattan", "maximum"}, optional
         Distance of two places, that of the structure by default.
-    max_distance, n_bins, bins, robust
-        As in :func:`semivariogram`.
+    max_distance : float, optional
+        Largest distance, in units of time or of the coordinates.  By default all of
+        them, or if there are more than four million pairs the shorter ones.
+    n_bins : int
+        If there are more distinct distances, they are put into so many bins.
+    bins : {"quantiles", "fixed"}
+        Bins with equally many pairs, or equally wide ones.
+    robust : bool
+        Cressie and Hawkins' estimator, from roots of absolute differences.
 
     Returns
     -------
@@ -227,7 +234,8 @@ def residual_variogram(
     UnsupportedError
         For options that are not known.
     NotComputedError
-        As :func:`semivariogram`, or if the data were removed.
+        If no series has two observations, or none within `max_distance`; or if the
+        data were removed.
 
     Examples
     --------

@@ -341,11 +341,17 @@ class FixedEffectsAR1(AR1Model):
         Parameters
         ----------
         cov_type, cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; of the transformed regression.
+            As in :meth:`PooledOLS.fit`, of the transformed regression.
         rho : float, optional
             Use this value and do not estimate it.
-        rho_method, two_step
-            See :func:`mixedar.panel.estimators.ar1.estimate_rho`.
+        rho_method : str
+            How residuals e, with l those one unit before, give rho: by the
+            Durbin-Watson statistic, ``"dw"``; by regression of e on l, ``"regress"``,
+            or of l on e, ``"freg"``; by ``sum(e l) / sum(e^2)``, ``"tscorr"``, and its
+            corrections for n rows and k columns, ``"theil"`` and ``"nagar"``; or
+            Baltagi and Wu's ``"onestep"``.
+        two_step : bool
+            Stop after the first regression with transformed data.
         first : {"drop", "keep"}
             The first observation of each entity is left out (Cochrane and Orcutt,
             Stata) or kept (Prais and Winsten, generalised least squares).
@@ -556,7 +562,7 @@ class RandomEffectsAR1(AR1Model):
         Parameters
         ----------
         cov_type, cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; of the transformed regression.
+            As in :meth:`PooledOLS.fit`, of the transformed regression.
         rho, rho_method, two_step
             As in :meth:`FixedEffectsAR1.fit`.
 

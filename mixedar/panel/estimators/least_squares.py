@@ -56,9 +56,20 @@ class LeastSquaresModel(PanelModel):
             ``"classical"``, ``"robust"``, ``"clustered"``, ``"hac"`` or
             ``"driscoll-kraay"``; of the between regression, whose rows are
             independent means, one of the first two.
-        cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
+        cluster : str, array_like or tuple of two
+            Of ``"clustered"``: ``"entity"`` (by default), ``"time"``, ``"both"``, a
+            column of the data, or labels, one a row; two of them for two-way
+            clustering.
+        small_sample : {"stata", "sss", "HC1", "dof"}, optional
+            Factor of the covariance with n rows, k columns and G clusters:
+            ``"sss"`` (plm) is ``G / (G - 1) (n - 1) / (n - k)``; ``"stata"``, the
+            default, the same with the constant, and effects that are nested in no
+            clustering, counted in k; ``"HC1"`` is ``n / (n - k)``, ``"dof"``
+            ``n / df_resid``, and None one.
+        kernel : {"bartlett", "parzen", "quadratic-spectral"}
+            Weights of the lags of ``"hac"`` and ``"driscoll-kraay"``.
+        bandwidth : float, optional
+            Largest lag; ``floor(4 (T / 100)^(2/9))`` by default.
 
         Returns
         -------

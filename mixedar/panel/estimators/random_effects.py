@@ -119,8 +119,7 @@ class RandomEffects(PanelModel):
             linearmodels) or as Baltagi and Chang (plm, Stata's ``sa``).  They are
             equal if all have the same number.
         cluster, small_sample, kernel, bandwidth
-            See :class:`CovarianceRequest`; clusters are entities and the factor is
-            Stata's by default.
+            As in :meth:`PooledOLS.fit`.
 
         Returns
         -------

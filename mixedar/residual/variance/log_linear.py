@@ -41,8 +41,7 @@ class VarLogLinear(Startable, VarianceFunction):
         Hold `gamma` at its starting values.
     columns : tuple of str
         Columns of the design without the intercept.  A model with a formula
-        finds them itself, see :func:`with_columns`; with arrays they take the
-        place of the formula.
+        finds them itself; with arrays they take the place of the formula.
     basis : tuple of tuple of float
         Map from coordinates with uncorrelated columns to `gamma`; set by
         :meth:`bind_layout`.
