@@ -201,7 +201,7 @@ class Comparison(ResultsSummary):
     Several fits side by side; made by :func:`compare`.
 
     Printing, ``as_text``, ``as_html`` and ``as_latex`` are those of
-    :class:`mixedar.summary.ResultsSummary`.
+    :class:`ResultsSummary`.
 
     Attributes
     ----------
@@ -345,8 +345,9 @@ def compare(
     formats : mapping of str to format, optional
         Of ``"estimate"``, ``"std_error"`` (or ``"statistic"``, ``"p_value"``,
         ``"conf_int"``) and ``"component"``, or of a row by its name (``"AIC"``,
-        ``"x1"``); see :func:`mixedar.summary.format_values`.  By default a row
-        shows two digits of its smallest standard error.
+        ``"x1"``): ``".2f"``, ``"%.2f"``, or a callable that takes the value and
+        returns its text.  By default a row shows two digits of its smallest standard
+        error.
     title : str, optional
     alpha : float
         1 - coverage of the intervals, in the table and in ``coefficients``.

@@ -531,8 +531,8 @@ class MixedLMARResults(Summarised, ParentResults):
         """
         Wald intervals: t of fixed effects, normal of the covariance parameters.
 
-        Intervals of variances are on the log scale, those of correlations and other
-        residual parameters on their unconstrained scale.
+        Intervals of variances are made on the log scale, of covariances on their own,
+        and of residual parameters on their unconstrained scale.
 
         Parameters
         ----------
@@ -570,7 +570,16 @@ class MixedLMARResults(Summarised, ParentResults):
         df: DF | None = None,
     ) -> ContrastResults:
         """
-        Joint F test of linear restrictions; arguments as in :meth:`wald_test`.
+        Joint F test of linear restrictions.
+
+        Parameters
+        ----------
+        r_matrix, cov_p, invcov, df
+            As in :meth:`wald_test`.
+
+        Returns
+        -------
+        WaldTest
 
         Examples
         --------

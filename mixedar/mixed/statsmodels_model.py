@@ -438,6 +438,15 @@ class ParentModel(MixedLM):
         """
         Penalised fit by statsmodels; independent residuals only.
 
+        Parameters
+        ----------
+        *args, **kwargs
+            As of ``statsmodels.regression.mixed_linear_model.MixedLM``.
+
+        Returns
+        -------
+        statsmodels.regression.mixed_linear_model.MixedLMResults
+
         Raises
         ------
         UnsupportedError

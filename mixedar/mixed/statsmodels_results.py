@@ -86,8 +86,9 @@ class ParentResults(MixedLMResults):
             they have names; the model's own rows by default.
         transform : bool
             Whether a model from a formula transforms `exog` by it.
-        offset : str or array_like, optional
-            Of a model with an offset; its column in `exog` by default.
+        *args, **kwargs
+            ``offset=`` of a model with an offset, a column or values; its column in
+            `exog` by default.
 
         Returns
         -------

@@ -282,7 +282,12 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
 
     def f_test(self, r_matrix: object) -> ContrastResults:
         """
-        F test of linear restrictions; see `wald_test`.
+        F test of linear restrictions.
+
+        Parameters
+        ----------
+        r_matrix : str, array_like or tuple
+            As in :meth:`wald_test`.
 
         Returns
         -------
@@ -303,7 +308,12 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
 
     def t_test(self, r_matrix: object) -> ContrastResults:
         """
-        T tests of linear combinations, one by one; see `wald_test`.
+        T tests of linear combinations, one by one.
+
+        Parameters
+        ----------
+        r_matrix : str, array_like or tuple
+            As in :meth:`wald_test`.
 
         Returns
         -------

@@ -491,7 +491,7 @@ class FormulaStructure(ResidualStructure):
     """
     A structure that is written down as a formula, in numpy's arithmetic.
 
-    Exact derivatives follow from :class:`mixedar.numeric.autodiff.Jet`.
+    Exact derivatives follow by automatic differentiation.
 
     Examples
     --------

@@ -178,7 +178,16 @@ class Diagnosis(Printed):
 
     def as_text(self, width: int = 80) -> str:
         """
-        The page as plain text; see :meth:`ResultsSummary.as_text`.
+        The page as plain text.
+
+        Parameters
+        ----------
+        width : int
+            Of a line, in characters.
+
+        Returns
+        -------
+        str
 
         Examples
         --------
@@ -194,7 +203,11 @@ class Diagnosis(Printed):
 
     def as_html(self) -> str:
         """
-        The page as HTML; see :meth:`ResultsSummary.as_html`.
+        The page as HTML.
+
+        Returns
+        -------
+        str
 
         Examples
         --------

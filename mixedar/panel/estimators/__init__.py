@@ -117,6 +117,14 @@ class PanelModel(NamedInALine, ABC):
     ------
     MixedARError
         For data that cannot be used; see :mod:`mixedar.exceptions`.
+
+    Examples
+    --------
+    >>> from statsmodels.datasets import grunfeld
+    >>> import mixedar.formula.api as mar
+    >>> firms = grunfeld.load_pandas().data.astype({"year": int})
+    >>> mar.pooled("invest ~ value + capital", firms, "firm", "year")
+    <PooledOLS: invest ~ value + capital, 220 rows, 11 entities>
     """
 
     formula: str | None = None
@@ -265,7 +273,8 @@ class PanelModel(NamedInALine, ABC):
             Where formulas find functions and variables: the caller's scope by
             default, ``-1`` for none.
         **options
-            Passed on to the model.
+            What the class takes beyond this: ``effects`` of fixed effects, ``gaps`` and
+            ``drift`` of first differences.
 
         Returns
         -------

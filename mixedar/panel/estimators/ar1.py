@@ -293,7 +293,7 @@ class FixedEffectsAR1(AR1Model):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`; times must be whole or equally spaced.
 
     Notes
@@ -522,7 +522,7 @@ class RandomEffectsAR1(AR1Model):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`; times must be whole or equally spaced.
 
     References

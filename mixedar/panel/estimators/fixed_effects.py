@@ -54,7 +54,7 @@ class FixedEffects(LeastSquaresModel):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`.
     effects : {"entity", "time", "twoways"}
         Which effects are removed.

@@ -150,7 +150,7 @@ class PooledOLS(LeastSquaresModel):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`.
 
     Examples
@@ -183,7 +183,7 @@ class BetweenOLS(LeastSquaresModel):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`.
 
     Examples
@@ -229,7 +229,7 @@ class FirstDifferenceOLS(LeastSquaresModel):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`.
     gaps : {"skip", "previous"}
         Differences across a gap in time are left out (Stata's ``D.``) or taken to

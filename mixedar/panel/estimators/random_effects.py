@@ -63,7 +63,7 @@ class RandomEffects(PanelModel):
 
     Parameters
     ----------
-    endog, exog, entity, time, missing
+    endog, exog, entity, time, delta, weights, missing
         As in :class:`PanelModel`.
 
     References
