@@ -131,6 +131,12 @@ class PictureRows:
     lines : ndarray of int, shape (n,)
         Numbers of the series; groups unless the model has ``series=``.
     group_name : str
+    series : list or None
+        The group's number and the series' label of each line, if the model has
+        ``series=``.
+    joined : bool
+        Whether the rows of a line follow one another from left to right: not along
+        a covariate that goes up and down in time, and has values of its own in each.
     """
 
     x: NDArray[Any]
@@ -143,6 +149,8 @@ class PictureRows:
     labels: list[Any]
     lines: IntArray
     group_name: str
+    series: list[tuple[int, Any]] | None = None
+    joined: bool = True
 
     @cached_property
     def occasions(self) -> NDArray[Any]:
@@ -155,11 +163,14 @@ class PictureRows:
         """
         The given rows by line, from left to right.
 
-        `broken` ends them where an occasion that most lines have is not there.
+        `broken` ends them where an occasion that most lines have is not there, and
+        after each row if rows do not follow one another.
         """
         order = rows[np.lexsort((self.x[rows], self.lines[rows]))]
         cut = np.diff(self.lines[order]) != 0
-        if broken:
+        if broken and not self.joined:
+            cut[:] = True
+        elif broken:
             x, common = self.x[order], self.occasions
             left = np.searchsorted(common, x[:-1], "right")
             cut |= np.searchsorted(common, x[1:], "left") > left
@@ -176,18 +187,17 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
     x : str or array_like, shape (n,), optional
         What runs from left to right: the model's time by default; without one,
         the first numeric variable of the formula that varies within groups, or
-        the order of the rows.
+        the order of the rows, and the label says so.
 
     Returns
     -------
     PictureRows
     """
     x = _default(data) if x is None else x
-    name, label, ticks = None, "occasion", None
-    # without times: the place of each row in its group
-    grouped = data.grouped
-    first = np.repeat(grouped.offsets[:-1], grouped.sizes)
-    values: NDArray[Any] = grouped.unsort(np.arange(data.nobs, dtype=float) - first)
+    group_name = "group" if data.formula is None else data.groups_name
+    name, label, ticks = None, f"row of each {group_name} (there is no time=)", None
+    place = _places_in_groups(data)
+    values: NDArray[Any] = place
     if x is not None:
         column = data_column(data, x, "x")
         values, ticks, unit = plottable(column)
@@ -195,10 +205,13 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
         named = named or str(data.time_name or "time")
         label = f"{named}{unit}"
         name = named if data.frame is not None and named in data.frame else None
-    lines: NDArray[Any] = data.codes
+    lines: IntArray = np.asarray(data.codes, dtype=np.intp)
+    series = None
     if data.series is not None:
         pairs = pd.DataFrame({"g": data.codes, "s": np.asarray(data.series)})
-        lines = pairs.groupby(["g", "s"], sort=True, observed=True).ngroup().to_numpy()
+        by = pairs.groupby(["g", "s"], sort=True, observed=True)
+        lines = np.asarray(by.ngroup(), dtype=np.intp)
+        series = list(by.size().index)
     return PictureRows(
         np.asarray(values),
         name,
@@ -208,9 +221,27 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
         data.endog_name,
         data.codes,
         data.group_labels,
-        np.asarray(lines, dtype=np.intp),
-        "group" if data.formula is None else data.groups_name,
+        lines,
+        group_name,
+        series,
+        _follows(np.asarray(values), place, lines),
     )
+
+
+def _places_in_groups(data: ModelData) -> FloatArray:
+    """Numbers of the rows in their groups, from one, in the order of time if any."""
+    grouped = data.grouped
+    first = np.repeat(grouped.offsets[:-1], grouped.sizes)
+    return grouped.unsort(np.arange(1.0, data.nobs + 1.0) - first)
+
+
+def _follows(x: NDArray[Any], place: FloatArray, lines: IntArray) -> bool:
+    """Whether a line never turns back along `x`, or lines share its values."""
+    order = np.lexsort((place, lines))
+    here = x[order]
+    back = (np.diff(lines[order]) == 0) & (here[1:] < here[:-1])
+    pairs = pd.DataFrame({"x": x, "line": lines}).drop_duplicates()
+    return not back.any() or bool(pairs["x"].nunique() <= 0.5 * len(pairs))
 
 
 def _default(data: ModelData) -> Any:
@@ -221,6 +252,7 @@ def _default(data: ModelData) -> Any:
     for name in () if data.formula_spec is None else data.formula_spec.variables:
         column = data_column(data, name, "x")
         number = pd.api.types.is_numeric_dtype(column.dtype)
-        if number and varies_in_groups(column, data.codes):
+        alone = data.n_groups == data.nobs and column.nunique() > 1
+        if number and (alone or varies_in_groups(column, data.codes)):
             return name
     return None

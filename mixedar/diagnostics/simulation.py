@@ -274,7 +274,8 @@ def residual_frame(
     ----------
     fit : Fit
     x : str or array_like, shape (n,)
-        ``"fitted"``, the fitted values; ``"mean"``, ``X beta``; ``"time"``;
+        ``"fitted"``, the fitted values; ``"mean"``, ``X beta``; ``"time"``, if the
+        model has one;
         ``"groups"``; a column of the data; or values.
     kind : {"normalized", "pearson", "raw"}
 
@@ -303,6 +304,11 @@ def _against(fit: Fit, x: Any) -> tuple[str, Any]:
         if x == "mean" and not column:
             return "Fitted mean", fit.fitted_marginal
         if x == "time" and not column:
+            if data.time is None:
+                raise UnsupportedError(
+                    "x='time': the model has no time=; name a column of the data, "
+                    "or take x='fitted'"
+                )
             rows = picture_rows(data)
             return rows.x_label, _categories(rows.x, rows.ticks)
     found = data_column(data, x, "x")

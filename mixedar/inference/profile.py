@@ -31,6 +31,7 @@ from mixedar.exceptions import NotComputedError, UnsupportedError, check_alpha
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter, parameters_of, select
 from mixedar.inference.constrained import ConstrainedLikelihood, starts_of
+from mixedar.summary import ResultFrame
 
 _POINTS = 12  # nodes on either side of the estimate
 _STEP = 0.5  # more of them where zeta changes faster than this
@@ -103,9 +104,8 @@ class Profile:
         >>> fit.profile("rho").to_frame().columns.tolist()
         ['value', 'zeta', 'llf']
         """
-        return pd.DataFrame(
-            {"value": self.grid, "zeta": self.zeta, "llf": self.likelihood}
-        )
+        columns = {"value": self.grid, "zeta": self.zeta, "llf": self.likelihood}
+        return ResultFrame(columns)
 
     def conf_int(self, alpha: float = 0.05) -> FloatArray:
         """
@@ -161,19 +161,21 @@ class Profile:
             ends.append(_inverse(height[order], value[order], level))
         return np.array(ends)
 
-    def plot(self, axes: Any = None, alpha: float = 0.05) -> Any:
+    def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """
         Zeta and log-likelihood by the value of the parameter.
 
         Parameters
         ----------
-        axes : sequence of two matplotlib Axes, optional
+        ax : matplotlib Axes, or sequence of two, optional
+            One for zeta alone, or one for each; a new figure with both by default.
         alpha : float
             Level of the interval that is marked.
 
         Returns
         -------
-        ndarray of matplotlib Axes, shape (2,)
+        matplotlib.axes.Axes, or ndarray of them, shape (2,)
+            `ax`, if it is given.
 
         Examples
         --------
@@ -186,7 +188,7 @@ class Profile:
         >>> len(axes)
         2
         """
-        return load("mixedar.plotting.coefficients", "plot_profile")(self, axes, alpha)
+        return load("mixedar.plotting.coefficients", "plot_profile")(self, ax, alpha)
 
 
 def _inverse(height: FloatArray, value: FloatArray, level: float) -> float:

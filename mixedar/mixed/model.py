@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _convert_vc
 
+from mixedar._lazy import Question
 from mixedar._types import UNCHANGED, FloatArray, Unchanged
 from mixedar.data.checks import (
     check_finite,
@@ -211,6 +212,7 @@ class MixedLMAR(NamedInALine, ParentModel):
     """
 
     recipe: Recipe | None = None
+    plot = Question("mixedar.report.pictures", "plot_model", of="arrays")
 
     def __init__(
         self,

@@ -164,9 +164,15 @@ def name_point(
 
 
 def whole_ticks(ax: Axes, x: FloatArray) -> None:
-    """A tick at each place if they are few whole numbers."""
-    if len(x) <= 15 and (x == np.rint(x)).all() and np.ptp(x) <= 15:
+    """Ticks at whole numbers if the places are: at each place if they are few."""
+    if not (x == np.rint(x)).all():
+        return
+    if len(x) <= 15 and np.ptp(x) <= 15:
         ax.set_xticks(x)
+        return
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def smooth_line(

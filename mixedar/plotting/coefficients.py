@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice
@@ -398,32 +399,39 @@ def _quantiles(panel: Axes, part: pd.DataFrame, name: str, alpha: float) -> None
     panel.legend(frameon=False, loc="upper left", fontsize="small")
 
 
-def plot_profile(profile: Profile, axes: Any = None, alpha: float = 0.05) -> Any:
+def plot_profile(
+    profile: Profile, ax: Axes | Sequence[Axes] | None = None, alpha: float = 0.05
+) -> Axes | NDArray[Any]:
     """
     Draw a profile: zeta, the signed root of the deviance, and the log-likelihood.
 
     Parameters
     ----------
     profile : Profile
-    axes : sequence of two matplotlib Axes, optional
+    ax : Axes, or sequence of two Axes, optional
+        One for zeta alone, or one for each; a new figure with both by default.
     alpha : float
         1 - coverage of the interval that is shaded.
 
     Returns
     -------
-    ndarray of matplotlib Axes, shape (2,)
+    matplotlib.axes.Axes, or ndarray of them, shape (2,)
+        As given, zeta first.
     """
-    axes = np.array(panel_axes(2, axes, 4.5, 3.6), dtype=object)
+    single = ax is not None and np.size(np.asarray(ax, dtype=object)) == 1
+    panels = panel_axes(1 if single else 2, ax, 4.5, 3.6)
     level = _level(alpha)
-    first, last = axes[0], axes[-1]
+    first, last = panels[0], panels[-1]
     _zeta(first, profile, alpha)
+    label(first, profile.parameter, "zeta")
+    if single:
+        return first
     last.plot(profile.grid, profile.likelihood, ".-", color=COLOURS[0])
     last.axhline(profile.llf - 0.5 * level**2, color=GREY, linewidth=0.8, ls="--")
     _mark(last, profile, alpha)
-    label(first, profile.parameter, "zeta")
     last.ticklabel_format(axis="y", useOffset=False)
     label(last, profile.parameter, "log-likelihood")
-    return axes
+    return np.array(panels, dtype=object)
 
 
 def plot_profiles(

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# An axis of correlations reaches so far at least: none of them is rounding noise.
+_LEAST = 0.02
+
+
 def plot_acf(
     table: pd.DataFrame,
     ax: Axes | None = None,
@@ -82,7 +86,8 @@ def plot_acf(
     points(ax, lag, acf, (acf < lower) | (acf > upper), 5.0, 6.0)
     whole_ticks(ax, lag)
     ends = np.concatenate([acf, lower, upper, [0.0]])
-    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    low = min(float(np.nanmin(ends)), -_LEAST)
+    high = max(float(np.nanmax(ends)), _LEAST)
     ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     beyond = max(0.6 * width, 0.02 * float(np.ptp(lag)))
     ax.set_xlim(lag.min() - beyond, lag.max() + beyond)
@@ -200,6 +205,7 @@ def plot_correlations(frame: pd.DataFrame, ax: Axes | None, lag: str) -> Axes:
             linewidth=1.8,
             label=name,
         )
+    whole_ticks(ax, frame.index.to_numpy(dtype=float))
     if len(frame) <= _MARKED:
         ax.set_xticks(list(frame.index))
     ax.margins(x=0.06)

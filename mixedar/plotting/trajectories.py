@@ -5,6 +5,7 @@ Data and curves along an axis: a panel a group, or all groups and their means.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from mixedar.plotting import (
     COLOURS,
     GREY,
     LINES,
-    axes,
+    MARKERS,
     caption,
     label,
     legend_above,
     mark_positions,
+    panel_axes,
     panel_grid,
+    picture,
 )
 from mixedar.prediction.curves import sample_codes
 
@@ -32,7 +35,77 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
+# What new rows turned out to be.
+_LATER = "observed later"
 _CURVES = {"population": (COLOURS[1], "--"), "group": (COLOURS[0], "-")}
+# So many levels share a panel, unless the caller says otherwise.
+_TOGETHER = 2
+
+
+def plot_groups(
+    rows: PictureRows,
+    chosen: IntArray,
+    levels: pd.Series,
+    *,
+    n_columns: int | None = None,
+    caption: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """
+    The observations of each group, in the colour of its level of a factor.
+
+    nlme's picture of grouped data.  Panels share their axes.
+
+    Parameters
+    ----------
+    rows : PictureRows
+    chosen : ndarray of int
+        Numbers of the groups, in the order of the panels.
+    levels : Series of category, shape (n,)
+        Of :func:`mixedar.prediction.curves.levels_of`.
+    n_columns : int, optional
+        Panels in a row.
+    caption : str, optional
+        What to say of the choice of groups.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+    """
+    names = levels.cat.categories
+    level = levels.cat.codes.to_numpy()
+    across = n_columns or int(np.ceil(np.sqrt(len(chosen))))
+    figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
+    handles: dict[str, Any] = {}
+    for ax, code in zip(panels, chosen, strict=True):
+        own = np.flatnonzero(rows.codes == code)
+        for path in rows.paths(own, broken=True):
+            # the rows of a line may be of several levels
+            for k in dict.fromkeys(level[path].tolist()):
+                here = path[level[path] == k]
+                style = "-" if len(here) == len(path) else "none"
+                (drawn,) = ax.plot(
+                    rows.x[here],
+                    rows.y[here],
+                    color=GREY if k < 0 else COLOURS[k % len(COLOURS)],
+                    marker=MARKERS[k % len(MARKERS)],
+                    markersize=3.5,
+                    linestyle=style,
+                    linewidth=1.0,
+                )
+                handles.setdefault(str(names[k]) if k >= 0 else "missing", drawn)
+        _panel(ax, rows.labels[code])
+        mark_positions(ax, rows.x, rows.ticks, most=6)
+    order = [name for name in [*map(str, names), "missing"] if name in handles]
+    shown = {name: handles[name] for name in order}
+    if len(names) < 2:
+        _frame(figure, rows, {}, caption)
+    else:
+        what = f"{levels.name}: " if levels.name is not None else ""
+        _frame(figure, rows, {f"{what}{k}": v for k, v in shown.items()}, caption)
+    return figure
 
 
 def plot_trajectories(
@@ -85,14 +158,13 @@ def plot_trajectories(
     if n_columns is None:  # a grid somewhat wider than high
         across = int(np.ceil(np.sqrt(len(chosen))))
     figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
-    tied = drawn.duplicated(["line", "x"]).any()
     for ax, code in zip(panels, chosen, strict=True):
         own = np.flatnonzero(rows.codes == code)
         for name in curves:
             colour, style = _CURVES[name]
             for k, line in enumerate(np.unique(rows.lines[own])):
                 here = drawn[drawn["line"] == line]
-                single = tied or len(here) == 1
+                single = len(here) == 1 or not here["joined"].all()
                 ax.plot(
                     here["x"].to_numpy(),
                     here[name],
@@ -103,7 +175,10 @@ def plot_trajectories(
                     linewidth=1.6,
                     label=name if k == 0 else None,
                 )
+        if len(np.unique(rows.lines[own])) > 1:
+            _connected(ax, rows, own)
         _observed(ax, rows, own)
+        _panel(ax, rows.labels[code])
         mark_positions(ax, rows.x, rows.ticks, most=6)
     handles, names = panels[0].get_legend_handles_labels()
     _frame(figure, rows, dict(zip(names, handles, strict=True)), caption)
@@ -112,7 +187,6 @@ def plot_trajectories(
 
 def plot_forecast(
     rows: PictureRows,
-    chosen: IntArray,
     frame: pd.DataFrame,
     *,
     level: str = "forecast",
@@ -124,11 +198,11 @@ def plot_forecast(
     """
     Predictions of single groups with intervals, after or between their data.
 
+    Series of a group have panels of their own.
+
     Parameters
     ----------
     rows : PictureRows
-    chosen : ndarray of int
-        Numbers of the groups, in the order of the panels.
     frame : DataFrame
         Of :func:`mixedar.prediction.curves.forecasts`.
     level : {"forecast", "group", "population"}
@@ -146,20 +220,21 @@ def plot_forecast(
     -------
     matplotlib.figure.Figure or SubFigure
     """
-    figure, panels = _grid(figure, len(chosen), n_columns, n_columns, (2.1, 1.6, 4.5))
+    parts = list(frame.groupby("panel", sort=False))
+    figure, panels = _grid(figure, len(parts), n_columns, n_columns, (2.1, 1.6, 4.5))
     x = np.concatenate([rows.x, frame["x"].to_numpy()])
-    for ax, code in zip(panels, chosen, strict=True):
-        own = np.flatnonzero(rows.codes == code)
-        for path in rows.paths(own, broken=True):
-            ax.plot(rows.x[path], rows.y[path], "-", color=GREY, linewidth=0.8)
+    found: dict[str, Any] = {}
+    for ax, (name, part) in zip(panels, parts, strict=True):
+        own = np.flatnonzero(rows.lines == part["line"].iloc[0])
+        _connected(ax, rows, own)
         _observed(ax, rows, own, zorder=None)
-        part = frame[frame["group"] == rows.labels[code]].sort_values("x")
-        for _, one in part.groupby("series"):
-            _predictions(ax, one, level)
+        _panel(ax, str(name))
+        _predictions(ax, part, level)
         mark_positions(ax, x, rows.ticks, most=6)
-    found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    names = sorted(found, key=lambda name: (name == "came out", name != "observed"))
+        found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    names = sorted(found, key=lambda name: (name == _LATER, name != "observed"))
     words = f"; {100 * (1 - alpha):g}% intervals for observations"
+    rows = replace(rows, group_name=frame.attrs.get("panels", rows.group_name))
     _frame(figure, rows, {name: found[name] for name in names}, caption, words)
     return figure
 
@@ -176,7 +251,7 @@ def _predictions(ax: Axes, part: pd.DataFrame, level: str) -> None:
         ax.plot(x, mean, color=COLOURS[0], label=what)
     if "later" in part:
         later, colour = part["later"], COLOURS[1]
-        ax.plot(x, later, "o", mfc="white", mec=colour, ms=4.5, label="came out")
+        ax.plot(x, later, "o", mfc="white", mec=colour, ms=4.5, label=_LATER)
 
 
 def _grid(
@@ -191,19 +266,31 @@ def _grid(
         raise UnsupportedError(f"n_columns={given!r} is not a number of columns")
     across = min(int(across), count)
     width, height, least = size
+    if count < 4:  # room for few panels
+        width, height = width * (1.0 + 1.2 / count), height * (1.0 + 1.2 / count)
     margin = (max(1.2, least - width * across), 1.1)
     return panel_grid(
         figure, count, across, (width, height), margin, sharex=True, sharey=True
     )
 
 
+def _connected(ax: Axes, rows: PictureRows, own: IntArray) -> None:
+    """The observations of each line of a group joined."""
+    for path in rows.paths(own, broken=True):
+        ax.plot(rows.x[path], rows.y[path], "-", color=GREY, linewidth=0.8)
+
+
 def _observed(
     ax: Axes, rows: PictureRows, own: IntArray, zorder: float | None = 3
 ) -> None:
-    """The observations of a group, under its name."""
+    """Observations as points."""
     x, y = rows.x[own], rows.y[own]
     ax.plot(x, y, "ko", markersize=3.5, label="observed", zorder=zorder)
-    ax.set_title(str(rows.labels[rows.codes[own[0]]]), fontsize="medium")
+
+
+def _panel(ax: Axes, name: object) -> None:
+    """A name above a panel."""
+    ax.set_title(str(name), fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -222,7 +309,7 @@ def _frame(
         list(handles.values()),
         list(handles),
         loc="outside upper center",
-        ncol=len(handles),
+        ncols=min(max(len(handles), 1), 5),
         frameon=False,
         title=title + more,
     )
@@ -232,13 +319,15 @@ def plot_spaghetti(
     rows: PictureRows,
     levels: pd.Series,
     means: pd.DataFrame,
-    ax: Axes | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
     *,
     n_lines: int = 100,
     spread: bool = True,
     explain: bool = True,
+    panels: bool | None = None,
+    figure: Figure | SubFigure | None = None,
     alpha: float = 0.05,
-) -> Axes:
+) -> Axes | Figure | SubFigure:
     """
     Observations as one thin line a group, the population mean and its band.
 
@@ -249,8 +338,10 @@ def plot_spaghetti(
         Of :func:`mixedar.prediction.curves.levels_of`: lines and means of each level
         in a colour of their own.
     means : DataFrame
-        Of :func:`mixedar.prediction.curves.population_means`.
-    ax : matplotlib Axes, optional
+        Of :func:`mixedar.prediction.curves.population_means` or
+        :func:`~mixedar.prediction.curves.observed_means`.
+    ax : Axes or sequence of Axes, optional
+        One for all levels, or one for each.
     n_lines : int
         The largest number of lines in all, shared evenly by the levels; a
         random sample if there are more groups.
@@ -260,52 +351,112 @@ def plot_spaghetti(
     explain : bool
         Say below the axis what bands and dotted lines are; how many of the groups
         are drawn is said in any case.
+    panels : bool, optional
+        Whether each level has a panel of its own; by default if there are more than
+        two of them.
+    figure : Figure or SubFigure, optional
+        Where to draw without `ax`; a new figure by default.
     alpha : float
         1 - coverage of the means' intervals.
 
     Returns
     -------
-    matplotlib.axes.Axes
+    matplotlib.axes.Axes, Figure or SubFigure
+        The figure if there are several panels.
 
     Raises
     ------
     UnsupportedError
-        If `n_lines` is no number of lines.
+        If `n_lines` is no number of lines, or `ax` is no Axes for each panel.
     """
     if isinstance(n_lines, bool) or int(n_lines) != n_lines or n_lines < 1:
         raise UnsupportedError(f"n_lines={n_lines!r} is not a number of lines")
+    check_flags(spread=spread, explain=explain)
     names = levels.cat.categories
-    alone = len(names) == 1
+    grid = _panels_of(len(names), ax, panels, figure)
     total = len(np.unique(rows.lines))
     each = total if total <= n_lines else max(int(n_lines) // len(names), 1)
-    check_flags(spread=spread, explain=explain)
-    ax = axes(ax)
-    drawn = 0
+    alone, drawn = len(names) == 1, 0
     for k, name in enumerate(names):
-        colour = COLOURS[k % len(COLOURS)]
+        panel = grid[k % len(grid)]
         where = np.flatnonzero(levels.cat.codes == k)
-        drawn += _lines(ax, rows, where, each, GREY if alone else colour)
+        colour = GREY if alone else COLOURS[k % len(COLOURS)]
+        drawn += _lines(panel, rows, where, each, colour)
+        what = str(means.attrs.get("what", "population mean")) if alone else str(name)
         part = means[means["level"] == k]
-        x = part["x"].to_numpy()
-        ax.fill_between(
-            x, part["lower"], part["upper"], color=colour, alpha=2 * BAND, linewidth=0
-        )
-        what = "population mean" if alone else str(name)
-        ax.plot(x, part["mean"], LINES[k % 2], color=colour, linewidth=2.2, label=what)
-        for side in ("low", "high") if spread else ():
-            ax.plot(x, part[side], ":", color=colour, linewidth=1.2)
-    label(ax, rows.x_label, rows.y_label)
-    _legend(ax, None if alone else levels.name)
-    mark_positions(ax, rows.x, rows.ticks)
-    words = f"all {total:,} lines"
+        few = len(grid) > 1 or len(names) <= _TOGETHER
+        shown = None if len(grid) > 1 else what
+        _mean(panel, part, shown, k, spread=spread, few=few)
+    kind = "line" if rows.joined else "group"
+    kind = "observation" if total == len(rows.x) else kind
+    words = f"all {total:,} {kind}s" if total > 1 else f"one {kind}"
     if drawn < total:
-        words = f"{drawn:,} of {total:,} lines, drawn at random"
-    if explain:
+        words = f"{drawn:,} of {total:,} {kind}s, drawn at random"
+    if explain and "lower" in means:
         share = f"{100 * (1 - alpha):g}%"
         words += f"\nbands: {share} intervals of the means"
         words += f"; dotted: {share} of observations expected inside" * spread
-    caption(ax, words)
-    return ax
+    _name_axes(grid, rows, levels, words, own=ax is None)
+    return picture(grid)
+
+
+def _panels_of(
+    count: int,
+    ax: Axes | Sequence[Axes] | None,
+    panels: bool | None,
+    figure: Figure | SubFigure | None,
+) -> list[Axes]:
+    """One panel, or one for each of some levels."""
+    if panels is not None:
+        check_flags(panels=panels)
+    if ax is not None:
+        single = np.size(np.asarray(ax, dtype=object)) == 1
+        return panel_axes(1 if single and not panels else count, ax, 6.0, 4.0)
+    if count == 1 or not (count > _TOGETHER if panels is None else panels):
+        return panel_grid(figure, 1, 1, (6.0, 4.0))[1]
+    across = 2 if count == 4 else min(count, 3)
+    margin = (max(0.8, 5.0 - 2.4 * across), 0.9)
+    size = (2.6, 2.3)
+    return panel_grid(figure, count, across, size, margin, sharex=True, sharey=True)[1]
+
+
+def _name_axes(
+    grid: list[Axes], rows: PictureRows, levels: pd.Series, words: str, *, own: bool
+) -> None:
+    """Labels, legend or titles, ticks, and the small text below."""
+    of = "" if levels.name is None else f"{levels.name}: "
+    for panel in grid:
+        mark_positions(panel, rows.x, rows.ticks, most=10 if len(grid) == 1 else 6)
+    names = [f"{of}{name}" for name in levels.cat.categories]
+    if len(grid) == 1:
+        label(grid[0], rows.x_label, rows.y_label)
+        _legend(grid[0], names if len(names) > 1 else None)
+        caption(grid[0], words)
+        return
+    shown = ("", "") if own else (rows.x_label, rows.y_label)
+    for title, panel in zip(names, grid, strict=True):
+        label(panel, *shown, title)
+        panel.title.set_fontsize("medium")
+    if not own:
+        caption(grid[-1], words)
+        return
+    whole = grid[0].figure
+    whole.supylabel(rows.y_label, fontsize="medium")
+    whole.supxlabel(f"{rows.x_label}\n{words}", fontsize="small")
+
+
+def _mean(
+    ax: Axes, part: pd.DataFrame, what: str | None, k: int, *, spread: bool, few: bool
+) -> None:
+    """The mean of a level, with what there is of its band and of its observations."""
+    x, colour = part["x"].to_numpy(), COLOURS[k % len(COLOURS)]
+    if "lower" in part:
+        options: dict[str, Any] = {"color": colour, "linewidth": 0}
+        strength = 2 * BAND if few else 0.75 * BAND
+        ax.fill_between(x, part["lower"], part["upper"], alpha=strength, **options)
+    ax.plot(x, part["mean"], LINES[k % 2], color=colour, linewidth=2.2, label=what)
+    for side in ("low", "high") if spread and "low" in part else ():
+        ax.plot(x, part[side], ":", color=colour, linewidth=1.2)
 
 
 def _lines(ax: Axes, rows: PictureRows, where: IntArray, most: int, colour: str) -> int:
@@ -328,11 +479,10 @@ def _lines(ax: Axes, rows: PictureRows, where: IntArray, most: int, colour: str)
     return len(chosen)
 
 
-def _legend(ax: Axes, column: object) -> None:
+def _legend(ax: Axes, levels: Sequence[str] | None) -> None:
     """Name the levels in rows above the axes, where no line is hidden."""
     handles, names = ax.get_legend_handles_labels()
-    if column is not None:
-        names = [f"{column}: {name}" for name in names]
+    names = names if levels is None else list(levels)
     ax.legend(handles, names, frameon=False, **legend_above(names=names))
 
 

@@ -17,7 +17,12 @@ from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.rows import row_variable
-from mixedar.data.variables import PictureRows, data_column, plottable
+from mixedar.data.variables import (
+    PictureRows,
+    data_column,
+    plottable,
+    varies_in_groups,
+)
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
@@ -36,6 +41,8 @@ from mixedar.prediction.predict import get_prediction
 _SEED = 0
 # More positions than this are put together before averaging.
 _MOST_POSITIONS = 40
+# So many neighbours are averaged where each is at a position of its own.
+_NEIGHBOURS = 8
 # Points of a curve beside the observations.
 _POINTS = 41
 
@@ -115,8 +122,9 @@ def fitted_curves(
     Numeric variables run linearly from one observation of a line to the next,
     others keep the value of the observation before, so that the curves go
     through the fitted values.  Where the horizontal variable is a factor of the
-    formula, occurs twice in a line, or the model has an offset or is from arrays, there
-    are only the observations themselves.
+    formula, occurs twice in a line, the model has an offset or is from arrays, or
+    another factor's levels change along a line, there are only the observations
+    themselves.
 
     Parameters
     ----------
@@ -129,9 +137,9 @@ def fitted_curves(
 
     Returns
     -------
-    DataFrame, shape (k, 4)
-        ``line`` (which line a point belongs to), ``x``, ``population`` (``X beta``)
-        and ``group`` (``X beta + Z b``).
+    DataFrame, shape (k, 5)
+        ``line`` (which line a point belongs to), ``x``, ``population`` (``X beta``),
+        ``group`` (``X beta + Z b``), and ``joined``, whether these are curves.
     """
     data = fit.data
     paths = rows.paths(np.flatnonzero(np.isin(rows.codes, chosen)))
@@ -139,7 +147,8 @@ def fitted_curves(
     line, x = rows.lines[source], rows.x[source]
     tied = bool(((np.diff(line) == 0) & (x[1:] == x[:-1])).any())
     only = data.formula_spec is None or data.offset is not None
-    if data.frame is None or only or tied or is_factor(data, rows):
+    crossed = not tied and _levels_change(data, rows)
+    if data.frame is None or only or tied or crossed or is_factor(data, rows):
         means = [fit.fitted_marginal[source], fit.fittedvalues[source]]
     else:
         new, source, x = _between_rows(fit, data.frame, rows, paths, points)
@@ -151,7 +160,8 @@ def fitted_curves(
     frame = pd.DataFrame(
         {"line": line, "x": x, "population": means[0], "group": means[1]}
     )
-    if len(source) > sum(map(len, paths)) or tied:
+    frame["joined"] = not (tied or crossed)
+    if len(source) > sum(map(len, paths)) or tied or crossed:
         return frame
     # nothing is drawn across occasions that are not there
     parts = rows.paths(np.sort(source), broken=True)
@@ -161,6 +171,12 @@ def fitted_curves(
     holes["x"] = x[begins - 1] + (x[begins] - x[begins - 1]) / 2
     holes.index = pd.Index(begins - 0.5)
     return pd.concat([frame, holes]).sort_index(ignore_index=True)
+
+
+def _levels_change(data: ModelData, rows: PictureRows) -> bool:
+    """Whether a random-effects factor takes several levels along a line."""
+    terms = [term for term in data.terms if term.smooth is None and term.columns]
+    return any(varies_in_groups(pd.Series(one.codes), rows.lines) for one in terms)
 
 
 def is_factor(data: ModelData, rows: PictureRows) -> bool:
@@ -336,6 +352,37 @@ def population_means(
     return pd.concat(parts, ignore_index=True)
 
 
+def observed_means(rows: PictureRows, levels: pd.Series) -> pd.DataFrame:
+    """
+    Means of the observations along the horizontal axis, by the levels of a variable.
+
+    At each position, or over some neighbours where positions are of one row each;
+    a line alone has none.
+
+    Parameters
+    ----------
+    rows : PictureRows
+    levels : Series of category, shape (n,)
+
+    Returns
+    -------
+    DataFrame
+        ``level`` (its number), ``x`` and ``mean``.
+    """
+    parts = [pd.DataFrame({"level": [], "x": [], "mean": []})]
+    for k in range(len(levels.cat.categories)):
+        where = np.flatnonzero(levels.cat.codes == k)
+        if len(np.unique(rows.lines[where])) < 2:
+            continue
+        shared = len(where) >= 2 * len(np.unique(rows.x[where]))
+        most = _MOST_POSITIONS if shared else max(len(where) // _NEIGHBOURS, 2)
+        x, mean = _observed_places(rows.y[:, None], rows, where, most)
+        parts.append(pd.DataFrame({"level": k, "x": x, "mean": mean[:, 0]}))
+    frame = pd.concat(parts[1:] or parts, ignore_index=True)
+    frame.attrs["what"] = "mean of the observations"
+    return frame
+
+
 def _grid(
     fit: Fit, rows: PictureRows, where: IntArray, by: str | None, level: object
 ) -> tuple[NDArray[Any], FloatArray]:
@@ -371,14 +418,14 @@ def _rank(data: ModelData, name: str) -> Callable[[Any], Any]:
 
 
 def _observed_places(
-    values: FloatArray, rows: PictureRows, where: IntArray
+    values: FloatArray, rows: PictureRows, where: IntArray, most: int = _MOST_POSITIONS
 ) -> tuple[NDArray[Any], FloatArray]:
-    """Mean rows of a design at each position."""
+    """Mean rows of a design at each position, or at so many."""
     heights = rows.x[where]
     places, code = np.unique(heights, return_inverse=True)
-    if len(places) > _MOST_POSITIONS:
+    if len(places) > most:
         rank = np.argsort(np.argsort(heights, kind="stable"), kind="stable")
-        code = rank * _MOST_POSITIONS // len(where)
+        code = rank * most // len(where)
     count = np.bincount(code)
     design = np.empty((len(count), values.shape[1]))
     for j, column in enumerate(values[where].T):
@@ -414,19 +461,18 @@ def forecasts(
     most: int,
     alpha: float,
     **options: Any,
-) -> tuple[IntArray, pd.DataFrame, str | None]:
+) -> tuple[pd.DataFrame, str | None]:
     """
     Predictions of new rows of some groups, beside what was observed there.
 
     Returns
     -------
-    codes : ndarray of int
-        Numbers of the groups.
     frame : DataFrame
-        As ``summary_frame`` of a prediction, with ``group``, ``series`` (a number),
+        As ``summary_frame`` of a prediction, with ``line`` (its number in `rows`, -1
+        for a series that was not observed), ``panel``, the names of group and series,
         ``x`` and, if `newdata` has the response, ``later``.
     caption : str or None
-        What to say if groups are left out.
+        What to say if groups, or series of theirs, are left out.
     """
     labels = _labels_of(newdata, rows)
     codes, words = _codes_of(rows, labels.unique() if groups is None else groups), None
@@ -439,16 +485,27 @@ def forecasts(
     frame = get_prediction(fit, new, level, **options).summary_frame(alpha)
     frame = frame.reset_index(drop=True)
     frame["x"] = plottable(new[rows.x_name].reset_index(drop=True))[0]
-    frame["group"] = labels[here].to_numpy()
-    frame["series"] = 0
-    if fit.data.series is not None:
-        series = options.get("series", getattr(fit.data.series, "name", None))
-        if series is not None:
-            values = row_variable("series", series, new).values
-            frame["series"] = pd.factorize(values)[0]
+    where = {label: code for code, label in enumerate(rows.labels)}
+    frame["line"] = [where[label] for label in labels[here]]
+    frame["panel"] = labels[here].map(str).to_numpy()
+    series = options.get("series", getattr(fit.data.series, "name", None))
+    if rows.series is not None and series is not None:
+        values = list(row_variable("series", series, new).values)
+        known = {pair: line for line, pair in enumerate(rows.series)}
+        pairs = zip(frame["line"], values, strict=True)
+        frame["line"] = [known.get(pair, -1) for pair in pairs]
+        frame["panel"] += [f" / {label}" for label in values]
+        frame.attrs["panels"] = f"{rows.group_name} / {series}"
     if rows.y_label in new.columns:
         frame["later"] = new[rows.y_label].to_numpy()
-    return codes, frame, words
+    order = {rows.labels[code]: k for k, code in enumerate(codes)}
+    rank = labels[here].map(order).to_numpy()
+    frame = frame.iloc[np.lexsort((frame["x"], frame["panel"], rank))]
+    panels = frame["panel"].unique()
+    if groups is None and len(panels) > most:
+        words = f"{most} of {len(panels):,} series, drawn at random"
+        frame = frame[frame["panel"].isin(panels[sample_codes(len(panels), most)])]
+    return frame, words
 
 
 def _labels_of(newdata: object, rows: PictureRows) -> pd.Series:
@@ -459,8 +516,8 @@ def _labels_of(newdata: object, rows: PictureRows) -> pd.Series:
         )
     if rows.x_name is None:
         raise UnsupportedError(
-            f"{rows.x_label!r} is no column of the data, so that new rows cannot be "
-            "placed: name a column with x="
+            f"{rows.x_label!r}: this is no column of the data, so that new rows "
+            "cannot be placed: name a column with x="
         )
     if rows.x_name not in newdata.columns:
         raise UnknownColumnError(f"newdata has no column {rows.x_name!r}")

@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from mixedar._types import Seed
 from mixedar.by_group.effects import plot_data
+from mixedar.data.model_data import ModelData
 from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
 from mixedar.diagnostics.residuals.autocorrelation import residual_acf
@@ -18,7 +20,12 @@ from mixedar.diagnostics.residuals.normality import residual_quantiles
 from mixedar.diagnostics.residuals.series import distance_label, variogram_label
 from mixedar.diagnostics.residuals.variogram import residual_variogram
 from mixedar.diagnostics.simulation import residual_frame, residual_trend
-from mixedar.exceptions import check_alpha, check_flags
+from mixedar.exceptions import (
+    UnsupportedError,
+    check_alpha,
+    check_choice,
+    check_flags,
+)
 from mixedar.fit import Fit
 from mixedar.inference.arguments import understands
 from mixedar.inference.profile import profiles
@@ -32,6 +39,7 @@ from mixedar.prediction.curves import (
     fitted_curves,
     forecasts,
     levels_of,
+    observed_means,
     population_means,
 )
 from mixedar.prediction.smooths import smooth_pictures
@@ -73,7 +81,9 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
     """
     by = main_factor(fit.data)
     return trajectories.plot_overview(
-        lambda ax: plot_spaghetti(fit, by, ax=ax, n_lines=60, explain=False),
+        lambda ax: plot_spaghetti(
+            fit, by, ax=ax, n_lines=60, spread=False, explain=False
+        ),
         [
             lambda ax: plot_residuals(fit, ax=ax),
             lambda ax: qqplot(fit, ax=ax),
@@ -81,6 +91,88 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
         ],
         figure,
     )
+
+
+def plot_model(
+    data: ModelData,
+    by: object = None,
+    x: object = None,
+    groups: object = None,
+    *,
+    kind: str | None = None,
+    n_groups: int = 16,
+    n_lines: int = 100,
+    n_columns: int | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """
+    The data of a model, before it is fitted.
+
+    Parameters
+    ----------
+    by : str or array_like, shape (n,), optional
+        A factor whose levels have a colour each; by default the first one of the
+        formula that does not vary within groups and has at most seven levels.
+    x : str or array_like, shape (n,), optional
+        What runs from left to right; the model's time by default.
+    groups : iterable of labels, or a label, optional
+        Groups to draw, in this order; all by default, and a random sample if there
+        are more than `n_groups` panels, or `n_lines` lines.
+    kind : {"groups", "lines"}, optional
+        A panel for each group, by default if groups have several rows; or a thin line
+        for each group and the mean of the observations, in a panel for each level of
+        `by`.
+    n_groups, n_lines : int
+        The largest numbers of panels, and of lines.
+    n_columns : int, optional
+        Panels of groups in a row.
+    figure : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+
+    Raises
+    ------
+    UnsupportedError
+        If `by` has more levels than can be told apart.
+    UnknownColumnError, GroupError
+        For a column or a group that the data do not have.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age * sex", teeth, groups="subject", time="occ")
+    >>> figure = model.plot(x="age")
+    >>> len(figure.axes)
+    16
+    >>> figure = model.plot(x="age", kind="lines")
+    >>> len(figure.axes)
+    2
+    """
+    if kind is None:
+        kind = "groups" if data.n_groups < data.nobs else "lines"
+    check_choice("kind", kind, ("groups", "lines"))
+    by = main_factor(data) if by is None else by
+    rows, levels = picture_rows(data, x), levels_of(data, by, len(COLOURS))
+    if kind == "groups":
+        chosen, caption = choose_groups(rows, groups, n_groups)
+        return trajectories.plot_groups(
+            rows, chosen, levels, n_columns=n_columns, caption=caption, figure=figure
+        )
+    if groups is not None:
+        chosen, _ = choose_groups(rows, groups, n_lines)
+        levels = levels.where(np.isin(rows.codes, chosen))
+        levels = levels.cat.remove_unused_categories()
+    several = len(levels.cat.categories) > 1
+    means = observed_means(rows, levels)
+    drawn: Any = trajectories.plot_spaghetti(
+        rows, levels, means, n_lines=n_lines, panels=several, figure=figure
+    )
+    return drawn if several else drawn.figure
 
 
 def plot_trajectories(
@@ -124,6 +216,11 @@ def plot_trajectories(
     >>> len(figure.axes)
     2
     """
+    if fit.n_groups == fit.nobs:
+        raise UnsupportedError(
+            "the model has no groups, or each has one row: draw plot_spaghetti() or "
+            "plot_smooths()"
+        )
     rows = picture_rows(fit.data, x)
     chosen, caption = choose_groups(rows, groups, n_groups)
     drawn = fitted_curves(fit, rows, chosen)
@@ -148,6 +245,8 @@ def plot_forecast(
     """
     Predictions of single groups with intervals, beside their data.
 
+    Series of a group have panels of their own.
+
     Parameters
     ----------
     newdata : DataFrame
@@ -155,7 +254,7 @@ def plot_forecast(
         response, that is drawn as well, to be compared.
     groups : iterable of labels, or a label, optional
         Groups to draw; those of `newdata` by default, and a random sample of
-        `n_groups` if there are more.
+        `n_groups`, or so many series, if there are more.
     x : str, optional
         Column that runs from left to right; the model's time by default.
     level, **options
@@ -186,12 +285,11 @@ def plot_forecast(
     """
     check_alpha(alpha)
     rows = picture_rows(fit.data, x)
-    chosen, frame, caption = forecasts(
+    frame, caption = forecasts(
         fit, rows, newdata, groups, level, n_groups, alpha, **options
     )
     return trajectories.plot_forecast(
         rows,
-        chosen,
         frame,
         level=level,
         n_columns=n_columns,
@@ -205,26 +303,33 @@ def plot_spaghetti(
     fit: Fit,
     by: object = None,
     x: object = None,
-    ax: Axes | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
     *,
     alpha: float = 0.05,
     **options: Any,
-) -> Axes:
+) -> Axes | Figure | SubFigure:
     """
     Data as lines, the population mean and its band, by a factor.
 
     Parameters
     ----------
     by : str or array_like, shape (n,), optional
-        A factor: lines and means of its levels in colours of their own.
+        A factor: lines and means of its levels in colours of their own, and of more
+        than two levels in panels of their own.
     x : str or array_like, shape (n,), optional
         What runs from left to right; the model's time by default.
-    ax : matplotlib Axes, optional
+    ax : Axes or sequence of Axes, optional
+        One for all levels, or one for each.
     alpha : float
         1 - coverage of the mean's interval, which is normal.
     **options
-        ``n_lines``, ``spread`` and ``explain``, as in
+        ``n_lines``, ``spread``, ``explain``, ``panels`` and ``figure``, as in
         :func:`mixedar.plotting.trajectories.plot_spaghetti`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes, Figure or SubFigure
+        The figure if there are several panels.
 
     Examples
     --------

@@ -157,10 +157,43 @@ def test_without_time_the_order_of_rows_counts() -> None:
         "distance ~ sex", data, groups="subject", residual="independent"
     ).fit()
     rows = picture_rows(plain.fit.data)
-    assert rows.x_label == "occasion"
-    assert_allclose(rows.x, np.tile(np.arange(4.0), 27))
+    assert rows.x_label == "row of each subject (there is no time=)"
+    assert_allclose(rows.x, np.tile(np.arange(1.0, 5.0), 27))
     aged = mar.mixedlm("distance ~ sex + age", data, groups="subject").fit()
-    assert picture_rows(aged.fit.data).x_name == "age"
+    rows = picture_rows(aged.fit.data)
+    assert rows.x_name == "age"
+    assert rows.joined
+
+
+def test_a_covariate_is_not_drawn_as_if_it_were_time() -> None:
+    data = load_orthodont()
+    data["height"] = np.random.default_rng(3).normal(150.0, 10.0, len(data))
+    fit = mar.mixedlm("distance ~ sex + height", data, groups="subject").fit()
+    rows = picture_rows(fit.fit.data)
+    assert rows.x_name == "height"
+    assert not rows.joined
+    assert set(map(len, rows.paths(np.arange(20), broken=True))) == {1}
+    ax = fit.plot_spaghetti()
+    found = [c for c in ax.collections if isinstance(c, LineCollection)]
+    assert all(len(segment) == 1 for c in found for segment in c.get_segments())
+    assert any("all 27 groups" in text.get_text() for text in ax.texts)
+    check_picture(ax.figure)
+    with pytest.raises(UnsupportedError, match=r"has no time=.*x='fitted'"):
+        fit.plot_residuals("time")
+
+
+def test_pictures_of_a_model_without_groups() -> None:
+    data = load_orthodont()
+    data["distance"] += 4.0 * (data["age"] - 11.0) ** 2
+    model = mar.mixedlm("distance ~ sex + s(age, k=4)", data)
+    fit = model.fit()
+    ax = fit.plot_spaghetti()
+    assert ax.get_xlabel() == "age"
+    assert any("100 of 108 observations" in text.get_text() for text in ax.texts)
+    check_picture(ax.figure)
+    assert len(model.plot().axes) == 2  # one for each sex, none for each row
+    with pytest.raises(UnsupportedError, match="has no groups"):
+        fit.plot_trajectories()
 
 
 @pytest.mark.parametrize(
@@ -218,7 +251,86 @@ def test_overview_divides_the_data_by_the_main_factor() -> None:
     assert four().plot(own) is own
 
 
+# -- data before a fit ----------------------------------------------------------------
+
+
+@cache
+def arms() -> pd.DataFrame:
+    """Twelve people in four arms, who were seen five times."""
+    row = np.arange(60)
+    data = pd.DataFrame({"id": row // 5, "week": row % 5})
+    data["arm"] = pd.Categorical(np.array(list("dabc"))[data["id"] % 4], list("dabc"))
+    rng = np.random.default_rng(8)
+    effects = rng.normal(size=12)[row // 5]
+    return data.assign(y=data["week"] + effects + 0.8 * rng.normal(size=60))
+
+
+def test_a_model_draws_its_data_before_it_is_fitted() -> None:
+    data = arms()
+    model = mar.mixedlm("y ~ week * arm", data, groups="id", time="week")
+    figure = model.plot()
+    assert [ax.get_title() for ax in figure.axes] == [str(k) for k in range(12)]
+    for k, ax in enumerate(figure.axes):
+        (line,) = ax.get_lines()
+        assert_allclose(line.get_ydata(), data.loc[data["id"] == k, "y"])
+        assert same_color(line.get_color(), COLOURS[k % 4])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["arm: d", "arm: a", "arm: b", "arm: c"]
+    check_picture(figure)
+    some = model.plot(by=None, groups=[5, 3], n_columns=1)
+    assert [ax.get_title() for ax in some.axes] == ["5", "3"]
+    own = plt.figure(layout="constrained")
+    assert model.plot(figure=own) is own
+
+
+def test_a_model_draws_its_data_as_lines() -> None:
+    data = arms()
+    model = mar.mixedlm("y ~ week * arm", data, groups="id", time="week")
+    figure = model.plot(kind="lines")
+    assert [ax.get_title() for ax in figure.axes] == [f"arm: {k}" for k in "dabc"]
+    for ax, arm in zip(figure.axes, "dabc", strict=True):
+        wanted = data[data["arm"] == arm].groupby("week")["y"].mean()
+        (mean,) = ax.get_lines()[-1:]
+        assert_allclose(mean.get_ydata(), wanted)
+    check_picture(figure)
+    one = model.plot(kind="lines", by=np.repeat("all", 60)).axes
+    assert [text.get_text() for text in one[0].get_legend().get_texts()] == [
+        "mean of the observations"
+    ]
+    assert len(model.plot(kind="lines", groups=[0, 1]).axes) == 2
+    with pytest.raises(UnsupportedError, match="kind='panels'"):
+        model.plot(kind="panels")
+    with pytest.raises(GroupError, match="no group 'x'"):
+        model.plot(groups="x")
+
+
+def test_series_and_levels_within_groups_are_drawn_by_themselves() -> None:
+    data = arms().assign(ward=lambda d: d["id"] // 4)
+    model = mar.mixedlm("y ~ week", data, groups="ward", series="id", time="week")
+    figure = model.plot(by="arm")
+    assert [len(ax.get_lines()) for ax in figure.axes if ax.get_visible()] == [4] * 3
+    late = np.where(data["week"] > 2, "late", "early")
+    ax = model.plot(by=pd.Series(late, name="when")).axes[0]
+    assert {line.get_linestyle() for line in ax.get_lines()} == {"None"}
+
+
 # -- trajectories ---------------------------------------------------------------------
+
+
+def test_items_of_crossed_factors_are_no_curve() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"person": np.repeat(range(6), 8), "item": [*range(8)] * 6})
+    data["x"] = rng.normal(size=48)
+    effects = rng.normal(size=6)[data["person"]] + rng.normal(size=8)[data["item"]]
+    data["y"] = data["x"] + effects + 0.5 * rng.normal(size=48)
+    fit = mar.mixedlm("y ~ x + (1 | person) + (1 | item)", data).fit()
+    figure = fit.plot_trajectories()
+    drawn = lines(figure.axes[0])
+    assert drawn["group"].get_linestyle() == "None"
+    name = figure.legends[0].get_title().get_text()
+    first = data[data[name] == 0].sort_values("x").index
+    assert_allclose(drawn["group"].get_ydata(), fit.fittedvalues[first])
+    check_picture(figure)
 
 
 def test_trajectories_show_data_and_curves() -> None:
@@ -339,6 +451,26 @@ def test_spaghetti_knows_how_observations_spread() -> None:
     assert not [line for line in ax.get_lines() if line.get_linestyle() == ":"]
 
 
+def test_more_than_two_levels_have_panels() -> None:
+    fit = mar.mixedlm("y ~ week * arm", arms(), groups="id", time="week").fit()
+    figure = fit.plot_spaghetti("arm")
+    assert [ax.get_title() for ax in figure.axes] == [f"arm: {k}" for k in "dabc"]
+    means = fit.marginal_means("week", at={"week": [0], "arm": ["a"]}).to_frame()
+    mean = max(figure.axes[1].get_lines(), key=lambda line: line.get_linewidth())
+    assert_allclose(mean.get_ydata()[0], means["mean"].iloc[0])
+    check_picture(figure)
+    together = fit.plot_spaghetti("arm", panels=False)
+    texts = [text.get_text() for text in together.get_legend().get_texts()]
+    assert texts == ["arm: d", "arm: a", "arm: b", "arm: c"]
+    check_picture(together.figure)
+    own = plt.figure(layout="constrained").subplots(1, 4)
+    fit.plot_spaghetti("arm", ax=own)
+    assert [ax.get_title() for ax in own] == [f"arm: {k}" for k in "dabc"]
+    assert fit.plot_spaghetti("arm", ax=own[0]) is own[0]
+    with pytest.raises(UnsupportedError, match="1 axes for 4 panels"):
+        fit.plot_spaghetti("arm", ax=own[0], panels=True)
+
+
 def test_spaghetti_of_four_groups_and_of_2500() -> None:
     ax = four().plot_spaghetti()
     assert any("all 4 lines" in text.get_text() for text in ax.texts)
@@ -414,7 +546,7 @@ def test_spaghetti_refuses() -> None:
 # -- forecasts ------------------------------------------------------------------------
 
 
-def test_forecasts_show_predictions_and_what_came_out() -> None:
+def test_forecasts_show_predictions_and_what_was_observed_later() -> None:
     data = load_orthodont()
     fit = mar.mixedlm(
         "distance ~ age + sex",
@@ -431,14 +563,14 @@ def test_forecasts_show_predictions_and_what_came_out() -> None:
         own = later[later["subject"] == label]
         drawn = lines(ax)
         assert_allclose(drawn["forecast"].get_ydata(), wanted.loc[own.index, "mean"])
-        assert_allclose(drawn["came out"].get_ydata(), own["distance"])
+        assert_allclose(drawn["observed later"].get_ydata(), own["distance"])
         assert_allclose(drawn["observed"].get_xdata(), [1.0, 2.0])
         band = ax.collections[0].get_paths()[0].vertices[:, 1]
         assert_allclose(band.max(), wanted.loc[own.index, "obs_ci_upper"].max())
     check_picture(figure)
     one = fit.plot_forecast(later[later["occ"] == 3].drop(columns="distance"))
     assert len(one.axes) == 9
-    assert "came out" not in lines(one.axes[0])
+    assert "observed later" not in lines(one.axes[0])
     title = one.legends[0].get_title().get_text()
     assert title == (
         "subject: 9 of 27 groups, drawn at random; 95% intervals for observations"
@@ -446,7 +578,7 @@ def test_forecasts_show_predictions_and_what_came_out() -> None:
     check_picture(one)
 
 
-def test_forecasts_of_several_series_have_lines_of_their_own() -> None:
+def test_forecasts_of_several_series_have_panels_of_their_own() -> None:
     rng = np.random.default_rng(4)
     row = np.arange(240)
     data = pd.DataFrame({"farm": row // 24, "pig": row // 8 % 3, "week": row % 8})
@@ -458,17 +590,22 @@ def test_forecasts_of_several_series_have_lines_of_their_own() -> None:
     fit = mar.mixedlm("y ~ week", seen, series="pig", time="week", **options).fit()
     later = data[data["week"] >= 5].sample(frac=1.0, random_state=2)
     figure = fit.plot_forecast(later, [2])
-    (ax,) = figure.axes
-    predicted = [line for line in ax.lines if line.get_label() == "forecast"]
+    assert [ax.get_title() for ax in figure.axes] == ["2 / 0", "2 / 1", "2 / 2"]
+    predicted = [lines(ax)["forecast"] for ax in figure.axes]
     mean = fit.get_prediction(later, level="forecast").predicted_mean
     own = later.assign(mean=mean)[later["farm"] == 2].sort_values("week")
     expected = [part["mean"].tolist() for _, part in own.groupby("pig")]
     found = [np.asarray(line.get_ydata()).tolist() for line in predicted]
-    assert_allclose(sorted(found), sorted(expected))
-    before = [line for line in ax.lines if line.get_label().startswith("_")]
-    assert [list(line.get_xdata()) for line in before] == [[0, 1, 2, 3, 4]] * 3
-    assert len(ax.collections) == 3
+    assert_allclose(found, expected)
+    for pig, ax in enumerate(figure.axes):
+        before = seen[(seen["farm"] == 2) & (seen["pig"] == pig)].sort_values("week")
+        observed = lines(ax)["observed"]
+        assert_allclose(np.sort(observed.get_ydata()), np.sort(before["y"]))
+        assert len(ax.collections) == 1
+    assert figure.legends[0].get_title().get_text().startswith("farm / pig")
     check_picture(figure)
+    title = fit.plot_forecast(later).legends[0].get_title().get_text()
+    assert title.startswith("farm / pig: 9 of 27 series, drawn at random")
 
 
 def test_forecasts_by_date_and_between_observations() -> None:
@@ -498,7 +635,7 @@ def test_forecasts_refuse() -> None:
     order = mar.mixedlm("distance ~ sex", data, groups="subject", residual="ar1").fit
     with pytest.warns(BoundaryWarning):
         fit = order()
-    with pytest.raises(UnsupportedError, match="'occasion' is no column"):
+    with pytest.raises(UnsupportedError, match=r"there is no time=\)'.* name a column"):
         fit.plot_forecast(data)
 
 
@@ -547,6 +684,17 @@ def test_profiles_of_all_parameters() -> None:
         four().plot_profiles("rhoo")
     with pytest.raises(UnsupportedError, match="alpha"):
         four().plot_profiles("rho", alpha=0)
+
+
+def test_the_profile_takes_the_callers_axes_and_returns_them() -> None:
+    profile = four().profile("sigma")
+    own = plt.figure(layout="constrained").subplots(1, 3)
+    assert profile.plot(ax=own[0]) is own[0]
+    assert_allclose(own[0].get_lines()[0].get_ydata(), profile.zeta)
+    assert list(profile.plot(own[1:])) == list(own[1:])
+    with pytest.raises(UnsupportedError, match="3 axes for 2 panels"):
+        profile.plot(own)
+    check_picture(own[0].figure)
 
 
 def test_profile_of_one_parameter_has_two_panels() -> None:
