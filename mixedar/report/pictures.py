@@ -396,9 +396,22 @@ def plot_profiles(
     **options: Any,
 ) -> Figure | SubFigure:
     """
-    Profile likelihoods of the covariance parameters.
+    Draw zeta, the signed root of the deviance, by covariance parameter.
 
-    See :func:`mixedar.plotting.coefficients.plot_profiles`.
+    A straight line is a quadratic log-likelihood; a panel for each parameter.
+
+    Parameters
+    ----------
+    parameters : str or iterable of str, optional
+        Which ones; all by default.
+    alpha : float
+        1 - coverage of the intervals that are shaded.
+    **options
+        ``figure``, where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
 
     Examples
     --------

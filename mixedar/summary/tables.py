@@ -188,7 +188,7 @@ class ResultsSummary(Summary):
     notes : sequence of str, optional
         Sentences printed at the bottom, wrapped.
     header_formats : mapping of str to format, optional
-        Formats of header values, see :func:`format_values`.
+        Formats of header values, as of the columns of a table.
 
     Attributes
     ----------
