@@ -323,8 +323,11 @@ def plot_spaghetti(
     alpha : float
         1 - coverage of the mean's interval, which is normal.
     **options
-        ``n_lines``, ``spread``, ``explain``, ``panels`` and ``figure``, as in
-        :func:`mixedar.plotting.trajectories.plot_spaghetti`.
+        ``n_lines`` is the largest number of lines in all, shared evenly by the levels;
+        ``spread`` draws the range in which the model expects observations, as dotted
+        lines; ``explain`` says below the axis what bands and lines are; ``panels``
+        gives each level a panel of its own, or does not; ``figure`` is where to draw
+        without `ax`.
 
     Returns
     -------
