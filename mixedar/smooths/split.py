@@ -15,14 +15,74 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.numeric.autodiff import Jet, clip
 from mixedar.relations.base import LevelCovariance
 from mixedar.residual.base import Link
-from mixedar.smooths.basis import Basis, Split, penalised, sums_to_zero
+from mixedar.smooths.basis import Basis, Split, learn, penalised, sums_to_zero
 
+# Bases whose coefficients are no values of the function, in tensor products turned to
+# such as are.
+_TURNED = ("ps", "tp")
 _LARGEST = 23.0  # of the logarithm of a ratio of smoothing parameters
+
+
+class Margin(Basis):
+    """
+    One of the bases of a tensor product: combinations of the functions of another.
+
+    Parameters
+    ----------
+    basis : Basis
+    turn : ndarray, shape (k, l)
+    """
+
+    def __init__(self, basis: Basis, turn: FloatArray) -> None:
+        self._basis, self._turn = basis, turn
+        self.penalty = np.asarray(turn.T @ basis.penalty @ turn)
+
+    @classmethod
+    def learned(
+        cls, x: FloatArray, bs: str, k: int, label: str, *, centred: bool = False
+    ) -> Margin:
+        """
+        A margin for data.
+
+        What is penalised along one covariate depends on the coefficients along the
+        other: they are values of the function, of P-splines and thin plate splines at
+        evenly spaced places (Wood, 2006).
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, 1)
+        bs : str
+        k : int
+        label : str
+            For messages.
+        centred : bool
+            Whether its functions sum to zero over the rows.
+
+        Raises
+        ------
+        UnsupportedError
+            If there are too few distinct values, or `k` is too small.
+
+        References
+        ----------
+        Wood, S. N. (2006), Low-rank scale-invariant tensor product smooths for
+        generalized additive mixed models, Biometrics 62, 1025-1036.
+        """
+        basis = learn(x, bs, k, label)
+        turn = sums_to_zero(basis.own_columns(x), centred)
+        if bs in _TURNED:
+            places = np.linspace(x.min(), x.max(), turn.shape[1])[:, None]
+            turn = turn @ np.linalg.inv(basis.columns(places) @ turn)
+        return cls(basis, turn)
+
+    def columns(self, x: FloatArray) -> FloatArray:
+        """See :class:`Basis`."""
+        return np.asarray(self._basis.columns(x) @ self._turn)
 
 
 class TensorProduct(Basis):
     """
-    Products of the functions of two bases (mgcv's ``te``).
+    Products of the functions of two bases (mgcv's ``te``; ``ti`` of centred ones).
 
     Attributes
     ----------

@@ -207,7 +207,7 @@ _CALLS = {
     **dict.fromkeys(("factor", "ordered", "dummy", "i"), "C({x})"),
     **dict.fromkeys(("poly", "pol", "polym"), "{x} + I({x}**2), or bs({x}, df=4)"),
     "Error": "({x}) as random effects: (1 | {x}), in mixedlm",
-    **dict.fromkeys(("ti", "t2"), "te({all}), which holds main effects, in mixedlm"),
+    "t2": "te({all}), which holds main effects, or ti({all}) beside them, in mixedlm",
     **dict.fromkeys(("lo", "loess"), "s({x}) for a smooth, in mixedlm"),
     **dict.fromkeys(
         ("cbind", "c"),
@@ -216,7 +216,7 @@ _CALLS = {
     ),
     **dict.fromkeys(("mean", "sd", "median"), "{x}.{name}(), a method of the column"),
     **dict.fromkeys(
-        ("ns", "rcs", "s", "te"),
+        ("ns", "rcs", "s", "te", "ti"),
         "cr({x}, df=4, constraints='center'), a natural spline, or bs({x}, df=5)",
     ),
     "relevel": "C({x}, Treatment('the reference'))",

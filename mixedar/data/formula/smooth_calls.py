@@ -17,7 +17,8 @@ from mixedar.exceptions import UnsupportedError, check_choice
 from mixedar.smooths.basis import BASES
 
 _DEFAULT_K, _DEFAULT_TENSOR = 10, 5
-_KINDS = (*BASES, "fs")
+_KINDS = "s", "te", "ti"
+_OPTIONS = "k", "bs", "xt"
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class SmoothCall:
     Attributes
     ----------
     kind : str
-        ``"s"`` or ``"te"``.
+        ``"s"``, ``"te"`` or ``"ti"``.
     covariates : tuple of str
         Expressions in columns of the data.
     k : tuple of int
-        Numbers of functions.
-    bs : str
-        The basis by mgcv's name, or ``"fs"``.
+        Numbers of functions: one, or of a tensor product one for each covariate.
+    bases : tuple of str
+        By mgcv's names, as many.
     by : str
         A column whose levels have a smooth each, or whose values multiply it; or empty.
     factor : str
@@ -44,7 +45,7 @@ class SmoothCall:
     kind: str
     covariates: tuple[str, ...]
     k: tuple[int, ...]
-    bs: str
+    bases: tuple[str, ...]
     by: str
     factor: str
 
@@ -54,6 +55,11 @@ class SmoothCall:
         names = [*self.covariates, *([self.factor] if self.factor else [])]
         label = f"{self.kind}({','.join(names)})"
         return f"{label}:{self.by}" if self.by else label
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a tensor product."""
+        return self.kind != "s" and len(self.covariates) > 1
 
     @property
     def formula(self) -> str:
@@ -90,7 +96,8 @@ def read_smooths(formula: str) -> tuple[str, tuple[SmoothCall, ...]]:
     kept, found = [], []
     for sign, piece in pieces_of(right):
         _check_interaction(piece)
-        if not piece.startswith(("s(", "te(")) or not piece.endswith(")"):
+        called = piece.startswith(tuple(f"{kind}(" for kind in _KINDS))
+        if not called or not piece.endswith(")"):
             kept.append(f"{sign} {piece}")
             continue
         if sign == "-":
@@ -138,7 +145,7 @@ def _check_interaction(piece: str) -> None:
         for part in factors
         if isinstance(part, ast.Call)
         and isinstance(part.func, ast.Name)
-        and part.func.id in ("s", "te")
+        and part.func.id in _KINDS
     ]
     if not smooth or len(factors) < 2:
         return
@@ -167,7 +174,7 @@ def _read(piece: str) -> SmoothCall | None:
         if word.arg == "by":
             options["by"] = ast.unparse(word.value)
             continue
-        if word.arg not in ("k", "bs"):
+        if word.arg not in _OPTIONS:
             raise UnsupportedError(
                 f"{piece}: {word.arg}= is not known; a smooth takes k=, bs= and by="
             )
@@ -175,45 +182,63 @@ def _read(piece: str) -> SmoothCall | None:
             options[word.arg] = ast.literal_eval(word.value)
         except ValueError:
             raise UnsupportedError(
-                f"{piece}: {word.arg}= takes a plain value, not "
-                f"{ast.unparse(word.value)!r}"
+                f"{piece}: {word.arg}= takes a plain value, or a tuple such as "
+                f"(4, 6), not {ast.unparse(word.value)!r}"
             ) from None
     if not names:
         raise UnsupportedError(f"{piece}: name the covariate, as in s(time)")
-    bs = options.get("bs", "cr" if kind == "te" else "tp")
+    bs, factor = options.get("bs", "tp" if kind == "s" else "cr"), ""
     if bs == "re":
         raise UnsupportedError(
             f"{piece}: random effects are no smooth here; write "
             f"(1 | {names[0]}), in mixedlm"
         )
-    check_choice(f"{piece}: bs", bs, _KINDS if kind == "s" else tuple(BASES))
-    factor, most = "", 2
-    if bs == "fs":
+    if bs == "fs" and kind == "s":
         if len(names) != 2 or "by" in options:
             raise UnsupportedError(
                 f'{piece}: write s(time, id, bs="fs"), a covariate and a factor'
             )
-        factor, most = names.pop(), 1
-    elif kind == "s" and bs != "tp":
-        most = 1
-    if len(names) > most or (kind == "te" and len(names) != 2):
+        factor, bs = names.pop(), options.pop("xt", "tp")
+    if "xt" in options:
         raise UnsupportedError(
-            f"{piece}: {len(names)} covariates; s() takes one, or two with bs='tp', "
-            "and te(x, z) two"
+            f'{piece}: xt= names the basis of a smooth of each level, bs="fs", alone'
         )
+    fewest, most = (2, 2) if kind == "te" else (1, 2)
+    if factor or (kind == "s" and bs != "tp"):
+        most = 1
+    if not fewest <= len(names) <= most:
+        raise UnsupportedError(
+            f"{piece}: s() takes one covariate, or two with bs='tp', te(x, z) "
+            f"two, and ti() one or two, not {len(names)}"
+        )
+    count = 1 if kind == "s" else len(names)
     return SmoothCall(
         kind,
         tuple(names),
-        _sizes(piece, options.get("k"), len(names) if kind == "te" else 1),
-        bs,
+        _sizes(piece, kind, options.get("k"), count),
+        _bases(piece, kind, bs, count),
         options.get("by", ""),
         factor,
     )
 
 
-def _sizes(piece: str, k: Any, count: int) -> tuple[int, ...]:
+def _bases(piece: str, kind: str, bs: Any, count: int) -> tuple[str, ...]:
+    """Names of the bases, one for each covariate of a tensor product."""
+    each = tuple(bs) if isinstance(bs, (tuple, list)) else (bs,) * count
+    if len(each) != count:
+        raise UnsupportedError(
+            f"{piece}: bs={bs!r} has {len(each)} bases; write "
+            + ("one, as in bs='cr'" if count == 1 else "one or two")
+        )
+    for one in each:
+        others = ("fs",) if kind == "s" and one != "fs" else ()
+        check_choice(f"{piece}: bs", one, (*BASES, *others))
+    return each
+
+
+def _sizes(piece: str, kind: str, k: Any, count: int) -> tuple[int, ...]:
     """Numbers of functions."""
-    default = _DEFAULT_K if count == 1 else _DEFAULT_TENSOR
+    default = _DEFAULT_K if kind == "s" else _DEFAULT_TENSOR
     each = (default if k is None else k,) * count
     if isinstance(k, (tuple, list)):
         each = tuple(k)

@@ -25,6 +25,7 @@ from mixedar.relations.base import LevelCovariance
 from mixedar.smooths.basis import Split, learn, split
 from mixedar.smooths.split import (
     LevelSplit,
+    Margin,
     TensorProduct,
     level_split,
     tensor_split,
@@ -77,13 +78,17 @@ class Smooth:
     @property
     def plain(self) -> str:
         """What it is where the variance of its coefficients is zero."""
+        if not self.call.is_product and len(self.call.covariates) > 1:
+            return "a plane"
+        lines = self.call.bases.count("cc") < len(self.call.bases)
+        out = "a straight line" if lines else "constant"
+        if self.call.is_product and "cc" not in self.call.bases:
+            out = "a product of straight lines"
         if isinstance(self.parts, LevelSplit):
-            return f"a straight line for each level of {self.call.factor}"
-        if self.call.bs == "cc":
-            return "constant"
-        if len(self.call.covariates) > 1:
-            return "a plane" if self.call.kind == "s" else "a product of straight lines"
-        return "a straight line"
+            return (
+                f"{out if lines else 'a constant'} for each level of {self.call.factor}"
+            )
+        return out
 
     @property
     def random_parts(self) -> list[RandomPart]:
@@ -276,22 +281,24 @@ def learn_smooths(
         plain = without_categories(labels).infer_objects()
         levels = Levels(pd.Series(_sorted(plain), name=labels.name))
     if call.factor:
-        basis = learn(x, "tp", call.k[0], call.label)
+        basis = learn(x, call.bases[0], call.k[0], call.label)
         columns = basis.own_columns(x)
         smooth = Smooth(call.label, call, spec, level_split(basis, columns), levels)
         yield LearnedSmooth.of(smooth, columns, np.ones(len(x)))
         return
     centred = not (call.by and labels is None)
     between = None
-    if call.kind == "te":
+    if call.is_product:
+        inner = call.kind == "ti"
         parts = [
-            learn(x[:, [k]], call.bs, size, call.label) for k, size in enumerate(call.k)
+            Margin.learned(x[:, [k]], bs, size, call.label, centred=inner)
+            for k, (bs, size) in enumerate(zip(call.bases, call.k, strict=True))
         ]
         basis = TensorProduct(parts)
         columns = basis.own_columns(x)
-        own, between = tensor_split(basis, columns, centred=centred)
+        own, between = tensor_split(basis, columns, centred=centred and not inner)
     else:
-        basis = learn(x, call.bs, call.k[0], call.label)
+        basis = learn(x, call.bases[0], call.k[0], call.label)
         columns = basis.own_columns(x)
         own = split(basis, columns, centred=centred)
     if levels is None or labels is None:
@@ -312,15 +319,20 @@ def learn_smooths(
 
 def check_apart(learned: Sequence[LearnedSmooth]) -> None:
     """
-    Raise if a smooth stands beside smooths of all levels of a factor.
+    Raise if a smooth is part of others: of a surface, or of smooths of all levels.
 
     Raises
     ------
     UnsupportedError
-        Saying how differences from one level are written.
+        Saying how a surface is taken apart, and differences from one level are written.
     """
     calls = [one.smooth.call for one in learned]
     labels = {call.label for call in calls}
+    numbers = {one.smooth.call.by for one in learned if one.smooth.levels is None} - {
+        ""
+    }
+    for call in calls:
+        _check_surface(call, calls, numbers)
     for one in learned:
         call, levels = one.smooth.call, one.smooth.levels
         whole = call.label.removesuffix(f":{call.by}")
@@ -333,6 +345,26 @@ def check_apart(learned: Sequence[LearnedSmooth]) -> None:
                 "pd.Categorical(..., ordered=True), whose first level has no smooth of "
                 "its own"
             )
+
+
+def _check_surface(
+    surface: SmoothCall, calls: Sequence[SmoothCall], numbers: set[str]
+) -> None:
+    """Raise if a surface holds another smooth; `numbers` are the numeric ``by``."""
+    if len(surface.covariates) == 1 or surface.kind == "ti":
+        return
+    for call in calls:
+        inside = set(call.covariates) <= set(surface.covariates)
+        apart = surface.by != call.by and {surface.by, call.by} & numbers
+        if not inside or apart or call.factor or call == surface:
+            continue
+        by = f", by={surface.by}" if surface.by else ""
+        parts = [f"s({name}{by})" for name in surface.covariates]
+        parts.append(f"ti({', '.join(surface.covariates)}{by})")
+        raise UnsupportedError(
+            f"{call.label} is part of {surface.label}: leave it out, or write "
+            f"{' + '.join(parts)} for curves and what they leave of the surface"
+        )
 
 
 def _reference(labels: pd.Series) -> object:
