@@ -99,8 +99,8 @@ def thumbnails(page: str, source: Path) -> str:
             image.save(folder / match[2])
         text = " ".join(match[1].split()).replace('"', "&quot;")
         cells.append(
-            f'<a href="#{anchor}" title="{heading}">'
-            f'<img alt="{text}" src="_static/thumbnails/{match[2]}" loading="lazy"></a>'
+            f'<a href="#{anchor}"><img alt="{text}" loading="lazy" '
+            f'src="_static/thumbnails/{match[2]}"><span>{heading}</span></a>'
         )
     start = page.index("\n- [")
     rows = "\n".join(cells)
@@ -135,8 +135,9 @@ def write_pages(source: Path) -> None:
         # the first row of a group of pages says which they are
         lines = [f"- [](./{page}.md): {about}" for page, about in pages]
         _write_contents(source / f"{name}.md", title, lines, [p for p, _ in pages])
-    lines = [f"- [](./{page}.md)" for page in (*PROJECT, "changelog", "citation")]
-    names = [*PROJECT, "changelog", "citation", "overview"]
+    lines = ["- [Overview](./overview.md)"]
+    lines += [f"- [](./{page}.md)" for page in (*PROJECT, "changelog", "citation")]
+    names = ["Overview <overview>", *PROJECT, "changelog", "citation"]
     _write_contents(source / "project.md", "The project", lines, names)
 
 

@@ -44,6 +44,7 @@ RETURNED = {
     "MarginalMeans",
     "MarginalSlopes",
     "MixedDistribution",
+    "PanelModel",
     "PredictionResults",
     "PredictiveCheck",
     "Profile",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mixedar
+from docs.project import url
 
 project = "mixedar"
 author = "mixedar developers"
@@ -28,6 +29,7 @@ myst_fence_as_directive = ["math"]
 myst_heading_anchors = 6
 
 autosummary_generate = True
+templates_path = [str(Path(__file__).parent / "templates")]
 autodoc_typehints = "none"  # numpydoc says what a parameter may be
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -38,11 +40,14 @@ html_static_path = [str(Path(__file__).parents[1] / "_build" / "source" / "_stat
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
+    "github_url": url("Source"),
     "header_links_before_dropdown": 7,
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,
 }
+toc_object_entries_show_parents = "hide"
 exclude_patterns = ["_static"]
 
 
@@ -76,7 +81,17 @@ def keep_fits(
     return None
 
 
+def say_which_model(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Begin the text of a function that makes a model with what the model is."""
+    model = getattr(obj, "__self__", None)
+    if name.startswith("mixedar.formula.api.") and inspect.isclass(model):
+        lines[0] = (inspect.getdoc(model) or "").partition("\n")[0]
+
+
 def setup(app: Any) -> None:
     """Register what is done to docstrings before numpydoc reads them."""
     app.connect("autodoc-process-docstring", drop_fit, priority=100)
+    app.connect("autodoc-process-docstring", say_which_model)
     app.connect("autodoc-process-signature", keep_fits)
