@@ -96,6 +96,7 @@ ALONE = {
     "mixedar.mixed.recipe": "how a model is written again, apart from its making",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
+    "mixedar.panel.summary": "what stands in which table",
     "mixedar.posterior.chains": "the fallback, and whether chains agree",
     "mixedar.posterior.coordinates": "the density, apart from what is asked of draws",
     "mixedar.posterior.defaults": "names and priors, apart from the density",

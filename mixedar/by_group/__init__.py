@@ -42,7 +42,13 @@ from mixedar.exceptions import (
     check_flags,
     shown,
 )
-from mixedar.summary import NamedInALine, ResultsSummary, Summarised, in_a_line
+from mixedar.summary import (
+    NamedInALine,
+    ResultFrame,
+    ResultsSummary,
+    Summarised,
+    in_a_line,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -434,13 +440,14 @@ class ByGroupResults(Summarised):
     @property
     def tvalues(self) -> pd.DataFrame:
         """Coefficients over their standard errors, shape (m, p)."""
-        return self.params / self.bse
+        return ResultFrame.of(self.params / self.bse, "statistic")
 
     @property
     def pvalues(self) -> pd.DataFrame:
         """Two-sided p-values by Student's t, shape (m, p)."""
         t, df = self.tvalues, self._df(self.pool)[:, None]
-        return pd.DataFrame(2.0 * stats.t.sf(np.abs(t), df), t.index, t.columns)
+        values = 2.0 * stats.t.sf(np.abs(t), df)
+        return ResultFrame.of(pd.DataFrame(values, t.index, t.columns), "pvalue")
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -456,7 +463,7 @@ class ByGroupResults(Summarised):
             missing; empty where none is.
         """
         found = self._solution
-        return pd.DataFrame(
+        return ResultFrame(
             {
                 "nobs": found.nobs,
                 "rank": found.rank,
@@ -471,7 +478,7 @@ class ByGroupResults(Summarised):
     @property
     def problems(self) -> pd.DataFrame:
         """The rows of :attr:`groups` whose coefficients are not all known."""
-        return self.groups[self.groups["reason"] != ""]
+        return ResultFrame.of(self.groups[self.groups["reason"] != ""])
 
     @cached_property
     def fittedvalues(self) -> pd.Series:
@@ -549,7 +556,7 @@ class ByGroupResults(Summarised):
         values = found.unscaled[:, :, i] * self._scales(pool)[i]
         lacking = ~found.identified[:, i]
         values[lacking] = values[:, lacking] = np.nan
-        return pd.DataFrame(values, index=names, columns=names)
+        return ResultFrame.of(pd.DataFrame(values, names, names), "number")
 
     def conf_int(self, alpha: float = 0.05, pool: bool | None = None) -> pd.DataFrame:
         """
@@ -588,7 +595,7 @@ class ByGroupResults(Summarised):
         errors = self.standard_errors(pool).to_numpy()
         width = errors * half[:, None]
         names = pd.Index(self.model.exog_names, name="coefficient")
-        return pd.DataFrame(
+        return ResultFrame(
             {
                 "estimate": estimate.ravel(),
                 "std_error": errors.ravel(),
@@ -772,7 +779,8 @@ class ByGroupResults(Summarised):
     def _known(self, values: FloatArray) -> pd.DataFrame:
         """A frame of values, shape (p, m), by group; NaN for unknown coefficients."""
         values = np.where(self._solution.identified, values, np.nan)
-        return pd.DataFrame(values.T, self._index, self.model.exog_names)
+        frame = pd.DataFrame(values.T, self._index, self.model.exog_names)
+        return ResultFrame.of(frame, "number")
 
     def _pooled(self, pool: bool | None) -> bool:
         check_choice("pool", pool, (None, True, False))

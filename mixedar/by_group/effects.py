@@ -16,6 +16,7 @@ from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, chec
 from mixedar.fit import Fit
 from mixedar.fit.linked import exog_left
 from mixedar.inference.df import contrast_method
+from mixedar.summary import ResultFrame
 
 # Columns that are whitened at a time.
 _AT_ONCE = 64
@@ -359,7 +360,7 @@ def coef_by_group(
     for k, j in zip(terms.columns, place, strict=True):
         values[:, j] += means[:, k]
     if form == "wide" and not standard_errors:
-        return pd.DataFrame(values, index, names)
+        return wide_frame("estimate", values, values, index, names, False)
     errors = np.sqrt(_coefficient_variances(fit, terms.columns, place, len(names)))
     if form == "wide":
         return wide_frame("estimate", values, errors, index, names, True)
@@ -471,7 +472,7 @@ def _long(
     half = stats.norm.isf(check_alpha(alpha) / 2.0) * errors
     columns = {what: values, "std_error": errors}
     columns |= {"lower": values - half, "upper": values + half}
-    return pd.DataFrame(columns, index=labels)
+    return ResultFrame(columns, index=labels)
 
 
 def wide_frame(
@@ -484,6 +485,6 @@ def wide_frame(
 ) -> pd.DataFrame:
     """Values by level and effect, beside their standard errors if these are wanted."""
     if not standard_errors:
-        return pd.DataFrame(values, index, names)
+        return ResultFrame.of(pd.DataFrame(values, index, names), "number")
     columns = pd.MultiIndex.from_product([[what, "std_error"], names])
-    return pd.DataFrame(np.hstack([values, errors]), index, columns)
+    return ResultFrame(np.hstack([values, errors]), index, columns)

@@ -133,7 +133,7 @@ def ranef(
         raise NotComputedError("the model has no random effects")
     values = np.hstack(means)
     errors = np.sqrt(np.hstack(variances)) if se else values
-    return ResultFrame.of(wide_frame("predicted", values, errors, index, names, se))
+    return wide_frame("predicted", values, errors, index, names, se)
 
 
 def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
@@ -171,7 +171,8 @@ def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     labels = fit.effect_labels
     rows = [k for k, (name, _) in enumerate(labels) if name == factor]
     names = [labels[k][1] for k in rows]
-    return pd.DataFrame(fit.effect_cov[np.ix_(rows, rows)], names, names)
+    frame = pd.DataFrame(fit.effect_cov[np.ix_(rows, rows)], names, names)
+    return ResultFrame.of(frame, "number")
 
 
 def varcorr(fit: Fit) -> pd.DataFrame:
@@ -212,7 +213,7 @@ def varcorr(fit: Fit) -> pd.DataFrame:
     )
     for j, column in enumerate(correlation_columns(fit)):
         frame["corr" if j == 0 else f"corr_{j + 1}"] = np.append(column, np.nan)
-    return frame
+    return ResultFrame.of(frame)
 
 
 def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
@@ -251,7 +252,7 @@ def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
     if factor == fit.data.groups_name and not any(
         term.factor == factor for term in fit.data.terms
     ):
-        return coef_by_group(fit).set_index(group_levels(fit))
+        return ResultFrame.of(coef_by_group(fit).set_index(group_levels(fit)), "number")
     if any(term.shared and term.factor == factor for term in fit.data.terms):
         raise UnsupportedError(
             f"factor={factor!r} is a smooth of all rows, which has no levels: "
@@ -268,7 +269,7 @@ def coef(fit: Fit, factor: str | None = None) -> pd.DataFrame:
         j = same_column(column, fit.data.exog)
         name = fit.exog_names[j] if j >= 0 else effects.columns[k]
         out[name] = out.get(name, 0.0) + effects.iloc[:, k]
-    return out
+    return ResultFrame.of(out, "number")
 
 
 def group_covariance(
@@ -331,7 +332,7 @@ def group_covariance(
             cov = cov / np.outer(deviations, deviations)
         np.fill_diagonal(cov, np.where(deviations > 0.0, 1.0, np.nan))
     labels = _labels(fit, rows)
-    return pd.DataFrame(cov, index=labels, columns=labels)
+    return ResultFrame.of(pd.DataFrame(cov, labels, labels), "number")
 
 
 def _number(fit: Fit, group: Hashable) -> int:

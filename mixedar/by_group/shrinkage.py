@@ -27,7 +27,7 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.inference.arguments import understands
 from mixedar.inference.comparable import same_rows
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,8 @@ class Shrinkage(Printed):
         k = len(self.measures)
         groups = self.table.index.get_level_values(0)[::k]
         values = self.table[what].to_numpy().reshape(-1, k)
-        return pd.DataFrame(values, groups, self.coefficients)
+        frame = pd.DataFrame(values, groups, self.coefficients)
+        return ResultFrame.of(frame, "number")
 
     def summary(self, title: str | None = None) -> ResultsSummary:
         """
@@ -200,8 +201,8 @@ class Shrinkage(Printed):
             )
         for reason, labels in self.problems.groupby(self.problems).groups.items():
             notes.append(note_on_groups(reason, labels, "own estimates"))
-        ratios = {"Groups": "df", "Mixed/own": ".3f", "Mixed/model": ".3f"}
-        shares = {"Shrinkage": ".3f", "Reliability": ".3f"}
+        ratios = {"Groups": "df", "Mixed/own": "share", "Mixed/model": "share"}
+        shares = {"Shrinkage": "share", "Reliability": "share"}
         return ResultsSummary(
             title=title or "Shrinkage toward the population",
             header={"Groups:": f"{self.groups_name} ({len(table) // len(measures)})"},

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(("Observations", "Groups"), ".0f"),
-    **dict.fromkeys(("rho", "theta", "R-squared"), ".3f"),
-    **{f"R-squared {part}": ".3f" for part in ("within", "between", "overall")},
-    **dict.fromkeys(("R2 marginal", "R2 conditional", "ICC"), ".3f"),
+    **dict.fromkeys(("rho", "theta", "R-squared"), "share"),
+    **{f"R-squared {part}": "share" for part in ("within", "between", "overall")},
+    **dict.fromkeys(("R2 marginal", "R2 conditional", "ICC"), "share"),
     "Log-likelihood": ".2f",
     "AIC": ".1f",
     "BIC": ".1f",
@@ -46,8 +46,8 @@ _GENERAL = ("estimate", "std_error", "statistic", "p_value", "conf_int", "compon
 # What stands below an estimate: its columns, the words of the note, and a format.
 _BELOW: dict[str, tuple[tuple[str, ...], str, Format | None]] = {
     "se": (("std_error",), "Standard errors in parentheses", None),
-    "t": (("statistic",), "t or z statistics in parentheses", ".2f"),
-    "p": (("p_value",), "p-values in parentheses", ".3f"),
+    "t": (("statistic",), "t or z statistics in parentheses", "statistic"),
+    "p": (("p_value",), "p-values in parentheses", "pvalue"),
     "ci": (("conf_low", "conf_high"), "confidence intervals in brackets", None),
 }
 _STARS = (0.05, 0.01, 0.001)
@@ -149,7 +149,7 @@ class ModelsTable(SummaryTable):
     def _row(self, part: str, term: str, values: pd.Series) -> list[str]:
         default = FORMATS.get(term, _digits(values))
         if term.startswith("Corr("):
-            default = ".3f"
+            default = "share"
         if part == "statistics" and term.startswith("Levels of "):
             default = ".0f"
         if part == "components":

@@ -29,7 +29,7 @@ from mixedar.inference.df import contrast_method
 from mixedar.inference.rubin import Rubin
 from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
-from mixedar.summary import Printed, ResultsSummary
+from mixedar.summary import Printed, ResultFrame, ResultsSummary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +104,8 @@ class PooledByGroup(Printed):
         values = np.array([part["estimate"].to_numpy(float) for part in parts])
         variances = np.array([part["std_error"].to_numpy(float) ** 2 for part in parts])
         df = self._df(np.array([part["df"].to_numpy(float) for part in parts]))
-        return Rubin.of(values, variances, df.mean(axis=0)).frame(alpha).set_axis(index)
+        frame = Rubin.of(values, variances, df.mean(axis=0)).frame(alpha)
+        return ResultFrame.of(frame.set_axis(index))
 
     def group(self, label: object) -> PooledResults:
         """

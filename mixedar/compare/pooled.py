@@ -189,7 +189,8 @@ class PooledResults(Printed):
         within = np.mean([method.cov for method in self.methods], axis=0)
         between = np.atleast_2d(np.cov(self.values.T))
         total = within + (1.0 + 1.0 / self.n_imputations) * between
-        return pd.DataFrame(total, list(self.names), list(self.names))
+        frame = pd.DataFrame(total, list(self.names), list(self.names))
+        return ResultFrame.of(frame, "number")
 
     def t_test(self, r_matrix: object, alpha: float = 0.05) -> pd.DataFrame:
         """
@@ -597,7 +598,7 @@ class PooledResults(Printed):
 
 def coefficients_table(frame: pd.DataFrame) -> SummaryTable:
     """Pooled coefficients as they are printed."""
-    formats = {"riv": ".3f", "fmi": ".3f"}
+    formats = {"riv": "share", "fmi": "share"}
     return SummaryTable(frame, formats=formats, name="coefficients")
 
 

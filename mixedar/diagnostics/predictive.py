@@ -34,6 +34,7 @@ from mixedar.fit import Fit
 from mixedar.fit.responses import StatedParameters
 from mixedar.inference.arguments import generator, understands
 from mixedar.prediction.new_rows import fitted_rows
+from mixedar.summary import ResultFrame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ class PredictiveCheck:
         share = 2.0 * np.minimum(above, below) / (n + 1)
         return pd.Series(np.minimum(share, 1.0), index=self.observed.index, name="p")
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> ResultFrame:
         """
         One row a statistic.
 
@@ -116,7 +117,7 @@ class PredictiveCheck:
         ['observed', 'mean', 'sd', 'lower', 'upper', 'p']
         """
         draws = self.simulated
-        return pd.DataFrame(
+        return ResultFrame(
             {
                 "observed": self.observed,
                 "mean": draws.mean(),
@@ -168,10 +169,10 @@ class PredictiveCheck:
         return plot_check(self.simulated[name], observed, pvalue, ax)
 
     def __repr__(self) -> str:
-        return self.to_frame().round(4).to_string()
+        return repr(self.to_frame())
 
     def _repr_html_(self) -> str:
-        return self.to_frame().round(4).to_html()
+        return str(self.to_frame()._repr_html_())
 
 
 @understands(seed="rng")

@@ -38,6 +38,7 @@ from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustM
 from mixedar.relations.base import LevelCovariance
 from mixedar.residual import ResidualStructure
 from mixedar.residual.base import Parametric
+from mixedar.summary import in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -149,6 +150,19 @@ class Fit:
     flat: Flat = field(default_factory=Flat)
     df_method: DFMethod = CONTAINMENT
     robust: RobustMethod | None = None
+
+    def __repr__(self) -> str:
+        return in_a_line(self, None, self.endog_name, *self.facts)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What it is a fit of and how high it is, as one line says it."""
+        return (
+            f"{self.nobs} rows, {self.n_groups} groups",
+            f"{self.structure.label} residuals",
+            f"{self.method}, log-likelihood {self.llf:.2f}",
+            *([] if self.converged else ["not converged"]),
+        )
 
     @property
     def data(self) -> ModelData:

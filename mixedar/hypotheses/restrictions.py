@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from statsmodels.formula._manager import FormulaManager
-from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
 from mixedar.exceptions import (
@@ -22,6 +21,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
+from mixedar.hypotheses.contrast import WaldTest
 
 WITHOUT_ERROR = (
     "a coefficient that the restrictions involve has no standard error; the notes of "
@@ -224,19 +224,17 @@ def single_tests(
     values: FloatArray,
     cov: FloatArray,
     df: FloatArray | float | None,
-) -> ContrastResults:
+) -> WaldTest:
     """T tests that each effect has its value; normal ones if `df` is None."""
     variances = np.diag(cov)
     sd = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
     t = (effect - values) / sd
     if df is None:
-        return ContrastResults(effect=effect, statistic=t, sd=sd, distribution="norm")
-    return ContrastResults(effect=effect, t=t, sd=sd, df_denom=df)
+        return WaldTest(effect=effect, statistic=t, sd=sd, distribution="norm")
+    return WaldTest(effect=effect, t=t, sd=sd, df_denom=df)
 
 
-def joint_test(
-    difference: FloatArray, cov: FloatArray, df: float | None
-) -> ContrastResults:
+def joint_test(difference: FloatArray, cov: FloatArray, df: float | None) -> WaldTest:
     """F test that all differences are zero; chi-squared if `df` is None."""
     count, variances = len(difference), np.diag(cov)
     if np.isnan(variances).any():
@@ -251,8 +249,8 @@ def joint_test(
     d = difference / sd
     chi2 = float(d @ np.linalg.solve(scaled, d))
     if df is not None:
-        return ContrastResults(F=chi2 / count, df_denom=df, df_num=count)
-    return ContrastResults(
+        return WaldTest(F=chi2 / count, df_denom=df, df_num=count)
+    return WaldTest(
         chi2=chi2, df_denom=count, statistic=chi2, distribution="chi2",
         distargs=(count,),
     )  # fmt: skip

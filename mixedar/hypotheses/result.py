@@ -14,7 +14,7 @@ from scipy import stats
 
 from mixedar.exceptions import check_alpha
 from mixedar.hypotheses.df import f_sf
-from mixedar.summary import Format, Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Format, Printed, ResultFrame, ResultsSummary, SummaryTable
 
 Distribution = Literal[
     "chi2", "F", "norm", "norm, upper tail", "chibar2", "bootstrap", "none"
@@ -183,12 +183,11 @@ class TestResult(Printed):
         """
         parts, symbol = self.table, self.symbol
         row = {symbol: self.statistic, "df": self.df_text, "p-value": self.pvalue}
-        formats: dict[str, Format] = {symbol: "statistic", "p-value": ".4g"}
-        formats |= {key: ".4g" for key, _ in self.details}
+        formats: dict[str, Format] = {symbol: "statistic"}
         frame = pd.DataFrame(row | dict(self.details), index=[""])
         if len(parts):  # columns in the words of the table of parts
             frame = frame.rename(columns={symbol: "statistic"}).assign(df=self.df)
-            formats = {"statistic": "statistic", "df": "g", "p-value": ".4g"}
+            formats = {"df": "g"}
         tables = [SummaryTable(frame, formats=formats, name="test", missing="-")]
         if len(parts):
             if pd.api.types.is_float_dtype(parts.index.dtype):
@@ -245,7 +244,7 @@ class TestText:
             reason=reason,
             note=note,
             details=details,
-            table=pd.DataFrame() if table is None else table,
+            table=ResultFrame() if table is None else ResultFrame.of(table),
             **vars(self),
         )
 
@@ -279,7 +278,7 @@ def results_frame(results: Iterable[TestResult]) -> pd.DataFrame:
                 "reason": test.reason,
             }
         )
-    return pd.DataFrame(rows).set_index("test")
+    return ResultFrame.of(pd.DataFrame(rows).set_index("test"))
 
 
 def results_table(
@@ -288,9 +287,8 @@ def results_table(
     """Results below one another as they are printed, one a row."""
     rows = [[t.name, t.symbol, t.statistic, t.df_text, t.pvalue] for t in results]
     frame = pd.DataFrame(rows, columns=["name", "", "statistic", "df", "p-value"])
-    formats: dict[str, Format] = {"statistic": "statistic", "p-value": ".4g"}
     frame = frame.set_index("name").rename_axis(None)
-    return SummaryTable(frame, title, formats, name=name, missing="-")
+    return SummaryTable(frame, title, name=name, missing="-")
 
 
 def _tail(value: float, distribution: Distribution, df: Degrees) -> float:

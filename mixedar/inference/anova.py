@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.contrast import WaldTestResults
 
 from mixedar._types import FloatArray
 from mixedar.data.formula.columns import EmptyCells
 from mixedar.data.formula.terms import Term, all_terms, terms_of_formula
 from mixedar.exceptions import NotComputedError, UnsupportedError, check_flags
 from mixedar.fit import Fit
+from mixedar.hypotheses.contrast import WaldTestsOfTerms
 from mixedar.hypotheses.df import ColumnDF, DFMethod, f_sf
 from mixedar.inference.df import contrast_method
 from mixedar.inference.likelihood_ratio import LR_OPTIONS, likelihood_ratio_table
@@ -140,7 +140,7 @@ def wald_test_terms(
     combine_terms: Sequence[str] | None = None,
     scalar: Any = None,
     df: str | float | DFMethod | None = None,
-) -> WaldTestResults:
+) -> WaldTestsOfTerms:
     """
     Joint Wald tests of the columns of each term, as statsmodels' method.
 
@@ -161,7 +161,7 @@ def wald_test_terms(
 
     Returns
     -------
-    WaldTestResults
+    WaldTestsOfTerms
         Its ``table`` has the columns ``statistic``, ``pvalue``,
         ``df_constraint`` and ``df_denom``.
 
@@ -220,7 +220,7 @@ def wald_test_terms(
         index=[name for name, _ in hypotheses],
         columns=["statistic", "pvalue", "df_constraint", "df_denom"],
     )
-    return WaldTestResults(None, "F", None, table=table)
+    return WaldTestsOfTerms(None, "F", None, table=table)
 
 
 def anova(*fits: Any, **options: Any) -> pd.DataFrame:

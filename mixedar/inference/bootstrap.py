@@ -27,7 +27,7 @@ from mixedar.inference.arguments import (
     progress_bar,
     understands,
 )
-from mixedar.summary import NamedInALine
+from mixedar.summary import NamedInALine, ResultFrame
 
 # Random-effects standard deviations below, relative to the residual's, are
 # raised to it in starts: zero is a saddle that no gradient leaves.
@@ -275,7 +275,8 @@ class BootstrapDraws(NamedInALine):
         names = apart(self.names, ("scale", "llf"), "coefficient")
         params = [self.fe_params, self.cov_values, self.residual_params]
         table = np.column_stack([*params, self.scale, self.llf])
-        return pd.DataFrame(table, columns=[*names, "scale", "llf"])
+        frame = pd.DataFrame(table, columns=[*names, "scale", "llf"])
+        return ResultFrame.of(frame, "number")
 
     def values(self, parameter: CovarianceParameter) -> FloatArray:
         """

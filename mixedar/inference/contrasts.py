@@ -229,7 +229,7 @@ class MarginalMeans:
         first = {name: found.effect, "se": found.sd, "df": found.df}
         return pd.DataFrame(first | tests)
 
-    def to_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+    def to_frame(self, alpha: float = 0.05) -> ResultFrame:
         """
         The means.
 
@@ -258,7 +258,8 @@ class MarginalMeans:
         ['sex', 'mean', 'se', 'df', 'lower', 'upper']
         """
         table = self._table(self.matrix, alpha, self.what).drop(columns=["t", "p"])
-        return pd.concat([self.grid, table], axis=1)
+        out = pd.concat([self.grid, table], axis=1)
+        return ResultFrame.of(out, dict.fromkeys(self.grid, "number"))
 
     def pairwise(
         self,
@@ -484,7 +485,7 @@ class MarginalMeans:
         out = pd.concat([left, table], axis=1)
         if hypothesis.text:
             out.attrs["null"] = hypothesis.text
-        return ResultFrame.of(out)
+        return ResultFrame.of(out, dict.fromkeys(self.by, "number"))
 
     def plot(self, ax: Axes | None = None, alpha: float = 0.05) -> Axes:
         """
@@ -522,11 +523,12 @@ class MarginalMeans:
         return draw(self.to_frame(alpha), self.what, names, alpha, ax)
 
     def __repr__(self) -> str:
-        return "\n".join([self.to_frame().to_string(index=False), *self.notes])
+        table = self.to_frame().as_printed()
+        return "\n".join([table.to_string(index=False), *self.notes])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return self.to_frame().to_html(index=False) + notes
+        return self.to_frame().as_printed().to_html(index=False) + notes
 
 
 @dataclass(frozen=True, repr=False)

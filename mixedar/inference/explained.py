@@ -17,6 +17,7 @@ from mixedar.engine.residuals import relative_sd
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.relations.base import with_parameters
+from mixedar.summary import ResultFrame
 
 # Of differences by parameters that are of the order of one.
 _STEP = 1e-6
@@ -271,7 +272,7 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
     half = stats.norm.isf((1.0 - ci) / 2.0) * error
     middle = np.where(inside, estimate, 0.5)
     half /= middle * (1.0 - middle)
-    return pd.DataFrame(
+    return ResultFrame(
         {
             "estimate": estimate,
             "se": error,

@@ -118,7 +118,8 @@ def information_matrix(fit: Fit, kind: str = "observed") -> pd.DataFrame:
     check_choice("kind", kind, ("observed", "expected"))
     matrix, where = _information(fit, kind)
     names = np.array([*fit.names[fit.k_fe :], "scale"], dtype=object)[where]
-    return pd.DataFrame(matrix, index=list(names), columns=list(names))
+    frame = pd.DataFrame(matrix, index=list(names), columns=list(names))
+    return ResultFrame.of(frame, "number")
 
 
 def covariance_parameters(fit: Fit, kind: str = "observed") -> pd.DataFrame:

@@ -451,23 +451,31 @@ class ProfileEngine:
         notes = _notes(path, [low[1], high[1]], level)
         return _at(parameter, *low), _at(parameter, *high), notes
 
-    def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
+    def _refined(
+        self, path: ProfilePath, nodes: list[float], points: int
+    ) -> list[float]:
         """Nodes with others between them where zeta rises fast."""
-        out = list(nodes)
+        out, step = list(nodes), _STEP * _POINTS / points
         zeta = [path.zeta_or_nan(t) for t in out]
-        for _ in range(_POINTS):
+        for _ in range(points):
             gaps = np.abs(np.diff(zeta))
             gaps[np.isnan(gaps)] = 0.0
             k = int(np.argmax(gaps)) if len(gaps) else 0
-            if not len(gaps) or gaps[k] < _STEP:
+            if not len(gaps) or gaps[k] < step:
                 break
             middle = 0.5 * (out[k] + out[k + 1])
             out.insert(k + 1, middle)
             zeta.insert(k + 1, path.zeta_or_nan(middle))
         return out
 
-    def profile(self, parameter: CovarianceParameter) -> Profile:
-        """The profile on a grid; see :func:`profile_likelihood`."""
+    def profile(
+        self, parameter: CovarianceParameter, points: int = _POINTS
+    ) -> Profile:
+        """
+        The profile on a grid; see :func:`profile_likelihood`.
+
+        `points` is about the number of nodes on either side of the estimate.
+        """
         path = self.path(parameter)
         places = {path.center}
         level = float(stats.norm.isf(0.025))
@@ -480,9 +488,10 @@ class ProfileEngine:
             if np.isinf(stop):
                 far = [t for t in path.nodes if (t - path.center) * side > 0.0]
                 stop = max(far, key=lambda t: side * t) if far else path.center
-            places.update(np.linspace(path.center, stop, _POINTS + 1)[1:].tolist())
+            places.update(np.linspace(path.center, stop, points + 1)[1:].tolist())
         rows = []
-        for t in self._refined(path, sorted(m for m in places if np.isfinite(m))):
+        places = {t for t in places if np.isfinite(t)}
+        for t in self._refined(path, sorted(places), points):
             zeta = path.zeta_or_nan(t)
             if np.isnan(zeta):
                 continue
@@ -624,12 +633,17 @@ def profiles(fit: Fit, parameters: str | Iterable[str] | None = None) -> list[Pr
     engine = ProfileEngine(fit)
     if parameters is not None:
         return [engine.profile(one) for one in select(engine.parameters, parameters)]
+    return all_profiles(engine)
+
+
+def all_profiles(engine: ProfileEngine, points: int = _POINTS) -> list[Profile]:
+    """Profiles of all parameters that have one, with about so many nodes a side."""
     found, refused = [], []
     for parameter in engine.parameters:
         if parameter.kind not in ("sd", "corr", "residual", "sigma"):
             continue
         try:
-            found.append(engine.profile(parameter))
+            found.append(engine.profile(parameter, points))
         except NotComputedError as error:
             refused.append(str(error))
     if not found:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
@@ -29,6 +28,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
+from mixedar.hypotheses.contrast import WaldTest
 from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
 from mixedar.hypotheses.restrictions import (
     WITHOUT_ERROR,
@@ -117,7 +117,7 @@ def t_test(
     r_matrix: Hypothesis,
     use_t: bool | None = None,
     df: str | float | DFMethod | None = None,
-) -> ContrastResults:
+) -> WaldTest:
     """
     Test linear combinations of the fixed effects, one by one.
 
@@ -135,7 +135,7 @@ def t_test(
 
     Returns
     -------
-    ContrastResults
+    WaldTest
         ``sd`` and ``df_denom`` follow the method.
 
     Raises
@@ -174,7 +174,7 @@ def t_test(
     return single_tests(matrix @ fit.fe_params, values, cov, df_denom)
 
 
-def population_tests(fit: Fit, matrix: FloatArray) -> ContrastResults:
+def population_tests(fit: Fit, matrix: FloatArray) -> WaldTest:
     """
     Tests of combinations of the coefficients that all rows share.
 
@@ -221,7 +221,7 @@ def wald_test(
     df_constraints: int | None = None,
     scalar: bool = True,
     df: str | float | DFMethod | None = None,
-) -> ContrastResults:
+) -> WaldTest:
     """
     Joint Wald test of linear restrictions on the fixed effects.
 
@@ -245,7 +245,7 @@ def wald_test(
 
     Returns
     -------
-    ContrastResults
+    WaldTest
         Kenward-Roger's F is scaled; its ``scaling`` holds the factor.
 
     Raises
@@ -303,12 +303,10 @@ def wald_test(
         raise UnsupportedError(f"df_constraints={count!r} is not positive")
     if use_f is False or (use_f is None and spec.name == "normal"):
         chi2 = statistic if scalar else np.array([[statistic]])
-        return ContrastResults(
-            chi2=chi2, statistic=chi2, df_denom=count, distribution="chi2"
-        )
+        return WaldTest(chi2=chi2, statistic=chi2, df_denom=count, distribution="chi2")
     _check_df(fit, np.array([df_denom]))
     value = statistic / count * scaling
-    result = ContrastResults(
+    result = WaldTest(
         F=value if scalar else np.array([[value]]), df_denom=df_denom, df_num=count
     )
     if np.isinf(df_denom):  # scipy's F distribution does not know infinity

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 from statsmodels.base import model as base
 from statsmodels.base.wrapper import populate_wrapper
 from statsmodels.regression.mixed_linear_model import MixedLMParams
-from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._lazy import Question
 from mixedar._types import FloatArray
@@ -25,6 +24,7 @@ from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
 from mixedar.fit.boundary import boundary_notes
+from mixedar.hypotheses.contrast import WaldTest
 from mixedar.hypotheses.df import DFMethod, RobustMethod, resolve_df
 from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference import wald
@@ -197,15 +197,7 @@ class MixedLMARResults(Summarised, ParentResults):
 
     def __repr__(self) -> str:
         fit, formula = self.fit, getattr(self.model, "formula", None)
-        return in_a_line(
-            self,
-            formula,
-            fit.endog_name,
-            f"{fit.nobs} rows, {fit.n_groups} groups",
-            f"{fit.structure.label} residuals",
-            f"{fit.method}, log-likelihood {fit.llf:.2f}",
-            *([] if fit.converged else ["not converged"]),
-        )
+        return in_a_line(self, formula, fit.endog_name, *fit.facts)
 
     def __dir__(self) -> list[str]:
         lacking = set(_NOT_HERE)
@@ -568,7 +560,7 @@ class MixedLMARResults(Summarised, ParentResults):
         cov_p: ArrayLike | None = None,
         invcov: ArrayLike | None = None,
         df: DF | None = None,
-    ) -> ContrastResults:
+    ) -> WaldTest:
         """
         Joint F test of linear restrictions.
 

@@ -28,7 +28,6 @@ from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
-from mixedar.summary import in_a_line
 
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
@@ -538,14 +537,11 @@ class MixedDistribution:
     ) -> None:
         model.check_held()
         values = float_array(params, "params")
-        k = model.k_fe + model.k_re2 + model.k_vc
-        k_residual = model.residual.k_params
-        fixed = not model.residual.k_free
-        if values.shape != (k + k_residual,) and (values.shape != (k,) or not fixed):
-            names = ", ".join(model.residual.param_names)
+        k, r = model.k_fe + model.k_re2 + model.k_vc, model.residual
+        if values.shape != (k + r.k_params,) and (values.shape != (k,) or r.k_free):
             raise LengthError(
                 f"{values.size} packed parameters; the model has {k} and, after them, "
-                f"{k_residual} of the residuals ({names})"
+                f"{r.k_params} of the residuals ({', '.join(r.param_names)})"
             )
         if not (np.isfinite(values).all() and 0.0 < float(scale) < np.inf):
             raise UnsupportedError(
@@ -563,8 +559,7 @@ class MixedDistribution:
         self.scale, self.residual_params = scale, point.residual
 
     def __repr__(self) -> str:
-        size = f"{self.model.nobs} rows, scale {self.scale:.4g}"
-        return in_a_line(self, None, self.model.endog_names, size)
+        return f"<MixedDistribution: {self.model.nobs} rows, scale {self.scale:.4g}>"
 
     def rvs(self, n: object = None, rng: Any = None) -> FloatArray:
         """

@@ -32,6 +32,7 @@ from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
 from mixedar.mixed.statsmodels_model import MixedDistribution
+from mixedar.summary import ResultFrame
 
 
 class ParentResults(MixedLMResults):
@@ -345,7 +346,7 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
         if not named or r_matrix is not None or column is not None:
             return values
         names = list(results.fit.names)
-        return pd.DataFrame(values, index=names, columns=names)
+        return ResultFrame.of(pd.DataFrame(values, names, names), "number")
 
     def conf_int(
         self, alpha: float = 0.05, cols: Any = None, **kwargs: Any
@@ -356,4 +357,5 @@ class MixedLMARResultsWrapper(MixedLMResultsWrapper):
         keep = slice(None) if cols is None else positions(cols, results.fit.names)
         if not isinstance(results.model.data, PandasData):
             return values[keep]
-        return pd.DataFrame(values, index=results.fit.names).iloc[keep]
+        frame = pd.DataFrame(values, index=results.fit.names)
+        return ResultFrame.of(frame.iloc[keep])

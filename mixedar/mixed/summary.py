@@ -155,14 +155,16 @@ def _smooths(smooths: pd.DataFrame) -> SummaryTable:
 def _random_effects(fit: Fit, without: Sequence[str]) -> SummaryTable:
     """Variances, standard deviations and correlations, as nlme's VarCorr."""
     variances = np.append(np.diag(fit.effect_cov), fit.scale)
-    names = [*fit.effect_names, "Residual"]
     data = {"Variance": variances, "Std.Dev.": np.sqrt(variances)}
     formats = {}
     for j, column in enumerate(correlation_columns(fit)):
         label = "Corr" if j == 0 else f"Corr {j + 1}"
         data[label] = np.append(column, np.nan)
-        formats[label] = ".3f"
-    frame = pd.DataFrame(data, index=names).drop(index=list(without))
+        formats[label] = "share"
+    names = [" ".join(filter(None, label)) for label in fit.effect_labels]
+    frame = pd.DataFrame(data, index=[*names, "Residual"])
+    kept = [name not in without for name in (*fit.effect_names, "Residual")]
+    frame = frame[kept]
     return SummaryTable(
         frame, title="Random effects", name="random_effects", formats=formats
     )

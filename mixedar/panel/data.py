@@ -26,6 +26,7 @@ from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
 from mixedar.panel.algebra import dummy_effects, rank_of_effects
 from mixedar.residual import AR1, CAR1
+from mixedar.summary import in_a_line
 
 # Up to this many periods the normal equations of two-way effects are solved densely.
 _DENSE = 3000
@@ -110,6 +111,10 @@ class PanelData:
     n_dropped: int = 0
     weights: FloatArray | None = None
     weights_name: str = ""
+
+    def __repr__(self) -> str:
+        size = f"{self.nobs} rows, {self.n_entities} entities"
+        return in_a_line(self, None, self.endog_name, size)
 
     @property
     def nobs(self) -> int:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from statsmodels.stats.contrast import ContrastResults
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.checks import as_pandas
@@ -24,6 +23,7 @@ from mixedar.exceptions import (
     check_choice,
     check_flags,
 )
+from mixedar.hypotheses.contrast import WaldTest
 from mixedar.hypotheses.df import t_isf, t_sf
 from mixedar.hypotheses.restrictions import (
     covariance_of,
@@ -38,11 +38,8 @@ from mixedar.panel.estimate import (
     Effects,
     Kind,
     PanelEstimate,
-    components,
     inclusive_rsquared,
-    notes,
     squared_correlations,
-    statistics,
     transformed_rsquared,
 )
 from mixedar.panel.predictions import (
@@ -53,8 +50,9 @@ from mixedar.panel.predictions import (
     panel_rows,
     predictions,
 )
+from mixedar.panel.summary import summarize
 from mixedar.prediction.results import PredictionResults
-from mixedar.summary import ResultsSummary, Summarised, SummaryTable, in_a_line
+from mixedar.summary import ResultFrame, ResultsSummary, Summarised, in_a_line
 
 
 class FittedModel(Protocol):
@@ -205,7 +203,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         [0.09, 0.13]
         """
         half = t_isf(check_alpha(alpha) / 2.0, self.df.to_numpy()) * self.bse
-        return pd.DataFrame({0: self.params - half, 1: self.params + half})
+        return ResultFrame({0: self.params - half, 1: self.params + half})
 
     def cov_params(self) -> pd.DataFrame:
         """
@@ -227,7 +225,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         (3, 3)
         """
         names = self.params.index
-        return pd.DataFrame(self.estimate.cov, index=names, columns=names)
+        return ResultFrame.of(pd.DataFrame(self.estimate.cov, names, names), "number")
 
     @property
     def df_inference(self) -> float:
@@ -241,7 +239,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         """
         return float(self.df.min())
 
-    def wald_test(self, r_matrix: object, use_f: bool | None = None) -> ContrastResults:
+    def wald_test(self, r_matrix: object, use_f: bool | None = None) -> WaldTest:
         """
         Wald test of linear restrictions.
 
@@ -254,7 +252,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
 
         Returns
         -------
-        statsmodels.stats.contrast.ContrastResults
+        WaldTest
 
         Examples
         --------
@@ -280,7 +278,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         df, scaling = method.joint(matrix, len(matrix))
         return joint_test(difference, cov / scaling, df)
 
-    def f_test(self, r_matrix: object) -> ContrastResults:
+    def f_test(self, r_matrix: object) -> WaldTest:
         """
         F test of linear restrictions.
 
@@ -291,7 +289,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
 
         Returns
         -------
-        statsmodels.stats.contrast.ContrastResults
+        WaldTest
 
         Examples
         --------
@@ -306,7 +304,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         """
         return self.wald_test(r_matrix, use_f=True)
 
-    def t_test(self, r_matrix: object) -> ContrastResults:
+    def t_test(self, r_matrix: object) -> WaldTest:
         """
         T tests of linear combinations, one by one.
 
@@ -317,7 +315,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
 
         Returns
         -------
-        statsmodels.stats.contrast.ContrastResults
+        WaldTest
 
         Examples
         --------
@@ -418,7 +416,7 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
         return df if np.isfinite(df) else self.df_resid
 
     @cached_property
-    def f_slopes(self) -> ContrastResults | None:
+    def f_slopes(self) -> WaldTest | None:
         """
         Wald test that all coefficients but the intercept are zero.
 
@@ -738,64 +736,23 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
                 f"xname has {len(names)} names; the model has {len(self.params)} "
                 "coefficients"
             )
-        spec = self.model.formula_spec
-        own = [*self.notes, *([] if spec is None else spec.notes())]
-        tables = [
-            _coefficients(self, names, alpha),
-            components(self.variance_decomposition),
-            statistics(self.estimate),
-        ]
-        return ResultsSummary(
+        letter = "t" if self.use_t else "z"
+        ends = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+        columns = {"Coef.": self.params, "Std.Err.": self.bse}
+        columns |= {letter: self.tvalues, f"P>|{letter}|": self.pvalues}
+        frame = pd.DataFrame(columns).join(self.conf_int(alpha).set_axis(ends, axis=1))
+        spec, kinds = self.model.formula_spec, ("within", "between", "overall")
+        shares = {of: getattr(self, f"rsquared_{of}") for of in kinds}
+        if self.kind == "fe":
+            shares["with effects"] = self.rsquared_inclusive
+        return summarize(
+            self.panel,
+            self.estimate,
+            frame.set_axis(names),
+            rsquared=shares,
+            slopes=self.f_slopes,
+            parts=self.variance_decomposition,
+            notes=[*self.notes, *([] if spec is None else spec.notes())],
+            yname=yname,
             title=title or self.method,
-            header=_header(self, yname),
-            tables=[table for table in tables if table is not None],
-            notes=notes(own, self.estimate, self.panel),
         )
-
-
-def _header(results: PanelResults, yname: str | None) -> dict[str, Any]:
-    panel, sizes = results.panel, results.n_times
-    header = {
-        "Dep. variable:": yname or results.endog_name,
-        "Entities:": f"{panel.entity_name} ({results.n_entities})",
-        "Periods:": f"{panel.time_name} ({panel.n_periods})",
-        **({"Time unit:": panel.time_unit} if panel.time_unit else {}),
-        "No. observations:": results.nobs,
-        **({"Weights:": panel.weights_name} if panel.weights_name else {}),
-        "Obs. per entity min/mean/max:": "{} / {:.4g} / {}".format(*sizes),
-        "Df residuals:": results.df_resid,
-        "Covariance:": results.estimate.info.label,
-        "Scale:": f"{results.scale:.6g}",
-        "R-squared within:": f"{results.rsquared_within:.4f}",
-        "R-squared between:": f"{results.rsquared_between:.4f}",
-        "R-squared overall:": f"{results.rsquared_overall:.4f}",
-    }
-    if results.kind == "fe":
-        header["R-squared with effects:"] = f"{results.rsquared_inclusive:.4f}"
-    test = results.f_slopes
-    if test is not None:
-        which = f"Wald chi2({test.df_denom:.0f}), slopes:"
-        if hasattr(test, "fvalue"):
-            which = f"F({test.df_num:.0f}, {test.df_denom:.0f}), slopes:"
-        value, pvalue = float(test.statistic), float(test.pvalue)
-        header[which] = f"{value:.4g} (p = {pvalue:.4g})"
-    if results.llf is not None:
-        header["Log-likelihood:"] = f"{results.llf:.4f}"
-    return header
-
-
-def _coefficients(
-    results: PanelResults, names: Sequence[str], alpha: float
-) -> SummaryTable:
-    letter = "t" if results.use_t else "z"
-    interval = results.conf_int(alpha)
-    columns = {
-        "Coef.": results.params,
-        "Std.Err.": results.bse,
-        letter: results.tvalues,
-        f"P>|{letter}|": results.pvalues,
-        f"[{alpha / 2:.4g}": interval[0],
-        f"{1 - alpha / 2:.4g}]": interval[1],
-    }
-    frame = pd.DataFrame(columns).set_axis(list(names))
-    return SummaryTable(frame, title="Coefficients", name="coefficients")

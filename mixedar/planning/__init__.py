@@ -31,7 +31,7 @@ from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.planning.plans import Plan
 from mixedar.planning.rejections import OF_EACH, p_values
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,7 +185,7 @@ def power(
         found = _simulated(study, plan, share, values, asked, count, random)
         row = {"n": plan.n_groups, **_occasions(plan), "dropout": share, **values}
         rows.append({**row, **_rate(found, asked.alpha)})
-    return PowerResults(pd.DataFrame(rows), asked.alpha, count, method)
+    return PowerResults(ResultFrame(rows), asked.alpha, count, method)
 
 
 def _study(
@@ -465,7 +465,7 @@ class PowerResults(Printed):
             found = _crossing(curve, power)
             names = ("n", "lower", "upper")
             rows.append({**point, **dict(zip(names, found, strict=True))})
-        out = pd.DataFrame(rows)
+        out = ResultFrame(rows)
         if out["n"].isna().all():
             low, high = self.frame["power"].min(), self.frame["power"].max()
             raise NotComputedError(

@@ -24,6 +24,7 @@ from mixedar.plotting import (
     points,
     whole_ticks,
 )
+from mixedar.summary import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -289,7 +290,7 @@ def plot_check(
     matplotlib.axes.Axes
     """
     ax = axes(ax)
-    text = f"observed: {observed:.4g} (p = {pvalue:.2g})"
+    text = f"observed: {observed:.4g} ({in_words('p', pvalue)})"
     bins = int(np.clip(np.sqrt(len(draws)), 8, 40))
     ax.hist(draws, bins=bins, color=COLOURS[5], alpha=0.6, label="simulated")
     for q in np.quantile(draws, [0.025, 0.975]):

@@ -27,6 +27,7 @@ from mixedar.inference.arguments import check_count, generator
 from mixedar.posterior.results import Posterior, percent
 from mixedar.prediction.new_rows import NewData, fitted_rows, rows_to_predict
 from mixedar.prediction.predict import LEVELS, predictors
+from mixedar.summary import ResultFrame
 
 _QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
@@ -161,7 +162,7 @@ def ranef(
         [(level, effect) for level in names.index for effect in names.columns],
         names=["level", "effect"],
     )
-    return pd.DataFrame(_mixture(means, errors**2, wanted), index=index)
+    return ResultFrame(_mixture(means, errors**2, wanted), index=index)
 
 
 def predict(
@@ -244,7 +245,7 @@ def predict(
     out = _mixture(m, v, wanted)
     seen = _mixture(m, v + np.stack(rest), wanted)
     out.update({f"obs_{name}": seen[name] for name in seen if name != "mean"})
-    return pd.DataFrame(out, index=rows.index)
+    return ResultFrame(out, index=rows.index)
 
 
 def replicate(post: Posterior, count: int = 100, rng: Seed = None) -> pd.DataFrame:

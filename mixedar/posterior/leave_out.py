@@ -18,7 +18,7 @@ from mixedar.fit.linked import group_levels
 from mixedar.inference.arguments import check_count
 from mixedar.posterior.psis import GOOD, smoothed
 from mixedar.posterior.results import Posterior
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -205,4 +205,4 @@ def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
         elpd[j] = logsumexp(weights + column)
     whole = logsumexp(values, axis=0) - np.log(len(values))
     frame = {"elpd": elpd, "p": whole - elpd, "k": shape}
-    return LeaveOneOut(pd.DataFrame(frame, index=logs.columns))
+    return LeaveOneOut(ResultFrame(frame, index=logs.columns))

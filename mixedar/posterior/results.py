@@ -28,7 +28,7 @@ from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator
 from mixedar.posterior.coordinates import Points, Target
 from mixedar.posterior.explore import Draws, explore
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -245,7 +245,7 @@ class Posterior(Printed):
         }
         if not self._is_weighted:
             frame["r_hat"] = np.r_[np.full(p, np.nan), found.r_hat]
-        return pd.DataFrame(frame, index=self.draws.columns)
+        return ResultFrame(frame, index=self.draws.columns)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """
@@ -274,7 +274,7 @@ class Posterior(Printed):
         frame = pd.DataFrame({"mean": self.draws.mean(), "sd": self.draws.std()})
         for q in ends:
             frame[percent(q)] = self.draws.quantile(q)
-        return frame.join(self.effective)
+        return ResultFrame.of(frame.join(self.effective))
 
     def summary(self, alpha: float = 0.05) -> ResultsSummary:
         """

@@ -11,6 +11,7 @@ from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, shown
 from mixedar.posterior.psis import smoothed
 from mixedar.posterior.results import Posterior
+from mixedar.summary import ResultFrame
 
 _NOTICEABLE = 0.05
 
@@ -69,7 +70,7 @@ def prior_sensitivity(post: Posterior, step: float = 0.01) -> pd.DataFrame:
         ["prior and data may disagree", "the prior tells more than the data"],
         "",
     )
-    return out
+    return ResultFrame.of(out)
 
 
 def _distance(x: FloatArray, weights: FloatArray) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.exceptions import MixedARError, check_alpha, check_flags
 from mixedar.hypotheses.df import t_isf
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 _TITLES = {
     "population": "Population predictions",
@@ -165,7 +165,7 @@ class PredictionResults(Printed):
         """
         mean = self.conf_int(False, alpha)
         obs = self._interval(np.sqrt(self.var_pred_mean + self.var_resid), alpha)
-        return pd.DataFrame(
+        return ResultFrame(
             {
                 "mean": self.predicted_mean,
                 "mean_se": self.se_mean,

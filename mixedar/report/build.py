@@ -420,8 +420,7 @@ def _terms(fit: Fit) -> list[str]:
     frame = anova_terms(fit, 3)
     columns = {"num_df": "DF", "den_df": "Den. DF", "F": "F", "p": "P>F"}
     shown = frame[list(columns)].rename(columns=columns)
-    formats: dict[str, Format] = {"P>F": "pvalue", "F": ".3f", "Den. DF": ".1f"}
-    return [table(shown, "Tests of terms, each after all others", formats, "Term")]
+    return [table(shown, "Tests of terms, each after all others", corner="Term")]
 
 
 def _intervals(fit: Fit, alpha: float) -> list[str]:
@@ -453,9 +452,9 @@ def _diagnosis(results: MixedResults) -> list[str]:
     if not any(one.is_alarm for one in found.findings):
         parts.insert(0, paragraph("No check raised an alarm."))
     checks = found.frame[["verdict", "value", "measure"]]
+    checks = checks.assign(value=[found[name].value_text for name in checks.index])
     checks.columns = pd.Index(["Verdict", "Value", "Measure"])
-    formats: dict[str, Format] = {"Value": "{:.4g}".format}
-    return [*parts, table(checks, "Checks", formats, "Check")]
+    return [*parts, table(checks, "Checks", corner="Check")]
 
 
 def _data(fit: Fit) -> list[str]:

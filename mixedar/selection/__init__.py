@@ -29,7 +29,7 @@ from mixedar.inference.likelihood_ratio import null_distribution
 from mixedar.residual import ResidualStructure
 from mixedar.residual.variance import VarianceFunction
 from mixedar.selection.correlations import correlations_by_lag
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -570,7 +570,7 @@ def _table(
     frame = pd.DataFrame(rows, index=index, columns=_COLUMNS)
     for column in ("parameters", "df", "LR_df"):
         frame[column] = frame[column].astype("Int64")
-    return frame
+    return ResultFrame.of(frame)
 
 
 def _nearest(name: str, fits: Mapping[str, Fit], tests: pd.DataFrame) -> dict[str, Any]:
@@ -615,6 +615,6 @@ def _tests_table(table: pd.DataFrame) -> SummaryTable:
         frame,
         title="Likelihood ratio against the largest nested structure",
         name="tests",
-        formats={"LR": ".2f", "DF": "d", "p": "pvalue"},
+        formats={"DF": "d"},
         index_header="Name",
     )

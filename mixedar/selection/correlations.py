@@ -21,6 +21,7 @@ from mixedar.engine.rows import group_rows
 from mixedar.exceptions import MixedARError, NotComputedError, check_positive
 from mixedar.fit import Fit
 from mixedar.residual import CAR1
+from mixedar.summary import ResultFrame
 
 # Neighbours of an observation in a long series, ...
 _NEIGHBOURS = 40
@@ -75,7 +76,7 @@ def correlations_by_lag(
         "std_error": error,
     }
     columns |= {name: _fitted(fit, pairs) for name, fit in fits.items()}
-    return pd.DataFrame(columns, index=pd.Index(pairs.distance, name="lag"))
+    return ResultFrame(columns, index=pd.Index(pairs.distance, name="lag"))
 
 
 def _pairs(fits: Sequence[Fit], max_lag: float | None) -> _Pairs:

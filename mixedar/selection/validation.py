@@ -33,7 +33,7 @@ from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator, progress_bar
 from mixedar.prediction.predict import get_prediction
 from mixedar.selection import HasFit
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -378,7 +378,7 @@ class CrossValidation(Printed):
         out.insert(0, "n", by_key.size())
         if len(self.groups):
             out[_JOINT] = self.groups.groupby(keys, sort=False)[_JOINT].mean()
-        return out
+        return ResultFrame.of(out)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -436,7 +436,7 @@ class CrossValidation(Printed):
             apart = sums[name] - sums[means.index[0]]
             left = apart - out.loc[name, "difference"] * sizes
             out.loc[name, "se"] = np.sqrt(m / max(m - 1, 1) * (left**2).sum()) / total
-        return out
+        return ResultFrame.of(out)
 
     def summary(self) -> ResultsSummary:
         """

@@ -11,7 +11,7 @@ from mixedar.summary.tables import (
     SummaryTable,
     in_a_line,
 )
-from mixedar.summary.text import Format, format_values
+from mixedar.summary.text import Format, format_values, in_words, kind_of
 
 __all__ = [
     "Format",
@@ -23,4 +23,6 @@ __all__ = [
     "SummaryTable",
     "format_values",
     "in_a_line",
+    "in_words",
+    "kind_of",
 ]

@@ -155,7 +155,7 @@ class SummaryTable:
         frame, triangle = self.frame, self.lower_triangle
         cells = {}
         for j, column in enumerate(frame.columns):
-            kind = ".3f" if triangle else kind_of(column)
+            kind = "share" if triangle else kind_of(column)
             fmt = self.formats.get(column, kind)
             texts = format_values(frame.iloc[:, j], fmt, self.missing)
             cells[j] = ["" if triangle and i <= j else t for i, t in enumerate(texts)]

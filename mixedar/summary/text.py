@@ -22,10 +22,15 @@ _WIDEST = 10  # characters that a number in fixed notation may take
 _STUB = 24  # characters left to row names before a table is split into blocks
 NARROWEST = 40
 _CUT = ".."
+_LEAST = 0.001  # p-values below are not told apart
 _KINDS = {
-    "pvalue": re.compile(r"p|p[>_ -].*|pvalue|pr\(.*|prob.*", re.I),
+    "pvalue": re.compile(r"p|pr\(.*|prob.*|(.*[_ -])?p([>_ -].*|_?values?)?", re.I),
     "df": re.compile(r"df\d?|df[ _.].*|(num|den|resid)[ _.]*df", re.I),
-    "statistic": re.compile(r"[tzf]([ _-](value|stat\w*))?|chi2|stat\w*", re.I),
+    "statistic": re.compile(
+        r"(outlier_)?[tzf]([ _.-](value|stat\w*|ratio|re|within))?|chi2|stat\w*|"
+        r"(lr|wald)( .*)?",
+        re.I,
+    ),
 }
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -52,10 +57,14 @@ def format_values(
         ``"number"``: 4 decimals (3 or 2 if more of the column then fits into
         10 characters), and four significant digits with an exponent for a
         value that would need more or would show fewer than two digits.
-        ``"statistic"``: the same from 3 decimals.  ``"pvalue"``: 3 decimals.
-        ``"df"``: integers, or one decimal if any value is fractional.  Any
-        other string is a format specification (``".2f"`` or ``"%.2f"``) and
-        is obeyed to the letter; a callable gets the value, returns its text.
+        ``"statistic"``: 3 decimals (or 2), fewer for a large value, never an
+        exponent; what would round to zero is ``<0.001`` or ``>-0.001``.
+        ``"pvalue"``: 3 decimals, ``<0.001`` below; as a number where the column
+        is none of probabilities.  ``"share"`` (correlations, R-squared): 3
+        decimals.  ``"df"``: integers, or one decimal if any value is fractional.
+        In all of these zero is ``0``.  Any other string is a format
+        specification (``".2f"`` or ``"%.2f"``) and is obeyed to the letter; a
+        callable gets the value, returns its text.
     missing : str
         Shown for NaN, None, NA and NaT.
 
@@ -65,31 +74,75 @@ def format_values(
     """
     values = list(values)
     finite = [float(v) for v in values if _is_float(v) and math.isfinite(v)]
+    if fmt == "pvalue" and not all(0.0 <= v <= 1.0 for v in finite):
+        fmt = "number"
     decimals = {"number": (4, 3, 2), "statistic": (3, 2)}.get(str(fmt), ())
-    best = min(decimals, key=lambda d: sum(not _fits(v, d) for v in finite), default=0)
+    best = min(decimals, key=lambda d: sum(not _fits(v, d) for v in finite), default=3)
     if fmt == "df":
         fmt = ".0f" if all(v.is_integer() for v in finite) else ".1f"
-    spec = ".3f" if fmt == "pvalue" else fmt
 
     def one(value: Any) -> str:
         if pd.api.types.is_scalar(value) and pd.isna(value):
             return missing
-        if callable(spec):
-            return str(spec(value))
+        if callable(fmt):
+            return str(fmt(value))
         if pd.api.types.is_bool(value):
             return "Yes" if value else "No"
-        if not isinstance(value, numbers.Real) or (best and not _is_float(value)):
+        if not isinstance(value, numbers.Real) or (decimals and not _is_float(value)):
             return str(value)
-        if best and not _fits(float(value), best):
-            return f"{float(value):.3e}"
-        if spec.startswith("%"):
-            text = spec % value
-        else:
-            text = format(value, f".{best}f" if best else spec)
+        if fmt in _NAMED:
+            return _NAMED[fmt](float(value), best)
+        text = fmt % value if fmt.startswith("%") else format(value, fmt)
         # A zero has no sign: not -0.0, not a rounded -0.0004.
         return text.replace("-", "") if re.fullmatch(r" *-0*\.?0* *", text) else text
 
     return [one(value) for value in values]
+
+
+def _number(value: float, decimals: int) -> str:
+    if value == 0.0:
+        return "0"
+    return f"{value:.{decimals}f}" if _fits(value, decimals) else f"{value:.3e}"
+
+
+def _statistic(value: float, decimals: int) -> str:
+    """In fixed notation, whatever its size."""
+    if value == 0.0:
+        return "0"
+    if math.isinf(value):
+        return str(value)
+    sign, most = ("-" if value < 0.0 else ""), 10.0 ** (_WIDEST - 1) - 1.0
+    if abs(value) > most:
+        return f"{'<' if sign else '>'}{sign}{most:.0f}"
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0.0:
+        return f"{'>' if sign else '<'}{sign}{10.0**-decimals:.{decimals}f}"
+    return text if len(text) <= _WIDEST else f"{value:.0f}"
+
+
+def _pvalue(value: float, _: int = 3) -> str:
+    return f"<{_LEAST}" if value < _LEAST else f"{value:.3f}"
+
+
+def _share(value: float, _: int) -> str:
+    text = f"{value:.3f}"
+    return text if float(text) else "0"
+
+
+_NAMED: dict[str, Callable[[float, int], str]] = {
+    "number": _number,
+    "statistic": _statistic,
+    "pvalue": _pvalue,
+    "share": _share,
+}
+
+
+def in_words(name: str, value: float) -> str:
+    """A number as it reads in a sentence: ``rho = 0.31``, ``p < 0.001``."""
+    if kind_of(name) != "pvalue":
+        return f"{name} = {value:.4g}"
+    text = _pvalue(value)
+    return f"{name} < {text[1:]}" if text.startswith("<") else f"{name} = {text}"
 
 
 def _is_float(value: object) -> bool:
@@ -120,7 +173,7 @@ def cell_text(value: object, float_format: str) -> str:
 
 def latex_text(text: str) -> str:
     r"""Escape for LaTeX; set minus, infinity and powers of ten as mathematics."""
-    number = re.fullmatch(r"(-?)(\d+\.?\d*|inf)(?:e([-+]\d+))?(\**)", text)
+    number = re.fullmatch(r"([<>]?-?)(\d+\.?\d*|inf)(?:e([-+]\d+))?(\**)", text)
     if number and (number[1] or number[3] or number[2] == "inf"):
         power = rf" \times 10^{{{int(number[3])}}}" if number[3] else ""
         value = number[1] + number[2].replace("inf", r"\infty") + power
@@ -222,7 +275,7 @@ def _align(cells: list[str], how: str, limit: int) -> list[str]:
     """Pad to one width; right-aligned numbers have their points in line."""
     cells = _shorten(cells, [limit] * len(cells))
     if how == "r":
-        found = [re.match(r"[-+(]?\d+(?=\D|$)(?!.*e)", cell) for cell in cells]
+        found = [re.match(r"[-+(<>]*\d+(?=\D|$)(?!.*e)", cell) for cell in cells]
         tails = [len(m.string) - m.end() if m else -1 for m in found]
         pads = [" " * ((max(tails) - n) * (n >= 0)) for n in tails]
         lined = [cell + pad for cell, pad in zip(cells, pads, strict=True)]

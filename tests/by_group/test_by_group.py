@@ -477,8 +477,8 @@ def test_missing_values() -> None:
     assert fit.groups.loc[3, "reason"] == "no row without missing values"
     assert fit.params.loc[3].isna().all()
     assert np.isnan(fit.predict(pd.DataFrame({"x": [1.0], "id": [3]}))).all()
-    pd.testing.assert_frame_equal(fit.params.drop(index=3), complete.params)
-    pd.testing.assert_frame_equal(fit.bse.drop(index=3), complete.bse)
+    pd.testing.assert_frame_equal(complete.params, fit.params.drop(index=3))
+    pd.testing.assert_frame_equal(complete.bse, fit.bse.drop(index=3))
     pd.testing.assert_series_equal(fit.resid, complete.resid)
     assert fit.pooled_sd == pytest.approx(complete.pooled_sd)
     x = np.column_stack([np.ones(len(data)), data["x"]])

@@ -140,7 +140,7 @@ def test_given_regressions() -> None:
         fit.shrinkage(mar.by_group("distance ~ age", data.iloc[1:], "subject"))
     with pytest.raises(UnsupportedError, match="other rows"):
         fit.shrinkage(mar.by_group("distance ~ age", data, "sex"))
-    with pytest.raises(UnsupportedError, match="is a DataFrame"):
+    with pytest.raises(UnsupportedError, match="is a ResultFrame"):
         fit.shrinkage(own.params)
 
 

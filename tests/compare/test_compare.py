@@ -454,8 +454,8 @@ def test_what_stands_below_the_estimates(statistic: str) -> None:
     for fit in (fitted()["ols"], fitted()["fe"], fitted()["re"]):
         low, high = np.asarray(fit.conf_int(0.1).loc["x2"])
         cell = {
-            "t": f"({fit.tvalues['x2']:.2f})",
-            "p": f"({fit.pvalues['x2']:.3f})",
+            "t": f"({fit.tvalues['x2']:.3f})",
+            "p": "(<0.001)" if (p := fit.pvalues["x2"]) < 0.001 else f"({p:.3f})",
             "ci": f"[{low:.3f}, {high:.3f}]",
         }[statistic]
         assert cell in text

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mixedar.diagnostics.checkup import design, residuals, search
-from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined, number
+from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined
 from mixedar.diagnostics.influence.results import influence
 from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.fit import Fit
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 
 class Diagnosis(Printed):
@@ -91,7 +91,7 @@ class Diagnosis(Printed):
         """
         columns = ["check", "verdict", "value", "measure", "sentence"]
         rows = [astuple(finding) for finding in self._checked]
-        return pd.DataFrame(rows, columns=columns).set_index("check")
+        return ResultFrame.of(pd.DataFrame(rows, columns=columns).set_index("check"))
 
     def summary(self) -> ResultsSummary:
         """
@@ -116,7 +116,8 @@ class Diagnosis(Printed):
         """
         table = self.frame[["verdict", "value", "measure"]]
         table = table.assign(
-            verdict=table["verdict"].replace("unknown", "not computed")
+            verdict=table["verdict"].replace("unknown", "not computed"),
+            value=[finding.value_text for finding in self._checked],
         )
         reported = [f for f in self.findings if f.severity != "ok"]
         notes = [f"{f.name.capitalize()}: {f.sentence}" for f in reported]
@@ -132,7 +133,6 @@ class Diagnosis(Printed):
                     table,
                     title="Checks",
                     name="checks",
-                    formats={"value": number},
                     index_header="Check",
                 )
             ],
@@ -262,8 +262,14 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
             f"diagnose() is for fits of mixedlm, not for {name}; panel fits have "
             "panel_tests()"
         )
-    alpha = check_alpha(alpha)
-    without_groups, tests = cache(lambda: influence(fitted)), ScoreTests(fitted)
+    return diagnosis_of(fitted, cache(lambda: influence(fitted)), check_alpha(alpha))
+
+
+def diagnosis_of(
+    fitted: Fit, without_groups: Callable[[], GroupInfluence], alpha: float = 0.01
+) -> Diagnosis:
+    """The diagnosis of a fit, given the influence of its groups when it is needed."""
+    tests = ScoreTests(fitted)
     checks: dict[str, Callable[[], Finding]] = {
         "convergence": lambda: search.convergence(fitted),
         "boundary": lambda: search.boundary(fitted),

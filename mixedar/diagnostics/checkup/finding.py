@@ -4,9 +4,11 @@ One thing that a diagnosis says of a fit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mixedar.exceptions import without_types
+from mixedar.summary import format_values, kind_of
 
 #: From the worst down: do not use the numbers; something is wrong; worth
 #: knowing; it could not be looked at; nothing to report.
@@ -58,6 +60,13 @@ class Finding:
     def is_alarm(self) -> bool:
         """Whether the finding is ``"serious"`` or a ``"warning"``."""
         return self.severity in SEVERITIES[:2]
+
+    @property
+    def value_text(self) -> str:
+        """The number as it is printed, a p-value as one; empty if there is none."""
+        if kind_of(self.measure) == "pvalue":
+            return format_values([self.value], "pvalue")[0]
+        return "" if math.isnan(self.value) else number(self.value)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.severity}): {self.sentence}"

@@ -60,6 +60,7 @@ from mixedar.fit import Fit
 from mixedar.fit.linked import group_levels, linked_rows
 from mixedar.hypotheses.df import constant_within
 from mixedar.inference.information import information
+from mixedar.summary import NamedInALine, ResultFrame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +132,7 @@ class LeftOut:
         return LinkedCoordinates(fit, self.codes, self.factor)
 
 
-class GroupInfluence:
+class GroupInfluence(NamedInALine):
     """
     A fit without each of its groups; made by :func:`influence`.
 
@@ -191,11 +192,8 @@ class GroupInfluence:
 
         NaN where the other groups do not determine the fixed effects.
         """
-        return pd.DataFrame(
-            np.concatenate([self._found.beta, self._theta], axis=1),
-            index=self._index,
-            columns=[*self._names, *self._names_theta],
-        )
+        values = np.concatenate([self._found.beta, self._theta], axis=1)
+        return self._frame(values, [*self._names, *self._names_theta])
 
     @property
     def _theta(self) -> FloatArray:
@@ -212,6 +210,10 @@ class GroupInfluence:
     def _change_theta(self) -> FloatArray:
         whole = np.append(self.fit.params[self.fit.k_fe :], self.fit.scale)
         return whole - self._theta
+
+    def _frame(self, values: FloatArray, names: list[str]) -> ResultFrame:
+        """Values by group and parameter."""
+        return ResultFrame.of(pd.DataFrame(values, self._index, names), "number")
 
     def _series(self, values: FloatArray, name: str) -> pd.Series:
         return pd.Series(values, index=self._index, name=name)
@@ -267,7 +269,7 @@ class GroupInfluence:
     @cached_property
     def dfbeta(self) -> pd.DataFrame:
         """Changes of the fixed effects: with all groups, less without each."""
-        return pd.DataFrame(self._change, self._index, self._names)
+        return self._frame(self._change, self._names)
 
     @cached_property
     def dfbetas(self) -> pd.DataFrame:
@@ -277,7 +279,7 @@ class GroupInfluence:
         Positive: with the group the coefficient is larger.
         """
         errors = np.sqrt(np.einsum("mii->mi", self._found.cov_beta))
-        return pd.DataFrame(self._change / errors, self._index, self._names)
+        return self._frame(self._change / errors, self._names)
 
     # covariance parameters ------------------------------------------------
 
@@ -291,7 +293,7 @@ class GroupInfluence:
         """
         variances = np.diag(self.fit.estimate.cov_theta)
         errors = np.sqrt(np.where(variances > 0.0, variances, np.nan))
-        return pd.DataFrame(self._change_theta / errors, self._index, self._names_theta)
+        return self._frame(self._change_theta / errors, self._names_theta)
 
     @cached_property
     def cooks_distance_theta(self) -> pd.Series:
@@ -372,7 +374,7 @@ class GroupInfluence:
         frame = self._outlier_tests
         if external:
             frame = external_tests(frame, self.fit, self._left_out, self._found)
-        return with_adjusted(frame, method)
+        return ResultFrame.of(with_adjusted(frame, method))
 
     @cached_property
     def _outlier_tests(self) -> pd.DataFrame:
@@ -418,7 +420,7 @@ class GroupInfluence:
             },
             index=self._index,
         )
-        return frame.join(self.dfbetas.add_prefix("dfb_"))
+        return ResultFrame.of(frame.join(self.dfbetas.add_prefix("dfb_")))
 
     def plot_index(
         self, y_var: str = "cooks_d", labels: int = 5, ax: Axes | None = None

@@ -56,6 +56,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.summary import ResultFrame
 
 # By default so many lags are tested.
 _LAGS = 4
@@ -270,7 +271,7 @@ def _table(
     there = counts > 0.0
     pairs = counts[there]
     half = np.append(np.nan, stats.norm.isf(alpha / 2.0) / np.sqrt(pairs))
-    return pd.DataFrame(
+    return ResultFrame(
         {
             "lag": np.append(0.0, lags[there]),
             "acf": np.append(1.0, sums[there] / pairs / square),

@@ -49,6 +49,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.summary import ResultFrame
 
 # Numbers with more distinct values are put into bins.
 _MOST_VALUES = 10
@@ -263,7 +264,7 @@ def _table(
     statistic = squares * trace / trace2
     ratio = np.sqrt(squares / trace)
     upper_tail, lower_tail = stats.chi2.sf(statistic, df), stats.chi2.cdf(statistic, df)
-    return pd.DataFrame(
+    return ResultFrame(
         {
             "n": np.asarray(n, dtype=np.int64),
             "df": df,

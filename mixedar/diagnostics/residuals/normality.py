@@ -44,6 +44,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.hypotheses.result import TestResult, TestText
+from mixedar.summary import ResultFrame
 
 # Samples by which a simultaneous band is calibrated, and their size at most.
 _DRAWS = 1000
@@ -117,7 +118,7 @@ def residual_quantiles(
     ranks = np.arange(1, n + 1)
     if band == "simultaneous":
         alpha = simultaneous_level(min(n, _LARGEST_SAMPLE), alpha)
-    return pd.DataFrame(
+    return ResultFrame(
         {
             "theoretical": stats.norm.ppf((ranks - 0.375) / (n + 0.25)),
             "observed": z[order],

@@ -47,6 +47,7 @@ from mixedar.exceptions import (
     check_positive,
 )
 from mixedar.fit import Fit
+from mixedar.summary import ResultFrame
 
 # Pairs that are visited unless the caller names a distance.
 _MOST_PAIRS = 4_000_000
@@ -468,4 +469,4 @@ def _frame(table: FloatArray, robust: bool) -> pd.DataFrame:
     if robust:
         gamma = 0.5 * gamma**4 / (0.457 + 0.494 / count)
     pairs = count.astype(np.int64)
-    return pd.DataFrame({"distance": distance, "gamma": gamma, "pairs": pairs})
+    return ResultFrame({"distance": distance, "gamma": gamma, "pairs": pairs})

@@ -27,7 +27,7 @@ from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_colu
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
-from mixedar.summary import Printed, ResultsSummary, SummaryTable
+from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable, in_words
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
 
@@ -234,7 +234,7 @@ class HausmanResult(Printed):
         notes = [f"{t.name}: no p-value; {t.reason}." for t in self.tests if t.reason]
         notes += [test.note for test in self.tests if test.note]
         for test in self.tests:
-            also = ", ".join(f"{key} = {value:.4g}" for key, value in test.details)
+            also = ", ".join(in_words(*one) for one in test.details)
             notes += [f"{test.name}, other forms: {also}."] if also else []
         return ResultsSummary(
             title=f"Hausman test: fixed effects against {words}",
@@ -450,7 +450,7 @@ def side_by_side(
     """The estimates of both, their difference and its standard errors."""
     values = {"fe": fe, "re": re, "difference": difference, "std_err": errors}
     index = pd.Index(names, name="coefficient")
-    return pd.DataFrame(values, index=index, dtype=float)
+    return ResultFrame(values, index=index, dtype=float)
 
 
 def check_kinds(fe: PanelResults, re: PanelResults) -> None:

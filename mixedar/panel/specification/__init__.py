@@ -41,7 +41,7 @@ from mixedar.panel.specification.serial import (
     wooldridge_drukker,
     wooldridge_fd,
 )
-from mixedar.summary import Printed, ResultsSummary
+from mixedar.summary import Printed, ResultFrame, ResultsSummary
 
 # Breusch-Godfrey with as many lags as periods is not of interest in long panels.
 _MOST_LAGS = 4
@@ -116,7 +116,7 @@ class PanelTests(Printed):
         out = results_frame(list(self))
         counts = [len(tests) for tests in self.groups.values()]
         out.insert(0, "group", np.repeat(list(self.groups), counts))
-        return out
+        return ResultFrame.of(out)
 
     def summary(self) -> ResultsSummary:
         """
