@@ -85,7 +85,6 @@ TWICE: set[str] = set()
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
     "mixedar.compare.foreign": "all that is known of other packages' fits",
-    "mixedar.compare.pooled": "what is asked of pooled fits, apart from checks of them",
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
     "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",

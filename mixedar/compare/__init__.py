@@ -327,8 +327,9 @@ def compare(
     ----------
     fits : mapping of str to results, or sequence of results
         Column headings and fits, in the order of the columns: results of
-        mixedar (mixed models and all panel estimators), of statsmodels (OLS,
-        WLS, GLS, GLSAR, GEE, MixedLM) or of linearmodels' panel models.
+        mixedar (mixed models, all panel estimators, pooled fits of imputations), of
+        statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) or of linearmodels' panel
+        models.
         Fits without names are ``(1)``, ``(2)``, ...
     rename : mapping of str to str, optional
         New names of coefficients, ``{"const": "Intercept"}``; several names may

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedar._types import unwrapped
 from mixedar.by_group import ByGroupResults
+from mixedar.compare.pooled import PooledResults
 from mixedar.compare.record import (
     Component,
     FitRecord,
@@ -41,9 +42,9 @@ _REMEDY = (
     "drops a row from that model only), or pass allow_different_samples=True"
 )
 ACCEPTED = (
-    "results of mixedar (mixed models, with robust standard errors too, and all panel "
-    "estimators), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) and of "
-    "linearmodels' panel models"
+    "results of mixedar (mixed models, with robust standard errors too, all panel "
+    "estimators, and what pool() makes of these), of statsmodels (OLS, WLS, GLS, "
+    "GLSAR, GEE, MixedLM) and of linearmodels' panel models"
 )
 
 
@@ -60,6 +61,8 @@ def read(fit: object, what: str, alpha: float = 0.05) -> FitRecord:
         return panel_record(inner)
     if isinstance(inner, MixedLMARResults):
         return mixed_record(inner, alpha)
+    if isinstance(inner, PooledResults):
+        return inner.record
     from mixedar.compare.foreign import foreign_record
 
     found = foreign_record(inner)
@@ -86,8 +89,9 @@ def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     Parameters
     ----------
     fit : results
-        Of mixedar (mixed models, all panel estimators and `by_group`), of statsmodels
-        (OLS, WLS, GLS, GLSAR, GEE, MixedLM) or of linearmodels' panel models.
+        Of mixedar (mixed models, all panel estimators, `by_group`, pooled fits of
+        imputations), of statsmodels (OLS, WLS, GLS, GLSAR, GEE, MixedLM) or of
+        linearmodels' panel models.
     alpha : float
         1 - coverage of the intervals.
 

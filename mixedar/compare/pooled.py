@@ -5,7 +5,7 @@ Fits of imputed data sets taken together: estimates, joint tests, how they print
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ _REFERENCES = {
     "D2": "Li, Meng, Raghunathan and Rubin (1991)",
     "D3": "Meng and Rubin (1992)",
 }
+_NONE = (np.nan, np.nan)
 _TWICE = "fit it by maximum likelihood, fit(reml=False), as likelihoods are compared"
 
 
@@ -155,6 +156,53 @@ class PooledResults(Printed):
     def params(self) -> pd.Series:
         """Pooled estimates."""
         return self.frame["estimate"].rename("params")
+
+    @property
+    def record(self) -> FitRecord:
+        """The pooled numbers as those of one fit, for tables of several."""
+        if not self.records:
+            raise NotComputedError(
+                "the pooled regression of one group has its numbers in `frame`"
+            )
+        frame, first = self.frame, self.records[0]
+        means = self.components
+        return replace(
+            first,
+            estimator=f"{first.estimator}, pooled",
+            estimate=frame["estimate"].to_numpy(),
+            std_error=frame["se"].to_numpy(),
+            df=frame["df"].to_numpy(),
+            components=tuple(
+                replace(one, value=means[one.name], std_error=np.nan, interval=_NONE)
+                for one in first.components
+            ),
+            scale=float(np.mean([record.scale for record in self.records])),
+            likelihood=None,
+            criteria=_NONE,
+            theta=None,
+            rsquared={},
+            icc=np.nan,
+            converged=None
+            if first.converged is None
+            else all(record.converged for record in self.records),
+            notes=(f"{self.n_imputations} imputations, Rubin's rules.", *self.notes),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is suspicious about the imputations."""
+        notes, rows = [], [record.nobs for record in self.records]
+        spread = np.ptp(self.values, axis=0)
+        if (spread <= 1e-12 * np.abs(self.values[0])).all():
+            notes.append(
+                "The estimates of all imputations are the same: where values are "
+                "missing they have to be drawn anew for each, not predicted."
+            )
+        if rows and min(rows) < max(rows):
+            notes.append(
+                f"The imputations have between {min(rows)} and {max(rows)} rows."
+            )
+        return tuple(notes)
 
     @property
     def components(self) -> pd.Series:
@@ -475,7 +523,7 @@ class PooledResults(Printed):
         if len(means):
             tables.append(SummaryTable(means, "Means", name="components"))
         return ResultsSummary(
-            title=self.title, header=header, tables=tables, notes=[RULES]
+            title=self.title, header=header, tables=tables, notes=[RULES, *self.notes]
         )
 
     # -- what the tests are made of ----------------------------------------------

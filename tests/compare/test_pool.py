@@ -226,6 +226,39 @@ def test_printing_and_pickles() -> None:
     pd.testing.assert_frame_equal(again.frame, pooled.frame)
 
 
+def test_pooled_numbers_stand_in_tables_of_fits() -> None:
+    pooled, first = mar.pool(fits("pool_ri")), fits("pool_ri")[0]
+    tidied = mar.tidy(pooled)
+    fixed = tidied[tidied["group"] == "fixed"].set_index("term")
+    columns = {"std_error": "se", "df": "df", "p_value": "p", "conf_high": "upper"}
+    for name, own in columns.items():
+        assert_allclose(fixed[name], pooled.frame[own], rtol=1e-10)
+    others = tidied[tidied["group"] != "fixed"].set_index("term")
+    assert_allclose(others["estimate"], pooled.components)
+    assert others["std_error"].isna().all()
+    table = mar.compare({"pooled": pooled, "first": first})
+    assert_allclose(table.coefficients["pooled", "estimate"], pooled.params)
+    assert table.methods["pooled"].tolist() == ["REML, pooled", "model"]
+    assert any("10 imputations" in note for note in table.notes)
+    assert mar.glance(pooled)[["aic", "icc"]].isna().all(axis=None)
+    assert mar.glance(mar.pool([first, first]))["converged"].all()
+    groups = [mar.by_group("distance ~ age", each, "subject") for each in noisy()]
+    with pytest.raises(NotComputedError, match="frame"):
+        mar.tidy(mar.pool(groups).group("M01"))
+
+
+def test_suspicious_imputations_are_named() -> None:
+    first, second, *_ = fits("pool_ri")
+    assert mar.pool([first, second]).notes == ()
+    (note,) = mar.pool([first, first]).notes
+    assert "drawn" in note
+    assert "drawn" in mar.pool([first, first]).summary().extra_txt[-1]
+    fewer = mar.mixedlm(case("pool_ri")["formula"], imputations()[1][5:], groups="id")
+    (note,) = mar.pool([first, fewer.fit()]).notes
+    assert str(first.nobs) in note
+    assert str(first.nobs - 5) in note
+
+
 def test_what_cannot_be_pooled_is_refused() -> None:
     own = fits("pool_ri")
     with pytest.raises(LengthError, match="two"):
