@@ -387,7 +387,7 @@ def _of_residuals(fit: Fit, inside: slice) -> FloatArray:
 def _labels(fit: Fit, rows: IntArray) -> pd.Index:
     """Times of the rows, after their series if there are any, or the rows' labels."""
     data = fit.data
-    index = pd.RangeIndex(data.nobs) if data.index is None else data.index
+    index = data.row_index
     if data.time is None:
         return index[rows]
     times = pd.Series(data.time).iloc[rows]

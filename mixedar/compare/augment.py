@@ -107,7 +107,7 @@ def _columns(index: pd.Index, **values: ArrayLike) -> pd.DataFrame:
 
 def _mixed(fit: MixedLMARResults) -> tuple[pd.DataFrame, pd.DataFrame]:
     own, data = fit.fit, fit.fit.data
-    index = pd.RangeIndex(data.nobs) if data.index is None else data.index
+    index = data.row_index
     rows = data.frame
     if rows is None:
         rows = pd.DataFrame(data.exog, index, list(own.exog_names))

@@ -169,6 +169,11 @@ class ModelData:
         return pd.Index(self.group_labels, name=self.groups_name, tupleize_cols=False)
 
     @property
+    def row_index(self) -> pd.Index:
+        """Labels of the rows; their numbers if they have none."""
+        return pd.RangeIndex(self.nobs) if self.index is None else self.index
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What may have been meant otherwise."""
         order = self.occasion_order

@@ -180,7 +180,7 @@ def fitted_rows(data: ModelData) -> NewRows:
         data.exog,
         data.random_design,
         data.codes,
-        pd.RangeIndex(n) if data.index is None else data.index,
+        data.row_index,
         np.zeros(n) if data.offset is None else data.offset,
         covariates=np.empty((n, 0)) if known is None else data.grouped.unsort(known),
         new_effects=np.zeros(n),

@@ -109,8 +109,7 @@ def residual_quantiles(
     values = rows.sort(fit.residuals(kind))
     z[left] = values[left] / np.sqrt(variance[left])
     z = rows.unsort(z / np.sqrt(np.nanmean(z**2)))
-    index = fit.data.index
-    labels = pd.RangeIndex(len(z)) if index is None else index
+    labels = fit.data.row_index
     order = np.argsort(z, kind="stable")[: int(left.sum())]
     n = len(order)
     if n < 2:
