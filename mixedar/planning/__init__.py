@@ -176,12 +176,15 @@ def power(
     method = study.df_method if df is None else resolve_df(df)
     asked = _Test(hypothesis, method, check_alpha(alpha), alternative)
     shares = [_share(value) for value in np.atleast_1d(np.asarray(dropout)).tolist()]
-    points = list(product(_times(times), _numbers(n), shares, effects))
+    # what cannot be planned is refused before anything is simulated
+    plans = [
+        study.plan.changed(when, number)
+        for when, number in product(_times(times), _numbers(n))
+    ]
+    points = list(product(plans, shares, effects))
     rows = []
     for step in progress_bar(range(len(points)), progress, "power"):
-        when, number, share, values = points[step]
-        plan = study.plan if when is None else study.plan.with_times(when)
-        plan = plan if number is None else plan.with_groups(number)
+        plan, share, values = points[step]
         found = _simulated(study, plan, share, values, asked, count, random)
         row = {"n": plan.n_groups, **_occasions(plan), "dropout": share, **values}
         rows.append({**row, **_rate(found, asked.alpha)})
@@ -195,20 +198,25 @@ def _study(
     options: Mapping[str, Any],
 ) -> _Study:
     """The model and its parameters, of a fit or of a plan."""
-    source = unwrapped(source)
+    source, stated = unwrapped(source), {} if params is None else params
+    if not isinstance(stated, Mapping):
+        raise UnsupportedError(
+            "params= takes a mapping of names of parameters to values, such as "
+            f"{{'scale': 1.0}}, not {shown(params)}"
+        )
     if isinstance(source, MixedLMARResults):
         if formula is not None or options:
             raise UnsupportedError(
                 "formula= and arguments of a model go with the frame of a plan; this "
                 "is a fit, which has its own"
             )
-        model, fit, given = source.model, source.fit, dict(params or {})
+        model, fit = source.model, source.fit
         if fit.robust is not None:
             raise UnsupportedError(
                 "power tests without robust standard errors: pass the fit as it was "
                 "before get_robustcov_results()"
             )
-        return _Study(model, fit, given, _plan(model), fit.df_method)
+        return _Study(model, fit, stated, _plan(model), fit.df_method)
     if isinstance(source, MixedLMAR) or formula is None:
         raise UnsupportedError(
             "power takes a fit, or the frame of a plan with formula= and params=, not "
@@ -221,7 +229,7 @@ def _study(
         frame = frame.assign(**{response: noise})
     model = MixedLMAR.from_formula(formula, frame, **options)
     fit = maximise(model.arrays)
-    return _Study(model, fit, dict(params or {}), _plan(model), CONTAINMENT)
+    return _Study(model, fit, stated, _plan(model), CONTAINMENT)
 
 
 def _check_all_stated(study: _Study, effect: Mapping[str, float]) -> None:
@@ -268,7 +276,7 @@ def _effects(
     if not isinstance(effect, Mapping):
         raise UnsupportedError(
             "effect= takes a mapping of names of parameters to values, such as "
-            f"{{{fit.names[-1]!r}: 0.5}}, not {shown(effect)}"
+            f"{{{fit.exog_names[-1]!r}: 0.5}}, not {shown(effect)}"
         )
     known = [*fit.names, "scale"]
     for name in effect:
@@ -277,7 +285,7 @@ def _effects(
                 f"effect: {shown(name)} is no parameter of the model; there are "
                 f"{', '.join(map(repr, known))}"
             )
-    columns = [np.atleast_1d(np.asarray(v, dtype=float)) for v in effect.values()]
+    columns = [_sizes(name, value) for name, value in effect.items()]
     longest = max((len(column) for column in columns), default=1)
     if any(len(column) not in (1, longest) for column in columns):
         raise UnsupportedError(
@@ -287,6 +295,20 @@ def _effects(
     columns = [np.resize(column, longest) for column in columns]
     rows = np.array(columns).T.reshape(longest, len(columns))
     return [dict(zip(effect, map(float, row), strict=True)) for row in rows]
+
+
+def _sizes(name: str, value: float | Sequence[float]) -> FloatArray:
+    """The values that a parameter is to have."""
+    try:
+        found = np.atleast_1d(np.asarray(value, dtype=float))
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.ndim != 1 or not len(found):
+        raise UnsupportedError(
+            f"effect: {shown(name)} is {shown(value)}: give a number, or several for a "
+            "curve"
+        )
+    return found
 
 
 def _default_test(effects: list[dict[str, float]], fit: Fit) -> pd.DataFrame:
@@ -317,6 +339,10 @@ def _numbers(n: int | Iterable[int] | None) -> list[int | None]:
 
 def _times(times: Any) -> list[Any]:
     """What `times` asks for: None, numbers of occasions, or arrays of times."""
+    if isinstance(times, str):
+        raise UnsupportedError(
+            f"times={shown(times)}: give a number of occasions, or times themselves"
+        )
     if not isinstance(times, Iterable):
         return [None if times is None else check_count(times, "times")]
     return [

@@ -87,6 +87,11 @@ class Plan:
         found = first.groupby(dividing, observed=True, dropna=False).ngroup()
         return np.asarray(found, dtype=np.intp)
 
+    def changed(self, times: int | FloatArray | None, count: int | None) -> Plan:
+        """The same plan at other times, and with another number of groups."""
+        plan = self if times is None else self.with_times(times)
+        return plan if count is None else plan.with_groups(count)
+
     def with_groups(self, count: int) -> Plan:
         """
         The same plan with so many groups.
@@ -141,7 +146,11 @@ class Plan:
                     "go on in equal steps; pass the times themselves"
                 )
             times = known[0] + np.arange(count) * steps[0]
-        wanted = np.asarray(times)
+        wanted = pd.Index(np.asarray(times))
+        if not wanted.is_unique:
+            raise UnsupportedError(
+                f"times= has {shown(wanted[wanted.duplicated()][0])} twice"
+            )
         if set(wanted.tolist()) <= set(known.tolist()):
             return self._with(self.frame[column.isin(wanted)])
         lost = sorted(set(self._varying) & self.read)

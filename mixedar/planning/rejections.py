@@ -10,7 +10,7 @@ import numpy as np
 
 from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
-from mixedar.exceptions import NotComputedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit.maximise import maximise
 from mixedar.fit.refit import fit_each, refit_many
 from mixedar.hypotheses.df import DFMethod, f_sf, t_sf
@@ -50,6 +50,11 @@ def p_values(
         NaN for responses without a maximum.
     """
     matrix, values = restrictions(hypothesis, data.exog_names)
+    if len(matrix) > 1 and alternative != "two-sided":
+        raise UnsupportedError(
+            f"alternative={alternative!r} is for a test of one contrast, and this one "
+            f"has {len(matrix)}: a joint test has no side"
+        )
     rank, k = int(np.linalg.matrix_rank(matrix)), endogs.shape[1]
     df, scaling = np.full((2, k), np.nan)
     if method.name in OF_EACH:

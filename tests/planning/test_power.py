@@ -217,6 +217,35 @@ def test_what_cannot_be_planned_is_refused(growth) -> None:
         mar.power(growth.get_robustcov_results("CR2"), {"occ": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"effect": {"occ": "large"}}, "'occ' is 'large'"),
+        ({"effect": {"occ": []}}, "give a number"),
+        ({"effect": 0.5}, "mapping"),
+        ({"params": 3}, "params= takes a mapping"),
+        ({"times": "occ"}, "number of occasions"),
+        ({"times": [[1, 1, 2]]}, "1 twice"),
+        ({"test": "occ = 0, sex[T.Male] = 0", "alternative": "larger"}, "no side"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(growth, options, match: str) -> None:
+    given = {"effect": {"occ": 1.0}, "n_sim": 5, **options}
+    with pytest.raises(UnsupportedError, match=match):
+        mar.power(growth, **given)
+
+
+def test_plans_are_made_before_anything_is_simulated(growth, monkeypatch) -> None:
+    def simulated(*_: object, **__: object) -> None:
+        raise AssertionError("a data set was drawn")
+
+    monkeypatch.setattr("mixedar.planning.simulate", simulated)
+    with pytest.raises(UnsupportedError, match="n=1 is not"):
+        mar.power(growth, {"occ": 1.0}, n=[40, 1])
+    with pytest.raises(UnsupportedError, match="1 twice"):
+        mar.power(growth, {"occ": 1.0}, times=[4, [1, 1]])
+
+
 def test_models_are_written_again_after_pickling(growth) -> None:
     model = pickle.loads(pickle.dumps(growth)).model
     again = model.for_rows(load_orthodont().iloc[:-8])
