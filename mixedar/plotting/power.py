@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mixedar.plotting import BAND, COLOURS, GREY, MARKERS, axes, label, whole_ticks
+from mixedar.plotting import (
+    BAND,
+    COLOURS,
+    GREY,
+    MARKERS,
+    axes,
+    label,
+    legend_above,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,4 +54,5 @@ def plot_power(
     ax.set_ylim(0.0, 1.0)
     whole_ticks(ax, x)
     names = {"n": "Number of groups", "times": "Number of times", "dropout": "Drop-out"}
-    return label(ax, names.get(along, along), "Power")
+    above = legend_above(names=list(curves))
+    return label(ax, names.get(along, along), "Power", **above)
