@@ -155,13 +155,11 @@ def no_effect(
     Wood, S. N. (2013), A simple test for random effects in regression models,
     Biometrika 100, 1005-1010.
     """
-    if not isinstance(one.smooth.parts, Split):
-        return edf, np.nan, np.nan
+    assert isinstance(one.smooth.parts, Split)
     every, seen = joint.where(one)
     if not len(every):
         return 0.0, 0.0, 1.0
     here, coef = np.ix_(every, every), joint.params[every]
-    df = float(max(1, round(df)))
     if not len(one.fixed):
         return penalised_wald(coef, joint.frequentist[here], joint.cov[here], df)
     to_own = _own_coordinates(one.smooth.parts) if len(seen) else np.eye(len(every))

@@ -18,8 +18,10 @@ from mixedar.inference.smooths import (
     fitted_smooths,
     no_effect,
 )
-from mixedar.prediction.level_smooths import levels_edf
+from mixedar.prediction.level_smooths import MOST, JointCoefficients, levels_edf
 from mixedar.summary import ResultFrame
+
+_NO_TEST = f"no F beyond {MOST:,} coefficients: compare two fits"
 
 
 def smooth_tests(fit: Fit) -> pd.DataFrame:
@@ -42,12 +44,18 @@ def smooth_tests(fit: Fit) -> pd.DataFrame:
         for one in smooths
     ]
     total = fit.k_fe + sum(edf) - sum(len(one.fixed) for one in smooths)
-    rows = []
+    df = float(max(1, round(fit.nobs - total)))
+    of_levels, rows = JointCoefficients(fit, joint, smooths), []
     for one, own in zip(smooths, edf, strict=True):
-        test = no_effect(joint, one, own, fit.nobs - total)
         variance = float(one.variances[0])
         smoothing = fit.scale / variance if variance > 0.0 else np.inf
         note = "" if variance > 0.0 else one.smooth.plain
+        if not one.smooth.call.factor:
+            test = no_effect(joint, one, own, df)
+        elif of_levels.size <= MOST:
+            test = of_levels.no_effect(one, smooths, df)
+        else:
+            test, note = (own, np.nan, np.nan), note or _NO_TEST
         rows.append((own, *test, variance, smoothing, note))
     labels = pd.Index([one.smooth.label for one in smooths], name="smooth", dtype=str)
     frame = pd.DataFrame(rows, index=labels, columns=columns)
@@ -78,8 +86,8 @@ def smooth_frame(fit: Fit) -> pd.DataFrame:
     and Ruppert, 2004).
 
     Of a smooth of each level of a factor (``bs="fs"``) ``edf`` counts all levels, the
-    variance is that of the bends, and whether there is an effect is asked by comparing
-    two fits.
+    variance is that of the bends, and ``F`` asks whether any level has a curve.  Beyond
+    1,000 coefficients it is not computed, as the note says: compare two fits.
 
     References
     ----------

@@ -89,7 +89,17 @@ def test_edf_of_levels_is_a_trace() -> None:
     _, cov, penalty = dense(fit)
     trace = np.trace(np.eye(len(cov)) - cov @ penalty)
     close(fit.smooths.attrs["edf_total"], trace, 1e-7)
-    assert np.isnan(fit.smooths.loc["s(time,id)", "F"])
+    # Wood's test that no level has a curve: b'V^-1 b by the spread of the estimates
+    own = np.arange(fit.k_fe + fit.fit.data.terms[0].copies, len(cov))
+    here = np.ix_(own, own)
+    b = np.concatenate([e.means.ravel() for e in fit.fit.term_effects[1:]])
+    square = b @ np.linalg.solve(cov[here], b)
+    spread = np.linalg.solve(cov[here], (cov - cov @ penalty @ cov)[here])
+    weights = np.append(np.linalg.eigvals(spread).real, -square / round(245 - trace))
+    found = fit.smooths.loc["s(time,id)"]
+    close(found["F"] * found["ref_df"], square, 1e-7)
+    df = np.append(np.ones(len(own)), round(245 - trace))
+    close(found["p"], positive_probability(weights, df), 1e-6)
     # the groups have the same smooths as variance components
     other = mar.mixedlm(
         'y ~ s(time, k=5) + s(time, id, bs="fs", k=5)',
@@ -98,7 +108,7 @@ def test_edf_of_levels_is_a_trace() -> None:
         residual="independent",
     ).fit()
     found = other.smooths.loc[fit.smooths.index]
-    for column in ("edf", "variance", "LR", "line_p"):
+    for column in ("edf", "ref_df", "F", "p", "variance", "LR", "line_p"):
         close(found[column], fit.smooths[column], 1e-4)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import mixedar.formula.api as mar
+from helpers.smooth_cases import close, table
 
 FORMULA = 'y ~ s(time, k=5) + s(time, id, bs="fs", k=5)'
 
@@ -85,3 +87,56 @@ def test_names_and_draws() -> None:
     _, own, _ = dense(fit)
     variance = np.diag(own)[:8] + fit.scale
     np.testing.assert_allclose(draws.var(axis=1), variance, rtol=0.15)
+
+
+# tests/reference/smooths/levels.R, mgcv 1.8-41: log-likelihood + log|X'X| / 2; edf of
+# the levels, b'V^-1 b, p
+CYCLIC = {
+    'y ~ s(time, bs="cr", k=6) + s(ph, id, bs="fs", xt="cc", k=6)': (
+        *(-350.35097851, 31.17110869033, 119 * 0.465165823298, 7.18300751886e-04),
+    ),
+    'y ~ s(ph, id, bs="fs", xt="cc", k=5)': (
+        *(-359.56147346, 13.9480460143, 95 * 0.196559462218, 0.0706747398837),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::mixedar.exceptions.BoundaryWarning")
+@pytest.mark.parametrize("formula", CYCLIC)
+def test_cyclic_smooths_of_levels_as_gamm(formula: str) -> None:
+    rows = table("smooth_arms").copy()
+    rows["ph"] = (rows["time"] - 1) / 12
+    code = pd.factorize(rows["id"], sort=True)[0] + 1
+    rows["y"] += np.sin(7 * code) * np.sin(2 * np.pi * rows["ph"]) + np.cos(5 * code)
+    fit = mar.mixedlm(formula, rows, groups="id", time="time").fit()
+    llf, edf, square, p = CYCLIC[formula]
+    x = fit.model.exog
+    close(fit.llf + 0.5 * np.linalg.slogdet(x.T @ x)[1], llf, 0.0, 1e-6)
+    found = fit.smooths.loc["s(ph,id)"]
+    close(found["edf"], edf, 1e-4)
+    close(found["F"] * found["ref_df"], square, 1e-4)
+    close(found["p"], p, 1e-4, 2e-5)
+
+
+def test_as_nlme_with_the_same_columns() -> None:
+    # lme with pdIdent of the columns of each part, AR(1): tests/reference/smooths/fs.R
+    rows = table("smooth_arms")
+    formula = 'y ~ s(time, bs="cr", k=6) + s(time, id, bs="fs", k=5)'
+    fit = mar.mixedlm(formula, rows, groups="id", time="time").fit()
+    close(fit.llf, -325.32091533, 0.0, 1e-6)
+    close(fit.vcomp, [0.06326258, 0.36701477, 0.10962263], 1e-5)
+    close([fit.params["s(time) Var"], fit.scale], [0.02077346, 0.49801382], 1e-5)
+
+
+def test_beyond_so_many_coefficients_there_is_no_f() -> None:
+    rng = np.random.default_rng(5)
+    n, code = 1560, np.repeat(np.arange(260), 6)
+    rows = pd.DataFrame({"id": code, "x": np.tile(np.arange(6.0), 260)})
+    bend, line, level = rng.normal(size=(3, 260))[:, code]
+    rows["y"] = 2 * bend * np.sin(rows["x"]) + line * rows["x"] + level
+    rows["y"] += rng.normal(size=n)
+    formula = 'y ~ x + s(x, id, bs="fs", xt="cr", k=4)'
+    fit = mar.mixedlm(formula, rows, groups="id", residual="independent").fit()
+    found = fit.smooths.loc["s(x,id)"]
+    assert np.isnan(found["F"])
+    assert found["note"] == "no F beyond 1,000 coefficients: compare two fits"

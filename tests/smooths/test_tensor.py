@@ -101,7 +101,7 @@ def test_error_says_how_it_is_written(formula: str, message: str) -> None:
 
 
 def test_a_numeric_by_stands_beside_the_surface() -> None:
-    rows = table("smooth_two")
+    rows = table("smooth_two").copy()
     rows["w"] = np.cos(3.0 * np.arange(len(rows)))
     formula = "y ~ s(x, by=w, k=5) + te(x, time, k=4) + (1 | id)"
     fit = mar.mixedlm(formula, rows).fit()
