@@ -247,10 +247,12 @@ def variables(u: FloatArray) -> Jet:
 
     Parameters
     ----------
-    u : ndarray, shape (k,)
+    u : ndarray, shape (k,) or, of several points, (k, ...)
     """
     k = len(u)
-    return Jet(u, np.eye(k), np.zeros((k, k, k)))
+    first = np.zeros((k, *np.shape(u)))
+    first[range(k), range(k)] = 1.0
+    return Jet(u, first, np.zeros((k, *first.shape)))
 
 
 def clip(x: Jet, low: float, high: float) -> Jet:
@@ -286,8 +288,13 @@ def chain(outer: Jet, inner: Jet) -> Jet:
 
 
 def linear(matrix: FloatArray, x: Jet) -> Jet:
-    """The product of a matrix with a jet of shape (n,)."""
-    return Jet(matrix @ x.value, x.first @ matrix.T, x.second @ matrix.T)
+    """The product of a matrix with a jet of shape (n,) or, of points, (n, ...)."""
+    if x.value.ndim == 1:
+        return Jet(matrix @ x.value, x.first @ matrix.T, x.second @ matrix.T)
+    parts = enumerate((x.value, x.first, x.second))
+    return Jet(
+        *(np.moveaxis(np.tensordot(matrix, part, (1, k)), 0, k) for k, part in parts)
+    )
 
 
 def substitute(outer: Jet, inner: Jet) -> Jet:
@@ -386,8 +393,7 @@ def solve(matrix: Jet, right: Jet) -> Jet:
     numpy.linalg.LinAlgError
         If the matrix is singular.
     """
-    # systems of several points have their own axes behind: here they go in front
-    if right.value.ndim > 1:
+    if matrix.value.ndim > 2 or right.value.ndim > 1:
         return _solve_many(matrix, right)
     inverse = np.linalg.inv(matrix.value)
     x = inverse @ right.value
@@ -398,14 +404,13 @@ def solve(matrix: Jet, right: Jet) -> Jet:
 
 
 def _solve_many(matrix: Jet, right: Jet) -> Jet:
-    """The same for several points."""
-    axes = right.value.ndim - 1
+    """The same for several points, whose axes go from behind to the front."""
+    points = np.broadcast_shapes(matrix.shape[2:], right.shape[1:])
+    axes, zero, orders = len(points), np.zeros(points), range(len(right))
+    if right.value.ndim < axes + 1:
+        right = stack([right[i] + zero for i in orders], right.k)
     if matrix.value.ndim < axes + 2:
-        zero = np.zeros(right.shape[1:])
-        rows = [
-            stack([matrix[i, j] + zero for j in range(len(right))], matrix.k)
-            for i in range(len(right))
-        ]
+        rows = [stack([matrix[i, j] + zero for j in orders], matrix.k) for i in orders]
         matrix = stack(rows, matrix.k)
     a, a1, a2 = (
         np.moveaxis(x, (-2 - axes, -1 - axes), (-2, -1))

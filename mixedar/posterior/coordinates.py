@@ -34,6 +34,7 @@ from mixedar.residual import many
 
 _FARTHEST = 40.0  # coordinates beyond which nothing is computed
 _CLOSEST = 1.0 - 1e-9  # partial correlations
+_MOST_NUMBERS = 2**22  # derivatives of parameters at a time
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,17 @@ class Target(PriorsByName):
 
     def _natural(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Free parameters by the unconstrained ones, and the log-Jacobian."""
-        m, free = len(u), self.parameters.is_free
-        if not u.shape[1]:
-            return np.empty((m, 0)), np.zeros(m)
-        found = self._many_natural(u)
-        slopes = found.first[..., free].transpose(1, 2, 0)
-        with np.errstate(all="ignore"):
-            return found.value[:, free], np.linalg.slogdet(slopes)[1]
+        (m, k), free = u.shape, self.parameters.is_free
+        params, log_jacobian = np.empty((m, k)), np.zeros(m)
+        step = max(1, _MOST_NUMBERS // max(k, 1) ** 3)  # second derivatives, unasked
+        for first in range(0, m if k else 0, step):
+            some = slice(first, first + step)
+            found = self._many_natural(u[some])
+            slopes = found.first[..., free].transpose(1, 2, 0)
+            params[some] = found.value[:, free]
+            with np.errstate(all="ignore"):
+                log_jacobian[some] = np.linalg.slogdet(slopes)[1]
+        return params, log_jacobian
 
     def _inner(self, entries: FloatArray, u: FloatArray) -> FloatArray:
         """The optimiser's free entries of ``Lambda`` from the user's."""

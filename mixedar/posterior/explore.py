@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
@@ -22,7 +22,11 @@ _RHAT = 1.02
 _WIDEST = 9.0  # variance of a coordinate of a first proposal
 _DONE = 0.75  # efficiency that no further round is made for
 _LEAST_ROUNDS = 3
-_TAIL_ROUNDS = 10  # of components where weights are largest
+_LAST_ROUNDS = 12  # of points where weights are largest, and more of all
+_ENOUGH = 0.995  # of the draws that each parameter's are worth
+_LARGEST = 2.0  # draws of one point, near which further ones are sought
+_FURTHER = 1.4  # times as many points a round
+_LEAST_SHARE = 1e-4  # of the average weight, of points that mixtures are fitted to
 _NOWHERE = -1e10  # what stands for the logarithm of zero
 _LOCAL = 3  # of these components a round
 
@@ -74,12 +78,16 @@ class _Components:
     Journal of Statistics 39, 798-812).
     """
 
-    def __init__(self, density: Density, k: int, rng: np.random.Generator) -> None:
-        self.density, self.rng, self.k = density, rng, k
+    def __init__(
+        self, density: Density, natural: Natural, k: int, rng: np.random.Generator
+    ) -> None:
+        self.density, self.natural, self.rng, self.k = density, natural, rng, k
         self.means: list[FloatArray] = []
         self.roots: list[FloatArray] = []
         self.counts: list[int] = []
         self.z, self.value = np.empty((0, k)), np.empty(0)
+        #: what is reported of the points
+        self.x = np.empty((0, 0))
         self.logs = np.empty((0, 0))  # components x points
         #: logarithms of the weights, whose mean is the integral of the density
         self.log_weights = np.empty(0)
@@ -111,10 +119,12 @@ class _Components:
         logs = np.stack([self._log_density(c, z) for c in range(len(self.means))])
         self.logs = np.hstack([self.logs, logs])
         self.z = np.vstack([self.z, z])
+        x = self.natural(z)
+        self.x = np.vstack([self.x, x]) if len(self.x) else x
         self.value = np.concatenate([self.value, self.density(z)])
         counts = np.array(self.counts, dtype=np.float64)
         shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
-        self.log_weights = self.value - logsumexp(self.logs + shares[:, None], axis=0)
+        self.log_weights = self.value - _log_sum(self.logs + shares[:, None])
 
     def _log_density(self, c: int, z: FloatArray) -> FloatArray:
         k, root = self.k, self.roots[c]
@@ -130,13 +140,47 @@ class _Components:
     def weights(self) -> FloatArray:
         """The weights, with the sum one."""
         logs = self.log_weights
-        return np.asarray(np.exp(logs - logsumexp(logs)))
+        return np.asarray(np.exp(logs - _log_sum(logs)))
 
     def judged(self, tell: Callable[[str], None]) -> tuple[float, float]:
         """Efficiency of the weights and shape of their tail, which are told too."""
         efficiency, tail = _efficiency(self.log_weights), pareto_k(self.log_weights)
         tell(f"{len(self)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
         return efficiency, tail
+
+    def worth(self, n: int) -> tuple[float, FloatArray, FloatArray]:
+        """
+        How many independent draws `n` draws of the points are worth.
+
+        Of a mean of draws the variance is that of the weighted mean, ``sum w^2 x^2``,
+        and what systematic resampling adds: a point is drawn ``n w`` times, rounded
+        down or up at random.  Without points drawn twice the sum of both is that of
+        `n` independent draws.
+
+        Returns
+        -------
+        float
+            Of a parameter that does not depend on the weights.
+        bulk, tail : ndarray, shape (k,)
+            Of the means of the parameters, and of their outer twentieths.
+        """
+        w, x = self.weights, self.x
+        rounded = n * w % 1.0
+        noise = w**2 + rounded * (1.0 - rounded) / n**2
+        bulk, tail = np.empty(x.shape[1]), np.empty(x.shape[1])
+
+        def size(x: FloatArray) -> float:
+            apart = (x - w @ x) ** 2
+            error = noise @ apart
+            return min(float(w @ apart / error), n) if error > 0.0 else float(n)
+
+        for j in range(x.shape[1]):
+            bulk[j] = size(x[:, j])
+            order = np.argsort(x[:, j])
+            below = np.empty(len(w))
+            below[order] = np.cumsum(w[order])
+            tail[j] = min(size((below <= q).astype(float)) for q in (0.05, 0.95))
+        return min(1.0 / noise.sum(), float(n)), bulk, tail
 
 
 def explore(
@@ -191,63 +235,39 @@ def explore(
             "the maxima of the likelihood: do the priors leave them out?"
         )
     near = [z for z, value in modes if value > best - 12.0]
-    points = _Components(counted, len(starts[0]), rng)
+    points = _Components(counted, natural, len(starts[0]), rng)
     _adapt(points, near, tell, dear)
-    most = 3000.0 if dear else 12.0 * n + 20000.0
-    for _ in range(_TAIL_ROUNDS):
-        efficiency, tail = points.judged(tell)
-        missing = min(1.4 * n / max(efficiency, 0.1), most) - len(points)
-        if tail <= GOOD - 0.1 and missing <= 0.0:
+    most = max(3000.0, 1.25 * n) if dear else 12.0 * n + 20000.0
+    for _ in range(_LAST_ROUNDS):
+        tail = points.judged(tell)[1]
+        _, bulk, tails = points.worth(n)
+        least = min(bulk.min(), tails.min())
+        tell(f"{n} draws are worth {least:.0f} independent ones")
+        missing = min((_FURTHER - 1.0) * len(points), most - len(points))
+        enough = least >= _ENOUGH * n or missing <= 0.0
+        if tail <= GOOD - 0.1 and enough:
             break
-        if tail > GOOD - 0.2:
+        if tail > GOOD - 0.2 or points.weights.max() > _LARGEST / n:
             _add_local(points, max(len(points) // 40, 20 * points.k))
-        if missing > 0.0:
-            _draw_more(points, min(missing, max(2.0 * len(points), 0.5 * n)))
+        if not enough:
+            _draw_more(points, missing)
     log_weights = points.log_weights
     tail = pareto_k(log_weights)
     if tail > GOOD or not np.isfinite(log_weights).any():
         return _chains(counted, points, n, rng, tell, natural, dear)
-    return _weighted(points, n, rng, natural, tail, counted.count)
-
-
-def _weighted(
-    points: _Components,
-    n: int,
-    rng: np.random.Generator,
-    natural: Natural,
-    tail: float,
-    evaluations: int,
-) -> Draws:
-    """Draws of weighted points."""
-    log_weights, w = points.log_weights, points.weights
-    chosen = _resampled(w, n, rng)
-    x = natural(points.z)
-    bulk, tails = np.empty(x.shape[1]), np.empty(x.shape[1])
-    for j in range(x.shape[1]):
-        bulk[j] = _size(w, x[:, j])
-        order = np.argsort(x[:, j])
-        below = np.empty(len(w))
-        below[order] = np.cumsum(w[order])
-        tails[j] = min(_size(w, np.where(below <= q, 1.0, 0.0)) for q in (0.05, 0.95))
+    effective, bulk, tails = points.worth(n)
     scaled = np.exp(log_weights - log_weights.max())
     return Draws(
-        points.z[chosen],
-        min(1.0 / (w**2).sum(), float(n)),
-        np.minimum(bulk, n),
-        np.minimum(tails, n),
+        points.z[_resampled(points.weights, n, rng)],
+        effective,
+        bulk,
+        tails,
         tail,
         np.full(points.k, np.nan),
-        float(logsumexp(log_weights) - np.log(len(w))),
-        float(scaled.std() / scaled.mean() / np.sqrt(len(w))),
-        evaluations,
+        float(_log_sum(log_weights) - np.log(len(points))),
+        float(scaled.std() / scaled.mean() / np.sqrt(len(points))),
+        counted.count,
     )
-
-
-def _size(w: FloatArray, x: FloatArray) -> float:
-    """Number of independent draws with the error of a weighted mean."""
-    apart = (x - w @ x) ** 2
-    error = (w**2) @ apart
-    return float(w @ apart / error) if error > 0.0 else float(len(w))
 
 
 class _Counted:
@@ -296,10 +316,9 @@ def _curvature(density: Density, mode: FloatArray) -> FloatArray:
 
 def _efficiency(log_weights: FloatArray) -> float:
     """Effective draws by number of draws."""
-    if not np.isfinite(log_weights).any():
-        return 0.0
-    logs = 2.0 * logsumexp(log_weights) - logsumexp(2.0 * log_weights)
-    return float(np.exp(logs) / len(log_weights))
+    w = np.exp(log_weights - max(log_weights.max(), _NOWHERE))
+    total = (w**2).sum()
+    return float(w.sum() ** 2 / total / len(w)) if total > 0.0 else 0.0
 
 
 def _adapt(
@@ -330,10 +349,10 @@ def _draw_more(points: _Components, count: float) -> None:
     """Draw from all components, in the shares that suit the density best."""
     w = _flattened(points.weights, 0.25)
     drawn = np.array(points.counts) / sum(points.counts)
+    density = np.exp(points.logs - points.logs.max(axis=0))
     shares = drawn
     for _ in range(20):
-        logs = points.logs + np.log(np.maximum(shares, 1e-12))[:, None]
-        shares = np.exp(logs - logsumexp(logs, axis=0)) @ w
+        shares = shares * (density @ (w / (shares @ density)))
     shares = 0.9 * shares + 0.1 * drawn
     counts = np.ceil(shares / shares.sum() * count).astype(np.intp)
     points.draw_again(np.arange(len(counts)), counts)
@@ -378,7 +397,8 @@ def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Means, covariances and shares of a mixture fitted to weighted points."""
     z, w = points.z, points.weights
     w = np.minimum(_flattened(w, 0.15), 20.0 / len(z))
-    w = w / w.sum()
+    told = w > _LEAST_SHARE / len(z)
+    z, w = z[told], w[told] / w[told].sum()
     count = min(6, 1 + len(z) // (80 * z.shape[1]))
     centre, spread = _spread(z, w)
     means = z[points.rng.choice(len(z), count, p=w)]
@@ -391,7 +411,7 @@ def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
                 for share, mean, cov in zip(shares, means, covs, strict=True)
             ]
         )
-        member = np.exp(logs - logsumexp(logs, axis=0)) * w
+        member = np.exp(logs - _log_sum(logs)) * w
         shares = np.maximum(member.sum(axis=1), 1e-6)
         means = (member @ z) / shares[:, None]
         for c in range(count):
@@ -413,6 +433,12 @@ def _log_normal(z: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
     root = np.linalg.cholesky(cov)
     white = (z - mean) @ np.linalg.inv(root).T
     return np.asarray(-np.log(np.diag(root)).sum() - 0.5 * (white**2).sum(axis=1))
+
+
+def _log_sum(logs: FloatArray) -> FloatArray:
+    """Logarithm of the sum of exponentials over the first axis."""
+    largest = logs.max(axis=0)
+    return np.asarray(largest + np.log(np.exp(logs - largest).sum(axis=0)))
 
 
 def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:

@@ -44,7 +44,7 @@ class Autoregression(Startable, MarkovStructure):
 
     def natural(self, u: FloatArray) -> Jet:
         if self.fixed:
-            return Jet.constant([self.rho], 0)
+            return super().natural(u)
         return self._natural(np.asarray(u, dtype=np.float64))
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:

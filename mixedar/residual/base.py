@@ -201,14 +201,16 @@ class Parametric(ABC):
 
         Parameters
         ----------
-        u : ndarray, shape (k_free,)
+        u : ndarray, shape (k_free,) or, of several points, (k_free, ...)
 
         Returns
         -------
-        Jet of shape (k_params,)
+        Jet of shape (k_params,) or (k_params, ...)
         """
         if self.k_free == 0:
-            return Jet.constant(self.held, 0)
+            u = np.asarray(u)
+            held = self.held.reshape(-1, *(1,) * (u.ndim - 1))
+            return Jet.constant(held + np.zeros(u.shape[1:]), 0)
         return self.from_variables(variables(np.asarray(u, dtype=np.float64)))
 
     @property

@@ -13,13 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mixedar._types import ArrayOrJet, FloatArray
-from mixedar.numeric.autodiff import Jet, embed
-from mixedar.residual.base import (
-    Composite,
-    FormulaStructure,
-    Parametric,
-    ResidualStructure,
-)
+from mixedar.numeric.autodiff import Jet, embed, variables
+from mixedar.residual.base import FormulaStructure, Parametric, ResidualStructure
 from mixedar.residual.markov import MarkovStructure
 from mixedar.residual.wrapped import Heteroscedastic, Nugget, Stratified
 
@@ -66,7 +61,7 @@ def cell_values(structure: ResidualStructure, cells: FloatArray) -> Many:
         return _one_by_one(at)
 
     def together(u: FloatArray) -> Jet:
-        params = _Columns.of(structure.from_variables(columns(u)))
+        params = _Columns.of(structure.natural(_columns(u)))
         return _jet(structure.correlations(cells, params), (len(u), len(cells)))
 
     return _tried(together, _one_by_one(at), structure)
@@ -99,7 +94,7 @@ def log_sd(structure: ResidualStructure, positions: FloatArray) -> Many | None:
         return found if isinstance(found, Jet) else Jet.constant(found, len(u))
 
     def together(u: FloatArray) -> Jet:
-        params = _Columns.of(variance.from_variables(columns(u)))
+        params = _Columns.of(variance.natural(_columns(u)))
         return _jet(variance.log_sd(marks, params), (len(u), len(marks)))
 
     found = _tried(together, _one_by_one(at), variance)
@@ -124,38 +119,16 @@ def natural(of: Parametric) -> Many:
         return lambda u: Jet.constant(
             np.broadcast_to(of.held, (len(u), of.k_params)), 0
         )
-    if isinstance(of, Composite):
-        parts = [_part(natural(part), free, of.k_free) for part, free, _ in of.places()]
-        return lambda u: _beside([part(u) for part in parts])
-
-    if isinstance(of, Nugget):
-        inner = natural(of.structure)
-        place = slice(0, of.k_free - 1)
-        first = _part(inner, place, of.k_free)
-        return lambda u: _beside([first(u), _in_rows(of.share(columns(u)))])
 
     def together(u: FloatArray) -> Jet:
-        return _in_rows(of.from_variables(columns(u)))
+        return _in_rows(of.natural(_columns(u)))
 
     return _tried(together, _one_by_one(of.natural), of)
 
 
-def _beside(parts: list[Jet]) -> Jet:
-    """Columns of several parts, one's after the other's."""
-    return Jet(
-        *(
-            np.concatenate([getattr(part, name) for part in parts], axis=-1)
-            for name in ("value", "first", "second")
-        )
-    )
-
-
-def columns(u: FloatArray) -> Jet:
-    """The parameters themselves, each a column of its values: (k_free, m, 1)."""
-    m, k = u.shape
-    first = np.zeros((k, k, m, 1))
-    first[np.arange(k), np.arange(k)] = 1.0
-    return Jet(u.T[:, :, None], first, np.zeros((k, k, k, m, 1)))
+def _columns(u: FloatArray) -> FloatArray:
+    """Each parameter a column of its values: (m, k_free) to (k_free, m, 1)."""
+    return u.T[:, :, None]
 
 
 class _Columns(Jet):
@@ -235,7 +208,7 @@ def _part(found: Many, place: slice, k: int) -> Many:
 def _with_nugget(structure: Nugget, cells: FloatArray) -> Many:
     k = structure.k_free
     inner = _part(cell_values(structure.structure, cells), slice(0, k - 1), k)
-    return lambda u: inner(u) * (1.0 - structure.share(columns(u))[0])
+    return lambda u: inner(u) * (1.0 - structure.share(variables(_columns(u)))[0])
 
 
 def _by_stratum(structure: Stratified, cells: FloatArray) -> Many:

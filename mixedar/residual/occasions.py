@@ -236,27 +236,27 @@ class Unstructured(OccasionStructure):
     def natural(self, u: FloatArray) -> Jet:
         # a correlation moves with two rows of the factor alone: few of all derivatives
         u = np.clip(np.asarray(u, dtype=np.float64), -_STEEP, _STEEP)
-        k = len(u)
+        k, points = len(u), u.shape[1:]
         rows, firsts, first = [], [], 0
         for n in range(len(self.occasions)):
             free = variables(u[first : first + n])
-            one = Jet.constant(np.ones(1), n)
+            one = Jet.constant(np.ones((1, *points)), n)
             entries = concatenate([free, one])
             rows.append(entries / np.sqrt((entries * entries).sum()))
             firsts.append(slice(first, first + n))
             first += n
-        out = Jet.constant(np.empty(k), k)
+        out = Jet.constant(np.empty(u.shape), k)
         for place, (a, b) in enumerate(zip(*self._pairs(), strict=True)):
             x, y = rows[a][: b + 1], rows[b]
             i, j = firsts[a], firsts[b]
-            out.value[place] = x.value @ y.value
-            out.first[i, place] = x.first @ y.value
-            out.first[j, place] = y.first @ x.value
-            out.second[i, i, place] = x.second @ y.value
-            out.second[j, j, place] = y.second @ x.value
-            cross = x.first @ y.first.T
+            out.value[place] = (x.value * y.value).sum(axis=0)
+            out.first[i, place] = (x.first * y.value).sum(axis=1)
+            out.first[j, place] = (y.first * x.value).sum(axis=1)
+            out.second[i, i, place] = (x.second * y.value).sum(axis=2)
+            out.second[j, j, place] = (y.second * x.value).sum(axis=2)
+            cross = np.einsum("ic...,jc...->ij...", x.first, y.first)
             out.second[i, j, place] = cross
-            out.second[j, i, place] = cross.T
+            out.second[j, i, place] = cross.swapaxes(0, 1)
         return out
 
     def at_end(self, params: ArrayLike) -> BoolArray:

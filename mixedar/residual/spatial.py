@@ -572,10 +572,11 @@ class Matern(DistanceStructure):
         if not isinstance(ratio, Jet):
             return _matern(np.asarray(ratio), float(v))
         x = ratio.value
-        value = float(v.value) if isinstance(v, Jet) else float(v)
-        out = ratio.map(*_by_distance(x, value))
         if not isinstance(v, Jet):
-            return out
+            return ratio.map(*_by_distance(x, float(v)))
+        v = v + np.zeros((1,) * x.ndim)
+        value = v.value
+        out = ratio.map(*_by_distance(x, value))
         # no closed form by the order of a Bessel function: central differences
         h = 1e-3 * value
         sides = [_by_distance(x, value + s * h) for s in (-2, -1, 1, 2)]
@@ -585,21 +586,20 @@ class Matern(DistanceStructure):
         d2 = (-f[0] + 16.0 * f[1] - 30.0 * here + 16.0 * f[2] - f[3]) / (12.0 * h * h)
         g = [s[1] for s in sides]
         mixed = (g[0] - 8.0 * g[1] + 8.0 * g[2] - g[3]) / (12.0 * h)
-        first, second = v.first[:, None], v.second[:, :, None]
-        cross = ratio.first[:, None] * first[None]
+        cross = ratio.first[:, None] * v.first[None]
         return Jet(
             out.value,
-            out.first + d1 * first,
+            out.first + d1 * v.first,
             out.second
-            + d1 * second
-            + d2 * first[:, None] * first[None, :]
+            + d1 * v.second
+            + d2 * v.first[:, None] * v.first[None, :]
             + mixed * (cross + cross.swapaxes(0, 1)),
         )
 
 
-def _matern(x: FloatArray, v: float) -> FloatArray:
+def _matern(x: FloatArray, v: float | FloatArray) -> FloatArray:
     """The correlation; one at distance zero."""
-    if v == 1.5:
+    if np.all(v == 1.5):
         return (1.0 + x) * np.exp(-x)
     small = x < 1e-10
     safe = np.where(small, 1.0, x)
@@ -607,9 +607,11 @@ def _matern(x: FloatArray, v: float) -> FloatArray:
     return np.where(small, 1.0, value)
 
 
-def _by_distance(x: FloatArray, v: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _by_distance(
+    x: FloatArray, v: float | FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The correlation and its first two derivatives by ``x``."""
-    if v == 1.5:
+    if np.all(v == 1.5):
         falls = np.exp(-x)
         return (1.0 + x) * falls, -x * falls, (x - 1.0) * falls
     small = x < 1e-10

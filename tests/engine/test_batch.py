@@ -38,6 +38,16 @@ def test_structures_at_many_points(name: str) -> None:
             )
 
 
+@pytest.mark.parametrize("name", FREE)
+def test_parameters_at_many_points(name: str) -> None:
+    structure, _ = bound(CASES[name])
+    u = structure.start_grid()[0] + np.linspace(-0.4, 0.4, 4)[:, None]
+    found, each = structure.natural(u.T), [structure.natural(point) for point in u]
+    for attribute in ("value", "first", "second"):
+        expected = np.stack([getattr(x, attribute) for x in each], axis=-1)
+        np.testing.assert_allclose(getattr(found, attribute), expected, atol=1e-12)
+
+
 def test_structures_without_free_parameters() -> None:
     cells = np.array([[1.0], [2.0]])
     for structure in (Independent(), AR1(0.5, fixed=True)):

@@ -86,6 +86,35 @@ def test_chains_find_a_normal_distribution() -> None:
     np.testing.assert_allclose(flat.std(axis=0), [0.5, 3.0], rtol=0.1)
 
 
+def test_draws_are_worth_what_their_means_vary() -> None:
+    # a heavy weight is drawn often: means of draws vary more than independent ones'
+    def skewed(z: FloatArray) -> FloatArray:
+        return np.asarray(
+            stats.expon.logpdf(np.exp(z[:, 0])) + z[:, 0] + stats.norm.logpdf(z[:, 1])
+        )
+
+    means, worth = [], []
+    for seed in range(60):
+        stream = np.random.default_rng(seed)
+        found = explore(skewed, [np.zeros(2)], 400, stream, quiet, dear=True)
+        means.append(found.z.mean(axis=0))
+        worth.append(found.bulk)
+    sizes = np.array([np.pi**2 / 6.0, 1.0]) / np.var(means, axis=0)
+    np.testing.assert_allclose(np.mean(worth, axis=0), sizes, rtol=0.5)
+
+
+def test_enough_points_are_drawn_for_the_worst_parameter() -> None:
+    # a funnel: the tails of its neck are what points lack
+    def funnel(z: FloatArray) -> FloatArray:
+        neck = stats.norm.logpdf(z[:, 0], 0.0, 1.5)
+        rest = stats.norm.logpdf(z[:, 1:], 0.0, np.exp(z[:, :1] / 2)).sum(axis=1)
+        return np.asarray(neck + rest)
+
+    found = explore(funnel, [np.zeros(3)], 2000, np.random.default_rng(2), quiet)
+    assert min(found.bulk.min(), found.tail.min()) > 1900
+    assert abs(found.log_normaliser) < 4.0 * found.log_normaliser_se
+
+
 def test_a_density_that_is_nowhere_is_an_error() -> None:
     def nowhere(z: FloatArray) -> FloatArray:
         return np.full(len(z), -np.inf)

@@ -54,6 +54,11 @@ def bounded(u: Jet, limit: float) -> Jet:
     return np.tanh(clip(u / limit, -_SATURATED, _SATURATED)) * limit
 
 
+def along(values: FloatArray, params: ArrayOrJet) -> FloatArray:
+    """Numbers along the axis of the parameters, which may be those of many points."""
+    return values.reshape(-1, *(1,) * (len(params.shape) - 1))
+
+
 def unbounded(x: ArrayLike, limit: float) -> FloatArray:
     """
     Inverse of :func:`bounded`; numbers beyond the limit are brought inside.
@@ -394,7 +399,7 @@ class LinearCovariate(CovariateVariance):
         return unbounded(params * self.units, LIMIT)
 
     def from_variables(self, u: Jet) -> Jet:
-        return bounded(u, LIMIT) / self.units
+        return bounded(u, LIMIT) / along(self.units, u)
 
     def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         self.check_values(marks[:, 0])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError, check_flags
-from mixedar.numeric.autodiff import Jet, concatenate
+from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import DataLayout, Link, Mark, Startable, WithoutParameters
 from mixedar.residual.variance.base import (
     Columns,
@@ -168,16 +168,12 @@ class VarIdent(Startable, VarianceFunction):
 
     def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         assert self.strata is not None
-        return self._logs(params)[self.strata.of(marks)]
-
-    def _logs(self, params: ArrayOrJet) -> ArrayOrJet:
-        """Logarithms of the ratios of all strata."""
-        base = self._base
-        if isinstance(params, Jet):
-            zero = Jet.constant(np.zeros((1, *params.shape[1:])), params.k)
-            logs = np.log(params)
-            return concatenate([logs[:base], zero, logs[base:]])
-        return np.insert(np.log(np.asarray(params, dtype=np.float64)), base, 0.0)
+        if not isinstance(params, Jet):
+            params = np.asarray(params, dtype=np.float64)
+        stratum, base = self.strata.of(marks), self._base
+        free = stratum != base
+        ratios = params[np.where(free, stratum - (stratum > base), 0)]
+        return np.log(ratios) * free
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         return is_at_bound(np.log(np.asarray(params, dtype=np.float64)), _LIMIT)

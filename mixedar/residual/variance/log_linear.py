@@ -161,9 +161,12 @@ class VarLogLinear(Startable, VarianceFunction):
         return linear(self._map, bounded(u, LIMIT))
 
     def log_sd(self, marks: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
-        if isinstance(params, Jet):
-            return linear(marks, params)
-        return marks @ np.asarray(params, dtype=np.float64)
+        if not isinstance(params, Jet):
+            return marks @ np.asarray(params, dtype=np.float64)
+        total = params[0] * marks[:, 0]
+        for j in range(1, marks.shape[1]):
+            total = total + params[j] * marks[:, j]
+        return total
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         u = solve_triangular(self._map, np.asarray(params, dtype=np.float64))

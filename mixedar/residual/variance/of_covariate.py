@@ -25,6 +25,7 @@ from mixedar.residual.variance.covariate import (
     CovariateVariance,
     LinearCovariate,
     Start,
+    along,
     bounded,
     check_start,
     is_at_bound,
@@ -300,7 +301,7 @@ class VarConstPower(CovariateVariance):
             slope = LIMIT / (1.0 + np.exp(-clip(u[k:], -most, most)))
         else:
             slope = bounded(u[k:], LIMIT)
-        power = slope / self.units
+        power = slope / along(self.units, slope)
         return concatenate([np.exp(share) * self._typical(power), power])
 
     def _typical(self, power: ArrayOrJet) -> ArrayOrJet:
@@ -312,7 +313,7 @@ class VarConstPower(CovariateVariance):
         """
         means = []
         for s, scale in enumerate(self.scales):
-            powers = np.exp(power[s] * np.array(scale.nodes))
+            powers = np.exp(power[s] * along(np.array(scale.nodes), power))
             means.append(powers.sum() / len(scale.nodes))
         return stack(means, power.k) if isinstance(power, Jet) else np.array(means)
 
