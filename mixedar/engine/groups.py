@@ -193,6 +193,14 @@ class GroupSums:
         s1, s2 = np.empty((0, *shape)), np.empty((0, 0, *shape))
         return cls(d, s, none, none[None][:0], s1, s2, zz, zw)
 
+    def orders(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """`d` and `s`, first derivatives, second ones by pairs, row by row."""
+        yield self.d, self.s
+        yield from zip(self.d1, self.s1, strict=True)
+        for i in range(len(self.d1)):
+            for j in range(i + 1):
+                yield self.d2[i, j], self.s2[i, j]
+
 
 def chunks(rows: ClusterRows, k: int) -> Iterator[slice]:
     """

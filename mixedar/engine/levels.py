@@ -27,7 +27,7 @@ from mixedar.engine.blocks.base import (
 )
 from mixedar.engine.compress import ClusterRows, clusters_by_zeros, compress
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.groups import GroupSums, SumsApart, sums_apart
+from mixedar.engine.groups import SumsApart, sums_apart
 from mixedar.engine.level import (
     AnyDirections,
     CrossProducts,
@@ -322,7 +322,7 @@ class LevelsBlock(LikelihoodBlock):
         for part in self._parts:
             terms = part.sums(own, derivatives=derivatives)
             i, j = np.tril_indices(len(terms.s))
-            for at, (d, s) in enumerate(_by_order(terms)):
+            for at, (d, s) in enumerate(terms.orders()):
                 logdet[at] += np.bincount(part.component, d * part.weights, self._n)
                 total[at] += np.bincount(part.places, s[i, j].ravel(), total.shape[1])
         q, width = self._q, self._width
@@ -424,12 +424,3 @@ def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
         members = np.flatnonzero(size == value)
         most = max(1, _NUMBERS // int(columns[members].max()) ** 2)
         yield from np.split(members, range(most, len(members), most))
-
-
-def _by_order(terms: GroupSums) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Values, first derivatives, and second ones by pairs, row by row."""
-    yield terms.d, terms.s
-    yield from zip(terms.d1, terms.s1, strict=True)
-    for i in range(len(terms.d1)):
-        for j in range(i + 1):
-            yield terms.d2[i, j], terms.s2[i, j]

@@ -5,22 +5,24 @@ With ``v_t`` the variance of each term's effects relative to the residuals', ``Q
 precisions ``K_t^-1`` side by side, ``M = Z'R^-1 Z`` and ``N = Z'R^-1 W``,
 
     log|H| = log|R| + log|V M + Q| - log|Q|,    V = diag(v_t),
-    W'H^-1 W = W'R^-1 W - N' (V M + Q)^-1 V N
+    W'H^-1 W = W'R^-1 W - N'E,    E = (V M + Q)^-1 V N
 
 (Henderson, C. R., 1975, Best linear unbiased estimation and prediction under a
-selection model, Biometrics 31, 423-447).  ``V M + Q`` is as sparse as a pedigree, and
-both are smooth functions of ``v_t`` through zero, so that central differences give the
-derivatives; a trace of the inverse of a sparse matrix would take more.
+selection model, Biometrics 31, 423-447).  ``V M + Q``, which is as symmetric as
+``V^1/2 M V^1/2 + Q``, is as sparse as a pedigree.  Derivatives of ``E`` take solutions
+of the same equations; those of the determinant are differences of values, since the
+trace of a product of inverses would take more than its factors at other points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import SuperLU
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
@@ -35,14 +37,57 @@ from mixedar.engine.groups import sums_apart
 from mixedar.engine.residuals import is_independent
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.latest import Latest
-from mixedar.numeric.linalg import symmetric_factor
+from mixedar.numeric.sparse import SparseCholesky
 from mixedar.relations.base import LevelCovariance, SparsePrecision
 from mixedar.residual import ResidualStructure
 
-# Steps of differences, relative to variances of this size or more.
-_STEP, _SMALLEST = 3e-3, 1e-2
+# Steps of differences, relative to variances that matter.
+_STEP = 2e-4
+
+
+class _Rule(NamedTuple):
+    """A rule of differences: points beside the first, and weights of the values."""
+
+    nodes: tuple[int, ...]
+    slope: tuple[float, ...]
+    bend: tuple[float, ...]
+
+
+_AROUND = _Rule((-1, 1), (0.0, -0.5, 0.5), (-2.0, 1.0, 1.0))
+_AHEAD = _Rule((1, 2, 3), (-11.0 / 6.0, 3.0, -1.5, 1.0 / 3.0), (2.0, -5.0, 4.0, -1.0))
+# A variance of zero takes its roots from a value that changes no digit.
+_NEARLY_ZERO = 1e-30
 _NO_GROUPS = RandomCovariance.free(0)
-_Products = tuple[sparse.csc_array, FloatArray, FloatArray, float]
+
+
+class _Products(NamedTuple):
+    """``Z'R^-1 Z``, ``Z'R^-1 W``, ``W'R^-1 W`` and ``log|R|``, or derivatives."""
+
+    zz: sparse.csc_array
+    zw: FloatArray
+    ww: FloatArray
+    logdet: float
+
+
+class _Change(NamedTuple):
+    """
+    A derivative of ``V M + Q`` and ``V N``, by one parameter or two.
+
+    `rows` is that of ``V``, or ``V``, and `products` have what it is multiplied by;
+    `own` is the derivative of the products themselves.
+    """
+
+    rows: FloatArray
+    products: _Products
+    own: _Products
+
+    def taken(self, effect: FloatArray) -> FloatArray:
+        """Of ``(V M + Q) E``, `E` given."""
+        return self.rows * (self.products.zz @ effect)
+
+    def left(self, effect: FloatArray) -> FloatArray:
+        """Of ``V N - (V M + Q) E``, `E` given."""
+        return self.rows * self.products.zw - self.taken(effect)
 
 
 class SparseLevel:
@@ -135,8 +180,15 @@ class SparseBlock(LikelihoodBlock):
         #: column of each cluster's level of each term
         self._at = np.stack([place[inner.offsets[:-1]] for place in places])
         self._sums = sums_apart(inner, structure)
-        self._latest = Latest[_Products]()
-        self._order: IntArray | None = None
+        self._latest, self._factored = Latest[_Products](), Latest[float]()
+        self._factors: SparseCholesky | None = None
+        q, width = self._q.shape[0], self._width
+        self._nothing = _Products(
+            sparse.csc_array((q, q)),
+            np.zeros((q, width)),
+            np.zeros((width, width)),
+            0.0,
+        )
 
     @property
     def levels(self) -> list[IntArray]:
@@ -162,43 +214,52 @@ class SparseBlock(LikelihoodBlock):
         return self._of_terms[t][:, None]
 
     def _products(self, u: FloatArray) -> _Products:
-        """``Z'R^-1 Z``, ``Z'R^-1 W``, ``W'R^-1 W`` and ``log|R|``."""
+        return self._latest.at(u, lambda: next(self._orders(u, derivatives=False)))
+
+    def _orders(self, u: FloatArray, *, derivatives: bool) -> Iterator[_Products]:
+        """The products, their derivatives, and second ones by pairs, row by row."""
         point = ParameterPoint(_NO_GROUPS, np.empty((0, 0)), u)
-        found = self._sums(point, derivatives=False)
-        s, at = found.s, self._at
+        found, at = self._sums(point, derivatives=derivatives), self._at
         k, q = len(at), self._q.shape[0]
         i, j = np.indices((k, k)).reshape(2, -1)
-        zz = sparse.coo_array(
-            (s[i, j].ravel(), (at[i].ravel(), at[j].ravel())), shape=(q, q)
-        ).tocsc()
-        zw = np.zeros((q, self._width))
-        for t in range(k):
-            for b in range(self._width):
-                zw[:, b] += np.bincount(at[t], s[t, k + b], minlength=q)
-        return zz, zw, s[k:, k:].sum(axis=2), float(found.d.sum())
+        where = at[i].ravel(), at[j].ravel()
+        for d, s in found.orders():
+            zz = sparse.coo_array((s[i, j].ravel(), where), shape=(q, q)).tocsc()
+            zw = np.zeros((q, self._width))
+            for t in range(k):
+                for b in range(self._width):
+                    zw[:, b] += np.bincount(at[t], s[t, k + b], minlength=q)
+            yield _Products(zz, zw, s[k:, k:].sum(axis=2), float(d.sum()))
+
+    def _roots(self, v: FloatArray) -> FloatArray:
+        """``V^1/2`` by row, shape (q, 1)."""
+        return np.repeat(np.sqrt(np.maximum(v, _NEARLY_ZERO)), self._sizes)[:, None]
+
+    def _determinant(self, x: FloatArray) -> float:
+        """``log|V M + Q|``, by variances and residual parameters; factors are kept."""
+
+        def compute() -> float:
+            zz, k = self._products(x[len(self._sizes) :]).zz, len(self._sizes)
+            if self._factors is None:
+                self._factors = SparseCholesky((abs(zz) + abs(self._q)).tocsc())
+            root = sparse.diags_array(self._roots(x[:k]).ravel())
+            return self._factors.factor((root @ zz @ root + self._q).tocsc())
+
+        return self._factored.at(x, compute)
+
+    def _inverse(self, v: FloatArray, b: FloatArray) -> FloatArray:
+        """``(V M + Q)^-1 b`` at the point factored last."""
+        assert self._factors is not None
+        root = self._roots(v)
+        return root * self._factors.solve(b / root)
 
     def _solved(
         self, v: FloatArray, u: FloatArray
     ) -> tuple[float, FloatArray, FloatArray]:
-        """``log|H|``, ``W'H^-1 W`` and predictors of the effects, (q, width)."""
-        zz, zw, ww, logdet = self._latest.at(u, lambda: self._products(u))
-        each = np.repeat(v, self._sizes)
-        factor, order = self._factor(sparse.diags_array(each) @ zz + self._q)
-        pivots = factor.U.diagonal()
-        if not (pivots > 0.0).all():
-            raise np.linalg.LinAlgError("a covariance is not positive definite")
-        effect = np.empty_like(zw)
-        effect[order] = factor.solve((each[:, None] * zw)[order])
-        s = ww - zw.T @ effect
-        d = logdet + float(np.log(pivots).sum()) - self._logdet
-        return d, (s + s.T) / 2.0, effect
-
-    def _factor(self, matrix: sparse.csc_array) -> tuple[SuperLU, IntArray]:
-        """Factors of a matrix in an order that keeps them sparse, and that order."""
-        if self._order is None:
-            self._order = np.argsort(symmetric_factor(matrix.tocsc()).perm_c)
-        turned = matrix.tocsr()[self._order][:, self._order].tocsc()
-        return symmetric_factor(turned, ordered=True), self._order
+        """``log|V M + Q|``, ``W'H^-1 W`` and predictors of the effects, (q, width)."""
+        d, found = self._determinant(np.concatenate([v, u])), self._products(u)
+        effect = self._inverse(v, np.repeat(v, self._sizes)[:, None] * found.zw)
+        return d, _symmetric(found.ww - found.zw.T @ effect), effect
 
     def eliminated(self, point: ParameterPoint) -> SparseLevel:
         """The effects, eliminated."""
@@ -213,43 +274,94 @@ class SparseBlock(LikelihoodBlock):
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         v, u = self._parameters(point)
-        d, s, _ = self._solved(v, u)
         if not derivatives:
-            return ClusterSums.values(d, s)
-        x, k = np.concatenate([v, u]), len(v) + len(u)
-        steps = np.diag(
-            _STEP * np.maximum(x, np.where(np.arange(k) < len(v), _SMALLEST, 1.0))
-        )
-        here = np.concatenate([[d], s.ravel()])
+            d, s, _ = self._solved(v, u)
+            return ClusterSums.values(d + self._products(u).logdet - self._logdet, s)
+        d1, d2 = self._differences(np.concatenate([v, u]))
+        d, s, effect = self._solved(v, u)
+        orders = list(self._orders(u, derivatives=True))
+        zw, k = orders[0].zw, len(d1)
+        first = [self._change(v, orders, i) for i in range(k)]
+        slopes = self._inverse_of_each(v, [change.left(effect) for change in first])
+        pairs = list(combinations_with_replacement(range(k), 2))
+        both = [self._change(v, orders, *pair) for pair in pairs]
+        left = [
+            change.left(effect)
+            - (first[i].taken(slopes[j]) + first[j].taken(slopes[i]))
+            for change, (i, j) in zip(both, pairs, strict=True)
+        ]
+        bends = self._inverse_of_each(v, left)
+        s1, s2 = np.empty((k, *s.shape)), np.empty((k, k, *s.shape))
+        for i, (change, slope) in enumerate(zip(first, slopes, strict=True)):
+            own = change.own
+            d1[i] += own.logdet
+            s1[i] = _symmetric(own.ww - own.zw.T @ effect - zw.T @ slope)
+        for (i, j), change, bend in zip(pairs, both, bends, strict=True):
+            own = change.own
+            taken = own.zw.T @ effect + zw.T @ bend
+            taken += first[i].own.zw.T @ slopes[j] + first[j].own.zw.T @ slopes[i]
+            s2[i, j] = s2[j, i] = _symmetric(own.ww - taken)
+            d2[i, j] += own.logdet
+            d2[j, i] = d2[i, j]
+        d += orders[0].logdet - self._logdet
+        return ClusterSums(d, s, d1, s1, (ArrayCurvature(d2, s2),))
 
-        def at(step: FloatArray) -> FloatArray:
-            there = x + step
-            d, s, _ = self._solved(there[: len(v)], there[len(v) :])
-            return np.concatenate([[d], s.ravel()])
+    def _inverse_of_each(self, v: FloatArray, b: list[FloatArray]) -> list[FloatArray]:
+        return np.split(self._inverse(v, np.concatenate(b, axis=1)), len(b), axis=1)
 
-        ahead, behind, further, back = (
-            np.array([at(far * step) for step in steps])
-            for far in (1.0, -1.0, 2.0, -2.0)
-        )
-        size = np.diagonal(steps)
-        # of fourth order: 2 h is worth its factorisations
-        first = 8.0 * (ahead - behind) - (further - back)
-        first /= 12.0 * size[:, None]
-        bends = 16.0 * (ahead + behind) - (further + back) - 30.0 * here
-        second = np.empty((k, k, len(here)))
-        for i in range(k):
-            second[i, i] = bends[i] / (12.0 * size[i] ** 2)
-        for i, j in combinations(range(k), 2):
-            both = at(steps[i] + steps[j]) + at(-steps[i] - steps[j]) + 2.0 * here
-            both -= ahead[i] + behind[i] + ahead[j] + behind[j]
-            second[i, j] = second[j, i] = both / (2.0 * size[i] * size[j])
-        shape = s.shape
-        curvature = ArrayCurvature(
-            second[:, :, 0], second[:, :, 1:].reshape(k, k, *shape)
-        )
-        return ClusterSums(
-            d, s, first[:, 0], first[:, 1:].reshape(k, *shape), (curvature,)
-        )
+    def _change(self, v: FloatArray, orders: list[_Products], *which: int) -> _Change:
+        """A derivative by parameters, at most two; variances come first."""
+        by_variance = [t for t in which if t < len(v)]
+        others = [i - len(v) for i in which if i >= len(v)]
+        at = 0
+        if len(others) == 1:
+            at = 1 + others[0]
+        elif others:
+            low, high = others
+            k = self.structure.k_free
+            at = 1 + k + high * (high + 1) // 2 + low
+        rows = v if not by_variance else np.zeros(len(v))
+        if len(by_variance) == 1:
+            rows = np.eye(len(v))[by_variance[0]]
+        own = orders[at] if not by_variance else self._nothing
+        return _Change(np.repeat(rows, self._sizes)[:, None], orders[at], own)
+
+    def _differences(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of ``log|V M + Q|``; at `x` itself it is evaluated last."""
+        k, is_variance = len(x), np.arange(len(x)) < len(self._sizes)
+        size = np.full(k, _STEP)
+        size[is_variance] *= np.maximum(x[is_variance], self._smallest(x))
+        at_zero = is_variance & (x < size)
+        pairs = [(i, i) for i in range(k)] + list(combinations(range(k), 2))
+        found = []
+        for pair in pairs:
+            some = list(set(pair))
+            step = np.zeros(k)
+            step[some] = size[some]
+            rule = _AHEAD if at_zero[some].any() else _AROUND
+            values = [self._determinant(x + node * step) for node in rule.nodes]
+            found.append((rule, values))
+        here = self._determinant(x)
+        first, second = np.empty(k), np.empty((k, k))
+        for (i, j), (rule, values) in zip(pairs, found, strict=True):
+            bend = np.dot(rule.bend, [here, *values])
+            if i == j:
+                first[i] = np.dot(rule.slope, [here, *values]) / size[i]
+                second[i, i] = bend / size[i] ** 2
+                continue
+            bend -= size[i] ** 2 * second[i, i] + size[j] ** 2 * second[j, j]
+            second[i, j] = second[j, i] = bend / (2.0 * size[i] * size[j])
+        return first, second
+
+    def _smallest(self, x: FloatArray) -> FloatArray:
+        """Variances as large as those of what the rows tell of a level."""
+        diagonal = self._products(x[len(self._sizes) :]).zz.diagonal()
+        parts = np.split(diagonal, np.cumsum(self._sizes)[:-1])
+        return np.array([1.0 / part[part > 0.0].mean() for part in parts])
+
+
+def _symmetric(a: FloatArray) -> FloatArray:
+    return (a + a.T) / 2.0
 
 
 def _precision(between: LevelCovariance | None, n: int) -> sparse.csc_array:

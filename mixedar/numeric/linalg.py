@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dgeqrf, dpotrf, dpotri, dpstrf, dtrtri
-from scipy.sparse.linalg import SuperLU, splu
 
 from mixedar._types import FloatArray, IntArray
 
@@ -575,20 +574,6 @@ def inverse_choleskys(
             inverse[i, :i] = -row * inverse[i, i]
     pivots = np.ascontiguousarray(np.einsum("iim->mi", factor))
     return np.ascontiguousarray(inverse.transpose(2, 0, 1)), pivots, sound
-
-
-def symmetric_factor(matrix: sparse.csc_array, *, ordered: bool = False) -> SuperLU:
-    """
-    Factors of a sparse symmetric matrix, pivots on the diagonal.
-
-    In an order that keeps them sparse, unless the matrix is `ordered`.
-    """
-    return splu(
-        matrix,
-        permc_spec="NATURAL" if ordered else "MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
 
 
 def root_of(cov: FloatArray) -> FloatArray:

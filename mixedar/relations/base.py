@@ -18,7 +18,8 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.latest import Latest
-from mixedar.numeric.linalg import root_of, symmetric_factor
+from mixedar.numeric.linalg import root_of
+from mixedar.numeric.sparse import SparseCholesky
 from mixedar.residual.base import Composite, Parametric, WithoutParameters
 
 #: levels of a dense inverse
@@ -172,14 +173,14 @@ class SparsePrecision(WithoutParameters, LevelCovariance):
     ) -> None:
         self.precision, self.places = precision, places
         self._what, self._sizes = what, sizes
-        pivots = symmetric_factor(precision).U.diagonal()
-        if not (pivots > 0.0).all():
+        try:
+            #: log-determinant of the precision
+            self.logdet = SparseCholesky(precision).factor(precision)
+        except np.linalg.LinAlgError:
             raise StructureError(
-                f"{what} is not positive definite: {int((pivots <= 0.0).sum())} of its "
-                "pivots are negative; for the Laplacian of a graph use ICAR(W)"
-            )
-        #: log-determinant of the precision
-        self.logdet = float(np.log(pivots).sum())
+                f"{what} is not positive definite; for the Laplacian of a graph use "
+                "ICAR(W)"
+            ) from None
 
     @property
     def n_levels(self) -> int:

@@ -48,6 +48,7 @@ SERIAL: dict[str, Any] = {"groups": "animal", "time": "time", "residual": "ar1"}
         ("(1 | gr(animal, cov=A)) + (1 | animal)", {}, False),
         ("(1 | animal) + (1 | gr(animal, cov=A))", {}, True),
         ("(1 | gr(animal, cov=A))", SERIAL, True),
+        ("(1 | gr(animal, cov=A)) + (1 | animal)", SERIAL, True),
     ],
 )
 def test_sparse_and_dense_fits_agree(
@@ -63,9 +64,23 @@ def test_sparse_and_dense_fits_agree(
     assert isinstance(sparse.fit.problem.blocks[0], SparseBlock)
     assert not isinstance(dense.fit.problem.blocks[0], SparseBlock)
     assert abs(sparse.llf - dense.llf) < 1e-8
-    np.testing.assert_allclose(sparse.params, dense.params, 1e-5, 1e-7)
-    np.testing.assert_allclose(sparse.bse, dense.bse, 1e-4)
-    np.testing.assert_allclose(sparse.fittedvalues, dense.fittedvalues, 1e-5, 1e-5)
+    np.testing.assert_allclose(sparse.params, dense.params, 3e-6, 1e-7)
+    np.testing.assert_allclose(sparse.bse, dense.bse, 2e-5)
+    np.testing.assert_allclose(sparse.fittedvalues, dense.fittedvalues, 1e-6, 1e-6)
+    theta = dense.fit.theta
+    for at in (theta, theta + 0.1, *np.where(np.eye(len(theta)) > 0, 0.0, theta)):
+        one, other = (
+            fit.fit.problem.sums(at, derivatives=True) for fit in (sparse, dense)
+        )
+        for a, b, near in (
+            (one.d, other.d, 1e-12),
+            (one.s, other.s, 1e-12),
+            (one.s1, other.s1, 1e-12),
+            (one.s2, other.s2, 1e-12),
+            (one.d1, other.d1, 1e-7),
+            (one.d2, other.d2, 2e-5),
+        ):
+            np.testing.assert_allclose(a, b, near, near * np.abs(b).max())
 
 
 def test_what_is_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
