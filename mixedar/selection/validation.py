@@ -18,7 +18,9 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray, Seed, unwrapped
+from mixedar.data.checks import check_labels
 from mixedar.data.model_data import ModelData, reads_fitted
+from mixedar.data.rows import Levels
 from mixedar.data.vanishing import residual_covariance
 from mixedar.exceptions import (
     LengthError,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 SCORES = {"log_score": True, "crps": False, "squared_error": False}
 _JOINT = "joint_log_score"
 _GROUPS, _TIMES = 10, 5
+_LATER = "Or leave more times to fit: folds=[...], the times at which forecasts begin"
 
 
 class Rebuilt(Protocol):
@@ -151,9 +154,10 @@ def cross_validate(
             fit = part.fit(**fit_kwargs, collected=warned).fit
             scored = _scores(fit, model.arrays, fold, by)
         except (MixedARError, np.linalg.LinAlgError) as error:
+            later = f". {_LATER}" if by == "time" else ""
             raise NotComputedError(
                 f"{name}, fold {fold.name} ({len(fold.train)} rows to fit, "
-                f"{len(fold.test)} to predict): {error}"
+                f"{len(fold.test)} to predict): {error}{later}"
             ) from error
         if not fit.converged:
             notes.append(f"{name}: the fit without fold {fold.name} did not converge.")
@@ -216,6 +220,8 @@ def _by_group(data: ModelData, folds: Any, rng: Seed) -> Iterator[Fold]:
             raise LengthError(
                 f"folds= has {len(labels)} labels for {data.nobs} rows of the model"
             )
+        assert data.frame is not None
+        check_labels("folds", folds, data.frame.index, "the data of the model")
         part, names = pd.factorize(labels, sort=True)
         if pd.DataFrame({"c": codes, "p": part}).groupby("c")["p"].nunique().max() > 1:
             raise UnsupportedError(
@@ -242,12 +248,19 @@ def _by_time(data: ModelData, folds: Any) -> Iterator[Fold]:
         )
     times = pd.Series(np.asarray(data.time))
     distinct = np.sort(times.unique())
+    first, last = Levels(pd.Series(distinct[[0, -1]])).names
     if folds is not None and np.ndim(folds):
-        starts = np.sort(np.asarray(folds, dtype=distinct.dtype))
+        try:
+            starts = np.sort(np.asarray(folds).astype(distinct.dtype))
+        except (TypeError, ValueError):
+            raise UnsupportedError(
+                f"folds={shown(folds)}: blocks begin at times such as {last}"
+            ) from None
     else:
         later = distinct[max(len(distinct) // 2, 1) :]
-        most = min(_TIMES, len(later)) if folds is None else int(folds)
-        if not 1 <= most <= len(later):
+        most = min(_TIMES, len(later)) if folds is None else folds
+        whole = isinstance(most, (int, np.integer)) and not isinstance(most, bool)
+        if not whole or not 1 <= most <= len(later):
             raise UnsupportedError(
                 f"folds={shown(folds)}: the later half of {len(distinct)} times has "
                 f"{len(later)} to forecast"
@@ -255,12 +268,11 @@ def _by_time(data: ModelData, folds: Any) -> Iterator[Fold]:
         starts = np.array([block[0] for block in np.array_split(later, most)])
     if not len(starts) or starts[0] <= distinct[0] or starts[-1] > distinct[-1]:
         raise UnsupportedError(
-            f"folds=: blocks begin after {shown(distinct[0])} and no later than "
-            f"{shown(distinct[-1])}, the first and the last time"
+            f"folds=: blocks begin after {first} and no later than {last}, the first "
+            "and the last time"
         )
     block = np.searchsorted(starts, times.to_numpy(), side="right")
-    for k, start in enumerate(starts):
-        name = str(pd.Series([start]).iloc[0])
+    for k, name in enumerate(Levels(pd.Series(starts)).names):
         yield Fold(name, np.flatnonzero(block <= k), np.flatnonzero(block == k + 1))
 
 

@@ -162,8 +162,17 @@ def test_what_cannot_be_left_out_is_refused(teeth) -> None:
         mar.cross_validate(model, folds=28)
     with pytest.raises(UnsupportedError, match="divides groups"):
         mar.cross_validate(model, folds=np.arange(108) % 2)
-    with pytest.raises(UnsupportedError, match="first and the last"):
-        mar.cross_validate(model, by="time", folds=[0])
+    labels = teeth["subject"].str[1:].astype(int) % 3
+    with pytest.raises(UnsupportedError, match="different row labels"):
+        mar.cross_validate(model, folds=labels.iloc[::-1])
+    for folds, match in (
+        ([0], "begin after 1 and no later than 4"),
+        (["late"], "times such as 4"),
+        (1.5, "has 2 to forecast"),
+        (3, "has 2 to forecast"),
+    ):
+        with pytest.raises(UnsupportedError, match=match):
+            mar.cross_validate(model, by="time", folds=folds)
     with pytest.raises(LengthError, match="other rows"):
         mar.cross_validate([model, line(teeth.iloc[4:])])
     arrays = ma.MixedLMAR(teeth["distance"], np.ones((108, 1)), teeth["subject"])
@@ -177,6 +186,21 @@ def test_folds_that_cannot_be_fitted_are_named(teeth) -> None:
     girls = (teeth["sex"] == "Female").to_numpy().astype(int)
     with pytest.raises(NotComputedError, match=r"model 1, fold 0 .* rows to fit"):
         mar.cross_validate(line(teeth, "distance ~ age * sex"), folds=girls)
+
+
+def test_too_few_times_to_fit_lead_to_later_folds(teeth) -> None:
+    # two occasions do not tell AR(1) from the subjects
+    with pytest.raises(NotComputedError, match="Or leave more times to fit"):
+        mar.cross_validate(line(teeth), by="time", folds=[3, 4])
+
+
+def test_folds_of_dates_are_called_by_them(teeth) -> None:
+    weeks = pd.to_timedelta(7 * teeth["occ"], unit="D")
+    dated = teeth.assign(occ=pd.Timestamp("2024-01-01") + weeks)
+    found = mar.cross_validate(line(dated), by="time", folds=["2024-01-29"])
+    assert found.rows["fold"].unique().tolist() == ["2024-01-29"]
+    numbers = mar.cross_validate(line(teeth), by="time", folds=[4])
+    np.testing.assert_allclose(found.rows["crps"], numbers.rows["crps"], rtol=1e-6)
 
 
 def test_another_structure_is_the_one_that_is_scored(teeth) -> None:
