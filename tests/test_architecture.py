@@ -84,6 +84,7 @@ LONG_FUNCTIONS: set[str] = set()
 TWICE: set[str] = set()
 # Files of their own that one neighbour alone imports, and why.
 ALONE = {
+    "mixedar.compare.maketables": "all that is known of the package maketables",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",

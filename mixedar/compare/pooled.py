@@ -13,6 +13,7 @@ import pandas as pd
 
 from mixedar._lazy import load
 from mixedar._types import FloatArray, unwrapped
+from mixedar.compare.maketables import InMakeTables
 from mixedar.compare.record import FitRecord
 from mixedar.data.model_data import reads_fitted
 from mixedar.exceptions import (
@@ -59,7 +60,7 @@ _TWICE = "fit it by maximum likelihood, fit(reml=False), as likelihoods are comp
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PooledResults(Printed):
+class PooledResults(InMakeTables, Printed):
     """
     Fits of imputed data sets, pooled; made by :func:`pool`.
 

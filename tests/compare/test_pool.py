@@ -247,6 +247,21 @@ def test_pooled_numbers_stand_in_tables_of_fits() -> None:
         mar.tidy(mar.pool(groups).group("M01"))
 
 
+def test_tables_of_maketables() -> None:
+    pooled, first = mar.pool(fits("pool_ri")), fits("pool_ri")[0]
+    table, frame = pooled.__maketables_coef_table__, pooled.frame
+    assert table.index.name == "Coefficient"
+    for name, own in {"b": "estimate", "se": "se", "p": "p", "ci95u": "upper"}.items():
+        assert_allclose(table[name], frame[own], rtol=1e-10)
+    assert_allclose(table["ci90l"], pooled.to_frame(0.1)["lower"], rtol=1e-10)
+    assert pooled.__maketables_stat__("N") == first.nobs
+    assert pooled.__maketables_stat__("r2") is None
+    maketables = pytest.importorskip("maketables")
+    printed = maketables.ETable([first, pooled]).df.to_string()
+    for text in ("REML, pooled", f"{first.params['x']:.3f}", f"{frame['se']['x']:.3f}"):
+        assert text in printed
+
+
 def test_suspicious_imputations_are_named() -> None:
     first, second, *_ = fits("pool_ri")
     assert mar.pool([first, second]).notes == ()
