@@ -31,6 +31,7 @@ from benchmarks.structure_problems import STRUCTURE_WORKLOADS, structure_frame
 __all__ = [
     "LEVELS_RIVALS",
     "ONLY_MIXEDAR",
+    "PLAIN",
     "PROBLEMS",
     "SMOOTHS",
     "ModelSpec",
@@ -49,6 +50,9 @@ LEVELS_RIVALS: dict[str, tuple[str, ...]] = {
     "nested": ("nlme", "lme4"),
     "ratings": ("lme4",),
 }
+
+#: Workloads without residual correlation, and those with it that share their data.
+PLAIN = {"growth_plain": "growth", "big_plain": "big"}
 
 #: Workloads of smooths, and their clusters.
 SMOOTHS = {"smooth": 2_500, "smooth_big": 125_000}
@@ -181,6 +185,18 @@ def big(scale: float) -> Problem:
     """The growth model with fifty times the clusters."""
     frame = _growth_frame(2, _clusters(125_000, scale), 4)
     return Problem("big", "growth model, 125,000 x 4 at scale 1", GROWTH, frame)
+
+
+def _plain(name: str) -> Callable[[float], Problem]:
+    """Generator of a workload without its residual correlation."""
+
+    def plain(scale: float) -> Problem:
+        problem = PROBLEMS[PLAIN[name]](scale)
+        model = replace(problem.model, residual="independent")
+        title = f"{problem.title}, independent residuals"
+        return replace(problem, name=name, title=title, model=model)
+
+    return plain
 
 
 def huge(scale: float) -> Problem:
@@ -408,6 +424,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "growth": growth,
     "big": big,
     "huge": huge,
+    **{name: _plain(name) for name in PLAIN},
     "dropout": dropout,
     "long": long,
     "refits": refits,

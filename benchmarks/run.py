@@ -20,14 +20,14 @@ if __package__ in (None, ""):  # called by path: make the package importable
 from benchmarks import machine, panel_report, report
 from benchmarks.imports import measure_imports
 from benchmarks.panel_problems import PANEL_WORKLOADS
-from benchmarks.peers import PANEL_PEERS, PEERS, SMOOTH_PEERS, peers_of
+from benchmarks.peers import PANEL_PEERS, PLAIN_PEERS, SMOOTH_PEERS, peers_of
 from benchmarks.problems import ONLY_MIXEDAR, PROBLEMS
 from benchmarks.runner import Limits, child_environment, run_workload
 
 __all__ = ["main"]
 
 WORKLOADS = (*PROBLEMS, "imports")
-ALL_PEERS = tuple(PEERS | SMOOTH_PEERS | PANEL_PEERS)
+ALL_PEERS = tuple(PLAIN_PEERS | SMOOTH_PEERS | PANEL_PEERS)
 SMOKE_SCALE = 0.002
 
 

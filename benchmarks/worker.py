@@ -87,7 +87,7 @@ def refit_many(peer: PythonPeer, problem: Problem, seconds: float) -> dict[str, 
             else:
                 last = found
                 failed += last.converged is False
-                llf.append(last.llf)
+                llf.append(math.nan if last.llf is None else last.llf)
                 rho.append(math.nan if last.rho is None else last.rho)
             if time.perf_counter() > end:
                 break

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from benchmarks.panel_problems import PANEL_WORKLOADS
 from benchmarks.peers import (
+    bambi,
+    glmm,
     glmmtmb,
+    gpboost,
     interlace_lme,
     linearmodels,
     lme4,
+    lme_python,
     mgcv,
     mixedar,
     mixedar_panel,
@@ -22,10 +26,17 @@ from benchmarks.peers import (
     statsmodels_mixedlm,
 )
 from benchmarks.peers.base import Peer
-from benchmarks.problems import LEVELS_RIVALS, SMOOTHS
+from benchmarks.problems import LEVELS_RIVALS, PLAIN, SMOOTHS
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS
 
-__all__ = ["PANEL_PEERS", "PEERS", "SMOOTH_PEERS", "STRUCTURE_PEERS", "peers_of"]
+__all__ = [
+    "PANEL_PEERS",
+    "PEERS",
+    "PLAIN_PEERS",
+    "SMOOTH_PEERS",
+    "STRUCTURE_PEERS",
+    "peers_of",
+]
 
 PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER
@@ -43,6 +54,11 @@ PEERS: dict[str, Peer] = {
 
 PANEL_PEERS: dict[str, Peer] = {
     module.PEER.name: module.PEER for module in (mixedar_panel, linearmodels, plm)
+}
+
+#: Those of models with independent residuals, which all of them fit.
+PLAIN_PEERS: dict[str, Peer] = PEERS | {
+    module.PEER.name: module.PEER for module in (glmm, lme_python, gpboost, bambi)
 }
 
 #: Those with smooths.
@@ -71,6 +87,8 @@ def peers_of(workload: str) -> dict[str, Peer]:
         return {name: PEERS[name] for name in names}
     if workload in STRUCTURE_WORKLOADS:
         return STRUCTURE_PEERS
+    if workload in PLAIN:
+        return PLAIN_PEERS
     if workload in SMOOTHS:
         return SMOOTH_PEERS
     return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

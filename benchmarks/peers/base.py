@@ -38,8 +38,8 @@ class Estimate:
 
     Attributes
     ----------
-    llf : float
-        Restricted log-likelihood.
+    llf : float or None
+        Restricted log-likelihood; None where there is none.
     params, bse : list of float
         Fixed effects and their standard errors, in the program's own order.
     rho : float or None
@@ -48,7 +48,7 @@ class Estimate:
         The program's own verdict; None when it gives none.
     """
 
-    llf: float
+    llf: float | None
     params: list[float]
     bse: list[float]
     rho: float | None = None

@@ -41,19 +41,18 @@ fit_nlme <- function(data) {
   form <- as.formula(paste("~", arg$time, "|", within))
   random <- rep(list(as.formula(paste("~", arg$random))), length(nesting))
   names(random) <- nesting
-  correlation <- if (arg$residual == "ar1") {
-    corAR1(form = form)
-  } else {
-    corCAR1(form = form)
-  }
+  correlation <- switch(
+    arg$residual, ar1 = corAR1(form = form), car1 = corCAR1(form = form)
+  )
   fixed <- as.formula(arg$formula)
   fit <- lme(fixed, data = data, correlation = correlation,
              random = random,
              control = lmeControl(opt = optimiser))
   table <- summary(fit)$tTable
   rho <- coef(fit$modelStruct$corStruct, unconstrained = FALSE)
+  rho <- if (is.null(rho)) NA else as.numeric(rho)
   list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Value"],
-       bse = table[, "Std.Error"], rho = as.numeric(rho), converged = 1)
+       bse = table[, "Std.Error"], rho = rho, converged = 1)
 }
 
 fit_lme4 <- function(data) {
@@ -70,14 +69,16 @@ fit_glmmTMB <- function(data) {
   steps <- seq(min(data[[arg$time]]), max(data[[arg$time]]))
   data$time_factor <- factor(data[[arg$time]], levels = steps)
   random <- if (!marginal) paste("+", bars)
+  independent <- arg$residual == "independent"
   kind <- if (arg$residual == "un") "us" else "ar1"
-  formula <- as.formula(paste(
-    arg$formula, random, "+", kind, "(0 + time_factor |", arg$groups, ")"
-  ))
-  fit <- glmmTMB(formula, data = data, dispformula = ~0, REML = TRUE)
+  errors <- if (!independent) paste("+", kind, "(0 + time_factor |", arg$groups, ")")
+  formula <- as.formula(paste(arg$formula, random, errors))
+  dispersion <- if (independent) ~1 else ~0
+  fit <- glmmTMB(formula, data = data, dispformula = dispersion, REML = TRUE)
   table <- summary(fit)$coefficients$cond
   blocks <- VarCorr(fit)$cond
-  rho <- if (!marginal) attr(blocks[[length(blocks)]], "correlation")[1, 2] else NA
+  serial <- !marginal && !independent
+  rho <- if (serial) attr(blocks[[length(blocks)]], "correlation")[1, 2] else NA
   list(fit = fit, llf = as.numeric(logLik(fit)), params = table[, "Estimate"],
        bse = table[, "Std. Error"], rho = rho,
        converged = as.numeric(fit$fit$convergence == 0))

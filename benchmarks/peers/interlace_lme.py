@@ -22,17 +22,18 @@ class Interlace(PythonPeer):
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
         """Formula fit with the residual structure of the model."""
         package: Any = importlib.import_module(self.module)
+        correlated = model.residual in self.residuals
         result = package.fit(
             model.formula,
             data,
             random=[f"({model.re_formula} | {model.groups})"],
-            correlation=package.AR1(time=model.time),
+            correlation=package.AR1(time=model.time) if correlated else None,
         )
         return Estimate(
             float(result.llf),
             [float(v) for v in result.fe_params],
             [float(v) for v in result.fe_bse],
-            float(result.correlation_params["rho"]),
+            float(result.correlation_params["rho"]) if correlated else None,
             bool(result.converged),
         )
 

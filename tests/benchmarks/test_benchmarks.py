@@ -70,7 +70,8 @@ def test_growth_at_full_size_is_the_data_set_of_the_package() -> None:
 
     problem = problems.build("growth")
     assert "shipped" in problem.title
-    pd.testing.assert_frame_equal(problem.data, load_growth())
+    shipped = load_growth().astype(problem.data.dtypes)
+    pd.testing.assert_frame_equal(problem.data, shipped)
 
 
 def test_dropout_has_gaps_and_a_covariate_of_each_row() -> None:
@@ -185,6 +186,19 @@ def test_several_factors_are_fitted(name: str) -> None:
         theirs = fit_once(_python_peer("statsmodels"), problem, 0.0)
         assert ours["llf"] == pytest.approx(theirs["llf"], abs=1e-3)
         assert ours["params"] == pytest.approx(theirs["params"], rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_without_residual_correlation_have_more_rivals() -> None:
+    problem = problems.tiny("growth_plain")
+    pd.testing.assert_frame_equal(problem.data, problems.tiny("growth").data)
+    rivals = set(peers_of(problem.name))
+    assert {"glmm", "lme_python", "gpboost", "bambi", *PEERS} == rivals
+    ours = fit_once(_python_peer("mixedar"), problem, 0.0)
+    theirs = fit_once(_python_peer("statsmodels"), problem, 0.0)
+    assert ours["rho"] is None
+    assert ours["llf"] == pytest.approx(theirs["llf"], abs=1e-3)
+    assert peers_of(problem.name)["gpboost"].fitted(problem.model).startswith("ML")
 
 
 @pytest.mark.filterwarnings("ignore")
