@@ -56,7 +56,7 @@ class PooledByGroup(Printed):
     ...     drawn = teeth.assign(age=teeth["age"] + rng.normal(0, 0.1, len(teeth)))
     ...     fits.append(mar.by_group("distance ~ age", drawn, groups="subject"))
     >>> print(mar.pool(fits).frame.loc[("M01", "age"), "estimate"].round(2))
-    0.95
+    0.94
     """
 
     fits: tuple[ByGroupResults, ...]

@@ -434,7 +434,7 @@ class PooledResults(InMakeTables, Printed):
         ...     fits.append(model.fit())
         >>> means = mar.pool(fits).marginal_means("sex", at={"age": 14})
         >>> means.to_frame()["mean"].round(1).tolist()
-        [24.1, 27.2]
+        [24.1, 27.3]
         """
         asked = Asked.of(variables, by, at, weights)
         grid = grid_of(self._formula_fits, asked, asked.columns)
