@@ -446,10 +446,15 @@ class ResultsSummary(Summary):
         return "\n".join([*parts, "</div>"])
 
     def as_latex(
-        self, label: str = "", *, caption: str | None = None, booktabs: bool = True
+        self,
+        label: str = "",
+        *,
+        caption: str | None = None,
+        booktabs: bool = True,
+        table: str | int | None = None,
     ) -> str:
         r"""
-        Return the summary as a LaTeX ``table``.
+        Return the summary, or one of its tables, as a LaTeX ``table``.
 
         Parameters
         ----------
@@ -460,10 +465,18 @@ class ResultsSummary(Summary):
         booktabs : bool
             Rules of the package booktabs, which the document has to load; False for
             ``\hline``, which needs none.
+        table : str or int, optional
+            Which table, as in :meth:`to_frame`, in a float of its own; all of them in
+            one by default, below the facts about the fit.
 
         Returns
         -------
         str
+
+        Raises
+        ------
+        UnknownColumnError
+            There is no such table.
 
         Examples
         --------
@@ -475,6 +488,8 @@ class ResultsSummary(Summary):
         >>> latex = fit.summary().as_latex("tab:teeth", caption="Growth of teeth.")
         >>> r"\label{tab:teeth}" in latex and r"\toprule" in latex
         True
+        >>> fit.summary().as_latex(table="parameters").count("tabular")
+        2
         """
         check_flags(booktabs=booktabs)
         names = ("toprule", "midrule", "bottomrule") if booktabs else ("hline",) * 3
@@ -483,7 +498,8 @@ class ResultsSummary(Summary):
         parts = [r"\begin{table}", r"\centering"]
         parts += [rf"\caption{{{latex_text(title)}}}"] * bool(title)
         parts += [rf"\label{{{label}}}"] * bool(label)
-        for view in self._views():
+        views = self._views() if table is None else [self._view(self._place(table))]
+        for view in views:
             aligns = "l" * view.index + "".join(view.aligns)
             parts += [rf"\begin{{tabular}}{{{aligns}}}", top]
             if view.title:

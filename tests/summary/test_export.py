@@ -67,6 +67,18 @@ def test_latex_has_rules_caption_and_label() -> None:
         example().as_latex(booktabs="yes")  # type: ignore[arg-type]
 
 
+def test_one_table_has_a_float_of_its_own() -> None:
+    latex = example().as_latex("tab:one", table="numbers")
+    assert latex.count(r"\begin{table}") == latex.count(r"\begin{tabular}") == 1
+    assert r"\textit{Numbers}" in latex
+    assert r"\label{tab:one}" in latex
+    assert "Rows:" not in latex
+    assert "-2.0000" in latex
+    assert latex == example().as_latex("tab:one", table=0)
+    with pytest.raises(UnknownColumnError, match="nothing"):
+        example().as_latex(table="nothing")
+
+
 def test_tables_of_great_tables() -> None:
     pytest.importorskip("great_tables")
     html = example().as_gt("numbers").as_raw_html()
