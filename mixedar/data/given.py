@@ -156,6 +156,8 @@ def subset_rows(
     ------
     LengthError
         If a mask has the wrong length.
+    MissingDataError
+        If a mask has missing values.
     UnknownColumnError
         If labels are not in the index.
     UnsupportedError
@@ -176,6 +178,10 @@ def subset_rows(
         )
     if pd.api.types.is_list_like(chosen) and not hasattr(chosen, "dtype"):
         chosen = np.asarray(chosen)
+    held = getattr(chosen, "dtype", None) == np.dtype(object)
+    if held and pd.api.types.infer_dtype(chosen) == "boolean":  # a mask with gaps
+        mask = pd.Series(chosen, dtype="boolean")
+        chosen = mask if isinstance(chosen, pd.Series) else mask.array
     if pd.api.types.is_bool_dtype(getattr(chosen, "dtype", np.dtype(object))):
         if len(chosen) != len(index):
             raise LengthError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pkgutil
+from collections.abc import Sequence
 from gzip import decompress
 
 import pandas as pd
@@ -25,7 +26,7 @@ def load_growth() -> pd.DataFrame:
     -------
     DataFrame, shape (10000, 4)
         Sorted by person and time.  ``y`` (float) is the response, ``time``
-        (int) is 0, 1, 2, 3, ``treatment`` (str) is ``"control"`` or
+        (int) is 0, 1, 2, 3, ``treatment`` (categorical) is ``"control"`` or
         ``"treatment"`` and constant within a person, ``id`` (int) is the
         person, 1 to 2500.
 
@@ -41,7 +42,7 @@ def load_growth() -> pd.DataFrame:
     >>> load_growth().shape
     (10000, 4)
     """
-    return _load("growth", "y")
+    return _load("growth", "y", factors=["treatment"])
 
 
 def load_orthodont() -> pd.DataFrame:
@@ -51,8 +52,8 @@ def load_orthodont() -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (108, 5)
-        Sorted by child and age.  ``subject`` (str), ``sex`` (str, ``"Female"``
-        or ``"Male"``), ``age`` (int, years: 8, 10, 12, 14), ``occ`` (int,
+        Sorted by child and age.  ``subject`` (str), ``sex`` (categorical,
+        ``"Female"`` or ``"Male"``), ``age`` (int, years: 8, 10, 12, 14), ``occ`` (int,
         occasion: 1 to 4), ``distance`` (float, millimetres from the pituitary
         to the pterygomaxillary fissure).
 
@@ -66,10 +67,10 @@ def load_orthodont() -> pd.DataFrame:
     --------
     >>> from mixedar.datasets import load_orthodont
     >>> teeth = load_orthodont()
-    >>> teeth.groupby("sex")["subject"].nunique().to_dict()
+    >>> teeth.groupby("sex", observed=True)["subject"].nunique().to_dict()
     {'Female': 11, 'Male': 16}
     """
-    return _load("orthodont", "distance")
+    return _load("orthodont", "distance", factors=["sex"])
 
 
 def load_bodyweight() -> pd.DataFrame:
@@ -98,14 +99,15 @@ def load_bodyweight() -> pd.DataFrame:
     return _load("bodyweight")
 
 
-def _load(name: str, *fractions: str) -> pd.DataFrame:
-    """Read a file of this folder; ``fractions`` are its columns of floats."""
+def _load(name: str, *fractions: str, factors: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a file of this folder: its columns of floats, and its factors."""
     packed = pkgutil.get_data(__name__, f"{name}.csv.gz")
     if packed is None:
         raise FileNotFoundError(f"{name}.csv.gz is missing from the installation")
-    return pd.read_csv(
+    table = pd.read_csv(
         io.BytesIO(decompress(packed)), converters=dict.fromkeys(fractions, float)
     )
+    return table.astype(dict.fromkeys(factors, "category"))
 
 
 __all__ = ["load_bodyweight", "load_growth", "load_orthodont"]

@@ -415,18 +415,56 @@ def information_criteria(fit: Fit, ic: str = "nlme") -> pd.Series:
     {'llf': -223.0, 'n_params': 5.0, 'nobs': 106.0, 'aic': 457.0, 'aicc': 458.0,
      'bic': 470.0, 'hqic': 462.0, 'caic': 475.0}
     """
+    return _criteria(fit, ic)
+
+
+def info_criteria(fit: Fit, crit: str, dk_params: float = 0) -> float:
+    """
+    One information criterion, as statsmodels' method of this name.
+
+    Parameters
+    ----------
+    fit : Fit
+    crit : {"aic", "aicc", "bic", "hqic", "caic"}
+    dk_params : int or float
+        Further parameters to count.  All that are estimated count as they are,
+        variances and residual parameters included.
+
+    Returns
+    -------
+    float
+        As :meth:`information_criteria` has it by nlme's convention.
+
+    Raises
+    ------
+    UnsupportedError
+        For another criterion.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> fit = mar.mixedlm("distance ~ age", load_orthodont(), groups="subject").fit()
+    >>> fit.info_criteria("bic") == fit.bic
+    True
+    """
+    check_choice("crit", crit, ("aic", "aicc", "bic", "hqic", "caic"))
+    return float(_criteria(fit, "nlme", dk_params)[crit])
+
+
+def _criteria(fit: Fit, ic: str, more: float = 0) -> pd.Series:
+    """The criteria by a convention, with further parameters counted."""
     if ic not in CONVENTIONS:
         raise UnsupportedError(
             f"ic={ic!r}: choose {', '.join(repr(name) for name in CONVENTIONS)}"
         )
     p = fit.k_fe
     n_rows = fit.nobs - p if fit.reml else fit.nobs
-    d = fit.k_estimated
-    if ic == "nlme":
-        n = n_small = n_rows
-    elif ic == "lme4":
+    d, n_small = fit.k_estimated + more, float(n_rows)
+    n = n_rows
+    if ic == "lme4":
         n = n_small = fit.nobs
-    else:
+    elif ic == "sas":
         d -= _zero_parameters(fit)
         if fit.reml:
             d -= p

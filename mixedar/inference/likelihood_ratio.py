@@ -19,14 +19,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, Seed
-from mixedar.exceptions import LengthError, UnsupportedError, check_choice, check_flags
+from mixedar.exceptions import (
+    LengthError,
+    NotComputedError,
+    UnsupportedError,
+    check_choice,
+    check_flags,
+)
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
@@ -126,6 +132,65 @@ def null_distribution(small: Fit, large: Fit) -> NullDistribution:
 
 def _half(difference: int, note: str) -> NullDistribution:
     return NullDistribution((difference - 1, difference), (0.5, 0.5), note)
+
+
+class LikelihoodRatio(NamedTuple):
+    """A likelihood ratio with its p-value and the number of parameters it tests."""
+
+    statistic: float
+    pvalue: float
+    df_diff: float
+
+
+def compare_lr_test(results: Any, restricted: Any, **options: Any) -> LikelihoodRatio:
+    """
+    Likelihood-ratio test of a restricted model, as statsmodels' method of this name.
+
+    Parameters
+    ----------
+    results : MixedLMARResults
+    restricted : MixedLMARResults
+        A case of the model, fitted to the same data.
+    **options
+        As in ``anova(restricted, ...)``: ``refit="ml"`` where fixed effects differ and
+        the fits are by REML, ``null="simulate"`` and the like.
+
+    Returns
+    -------
+    LikelihoodRatio
+        ``statistic, pvalue, df_diff``.  Where a variance of zero is tested the
+        p-value is by the mixture of Self and Liang; :meth:`anova` names it.
+
+    Raises
+    ------
+    NotComputedError
+        If the models are not nested, or a fit has not converged.
+    UnsupportedError
+        If the fits are not comparable, or `restricted` is not the smaller one.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> small, large = (
+    ...     mar.mixedlm(formula, teeth, groups="subject").fit(reml=False)
+    ...     for formula in ("distance ~ age", "distance ~ age * sex")
+    ... )
+    >>> statistic, pvalue, df = large.compare_lr_test(small)
+    >>> round(statistic, 2), df
+    (14.82, 2.0)
+    """
+    if restricted.fit.k_estimated >= results.fit.k_estimated:
+        raise UnsupportedError(
+            f"the restricted model has {restricted.fit.k_estimated} parameters, this "
+            f"one {results.fit.k_estimated}: ask the larger fit, "
+            "large.compare_lr_test(small)"
+        )
+    row = likelihood_ratio_table([restricted, results], **options).iloc[1]
+    if not np.isfinite(row["LR"]):
+        raise NotComputedError(f"there is no likelihood ratio: {row['note']}")
+    return LikelihoodRatio(float(row["LR"]), float(row["p"]), float(row["LR_df"]))
 
 
 @understands(seed="rng")

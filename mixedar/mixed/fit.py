@@ -18,6 +18,7 @@ from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
+from mixedar.data.elsewhere import OF_FITS, spelled_here
 from mixedar.engine.newton import SearchPath
 from mixedar.engine.search import METHODS
 from mixedar.exceptions import (
@@ -32,7 +33,6 @@ from mixedar.exceptions import (
 from mixedar.fit.boundary import unseen_notes
 from mixedar.fit.maximise import Start, maximise
 from mixedar.mixed.construct import holding
-from mixedar.mixed.elsewhere import OF_FITS, spelled_here
 from mixedar.mixed.results import MixedLMARResults
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper

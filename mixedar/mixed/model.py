@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mixedar.data.checks import (
     check_scale,
     float_array,
 )
+from mixedar.data.elsewhere import OF_MODELS, spelled_here
 from mixedar.data.formula import (
     Design,
     as_namespace,
@@ -65,7 +67,6 @@ from mixedar.mixed.construct import (
     take_random_effects,
     written_effects,
 )
-from mixedar.mixed.elsewhere import OF_MODELS, spelled_here
 from mixedar.mixed.fit import fit_model
 from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
@@ -80,7 +81,9 @@ if TYPE_CHECKING:
 _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
-def _check_arguments(further: Mapping[str, Any], missing: str, use_sqrt: bool) -> None:
+def _check_arguments(
+    further: Mapping[str, Any], missing: str, use_sqrt: bool = True
+) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
         raise UnsupportedError(
@@ -375,9 +378,11 @@ class MixedLMAR(NamedInALine, ParentModel):
                 "residual_data= belongs to arrays; with a formula the columns are "
                 "those of the data"
             )
+        own = signature(cls.__init__).parameters
+        _check_arguments({k: v for k, v in kwargs.items() if k not in own}, missing)
         table, given_groups = as_frame(data), groups
         groups = one_factor("groups", groups, table)
-        residual = default_residual(residual, time)
+        asked, residual = residual, default_residual(residual, time)
         found = residual_from_names(residual, weights)
         namespace = as_namespace(eval_env)
         given = formula, table, groups, re_formula, vc_formula, kwargs
@@ -407,7 +412,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.given = callers_words(residual, weights, subset, missing)
         words |= {"formula": formula, "re_formula": re_formula, "groups": given_groups}
-        words |= {"residual": residual, "weights": weights, "use_sparse": use_sparse}
+        words |= {"residual": asked, "weights": weights, "use_sparse": use_sparse}
         model.recipe = Recipe.of(namespace, **words, **kwargs)
         return model
 

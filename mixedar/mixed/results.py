@@ -19,6 +19,7 @@ from statsmodels.regression.mixed_linear_model import MixedLMParams
 from mixedar._lazy import Question
 from mixedar._types import FloatArray
 from mixedar.data.checks import apart
+from mixedar.data.elsewhere import OF_RESULTS, OtherWords
 from mixedar.diagnostics.residuals.normalized import studentized_residuals
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError, check_choice
@@ -30,7 +31,6 @@ from mixedar.hypotheses.restrictions import restrictions
 from mixedar.inference import wald
 from mixedar.inference.arguments import positions
 from mixedar.inference.df import contrast_method, covariance
-from mixedar.mixed.elsewhere import OF_RESULTS, spelled_here
 from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper, ParentResults
 from mixedar.summary import ResultFrame, Summarised, in_a_line
@@ -46,7 +46,7 @@ _NOT_HERE = ("bsejac", "bsejhj", "covjac", "covjhj", "score_obsv")
 DF = str | float | DFMethod
 
 
-class MixedLMARResults(Summarised, ParentResults):
+class MixedLMARResults(OtherWords, Summarised, ParentResults):
     """
     Estimates of a MixedLMAR model; a snapshot that no later fit changes.
 
@@ -100,6 +100,7 @@ class MixedLMARResults(Summarised, ParentResults):
 
     model: ParentModel
     fit: Fit
+    other_words = OF_RESULTS
 
     # What can be asked of a fit, by room; each is documented where it is defined.
     t_test = Question("mixedar.inference.wald")
@@ -110,6 +111,8 @@ class MixedLMARResults(Summarised, ParentResults):
     information = Question("mixedar.inference.information", "information_matrix")
     covariance_parameters = Question("mixedar.inference.information")
     information_criteria = Question("mixedar.inference.information")
+    info_criteria = Question("mixedar.inference.information")
+    compare_lr_test = Question("mixedar.inference.likelihood_ratio", of="")
     anova = Question("mixedar.inference.anova", of="")
     wald_test_terms = Question("mixedar.inference.anova")
     r2 = Question("mixedar.inference.explained")
@@ -117,6 +120,7 @@ class MixedLMARResults(Summarised, ParentResults):
     marginal_means = Question("mixedar.inference.means")
     marginal_slopes = Question("mixedar.inference.means")
     get_prediction = Question("mixedar.prediction.predict")
+    forecast = Question("mixedar.prediction.ahead")
     smooth = Question("mixedar.prediction.smooths")
     acf = Question("mixedar.diagnostics.residuals.autocorrelation", "residual_acf")
     serial_correlation_test = Question("mixedar.diagnostics.residuals.autocorrelation")
@@ -203,6 +207,10 @@ class MixedLMARResults(Summarised, ParentResults):
         lacking = set(_NOT_HERE)
         if "rho" not in self.structure.param_names:
             lacking.add("rho")
+        if self.fit.layout.term_places:  # statsmodels packs one factor only
+            lacking.add("hessv")
+        if not self.fit.has_data:
+            lacking.add("rsquared")
         return [name for name in super().__dir__() if name not in lacking]
 
     @property
@@ -222,6 +230,11 @@ class MixedLMARResults(Summarised, ParentResults):
         names = apart(self.fit.names, others, "coefficient")
         columns = ["llf", *names, *others[1:]]
         return ResultFrame(map(_mode_row, self.fit.modes), columns=columns)
+
+    @property
+    def rsquared(self) -> float:
+        """The marginal R squared, of fixed effects; :meth:`r2` has the conditional."""
+        return float(self.r2()["marginal"])
 
     @property
     def aic(self) -> float:
@@ -737,15 +750,6 @@ class MixedLMARResults(Summarised, ParentResults):
         bare.data = copy.copy(self.model.data)
         self.model = bare
         super().remove_data()
-
-    def __getattr__(self, name: str) -> Any:
-        # asked for what there is not: say what other programs' words are here
-        if name in OF_RESULTS:
-            hint = spelled_here(name, OF_RESULTS)
-            raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}{hint}"
-            )
-        return object.__getattribute__(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._row_caches}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_labels, without_mask
+from mixedar.data.checks import as_pandas, check_labels, without_mask
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,
@@ -211,8 +211,11 @@ def cluster_codes(
     both = isinstance(request.cluster, str) and request.cluster == "both"
     cluster = ("entity", "time") if both else request.cluster
     parts: list[object] = [cluster]
-    if isinstance(cluster, pd.DataFrame):
-        parts = [cluster.iloc[:, k] for k in range(cluster.shape[1])]
+    table = as_pandas(cluster)
+    if isinstance(table, pd.DataFrame):
+        columns = [table.iloc[:, k] for k in range(table.shape[1])]
+        # rows of other packages have no labels
+        parts = [c if table is cluster else c.to_numpy() for c in columns]
     # a list of texts as long as the data are labels, a short one names columns
     if isinstance(cluster, tuple) or (
         isinstance(cluster, list)

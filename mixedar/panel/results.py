@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray, Seed
 from mixedar.data.checks import as_pandas
+from mixedar.data.elsewhere import OF_PANEL_RESULTS, OtherWords
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.rows import as_frame
 from mixedar.exceptions import (
@@ -74,7 +75,7 @@ class _StatsmodelsLike(type):
         return f"<class '{cls.__module__}.{cls.__qualname__}' (as of statsmodels)>"
 
 
-class PanelResults(Summarised, metaclass=_StatsmodelsLike):
+class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
     """
     Estimates of a panel model; a snapshot that no later fit changes.
 
@@ -122,6 +123,8 @@ class PanelResults(Summarised, metaclass=_StatsmodelsLike):
     >>> round(fit.rsquared_within, 2)
     0.77
     """
+
+    other_words = OF_PANEL_RESULTS
 
     def __init__(self, model: FittedModel, estimate: PanelEstimate) -> None:
         self.model = model

@@ -16,7 +16,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
-from mixedar.data.rows import row_variable
+from mixedar.data.rows import as_frame, row_variable
 from mixedar.data.variables import (
     PictureRows,
     data_column,
@@ -455,7 +455,7 @@ def _row_variances(fit: Fit) -> FloatArray:
 def forecasts(
     fit: Fit,
     rows: PictureRows,
-    newdata: pd.DataFrame,
+    newdata: object,
     groups: object,
     level: str,
     most: int,
@@ -474,6 +474,7 @@ def forecasts(
     caption : str or None
         What to say if groups, or series of theirs, are left out.
     """
+    newdata = as_frame(newdata)
     labels = _labels_of(newdata, rows)
     codes, words = _codes_of(rows, labels.unique() if groups is None else groups), None
     if groups is None:
@@ -508,12 +509,8 @@ def forecasts(
     return frame, words
 
 
-def _labels_of(newdata: object, rows: PictureRows) -> pd.Series:
+def _labels_of(newdata: pd.DataFrame, rows: PictureRows) -> pd.Series:
     """Labels of the groups of the new rows."""
-    if not isinstance(newdata, pd.DataFrame):
-        raise UnsupportedError(
-            f"newdata is a {type(newdata).__name__}; a picture needs a DataFrame"
-        )
     if rows.x_name is None:
         raise UnsupportedError(
             f"{rows.x_label!r}: this is no column of the data, so that new rows "

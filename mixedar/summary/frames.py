@@ -18,7 +18,8 @@ class ResultFrame(pd.DataFrame):
     A DataFrame that prints all of its columns, texts in full, numbers as in summaries.
 
     Small p-values print as ``<0.001``, statistics without exponents; the values are
-    what they were.  What is made of it (columns, copies, sums) is a DataFrame.
+    what they were.  What is made of it (columns, copies, sums) is a DataFrame,
+    but for its first and last rows.
 
     Examples
     --------
@@ -67,6 +68,14 @@ class ResultFrame(pd.DataFrame):
         with _in_full():
             found = self.as_printed()._repr_html_()  # type: ignore[operator]
         return None if found is None else str(found)
+
+    def head(self, n: int = 5) -> ResultFrame:  # type: ignore[misc]
+        """The first rows, printed alike."""
+        return self.of(super().head(n), self.formats)
+
+    def tail(self, n: int = 5) -> ResultFrame:  # type: ignore[misc]
+        """The last rows, printed alike."""
+        return self.of(super().tail(n), self.formats)
 
     def as_printed(self) -> pd.DataFrame:
         """

@@ -26,6 +26,7 @@ from mixedar.exceptions import (
     check_flags,
     without_types,
 )
+from mixedar.summary.frames import ResultFrame
 from mixedar.summary.text import (
     NARROWEST,
     Format,
@@ -274,6 +275,7 @@ class ResultsSummary(Summary):
         self.add_df(table.formatted(), align=table.aligns())
         self.settings[-1].update(
             frame=table.frame.copy(),
+            formats={k: v for k, v in table.formats.items() if isinstance(v, str)},
             name=table.name,
             title=table.title,
             corner=table.index_header,
@@ -313,7 +315,8 @@ class ResultsSummary(Summary):
             while name in frames:
                 count += 1
                 name = f"{base}_{count}"
-            frames[name] = settings.get("frame", table).copy()
+            frame = settings.get("frame", table).copy()
+            frames[name] = ResultFrame.of(frame, settings.get("formats", ""))
         return frames
 
     def to_frame(self, name_or_position: str | int = 0) -> pd.DataFrame:
@@ -434,9 +437,10 @@ class ResultsSummary(Summary):
                 cells = "".join(
                     f'<th scope="row">{escape(text)}</th>'
                     if view.pairs and j % 2 == 0 and text
-                    else f'<td style="text-align: {_CSS[how]}">{escape(text)}</td>'
-                    for j, (text, how) in enumerate(
-                        zip(texts, view.aligns, strict=True)
+                    else f'<td data-label="{escape(head)}" '
+                    f'style="text-align: {_CSS[how]}">{escape(text)}</td>'
+                    for j, (text, how, head) in enumerate(
+                        zip(texts, view.aligns, view.heads, strict=True)
                     )
                 )
                 parts.append(f"<tr>{stub}{cells}</tr>")

@@ -21,7 +21,11 @@ from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
 )
 def test_same_as_the_source(load: Callable[[], pd.DataFrame], source: str) -> None:
     expected = read_csv(FOLDER / "data" / f"{source}.csv")
-    pd.testing.assert_frame_equal(load(), expected, check_exact=True)
+    found = load()
+    factors = [name for name in found if found[name].dtype == "category"]
+    assert factors == {"seed": ["treatment"], "orthodont": ["sex"]}.get(source, [])
+    expected = expected.astype(dict.fromkeys(factors, "category"))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_growth_is_balanced_and_complete() -> None:

@@ -15,10 +15,12 @@ import mixedar.formula.api as mar
 from helpers.reference_cases import load
 from helpers.reference_fits import RECORDED, fitted
 from mixedar.api import AR1, Exponential, VarIdent, VarPower
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
     LengthError,
     MixedARError,
+    NotComputedError,
     UnsupportedError,
 )
 from mixedar.inference.anova import anova, terms_of
@@ -471,3 +473,21 @@ def test_information_criteria() -> None:
     zero = fitted("seed_ri_ar1_reml")
     assert zero.information_criteria("sas")["n_params"] == 2
     assert zero.information_criteria("nlme")["n_params"] == 6
+
+
+def test_a_restricted_fit_is_tested_by_statsmodels_name() -> None:
+    teeth = load_orthodont()
+    small, large = (
+        mar.mixedlm(formula, teeth, groups="subject", time="occ").fit(reml=False)
+        for formula in ("distance ~ age", "distance ~ age * sex")
+    )
+    statistic, pvalue, df = large.compare_lr_test(small)
+    table = small.anova(large).iloc[1]
+    assert (statistic, pvalue, df) == (table["LR"], table["p"], table["LR_df"])
+    assert large.compare_lr_test(small, null="chi2").df_diff == 2
+    with pytest.raises(UnsupportedError, match="ask the larger fit"):
+        small.compare_lr_test(large)
+    other = mar.mixedlm("distance ~ sex + I(age**2)", teeth, groups="subject")
+    with pytest.raises(NotComputedError, match="not nested"):
+        large.compare_lr_test(other.fit(reml=False))
+    assert large.rsquared == large.r2()["marginal"]

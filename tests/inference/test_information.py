@@ -13,6 +13,7 @@ import mixedar.formula.api as mar
 from helpers import oracle
 from helpers.fitted_models import MODELS, every, oracle_of, reference_frame, shared
 from mixedar import AR1
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import BoundaryWarning, NotComputedError, UnsupportedError
 from mixedar.inference.information import covariance_parameters, information_matrix
 
@@ -189,3 +190,12 @@ def test_boundary_and_refusals() -> None:
     held.remove_data()
     with pytest.raises(NotComputedError, match="data were removed"):
         held.information()
+
+
+def test_one_criterion_as_statsmodels_calls_it() -> None:
+    fit = mar.mixedlm("distance ~ age", load_orthodont(), groups="subject").fit()
+    for name in ("aic", "aicc", "bic", "hqic", "caic"):
+        assert fit.info_criteria(name) == fit.information_criteria()[name]
+    assert fit.info_criteria("aic", dk_params=2) == fit.aic + 4
+    with pytest.raises(UnsupportedError, match="crit='AIC'"):
+        fit.info_criteria("AIC")

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 import mixedar.formula.api as mar
+from mixedar.data.elsewhere import (
+    OF_FITS,
+    OF_MODELS,
+    OF_PANEL_RESULTS,
+    OF_RESULTS,
+)
 from mixedar.datasets import load_orthodont
 from mixedar.exceptions import MixedARError, NoParameterError, UnsupportedError
-from mixedar.mixed.elsewhere import OF_FITS, OF_MODELS, OF_RESULTS
 
 TEETH = load_orthodont().assign(w=1.0)
 
@@ -128,3 +133,18 @@ def test_calls_of_variance_functions_are_told_the_class() -> None:
         model(weights="varPower(form = ~ age)")
     with pytest.raises(UnsupportedError, match=r"VarPower\(\)"):
         model(weights="varPower()")
+
+
+@pytest.mark.parametrize("name", sorted(OF_PANEL_RESULTS))
+def test_questions_of_other_panel_fits_are_told_ours(name: str) -> None:
+    panel = mar.fixed_effects("distance ~ age", TEETH, "subject", "occ").fit()
+    assert not hasattr(panel, name)
+    with pytest.raises(AttributeError, match=f"{name}'. Here write "):
+        getattr(panel, name)
+    assert pickle.loads(pickle.dumps(panel)).params.equals(panel.params)
+
+
+@pytest.mark.parametrize("word", [{"random": "~1|subject"}, {"correlation": "AR1"}])
+def test_words_are_told_before_groups_are_missed(word: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedError, match="Here write"):
+        mar.mixedlm("distance ~ age", TEETH, **word)

@@ -60,8 +60,10 @@ def test_results_print_every_column(frame: Any) -> None:
 
 def test_what_is_made_of_it_is_an_ordinary_frame() -> None:
     found = mar.tidy(fit())
-    for made in (found.copy(), found[["term"]], found.head(2), found.set_index("term")):
+    for made in (found.copy(), found[["term"]], found.set_index("term")):
         assert type(made) is pd.DataFrame
+    assert isinstance(found.head(2), ResultFrame)
+    assert isinstance(found.tail(2), ResultFrame)
     again = pickle.loads(pickle.dumps(found))
     assert isinstance(again, ResultFrame)
     pd.testing.assert_frame_equal(again, found)

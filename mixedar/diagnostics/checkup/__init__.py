@@ -13,7 +13,7 @@ import pandas as pd
 
 from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined
-from mixedar.diagnostics.influence.results import influence
+from mixedar.diagnostics.influence.results import GroupInfluence, influence
 from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.fit import Fit
@@ -174,7 +174,7 @@ class Diagnosis(Printed):
         >>> list(diagnosis.to_frames())
         ['checks']
         """
-        return {"checks": self.frame.copy()}
+        return {"checks": ResultFrame.of(self.frame.copy())}
 
     def as_text(self, width: int = 80) -> str:
         """

@@ -118,9 +118,10 @@ class LeftOut:
         if by is None:
             outermost = linked_rows(fit).word if data.terms else data.groups_name
             by = outermost if outermost in found else data.groups_name
-        if by not in found:
+        if not isinstance(by, str) or by not in found:
+            given = repr(by) if isinstance(by, str) else f"a {type(by).__name__}"
             raise UnknownColumnError(
-                f"by={by!r} is no factor of the model: choose "
+                f"by={given} is no factor of the model: choose "
                 f"{', '.join(map(repr, found))}"
             )
         return found[by]

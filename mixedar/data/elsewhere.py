@@ -1,10 +1,11 @@
 """
-Arguments as R, Stata and SAS call them, and what is written here.
+Words of R, Stata, SAS and other packages, and what is written here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 _RANDOM = (
     "random effects into the formula, as in 'y ~ x + (1 + x | id)', or pass "
@@ -63,9 +64,16 @@ OF_RESULTS: Mapping[str, str] = {
     "fixef": "fit.fe_params",
     **dict.fromkeys(("VarCorr", "getVarCov"), "fit.varcorr() or fit.cov_re"),
     "sigma": "fit.scale, its square",
-    "logLik": "fit.llf",
+    **dict.fromkeys(("logLik", "loglik"), "fit.llf"),
+    "deviance": "-2 * fit.llf",
     **dict.fromkeys(("AIC", "BIC"), "fit.aic, fit.bic"),
-    "vcov": "fit.cov_params()",
+    **dict.fromkeys(("vcov", "cov"), "fit.cov_params()"),
+    **dict.fromkeys(("coefficients", "coefs"), "fit.params, or fit.coef() by group"),
+    **dict.fromkeys(("std_errors", "tstats"), "fit.bse, fit.tvalues"),
+    "df_model": "fit.k_fe",
+    "df_residual": "fit.df_resid",
+    **dict.fromkeys(("fvalue", "f_pvalue", "f_statistic"), "fit.anova()"),
+    "rsquared_adj": "fit.r2(), which has no adjusted version",
     **dict.fromkeys(("confint", "intervals"), "fit.conf_int(), fit.conf_int_re()"),
     **dict.fromkeys(("emmeans", "lsmeans", "margins"), "fit.marginal_means('arm')"),
     **dict.fromkeys(("emtrends", "lstrends"), "fit.marginal_slopes('x', by='arm')"),
@@ -77,6 +85,43 @@ OF_RESULTS: Mapping[str, str] = {
     **dict.fromkeys(("drop1", "testparm"), "fit.anova(), fit.wald_test(...)"),
     "update": "another mixedlm(...), or fit.model.with_residual(...)",
 }
+#: Of panel fits.
+OF_PANEL_RESULTS: Mapping[str, str] = {
+    **dict.fromkeys(("coef", "coefs", "coefficients"), "fit.params"),
+    **dict.fromkeys(("std_errors", "se"), "fit.bse"),
+    "tstats": "fit.tvalues",
+    **dict.fromkeys(("cov", "vcov"), "fit.cov_params()"),
+    **dict.fromkeys(("confint", "intervals"), "fit.conf_int()"),
+    **dict.fromkeys(
+        ("entity_effects", "estimated_effects", "fixef", "ranef"), "fit.effects"
+    ),
+    **dict.fromkeys(("fitted", "fitted_values"), "fit.fittedvalues"),
+    **dict.fromkeys(("resids", "residuals", "idiosyncratic"), "fit.resid"),
+    **dict.fromkeys(("s2", "sigma2"), "fit.scale"),
+    **dict.fromkeys(("logLik", "loglik"), "fit.llf"),
+    **dict.fromkeys(
+        ("aic", "bic", "AIC", "BIC", "info_criteria"),
+        "mixedar.api.glance(fit), which has them where there is a likelihood",
+    ),
+    **dict.fromkeys(("fvalue", "f_pvalue", "f_statistic"), "fit.f_slopes"),
+    "df_model": "len(fit.params)",
+    "compare_lr_test": "fit.wald_test('x = 0, z = 0')",
+    "forecast": "fit.get_prediction(rows)",
+}
+
+
+class OtherWords:
+    """Says what the words of other programs for a part of results are here."""
+
+    other_words: ClassVar[Mapping[str, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.other_words:
+            hint = spelled_here(name, self.other_words)
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}{hint}"
+            )
+        return object.__getattribute__(self, name)
 
 
 def spelled_here(name: str, words: Mapping[str, str]) -> str:
