@@ -101,7 +101,7 @@ def _test_rows(tests: pd.DataFrame, cell: Cell) -> Iterable[dict[str, Any]]:
             # an interval covers the true value, zero, where the test accepts it
             "coverage": 1.0 - size if single else np.nan,
             "se_ratio": estimated / true[str(effect)] if single else np.nan,
-            "df_median": used["df"].median(),
+            "df_median": used["df"].dropna().median(),
         }
 
 
