@@ -376,6 +376,16 @@ def test_influence_of_levels() -> None:
     close(found[list(fit.fe_params.index)], beta)
 
 
+@kinds
+def test_influence_finds_the_maximum_without_each_level(kind: str) -> None:
+    frame, cell = places(), "c23"
+    fit = fitted(kind)
+    without = model(kind, frame[frame["cell"] != cell]).fit()
+    found = fit.influence(by="cell").params.loc[cell, without.params.index]
+    size = np.where(fit.bse > 0.0, fit.bse, 1.0)
+    close((found - without.params) / size, 0.0, 0.0, 1e-4)
+
+
 def test_heritability_with_its_interval() -> None:
     fit = fitted("icar")
     table = fit.icc(ci=0.9)

@@ -25,7 +25,7 @@ from scipy.sparse.linalg import splu
 from mixedar._types import FloatArray, IntArray
 from mixedar.diagnostics.influence.deletion import DeletionCoordinates, WithoutRows
 from mixedar.engine.blocks.base import ParameterPoint
-from mixedar.engine.compress import ClusterRows
+from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.groups import GroupSums
 from mixedar.engine.level import Level, eliminate
 from mixedar.engine.likelihood import cluster_sums
@@ -362,12 +362,16 @@ def _chosen(rows: ClusterRows, some: IntArray) -> ClusterRows:
         np.append(starts, len(some)),
         np.ones(len(starts)),
         None if rows.marks is None else rows.marks[some],
-        tuple(
-            replace(
-                term,
-                codes=np.unique(term.codes[some], return_inverse=True)[1].ravel(),
-                columns=term.columns[some],
-            )
-            for term in rows.terms
-        ),
+        tuple(_term_of(term, some) for term in rows.terms),
+    )
+
+
+def _term_of(term: TermRows, some: IntArray) -> TermRows:
+    """A term in some rows: levels without rows are gone, the others as related."""
+    left, codes = np.unique(term.codes[some], return_inverse=True)
+    between = term.between
+    if between is not None and term.copies == 1:
+        between = between.part(left)
+    return replace(
+        term, codes=codes.ravel(), columns=term.columns[some], between=between
     )
