@@ -185,7 +185,10 @@ class _Run:
         found.llf[where] = trial.llf[taken]
         found.gradient[where] = trial.gradient[taken]
         found.hessian[where] = trial.hessian[taken]
-        stuck = ~better & ((polished & ~lost) | (radius < 1e-12))
+        # within a smaller radius there is even less to gain
+        least = np.maximum(self.gtol, noise)
+        no_more = self.polish & (predicted >= 0.0) & (predicted <= least)
+        stuck = ~better & (((polished | no_more) & ~lost) | (radius < 1e-12))
         close = model.decrement[on] <= 1e4 * np.maximum(self.gtol, noise)
         found.converged[active[stuck & close]] = True
         self.active = active[~(stuck | away)]

@@ -122,7 +122,8 @@ def newton(
         model = _Quadratic(theta, current)
         decrement = model.decrement
         noise = 1e-15 * max(abs(current.llf), 1.0)
-        if decrement <= max(gtol, noise) and model.smallest > -1e-7:
+        least = max(gtol, noise)
+        if decrement <= least and model.smallest > -1e-7:
             if polished or not polish or decrement <= 1e-3 * noise:
                 return ended(iteration, True)
             polished = True
@@ -152,8 +153,9 @@ def newton(
             theta, current = theta + step, trial
             if keep_path:
                 path.append((theta, current.llf))
-        elif polished or radius < 1e-12:
-            return ended(iteration, decrement <= 1e4 * max(gtol, noise))
+        elif polished or radius < 1e-12 or (polish and 0.0 <= predicted <= least):
+            # within a smaller radius there is even less to gain
+            return ended(iteration, decrement <= 1e4 * least)
     decrement = _Quadratic(theta, current).decrement
     return ended(maxiter, decrement <= 1e4 * max(gtol, noise))
 

@@ -155,7 +155,7 @@ class ResidualMatrices:
         -------
         ndarray, shape (k, g, n, n)
         """
-        out = values.table.first[:, self.lookup[some]]
+        out = np.take(values.table.first, self.lookup[some], axis=1)
         sd = self.scales(values, some)
         if sd is None or values.log_sd is None:
             return out
@@ -220,7 +220,7 @@ class ResidualMatrices:
         pairs = (weighted @ slopes[..., None])[..., 0]
         out += 2.0 * product(flat, pairs.reshape(k, -1).T)
         if table.first.any():
-            mixed = (weight * table.first[:, lookup]).sum(axis=3)
+            mixed = (weight * np.take(table.first, lookup, axis=1)).sum(axis=3)
             cross = 2.0 * product(flat, mixed.reshape(k, -1).T)
             out += cross + cross.T
         return out

@@ -41,6 +41,8 @@ FAR = 1e5
 # Further starting points, how far from the usual ones, how many of them are followed,
 # and numbers that a step of all may take together.
 SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
+# Points between such a one and a maximum that say whether it would lead there.
+_ON_THE_WAY = (0.1, 0.3, 0.6)
 
 
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
@@ -187,13 +189,16 @@ def _separate_points(
     """The points of a grid, roughly maximised over ``Lambda``, the best first."""
     points = []
     for u in grid:
-        try:
-            points.append(_profile_point(problem, _first_factor(problem, u), u))
-        except np.linalg.LinAlgError:
+        if not problem.k_cov_free:
+            points.append((_value(problem, u), u))
             continue
+        with suppress(np.linalg.LinAlgError):
+            point = _profile_point(problem, _first_factor(problem, u), u)
+            points.append((point.llf, point.theta))
+    points = [(llf, theta) for llf, theta in points if np.isfinite(llf)]
     if not points:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
-    return [p.theta for p in sorted(points, key=lambda p: -p.llf)]
+    return [theta for _, theta in sorted(points, key=lambda point: -point[0])]
 
 
 def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray:
@@ -338,8 +343,10 @@ def find_modes(
         follow(theta)
     best = max(searches, key=lambda s: s.llf, default=None)
     if method == "newton" and not alone and best is not None and best.converged:
-        for theta in _scattered(problem, evaluate, searches):
-            follow(theta, max(s.llf for s in searches))
+        for begun in _scattered(problem, evaluate, searches):
+            best = max(searches, key=lambda s: s.llf)
+            if not _leads(problem, begun, best):
+                follow(begun.theta, best.llf)
     if not searches:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     searches.sort(key=lambda s: (not s.converged, -s.llf))
@@ -372,9 +379,9 @@ def _scattered(
     problem: LikelihoodProblem,
     evaluate: Callable[[FloatArray], ThetaEvaluation],
     known: Sequence[SearchPath],
-) -> list[FloatArray]:
+) -> list[SearchPath]:
     """
-    Starting points beyond the usual ones, for structures of several parameters.
+    Searches beyond the usual ones, begun, for structures of several parameters.
 
     Their likelihoods have maxima that no grid of few points finds.  From points
     scattered around the grid a few steps are taken; the most promising that end
@@ -401,13 +408,22 @@ def _scattered(
             if not any(_near(search.theta, other.theta) for other in known):
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
-    return [search.theta for search in found[:FOLLOWED]]
+    return found[:FOLLOWED]
 
 
 def n_scattered(problem: LikelihoodProblem) -> int:
     """How many of them."""
     work = problem.n_rows * (problem.k_theta + 1) ** 2
     return min(SCATTERED, int(WORK / work))
+
+
+def _leads(problem: LikelihoodProblem, begun: SearchPath, best: SearchPath) -> bool:
+    """Whether a search promises no more than a maximum to which it only rises."""
+    if begun.llf + begun.decrement > best.llf:
+        return False
+    start, way = begun.theta, best.theta - begun.theta
+    inner = [_value(problem, start + share * way) for share in _ON_THE_WAY]
+    return all(a < b for a, b in pairwise([begun.llf, *inner, best.llf]))
 
 
 def _near(theta: FloatArray, other: FloatArray) -> bool:

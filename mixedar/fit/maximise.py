@@ -322,7 +322,7 @@ def with_flat(fit: Fit) -> Fit:
     if not (2 * fit.k_fe >= fit.n_groups and found and _without_error(fit)):
         return fit
     flat = _uncurved(fit)
-    if not flat.shape[1]:
+    if not any(_as_high(fit, fit.theta + _ASIDE * x) is not None for x in flat.T):
         return fit
     # from a place that does not depend on where the search began
     middle = _as_high(fit, fit.theta - flat @ (flat.T @ fit.theta))

@@ -8,16 +8,23 @@ With the Cholesky factor ``H = L L'`` and the whitened slopes
     d2D_kl = tr H_kl H^-1 - tr A_k A_l,
     d2S_kl = Y' (A_k A_l + A_l A_k) Y - Y' L^-1 H_kl L^-T Y.
 
-The likelihood wants ``d2S`` contracted with one matrix only, so that the pairs
-``(k, l)`` cost a product of two numbers each, however many parameters there are.
+The likelihood wants ``d2S`` contracted with one matrix ``C`` only,
+
+    <d2S_kl, C> = 2 tr((A_k Y) C (A_l Y)') - tr H_kl (L^-T Y C Y' L^-1),
+
+so that the pairs ``(k, l)`` cost a product of two numbers each, however many
+parameters there are, and none of the matrices of order n but ``H^-1`` and the slopes
+is a product of two of that order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
@@ -115,7 +122,7 @@ class CovarianceBlock(LikelihoodBlock):
             s += product(flat.T, flat)
             if derivatives and k:
                 d1 += np.einsum("kgii,g->k", part.slopes, part.multiplicity)
-                s1 -= part.images()
+                s1 -= part.sandwiches()
         if not derivatives:
             return ClusterSums.values(d, s)
         s1 = (s1 + s1.transpose(0, 2, 1)) / 2.0
@@ -153,25 +160,56 @@ class _Patterns:
     slopes: FloatArray
     gram: FloatArray | None
 
+    @cached_property
     def images(self) -> FloatArray:
+        """``A_k Y``, shape (k, g n M, width)."""
+        g, n, _, width = self.y.shape
+        images = self.slopes @ self.y.reshape(g, n, -1)
+        return images.reshape(len(self.slopes), -1, width)
+
+    @cached_property
+    def precision(self) -> FloatArray:
+        """``H^-1``, shape (g, n, n)."""
+        if len(self.inverse) == 1:  # of one matrix half of the work is enough
+            return product(self.inverse[0].T, self.inverse[0])[None]
+        return self.inverse.transpose(0, 2, 1) @ self.inverse
+
+    def sandwiches(self) -> FloatArray:
         """``Y' A_k Y``, shape (k, width, width)."""
         k, width = len(self.slopes), self.y.shape[-1]
         if self.gram is not None:
             found = product(self.slopes.reshape(k, -1), self.gram)
             return found.reshape(k, width, width)
-        rows, stacked = self.y.reshape(-1, width), self.y.reshape(*self.y.shape[:2], -1)
-        found = np.empty((k, width, width))
-        for out, slope in zip(found, self.slopes, strict=True):
-            out[:] = product(rows.T, (slope @ stacked).reshape(-1, width))
+        rows, found = self.y.reshape(-1, width).T, np.empty((k, width, width))
+        for out, image in zip(found, self.images, strict=True):
+            out[:] = product(rows, image)
         return found
 
-    def outer(self, weight: FloatArray) -> FloatArray:
-        """``Y weight Y'`` of pairs of rows, shape (g, n, n)."""
-        g, n, _, width = self.y.shape
+    def pairs(self, weight: FloatArray) -> FloatArray:
+        """``tr((A_k Y) weight (A_l Y)')``, shape (k, k)."""
+        k = len(self.slopes)
         if self.gram is not None:
-            return product(self.gram, weight.reshape(-1, 1)).reshape(g, n, n)
-        turned = product(self.y.reshape(-1, width), weight).reshape(g, n, -1)
-        return turned @ self.y.reshape(g, n, -1).transpose(0, 2, 1)
+            left = (self.slopes @ self._outer(weight)).reshape(k, -1)
+            return product(left, self.slopes.reshape(k, -1).T)
+        width = len(weight)
+        left = product(self.images.reshape(-1, width), weight).reshape(k, -1)
+        return product(left, self.images.reshape(k, -1).T)
+
+    def behind(self, weight: FloatArray) -> FloatArray:
+        """``L^-T Y weight Y' L^-1``, shape (g, n, n)."""
+        back = self.inverse.transpose(0, 2, 1)
+        if self.gram is not None:
+            return back @ self._outer(weight) @ self.inverse
+        g, n, _, width = self.y.shape
+        rows = back @ self.y.reshape(g, n, -1)
+        turned = product(rows.reshape(-1, width), weight).reshape(g, n, -1)
+        return turned @ rows.transpose(0, 2, 1)
+
+    def _outer(self, weight: FloatArray) -> FloatArray:
+        """``Y weight Y'`` of pairs of rows by their products, shape (g, n, n)."""
+        assert self.gram is not None
+        g, n = self.y.shape[:2]
+        return product(self.gram, weight.reshape(-1, 1)).reshape(g, n, n)
 
 
 class PatternCurvature:
@@ -198,8 +236,8 @@ class PatternCurvature:
         if self._values is None:
             self._values = block.matrices.values(self.u)
         most, width = block.w.shape[2:]
-        pairs = width**2 if self._by_pairs else 0
-        each = n * max(n * max(self.k + 3, pairs), most * width)
+        pairs, images = (width**2, 1) if self._by_pairs else (0, self.k + 1)
+        each = n * max(n * max(self.k + 3, pairs), most * width * images)
         step = max(1, _CHUNK // each)
         chunks = [slice(a, min(a + step, g)) for a in range(0, g, step)]
         if not derivatives or g * each > _KEPT:
@@ -227,44 +265,35 @@ class PatternCurvature:
         if derivatives:
             gram = _pair_products(y) if self._by_pairs else None
             k_cov = covariance.k_cov
-            slopes = np.empty((self.k, g, n, n))
+            if self.k > k_cov:
+                slopes = whitened(inverse, block.matrices.slopes(values, some))
             if k_cov:
                 white = inverse @ z
-                slopes[:k_cov] = (
-                    white @ covariance.directions[:, None] @ white.transpose(0, 2, 1)
-                )
-            if self.k > k_cov:
-                slopes[k_cov:] = (
-                    inverse
-                    @ block.matrices.slopes(values, some)
-                    @ inverse.transpose(0, 2, 1)
-                )
+                by_psi = white @ covariance.directions[:, None]
+                by_psi = by_psi @ white.transpose(0, 2, 1)
+                slopes = np.concatenate([by_psi, slopes])
         return _Patterns(some, multiplicity, logdet, inverse, y, slopes, gram)
 
     def contract(self, weight: FloatArray | None) -> FloatArray:
         """``d2D + <d2S, weight>``; see :class:`Curvature`."""
         out = np.zeros((self.k, self.k))
         for part in self.parts():
-            n = part.y.shape[1]
-            middle = -part.multiplicity[:, None, None] * np.eye(n)
-            bend = -middle
+            multiplicity = part.multiplicity[:, None, None]
+            left = (part.slopes * multiplicity).reshape(self.k, -1)
+            out -= product(left, part.slopes.reshape(self.k, -1).T)
+            bend = part.precision * multiplicity
             if weight is not None:
-                outer = part.outer(weight)
-                middle = middle + 2.0 * outer
-                bend = bend - outer
-            left = part.slopes.reshape(self.k, -1)
-            right = (part.slopes @ middle).reshape(self.k, -1)
-            out += product(left, right.T)
+                out += 2.0 * part.pairs(weight)
+                bend = bend - part.behind(weight)
             self._add_bend(out, part, bend)
         return (out + out.T) / 2.0
 
-    def _add_bend(self, out: FloatArray, part: _Patterns, bend: FloatArray) -> None:
-        """Add ``<H_kl, L^-T bend L^-1>`` for the residual parameters."""
+    def _add_bend(self, out: FloatArray, part: _Patterns, weight: FloatArray) -> None:
+        """Add ``<H_kl, weight>`` for the residual parameters."""
         k_cov = self.covariance.k_cov
         if self.k == k_cov:
             return
         assert self._values is not None
-        weight = part.inverse.transpose(0, 2, 1) @ bend @ part.inverse
         matrices = self.block.matrices
         out[k_cov:, k_cov:] += matrices.curvature(self._values, part.some, weight)
 
@@ -273,9 +302,7 @@ class PatternCurvature:
         width = self.block.w.shape[-1]
         out = np.zeros((self.k, self.k, width, width))
         for part in self.parts():
-            g, n = part.y.shape[:2]
-            image = part.slopes @ part.y.reshape(g, n, -1)
-            image = image.reshape(self.k, -1, width)
+            image = part.images
             for a in range(self.k):
                 for b in range(a + 1):
                     both = product(image[a].T, image[b])
@@ -292,9 +319,8 @@ class PatternCurvature:
         k, width = self.k - self.covariance.k_cov, self.block.w.shape[-1]
         sandwiches, traces = np.zeros((k, k, width, width)), np.zeros((self.k,) * 2)
         for part in self.parts():
-            n = part.y.shape[1]
-            eye = part.multiplicity[:, None, None] * np.eye(n)
-            self._add_bend(traces, part, eye)
+            repeated = part.precision * part.multiplicity[:, None, None]
+            self._add_bend(traces, part, repeated)
             if k < width:
                 self._add_by_parameters(sandwiches, part)
             else:
@@ -323,7 +349,8 @@ class PatternCurvature:
                 outer = part.y[..., a] @ part.y[..., b].transpose(0, 2, 1)
                 outer = (outer + outer.transpose(0, 2, 1)) / 2.0
                 found = np.zeros((self.k, self.k))
-                self._add_bend(found, part, outer)
+                weight = part.inverse.transpose(0, 2, 1) @ outer @ part.inverse
+                self._add_bend(found, part, weight)
                 out[:, :, a, b] += found[-k:, -k:]
                 if a != b:
                     out[:, :, b, a] += found[-k:, -k:]
@@ -351,3 +378,14 @@ def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     logs = 2.0 * np.log(root.diagonal()).sum(keepdims=True)
     half = np.asarray(dtrtri(root, lower=1)[0], dtype=np.float64)
     return half[None], np.asarray(logs, dtype=np.float64)
+
+
+def whitened(inverse: FloatArray, matrices: FloatArray) -> FloatArray:
+    """``L^-1 M L^-T`` of symmetric matrices, (k, g, n, n), in their place."""
+    if len(inverse) > 1:
+        return inverse @ matrices @ inverse.transpose(0, 2, 1)
+    # of one matrix the triangle halves the work; BLAS reads columns first
+    for place in matrices[:, 0].transpose(0, 2, 1):
+        left = dtrmm(1.0, inverse[0], place, lower=1, overwrite_b=1)
+        place[:] = dtrmm(1.0, inverse[0], left, 1, lower=1, trans_a=1, overwrite_b=1)
+    return matrices

@@ -24,6 +24,7 @@ from mixedar.engine.blocks.dense import (
     CovarianceBlock,
     covariance_blocks,
     inverse_roots,
+    whitened,
 )
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import CrossProducts, Together, eliminate
@@ -122,18 +123,16 @@ class _Whitened:
         self.k = len(u) if derivatives else 0
         slopes = np.empty((0, *h.shape))
         if self.k:
-            slopes = self._white(self._matrices.slopes(self._values, some))
+            slopes = self._matrices.slopes(self._values, some)
+            slopes = whitened(self.inverse, slopes)
         self.slopes = slopes
-
-    def _white(self, matrices: FloatArray) -> FloatArray:
-        return self.inverse @ matrices @ self.inverse.transpose(0, 2, 1)
 
     def bends(self) -> FloatArray:
         """``B_kl`` of the lower triangle, shape (pairs, g, n, n)."""
         out = np.empty((self.k * (self.k + 1) // 2, *self.inverse.shape))
         for place, (i, j) in enumerate(_pairs(self.k)):
             bend = self._matrices.second(self._values, self._some, i, j)
-            out[place] = self._white(bend)
+            out[place] = whitened(self.inverse, bend[None])[0]
         return out
 
     def middles(self) -> tuple[FloatArray, FloatArray]:
