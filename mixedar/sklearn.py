@@ -91,7 +91,7 @@ class MixedRegressor(RegressorMixin, BaseEstimator):
         The fit, with all that may be asked of one.
     n_features_in_ : int
         Columns of `X`.
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (k,)
         Their names, if these are texts.
 
     See Also
