@@ -194,6 +194,16 @@ class LikelihoodProblem:
         vars(other).update(_latest=Latest[ClusterSums]())
         return other
 
+    def unrelated(self) -> Self | None:
+        """The same with levels that are not related, where that is far less work."""
+        block = self.blocks[0]
+        easier = block.unrelated() if isinstance(block, SparseBlock) else None
+        if easier is None:
+            return None
+        other = copy.copy(self)
+        vars(other).update(blocks=[easier], _latest=Latest[ClusterSums]())
+        return other
+
     @property
     def n_linked(self) -> int:
         """Effects of further factors in the largest set of levels that meet."""

@@ -55,6 +55,8 @@ class _Rule(NamedTuple):
 
 _AROUND = _Rule((-1, 1), (0.0, -0.5, 0.5), (-2.0, 1.0, 1.0))
 _AHEAD = _Rule((1, 2, 3), (-11.0 / 6.0, 3.0, -1.5, 1.0 / 3.0), (2.0, -5.0, 4.0, -1.0))
+# Columns of a dense factor from which on other ways are sought.
+_MANY_FILLED = 1000
 # A variance of zero takes its roots from a value that changes no digit.
 _NEARLY_ZERO = 1e-30
 _NO_GROUPS = RandomCovariance.free(0)
@@ -136,9 +138,13 @@ class SparseBlock(LikelihoodBlock):
         For which :func:`is_sparse` says so.
     structure : ResidualStructure
         Bound to the data.
+    related : bool
+        Whether levels are related; otherwise they have a typical one's variance.
     """
 
-    def __init__(self, rows: ClusterRows, structure: ResidualStructure) -> None:
+    def __init__(
+        self, rows: ClusterRows, structure: ResidualStructure, *, related: bool = True
+    ) -> None:
         self.rows, self.structure = rows, structure
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
         found: list[tuple[IntArray, FloatArray, LevelCovariance | None]] = []
@@ -150,7 +156,7 @@ class SparseBlock(LikelihoodBlock):
         #: columns of the levels of each term
         self._columns: list[IntArray] = []
         for codes, _, between in found:
-            q = _precision(between, int(codes.max()) + 1)
+            q = _precision(between, int(codes.max()) + 1, related)
             columns = first + (
                 between.places
                 if isinstance(between, SparsePrecision)
@@ -165,7 +171,7 @@ class SparseBlock(LikelihoodBlock):
         self._logdet = sum(
             between.logdet
             for _, _, between in found
-            if isinstance(between, SparsePrecision)
+            if isinstance(between, SparsePrecision) and related
         )
         w = np.column_stack([*(column for _, column, _ in found), rows.w])
         inner = replace(rows, z=np.empty((len(w), 0)), w=w, terms=())
@@ -208,6 +214,14 @@ class SparseBlock(LikelihoodBlock):
     def n_columns(self) -> int:
         """Number of effects."""
         return sum(self._sizes)
+
+    def unrelated(self) -> SparseBlock | None:
+        """The same rows with levels that are not related, if that is far less work."""
+        known = (term.between for term in self.rows.terms)
+        filled = [one.filled for one in known if isinstance(one, SparsePrecision)]
+        if max(filled) < _MANY_FILLED:
+            return None
+        return SparseBlock(self.rows, self.structure, related=False)
 
     def columns_of(self, t: int) -> IntArray:
         """Columns of the effects of each level of a term, shape (levels, 1)."""
@@ -364,10 +378,14 @@ def _symmetric(a: FloatArray) -> FloatArray:
     return (a + a.T) / 2.0
 
 
-def _precision(between: LevelCovariance | None, n: int) -> sparse.csc_array:
-    if isinstance(between, SparsePrecision):
+def _precision(
+    between: LevelCovariance | None, n: int, related: bool
+) -> sparse.csc_array:
+    if not isinstance(between, SparsePrecision):
+        return sparse.eye_array(n, format="csc")
+    if related:
         return between.precision
-    return sparse.eye_array(n, format="csc")
+    return sparse.eye_array(between.precision.shape[0], format="csc") / between.typical
 
 
 def is_sparse(rows: ClusterRows, structure: ResidualStructure) -> bool:

@@ -39,11 +39,14 @@ class SparseCholesky:
     def __init__(self, pattern: sparse.csc_array) -> None:
         self._order = _least_degree(pattern)
         self._head = _sparse_columns(pattern[self._order][:, self._order])
-        side = len(self._order) - self._head
-        self._below = sparse.vstack(
-            [sparse.csc_array((self._head, side)), sparse.eye_array(side)], format="csc"
-        )
+        none = sparse.csc_array((self._head, self.filled))
+        self._below = sparse.vstack([none, sparse.eye_array(self.filled)], format="csc")
         self._forget()
+
+    @property
+    def filled(self) -> int:
+        """Number of columns in the dense tail."""
+        return len(self._order) - self._head
 
     def _forget(self) -> None:
         self._sparse: SuperLU | None = None

@@ -24,6 +24,8 @@ from mixedar.residual.base import Composite, Parametric, WithoutParameters
 
 #: levels of a dense inverse
 MOST = 5000
+# Levels whose variances are looked at.
+_SAMPLE = 16
 
 
 class LevelCovariance(Parametric):
@@ -174,13 +176,21 @@ class SparsePrecision(WithoutParameters, LevelCovariance):
         self.precision, self.places = precision, places
         self._what, self._sizes = what, sizes
         try:
+            factors = SparseCholesky(precision)
             #: log-determinant of the precision
-            self.logdet = SparseCholesky(precision).factor(precision)
+            self.logdet = factors.factor(precision)
         except np.linalg.LinAlgError:
             raise StructureError(
                 f"{what} is not positive definite; for the Laplacian of a graph use "
                 "ICAR(W)"
             ) from None
+        #: columns of its factor that are dense
+        self.filled = factors.filled
+        some = places[:: max(len(places) // _SAMPLE, 1)]
+        units = np.zeros((precision.shape[0], len(some)))
+        units[some, np.arange(len(some))] = 1.0
+        #: variance of a typical level, relative to that of the effects
+        self.typical = float((units * factors.solve(units)).sum() / len(some))
 
     @property
     def n_levels(self) -> int:

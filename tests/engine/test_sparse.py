@@ -83,6 +83,21 @@ def test_sparse_and_dense_fits_agree(
             np.testing.assert_allclose(a, b, near, near * np.abs(b).max())
 
 
+@pytest.mark.parametrize("rows", [4, 1])  # with one row unrelated levels tell nothing
+def test_starts_from_unrelated_levels(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    A = pedigree()  # noqa: F841  the formula reads it
+    frame = records().groupby("animal").head(rows)
+    usual = mar.mixedlm("y ~ x + (1 | gr(animal, cov=A))", frame).fit()
+    monkeypatch.setattr("mixedar.relations.relationship._SPARSE", 10)
+    monkeypatch.setattr("mixedar.engine.search._MANY_LINKED", 10)
+    monkeypatch.setattr("mixedar.engine.sparse._MANY_FILLED", 0)
+    near = mar.mixedlm("y ~ x + (1 | gr(animal, cov=A))", frame).fit()
+    assert abs(near.llf - usual.llf) < 1e-8
+    np.testing.assert_allclose(near.params, usual.params, 1e-5, 1e-7)
+
+
 def test_what_is_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     A = pedigree()  # noqa: F841  the formula reads it
     monkeypatch.setattr("mixedar.relations.relationship._SPARSE", 10)
