@@ -83,11 +83,23 @@ class ImpliedMoments(Printed):
 
 @dataclass(frozen=True)
 class _Waves:
-    """Rows of the groups that have all waves, (groups, waves), and their first."""
+    """Rows of the groups, (groups, waves), -1 where there is none; one has all."""
 
     times: list[Any]
     rows: IntArray
     group: int
+
+    @property
+    def complete(self) -> IntArray:
+        """The rows of the groups that have all waves."""
+        return self.rows[(self.rows >= 0).all(axis=1)]
+
+    def of_rows(self, values: FloatArray) -> FloatArray:
+        """Values of rows by group and wave, NaN where there is none."""
+        out = np.full((*self.rows.shape, *values.shape[1:]), np.nan)
+        seen = self.rows >= 0
+        out[seen] = values[self.rows[seen]]
+        return out
 
     @classmethod
     def of(cls, fit: Fit, times: Iterable[Any] | None) -> _Waves:
@@ -117,21 +129,23 @@ class _Waves:
         frame = frame[frame["t"].isin(wanted)]
         if frame.duplicated(["g", "t"]).any():
             raise UnsupportedError("waves: a group has several rows of one time")
-        wide = frame.pivot(index="g", columns="t", values="row")[wanted].dropna()
-        if len(wide) < 2:
+        wide = frame.pivot(index="g", columns="t", values="row")[wanted]
+        whole = wide.notna().all(axis=1)
+        if whole.sum() < 2:
             raise UnsupportedError(
                 "waves: fewer than two groups have all of these times; name others, "
                 "times=[...], that groups share"
             )
-        found = wide.to_numpy().astype(np.intp)
-        waves = cls(wanted, found, int(wide.index[0]))
+        found = wide.fillna(-1).to_numpy().astype(np.intp)
+        waves = cls(wanted, found, int(whole.idxmax()))
         marks = data.grouped.marks
         parts = [] if data.exog_re is None else [("random effects", data.exog_re)]
         if marks is not None:
             parts.append(("residual variances", data.grouped.unsort(marks)))
         for what, columns in parts:
-            own = columns[found]
-            if not np.allclose(own, own[:1], rtol=_SAME, atol=_SAME):
+            own = waves.of_rows(columns)
+            typical = columns[waves.complete[0]]
+            if not _same(own, np.broadcast_to(typical, own.shape)):
                 raise UnsupportedError(
                     f"waves: the columns of the {what} differ between groups at one "
                     "time; moments of waves, and latent variables, are of groups "
@@ -140,7 +154,7 @@ class _Waves:
         return waves
 
     def covariance(self, fit: Fit) -> FloatArray:
-        """Of the waves given the covariates, shape (waves, waves)."""
+        """Covariance of the waves given the covariates, shape (waves, waves)."""
         label = fit.data.group_labels[self.group]
         frame = group_covariance(fit, label)
         return np.asarray(frame.loc[self.times, self.times].to_numpy())
@@ -184,11 +198,12 @@ def implied_moments(
             f"covariates={covariates!r}: there are 'sample' and 'given'"
         )
     waves, data = _Waves.of(fit, times), fit.data
-    x = data.exog[waves.rows]  # (groups, waves, p)
-    offset = 0.0 if data.offset is None else np.asarray(data.offset)[waves.rows]
+    rows = waves.complete
+    x = data.exog[rows]  # (groups, waves, p)
+    offset = 0.0 if data.offset is None else np.asarray(data.offset)[rows]
     mean_x = x.mean(axis=0)
     beta, best = fit.fe_params, fit.estimate
-    y = data.endog[waves.rows]
+    y = data.endog[rows]
 
     def between(beta: FloatArray) -> FloatArray:
         fitted = x @ beta + offset
@@ -259,30 +274,24 @@ def _slopes(fit: Fit, waves: _Waves) -> FloatArray:
     return out
 
 
+def _same(a: FloatArray, b: FloatArray) -> bool:
+    """Whether values are the same where both are known."""
+    known = np.isfinite(a) & np.isfinite(b)
+    return bool(np.allclose(a[known], b[known], rtol=_SAME, atol=_SAME))
+
+
 @dataclass(frozen=True)
 class LatentGrowth:
     """
-    A model in lavaan's syntax, and the data in its form.
+    A model in the syntax of programs for structural equations, and its data.
 
     Attributes
     ----------
     syntax : str
-        For ``lavaan::growth``, or semopy where residuals are not correlated.
+        For ``lavaan::growth``.
     data : DataFrame, a row a group
-        Waves and covariates by the names of the syntax.
-
-    Examples
-    --------
-    >>> import mixedar.formula.api as mar
-    >>> from mixedar.datasets import load_orthodont
-    >>> teeth = load_orthodont()
-    >>> model = mar.mixedlm(
-    ...     *("distance ~ age", teeth), groups="subject", re_formula="~age", time="age",
-    ...     residual="independent",
-    ... )
-    >>> curve = model.fit(reml=False).to_lavaan()
-    >>> curve.data.shape
-    (27, 4)
+        Waves and covariates by the names of the syntax, NaN where a group has no such
+        wave: fit by full information, ``missing = "fiml"``.  `one` is a column of ones.
     """
 
     syntax: str
@@ -291,10 +300,46 @@ class LatentGrowth:
     def __str__(self) -> str:
         return self.syntax
 
+    @property
+    def semopy(self) -> str:
+        """
+        The same for ``semopy.ModelMeans``.
+
+        Means of latent variables are regressions on `one`, those of the waves are held
+        at zero, and constraints have their own command.
+
+        Examples
+        --------
+        >>> import mixedar.formula.api as mar
+        >>> from mixedar.datasets import load_orthodont
+        >>> teeth = load_orthodont()
+        >>> model = mar.mixedlm(
+        ...     *("distance ~ age", teeth), groups="subject", re_formula="~age",
+        ...     time="age", residual="independent",
+        ... )
+        >>> model.fit(reml=False).to_lavaan().semopy.splitlines()[2]
+        'i ~ one'
+        """
+        lines = []
+        for line in self.syntax.splitlines():
+            free = re.fullmatch(r"(\w+) ~ 1", line)
+            if free:
+                lines.append(f"{free[1]} ~ one")
+            elif "==" in line or ">" in line:
+                lines.append(f"CONSTRAINT({line.replace('==', '=')})")
+            elif not line.endswith(" ~ 0*1"):
+                lines.append(line)
+        waves = [name for name in self.data if re.fullmatch(r"y\d+", str(name))]
+        return "\n".join([*lines, *(f"{wave} ~ 0*1" for wave in waves)])
+
 
 def to_lavaan(fit: Fit, times: Iterable[Any] | None = None) -> LatentGrowth:
     """
     The model in lavaan's syntax, if its design allows.
+
+    Random effects are latent variables.  A fixed effect is the mean of one, or its
+    regression on a covariate; a time course that has no random effect is a latent
+    variable without variance.
 
     Parameters
     ----------
@@ -305,14 +350,15 @@ def to_lavaan(fit: Fit, times: Iterable[Any] | None = None) -> LatentGrowth:
     Returns
     -------
     LatentGrowth
-        ``print(...)`` shows the syntax.
+        ``print(...)`` shows the syntax; its `semopy` is that of semopy.
 
     Raises
     ------
     UnsupportedError
-        If groups are not observed in waves; a fixed effect is neither a column of the
-        random effects nor a product of one with a covariate that is constant within
-        groups; or residuals are neither independent nor AR(1).
+        If groups are not observed in waves; a fixed effect is not the product of a time
+        course that all groups share with a covariate that is constant within groups;
+        parameters are held or linked; or residuals are neither independent, with equal
+        or free variances, nor AR(1).
 
     Examples
     --------
@@ -327,104 +373,148 @@ def to_lavaan(fit: Fit, times: Iterable[Any] | None = None) -> LatentGrowth:
     i =~ 1*y1 + 1*y2 + 1*y3 + 1*y4
     """
     waves, data = _Waves.of(fit, times), fit.data
-    if data.exog_re is None:
-        raise UnsupportedError("to_lavaan(): the model has no random effects")
-    z = data.exog_re[waves.rows[0]]  # (waves, q)
-    x, names = data.exog[waves.rows], list(fit.exog_names)
-    latent = _latent_names(z)
-    y = [f"y{k + 1}" for k in range(len(z))]
-    wide = pd.DataFrame(data.endog[waves.rows], columns=y)
-    means, regressions = set[str](), dict[str, list[str]]()
-    for k, name in enumerate(names):
-        target, covariate = _path(z, x[:, :, k], name)
-        if covariate is None:
-            means.add(latent[target])
-            continue
-        parts = [p for p in name.split(":") if p != data.random_names[target]]
-        label = re.sub(r"\W+", "_", "_".join(parts)).strip("_")
-        label = _known(wide, label, covariate)
-        wide[label] = covariate
-        regressions.setdefault(latent[target], []).append(label)
+    _check_free(fit)
+    y = [f"y{k + 1}" for k in range(len(waves.times))]
+    outcome = data.endog if data.offset is None else data.endog - data.offset
+    wide = pd.DataFrame(waves.of_rows(outcome), columns=y)
+    wide["one"] = 1.0
+    names = list(data.random_names)
+    z = np.empty((data.nobs, 0)) if data.exog_re is None else data.exog_re
+    courses = list(z[waves.complete[0]].T)
+    q, paths = len(courses), []
+    for name, x in zip(
+        fit.exog_names, np.moveaxis(waves.of_rows(data.exog), 2, 0), strict=True
+    ):
+        target, covariate = _path(courses, x, name)
+        label = None
+        if covariate is not None:
+            parts = [part for part in name.split(":") if part not in names]
+            text = re.sub(r"\W+", "_", "_".join(parts)).strip("_")
+            label = _known(wide, text, covariate)
+        paths.append((target, label))
+    latent = _latent_names(courses, q)
     lines = []
-    for j, name in enumerate(latent):
-        loadings = zip(z[:, j], y, strict=True)
+    for name, course in zip(latent, courses, strict=True):
+        loadings = zip(course, y, strict=True)
         terms = " + ".join(f"{value:.15g}*{wave}" for value, wave in loadings)
         lines.append(f"{name} =~ {terms}")
-    lines += [f"{name} ~ " + " + ".join(on) for name, on in regressions.items()]
-    lines += [f"{name} ~ 1" if name in means else f"{name} ~ 0*1" for name in latent]
+    for j, name in enumerate(latent):
+        on = [label for target, label in paths if target == j and label is not None]
+        lines += [f"{name} ~ " + " + ".join(on)] if on else []
+    for j, name in enumerate(latent):
+        lines.append(f"{name} ~ 1" if (j, None) in paths else f"{name} ~ 0*1")
     for i, name in enumerate(latent):
         for j in range(i + 1):
-            free = fit.layout.is_free[fit.layout.entry(i, j)]
+            free = i < q and fit.layout.is_free[fit.layout.entry(i, j)]
             lines.append(f"{name} ~~ {'' if free else '0*'}{latent[j]}")
-    lines += _residual_lines(fit, waves, y)
-    return LatentGrowth("\n".join(lines), wide)
+    return LatentGrowth("\n".join([*lines, *_residual_lines(fit, waves, y)]), wide)
 
 
-def _latent_names(z: FloatArray) -> list[str]:
+def _check_free(fit: Fit) -> None:
+    """Raise if covariance parameters are held at values, or linked."""
+    held = fit.layout.fixed[~fit.layout.is_free].any()
+    if fit.scale_known or held or not fit.parameters.is_free.all():
+        raise UnsupportedError(
+            "to_lavaan(): parameters of the covariance are held at their values, which "
+            "it does not write; estimate them"
+        )
+    if fit.layout.compound:
+        raise UnsupportedError(
+            "to_lavaan(): compound symmetry of the random effects links their "
+            "variances, which it does not write; let them be unstructured or diagonal"
+        )
+
+
+def _latent_names(courses: list[FloatArray], q: int) -> list[str]:
     """Names of latent variables: i and s, as lavaan's manual, or f1, f2, ..."""
-    if z.shape[1] <= 2 and np.ptp(z[:, 0]) == 0.0:
-        return ["i", "s"][: z.shape[1]]
-    return [f"f{j + 1}" for j in range(z.shape[1])]
+    if len(courses) <= 2 and np.ptp(courses[0]) == 0.0:
+        return ["i", "s"][: len(courses)]
+    fixed = range(1, len(courses) - q + 1)
+    return [*(f"f{j + 1}" for j in range(q)), *(f"m{j}" for j in fixed)]
 
 
-def _path(z: FloatArray, x: FloatArray, name: str) -> tuple[int, FloatArray | None]:
+def _path(
+    courses: list[FloatArray], x: FloatArray, name: str
+) -> tuple[int, FloatArray | None]:
     """
     Which latent variable a fixed effect is of, and the covariate, if it is no mean.
 
-    `x` has the column's values, shape (groups, waves).
+    `x` has the column's values, shape (groups, waves), NaN where there is no row.  A
+    time course that no latent variable has is added to theirs.
     """
-    for j in range(z.shape[1]):
-        if np.allclose(x, z[:, j], rtol=_SAME, atol=_SAME):
-            return j, None
-    for j in range(z.shape[1]):
-        size = float(z[:, j] @ z[:, j])
-        covariate = x @ z[:, j] / size
-        if np.allclose(x, covariate[:, None] * z[:, j], rtol=_SAME, atol=_SAME):
-            return j, covariate
+    whole = x[np.isfinite(x).all(axis=1)]
+    largest = whole[np.argmax(np.abs(whole).max(axis=1))]
+    seen = np.isfinite(x)
+    for k, course in enumerate([*courses, largest]):
+        if not _same(x, np.broadcast_to(course, x.shape)):
+            with np.errstate(invalid="ignore"):
+                size = (np.where(seen, course, 0.0) ** 2).sum(axis=1)
+                found = np.where(seen, x * course, 0.0).sum(axis=1) / size
+            if not _same(x, found[:, None] * course):
+                continue
+            covariate: FloatArray | None = found
+        else:
+            covariate = None
+        if k == len(courses):
+            courses.append(largest)
+        return k, covariate
     raise UnsupportedError(
-        f"to_lavaan(): {name!r} is neither a column of the random effects nor a "
-        "product of one with a covariate that is constant within groups, so that it is "
-        "no mean and no regression of a latent variable; give its time course a random "
-        "effect, or leave it out"
+        f"to_lavaan(): {name!r} is not the product of a time course that all groups "
+        "share with a covariate that is constant within groups, so that it is no mean "
+        "and no regression of a latent variable; leave it out"
     )
 
 
 def _known(wide: pd.DataFrame, label: str, covariate: FloatArray) -> str:
     """A name for a covariate: the one that it has already, or a new one."""
-    for name in wide:
-        if np.allclose(wide[name], covariate, rtol=_SAME, atol=_SAME):
+    for name in wide.columns.drop("one"):
+        if not re.fullmatch(r"y\d+", name) and _same(wide[name].to_numpy(), covariate):
+            wide[name] = wide[name].fillna(pd.Series(covariate))
             return str(name)
     label = label or "x"
-    while label in wide or label in ("i", "s"):
+    while label in wide or re.fullmatch(r"[isfm]\d*", label):
         label += "_"
+    wide[label] = covariate
     return label
 
 
 def _residual_lines(fit: Fit, waves: _Waves, y: list[str]) -> list[str]:
     """Variances and covariances of the residuals, with their constraints."""
     label = fit.data.group_labels[waves.group]
-    cov = group_covariance(fit, label, part="residual").loc[waves.times, waves.times]
-    variances = np.diag(cov)
-    equal = np.allclose(variances, variances[0], rtol=1e-8)
-    steps = np.diff(np.asarray(waves.times, dtype=float)) if len(y) > 1 else np.ones(0)
-    even = np.allclose(steps, steps[0]) if len(steps) else True
-    apart = cov.to_numpy() - np.diag(variances)
-    correlated = bool(np.abs(apart).max(initial=0.0) > 0.0)
-    if correlated and (list(fit.structure.param_names) != ["rho"] or not even):
+    frame = group_covariance(fit, label, part="residual").loc[waves.times, waves.times]
+    cov, n, names = frame.to_numpy(), len(y), list(fit.structure.param_names)
+    sd, correlated = np.sqrt(np.diag(cov)), "rho" in names
+    lags = np.abs(np.subtract.outer(range(n), range(n)))
+    rho = cov[0, 1] / (sd[0] * sd[1]) if correlated and n > 1 else 0.0
+    kinds = [int(np.flatnonzero(np.isclose(sd, value, rtol=1e-9))[0]) for value in sd]
+    count = len(set(kinds))
+    if (
+        not np.allclose(cov, np.outer(sd, sd) * rho**lags, rtol=1e-8)
+        or len(names) != count - 1 + correlated
+    ):
         raise UnsupportedError(
             f"to_lavaan(): residuals are {fit.structure.label}; it writes independent "
-            "ones, with equal or unequal variances, and AR(1) at even times"
+            "ones and AR(1) at even times, with variances that are equal or free "
+            "(VarIdent)"
         )
+    labels = [f"v{kind + 1}" if count > 1 else "c0" for kind in kinds]
     if not correlated:
-        return [f"{w} ~~ {'c0*' if equal else ''}{w}" for w in y]
-    decay = cov.iloc[0].to_numpy() / variances[0]
-    if not np.allclose(decay, decay[1] ** np.arange(len(y))):
-        raise UnsupportedError(
-            f"to_lavaan(): residuals are {fit.structure.label}, whose correlation is "
-            "no power of the lag; it writes independent ones and AR(1)"
-        )
-    lines = [f"{w} ~~ c0*{w}" for w in y]
-    for lag in range(1, len(y)):
-        lines += [f"{y[k]} ~~ c{lag}*{y[k + lag]}" for k in range(len(y) - lag)]
-    powers = [f"c{lag} == c1^{lag} / c0^{lag - 1}" for lag in range(2, len(y))]
-    return [*lines, "c0 > 0", *powers]
+        free = count == n > 1
+        return [
+            f"{w} ~~ {'' if free else f'{v}*'}{w}"
+            for w, v in zip(y, labels, strict=True)
+        ]
+    lines = [f"{w} ~~ {v}*{w}" for w, v in zip(y, labels, strict=True)]
+    bounds = [f"{v} > 0" for v in dict.fromkeys(labels)]
+    pairs = [(k, k + lag) for lag in range(1, n) for k in range(n - lag)]
+    if count == 1:
+        lines += [f"{y[j]} ~~ c{k - j}*{y[k]}" for j, k in pairs]
+        powers = [f"c{lag} == c1^{lag} / c0^{lag - 1}" for lag in range(2, n)]
+        return [*lines, *bounds, *powers]
+    lines += [f"{y[j]} ~~ c{j + 1}_{k + 1}*{y[k]}" for j, k in pairs]
+    one = f"(c1_2 / sqrt({labels[0]} * {labels[1]}))"
+    powers = [
+        f"c{j + 1}_{k + 1} == {one}^{k - j} * sqrt({labels[j]} * {labels[k]})"
+        for j, k in pairs[1:]
+    ]
+    return [*lines, *bounds, *powers]

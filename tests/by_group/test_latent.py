@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mixedar.datasets import load_orthodont
 from mixedar.exceptions import UnsupportedError
 
 FOLDER = Path(__file__).parents[1] / "reference" / "growth"
-CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
+CASES = sorted(path.stem for path in FOLDER.glob("growth_*.json"))
 TEETH = load_orthodont()
 
 
@@ -104,16 +105,70 @@ def test_unequal_variances_have_no_common_label() -> None:
     [
         ({"residual": "arma11"}, "AR\\(1\\)"),
         ({"re_formula": "0 + I(age * (sex == 'Male'))"}, "differ between groups"),
-        ({"groups": "subject", "re_formula": "~1"}, "'age'"),
+        ({"formula": "distance ~ age + I(distance ** 2)"}, "time course"),
+        ({"weights": ma.VarExp("age"), "residual": "independent"}, "VarIdent"),
+        ({"residual": ma.AR1(0.5, fixed=True), "time": "occ"}, "held"),
+        ({"re_formula": "0 + early + late", "re_cov": "compound"}, "compound"),
     ],
 )
 def test_what_is_no_growth_curve_is_refused(options: dict[str, Any], text: str) -> None:
     default = {"groups": "subject", "re_formula": "~age", "time": "age"}
     if options.get("residual") == "arma11":
         default["time"] = "occ"
-    model = mar.mixedlm("distance ~ age", TEETH, **{**default, **options})
+    formula = options.pop("formula", "distance ~ age")
+    data = TEETH.assign(early=TEETH["age"] < 11, late=TEETH["age"] > 11)
+    data = data.astype({"early": float, "late": float})
+    model = mar.mixedlm(formula, data, **{**default, **options})
     with pytest.raises(UnsupportedError, match=text):
         model.fit(reml=False).to_lavaan()
+
+
+WRITTEN = json.loads((FOLDER / "written.json").read_text(encoding="utf-8"))
+del WRITTEN["missing waves ar1"]["semopy"]  # which stops on its way
+
+
+@pytest.fixture(scope="module")
+def cases() -> Any:
+    """Return the file that made the values, as a module."""
+    spec = importlib.util.spec_from_file_location("written", FOLDER / "written.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_what_is_written_is_the_model_that_was_fitted(case: str, cases: Any) -> None:
+    # lavaan and semopy fitted these lines: the same maximum, the same parameters
+    record, fit = WRITTEN[case], cases.fitted(case)
+    written = fit.to_lavaan()
+    assert str(written).splitlines() == record["syntax"]
+    assert written.semopy.splitlines() == record["semopy_syntax"]
+    assert len(written.data) == fit.n_groups
+    ar1 = any("==" in line for line in record["syntax"])  # met to about 1e-8
+    loose = 6e-5 if ar1 else 1e-7
+    assert fit.llf == pytest.approx(record["lavaan"]["loglike"], abs=loose)
+    if "semopy" in record:
+        assert fit.llf == pytest.approx(record["semopy"]["loglike"], abs=2e-6)
+    found = record["lavaan"]["params"]
+    means = [found[f"{latent}~1"] for latent in "is" if f"{latent}~1" in found]
+    if means:
+        np.testing.assert_allclose(fit.fe_params.iloc[0], means[0], rtol=1e-4)
+    if "i~~i" in found and "s~~s" in found:
+        variances = np.diag(fit.cov_re)
+        expected = [found["i~~i"], found["s~~s"]]
+        np.testing.assert_allclose(variances, expected, rtol=5e-4)
+    assert fit.scale == pytest.approx(found["y1~~y1"], rel=5e-4)
+
+
+def test_groups_without_some_waves_are_written_with_gaps(cases: Any) -> None:
+    fit = cases.fitted("missing waves")
+    data = fit.to_lavaan().data
+    assert data.filter(regex=r"^y\d").notna().to_numpy().sum() == fit.nobs
+    assert data[["w", "z"]].notna().all(axis=None)
+    # moments are of the groups that have all of them
+    assert fit.implied_moments().n_groups == data.dropna().shape[0]
 
 
 def test_unbalanced_times_and_missing_times_are_refused() -> None:
