@@ -38,7 +38,7 @@ from mixedar.hypotheses.df import CONTAINMENT, ContrastMethod, DFMethod, RobustM
 from mixedar.relations.base import LevelCovariance
 from mixedar.residual import ResidualStructure
 from mixedar.residual.base import Parametric
-from mixedar.summary import in_a_line
+from mixedar.summary import NamedInALine, in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,7 +58,7 @@ _ROW_CACHES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(NamedInALine):
     """
     A fitted model.
 

@@ -28,6 +28,7 @@ from mixedar.exceptions import LengthError, NotComputedError, UnsupportedError
 from mixedar.fit.responses import Responses
 from mixedar.numeric.autodiff import inverse_derivatives
 from mixedar.residual import ResidualStructure
+from mixedar.summary import NamedInALine
 
 #: Parameters as statsmodels packs them, or as it holds them.
 Packed: TypeAlias = ArrayLike | MixedLMParams
@@ -500,7 +501,7 @@ class ParentModel(MixedLM):
         )
 
 
-class MixedDistribution:
+class MixedDistribution(NamedInALine):
     """
     Distribution of the response of a mixed model.
 

@@ -26,7 +26,7 @@ from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
 from mixedar.panel.algebra import dummy_effects, rank_of_effects
 from mixedar.residual import AR1, CAR1
-from mixedar.summary import in_a_line
+from mixedar.summary import NamedInALine, in_a_line
 
 # Up to this many periods the normal equations of two-way effects are solved densely.
 _DENSE = 3000
@@ -41,7 +41,7 @@ class EntitySizes(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PanelData:
+class PanelData(NamedInALine):
     """
     A panel: n observations of N entities, sorted by entity and time.
 

@@ -14,6 +14,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.panel.algebra import TransformedRegression
 from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
+from mixedar.summary import NamedInALine
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
 
@@ -38,7 +39,7 @@ ESTIMATORS = {
 
 
 @dataclass(frozen=True, eq=False)
-class PanelEstimate:
+class PanelEstimate(NamedInALine):
     """
     The numbers of a fit, without labels of rows.
 

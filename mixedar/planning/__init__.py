@@ -27,7 +27,12 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.fit.maximise import maximise
 from mixedar.hypotheses.df import CONTAINMENT, DFMethod, resolve_df
-from mixedar.inference.arguments import check_count, generator, progress_bar
+from mixedar.inference.arguments import (
+    check_count,
+    generator,
+    progress_bar,
+    understands,
+)
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.planning.plans import Plan
 from mixedar.planning.rejections import OF_EACH, p_values
@@ -61,6 +66,7 @@ class _Test:
     alternative: str
 
 
+@understands(seed="rng")
 def power(
     source: Any,
     effect: Mapping[str, float | Sequence[float]] | None = None,

@@ -9,23 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from mixedar._types import Seed
+from mixedar._types import FloatArray, Seed
 from mixedar.exceptions import NotComputedError
-from mixedar.inference.arguments import check_count
+from mixedar.inference.arguments import check_count, understands
 from mixedar.posterior.given import replicate
 from mixedar.posterior.leave_out import log_likelihood
 from mixedar.posterior.results import Posterior
+
+
+@understands(seed="rng", n_sim="draws")
+_CHAINS = 4  # of which ArviZ tells whether they agree
 
 
 def to_arviz(post: Posterior, draws: int = 1000, rng: Seed = 0) -> Any:
     """
     The posterior as ArviZ has it.
 
+    Draws are independent, and stand in four chains, a quarter of them in each, as
+    ArviZ computes R-hat of several.
+
     Parameters
     ----------
     post : Posterior
     draws : int
-        How many of the draws to take at most.
+        How many of the draws to take at most, in multiples of four.
     rng : int or Generator, optional
         Of the posterior predictive draws.
 
@@ -56,17 +63,23 @@ def to_arviz(post: Posterior, draws: int = 1000, rng: Seed = 0) -> Any:
             "to_arviz() needs ArviZ: pip install 'mixedar[arviz]'"
         ) from error
     count = min(check_count(draws, "draws"), len(post))
+    chains = min(_CHAINS, count)
+    count -= count % chains
+
+    def by_chain(values: FloatArray) -> FloatArray:
+        return values.reshape(chains, count // chains, *values.shape[1:])
+
     name, data = post.fit.endog_name, post.fit.data
     some = post.draws.iloc[:count]
     simulated = replicate(post, count, rng).to_numpy().T
     groups: dict[str, dict[str, Any]] = {
-        "posterior": {str(c): some[c].to_numpy()[None] for c in some},
-        "posterior_predictive": {name: simulated[None]},
+        "posterior": {str(c): by_chain(some[c].to_numpy()) for c in some},
+        "posterior_predictive": {name: by_chain(simulated)},
         "observed_data": {name: np.asarray(data.endog)},
     }
     if not data.terms:
         logs = log_likelihood(post, draws=count).to_numpy()
-        groups["log_likelihood"] = {name: logs[None]}
+        groups["log_likelihood"] = {name: by_chain(logs)}
     if int(str(arviz.__version__).partition(".")[0]) >= 1:
         return arviz.from_dict(groups)
     return arviz.from_dict(**groups)

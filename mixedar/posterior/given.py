@@ -23,7 +23,7 @@ from mixedar.exceptions import UnsupportedError, check_choice, shown
 from mixedar.fit import Fit
 from mixedar.fit.responses import StatedParameters
 from mixedar.hypotheses.df import CONTAINMENT
-from mixedar.inference.arguments import check_count, generator
+from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.posterior.results import Posterior, percent
 from mixedar.prediction.new_rows import NewData, fitted_rows, rows_to_predict
 from mixedar.prediction.predict import LEVELS, predictors
@@ -248,7 +248,8 @@ def predict(
     return ResultFrame(out, index=rows.index)
 
 
-def replicate(post: Posterior, count: int = 100, rng: Seed = None) -> pd.DataFrame:
+@understands(seed="rng", n_sim="draws", count="draws")
+def replicate(post: Posterior, draws: int = 100, rng: Seed = None) -> pd.DataFrame:
     """
     New data from the posterior predictive distribution, for the rows of the fit.
 
@@ -257,13 +258,13 @@ def replicate(post: Posterior, count: int = 100, rng: Seed = None) -> pd.DataFra
     Parameters
     ----------
     post : Posterior
-    count : int
-        Number of data sets, at most that of the draws.
+    draws : int
+        Number of data sets, at most that of the posterior's draws.
     rng : int or Generator, optional
 
     Returns
     -------
-    DataFrame, shape (n, count)
+    DataFrame, shape (n, draws)
 
     Examples
     --------
@@ -277,7 +278,7 @@ def replicate(post: Posterior, count: int = 100, rng: Seed = None) -> pd.DataFra
     stream, rows = generator(rng), fitted_rows(post.fit.data)
     columns = [
         next(draw_responses(fit, rows, 1, stream, False, StatedParameters.of(fit)))
-        for fit in fits(post, check_count(count, "count"), drawn=True)
+        for fit in fits(post, check_count(draws, "draws"), drawn=True)
     ]
     names = pd.RangeIndex(len(columns), name="draw")
     return pd.DataFrame(np.hstack(columns), index=rows.index, columns=names)

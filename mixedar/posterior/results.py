@@ -25,7 +25,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_count, generator
+from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.posterior.coordinates import Points, Target
 from mixedar.posterior.explore import Draws, explore
 from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
@@ -392,6 +392,7 @@ def percent(q: float) -> str:
     return f"{100.0 * q:.4g}%"
 
 
+@understands(seed="rng", n_sim="draws")
 def posterior(
     fit: Fit,
     draws: int = 4000,

@@ -32,7 +32,12 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.fit import Fit
-from mixedar.inference.arguments import check_count, generator, progress_bar
+from mixedar.inference.arguments import (
+    check_count,
+    generator,
+    progress_bar,
+    understands,
+)
 from mixedar.prediction.predict import get_prediction
 from mixedar.selection import HasFit
 from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
@@ -68,6 +73,7 @@ class Fold:
     test: IntArray
 
 
+@understands(seed="rng")
 def cross_validate(
     models: Any,
     *,

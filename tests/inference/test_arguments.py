@@ -59,3 +59,19 @@ def test_draws_have_one_name_everywhere() -> None:
     assert one.pvalue == clustered.wild_bootstrap("age = 0.6", reps=20, seed=1).pvalue
     with pytest.raises(UnsupportedError, match="one argument"):
         fit.simulate(2, rng=1, seed=2)
+
+
+def test_draws_have_one_name_and_seeds_two() -> None:
+    model = mar.mixedlm("distance ~ age", load_orthodont(), groups="subject")
+    fit = model.fit()
+    first, second = fit.posterior(200, seed=3), fit.posterior(n_sim=200, rng=3)
+    pd.testing.assert_frame_equal(first.draws, second.draws)
+    drawn = first.replicate(3, rng=1)
+    pd.testing.assert_frame_equal(first.replicate(draws=3, seed=1), drawn)
+    pd.testing.assert_frame_equal(first.replicate(n_sim=3, rng=1), drawn)
+    words = ("rng", "seed")
+    folds = [
+        mar.cross_validate(model, folds=3, **{word: 1}).frame
+        for word in ("rng", "seed")
+    ]
+    pd.testing.assert_frame_equal(*folds)

@@ -12,13 +12,13 @@ import pytest
 
 import mixedar.api
 import mixedar.formula.api as mar
-from mixedar.datasets import load_orthodont
+from mixedar.datasets import load_bodyweight, load_orthodont
 from mixedar.exceptions import UnsupportedError
 
 
 @cache
 def shown() -> dict[str, Any]:
-    teeth = load_orthodont()
+    teeth, rats = load_orthodont(), load_bodyweight()
     mixed = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     plain = mar.mixedlm(
         "distance ~ age", teeth, groups="subject", residual="independent"
@@ -30,6 +30,7 @@ def shown() -> dict[str, Any]:
         "plain": plain.fit(),
         "panel": panel.fit(),
         "groups": groups,
+        "smooth": mar.mixedlm("weight ~ s(time) + (1 + time | rat)", rats).fit(),
         "mixed model": mixed,
         "panel model": panel,
         "groups' model": groups.model,
@@ -97,6 +98,16 @@ def test_what_dir_lists_can_be_had(key: str) -> None:
     if key in ("mixed", "plain"):
         assert ("rho" in names) == (key == "mixed")
         assert "marginal_means" in names
+
+
+def test_what_holds_arrays_is_a_line() -> None:
+    fit, panel = shown()["mixed"], shown()["panel"]
+    drawn = fit.get_distribution()
+    for one in (fit.fit, drawn, panel.panel, panel.estimate, fit.influence()):
+        assert repr(one).startswith(f"<{type(one).__name__}")
+        assert "\n" not in repr(one)
+        assert "array" not in repr(one)
+        assert one._repr_html_().startswith("<code>&lt;")
 
 
 def test_other_results_are_shown() -> None:
