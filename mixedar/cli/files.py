@@ -30,7 +30,7 @@ _ARGUMENT = re.compile(
     r"(?:=(?![\w\[])|(?<=formula)\b(?!=))('[^']*'|\"[^\"]*\"|\{[^{}]*\})?"
 )
 _RENAMED = {"re_cov": "re-cov", "re_formula": "re", "vc_formula": "vc"}
-_PYTHON = "name=value is Python; the options here are those of fit --help"
+_PYTHON = "this is Python; the options here are those of fit --help"
 
 
 def read_table(path: str, labels: Iterable[str] = ()) -> pd.DataFrame:
@@ -140,7 +140,8 @@ def as_options(message: str) -> str:
     """A message of the package with the options for its arguments in Python."""
     message = re.sub(r"\breml=False\b", "--ml", message)
     # what has no option is said to be Python
-    python = re.search(r"\bdata\[|\b[a-z_]+=[\w\"'({\[]", _ARGUMENT.sub("", message))
+    words = r"\bdata\[|\bVar\w+\(|\b[a-z_]+=[\w\"'({\[]"
+    python = re.search(words, _ARGUMENT.sub("", message))
     message = _ARGUMENT.sub(_as_option, message)
     return f"{message} ({_PYTHON})" if python else message
 

@@ -553,7 +553,12 @@ def test_remedies_are_options(python: str, here: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "python", ["pass residual=AR1(nugget=True)", "pass weights=VarIdent('g')"]
+    "python",
+    [
+        "pass residual=AR1(nugget=True)",
+        "pass weights=VarIdent('g')",
+        "needs to know its column: pass VarFixed('age')",
+    ],
 )
 def test_remedies_without_an_option_are_said_to_be_python(python: str) -> None:
     assert as_options(python).startswith(python)
