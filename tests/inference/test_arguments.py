@@ -69,9 +69,8 @@ def test_draws_have_one_name_and_seeds_two() -> None:
     drawn = first.replicate(3, rng=1)
     pd.testing.assert_frame_equal(first.replicate(draws=3, seed=1), drawn)
     pd.testing.assert_frame_equal(first.replicate(n_sim=3, rng=1), drawn)
-    words = ("rng", "seed")
     folds = [
-        mar.cross_validate(model, folds=3, **{word: 1}).frame
-        for word in ("rng", "seed")
+        mar.cross_validate(model, folds=3, **word).frame
+        for word in ({"rng": 1}, {"seed": 1})
     ]
     pd.testing.assert_frame_equal(*folds)
