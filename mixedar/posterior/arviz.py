@@ -17,10 +17,10 @@ from mixedar.posterior.leave_out import log_likelihood
 from mixedar.posterior.results import Posterior
 
 
-@understands(seed="rng", n_sim="draws")
 _CHAINS = 4  # of which ArviZ tells whether they agree
 
 
+@understands(seed="rng", n_sim="draws")
 def to_arviz(post: Posterior, draws: int = 1000, rng: Seed = 0) -> Any:
     """
     The posterior as ArviZ has it.
