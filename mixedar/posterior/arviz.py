@@ -16,7 +16,6 @@ from mixedar.posterior.given import replicate
 from mixedar.posterior.leave_out import log_likelihood
 from mixedar.posterior.results import Posterior
 
-
 _CHAINS = 4  # of which ArviZ tells whether they agree
 
 
