@@ -19,7 +19,7 @@ from helpers.doc_pages import (
 )
 
 # Pages that use a package which the other tests do without.
-NEEDS = {"scikit-learn.md": "sklearn"}
+NEEDS = {"latent-growth.md": "semopy", "scikit-learn.md": "sklearn"}
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 

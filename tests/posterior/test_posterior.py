@@ -292,7 +292,8 @@ def test_arviz_is_asked_for_when_it_is_missing(
 
 def test_arviz_gets_all_groups(post: Posterior) -> None:
     pytest.importorskip("arviz")
-    data = post.to_arviz(draws=50)
-    assert data.posterior["rho"].shape == (1, 50)
-    assert data.log_likelihood["distance"].shape == (1, 50, 27)
-    assert data.posterior_predictive["distance"].shape == (1, 50, 108)
+    data = post.to_arviz(draws=50)  # 48 of them
+    assert data.posterior["rho"].shape == (4, 12)
+    assert data.log_likelihood["distance"].shape == (4, 12, 27)
+    assert data.posterior_predictive["distance"].shape == (4, 12, 108)
+    assert data.observed_data["distance"].shape == (108,)
