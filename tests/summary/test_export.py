@@ -97,7 +97,7 @@ def test_workbooks_hold_full_precision(tmp_path: Path) -> None:
     assert list(sheets) == ["about", *frames]
     found = sheets["parameters"]
     pd.testing.assert_frame_equal(
-        found, frames["parameters"], check_names=False, check_dtype=False
+        found, pd.DataFrame(frames["parameters"]), check_names=False, check_dtype=False
     )
 
 
