@@ -102,7 +102,10 @@ ALONE = {
     "mixedar.posterior.defaults": "names and priors, apart from the density",
     "mixedar.posterior.given": "all that is exact given draws",
     "mixedar.posterior.leave_out": "parts of the likelihood by group",
+    "mixedar.report.contents": "what stands in which section, apart from its form",
     "mixedar.report.facts": "numbers, apart from the page",
+    "mixedar.report.html": "the form of a page",
+    "mixedar.report.pdf": "the form of printed pages",
     "mixedar.report.pictures": "pictures alone",
 }
 # What these names stand for has a type, but where anything may come in.

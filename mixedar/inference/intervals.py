@@ -4,7 +4,7 @@ Intervals for variances, correlations and residual parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -142,6 +142,23 @@ def conf_int_re(
     chosen, draws = select(parameters_of(fit), parameters), None
     if method == "bootstrap":
         draws = bootstrap(fit, n_sim, rng=rng, progress=progress)
+    return _table(fit, method, chosen, alpha, engine, draws)
+
+
+def profile_intervals(engine: ProfileEngine, alpha: float = 0.05) -> pd.DataFrame:
+    """The frame of :func:`conf_int_re` by profiles, whose nodes stay for pictures."""
+    return _table(engine.fit, "profile", engine.parameters, alpha, engine, None)
+
+
+def _table(
+    fit: Fit,
+    method: str,
+    chosen: Sequence[CovarianceParameter],
+    alpha: float,
+    engine: ProfileEngine | None,
+    draws: BootstrapDraws | None,
+) -> pd.DataFrame:
+    """A row for each parameter."""
     flat, condition = inflation(fit)
     zero = fit.estimate.zero
     rows = []

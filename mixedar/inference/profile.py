@@ -420,11 +420,19 @@ class ProfilePath:
 
 
 class ProfileEngine:
-    """Profiles of one fit; parameters on one path share their nodes."""
+    """
+    Profiles of one fit; parameters on one path share their nodes.
 
-    def __init__(self, fit: Fit) -> None:
+    Parameters
+    ----------
+    fit : Fit
+    points : int
+        About the number of nodes on either side of an estimate.
+    """
+
+    def __init__(self, fit: Fit, points: int = _POINTS) -> None:
         fit.data  # noqa: B018  raises if they were removed
-        self.fit, self.parameters = fit, parameters_of(fit)
+        self.fit, self.parameters, self.points = fit, parameters_of(fit), points
         self._paths: dict[tuple[str, int, int], ProfilePath] = {}
 
     def path(self, parameter: CovarianceParameter) -> ProfilePath:
@@ -451,13 +459,11 @@ class ProfileEngine:
         notes = _notes(path, [low[1], high[1]], level)
         return _at(parameter, *low), _at(parameter, *high), notes
 
-    def _refined(
-        self, path: ProfilePath, nodes: list[float], points: int
-    ) -> list[float]:
+    def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
         """Nodes with others between them where zeta rises fast."""
-        out, step = list(nodes), _STEP * _POINTS / points
+        out, step = list(nodes), _STEP * _POINTS / self.points
         zeta = [path.zeta_or_nan(t) for t in out]
-        for _ in range(points):
+        for _ in range(self.points):
             gaps = np.abs(np.diff(zeta))
             gaps[np.isnan(gaps)] = 0.0
             k = int(np.argmax(gaps)) if len(gaps) else 0
@@ -468,14 +474,8 @@ class ProfileEngine:
             zeta.insert(k + 1, path.zeta_or_nan(middle))
         return out
 
-    def profile(
-        self, parameter: CovarianceParameter, points: int = _POINTS
-    ) -> Profile:
-        """
-        The profile on a grid; see :func:`profile_likelihood`.
-
-        `points` is about the number of nodes on either side of the estimate.
-        """
+    def profile(self, parameter: CovarianceParameter) -> Profile:
+        """The profile on a grid; see :func:`profile_likelihood`."""
         path = self.path(parameter)
         places = {path.center}
         level = float(stats.norm.isf(0.025))
@@ -488,10 +488,10 @@ class ProfileEngine:
             if np.isinf(stop):
                 far = [t for t in path.nodes if (t - path.center) * side > 0.0]
                 stop = max(far, key=lambda t: side * t) if far else path.center
-            places.update(np.linspace(path.center, stop, points + 1)[1:].tolist())
+            nodes = np.linspace(path.center, stop, self.points + 1)
+            places.update(nodes[1:].tolist())
         rows = []
-        places = {t for t in places if np.isfinite(t)}
-        for t in self._refined(path, sorted(places), points):
+        for t in self._refined(path, sorted(filter(np.isfinite, places))):
             zeta = path.zeta_or_nan(t)
             if np.isnan(zeta):
                 continue
@@ -501,17 +501,8 @@ class ProfileEngine:
         grid, zeta, llf, slope = np.array(rows).T
         low, high = (_at(parameter, limit, False) for limit in parameter.limits)
         notes = _notes(path, reached, level)
-        return Profile(
-            parameter.name,
-            parameter.estimate,
-            grid,
-            zeta,
-            llf,
-            self.fit.llf,
-            slope,
-            (low, high),
-            "; ".join(notes),
-        )
+        curve = grid, zeta, llf, self.fit.llf, slope, (low, high), "; ".join(notes)
+        return Profile(parameter.name, parameter.estimate, *curve)
 
 
 def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
@@ -636,14 +627,14 @@ def profiles(fit: Fit, parameters: str | Iterable[str] | None = None) -> list[Pr
     return all_profiles(engine)
 
 
-def all_profiles(engine: ProfileEngine, points: int = _POINTS) -> list[Profile]:
-    """Profiles of all parameters that have one, with about so many nodes a side."""
+def all_profiles(engine: ProfileEngine) -> list[Profile]:
+    """Profiles of all parameters that have one; an error if there is none."""
     found, refused = [], []
     for parameter in engine.parameters:
         if parameter.kind not in ("sd", "corr", "residual", "sigma"):
             continue
         try:
-            found.append(engine.profile(parameter, points))
+            found.append(engine.profile(parameter))
         except NotComputedError as error:
             refused.append(str(error))
     if not found:

@@ -256,11 +256,11 @@ class MixedLMAR(NamedInALine, ParentModel):
             raise EmptyDataError(
                 "there are no observations; check subset= and missing="
             )
-        residual = default_residual(residual, time)
+        asked, residual = residual, default_residual(residual, time)
         found = residual_from_arrays(residual, weights, residual_data, n, labels)
         if missing == "drop" and design is None:
             rows, found, exog_vc = _complete(rows, found, exog_vc)
-        self.given = callers_words(residual, weights, missing=missing)
+        self.given = callers_words(asked, weights, missing=missing)
         self.use_sqrt = use_sqrt
         self.re_cov = _covariance_kind(re_cov)
         self.reml = True
@@ -382,8 +382,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         _check_arguments({k: v for k, v in kwargs.items() if k not in own}, missing)
         table, given_groups = as_frame(data), groups
         groups = one_factor("groups", groups, table)
-        asked, residual = residual, default_residual(residual, time)
-        found = residual_from_names(residual, weights)
+        found = residual_from_names(default_residual(residual, time), weights)
         namespace = as_namespace(eval_env)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))
@@ -412,7 +411,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         model.re_formula, model.vc_formula = re_formula, vc_formula
         model.given = callers_words(residual, weights, subset, missing)
         words |= {"formula": formula, "re_formula": re_formula, "groups": given_groups}
-        words |= {"residual": asked, "weights": weights, "use_sparse": use_sparse}
+        words |= {"residual": residual, "weights": weights, "use_sparse": use_sparse}
         model.recipe = Recipe.of(namespace, **words, **kwargs)
         return model
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixedar.data.formula.spec import dump_variable, load_variable
-from mixedar.data.residual_model import residual_from_names
+from mixedar.data.residual_model import default_residual, residual_from_names
 from mixedar.exceptions import UnsupportedError
 
 # Arguments with one value a row: of other rows they are known by name only.
@@ -43,7 +43,8 @@ class Recipe:
     def of(cls, namespace: Mapping[str, Any], **options: Any) -> Recipe:
         """That of a model from a formula, with the caller's variables."""
         components = (options["vc_formula"] or {}).values()
-        formulas = residual_from_names(options["residual"], options["weights"]).formulas
+        residual = default_residual(options["residual"], options["time"])
+        formulas = residual_from_names(residual, options["weights"]).formulas
         texts = [options["formula"], options["re_formula"], *components, *formulas]
         columns = [v for v in map(options.get, _BY_ROW) if isinstance(v, str)]
         texts = [text for text in [*texts, *columns] if text]

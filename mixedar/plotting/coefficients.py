@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _TAIL = 200
 _INTERCEPTS = ("Intercept", "const", "(Intercept)")
 # Up to this many groups are named on the axis.
-_LABELLED = 60
+LABELLED = 60
 
 
 def plot_intervals(
@@ -86,7 +86,7 @@ def plot_intervals(
     leading = names[0] if sort_by is None else chosen(known, sort_by)[0]
     first = _part(frame, leading)["estimate"]
     order = np.argsort(first.to_numpy(), kind="stable")  # missing ones last
-    named = len(order) <= min(_LABELLED, max_groups)
+    named = len(order) <= min(LABELLED, max_groups)
     absent = 0 if named else int(first.isna().sum())
     order = order[: len(order) - absent]
     shown = order[evenly(len(order), max_groups)] if len(order) else order
@@ -200,7 +200,7 @@ def _part(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 def _draw_intervals(panel: Axes, part: pd.DataFrame) -> None:
     """Horizontal intervals, one above the other; the first column is the estimate."""
     height = np.arange(len(part))
-    crowded = len(part) > _LABELLED
+    crowded = len(part) > LABELLED
     panel.hlines(
         height,
         part["lower"],
@@ -353,7 +353,7 @@ def plot_random_effects(
             _quantiles(panel, part, name, alpha)
         return picture(panels)
     most = max(len(part) for part in parts)
-    panels = panel_axes(len(names), ax, 3.8, _height(most, most <= _LABELLED))
+    panels = panel_axes(len(names), ax, 3.8, _height(most, most <= LABELLED))
     for name, part, panel in zip(names, parts, panels, strict=True):
         _caterpillar(panel, part, name, alpha, max_groups)
     return picture(panels)
@@ -368,7 +368,7 @@ def _caterpillar(
     _draw_intervals(panel, part[["predicted", "lower", "upper"]])
     panel.axvline(0.0, color=GREY, linewidth=1.0, linestyle="--", zorder=0)
     label(panel, f"{name} ({100 * (1 - alpha):g}% intervals)", "")
-    if total <= min(_LABELLED, max_groups):
+    if total <= min(LABELLED, max_groups):
         _name_rows(panel, list(part["label"]), "")
         panel.tick_params(axis="y", length=0, labelsize="small")
     elif len(part) == total:

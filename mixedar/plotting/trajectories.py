@@ -40,6 +40,8 @@ _LATER = "observed later"
 _CURVES = {"population": (COLOURS[1], "--"), "group": (COLOURS[0], "-")}
 # So many levels share a panel, unless the caller says otherwise.
 _TOGETHER = 2
+# Legends of two panels side by side are as wide as they come from here on, in inches.
+_WIDE = 8.5
 
 
 def plot_groups(
@@ -487,14 +489,12 @@ def _legend(ax: Axes, levels: Sequence[str] | None) -> None:
 
 
 def plot_overview(
-    data: Callable[[Axes], Any],
-    residuals: Sequence[Callable[[Axes], Any]],
-    figure: Figure | SubFigure | None = None,
+    draws: Sequence[Callable[[Axes], Any]], figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Four panels on one page; one of residuals that cannot be drawn says why."""
-    figure, panels = panel_grid(figure, 4, 2, (4.8, 3.7))
-    data(panels[0])
-    for ax, draw in zip(panels[1:], residuals, strict=True):
+    """Panels on one page, two in a row; one that cannot be drawn says why."""
+    across = min(2, len(draws))
+    figure, panels = panel_grid(figure, len(draws), across, (4.8, 3.7))
+    for ax, draw in zip(panels, draws, strict=True):
         try:
             draw(ax)
         except MixedARError as error:
@@ -502,4 +502,12 @@ def plot_overview(
             ax.set_axis_off()
             place: dict[str, Any] = {"ha": "center", "va": "center", "wrap": True}
             ax.text(0.5, 0.5, str(error), transform=ax.transAxes, **place)
+            continue
+        legend = ax.get_legend()
+        if legend is not None and figure.bbox.width < _WIDE * figure.dpi:
+            names = [text.get_text() for text in legend.get_texts()]
+            options = legend_above(names=names) | {"fontsize": "x-small"}
+            options["ncols"] = min(options["ncols"], 2 if len(names) > 2 else 3)
+            handles = ax.get_legend_handles_labels()[0]
+            ax.legend(handles, names, frameon=False, **options)
     return figure

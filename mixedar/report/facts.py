@@ -4,8 +4,11 @@ What a report says of the data, and the call that makes the fit again.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,19 @@ from mixedar.data.formula.bars import Bar, read_bars
 from mixedar.data.formula.smooth_calls import read_smooths
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
+from mixedar.data.residual_model import DEFAULT_RESIDUAL
 from mixedar.data.variables import varies_in_groups
 from mixedar.fit import Fit
+from mixedar.hypotheses.df import resolve_df
 
+# Arguments of a model, in the order in which they are written.
+_ORDER = ("groups", "re_formula", "vc_formula", "re_cov", "time", "series", "residual")
 # So many levels of a factor are listed with their counts.
 _MOST_LEVELS = 6
 _WIDTH = 76
+_PACKAGES = ("mixedar", "statsmodels", "numpy", "scipy", "pandas", "matplotlib")
+# Longer lists are values of the rows.
+_MOST_NAMES = 20
 
 
 def data_facts(data: ModelData) -> pd.DataFrame:
@@ -133,7 +143,19 @@ def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
+def versions(fit: Fit) -> pd.DataFrame:
+    """Versions of Python and the packages that made a fit."""
+    found = {"Python": platform.python_version()}
+    spec = fit.data.formula_spec if fit.has_data else None
+    for name in (*_PACKAGES, *([] if spec is None else [str(spec.engine)])):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return pd.DataFrame({"Version": found})
+
+
+def call_text(
+    fit: Fit, words: Mapping[str, Any], written: Mapping[str, Any] | None = None
+) -> str:
     """
     The call that made a fit.
 
@@ -142,6 +164,9 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
     fit : Fit
     words : mapping of str to object
         What the caller said of the residuals and the rows.
+    written : mapping of str to object, optional
+        All arguments as they were written, if the model is from a formula; those that
+        have their default were not.
 
     Returns
     -------
@@ -149,26 +174,14 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
         Python code; ``data`` stands for the caller's DataFrame, and names of
         the constructor's arguments for arrays.
     """
-    data = fit.data
+    data, classes = fit.data, set[type]()
     arrays = data.formula is None
-    bars = () if data.formula is None else _bars(data.formula)
-    given = _arrays(data) if arrays else _columns_and_formulas(data, bars)
-    classes: set[type] = set()
-    given += [
-        f"{what}={value_text(value, what, classes)}"
-        for what, value in words.items()
-        if what == "residual"
-        or not (value is None or (what == "missing" and value == "none"))
-    ]
-    if data.delta is not None:
-        given.append(f"delta={data.delta!r}")
-    if data.offset is not None:
-        known = not arrays and data.offset_name is not None
-        given.append(f"offset={data.offset_name!r}" if known else "offset=offset")
-    if data.scale is not None:
-        given.append(f"scale={data.scale!r}")
-    if data.re_cov != "unstructured" and not bars:
-        given.append(f"re_cov={data.re_cov!r}")
+    if written is not None:
+        given = _as_written(written, words, classes)
+    else:
+        given = _arrays(data) if arrays else _columns_and_formulas(data)
+        given += _arguments(words, classes)
+        given += _held(data, arrays)
     lines = {f"from {_home(one)} import {one.__name__}" for one in classes}
     if arrays:
         function, first = "MixedLMAR", "from mixedar import MixedLMAR"
@@ -182,7 +195,26 @@ def call_text(fit: Fit, words: Mapping[str, Any]) -> str:
         inside = "".join(f"    {one},\n" for one in given)
         call = f"model = {function}(\n{inside})"
     head = "\n".join([first, *sorted(lines)])
-    return f"{head}\n\n{call}\nfit = model.fit({', '.join(options)})"
+    tests = "".join(f"\nfit = fit.{one}" for one in _tests(fit))
+    return f"{head}\n\n{call}\nfit = model.fit({', '.join(options)}){tests}"
+
+
+def _tests(fit: Fit) -> list[str]:
+    """Methods that chose how the fixed effects are tested."""
+    found, method = [], fit.df_method
+    if fit.robust is not None:
+        found.append(f"get_robustcov_results({_quoted(fit.robust.cov_type)})")
+    if method.name == "given":
+        found.append(f"with_df({method.value:g})")
+    elif method.name != ("containment" if fit.robust is None else "satterthwaite"):
+        usual = resolve_df(method.name)
+        options = [
+            f"{name}={_quoted(getattr(method, name))}"
+            for name in ("kr", "information")
+            if getattr(method, name) != getattr(usual, name)
+        ]
+        found.append(f"with_df({', '.join([_quoted(method.name), *options])})")
+    return found
 
 
 def _home(kind: type) -> str:
@@ -191,30 +223,76 @@ def _home(kind: type) -> str:
     return "mixedar.api" if own else kind.__module__
 
 
+def _as_written(
+    written: Mapping[str, Any], words: Mapping[str, Any], classes: set[type]
+) -> list[str]:
+    """Arguments of a model from a formula, without those that have their default."""
+    usual = {"residual": DEFAULT_RESIDUAL, "missing": "none", "use_sparse": False}
+    usual |= {"use_sqrt": True, "re_cov": "unstructured"}
+    subset = {"subset": words.get("subset")}
+    rest = {name: written[name] for name in _ORDER if name in written} | subset
+    rest |= {k: v for k, v in written.items() if k not in rest and k != "formula"}
+    return [
+        value_text(written["formula"], "formula", classes),
+        "data",
+        *(
+            f"{name}={value_text(value, name, classes)}"
+            for name, value in rest.items()
+            if not _same(value, usual.get(name))
+        ),
+    ]
+
+
+def _arguments(words: Mapping[str, Any], classes: set[type]) -> list[str]:
+    """What the caller said of residuals and rows."""
+    return [
+        f"{what}={value_text(value, what, classes)}"
+        for what, value in words.items()
+        if not _same(value, {"missing": "none", "residual": DEFAULT_RESIDUAL}.get(what))
+    ]
+
+
+def _held(data: ModelData, arrays: bool) -> list[str]:
+    """Unit of time, offset, known scale and kind of covariance."""
+    given = []
+    if data.delta is not None:
+        given.append(f"delta={data.delta!r}")
+    if data.offset is not None:
+        known = not arrays and data.offset_name is not None
+        given.append(f"offset={data.offset_name!r}" if known else "offset=offset")
+    if data.scale is not None:
+        given.append(f"scale={data.scale!r}")
+    bars = () if data.formula is None else _bars(data.formula)
+    if data.re_cov != "unstructured" and not bars:
+        given.append(f"re_cov={_quoted(data.re_cov)}")
+    return given
+
+
 def _bars(formula: str) -> tuple[Bar, ...]:
     """The random effects that are written into a formula."""
     return read_bars(read_smooths(formula)[0])[1]
 
 
-def _columns_and_formulas(data: ModelData, bars: tuple[Bar, ...]) -> list[str]:
-    """Formulas and columns as they were given; arrays by the argument's name."""
+def _columns_and_formulas(data: ModelData) -> list[str]:
+    """Formulas and columns of a model with another response than was written."""
+    bars = _bars(str(data.formula))
 
     def column(name: object, argument: str) -> str:
         frame = data.frame
         known = frame is not None and name in {*frame.columns, *frame.index.names}
-        return f"{argument}={name!r}" if known else f"{argument}={argument}"
+        return f"{argument}={_quoted(str(name))}" if known else f"{argument}={argument}"
 
-    given = [repr(data.formula), "data"]
+    given = [_quoted(str(data.formula)), "data"]
     # smooths alone: nothing binds rows together, and the caller named no groups
     additive = data.has_smooths and data.n_groups == data.nobs
     if data.groups_name in {bar.name for bar in bars}:
-        given.append(f"groups={data.groups_name!r}")
+        given.append(f"groups={_quoted(data.groups_name)}")
     elif bars or not additive:
         given.append(column(data.groups_name, "groups"))
     if data.re_formula is not None and not bars and not additive:
-        given.append(f"re_formula={data.re_formula!r}")
+        given.append(f"re_formula={_quoted(data.re_formula)}")
     if data.vc_formula:
-        given.append(f"vc_formula={dict(data.vc_formula)!r}")
+        given.append(f"vc_formula={value_text(dict(data.vc_formula), '', set())}")
     if data.time is not None:
         given.append(column(data.time_name, "time"))
     if data.series is not None:
@@ -235,6 +313,14 @@ def _arrays(data: ModelData) -> list[str]:
     return given
 
 
+def _quoted(text: str) -> str:
+    """A text in double quotes, as formatters write it."""
+    plain = repr(text)
+    if '"' in text or plain[0] != "'":
+        return plain
+    return '"' + plain[1:-1].replace("\\'", "'") + '"'
+
+
 def value_text(value: object, what: str, classes: set[type]) -> str:
     """
     An argument as it is written in a call.
@@ -252,15 +338,24 @@ def value_text(value: object, what: str, classes: set[type]) -> str:
     Returns
     -------
     str
-        A structure's code, such as ``"'ar1'"``, unless it has arguments.
+        A structure's code, such as ``'"ar1"'``, unless it has arguments.
     """
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, list):
+        if len(value) > _MOST_NAMES:
+            return what
+        return f"[{', '.join(value_text(one, what, classes) for one in value)}]"
+    if isinstance(value, tuple):
         inner = [value_text(one, what, classes) for one in value]
         return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
-    if isinstance(value, dict):
-        pairs = [f"{k!r}: {value_text(v, what, classes)}" for k, v in value.items()]
+    if isinstance(value, Mapping):
+        pairs = [
+            f"{value_text(k, what, classes)}: {value_text(v, what, classes)}"
+            for k, v in value.items()
+        ]
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, type):
         classes.add(value)
@@ -279,7 +374,7 @@ def value_text(value: object, what: str, classes: set[type]) -> str:
         ]
     code = getattr(value, "code", None)
     if not arguments and what == "residual" and isinstance(code, str):
-        return repr(code)
+        return _quoted(code)
     classes.add(type(value))
     return f"{type(value).__name__}({', '.join(arguments)})"
 

@@ -81,10 +81,10 @@ def plot(fit: Fit, figure: Figure | SubFigure | None = None) -> Figure | SubFigu
     """
     by = main_factor(fit.data)
     return trajectories.plot_overview(
-        lambda ax: plot_spaghetti(
-            fit, by, ax=ax, n_lines=60, spread=False, explain=False
-        ),
         [
+            lambda ax: plot_spaghetti(
+                fit, by, ax=ax, n_lines=60, spread=False, explain=False
+            ),
             lambda ax: plot_residuals(fit, ax=ax),
             lambda ax: qqplot(fit, ax=ax),
             lambda ax: plot_acf(fit, ax=ax),
@@ -231,7 +231,7 @@ def plot_trajectories(
 
 def plot_forecast(
     fit: Fit,
-    newdata: pd.DataFrame,
+    newdata: object,
     groups: object = None,
     x: str | None = None,
     *,

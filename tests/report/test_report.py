@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from helpers.pictures import teeth
 from mixedar import AR1, MixedLMAR
 from mixedar.data.variables import main_factor
 from mixedar.datasets import load_bodyweight, load_orthodont
+from mixedar.exceptions import UnsupportedError
 from mixedar.report.facts import call_text, data_facts, value_text, variables_used
 from mixedar.residual import ARMA
 from mixedar.residual.variance import VarComb, VarIdent, VarPower
@@ -105,7 +107,7 @@ def test_report_can_be_read_by_everyone() -> None:
 
 def test_images_are_images() -> None:
     images = teeth_page().all("img")
-    assert len(images) >= 6
+    assert len(images) == 9
     for image in images:
         data = base64.b64decode(str(image["src"]).partition(",")[2], validate=True)
         assert data.startswith(b"\x89PNG\r\n")
@@ -162,7 +164,7 @@ def test_report_of_other_models(name: str) -> None:
 
 
 def test_pictures_of_a_model_with_variance_components() -> None:
-    assert len(Page(shared("both").report()).all("img")) == 7
+    assert len(Page(shared("both").report()).all("img")) == 9
 
 
 def test_report_without_data_says_so() -> None:
@@ -185,7 +187,12 @@ def test_report_of_arrays() -> None:
         time=data["occ"].to_numpy(),
     ).fit()
     page = Page(fit.report(pictures=False))
-    assert "MixedLMAR(endog, exog, groups, time=time, residual='ar1')" in page.text
+    assert "MixedLMAR(endog, exog, groups, time=time)" in page.text
+    other = mar.mixedlm("distance ~ age", data, groups="subject", time="occ")
+    other = other.with_endog(data["distance"] + 1.0).fit()
+    assert call_of(other).splitlines()[2] == (
+        'model = mar.mixedlm("distance ~ age", data, groups="subject", time="occ")'
+    )
 
 
 def test_warnings_of_the_fit_are_in_the_report() -> None:
@@ -211,11 +218,171 @@ def test_report_loads_matplotlib_late() -> None:
     assert done.stdout.strip() == "False"
 
 
+# -- its order ------------------------------------------------------------------------
+
+
+def test_the_verdict_comes_first() -> None:
+    html = teeth_html()
+    names = re.findall(r'<section id="(\w+)">', html)
+    assert names == [
+        "verdict",
+        "text",
+        "data",
+        "estimates",
+        "means",
+        "effects",
+        "influence",
+        "diagnosis",
+        "call",
+    ]
+    alarms = teeth().diagnose().alarms
+    verdict = html.split('<section id="text">')[0]
+    assert len(alarms) == verdict.count('<p class="warning">') > 0
+    no_effects = Page(shared("gls").report(pictures=False))
+    assert "effects" not in {one["id"] for one in no_effects.all("section")}
+
+
+def test_figures_are_numbered_and_of_one_width() -> None:
+    html = teeth_html()
+    captions = re.findall(r"<figcaption>Figure (\d+)\. (.*?)\.", html)
+    assert [int(number) for number, _ in captions] == list(range(1, 10))
+    titles = [title for _, title in captions]
+    assert len(set(titles)) == len(titles)
+    widths = set()
+    for image in teeth_page().all("img"):
+        data = base64.b64decode(str(image["src"]).partition(",")[2])
+        widths.add(plt.imread(io.BytesIO(data)).shape[1])
+    assert len(widths) == 1
+
+
+def test_means_effects_and_influence_are_in_the_report() -> None:
+    text, fit = teeth_page().text, teeth()
+    means = fit.marginal_means("sex").to_frame()
+    slopes = fit.marginal_slopes("age", "sex").to_frame()
+    for value in [*means["mean"], *slopes["slope"]]:
+        assert f"{value:.4f}" in text
+    distance = fit.influence().summary_frame()["cooks_d"]
+    assert f"{distance.idxmax()} 4 {distance.max():.4f}" in text
+    effect = fit.random_effects_frame()["subject"]
+    assert f"{effect['M13']:.4f}" in text
+
+
+def test_cells_of_tables_know_their_columns() -> None:
+    assert "@media (max-width: 40rem)" in teeth_html()
+    labels = {cell.get("data-label") for cell in teeth_page().all("td")}
+    assert {"Coef.", "P>|t|", "lower", "Cook's D"} <= labels
+
+
+def test_many_covariance_parameters_are_not_profiled() -> None:
+    data = load_bodyweight()
+    data = data[data["time"] <= 36]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mar.mixedlm(
+            "weight ~ time + C(diet)",
+            data,
+            groups="rat",
+            re_formula="0",
+            time="time",
+            residual="un",
+        ).fit()
+    page = Page(fit.report(pictures=False))
+    assert "Wald intervals" in page.text
+    assert "conf_int_re() has profile intervals." in page.text
+
+
+# -- other formats ---------------------------------------------------------------------
+
+
+def test_methods_and_results_as_text(tmp_path: Path) -> None:
+    fit = teeth()
+    text = fit.report(format="text")
+    flat = " ".join(text.split())
+    assert flat.startswith("Methods. distance was analysed with a linear mixed model")
+    assert "108 observations of 27 groups (subject) by restricted maximum" in flat
+    assert "random intercepts and slopes of age by subject" in flat
+    assert "along occ was AR(1)" in flat
+    row = fit.t_test("age:sex[T.Male] = 0")
+    estimate, error = float(np.squeeze(row.effect)), float(np.squeeze(row.sd))
+    low, high = fit.conf_int().loc["age:sex[T.Male]"]
+    assert (
+        f"age:sex[T.Male] {estimate:.2f} (SE {error:.2f}, 95% CI {low:.2f} to "
+        f"{high:.2f}, t(79) = {estimate / error:.2f}, p = 0.021)"
+    ) in flat
+    anova = fit.anova(type=3).loc["age:sex"]
+    assert f"age:sex F(1, 79) = {anova['F']:.2f}, p = 0.021" in flat
+    assert "The diagnosis of the fit raised an alarm: outlying groups." in flat
+    assert max(map(len, text.splitlines())) <= 88
+    assert all(part in teeth_page().text for part in flat.split(" Results. "))
+    path = fit.report(tmp_path / "teeth.txt", title="Jaws", progress=True)
+    assert path.read_text(encoding="utf-8") == f"Jaws\n\n{text}"
+
+
+@pytest.mark.parametrize("name", ["diagonal", "gls", "components", "series", "car1"])
+def test_texts_of_other_models(name: str) -> None:
+    text = shared(name).report(format="text")
+    assert text.startswith("Methods. ")
+    assert "\n\nResults. " in text
+    assert "nan" not in text
+
+
+def test_text_of_tests_by_the_normal_distribution() -> None:
+    text = " ".join(teeth().with_df("normal").report(format="text").split())
+    assert "used the normal distribution" in text
+    assert ", z = " in text
+    assert "chi2(1) = " in text
+
+
+def test_report_as_pdf(tmp_path: Path) -> None:
+    before = plt.get_fignums()
+    path = teeth().report(tmp_path / "teeth.pdf", title="Costs in $ and $")
+    content = path.read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert content.rstrip().endswith(b"%%EOF")
+    pages = len(re.findall(rb"/Type /Page\b", content))
+    assert 5 <= pages <= 15
+    assert plt.get_fignums() == before
+    short = teeth().report(format="pdf", pictures=False)
+    assert isinstance(short, bytes)
+    assert len(re.findall(rb"/Type /Page\b", short)) < pages
+
+
+def test_pdf_of_wide_tables_and_what_cannot_be_drawn() -> None:
+    data = load_orthodont()
+    data["a factor with a long name"] = data["age"].map(
+        {8: "the first of the visits", 10: "the second one", 12: "third", 14: "last"}
+    )
+    fit = mar.mixedlm(
+        'distance ~ Q("a factor with a long name") * sex',
+        data,
+        groups="subject",
+        time="occ",
+    ).fit()
+    assert fit.report(format="pdf", pictures=False).startswith(b"%PDF-")
+    fit.remove_data()
+    assert fit.report(format="pdf").startswith(b"%PDF-")
+
+
+def test_formats_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"\.html, \.pdf or \.txt"):
+        teeth().report(tmp_path / "teeth.docx")
+    with pytest.raises(UnsupportedError, match=r"\.html, \.pdf or \.txt"):
+        teeth().report(tmp_path / "teeth")
+    with pytest.raises(UnsupportedError, match="contradict each other"):
+        teeth().report(tmp_path / "teeth.pdf", format="html")
+    with pytest.raises(UnsupportedError, match="format='docx'"):
+        teeth().report(format="docx")
+    with pytest.raises(UnsupportedError, match="progress"):
+        teeth().report(progress="yes")
+    assert not list(tmp_path.iterdir())
+
+
 # -- the call -------------------------------------------------------------------------
 
 
 def call_of(fit: Any) -> str:
-    return call_text(fit.fit, fit.model.given)
+    recipe = fit.model.recipe
+    return call_text(fit.fit, fit.model.given, recipe and recipe.options)
 
 
 def refit(fit: Any, **names: Any) -> Any:
@@ -302,43 +469,53 @@ def test_the_call_of_arrays_makes_the_fit_again() -> None:
 def test_the_call_has_the_callers_own_words() -> None:
     data = load_orthodont()
     fit = mar.mixedlm("distance ~ age", data, groups="subject", time="occ").fit()
-    fit.model.given = {
-        "residual": AR1(0.2),
-        "weights": None,
-        "subset": ...,
-        "missing": "drop",
-    }
-    text = call_of(fit)
-    assert "from mixedar.api import AR1" in text
-    assert "residual=AR1(rho=0.2)" in text
-    assert "subset=subset" in text
-    assert "missing='drop'" in text
-    assert "weights" not in text
+    words = {"residual": AR1(0.2), "weights": None, "subset": ..., "missing": "drop"}
+    for written in (None, fit.model.recipe.options | words):
+        text = call_text(fit.fit, words, written)
+        assert "from mixedar.api import AR1" in text
+        assert "residual=AR1(rho=0.2)" in text
+        assert "subset=subset" in text
+        assert 'missing="drop"' in text
+        assert "weights" not in text
 
 
 def test_values_are_written_as_they_are_given() -> None:
     objects: set[type] = set()
-    assert value_text("car1", "residual", objects) == "'car1'"
+    assert value_text("car1", "residual", objects) == '"car1"'
+    assert value_text('Q("a b")', "time", objects) == "'Q(\"a b\")'"
+    assert value_text("it's", "time", objects) == '"it\'s"'
     assert value_text(AR1, "residual", objects) == "AR1"
-    assert value_text({"a": (1, 2.5)}, "x", objects) == "{'a': (1, 2.5)}"
+    assert value_text({"a": (1, 2.5)}, "x", objects) == '{"a": (1, 2.5)}'
+    assert value_text(["a", "b"], "groups", objects) == '["a", "b"]'
     assert value_text(np.ones(3), "subset", objects) == "subset"
-    assert value_text(VarIdent("sex"), "weights", objects) == "VarIdent(column='sex')"
+    assert value_text(VarIdent("sex"), "weights", objects) == 'VarIdent(column="sex")'
     assert objects == {AR1, VarIdent}
 
 
-def test_calls_are_laid_out() -> None:
+def test_calls_are_laid_out_as_they_were_written() -> None:
     assert call_of(teeth()) == (
         "import mixedar.formula.api as mar\n\n"
         "model = mar.mixedlm(\n"
-        "    'distance ~ age * sex',\n"
+        '    "distance ~ age * sex",\n'
         "    data,\n"
-        "    groups='subject',\n"
-        "    re_formula='~age',\n"
-        "    time='occ',\n"
-        "    residual='ar1',\n"
+        '    groups="subject",\n'
+        '    re_formula="~age",\n'
+        '    time="occ",\n'
         ")\n"
         "fit = model.fit()"
     )
+
+
+def test_the_call_says_how_fixed_effects_are_tested() -> None:
+    fit = teeth().with_df("kr", information="observed")
+    last = 'fit = fit.with_df("kenward-roger", information="observed")'
+    assert call_of(fit).splitlines()[-1] == last
+    robust = teeth().get_robustcov_results("CR2")
+    assert call_of(robust).splitlines()[-1] == 'fit = fit.get_robustcov_results("CR2")'
+    assert refit(robust, data=load_orthodont()).bse_fe.tolist() == pytest.approx(
+        robust.bse_fe.tolist()
+    )
+    assert call_of(teeth().with_df(12)).endswith("with_df(12)")
 
 
 # -- the data -------------------------------------------------------------------------
