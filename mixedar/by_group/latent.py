@@ -292,6 +292,15 @@ class LatentGrowth:
     data : DataFrame, a row a group
         Waves and covariates by the names of the syntax, NaN where a group has no such
         wave: fit by full information, ``missing = "fiml"``.  `one` is a column of ones.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> fit = mar.mixedlm("distance ~ age", teeth, groups="subject", time="age").fit()
+    >>> list(fit.to_lavaan().data)
+    ['y1', 'y2', 'y3', 'y4', 'one']
     """
 
     syntax: str

@@ -26,11 +26,14 @@ class EffectBlock:
     entries : ndarray of int
         Places of their lower triangle, row by row, in the layout.
     correlated : bool
+    compound : bool
+        Whether they share one variance and one correlation.
     """
 
     effects: IntArray
     entries: IntArray
     correlated: bool
+    compound: bool = False
 
     @property
     def order(self) -> int:
@@ -38,9 +41,35 @@ class EffectBlock:
         return len(self.effects)
 
     @property
+    def k_sd(self) -> int:
+        """Number of standard deviations."""
+        return 1 if self.compound else self.order
+
+    @property
     def k_corr(self) -> int:
         """Number of correlations."""
+        if self.compound:
+            return 1
         return self.order * (self.order - 1) // 2 if self.correlated else 0
+
+    @property
+    def lowest(self) -> float:
+        """What a correlation that all effects share has to exceed."""
+        return -1.0 / (self.order - 1.0)
+
+    def shared(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A correlation that all share, by its coordinate, and the log-Jacobian."""
+        half = 0.5 * (1.0 - self.lowest)
+        rho = self.lowest + half * (np.tanh(z) + 1.0)
+        return rho, np.log(half) - 2.0 * np.log(np.cosh(z))
+
+    def shared_root(self, sd: FloatArray, rho: FloatArray) -> FloatArray:
+        """Entries of the symmetric root of a covariance with one variance."""
+        q = self.order
+        mean = sd * np.sqrt(np.clip(1.0 + (q - 1.0) * rho, 0.0, None))
+        rest = sd * np.sqrt(np.clip(1.0 - rho, 0.0, None))
+        beside = (mean - rest) / q
+        return np.column_stack([rest + beside, beside])
 
 
 def log_lkj(prior: LKJ, order: int, partial: FloatArray) -> FloatArray:
@@ -56,11 +85,6 @@ def log_lkj(prior: LKJ, order: int, partial: FloatArray) -> FloatArray:
 def effect_blocks(fit: Fit) -> list[EffectBlock]:
     """Effects that have a covariance of their own."""
     layout, out = fit.layout, []
-    if layout.compound:
-        raise UnsupportedError(
-            "posterior(): compound symmetry of the random effects has no priors yet; "
-            "let their covariance be unstructured or diagonal"
-        )
     for place, order in zip(layout.places, layout.blocks, strict=True):
         if not order:
             continue
@@ -68,11 +92,13 @@ def effect_blocks(fit: Fit) -> list[EffectBlock]:
         effects = np.arange(place.effects.start, place.effects.stop)
         free = layout.is_free[entries]
         rows, columns = np.tril_indices(order)
+        compound = layout.compound and place is layout.places[0]
         if free.all():
-            out.append(EffectBlock(effects, entries, order > 1))
+            out.append(EffectBlock(effects, entries, order > 1, compound))
             continue
         if (
-            not (free == (rows == columns)).all()
+            compound
+            or not (free == (rows == columns)).all()
             or (layout.fixed[entries[~free]]).any()
         ):
             raise UnsupportedError(

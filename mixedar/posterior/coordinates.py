@@ -127,8 +127,11 @@ class Target(PriorsByName):
             own = cov[np.ix_(block.effects, block.effects)]
             sd = np.sqrt(np.clip(np.diag(own), 0.0, None))
             sd = np.maximum(sd, 0.03 * sigma)
-            parts.append(np.log(sd))
-            if block.k_corr:
+            parts.append(np.log(sd[: block.k_sd]))
+            if block.compound:
+                share = (own[1, 0] / sd[0] ** 2 - block.lowest) / (1.0 - block.lowest)
+                parts.append(np.arctanh(np.clip(2.0 * share - 1.0, -0.95, 0.95))[None])
+            elif block.k_corr:
                 corr = np.clip(own / np.outer(sd, sd), -0.95, 0.95)
                 np.fill_diagonal(corr, 1.0)
                 parts.append(np.arctanh(partial_correlations(corr)))
@@ -149,33 +152,35 @@ class Target(PriorsByName):
         entries = np.zeros((m, layout.k_cov))
         first = 0
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
-            q = block.order
-            here = slice(first, first + q)
+            here = slice(first, first + block.k_sd)
+            there = slice(here.stop, here.stop + block.k_corr)
             logs = np.clip(z[:, here], -_FARTHEST, _FARTHEST)
-            sd = np.exp(logs)
-            natural[:, here] = sd
+            sd = natural[:, here] = np.exp(logs)
             log_jacobian += logs.sum(axis=1)
-            for k in range(first, first + q):
+            for k in range(here.start, here.stop):
                 log_prior += self.prior(self.names[k]).log_density(natural[:, k])
-            root = np.broadcast_to(np.eye(q), (m, q, q))
-            if block.k_corr:
-                there = slice(first + q, first + q + block.k_corr)
-                partial = np.clip(np.tanh(z[:, there]), -_CLOSEST, _CLOSEST)
-                root = correlation_root(partial, q)
-                whole = root @ root.transpose(0, 2, 1)
-                rows, columns = np.tril_indices(q, -1)
-                natural[:, there] = whole[:, rows, columns]
-                log_jacobian += np.log1p(-(partial**2)).sum(axis=1)
-                flat = log_lkj(LKJ(1.0), block.order, partial)
-                log_jacobian += flat
-                log_prior += self._log_correlations(block, corr, partial) - flat
-            first += q + block.k_corr
-            relative = root * (sd / sigma[:, None])[:, :, None]
-            rows, columns = np.tril_indices(q)
-            if block.correlated:
-                entries[:, block.entries] = relative[:, rows, columns]
-            else:
-                entries[:, block.entries] = relative[:, range(q), range(q)]
+            first, sd = there.stop, sd / sigma[:, None]
+            if block.compound:
+                rho, slope = block.shared(z[:, there][:, 0])
+                natural[:, there.start] = rho
+                log_jacobian += slope
+                log_prior += self.prior(corr[0]).log_density(rho)
+                entries[:, block.entries] = block.shared_root(sd[:, 0], rho)
+                continue
+            if not block.correlated:
+                entries[:, block.entries] = sd
+                continue
+            partial = np.clip(np.tanh(z[:, there]), -_CLOSEST, _CLOSEST)
+            root = correlation_root(partial, block.order)
+            whole = root @ root.transpose(0, 2, 1)
+            rows, columns = np.tril_indices(block.order, -1)
+            natural[:, there] = whole[:, rows, columns]
+            flat = log_lkj(LKJ(1.0), block.order, partial)
+            log_jacobian += np.log1p(-(partial**2)).sum(axis=1) + flat
+            log_prior += self._log_correlations(block, corr, partial) - flat
+            relative = root * sd[:, :, None]
+            rows, columns = np.tril_indices(block.order)
+            entries[:, block.entries] = relative[:, rows, columns]
         u = z[:, first : first + self.parameters.k_free]
         params, jacobian = self._natural(u)
         log_jacobian += jacobian
@@ -229,6 +234,9 @@ class Target(PriorsByName):
         maps += [problem.z_map[k : k + 1, k : k + 1] for k in cov.component_starts]
         maps += list(problem.term_maps)
         for place, block_map in zip(cov.places, maps, strict=True):
+            if cov.compound and place is cov.places[0]:
+                out[:, place.entries] = cov.in_units(block_map, entries[:, :2])
+                continue
             out[:, place.entries] = rotated(block_map, entries[:, place.entries])
         out = out[:, cov.is_free]
         if self._level is not None:
@@ -237,13 +245,20 @@ class Target(PriorsByName):
 
     def log_volume(self) -> float:
         """
-        Logarithm of the prior's integral over the residual parameters there are.
+        Logarithm of the prior's integral over the parameters there are.
 
-        Below zero where the ranges of several correlations depend on one another, as of
-        correlation matrices: their independent priors reach beyond.
+        Below zero where the ranges of several residual correlations depend on one
+        another, as of correlation matrices, or a prior on the correlation that all
+        effects share goes below the least one: priors reach beyond.
         """
+        outside = 0.0
+        if self.blocks and self.blocks[0].compound:
+            x = np.linspace(self.blocks[0].lowest, 1.0, 4001)
+            x = 0.5 * (x[1:] + x[:-1])
+            inside = np.exp(self.prior(self.corr_of[0][0]).log_density(x)).mean()
+            outside = float(np.log(min(inside * (1.0 - self.blocks[0].lowest), 1.0)))
         if self.free_links.count("correlation") < 2:
-            return 0.0
+            return outside
 
         def density(u: FloatArray) -> FloatArray:
             with np.errstate(all="ignore"):
@@ -255,7 +270,7 @@ class Target(PriorsByName):
         start = np.clip(self.fit.unconstrained, -2.0, 2.0)
         rng = np.random.default_rng(0)
         found = explore(density, [start], 2000, rng, lambda text: None, dear=True)
-        return found.log_normaliser
+        return outside + found.log_normaliser
 
     # The density -------------------------------------------------------------
 

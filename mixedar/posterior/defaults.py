@@ -56,12 +56,15 @@ class PriorsByName:
         self.corr_of: list[list[str]] = []
         for block in self.blocks:
             own = [names[k] for k in block.effects]
+            if block.compound:
+                own = [fit.names[fit.k_fe].removesuffix(" Var")]
             corr = [
                 f"corr({own[j]}, {own[i]})"
                 for i in range(block.order)
                 for j in range(i)
-                if block.correlated
+                if block.correlated and not block.compound
             ]
+            corr = [f"corr({own[0]})"] if block.compound else corr
             self.names += [f"sd({name})" for name in own] + corr
             self.corr_of.append(corr)
         self.names += self.free_names
@@ -79,7 +82,9 @@ class PriorsByName:
             if name.startswith("sd(") or name == "sigma":
                 out[name] = wide
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
-            if corr:
+            if block.compound:
+                out[corr[0]] = Uniform(block.lowest, 1.0)
+            elif corr:
                 out[self.lkj_name(block)] = LKJ(1.0)
         ends = self._ends()
         for name, link in zip(self.free_names, self.free_links, strict=True):
@@ -93,7 +98,7 @@ class PriorsByName:
                     f"{', '.join(map(repr, known))}"
                 )
             self._check(name, prior)
-            if name in corr_names:
+            if name in corr_names and not self.blocks[corr_names[name]].compound:
                 block = self.blocks[corr_names[name]]
                 if block.order > 2:
                     raise UnsupportedError(
@@ -119,7 +124,8 @@ class PriorsByName:
     def _check(self, name: str, prior: object) -> None:
         """Raise if a prior does not suit a parameter."""
         fixed = name in self.fit.exog_names
-        matrix = name in [self.lkj_name(block) for block in self.blocks]
+        several = [block for block in self.blocks if not block.compound]
+        matrix = name in [self.lkj_name(block) for block in several]
         if matrix != isinstance(prior, LKJ):
             raise UnsupportedError(
                 f"priors=: {name!r} takes {'LKJ(eta)' if matrix else 'a prior of one '}"

@@ -450,8 +450,6 @@ def test_refusals_name_what_to_do() -> None:
     close(fit.profile("corr(Machine)").limits, [-0.5, 1.0], 1e-12)
     with pytest.raises(UnsupportedError, match="re_cov='compound'"):
         fit.model.fit_regularized(alpha=0.1)
-    with pytest.raises(UnsupportedError, match=r"posterior\(\)"):
-        fit.posterior()
     for wrong in ("toeplitz", None, ["cs"]):
         with pytest.raises(UnsupportedError, match="'diagonal' or 'compound'"):
             mar.mixedlm("score ~ Machine", data, groups="Worker", re_cov=wrong)

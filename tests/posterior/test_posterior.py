@@ -272,6 +272,55 @@ def test_other_structures_and_several_factors() -> None:
     assert spread.draws.shape[1] == 7
 
 
+def machines() -> pd.DataFrame:
+    """Return six workers on three machines each."""
+    rng = np.random.default_rng(8)
+    worker, rest = np.divmod(np.arange(54), 9)
+    machine = rest // 3
+    effects = rng.normal(size=(6, 1)) + rng.normal(size=(6, 3))
+    y = machine + effects[worker, machine] + 0.5 * rng.normal(size=54)
+    return pd.DataFrame({"y": y, "worker": worker, "m": np.array(list("abc"))[machine]})
+
+
+def test_effects_that_share_a_correlation_have_the_density_of_the_textbook() -> None:
+    data = machines()
+    fit = mar.mixedlm(
+        *("y ~ m", data),
+        groups="worker",
+        re_formula="0 + m",
+        re_cov="compound",
+        residual="independent",
+    ).fit()
+    post = fit.posterior(500, {"sigma": HalfNormal(2), "sd(m)": HalfT(3, 4)}, rng=1)
+    assert list(post.draws)[3:] == ["sd(m)", "corr(m)", "sigma"]
+    assert post.priors["corr(m)"] == "Uniform(lower=-0.5, upper=1)"
+    z = np.array([[0.3, 0.4, -0.8], [-0.5, -1.0, 0.2]])
+    found, points, _ = post.target.log_density(z)
+    x, y = fit.model.exog, data["y"].to_numpy()
+    own = (data["m"].to_numpy()[:, None] == np.array(["a", "b", "c"])).astype(float)
+    same = np.equal.outer(data["worker"].to_numpy(), data["worker"].to_numpy())
+    for k, (sd, rho, sigma) in enumerate(points.natural):
+        assert sd == pytest.approx(np.exp(z[k, 0]))
+        psi = sd**2 * (rho * np.ones((3, 3)) + (1.0 - rho) * np.eye(3))
+        v = same * (own @ psi @ own.T) + sigma**2 * np.eye(54)
+        inverse = np.linalg.inv(v)
+        left = y - x @ np.linalg.solve(x.T @ inverse @ x, x.T @ inverse @ y)
+        logs = np.linalg.slogdet(v)[1] + np.linalg.slogdet(x.T @ inverse @ x)[1]
+        density = -0.5 * (51 * np.log(2 * np.pi) + logs + left @ inverse @ left)
+        density += np.log(2.0) + stats.t.logpdf(sd, 3, scale=4.0) + np.log(sd)
+        density += np.log(2.0) + stats.norm.logpdf(sigma, scale=2.0) + np.log(sigma)
+        # uniform between -1/2 and 1, by the slope of 1/4 + 3/4 tanh(z)
+        density += np.log(2.0 / 3.0) + np.log(0.75 / np.cosh(z[k, 1]) ** 2)
+        assert found[k] == pytest.approx(density)
+    wide = fit.posterior(2000, {"corr(m)": Uniform(-1, 1)}, rng=1)
+    narrow = fit.posterior(2000, rng=1)
+    # what lies below -1/2 is no covariance, and no part of the prior
+    gap = wide.log_marginal_likelihood - narrow.log_marginal_likelihood
+    assert gap == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(UnsupportedError, match="one number"):
+        fit.posterior(100, {"corr(m)": LKJ(2)})
+
+
 def test_pictures_have_prior_and_posterior(post: Posterior) -> None:
     figure = post.plot()
     assert len(figure.axes) >= 6
