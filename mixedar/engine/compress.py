@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgeqp3
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.numeric.linalg import product, stacked_r_factor, unique_rows
+from mixedar.numeric.linalg import product, stacked_r_factor
 from mixedar.relations.base import LevelCovariance
 
 # Clusters are taken apart by the columns that are not zero up to so many sets of
@@ -197,21 +197,21 @@ def clusters_by_zeros(
     if some.all():
         yield rows, every
         return
-    used = np.logical_or.reduceat(some, rows.offsets[:-1], axis=0)
-    packed = np.packbits(used, axis=1).astype(np.float64)
-    _, which = unique_rows(packed)
-    first = np.unique(which, return_index=True)[1]
-    sets = used[first]
+    packed = np.bitwise_or.reduceat(np.packbits(some, axis=1), rows.offsets[:-1])
+    used = np.unpackbits(packed, axis=1, count=q).astype(bool)
     filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
+    sets, left = [], np.arange(len(packed))
+    while len(left) and len(sets) <= _MOST_SETS:
+        same = (packed[left] == packed[left[0]]).all(axis=1)
+        sets.append(left[same])
+        left = left[~same]
     if len(sets) > _MOST_SETS or filled > _SPARSE:
         yield rows, every
         return
-    for k, one in enumerate(sets):
-        columns = np.concatenate([np.flatnonzero(one), every[q:]])
-        members = np.flatnonzero(which == k)
+    for members in sets:
+        columns = np.concatenate([np.flatnonzero(used[members[0]]), every[q:]])
         part = replace(rows, w=rows.w[:, :0]).part(members)
-        w = rows.w[rows.index(members)[:, None], columns]
-        yield replace(part, w=w), columns
+        yield replace(part, w=rows.w[rows.index(members)[:, None], columns]), columns
 
 
 def _pieces(

@@ -172,8 +172,9 @@ def check_terms(
     if is_independent(structure):
         factors.append((np.arange(n), np.ones((n, 1)), np.ones((1, 1, 1))))
         labels.append("residual variance")
+    sizes = [np.sqrt(np.einsum("nk,nk->k", z, z) / n) for _, z, _ in factors]
     half = {
-        (i, j): _products(one, factors[j])
+        (i, j): _products(one, factors[j], np.outer(sizes[i], sizes[j]))
         for i, one in enumerate(factors)
         for j in range(i + 1)
     }
@@ -199,8 +200,12 @@ def check_terms(
 _Factor = tuple[IntArray, FloatArray, FloatArray]
 
 
-def _products(one: _Factor, other: _Factor) -> FloatArray:
-    """``tr(E C F C')`` for all directions of two factors, summed over their levels."""
+def _products(one: _Factor, other: _Factor, sizes: FloatArray) -> FloatArray:
+    """
+    ``tr(E C F C')`` for all directions of two factors, summed over their levels.
+
+    `sizes` are products of those of their columns, shape (a, c).
+    """
     codes, columns, directions = one
     others, there, turned = other
     counts = int(codes.max()) + 1, int(others.max()) + 1
@@ -213,8 +218,7 @@ def _products(one: _Factor, other: _Factor) -> FloatArray:
         cross = np.array(
             [[np.bincount(pair, a * b) for b in there.T] for a in columns.T]
         ).reshape(columns.shape[1], there.shape[1], int(pair.max()) + 1)
-    sizes = [np.sqrt(np.einsum("nk,nk->k", z, z) / len(z)) for z in (columns, there)]
-    cross = cross / np.outer(*sizes)[:, :, None]
+    cross = cross / sizes[:, :, None]
     left = np.einsum("eab,bcl->eacl", directions, cross)
     right = np.einsum("fcd,adl->facl", turned, cross)
     return np.einsum("eacl,facl->ef", left, right)

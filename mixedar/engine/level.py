@@ -302,8 +302,12 @@ class RepeatedDirections:
         """See :class:`Directions`."""
         out = []
         for matrices, repeats, here in self._parts():
-            own = over.total(a[here, here])
             order = matrices.shape[1]
+            if order == 1:  # of a single variance
+                trace = over.total(np.einsum("rrm->m", a[here, here]))
+                out.append(np.multiply.outer(matrices[:, 0, 0], trace))
+                continue
+            own = over.total(a[here, here])
             own = own.reshape(repeats, order, repeats, order, *over.tail)
             diagonal = np.einsum("rarb...->ab...", own)
             out.append(np.tensordot(matrices, diagonal, axes=2))
@@ -313,6 +317,10 @@ class RepeatedDirections:
         """See :class:`Directions`."""
         out = []
         for matrices, repeats, here in self._parts():
+            if matrices.shape[1] == 1:
+                trace = over.total(np.einsum("rqm,rqm->m", a[here], b[here]))
+                out.append(np.multiply.outer(matrices[:, 0, 0], trace))
+                continue
             left, right = (
                 x[here].reshape(repeats, matrices.shape[1], *x.shape[1:])
                 for x in (a, b)
@@ -330,7 +338,7 @@ class RepeatedDirections:
                 own = u[here, there].reshape(
                     repeats, matrices.shape[1], times, others.shape[1], -1
                 )
-                if matrices.shape[1] == others.shape[1] == 1:  # of single variances
+                if matrices.shape[1] == others.shape[1] == 1:
                     squares = (own**2).sum(axis=(0, 1, 2, 3))
                     sizes = matrices[:, 0] * others[None, :, 0, 0]
                     row.append(over.total(sizes[:, :, None] * squares))

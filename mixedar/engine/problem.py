@@ -507,9 +507,10 @@ def _orthonormal_map(w: FloatArray, n: int) -> FloatArray:
 
 def _unit_map(columns: FloatArray, n: int, *, rotated: bool) -> FloatArray:
     """Map after which columns have unit mean squares, and are orthogonal."""
-    if rotated:
+    if rotated and columns.shape[1] > 1:
         return inverse_triangular(r_factor(columns)) * np.sqrt(n)
-    return np.diag(1.0 / np.sqrt((columns**2).sum(axis=0) / n))
+    squares = np.einsum("nk,nk->k", columns, columns)
+    return np.diag(1.0 / np.sqrt(squares / n))
 
 
 def _scaled_map(term: TermRows, layout: RandomCovariance) -> FloatArray:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_solve
-from scipy.linalg.lapack import dgeqrf, dpotrf, dpotri, dpstrf, dtrtri
+from scipy.linalg.lapack import dgeqrf, dpotrf, dpotri, dpstrf, dtpqrt, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 
@@ -24,8 +24,8 @@ from mixedar._types import FloatArray, IntArray
 _UNROLL = 4
 # Multiplications from which OpenBLAS spreads a product over threads.
 _THREADS_FROM = 250_000
-# Columns of a wide matrix that are taken at once.
-_WIDTH = 64
+# Columns of a wide matrix that are taken at once, and of a step of its QR.
+_WIDTH, _PANEL = 64, 8
 # From this order on a matrix by itself is work enough for LAPACK, and its threads.
 _LARGE = 128
 # Below this many matrices the overhead of Python's loop exceeds the gain.
@@ -279,8 +279,7 @@ def rows_at_a_time(columns: int) -> int:
     Rows of a QR step that stays in cache and below the size at which OpenBLAS
     starts threads, whose waiting costs more than they save.
     """
-    least = columns if columns <= _WIDTH else 4 * columns
-    return max(8000 // max(columns, 1) - columns, least, 64)
+    return max(16000 // max(columns, 1), 2 * columns, 64)
 
 
 def stacked_r_factor(
@@ -302,17 +301,17 @@ def stacked_r_factor(
     ndarray, shape (min(n, columns), columns)
         Upper triangular, with the cross-product of the whole matrix.
     """
-    factor = np.empty((0, columns))
+    factor = np.zeros((columns, columns), order="F")
     step = rows_at_a_time(columns)
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        stacked = np.empty((len(factor) + stop - start, columns), order="F")
-        stacked[: len(factor)] = factor
-        stacked[len(factor) :] = rows(start, stop)
-        # LAPACK itself: scipy's checks cost more than so small a factorisation
-        done = dgeqrf(stacked, lwork=32 * max(columns, 1), overwrite_a=True)[0]
-        factor = np.triu(done[:columns])
-    return factor
+    # LAPACK itself: scipy's checks cost more than so small a factorisation
+    for start in range(0, n if columns else 0, step):
+        below = np.array(rows(start, min(start + step, n)), order="F")
+        if start == 0:
+            done = dgeqrf(below, lwork=32 * columns, overwrite_a=1)[0][:columns]
+            factor[: len(done)] = np.triu(done)
+        else:  # further rows are reflected into the triangle
+            factor = dtpqrt(0, min(_PANEL, columns), factor, below, 1, 1)[0]
+    return factor[:n]
 
 
 def r_factor(x: FloatArray) -> FloatArray:

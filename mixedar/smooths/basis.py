@@ -25,6 +25,7 @@ from mixedar.exceptions import UnsupportedError
 _NULL = 1e-9  # eigenvalues of the penalty, relative to the largest
 _MOST_PLACES = 2000  # distinct places of a thin plate spline
 _MANY_PLACES = 20  # times k, from which on few eigenvectors are sought alone
+_ROWS = 8192  # rows of which columns are computed at a time
 _SPAN = 0.001  # of the range, beyond which the knots of B-splines begin
 
 
@@ -265,12 +266,18 @@ class ThinPlate(Basis):
 
     def columns(self, x: FloatArray) -> FloatArray:
         """See :class:`Basis`."""
-        x = x - self._centre
-        if self._at_places is None:
-            wiggly = self._kernel(x) @ self._weights
-        else:
-            wiggly = _natural_spline(x[:, 0], self._places[:, 0], *self._at_places)
-        return np.column_stack([wiggly, self._polynomials(x)]) / self._scale
+        out = np.empty((len(x), len(self._scale)))
+        for start in range(0, len(x), _ROWS):  # what is made of them stays in cache
+            here = slice(start, start + _ROWS)
+            some = x[here] - self._centre
+            if self._at_places is None:
+                wiggly = self._kernel(some) @ self._weights
+            else:
+                knots = self._places[:, 0]
+                wiggly = _natural_spline(some[:, 0], knots, *self._at_places)
+            out[here] = np.column_stack([wiggly, self._polynomials(some)])
+            out[here] /= self._scale
+        return out
 
 
 def _distinct(x: FloatArray) -> FloatArray:
@@ -319,10 +326,17 @@ def _natural_spline(
     inside = np.clip(x, knots[0], knots[-1])
     width = h[j]
     a, b = (knots[j + 1] - inside) / width, (inside - knots[j]) / width
-    out = a[:, None] * values[j] + b[:, None] * values[j + 1]
     square = width**2 / 6.0
-    out += ((a**3 - a) * square)[:, None] * bends[j]
-    out += ((b**3 - b) * square)[:, None] * bends[j + 1]
+    out = np.zeros((len(x), values.shape[1]))
+    for share, table, where in (
+        (a, values, j),
+        (b, values, j + 1),
+        ((a * a - 1.0) * a * square, bends, j),
+        ((b * b - 1.0) * b * square, bends, j + 1),
+    ):
+        part = np.take(table, where, axis=0)
+        part *= share[:, None]
+        out += part
     for knot, piece, beyond in (
         (0, 0, np.minimum(x - knots[0], 0.0)),
         (1, last, np.maximum(x - knots[-1], 0.0)),
