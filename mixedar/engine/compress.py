@@ -200,7 +200,8 @@ def clusters_by_zeros(
     packed = np.bitwise_or.reduceat(np.packbits(some, axis=1), rows.offsets[:-1])
     used = np.unpackbits(packed, axis=1, count=q).astype(bool)
     filled = float((used.sum(axis=1) + len(every) - q).mean()) / len(every)
-    sets, left = [], np.arange(len(packed))
+    sets: list[IntArray] = []
+    left = np.arange(len(packed))
     while len(left) and len(sets) <= _MOST_SETS:
         same = (packed[left] == packed[left[0]]).all(axis=1)
         sets.append(left[same])
