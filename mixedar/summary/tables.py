@@ -593,7 +593,7 @@ class ResultsSummary(Summary):
             raise UnsupportedError(_LACKS.format("as_gt", "great_tables")) from error
         columns = {f"column {j}": cells for j, cells in enumerate(view.columns)}
         table = GT(pd.DataFrame({"row": view.labels} | columns), rowname_col="row")
-        heads = dict(zip(columns, view.heads, strict=True))
+        heads: dict[str, Any] = dict(zip(columns, view.heads, strict=True))
         table = table.cols_label(**heads).tab_stubhead(view.corner)
         for name, how in zip(columns, view.aligns, strict=True):
             table = table.cols_align(_CSS[how], columns=name)
