@@ -13,7 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.calibration import designs, nlme, report, run, study  # noqa: E402
+from benchmarks.calibration import (  # noqa: E402
+    curves,
+    designs,
+    nlme,
+    report,
+    run,
+    study,
+)
 from benchmarks.calibration.methods import JOINT, KR, METHODS, ROBUST  # noqa: E402
 from benchmarks.calibration.summary import FALLBACK, select  # noqa: E402
 
@@ -176,3 +183,34 @@ def test_page_and_tables_show_the_published_numbers() -> None:
     assert text == page
     for path in RESULTS.glob("*.png"):
         assert f"](../benchmarks/calibration/results/{path.name})" in page
+
+
+def test_curves_from_data_to_table(tmp_path: Path) -> None:
+    cell = curves.CELLS[-1]
+    rows = pd.DataFrame(curves.replicates(cell, range(2)))
+    assert set(rows["fitted"]) == set(curves.FITTED)
+    again = pd.DataFrame(curves.replicates(cell, [1]))
+    pd.testing.assert_frame_equal(again, rows[2:].reset_index(drop=True))
+    where = {"curve": cell.curve, "design": cell.design, "rho": cell.rho}
+    table = curves.coverage_table(rows.assign(**where))
+    assert table["replicates"].tolist() == [2, 2]
+    assert table["pointwise"].between(0.5, 1.0).all()
+    data = np.array([cell.data(r)["y"] for r in range(300)])
+    values = np.array([cell.data(r)["x"] for r in range(300)])
+    left = data - curves.CURVES[cell.curve](values)
+    v = np.cov(left[:, :12].T)
+    lag = np.abs(np.subtract.outer(np.arange(12), np.arange(12)))
+    np.testing.assert_allclose(v, 1.0 + cell.rho**lag, atol=0.6)
+
+
+def test_published_coverage_of_curves() -> None:
+    table = pd.read_csv(RESULTS / "curves" / "coverage.csv")
+    assert len(table) == len(curves.CELLS) * len(curves.FITTED)
+    assert table["replicates"].min() >= 400
+    assert not table["failed"].any()
+    page = PAGE.read_text(encoding="utf-8")
+    assert curves.markdown(table) in page
+    assert "calibration/results/curves/coverage.png)" in page
+    right = table[table["fitted"] == "AR(1)"]
+    assert right["pointwise"].between(0.92, 0.98).all()
+    assert right["simultaneous"].between(0.90, 0.99).all()
