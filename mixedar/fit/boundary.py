@@ -44,14 +44,29 @@ def boundary_notes(fit: Fit) -> list[str]:
     if fit.residual_at_boundary:
         at_end = at_end_values(fit)
         values = ", ".join(f"{name} = {value:.6g}" for name, value in at_end.items())
-        note = f"The residual parameters lie at the end of their range: {values}"
+        residual = set(at_end) <= set(fit.structure.param_names)
+        whose = "The residual parameters" if residual else "Parameters"
+        note = f"{whose} lie at the end of their range: {values}"
         if "rho" in at_end and fit.structure.uses_time:
             note += (
                 " for one unit of time (if that is much longer or shorter than "
                 "the gaps, count time in another)"
             )
+        note += _meanings(fit)
         notes.append(note)
     return notes
+
+
+def _meanings(fit: Fit) -> str:
+    """What it means that parameters of relations are at an end."""
+    first, out = fit.structure.k_params, ""
+    for one in fit.between:
+        if one is not None:
+            own = slice(first, first + one.k_params)
+            if fit.estimate.at_end[own].any():
+                out += one.end_note(fit.estimate.residual_params[own])
+            first = own.stop
+    return out
 
 
 def plain_smooths(fit: Fit) -> dict[int, tuple[str, str]]:

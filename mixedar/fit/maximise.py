@@ -16,6 +16,7 @@ import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.model_data import ModelData, reads_fitted
+from mixedar.data.random_terms import RandomTerm
 from mixedar.data.vanishing import residual_covariance
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate, Flat, estimate_at
@@ -24,6 +25,7 @@ from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import Optimum, find_modes
 from mixedar.fit.fit import Fit
 from mixedar.numeric.linalg import product
+from mixedar.relations.base import KnownCovariance
 
 # Fits with the fitted values of the one before, ...
 _MOST = 200
@@ -35,6 +37,8 @@ _TOLERANCE = 1e-9
 _WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
 # Steps of a search for it: where it takes more there is a corner, nothing flat.
 _SOON = 20
+# Eigenvalues of a covariance between levels that are none, relative to the largest.
+_RANK = 1e-10
 _FAINT = 1e-5
 
 
@@ -259,14 +263,33 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
             by = np.unique(np.concatenate([found[j] for j in own]))
             out[effect] = tuple(data.exog_names[k] for k in by)
     for term, place in zip(data.terms, layout.term_places, strict=True):
-        absorbed = _absorbed_columns(*basis, term.design, term.codes)
+        design, codes = _columns_of(term, len(basis[1]))
+        absorbed = _absorbed_columns(*basis, design, codes)
         order = len(term.effects)
         for j in range(order):
-            own = range(j, term.design.shape[1], order)
+            own = range(j, design.shape[1], order)
             if all(k in absorbed for k in own):
                 by = np.unique(np.concatenate([absorbed[k] for k in own]))
                 out[place.effects.start + j] = tuple(data.exog_names[k] for k in by)
     return out
+
+
+def _columns_of(term: RandomTerm, p: int) -> tuple[FloatArray, IntArray]:
+    """
+    Columns of a term, and the levels that have them for themselves.
+
+    A known covariance of rank `p` or less leaves its levels so many columns, which all
+    rows share.
+    """
+    if term.relation is None or not isinstance(term.between, KnownCovariance):
+        return term.design, term.codes
+    k = term.between.matrix(np.empty(0)).value
+    if np.trace(k) ** 2 > p * (k**2).sum():  # the rank is no less than this ratio
+        return term.design, term.codes
+    values, vectors = np.linalg.eigh(k)
+    shared = vectors[term.codes][:, values > _RANK * values[-1]]
+    columns = shared[:, :, None] * term.design[:, None, :]
+    return columns.reshape(len(columns), -1), np.zeros_like(term.codes)
 
 
 def _absorbed_columns(

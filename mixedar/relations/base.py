@@ -71,6 +71,10 @@ class LevelCovariance(Parametric):
         """Variances of the levels, relative to that of the effects, (n_levels,)."""
         return np.diagonal(self.matrix(u).value)
 
+    def end_note(self, params: FloatArray) -> str:
+        """What it means that parameters are at an end of their range, or empty."""
+        return ""
+
     def sets(self, u: FloatArray) -> IntArray:
         """Sets of levels that are related, directly or through others."""
         found = sparse.csr_array(self.matrix(u).value)

@@ -4,19 +4,25 @@ Levels that have places: Gaussian fields.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedar._types import FloatArray
+from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import StructureError, check_choice, listing
 from mixedar.numeric.autodiff import Jet
 from mixedar.relations.base import LevelCovariance, Relation
 from mixedar.residual.base import Composite, DataLayout, Parametric, ResidualStructure
 from mixedar.residual.spatial import DistanceStructure, Exponential, Gaussian, Matern
+
+# A range so many times the farthest distance is the end: the covariance is then that of
+# an intrinsic field to a thousandth, of which the data tell variance / range alone.
+_FAR, _CLOSE = 1e3, 1e-9
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Field(Relation):
         self, levels: pd.Index, factor: str, places: Any, like: Any = None
     ) -> LevelCovariance:
         if isinstance(like, _FieldCovariance):
-            return _FieldCovariance(like.structure, places)
+            return _FieldCovariance(like.structure, places, like.longest)
         none = np.empty(0)
         layout = DataLayout(
             none, len(levels), 0.0, places, (None,) * places.shape[1], (0,)
@@ -110,12 +116,22 @@ def _check_apart(levels: pd.Index, factor: str, places: FloatArray) -> None:
 class _FieldCovariance(Composite, LevelCovariance):
     """Correlations of places as those of a residual structure."""
 
-    def __init__(self, structure: ResidualStructure, places: FloatArray) -> None:
+    def __init__(
+        self,
+        structure: ResidualStructure,
+        places: FloatArray,
+        longest: float | None = None,
+    ) -> None:
         self.structure, self._places = structure, places
         i, j = np.tril_indices(len(places), -1)
         positions = np.column_stack([np.zeros(len(places)), places])
         self._pairs = i, j
         self._cells = structure.cells(positions[i], positions[j])
+        if longest is None:
+            longest = _FAR * float(self._cells.max(initial=0.0))
+        #: the longest range
+        self.longest = longest
+        self._end = structure.to_unconstrained([longest])
 
     @property
     def parts(self) -> tuple[Parametric, ...]:
@@ -129,12 +145,33 @@ class _FieldCovariance(Composite, LevelCovariance):
     def n_levels(self) -> int:
         return len(self._places)
 
-    def at_end(self, params: ArrayLike) -> Any:
-        return self.structure.at_end(params)
+    def at_end(self, params: ArrayLike) -> BoolArray:
+        values = np.atleast_1d(np.asarray(params, dtype=np.float64))
+        far = values >= self.longest * (1.0 - _CLOSE)
+        return np.asarray(self.structure.at_end(params) | far)
+
+    def natural(self, u: FloatArray) -> Jet:
+        return self._within(super().natural, u)
+
+    def _within(self, function: Callable[[FloatArray], Jet], u: FloatArray) -> Jet:
+        """A function of the range, which does not change beyond the longest."""
+        if not u[0] > self._end[0]:
+            return function(u)
+        found = function(self._end)
+        return Jet(found.value, 0.0 * found.first, 0.0 * found.second)
+
+    def end_note(self, params: FloatArray) -> str:
+        if params[0] < self.longest / _FAR:
+            return ""
+        return (
+            ". As far as the data reach, the field has no end: they tell its variance "
+            "divided by its range, and neither of them alone, nor the constant. A "
+            "trend of the coordinates among the fixed effects may be what is meant"
+        )
 
     def matrix(self, u: FloatArray) -> Jet:
-        found, n = self.structure.cell_values(self._cells, u), self.n_levels
-        i, j = self._pairs
+        found = self._within(partial(self.structure.cell_values, self._cells), u)
+        (i, j), n = self._pairs, self.n_levels
 
         def whole(x: FloatArray, diagonal: float) -> FloatArray:
             out = np.zeros((*x.shape[:-1], n, n))

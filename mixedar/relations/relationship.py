@@ -178,6 +178,11 @@ class Relationship(LabelledRelation):
             precision = self._matrix.values.tocsc()
             return SparsePrecision(precision, rows, self._matrix.what, sizes)
         values = self._covariance(rows)
+        if not values.any():
+            raise StructureError(
+                f"{self._matrix.what} is zero between the levels of {factor!r}: they "
+                "would have no effects"
+            )
         check_semidefinite(values, self._matrix.what)
         return KnownCovariance(values)
 

@@ -150,3 +150,54 @@ def test_a_boundary_is_named() -> None:
     trend = model(Field(("lon",)), far)
     with pytest.warns(UserWarning, match=r"g range"):
         trend.fit()
+
+
+def test_a_field_without_an_end_is_named() -> None:
+    rng = np.random.default_rng(4)
+    where, n = rng.uniform(0.0, 10.0, (24, 2)), 24
+    d = np.linalg.norm(where[:, None] - where, axis=2)
+    walk = np.linalg.cholesky(np.exp(-d / 200.0) + 1e-9 * np.eye(n))
+    frame = pd.DataFrame({"g": np.repeat(np.arange(n), 3)})
+    frame["lon"], frame["lat"] = np.repeat(where, 3, axis=0).T
+    frame["y"] = np.repeat(5.0 * walk @ rng.normal(size=n), 3)
+    frame["y"] += 0.2 * rng.normal(size=len(frame))
+    model = mar.mixedlm("y ~ 1 + (1 | gr(g, cov=Field(('lon', 'lat'))))", frame)
+    with pytest.warns(UserWarning, match=r"g range.*variance divided by its range"):
+        fit = model.fit()
+    # the same as an intrinsic field: variance / range stays where the range is doubled
+    llf = [
+        dense_reml(fit, frame, d, f * fit.params["g Var"], f * fit.params["g range"])
+        for f in (1.0, 2.0)
+    ]
+    np.testing.assert_allclose(llf[0], fit.llf, rtol=1e-6)
+    np.testing.assert_allclose(llf[1], llf[0], atol=2e-3)
+    assert np.isnan(fit.bse["g range"])
+    assert fit.bse["g Var"] < fit.params["g Var"]  # for this range
+    new = frame.iloc[[0]].assign(g="new", lon=1e6)  # as far as all others, and farther
+    assert np.isfinite(fit.get_prediction(new, "group").se_mean).all()
+
+
+def dense_reml(
+    fit: Any, frame: pd.DataFrame, d: np.ndarray, variance: float, reach: float
+) -> float:
+    at = frame["g"].to_numpy()
+    v = variance * np.exp(-d / reach)[np.ix_(at, at)] + fit.scale * np.eye(len(at))
+    one, y = np.ones(len(at)), frame["y"].to_numpy()
+    left = np.linalg.solve(v, one)
+    rest = y - left @ y / left.sum()
+    square = rest @ np.linalg.solve(v, rest)
+    size = np.linalg.slogdet(v)[1] + np.log(left.sum())
+    return float(-0.5 * (size + square + (len(y) - 1) * np.log(2.0 * np.pi)))
+
+
+def test_a_covariance_that_fixed_effects_take_up() -> None:
+    names = rows()["g"].unique()
+    ones = pd.DataFrame(1.0, names, names)
+    fit = model(ones).fit()
+    assert "same for every value of the variance 'g Var'" in " ".join(
+        str(fit.summary()).split()
+    )
+    assert np.isnan(fit.bse["g Var"])
+    assert fit.params["g Var"] == 0.0
+    with pytest.raises(StructureError, match="is zero between the levels of 'g'"):
+        model(0.0 * ones)

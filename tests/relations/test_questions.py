@@ -238,7 +238,7 @@ def test_draws_have_the_covariance_of_the_model(kind: str) -> None:
 
 def test_draws_at_stated_parameters_of_a_relation() -> None:
     fit = fitted("field")
-    wide = fit.simulate(400, seed=1, params={"cell range": 1e4, "scale": 1e-6})
+    wide = fit.simulate(400, seed=1, params={"cell range": 1e3, "scale": 1e-6})
     alike = wide.sub(fit.fitted_marginal, axis=0)
     assert alike.std(axis=0).mean() < 0.1 * alike.loc[0].std()
 
