@@ -5,7 +5,7 @@ Marginal means and slopes: grids of a formula's variables, and rows of the desig
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -325,7 +325,7 @@ def slopes_on(
     spec = fits[0].formula_spec
     assert spec is not None
     matrix = _estimable(spec, matrix)
-    notes = _notes(fits[0], grid, {x}, "slopes")
+    notes = _notes(fits[0], grid, {x}, "slopes") + _place_of_slope(fits[0], grid, x)
     focus = grid.focus if len(grid.focus.columns) else pd.DataFrame({"x": [x]})
     return MarginalSlopes(focus, matrix, [], grid.rest, combined, notes)
 
@@ -470,6 +470,19 @@ def _notes(fit: Fit, grid: Grid, about: set[str], what: str) -> tuple[str, ...]:
             "at single values."
         )
     return tuple(notes)
+
+
+def _place_of_slope(fit: Fit, grid: Grid, x: str) -> tuple[str, ...]:
+    """That slopes are at the mean of `x`, if they change along it and nobody chose."""
+    if x in grid.focus or x in grid.chosen or len(grid.rest[x]) > 1:
+        return ()
+    low, high = (
+        grid.average(_slopes(fit, replace(grid, rows=grid.rows.assign(**{x: end})), x))
+        for end in grid.span
+    )
+    if np.allclose(low, high, rtol=1e-6, atol=1e-8 * float(np.abs(low).max())):
+        return ()
+    return (f"Slopes change along {x}: here at its mean, {grid.rest[x][0]:.4g}.",)
 
 
 def _held(name: str, grid: Grid) -> str:

@@ -173,6 +173,14 @@ def test_notes_say_what_is_averaged_and_what_interacts() -> None:
     assert fit.marginal_slopes("time", by=["arm", "site"]).notes == ()
 
 
+def test_slopes_of_curves_say_where_they_are() -> None:
+    curve = fitted("y ~ arm + time + I(time ** 2)")
+    (note,) = curve.marginal_slopes("time", by="arm").notes
+    assert note.startswith("Slopes change along time: here at its mean, 1.98")
+    assert curve.marginal_slopes("time", by="arm", at={"time": 2.0}).notes == ()
+    assert curve.marginal_slopes("time", by=["arm", "time"]).notes == ()
+
+
 def test_what_has_no_slope_is_refused() -> None:
     fit = fitted()
     with pytest.raises(UnsupportedError, match="marginal_means"):
