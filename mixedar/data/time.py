@@ -407,7 +407,8 @@ def _from_datetimes(
         # Months are no fixed number of days, yet a grid of first days is one.
         day = stamps.day.to_numpy()
         at_midnight = bool((stamps == stamps.normalize()).all())
-        month_ends = bool((stamps + pd.Timedelta(days=1)).is_month_start.all())
+        tomorrow = stamps + pd.Timedelta(days=1).as_unit(stamps.unit)
+        month_ends = bool(tomorrow.is_month_start.all())
         same_day = bool((day == day[0]).all())
         if at_midnight and (same_day or month_ends):
             months = (stamps.year * 12 + stamps.month).to_numpy(dtype=np.float64)

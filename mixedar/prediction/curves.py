@@ -167,6 +167,8 @@ def fitted_curves(
     parts = rows.paths(np.sort(source), broken=True)
     begins = np.cumsum([len(part) for part in parts])[:-1]
     begins = begins[line[begins] == line[begins - 1]]
+    if not len(begins):
+        return frame
     holes = frame.iloc[begins].assign(population=np.nan, group=np.nan)
     holes["x"] = x[begins - 1] + (x[begins] - x[begins - 1]) / 2
     holes.index = pd.Index(begins - 0.5)
