@@ -18,7 +18,13 @@ from mixedar.exceptions import StructureError, check_choice, listing
 from mixedar.numeric.autodiff import Jet
 from mixedar.relations.base import LevelCovariance, Relation
 from mixedar.residual.base import Composite, DataLayout, Parametric, ResidualStructure
-from mixedar.residual.spatial import DistanceStructure, Exponential, Gaussian, Matern
+from mixedar.residual.spatial import (
+    METRICS,
+    DistanceStructure,
+    Exponential,
+    Gaussian,
+    Matern,
+)
 
 # A range so many times the farthest distance is the end: the covariance is then that of
 # an intrinsic field to a thousandth, of which the data tell variance / range alone.
@@ -71,6 +77,7 @@ class Field(Relation):
         check_choice(
             "Field: kernel", self.kernel, ("exponential", "matern", "gaussian")
         )
+        check_choice("Field: metric", self.metric, tuple(METRICS))
         object.__setattr__(self, "coords", self._structure().coords)
 
     def _structure(self) -> DistanceStructure:
@@ -97,7 +104,9 @@ class Field(Relation):
         layout = DataLayout(
             none, len(levels), 0.0, places, (None,) * places.shape[1], (0,)
         )
-        return _FieldCovariance(self._structure().bind_layout(layout), places)
+        out = _FieldCovariance(self._structure().bind_layout(layout), places)
+        _check_distances(out.distances, factor)
+        return out
 
 
 def _check_apart(levels: pd.Index, factor: str, places: FloatArray) -> None:
@@ -111,6 +120,16 @@ def _check_apart(levels: pd.Index, factor: str, places: FloatArray) -> None:
         f"Field: levels of {factor!r} have the same coordinates, such as "
         f"{listing(same)}; make them one level, or move them apart"
     )
+
+
+def _check_distances(distances: FloatArray, factor: str) -> None:
+    """Raise if all distances are the same."""
+    if np.ptp(distances) <= _CLOSE * distances.max():
+        raise StructureError(
+            f"Field: all distances between levels of {factor!r} are {distances[0]:g}, "
+            "and such a field cannot be told from independent effects: write "
+            f"(1 | {factor})"
+        )
 
 
 class _FieldCovariance(Composite, LevelCovariance):
@@ -129,6 +148,8 @@ class _FieldCovariance(Composite, LevelCovariance):
         self._cells = structure.cells(positions[i], positions[j])
         if longest is None:
             longest = _FAR * float(self._cells.max(initial=0.0))
+        #: distances of the pairs of levels, shape (pairs,)
+        self.distances: FloatArray = self._cells[:, 0]
         #: the longest range
         self.longest = longest
         self._end = structure.to_unconstrained([longest])
@@ -162,7 +183,7 @@ class _FieldCovariance(Composite, LevelCovariance):
 
     def end_note(self, params: FloatArray) -> str:
         if params[0] < self.longest / _FAR:
-            return ""
+            return ". Effects of any two levels are independent, as without gr()"
         return (
             ". As far as the data reach, the field has no end: they tell its variance "
             "divided by its range, and neither of them alone, nor the constant. A "

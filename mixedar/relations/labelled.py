@@ -120,7 +120,7 @@ class LabelledMatrix:
                 "text" if isinstance(one, str) else "numbers"
                 for one in (names[0], self.labels[0])
             ]
-            if kinds[0] != kinds[1]:
+            if kinds[0] != kinds[1] and not isinstance(names[0], tuple):
                 example += (
                     f". Its labels are {kinds[1]} and the levels {kinds[0]}: bring "
                     f"them to one type, as with data[{factor!r}].astype("

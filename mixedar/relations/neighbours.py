@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import BoolArray, FloatArray
-from mixedar.exceptions import StructureError, listing
+from mixedar.exceptions import LengthError, StructureError, listing
 from mixedar.numeric.autodiff import Jet
 from mixedar.relations.base import KnownCovariance, LevelCovariance
 from mixedar.relations.labelled import LabelledMatrix, LabelledRelation
@@ -45,9 +45,14 @@ class Neighbours(LabelledRelation):
         name = type(self).__name__
         super().__init__(LabelledMatrix.of(W, labels, f"{name}: W"))
         weights = self._matrix.values
-        if weights.nnz and weights.min() < 0.0:
-            raise StructureError(f"{name}: W has negative weights")
         rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+        if weights.nnz and weights.min() < 0.0:
+            at = int(weights.data.argmin())
+            ends = self._matrix.labels[[rows[at], weights.indices[at]]].tolist()
+            raise StructureError(
+                f"{name}: W has negative weights, such as {weights.data[at]:g} of "
+                f"{listing(ends)}; pass the weights of neighbours, not D - W"
+            )
         weights.data[rows == weights.indices] = 0.0
         weights.eliminate_zeros()
         alone = self._matrix.labels[np.asarray(weights.sum(axis=1)).ravel() == 0.0]
@@ -76,18 +81,41 @@ class Neighbours(LabelledRelation):
         -------
         The graph
 
+        Raises
+        ------
+        LengthError
+            If there is not an end, and a weight, for each edge.
+        StructureError
+            If an end is missing, or an edge stands twice.
+
         Examples
         --------
         >>> from mixedar.api import ICAR
         >>> ICAR.from_edges(["a", "b", "c"], ["b", "c", "d"])
         ICAR of 4 levels
         """
+        name = f"{cls.__name__}.from_edges"
         one, other = pd.Series(np.asarray(first)), pd.Series(np.asarray(second))
+        if len(one) != len(other):
+            raise LengthError(f"{name}: {len(one)} and {len(other)} ends of edges")
+        lost = np.flatnonzero(one.isna() | other.isna())
+        if len(lost):
+            raise StructureError(f"{name}: edge {lost[0]} has an end that is missing")
         labels = pd.Index(pd.unique(pd.concat([one, other], ignore_index=True)))
         i, j = labels.get_indexer(pd.Index(one)), labels.get_indexer(pd.Index(other))
         values = (
             np.ones(len(i)) if weights is None else np.asarray(weights, dtype=float)
         )
+        if len(values) != len(i):
+            raise LengthError(f"{name}: {len(values)} weights of {len(i)} edges")
+        pairs = pd.DataFrame({"i": np.minimum(i, j), "j": np.maximum(i, j)})
+        twice = np.flatnonzero(pairs.duplicated())
+        if len(twice):
+            ends = labels[[i[twice[0]], j[twice[0]]]].tolist()
+            raise StructureError(
+                f"{name}: {len(twice)} edges stand twice, such as that of "
+                f"{listing(ends)}: give each once, in one direction"
+            )
         graph = sparse.coo_array((values, (i, j)), shape=(len(labels),) * 2).tocsr()
         return cls(graph + graph.T, labels=labels)
 

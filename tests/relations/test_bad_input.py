@@ -12,7 +12,7 @@ from scipy import sparse
 
 import mixedar.formula.api as mar
 from mixedar.api import CAR, ICAR, Field, Relationship
-from mixedar.exceptions import MixedARError, StructureError
+from mixedar.exceptions import LengthError, MixedARError, StructureError
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 
@@ -201,3 +201,44 @@ def test_a_covariance_that_fixed_effects_take_up() -> None:
     assert fit.params["g Var"] == 0.0
     with pytest.raises(StructureError, match="is zero between the levels of 'g'"):
         model(0.0 * ones)
+
+
+def test_edges() -> None:
+    with pytest.raises(StructureError, match=r"1 edges stand twice.*b, a.*one direc"):
+        ICAR.from_edges(["a", "b", "b"], ["b", "a", "c"])
+    with pytest.raises(StructureError, match="edge 1 has an end that is missing"):
+        CAR.from_edges(["a", None], ["b", "a"])
+    with pytest.raises(LengthError, match="2 and 1 ends"):
+        ICAR.from_edges(["a", "b"], ["b"])
+    with pytest.raises(LengthError, match="1 weights of 2 edges"):
+        ICAR.from_edges(["a", "b"], ["b", "c"], [1.0])
+    laplacian = pd.DataFrame([[1.0, -1.0], [-1.0, 1.0]], ["a", "b"], ["a", "b"])
+    with pytest.raises(StructureError, match=r"-1 of a, b; .* not D - W"):
+        ICAR(laplacian)
+
+
+def test_places_at_one_distance_from_one_another() -> None:
+    frame = rows()[lambda x: x["g"].isin(["a", "b"])]
+    with pytest.raises(StructureError, match=r"all distances.*write \(1 \| g\)"):
+        model(Field(("lon", "lat")), frame)
+    with pytest.raises(MixedARError, match="Field: metric='on a globe'"):
+        Field(("lon", "lat"), metric="on a globe")  # type: ignore[arg-type]
+
+
+def test_a_field_without_relation_is_named() -> None:
+    frame = rows()
+    frame["y"] = frame["x"] + np.repeat([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], 4)
+    frame["y"] += 0.1 * np.sin(np.arange(24.0))
+    with pytest.warns(UserWarning, match=r"g range.*independent, as without gr"):
+        found = model(Field(("lon",)), frame).fit()
+    plain = mar.mixedlm("y ~ x + (1 | g)", frame).fit()
+    np.testing.assert_allclose(found.llf, plain.llf, atol=1e-5)
+
+
+def test_labels_that_are_combinations() -> None:
+    K = matrix()
+    frame = rows().assign(t=np.tile([1, 2], 12))
+    with pytest.raises(StructureError, match="levels of 'g:t' are not") as caught:
+        mar.mixedlm("y ~ x + (1 | gr(g:t, cov=K))", frame)
+    del K
+    assert "one type" not in str(caught.value)
