@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray
+from mixedar.engine.residuals import correlation_of, markov_of
 from mixedar.exceptions import LengthError
 from mixedar.fit import Fit
 from mixedar.fit.boundary import boundary_notes
@@ -161,7 +162,11 @@ def _random_effects(fit: Fit, without: Sequence[str]) -> SummaryTable:
         label = "Corr" if j == 0 else f"Corr {j + 1}"
         data[label] = np.append(column, np.nan)
         formats[label] = "share"
-    names = [" ".join(filter(None, label)) for label in fit.effect_labels]
+    parts = tuple(f"{label} " for label in without)
+    names = [
+        factor if f"{factor} ".startswith(parts) else f"{factor} {effect}".strip()
+        for factor, effect in fit.effect_labels
+    ]
     frame = pd.DataFrame(data, index=[*names, "Residual"])
     kept = [name not in without for name in (*fit.effect_names, "Residual")]
     frame = frame[kept]
@@ -233,9 +238,10 @@ def _notes(fit: Fit) -> list[str]:
 
 def _across_steps(fit: Fit) -> str | None:
     """
-    Say if a negative correlation across the common step is more likely than any.
+    Say if the correlations of a model that counts common steps are more likely.
 
-    Where that step is an even number of units no correlation per unit expresses it.
+    Where the step is an even number of units no correlation per unit expresses a
+    negative one across it; moving averages per unit end before a longer step.
     """
     structure = fit.structure
     reads = structure.integer_time and not structure.counts_steps
@@ -243,16 +249,19 @@ def _across_steps(fit: Fit) -> str | None:
         return None
     gaps = np.unique(fit.data.grouped.gaps)
     step = int(np.gcd.reduce(np.rint(gaps[gaps > 0.0]).astype(np.int64)))
-    if fit.data.time is None or step == 0 or step % 2:
+    first_order = markov_of(correlation_of(structure)) is not None
+    if fit.data.time is None or step < 2 or (first_order and step % 2):
         return None
     data = fit.data.changed(delta="auto")
     data = data.with_residual(structure, data.residual_data, data.variance_specs)
     other = maximise(data, reml=fit.reml, layout=fit.layout)
     if other.llf <= fit.llf + 1e-4:
         return None
+    what = "Correlations of its multiples have"
+    if first_order:
+        what = "A negative correlation across it has"
     return (
-        f"The common step of the times is {data.time_unit.removeprefix('step of ')}. A "
-        "negative correlation across it has a higher log-likelihood, "
-        f"{other.llf:.4f}, which no correlation per unit of time expresses: pass "
-        "delta='auto', which makes the step the unit."
+        f"The common step of the times is {data.time_unit.removeprefix('step of ')}. "
+        f"{what} a higher log-likelihood, {other.llf:.4f}, which no parameters per "
+        "unit of time express: pass delta='auto', which makes the step the unit."
     )

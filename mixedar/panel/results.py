@@ -740,7 +740,7 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
                 "coefficients"
             )
         letter = "t" if self.use_t else "z"
-        ends = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+        ends = [f"[{check_alpha(alpha) / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
         columns = {"Coef.": self.params, "Std.Err.": self.bse}
         columns |= {letter: self.tvalues, f"P>|{letter}|": self.pvalues}
         frame = pd.DataFrame(columns).join(self.conf_int(alpha).set_axis(ends, axis=1))

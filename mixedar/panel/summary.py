@@ -68,7 +68,10 @@ def summarize(
         "Df residuals:": estimate.df_resid,
         "Covariance:": estimate.info.label,
         "Scale:": f"{estimate.scale:.6g}",
-        **{f"R-squared {of}:": f"{value:.4f}" for of, value in rsquared.items()},
+        **{
+            f"R-squared {of}:": f"{value:.4f}" if value else "0"
+            for of, value in rsquared.items()
+        },
         **({} if slopes is None else _of_slopes(slopes)),
     }
     if estimate.llf is not None:

@@ -17,7 +17,7 @@ def test_summary_has_a_table_of_smooths() -> None:
     assert list(smooths.index) == [f"s(time):arm{arm}" for arm in "abc"]
     assert list(smooths.columns) == ["EDF", "Ref.df", "F", "P>F", "Variance"]
     # each number stands in one place, and no part of a basis among the effects
-    assert list(frames["random_effects"].index) == ["id", "Residual"]
+    assert list(frames["random_effects"].index) == ["id Intercept", "Residual"]
     effects = ["Intercept", "arm[T.b]", "arm[T.c]", "id Var"]
     assert list(frames["parameters"].index)[:4] == effects
     correlations = frames["fixed_effects_correlation"]
