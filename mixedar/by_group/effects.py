@@ -416,7 +416,7 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
         scale = np.sqrt(np.where(variances > 1e-12 * model, variances, np.nan))
         standardized = pd.Series((fit.effects.means / scale)[group, column])
         each = standardized.groupby(effect, sort=False)
-        return pd.concat([_normal_quantiles(z, alpha) for _, z in each]).assign(
+        return pd.concat([normal_quantiles(z, alpha) for _, z in each]).assign(
             effect=pd.Series(effect)
         )
     frame = random_effects_frame(fit, "long", beta=beta, alpha=alpha)
@@ -429,7 +429,7 @@ def plot_data(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     return frame
 
 
-def _normal_quantiles(values: pd.Series, alpha: float) -> pd.DataFrame:
+def normal_quantiles(values: pd.Series, alpha: float) -> pd.DataFrame:
     """Values in increasing order, normal quantiles, and a band for each point."""
     ordered, n = values.sort_values(), values.count()
     rank = ordered.rank(method="first").to_numpy()

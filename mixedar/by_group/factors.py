@@ -9,11 +9,14 @@ from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.by_group.effects import (
     coef_by_group,
     conditional_variances,
+    normal_quantiles,
+    plot_data,
     same_column,
     wide_frame,
 )
@@ -23,6 +26,7 @@ from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
+    check_alpha,
     check_choice,
     check_flags,
     shown,
@@ -134,6 +138,54 @@ def ranef(
     values = np.hstack(means)
     errors = np.sqrt(np.hstack(variances)) if se else values
     return wide_frame("predicted", values, errors, index, names, se)
+
+
+def drawn_effects(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
+    """
+    What pictures of the random effects need, of all factors.
+
+    Parameters and columns are those of :func:`mixedar.by_group.effects.plot_data`.
+    Effects whose levels are related by a pedigree or places are left out.
+
+    Raises
+    ------
+    UnsupportedError
+        If there are no random effects of a factor's levels.
+    """
+    check_alpha(alpha)
+    terms = [t for t in fit.data.terms if t.smooth is None and t.between is None]
+    parts = []
+    if fit.k_re + fit.k_vc or not terms:
+        parts.append(plot_data(fit, kind, alpha, beta))
+    for term in terms:
+        if term.factor == fit.data.groups_name and fit.k_re:
+            continue
+        found = ranef(fit, term.factor, se=True, beta=_BETA_OF.get(kind, beta))
+        variances = np.diag(random_covariance(fit, term.factor))
+        label = [" / ".join(map(str, np.atleast_1d(one))) for one in found.index]
+        for name, variance in zip(found["predicted"], variances, strict=True):
+            effect = term.factor if name == "Intercept" else f"{term.factor}: {name}"
+            mean, error = found["predicted"][name], found["std_error"][name]
+            drawn = _drawn(mean, error, variance, kind, alpha).assign(effect=effect)
+            parts.append(drawn if kind == "qq" else drawn.assign(label=label))
+    return pd.concat(parts, ignore_index=True)
+
+
+# Quantiles need the whole variance of predictions.
+_BETA_OF = {"qq": "estimated"}
+
+
+def _drawn(
+    mean: pd.Series, error: pd.Series, variance: float, kind: str, alpha: float
+) -> pd.DataFrame:
+    """Predictions of an effect with intervals, or standardized with quantiles."""
+    mean, error = mean.reset_index(drop=True), error.reset_index(drop=True)
+    if kind == "qq":
+        spread = (variance - error**2).where(lambda v: v > 1e-12 * variance)
+        return normal_quantiles(mean / np.sqrt(spread), alpha)
+    half = stats.norm.isf(alpha / 2.0) * error
+    columns = {"predicted": mean, "std_error": error}
+    return pd.DataFrame(columns | {"lower": mean - half, "upper": mean + half})
 
 
 def random_covariance(fit: Fit, factor: str | None = None) -> pd.DataFrame:

@@ -318,7 +318,7 @@ def plot_random_effects(
     Parameters
     ----------
     frame : DataFrame
-        Of :func:`mixedar.by_group.effects.plot_data`.
+        Of :func:`mixedar.by_group.factors.drawn_effects`.
     kind : {"caterpillar", "qq"}
         Predictions with intervals, sorted; or standardized predictions against
         normal quantiles, with the band in which each of them lies with probability

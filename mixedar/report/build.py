@@ -80,7 +80,7 @@ def report(
     >>> teeth = load_orthodont()
     >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> fit = model.fit()
-    >>> print(fit.report(format="text")[:83])
+    >>> print(fit.report(format="text")[:84])
     Methods. distance was analysed with a linear mixed model, fitted to 108 observations
     >>> path = fit.report("teeth.html", pictures=False)
     >>> path.name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mixedar.by_group.effects import plot_data
+from mixedar.by_group.factors import drawn_effects
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup import Diagnosis, diagnosis_of
@@ -147,11 +147,12 @@ class Contents:
         if not fit.converged:
             text = "The search for the maximum did not converge; do not rely on these "
             yield Words(f"{text}numbers.", "warning")
-        for note in boundary_notes(fit):
+        notes = boundary_notes(fit)
+        for note in notes:
             yield Words(f"{note[:1].upper()}{note[1:]}.", "warning")
         for one in self.diagnosis.alarms:
             yield Words(f"{one.name.capitalize()}: {one.sentence}", "warning")
-        if not self.diagnosis.alarms:
+        if fit.converged and not (notes or self.diagnosis.alarms):
             yield Words("No check raised an alarm.")
 
     def _text(self) -> Iterator[Block]:
@@ -279,6 +280,8 @@ class Contents:
         if spec is None or frame is None:
             return {}, {}
         labels, by = levels_of_formula(spec), main_factor(self.fit.data)
+        smooths = fitted_smooths(self.fit)
+        curved = {name for one in smooths for name in one.smooth.call.covariates}
         means: dict[str, MarginalMeans] = {}
         slopes: dict[str, MarginalMeans] = {}
         for name in spec.variables:
@@ -286,7 +289,8 @@ class Contents:
                 if frame[name].nunique() <= _LEVELS:
                     means[name] = marginal_means(self.fit, name)
                 continue
-            if pd.api.types.is_numeric_dtype(frame[name].dtype):
+            number = pd.api.types.is_numeric_dtype(frame[name].dtype)
+            if number and name not in curved:
                 slopes[name] = marginal_slopes(self.fit, name, by)
         return means, slopes
 
@@ -306,7 +310,7 @@ class Contents:
     @cached_property
     def predicted(self) -> pd.DataFrame:
         """Predicted random effects with their intervals."""
-        return plot_data(self.fit, "caterpillar", self.alpha, "known")
+        return drawn_effects(self.fit, "caterpillar", self.alpha, "known")
 
     def _effects(self) -> Iterator[Block]:
         """The levels whose random effects are the farthest from zero."""

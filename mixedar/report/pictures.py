@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import Seed
-from mixedar.by_group.effects import plot_data
+from mixedar.by_group.factors import drawn_effects
 from mixedar.data.model_data import ModelData
 from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
@@ -29,6 +29,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.inference.arguments import understands
 from mixedar.inference.profile import profiles
+from mixedar.inference.smooths import fitted_smooths
 from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import COLOURS, correlation, trajectories
 from mixedar.plotting import coefficients as draw_coefficients
@@ -388,7 +389,11 @@ def plot_coefficients(
     >>> len(ax.get_yticklabels())
     3
     """
-    frame = pd.concat({fit.endog_name: coefficient_frame(fit)}, axis=1, names=["model"])
+    found = coefficient_frame(fit)
+    if coefficients is None and fit.has_data:  # linear parts of smooths mean nothing
+        parts = [fit.exog_names[k] for one in fitted_smooths(fit) for k in one.fixed]
+        found = found.drop(index=parts)
+    frame = pd.concat({fit.endog_name: found}, axis=1, names=["model"])
     return draw_coefficients.plot_coefficients(frame, ax, coefficients, alpha)
 
 
@@ -478,7 +483,7 @@ def plot_random_effects(
     2
     """
     return draw_coefficients.plot_random_effects(
-        plot_data(fit, kind, alpha, beta),
+        drawn_effects(fit, kind, alpha, beta),
         kind,
         effect,
         alpha=alpha,

@@ -20,6 +20,7 @@ from mixedar.fit.boundary import boundary_notes
 from mixedar.hypotheses.df import METHODS
 from mixedar.inference.anova import anova_terms
 from mixedar.inference.explained import r2
+from mixedar.inference.smooths import fitted_smooths
 from mixedar.inference.wald import coefficient_frame
 from mixedar.prediction.smooth_table import smooth_tests
 from mixedar.summary import in_words
@@ -162,12 +163,11 @@ def _tests(fit: Fit, alpha: float) -> str:
 def _coefficients(fit: Fit, alpha: float) -> str:
     """Estimates with their intervals and tests, if there are not too many."""
     frame = coefficient_frame(fit)
-    labels = [str(label) for label in smooth_tests(fit).index]
-    part = [any(name.startswith(f"{one}Fx") for one in labels) for name in frame.index]
+    linear = {int(k) for one in fitted_smooths(fit) for k in one.fixed}
     shown = [
         name
-        for name, linear in zip(frame.index, part, strict=True)
-        if not linear and (name not in ("Intercept", "const") or len(frame) == 1)
+        for k, name in enumerate(frame.index)
+        if k not in linear and (name not in ("Intercept", "const") or len(frame) == 1)
     ]
     if not 0 < len(shown) <= _MOST:
         return ""

@@ -317,17 +317,46 @@ def test_series_and_levels_within_groups_are_drawn_by_themselves() -> None:
 # -- trajectories ---------------------------------------------------------------------
 
 
-def test_items_of_crossed_factors_are_no_curve() -> None:
+@cache
+def crossed() -> Any:
+    """Six people and eight items."""
     rng = np.random.default_rng(2)
     data = pd.DataFrame({"person": np.repeat(range(6), 8), "item": [*range(8)] * 6})
     data["x"] = rng.normal(size=48)
     effects = rng.normal(size=6)[data["person"]] + rng.normal(size=8)[data["item"]]
     data["y"] = data["x"] + effects + 0.5 * rng.normal(size=48)
-    fit = mar.mixedlm("y ~ x + (1 | person) + (1 | item)", data).fit()
+    return mar.mixedlm("y ~ x + (1 | person) + (1 | item)", data).fit()
+
+
+def test_random_effects_of_all_factors_are_drawn() -> None:
+    fit = crossed()
+    figure = fit.plot_random_effects()
+    names = {ax.get_xlabel().split()[0] for ax in figure.axes}
+    assert names == {"person", "item"}
+    check_picture(figure)
+    ax = fit.plot_random_effects(effect="item", alpha=0.1)
+    found = fit.ranef("item", se=True)
+    mean = np.sort(found["predicted"]["Intercept"])
+    assert_allclose(ax.get_lines()[0].get_xdata(), mean)
+    half = 1.6448536269514722 * found["std_error"]["Intercept"].max()
+    widths = [np.ptp(segment[:, 0]) for segment in ax.collections[0].get_segments()]
+    assert_allclose(max(widths), 2.0 * half)
+    # standardized by their own standard deviations, which differ by level
+    ax = fit.plot_random_effects("qq", "item")
+    error = fit.ranef("item", se=True, beta="estimated")["std_error"]["Intercept"]
+    spread = np.sqrt(fit.random_covariance("item").iloc[0, 0] - error**2)
+    wanted = found["predicted"]["Intercept"] / spread
+    assert_allclose(ax.get_lines()[-1].get_ydata(), np.sort(wanted))
+    check_picture(ax.figure)
+
+
+def test_items_of_crossed_factors_are_no_curve() -> None:
+    fit = crossed()
     figure = fit.plot_trajectories()
     drawn = lines(figure.axes[0])
     assert drawn["group"].get_linestyle() == "None"
     name = figure.legends[0].get_title().get_text()
+    data = fit.model.data.frame
     first = data[data[name] == 0].sort_values("x").index
     assert_allclose(drawn["group"].get_ydata(), fit.fittedvalues[first])
     check_picture(figure)
@@ -657,6 +686,14 @@ def test_coefficients_of_one_fit() -> None:
     assert teeth().plot_coefficients(own, ["Intercept"]) is own
     with pytest.raises(UnknownColumnError, match="'ag' is not in the table"):
         teeth().plot_coefficients(coefficients="ag")
+
+
+def test_linear_parts_of_smooths_are_no_coefficients() -> None:
+    data = load_orthodont()
+    data["distance"] += 4.0 * (data["age"] - 11.0) ** 2
+    fit = mar.mixedlm("distance ~ sex + s(age, k=4)", data).fit()
+    labels = [tick.get_text() for tick in fit.plot_coefficients().get_yticklabels()]
+    assert labels == ["sex[T.Male]"]
 
 
 def test_profiles_shade_the_interval() -> None:

@@ -273,6 +273,21 @@ def test_cells_of_tables_know_their_columns() -> None:
     assert {"Coef.", "P>|t|", "lower", "Cook's D"} <= labels
 
 
+def test_effects_of_all_factors_and_no_slopes_of_smooths() -> None:
+    row = np.arange(48)
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"person": row // 8, "item": row % 8, "x": rng.normal(size=48)})
+    data["y"] = rng.normal(size=6)[row // 8] + rng.normal(size=8)[row % 8]
+    data["y"] += data["x"] ** 2 + 0.5 * rng.normal(size=48)
+    fit = mar.mixedlm("y ~ s(x, k=5) + (1 | person) + (1 | item)", data).fit()
+    page = Page(fit.report(pictures=False))
+    for factor in ("person", "item"):
+        effects = fit.ranef(factor)["Intercept"]
+        assert f"{effects[effects.abs().idxmax()]:.4f}" in page.text
+    assert "Slopes along x" not in page.text
+    assert "Its mean depended on s(x" in page.text
+
+
 def test_many_covariance_parameters_are_not_profiled() -> None:
     data = load_bodyweight()
     data = data[data["time"] <= 36]
