@@ -17,7 +17,14 @@ from typing import Any
 
 from benchmarks.peers.base import Facts
 from benchmarks.problems import Problem, build, tiny
-from benchmarks.specs import LevelsSpec, MarginalSpec, ModelSpec, PanelSpec, SmoothSpec
+from benchmarks.specs import (
+    LevelsSpec,
+    MarginalSpec,
+    ModelSpec,
+    PanelSpec,
+    RelatedSpec,
+    SmoothSpec,
+)
 
 __all__ = ["facts_of", "main", "read_facts", "write"]
 
@@ -74,6 +81,8 @@ def read_facts(folder: Path) -> Facts:
         spec = LevelsSpec
     elif "smooth" in model:
         spec = SmoothSpec
+    elif "related" in model:
+        spec = RelatedSpec
     return Facts(model=spec(**model), **raw)
 
 

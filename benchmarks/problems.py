@@ -25,6 +25,7 @@ from benchmarks.panel_problems import (
     TASKS,
     panel_frame,
 )
+from benchmarks.related_problems import RELATED_WORKLOADS, related_frame
 from benchmarks.specs import LevelsSpec, ModelSpec, SmoothSpec
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS, structure_frame
 
@@ -397,6 +398,16 @@ def _smooth(name: str) -> Callable[[float], Problem]:
     return smooth
 
 
+def _related(name: str) -> Callable[[float], Problem]:
+    """Generator of a workload of related levels."""
+    model, title = RELATED_WORKLOADS[name]
+
+    def related(scale: float) -> Problem:
+        return Problem(name, title, model, related_frame(name, scale))
+
+    return related
+
+
 def _panel(name: str) -> Callable[[float], Problem]:
     """Generator of a panel workload; they share the data."""
     model = PANEL_WORKLOADS[name]
@@ -435,6 +446,7 @@ PROBLEMS: dict[str, Callable[[float], Problem]] = {
     "nested": nested,
     "ratings": ratings,
     **{name: _smooth(name) for name in SMOOTHS},
+    **{name: _related(name) for name in RELATED_WORKLOADS},
     **{name: _structure(name) for name in STRUCTURE_WORKLOADS},
     **{name: _panel(name) for name in PANEL_WORKLOADS},
 }

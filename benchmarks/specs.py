@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LevelsSpec", "MarginalSpec", "ModelSpec", "PanelSpec", "SmoothSpec"]
+__all__ = [
+    "LevelsSpec",
+    "MarginalSpec",
+    "ModelSpec",
+    "PanelSpec",
+    "RelatedSpec",
+    "SmoothSpec",
+]
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,24 @@ class SmoothSpec(ModelSpec):
     def formula(self) -> str:
         """Fixed effects and the smooth, as mgcv reads them."""
         return f"{self.response} ~ {' + '.join([*self.fixed, self.smooth])}"
+
+
+@dataclass(frozen=True)
+class RelatedSpec(ModelSpec):
+    """A mixed model with effects of related levels.
+
+    Attributes
+    ----------
+    related : str
+        Their term, as brms writes it; `A` is the pedigree of the data.
+    """
+
+    related: str
+
+    @property
+    def lme4_formula(self) -> str:
+        """Fixed effects and the term."""
+        return f"{self.formula} + {self.related}"
 
 
 @dataclass(frozen=True)

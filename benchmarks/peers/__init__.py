@@ -27,6 +27,7 @@ from benchmarks.peers import (
 )
 from benchmarks.peers.base import Peer
 from benchmarks.problems import LEVELS_RIVALS, PLAIN, SMOOTHS
+from benchmarks.related_problems import RELATED_WORKLOADS
 from benchmarks.structure_problems import STRUCTURE_WORKLOADS
 
 __all__ = [
@@ -91,4 +92,6 @@ def peers_of(workload: str) -> dict[str, Peer]:
         return PLAIN_PEERS
     if workload in SMOOTHS:
         return SMOOTH_PEERS
+    if workload in RELATED_WORKLOADS:
+        return {"mixedar": mixedar.PEER}
     return PANEL_PEERS if workload in PANEL_WORKLOADS else PEERS

@@ -16,7 +16,7 @@ from benchmarks.peers.base import (
     dense_design,
 )
 from benchmarks.problems import ModelSpec, Problem
-from benchmarks.specs import LevelsSpec, SmoothSpec
+from benchmarks.specs import LevelsSpec, RelatedSpec, SmoothSpec
 
 
 class MixedAR(PythonPeer):
@@ -34,7 +34,14 @@ class MixedAR(PythonPeer):
     def fit(self, data: pd.DataFrame, model: ModelSpec) -> Estimate:
         """Formula fit with the residual structure of the model."""
         api: Any = importlib.import_module("mixedar.formula.api")
-        several = isinstance(model, (LevelsSpec, SmoothSpec))
+        names: Any = importlib.import_module("mixedar.api")
+        several = isinstance(model, (LevelsSpec, RelatedSpec, SmoothSpec))
+        Field = names.Field  # noqa: F841  formulas read it
+        if "sire" in data:
+            herd = data.drop_duplicates("animal")
+            A = names.Relationship.from_pedigree(  # noqa: F841  and this
+                herd["animal"], herd["sire"], herd["dam"]
+            )
         result = api.mixedlm(
             model.lme4_formula if several else model.formula,
             data,
