@@ -30,7 +30,7 @@ from mixedar.relations.base import (
 from mixedar.relations.labelled import LabelledMatrix, LabelledRelation
 
 _NEGATIVE = 1e-8  # an eigenvalue, relative to the largest
-_SPARSE = 1000  # from so many on a precision stays sparse
+_SPARSE = 500  # from so many on a precision stays sparse
 
 
 class Relationship(LabelledRelation):
