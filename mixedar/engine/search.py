@@ -147,7 +147,8 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     grid = list(problem.parameters.start_grid())
     if problem.n_linked > _MANY_LINKED:
         # so many levels tell of one maximum, and each derivative is dear
-        return [_by_values(problem, grid)]
+        near = _of_unrelated_levels(problem, grid)
+        return [_by_values(problem, grid) if near is None else near]
     if problem.parameters.k_free != 1:
         return _separate_points(problem, grid)
     first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
@@ -199,6 +200,26 @@ def _separate_points(
     if not points:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     return [theta for _, theta in sorted(points, key=lambda point: -point[0])]
+
+
+def _of_unrelated_levels(
+    problem: LikelihoodProblem, grid: list[FloatArray]
+) -> FloatArray | None:
+    """The maximum with levels that are not related, if that is easier and there."""
+    easier = problem.unrelated()
+    if easier is None:
+        return None
+    search = newton(
+        partial(easier.evaluate, derivatives=True),
+        _by_values(easier, grid),
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
+        polish=False,
+    )
+    if search.curvature.min() < HARDLY_CURVED:  # a single row of each level
+        return None
+    lam, u = problem.split(search.theta)
+    return np.concatenate([np.where(np.abs(lam) < 0.3, 0.3, lam), u])
 
 
 def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray:
