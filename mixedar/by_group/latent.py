@@ -137,7 +137,7 @@ class _Waves:
                 "times=[...], that groups share"
             )
         found = wide.fillna(-1).to_numpy().astype(np.intp)
-        waves = cls(wanted, found, int(whole.idxmax()))
+        waves = cls(wanted, found, int(wide.index[int(np.argmax(whole))]))
         marks = data.grouped.marks
         parts = [] if data.exog_re is None else [("random effects", data.exog_re)]
         if marks is not None:

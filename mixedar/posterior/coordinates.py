@@ -15,6 +15,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.batch import ManyPoints, Profiles, levels_of
+from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.posterior.blocks import (
     EffectBlock,
@@ -34,6 +35,8 @@ from mixedar.residual import many
 
 _FARTHEST = 40.0  # coordinates beyond which nothing is computed
 _CLOSEST = 1.0 - 1e-9  # partial correlations
+# of a coordinate, in search of a prior that is not zero
+_STEPS = np.concatenate([[0.0], np.linspace(-10.0, 10.0, 401)])
 _MOST_NUMBERS = 2**22  # derivatives of parameters at a time
 
 
@@ -116,7 +119,14 @@ class Target(PriorsByName):
         return not self._many.is_together
 
     def start(self, theta_sigma: tuple[FloatArray, float]) -> FloatArray:
-        """Coordinates of a maximum of the likelihood, drawn in from the boundary."""
+        """
+        Coordinates of a maximum of the likelihood, drawn in from the boundary.
+
+        Raises
+        ------
+        UnsupportedError
+            If a prior is zero wherever its parameter is.
+        """
         theta, sigma = theta_sigma
         fit, problem = self.fit, self.problem
         u = problem.split(theta)[1]
@@ -138,7 +148,28 @@ class Target(PriorsByName):
         parts.append(np.clip(u, -8.0, 8.0))
         if not fit.scale_known:
             parts.append(np.array([np.log(sigma)]))
-        return np.concatenate(parts)
+        return self._inside(np.concatenate(parts))
+
+    def _inside(self, z: FloatArray) -> FloatArray:
+        """Coordinates moved, one by one, to where no prior is zero."""
+        for j, name in enumerate(self.names):
+            prior = self.priors.get(name)
+            if not isinstance(prior, Prior):
+                continue
+            tried = np.tile(z, (len(_STEPS), 1))
+            tried[:, j] += _STEPS
+            logs = prior.log_density(self.points(tried).natural[:, j])
+            if np.isfinite(logs[0]):
+                continue
+            tried = tried[np.isfinite(logs)]
+            if not len(tried):
+                raise UnsupportedError(
+                    f"priors=: {prior!r} of {name!r} is zero wherever the parameter is"
+                )
+            found = self.log_density(tried)[0]
+            best = np.argmax(found) if np.isfinite(found).any() else len(tried) // 2
+            z = tried[best]
+        return z
 
     def points(self, z: FloatArray) -> Points:
         """Parameters at coordinates, shape (m, k)."""

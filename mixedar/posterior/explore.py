@@ -288,12 +288,17 @@ def _mode(density: Density, start: FloatArray) -> tuple[FloatArray, float]:
 
     def function(z: FloatArray) -> tuple[float, FloatArray]:
         found = density(np.vstack([z, z + step, z - step]))
-        found = np.where(np.isfinite(found), found, _NOWHERE)
-        return -found[0], -(found[1 : k + 1] - found[k + 1 :]) / 2e-4
+        here = found[0] if np.isfinite(found[0]) else _NOWHERE
+        # no slope towards where there is nothing
+        found = np.where(np.isfinite(found), found, here)
+        return -here, -(found[1 : k + 1] - found[k + 1 :]) / 2e-4
 
     found = minimize(
         function, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}
     )
+    first = function(start)[0]
+    if first < found.fun:  # a line search may end outside of the range
+        return start, -first
     return found.x, -float(found.fun)
 
 
@@ -305,7 +310,8 @@ def _curvature(density: Density, mode: FloatArray) -> FloatArray:
     signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
     points = [mode + a * unit[rows] + b * unit[columns] for a, b in signs]
     found = density(np.vstack(points)).reshape(4, -1)
-    second = (found[0] - found[1] - found[2] + found[3]) / (4.0 * h * h)
+    with np.errstate(invalid="ignore"):  # of nothing on several sides
+        second = (found[0] - found[1] - found[2] + found[3]) / (4.0 * h * h)
     matrix = np.zeros((k, k))
     matrix[rows, columns] = matrix[columns, rows] = np.where(
         np.isfinite(second), second, 0.0

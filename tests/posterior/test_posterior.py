@@ -186,6 +186,8 @@ def test_bayes_factors_need_proper_priors_on_what_differs(post: Posterior) -> No
     sd = np.sqrt((root[:, 1] ** 2).sum(axis=1))
     height = stats.norm.pdf(0.0, mean[:, 1], sd).mean()
     assert ratio == pytest.approx(stats.norm.pdf(0, 0, 3) / height, rel=0.05)
+    with pytest.raises(UnsupportedError, match="choose 'group'"):
+        post.loo(by="row")
     with pytest.raises(UnsupportedError, match="no posterior"):
         post.bayes_factor(3)  # type: ignore[arg-type]
 
@@ -218,6 +220,20 @@ def test_priors_that_do_not_suit_are_refused(priors: Any, text: str) -> None:
     fit = model(re_formula="~age").fit()
     with pytest.raises(UnsupportedError, match=text):
         fit.posterior(100, priors)
+
+
+def test_priors_may_leave_out_the_maximum_of_the_likelihood() -> None:
+    fit = model().fit()
+    free = fit.posterior(8000, rng=1).draws["rho"]
+    assert not 0.2 < fit.rho < 0.6
+    inside = fit.posterior(4000, {"rho": Uniform(0.2, 0.6)}, rng=1).draws["rho"]
+    assert inside.between(0.2, 0.6).all()
+    # what is left of the flat prior's
+    expected = free[free.between(0.2, 0.6)]
+    error = 4.0 * expected.std() / np.sqrt(len(expected))
+    assert inside.mean() == pytest.approx(expected.mean(), abs=error)
+    with pytest.raises(UnsupportedError, match="'rho' is zero wherever"):
+        fit.posterior(100, {"rho": Uniform(2, 3)})
 
 
 def test_unknown_parameters_of_priors_are_named() -> None:
