@@ -147,8 +147,8 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     grid = list(problem.parameters.start_grid())
     if problem.n_linked > _MANY_LINKED:
         # so many levels tell of one maximum, and each derivative is dear
-        near = _of_unrelated_levels(problem, grid)
-        return [_by_values(problem, grid) if near is None else near]
+        start = _of_unrelated_levels(problem, grid)
+        return [_by_values(problem, grid) if start is None else start]
     if problem.parameters.k_free != 1:
         return _separate_points(problem, grid)
     first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
