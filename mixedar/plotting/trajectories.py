@@ -78,7 +78,9 @@ def plot_groups(
     """
     names = levels.cat.categories
     level = levels.cat.codes.to_numpy()
-    across = n_columns or int(np.ceil(np.sqrt(len(chosen))))
+    across = n_columns
+    if across is None:
+        across = int(np.ceil(np.sqrt(len(chosen))))
     figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
     handles: dict[str, Any] = {}
     for ax, code in zip(panels, chosen, strict=True):

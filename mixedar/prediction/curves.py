@@ -275,7 +275,7 @@ def levels_of(data: ModelData, by: object, most: int) -> pd.Series:
     Raises
     ------
     UnsupportedError
-        If there are more.
+        If there are more, or none.
     """
     if by is None:
         return pd.Series(pd.Categorical([""] * data.nobs))
@@ -286,6 +286,8 @@ def levels_of(data: ModelData, by: object, most: int) -> pd.Series:
         order = sorted(column.dropna().unique(), key=lambda v: (isinstance(v, str), v))
         column = column.astype(pd.CategoricalDtype(order))
     count = len(column.cat.categories)
+    if not count:
+        raise UnsupportedError("by= has missing values only: there is no level to draw")
     if count > most:
         what = by if isinstance(by, str) else "by"
         raise UnsupportedError(

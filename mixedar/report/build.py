@@ -72,6 +72,8 @@ def report(
     ------
     UnsupportedError
         For another suffix or format, or a suffix of another format.
+    FileNotFoundError
+        If the folder is not there.
 
     Examples
     --------
@@ -89,6 +91,8 @@ def report(
     alpha = check_alpha(alpha)
     check_flags(pictures=pictures, progress=progress)
     kind = _format(path, format)
+    if path is not None and not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(Path(path).parent)!r}")
     contents = Contents(results, alpha, pictures)
     written = _written(contents, kind, title, progress)
     if path is None:

@@ -302,6 +302,10 @@ def test_a_model_draws_its_data_as_lines() -> None:
         model.plot(kind="panels")
     with pytest.raises(GroupError, match="no group 'x'"):
         model.plot(groups="x")
+    with pytest.raises(UnsupportedError, match="n_columns=0"):
+        model.plot(n_columns=0)
+    with pytest.raises(UnsupportedError, match="no level to draw"):
+        model.plot(by=np.repeat(np.nan, 60))
 
 
 def test_series_and_levels_within_groups_are_drawn_by_themselves() -> None:

@@ -290,7 +290,7 @@ def test_effects_of_all_factors_and_no_slopes_of_smooths() -> None:
 
 def test_many_covariance_parameters_are_not_profiled() -> None:
     data = load_bodyweight()
-    data = data[data["time"] <= 36]
+    data = data[data["time"] <= 29]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = mar.mixedlm(
