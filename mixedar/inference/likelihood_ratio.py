@@ -179,7 +179,7 @@ def compare_lr_test(results: Any, restricted: Any, **options: Any) -> Likelihood
     ... )
     >>> statistic, pvalue, df = large.compare_lr_test(small)
     >>> round(statistic, 2), df
-    (14.82, 2.0)
+    (14.75, 2.0)
     """
     if restricted.fit.k_estimated >= results.fit.k_estimated:
         raise UnsupportedError(

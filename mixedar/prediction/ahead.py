@@ -65,7 +65,7 @@ def forecast(
     >>> fit = mar.mixedlm("weight ~ C(diet) * time", rats, groups="rat", time="time")
     >>> ahead = fit.fit().forecast(2).summary_frame()
     >>> ahead.loc[1, "mean"].round(0).to_dict()
-    {71: 270.0, 78: 272.0}
+    {71: 280.0, 78: 283.0}
     """
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise UnsupportedError(f"steps={shown(steps)} is not a whole number above 0")
