@@ -15,12 +15,14 @@ from scipy.sparse.csgraph import connected_components
 
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import LengthError, StructureError, listing
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, clip
 from mixedar.relations.base import KnownCovariance, LevelCovariance
 from mixedar.relations.labelled import LabelledMatrix, LabelledRelation
 from mixedar.residual.base import Link
 
 _NEAR_ONE = 1e-6
+# Beyond, the likelihood is that of rho = 1, and rounding more than what is left of it.
+_LAST = float(np.arctanh(1.0 - _NEAR_ONE / 2.0))
 
 
 class Neighbours(LabelledRelation):
@@ -186,7 +188,7 @@ class _Autoregression(LevelCovariance):
         return np.arctanh(np.asarray(params, dtype=np.float64))
 
     def from_variables(self, u: Jet) -> Jet:
-        return np.tanh(u)
+        return np.tanh(clip(u, -_LAST, _LAST))
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         return np.abs(np.asarray(params, dtype=np.float64)) > 1.0 - _NEAR_ONE

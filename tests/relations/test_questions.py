@@ -321,6 +321,17 @@ def test_profile_of_a_parameter_of_a_relation() -> None:
     assert np.isfinite(fit.covariance_parameters().loc["cell rho", "se"])
 
 
+def test_a_lattice_whose_rho_is_one() -> None:
+    """Beyond 1 - 1e-6 rounding is no likelihood: constrained maxima stay smooth."""
+    fit = fitted("car").fit
+    values = []
+    for u in (7.0, 14.0, 17.0):
+        theta = fit.theta.copy()
+        theta[-1] = u
+        values.append(fit.problem.evaluate(theta, derivatives=False).llf)
+    np.testing.assert_allclose(values[1:], values[0], atol=1e-4)
+
+
 def test_kenward_roger_of_a_lattice() -> None:
     """The formulas of the paper with the derivatives of (D - rho W)^-1."""
     fit, frame, w = fitted("car"), places(), weights().to_numpy()
