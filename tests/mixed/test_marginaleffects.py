@@ -6,17 +6,18 @@ import warnings
 from functools import cache
 from typing import Any
 
-import marginaleffects as me
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 import statsmodels.formula
-from marginaleffects.datagrid import datagrid
 from numpy.testing import assert_allclose
 
 import mixedar.formula.api as mar
 from mixedar.exceptions import BoundaryWarning
+
+me = pytest.importorskip("marginaleffects")
+pl = pytest.importorskip("polars")
+datagrid = pytest.importorskip("marginaleffects.datagrid").datagrid
 
 # marginaleffects' own use of polars
 pytestmark = pytest.mark.filterwarnings("ignore:.*get_categories:DeprecationWarning")

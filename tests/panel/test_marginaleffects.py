@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import marginaleffects as me
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,8 @@ import mixedar.formula.api as mar
 from helpers.panel_cases import panel_data
 from mixedar.exceptions import UnsupportedError
 from mixedar.panel import PanelResults
+
+me = pytest.importorskip("marginaleffects")
 
 # marginaleffects' own use of polars
 pytestmark = pytest.mark.filterwarnings("ignore:.*get_categories:DeprecationWarning")
