@@ -124,7 +124,7 @@ class PanelModel(NamedInALine, ABC):
     >>> import mixedar.formula.api as mar
     >>> firms = grunfeld.load_pandas().data.astype({"year": int})
     >>> mar.pooled("invest ~ value + capital", firms, "firm", "year")
-    <PooledOLS: invest ~ value + capital, 220 rows, 11 entities>
+    <PooledOLS: invest ~ value + capital; 220 rows, 11 entities>
     """
 
     formula: str | None = None
