@@ -293,7 +293,7 @@ def test_units_order_and_labels_do_not_matter(data: pd.DataFrame) -> None:
         mixed = new.sample(frac=1.0, random_state=3)
         found = fit.get_prediction(mixed, level, unknown="population").summary_frame()
         assert found.index.equals(mixed.index)
-        pd.testing.assert_frame_equal(found.loc[new.index], expected)
+        pd.testing.assert_frame_equal(expected, found.loc[new.index])
         # a row says the same whatever is asked beside it
         alone = fit.get_prediction(new.iloc[[7]], level, unknown="population")
         pd.testing.assert_frame_equal(alone.summary_frame(), expected.iloc[[7]])
