@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+# Characters beyond which a list or an array is not written out in a message.
+_LONG = 80
+
 
 def shown(value: Any) -> str:
     """
@@ -23,7 +26,8 @@ def shown(value: Any) -> str:
     Parameters
     ----------
     value : object
-        NumPy's scalars lose the name of their type, in tuples too.
+        NumPy's scalars lose the name of their type, in tuples too; of arrays, Series
+        and other long values the type is named.
 
     Returns
     -------
@@ -33,7 +37,10 @@ def shown(value: Any) -> str:
         value = value.item()
     if isinstance(value, tuple):  # the label of a row with several levels
         return f"({', '.join(map(shown, value))})"
-    return repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) else str(value)
+    if hasattr(value, "__len__") and not isinstance(value, str) and len(text) > _LONG:
+        return f"{type(value).__name__} of length {len(value)}"
+    return text
 
 
 # As NumPy writes its scalars, alone or in a list.
@@ -154,9 +161,8 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     plain = isinstance(value, (str, int, float, np.generic, type(None)))
     if not plain or value not in choices:
         *most, last = map(repr, choices)
-        raise UnsupportedError(
-            f"{name}={shown(value)}: choose {', '.join(most)} or {last}"
-        )
+        either = f"{', '.join(most)} or {last}" if most else last
+        raise UnsupportedError(f"{name}={shown(value)}: choose {either}")
 
 
 def check_flags(**flags: object) -> None:

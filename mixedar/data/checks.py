@@ -66,6 +66,12 @@ def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
             f"{name} has {len(given)} rows but {what} has {len(index)}; pass one value "
             "for each of them"
         )
+    if given.nlevels != index.nlevels:
+        raise UnsupportedError(
+            f"{name} has row labels of {_levels_of(given)}, and {what} of "
+            f"{_levels_of(index)}: give both the same index, or pass "
+            f"{name}.to_numpy() to go by position"
+        )
     if given.is_unique and index.is_unique and given.isin(index).all():
         raise UnsupportedError(
             f"{name} and {what} have different row labels (the same ones in another "
@@ -78,6 +84,13 @@ def check_labels(name: str, array: object, index: pd.Index, what: str) -> None:
         f"{shown(given[row])} and {shown(index[row])}): give both the same index, or "
         f"pass {name}.to_numpy() to go by position"
     )
+
+
+def _levels_of(index: pd.Index) -> str:
+    """How many levels an index has, and their names."""
+    names = ", ".join(shown(name) for name in index.names if name is not None)
+    count = "one level" if index.nlevels == 1 else f"{index.nlevels} levels"
+    return count + (f" ({names})" if names else "")
 
 
 def offset_values(offset: Any, index: pd.Index | None = None) -> FloatArray:

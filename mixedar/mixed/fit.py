@@ -29,6 +29,7 @@ from mixedar.exceptions import (
     check_choice,
     check_flags,
     check_positive,
+    shown,
 )
 from mixedar.fit.boundary import unseen_notes
 from mixedar.fit.maximise import Start, maximise
@@ -133,7 +134,9 @@ def _check_options(
     model: ParentModel, gtol: object, maxiter: object, free: object
 ) -> None:
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 1:
-        raise UnsupportedError(f"maxiter={maxiter!r} is not a positive whole number")
+        raise UnsupportedError(
+            f"maxiter={shown(maxiter)} is not a positive whole number"
+        )
     check_positive("gtol", gtol)
     if free is None:
         return

@@ -241,7 +241,7 @@ def _across_steps(fit: Fit) -> str | None:
     Say if the correlations of a model that counts common steps are more likely.
 
     Where the step is an even number of units no correlation per unit expresses a
-    negative one across it; moving averages per unit end before a longer step.
+    negative one across it.
     """
     structure = fit.structure
     reads = structure.integer_time and not structure.counts_steps
@@ -249,8 +249,7 @@ def _across_steps(fit: Fit) -> str | None:
         return None
     gaps = np.unique(fit.data.grouped.gaps)
     step = int(np.gcd.reduce(np.rint(gaps[gaps > 0.0]).astype(np.int64)))
-    first_order = markov_of(correlation_of(structure)) is not None
-    if fit.data.time is None or step < 2 or (first_order and step % 2):
+    if fit.data.time is None or step == 0 or step % 2:
         return None
     data = fit.data.changed(delta="auto")
     data = data.with_residual(structure, data.residual_data, data.variance_specs)
@@ -258,7 +257,7 @@ def _across_steps(fit: Fit) -> str | None:
     if other.llf <= fit.llf + 1e-4:
         return None
     what = "Correlations of its multiples have"
-    if first_order:
+    if markov_of(correlation_of(structure)) is not None:
         what = "A negative correlation across it has"
     return (
         f"The common step of the times is {data.time_unit.removeprefix('step of ')}. "

@@ -255,7 +255,7 @@ def _one_dimension(
             check_labels("cluster", labels, index, "data")
     if not pd.api.types.is_list_like(labels) or getattr(labels, "ndim", 1) != 1:
         raise UnsupportedError(
-            f"cluster={part!r}: name a column, or pass one label for each row"
+            f"cluster={shown(part)}: name a column, or pass one label for each row"
         )
     # a list may mix types, which an array would turn into text
     labels = pd.Series(labels if hasattr(labels, "dtype") else list(labels))

@@ -342,3 +342,32 @@ def test_groups_of_several_columns_are_told_the_bars() -> None:
     with pytest.raises(GroupError, match=r"add \(1 \| site/subject\)"):
         mar.mixedlm("distance ~ age", teeth, groups=["site", "subject"])
     mar.mixedlm("distance ~ age + (1 | site/subject)", teeth)
+
+
+def test_labels_of_several_levels_are_no_labels_of_rows() -> None:
+    levels = pd.MultiIndex.from_frame(DATA[["id", "t"]])
+    given = DATA["size"].set_axis(levels)
+    calls: list[Callable[[], Any]] = [
+        lambda: by_formula(offset=given),
+        lambda: by_formula(weights=given),
+        lambda: arrays(groups=DATA["id"].set_axis(levels)),
+        lambda: mar.pooled("y ~ x", DATA, "id", "t", weights=given),
+        lambda: mar.pooled("y ~ x", DATA, "id", "t").fit("clustered", cluster=given),
+    ]
+    for call in calls:
+        with pytest.raises(MixedARError, match=r"labels of 2 levels \('id', 't'\)"):
+            call()
+
+
+def test_messages_do_not_write_out_whole_columns() -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: by_formula().influence(DATA["arm"]),
+        lambda: mar.cross_validate(by_formula().model, by=DATA["arm"]),
+        lambda: mar.pooled("y ~ x", DATA, "id", "t").fit(
+            "clustered", cluster=DATA[["id", "t"]].to_numpy()
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(MixedARError, match=f"of length {len(DATA)}") as caught:
+            call()
+        assert len(str(caught.value)) < 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import permutations
 from typing import Any
 
@@ -307,6 +308,18 @@ def test_summary_says_that_a_negative_correlation_is_more_likely() -> None:
     assert_allclose(per_unit.llf, want.llf, rtol=1e-7)
     assert_allclose(per_unit.rho**3, want.rho, rtol=1e-3)
     assert "delta=" not in str(per_unit.summary())
+
+
+def test_summary_says_it_of_moving_averages_too() -> None:
+    frame = alternating()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        per_unit = fitted(frame, "t", "arma11")
+        want = fitted(frame, "t", "arma11", delta="auto")
+    text = " ".join(str(per_unit.summary()).split())
+    assert "common step of the times is 2. Correlations of its" in text
+    assert f"higher log-likelihood, {want.llf:.4f}" in text
+    assert "delta='auto'" not in str(want.summary())
 
 
 @pytest.mark.parametrize("kind", ["integers", "dates"])

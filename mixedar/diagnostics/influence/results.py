@@ -570,7 +570,7 @@ def influence(
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)
     if maxiter is not None and not (whole and maxiter >= 0):
         raise UnsupportedError(
-            f"maxiter={maxiter!r} is not a whole number from 0 up; None chooses"
+            f"maxiter={shown(maxiter)} is not a whole number from 0 up; None chooses"
         )
     fit.data  # noqa: B018  raises if they were removed
     fit.check_scale_estimated("influence()")
