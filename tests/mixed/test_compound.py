@@ -414,7 +414,7 @@ def test_stored_and_written() -> None:
     again = pickle.loads(pickle.dumps(fit))
     close(again.params, fit.params, 0.0)
     close(again.conf_int_re()["lower"], fit.conf_int_re()["lower"], 1e-8)
-    assert "re_cov='compound'" in call_text(fit.fit, {})
+    assert 're_cov="compound"' in call_text(fit.fit, {})
 
 
 def test_packed_parameters() -> None:

@@ -94,7 +94,6 @@ def test_other_attributes_raise_as_they_did(fit: Any) -> None:
         ("distance ~ pol(age, 2)", r"I\(age\*\*2\)"),
         ("distance ~ age + Error(subject)", r"\(1 \| subject\)"),
         ("distance ~ lo(age)", r"s\(age\)"),
-        ("distance ~ ti(age, w)", r"te\(age, w\)"),
         ("cbind(distance, age) ~ sex", "one response"),
         ("distance ~ I(age - mean(age))", r"age\.mean\(\)"),
         ("distance ~ C(sex, ref='Male')", "Treatment"),

@@ -157,7 +157,7 @@ def test_missing_offsets() -> None:
 
 def test_pictures_and_reports() -> None:
     fit, _ = both()
-    assert "offset='start'" in unescape(fit.report(pictures=False))
+    assert 'offset="start"' in unescape(fit.report(pictures=False))
     for draw in (fit.plot_trajectories, fit.plot_spaghetti, fit.plot_residuals):
         draw()
     assert len(fit.plot_forecast(teeth(), ["M01"]).axes) == 1

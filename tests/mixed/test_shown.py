@@ -144,7 +144,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_reports_are_html_files(tmp_path: Path) -> None:
-    for name in ("fit.pdf", "fit", "fit.md"):
+    for name in ("fit.odt", "fit", "fit.md"):
         with pytest.raises(UnsupportedError, match=r"\.html"):
             shown()["plain"].report(tmp_path / name, pictures=False)
         assert not (tmp_path / name).exists()
