@@ -186,7 +186,7 @@ def test_bayes_factors_need_proper_priors_on_what_differs(post: Posterior) -> No
     sd = np.sqrt((root[:, 1] ** 2).sum(axis=1))
     height = stats.norm.pdf(0.0, mean[:, 1], sd).mean()
     assert ratio == pytest.approx(stats.norm.pdf(0, 0, 3) / height, rel=0.05)
-    with pytest.raises(UnsupportedError, match="by='row': choose .*'group'"):
+    with pytest.raises(UnsupportedError, match=r"by='row': choose .*'group'"):
         post.loo(by="row")
     with pytest.raises(UnsupportedError, match="no posterior"):
         post.bayes_factor(3)  # type: ignore[arg-type]
