@@ -51,6 +51,8 @@ def test_grids() -> None:
     close(curve["upper"] - curve["fit"], stats.norm.isf(0.025) * curve["se"], 1e-12)
 
 
+# The ratio's maximum is at its end, which is named or not by where the search stops.
+@pytest.mark.filterwarnings("ignore::mixedar.exceptions.BoundaryWarning")
 def test_tensor_product_equals_matrices() -> None:
     rows = table("smooth_x")
     fit = mar.mixedlm("y ~ te(x, time, k=4)", rows, groups="id", time="time").fit()
