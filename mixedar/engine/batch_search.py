@@ -14,16 +14,13 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.batch import LikelihoodBatch
 from mixedar.engine.batch_newton import Ascents, climb
-from mixedar.engine.search import (
-    AWAY,
-    FAR,
-    FOLLOWED,
+from mixedar.engine.search import AWAY, FAR, FOLLOWED, n_scattered
+from mixedar.engine.starts import (
     HARDLY_CURVED,
     HOPELESS,
     ROUGH_GAIN,
     ROUGH_STEPS,
     START_RATIOS,
-    n_scattered,
 )
 
 

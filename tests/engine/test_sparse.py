@@ -92,7 +92,7 @@ def test_starts_from_unrelated_levels(
     frame = records().groupby("animal").head(rows)
     usual = mar.mixedlm("y ~ x + (1 | gr(animal, cov=A))", frame).fit()
     monkeypatch.setattr("mixedar.relations.relationship._SPARSE", 10)
-    monkeypatch.setattr("mixedar.engine.search._MANY_LINKED", 10)
+    monkeypatch.setattr("mixedar.engine.starts.MANY_LINKED", 10)
     monkeypatch.setattr("mixedar.engine.sparse._MANY_FILLED", 0)
     asked, unrelated = [], LikelihoodProblem.unrelated
 

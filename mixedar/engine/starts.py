@@ -1,0 +1,253 @@
+"""
+Where the search for maxima of the likelihood begins.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from scipy.linalg.lapack import dsyevd
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.newton import newton
+from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
+
+# Starting random-effects variances, as shares of the residual variance.
+START_RATIOS = (0.03, 0.3, 2.0, 30.0, 1e3, 1e5, 1e7, 1e9)
+# With so many effects of further factors in one component the search starts once.
+MANY_LINKED = 400
+# There parabolas reach so far, and are drawn so often.
+_PARABOLA, _TURNS = 0.7, 3
+# Along the grid of residual parameters rough maxima will do, ...
+ROUGH_GAIN = 0.3
+ROUGH_STEPS = 8
+# ... and a profile that has fallen so far is not followed further.
+HOPELESS = 30.0
+# A second derivative by an unconstrained parameter that says that it hardly matters.
+HARDLY_CURVED = 1e-3
+
+
+def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
+    """Free entries of ``Lambda`` that are the most likely of a few, at `u`."""
+    cov = problem.covariance
+    unit = cov.on_diagonal.astype(float)
+    count = max(sum(cov.blocks), 1)
+    best, best_llf = np.empty(0), -np.inf
+    for ratio in START_RATIOS if problem.k_cov_free else (1.0,):
+        lam = (np.sqrt(ratio / count) * unit)[cov.is_free]
+        llf = value_at(problem, np.concatenate([lam, u]))
+        if llf > best_llf:
+            best, best_llf = lam, llf
+        elif np.isfinite(best_llf):
+            break  # the ratios rise: past the top
+    if not np.isfinite(best_llf):
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return best
+
+
+def value_at(
+    problem: LikelihoodProblem, theta: FloatArray, *, derivatives: bool = False
+) -> float:
+    """The log-likelihood, minus infinity where it cannot be computed."""
+    try:
+        return problem.evaluate(theta, derivatives=derivatives).llf
+    except np.linalg.LinAlgError:
+        return -np.inf
+
+
+@dataclass(frozen=True)
+class _ProfilePoint:
+    """
+    The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
+
+    `slope` is the derivative of the profile by the (first) residual
+    parameter, corrected to first order for what is left to gain in ``Lambda``, and
+    `turn` that of the best ``Lambda``.
+    """
+
+    lam: FloatArray
+    u: FloatArray
+    llf: float
+    slope: float
+    turn: FloatArray
+
+    @property
+    def theta(self) -> FloatArray:
+        return np.concatenate([self.lam, self.u])
+
+    def lam_at(self, u: FloatArray) -> FloatArray:
+        """Where ``Lambda`` moves with the residual parameter, a short way."""
+        most = 0.5 * np.maximum(np.abs(self.lam), 0.5)
+        return self.lam + np.clip(self.turn * (u[0] - self.u[0]), -most, most)
+
+
+def _profile_point(
+    problem: LikelihoodProblem,
+    lam: FloatArray,
+    u: FloatArray,
+    hopeless: float = -np.inf,
+) -> _ProfilePoint:
+    k = problem.k_cov_free
+    last: dict[bytes, ThetaEvaluation] = {}
+
+    def evaluate(entries: FloatArray) -> ThetaEvaluation:
+        point = problem.evaluate(np.concatenate([entries, u]), derivatives=True)
+        last[entries.tobytes()] = point
+        return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
+
+    # a standard deviation of zero is a saddle that no gradient leaves
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+    search = newton(
+        evaluate,
+        lam,
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
+    point = last[search.theta.tobytes()]
+    llf, slope, turn = point.llf, 0.0, np.zeros(k)
+    if len(u):
+        slope = float(point.gradient[k])
+    if len(u) and k:
+        values, vectors, failed = dsyevd(-point.hessian[:k, :k], lower=1)
+        if not failed and values[0] > 1e-8 * values[-1]:
+            step = vectors @ ((vectors.T @ point.gradient[:k]) / values)
+            slope += float(point.hessian[k, :k] @ step)
+            turn = vectors @ ((vectors.T @ point.hessian[:k, k]) / values)
+            llf += 0.5 * float(point.gradient[:k] @ step)
+    return _ProfilePoint(search.theta, u, llf, slope, turn)
+
+
+def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
+    """
+    Starting points, the most promising first.
+
+    With one residual parameter the likelihood is profiled along a grid of it.
+    Wherever its slope changes from rising to falling there is a maximum
+    between, so that one search each finds the modes.
+    """
+    grid = list(problem.parameters.start_grid())
+    if problem.n_linked > MANY_LINKED:
+        # so many levels tell of one maximum, and each derivative is dear
+        start = _of_unrelated_levels(problem, grid)
+        return [_by_values(problem, grid) if start is None else start]
+    if problem.parameters.k_free != 1:
+        return _separate_points(problem, grid)
+    first = _profile_point(problem, _first_factor(problem, grid[0]), grid[0])
+    points = [first]
+    for outward in (-1.0, 1.0):
+        side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
+        point = first
+        for u in sorted(side, key=lambda u: outward * u[0]):
+            best = max(p.llf for p in points)
+            if point.slope * outward < 0.0 and point.llf < best - HOPELESS:
+                break
+            try:
+                point = _profile_point(problem, point.lam_at(u), u, best - HOPELESS)
+            except np.linalg.LinAlgError:
+                break
+            points.append(point)
+    points.sort(key=lambda p: float(p.u[0]))
+    chosen = []
+    if points[0].slope <= 0.0:
+        chosen.append((points[0].llf, points[0].theta))
+    if points[-1].slope > 0.0:
+        chosen.append((points[-1].llf, points[-1].theta))
+    for left, right in pairwise(points):
+        if left.slope > 0.0 >= right.slope:
+            share = left.slope / (left.slope - right.slope)
+            theta = (1.0 - share) * left.theta + share * right.theta
+            near = max(left, right, key=lambda p: p.llf)
+            # with derivatives: the search begins there
+            if value_at(problem, theta, derivatives=True) < near.llf:
+                theta = near.theta
+            chosen.append((near.llf, theta))
+    chosen.sort(key=lambda item: -item[0])
+    return [theta for _, theta in chosen]
+
+
+def _separate_points(
+    problem: LikelihoodProblem, grid: list[FloatArray]
+) -> list[FloatArray]:
+    """The points of a grid, roughly maximised over ``Lambda``, the best first."""
+    points = []
+    for u in grid:
+        if not problem.k_cov_free:
+            points.append((value_at(problem, u), u))
+            continue
+        with suppress(np.linalg.LinAlgError):
+            point = _profile_point(problem, _first_factor(problem, u), u)
+            points.append((point.llf, point.theta))
+    points = [(llf, theta) for llf, theta in points if np.isfinite(llf)]
+    if not points:
+        raise np.linalg.LinAlgError("no starting value has a finite likelihood")
+    return [theta for _, theta in sorted(points, key=lambda point: -point[0])]
+
+
+def _of_unrelated_levels(
+    problem: LikelihoodProblem, grid: list[FloatArray]
+) -> FloatArray | None:
+    """The maximum with levels that are not related, if that is easier and there."""
+    easier = problem.unrelated()
+    if easier is None:
+        return None
+    search = newton(
+        partial(easier.evaluate, derivatives=True),
+        _by_values(easier, grid),
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
+        polish=False,
+    )
+    if search.curvature.min() < HARDLY_CURVED:  # a single row of each level
+        return None
+    lam, u = problem.split(search.theta)
+    return np.concatenate([np.where(np.abs(lam) < 0.3, 0.3, lam), u])
+
+
+def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray:
+    """
+    A start near the maximum, without derivatives.
+
+    Along the logarithm of each factor's size, and along each residual parameter, the
+    top of the parabola through three values, once after the other.
+    """
+    cov, k = problem.covariance, problem.k_cov_free
+    u = grid[0]
+    theta = np.concatenate([_first_factor(problem, u), u])
+    best = value_at(problem, theta)
+    where = np.cumsum(cov.is_free) - 1
+    blocks = [where[place.entries][cov.is_free[place.entries]] for place in cov.places]
+
+    def moved(some: IntArray, t: float) -> FloatArray:
+        out = theta.copy()
+        out[some] *= np.exp(t)
+        return out
+
+    def shifted(j: int, t: float) -> FloatArray:
+        out = theta.copy()
+        out[k + j] += t
+        return out
+
+    ways = [partial(shifted, j) for j in range(len(u))]
+    ways += [partial(moved, some) for some in blocks if len(some)]
+    for way in ways:
+        step = _PARABOLA
+        for _ in range(_TURNS):
+            values = [value_at(problem, way(t)) for t in (-step, step)]
+            slope, bend = values[1] - values[0], sum(values) - 2.0 * best
+            t = np.copysign(step, slope)
+            if bend < 0.0:
+                t = float(np.clip(-0.5 * step * slope / bend, -2.0 * step, 2.0 * step))
+            tried = way(t)
+            value = value_at(problem, tried)
+            inside = abs(t) < step
+            if value > best:
+                theta, best = tried, value
+            if inside or not value >= best:
+                break
+    return theta
