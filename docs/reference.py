@@ -52,6 +52,7 @@ RETURNED = {
     "ResidualSelection",
     "ResultsSummary",
     "Shrinkage",
+    "WaldTest",
 }
 # What a user asks of a model; its other methods are for other rooms of the package.
 OF_MODELS = {

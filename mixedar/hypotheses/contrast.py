@@ -39,7 +39,7 @@ class WaldTest(Summarised, ContrastResults):
     >>> teeth = load_orthodont()
     >>> fit = mar.mixedlm("distance ~ age * sex", teeth, groups="subject").fit()
     >>> fit.f_test("age = 0, age:sex[T.Male] = 0")
-    <F test: F = 65.508, p < 0.001, df_num = 2, df_denom = 79>
+    <F test: F = 64.376, p < 0.001, df_num = 2, df_denom = 79>
     """
 
     def __repr__(self) -> str:
