@@ -26,6 +26,7 @@ from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     LengthError,
+    MixedARError,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
@@ -657,8 +658,10 @@ def test_forecasts_refuse() -> None:
         teeth().plot_forecast(data.drop(columns="subject"))
     with pytest.raises(UnknownColumnError, match="no column 'occ'"):
         teeth().plot_forecast(data.drop(columns="occ"))
-    with pytest.raises(UnsupportedError, match="a dict; a picture needs"):
+    with pytest.raises(UnknownColumnError, match="no column 'occ'"):
         teeth().plot_forecast({"age": [8]})
+    with pytest.raises(MixedARError, match="data must be a DataFrame"):
+        teeth().plot_forecast([8])
     with pytest.raises(GroupError, match="'M77'"):
         teeth().plot_forecast(data.assign(subject="M77"))
     with pytest.raises(EmptyDataError, match="no row of the groups"):
