@@ -124,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "posterior")
     options = parser.parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
     path, start = options.out / "ranks.csv", time.perf_counter()
     done = pd.read_csv(path) if path.exists() else pd.DataFrame({"seed": []})
     rows = done.to_dict("records")
