@@ -32,5 +32,5 @@ def growth(_growth: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def growth_small(_growth: pd.DataFrame) -> pd.DataFrame:
     """The first 25 people of each arm."""
-    people = _growth.drop_duplicates("id").groupby("treatment")["id"].head(25)
-    return _growth[_growth["id"].isin(people)].reset_index(drop=True)
+    people = _growth.drop_duplicates("id").groupby("treatment", observed=True)
+    return _growth[_growth["id"].isin(people["id"].head(25))].reset_index(drop=True)

@@ -87,8 +87,9 @@ class SparseCholesky:
         pivots = found.U.diagonal()[columns]
         if not (pivots > 0.0).all():
             raise np.linalg.LinAlgError("a covariance is not positive definite")
-        lower = found.L.tocsr()[found.perm_r[head:]][:, columns].tocsr()
-        taken = (lower * -pivots) @ lower.T.tocsr()
+        # older SciPy returns matrices, whose * is another product
+        lower = sparse.csr_array(found.L)[found.perm_r[head:]][:, columns].tocsr()
+        taken = (lower * -pivots).tocsr() @ lower.T.tocsr()
         if not self._tail.size:  # its memory serves all matrices
             self._tail = np.empty((n - head, n - head))
         tail = taken.toarray(out=self._tail)

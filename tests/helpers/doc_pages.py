@@ -193,7 +193,7 @@ def image_difference(shown: Path, found: Path) -> str | None:
     if np.abs(np.log(one[1] / other[1])).max() > 0.05:
         return f"{shown.name}: {one[1]} pixels are shown, {other[1]} come out"
     distance = np.abs(one[0] - other[0])
-    if distance.max() > 0.3 or distance.mean() > 0.01:
+    if distance.max() > 0.3 or distance.mean() > 0.015:
         return (
             f"{shown.name}: the pictures differ, by {distance.max():.2f} at most and "
             f"{distance.mean():.3f} on average"

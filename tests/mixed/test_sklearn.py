@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 
 import mixedar.formula.api as mar
@@ -169,6 +168,7 @@ def test_arrays_name_columns_by_number(data: pd.DataFrame) -> None:
 
 
 def test_frames_of_polars(data: pd.DataFrame) -> None:
+    pl = pytest.importorskip("polars")
     X, y = parts(data)
     fitted = MixedRegressor("dose", groups="id").fit(pl.from_pandas(X), y.to_numpy())
     expected = MixedRegressor("dose", groups="id").fit(X, y)

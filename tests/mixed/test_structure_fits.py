@@ -396,7 +396,7 @@ def teeth(residual: Any, formula: str = "distance ~ C(occ) * sex") -> Any:
 def test_unstructured_reml_is_the_sample_covariance() -> None:
     fit = teeth("un")
     data = load_orthodont()
-    data["rest"] = data["distance"] - data.groupby(["sex", "occ"])[
+    data["rest"] = data["distance"] - data.groupby(["sex", "occ"], observed=True)[
         "distance"
     ].transform("mean")
     wide = data.pivot(index="subject", columns="occ", values="rest").to_numpy()
@@ -419,7 +419,7 @@ def test_kenward_roger_t_is_the_two_sample_t() -> None:
 
     data = load_orthodont()
     last = data[data["occ"] == 4]
-    groups = [g["distance"].to_numpy() for _, g in last.groupby("sex")]
+    groups = [g["distance"].to_numpy() for _, g in last.groupby("sex", observed=True)]
     expected = stats.ttest_ind(groups[1], groups[0])
     fit = teeth("un", "distance ~ 0 + C(occ) + C(occ):sex")
     names = [n for n in fit.fe_params.index if "occ)[4]" in n and "sex" in n]
