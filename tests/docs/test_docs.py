@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.doc_pages import (
@@ -70,6 +71,19 @@ def test_images_are_compared_by_what_they_show(tmp_path: Path) -> None:
     assert "differ" in str(image_difference(one, draw("other.png", 0.5)))
     assert "pixels" in str(image_difference(one, draw("large.png", 2.0, dpi=150)))
     assert "does not make" in str(image_difference(one, tmp_path / "none.png"))
+
+
+def test_images_of_one_matplotlib_are_compared_more_closely(tmp_path: Path) -> None:
+    from matplotlib.image import imsave
+
+    def save(name: str, grey: int, version: str) -> Path:
+        pixels = np.full((48, 48, 3), grey, dtype=np.uint8)
+        imsave(tmp_path / name, pixels, metadata={"Software": version})
+        return tmp_path / name
+
+    one = save("one.png", 100, "3.11")
+    assert "differ" in str(image_difference(one, save("same.png", 103, "3.11")))
+    assert image_difference(one, save("other.png", 103, "3.8")) is None
 
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
