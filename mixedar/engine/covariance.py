@@ -290,8 +290,7 @@ class RandomCovariance:
         # eigenvalues of the mean of the effects, and of their differences
         k, variance, cov = self.k_re, cov_re[0, 0], cov_re[1, 0]
         values = np.array([variance + (k - 1) * cov, variance - cov])
-        mean, rest = np.sqrt(np.clip(values, 0.0, None))
-        own = [rest + (mean - rest) / k, (mean - rest) / k]
+        own = alike_entries(k, np.sqrt(np.clip(values, 0.0, None)))
         return np.concatenate([own, np.sqrt(np.clip(vcomp, 0.0, None))])
 
     def unsigned(self, theta: FloatArray) -> FloatArray:
@@ -304,8 +303,8 @@ class RandomCovariance:
         if not self.compound or not self.is_free[:2].all():
             return theta
         (first, beside), k, out = theta[:2], self.k_re, theta.copy()
-        mean, rest = abs(first + (k - 1) * beside), abs(first - beside)
-        out[:2] = rest + (mean - rest) / k, (mean - rest) / k
+        values = np.abs([first + (k - 1) * beside, first - beside])
+        out[:2] = alike_entries(k, values)
         return out
 
     def in_units(self, block_map: FloatArray, entries: FloatArray) -> FloatArray:
@@ -319,6 +318,18 @@ class RandomCovariance:
         if self.compound:
             return np.eye(2) * block_map[0, 0] ** 2
         return entry_map(block_map)
+
+
+def alike_entries(k: int, eigenvalues: FloatArray) -> FloatArray:
+    """
+    Entries on and beside the diagonal of a matrix with compound symmetry.
+
+    Its two eigenvalues are those of the mean of `k` effects and of their differences,
+    shape (..., 2).
+    """
+    mean, rest = eigenvalues[..., 0], eigenvalues[..., 1]
+    beside = (mean - rest) / k
+    return np.stack([rest + beside, beside], axis=-1)
 
 
 def factor_entries(cov_re: FloatArray, vcomp: FloatArray) -> FloatArray:

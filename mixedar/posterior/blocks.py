@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.covariance import alike_entries
 from mixedar.exceptions import UnsupportedError, listing
 from mixedar.fit import Fit
 from mixedar.posterior.priors import LKJ
@@ -66,10 +67,9 @@ class EffectBlock:
     def shared_root(self, sd: FloatArray, rho: FloatArray) -> FloatArray:
         """Entries of the symmetric root of a covariance with one variance."""
         q = self.order
-        mean = sd * np.sqrt(np.clip(1.0 + (q - 1.0) * rho, 0.0, None))
-        rest = sd * np.sqrt(np.clip(1.0 - rho, 0.0, None))
-        beside = (mean - rest) / q
-        return np.column_stack([rest + beside, beside])
+        values = np.column_stack([1.0 + (q - 1.0) * rho, 1.0 - rho])
+        roots = sd[:, None] * np.sqrt(np.clip(values, 0.0, None))
+        return alike_entries(q, roots)
 
 
 def log_lkj(prior: LKJ, order: int, partial: FloatArray) -> FloatArray:
