@@ -55,16 +55,17 @@ class PriorsByName:
         self.names: list[str] = []
         self.corr_of: list[list[str]] = []
         for block in self.blocks:
-            own = [names[k] for k in block.effects]
             if block.compound:
                 own = [fit.names[fit.k_fe].removesuffix(" Var")]
-            corr = [
-                f"corr({own[j]}, {own[i]})"
-                for i in range(block.order)
-                for j in range(i)
-                if block.correlated and not block.compound
-            ]
-            corr = [f"corr({own[0]})"] if block.compound else corr
+                corr = [f"corr({own[0]})"]
+            else:
+                own = [names[k] for k in block.effects]
+                corr = [
+                    f"corr({own[j]}, {own[i]})"
+                    for i in range(block.order)
+                    for j in range(i)
+                    if block.correlated
+                ]
             self.names += [f"sd({name})" for name in own] + corr
             self.corr_of.append(corr)
         self.names += self.free_names
