@@ -145,7 +145,7 @@ class _Waves:
         for what, columns in parts:
             own = waves.of_rows(columns)
             typical = columns[waves.complete[0]]
-            if not _same(own, np.broadcast_to(typical, own.shape)):
+            if not _same(own, typical):
                 raise UnsupportedError(
                     f"waves: the columns of the {what} differ between groups at one "
                     "time; moments of waves, and latent variables, are of groups "
@@ -153,10 +153,10 @@ class _Waves:
                 )
         return waves
 
-    def covariance(self, fit: Fit) -> FloatArray:
+    def covariance(self, fit: Fit, part: str = "marginal") -> FloatArray:
         """Covariance of the waves given the covariates, shape (waves, waves)."""
         label = fit.data.group_labels[self.group]
-        frame = group_covariance(fit, label)
+        frame = group_covariance(fit, label, part)
         return np.asarray(frame.loc[self.times, self.times].to_numpy())
 
 
@@ -276,6 +276,7 @@ def _slopes(fit: Fit, waves: _Waves) -> FloatArray:
 
 def _same(a: FloatArray, b: FloatArray) -> bool:
     """Whether values are the same where both are known."""
+    a, b = np.broadcast_arrays(a, b)
     known = np.isfinite(a) & np.isfinite(b)
     return bool(np.allclose(a[known], b[known], rtol=_SAME, atol=_SAME))
 
@@ -451,19 +452,17 @@ def _path(
     `x` has the column's values, shape (groups, waves), NaN where there is no row.  A
     time course that no latent variable has is added to theirs.
     """
-    whole = x[np.isfinite(x).all(axis=1)]
-    largest = whole[np.argmax(np.abs(whole).max(axis=1))]
     seen = np.isfinite(x)
+    whole = x[seen.all(axis=1)]
+    largest = whole[np.argmax(np.abs(whole).max(axis=1))]
     for k, course in enumerate([*courses, largest]):
-        if not _same(x, np.broadcast_to(course, x.shape)):
+        covariate = None
+        if not _same(x, course):
             with np.errstate(invalid="ignore"):
                 size = (np.where(seen, course, 0.0) ** 2).sum(axis=1)
-                found = np.where(seen, x * course, 0.0).sum(axis=1) / size
-            if not _same(x, found[:, None] * course):
+                covariate = np.where(seen, x * course, 0.0).sum(axis=1) / size
+            if not _same(x, covariate[:, None] * course):
                 continue
-            covariate: FloatArray | None = found
-        else:
-            covariate = None
         if k == len(courses):
             courses.append(largest)
         return k, covariate
@@ -489,9 +488,8 @@ def _known(wide: pd.DataFrame, label: str, covariate: FloatArray) -> str:
 
 def _residual_lines(fit: Fit, waves: _Waves, y: list[str]) -> list[str]:
     """Variances and covariances of the residuals, with their constraints."""
-    label = fit.data.group_labels[waves.group]
-    frame = group_covariance(fit, label, part="residual").loc[waves.times, waves.times]
-    cov, n, names = frame.to_numpy(), len(y), list(fit.structure.param_names)
+    cov, n = waves.covariance(fit, "residual"), len(y)
+    names = list(fit.structure.param_names)
     sd, correlated = np.sqrt(np.diag(cov)), "rho" in names
     lags = np.abs(np.subtract.outer(range(n), range(n)))
     rho = cov[0, 1] / (sd[0] * sd[1]) if correlated and n > 1 else 0.0
