@@ -160,7 +160,9 @@ def drawn_effects(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
     for term in terms:
         if term.factor == fit.data.groups_name and fit.k_re:
             continue
-        found = ranef(fit, term.factor, se=True, beta=_BETA_OF.get(kind, beta))
+        # quantiles need the whole variance of predictions
+        part = "estimated" if kind == "qq" else beta
+        found = ranef(fit, term.factor, se=True, beta=part)
         variances = np.diag(random_covariance(fit, term.factor))
         label = [" / ".join(map(str, np.atleast_1d(one))) for one in found.index]
         for name, variance in zip(found["predicted"], variances, strict=True):
@@ -169,10 +171,6 @@ def drawn_effects(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
             drawn = _drawn(mean, error, variance, kind, alpha).assign(effect=effect)
             parts.append(drawn if kind == "qq" else drawn.assign(label=label))
     return pd.concat(parts, ignore_index=True)
-
-
-# Quantiles need the whole variance of predictions.
-_BETA_OF = {"qq": "estimated"}
 
 
 def _drawn(
