@@ -29,7 +29,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.fit.parameters import normal_interval, parameters_of
 from mixedar.hypotheses.contrast import WaldTest
-from mixedar.hypotheses.df import DFMethod, resolve_df, t_isf, t_sf
+from mixedar.hypotheses.df import DFMethod, f_sf, resolve_df, t_isf, t_sf
 from mixedar.hypotheses.restrictions import (
     WITHOUT_ERROR,
     covariance_of,
@@ -310,7 +310,7 @@ def wald_test(
         F=value if scalar else np.array([[value]]), df_denom=df_denom, df_num=count
     )
     if np.isinf(df_denom):  # scipy's F distribution does not know infinity
-        result.pvalue = stats.chi2.sf(value * count, count)
+        result.pvalue = np.float64(f_sf(value, count, df_denom))
     result.scaling = scaling
     return result
 
