@@ -189,7 +189,7 @@ class _Run:
         least = np.maximum(self.gtol, noise)
         no_more = self.polish & (predicted >= 0.0) & (predicted <= least)
         stuck = ~better & (((polished | no_more) & ~lost) | (radius < 1e-12))
-        close = model.decrement[on] <= 1e4 * np.maximum(self.gtol, noise)
+        close = model.decrement[on] <= 1e4 * least
         found.converged[active[stuck & close]] = True
         self.active = active[~(stuck | away)]
 
