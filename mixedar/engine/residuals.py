@@ -20,6 +20,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import (
     AR1,
@@ -87,7 +88,7 @@ class ResidualMatrices:
         self.lookup = np.full((g, n, n), _DIAGONAL, dtype=np.int32)
         self.lookup[:, rows, columns] = above
         self.lookup[:, columns, rows] = above
-        self._last: tuple[bytes, ResidualValues] | None = None
+        self._latest = Latest[ResidualValues]()
         self.shared: ResidualMatrices | None = None
         self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
         k = structure.k_free
@@ -113,10 +114,7 @@ class ResidualMatrices:
         """
         if self.shared is not None:
             return self.shared.values(u)
-        key = u.tobytes()
-        if self._last is None or self._last[0] != key:
-            self._last = key, self._values(u)
-        return self._last[1]
+        return self._latest.at(u, lambda: self._values(u))
 
     def _values(self, u: FloatArray) -> ResidualValues:
         found = self.structure.cell_values(self.cells, u)
