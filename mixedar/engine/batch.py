@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.engine.batch_patterns import Patterns, Whitened, numbers_of, patterns_of
+from mixedar.engine.batch_patterns import Whitened, numbers_of, patterns_of
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import needs_matrices
@@ -212,11 +212,6 @@ class LikelihoodBatch:
         return self.problem.n - self.p if self.problem.reml else self.problem.n
 
     @property
-    def n_responses(self) -> int:
-        """Number of responses."""
-        return len(self.responses.unit)
-
-    @property
     def numbers_per_response(self) -> int:
         """How many numbers are kept of each response."""
         return sum(part.g * part.n**2 for part in self.parts) * (self.p + 1)
@@ -332,11 +327,6 @@ class LikelihoodBatch:
             bend += part.curvature(here, part.outer(weight, y, which))
         gradient, hessian = _by_theta(entries, -0.5 * by_v, -0.5 * bend)
         return llf, gradient, hessian, sums.extreme
-
-    def _with_products(
-        self, white: list[Whitened]
-    ) -> Iterator[tuple[Patterns, Whitened, tuple[FloatArray, FloatArray]]]:
-        return zip(self.parts, white, self.responses.products, strict=True)
 
     def _sums(self, white: list[Whitened], which: IntArray) -> _Sums:
         """Sums over all patterns."""
