@@ -189,19 +189,18 @@ class LikelihoodProblem:
 
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
         """The same for `n` rows in internal coordinates."""
-        other = copy.copy(self)
-        vars(other).update(n=n, blocks=self.inner_blocks(inside))
-        vars(other).update(_latest=Latest[ClusterSums]())
-        return other
+        return self._with(self.inner_blocks(inside), n)
 
     def unrelated(self) -> Self | None:
         """The same with levels that are not related, where that is far less work."""
         block = self.blocks[0]
         easier = block.unrelated() if isinstance(block, SparseBlock) else None
-        if easier is None:
-            return None
+        return None if easier is None else self._with([easier], self.n)
+
+    def _with(self, blocks: Sequence[LikelihoodBlock], n: int) -> Self:
+        """The same with other blocks, of `n` rows."""
         other = copy.copy(self)
-        vars(other).update(blocks=[easier], _latest=Latest[ClusterSums]())
+        vars(other).update(n=n, blocks=blocks, _latest=Latest[ClusterSums]())
         return other
 
     @property
