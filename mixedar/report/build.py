@@ -134,9 +134,9 @@ def _written(
     fit, sections = contents.fit, contents.sections()
     heading = str(contents.results.summary(title=title, alpha=contents.alpha).title)
     lead = _lead(fit)
-    writer: Writer = PdfPages(heading, lead)
-    if kind == "html":
-        writer = HtmlPage(heading, lead, sections)
+    writer: Writer = (
+        HtmlPage(heading, lead, sections) if kind == "html" else PdfPages(heading, lead)
+    )
     steps = [(one, maker) for one in sections for maker in one.makers]
     last: Section | None = None
     for k in progress_bar(range(len(steps)), progress, "report"):
