@@ -64,6 +64,10 @@ class Picture:
     height: float
     draw: Callable[[Figure | SubFigure], Any]
 
+    def caption(self, number: int) -> str:
+        """What stands below it."""
+        return f"Figure {number}. {self.title}. {self.words}"
+
     def not_drawn(self, error: Exception) -> Words:
         """Why the picture is not there."""
         return Words(f"{self.title}: not drawn, since {error}", "note")

@@ -112,7 +112,7 @@ class HtmlPage:
         canvas.print_png(held)  # savefig would draw twice
         data = base64.b64encode(held.getvalue()).decode("ascii")
         self._figures += 1
-        words = escape(f"Figure {self._figures}. {block.title}. {block.words}")
+        words = escape(block.caption(self._figures))
         return (
             f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
             f"<figcaption>{words}</figcaption></figure>"

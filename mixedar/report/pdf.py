@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixedar.exceptions import MixedARError
 from mixedar.report.blocks import WIDTH, Block, Picture, Section, Words
-from mixedar.summary import ResultsSummary
-from mixedar.summary.text import plain
+from mixedar.summary import ResultsSummary, views_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,30 +138,24 @@ class PdfPages:
 
     def _summary(self, summary: ResultsSummary) -> None:
         """All tables of a summary, and the notes below them."""
-        for frame, how in zip(summary.tables, summary.settings, strict=True):
-            if how.get("title"):
+        for view in views_of(summary):
+            if view.title:
                 self._need(5.0 * _LEADING * _TABLE)
-                self._lines(plain(how["title"]), size=_SMALL, weight="bold")
-            rows = [[plain(cell) for cell in row] for row in frame.to_numpy().tolist()]
-            aligns = [
-                how["align"][min(j, len(how["align"]) - 1)]
-                for j in range(frame.shape[1])
-            ]
-            head = [plain(name) for name in frame.columns] if how["header"] else None
-            if how["index"]:
-                names = [plain(name) for name in frame.index]
-                rows = [[name, *row] for name, row in zip(names, rows, strict=True)]
-                aligns = ["l", *aligns]
-                head = None if head is None else [plain(how.get("corner")), *head]
-            self._table(rows, aligns, head)
-            if how.get("note"):
-                self._lines(plain(how["note"]), size=_SMALL, color=_GREY)
+                self._lines(view.title, size=_SMALL, weight="bold")
+            heads, rows = view.printed()
+            aligns = ["l"] * view.index + view.aligns
+            self._table(rows, aligns, heads if view.header else None)
+            if view.note:
+                self._lines(view.note, size=_SMALL, color=_GREY)
             self._y -= 6.0
         for note in summary.extra_txt:
             self._lines(str(note), size=_SMALL, color=_GREY)
 
     def _table(
-        self, rows: list[list[str]], aligns: Sequence[str], head: list[str] | None
+        self,
+        rows: Sequence[Sequence[str]],
+        aligns: Sequence[str],
+        head: Sequence[str] | None,
     ) -> None:
         """A table, in blocks of columns if it is too wide."""
         widths = [
@@ -218,7 +211,7 @@ class PdfPages:
 
     def _picture(self, block: Picture) -> None:
         """A figure with its number, on one page with its words."""
-        words = f"Figure {self._figures + 1}. {block.title}. {block.words}"
+        words = block.caption(self._figures + 1)
         caption = list(_broken(words, _COLUMN, _SMALL, _SANS, "normal"))
         below = _LEADING * _SMALL * len(caption) + 10.0
         high = min(72.0 * block.height, _TOP - _BOTTOM - below)

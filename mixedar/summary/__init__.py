@@ -10,6 +10,7 @@ from mixedar.summary.tables import (
     Summarised,
     SummaryTable,
     in_a_line,
+    views_of,
 )
 from mixedar.summary.text import Format, format_values, in_words, kind_of
 
@@ -25,4 +26,5 @@ __all__ = [
     "in_a_line",
     "in_words",
     "kind_of",
+    "views_of",
 ]

@@ -384,7 +384,7 @@ class ResultsSummary(Summary):
         'Linear mixed model with AR(1) residuals'
         """
         width = max(int(width), NARROWEST)
-        views = self._views()
+        views = views_of(self)
         bodies = [[] if v.pairs else table_lines(v, width) for v in views]
         used = [len(line) for body in bodies for line in body if line is not None]
         for pairs in (v.items() for v in views if v.pairs):
@@ -421,7 +421,7 @@ class ResultsSummary(Summary):
         parts = ['<div class="results-summary">']
         if self.title:
             parts.append(f"<p><strong>{escape(self.title)}</strong></p>")
-        for view in self._views():
+        for view in views_of(self):
             parts.append('<table class="simpletable">')
             if view.title:
                 parts.append(f"<caption>{escape(view.title)}</caption>")
@@ -502,7 +502,7 @@ class ResultsSummary(Summary):
         parts = [r"\begin{table}", r"\centering"]
         parts += [rf"\caption{{{latex_text(title)}}}"] * bool(title)
         parts += [rf"\label{{{label}}}"] * bool(label)
-        views = self._views() if table is None else [self._view(self._place(table))]
+        views = views_of(self) if table is None else [self._view(table)]
         for view in views:
             aligns = "l" * view.index + "".join(view.aligns)
             parts += [rf"\begin{{tabular}}{{{aligns}}}", top]
@@ -543,7 +543,7 @@ class ResultsSummary(Summary):
         parts = []
         if self.title:
             parts.append(f"**{markdown_text(plain(self.title))}**")
-        for view in self._views():
+        for view in views_of(self):
             if view.title:
                 parts.append(f"*{markdown_text(view.title)}*")
             heads, rows = view.printed()
@@ -586,7 +586,7 @@ class ResultsSummary(Summary):
         >>> summary = model.fit().summary()
         >>> table = summary.as_gt("parameters")  # doctest: +SKIP
         """
-        view = self._view(self._place(name_or_position))
+        view = self._view(name_or_position)
         try:
             from great_tables import GT
         except ImportError as error:
@@ -629,7 +629,7 @@ class ResultsSummary(Summary):
         """
         if not str(path).lower().endswith(".xlsx"):
             raise UnsupportedError(f"to_excel writes .xlsx files, not {str(path)!r}")
-        facts = [pair for view in self._views() if view.pairs for pair in view.items()]
+        facts = [pair for view in views_of(self) if view.pairs for pair in view.items()]
         about = [(plain(self.title), ""), *facts]
         about += [(plain(note), "") for note in self.extra_txt]
         try:
@@ -645,30 +645,10 @@ class ResultsSummary(Summary):
     def __repr__(self) -> str:
         return self.as_text()
 
-    def _view(self, k: int) -> View:
-        """The strings of one table, counted from the first of all."""
-        table, settings = self.tables[k], self.settings[k]
-        size, how = table.shape[1], settings["align"] or "r"
-        return View(
-            labels=[plain(x) if settings["index"] else "" for x in table.index],
-            heads=[plain(c) if settings["header"] else "" for c in table.columns],
-            columns=[
-                [cell_text(x, settings["float_format"]) for x in table.iloc[:, j]]
-                for j in range(size)
-            ],
-            aligns=[how[min(j, len(how) - 1)] for j in range(size)],
-            header=settings["header"],
-            index=settings["index"],
-            pairs=bool(settings.get("pairs")),
-            triangle=bool(settings.get("triangle")),
-            title=plain(settings.get("title")),
-            corner=plain(settings.get("corner")),
-            note=plain(settings.get("note")),
-        )
-
-    def _views(self) -> list[View]:
-        views = [self._view(k) for k in range(len(self.tables))]
-        return [view for view in views if view.columns or view.labels]
+    def _view(self, name_or_position: str | int) -> View:
+        """The strings of a numeric table."""
+        k = self._place(name_or_position)
+        return _view(self.tables[k], self.settings[k])
 
     def _place(self, name_or_position: str | int) -> int:
         """Position of a numeric table among all."""
@@ -678,3 +658,31 @@ class ResultsSummary(Summary):
             name_or_position = names.index(name_or_position)
         numeric = [k for k, one in enumerate(self.settings) if not one.get("pairs")]
         return numeric[name_or_position]
+
+
+def views_of(summary: Summary) -> list[View]:
+    """The strings of each table of a summary that has any, as printers take them."""
+    pairs = zip(summary.tables, summary.settings, strict=True)
+    views = [_view(table, settings) for table, settings in pairs]
+    return [view for view in views if view.columns or view.labels]
+
+
+def _view(table: pd.DataFrame, settings: Mapping[str, Any]) -> View:
+    """The strings of one table."""
+    size, how = table.shape[1], settings["align"] or "r"
+    return View(
+        labels=[plain(x) if settings["index"] else "" for x in table.index],
+        heads=[plain(c) if settings["header"] else "" for c in table.columns],
+        columns=[
+            [cell_text(x, settings["float_format"]) for x in table.iloc[:, j]]
+            for j in range(size)
+        ],
+        aligns=[how[min(j, len(how) - 1)] for j in range(size)],
+        header=settings["header"],
+        index=settings["index"],
+        pairs=bool(settings.get("pairs")),
+        triangle=bool(settings.get("triangle")),
+        title=plain(settings.get("title")),
+        corner=plain(settings.get("corner")),
+        note=plain(settings.get("note")),
+    )
