@@ -14,6 +14,7 @@ from mixedar.by_group.factors import drawn_effects
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup import Diagnosis, diagnosis_of
+from mixedar.diagnostics.checkup.finding import sentence_case
 from mixedar.diagnostics.influence.results import GroupInfluence, influence
 from mixedar.fit.boundary import boundary_notes
 from mixedar.inference.anova import anova_terms
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-_SUFFIXES = {".html": "html", ".htm": "html", ".pdf": "pdf", ".txt": "text"}
 # Panels of single groups; rows of tables of groups.
 _PANELS, _ROWS = 9, 10
 # Levels of a factor whose means are shown.
@@ -88,8 +88,12 @@ class Contents:
     @cached_property
     def profiled(self) -> bool:
         """Whether the data are there, and the covariance parameters few."""
-        free = int(self.fit.layout.is_free.sum()) + self.fit.structure.k_free
-        return self.fit.has_data and free <= _PROFILED
+        return self.fit.has_data and self._free <= _PROFILED
+
+    @property
+    def _free(self) -> int:
+        """Number of the covariance parameters that were estimated."""
+        return int(self.fit.layout.is_free.sum()) + self.fit.structure.k_free
 
     @cached_property
     def influence(self) -> GroupInfluence:
@@ -149,7 +153,7 @@ class Contents:
             yield Words(f"{text}numbers.", "warning")
         notes = boundary_notes(fit)
         for note in notes:
-            yield Words(f"{note[:1].upper()}{note[1:]}.", "warning")
+            yield Words(f"{sentence_case(note)}.", "warning")
         for one in self.diagnosis.alarms:
             yield Words(f"{one.name.capitalize()}: {one.sentence}", "warning")
         if fit.converged and not (notes or self.diagnosis.alarms):
@@ -174,13 +178,12 @@ class Contents:
         if by is not None and data.frame is not None:
             count = data.frame[by].nunique()
         down = -(-count // (2 if count == 4 else 3))
-        alpha = self.alpha
         yield from self._picture(
             "The data" + (f" by {by}" if by is not None else ""),
             4.6 if count <= 2 else 0.7 + _PANEL * down,
             "Groups as thin lines, and the mean of the population.",
             lambda figure: pictures.plot_spaghetti(
-                self.fit, by, figure=figure, alpha=alpha
+                self.fit, by, figure=figure, alpha=self.alpha
             ),
         )
 
@@ -226,9 +229,7 @@ class Contents:
                 yield Words(f"{name}: {note}", "note")
 
     def _profiles(self) -> Iterator[Block]:
-        fit = self.fit
-        free = int(fit.layout.is_free.sum()) + fit.structure.k_free
-        if not (self.draw and self.profiled and free):
+        if not (self.draw and self.profiled and self._free):
             return
         found = all_profiles(self.engine)
         yield from self._picture(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar.diagnostics.checkup.finding import joined, number
+from mixedar.diagnostics.checkup.finding import joined, number, sentence_case
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.boundary import boundary_notes
@@ -38,7 +38,7 @@ def methods(fit: Fit, alpha: float = 0.05) -> str:
 
 
 def results_of(
-    fit: Fit, covariances: pd.DataFrame, alarms: Sequence[str] | None, alpha: float
+    fit: Fit, covariances: pd.DataFrame, alarms: Sequence[str], alpha: float
 ) -> str:
     """
     Estimates, tests, what varies between groups, and whether anything is wrong.
@@ -48,22 +48,17 @@ def results_of(
     fit : Fit
     covariances : DataFrame
         Of :func:`mixedar.inference.intervals.conf_int_re`.
-    alarms : sequence of str or None
-        Names of the checks of the diagnosis that raised one; None if not looked at.
+    alarms : sequence of str
+        Names of the checks of the diagnosis that raised one.
     alpha : float
         1 - coverage of the intervals.
     """
     sentences = [] if fit.converged else [_NOT_CONVERGED]
     sentences += [_coefficients(fit, alpha), _terms(fit), _smooths(fit)]
     sentences += [_covariances(fit, covariances, alpha), _explained(fit)]
-    sentences += [f"{note[:1].upper()}{note[1:]}." for note in boundary_notes(fit)]
-    if alarms is not None:
-        named = f"raised an alarm: {joined(list(alarms))}" if alarms else "no alarm"
-        sentences.append(
-            f"The diagnosis of the fit {named}."
-            if alarms
-            else f"The diagnosis of the fit raised {named}."
-        )
+    sentences += [f"{sentence_case(note)}." for note in boundary_notes(fit)]
+    named = f"an alarm: {joined(list(alarms))}" if alarms else "no alarm"
+    sentences.append(f"The diagnosis of the fit raised {named}.")
     return " ".join(filter(None, sentences))
 
 
@@ -96,7 +91,7 @@ def _fitted(fit: Fit) -> str:
 
 def _fixed(fit: Fit) -> str:
     names = [name for name in _term_names(fit) if name != "Intercept"]
-    names += [str(label) for label in smooth_tests(fit).index]
+    names += [one.smooth.label for one in fitted_smooths(fit)]
     if not names:
         return "Its mean was constant."
     return f"Its mean depended on {joined(names)}."
@@ -112,7 +107,7 @@ def _term_names(fit: Fit) -> list[str]:
 
 def _random(fit: Fit) -> str:
     """Which effects vary between the levels of which factors."""
-    smooths = {str(label) for label in smooth_tests(fit).index}
+    smooths = {one.smooth.label for one in fitted_smooths(fit)}
     by_factor: dict[str, list[str]] = {}
     for factor, effect in fit.effect_labels:
         if factor not in smooths:
