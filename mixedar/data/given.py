@@ -165,9 +165,9 @@ def subset_rows(
     EmptyDataError
         If no row is left.
     """
-    index, chosen = table.index, subset
-    if as_pandas(subset) is not subset:
-        chosen = np.asarray(as_pandas(subset))  # rows of other packages have no labels
+    index, chosen = table.index, as_pandas(subset)
+    if chosen is not subset:
+        chosen = np.asarray(chosen)  # rows of other packages have no labels
     elif isinstance(subset, str) and subset not in index:
         chosen = _condition(subset, table, namespace or {})
     elif hasattr(subset, "meta") and hasattr(subset, "over"):
@@ -333,8 +333,8 @@ def as_rows(**arrays: Any) -> dict[str, Any]:
             raise UnsupportedError(
                 f"{name} is a sparse matrix; pass {name}.toarray() instead"
             )
-        if as_pandas(value) is not value:
-            value = as_pandas(value)
+        given, value = value, as_pandas(value)
+        if value is not given:
             bare.append(name)  # what pandas numbers has no labels
         found[name] = native(without_mask(value))
         if getattr(value, "ndim", 1) > 2:

@@ -82,7 +82,7 @@ _INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
 
 
 def _check_arguments(
-    further: Mapping[str, Any], missing: str, use_sqrt: bool = True
+    further: Iterable[str], missing: str, use_sqrt: bool = True
 ) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
@@ -379,7 +379,7 @@ class MixedLMAR(NamedInALine, ParentModel):
                 "those of the data"
             )
         own = signature(cls.__init__).parameters
-        _check_arguments({k: v for k, v in kwargs.items() if k not in own}, missing)
+        _check_arguments(kwargs.keys() - own.keys(), missing)
         table, given_groups = as_frame(data), groups
         groups = one_factor("groups", groups, table)
         found = residual_from_names(default_residual(residual, time), weights)
@@ -390,7 +390,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         words |= {"time": time, "series": series, "offset": offset}
         design = build_design(
             written.formula,
-            data,
+            table,
             groups=written.groups,
             re_formula=written.re_formula,
             bars=written.bars,

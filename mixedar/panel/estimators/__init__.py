@@ -302,7 +302,7 @@ class PanelModel(NamedInALine, ABC):
         try:
             design = build_design(
                 formula,
-                data,
+                table,
                 groups=entity,
                 time=time,
                 extra=None if weights is None else {"weights": weights},
