@@ -690,7 +690,8 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
         """Rows to predict, and their labels if they have any."""
         if exog is None:
             return panel_rows(self.panel), self.panel.index
-        if isinstance(exog, Mapping) or as_pandas(exog) is not exog:
+        given, exog = exog, as_pandas(exog)
+        if isinstance(exog, Mapping) or exog is not given:
             exog = as_frame(exog)
         matrix, index = self.model.new_rows(exog)
         which = self.estimate.effects if effects else ()
@@ -757,5 +758,5 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
             parts=self.variance_decomposition,
             notes=[*self.notes, *([] if spec is None else spec.notes())],
             yname=yname,
-            title=title or self.method,
+            title=title,
         )
