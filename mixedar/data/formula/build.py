@@ -333,7 +333,7 @@ def build_design(
         parts = parts.with_smooths(learned, group)
     return Design(
         **vars(parts),
-        **_of_rows(kept),
+        **_of_rows(kept, values),
         bars=tuple(bars),
         factors=[values[f"factor {bar.name}"] for bar in bars],
         relations=[bar.relation(namespace) for bar in bars],
@@ -363,20 +363,17 @@ def _checked_table(data: object, groups: object, required: bool) -> pd.DataFrame
     return table
 
 
-def _of_rows(kept: Mapping[str, RowVariable]) -> dict[str, Any]:
+def _of_rows(
+    kept: Mapping[str, RowVariable], values: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a design says of groups, times, series and offset."""
     group, when = kept.get("groups"), kept.get("time")
-    roles = {"groups": "group_values"}
-    roles |= {role: role for role in ("time", "series", "offset")}
+    named = group is not None and group.named
     return {
-        "groups_name": str(group.name)
-        if group is not None and group.named
-        else "Group",
+        "groups_name": str(kept["groups"].name) if named else "Group",
+        "group_values": values.get("groups"),
         "time_name": None if when is None or when.name is None else str(when.name),
-        **{
-            name: kept[role].values if role in kept else None
-            for role, name in roles.items()
-        },
+        **{role: values.get(role) for role in ("time", "series", "offset")},
     }
 
 
