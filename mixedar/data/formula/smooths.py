@@ -78,17 +78,16 @@ class Smooth:
     @property
     def plain(self) -> str:
         """What it is where the variance of its coefficients is zero."""
-        if not self.call.is_product and len(self.call.covariates) > 1:
-            return "a plane"
-        lines = self.call.bases.count("cc") < len(self.call.bases)
-        out = "a straight line" if lines else "constant"
-        if self.call.is_product and "cc" not in self.call.bases:
-            out = "a product of straight lines"
+        call = self.call
+        cyclic = set(call.bases) == {"cc"}
         if isinstance(self.parts, LevelSplit):
-            return (
-                f"{out if lines else 'a constant'} for each level of {self.call.factor}"
-            )
-        return out
+            each = "a constant" if cyclic else "a straight line"
+            return f"{each} for each level of {call.factor}"
+        if call.is_product and "cc" not in call.bases:
+            return "a product of straight lines"
+        if not call.is_product and len(call.covariates) > 1:
+            return "a plane"
+        return "constant" if cyclic else "a straight line"
 
     @property
     def random_parts(self) -> list[RandomPart]:
