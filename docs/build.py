@@ -178,8 +178,9 @@ def write_reference(source: Path) -> None:
         "mixedar.sklearn": "For scikit-learn",
     }.items():
         if module in reference.MODULES:
-            classes += reference.classes(module)
-            text += _section(title, reference.classes(module), "", own=True)
+            found = reference.classes(module)
+            classes += found
+            text += _section(title, found, "", own=True)
     text += _section("What is returned", reference.returned(), "", own=True)
     text += _section("Errors and warnings", reference.exceptions())
     (folder / "index.rst").write_text(text, encoding="utf-8")

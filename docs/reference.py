@@ -113,6 +113,12 @@ class Public:
         return self.path.rpartition(".")[0]
 
     @property
+    def short(self) -> str:
+        """A name that stays when its module is renamed."""
+        parts = self.path.split(".")
+        return ".".join(parts[-2:] if self.member else parts[-1:])
+
+    @property
     def is_class(self) -> bool:
         """Whether it is a class."""
         return inspect.isclass(self.value)
@@ -261,6 +267,15 @@ def everything() -> list[Public]:
                 done.add(key)
                 every.append(one)
     return every
+
+
+def explained() -> list[Public]:
+    """
+    Return all names but the methods of base classes, which the engine calls.
+
+    A structure's methods are called by the likelihood: its class has the example.
+    """
+    return [one for one in everything() if one.module.rpartition(".")[2] not in BASES]
 
 
 def documentation(public: Public) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,7 @@ from docs import reference  # noqa: E402
 
 # Without an example as yet; what gets one leaves the list.
 WAITING: set[str] = set()
-# A structure's methods are called by the likelihood: its class has the example.
-EVERY = [
-    each
-    for each in reference.everything()
-    if each.module.rpartition(".")[2] not in reference.BASES
-]
-
-
-def short(public: reference.Public) -> str:
-    """Return a name that stays when its module is renamed."""
-    parts = public.path.split(".")
-    return ".".join(parts[-2:] if public.member else parts[-1:])
+EVERY = reference.explained()
 
 
 class SameDigits(doctest.OutputChecker):
@@ -41,12 +31,12 @@ class SameDigits(doctest.OutputChecker):
         return difference(want, got) is None
 
 
-@pytest.mark.parametrize("public", EVERY, ids=short)
+@pytest.mark.parametrize("public", EVERY, ids=attrgetter("short"))
 def test_example(
     public: reference.Public, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = reference.documentation(public)
-    if short(public) in WAITING:
+    if public.short in WAITING:
         assert ">>>" not in text, "it has an example: take it off the list"
         return
     assert ">>>" in text, f"{public.path} has no example"
@@ -64,4 +54,4 @@ def test_example(
 
 
 def test_nothing_waits_that_is_not_there() -> None:
-    assert {short(each) for each in EVERY} >= WAITING
+    assert {each.short for each in EVERY} >= WAITING

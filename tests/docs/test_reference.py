@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,7 @@ if str(ROOT) not in sys.path:
 
 from docs import reference  # noqa: E402
 
-# What base classes are called with is for the engine.
-EVERY = [
-    each
-    for each in reference.everything()
-    if each.module.rpartition(".")[2] not in reference.BASES
-]
+EVERY = reference.explained()
 CLASSES = [each for module in reference.MODULES for each in reference.classes(module)]
 SHOWN = {
     *reference.MODULES,
@@ -41,12 +37,6 @@ MADE = {each.path for each in reference.returned()} | {
 }
 
 
-def short(public: reference.Public) -> str:
-    """Return the name, and that of its class."""
-    parts = public.path.split(".")
-    return ".".join(parts[-2:] if public.member else parts[-1:])
-
-
 def documented(text: str) -> set[str]:
     """Return the names of a docstring's parameters, other parameters, attributes."""
     found = set()
@@ -59,7 +49,7 @@ def documented(text: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("public", EVERY, ids=short)
+@pytest.mark.parametrize("public", EVERY, ids=attrgetter("short"))
 def test_every_parameter_is_documented(public: reference.Public) -> None:
     if public.path in MADE:
         return
@@ -75,7 +65,7 @@ def test_every_parameter_is_documented(public: reference.Public) -> None:
     assert not missing, f"{public.path}: {sorted(missing)}"
 
 
-@pytest.mark.parametrize("public", EVERY, ids=short)
+@pytest.mark.parametrize("public", EVERY, ids=attrgetter("short"))
 def test_links_lead_to_the_reference(public: reference.Public) -> None:
     owner = public.module if public.member else public.path
     text = reference.documentation(public)
