@@ -11,10 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.groups import predictions_from
 from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, check_flags
 from mixedar.fit import Fit
-from mixedar.fit.linked import exog_left
+from mixedar.fit.linked import effects_from, exog_left
 from mixedar.inference.df import contrast_method
 from mixedar.summary import ResultFrame
 
@@ -44,20 +43,6 @@ class GroupTerms:
     fixed: IntArray
 
 
-def _predictions_from(fit: Fit, columns: FloatArray) -> FloatArray:
-    """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
-    data = fit.data
-    return predictions_from(
-        data.grouped.sort(columns),
-        data.grouped.sort(data.random_design),
-        data.grouped,
-        fit.structure,
-        fit.u,
-        fit.z_map,
-        fit.factor,
-    )
-
-
 def effect_covariances(fit: Fit) -> FloatArray:
     """
     Conditional covariances of the groups' effects given the data.
@@ -76,7 +61,7 @@ def effect_covariances(fit: Fit) -> FloatArray:
     of_terms = fit.problem.rows_of_terms(fit.data.compressed, fit.eliminated_terms)
     for first in range(0, of_terms.width, _AT_ONCE):
         images = of_terms.images(slice(first, first + _AT_ONCE))
-        found = _predictions_from(fit, fit.data.grouped.unsort(images))
+        found = effects_from(fit, fit.data.grouped.unsort(images))
         out += found @ found.transpose(0, 2, 1)
     return out
 
@@ -112,7 +97,7 @@ def sensitivity(fit: Fit) -> FloatArray:
         ``A_i = Psi Z_i' V_i^-1 X_i``: predictions are ``A_i`` applied to
         ``y_i`` instead of ``X_i``, less ``A_i beta``.
     """
-    return _predictions_from(fit, exog_left(fit))
+    return effects_from(fit, exog_left(fit))
 
 
 def marginal_variances(fit: Fit) -> FloatArray:

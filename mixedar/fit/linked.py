@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.groups import predictions_from
 from mixedar.engine.linked import linked_levels
 from mixedar.exceptions import shown
 from mixedar.fit.fit import Fit
@@ -106,6 +107,20 @@ def group_levels(fit: Fit) -> pd.Index:
         first = np.unique(data.codes, return_index=True)[1]
         return pd.MultiIndex.from_frame(frame[columns].iloc[first])
     return pd.Index(data.group_labels, name=data.groups_name)
+
+
+def effects_from(fit: Fit, columns: FloatArray) -> FloatArray:
+    """Groups' effects predicted from columns (n, k) for a response, (m, q, k)."""
+    data = fit.data
+    return predictions_from(
+        data.grouped.sort(columns),
+        data.grouped.sort(data.random_design),
+        data.grouped,
+        fit.structure,
+        fit.u,
+        fit.z_map,
+        fit.factor,
+    )
 
 
 def exog_left(fit: Fit) -> FloatArray:

@@ -13,9 +13,8 @@ import pandas as pd
 from scipy.linalg import block_diag
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.groups import predictions_from
 from mixedar.fit import Fit
-from mixedar.fit.linked import group_levels
+from mixedar.fit.linked import effects_from, group_levels
 from mixedar.inference.smooths import (
     FittedSmooth,
     SharedCoefficients,
@@ -109,15 +108,7 @@ class JointCoefficients:
             design = np.zeros((data.nobs, count, term.design.shape[1]))
             design[np.arange(data.nobs), term.codes] = term.design
             designs.append(design.reshape(data.nobs, -1))
-        moved = predictions_from(
-            data.grouped.sort(np.hstack(designs)),
-            data.grouped.sort(data.random_design),
-            data.grouped,
-            fit.structure,
-            fit.u,
-            fit.z_map,
-            fit.factor,
-        )
+        moved = effects_from(fit, np.hstack(designs))
         own = [_columns(fit, one) for one in self._of_groups]
         means = np.concatenate(
             [means, *(fit.effects.means[:, columns].ravel() for columns in own)]
