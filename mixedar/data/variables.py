@@ -205,13 +205,7 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
         named = named or str(data.time_name or "time")
         label = f"{named}{unit}"
         name = named if data.frame is not None and named in data.frame else None
-    lines: IntArray = np.asarray(data.codes, dtype=np.intp)
-    series = None
-    if data.series is not None:
-        pairs = pd.DataFrame({"g": data.codes, "s": np.asarray(data.series)})
-        by = pairs.groupby(["g", "s"], sort=True, observed=True)
-        lines = np.asarray(by.ngroup(), dtype=np.intp)
-        series = list(by.size().index)
+    lines, series = numbered_series(data)
     return PictureRows(
         np.asarray(values),
         name,
@@ -226,6 +220,17 @@ def picture_rows(data: ModelData, x: object = None) -> PictureRows:
         series,
         _follows(np.asarray(values), place, lines),
     )
+
+
+def numbered_series(
+    data: ModelData,
+) -> tuple[IntArray, list[tuple[int, Any]] | None]:
+    """Number of each row's series, and group and label of each; else of its group."""
+    if data.series is None:
+        return np.asarray(data.codes, dtype=np.intp), None
+    pairs = pd.DataFrame({"g": data.codes, "s": np.asarray(data.series)})
+    by = pairs.groupby(["g", "s"], sort=True, observed=True)
+    return np.asarray(by.ngroup(), dtype=np.intp), list(by.size().index)
 
 
 def _places_in_groups(data: ModelData) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.data.model_data import ModelData
-from mixedar.data.variables import varies_in_groups
+from mixedar.data.variables import numbered_series, varies_in_groups
 from mixedar.exceptions import (
     TimeError,
     UnknownColumnError,
@@ -21,6 +21,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.prediction.predict import get_prediction
 from mixedar.prediction.results import PredictionResults
+from mixedar.residual.base import is_whole
 
 _OTHERWISE = (
     "pass the rows to predict, with all that the formula reads, to "
@@ -67,7 +68,7 @@ def forecast(
     >>> ahead.loc[1, "mean"].round(0).to_dict()
     {71: 280.0, 78: 283.0}
     """
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+    if not is_whole(steps) or steps < 1:
         raise UnsupportedError(f"steps={shown(steps)} is not a whole number above 0")
     data, count = fit.data, int(steps)
     frame, name = data.frame, data.time_name
@@ -103,10 +104,7 @@ def _last_rows(
     data: ModelData, frame: pd.DataFrame, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Last row of each series of each group, and the number of each row's series."""
-    lines: np.ndarray = data.codes
-    if data.series is not None:
-        keys = pd.DataFrame({"g": data.codes, "s": np.asarray(data.series)})
-        lines = keys.groupby(["g", "s"], sort=True).ngroup().to_numpy()
+    lines, _ = numbered_series(data)
     order = np.lexsort((frame[name].rank(method="first").to_numpy(), lines))
     ends = np.append(np.flatnonzero(np.diff(lines[order])), len(order) - 1)
     return order[ends], lines
