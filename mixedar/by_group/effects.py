@@ -273,7 +273,8 @@ def random_effects_frame(
     values = np.full((2, len(index), len(names)), np.nan)
     values[0, group, code] = means[group, column]
     values[1, group, code] = errors[group, column]
-    return wide_frame("predicted", values[0], values[1], index, names, standard_errors)
+    shown = values[1] if standard_errors else None
+    return wide_frame("predicted", values[0], shown, index, names)
 
 
 def coef_by_group(
@@ -345,10 +346,10 @@ def coef_by_group(
     for k, j in zip(terms.columns, place, strict=True):
         values[:, j] += means[:, k]
     if form == "wide" and not standard_errors:
-        return wide_frame("estimate", values, values, index, names, False)
+        return wide_frame("estimate", values, None, index, names)
     errors = np.sqrt(_coefficient_variances(fit, terms.columns, place, len(names)))
     if form == "wide":
-        return wide_frame("estimate", values, errors, index, names, True)
+        return wide_frame("estimate", values, errors, index, names)
     labels = pd.MultiIndex.from_product([index, pd.Index(names, name="coefficient")])
     return _long("estimate", values.ravel(), errors.ravel(), alpha, labels)
 
@@ -463,13 +464,12 @@ def _long(
 def wide_frame(
     what: str,
     values: FloatArray,
-    errors: FloatArray,
+    errors: FloatArray | None,
     index: pd.Index,
     names: list[str],
-    standard_errors: bool,
 ) -> pd.DataFrame:
-    """Values by level and effect, beside their standard errors if these are wanted."""
-    if not standard_errors:
+    """Values by level and effect, beside their standard errors if these are given."""
+    if errors is None:
         return ResultFrame.of(pd.DataFrame(values, index, names), "number")
     columns = pd.MultiIndex.from_product([[what, "std_error"], names])
     return ResultFrame(np.hstack([values, errors]), index, columns)

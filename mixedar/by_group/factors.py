@@ -135,9 +135,8 @@ def ranef(
         variances.append(own)
     if index is None:
         raise NotComputedError("the model has no random effects")
-    values = np.hstack(means)
-    errors = np.sqrt(np.hstack(variances)) if se else values
-    return wide_frame("predicted", values, errors, index, names, se)
+    errors = np.sqrt(np.hstack(variances)) if se else None
+    return wide_frame("predicted", np.hstack(means), errors, index, names)
 
 
 def drawn_effects(fit: Fit, kind: str, alpha: float, beta: str) -> pd.DataFrame:
