@@ -4,12 +4,13 @@ Data and curves along an axis: a panel a group, or all groups and their means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedar._types import IntArray
 from mixedar.data.variables import PictureRows
@@ -76,12 +77,9 @@ def plot_groups(
     -------
     matplotlib.figure.Figure or SubFigure
     """
-    names = levels.cat.categories
     level = levels.cat.codes.to_numpy()
-    across = n_columns
-    if across is None:
-        across = int(np.ceil(np.sqrt(len(chosen))))
-    figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
+    titles = _titles(levels.name, [*levels.cat.categories, "missing"])
+    figure, panels = _grid(figure, len(chosen), n_columns, (1.7, 1.45, 4.0))
     handles: dict[str, Any] = {}
     for ax, code in zip(panels, chosen, strict=True):
         own = np.flatnonzero(rows.codes == code)
@@ -99,16 +97,11 @@ def plot_groups(
                     linestyle=style,
                     linewidth=1.0,
                 )
-                handles.setdefault(str(names[k]) if k >= 0 else "missing", drawn)
-        _panel(ax, rows.labels[code])
-        mark_positions(ax, rows.x, rows.ticks, most=6)
-    order = [name for name in [*map(str, names), "missing"] if name in handles]
-    shown = {name: handles[name] for name in order}
-    if len(names) < 2:
-        _frame(figure, rows, {}, caption)
-    else:
-        what = f"{levels.name}: " if levels.name is not None else ""
-        _frame(figure, rows, {f"{what}{k}": v for k, v in shown.items()}, caption)
+                handles.setdefault(titles[k], drawn)  # that of -1 is the last
+        _panel(ax, rows.labels[code], rows.x, rows.ticks)
+    several = len(levels.cat.categories) > 1
+    named = [title for title in titles if several and title in handles]
+    _frame(figure, rows, {title: handles[title] for title in named}, caption)
     return figure
 
 
@@ -158,15 +151,13 @@ def plot_trajectories(
         raise UnsupportedError(
             f"curves: {unknown[0]!r} is not known; choose from {list(_CURVES)}"
         )
-    across = n_columns or 0
-    if n_columns is None:  # a grid somewhat wider than high
-        across = int(np.ceil(np.sqrt(len(chosen))))
-    figure, panels = _grid(figure, len(chosen), across, n_columns, (1.7, 1.45, 4.0))
+    figure, panels = _grid(figure, len(chosen), n_columns, (1.7, 1.45, 4.0))
     for ax, code in zip(panels, chosen, strict=True):
         own = np.flatnonzero(rows.codes == code)
+        lines = np.unique(rows.lines[own])
         for name in curves:
             colour, style = _CURVES[name]
-            for k, line in enumerate(np.unique(rows.lines[own])):
+            for k, line in enumerate(lines):
                 here = drawn[drawn["line"] == line]
                 single = len(here) == 1 or not here["joined"].all()
                 ax.plot(
@@ -179,11 +170,10 @@ def plot_trajectories(
                     linewidth=1.6,
                     label=name if k == 0 else None,
                 )
-        if len(np.unique(rows.lines[own])) > 1:
+        if len(lines) > 1:
             _connected(ax, rows, own)
         _observed(ax, rows, own)
-        _panel(ax, rows.labels[code])
-        mark_positions(ax, rows.x, rows.ticks, most=6)
+        _panel(ax, rows.labels[code], rows.x, rows.ticks)
     handles, names = panels[0].get_legend_handles_labels()
     _frame(figure, rows, dict(zip(names, handles, strict=True)), caption)
     return figure
@@ -225,16 +215,15 @@ def plot_forecast(
     matplotlib.figure.Figure or SubFigure
     """
     parts = list(frame.groupby("panel", sort=False))
-    figure, panels = _grid(figure, len(parts), n_columns, n_columns, (2.1, 1.6, 4.5))
+    figure, panels = _grid(figure, len(parts), n_columns, (2.1, 1.6, 4.5))
     x = np.concatenate([rows.x, frame["x"].to_numpy()])
     found: dict[str, Any] = {}
     for ax, (name, part) in zip(panels, parts, strict=True):
         own = np.flatnonzero(rows.lines == part["line"].iloc[0])
         _connected(ax, rows, own)
         _observed(ax, rows, own, zorder=None)
-        _panel(ax, str(name))
         _predictions(ax, part, level)
-        mark_positions(ax, x, rows.ticks, most=6)
+        _panel(ax, name, x, rows.ticks)
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     names = sorted(found, key=lambda name: (name == _LATER, name != "observed"))
     words = f"; {100 * (1 - alpha):g}% intervals for observations"
@@ -261,13 +250,14 @@ def _predictions(ax: Axes, part: pd.DataFrame, level: str) -> None:
 def _grid(
     figure: Figure | SubFigure | None,
     count: int,
-    across: int,
-    given: object,
+    across: int | None,
     size: tuple[float, float, float],
 ) -> tuple[Figure | SubFigure, list[Axes]]:
     """Panels that share their axes: width and height of each, and a least width."""
-    if isinstance(given, bool) or int(across) != across or across < 1:
-        raise UnsupportedError(f"n_columns={given!r} is not a number of columns")
+    if across is None:  # a grid somewhat wider than high
+        across = int(np.ceil(np.sqrt(count)))
+    if isinstance(across, bool) or int(across) != across or across < 1:
+        raise UnsupportedError(f"n_columns={across!r} is not a number of columns")
     across = min(int(across), count)
     width, height, least = size
     if count < 4:  # room for few panels
@@ -292,10 +282,19 @@ def _observed(
     ax.plot(x, y, "ko", markersize=3.5, label="observed", zorder=zorder)
 
 
-def _panel(ax: Axes, name: object) -> None:
-    """A name above a panel."""
+def _panel(
+    ax: Axes, name: object, x: NDArray[Any], ticks: Sequence[str] | None
+) -> None:
+    """A name above a panel, and ticks where the observations are."""
     ax.set_title(str(name), fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
+    mark_positions(ax, x, ticks, most=6)
+
+
+def _titles(name: object, levels: Iterable[object]) -> list[str]:
+    """Levels with the name of their variable, if it has one."""
+    of = "" if name is None else f"{name}: "
+    return [f"{of}{level}" for level in levels]
 
 
 def _frame(
@@ -428,10 +427,9 @@ def _name_axes(
     grid: list[Axes], rows: PictureRows, levels: pd.Series, words: str, *, own: bool
 ) -> None:
     """Labels, legend or titles, ticks, and the small text below."""
-    of = "" if levels.name is None else f"{levels.name}: "
     for panel in grid:
         mark_positions(panel, rows.x, rows.ticks, most=10 if len(grid) == 1 else 6)
-    names = [f"{of}{name}" for name in levels.cat.categories]
+    names = _titles(levels.name, levels.cat.categories)
     if len(grid) == 1:
         label(grid[0], rows.x_label, rows.y_label)
         _legend(grid[0], names if len(names) > 1 else None)
