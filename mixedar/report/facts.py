@@ -26,6 +26,14 @@ from mixedar.hypotheses.df import resolve_df
 
 # Arguments of a model, in the order in which they are written.
 _ORDER = ("groups", "re_formula", "vc_formula", "re_cov", "time", "series", "residual")
+# Defaults of those that are not None.
+_USUAL = {
+    "residual": DEFAULT_RESIDUAL,
+    "missing": "none",
+    "use_sparse": False,
+    "use_sqrt": True,
+    "re_cov": "unstructured",
+}
 # So many levels of a factor are listed with their counts.
 _MOST_LEVELS = 6
 _WIDTH = 76
@@ -226,29 +234,20 @@ def _home(kind: type) -> str:
 def _as_written(
     written: Mapping[str, Any], words: Mapping[str, Any], classes: set[type]
 ) -> list[str]:
-    """Arguments of a model from a formula, without those that have their default."""
-    usual = {"residual": DEFAULT_RESIDUAL, "missing": "none", "use_sparse": False}
-    usual |= {"use_sqrt": True, "re_cov": "unstructured"}
+    """Arguments of a model from a formula."""
     subset = {"subset": words.get("subset")}
     rest = {name: written[name] for name in _ORDER if name in written} | subset
     rest |= {k: v for k, v in written.items() if k not in rest and k != "formula"}
-    return [
-        value_text(written["formula"], "formula", classes),
-        "data",
-        *(
-            f"{name}={value_text(value, name, classes)}"
-            for name, value in rest.items()
-            if not _same(value, usual.get(name))
-        ),
-    ]
+    formula = value_text(written["formula"], "formula", classes)
+    return [formula, "data", *_arguments(rest, classes)]
 
 
-def _arguments(words: Mapping[str, Any], classes: set[type]) -> list[str]:
-    """What the caller said of residuals and rows."""
+def _arguments(given: Mapping[str, Any], classes: set[type]) -> list[str]:
+    """Arguments by name, without those that have their default."""
     return [
-        f"{what}={value_text(value, what, classes)}"
-        for what, value in words.items()
-        if not _same(value, {"missing": "none", "residual": DEFAULT_RESIDUAL}.get(what))
+        f"{name}={value_text(value, name, classes)}"
+        for name, value in given.items()
+        if not _same(value, _USUAL.get(name))
     ]
 
 
