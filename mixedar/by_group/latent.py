@@ -480,7 +480,7 @@ def _known(wide: pd.DataFrame, label: str, covariate: FloatArray) -> str:
             wide[name] = wide[name].fillna(pd.Series(covariate))
             return str(name)
     label = label or "x"
-    while label in wide or re.fullmatch(r"[isfm]\d*", label):
+    while label in wide or re.fullmatch(r"[isfm]\d*|y\d+", label):
         label += "_"
     wide[label] = covariate
     return label

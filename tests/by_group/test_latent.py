@@ -178,3 +178,19 @@ def test_unbalanced_times_and_missing_times_are_refused() -> None:
     fit = mar.mixedlm("distance ~ age", TEETH, groups="subject", time="occ").fit()
     with pytest.raises(UnsupportedError, match="99"):
         fit.implied_moments([1, 99])
+
+
+def test_a_covariate_named_like_a_wave_is_none() -> None:
+    data = TEETH.assign(y9=(TEETH["sex"] == "Male").astype(float))
+    model = mar.mixedlm(
+        "distance ~ age + y9",
+        data,
+        groups="subject",
+        re_formula="~age",
+        time="occ",
+        residual="independent",
+    )
+    written = model.fit(reml=False).to_lavaan()
+    means = [line for line in written.semopy.splitlines() if line.endswith("~ 0*1")]
+    assert means == [f"y{wave} ~ 0*1" for wave in (1, 2, 3, 4)]
+    assert written.data.columns.tolist() == ["y1", "y2", "y3", "y4", "one", "y9_"]
