@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mixedar.exceptions import MixedARError
 from mixedar.report.blocks import WIDTH, Block, Picture, Section, Words
 from mixedar.summary import ResultsSummary, views_of
+from mixedar.summary.text import column_blocks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,7 +173,12 @@ class PdfPages:
                 new = max(widths[j] + spare, min(widths[j], _NARROW))
                 spare += widths[j] - new
                 widths[j] = new
-        for block in _blocks(widths, _COLUMN, stub=aligns[0] == "l"):
+        # row names stand before each block
+        stub = [0] if aligns[0] == "l" and len(widths) > 1 else []
+        steps = [width + _GAP for width in widths]
+        room = _COLUMN + _GAP - sum(steps[j] for j in stub)
+        for run in column_blocks(steps[len(stub) :], room):
+            block = [*stub, *(len(stub) + j for j in run)]
             if head:
                 self._row(
                     [head[j] for j in block], block, aligns, widths, weight="bold"
@@ -277,16 +283,3 @@ def _broken(
         line = word
     if line:
         yield line
-
-
-def _blocks(widths: Sequence[float], room: float, *, stub: bool) -> Iterable[list[int]]:
-    """Runs of columns that fit into a width, the first column before each."""
-    first = [0] if stub and len(widths) > 1 else []
-    block = list(first)
-    for j in range(len(first), len(widths)):
-        total = sum(widths[k] + _GAP for k in [*block, j]) - _GAP
-        if total > room and len(block) > len(first):
-            yield block
-            block = list(first)
-        block.append(j)
-    yield block

@@ -292,7 +292,7 @@ def _pad(how: str) -> Callable[[str, int], str]:
     return {"r": str.rjust, "c": str.center}.get(how, str.ljust)
 
 
-def _blocks(widths: list[int], room: int) -> Iterator[list[int]]:
+def column_blocks(widths: Sequence[float], room: float) -> Iterator[list[int]]:
     """Split columns into runs that fit into `room`."""
     block: list[int] = []
     for j, width in enumerate(widths):
@@ -370,7 +370,7 @@ def table_lines(view: View, width: int) -> list[str | None]:
     stub = _longest([corner, *labels])
     wide = [max(n, len(h)) + sep for n, h in zip(cells, heads, strict=True)]
     lines: list[str | None] = [*textwrap.wrap(title, width)]
-    for k, block in enumerate(_blocks(wide, width - stub)):
+    for k, block in enumerate(column_blocks(wide, width - stub)):
         lines += [None] * (k > 0)
         if view.header:
             names = (_pad(view.aligns[j])(heads[j], wide[j] - sep) for j in block)
