@@ -13,6 +13,7 @@ import pandas as pd
 from mixedar.data.checks import as_pandas, check_labels
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import read_formula, split_formula
+from mixedar.data.rows import as_term
 from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
@@ -321,11 +322,7 @@ class MixedRegressor(RegressorMixin, BaseEstimator):
             return name, right
         named = read_formula(split_formula(self.re_formula or "1")[1], {}).names
         roles = {*roles, *(options.get(role) for role in _ROLES)} - named
-        terms = [
-            column if column.isidentifier() else f"Q({column!r})"
-            for column in frame.columns
-            if column not in roles
-        ]
+        terms = [as_term(column) for column in frame.columns if column not in roles]
         return name, " + ".join(["1", *terms])
 
 

@@ -523,17 +523,20 @@ def _factor_names(value: Any, table: pd.DataFrame | None) -> list[Any] | None:
     return [name or f"level{k}" for k, name in enumerate(named)] or None
 
 
-def as_factor(name: str) -> str:
-    """A column as a factor in a formula, quoted if it has to be."""
+def as_term(name: str) -> str:
+    """A column in a formula, quoted if it has to be."""
     plain = name.isidentifier() and not keyword.iskeyword(name)
-    return f"C({name})" if plain else f"C(Q({name!r}))"
+    return name if plain else f"Q({name!r})"
+
+
+def as_factor(name: str) -> str:
+    """A column as a factor in a formula."""
+    return f"C({as_term(name)})"
 
 
 def _one_column_each(role: str, names: Sequence[Any]) -> str:
     """What to write for nested levels, or for combinations of columns."""
-    nested = "/".join(
-        str(name) if str(name).isidentifier() else f"Q({str(name)!r})" for name in names
-    )
+    nested = "/".join(as_term(str(name)) for name in names)
     combined = "_".join(map(str, names))
     pieces = " + '/' + ".join(f"data[{name!r}].astype(str)" for name in names)
     return (
