@@ -317,7 +317,7 @@ class MixedRegressor(RegressorMixin, BaseEstimator):
             )
         label = str(getattr(y, "name", None) or "y")
         free = (n for n in (label, "y", "response", "response_") if n not in frame)
-        name = left or next(n for n in free if n.isidentifier())
+        name = left or next(n for n in free if as_term(n) == n)
         if self.formula is not None:
             return name, right
         named = read_formula(split_formula(self.re_formula or "1")[1], {}).names

@@ -91,6 +91,9 @@ def test_columns_are_regressors_but_those_with_a_task(data: pd.DataFrame) -> Non
     weighted = MixedRegressor(groups="id", options={"weights": "w"})
     weighted.fit(X[["id", "dose"]].assign(w=2.0), y)
     assert list(weighted.results_.fe_params.index) == ["Intercept", "dose"]
+    keywords = X[["id", "dose"]].rename(columns={"dose": "class"})
+    named = MixedRegressor(groups="id").fit(keywords, y.rename("in"))
+    assert list(named.results_.fe_params.index) == ["Intercept", "Q('class')"]
 
 
 def test_a_formula_is_that_of_mixedlm(data: pd.DataFrame) -> None:
