@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 
 #: Functions of formulas, all of which take columns and give columns.
 FUNCTIONS = _words(
-    "C I Q Treatment Sum Helmert Poly Diff center standardize bs cr cc s te"
+    "C I Q Treatment Sum Helmert Poly Diff center standardize bs cr cc s te ti"
 )
 #: Functions of NumPy, written ``np.log(x)``.
 NUMPY = _words(

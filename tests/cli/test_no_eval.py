@@ -35,6 +35,8 @@ FINE = [
     "y ~ (x || g) + (1 | g/t)",
     "y ~ x + (0 + x | g:t) + (np.log(t) | Q('a b'))",
     "y ~ x + (1 | (g/t))",
+    "y ~ s(x, k=5) + te(x, t) + (1 | g)",
+    "y ~ s(x) + s(t) + ti(x, t)",
     "y ~ eval + open",
 ]
 # What each of them would do is beside the point: none may be evaluated.
