@@ -137,10 +137,7 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
         if at is None:
             inside_call = re.search(r"\(\s*[01]\s*(\+[^()|]*)?\|", piece)
             if inside_call or not all(in_calls(piece, "|")):
-                raise UnsupportedError(
-                    f"{piece!r}: a random-effects term such as (1 | g) has to stand by "
-                    "itself, between plus signs"
-                )
+                raise UnsupportedError(_unreadable(piece))
             kept.append(f"{sign} {piece}")
             continue
         if sign == "-":
@@ -158,6 +155,20 @@ def read_bars(formula: str) -> tuple[str, tuple[Bar, ...]]:
     _check_intercepts(bars)
     text = " ".join(kept).removeprefix("+ ") or "1"
     return f"{left or ''} ~ {text}".strip(), tuple(bars)
+
+
+def _unreadable(piece: str) -> str:
+    """What to say of a piece with a bar that is no pair of brackets."""
+    missing = piece.count("(") - piece.count(")")
+    if missing:
+        which = f"misses a {')' if missing > 0 else '('}"
+        return f"{piece!r} {which}, or has one bracket too many; write it as in (1 | g)"
+    if "(" not in piece:
+        return f"{piece!r}: random effects stand in brackets, as in (1 | g)"
+    return (
+        f"{piece!r}: a random-effects term such as (1 | g) has to stand by itself, "
+        "between plus signs"
+    )
 
 
 def _told_apart(bars: Sequence[Bar]) -> list[Bar]:
