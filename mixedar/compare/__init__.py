@@ -121,6 +121,21 @@ class ModelsTable(SummaryTable):
                 f"give {', '.join(map(repr, _GENERAL))}, or one of "
                 f"{', '.join(sorted(known - set(_GENERAL)))}"
             )
+        for key, fmt in custom.items():
+            self._check_format(key, fmt)
+
+    def _check_format(self, key: str, fmt: Format) -> None:
+        """Raise if the numbers of a row cannot be written so."""
+        if callable(fmt):
+            return
+        shown = self.frame[self.frame.index.get_level_values("term") == key]
+        try:
+            format_values(shown.to_numpy().ravel().tolist() or [1.5], fmt)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnsupportedError(
+                f"compare: formats={{{key!r}: {fmt!r}}}: {fmt!r} formats no number; "
+                "pass one such as '.2f' or '%.2f', or a function that returns text"
+            ) from error
 
     def formatted(self) -> pd.DataFrame:
         """Return the cells as strings, what is wanted of each below the estimates."""

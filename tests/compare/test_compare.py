@@ -444,6 +444,10 @@ def test_formats() -> None:
     assert row["SD(residual)"][1] == f"{np.sqrt(ols.scale):.1f}"
     with pytest.raises(UnknownColumnError, match="no rows of the table"):
         mar.compare(fits, formats={"nothing": ".2f"})
+    for bad in ("nonsense", "{:.1f}", 3):
+        for row in ("AIC", "estimate"):
+            with pytest.raises(UnsupportedError, match=r"formats no number.*'\.2f'"):
+                mar.compare(fits, formats={row: bad})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("statistic", ["t", "p", "ci"])
