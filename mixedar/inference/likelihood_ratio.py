@@ -181,6 +181,11 @@ def compare_lr_test(results: Any, restricted: Any, **options: Any) -> Likelihood
     >>> round(statistic, 2), df
     (14.75, 2.0)
     """
+    if not isinstance(getattr(restricted, "fit", None), Fit):
+        raise UnsupportedError(
+            "compare_lr_test takes the fit of the smaller model, as in "
+            f"large.compare_lr_test(small), not {type(restricted).__name__}"
+        )
     if restricted.fit.k_estimated >= results.fit.k_estimated:
         raise UnsupportedError(
             f"the restricted model has {restricted.fit.k_estimated} parameters, this "

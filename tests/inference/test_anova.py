@@ -487,6 +487,8 @@ def test_a_restricted_fit_is_tested_by_statsmodels_name() -> None:
     assert large.compare_lr_test(small, null="chi2").df_diff == 2
     with pytest.raises(UnsupportedError, match="ask the larger fit"):
         small.compare_lr_test(large)
+    with pytest.raises(UnsupportedError, match=r"fit of the smaller model.*not int"):
+        large.compare_lr_test(3)
     other = mar.mixedlm("distance ~ sex + I(age**2)", teeth, groups="subject")
     with pytest.raises(NotComputedError, match="not nested"):
         large.compare_lr_test(other.fit(reml=False))
