@@ -4,6 +4,7 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -86,9 +87,14 @@ def _check_arguments(
 ) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
+        known = signature(MixedLMAR.from_formula).parameters
+        near = difflib.get_close_matches(unknown[0], set(known) - {"kwargs"}, 1)
         raise UnsupportedError(
             f"argument {unknown[0]} not permitted for MixedLMAR initialization"
-            f"{spelled_here(unknown[0], OF_MODELS)}"
+            + (
+                spelled_here(unknown[0], OF_MODELS)
+                or "".join(f". Did you mean {name}=?" for name in near)
+            )
         )
     check_missing(missing)
     check_flags(use_sqrt=use_sqrt)

@@ -147,3 +147,10 @@ def test_questions_of_other_panel_fits_are_told_ours(name: str) -> None:
 def test_words_are_told_before_groups_are_missed(word: dict[str, str]) -> None:
     with pytest.raises(UnsupportedError, match="Here write"):
         mar.mixedlm("distance ~ age", TEETH, **word)
+
+
+def test_a_misspelt_argument_is_told_its_name() -> None:
+    with pytest.raises(UnsupportedError, match=r"argument tim .* Did you mean time=\?"):
+        mar.mixedlm("distance ~ age", load_orthodont(), groups="subject", tim="occ")
+    with pytest.raises(UnsupportedError, match=r"initialization$"):
+        mar.mixedlm("distance ~ age", load_orthodont(), groups="subject", foo=1)
