@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,9 @@ from helpers.cluster_cases import (
     sums_at,
 )
 from helpers.random_designs import exact, pack, random_design, random_parameters
-from mixedar import AR1, Independent
+from mixedar import AR1, CAR1, Independent
 from mixedar.engine.blocks import likelihood_blocks, markov, product_blocks, short
-from mixedar.engine.blocks.base import ProductBlock
+from mixedar.engine.blocks.base import LikelihoodBlock
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.likelihood import cluster_sums, joint, profile
 from mixedar.residual import MarkovStructure
@@ -110,8 +112,9 @@ def extrapolated(quotient: Callable[[float], Array], h: float = 3e-4) -> Array:
 
 def all_blocks(
     rows: ClusterRows, structure: MarkovStructure
-) -> dict[str, list[ProductBlock]]:
+) -> dict[str, list[LikelihoodBlock]]:
     """Every kind of block over all clusters."""
+    by_products = partial(product_blocks, rows, structure)
     everyone = np.arange(rows.n_clusters)
     distinct = np.unique(rows.gaps[rows.gaps > 0.0])
     halves = np.array_split(everyone, 2)
@@ -120,7 +123,7 @@ def all_blocks(
         "two gaps": [markov.GapBlock(rows, h, structure, distinct) for h in halves],
         "row": [markov.RowBlock(rows, everyone, structure)],
         "long": [markov.LongBlock(rows, everyone, structure)],
-        "dense": [short.DenseBlock(rows, patterns_of(rows), structure)],
+        "dense": [short.DenseBlock(rows, patterns_of(rows), structure, by_products)],
     }
 
 
@@ -231,6 +234,30 @@ def test_every_cluster_is_in_one_block() -> None:
         blocks = product_blocks(rows, structure)
         where = np.concatenate([block.clusters for block in blocks])
         assert sorted(where.tolist()) == list(range(50))
+
+
+def peak_numbers(rows: ClusterRows, u: Array) -> float:
+    """Numbers that the likelihood of CAR(1) residuals holds at once."""
+    structure = CAR1()
+    cov = LAYOUTS["one"]
+    tracemalloc.start()
+    blocks = likelihood_blocks(rows, structure)
+    cluster_sums(blocks, cov, np.eye(1), u, derivatives=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 8
+
+
+@pytest.mark.parametrize("rho", [0.5, 1.0 - 1e-9])
+@pytest.mark.parametrize("p", [2, 60])
+def test_memory_grows_with_the_numbers_of_the_rows(rho: float, p: int) -> None:
+    """Whichever blocks are chosen, also where matrices written out lose digits."""
+    u = CAR1().to_unconstrained(np.array([rho]))
+    for m in (100, 400, 1600):
+        rows = random_rows(4, 1, p=p, m=m, real=True)
+        numbers = rows.z.size + rows.w.size
+        # matrices written out are few; no term for each of the distinct gaps
+        assert peak_numbers(rows, u) < 20 * numbers + 2**20
 
 
 # Profiling

@@ -12,6 +12,7 @@ more than a short one, and otherwise row by row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -125,7 +126,8 @@ def likelihood_blocks(
     if longest > _DENSE_ROWS or not few:
         return product_blocks(rows, structure)
     patterns = np.split(np.arange(rows.n_clusters), starts[1:])
-    return [DenseBlock(rows, patterns, markov)]
+    by_products = partial(product_blocks, rows, structure)
+    return [DenseBlock(rows, patterns, markov, by_products)]
 
 
 def compressed_blocks(

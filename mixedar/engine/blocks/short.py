@@ -8,7 +8,7 @@ as there are patterns, however many clusters.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -17,14 +17,13 @@ import numpy as np
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
     ClusterSums,
+    LikelihoodBlock,
     ParameterPoint,
     ProductBlock,
 )
 from mixedar.engine.blocks.dense import inverse_roots
-from mixedar.engine.blocks.markov import GapBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import CrossProducts
 from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import product
 from mixedar.residual import MarkovStructure
@@ -33,7 +32,7 @@ from mixedar.residual import MarkovStructure
 _CONDITION = 1e4
 
 
-class DenseBlock(ProductBlock):
+class DenseBlock(LikelihoodBlock):
     """
     Patterns of at most a dozen rows, padded to the longest.
 
@@ -44,6 +43,9 @@ class DenseBlock(ProductBlock):
         Clusters of each pattern; the first carries the weight.
     structure : MarkovStructure or None
         None for independent residuals.
+    by_products : callable
+        Makes blocks of the same clusters for where matrices that are written out
+        lose digits.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class DenseBlock(ProductBlock):
         rows: ClusterRows,
         patterns: Sequence[IntArray],
         structure: MarkovStructure | None,
+        by_products: Callable[[], Sequence[ProductBlock]],
     ) -> None:
-        self.clusters = np.concatenate(patterns)
-        self.weights = rows.weights[self.clusters]
         self._rows, self._structure = rows, structure
+        self._make_products = by_products
         sizes = np.diff(rows.offsets)
         leaders = np.array([members[0] for members in patterns])
         g, n = len(patterns), int(sizes[leaders].max())
@@ -93,16 +95,9 @@ class DenseBlock(ProductBlock):
         self._slopes_of_psi = np.empty((0, g, n, n))
 
     @cached_property
-    def _by_gap(self) -> GapBlock:
-        """The same clusters for those who need cross-products."""
-        gaps = np.empty(0)
-        if self._structure is not None:
-            gaps = np.unique(self._rows.gaps[self._rows.gaps > 0.0])
-        return GapBlock(self._rows, self.clusters, self._structure, gaps)
-
-    def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
-        """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
-        return self._by_gap.at(u, derivatives=derivatives)
+    def _by_products(self) -> Sequence[ProductBlock]:
+        """The same clusters, made when they are needed first."""
+        return self._make_products()
 
     def _correlations(
         self, u: FloatArray, derivatives: bool
@@ -134,7 +129,7 @@ class DenseBlock(ProductBlock):
         return self._slopes_of_psi
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
-        """Cluster sums at a point; see :meth:`ProductBlock.sums`."""
+        """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         covariance, factor, u = point[:3]
         least, correlations = self._latest_correlations.at(
             u,
@@ -143,7 +138,11 @@ class DenseBlock(ProductBlock):
         )
         condition = (1.0 + float(np.vdot(factor, factor))) / least
         if not condition < _CONDITION:  # the Woodbury identity keeps its digits
-            return super().sums(point, derivatives=derivatives)
+            some, *others = (
+                block.sums(point, derivatives=derivatives)
+                for block in self._by_products
+            )
+            return sum(others, start=some)
         h = correlations[0]
         width = self._rows.w.shape[1]
         if covariance.order:
