@@ -19,9 +19,7 @@ from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.posterior.blocks import (
     EffectBlock,
-    correlation_root,
     log_lkj,
-    partial_correlations,
     rotated,
 )
 from mixedar.posterior.defaults import PriorsByName
@@ -130,21 +128,14 @@ class Target(PriorsByName):
         theta, sigma = theta_sigma
         fit, problem = self.fit, self.problem
         u = problem.split(theta)[1]
-        values = problem.value_map() @ problem.values(theta) * sigma**2
-        cov = fit.layout.matrix(values)
-        parts = []
-        for block in self.blocks:
-            own = cov[np.ix_(block.effects, block.effects)]
-            sd = np.sqrt(np.clip(np.diag(own), 0.0, None))
-            sd = np.maximum(sd, 0.03 * sigma)
-            parts.append(np.log(sd[: block.k_sd]))
-            if block.compound:
-                share = (own[1, 0] / sd[0] ** 2 - block.lowest) / (1.0 - block.lowest)
-                parts.append(np.arctanh(np.clip(2.0 * share - 1.0, -0.95, 0.95))[None])
-            elif block.k_corr:
-                corr = np.clip(own / np.outer(sd, sd), -0.95, 0.95)
-                np.fill_diagonal(corr, 1.0)
-                parts.append(np.arctanh(partial_correlations(corr)))
+        k, components = fit.k_re, problem.covariance.component_starts
+        whole = problem.z_map @ problem.factor(theta)
+        factors = [whole[:k, :k], *(whole[c : c + 1, c : c + 1] for c in components)]
+        factors += map(np.matmul, problem.term_maps, problem.term_factors(theta))
+        parts = [
+            block.coordinates(factors[block.number] * sigma, 0.03 * sigma)
+            for block in self.blocks
+        ]
         parts.append(np.clip(u, -8.0, 8.0))
         if not fit.scale_known:
             parts.append(np.array([np.log(sigma)]))
@@ -182,36 +173,12 @@ class Target(PriorsByName):
         log_prior, log_jacobian = np.zeros(m), np.zeros(m)
         entries = np.zeros((m, layout.k_cov))
         first = 0
-        for block, corr in zip(self.blocks, self.corr_of, strict=True):
-            here = slice(first, first + block.k_sd)
-            there = slice(here.stop, here.stop + block.k_corr)
-            logs = np.clip(z[:, here], -_FARTHEST, _FARTHEST)
-            sd = natural[:, here] = np.exp(logs)
-            log_jacobian += logs.sum(axis=1)
-            for k in range(here.start, here.stop):
-                log_prior += self.prior(self.names[k]).log_density(natural[:, k])
-            first, sd = there.stop, sd / sigma[:, None]
-            if block.compound:
-                rho, slope = block.shared(z[:, there][:, 0])
-                natural[:, there.start] = rho
-                log_jacobian += slope
-                log_prior += self.prior(corr[0]).log_density(rho)
-                entries[:, block.entries] = block.shared_root(sd[:, 0], rho)
-                continue
-            if not block.correlated:
-                entries[:, block.entries] = sd
-                continue
-            partial = np.clip(np.tanh(z[:, there]), -_CLOSEST, _CLOSEST)
-            root = correlation_root(partial, block.order)
-            whole = root @ root.transpose(0, 2, 1)
-            rows, columns = np.tril_indices(block.order, -1)
-            natural[:, there] = whole[:, rows, columns]
-            flat = log_lkj(LKJ(1.0), block.order, partial)
-            log_jacobian += np.log1p(-(partial**2)).sum(axis=1) + flat
-            log_prior += self._log_correlations(block, corr, partial) - flat
-            relative = root * sd[:, :, None]
-            rows, columns = np.tril_indices(block.order)
-            entries[:, block.entries] = relative[:, rows, columns]
+        for block in self.blocks:
+            here = slice(first, first + block.k)
+            own = self._block(block, self.names[here], z[:, here], sigma)
+            natural[:, here], entries[:, block.entries], prior_of, slope = own
+            log_prior, log_jacobian = log_prior + prior_of, log_jacobian + slope
+            first = here.stop
         u = z[:, first : first + self.parameters.k_free]
         params, jacobian = self._natural(u)
         log_jacobian += jacobian
@@ -226,6 +193,37 @@ class Target(PriorsByName):
         theta = np.column_stack([self._inner(entries, u), u])
         return Points(natural, theta, sigma, log_prior, log_jacobian)
 
+    def _block(
+        self, block: EffectBlock, names: list[str], z: FloatArray, sigma: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Parameters of a block, its ``Lambda``, log-prior and log-Jacobian."""
+        k, end = block.k_sd, block.k_sd + block.k_corr
+        z = z.copy()
+        on_logs = np.append(np.arange(k), end + np.flatnonzero(block.positive))
+        logs = np.clip(z[:, on_logs], -_FARTHEST, _FARTHEST)
+        z[:, on_logs] = np.exp(logs)
+        sd, loadings = z[:, :k], z[:, end:]
+        log_prior, log_jacobian = np.zeros(len(z)), logs.sum(axis=1)
+        for j in [*range(k), *range(end, block.k)]:
+            log_prior += self.prior(names[j]).log_density(z[:, j])
+        relative = sd / sigma[:, None]
+        if block.compound:
+            rho, slope = block.shared(z[:, 1])
+            log_prior += self.prior(names[1]).log_density(rho)
+            out = np.column_stack([sd, rho])
+            entries = block.shared_root(relative[:, 0], rho)
+            return out, entries, log_prior, log_jacobian + slope
+        partial = np.clip(np.tanh(z[:, k:end]), -_CLOSEST, _CLOSEST)
+        root = block.correlation_root(partial)
+        factor = block.factor(root, relative, loadings / sigma[:, None])
+        if block.k_corr:
+            flat = log_lkj(LKJ(1.0), block, partial)
+            log_jacobian += np.log1p(-(partial**2)).sum(axis=1) + flat
+            log_prior += self._log_correlations(block, names[k:end], partial) - flat
+            z[:, k:end] = block.correlations(root, factor)
+        rows, columns = np.tril_indices(block.order)
+        return z, factor[:, rows, columns], log_prior, log_jacobian
+
     def _log_correlations(
         self, block: EffectBlock, names: list[str], partial: FloatArray
     ) -> FloatArray:
@@ -234,7 +232,7 @@ class Target(PriorsByName):
             return self.prior(names[0]).log_density(partial[:, 0])
         matrix = self.priors[self.lkj_name(block)]
         assert isinstance(matrix, LKJ)
-        return log_lkj(matrix, block.order, partial)
+        return log_lkj(matrix, block, partial)
 
     def _sigma_prior(self, natural: FloatArray) -> tuple[Prior, FloatArray]:
         """A prior on sigma, or on the innovations' part of it."""
@@ -268,7 +266,9 @@ class Target(PriorsByName):
             if cov.compound and place is cov.places[0]:
                 out[:, place.entries] = cov.in_units(block_map, entries[:, :2])
                 continue
-            out[:, place.entries] = rotated(block_map, entries[:, place.entries])
+            here = place.entries
+            held = not cov.is_free[here].all()
+            out[:, here] = rotated(block_map, entries[:, here], diagonal=held)
         out = out[:, cov.is_free]
         if self._level is not None:
             out /= np.exp(self._level(u).value)[:, None]

@@ -54,20 +54,22 @@ class PriorsByName:
         names = list(fit.effect_names)
         self.names: list[str] = []
         self.corr_of: list[list[str]] = []
+        #: those that are entries of the factor by themselves: whether they are positive
+        self.loadings: dict[str, bool] = {}
         for block in self.blocks:
+            own = [names[k] for k in block.effects]
             if block.compound:
                 own = [fit.names[fit.k_fe].removesuffix(" Var")]
                 corr = [f"corr({own[0]})"]
             else:
-                own = [names[k] for k in block.effects]
-                corr = [
-                    f"corr({own[j]}, {own[i]})"
-                    for i in range(block.order)
-                    for j in range(i)
-                    if block.correlated
-                ]
-            self.names += [f"sd({name})" for name in own] + corr
+                pairs = zip(*block.pairs, strict=True)
+                corr = [f"corr({own[j]}, {own[i]})" for i, j in pairs]
+            self.names += [f"sd({own[k]})" for k in block.scaled] + corr
             self.corr_of.append(corr)
+            loadings = zip(*block.loadings, strict=True)
+            alone = [f"loading({own[i]}, {own[j]})" for i, j in loadings]
+            self.names += alone
+            self.loadings |= zip(alone, block.positive, strict=True)
         self.names += self.free_names
         if not fit.scale_known:
             self.names.append("sigma")
@@ -82,6 +84,9 @@ class PriorsByName:
         for name in self.names:
             if name.startswith("sd(") or name == "sigma":
                 out[name] = wide
+            elif name in self.loadings:
+                signed = Normal(0.0, wide.scale)
+                out[name] = wide if self.loadings[name] else signed
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
             if block.compound:
                 out[corr[0]] = Uniform(block.lowest, 1.0)
@@ -101,7 +106,7 @@ class PriorsByName:
             self._check(name, prior)
             if name in corr_names and not self.blocks[corr_names[name]].compound:
                 block = self.blocks[corr_names[name]]
-                if block.order > 2:
+                if block.k_corr > 1 or not block.is_partial(0):
                     raise UnsupportedError(
                         f"priors=: {name!r} is one of several correlations; give the "
                         f"matrix a prior, {{{self.lkj_name(block)!r}: LKJ(2)}}"
@@ -170,13 +175,16 @@ class PriorsByName:
         return out
 
     def prior_of(self, name: str, x: FloatArray) -> FloatArray | None:
-        """Prior density of one parameter at values; None if it is flat."""
+        """Prior density of one parameter; None if it is flat, or has no formula."""
         prior: Prior | LKJ | None = self.priors.get(name)
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
             if name in corr and prior is None:
                 matrix = self.priors[self.lkj_name(block)]
                 assert isinstance(matrix, LKJ)
-                return np.exp(matrix.log_density_partial(x, block.order, 0))
+                k = 0 if block.is_free else corr.index(name)  # all are alike
+                if not block.is_partial(k):
+                    return None
+                return np.exp(matrix.log_density_partial(x, block.further[k]))
         if not isinstance(prior, Prior):
             return None
         return np.exp(prior.log_density(x))

@@ -345,14 +345,16 @@ class LKJ:
     def __post_init__(self) -> None:
         _positive("LKJ", eta=self.eta)
 
-    def log_density_partial(self, z: FloatArray, order: int, given: int) -> FloatArray:
+    def log_density_partial(self, z: FloatArray, further: int) -> FloatArray:
         """
-        Log-density of a partial correlation given `given` others.
+        Log-density of a partial correlation, given those before it.
 
-        The partial correlations of a vine are independent, ``(1 + z) / 2`` being
-        ``Beta(b, b)`` with ``b = eta + (order - 2 - given) / 2``.
+        Those of a vine are independent, ``(1 + z) / 2`` being ``Beta(b, b)`` with
+        ``b = eta + further / 2``, where `further` counts the correlations that it
+        narrows: all free ones behind it in its row, and those of its effect with later
+        ones.  Of the j-th in a row of a matrix of order q these are ``q - 1 - j``.
         """
-        b = self.eta + (order - 2.0 - given) / 2.0
+        b = self.eta + further / 2.0
         with np.errstate(divide="ignore"):
             logs = np.log1p(-(z**2))
         constant = gammaln(2.0 * b) - 2.0 * gammaln(b) - (2.0 * b - 1.0) * np.log(2.0)

@@ -416,7 +416,8 @@ def posterior(
         ``"age"``), of :mod:`mixedar.priors`; ``"corr(subject)"`` takes ``LKJ(eta)``,
         ``"innovation sd"`` a prior in place of that on ``"sigma"``.  By default
         fixed effects are flat, standard deviations ``HalfT(3, 2.5 sd(y))``,
-        correlations and ``rho`` uniform, and correlation matrices ``LKJ(1)``.
+        correlations and ``rho`` uniform, and correlation matrices ``LKJ(1)``, of those
+        with the partial correlations that the model holds at zero.
     rng : int or Generator, optional
         The same seed gives the same draws.
     progress : bool
@@ -431,8 +432,7 @@ def posterior(
     UnknownColumnError
         If a prior is given for a parameter that there is not.
     UnsupportedError
-        If a prior is improper or does not suit its parameter, or the model holds some
-        of its covariance parameters.
+        If a prior is improper or does not suit its parameter.
     NotComputedError
         If the posterior could not be explored.
 
