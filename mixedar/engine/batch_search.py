@@ -7,8 +7,6 @@ steps and ends; each step is taken for all responses that still move.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
@@ -21,21 +19,9 @@ from mixedar.engine.starts import (
     ROUGH_GAIN,
     ROUGH_STEPS,
     START_RATIOS,
+    Profiled,
+    top_between,
 )
-
-
-class _Profiled(NamedTuple):
-    """
-    Points at one residual parameter, as those of a search for one response.
-
-    `slope` is the derivative of the profile by the first residual parameter, corrected
-    for what is left to gain in ``Lambda``, and `turn` that of the best ``Lambda``.
-    """
-
-    theta: FloatArray
-    llf: FloatArray
-    slope: FloatArray
-    turn: FloatArray
 
 
 class BatchSearch:
@@ -227,7 +213,7 @@ class BatchSearch:
 
     def _profiled(
         self, lam: FloatArray, u: FloatArray, some: IntArray, hopeless: FloatArray
-    ) -> _Profiled:
+    ) -> Profiled:
         """The likelihood nearly maximised over ``Lambda``, at a residual parameter."""
         m, k = lam.shape
         # a standard deviation of zero is a saddle that no gradient leaves
@@ -246,7 +232,7 @@ class BatchSearch:
             hopeless=hopeless,
         )
         self.extreme[some[found.extreme]] = True
-        llf, turn = found.llf.copy(), np.zeros((m, k))
+        llf, turn, best = found.llf.copy(), np.zeros((m, k)), found.theta[:, :k]
         slope = found.gradient[:, k].copy() if len(u) else np.zeros(m)
         if k and len(u):
             sound = np.isfinite(llf)[:, None, None]
@@ -260,21 +246,27 @@ class BatchSearch:
             step, turn = (np.where(bent, steps[:, :, x], 0.0) for x in (0, 1))
             slope += (found.hessian[:, k, :k] * step).sum(axis=1)
             llf += 0.5 * (found.gradient[:, :k] * step).sum(axis=1)
-        return _Profiled(found.theta, llf, slope, turn)
+            best = best + step
+        return Profiled(found.theta, best, llf, slope, turn)
 
     def _between_slopes(self) -> list[tuple[FloatArray, FloatArray]]:
         """Points where the profile's slope changes from rising to falling."""
         problem, m = self.batch.problem, len(self.which)
         grid = np.array(problem.structure.start_grid())
         lam, value = self._first_factor(grid[0])
-        thetas = np.full((len(grid), m, problem.k_theta), np.nan)
-        llfs, slopes = np.full((len(grid), m), -np.inf), np.full((len(grid), m), np.nan)
-        turns = np.zeros((len(grid), m, problem.k_cov_free))
+        shape, k = (len(grid), m), problem.k_cov_free
+        points = Profiled(
+            np.full((*shape, problem.k_theta), np.nan),
+            np.full((*shape, k), np.nan),
+            np.full(shape, -np.inf),
+            np.full(shape, np.nan),
+            np.zeros((*shape, k)),
+        )
 
         def visit(i: int, some: IntArray, start: FloatArray, least: FloatArray) -> None:
             found = self._profiled(start, grid[i], some, least)
-            thetas[i, some], llfs[i, some] = found.theta, found.llf
-            slopes[i, some], turns[i, some] = found.slope, found.turn
+            for kept, one in zip(points, found, strict=True):
+                kept[i, some] = one
 
         everyone = np.flatnonzero(np.isfinite(value))
         visit(0, everyone, lam[everyone], np.full(len(everyone), -np.inf))
@@ -283,30 +275,27 @@ class BatchSearch:
         for outward, side in ((-1.0, by_u[:middle][::-1]), (1.0, by_u[middle + 1 :])):
             last, some = 0, everyone
             for i in side:
-                best = llfs.max(axis=0)[some]
-                falling = slopes[last, some] * outward < 0.0
-                on = ~(falling & (llfs[last, some] < best - HOPELESS))
-                on &= np.isfinite(llfs[last, some])
+                before = points.at(last, some)
+                best = points.llf.max(axis=0)[some]
+                falling = before.slope * outward < 0.0
+                on = ~(falling & (before.llf < best - HOPELESS))
+                on &= np.isfinite(before.llf)
                 some, best = some[on], best[on]
                 if len(some) == 0:
                     break
-                start = thetas[last, some, : problem.k_cov_free]
-                # where Lambda moves with the residual parameter, a short way
-                most = 0.5 * np.maximum(np.abs(start), 0.5)
-                way = turns[last, some] * (grid[i, 0] - grid[last, 0])
-                visit(i, some, start + np.clip(way, -most, most), best - HOPELESS)
+                start = points.at(last, some).lam_at(grid[i, 0])
+                visit(i, some, start, best - HOPELESS)
                 last = i
-        return self._turns(thetas[by_u], llfs[by_u], slopes[by_u])
+        return self._turns(points.at(by_u))
 
-    def _turns(
-        self, thetas: FloatArray, llfs: FloatArray, slopes: FloatArray
-    ) -> list[tuple[FloatArray, FloatArray]]:
+    def _turns(self, points: Profiled) -> list[tuple[FloatArray, FloatArray]]:
         """Starting points from those along a grid, the most promising first."""
+        thetas, llfs = points.theta, points.llf
         there = np.isfinite(llfs)
         rank = np.arange(len(llfs))[:, None]
         first, last = there.argmax(axis=0), len(llfs) - 1 - there[::-1].argmax(axis=0)
         with np.errstate(invalid="ignore"):
-            rising = slopes > 0.0
+            rising = points.slope > 0.0
         chosen = []
         for edge, sign in ((first, False), (last, True)):
             found = there & (rank == edge) & (rising == sign)
@@ -320,16 +309,14 @@ class BatchSearch:
             some = np.flatnonzero(turns)
             if len(some) == 0:
                 continue
-            left, right = slopes[i, some], slopes[i + 1, some]
-            share = (left / (left - right))[:, None]
-            theta = (1.0 - share) * thetas[i, some] + share * thetas[i + 1, some]
+            theta = top_between(points.at(i, some), points.at(i + 1, some))
             nearer = (llfs[i] >= llfs[i + 1])[some]
             near = np.where(nearer[:, None], thetas[i, some], thetas[i + 1, some])
             height = np.maximum(llfs[i], llfs[i + 1])
             lower = self._values(theta, some, height[some]) < height[some]
-            points = np.full(thetas.shape[1:], np.nan)
-            points[some] = np.where(lower[:, None], near, theta)
-            chosen.append((np.where(turns, height, -np.inf), points))
+            starts = np.full(thetas.shape[1:], np.nan)
+            starts[some] = np.where(lower[:, None], near, theta)
+            chosen.append((np.where(turns, height, -np.inf), starts))
         return _ranked(chosen)
 
     def _separate(self) -> list[tuple[FloatArray, FloatArray]]:

@@ -38,10 +38,8 @@ class Evaluation:
     ----------
     llf : float
         Log-likelihood, or restricted log-likelihood, with all constants.
-    beta : ndarray, shape (p,)
-        Generalised least squares estimate.
-    sxx_inverse : ndarray, shape (p, p)
-        ``(X'H^-1 X)^-1``; times ``scale`` it is the covariance of `beta`.
+    root : ndarray, shape (p + 1, p + 1)
+        Inverse of the lower Cholesky factor of ``S``.
     scale : float
         Residual variance: RSS / (N - p) under REML and RSS / N under ML, unless
         another one was given.
@@ -51,11 +49,21 @@ class Evaluation:
     """
 
     llf: float
-    beta: FloatArray
-    sxx_inverse: FloatArray
+    root: FloatArray
     scale: float
     gradient: FloatArray
     hessian: FloatArray
+
+    @property
+    def beta(self) -> FloatArray:
+        """Generalised least squares estimate, shape (p,)."""
+        return self.root[-1, :-1] / -self.root[-1, -1]
+
+    @property
+    def sxx_inverse(self) -> FloatArray:
+        """``(X'H^-1 X)^-1``; times `scale` it is the covariance of `beta`."""
+        x = self.root[:-1, :-1]
+        return x.T @ x
 
 
 def cluster_sums(
@@ -143,8 +151,6 @@ def profile(
         raise np.linalg.LinAlgError("X'H^-1 X is singular to rounding")
     rss = float(root[p, p] ** 2)  # the last pivot
     half = dtrtri(root, lower=1)[0]  # its last row is [-beta, 1] / sqrt(rss)
-    beta = half[p, :p] * -root[p, p]
-    sxx_inverse = half[:p, :p].T @ half[:p, :p]
     scale = rss / df if log_scale is None else math.exp(log_scale)
     logs = df * (math.log(2.0 * math.pi) + math.log(scale)) + rss / scale
     if reml:
@@ -153,7 +159,7 @@ def profile(
     k, ratio = len(sums.d1), rss / scale
     if k == 0 and log_scale is None:
         none = np.empty(0)
-        return Evaluation(llf, beta, sxx_inverse, scale, none, np.empty((0, 0)))
+        return Evaluation(llf, half, scale, none, np.empty((0, 0)))
 
     # d deviance = d1 + <s1, weight>: the residual and the REML part in one
     if log_scale is None:
@@ -168,7 +174,7 @@ def profile(
         by_scale = -ratio * turned[:, -1]
         gradient = np.append(gradient, df - ratio)
         hessian = np.block([[hessian, by_scale[:, None]], [by_scale, ratio]])
-    return Evaluation(llf, beta, sxx_inverse, scale, -0.5 * gradient, -0.5 * hessian)
+    return Evaluation(llf, half, scale, -0.5 * gradient, -0.5 * hessian)
 
 
 def _shares_at(

@@ -5,9 +5,9 @@ Where the search for maxima of the likelihood begins.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg.lapack import dsyevd
@@ -59,30 +59,73 @@ def value_at(
         return -np.inf
 
 
-@dataclass(frozen=True)
-class _ProfilePoint:
+class Profiled(NamedTuple):
     """
     The likelihood, nearly maximised over ``Lambda``, at a residual parameter.
 
-    `slope` is the derivative of the profile by the (first) residual
-    parameter, corrected to first order for what is left to gain in ``Lambda``, and
-    `turn` that of the best ``Lambda``.
+    Attributes
+    ----------
+    theta : ndarray, shape (..., k)
+        Of one response or several.
+    lam : ndarray, shape (..., k - 1)
+        The best ``Lambda``, as far as can be seen from there.
+    llf : ndarray, shape (...)
+        What it would give.
+    slope : ndarray, shape (...)
+        Derivative of the profile by the first residual parameter, corrected to first
+        order for what is left to gain in ``Lambda``.
+    turn : ndarray, shape (..., k - 1)
+        That of the best ``Lambda``.
     """
 
+    theta: FloatArray
     lam: FloatArray
-    u: FloatArray
-    llf: float
-    slope: float
+    llf: FloatArray
+    slope: FloatArray
     turn: FloatArray
 
-    @property
-    def theta(self) -> FloatArray:
-        return np.concatenate([self.lam, self.u])
+    def at(self, *where: Any) -> Profiled:
+        """Those of some places and responses."""
+        return Profiled(*(values[where] for values in self))
 
-    def lam_at(self, u: FloatArray) -> FloatArray:
+    def lam_at(self, u: float) -> FloatArray:
         """Where ``Lambda`` moves with the residual parameter, a short way."""
-        most = 0.5 * np.maximum(np.abs(self.lam), 0.5)
-        return self.lam + np.clip(self.turn * (u[0] - self.u[0]), -most, most)
+        k = self.turn.shape[-1]
+        here = self.theta[..., :k]
+        most = 0.5 * np.maximum(np.abs(here), 0.5)
+        way = self.turn * (u - self.theta[..., k, None])
+        return here + np.clip(way, -most, most)
+
+
+def top_between(left: Profiled, right: Profiled) -> FloatArray:
+    """
+    Where the profile has its top between two points, by cubics with their slopes.
+
+    Parameters
+    ----------
+    left, right : Profiled
+        At the first the profile rises, at the second it does not.
+
+    Returns
+    -------
+    ndarray, shape (..., k)
+    """
+    u = left.theta[..., -1]
+    gap = right.theta[..., -1] - u
+    rise, fall = left.slope * gap, right.slope * gap
+    gain = right.llf - left.llf
+    # the slope after a share t of the way is rise + linear t + square t^2
+    linear = 6.0 * gain - 4.0 * rise - 2.0 * fall
+    square = 3.0 * (rise + fall) - 6.0 * gain
+    root = np.sqrt(np.maximum(linear**2 - 4.0 * square * rise, 0.0))
+    share = 2.0 * rise / (root - linear)
+    t = share[..., None]
+    bend = (1.0 - t) * left.turn - t * right.turn
+    lam = left.lam + t**2 * (3.0 - 2.0 * t) * (right.lam - left.lam)
+    lam = lam + t * (1.0 - t) * gap[..., None] * bend
+    least, most = np.minimum(left.lam, right.lam), np.maximum(left.lam, right.lam)
+    lam = np.clip(lam, least - 0.5, most + 0.5)
+    return np.concatenate([lam, (u + share * gap)[..., None]], axis=-1)
 
 
 def _profile_point(
@@ -90,7 +133,7 @@ def _profile_point(
     lam: FloatArray,
     u: FloatArray,
     hopeless: float = -np.inf,
-) -> _ProfilePoint:
+) -> Profiled:
     k = problem.k_cov_free
     last: dict[bytes, ThetaEvaluation] = {}
 
@@ -109,8 +152,8 @@ def _profile_point(
         polish=False,
         hopeless=hopeless,
     )
-    point = last[search.theta.tobytes()]
-    llf, slope, turn = point.llf, 0.0, np.zeros(k)
+    point, lam = last[search.theta.tobytes()], search.theta
+    theta, llf, slope, turn = np.concatenate([lam, u]), point.llf, 0.0, np.zeros(k)
     if len(u):
         slope = float(point.gradient[k])
     if len(u) and k:
@@ -120,7 +163,8 @@ def _profile_point(
             slope += float(point.hessian[k, :k] @ step)
             turn = vectors @ ((vectors.T @ point.hessian[:k, k]) / values)
             llf += 0.5 * float(point.gradient[:k] @ step)
-    return _ProfilePoint(search.theta, u, llf, slope, turn)
+            lam = lam + step
+    return Profiled(theta, lam, np.array(llf), np.array(slope), turn)
 
 
 def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
@@ -144,29 +188,28 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
         side = [u for u in grid[1:] if (u[0] - grid[0][0]) * outward > 0.0]
         point = first
         for u in sorted(side, key=lambda u: outward * u[0]):
-            best = max(p.llf for p in points)
+            best = max(float(p.llf) for p in points)
             if point.slope * outward < 0.0 and point.llf < best - HOPELESS:
                 break
             try:
-                point = _profile_point(problem, point.lam_at(u), u, best - HOPELESS)
+                point = _profile_point(problem, point.lam_at(u[0]), u, best - HOPELESS)
             except np.linalg.LinAlgError:
                 break
             points.append(point)
-    points.sort(key=lambda p: float(p.u[0]))
+    points.sort(key=lambda p: float(p.theta[-1]))
     chosen = []
     if points[0].slope <= 0.0:
-        chosen.append((points[0].llf, points[0].theta))
+        chosen.append((float(points[0].llf), points[0].theta))
     if points[-1].slope > 0.0:
-        chosen.append((points[-1].llf, points[-1].theta))
+        chosen.append((float(points[-1].llf), points[-1].theta))
     for left, right in pairwise(points):
         if left.slope > 0.0 >= right.slope:
-            share = left.slope / (left.slope - right.slope)
-            theta = (1.0 - share) * left.theta + share * right.theta
-            near = max(left, right, key=lambda p: p.llf)
+            theta = top_between(left, right)
+            near = max(left, right, key=lambda p: float(p.llf))
             # with derivatives: the search begins there
             if value_at(problem, theta, derivatives=True) < near.llf:
                 theta = near.theta
-            chosen.append((near.llf, theta))
+            chosen.append((float(near.llf), theta))
     chosen.sort(key=lambda item: -item[0])
     return [theta for _, theta in chosen]
 
@@ -182,7 +225,7 @@ def _separate_points(
             continue
         with suppress(np.linalg.LinAlgError):
             point = _profile_point(problem, _first_factor(problem, u), u)
-            points.append((point.llf, point.theta))
+            points.append((float(point.llf), point.theta))
     points = [(llf, theta) for llf, theta in points if np.isfinite(llf)]
     if not points:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")

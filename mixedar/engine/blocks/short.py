@@ -62,8 +62,7 @@ class DenseBlock(LikelihoodBlock):
         g, n = len(patterns), int(sizes[leaders].max())
         width = rows.w.shape[1]
         self._multiplicity = rows.weights[leaders]
-        # with the entries of matrices, the sum of their weighted traces
-        self._trace = (self._multiplicity[:, None, None] * np.eye(n)).ravel()
+        self._counted = self._multiplicity[:, None, None] * np.eye(n)
         self._z = np.zeros((g, n, rows.z.shape[1]))
         grams = np.zeros((g, n, n, width, width))
         distance = np.full((g, n, n), -1.0)  # -1 between different series
@@ -118,7 +117,7 @@ class DenseBlock(LikelihoodBlock):
             values[0, known:] = step.phi
             if orders == 3:
                 values[1, known:], values[2, known:] = step.d1, step.d2
-        return least, values[:, self._lookup]
+        return least, values.take(self._lookup, axis=1)
 
     def _slopes(self, covariance: RandomCovariance) -> FloatArray:
         """``dH / dv`` for the entries of ``Psi``, shape (k_cov, g, n, n)."""
@@ -161,9 +160,9 @@ class DenseBlock(LikelihoodBlock):
         first = a @ inverse
         flat = np.concatenate([inverse.reshape(1, -1), first.reshape(len(a), -1)])
         out = product(flat, self._gram).reshape(-1, width, width)
-        d1 = a.reshape(len(a), -1) @ self._trace
+        d1 = a.reshape(len(a), -1) @ self._counted.ravel()
         bend = correlations[2] if curved else None
-        curvature = ShortCurvature(self._multiplicity, self._gram, inverse, a, bend)
+        curvature = ShortCurvature(self._counted, self._gram, inverse, a, bend)
         return ClusterSums(d, out[0], d1, -out[1:], (curvature,))
 
 
@@ -174,7 +173,8 @@ class ShortCurvature:
 
     Attributes
     ----------
-    multiplicity : ndarray, shape (g,)
+    counted : ndarray, shape (g, n, n)
+        Identity matrices times the numbers of clusters.
     gram : ndarray, shape (g n n, (p + 1)^2)
         Products of pairs of rows.
     inverse : ndarray, shape (g, n, n)
@@ -185,7 +185,7 @@ class ShortCurvature:
         Second derivative of ``R`` by its parameter, the last of all.
     """
 
-    multiplicity: FloatArray
+    counted: FloatArray
     gram: FloatArray
     inverse: FloatArray
     slopes: FloatArray
@@ -193,19 +193,16 @@ class ShortCurvature:
 
     def contract(self, weight: FloatArray | None) -> FloatArray:
         """``tr A_k A_l (2 H^-1 O - I)``, and what is bent; see :class:`Curvature`."""
-        inverse, a = self.inverse, self.slopes
-        k, (g, n, _) = len(a), inverse.shape
-        counts = self.multiplicity[:, None, None]
-        middle, half = -counts * np.eye(n), np.zeros_like(inverse)
+        a, k = self.slopes, len(self.slopes)
+        half: FloatArray | float = 0.0
         if weight is not None:
-            outer = (self.gram @ weight.ravel()).reshape(g, n, n)
-            half = inverse @ outer
-            middle = middle + 2.0 * half
-        right = (a @ middle).transpose(0, 1, 3, 2).reshape(k, -1)
-        out = product(a.reshape(k, -1), right.T)
+            outer = (self.gram @ weight.ravel()).reshape(self.inverse.shape)
+            half = self.inverse @ outer
+        right = (a @ (2.0 * half - self.counted)).transpose(0, 1, 3, 2)
+        out = product(a.reshape(k, -1), right.reshape(k, -1).T)
         out = 0.5 * (out + out.T)
         if self.bend is not None:
-            left = counts * inverse - half @ inverse
+            left = (self.counted - half) @ self.inverse
             out[-1, -1] += float(np.vdot(self.bend, left))
         return out
 
