@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from mixedar.planning import power
     from mixedar.selection import select_residual
     from mixedar.selection.validation import cross_validate
+    from mixedar.streams import scan
 
 
 # What needs fits that exist already is loaded when it is first asked for.
@@ -73,6 +74,7 @@ _LATER = {
     "load": "mixedar.compare.load",
     "pool": "mixedar.compare.pool",
     "power": "mixedar.planning",
+    "scan": "mixedar.streams",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
 }
@@ -130,6 +132,7 @@ __all__ = [
     "load",
     "pool",
     "power",
+    "scan",
     "select_residual",
     "tidy",
 ]

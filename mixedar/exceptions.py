@@ -135,6 +135,14 @@ class NoParameterError(NotComputedError, AttributeError):
     """The model has no such parameter; ``hasattr`` is False."""
 
 
+class SourceError(MixedARError):
+    """Rows cannot be read, sorted, or read twice alike; the message says which."""
+
+
+class MemoryBoundError(SourceError):
+    """More memory would be needed than ``memory=`` allows; the message says for what."""
+
+
 class MixedARWarning(UserWarning):
     """Base of all warnings of the package."""
 

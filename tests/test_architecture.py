@@ -27,6 +27,7 @@ ORDER = (
     "_lazy",
     "_types",
     "datasets",
+    "streams",
     "numeric",
     "residual",
     "relations",
@@ -74,7 +75,7 @@ OTHERS = {
     "statsmodels",
     "tqdm",
 }
-LATE = ("linearmodels", "matplotlib", "sklearn", "tqdm")
+LATE = ("dask", "duckdb", "linearmodels", "matplotlib", "polars", "sklearn", "tqdm")
 ROOT = Path(mixedar.__file__).parent
 FILE_LINES, FUNCTION_LINES = 350, 60
 # Waiting to be taken apart; nothing is added here without a reason.

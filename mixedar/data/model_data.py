@@ -289,6 +289,31 @@ class ModelData:
         """Number of rows of each group, shape (m,)."""
         return self.grouped.sizes
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows are there."""
+        return True
+
+    @property
+    def first_groups(self) -> ModelData:
+        """The data of the first groups, or of more."""
+        return self
+
+    @property
+    def smallest_group(self) -> int:
+        """Rows of the smallest group."""
+        return int(self.group_sizes.min())
+
+    @property
+    def largest_group(self) -> int:
+        """Rows of the largest group."""
+        return int(self.group_sizes.max())
+
+    @property
+    def response_range(self) -> float:
+        """Largest less smallest response."""
+        return float(np.ptp(self.endog))
+
     def layout(self, fixed: FloatArray | None = None) -> RandomCovariance:
         """
         Which entries of the random-effects factor are estimated.

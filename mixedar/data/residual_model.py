@@ -413,14 +413,20 @@ def _in_order(
 
 def data_layout(grouped: GroupedRows, levels: tuple[Levels | None, ...]) -> DataLayout:
     """What a structure learns of the data; see :class:`DataLayout`."""
-    gaps = grouped.gaps
+    return layout_from(grouped.gaps, grouped.marks, levels)
+
+
+def layout_from(
+    gaps: FloatArray, marks: FloatArray | None, levels: tuple[Levels | None, ...]
+) -> DataLayout:
+    """The same from gaps and what the structure reads of the rows, sorted."""
     starts = np.flatnonzero(gaps == 0.0)
     lengths = np.diff(np.append(starts, len(gaps)))
     return DataLayout(
         gaps=gaps[gaps > 0.0],
         longest=int(lengths.max(initial=0)),
         span=float(np.add.reduceat(gaps, starts).max()) if len(gaps) else 0.0,
-        marks=np.empty((len(gaps), 0)) if grouped.marks is None else grouped.marks,
+        marks=np.empty((len(gaps), 0)) if marks is None else marks,
         labels=tuple(None if each is None else each.names for each in levels),
         starts=starts,
     )

@@ -144,6 +144,7 @@ def compress(
     offsets: IntArray,
     marks: FloatArray | None = None,
     terms: tuple[TermRows, ...] = (),
+    weights: FloatArray | None = None,
 ) -> ClusterRows:
     """
     Replace clusters by pseudo-clusters wherever that makes fewer of them.
@@ -162,25 +163,54 @@ def compress(
         Clusters share a pattern only if they share these as well.
     terms : tuple of TermRows
         With further terms, which link clusters, none is replaced.
+    weights : ndarray, shape (m,), optional
+        Of clusters some of which are pseudo-clusters; one for each by default.
 
     Returns
     -------
     ClusterRows
     """
+    if weights is None:
+        weights = np.ones(len(offsets) - 1)
     if terms:
-        w, ones = np.column_stack([x, y]), np.ones(len(offsets) - 1)
-        return ClusterRows(z, w, gaps, offsets, ones, marks, terms)
-    pieces = list(_pieces(z, x, y, gaps, offsets, marks))
+        w = np.column_stack([x, y])
+        return ClusterRows(z, w, gaps, offsets, weights, marks, terms)
+    return _joined(list(_pieces(z, x, y, gaps, offsets, marks, weights)))
+
+
+def merged(parts: Sequence[ClusterRows]) -> ClusterRows:
+    """
+    Rows of several parts of the data as one, compressed again.
+
+    Parameters
+    ----------
+    parts : sequence of ClusterRows
+        Compressed, without further terms.
+
+    Returns
+    -------
+    ClusterRows
+        As if the clusters had been compressed together.
+    """
+    all_of = _joined(parts)
+    x, y = all_of.w[:, :-1], all_of.w[:, -1]
+    patterns = all_of.gaps, all_of.offsets, all_of.marks
+    return compress(all_of.z, x, y, *patterns, weights=all_of.weights)
+
+
+def _joined(pieces: Sequence[ClusterRows]) -> ClusterRows:
+    """Clusters of several pieces, one after the other."""
     if len(pieces) == 1:
         return pieces[0]
     sizes = np.concatenate([np.diff(piece.offsets) for piece in pieces])
+    marks = [piece.marks for piece in pieces if piece.marks is not None]
     return ClusterRows(
         np.concatenate([piece.z for piece in pieces]),
         np.concatenate([piece.w for piece in pieces]),
         np.concatenate([piece.gaps for piece in pieces]),
         np.concatenate([[0], np.cumsum(sizes)]),
         np.concatenate([piece.weights for piece in pieces]),
-        None if marks is None else np.concatenate([p.marks for p in pieces]),
+        np.concatenate(marks) if marks else None,
     )
 
 
@@ -222,6 +252,7 @@ def _pieces(
     gaps: FloatArray,
     offsets: IntArray,
     marks: FloatArray | None,
+    of_clusters: FloatArray,
 ) -> Iterator[ClusterRows]:
     sizes = np.diff(offsets)
     key = z if marks is None else np.concatenate([z, marks], axis=1)
@@ -229,11 +260,12 @@ def _pieces(
     leftover: list[IntArray] = []
     for size in np.unique(sizes):
         clusters = np.flatnonzero(sizes == size)
-        if len(clusters) <= size * width:
+        counts = of_clusters[clusters]
+        if counts.sum() <= size * width:
             leftover.append(clusters)
             continue
-        starts = offsets[clusters]
-        shared, rest = _patterns(key, gaps, starts, int(size), int(size) * width)
+        starts, minimum = offsets[clusters], int(size) * width
+        shared, rest = _patterns(key, gaps, starts, counts, int(size), minimum)
         if len(rest):
             leftover.append(clusters[rest])
         for members in shared:
@@ -241,7 +273,7 @@ def _pieces(
             count = len(w) // int(size)
             first = slice(starts[members[0]], starts[members[0]] + int(size))
             weights = np.zeros(count)
-            weights[0] = len(members)
+            weights[0] = counts[members].sum()
             yield ClusterRows(
                 np.tile(z[first], (count, 1)),
                 w,
@@ -261,7 +293,7 @@ def _pieces(
             np.column_stack([x[rows], y[rows]]),
             gaps[rows],
             np.concatenate([[0], np.cumsum(sizes[kept])]),
-            np.ones(len(kept)),
+            of_clusters[kept],
             None if marks is None else marks[rows],
         )
 
@@ -273,10 +305,15 @@ def rows_of(starts: IntArray, sizes: IntArray) -> IntArray:
 
 
 def _patterns(
-    z: FloatArray, gaps: FloatArray, starts: IntArray, size: int, minimum: int
+    z: FloatArray,
+    gaps: FloatArray,
+    starts: IntArray,
+    counts: FloatArray,
+    size: int,
+    minimum: int,
 ) -> tuple[list[IntArray], IntArray]:
     """
-    Sets of more than `minimum` clusters that share gaps and `z` rows.
+    Sets of clusters that share gaps and `z` rows and count for more than `minimum`.
 
     Returns the sets and, in one array, the clusters that are in none.
     """
@@ -300,13 +337,13 @@ def _patterns(
     edges = np.flatnonzero(np.diff(key[order])) + 1
     first = np.concatenate([[0], edges])
     count = np.diff(np.concatenate([first, [m]]))
-    large = count > minimum
+    large = np.add.reduceat(counts[order], first) > minimum
     shared = []
     rest = [order[np.repeat(~large, count)]]
     for start, length in zip(first[large], count[large], strict=True):
         members = order[start : start + length]
         same = _same_as_first(z, gaps, starts[members], size)
-        if same.sum() > minimum:
+        if counts[members[same]].sum() > minimum:
             shared.append(members[same])
             rest.append(members[~same])  # equal hashes of unequal clusters
         else:

@@ -16,6 +16,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
+from mixedar.data.streamed import StreamedData
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate, Flat
@@ -190,8 +191,8 @@ class Fit(NamedInALine):
 
     @property
     def has_data(self) -> bool:
-        """Whether the fit still has its data."""
-        return self.held_data is not None
+        """Whether the fit has its rows, neither removed nor read from a source."""
+        return self.held_data is not None and self.held_data.has_rows
 
     def without_data(self) -> Self:
         """The same fit without anything of the data's length."""
@@ -221,7 +222,8 @@ class Fit(NamedInALine):
     @cached_property
     def encoder(self) -> Encoder:
         """Brings new rows on the scale of the fit."""
-        return Encoder.of(self.data)
+        data = self.data
+        return data.encoder if isinstance(data, StreamedData) else Encoder.of(data)
 
     @cached_property
     def df_containment(self) -> FloatArray:
@@ -407,7 +409,7 @@ class Fit(NamedInALine):
         """Residual variation without which the likelihood has no maximum, or empty."""
         if self.modes[0].search.converged and not self.residual_at_boundary:
             return ""
-        return vanished(self.data, self.estimate, self.u)
+        return vanished(self.data.first_groups, self.estimate, self.u)
 
     @property
     def converged(self) -> bool:

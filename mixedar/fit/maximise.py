@@ -164,8 +164,8 @@ def fit_at(
         k_fe=data.k_fe,
         k_re=data.k_re,
         k_vc=data.k_vc,
-        smallest_group=int(data.group_sizes.min()),
-        largest_group=int(data.group_sizes.max()),
+        smallest_group=data.smallest_group,
+        largest_group=data.largest_group,
         names=tuple(data.param_names),
         crosses_factors=data.crosses_factors,
         effect_labels=tuple(data.effect_labels),
@@ -250,8 +250,16 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
 
     With the names of the fixed effects that span their columns.
     """
-    basis = np.linalg.qr(data.exog)
-    found = _absorbed_columns(*basis, data.random_design, data.codes)
+    if data.terms:
+        exog, z, codes = data.exog, data.random_design, data.codes
+    elif data.n_groups > data.k_fe:  # the columns of their groups are independent
+        return {}
+    else:  # so few groups are as they were
+        rows = data.compressed
+        exog, z = rows.w[:, :-1], rows.z
+        codes = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
+    basis = np.linalg.qr(exog)
+    found = _absorbed_columns(*basis, z, codes)
     starts, sizes = layout.component_starts.tolist(), layout.vc_sizes
     columns = [range(j, j + 1) for j in range(layout.k_re)]
     columns += [range(j, j + k) for j, k in zip(starts, sizes, strict=True)]

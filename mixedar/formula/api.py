@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mixedar.planning import power
     from mixedar.selection import select_residual
     from mixedar.selection.validation import cross_validate
+    from mixedar.streams import scan
 
 
 mixedlm = MixedLMAR.from_formula
@@ -55,6 +56,7 @@ _LATER = {
     "panel_tests": "mixedar.panel.specification",
     "power": "mixedar.planning",
     "pool": "mixedar.compare.pool",
+    "scan": "mixedar.streams",
     "select_residual": "mixedar.selection",
     "tidy": "mixedar.compare.frames",
 }
@@ -82,6 +84,7 @@ __all__ = [
     "power",
     "random_effects",
     "random_effects_ar1",
+    "scan",
     "select_residual",
     "tidy",
     "within_between",

@@ -277,19 +277,56 @@ def containment_df(
     """
     n, p = exog.shape
     counts = [int(codes.max()) + 1 for codes in levels]
+    if not has_random_effects or max(counts, default=1) == 1:
+        return np.full(p, float(n - p))
+    constant = np.array(
+        [bool((exog[:, j] == exog[0, j]).all()) for j in range(p)], dtype=bool
+    )
+    within = []
+    for codes in levels:
+        same = constant.copy()
+        same[~constant] = constant_within(exog[:, ~constant], codes)
+        within.append(same)
+    return containment_of(constant, within, counts, n, has_random_effects)
+
+
+def containment_of(
+    constant: BoolArray,
+    within: Sequence[BoolArray],
+    counts: Sequence[int],
+    n: int,
+    has_random_effects: bool,
+) -> FloatArray:
+    """
+    The same from what is constant where.
+
+    Parameters
+    ----------
+    constant : ndarray of bool, shape (p,)
+        Whether a column is constant.
+    within : sequence of ndarray of bool, each of shape (p,)
+        Whether it is constant within the groups of each level.
+    counts : sequence of int
+        Number of groups of each level.
+    n : int
+        Number of rows.
+    has_random_effects : bool
+
+    Returns
+    -------
+    ndarray, shape (p,)
+    """
+    p = len(constant)
     kept = [k for k, count in enumerate(counts) if count > 1]
     if not has_random_effects or not kept:
         return np.full(p, float(n - p))
     strata = [counts[k] for k in kept] + [n]
-    constant = np.array(
-        [bool((exog[:, j] == exog[0, j]).all()) for j in range(p)], dtype=bool
-    )
     stratum = np.full(p, len(strata) - 1)
     # from the inside out: a column constant within the groups of a level is
     # estimated at that level or further out
     for position in range(len(kept) - 1, -1, -1):
-        here = np.flatnonzero(~constant & (stratum == position + 1))
-        stratum[here[constant_within(exog[:, here], levels[kept[position]])]] = position
+        here = ~constant & (stratum == position + 1)
+        stratum[here & within[kept[position]]] = position
     outside = 1 if constant.any() else 0
     df = np.empty(len(strata))
     for position, units in enumerate(strata):

@@ -41,6 +41,7 @@ from mixedar.data.model_data import ModelData
 from mixedar.data.random_terms import check_covariances, random_terms
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import RowVariable
+from mixedar.data.streamed import Stream
 from mixedar.engine.identification import check_identified, check_terms
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
@@ -55,6 +56,9 @@ from mixedar.mixed.statsmodels_model import ParentModel
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
+
+# What a model has of its rows.
+_OF_ROWS = ("endog", "exog", "exog_re", "groups", "time", "series", "codes", "offset")
 
 
 class FormulaData(PandasData):
@@ -324,9 +328,17 @@ def _common_name(design: Design | None) -> str:
 
 
 def take_arrays(
-    model: ParentModel, found: ResidualModel, design: Design | None, weighted: bool
+    model: ParentModel,
+    found: ResidualModel,
+    design: Design | None,
+    weighted: bool,
+    stream: Stream | None = None,
 ) -> None:
-    """Sort and compress the rows, and refuse what no likelihood can answer."""
+    """
+    Sort and compress the rows, and refuse what no likelihood can answer.
+
+    Of a stream, whose sample the model has so far, all rows are read and compressed.
+    """
     components = _component_columns(model, design)
     p, data = model.k_fe, model.data
     for name, matrix in zip(model.exog_vc.names, components.matrices, strict=True):
@@ -365,7 +377,15 @@ def take_arrays(
         terms=terms,
         **({} if design is None else design.written),
     )
-    take(model, arrays.with_residual(found.structure, found.columns, found.specs))
+    if stream is None:
+        arrays = arrays.with_residual(found.structure, found.columns, found.specs)
+    else:
+        arrays = stream.summed(arrays, found)
+        model.nobs = model.n_totobs = arrays.nobs
+        model.n_groups = arrays.n_groups
+        for name in _OF_ROWS:  # those of the sample mean nothing
+            setattr(model, name, None)
+    take(model, arrays)
     _check_rows(model)
     check_parameters(model)
     model._data_attr += ["exog_re", "groups", "time", "series", "codes", "arrays"]
@@ -377,7 +397,7 @@ def _check_rows(model: ParentModel) -> None:
     rows = model.arrays.compressed
     check_rank(rows.w[:, : model.k_fe], model.exog_names, "fixed-effects")
     check_rank(rows.z[:, : model.k_re], model.data.exog_re_names, "random-effects")
-    check_response(rows.w, float(np.ptp(model.endog)), model.endog_names)
+    check_response(rows.w, model.arrays.response_range, model.endog_names)
     if model.nobs <= model.k_fe:
         raise EmptyDataError(
             f"{model.nobs} observations cannot estimate {model.k_fe} fixed effects and "
@@ -408,7 +428,7 @@ def take(model: ParentModel, arrays: ModelData) -> None:
     """Be a model of these rows."""
     model.arrays = arrays
     model.residual, model.time_unit = arrays.residual, arrays.time_unit
-    model.residual_data = arrays.residual_data
+    model.residual_data = arrays.residual_data if arrays.has_rows else None
     model.data.param_names = arrays.param_names
 
 

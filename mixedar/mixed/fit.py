@@ -107,7 +107,7 @@ def fit_model(
             "the search begins. Use a simpler residual structure, fewer random "
             "effects, or another unit"
         ) from error
-    if fit.data.grouped is not model.arrays.grouped:  # other fitted values
+    if fit.data is not model.arrays:  # other fitted values
         model = holding(model, fit.data)
     results = MixedLMARResults(model, fit, free)
     results.hist = [_history(m.search) for m in fit.modes] if full_output else None

@@ -72,14 +72,16 @@ from mixedar.mixed.fit import fit_model
 from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
+from mixedar.mixed.streamed import Written
 from mixedar.residual import ResidualStructure
+from mixedar.streams import as_source
 from mixedar.summary import NamedInALine, in_a_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Keyword arguments that statsmodels' machinery and from_formula pass.
-_INTERNAL = {"missing_idx", "model_spec", "formula", "design"}
+_INTERNAL = {"missing_idx", "model_spec", "formula", "design", "stream"}
 
 
 def _check_arguments(
@@ -280,7 +282,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         self.scale = check_scale(scale)
         take_data(self, rows["endog"], rows["exog"], rows["groups"])
         take_random_effects(self, rows["exog_re"], design)
-        take_arrays(self, found, design, weights is not None)
+        take_arrays(self, found, design, weights is not None, kwargs.get("stream"))
         # the structure holds its variance function already
         self.weights = None
 
@@ -386,14 +388,17 @@ class MixedLMAR(NamedInALine, ParentModel):
             )
         own = signature(cls.__init__).parameters
         _check_arguments(kwargs.keys() - own.keys(), missing)
-        table, given_groups = as_frame(data), groups
-        groups = one_factor("groups", groups, table)
         found = residual_from_names(default_residual(residual, time), weights)
-        namespace = as_namespace(eval_env)
-        given = formula, table, groups, re_formula, vc_formula, kwargs
-        written = written_effects(*given, correlated=is_correlated(found.structure))
+        namespace, source, stream = as_namespace(eval_env), as_source(data), None
         words: dict[str, Any] = {"vc_formula": vc_formula, "missing": missing}
         words |= {"time": time, "series": series, "offset": offset}
+        if source is not None:
+            asked = formula, groups, re_formula, {**words, "subset": subset}
+            stream = Written(source, *asked, found, namespace).read()
+        table = as_frame(data) if stream is None else stream.sample
+        given_groups, groups = groups, one_factor("groups", groups, table)
+        given = formula, table, groups, re_formula, vc_formula, kwargs
+        written = written_effects(*given, correlated=is_correlated(found.structure))
         design = build_design(
             written.formula,
             table,
@@ -402,7 +407,7 @@ class MixedLMAR(NamedInALine, ParentModel):
             bars=written.bars,
             smooths=written.smooths,
             extra=found.needed(table.columns, namespace),
-            subset=subset,
+            subset=subset if stream is None else None,
             eval_env=namespace,
             **words,
         )
@@ -410,7 +415,8 @@ class MixedLMAR(NamedInALine, ParentModel):
         if design.n_dropped:
             warn_dropped(design.n_dropped)
         design = replace(design, formula=formula)
-        model = from_design(cls, design, use_sparse, found, written.options)
+        options = written.options | {"stream": stream}
+        model = from_design(cls, design, use_sparse, found, options)
         model.arrays = model.arrays.changed(
             variance_specs=found.specs, weighted=weights is not None
         )

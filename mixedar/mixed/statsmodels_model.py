@@ -203,7 +203,7 @@ class ParentModel(MixedLM):
 
     def check_held(self) -> None:
         """Raise if the data were removed."""
-        if self.endog is None:
+        if self.arrays is None:
             raise NotComputedError(
                 "the data were removed from this model by remove_data(); build it again"
             )

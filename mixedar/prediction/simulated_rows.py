@@ -9,21 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray
 from mixedar.data.checks import group_codes
 from mixedar.data.designs import component_design, new_component
-from mixedar.data.encode import check_steps, combined_numbers
 from mixedar.data.model_data import ModelData
-from mixedar.data.occasions import times_together
-from mixedar.data.residual_model import change_of_stratum
-from mixedar.data.rows import as_frame, count_within
+from mixedar.data.other_rows import sorted_rows
+from mixedar.data.rows import as_frame
 from mixedar.engine.residuals import relative_sd
-from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
-    DuplicateTimeError,
     EmptyDataError,
     GroupError,
-    StructureError,
     UnsupportedError,
     shown,
 )
@@ -80,7 +75,8 @@ def rows_to_simulate(fit: Fit, newdata: object, known: bool) -> NewRows:
     offset = encoder.offsets(None, table)
     labels = encoder.group_labels(None, table)
     codes, distinct = group_codes(labels)
-    grouped, n_groups = _sorted(fit, table, codes, len(distinct)), len(distinct)
+    n_groups = len(distinct)
+    grouped = sorted_rows(data, encoder, table, codes, n_groups)
     if data.component_names and data.component_parts is None:
         raise UnsupportedError(
             f"variance component {data.component_names[0]!r} does not come from a "
@@ -139,54 +135,3 @@ def _check_named(fit: Fit, table: pd.DataFrame) -> None:
                 f"the model's {role} is not a column of the data; name the column when "
                 f"fitting, as in {role}={example!r}, to simulate newdata"
             )
-
-
-def _sorted(
-    fit: Fit, table: pd.DataFrame, codes: IntArray, n_groups: int
-) -> GroupedRows:
-    """New rows as the residual structure sees them."""
-    data, encoder, structure = fit.data, fit.encoder, fit.structure
-    times, series, inside = None, codes, None
-    labels = encoder.series_labels(None, table)
-    if labels is not None:
-        inside = np.asarray(labels.factorize()[0], dtype=np.intp)
-        series = combined_numbers(codes, labels)
-    timed = structure.uses_time and structure.needs_distinct_times
-    if timed and encoder.has_time:
-        column = encoder.time_column(None, table)
-        name = str(encoder.columns["time"])
-        times = times_together(data.time, column, data.residual, name)[1]
-        times = times / data.time_step
-    covariates = None
-    if structure.marks:
-        covariates = encoder.row_covariates(
-            table, slice(None), None, lambda: count_within(series)
-        )
-        levels = [m.kind == "level" and m.column is None for m in structure.marks]
-        if any(levels) and not structure.uses_time:
-            times = covariates[:, levels.index(True)]  # occasions stand for the time
-    grouped = group_rows(codes, times, inside, n_groups)
-    if timed and encoder.has_time and structure.integer_time:
-        check_steps(data, grouped.unsort(np.nan_to_num(grouped.gaps)), column)
-    if not structure.needs_distinct_times:
-        grouped = replace(grouped, gaps=np.zeros(len(codes)))
-    twins = grouped.duplicate()
-    if twins is not None:
-        one, other = (shown(table.index[k]) for k in twins)
-        raise DuplicateTimeError(
-            f"rows {one} and {other} of newdata have the same group and time; "
-            f"{structure.label} needs one observation for each time"
-        )
-    if covariates is None:
-        return grouped
-    grouped = replace(grouped, marks=grouped.sort(covariates))
-    change = change_of_stratum(structure, grouped)
-    if change is not None:
-        k, i = change
-        row = i if grouped.order is None else int(grouped.order[i])
-        raise StructureError(
-            f"{structure.marks[k].column!r} changes within a series at row "
-            f"{shown(table.index[row])} of the new rows; correlations by stratum need "
-            "strata that are constant within a series"
-        )
-    return grouped

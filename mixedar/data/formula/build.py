@@ -503,7 +503,7 @@ def evaluate(
     MixedARError
         If a formula cannot be evaluated.
     """
-    endog, endog_name = _response(formulas.left, store, namespace)
+    endog, endog_name = response_of(formulas.left, store, namespace)
     spec, exog = fit_formula(formulas.right, store, namespace)
     re_spec, exog_re, components = None, None, []
     random = None if group is None else formulas.random
@@ -523,7 +523,7 @@ def evaluate(
     return Evaluated(endog, endog_name, exog, spec, exog_re, re_spec, components, terms)
 
 
-def _response(
+def response_of(
     use: FormulaUse, store: ColumnStore, namespace: Mapping[str, Any]
 ) -> tuple[np.ndarray, str]:
     """The response as floats, and its name."""

@@ -1,0 +1,449 @@
+"""
+The second reading of a source: its rows compressed, and what is left to know of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.data.encode import Encoder
+from mixedar.data.formula.names import FormulaUse
+from mixedar.data.model_data import ModelData, reads_fitted
+from mixedar.data.other_rows import RowReader
+from mixedar.data.residual_model import ResidualModel, layout_from, row_positions
+from mixedar.data.rows import Levels
+from mixedar.data.survey import Survey
+from mixedar.data.time import time_axis
+from mixedar.engine.compress import ClusterRows, merged
+from mixedar.exceptions import (
+    EmptyDataError,
+    MemoryBoundError,
+    NotComputedError,
+    SourceError,
+    UnsupportedError,
+)
+from mixedar.hypotheses.df import containment_of
+from mixedar.residual import DataLayout
+from mixedar.residual.matrix import bind_to
+from mixedar.streams import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# What the likelihood makes of compressed rows takes so many times their memory.
+_COPIES = 8
+# Patterns are repeated as often as they occur up to so many rows.
+_LAYOUT_ROWS = 2**20
+# So many groups are kept as they are, to look at residuals where a fit is at an edge.
+_FIRST_GROUPS = 400
+# Differences inside a cluster that are rounding.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Totals:
+    """
+    What is kept of rows that were read.
+
+    Attributes
+    ----------
+    rows : ClusterRows
+        Compressed.
+    nobs, n_groups : int
+    smallest, largest : int
+        Rows of the smallest and the largest group.
+    low, high : ndarray, shape (p + 1,)
+        Least and greatest values of the fixed-effects design and the response.
+    read : int
+        Rows of the source, those that were left out included.
+    first : DataFrame
+        The rows of the first groups.
+    """
+
+    rows: ClusterRows
+    nobs: int
+    n_groups: int
+    smallest: int
+    largest: int
+    low: FloatArray
+    high: FloatArray
+    read: int
+    first: pd.DataFrame
+
+    @classmethod
+    def of(cls, data: ModelData, table: pd.DataFrame) -> Totals:
+        """Of the data of whole groups that a table has."""
+        exog, y, sizes = data.exog, data.endog, data.group_sizes
+        ends = np.append(np.flatnonzero(np.diff(data.codes)) + 1, data.nobs)
+        last = data.row_index[ends[:_FIRST_GROUPS][-1] - 1]
+        return cls(
+            data.compressed,
+            data.nobs,
+            data.n_groups,
+            int(sizes.min()),
+            int(sizes.max()),
+            np.append(exog.min(axis=0), y.min()),
+            np.append(exog.max(axis=0), y.max()),
+            len(table),
+            table.loc[:last],
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[Totals | int], memory: int) -> Totals | int:
+        """
+        Of several parts; a number stands for so many rows of which none was taken.
+
+        Raises
+        ------
+        MemoryBoundError
+            If the rows that are kept, compressed as they are, take too much memory.
+        """
+        some = [part for part in parts if isinstance(part, Totals)]
+        read = sum(part.read if isinstance(part, Totals) else part for part in parts)
+        if not some:
+            return read
+        rows = merged([part.rows for part in some])
+        nobs = sum(part.nobs for part in some)
+        _check_memory(rows, nobs, memory)
+        return cls(
+            rows,
+            nobs,
+            sum(part.n_groups for part in some),
+            min(part.smallest for part in some),
+            max(part.largest for part in some),
+            np.min([part.low for part in some], axis=0),
+            np.max([part.high for part in some], axis=0),
+            read,
+            some[0].first,
+        )
+
+
+def _check_memory(rows: ClusterRows, nobs: int, memory: int) -> None:
+    """Raise if compressed rows leave too little memory for the likelihood."""
+    arrays = rows.z, rows.w, rows.gaps, rows.marks
+    size = sum(0 if each is None else each.nbytes for each in arrays)
+    if _COPIES * size > memory:
+        own = int((rows.weights == 1.0).sum())
+        raise MemoryBoundError(
+            f"after {nobs:,} rows {len(rows.w):,} are left, {own:,} groups with times "
+            "or random-effects designs of their own; the likelihood would need about "
+            f"{_COPIES * size / 1e9:.2g} GB, more than memory= allows "
+            f"({memory / 1e9:.2g} GB). Round the times or covariates of the random "
+            "effects, so that groups share them, or allow more memory"
+        )
+
+
+class _Row:
+    """An attribute that has one value a row, and is not there."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, data: ModelData | None, owner: type | None = None) -> Any:
+        if data is None:
+            return self
+        raise NotComputedError(
+            "this needs the rows of the data, which were read from a source and not "
+            "kept: ask for it batch by batch, as in fit.predict(source), "
+            "fit.residuals(source) and fit.random_effects(source), or of some groups "
+            "with fit.with_rows(frame)"
+        )
+
+    def __set__(self, data: ModelData, value: object) -> None:
+        """Nothing is kept."""
+
+
+class StreamedData(ModelData):
+    """
+    The data of a model whose rows were read and not kept.
+
+    All that is known without the rows is there; what has one value a row, or a group,
+    raises.
+
+    Attributes
+    ----------
+    totals : Totals
+    encoder : Encoder
+        Brings new rows on the scale of the fit; it knows no groups.
+    reader : RowReader
+        Reads rows as rows of this model.
+    df_containment : ndarray, shape (p,)
+    order_of_rows : bool
+        Whether rows stand for times that the residual structure reads.
+    """
+
+    totals: Totals
+    encoder: Encoder
+    reader: RowReader
+    order_of_rows: bool
+
+    endog = _Row()
+    exog = _Row()
+    exog_re = _Row()
+    codes = _Row()
+    grouped = _Row()
+    group_labels = _Row()
+    groups = _Row()
+    time = _Row()
+    series = _Row()
+    residual_data = _Row()
+    index = _Row()
+    offset = _Row()
+    frame = _Row()
+
+    @classmethod
+    def of(cls, sample: ModelData, **own: Any) -> StreamedData:
+        """What `sample` knows beside its rows, and what is known of all rows."""
+        out = object.__new__(cls)
+        rows = {name for name, kind in vars(cls).items() if isinstance(kind, _Row)}
+        kept = {k: v for k, v in vars(sample).items() if k not in rows}
+        kept.pop("compressed", None), kept.pop("random_design", None)
+        out.__dict__.update(kept, **own)
+        return out
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows are there."""
+        return False
+
+    @property
+    def nobs(self) -> int:
+        """Number of observations."""
+        return self.totals.nobs
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return self.totals.n_groups
+
+    @property
+    def k_fe(self) -> int:
+        """Number of fixed effects."""
+        return len(self.exog_names)
+
+    @property
+    def k_re(self) -> int:
+        """Number of correlated random effects."""
+        return self.totals.rows.z.shape[1]
+
+    @property
+    def smallest_group(self) -> int:
+        """Rows of the smallest group."""
+        return self.totals.smallest
+
+    @property
+    def largest_group(self) -> int:
+        """Rows of the largest group."""
+        return self.totals.largest
+
+    @property
+    def response_range(self) -> float:
+        """Largest less smallest response."""
+        return float(self.totals.high[-1] - self.totals.low[-1])
+
+    @property
+    def crosses_factors(self) -> bool:
+        """There is one factor."""
+        return False
+
+    @property
+    def takes_row_order(self) -> bool:
+        """Whether the residual structure reads times, and rows stand for them."""
+        return self.order_of_rows
+
+    @cached_property
+    def first_groups(self) -> ModelData:
+        """The data of the first groups."""
+        found = self.reader.read(self.totals.first)
+        assert found is not None
+        return found
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of some attributes."""
+        other = copy.copy(self)
+        other.__dict__.update(changes)
+        return other
+
+
+@dataclass(frozen=True)
+class Stream:
+    """
+    A source as a model reads it.
+
+    Attributes
+    ----------
+    source : Source
+        With the rows of each group together.
+    columns : tuple of str
+        All that is read.
+    key : str
+        Of the groups.
+    survey : Survey
+    response : FormulaUse
+    drop : tuple of str
+        Columns of which rows with missing values are left out.
+    subset : str or None
+    namespace : mapping of str to object
+    """
+
+    source: Source
+    columns: tuple[str, ...]
+    key: str
+    survey: Survey
+    response: FormulaUse
+    drop: tuple[str, ...]
+    subset: str | None
+    namespace: Mapping[str, Any]
+
+    @cached_property
+    def sample(self) -> pd.DataFrame:
+        """Rows in which all that was learned occurs."""
+        return self.survey.sample(self.key)
+
+    def summed(self, sample: ModelData, found: ResidualModel) -> StreamedData:
+        """
+        Read all rows and keep what the likelihood needs.
+
+        Parameters
+        ----------
+        sample : ModelData
+            Of :attr:`sample`, without a residual structure.
+        found : ResidualModel
+            The structure, and what it reads of the sample.
+
+        Returns
+        -------
+        StreamedData
+        """
+        _check_summable(sample, found)
+        positions = row_positions(
+            found.structure,
+            sample.codes,
+            sample.group_labels,
+            sample.time,
+            sample.series,
+            found.columns,
+        )
+        known = sample.changed(
+            **vars(positions),
+            residual=found.structure,
+            residual_data=found.columns,
+            variance_specs=found.specs,
+        )
+        reader = self.reader(known)
+        memory = self.source.memory
+
+        def of(table: pd.DataFrame) -> Totals | int:
+            data = reader.read(table)
+            return len(table) if data is None else Totals.of(data, table)
+
+        def merge(parts: Sequence[Totals | int]) -> Totals | int:
+            return Totals.merged(parts, memory)
+
+        totals = self.source.reduced(of, merge, self.columns, self.key)
+        if isinstance(totals, int):
+            raise EmptyDataError("no row is left: see subset= and missing=")
+        if totals.read != self.survey.rows:
+            raise SourceError(
+                f"the data have changed while they were read: {self.survey.rows:,} "
+                f"rows the first time and {totals.read:,} the second"
+            )
+        return _bound(known, reader, totals)
+
+    def reader(self, known: ModelData) -> RowReader:
+        """Reads the rows by what the sample has learned."""
+        encoder = Encoder.of(known)
+        none = Levels(pd.Series(encoder.groups.values.iloc[:0]))
+        return RowReader(
+            known,
+            replace(encoder, groups=none),
+            self.response,
+            self.key,
+            self.drop,
+            self.subset,
+            self.namespace,
+        )
+
+
+def _check_summable(sample: ModelData, found: ResidualModel) -> None:
+    """Raise for models that need more of the rows than sums by group."""
+    lacking = ""
+    if sample.terms:
+        lacking = "smooths, relations, and random effects of several factors"
+    elif sample.component_names:
+        lacking = "variance components (vc_formula=)"
+    elif reads_fitted(found.structure):
+        lacking = "variances that depend on the fitted values"
+    if lacking:
+        raise UnsupportedError(
+            f"{lacking} need all rows in memory: pass a frame, as in "
+            "pandas.read_parquet(...), or fit a model of one factor"
+        )
+
+
+def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
+    """The data with the structure bound to all rows, in their unit of time."""
+    rows, unit, step = totals.rows, known.time_unit, 1.0
+    if known.delta is not None and known.time is not None:
+        structure, name = known.residual, str(known.time_name)
+        axis, whole = time_axis(known.time, structure, name), structure.integer_time
+        step = axis.step(known.delta, rows.gaps, whole, name, structure.label)
+        unit = axis.label(step) or "1"
+        gaps = rows.gaps / step
+        rows = replace(rows, gaps=np.rint(gaps) if whole else gaps)
+        totals = replace(totals, rows=rows)
+    layout = layout_of(rows, known)
+    residual = bind_to(known.residual, layout)
+    bound = known.changed(residual=residual, time_unit=unit, time_step=step)
+    encoder = replace(reader.encoder, structure=residual)
+    p = len(known.exog_names)
+    random = known.k_re > 0
+    constant = totals.low[:p] == totals.high[:p]
+    df = containment_of(
+        constant,
+        [_constant_within(rows)[:p]],
+        [totals.n_groups],
+        totals.nobs,
+        random,
+    )
+    return StreamedData.of(
+        bound,
+        totals=totals,
+        compressed=rows,
+        encoder=encoder,
+        reader=replace(reader, data=bound, encoder=encoder),
+        df_containment=df,
+        order_of_rows=known.takes_row_order,
+    )
+
+
+def layout_of(rows: ClusterRows, known: ModelData) -> DataLayout:
+    """
+    What a residual structure learns of the rows behind compressed ones.
+
+    Each pattern occurs as often as in the data, in proportion where that is too often.
+    """
+    patterns = np.flatnonzero(rows.weights > 0.0)
+    sizes, counts = np.diff(rows.offsets)[patterns], rows.weights[patterns]
+    total = float(sizes @ counts)
+    if total > _LAYOUT_ROWS:
+        counts = np.maximum(np.rint(counts * (_LAYOUT_ROWS / total)), 1.0)
+    repeated = rows.index(np.repeat(patterns, counts.astype(np.intp)))
+    marks = None if rows.marks is None else rows.marks[repeated]
+    return layout_from(rows.gaps[repeated], marks, known.covariate_levels)
+
+
+def _constant_within(rows: ClusterRows) -> np.ndarray:
+    """Which columns are the same in all rows of each cluster, to rounding."""
+    sizes = np.diff(rows.offsets)
+    first = np.repeat(rows.w[rows.offsets[:-1]], sizes, axis=0)
+    size = np.abs(rows.w).max(axis=0)
+    return np.asarray(np.abs(rows.w - first).max(axis=0) <= _ROUNDING * size)
