@@ -461,6 +461,34 @@ def _leading(part: FloatArray, tol: float) -> NDArray[np.intp]:
     return np.array(gone, dtype=np.intp)
 
 
+# Whole numbers up to this many are told apart without sorting.
+_FEW_WHOLE = 2**16
+
+
+def distinct(x: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
+    """
+    Distinct numbers in rising order, and for each number its place among them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+
+    Returns
+    -------
+    values : ndarray, shape (d,)
+    which : ndarray of int, shape (n,)
+    """
+    if len(x) and x.min() >= 0 and x.max() < _FEW_WHOLE:
+        whole = x.astype(np.intp)
+        if (whole == x).all():
+            values = np.flatnonzero(np.bincount(whole))
+            place = np.empty(values[-1] + 1, dtype=np.intp)
+            place[values] = np.arange(len(values))
+            return values.astype(x.dtype), place[whole]
+    values, which = np.unique(x, return_inverse=True)
+    return values, which
+
+
 def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
     """
     Distinct rows, and for each row the place of its own among them.
@@ -476,8 +504,8 @@ def unique_rows(x: FloatArray) -> tuple[FloatArray, IntArray]:
     """
     code = np.zeros(len(x), dtype=np.intp)
     for column in x.T:
-        values, inverse = np.unique(column, return_inverse=True)
-        _, code = np.unique(code * len(values) + inverse, return_inverse=True)
+        values, inverse = distinct(column)
+        _, code = distinct(code * len(values) + inverse)
     count = int(code.max(initial=-1)) + 1
     first = np.full(count, len(x), dtype=np.intp)
     np.minimum.at(first, code, np.arange(len(x)))

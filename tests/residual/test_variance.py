@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers import contracts
-from helpers.cluster_cases import psi_of
+from helpers.cluster_cases import assert_same_sums, psi_of, sums_at
 from mixedar import AR1, CAR1, Independent
+from mixedar.engine.blocks import markov
 from mixedar.engine.blocks.dense import covariance_blocks
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
@@ -524,6 +525,30 @@ def test_cluster_sums(case: Case, q: int) -> None:
             np.testing.assert_allclose(found.s2[i, j], found.s2[j, i], rtol=1e-9,
                                        atol=1e-9 * size)  # fmt: skip
     assert found.s.shape == (width, width)
+
+
+@pytest.mark.parametrize("numbers", [1, 200, 2**18])
+@pytest.mark.parametrize("inner", [AR1(), AR1(0.4, fixed=True), Independent()])
+@pytest.mark.parametrize("q", [0, 2])
+def test_scaled_neighbours_as_matrices_written_out(
+    q: int, inner: Any, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few rows are taken at a time."""
+    monkeypatch.setattr(markov, "_NUMBERS", numbers)
+    function, cov = VarConstPower("v"), RandomCovariance.free(q)
+    rows = rows_with_marks(function, q)
+    layout = layout_of(function, len(rows.z))
+    structure: Any = Heteroscedastic(inner, function).bind_layout(layout)
+    correlation = None if isinstance(inner, Independent) else inner
+    block = markov.ScaledBlock(rows, structure, correlation)
+    u = structure.to_unconstrained([*[0.4][: inner.k_params], 1.5, 0.8])
+    psi = psi_of(cov, np.array([0.8, 0.2, 0.5]))
+    found = sums_at([block], cov, psi, u)
+    assert_same_sums(found, sums_at(covariance_blocks(rows, structure), cov, psi, u))
+    root = np.linalg.cholesky(psi)
+    plain = cluster_sums([block], cov, root, u, derivatives=False)
+    assert plain.d == pytest.approx(found.d, rel=1e-12)
+    np.testing.assert_allclose(plain.s, found.s, rtol=1e-12)
 
 
 def difference(f: Callable[[Array], Array], x: Array, step: Array) -> Array:

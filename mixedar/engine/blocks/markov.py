@@ -11,8 +11,8 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import ProductBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import CrossProducts
-from mixedar.numeric.autodiff import Jet, embed
-from mixedar.numeric.linalg import product, unique_rows
+from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import distinct, product, unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
 
 
@@ -210,9 +210,7 @@ class RowBlock(ProductBlock):
         q, width = z.shape[1], w.shape[1]
         self._shape = (q, width, rows.n_clusters)
         self._here = rows.gaps > 0.0
-        self._distances, self._class = np.unique(
-            rows.gaps[self._here], return_inverse=True
-        )
+        self._distances, self._class = distinct(rows.gaps[self._here])
         row_weights = np.repeat(rows.weights, np.diff(rows.offsets))[self._here]
         self._counts = np.bincount(
             self._class, weights=row_weights, minlength=len(self._distances)
@@ -290,13 +288,17 @@ class RowBlock(ProductBlock):
         )
 
 
-# Rows whose products are formed at a time.
-_ROWS = 2**14
+# Numbers in the weighted rows that are formed at a time.
+_NUMBERS = 2**18
 
 
 class ScaledBlock(ProductBlock):
     """
     All clusters, for a Markov (or no) correlation with a variance function.
+
+    With the logarithm ``l`` of the standard deviation and the coefficients of the
+    correlation's precision a row has the weight ``exp(-2 l_t) (1 + alpha_t +
+    alpha_t+1)``, and neighbours ``exp(-l_t - l_t-1) (beta_t - alpha_t)``.
 
     Parameters
     ----------
@@ -318,110 +320,115 @@ class ScaledBlock(ProductBlock):
         self.weights = rows.weights
         self._structure = structure
         self._starts = rows.offsets[:-1]
-        self._rows = np.concatenate([rows.z, rows.w], axis=1)
+        columns, inside = np.concatenate([rows.z, rows.w], axis=1), rows.gaps > 0.0
         self._q = rows.z.shape[1]
-        self._inside = rows.gaps > 0.0
-        self._before = previous(self._rows, self._inside)
-        self._gaps, self._class = np.unique(
-            rows.gaps[self._inside], return_inverse=True
-        )
+        self._columns = np.ascontiguousarray(columns.T)
+        self._before = np.ascontiguousarray(previous(columns, inside).T)
+        row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
+        self._gaps, which = distinct(rows.gaps[inside])
+        self._gap_counts = np.bincount(which, row_weights[inside], len(self._gaps))
+        # the gap before each row, one behind the last where there is none
+        self._gap = np.full(len(inside) + 1, len(self._gaps))
+        self._gap[:-1][inside] = which
         assert rows.marks is not None
         no_time = np.zeros((len(rows.marks), 1))
         self._kinds, self._kind = unique_rows(
             np.concatenate([no_time, rows.marks], axis=1)
         )
-        self._pairs = np.tril_indices(self._rows.shape[1])
-        self._row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
+        self._kind_counts = np.bincount(self._kind, row_weights, len(self._kinds))
 
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
         """Cross-products at residual parameters; see :meth:`ProductBlock.at`."""
-        own, cross, logdet = self._weights(u)
-        k = own.k if derivatives else 0
-        lower = np.tril_indices(k)
-
-        def orders(jet: Jet) -> FloatArray:
-            parts = [jet.value[None], jet.first[:k], jet.second[lower]]
-            return np.concatenate(parts)
-
-        sums = self._sums(orders(own), orders(cross))
-        columns, q = self._rows.shape[1], self._q
-        gram = np.empty((len(sums), columns, columns, sums.shape[2]))
-        rows, others = self._pairs
-        gram[:, rows, others] = gram[:, others, rows] = sums
-        return CrossProducts(
-            gram[:, :q, :q],
-            gram[:, q:, :q],
-            gram[:, q:, q:].sum(axis=3),
-            orders(logdet).ravel(),
-        )
-
-    def _sums(self, own: FloatArray, cross: FloatArray) -> FloatArray:
-        """Products of pairs of columns, by order and cluster."""
-        starts = self._starts
-        ends = np.append(starts[1:], len(self._rows))
-        out = np.empty((len(own), len(self._pairs[0]), len(starts)))
-        first = 0
-        while first < len(starts):
-            # long clusters by themselves, short ones together
-            last = int(np.searchsorted(ends, starts[first] + _ROWS, side="right"))
-            last = max(last, first + 1)
-            some = slice(starts[first], ends[last - 1])
-            squares, neighbours = self._features(some)
-            inside = starts[first:last] - starts[first]
-            for order in range(len(own)):
-                if last == first + 1:
-                    total = own[order, some] @ squares
-                    total += cross[order, some] @ neighbours
-                    out[order, :, first] = total
-                    continue
-                weighted = own[order, some, None] * squares
-                weighted += cross[order, some, None] * neighbours
-                out[order, :, first:last] = np.add.reduceat(weighted, inside).T
-            first = last
-        return out
-
-    def _features(self, some: slice) -> tuple[FloatArray, FloatArray]:
-        """Products of columns in a row, and of neighbouring rows."""
-        here, before = self._rows[some], self._before[some]
-        a, b = self._pairs
-        return here[:, a] * here[:, b], here[:, a] * before[:, b] + (
-            before[:, a] * here[:, b]
-        )
-
-    def _weights(self, u: FloatArray) -> tuple[Jet, Jet, Jet]:
-        """Weights of squares and of neighbours' products, and ``log|R|``."""
+        alpha, beta, logdet = self._coefficients(u, derivatives)
         log_sd = self._structure.log_sd(self._kinds, u)
         assert log_sd is not None
-        inverse: Jet = np.exp(-log_sd)[self._kind]
-        k, n = inverse.k, len(self._kind)
-        logdet: Jet = 2.0 * (log_sd[self._kind] * self._row_weights).sum()
-        square = inverse * inverse
+        free = len(logdet) // 2  # the correlation's parameter comes first
+        total: Jet = 2.0 * (log_sd * self._kind_counts).sum()
+        total.value += logdet[0]
+        total.first[:free] += logdet[1:2]
+        total.second[:free, :free] += logdet[2:]
+        k = log_sd.k if derivatives else 0
+        logs = Jet(log_sd.value, log_sd.first[free:k], log_sd.second[free:k, free:k])
+        lower = np.tril_indices(k)
+        logdet = np.array([total.value, *total.first[:k], *total.second[lower]])
+        return self._sums(logs, alpha, beta - alpha, logdet)
+
+    def _coefficients(
+        self, u: FloatArray, derivatives: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of the correlation's precision, by gap and where there is none."""
         inner = self._correlation
         if inner is None or len(self._gaps) == 0:
-            return square, Jet.constant(np.zeros(n), k), logdet
-        free = inner.k_free
-        found = inner.precision_coefficients(self._gaps, u[:free], derivatives=True)
-
-        def jet(coefficients: FloatArray) -> Jet:
-            if len(coefficients) == 1:
-                return Jet.constant(coefficients[0], k)
-            value, first, second = coefficients
-            return embed(Jet(value, first[None], second[None, None]), 0, k)
-
-        inside = np.flatnonzero(self._inside)
-        counts = np.bincount(
-            self._class, self._row_weights[inside], minlength=len(self._gaps)
+            orders = 1 if inner is None or not derivatives else 1 + 2 * inner.k_free
+            return (*np.zeros((2, orders, len(self._gaps) + 1)), np.zeros(orders))
+        found = inner.precision_coefficients(
+            self._gaps, u[: inner.k_free], derivatives=derivatives
         )
-        logdet = logdet + (jet(found.logdet) * counts).sum()
-        alpha, beta = jet(found.alpha)[self._class], jet(found.beta)[self._class]
-        around = Jet.constant(np.ones(n), k)
-        for shift in (inside, inside - 1):
-            around.value[shift] += alpha.value
-            around.first[:, shift] += alpha.first
-            around.second[:, :, shift] += alpha.second
-        cross = Jet.constant(np.zeros(n), k)
-        between = (beta - alpha) * inverse[inside] * inverse[inside - 1]
-        cross.value[inside] = between.value
-        cross.first[:, inside] = between.first
-        cross.second[:, :, inside] = between.second
-        return square * around, cross, logdet
+        none = np.zeros((len(found.alpha), 1))
+        return (
+            np.concatenate([found.alpha, none], axis=1),
+            np.concatenate([found.beta, none], axis=1),
+            found.logdet @ self._gap_counts,
+        )
+
+    def _sums(
+        self, logs: Jet, around: FloatArray, between: FloatArray, logdet: FloatArray
+    ) -> CrossProducts:
+        """Weighted products of rows, a few at a time, with log-determinants."""
+        (c, n), q, orders = self._columns.shape, self._q, len(logdet)
+        zt = np.zeros((orders, c, q, len(self._starts)))
+        ww = np.zeros((orders, c - q, c - q))
+        step = max(_NUMBERS // (orders * c), 1)
+        for first in range(0, n, step):
+            rows = np.arange(first, min(first + step, n))
+            here = slice(first, rows[-1] + 1)
+            x, before = self._columns[:, here], self._before[:, here]
+            log, last = logs[self._kind[here]], logs[self._kind[rows - 1]]
+            by_gap = around[:, self._gap[here]] + around[:, self._gap[rows + 1]]
+            by_gap[0] += 1.0
+            own = _weights(2.0 * log, by_gap)[:, None]
+            cross = _weights(log + last, between[:, self._gap[here]])[:, None]
+            begin, end = np.searchsorted(self._starts, [first, here.stop])
+            begin -= begin == len(self._starts) or self._starts[begin] > first
+            some = slice(begin, end)
+            starts = np.maximum(self._starts[some] - first, 0)
+            for a in range(q):
+                values = own * (x * x[a])
+                values += cross * (x * before[a] + before * x[a])
+                zt[:, :, a, some] += np.add.reduceat(values, starts, axis=2)
+            w = x[q:]
+            ww += _products(own * w, w)
+            half = _products(cross * w, before[q:])
+            ww += half + half.transpose(0, 2, 1)
+        return CrossProducts(zt[:, :q], zt[:, q:], ww, logdet)
+
+
+def _weights(logs: Jet, by_gap: FloatArray) -> FloatArray:
+    """
+    ``exp(-logs)`` times a function of the correlation's parameter.
+
+    Parameters
+    ----------
+    logs : Jet of shape (n,)
+        With derivatives by other parameters.
+    by_gap : ndarray, shape (1 or 3, n)
+        The function, and its derivatives.
+
+    Returns
+    -------
+    ndarray, shape (orders, n)
+        As in :class:`CrossProducts`.
+    """
+    value, *slopes = np.exp(-logs.value) * by_gap
+    first, second = [*slopes[:1], *(-logs.first * value)], slopes[1:]
+    for a, slope in enumerate(logs.first):
+        second += [-slope * own for own in slopes[:1]]
+        for b in range(a + 1):
+            second.append((slope * logs.first[b] - logs.second[a, b]) * value)
+    return np.array([value, *first, *second])
+
+
+def _products(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a b'`` of each order, (orders, i, n) and (j, n) to (orders, i, j)."""
+    flat = product(a.reshape(-1, a.shape[2]), b.T)
+    return flat.reshape(len(a), a.shape[1], len(b))
