@@ -252,8 +252,8 @@ def _unseen(data: ModelData, layout: RandomCovariance) -> dict[int, tuple[str, .
     """
     if data.terms:
         exog, z, codes = data.exog, data.random_design, data.codes
-    elif data.n_groups > data.k_fe:  # the columns of their groups are independent
-        return {}
+    elif data.n_groups > data.k_fe or not layout.order:
+        return {}  # the columns of so many groups are independent
     else:  # so few groups are as they were
         rows = data.compressed
         exog, z = rows.w[:, :-1], rows.z

@@ -22,8 +22,14 @@ from mixedar._types import FloatArray, IntArray
 
 # Up to this order an unrolled loop over vectors beats numpy.linalg's stacks.
 _UNROLL = 4
-# Multiplications from which OpenBLAS spreads a product over threads.
-_THREADS_FROM = 250_000
+# Multiplications from which OpenBLAS spreads a product over threads, ...
+THREADS_FROM = 250_000
+# ... and from which that saves more than a thread waits for another one.
+THREADS_PAY = 2**28
+# Entries of a matrix from which it does so when it adds products of two vectors.
+_RANK_ONE = 8000
+# Rows and columns, and terms of their products, of a piece of a large product.
+_PIECE, _TERMS = 32, 240
 # Columns of a wide matrix that are taken at once, and of a step of its QR.
 _WIDTH, _PANEL = 64, 8
 # From this order on a matrix by itself is work enough for LAPACK, and its threads.
@@ -213,9 +219,9 @@ def product(a: FloatArray, b: FloatArray) -> FloatArray:
     """
     Matrix product in pieces too small for OpenBLAS to start threads.
 
-    On a machine with nothing else to do threads gain little for matrices with
-    one long side; on a busy one their waiting for one another can cost a
-    hundredfold.
+    Threads gain little before a product takes a hundredth of a second; on a busy
+    machine their waiting for one another can cost a hundredfold.  So the sums are
+    the same, to the last digit, for any number of threads.
 
     Parameters
     ----------
@@ -228,23 +234,27 @@ def product(a: FloatArray, b: FloatArray) -> FloatArray:
     """
     i, j = a.shape
     k = b.shape[1]
-    if i * j * k <= _THREADS_FROM or min(i, j, k) > _LARGE:
+    if i * j * k <= THREADS_FROM or (i * j * k > THREADS_PAY and min(i, j, k) > _LARGE):
         return a @ b
+    rows, terms, columns = i, j, k
     if j >= max(i, k):
-        step = max(_THREADS_FROM // (i * k), 16)
-        out = a[:, :step] @ b[:step]
-        for first in range(step, j, step):
-            out += a[:, first : first + step] @ b[first : first + step]
-        return out
-    out = np.empty((i, k))
-    if i >= k:
-        step = max(_THREADS_FROM // (j * k), 1)
-        for first in range(0, i, step):
-            np.matmul(a[first : first + step], b, out=out[first : first + step])
+        terms = max(THREADS_FROM // (i * k), 16)
+    elif i >= k:
+        rows = max(THREADS_FROM // (j * k), 1)
     else:
-        step = max(_THREADS_FROM // (i * j), 1)
-        for first in range(0, k, step):
-            out[:, first : first + step] = a @ b[:, first : first + step]
+        columns = max(THREADS_FROM // (i * j), 1)
+    if rows * terms * columns > THREADS_FROM or min(rows, columns) < 8 < min(i, k):
+        # no side is short
+        rows, terms, columns = _PIECE, _TERMS, _PIECE
+    out = np.empty((i, k))
+    for row in range(0, i, rows):
+        for column in range(0, k, columns):
+            here = out[row : row + rows, column : column + columns]
+            left, right = a[row : row + rows], b[:, column : column + columns]
+            np.matmul(left[:, :terms], right[:terms], out=here)
+            for first in range(terms, j, terms):
+                last = first + terms
+                here += left[:, first:last] @ right[first:last]
     return out
 
 
@@ -302,15 +312,17 @@ def stacked_r_factor(
         Upper triangular, with the cross-product of the whole matrix.
     """
     factor = np.zeros((columns, columns), order="F")
-    step = rows_at_a_time(columns)
+    if not n or not columns:
+        return factor[:n]
     # LAPACK itself: scipy's checks cost more than so small a factorisation
-    for start in range(0, n if columns else 0, step):
+    first = min(max(_RANK_ONE // columns, 1), rows_at_a_time(columns), n)
+    top = np.array(rows(0, first), order="F")
+    done = dgeqrf(top, lwork=32 * columns, overwrite_a=1)[0][:columns]
+    factor[: len(done)] = np.triu(done)
+    step = rows_at_a_time(columns)
+    for start in range(first, n, step):  # reflected into the triangle
         below = np.array(rows(start, min(start + step, n)), order="F")
-        if start == 0:
-            done = dgeqrf(below, lwork=32 * columns, overwrite_a=1)[0][:columns]
-            factor[: len(done)] = np.triu(done)
-        else:  # further rows are reflected into the triangle
-            factor = dtpqrt(0, min(_PANEL, columns), factor, below, 1, 1)[0]
+        factor = dtpqrt(0, min(_PANEL, columns), factor, below, 1, 1)[0]
     return factor[:n]
 
 

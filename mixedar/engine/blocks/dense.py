@@ -8,9 +8,9 @@ With the Cholesky factor ``H = L L'`` and the whitened slopes
     d2D_kl = tr H_kl H^-1 - tr A_k A_l,
     d2S_kl = Y' (A_k A_l + A_l A_k) Y - Y' L^-1 H_kl L^-T Y.
 
-The likelihood wants ``d2S`` contracted with one matrix ``C`` only,
+The likelihood wants ``d2S`` contracted with one matrix ``C`` only.  With ``O = Y C Y'``
 
-    <d2S_kl, C> = 2 tr((A_k Y) C (A_l Y)') - tr H_kl (L^-T Y C Y' L^-1),
+    <d2S_kl, C> = 2 tr(A_k O A_l) - tr H_kl (L^-T O L^-1),
 
 so that the pairs ``(k, l)`` cost a product of two numbers each, however many
 parameters there are, and none of the matrices of order n but ``H^-1`` and the slopes
@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg.blas import dtrmm
-from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import (
@@ -33,8 +31,15 @@ from mixedar.engine.blocks.base import (
     LikelihoodBlock,
     ParameterPoint,
 )
-from mixedar.engine.compress import ClusterRows
+from mixedar.engine.compress import ClusterRows, rows_of
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
+from mixedar.numeric.blocked import (
+    between,
+    gram_of_lower,
+    inverse_root,
+    products,
+    whitened_columns,
+)
 from mixedar.numeric.linalg import product
 from mixedar.residual import ResidualStructure
 
@@ -42,6 +47,10 @@ from mixedar.residual import ResidualStructure
 _CHUNK = 2**19
 # ... and of all of them, up to which they are kept for the second derivatives.
 _KEPT = 2**24
+# Numbers in the products of pairs of rows and of columns that are kept.
+_PAIRS = 2**22
+# From this order on matrices are treated one by one.
+_ALONE = 64
 
 
 def covariance_blocks(
@@ -60,18 +69,47 @@ def covariance_blocks(
     -------
     list of CovarianceBlock
     """
-    sizes = np.diff(rows.offsets)
     starts = np.flatnonzero(rows.weights > 0.0)  # a pattern begins with its weight
     members = np.diff(np.append(starts, rows.n_clusters))
-    # patterns of about as many pseudo-clusters go together, padded by empty ones
+    sizes = np.diff(rows.offsets)
+    clusters, starts, members = _joined(rows, starts, members)
+    # patterns of about as many clusters go together, padded by empty ones
     level = np.ceil(np.log2(members)).astype(int)
-    key = sizes[starts] * 64 + level
+    key = sizes[clusters[starts]] * 64 + level
     blocks = []
     for value in np.unique(key):
         some = np.flatnonzero(key == value)
-        blocks.append(CovarianceBlock(rows, structure, starts[some], members[some]))
+        own = rows_of(starts[some], members[some])
+        blocks.append(CovarianceBlock(rows, structure, clusters[own], members[some]))
     share_values([block.matrices for block in blocks])
     return blocks
+
+
+def _joined(
+    rows: ClusterRows, starts: IntArray, members: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """
+    Patterns that are alike as one.
+
+    Returns the clusters in their order, where patterns start, and their members.
+    """
+    sizes = np.diff(rows.offsets)[starts]
+    parts = [rows.gaps[:, None], rows.z, *([] if rows.marks is None else [rows.marks])]
+    shared = np.concatenate(parts, axis=1) + 0.0  # of -0.0 and 0.0 the same bytes
+    code = np.empty(len(starts), dtype=np.intp)
+    count = 0
+    for size in np.unique(sizes):
+        here = np.flatnonzero(sizes == size)
+        index = rows.offsets[starts[here], None] + np.arange(size)
+        keys = np.ascontiguousarray(shared[index].reshape(len(here), -1))
+        as_bytes = keys.view(np.dtype((np.void, keys.itemsize * keys.shape[1])))
+        distinct, which = np.unique(as_bytes.ravel(), return_inverse=True)
+        code[here] = count + which
+        count += len(distinct)
+    order = np.argsort(code, kind="stable")
+    clusters = rows_of(starts[order], members[order])
+    together = np.bincount(code, members, minlength=count).astype(np.intp)
+    return clusters, np.cumsum(together) - together, together
 
 
 class CovarianceBlock(LikelihoodBlock):
@@ -82,8 +120,8 @@ class CovarianceBlock(LikelihoodBlock):
     ----------
     rows : ClusterRows
     structure : ResidualStructure
-    leaders : ndarray of int, shape (g,)
-        First cluster of each pattern; its others follow it.
+    clusters : ndarray of int
+        Those of one pattern after those of the other.
     members : ndarray of int, shape (g,)
         Their numbers.
     """
@@ -92,22 +130,23 @@ class CovarianceBlock(LikelihoodBlock):
         self,
         rows: ClusterRows,
         structure: ResidualStructure,
-        leaders: IntArray,
+        clusters: IntArray,
         members: IntArray,
     ) -> None:
         self.structure = structure
-        self.multiplicity = rows.weights[leaders]
-        first = rows.offsets[leaders]
-        n = int(rows.offsets[leaders[0] + 1] - first[0])
-        g, width, most = len(leaders), rows.w.shape[1], int(members.max())
-        index = first[:, None] + np.arange(n)
+        starts = np.cumsum(members) - members
+        self.multiplicity = np.add.reduceat(rows.weights[clusters], starts)
+        first = rows.offsets[clusters]
+        n = int(rows.offsets[clusters[0] + 1] - first[0])
+        g, width, most = len(members), rows.w.shape[1], int(members.max())
+        index = first[starts, None] + np.arange(n)
         marks = np.empty((g, n, 0)) if rows.marks is None else rows.marks[index]
         self.matrices = ResidualMatrices(structure, rows.gaps[index], marks)
         self.z = rows.z[index]
         self.w = np.zeros((g, n, most, width))
         for k in range(most):
             here = members > k
-            self.w[here, :, k] = rows.w[index[here] + k * n]
+            self.w[here, :, k] = rows.w[first[starts[here] + k, None] + np.arange(n)]
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
@@ -115,16 +154,19 @@ class CovarianceBlock(LikelihoodBlock):
         curvature = PatternCurvature(self, point)
         k = curvature.k
         d, s = 0.0, np.zeros((width, width))
+        if not derivatives:
+            for y, logdet in curvature.values():
+                d += logdet
+                s += product(y.T, y)
+            return ClusterSums.values(d, s)
         d1, s1 = np.zeros(k), np.zeros((k, width, width))
-        for part in curvature.parts(derivatives):
+        for part in curvature.parts():
             d += part.logdet
             flat = part.y.reshape(-1, width)
             s += product(flat.T, flat)
-            if derivatives and k:
+            if k:
                 d1 += np.einsum("kgii,g->k", part.slopes, part.multiplicity)
                 s1 -= part.sandwiches()
-        if not derivatives:
-            return ClusterSums.values(d, s)
         s1 = (s1 + s1.transpose(0, 2, 1)) / 2.0
         return ClusterSums(d, s, d1, s1, (curvature,) if k else ())
 
@@ -160,19 +202,19 @@ class _Patterns:
     slopes: FloatArray
     gram: FloatArray | None
 
-    @cached_property
-    def images(self) -> FloatArray:
-        """``A_k Y``, shape (k, g n M, width)."""
+    def images(self) -> Iterator[FloatArray]:
+        """``A_k Y`` of one parameter after the other, shape (g n M, width)."""
         g, n, _, width = self.y.shape
-        images = self.slopes @ self.y.reshape(g, n, -1)
-        return images.reshape(len(self.slopes), -1, width)
+        rows = self.y.reshape(g, n, -1)
+        for slope in self.slopes:
+            yield products(slope, rows).reshape(-1, width)
 
     @cached_property
     def precision(self) -> FloatArray:
         """``H^-1``, shape (g, n, n)."""
-        if len(self.inverse) == 1:  # of one matrix half of the work is enough
-            return product(self.inverse[0].T, self.inverse[0])[None]
-        return self.inverse.transpose(0, 2, 1) @ self.inverse
+        if self.inverse.shape[1] < _ALONE:
+            return products(self.inverse.transpose(0, 2, 1), self.inverse)
+        return np.array([gram_of_lower(inverse) for inverse in self.inverse])
 
     def sandwiches(self) -> FloatArray:
         """``Y' A_k Y``, shape (k, width, width)."""
@@ -181,35 +223,51 @@ class _Patterns:
             found = product(self.slopes.reshape(k, -1), self.gram)
             return found.reshape(k, width, width)
         rows, found = self.y.reshape(-1, width).T, np.empty((k, width, width))
-        for out, image in zip(found, self.images, strict=True):
+        for out, image in zip(found, self.images(), strict=True):
             out[:] = product(rows, image)
         return found
 
-    def pairs(self, weight: FloatArray) -> FloatArray:
-        """``tr((A_k Y) weight (A_l Y)')``, shape (k, k)."""
-        k = len(self.slopes)
-        if self.gram is not None:
-            left = (self.slopes @ self._outer(weight)).reshape(k, -1)
-            return product(left, self.slopes.reshape(k, -1).T)
-        width = len(weight)
-        left = product(self.images.reshape(-1, width), weight).reshape(k, -1)
-        return product(left, self.images.reshape(k, -1).T)
+    def pairs(self, weight: FloatArray | None) -> FloatArray:
+        """``tr(A_k (2 Y weight Y' - I) A_l)``, shape (k, k)."""
+        _, n, most, width = self.y.shape
+        slopes = self.slopes.reshape(len(self.slopes), -1)
+        if weight is not None and (self.gram is not None or most * width >= n):
+            middle = 2.0 * self._outer(weight)
+            middle[:, range(n), range(n)] -= self.multiplicity[:, None]
+            return product(
+                products(self.slopes, middle).reshape(slopes.shape), slopes.T
+            )
+        repeated = self.slopes * self.multiplicity[:, None, None]
+        out = -product(repeated.reshape(slopes.shape), slopes.T)
+        if weight is not None:
+            images = np.array(list(self.images()))
+            left = product(images.reshape(-1, width), weight)
+            flat = images.reshape(len(images), -1)
+            out += 2.0 * product(left.reshape(flat.shape), flat.T)
+        return out
 
     def behind(self, weight: FloatArray) -> FloatArray:
         """``L^-T Y weight Y' L^-1``, shape (g, n, n)."""
         back = self.inverse.transpose(0, 2, 1)
         if self.gram is not None:
-            return back @ self._outer(weight) @ self.inverse
+            return products(products(back, self._outer(weight)), self.inverse)
         g, n, _, width = self.y.shape
-        rows = back @ self.y.reshape(g, n, -1)
-        turned = product(rows.reshape(-1, width), weight).reshape(g, n, -1)
-        return turned @ rows.transpose(0, 2, 1)
+        rows = products(back, self.y.reshape(g, n, -1))
+        return _weighted_outer(rows.reshape(g, n, -1, width), weight)
 
     def _outer(self, weight: FloatArray) -> FloatArray:
-        """``Y weight Y'`` of pairs of rows by their products, shape (g, n, n)."""
-        assert self.gram is not None
+        """``Y weight Y'``, shape (g, n, n)."""
+        if self.gram is None:
+            return _weighted_outer(self.y, weight)
         g, n = self.y.shape[:2]
         return product(self.gram, weight.reshape(-1, 1)).reshape(g, n, n)
+
+
+def _weighted_outer(rows: FloatArray, weight: FloatArray) -> FloatArray:
+    """``Y weight Y'`` of rows of shape (g, n, M, width)."""
+    g, n, _, width = rows.shape
+    turned = product(rows.reshape(-1, width), weight).reshape(g, n, -1)
+    return products(turned, rows.reshape(g, n, -1).transpose(0, 2, 1))
 
 
 class PatternCurvature:
@@ -225,76 +283,86 @@ class PatternCurvature:
         n, most, width = block.w.shape[1:]
         rows = (self.k + 1) * most * (n + width)
         self._by_pairs = n * width * (most + self.k + 1) <= rows
+        self._by_pairs &= (n * width) ** 2 <= _PAIRS
 
-    def parts(self, derivatives: bool = True) -> Iterator[_Patterns]:
+    def values(self) -> Iterator[tuple[FloatArray, float]]:
+        """Whitened rows of chunks of patterns, (., width), and log-determinants."""
+        for some in self._chunks(0):
+            multiplicity = self.block.multiplicity[some]
+            y, logs = _whitened_rows(self._covariances(some), self.block.w[some])
+            yield y.reshape(-1, y.shape[-1]), float(multiplicity @ logs)
+
+    def parts(self) -> Iterator[_Patterns]:
         """Chunks of patterns; small blocks are computed once."""
         if self._kept is not None:
             yield from self._kept
             return
-        block = self.block
-        g, n = block.z.shape[:2]
-        if self._values is None:
-            self._values = block.matrices.values(self.u)
-        most, width = block.w.shape[2:]
-        pairs, images = (width**2, 1) if self._by_pairs else (0, self.k + 1)
-        each = n * max(n * max(self.k + 3, pairs), most * width * images)
-        step = max(1, _CHUNK // each)
-        chunks = [slice(a, min(a + step, g)) for a in range(0, g, step)]
-        if not derivatives or g * each > _KEPT:
+        chunks = self._chunks(self.k)
+        if self._numbers(self.k) * len(self.block.z) > _KEPT:
             for some in chunks:
-                yield self._part(some, derivatives)
+                yield self._part(some)
             return
-        self._kept = [self._part(some, True) for some in chunks]
+        self._kept = [self._part(some) for some in chunks]
         yield from self._kept
 
-    def _part(self, some: slice, derivatives: bool) -> _Patterns:
+    def _numbers(self, k: int) -> int:
+        """How many go with a pattern and its slopes by `k` parameters."""
+        n, most, width = self.block.w.shape[1:]
+        pairs = width**2 if k and self._by_pairs else 0
+        return int(n * max(n * max(k + 3, pairs), 2 * most * width))
+
+    def _chunks(self, k: int) -> list[slice]:
+        g, step = len(self.block.z), max(1, _CHUNK // self._numbers(k))
+        return [slice(first, min(first + step, g)) for first in range(0, g, step)]
+
+    def _covariances(self, some: slice) -> FloatArray:
+        """``H`` of some patterns, shape (g, n, n)."""
+        matrices = self.block.matrices
+        if self._values is None:
+            self._values = matrices.values(self.u)
+        h = matrices.matrices(self._values, some)
+        if self.covariance.order:
+            root = self.block.z[some] @ self.factor
+            h = h + products(root, root.transpose(0, 2, 1))
+        return h
+
+    def _part(self, some: slice) -> _Patterns:
         block, covariance = self.block, self.covariance
+        z, w = block.z[some], block.w[some]
+        multiplicity = block.multiplicity[some]
+        inverse, logs = inverse_roots(self._covariances(some))
         values = self._values
         assert values is not None
-        h = block.matrices.matrices(values, some)
-        z, w = block.z[some], block.w[some]
-        if covariance.order:
-            root = z @ self.factor
-            h = h + root @ root.transpose(0, 2, 1)
-        multiplicity = block.multiplicity[some]
-        inverse, logs = inverse_roots(h)
         logdet = float(multiplicity @ logs)
         g, n = w.shape[:2]
-        y = (inverse @ w.reshape(g, n, -1)).reshape(w.shape)
-        slopes, gram = np.empty((0, g, n, n)), None
-        if derivatives:
-            gram = _pair_products(y) if self._by_pairs else None
-            k_cov = covariance.k_cov
-            if self.k > k_cov:
-                slopes = whitened(inverse, block.matrices.slopes(values, some))
-            if k_cov:
-                white = inverse @ z
-                by_psi = white @ covariance.directions[:, None]
-                by_psi = by_psi @ white.transpose(0, 2, 1)
-                slopes = np.concatenate([by_psi, slopes])
+        y = products(inverse, w.reshape(g, n, -1)).reshape(w.shape)
+        gram = _pair_products(y) if self._by_pairs else None
+        k_cov, slopes = covariance.k_cov, np.empty((0, g, n, n))
+        if self.k > k_cov:
+            slopes = whitened(inverse, block.matrices.slopes(values, some))
+        if k_cov:
+            white = products(inverse, z)
+            by_psi = white @ covariance.directions[:, None]
+            by_psi = products(by_psi, white.transpose(0, 2, 1))
+            slopes = np.concatenate([by_psi, slopes])
         return _Patterns(some, multiplicity, logdet, inverse, y, slopes, gram)
 
     def contract(self, weight: FloatArray | None) -> FloatArray:
         """``d2D + <d2S, weight>``; see :class:`Curvature`."""
         out = np.zeros((self.k, self.k))
         for part in self.parts():
-            multiplicity = part.multiplicity[:, None, None]
-            left = (part.slopes * multiplicity).reshape(self.k, -1)
-            out -= product(left, part.slopes.reshape(self.k, -1).T)
-            bend = part.precision * multiplicity
-            if weight is not None:
-                out += 2.0 * part.pairs(weight)
-                bend = bend - part.behind(weight)
-            self._add_bend(out, part, bend)
+            out += part.pairs(weight)
+            if self.k > self.covariance.k_cov:
+                bend = part.precision * part.multiplicity[:, None, None]
+                if weight is not None:
+                    bend = bend - part.behind(weight)
+                self._add_bend(out, part, bend)
         return (out + out.T) / 2.0
 
     def _add_bend(self, out: FloatArray, part: _Patterns, weight: FloatArray) -> None:
         """Add ``<H_kl, weight>`` for the residual parameters."""
-        k_cov = self.covariance.k_cov
-        if self.k == k_cov:
-            return
+        k_cov, matrices = self.covariance.k_cov, self.block.matrices
         assert self._values is not None
-        matrices = self.block.matrices
         out[k_cov:, k_cov:] += matrices.curvature(self._values, part.some, weight)
 
     def arrays(self) -> FloatArray:
@@ -302,7 +370,7 @@ class PatternCurvature:
         width = self.block.w.shape[-1]
         out = np.zeros((self.k, self.k, width, width))
         for part in self.parts():
-            image = part.images
+            image = list(part.images())
             for a in range(self.k):
                 for b in range(a + 1):
                     both = product(image[a].T, image[b])
@@ -330,13 +398,13 @@ class PatternCurvature:
     def _add_by_parameters(self, out: FloatArray, part: _Patterns) -> None:
         """Add sandwiches, pair by pair of parameters."""
         g, n, _, width = part.y.shape
-        back = part.inverse.transpose(0, 2, 1) @ part.y.reshape(g, n, -1)
+        back = products(part.inverse.transpose(0, 2, 1), part.y.reshape(g, n, -1))
         rows = back.reshape(-1, width).T
         assert self._values is not None
         for i in range(len(out)):
             for j in range(i + 1):
                 bend = self.block.matrices.second(self._values, part.some, i, j)
-                found = product(rows, (bend @ back).reshape(-1, width))
+                found = product(rows, products(bend, back).reshape(-1, width))
                 out[i, j] += found
                 if i != j:
                     out[j, i] += found
@@ -346,10 +414,11 @@ class PatternCurvature:
         k, width = len(out), out.shape[-1]
         for a in range(width):
             for b in range(a + 1):
-                outer = part.y[..., a] @ part.y[..., b].transpose(0, 2, 1)
+                outer = products(part.y[..., a], part.y[..., b].transpose(0, 2, 1))
                 outer = (outer + outer.transpose(0, 2, 1)) / 2.0
                 found = np.zeros((self.k, self.k))
-                weight = part.inverse.transpose(0, 2, 1) @ outer @ part.inverse
+                back = products(part.inverse.transpose(0, 2, 1), outer)
+                weight = products(back, part.inverse)
                 self._add_bend(found, part, weight)
                 out[:, :, a, b] += found[-k:, -k:]
                 if a != b:
@@ -367,25 +436,33 @@ def _pair_products(y: FloatArray) -> FloatArray:
 
 def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``L^-1`` of ``H = L L'``, shape (g, n, n), and ``log|H|``."""
-    if len(h) > 1:
+    if len(h) > 1 and h.shape[1] < _ALONE:
         lower = np.linalg.cholesky(h)
         pivots = np.diagonal(lower, axis1=1, axis2=2)
         return np.linalg.inv(lower), np.asarray(2.0 * np.log(pivots).sum(axis=1))
-    # LAPACK itself: of one small matrix numpy's checks are most of the work
-    root, failed = dpotrf(h[0], lower=1, clean=1)
-    if failed:
-        raise np.linalg.LinAlgError("a covariance is not positive definite")
-    logs = 2.0 * np.log(root.diagonal()).sum(keepdims=True)
-    half = np.asarray(dtrtri(root, lower=1)[0], dtype=np.float64)
-    return half[None], np.asarray(logs, dtype=np.float64)
+    found = [inverse_root(matrix) for matrix in h]
+    return np.array([half for half, _ in found]), np.array([log for _, log in found])
+
+
+def _whitened_rows(h: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``L^-1`` times rows of shape (g, n, ...), and ``log|H|``."""
+    g, n = rows.shape[:2]
+    if n < _ALONE:
+        inverse, logs = inverse_roots(h)
+        return (inverse @ rows.reshape(g, n, -1)).reshape(rows.shape), logs
+    found = [
+        whitened_columns(*pair) for pair in zip(h, rows.reshape(g, n, -1), strict=True)
+    ]
+    return np.array([y for y, _ in found]).reshape(rows.shape), np.array(
+        [log for _, log in found]
+    )
 
 
 def whitened(inverse: FloatArray, matrices: FloatArray) -> FloatArray:
     """``L^-1 M L^-T`` of symmetric matrices, (k, g, n, n), in their place."""
-    if len(inverse) > 1:
+    if inverse.shape[1] < _ALONE:
         return inverse @ matrices @ inverse.transpose(0, 2, 1)
-    # of one matrix the triangle halves the work; BLAS reads columns first
-    for place in matrices[:, 0].transpose(0, 2, 1):
-        left = dtrmm(1.0, inverse[0], place, lower=1, overwrite_b=1)
-        place[:] = dtrmm(1.0, inverse[0], left, 1, lower=1, trans_a=1, overwrite_b=1)
+    for of_one in matrices:
+        for place, lower in zip(of_one, inverse, strict=True):
+            place[:] = between(lower, place)
     return matrices
