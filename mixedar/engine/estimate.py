@@ -206,16 +206,18 @@ def _delta_method(information: FloatArray, jacobian: FloatArray) -> FloatArray:
     """Covariance of parameters from the information on others, NaN without any."""
     if not len(information):
         return np.zeros((len(jacobian), len(jacobian)))
-    values, vectors = np.linalg.eigh(information)
-    floor = 1e-12 * max(values.max(), 1.0)
-    if values.min() < -1e-6 * max(values.max(), 1.0):
+    values, vectors = np.linalg.eigh(information)  # they rise
+    largest = max(values[-1], 1.0)
+    if values[0] < -1e-6 * largest:
         return np.full((len(jacobian), len(jacobian)), np.nan)
     # directions without information belong to a singular covariance;
     # whatever depends on them has no standard error
-    keep = values > floor
-    lost = np.abs(jacobian @ vectors[:, ~keep]).max(axis=1, initial=0.0)
+    keep = values > 1e-12 * largest
     root = jacobian @ (vectors[:, keep] / np.sqrt(values[keep]))
     out = root @ root.T
+    if keep.all():
+        return out
+    lost = np.abs(jacobian @ vectors[:, ~keep]).max(axis=1)
     size = np.abs(jacobian).max(axis=1)
     undefined = lost > 1e-6 * np.where(size > 0.0, size, 1.0)
     out[undefined] = np.nan

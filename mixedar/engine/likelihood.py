@@ -171,9 +171,10 @@ def profile(
     gradient = sums.d1 + turned @ on_diagonal
     hessian = sums.second(weight) - (turned * taken) @ turned.T
     if log_scale is not None:
-        by_scale = -ratio * turned[:, -1]
         gradient = np.append(gradient, df - ratio)
-        hessian = np.block([[hessian, by_scale[:, None]], [by_scale, ratio]])
+        by_v, hessian = hessian, np.full((k + 1, k + 1), ratio)
+        hessian[:k, :k] = by_v
+        hessian[:k, k] = hessian[k, :k] = -ratio * turned[:, -1]
     return Evaluation(llf, half, scale, -0.5 * gradient, -0.5 * hessian)
 
 

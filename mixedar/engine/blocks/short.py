@@ -98,9 +98,7 @@ class DenseBlock(LikelihoodBlock):
         """The same clusters, made when they are needed first."""
         return self._make_products()
 
-    def _correlations(
-        self, u: FloatArray, derivatives: bool
-    ) -> tuple[float, FloatArray]:
+    def _correlations(self, u: FloatArray) -> tuple[float, FloatArray]:
         """
         R of each pattern and its derivatives, shape (orders, g, n, n).
 
@@ -108,7 +106,7 @@ class DenseBlock(LikelihoodBlock):
         """
         known, least = len(self._known), 1.0
         free = 0 if self._structure is None else self._structure.k_free
-        orders = 3 if derivatives and free else 1
+        orders = 3 if free else 1
         values = np.zeros((orders, known + len(self._distances)))
         values[0, :known] = self._known
         if self._structure is not None and len(self._distances):
@@ -131,9 +129,7 @@ class DenseBlock(LikelihoodBlock):
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
         covariance, factor, u = point[:3]
         least, correlations = self._latest_correlations.at(
-            u,
-            partial(self._correlations, u, derivatives),
-            keep=lambda _: derivatives,
+            u, partial(self._correlations, u)
         )
         condition = (1.0 + float(np.vdot(factor, factor))) / least
         if not condition < _CONDITION:  # the Woodbury identity keeps its digits
