@@ -4,10 +4,17 @@ What statsmodels expects of the results of a mixed model.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    ValuesView,
+)
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +41,99 @@ from mixedar.inference.arguments import positions
 from mixedar.mixed.statsmodels_model import MixedDistribution
 from mixedar.summary import ResultFrame
 
+Table = TypeVar("Table")
+
+
+class TablesByGroup(dict[Hashable, Table]):
+    """
+    A dict with a table for each group, which is made when it is asked for.
+
+    Otherwise as any other dict; copies and pickles are ordinary ones.
+
+    Parameters
+    ----------
+    labels : iterable
+    make : callable
+        Makes the table of a group from its number.
+    """
+
+    def __init__(
+        self, labels: Iterable[Hashable], make: Callable[[int], Table]
+    ) -> None:
+        super().__init__()
+        places: dict[Hashable, Any] = {g: _NotMade(i) for i, g in enumerate(labels)}
+        self.update(places)
+        self._make = make
+
+    def __getitem__(self, label: Hashable) -> Table:
+        found = super().__getitem__(label)
+        if isinstance(found, _NotMade):
+            found = self[label] = self._make(int(found))
+        return found
+
+    # not the one of dict: who copies a dict asks for its items then
+    def __iter__(self) -> Iterator[Hashable]:
+        return super().__iter__()
+
+    def get(self, label: Hashable, default: Any = None) -> Any:
+        """The table of a group, or else the default."""
+        try:
+            return self[label]
+        except KeyError:
+            return default
+
+    def values(self) -> ValuesView[Table]:  # type: ignore[override]
+        """The tables."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[Hashable, Table]:  # type: ignore[override]
+        """Groups and their tables."""
+        return ItemsView(self)
+
+    def pop(self, label: Hashable, *default: Any) -> Any:
+        """Take the table of a group away."""
+        if label in self:
+            self[label]
+        return super().pop(label, *default)
+
+    def popitem(self) -> tuple[Hashable, Table]:
+        """Take the last group away."""
+        for label in reversed(self):
+            return label, self.pop(label)
+        return super().popitem()
+
+    def setdefault(self, label: Hashable, default: Any = None) -> Any:
+        """The table of a group, which is the default from now on if there is none."""
+        if label not in self:
+            self[label] = default
+        return self[label]
+
+    def copy(self) -> dict[Hashable, Table]:
+        """An ordinary dict of all tables."""
+        return dict(self.items())
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
+    def __eq__(self, other: object) -> bool:
+        return self.copy() == (other.copy() if isinstance(other, dict) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __repr__(self) -> str:
+        return repr(self.copy())
+
+    def __reduce__(self) -> tuple[type[dict[Hashable, Table]], tuple[Any]]:
+        return dict, (self.copy(),)
+
+
+class _NotMade(int):
+    """The number of a group whose table has not been asked for."""
+
 
 class ParentResults(MixedLMResults):
     """What statsmodels' results offer of groups, predictions and variances."""
@@ -47,31 +147,35 @@ class ParentResults(MixedLMResults):
         """
         Conditional means of the random effects given the data, by group.
 
-        One table of all groups, ``random_effects_frame()``, is much faster for
-        many of them.
+        A Series is made when it is asked for; one table of all groups is
+        ``random_effects_frame()``.
         """
-        means = self.fit.effects.means
-        if not self.k_vc:
-            index = pd.Index(self.fit.data.random_names)
-            return {
-                label: pd.Series(row, index=index)
-                for label, row in zip(self.fit.data.group_labels, means, strict=True)
-            }
-        out = {}
-        for i, label in enumerate(self.fit.data.group_labels):
-            columns, names = self.fit.data.effect_columns(i)
-            out[label] = pd.Series(means[i, columns], index=names)
-        return out
+        data, means = self.fit.data, self.fit.effects.means
+        every = None if self.k_vc else pd.Index(data.random_names)
+
+        def make(group: int) -> pd.Series:
+            if every is not None:
+                return pd.Series(means[group].copy(), every)
+            columns, names = data.effect_columns(group)
+            return pd.Series(means[group, columns], names)
+
+        return TablesByGroup(data.group_labels, make)
 
     @cached_property
     def random_effects_cov(self) -> dict[Hashable, pd.DataFrame]:
-        """Conditional covariance of the random effects given the data, by group."""
-        out, covariances = {}, effect_covariances(self.fit)
-        for i, label in enumerate(self.fit.data.group_labels):
-            columns, names = self.fit.data.effect_columns(i)
-            cov = covariances[i][np.ix_(columns, columns)]
-            out[label] = pd.DataFrame(self.scale * cov, names, names)
-        return out
+        """
+        Conditional covariance of the random effects given the data, by group.
+
+        A table is made when it is asked for.
+        """
+        data, covariances = self.fit.data, self.scale * effect_covariances(self.fit)
+
+        def make(group: int) -> pd.DataFrame:
+            columns, names = data.effect_columns(group)
+            own = covariances[group][np.ix_(columns, columns)]
+            return pd.DataFrame(own, names, names)
+
+        return TablesByGroup(data.group_labels, make)
 
     def predict(
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any

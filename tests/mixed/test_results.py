@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from mixedar.exceptions import (
     NotComputedError,
     UnsupportedError,
 )
+from mixedar.mixed.statsmodels_results import TablesByGroup
 
 
 @pytest.fixture
@@ -381,3 +384,68 @@ def test_cov_params_of_combinations() -> None:
     ):
         with pytest.raises(MixedARError):
             fit.cov_params(**wrong)
+
+
+def test_tables_by_group_are_made_when_asked_for() -> None:
+    fit = shared("slope")
+    frame = fit.random_effects_frame()
+    tables = TablesByGroup(frame.index, lambda i: frame.iloc[i])
+    plain = dict(frame.iterrows())
+    assert isinstance(tables, dict)
+    assert list(tables) == list(plain) == list(tables.keys())
+    first = next(iter(plain))
+    assert tables[first] is tables[first] is tables.get(first)
+    assert tables.get("nobody") is None
+    with pytest.raises(KeyError, match="nobody"):
+        tables["nobody"]
+    for copied in (
+        dict(tables), {**tables}, tables.copy(), copy.copy(tables), tables | {},
+        {} | tables, pickle.loads(pickle.dumps(tables)), dict(tables.items()),
+        dict(zip(tables, tables.values(), strict=True)),
+    ):  # fmt: skip
+        assert type(copied) is dict
+        assert list(copied) == list(plain)
+        for label, row in copied.items():
+            pd.testing.assert_series_equal(row, plain[label])
+    assert tables == tables.copy()
+    assert tables.copy() == tables
+    assert tables != {first: 0}
+    assert repr(tables) == repr(plain)
+
+
+def test_tables_by_group_in_the_hands_of_pandas() -> None:
+    fit = shared("slope")
+    expected = fit.random_effects_frame()
+    expected.index.name = None
+    for found in (
+        pd.DataFrame(fit.random_effects).T,
+        pd.DataFrame.from_dict(fit.random_effects, orient="index"),
+        pd.concat(fit.random_effects, axis=1).T,
+        pd.concat(fit.random_effects).unstack(),
+    ):
+        pd.testing.assert_frame_equal(found, pd.DataFrame(expected), check_names=False)
+
+
+def test_tables_by_group_can_be_changed() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0]}, ["a", "b", "c"])
+    tables = TablesByGroup(frame.index, lambda i: frame.iloc[i])
+    assert tables.popitem()[0] == "c"
+    assert tables.pop("a")["x"] == 1.0
+    assert tables.setdefault("b", frame)["x"] == 2.0
+    assert tables.setdefault("d", frame) is frame
+    tables["b"] = frame
+    assert tables["b"] is frame
+    assert list(tables) == ["b", "d"]
+    assert tables.pop("nobody", None) is None
+    tables.clear()
+    assert tables == {}
+    with pytest.raises(KeyError):
+        tables.popitem()
+
+
+def test_effects_that_are_changed_change_nothing_else() -> None:
+    fit = fit_named("slope")
+    label = fit.model.group_labels[0]
+    before = fit.random_effects_frame().loc[label].to_numpy().copy()
+    fit.random_effects[label] += 1.0
+    np.testing.assert_array_equal(fit.random_effects_frame().loc[label], before)
