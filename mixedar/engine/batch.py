@@ -26,6 +26,7 @@ import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.batch_patterns import Whitened, numbers_of, patterns_of
+from mixedar.engine.blocks.base import ParameterPoints
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.engine.residuals import needs_matrices
@@ -43,6 +44,8 @@ _MOST = 2**15
 _LONG, _MOST_LONG = 12, 2**13
 # ... and numbers of the points that are: what caches hold.
 _CHUNK = 2**17
+# Numbers of a point from which on points cost more than what is made of them.
+_DEAR = 2**15
 # Beyond this ratio of variances H is not inverted.
 _CONDITION = 1e5
 
@@ -392,8 +395,9 @@ class ManyPoints:
     """
     The likelihood of a fit at many parameter points.
 
-    They are taken together where that is faster, and else one after the other, as with
-    random effects of several factors.
+    Of groups with few rows and matrices of few patterns these are inverted; of others,
+    and with random effects of several factors, sums of rows are taken together, as far
+    as their blocks can.
 
     Parameters
     ----------
@@ -403,15 +407,17 @@ class ManyPoints:
     """
 
     def __init__(self, problem: LikelihoodProblem, rows: ClusterRows) -> None:
-        self._problem, self._together = problem, None
+        self._problem, self._inverted = problem, None
+        self._level = levels_of(problem)
         if not rows.terms:
             with suppress(UnsupportedError):
-                self._together = LikelihoodBatch(problem, rows)
+                self._inverted = LikelihoodBatch(problem, rows)
 
     @property
-    def is_together(self) -> bool:
-        """Whether points are taken together."""
-        return self._together is not None
+    def is_dear(self) -> bool:
+        """Whether points are taken one by one, or large matrices of each factored."""
+        numbers = [block.numbers for block in self._problem.blocks]
+        return self._inverted is None and (0 in numbers or sum(numbers) > _DEAR)
 
     def profiles(self, theta: FloatArray) -> Profiles:
         """
@@ -426,40 +432,89 @@ class ManyPoints:
         -------
         Profiles
         """
-        if self._together is None:
-            return self._one_by_one(theta)
-        found = self._together.profiles(theta, np.zeros(len(theta), dtype=np.intp))
+        if self._inverted is None:
+            return self._from_sums(theta)
+        found = self._inverted.profiles(theta, np.zeros(len(theta), dtype=np.intp))
         some = np.flatnonzero(found.extreme)
         if len(some):
-            safe = self._one_by_one(theta[some])
+            safe = self._from_sums(theta[some])
             for field in fields(found):
                 getattr(found, field.name)[some] = getattr(safe, field.name)
         return found
 
-    def _one_by_one(self, theta: FloatArray) -> Profiles:
-        m, w_map = len(theta), self._problem.w_map
-        p = len(w_map) - 1
-        llf, logdet = np.full(m, -np.inf), np.full(m, np.nan)
-        inner = np.full((m, p + 1, p + 1), np.nan)
-        for k, point in enumerate(theta):
-            with suppress(np.linalg.LinAlgError):
-                sums = self._problem.sums(point, derivatives=False)
-                inner[k], logdet[k] = sums.s, sums.d
-                llf[k] = self._problem.profiled(sums).llf
+    def _points(self, theta: FloatArray) -> ParameterPoints:
+        """The parameters as blocks take them."""
+        covariance = self._problem.covariance
+        lam, u = np.split(theta, [self._problem.k_cov_free], axis=1)
+        factors, of_terms = covariance.many_factors(lam)
+        if self._level is not None:
+            unit = np.exp(self._level(u).value)[:, None, None]
+            factors, of_terms = factors * unit, tuple(f * unit for f in of_terms)
+        return ParameterPoints(covariance, factors, u, of_terms)
+
+    def _sums(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``D`` and ``S`` at points; NaN where they cannot be computed."""
+        m, side = len(theta), len(self._problem.w_map)
+        logdet, inner = np.full(m, np.nan), np.full((m, side, side), np.nan)
+        points, blocks = self._points(theta), self._problem.blocks
+        numbers = sum(block.numbers for block in blocks)
+        step = max(1, _CHUNK // max(numbers, 1))
+        for first in range(0, m, step):
+            some = slice(first, first + step)
+            if self._add(points, some, logdet, inner):
+                continue
+            for k in range(first, min(first + step, m)):
+                self._add(points, slice(k, k + 1), logdet, inner)
+        return logdet, inner
+
+    def _add(
+        self,
+        points: ParameterPoints,
+        some: slice,
+        logdet: FloatArray,
+        inner: FloatArray,
+    ) -> bool:
+        """Write the sums of some points; whether all can be computed."""
+        own = points.take(some)
+        try:
+            found = [block.values(own) for block in self._problem.blocks]
+        except np.linalg.LinAlgError:
+            return False
+        logdet[some] = np.sum([d for d, _ in found], axis=0)
+        inner[some] = np.sum([s for _, s in found], axis=0)
+        return True
+
+    def _from_sums(self, theta: FloatArray) -> Profiles:
+        """The same from sums of rows."""
+        problem, m = self._problem, len(theta)
+        p, w_map = len(problem.w_map) - 1, problem.w_map
+        logdet, inner = self._sums(theta)
         with np.errstate(all="ignore"):
-            half, pivots, _ = inverse_choleskys(inner)
+            half, pivots, sound = inverse_choleskys(inner)
             # the map is triangular: y = X beta is [-beta, 1] times its last column
             combined = np.concatenate(
                 [half[:, p, :p] * pivots[:, p, None], np.ones((m, 1))], axis=1
             )
             beta = -(combined @ w_map[:p].T) / w_map[p, p]
             logs = np.log(pivots[:, :p]).sum(axis=1)
+            df, rss = problem.n - p * problem.reml, pivots[:, p] ** 2
+            known = problem.log_scale
+            log_scale = np.log(rss / df) if known is None else np.full(m, known)
+            terms = df * (np.log(2.0 * np.pi) + log_scale) + rss / np.exp(log_scale)
+            llf = problem.shift - 0.5 * (logdet + terms + 2.0 * logs * problem.reml)
         x_map = w_map[:p, :p]
         log_map = np.log(np.abs(np.diagonal(x_map))).sum()
         root = x_map @ half[:, :p, :p].transpose(0, 2, 1)
-        rss = (pivots[:, p] / w_map[p, p]) ** 2
         none = np.zeros(m, dtype=bool)
-        return Profiles(llf, beta, root, rss, logdet, 2.0 * (logs - log_map), none)
+        return Profiles(
+            np.where(sound & np.isfinite(llf), llf, -np.inf),
+            beta,
+            root,
+            rss / w_map[p, p] ** 2,
+            logdet,
+            2.0 * (logs - log_map),
+            none,
+        )
 
 
 def _by_theta(

@@ -261,6 +261,42 @@ class RandomCovariance:
             out.append(factor)
         return tuple(out)
 
+    def many_factors(
+        self, theta: FloatArray
+    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+        """
+        :meth:`factor` and :meth:`term_factors` at many points.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (b, number of free entries)
+
+        Returns
+        -------
+        ndarray, shape (b, order, order)
+        tuple of ndarray, each of shape (b, k, k)
+        """
+        b = len(theta)
+        entries = np.repeat(self.fixed[None], b, axis=0)
+        entries[:, self.is_free] = theta
+        groups, (rows, columns) = np.zeros((b, self.order, self.order)), self.tril
+        if self.compound:
+            own = groups[:, : self.k_re, : self.k_re]
+            own[:] = entries[:, 1, None, None]
+            own[:, range(self.k_re), range(self.k_re)] = entries[:, :1]
+        else:
+            groups[:, rows, columns] = entries[:, : len(rows)]
+        vc = np.arange(self.k_re, self.order)
+        count = slice(len(rows), self.k_groups)
+        groups[:, vc, vc] = np.repeat(entries[:, count], self.vc_sizes, axis=1)
+        terms = []
+        for (order, _), place in zip(self.terms, self.term_places, strict=True):
+            factors = np.zeros((b, order, order))
+            rows, columns = lower_triangle(order)
+            factors[:, rows, columns] = entries[:, place.entries]
+            terms.append(factors)
+        return groups, tuple(terms)
+
     def values(self, theta: FloatArray) -> FloatArray:
         """Entries ``v`` of ``Psi`` in the order of :attr:`fixed`, shape (k_cov,)."""
         entries = self.entries(theta)

@@ -17,10 +17,17 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks import likelihood_blocks, product_blocks
-from mixedar.engine.blocks.base import ParameterPoint
+from mixedar.engine.blocks.base import ParameterPoint, ParameterPoints
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.level import Apart, CrossProducts, Directions, eliminate, slopes_of
+from mixedar.engine.level import (
+    Apart,
+    CrossProducts,
+    Directions,
+    eliminate,
+    eliminate_at_points,
+    slopes_of,
+)
 from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.residuals import (
     is_independent,
@@ -261,14 +268,34 @@ class SumsApart(Protocol):
         """Derivatives have length 0 if they are not asked for."""
         ...
 
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """`d`, shape (b, m), and `s`, (b, p + 1, p + 1, m), at many points."""
+        ...
+
 
 def sums_apart(rows: ClusterRows, structure: ResidualStructure) -> SumsApart:
     """The cheapest way to the terms of each group."""
     if markov_of(structure) or is_independent(structure):
         return _ProductsApart(rows, structure)
-    return lambda point, *, derivatives: sums_by_engine(
-        rows, structure, *point[:3], derivatives=derivatives
-    )
+    return _EngineApart(rows, structure)
+
+
+@dataclass(frozen=True)
+class _EngineApart:
+    """The terms of groups by the likelihood's own sums."""
+
+    rows: ClusterRows
+    structure: ResidualStructure
+
+    def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
+        return sums_by_engine(
+            self.rows, self.structure, *point[:3], derivatives=derivatives
+        )
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """See :class:`SumsApart`."""
+        found = [self(point, derivatives=False) for point in points]
+        return np.stack([one.d for one in found]), np.stack([one.s for one in found])
 
 
 class _ProductsApart:
@@ -282,28 +309,42 @@ class _ProductsApart:
         self._blocks = product_blocks(everything, structure)
         self._rows, self._width = rows, columns.shape[1]
         self._markov, self._k_free = markov_of(structure), structure.k_free
+        self._gaps = np.unique(rows.gaps[rows.gaps > 0.0], return_inverse=True)
 
     def _products(self, u: FloatArray, derivatives: bool) -> CrossProducts:
         """Whitened cross-products and ``log|R|`` of every group by itself."""
-        q, rows = self._q, self._rows
-        orders = 1 + 2 * self._k_free if derivatives else 1
-        gram = np.empty((orders, self._width, self._width, self._m))
+        gaps, grams = self._gaps[0], []
         for block in self._blocks:
-            found = block.at(u, derivatives=derivatives).zz
-            if len(self._blocks) == 1 and len(block.clusters) == self._m:
-                gram = found
-            else:
-                gram[..., block.clusters] = found
+            grams.append(block.at(u, derivatives=derivatives).zz)
+        orders = 1 + 2 * self._k_free if derivatives else 1
+        if self._markov is None:
+            return self._joined(grams, np.zeros((orders, 0)))
+        terms = self._markov.precision_coefficients(gaps, u, derivatives=derivatives)
+        return self._joined(grams, terms.logdet)
+
+    def _joined(self, grams: list[FloatArray], logs: FloatArray) -> CrossProducts:
+        """Products of all groups from those of blocks, and ``log|R|`` from gaps'."""
+        q, rows, orders = self._q, self._rows, len(logs)
+        gram = grams[0]
+        if len(grams) > 1 or gram.shape[-1] < self._m:
+            gram = np.empty((orders, self._width, self._width, self._m))
+            for block, own in zip(self._blocks, grams, strict=True):
+                gram[..., block.clusters] = own
         by_row = np.zeros((orders, len(rows.gaps)))
         if self._markov is not None:
-            inside = rows.gaps > 0.0
-            gaps, which = np.unique(rows.gaps[inside], return_inverse=True)
-            terms = self._markov.precision_coefficients(
-                gaps, u, derivatives=derivatives
-            )
-            by_row[:, inside] = terms.logdet[:, which]
+            by_row[:, rows.gaps > 0.0] = logs[:, self._gaps[1]]
         logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
         return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """See :class:`SumsApart`."""
+        grams, u = [block.many(points.u).zz for block in self._blocks], points.u
+        logs = np.zeros((len(points), 0))
+        if self._markov is not None:
+            logs = self._markov.precisions(self._gaps[0], u).logdet
+        cross = self._joined(grams, logs)
+        logdet, taken = eliminate_at_points(cross, points.factors, True)
+        return cross.logdet + logdet, cross.ww - taken
 
     def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
         cross, over = self._products(point.u, derivatives), Apart(self._m)

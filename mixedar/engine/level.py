@@ -140,8 +140,8 @@ def eliminate(zz: FloatArray, zw: FloatArray, factor: FloatArray) -> Level:
     zz : ndarray, shape (q, q, m)
     zw : ndarray, shape (width, q, m)
         Products of all other columns with those of the random effects.
-    factor : ndarray, shape (q, q)
-        ``Lambda``, any root of ``Psi``.
+    factor : ndarray, shape (q, q), or (q, q, m)
+        ``Lambda``, any root of ``Psi``; of each group, if they differ.
 
     Returns
     -------
@@ -152,9 +152,49 @@ def eliminate(zz: FloatArray, zw: FloatArray, factor: FloatArray) -> Level:
     numpy.linalg.LinAlgError
         If ``A`` is not positive definite to rounding.
     """
-    inverse_factor, logdet = inverse_cholesky(identity_plus(factor, zz))
-    root = multiply_right(inverse_factor, factor.T)
+    if factor.ndim == 3:
+        a = bmm(factor.transpose(1, 0, 2), bmm(zz, factor))
+        a[range(len(a)), range(len(a))] += 1.0
+        inverse_factor, logdet = inverse_cholesky(a)
+        root = bmm(inverse_factor, factor.transpose(1, 0, 2))
+    else:
+        inverse_factor, logdet = inverse_cholesky(identity_plus(factor, zz))
+        root = multiply_right(inverse_factor, factor.T)
     return Level(zz, zw, root, apply(root, zw), logdet)
+
+
+def eliminate_at_points(
+    cross: CrossProducts, factors: FloatArray, apart: bool
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Eliminate one level at many points: groups of all points are one batch.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        Of m groups; its first axis counts b points.
+    factors : ndarray, shape (b, q, q)
+    apart : bool
+        Whether `ww` is by group.
+
+    Returns
+    -------
+    logdet : ndarray, shape (b, m)
+        ``log|A|``.
+    taken : ndarray, shape (b, width, width), or (b, width, width, m)
+        What the effects take off `ww`.
+    """
+    (b, q, _, m), width = cross.zz.shape, cross.zw.shape[1]
+    zz = cross.zz.transpose(1, 2, 0, 3).reshape(q, q, b * m)
+    zw = cross.zw.transpose(1, 2, 0, 3).reshape(width, q, b * m)
+    level = eliminate(zz, zw, np.repeat(factors.transpose(1, 2, 0), m, axis=2))
+    reduced = level.reduced
+    if apart:
+        taken = bmm(reduced, reduced.transpose(1, 0, 2)).reshape(width, width, b, m)
+        return level.logdet.reshape(b, m), taken.transpose(2, 0, 1, 3)
+    of_points = reduced.reshape(width, q, b, m).transpose(2, 0, 1, 3)
+    rows = of_points.reshape(b, width, q * m)
+    return level.logdet.reshape(b, m), rows @ rows.transpose(0, 2, 1)
 
 
 class Together:

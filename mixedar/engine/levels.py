@@ -12,7 +12,7 @@ functions eliminate it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,11 +23,12 @@ from mixedar.engine.blocks.base import (
     ClusterSums,
     LikelihoodBlock,
     ParameterPoint,
+    ParameterPoints,
     SomeColumns,
 )
-from mixedar.engine.compress import ClusterRows, clusters_by_zeros, compress
+from mixedar.engine.compress import ClusterRows, clusters_by_zeros
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.groups import SumsApart, sums_apart
+from mixedar.engine.groups import sums_apart
 from mixedar.engine.level import (
     AnyDirections,
     CrossProducts,
@@ -39,7 +40,15 @@ from mixedar.engine.level import (
     slopes_of,
 )
 from mixedar.engine.likelihood import cluster_sums
-from mixedar.engine.linked import MetLevels, check_size, components, place_within
+from mixedar.engine.linked import (
+    LinkedClusters,
+    MetLevels,
+    batches_by_size,
+    check_size,
+    components,
+    compressed_alike,
+    place_within,
+)
 from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.relations.base import with_parameters
 from mixedar.residual import ResidualStructure
@@ -48,10 +57,6 @@ from mixedar.residual import ResidualStructure
 _FILLED = 0.1
 # ... as long as they have so many numbers.
 _MOST = 2**26
-# Clusters of so few columns are worth compressing.
-_FEW = 24
-# Numbers in the products of the clusters that are treated at a time.
-_NUMBERS = 2**19
 
 
 def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[LevelsBlock]:
@@ -85,29 +90,6 @@ def levels_blocks(rows: ClusterRows, structure: ResidualStructure) -> list[Level
         clusters = np.flatnonzero(size[of_clusters] == value)
         blocks.append(LevelsBlock(rows.part(clusters), structure))
     return blocks
-
-
-@dataclass(frozen=True)
-class _Part:
-    """
-    Clusters that meet about as many levels.
-
-    Attributes
-    ----------
-    sums : SumsApart
-        Their terms, in columns of their own levels.
-    component : ndarray of int, shape (m,)
-    places : ndarray of int, shape (pairs m,)
-        Where pairs of their columns, the lower triangle, stand in the components'
-        arrays.
-    weights : ndarray, shape (m,)
-        How often the log-determinant of each counts.
-    """
-
-    sums: SumsApart
-    component: IntArray
-    places: IntArray
-    weights: FloatArray
 
 
 class LevelsBlock(LikelihoodBlock):
@@ -160,7 +142,7 @@ class LevelsBlock(LikelihoodBlock):
         )
         side = self._q + self._width
         filled = float((columns**2).sum()) / (rows.n_clusters * side**2)
-        self._parts: list[_Part] = []
+        self._parts: list[LinkedClusters] = []
         self._whole: Sequence[LikelihoodBlock] = ()
         if self._n == 1 and filled > _FILLED and len(rows.w) * side < _MOST:
             self._whole = self._in_all_columns(rows, structure)
@@ -200,12 +182,12 @@ class LevelsBlock(LikelihoodBlock):
         component: IntArray,
         met: list[MetLevels],
         columns: IntArray,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[LinkedClusters]:
         """Clusters by the number of levels that they meet."""
         m = rows.n_clusters
         size = np.ceil(2.0 * np.log2(columns)).astype(int)
         total = self._q + self._width
-        for members in _batches(size, columns):
+        for members in batches_by_size(size, columns):
             some = rows.part(members)
             here = rows.index(members)
             number = np.full(m, -1)
@@ -230,14 +212,14 @@ class LevelsBlock(LikelihoodBlock):
                     w[row, own + a] = term.columns[:, a]
                     place[whose, local + a] = target + a
             where = np.column_stack([component[members], place])
-            kept, where = _compressed(replace(some, w=w, terms=()), where)
+            kept, where = compressed_alike(replace(some, w=w, terms=()), where)
             of, place = where[:, 0], where[:, 1:]
             i, j = np.tril_indices(w.shape[1])
             places = (of * (total + 1) + place[:, i].T) * (total + 1) + place[:, j].T
             if self._n * (total + 1) ** 2 < 2**31:  # they are many
                 places = places.astype(np.int32)
             sums = sums_apart(kept, structure)
-            yield _Part(sums, of, places.ravel(), kept.weights)
+            yield LinkedClusters(sums, of, places.ravel(), kept.weights)
 
     def _times(
         self,
@@ -336,6 +318,60 @@ class LevelsBlock(LikelihoodBlock):
             ww[at] = full[:, q:, q:].sum(axis=0)
         return CrossProducts(zz, zw, ww, logdet.sum(axis=1))
 
+    @property
+    def numbers(self) -> int:  # type: ignore[override]
+        """How many numbers a point takes."""
+        side = self._q + self._width + 1
+        own = sum(part.places.size for part in self._parts)
+        return self._n * side**2 + 2 * own + sum(block.numbers for block in self._whole)
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """``D`` and ``S`` at many points; see :meth:`LikelihoodBlock.values`."""
+        b, q, side = len(points), self._q, self._q + self._width
+        d, cross = self._inner_values(points.of_groups(self._k_residual))
+        left = cross[:, :, q:, q:].sum(axis=1)
+        cross[:, :, q:, q:] = left[:, None]  # more than what the effects take off
+        for axis in (2, 3):
+            self._turn(np.moveaxis(cross, axis, 2), points)
+        cross[:, :, range(q), range(q)] += 1.0
+        root = np.linalg.cholesky(cross.reshape(b * self._n, side, side))
+        root = root.reshape(cross.shape)
+        pivots = np.einsum("bnii->bni", root[:, :, :q, :q])
+        taken = root[:, :, q:, :q].transpose(0, 2, 1, 3).reshape(b, self._width, -1)
+        d = d + 2.0 * np.log(pivots).sum(axis=(1, 2))
+        return d, left - taken @ taken.transpose(0, 2, 1)
+
+    def _turn(self, x: FloatArray, points: ParameterPoints) -> None:
+        """Multiply the terms' rows of x, (b, n, rows, ...), by ``Lambda'`` in place."""
+        own = points.u[:, self._k_residual :]
+        first = 0
+        for t, (factor, between) in enumerate(
+            zip(points.term_factors, self._between, strict=True)
+        ):
+            here, k = self._place(t), 0 if between is None else between.k_free
+            some = x[:, :, here]
+            split = some.reshape(*x.shape[:2], self._repeats[t], factor.shape[1], -1)
+            turned = np.matmul(factor.transpose(0, 2, 1)[:, None, None], split)
+            if between is not None:
+                u = own[:, first : first + k]
+                wide = [between.root(one).T for one in (u if k else u[:1])]
+                flat = turned.reshape(len(x), len(wide[0]), -1)
+                turned = np.matmul(np.stack(wide), flat)
+            first += k
+            x[:, :, here] = turned.reshape(some.shape)
+
+    def _inner_values(self, own: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """What the groups' effects leave at many points, (b, n, side, side)."""
+        b, side = len(own), self._q + self._width
+        if self._whole:
+            logs, sums = zip(*(block.values(own) for block in self._whole), strict=True)
+            return np.sum(logs, axis=0), np.sum(sums, axis=0)[:, None]
+        total, d = np.zeros((b, self._n * (side + 1) ** 2)), np.zeros(b)
+        for part in self._parts:
+            d += part.add_values(own, total)
+        lower = total.reshape(b, self._n, side + 1, side + 1)[:, :, :-1, :-1]
+        return d, lower + np.tril(lower, -1).swapaxes(2, 3)
+
     def _inner_of_whole(self, own: ParameterPoint, derivatives: bool) -> CrossProducts:
         """The same where all columns are written out."""
         found = cluster_sums(self._whole, *own[:3], derivatives=derivatives)
@@ -396,31 +432,3 @@ class LevelsBlock(LikelihoodBlock):
             for pair in {(place[i], place[j]), (place[j], place[i])}:
                 trace[pair] += d
                 sandwich[pair] += s
-
-
-def _compressed(rows: ClusterRows, where: IntArray) -> tuple[ClusterRows, IntArray]:
-    """
-    Pseudo-clusters where many share a pattern, and where their columns stand.
-
-    `where`, shape (m, c), is part of the pattern.
-    """
-    if where.shape[1] > _FEW:
-        return rows, where
-    seen = np.empty((len(rows.w), 0)) if rows.marks is None else rows.marks
-    own = np.repeat(where, np.diff(rows.offsets), axis=0)
-    marks = np.column_stack([seen, own])
-    found = compress(
-        rows.z, rows.w[:, :-1], rows.w[:, -1], rows.gaps, rows.offsets, marks
-    )
-    assert found.marks is not None
-    first = found.marks[found.offsets[:-1], seen.shape[1] :]
-    kept = None if rows.marks is None else found.marks[:, : seen.shape[1]]
-    return replace(found, marks=kept), first.astype(np.intp)
-
-
-def _batches(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
-    """Clusters of one size class whose products fit into memory together."""
-    for value in np.unique(size):
-        members = np.flatnonzero(size == value)
-        most = max(1, _NUMBERS // int(columns[members].max()) ** 2)
-        yield from np.split(members, range(most, len(members), most))

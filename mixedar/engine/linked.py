@@ -1,18 +1,21 @@
 """
-Which levels of factors meet in rows, directly or through others.
+Which levels of factors meet in rows, directly or through others, and their clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from mixedar._types import IntArray
-from mixedar.engine.compress import ClusterRows
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import ParameterPoints
+from mixedar.engine.compress import ClusterRows, compress
+from mixedar.engine.groups import SumsApart
 from mixedar.exceptions import UnsupportedError
 from mixedar.residual import ResidualStructure
 
@@ -21,6 +24,10 @@ LARGEST = 4000
 _MOST_GIB = 16.0
 # Multiplications a second, for the message.
 _SPEED = 2e10
+# Clusters of so few columns are worth compressing.
+_FEW = 24
+# Numbers in the products of the clusters that are treated at a time.
+_NUMBERS = 2**19
 
 
 def linked_levels(factors: Sequence[IntArray]) -> tuple[int, list[IntArray]]:
@@ -121,3 +128,72 @@ def check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> N
         "levels the groups, or leave a factor out; lme4 and MixedModels.jl have sparse "
         "matrices for such data"
     )
+
+
+@dataclass(frozen=True)
+class LinkedClusters:
+    """
+    Clusters that meet about as many levels.
+
+    Attributes
+    ----------
+    sums : SumsApart
+        Their terms, in columns of their own levels.
+    component : ndarray of int, shape (m,)
+    places : ndarray of int, shape (pairs m,)
+        Where pairs of their columns, the lower triangle, stand in the components'
+        arrays.
+    weights : ndarray, shape (m,)
+        How often the log-determinant of each counts.
+    """
+
+    sums: SumsApart
+    component: IntArray
+    places: IntArray
+    weights: FloatArray
+
+    @cached_property
+    def _sorted(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Pairs by their place, where a place begins, and the places."""
+        order = np.argsort(self.places, kind="stable")
+        places, starts = np.unique(self.places[order], return_index=True)
+        return order, starts, places
+
+    def add_values(self, points: ParameterPoints, total: FloatArray) -> FloatArray:
+        """Add `s` to the components' arrays, shape (b, size); ``sum d``, (b,)."""
+        d, s = self.sums.values(points)
+        order, starts, places = self._sorted
+        i, j = np.tril_indices(s.shape[1])
+        pairs = s[:, i, j].reshape(len(s), -1)[:, order]
+        total[:, places] += np.add.reduceat(pairs, starts, axis=1)
+        return d @ self.weights
+
+
+def compressed_alike(
+    rows: ClusterRows, where: IntArray
+) -> tuple[ClusterRows, IntArray]:
+    """
+    Pseudo-clusters where many share a pattern, and where their columns stand.
+
+    `where`, shape (m, c), is part of the pattern.
+    """
+    if where.shape[1] > _FEW:
+        return rows, where
+    seen = np.empty((len(rows.w), 0)) if rows.marks is None else rows.marks
+    own = np.repeat(where, np.diff(rows.offsets), axis=0)
+    marks = np.column_stack([seen, own])
+    found = compress(
+        rows.z, rows.w[:, :-1], rows.w[:, -1], rows.gaps, rows.offsets, marks
+    )
+    assert found.marks is not None
+    first = found.marks[found.offsets[:-1], seen.shape[1] :]
+    kept = None if rows.marks is None else found.marks[:, : seen.shape[1]]
+    return replace(found, marks=kept), first.astype(np.intp)
+
+
+def batches_by_size(size: IntArray, columns: IntArray) -> Iterator[IntArray]:
+    """Clusters of one size class whose products fit into memory together."""
+    for value in np.unique(size):
+        members = np.flatnonzero(size == value)
+        most = max(1, _NUMBERS // int(columns[members].max()) ** 2)
+        yield from np.split(members, range(most, len(members), most))

@@ -113,8 +113,8 @@ class Target(PriorsByName):
 
     @property
     def is_dear(self) -> bool:
-        """Whether points are evaluated one by one."""
-        return not self._many.is_together
+        """Whether points cost so much that fewer have to do."""
+        return self._many.is_dear
 
     def start(self, theta_sigma: tuple[FloatArray, float]) -> FloatArray:
         """

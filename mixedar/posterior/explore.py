@@ -24,6 +24,7 @@ _DONE = 0.75  # efficiency that no further round is made for
 _LEAST_ROUNDS = 3
 _LAST_ROUNDS = 12  # of points where weights are largest, and more of all
 _ENOUGH = 0.995  # of the draws that each parameter's are worth
+_ENOUGH_OF_DEAR = 0.8  # the same where points cost much
 _LARGEST = 2.0  # draws of one point, near which further ones are sought
 _FURTHER = 1.4  # times as many points a round
 _LEAST_SHARE = 1e-4  # of the average weight, of points that mixtures are fitted to
@@ -237,14 +238,15 @@ def explore(
     near = [z for z, value in modes if value > best - 12.0]
     points = _Components(counted, natural, len(starts[0]), rng)
     _adapt(points, near, tell, dear)
-    most = max(3000.0, 1.25 * n) if dear else 12.0 * n + 20000.0
+    most = max(3000.0, 3.0 * n) if dear else 12.0 * n + 20000.0
+    wanted = (_ENOUGH_OF_DEAR if dear else _ENOUGH) * n
     for _ in range(_LAST_ROUNDS):
         tail = points.judged(tell)[1]
         _, bulk, tails = points.worth(n)
         least = min(bulk.min(), tails.min())
         tell(f"{n} draws are worth {least:.0f} independent ones")
         missing = min((_FURTHER - 1.0) * len(points), most - len(points))
-        enough = least >= _ENOUGH * n or missing <= 0.0
+        enough = least >= wanted or missing <= 0.0
         if tail <= GOOD - 0.1 and enough:
             break
         if tail > GOOD - 0.2 or points.weights.max() > _LARGEST / n:

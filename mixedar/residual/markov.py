@@ -118,6 +118,25 @@ class MarkovStructure(ResidualStructure):
             return Jet.constant(phi, 0)
         return Jet(phi, d1[None], d2[None, None])
 
+    def precisions(self, gaps: FloatArray, u: FloatArray) -> PrecisionCoefficients:
+        """
+        The values of :meth:`precision_coefficients` at many parameters.
+
+        Parameters
+        ----------
+        gaps : ndarray, shape (k,)
+        u : ndarray, shape (m, k_free)
+
+        Returns
+        -------
+        PrecisionCoefficients
+            Of shape (m, k): a row for each point.
+        """
+        phi, _, _, omega = self.steps(gaps, u)
+        return PrecisionCoefficients(
+            phi * phi / omega, -phi / (1.0 + phi), np.log(omega)
+        )
+
     def precision_coefficients(
         self, gaps: FloatArray, u: FloatArray, *, derivatives: bool
     ) -> PrecisionCoefficients:

@@ -5,7 +5,8 @@ What a block of clusters is, and what it tells the likelihood.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from mixedar.engine.level import (
     Directions,
     Together,
     eliminate,
+    eliminate_at_points,
     slopes_of,
 )
 from mixedar.numeric.latest import Latest
@@ -160,8 +162,74 @@ class ParameterPoint(NamedTuple):
     term_factors: tuple[FloatArray, ...] = ()
 
 
+@dataclass(frozen=True)
+class ParameterPoints:
+    """
+    Many points of the parameter space: the first axis of arrays counts them.
+
+    Attributes
+    ----------
+    covariance : RandomCovariance
+    factors : ndarray, shape (b, q, q)
+        ``Lambda`` with ``Psi = Lambda Lambda'``.
+    u : ndarray, shape (b, k_free)
+        Unconstrained residual parameters.
+    term_factors : tuple of ndarray, each of shape (b, k, k)
+        ``Lambda`` of one level of each further term.
+    """
+
+    covariance: RandomCovariance
+    factors: FloatArray
+    u: FloatArray
+    term_factors: tuple[FloatArray, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def __iter__(self) -> Iterator[ParameterPoint]:
+        for k, (factor, u) in enumerate(zip(self.factors, self.u, strict=True)):
+            own = tuple(factors[k] for factors in self.term_factors)
+            yield ParameterPoint(self.covariance, factor, u, own)
+
+    def take(self, some: slice) -> ParameterPoints:
+        """Some of the points."""
+        own = tuple(factors[some] for factors in self.term_factors)
+        return replace(
+            self, factors=self.factors[some], u=self.u[some], term_factors=own
+        )
+
+    def of_groups(self, k_residual: int) -> ParameterPoints:
+        """The parameters of the groups, without those of further terms."""
+        covariance, u = self.covariance.of_groups, self.u[:, :k_residual]
+        return ParameterPoints(covariance, self.factors, u)
+
+
 class LikelihoodBlock(ABC):
     """Clusters whose part in the likelihood is computed together."""
+
+    #: how many numbers a point takes, where points are taken together
+    numbers: int = 0
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """
+        ``D`` and ``S`` at many points.
+
+        Parameters
+        ----------
+        points : ParameterPoints
+
+        Returns
+        -------
+        ndarray, shape (b,)
+        ndarray, shape (b, p + 1, p + 1)
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance at one of them is not positive definite to rounding.
+        """
+        found = [self.sums(point, derivatives=False) for point in points]
+        return np.array([one.d for one in found]), np.stack([one.s for one in found])
 
     @abstractmethod
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
@@ -238,6 +306,16 @@ class SomeColumns(LikelihoodBlock):
             tuple(_CurvatureOfSome(c, columns, width) for c in found.curvatures),
         )
 
+    @property
+    def numbers(self) -> int:  # type: ignore[override]
+        """How many numbers a point takes."""
+        return self._block.numbers
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """``D`` and ``S`` at many points; see :meth:`LikelihoodBlock.values`."""
+        d, s = self._block.values(points)
+        return d, _among(s, self._columns, self._width)
+
 
 # Cross-products of so many numbers are kept, until others take their place.
 _KEPT = 2**24
@@ -256,6 +334,20 @@ class ProductBlock(LikelihoodBlock):
     @abstractmethod
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
         """Cross-products at an unconstrained residual parameter, shape (k_free,)."""
+
+    def many(self, u: FloatArray) -> CrossProducts:
+        """Values of :meth:`at` at many parameters; the first axis counts these."""
+        found = [self.at(one, derivatives=False) for one in u]
+        parts = ("zz", "zw", "ww", "logdet")
+        return CrossProducts(
+            *(np.concatenate([getattr(one, name) for one in found]) for name in parts)
+        )
+
+    def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
+        """``D`` and ``S`` at many points; see :meth:`LikelihoodBlock.values`."""
+        cross = self.many(points.u)
+        logdet, taken = eliminate_at_points(cross, points.factors, False)
+        return cross.logdet + logdet @ self.weights, cross.ww - taken
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""

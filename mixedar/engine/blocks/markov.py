@@ -14,6 +14,7 @@ from mixedar.engine.level import CrossProducts
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import distinct, product, unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
+from mixedar.residual.markov import PrecisionCoefficients
 
 
 def previous(x: FloatArray, here: NDArray[np.bool_]) -> FloatArray:
@@ -104,17 +105,35 @@ class GapBlock(ProductBlock):
 
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
         """Cross-products at a residual parameter; see :meth:`ProductBlock.at`."""
-        terms, columns, q, m = self._zt.shape
         if self._structure is None:
+            q = self._zt.shape[2]
             return CrossProducts(
                 self._zt[:, :q], self._zt[:, q:], self._ww, np.zeros(1)
             )
-        coefficients = self._structure.precision_coefficients(
+        found = self._structure.precision_coefficients(
             self._gaps, u, derivatives=derivatives
         )
+        return self._mixed(found, np.eye(len(found.alpha))[0])
+
+    @property
+    def numbers(self) -> int:  # type: ignore[override]
+        """How many numbers a point takes."""
+        return 2 * self._zt[0].size + self._ww[0].size
+
+    def many(self, u: FloatArray) -> CrossProducts:
+        """Cross-products at many parameters; see :meth:`ProductBlock.many`."""
+        if self._structure is None:
+            return super().many(u)
+        return self._mixed(self._structure.precisions(self._gaps, u), np.ones(len(u)))
+
+    def _mixed(
+        self, coefficients: PrecisionCoefficients, of_rows: FloatArray
+    ) -> CrossProducts:
+        """Products of rows, and of all gaps, times their coefficients."""
+        terms, columns, q, m = self._zt.shape
         orders = len(coefficients.alpha)
         mix = np.zeros((orders, terms))
-        mix[0, 0] = 1.0
+        mix[:, 0] = of_rows
         mix[:, 1::2] = coefficients.alpha
         mix[:, 2::2] = coefficients.beta
         zt = product(mix, self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
