@@ -21,7 +21,7 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.latest import Latest
-from mixedar.numeric.linalg import product, unique_rows
+from mixedar.numeric.linalg import distinct, product, unique_rows
 from mixedar.residual import (
     AR1,
     CAR1,
@@ -553,16 +553,20 @@ def whiten_series(
         inner = correlation_of(structure)
         alone = _without_variances(grouped, structure)
         return whiten_series(x, alone, inner, u[: inner.k_free])
-    out = x.copy()
     if isinstance(structure, Independent):
-        return out
+        return x.copy()
     if isinstance(structure, MarkovStructure):
         inside = ~grouped.first_of_series
-        step = structure.step(grouped.gaps[inside], u)
-        before = x[np.flatnonzero(inside) - 1]
-        rest = x[inside] - _by_row(step.phi, x) * before
-        out[inside] = rest / np.sqrt(_by_row(step.complement, x))
-        return out
+        gaps, which = distinct(grouped.gaps[inside])
+        step = structure.step(gaps, u)
+        phi, sd = np.zeros(len(inside)), np.ones(len(inside))
+        phi[inside], sd[inside] = step.phi[which], np.sqrt(step.complement)[which]
+        columns = np.array(x.reshape(len(x), -1).T)
+        for column in columns:
+            column[1:] -= phi[1:] * column[:-1]
+            column /= sd
+        return columns.T.reshape(x.shape)
+    out = x.copy()
     for rows, roots, which in series_roots(grouped, structure, u):
         inverse = np.linalg.inv(roots)
         values = x[rows].reshape(*rows.shape, -1)
