@@ -363,16 +363,23 @@ class Target(PriorsByName):
     def fixed_effects(
         self, points: Points, found: Profiles
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean of the fixed effects given the rest, and a root of their covariance."""
-        root = found.root * points.sigma[:, None, None]
+        """
+        Mean of the fixed effects given the rest, and the root of their covariance.
+
+        The root is Cholesky's, in the order of the effects and with a positive
+        diagonal: there is one only, whatever coordinates it was computed in.
+        """
+        root, beta = found.root * points.sigma[:, None, None], found.beta
         where, mean, sd = self.normal_priors()
-        if not len(where):
-            return found.beta, root
-        cov = root @ root.transpose(0, 2, 1)
-        own = cov[:, where][:, :, where].copy()
-        own[:, range(len(where)), range(len(where))] += sd**2
-        gain = np.linalg.solve(own, cov[:, where]).transpose(0, 2, 1)
-        beta = found.beta + (gain @ (mean - found.beta[:, where])[..., None])[..., 0]
-        left = cov - gain @ cov[:, where]
-        values, vectors = np.linalg.eigh((left + left.transpose(0, 2, 1)) / 2.0)
-        return beta, vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+        if len(where):
+            # with b = beta + C e and e ~ N(0, I): what the priors tell of e
+            told = root[:, where] / sd[:, None]
+            precision = told.transpose(0, 2, 1) @ told + np.eye(root.shape[1])
+            half = np.linalg.inv(np.linalg.cholesky(precision))
+            root = root @ half.transpose(0, 2, 1)
+            gap = (mean - beta[:, where]) / sd
+            step = half @ (told.transpose(0, 2, 1) @ gap[..., None])
+            beta = beta + (root @ step)[..., 0]
+        upper = np.asarray(np.linalg.qr(root.transpose(0, 2, 1), mode="r"))
+        signs = np.where(np.einsum("mii->mi", upper) < 0.0, -1.0, 1.0)
+        return beta, upper.transpose(0, 2, 1) * signs[:, None, :]

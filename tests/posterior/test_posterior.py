@@ -175,6 +175,24 @@ def test_a_tight_prior_moves_what_it_is_on() -> None:
     assert not fit.posterior(2000, rng=1).prior_sensitivity()["diagnosis"].any()
 
 
+@pytest.mark.parametrize(
+    "priors", [{}, {"age": Normal(0.5, 0.2), "Intercept": Normal(20, 3)}]
+)
+def test_fixed_effects_are_drawn_by_the_root_of_cholesky(priors: Any) -> None:
+    target = Target(model().fit().fit, priors)
+    z = target.start((target.fit.theta, 1.4)) + 0.1 * np.arange(3)[:, None]
+    _, points, found = target.log_density(z)
+    mean, root = target.fixed_effects(points, found)
+    where, middle, sd = target.normal_priors()
+    told, shift = np.zeros((3, 3)), np.zeros(3)
+    told[where, where], shift[where] = sd**-2, middle / sd**2
+    for k, sigma in enumerate(points.sigma):
+        precision = np.linalg.inv(found.root[k] @ found.root[k].T) / sigma**2
+        cov = np.linalg.inv(precision + told)
+        np.testing.assert_allclose(root[k], np.linalg.cholesky(cov), atol=1e-9)
+        np.testing.assert_allclose(mean[k], cov @ (precision @ found.beta[k] + shift))
+
+
 def test_bayes_factors_need_proper_priors_on_what_differs(post: Posterior) -> None:
     smaller = mar.mixedlm("distance ~ age", TEETH, groups="subject", time="occ").fit()
     with pytest.raises(UnsupportedError, match=r"sex\[T.Male\]"):
