@@ -293,6 +293,9 @@ class LatentGrowth:
     data : DataFrame, a row a group
         Waves and covariates by the names of the syntax, NaN where a group has no such
         wave: fit by full information, ``missing = "fiml"``.  `one` is a column of ones.
+    paths : DataFrame, a row a path
+        ``lhs``, ``op`` and ``rhs`` as of lavaan's ``parameterEstimates``, with ``~1``
+        for means, and the `value` that this fit found, or that loadings have.
 
     Examples
     --------
@@ -306,6 +309,7 @@ class LatentGrowth:
 
     syntax: str
     data: pd.DataFrame
+    paths: pd.DataFrame
 
     def __str__(self) -> str:
         return self.syntax
@@ -417,7 +421,32 @@ def to_lavaan(fit: Fit, times: Iterable[Any] | None = None) -> LatentGrowth:
         for j in range(i + 1):
             free = i < q and fit.layout.is_free[fit.layout.entry(i, j)]
             lines.append(f"{name} ~~ {'' if free else '0*'}{latent[j]}")
-    return LatentGrowth("\n".join([*lines, *_residual_lines(fit, waves, y)]), wide)
+    lines += _residual_lines(fit, waves, y)
+    found = _found_paths(fit, waves, y, latent, courses, paths)
+    return LatentGrowth("\n".join(lines), wide, found)
+
+
+def _found_paths(
+    fit: Fit,
+    waves: _Waves,
+    y: list[str],
+    latent: list[str],
+    courses: list[FloatArray],
+    effects: list[tuple[int, str | None]],
+) -> pd.DataFrame:
+    """Loadings, means, regressions and covariances, with what the fit found."""
+    rows: list[tuple[str, str, str, float]] = []
+    for name, course in zip(latent, courses, strict=True):
+        rows += [(name, "=~", *pair) for pair in zip(y, course, strict=True)]
+    for (target, label), value in zip(effects, fit.fe_params, strict=True):
+        rows.append((latent[target], "~" if label else "~1", label or "", value))
+    for names, cov in (
+        (latent[: fit.k_re], fit.layout.matrix(fit.estimate.cov_values)),
+        (y, waves.covariance(fit, "residual")),
+    ):
+        pairs = [(i, j) for i in range(len(names)) for j in range(i, len(names))]
+        rows += [(names[i], "~~", names[j], cov[i, j]) for i, j in pairs if cov[i, j]]
+    return pd.DataFrame(rows, columns=["lhs", "op", "rhs", "value"])
 
 
 def _check_free(fit: Fit) -> None:

@@ -156,6 +156,7 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
     plot_spaghetti = Question("mixedar.report.pictures")
     plot_coefficients = Question("mixedar.report.pictures")
     plot_profiles = Question("mixedar.report.pictures")
+    plot_path = Question("mixedar.report.pictures")
     plot_random_effects = Question("mixedar.report.pictures")
     plot_smooths = Question("mixedar.report.pictures")
     plot_acf = Question("mixedar.report.pictures")

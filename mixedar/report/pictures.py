@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedar._types import Seed
 from mixedar.by_group.factors import drawn_effects
+from mixedar.by_group.latent import to_lavaan
 from mixedar.data.model_data import ModelData
 from mixedar.data.variables import main_factor, picture_rows
 from mixedar.diagnostics.predictive import predictive_check, response_draws
@@ -33,6 +34,7 @@ from mixedar.inference.smooths import fitted_smooths
 from mixedar.inference.wald import coefficient_frame
 from mixedar.plotting import COLOURS, correlation, trajectories
 from mixedar.plotting import coefficients as draw_coefficients
+from mixedar.plotting import paths as draw_paths
 from mixedar.plotting import residuals as draw_residuals
 from mixedar.plotting import smooths as draw_smooths
 from mixedar.prediction.curves import (
@@ -534,6 +536,47 @@ def plot_smooths(
     """
     pictures = smooth_pictures(fit, smooths, n=n, alpha=alpha, rng=rng)
     return draw_smooths.plot_smooths(pictures, **options)
+
+
+def plot_path(
+    fit: Fit, times: Iterable[Any] | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """
+    Draw the model as the path diagram of a latent growth curve.
+
+    Squares are what was observed, ellipses the random effects, which are latent
+    variables; arrows are loadings and regressions, curved lines with two heads
+    covariances.  Of correlated residuals the covariances of neighbours are drawn.
+
+    Parameters
+    ----------
+    times : sequence, optional
+        Times that are waves; all of the data by default.
+    ax : Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    UnsupportedError
+        Where :meth:`to_lavaan` has no syntax for the model.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm(
+    ...     *("distance ~ age * sex", teeth), groups="subject", re_formula="~age",
+    ...     time="age", residual="independent",
+    ... )
+    >>> ax = model.fit(reml=False).plot_path()
+    >>> len(ax.texts) > 8
+    True
+    """
+    return draw_paths.plot_paths(to_lavaan(fit, times).paths, ax=ax)
 
 
 def plot_acf(

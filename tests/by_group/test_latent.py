@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -194,3 +195,55 @@ def test_a_covariate_named_like_a_wave_is_none() -> None:
     means = [line for line in written.semopy.splitlines() if line.endswith("~ 0*1")]
     assert means == [f"y{wave} ~ 0*1" for wave in (1, 2, 3, 4)]
     assert written.data.columns.tolist() == ["y1", "y2", "y3", "y4", "one", "y9_"]
+
+
+def teeth_fit(**options: Any) -> Any:
+    """Return a growth curve of the teeth with a covariate."""
+    given = {"groups": "subject", "re_formula": "~age", "time": "occ", **options}
+    return mar.mixedlm("distance ~ age * sex", TEETH, **given).fit(reml=False)
+
+
+def test_paths_are_what_the_fit_found() -> None:
+    fit = teeth_fit(residual="ar1")
+    found = fit.to_lavaan().paths.set_index(["lhs", "op", "rhs"])["value"]
+    assert found["s", "=~", "y3"] == 12.0
+    assert found["i", "~1", ""] == fit.fe_params["Intercept"]
+    assert found["s", "~", "sex_T_Male"] == fit.fe_params["age:sex[T.Male]"]
+    assert found["i", "~~", "s"] == pytest.approx(fit.cov_re.iloc[1, 0])
+    assert found["y2", "~~", "y2"] == pytest.approx(fit.scale)
+    lag = found["y1", "~~", "y3"] / found["y1", "~~", "y1"]
+    assert lag == pytest.approx(fit.residual_params["rho"] ** 2)
+    # with them come the moments that the model implies
+    mean = [8.0 + 2.0 * wave for wave in range(4)]
+    loadings = np.column_stack([np.ones(4), mean])
+    cross = found["i", "~~", "s"]
+    psi = np.array([[found["i", "~~", "i"], cross], [cross, found["s", "~~", "s"]]])
+    theta = [
+        [found[f"y{min(j, k)}", "~~", f"y{max(j, k)}"] for j in range(1, 5)]
+        for k in range(1, 5)
+    ]
+    implied = fit.implied_moments(covariates="given").covariance
+    np.testing.assert_allclose(loadings @ psi @ loadings.T + theta, implied)
+
+
+def test_path_diagrams_have_a_node_and_a_number_for_each_path() -> None:
+    fit = teeth_fit(residual="independent")
+    ax = fit.plot_path()
+    texts = [text.get_text() for text in ax.texts if text.get_text()]
+    names = [text.splitlines()[0] for text in texts]
+    assert {"i", "s", "y1", "y2", "y3", "y4", "sex_T_Male"} <= set(names)
+    assert names.count("e") == 4
+    assert f"{fit.fe_params['sex[T.Male]']:.3g}" in texts
+    assert f"i\nmean {fit.fe_params['Intercept']:.3g}" in texts[0]
+    # eight loadings, two regressions, one covariance, four residuals
+    assert sum(not text.get_text() for text in ax.texts) == 15
+    _, mine = plt.subplots()
+    correlated = teeth_fit(residual="ar1", re_formula="~1")
+    assert correlated.plot_path([1, 2, 3], ax=mine) is mine
+    # of neighbours: two more than loadings, regressions, residuals
+    arrows = sum(not text.get_text() for text in mine.texts)
+    paths = correlated.to_lavaan([1, 2, 3]).paths
+    assert arrows == 3 + 2 + (paths["op"].isin(["=~", "~"])).sum()
+    with pytest.raises(UnsupportedError, match="has no time"):
+        teeth_fit(time=None, residual="independent").plot_path()
+    plt.close("all")
