@@ -26,9 +26,10 @@ class Jet:
     __slots__ = ("first", "second", "value")
 
     def __init__(self, value: Any, first: Any, second: Any) -> None:
-        self.value = np.asarray(value, dtype=np.float64)
-        self.first = np.asarray(first, dtype=np.float64)
-        self.second = np.asarray(second, dtype=np.float64)
+        # by position: keywords would take half of the time
+        self.value = np.asarray(value, float)
+        self.first = np.asarray(first, float)
+        self.second = np.asarray(second, float)
 
     @classmethod
     def constant(cls, value: Any, k: int) -> Jet:
@@ -82,12 +83,26 @@ class Jet:
         return rule(*inputs)
 
     def __add__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            return self._shifted(np.asarray(other, float))
         a, b = _pair(self, other)
         return Jet(a.value + b.value, a.first + b.first, a.second + b.second)
 
     def __sub__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            return self._shifted(-np.asarray(other, float))
         a, b = _pair(self, other)
         return Jet(a.value - b.value, a.first - b.first, a.second - b.second)
+
+    def _shifted(self, constant: FloatArray) -> Jet:
+        """The values and a constant, which may repeat them."""
+        here = _with_axes(self, max(self.value.ndim, constant.ndim))
+        value = here.value + constant
+        if value.shape == here.shape:
+            return Jet(value, here.first, here.second)
+        k = here.k
+        first = np.broadcast_to(here.first, (k, *value.shape))
+        return Jet(value, first, np.broadcast_to(here.second, (k, *first.shape)))
 
     def __rsub__(self, other: Any) -> Jet:
         return -self + other
@@ -97,8 +112,8 @@ class Jet:
 
     def __mul__(self, other: Any) -> Jet:
         if not isinstance(other, Jet):
-            other = np.asarray(other, dtype=np.float64)
-            a, _ = _pair(self, other)
+            other = np.asarray(other, float)
+            a = _with_axes(self, max(self.value.ndim, other.ndim))
             return Jet(a.value * other, a.first * other, a.second * other)
         a, b = _pair(self, other)
         cross = _outer(a.first, b.first)
@@ -126,11 +141,8 @@ class Jet:
     __rmul__ = __mul__
 
 
-def _pair(a: Any, b: Any) -> tuple[Jet, Jet]:
-    """Both as jets of one number of parameters and one number of axes."""
-    k = a.k if isinstance(a, Jet) else b.k
-    a = a if isinstance(a, Jet) else Jet.constant(a, k)
-    b = b if isinstance(b, Jet) else Jet.constant(b, k)
+def _pair(a: Jet, b: Jet) -> tuple[Jet, Jet]:
+    """Both with one number of axes."""
     axes = max(a.value.ndim, b.value.ndim)
     return _with_axes(a, axes), _with_axes(b, axes)
 
