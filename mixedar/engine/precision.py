@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.engine.blocks import product_blocks
+from mixedar.engine.blocks import curvature_blocks, product_blocks
 from mixedar.engine.blocks.base import ClusterSums, ParameterPoint
 from mixedar.engine.blocks.markov import previous, products
-from mixedar.engine.blocks.series import matrix_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Together, eliminate
@@ -101,7 +100,7 @@ def residual_curvature(
     markov = markov_of(structure)
     if markov is None:
         point = ParameterPoint(covariance, factor, u)
-        found = [block.bends(point) for block in matrix_blocks(rows, structure)]
+        found = [block.bends(point) for block in curvature_blocks(rows, structure)]
         return ResidualCurvature(
             np.sum([sandwiches for sandwiches, _ in found], axis=0),
             np.sum([traces for _, traces in found], axis=0),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.kalman import Predictions, along_series, has_long_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet
@@ -567,6 +568,8 @@ def whiten_series(
             column /= sd
         return columns.T.reshape(x.shape)
     out = x.copy()
+    if has_long_series(grouped, structure):
+        return along_series(Predictions.whiten, x, grouped, structure, u)
     for rows, roots, which in series_roots(grouped, structure, u):
         inverse = np.linalg.inv(roots)
         values = x[rows].reshape(*rows.shape, -1)
@@ -617,6 +620,8 @@ def correlated_residuals(
             out[rows] = phi[rows] * out[rows - 1] + innovation[rows] * noise[rows]
         return out
     u = structure.to_unconstrained(params)
+    if has_long_series(grouped, structure):
+        return along_series(Predictions.colour, noise, grouped, structure, u)
     for rows, roots, which in series_roots(grouped, structure, u):
         values = noise[rows].reshape(*rows.shape, -1)
         out[rows] = (roots[which] @ values).reshape(noise[rows].shape)

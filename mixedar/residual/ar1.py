@@ -17,6 +17,7 @@ from mixedar.exceptions import TimeError, check_flags
 from mixedar.numeric.autodiff import Jet
 from mixedar.residual.base import Link, Startable
 from mixedar.residual.markov import MarkovStructure, Step, check_start
+from mixedar.residual.states import StateSpace, single_state
 
 # tanh(9) = 1 - 3e-8: beyond it the likelihood is flat to rounding.
 _LIMIT = 9.0
@@ -181,9 +182,19 @@ class AR1(Autoregression):
         none = self._power == 2 and not self.fixed
         return (across > 1.0 - 1e-6) | (none & (across < 1e-6))
 
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        if not self._between(cells):
+            return super().state_space(cells, u)
+        phi = self.cell_values(cells, u)
+        return single_state(phi, (1.0 - phi) * (1.0 + phi))
+
+    def _between(self, cells: FloatArray) -> bool:
+        """Whether gaps are no multiples of the common one of the data."""
+        return not self.fixed and bool((np.rint(cells[:, 0]) % self.common_gap).any())
+
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         gaps = np.rint(cells[:, 0])
-        if self.fixed or not (gaps % self.common_gap).any():
+        if not self._between(cells):
             return super().cell_values(cells, u)
         # between the times of the data, where new rows may be
         rho = self.natural(u)[0]

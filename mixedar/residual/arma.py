@@ -13,6 +13,7 @@ from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, solve, stack
 from mixedar.residual.base import FormulaStructure, Startable, is_whole
+from mixedar.residual.states import StateSpace, forecast_states
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000
@@ -184,6 +185,17 @@ class ARMA(Startable, FormulaStructure):
             return _autocorrelations(params, self.p, self.q, most).value[lags]
         return _autocorrelations(params, self.p, self.q, most)[lags]
 
+    @property
+    def n_states(self) -> int:
+        return max(self.p, self.q + 1)
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        params, d = self.natural(u), self.n_states
+        gamma, psi = _autocovariances(params, self.p, self.q, d - 1)
+        impulse = stack(psi, params.k) / np.sqrt(gamma[0])
+        phi = [params[i] for i in range(self.p)]
+        return forecast_states(phi, gamma / gamma[0], impulse, cells[:, 0])
+
 
 def _to_partial(phi: FloatArray) -> FloatArray:
     """Partial autocorrelations of an autoregression (Levinson, backwards)."""
@@ -204,14 +216,24 @@ def _from_partial(partial: list[Jet]) -> list[Jet]:
 
 
 def _autocorrelations(params: Jet, p: int, q: int, most: int) -> Jet:
-    """Autocorrelations at lags ``0 ... most`` (Brockwell and Davis, 3.3.8-9)."""
+    """Autocorrelations at lags ``0 ... most``."""
+    gamma, _ = _autocovariances(params, p, q, most)
+    return gamma / gamma[0]
+
+
+def _autocovariances(params: Jet, p: int, q: int, most: int) -> tuple[Jet, list[Jet]]:
+    """
+    Autocovariances at lags ``0 ... most`` (Brockwell and Davis, 3.3.8-9).
+
+    By the variance of the innovations; with them the weights of the infinite moving
+    average, at as many lags.
+    """
     k = params.k
     phi = [params[i] for i in range(p)]
     theta = [Jet.constant(1.0, k), *(params[p + j] for j in range(q))]
-    # weights of the infinite moving average up to lag q
     psi: list[Jet] = []
-    for j in range(q + 1):
-        psi.append(theta[j])
+    for j in range(max(q, min(most, p)) + 1):
+        psi.append(theta[j] if j <= q else Jet.constant(0.0, k))
         for i in range(min(j, p)):
             psi[j] = psi[j] + phi[i] * psi[j - i - 1]
     right = []
@@ -234,5 +256,4 @@ def _autocorrelations(params: Jet, p: int, q: int, most: int) -> Jet:
         for i in range(p):
             total = total + phi[i] * gamma[lag - i - 1]
         gamma.append(total)
-    out = stack(gamma[: most + 1], k)
-    return out / gamma[0]
+    return stack(gamma[: most + 1], k), psi[: most + 1]

@@ -21,6 +21,7 @@ from mixedar._lazy import Question
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
+from mixedar.residual.states import StateSpace
 
 #: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
 Link = Literal["identity", "log", "correlation", "share"]
@@ -448,6 +449,32 @@ class ResidualStructure(Parametric):
         Jet of shape (l,), or None if all rows have one variance
         """
         return None
+
+    @property
+    def n_states(self) -> int:
+        """
+        In how few numbers a row knows all earlier ones, 0 if that takes all of them.
+
+        Where it is positive :meth:`state_space` tells the rest, and long series cost
+        as much as they have rows.
+        """
+        return 0
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        """
+        The same correlations by a state that moves from row to row.
+
+        Parameters
+        ----------
+        cells : ndarray, shape (l, f)
+            Of neighbouring rows of a series.
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        StateSpace
+        """
+        raise UnsupportedError(f"{self.label} residuals have no state of few numbers")
 
     #: ``correlation(where, params)``: the correlation matrix of the rows of a series.
     correlation = Question("mixedar.residual.matrix", of="")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -88,6 +89,8 @@ def check_structure(
         _check_matrix(bound, positions, u)
         if isinstance(bound, MarkovStructure):
             _check_step(bound, np.diff(positions[:, 0]), u)
+        if bound.n_states:
+            _check_states(bound, positions, u)
     _check_extremes(bound, positions)
     return bound
 
@@ -324,6 +327,47 @@ def _check_step(structure: MarkovStructure, gaps: FloatArray, u: FloatArray) -> 
     _equal(
         step.complement, 1.0 - step.phi**2, "step(gaps, u).complement is not 1 - phi^2"
     )
+
+
+def _check_states(
+    structure: ResidualStructure, positions: FloatArray, u: FloatArray
+) -> None:
+    """The state tells the same correlations, and its derivatives are its own."""
+    cells = structure.cells(positions[:-1], positions[1:])
+    here, d, n = structure.state_space(cells, u), structure.n_states, len(cells)
+    for name, part, shape in zip(
+        here._fields, here, ((d, d, n),) * 3 + ((n,),), strict=True
+    ):
+        what = f"state_space(cells, u).{name}"
+        _require(part.shape == shape, f"{what} has the shape {part.shape}, not {shape}")
+        _check_jet(structure, partial(_part, structure, cells, name), u, what)
+    f, q, p, noise = (part.value for part in here)
+    _equal(p[0, 0] + noise, np.ones(n), "P[0, 0] and the noise are not one together")
+    moved = np.einsum("abn,bcn,dcn->adn", f, p, f)
+    _equal(q, p - moved, "state_space(cells, u).innovation is not P - F P F'")
+    params = structure.from_unconstrained(u)
+    for first in range(n):
+        state, later = p[:, 0, first], positions[first + 1 :]
+        found = []
+        for k in range(first, n):
+            state = f[:, :, k] @ state
+            found.append(state[0])
+        pairs = structure.cells(
+            np.repeat(positions[first : first + 1], n - first, 0), later
+        )
+        _equal(
+            found,
+            np.broadcast_to(structure.correlations(pairs, params), len(later)),
+            "state_space(cells, u) tells other correlations than cell_values",
+        )
+
+
+def _part(
+    structure: ResidualStructure, cells: FloatArray, name: str, u: FloatArray
+) -> Jet:
+    """A part of the state space by its name."""
+    found: Jet = getattr(structure.state_space(cells, u), name)
+    return found
 
 
 def _check_extremes(structure: ResidualStructure, positions: FloatArray) -> None:

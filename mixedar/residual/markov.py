@@ -29,6 +29,7 @@ from mixedar.residual.base import (
     WithoutParameters,
     check_number,
 )
+from mixedar.residual.states import StateSpace, single_state
 
 
 class Step(NamedTuple):
@@ -111,6 +112,17 @@ class MarkovStructure(ResidualStructure):
         """The same at many parameters, shape (m, k_free); arrays (m, k)."""
         parts = zip(*(self.step(gaps, one) for one in u), strict=True)
         return Step(*(np.array(part) for part in parts))
+
+    @property
+    def n_states(self) -> int:
+        return 1
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        phi = self.cell_values(cells, u)
+        rest = (1.0 - phi) * (1.0 + phi)
+        # the step knows it without cancellation
+        value = self.step(cells[:, 0], u).complement
+        return single_state(phi, Jet(value, rest.first, rest.second))
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         phi, d1, d2, _ = self.step(cells[:, 0], u)

@@ -29,6 +29,7 @@ from mixedar.residual.base import (
     is_whole,
 )
 from mixedar.residual.markov import check_start
+from mixedar.residual.states import StateSpace, forecast_states, single_state
 
 _LIMIT = 9.0
 _STEEP = 1e4  # entries of a row of the Cholesky factor, over its diagonal
@@ -418,7 +419,19 @@ class Toeplitz(FormulaStructure):
         # the bands end together, where the matrix of all lags is singular
         return np.full(free, end.any()) if self._banded else end[:free]
 
-    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
+    @property
+    def n_states(self) -> int:
+        return self._free_lags + 1 if self._banded and self._free_lags else 0
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        if not self.n_states:
+            return super().state_space(cells, u)
+        params = self.natural(u)
+        rho = concatenate([Jet.constant(np.ones(1), params.k), params])
+        return forecast_states((), rho, None, self._lag(cells).astype(np.float64))
+
+    def _lag(self, cells: FloatArray) -> NDArray[np.intp]:
+        """Distances in common steps."""
         off = np.rint(cells[:, 0]) % self.unit != 0.0
         if off.any():
             raise TimeError(
@@ -426,8 +439,10 @@ class Toeplitz(FormulaStructure):
                 f"{self.unit} apart, and no correlation is known at a distance of "
                 f"{cells[off][0, 0]:g}, which is asked for"
             )
-        lag = np.rint(cells[:, 0] / self.unit).astype(np.intp)
-        k = self._free_lags
+        return np.rint(cells[:, 0] / self.unit).astype(np.intp)
+
+    def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
+        lag, k = self._lag(cells), self._free_lags
         if (lag > self.lags).any() and not self._banded:
             raise TimeError(
                 f"Toeplitz residuals: no correlation is known beyond lag {self.lags}, "
@@ -562,6 +577,18 @@ class CompoundSymmetry(Startable, FormulaStructure):
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return params[0] + np.zeros(len(cells))
+
+    @property
+    def n_states(self) -> int:
+        return 1
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        # what all rows share stays as it is
+        rho = self.natural(u)
+        none = np.zeros(len(cells))
+        return single_state(
+            Jet.constant(none + 1.0, rho.k), Jet.constant(none, rho.k), rho
+        )
 
     def cells(self, a: FloatArray, b: FloatArray) -> FloatArray:
         return np.zeros((len(a), 0))

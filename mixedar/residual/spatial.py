@@ -34,6 +34,7 @@ from mixedar.residual.base import (
     Startable,
     check_number,
 )
+from mixedar.residual.states import StateSpace, damped_states
 
 _LIMIT = 12.0  # of the logarithm of the range over the typical distance
 _FLAT = 1e-6  # correlations so close to zero or one no longer tell of the range
@@ -198,6 +199,11 @@ class DistanceStructure(Startable, FormulaStructure):
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.decay(cells[:, 0] / params[0])
 
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        if not self.n_states:
+            return super().state_space(cells, u)
+        return damped_states(cells[:, 0] / self.natural(u)[0], self.n_states)
+
 
 @dataclass(frozen=True)
 class Exponential(DistanceStructure):
@@ -246,6 +252,10 @@ class Exponential(DistanceStructure):
 
     code: ClassVar[str] = "exp"
     label: ClassVar[str] = "exponential"
+
+    @property
+    def n_states(self) -> int:
+        return 0 if self.coords else 1
 
     def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         return np.exp(-ratio)
@@ -460,6 +470,7 @@ def _nearest(
 
 _MATERN_LIMIT = 12.0
 _SMOOTH = 3.0  # smoothness between exp(-3) and exp(3)
+_MOST_STATES = 4  # smoothness 7/2
 
 
 @dataclass(frozen=True)
@@ -558,6 +569,14 @@ class Matern(DistanceStructure):
         if len(values) == 1:
             return found
         return np.append(found, not abs(np.log(values[1])) < _SMOOTH - 1e-3)
+
+    @property
+    def n_states(self) -> int:
+        # a process in time has as many derivatives as its smoothness, if that is half
+        # of an odd number
+        states = 0.0 if self.smoothness is None else self.smoothness + 0.5
+        found = not self.coords and states in range(1, _MOST_STATES + 1)
+        return int(states) if found else 0
 
     def decay(self, ratio: ArrayOrJet) -> ArrayOrJet:
         """Correlation at ``d / range`` for the held smoothness."""

@@ -22,6 +22,7 @@ from mixedar.residual.base import (
     Parametric,
     ResidualStructure,
 )
+from mixedar.residual.states import StateSpace, joined
 from mixedar.residual.variance.base import MOST_STRATA, VarianceFunction
 
 _LIMIT = 18.0
@@ -52,6 +53,10 @@ class WrappedStructure(ResidualStructure):
     @property
     def marks(self) -> tuple[Mark, ...]:
         return self.structure.marks
+
+    @property
+    def n_states(self) -> int:
+        return self.structure.n_states
 
     def bind(self, gaps: FloatArray) -> ResidualStructure:
         return replace(self, structure=self.structure.bind(gaps))
@@ -140,6 +145,11 @@ class Nugget(WrappedStructure):
         inner = embed(self.structure.cell_values(cells, u[:-1]), 0, len(u))
         return inner * (1.0 - self.share(variables(u)))
 
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        u = np.asarray(u, dtype=np.float64)
+        inner = self.structure.state_space(cells, u[:-1]).embedded(0, len(u))
+        return inner.with_noise(self.share(variables(u)))
+
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return (1.0 - params[-1]) * self.structure.correlations(cells, params[:-1])
 
@@ -225,6 +235,16 @@ class Stratified(Composite, WrappedStructure):
             out.second[:, :, here] = found.second
         return out
 
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        u = np.asarray(u, dtype=np.float64)
+        order, parts = [], []
+        for stratum, (_, free, _) in enumerate(self.places()):
+            here = np.flatnonzero(cells[:, 0] == stratum)
+            found = self.structure.state_space(cells[here, 1:], u[free])
+            parts.append(found.embedded(free.start, len(u)))
+            order.append(here)
+        return joined(parts, np.argsort(np.concatenate(order)))
+
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         out = np.zeros(len(cells))
         for stratum, (_, _, own) in enumerate(self.places()):
@@ -302,6 +322,10 @@ class Heteroscedastic(Composite, WrappedStructure):
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         ours, _ = self._split(u)
         return embed(self.structure.cell_values(cells, ours), 0, self.k_free)
+
+    def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
+        ours, _ = self._split(u)
+        return self.structure.state_space(cells, ours).embedded(0, self.k_free)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         return self.structure.correlations(cells, self.split_params(params)[0])

@@ -20,6 +20,7 @@ from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.blocks.dense import covariance_blocks
 from mixedar.engine.blocks.series import SeriesBlock
+from mixedar.engine.blocks.states import StateBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.likelihood import cluster_sums
@@ -258,12 +259,20 @@ def test_series_by_series_as_whole_groups(name: str) -> None:
     assert_same_sums(series.sums(point, derivatives=True), whole)
     plain = series.sums(point, derivatives=False)
     np.testing.assert_allclose(plain.s, whole.s, rtol=1e-10, atol=1e-10)
+    if structure.n_states:
+        states = StateBlock(rows, structure)
+        assert_same_sums(states.sums(point, derivatives=True), whole)
+        plain = states.sums(point, derivatives=False)
+        np.testing.assert_allclose(plain.s, whole.s, rtol=1e-10, atol=1e-10)
     # without random effects as well
     rows = replace(rows, z=rows.z[:, :0])
     point = ParameterPoint(RandomCovariance.free(0), np.empty((0, 0)), point.u)
     blocks = covariance_blocks(rows, structure)
     whole = cluster_sums(blocks, *point[:3], derivatives=True)
     assert_same_sums(SeriesBlock(rows, structure).sums(point, derivatives=True), whole)
+    if structure.n_states:
+        states = StateBlock(rows, structure)
+        assert_same_sums(states.sums(point, derivatives=True), whole)
 
 
 def field(m: int, n: int, width: int, q: int = 0) -> ClusterRows:
@@ -328,7 +337,10 @@ def test_second_derivatives_of_matrices_alone(name: str, width: int) -> None:
                 traces[a, b] += np.trace(bend)
                 sandwiches[a, b] += w[here].T @ bend @ h @ w[here]
     blocks = covariance_blocks(rows, structure)
-    for found in ([SeriesBlock(rows, structure)], blocks):
+    ways: list[Any] = [[SeriesBlock(rows, structure)], blocks]
+    if structure.n_states:
+        ways.append([StateBlock(rows, structure)])
+    for found in ways:
         parts = [block.bends(point) for block in found]
         size = {"rtol": 1e-8, "atol": 1e-9}
         np.testing.assert_allclose(sum(s for s, _ in parts), sandwiches, **size)

@@ -17,9 +17,11 @@ from functools import partial
 import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
+from mixedar.engine.blocks.dense import CovarianceBlock
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
-from mixedar.engine.blocks.series import matrix_blocks
+from mixedar.engine.blocks.series import SeriesBlock, matrix_blocks
 from mixedar.engine.blocks.short import DenseBlock
+from mixedar.engine.blocks.states import StateBlock, states_pay
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.residuals import (
     correlation_of,
@@ -154,6 +156,32 @@ def _formula_blocks(
     many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
     if tridiagonal and many:
         return [ScaledBlock(rows, structure, markov)]
+    return curvature_blocks(rows, structure)
+
+
+def curvature_blocks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> Sequence[CovarianceBlock | SeriesBlock | StateBlock]:
+    """
+    Blocks that know the second derivatives of ``R`` by themselves.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+
+    Returns
+    -------
+    list of LikelihoodBlock
+        One of recursions from row to row where that is less work than matrices.
+
+    Raises
+    ------
+    StructureError
+        If the matrices would be too large.
+    """
+    if states_pay(rows, structure):
+        return [StateBlock(rows, structure)]
     return matrix_blocks(rows, structure)
 
 
@@ -161,6 +189,7 @@ __all__ = [
     "LikelihoodBlock",
     "ProductBlock",
     "compressed_blocks",
+    "curvature_blocks",
     "likelihood_blocks",
     "product_blocks",
 ]

@@ -13,6 +13,7 @@ effects are eliminated from its sums: no matrix has more rows than a series.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from mixedar.engine.blocks.dense import (
     whitened,
 )
 from mixedar.engine.compress import ClusterRows
+from mixedar.engine.kalman import lower_pairs
 from mixedar.engine.level import CrossProducts, Together, eliminate
 from mixedar.engine.residuals import ResidualMatrices, series_alike, share_values
 from mixedar.exceptions import StructureError
@@ -70,18 +72,28 @@ def matrix_blocks(
 
 def _series_pay(rows: ClusterRows, k_free: int) -> bool:
     """Whether series by series costs less than the groups' whole matrices."""
+    whole, apart = matrix_costs(rows, k_free)
+    return apart < whole
+
+
+def matrix_costs(rows: ClusterRows, k_free: int) -> tuple[float, float]:
+    """
+    Operations of an evaluation by the groups' whole matrices, and series by series.
+
+    The second is infinite where every group is one series.
+    """
     starts = np.flatnonzero(rows.gaps == 0.0)
-    if len(starts) == rows.n_clusters:
-        return False
-    lengths = np.diff(np.append(starts, len(rows.gaps))).astype(np.float64)
     q, width = rows.z.shape[1], rows.w.shape[1]
-    orders = 1 + k_free + k_free * (k_free + 1) // 2
-    apart = lengths * (lengths + q) * (q + width) + lengths * width**2
     sizes = np.diff(rows.offsets).astype(np.float64)
     patterns = sizes[rows.weights > 0.0]
     k = k_free + q * (q + 1) // 2
-    whole = (patterns**3).sum() + (sizes**2).sum() * width
-    return bool(_OVERHEAD * orders * apart.sum() < (k + 1) * whole)
+    whole = (k + 1) * ((patterns**3).sum() + (sizes**2).sum() * width)
+    if len(starts) == rows.n_clusters:
+        return float(whole), np.inf
+    lengths = np.diff(np.append(starts, len(rows.gaps))).astype(np.float64)
+    orders = 1 + k_free + k_free * (k_free + 1) // 2
+    apart = lengths * (lengths + q) * (q + width) + lengths * width**2
+    return float(whole), float(_OVERHEAD * orders * apart.sum())
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ class _Whitened:
     def bends(self) -> FloatArray:
         """``B_kl`` of the lower triangle, shape (pairs, g, n, n)."""
         out = np.empty((self.k * (self.k + 1) // 2, *self.inverse.shape))
-        for place, (i, j) in enumerate(_pairs(self.k)):
+        for place, (i, j) in enumerate(lower_pairs(self.k)):
             bend = self._matrices.second(self._values, self._some, i, j)
             out[place] = whitened(self.inverse, bend[None])[0]
         return out
@@ -150,7 +162,7 @@ class _Whitened:
             return eye, self.logs[None]
         bends, a = self.bends(), self.slopes
         both = np.empty_like(bends)
-        for place, (i, j) in enumerate(_pairs(self.k)):
+        for place, (i, j) in enumerate(lower_pairs(self.k)):
             both[place] = a[i] @ a[j]
         traces = [np.einsum("ogaa->og", x) for x in (a, bends - both)]
         middles = both + both.transpose(0, 1, 3, 2) - bends
@@ -159,9 +171,38 @@ class _Whitened:
         )
 
 
-def _pairs(k: int) -> list[tuple[int, int]]:
-    """Pairs of parameters, row by row of the lower triangle."""
-    return [(i, j) for i in range(k) for j in range(i + 1)]
+def bends_of_groups(
+    values: CrossProducts, found: CrossProducts, factor: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """
+    ``sum W'H^-1 R_kl H^-1 W`` and ``sum tr(H^-1 R_kl)`` from sums without effects.
+
+    Parameters
+    ----------
+    values : CrossProducts
+        Of ``R^-1``.
+    found : CrossProducts
+        Of ``R^-1 R_kl R^-1``, pair by pair of the lower triangle, with the traces of
+        ``R^-1 R_kl``.
+    factor : ndarray, shape (q, q)
+    weights : ndarray, shape (m,)
+
+    Returns
+    -------
+    sandwiches : ndarray, shape (k, k, p + 1, p + 1)
+    traces : ndarray, shape (k, k)
+    """
+    level, over = eliminate(values.zz[0], values.zw[0], factor), Together(weights)
+    k, width = math.isqrt(2 * len(found.ww)), len(values.ww[0])
+    sandwiches, traces = np.empty((k, k, width, width)), np.empty((k, k))
+    for place, (i, j) in enumerate(lower_pairs(k)):
+        zz, zw = found.zz[place], found.zw[place]
+        sandwich = found.ww[place] - level.taken(zz, zw, over)
+        sandwiches[i, j] = sandwiches[j, i] = sandwich
+        traces[i, j] = traces[j, i] = found.logdet[place] - over.total(
+            trace_product(level.shrink, zz)
+        )
+    return sandwiches, traces
 
 
 class SeriesBlock(ProductBlock):
@@ -209,25 +250,15 @@ class SeriesBlock(ProductBlock):
 
     def bends(self, point: ParameterPoint) -> tuple[FloatArray, FloatArray]:
         """See :meth:`CovarianceBlock.bends`."""
-        factor, u = point.factor, point.u
+        u = point.u
         values = self._summed(u, False, _Whitened.middles)
-        level = eliminate(values.zz[0], values.zw[0], factor)
 
         def alone(white: _Whitened) -> tuple[FloatArray, FloatArray]:
             found = white.bends()
             return found, np.einsum("ogaa->og", found)
 
-        found, over = self._summed(u, True, alone), Together(self.weights)
-        k, width = len(u), len(values.ww[0])
-        sandwiches, traces = np.empty((k, k, width, width)), np.empty((k, k))
-        for place, (i, j) in enumerate(_pairs(k)):
-            zz, zw = found.zz[place], found.zw[place]
-            sandwich = found.ww[place] - level.taken(zz, zw, over)
-            sandwiches[i, j] = sandwiches[j, i] = sandwich
-            traces[i, j] = traces[j, i] = found.logdet[place] - over.total(
-                trace_product(level.shrink, zz)
-            )
-        return sandwiches, traces
+        found = self._summed(u, True, alone)
+        return bends_of_groups(values, found, point.factor, self.weights)
 
     def _summed(
         self,

@@ -1,0 +1,522 @@
+"""
+Rows of series given the rows before them, by the states of their structure.
+
+With ``S`` the variance of a row given those before it, ``g = P[:, 0] / sqrt(S)`` and
+``f`` the first row of ``F``, a row's prediction error and the state that is known after
+it are (Kalman, 1960)
+
+    w_t = (y_t - f x_{t-1}) / sqrt(S),    x_t = F x_{t-1} + g w_t,
+
+and ``w`` is ``L^-1 y`` of the Cholesky factor ``L`` of ``R``: nothing larger than the
+state is formed.  Covariances of states come from prefixes of steps; all the rest,
+derivatives included, are linear recursions with ``G = F - g f / sqrt(S)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.engine.rows import GroupedRows
+from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import bmm, unique_rows
+from mixedar.numeric.recursion import Conditioning, LinearRecursion
+from mixedar.residual import ResidualStructure
+
+Pairs = dict[tuple[int, int], FloatArray]
+
+# From so many rows on series are taken by their states, so many rows at a time.
+_LONG, _TOGETHER = 40, 2**15
+
+
+class RowStates(NamedTuple):
+    """
+    The state space of each row: a series begins with nothing known.
+
+    Attributes
+    ----------
+    transition, innovation : Jet of shape (d, d, n)
+        Zero, and the stationary covariance, where a series begins.
+    covariance : Jet of shape (d, n)
+        Of the state with its own row's value, without noise.
+    noise : Jet of shape (n,)
+    """
+
+    transition: Jet
+    innovation: Jet
+    covariance: Jet
+    noise: Jet
+
+
+class NeighbourCells:
+    """
+    Rows of whole series, one after the other, by what neighbours have in common.
+
+    Parameters
+    ----------
+    structure : ResidualStructure
+        Bound to the data, without a variance function.
+    gaps : ndarray, shape (n,)
+        0 where a series begins.
+    marks : ndarray, shape (n, c), or None
+    """
+
+    def __init__(
+        self, structure: ResidualStructure, gaps: FloatArray, marks: FloatArray | None
+    ) -> None:
+        self._structure, n = structure, len(gaps)
+        marks = np.empty((n, 0)) if marks is None else marks
+        self.begins = gaps == 0.0
+        here = np.flatnonzero(~self.begins)
+        if not len(here):  # of rows by themselves any distance will do
+            here, gaps = np.zeros(1, dtype=np.intp), np.ones(n)
+        # a first row sees what the next one does
+        which = np.searchsorted(here, np.arange(n))
+        which = np.minimum(which, len(here) - 1)
+        before = np.column_stack([np.zeros(len(here)), marks[here - 1]])
+        cells = structure.cells(before, np.column_stack([gaps, marks])[here])
+        self._cells, place = unique_rows(cells)
+        self._which: IntArray | None = place[which]
+        if 2 * len(self._cells) > n:  # nothing is gained by looking them up
+            self._cells, self._which = cells[which], None
+
+    def at(self, u: FloatArray, *, derivatives: bool) -> RowStates:
+        """The states at unconstrained parameters."""
+        found = self._structure.state_space(self._cells, u)
+        transition, innovation, stationary, noise = (
+            self._by_row(part if derivatives else Jet.constant(part.value, 0))
+            for part in found
+        )
+        return RowStates(
+            _where(self.begins, 0.0 * transition, transition),
+            _where(self.begins, stationary, innovation),
+            stationary[:, 0],
+            noise,
+        )
+
+    def _by_row(self, x: Jet) -> Jet:
+        return x if self._which is None else x[..., self._which]
+
+
+def _where(rows: BoolArray, a: Jet, b: Jet) -> Jet:
+    """The first at some rows, the second at the others."""
+    pairs = (a.value, b.value), (a.first, b.first), (a.second, b.second)
+    return Jet(*(np.where(rows, *pair) for pair in pairs))
+
+
+def _before(x: FloatArray) -> FloatArray:
+    """What the row before has, the last axis; zero at the first."""
+    out = np.zeros(x.shape)
+    out[..., 1:] = x[..., :-1]
+    return out
+
+
+def _after(x: FloatArray) -> FloatArray:
+    """What the next row has, the last axis; zero at the last."""
+    out = np.zeros(x.shape)
+    out[..., :-1] = x[..., 1:]
+    return out
+
+
+def _both(a: FloatArray) -> FloatArray:
+    """``A + A'`` of matrices along the last axis."""
+    return a + a.swapaxes(0, 1)
+
+
+def _outer(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a b'`` of vectors, shape (d, n)."""
+    return a[:, None] * b[None]
+
+
+def _mixed(weights: FloatArray, sources: FloatArray) -> FloatArray:
+    """Sums of columns, (m, c, n), with weights of each row, (m, n)."""
+    return np.einsum("mn,mcn->cn", weights, sources)
+
+
+def _applied(
+    matrices: FloatArray, sources: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
+    """The same with several sets of weights, (d, m, n), to (d, c, n)."""
+    if out is None:
+        out = np.empty((len(matrices), *sources.shape[1:]))
+    for weights, mixed in zip(matrices, out, strict=True):
+        np.einsum("mn,mcn->cn", weights, sources, out=mixed)
+    return out
+
+
+class Predictions:
+    """
+    Every row given those before it in its series, at a point.
+
+    Columns are along the last axis but one, shape (c, n).
+
+    Parameters
+    ----------
+    rows : RowStates
+
+    Attributes
+    ----------
+    variance : ndarray, shape (n,)
+        ``S``.
+    known : ndarray, shape (d, d, n)
+        Covariance of the state given the rows up to each.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a variance is not positive.
+    """
+
+    def __init__(self, rows: RowStates) -> None:
+        self._rows, self.k = rows, rows.noise.k
+        self._f, q, noise = (x.value for x in (*rows[:2], rows.noise))
+        f = self._f
+        with np.errstate(all="ignore"):
+            alone = q[0, 0] + noise
+            gain, seen = q[:, 0] / alone, f[0] / alone
+            self.known = Conditioning(
+                f - _outer(gain, f[0]), q - _outer(gain, q[0]), _outer(f[0], seen)
+            ).prefixes()
+            moved = bmm(bmm(f, _before(self.known)), f.transpose(1, 0, 2))
+            ahead = moved + q
+            self.variance = ahead[0, 0] + noise
+            self._root = np.sqrt(self.variance)
+        if not (self.variance > 0.0).all():
+            raise np.linalg.LinAlgError("a covariance is not positive definite")
+        self._gain, self._seen = ahead[:, 0] / self._root, f[0] / self._root
+        self._closed = f - _outer(self._gain, self._seen)
+
+    @cached_property
+    def _recursion(self) -> LinearRecursion:
+        return LinearRecursion(self._closed)
+
+    @cached_property
+    def _open(self) -> LinearRecursion:
+        return LinearRecursion(self._f)
+
+    def whiten(self, y: FloatArray) -> FloatArray:
+        """``L^-1 y`` of columns."""
+        return self._errors(y)[-1]
+
+    def _errors(self, y: FloatArray) -> FloatArray:
+        """What is known before each row, and its error, (d + 1, c, n)."""
+        b = np.empty((len(self._f) + 1, *y.shape))
+        np.divide(y, self._root, out=b[-1])
+        np.multiply(self._gain[:, None], b[-1], out=b[:-1])
+        return self._driven(b, np.empty(b.shape))
+
+    def _driven(self, b: FloatArray, out: FloatArray) -> FloatArray:
+        """
+        States before each row, and errors, (d + 1, c, n), from what drives them.
+
+        The first are overwritten.
+        """
+        found = self._recursion.forward(b[:-1], overwrite=True)
+        out[:-1, :, 0], out[:-1, :, 1:] = 0.0, found[..., :-1]
+        np.einsum("mn,mcn->cn", self._seen, out[:-1], out=out[-1])
+        np.subtract(b[-1], out[-1], out=out[-1])
+        return out
+
+    def whiten_back(self, w: FloatArray) -> FloatArray:
+        """``L'^-1 w``."""
+        pull = -_after(self._seen[:, None] * w)
+        return (w + _mixed(self._gain, self._recursion.backward(pull))) / self._root
+
+    def colour(self, w: FloatArray) -> FloatArray:
+        """``L w``: the inverse of :meth:`whiten`."""
+        x = _before(self._open.forward(self._gain[:, None] * w))
+        return self._root * w + _mixed(self._f[0], x)
+
+    @cached_property
+    def _slopes(self) -> _Slopes:
+        return _Slopes(self._rows, self.known, self._root, self._gain)
+
+    def log_variances(self) -> Jet:
+        """``log S``, whose sum is ``log|R|``, with derivatives."""
+        value = np.log(self.variance)
+        return Jet(value, *self._slopes.logs) if self.k else Jet.constant(value, 0)
+
+    def whitened(
+        self, y: FloatArray, order: int
+    ) -> tuple[FloatArray, list[FloatArray], Pairs]:
+        """
+        ``L^-1 y`` and derivatives of ``L^-1`` up to an order times `y`.
+
+        Parameters
+        ----------
+        y : ndarray, shape (c, n)
+        order : {0, 1, 2}
+
+        Returns
+        -------
+        value : ndarray, shape (c, n)
+        first : list of k such ndarray
+        second : dict of such ndarray by ``(i, j)``, ``j <= i``
+        """
+        here = self._errors(y)
+        if not (order and self.k):
+            return here[-1], [], {}
+        bends = self._slopes.bends if order == 2 else {}
+        # all arrays are made here: fresh memory is dearer than the arithmetic
+        sources, driving = np.empty((1 + self.k, *here.shape)), np.empty(here.shape)
+        three, work = np.empty((3, *here.shape)), np.empty(here.shape)
+        found = np.empty((len(bends), *y.shape))
+        sources[0] = three[0] = here
+        for i, turn in enumerate(self._slopes.turns):
+            self._driven(_applied(turn, here, driving), sources[1 + i])
+        for ((i, j), turn), out in zip(bends.items(), found, strict=True):
+            turns = turn, self._slopes.turns[j], self._slopes.turns[i]
+            three[1], three[2] = sources[1 + i], sources[1 + j]
+            weights = np.concatenate(turns, axis=1)
+            _applied(weights, three.reshape(-1, *y.shape), driving)
+            out[:] = self._driven(driving, work)[-1]
+        return here[-1], list(sources[1:, -1]), dict(zip(bends, found, strict=True))
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """``R x`` of columns."""
+        p = self._rows.covariance.value
+        back = _mixed(p, self._reach(x)) - p[0] * x
+        return x + self._ahead(x)[0] + back
+
+    def times_slopes(self, x: FloatArray) -> list[FloatArray]:
+        """Derivatives of ``R`` times columns."""
+        p, out = self._rows.covariance, []
+        pushed = _before(self._ahead(x) + p.value[:, None] * x)
+        reach = self._reach(x)
+        for f, of_p in zip(self._rows.transition.first, p.first, strict=True):
+            b = _applied(f, pushed) + _applied(self._f, _before(of_p[:, None] * x))
+            turned = _after(_applied(f.swapaxes(0, 1), reach))
+            back = _mixed(of_p, reach) + _mixed(p.value, self._open.backward(turned))
+            out.append(self._open.forward(b)[0] + back - of_p[0] * x)
+        return out
+
+    def _ahead(self, x: FloatArray) -> FloatArray:
+        """What rows before carry to each row's state, from their covariance with it."""
+        pushed = _before(self._rows.covariance.value[:, None] * x)
+        return self._open.forward(_applied(self._f, pushed))
+
+    def _reach(self, x: FloatArray) -> FloatArray:
+        """What a state is multiplied by in its row and all rows behind."""
+        unit = np.zeros((len(self._f), *x.shape))
+        unit[0] = x
+        return self._open.backward(unit)
+
+    def traces(self, log_sd: FloatArray, weights: FloatArray) -> FloatArray:
+        """
+        ``tr(R^-1 R_i R^-1 R_j)``: how much derivatives of the errors vary together.
+
+        Parameters
+        ----------
+        log_sd : ndarray, shape (k_sd, s, n)
+            Derivatives of the rows' logarithmic standard deviations by further
+            parameters, in `s` series at these positions.
+        weights : ndarray, shape (s, n)
+            How often each row counts.
+
+        Returns
+        -------
+        ndarray, shape (k + k_sd, k + k_sd)
+        """
+        found = np.zeros((self.k + len(log_sd),) * 2)
+        for slopes, weight in zip(log_sd.swapaxes(0, 1), weights, strict=True):
+            found += self._traces(slopes, weight)
+        return found
+
+    def _traces(self, log_sd: FloatArray, weights: FloatArray) -> FloatArray:
+        """The same of one series at each position, (k_sd, n) and (n,)."""
+        f, g, d = self._f, self._closed, len(self._f)
+        moves = list(self._slopes.turns) if self.k else []
+        own = np.concatenate([self._seen, np.ones((1, f.shape[2]))])
+        for slope in log_sd:
+            bottom = -slope * own
+            moves.append(np.concatenate([_outer(self._gain, bottom), bottom[None]]))
+        x = _SymmetricRecursion(f).forward(_outer(self._gain, self._gain))
+        # of the state before a row and its error, which has variance one
+        joint = np.zeros((d + 1, *own.shape))
+        joint[:d, :d], joint[d, d] = _before(x), 1.0
+        with_state, alone = LinearRecursion(_kronecker(g, f)), _kronecker(g, g)
+        together = LinearRecursion(alone)
+        crossed, back = [], np.concatenate([f, self._gain[:, None]], axis=1)
+        for move in moves:
+            right = bmm(bmm(move[:d], joint), back.swapaxes(0, 1))
+            crossed.append(_before(_forward(with_state, right)))
+        out, seen = np.zeros((len(moves), len(moves))), self._seen[None]
+        for i, move in enumerate(moves):
+            for j, other in enumerate(moves[: i + 1]):
+                # of derivatives of the state with what moves those of the other
+                a = bmm(crossed[i], other[:, :d].swapaxes(0, 1))
+                b = bmm(crossed[j], move[:, :d].swapaxes(0, 1)).swapaxes(0, 1)
+                new = bmm(bmm(move, joint), other.swapaxes(0, 1))
+                right = new[:d, :d] + bmm(g, a[:, :d])
+                right += bmm(b[:d], g.swapaxes(0, 1))
+                v = _before(_forward(together, right))
+                error = new[d, d] + bmm(bmm(seen, v), seen.swapaxes(0, 1))[0, 0]
+                error -= (self._seen * (a[:, d] + b[d])).sum(axis=0)
+                found = 2.0 * (error + move[d, d] * other[d, d])
+                out[i, j] = out[j, i] = weights @ found
+        return out
+
+
+def has_long_series(grouped: GroupedRows, structure: ResidualStructure) -> bool:
+    """Whether a structure with a state has series too long for matrices."""
+    if not structure.n_states:
+        return False
+    starts = np.flatnonzero(grouped.first_of_series)
+    return bool(np.diff(np.append(starts, len(grouped.gaps))).max() > _LONG)
+
+
+def along_series(
+    function: Callable[[Predictions, FloatArray], FloatArray],
+    x: FloatArray,
+    grouped: GroupedRows,
+    structure: ResidualStructure,
+    u: FloatArray,
+) -> FloatArray:
+    """
+    What predictions make of columns, some whole series at a time.
+
+    Parameters
+    ----------
+    function : callable
+        A method of :class:`Predictions`.
+    x : ndarray, shape (n,) or (n, k)
+        In sorted order.
+    grouped : GroupedRows
+    structure : ResidualStructure
+        Without a variance function.
+    u : ndarray, shape (k_free,)
+
+    Returns
+    -------
+    ndarray, of the shape of `x`
+    """
+    starts = np.append(np.flatnonzero(grouped.first_of_series), len(grouped.gaps))
+    out, first = np.empty(x.shape), 0
+    while first < len(starts) - 1:
+        last = int(np.searchsorted(starts, starts[first] + _TOGETHER, side="right"))
+        last = max(last - 1, first + 1)
+        rows = slice(int(starts[first]), int(starts[last]))
+        marks = None if grouped.marks is None else grouped.marks[rows]
+        neighbours = NeighbourCells(structure, grouped.gaps[rows], marks)
+        predictions = Predictions(neighbours.at(u, derivatives=False))
+        columns = np.ascontiguousarray(x[rows].reshape(rows.stop - rows.start, -1).T)
+        out[rows] = function(predictions, columns).T.reshape(x[rows].shape)
+        first = last
+    return out
+
+
+class _Slopes:
+    """
+    Derivatives of the recursions by parameter, and by pairs of parameters.
+
+    The covariance of the next state, ``A = F P F' + Q``, moves by
+
+        dA = F dP F' + X,    dP = G dP G' + M X M' + a a' dnoise,
+
+    with ``a = A[:, 0] / S``, ``M = I - a e_1'`` and an ``X`` that is known before;
+    second derivatives likewise.  What follows for states and errors is
+
+        (dx, dw) = turn (x, w) + (G dx, -f dx / sqrt(S)).
+
+    Attributes
+    ----------
+    logs : tuple of ndarray, shapes (k, n) and (k, k, n)
+        Derivatives of ``log S``.
+    turns : list of ndarray, shape (d + 1, d + 1, n)
+    bends : dict of such ndarray, by ``(i, j)`` with ``j <= i``
+    """
+
+    def __init__(
+        self, rows: RowStates, known: FloatArray, root: FloatArray, gain: FloatArray
+    ) -> None:
+        self._rows, self._root, self._gain, k = rows, root, gain, rows.noise.k
+        f, noise, p = rows.transition, rows.noise, _before(known)
+        a, closed = gain / root, f.value - _outer(gain, f.value[0] / root)
+        recursion, back = _SymmetricRecursion(closed), f.value.swapaxes(0, 1)
+
+        def conditioned(x: FloatArray, of_noise: FloatArray) -> FloatArray:
+            left = x - _outer(a, x[0])
+            return left - _outer(left[:, 0], a) + _outer(a, a * of_noise)
+
+        def column(change: FloatArray, x: FloatArray) -> FloatArray:
+            """The first column of ``F change F' + x``."""
+            ahead = (change * f.value[0]).sum(axis=1)
+            return (f.value * ahead).sum(axis=1) + x[:, 0]
+
+        knowns, columns, logs = [], [], np.empty((k, len(root)))
+        for i in range(k):
+            x = _both(bmm(bmm(f.first[i], p), back)) + rows.innovation.first[i]
+            b = conditioned(x, noise.first[i])
+            knowns.append(_before(recursion.forward(b)))
+            columns.append(column(knowns[i], x))
+            logs[i] = (columns[i][0] + noise.first[i]) / root**2
+        self._rates = logs / 2.0
+        self._gains = [columns[i] / root - self._rates[i] * gain for i in range(k)]
+        self.turns = [
+            self._turn(f.first[i], self._gains[i], self._rates[i]) for i in range(k)
+        ]
+        self.bends: Pairs = {}
+        bent = -logs[:, None] * logs
+        for i, j in lower_pairs(k):
+            x = bmm(f.second[i, j], p) + bmm(f.first[i], knowns[j])
+            x += bmm(f.first[j], knowns[i])
+            x = bmm(x, back) + bmm(bmm(f.first[i], p), f.first[j].swapaxes(0, 1))
+            x = _both(x) + rows.innovation.second[i, j]
+            pull = [columns[m] - a * logs[m] * root**2 for m in (i, j)]
+            b = conditioned(x, noise.second[i, j]) - _both(_outer(*pull)) / root**2
+            top = column(_before(recursion.forward(b)), x)
+            change = (top[0] + noise.second[i, j]) / root**2
+            bent[i, j] = bent[j, i] = bent[i, j] + change
+            rate = (change - logs[i] * logs[j] / 2.0) / 2.0
+            turned = top / root - rate * gain
+            turned -= self._rates[i] * self._gains[j] + self._rates[j] * self._gains[i]
+            self.bends[i, j] = self._turn(f.second[i, j], turned, rate)
+        self.logs = logs, bent
+
+    def _turn(self, f: FloatArray, gain: FloatArray, rate: FloatArray) -> FloatArray:
+        """What derivatives of ``F``, ``g`` and ``log S / 2`` do to state and error."""
+        bottom = np.concatenate([-f[0] / self._root, -rate[None]])
+        top = np.concatenate([f, gain[:, None]], axis=1)
+        return np.concatenate([top + _outer(self._gain, bottom), bottom[None]])
+
+
+def lower_pairs(k: int) -> list[tuple[int, int]]:
+    """Pairs of parameters, row by row of the lower triangle."""
+    return [(i, j) for i in range(k) for j in range(i + 1)]
+
+
+class _SymmetricRecursion:
+    """``X_t = G_t X_{t-1} G_t' + B_t`` of symmetric matrices, shape (d, d, n)."""
+
+    def __init__(self, g: FloatArray) -> None:
+        rows, columns = self._entries = np.tril_indices(len(g))
+        size = len(rows)
+        moves = np.empty((size, size, g.shape[2]))
+        for place, (a, b) in enumerate(zip(rows, columns, strict=True)):
+            pairs = g[a, rows] * g[b, columns]
+            mirrored = g[a, columns] * g[b, rows] * (rows != columns)[:, None]
+            moves[place] = pairs + mirrored
+        self._recursion = LinearRecursion(moves)
+
+    def forward(self, b: FloatArray) -> FloatArray:
+        """All matrices."""
+        rows, columns = self._entries
+        out = np.empty(b.shape)
+        found = self._recursion.forward(b[rows, columns])
+        out[rows, columns] = out[columns, rows] = found
+        return out
+
+
+def _kronecker(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``A kron B`` of matrices along the last axis."""
+    d, n = a.shape[1:]
+    return np.einsum("ijn,kln->ikjln", a, b).reshape(d * d, d * d, n)
+
+
+def _forward(recursion: LinearRecursion, b: FloatArray) -> FloatArray:
+    """``X_t = A_t X_{t-1} B_t' + C_t`` of matrices by their Kronecker product."""
+    return recursion.forward(b.reshape(-1, b.shape[2])).reshape(b.shape)
