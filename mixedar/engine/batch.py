@@ -44,6 +44,8 @@ _MOST = 2**15
 _LONG, _MOST_LONG = 12, 2**13
 # ... and numbers of the points that are: what caches hold.
 _CHUNK = 2**17
+# The same where rows were summed before, and work is in few large products.
+_CHUNK_OF_SUMS = 2**19
 # Numbers of a point from which on points cost more than what is made of them.
 _DEAR = 2**15
 # Beyond this ratio of variances H is not inverted.
@@ -458,7 +460,7 @@ class ManyPoints:
         logdet, inner = np.full(m, np.nan), np.full((m, side, side), np.nan)
         points, blocks = self._points(theta), self._problem.blocks
         numbers = sum(block.numbers for block in blocks)
-        step = max(1, _CHUNK // max(numbers, 1))
+        step = max(1, _CHUNK_OF_SUMS // max(numbers, 1))
         for first in range(0, m, step):
             some = slice(first, first + step)
             if self._add(points, some, logdet, inner):

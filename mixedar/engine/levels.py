@@ -351,7 +351,8 @@ class LevelsBlock(LikelihoodBlock):
             here, k = self._place(t), 0 if between is None else between.k_free
             some = x[:, :, here]
             split = some.reshape(*x.shape[:2], self._repeats[t], factor.shape[1], -1)
-            turned = np.matmul(factor.transpose(0, 2, 1)[:, None, None], split)
+            back = factor.transpose(0, 2, 1)[:, None, None]
+            turned = split * back if len(factor[0]) == 1 else np.matmul(back, split)
             if between is not None:
                 u = own[:, first : first + k]
                 wide = [between.root(one).T for one in (u if k else u[:1])]

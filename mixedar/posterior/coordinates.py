@@ -8,8 +8,8 @@ residual structure's own unconstrained parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -64,13 +64,48 @@ class Points:
 
     def take(self, some: IntArray) -> Points:
         """Some of the points."""
-        return Points(
-            self.natural[some],
-            self.theta[some],
-            self.sigma[some],
-            self.log_prior[some],
-            self.log_jacobian[some],
+        return Points(*(getattr(self, field.name)[some] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Points]) -> Points:
+        """Some points after others."""
+        names = [field.name for field in fields(cls)]
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
         )
+
+
+class Remembered:
+    """
+    A target that keeps what it computed, as long as these are few numbers.
+
+    Parameters
+    ----------
+    target : Target
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._parts: list[tuple[FloatArray, Points, Profiles]] = []
+        self._numbers = 0
+
+    def __call__(self, z: FloatArray) -> FloatArray:
+        """Log-density of points, shape (m, k) to (m,)."""
+        value, points, found = self._target.log_density(z)
+        self._numbers += len(z) * (3 * z.shape[1] + found.root[0].size)
+        if self._numbers < _MOST_NUMBERS:
+            self._parts.append((z, points, found))
+        return value
+
+    def at(self, z: FloatArray) -> tuple[Points, Profiles]:
+        """What there is at points, computed if they were not among those kept."""
+        rows = [row for part, _, _ in self._parts for row in part]
+        place = {row.tobytes(): k for k, row in enumerate(rows)}
+        where = np.array([place.get(row.tobytes(), -1) for row in z])
+        if (where < 0).any():
+            return self._target.log_density(z)[1:]
+        _, points, found = zip(*self._parts, strict=True)
+        return Points.joined(points).take(where), Profiles.joined(found).take(where)
 
 
 def _bounded(log_density: FloatArray, z: FloatArray) -> FloatArray:

@@ -26,7 +26,7 @@ from mixedar.exceptions import (
 )
 from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator, understands
-from mixedar.posterior.coordinates import Points, Target
+from mixedar.posterior.coordinates import Points, Remembered, Target
 from mixedar.posterior.explore import Draws, explore
 from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
@@ -463,8 +463,9 @@ def posterior(
         target.start((mode.estimate.theta, float(np.sqrt(mode.estimate.scale))))
         for mode in fit.modes
     ]
+    density = Remembered(target)
     explored = explore(
-        lambda z: target.log_density(z)[0],
+        density,
         starts,
         n,
         stream,
@@ -472,7 +473,7 @@ def posterior(
         natural=lambda z: target.points(z).natural,
         dear=target.is_dear,
     )
-    _, points, profiles = target.log_density(explored.z)
+    points, profiles = density.at(explored.z)
     mean, root = target.fixed_effects(points, profiles)
     noise = stream.normal(size=(n, mean.shape[1], 1))
     beta = mean + (root @ noise)[..., 0]
