@@ -17,6 +17,8 @@ from mixedar.engine.problem import ThetaEvaluation
 
 # Up to so many parameters the spectrum costs no more than a few factorisations.
 _SMALL = 8
+# Steps after which it is asked whether there is a maximum at all.
+_ASKED = 15
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def newton(
     keep_path: bool = False,
     polish: bool = True,
     hopeless: float = -np.inf,
+    endless: Callable[[FloatArray], bool] | None = None,
 ) -> SearchPath:
     """
     Maximise by Newton's method within a trust region.
@@ -96,6 +99,9 @@ def newton(
         Whether to take that last step.
     hopeless : float
         Give up when even four times the expected gain stays below.
+    endless : callable, optional
+        Whether the function rises for ever beyond a point.  Asked now and then; the
+        search ends when it has been so twice.
 
     Returns
     -------
@@ -111,7 +117,7 @@ def newton(
     radius = 1.0
     decrement = np.inf
     path = [(theta, current.llf)]
-    polished = False
+    polished, beyond = False, False
 
     def ended(iteration: int, converged: bool) -> SearchPath:
         kept = tuple(path) if keep_path else ()
@@ -129,6 +135,10 @@ def newton(
             polished = True
         elif _is_idle(iteration, theta, current, decrement, known, hopeless):
             return ended(iteration, False)
+        if endless is not None and iteration % _ASKED == 0:
+            before, beyond = beyond, endless(theta)
+            if before and beyond:
+                return ended(iteration, False)
         scaled_step = model.step(radius)
         step = scaled_step * model.scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)

@@ -79,6 +79,7 @@ def find_modes(
     gtol: float = 1e-10,
     maxiter: int = 200,
     keep_path: bool = False,
+    endless: Callable[[FloatArray], bool] | None = None,
 ) -> list[Optimum]:
     """
     Local maxima of the likelihood, the highest first.
@@ -96,6 +97,8 @@ def find_modes(
     gtol, maxiter
         As in :func:`newton`.
     keep_path : bool
+    endless : callable, optional
+        As in :func:`newton`.  Where a search ended so, no other is begun.
 
     Returns
     -------
@@ -119,7 +122,9 @@ def find_modes(
         known = [s.theta for s in searches if s.converged]
         climb = partial(newton, gtol=gtol, maxiter=maxiter, keep_path=keep_path)
         try:
-            search = climb(evaluate, theta, known=known, hopeless=hopeless)
+            search = climb(
+                evaluate, theta, known=known, hopeless=hopeless, endless=endless
+            )
             theta = _at_ends(problem, search)
             inside = theta == search.theta
             if not inside.all():
@@ -135,6 +140,9 @@ def find_modes(
         if method != "newton":
             theta = _by_scipy(problem, theta, method, maxiter)
         follow(theta)
+        last = searches[-1] if searches else None
+        if endless and last and not last.converged and endless(last.theta):
+            break
     best = max(searches, key=lambda s: s.llf, default=None)
     if method == "newton" and not alone and best is not None and best.converged:
         for begun in _scattered(problem, evaluate, searches):

@@ -30,8 +30,9 @@ def boundary_notes(fit: Fit) -> list[str]:
     if fit.unbounded:
         return [
             "The likelihood has no maximum, it rises for ever as residual variation "
-            f"vanishes, {fit.unbounded}. Do not use these numbers: leave such rows "
-            "out, or take a simpler residual structure or variance function"
+            f"vanishes, {fit.unbounded}. Do not use these numbers, which have no "
+            "standard errors: leave such rows out, or take a simpler residual "
+            "structure or variance function"
         ]
     notes, plain = unseen_notes(fit), plain_smooths(fit)
     notes += [

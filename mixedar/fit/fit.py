@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Arrays of the data's length: made again when asked for, never pickled.
-_ROW_CACHES = (
+ROW_CACHES = (
     "effects",
     "eliminated_terms",
     "fitted_fixed",
@@ -200,7 +200,7 @@ class Fit(NamedInALine):
         self.df_containment, self.encoder, self.unbounded  # noqa: B018
         self.population  # noqa: B018
         self.unseen_correlations  # noqa: B018
-        kept = {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ROW_CACHES}
         other = copy.copy(self)
         other.__dict__.clear()
         other.__dict__.update(kept, held_data=None, held_problem=None)
@@ -217,6 +217,21 @@ class Fit(NamedInALine):
         if self.scale_known:
             raise UnsupportedError(
                 f"{what}: not available with a known residual variance (scale=)"
+            )
+
+    def check_maximum(self, what: str) -> None:
+        """
+        Raise if the likelihood has no maximum.
+
+        Raises
+        ------
+        NotComputedError
+        """
+        if self.unbounded:
+            raise NotComputedError(
+                f"{what} needs a maximum of the likelihood, and there is none: residual "
+                f"variation vanishes, {self.unbounded}; leave such rows out, or take a "
+                "simpler residual structure"
             )
 
     @cached_property
@@ -245,7 +260,7 @@ class Fit(NamedInALine):
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in _ROW_CACHES}
+        return {k: v for k, v in self.__dict__.items() if k not in ROW_CACHES}
 
     @property
     def estimate(self) -> Estimate:

@@ -118,6 +118,11 @@ def maximise(
         alone = theta is not None
         if theta is None and start is not None:
             theta = start.theta(problem)
+
+        def is_endless(theta: FloatArray) -> bool:
+            modes = _unsearched(problem, theta)
+            return bool(fit_at(data, problem, layout, modes).unbounded)
+
         if optimise:
             with _shown(problem, progress):
                 modes = find_modes(
@@ -128,15 +133,16 @@ def maximise(
                     gtol=gtol,
                     maxiter=maxiter,
                     keep_path=keep_path,
+                    endless=is_endless,
                 )
         else:
             assert theta is not None
-            llf = problem.evaluate(theta, derivatives=False).llf
-            path = SearchPath(theta, llf, 0, 1, np.inf, False)
-            modes = [Optimum(estimate_at(problem, theta), path)]
+            modes = _unsearched(problem, theta)
         return replace(fit_at(data, problem, layout, modes), unseen=unseen)
 
     fit = search(data, None)
+    if optimise and fit.unbounded:
+        return _without_errors(fit)
     if not (optimise and reads_fitted(data.residual)):
         return with_flat(fit) if reml and optimise else fit
     tolerance = _TOLERANCE * float(np.std(data.endog))
@@ -148,6 +154,24 @@ def maximise(
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
             return fit
     return replace(fit, settled=False)
+
+
+def _unsearched(problem: LikelihoodProblem, theta: FloatArray) -> list[Optimum]:
+    """A point as it is, not a maximum."""
+    llf = problem.evaluate(theta, derivatives=False).llf
+    path = SearchPath(theta, llf, 0, 1, np.inf, False)
+    return [Optimum(estimate_at(problem, theta), path)]
+
+
+def _without_errors(fit: Fit) -> Fit:
+    """The fit where a likelihood without a maximum was left, without any error."""
+    best = fit.estimate
+    lost = {
+        name: np.full_like(getattr(best, name), np.nan)
+        for name in ("cov_beta", "cov_theta")
+    }
+    left = replace(fit.modes[0], estimate=replace(best, **lost))
+    return replace(fit, modes=(left, *fit.modes[1:]))
 
 
 def fit_at(

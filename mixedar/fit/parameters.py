@@ -19,10 +19,13 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import UnknownColumnError
 from mixedar.fit.fit import Fit
 from mixedar.numeric.autodiff import Jet, variables
-from mixedar.residual.base import Parametric
+from mixedar.residual.base import Link, Parametric
 
-# Fisher's z of a correlation that is one to rounding.
-_COUPLED_END = 9.0
+# Fisher's z of a correlation that is one to rounding, and how far the logarithm of
+# what counts for nothing, or alone, beside the estimate is from there.
+_COUPLED_ENDS: dict[Link, float] = {"correlation": 9.0, "log": 12.0}
+# An unconstrained residual parameter at which all are at the end of their range.
+_FAR = 1e3
 
 Kind = Literal["sd", "variance", "cov", "corr", "residual", "sigma", "scale"]
 
@@ -103,8 +106,21 @@ class CovarianceParameter:
         return bool(self.structure.at_end(params)[self.j])
 
     @property
-    def _fisher(self) -> bool:
-        return self.structure.links[self.j] == "correlation"
+    def link(self) -> Link:
+        """Scale on which the residual parameter is roughly normal."""
+        return self.structure.links[self.j]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Ends of the residual parameter's range, or infinity."""
+        if not self.coupled:
+            return self.value(-_FAR), self.value(_FAR)
+        return {
+            "correlation": (-1.0, 1.0),
+            "share": (0.0, 1.0),
+            "log": (0.0, np.inf),
+            "identity": (-np.inf, np.inf),
+        }[self.link]
 
     def _moved(self, t: float) -> FloatArray:
         u = self.u.copy()
@@ -131,7 +147,8 @@ class CovarianceParameter:
         if self.kind != "residual":
             return t
         if self.coupled:
-            return np.tanh(t) if self._fisher else t
+            scale: dict[Link, Any] = {"correlation": np.tanh, "log": np.exp}
+            return scale.get(self.link, lambda t: t)(t)
         at = self.at
         found = self.structure.natural(self._moved(float(t.value)))[self.j]
         return t.map(found.value, found.first[at], found.second[at, at])
@@ -162,7 +179,8 @@ class CovarianceParameter:
             return float(np.arcsin(np.clip(value, -1.0, 1.0)))
         if self.kind == "residual":
             if self.coupled:
-                return float(np.arctanh(value)) if self._fisher else float(value)
+                scale: dict[Link, Any] = {"correlation": np.arctanh, "log": np.log}
+                return float(scale.get(self.link, float)(value))
             params = self.structure.from_unconstrained(self.u)
             params[self.j] = value
             return float(self.structure.to_unconstrained(params)[self.at])
@@ -179,8 +197,9 @@ class CovarianceParameter:
             return (0.0 if self.alike else -np.pi / 2), np.pi / 2
         if self.kind == "residual":
             if self.coupled:
-                end = _COUPLED_END if self._fisher else np.inf
-                return -end, end
+                center = np.log(self.estimate) if self.link == "log" else 0.0
+                end = _COUPLED_ENDS.get(self.link, np.inf)
+                return center - end, center + end
             inner = self._inside()
             return self._end(inner, -1.0), self._end(inner, 1.0)
         return -np.inf, np.inf
@@ -191,7 +210,7 @@ class CovarianceParameter:
         if not self._outside(self.u):
             return here
         here = self.coordinate(self.estimate)  # no further out than it matters
-        while distance < 1e3:
+        while distance < _FAR:
             for t in (here - distance, here + distance):
                 if not self._outside(self._moved(t)):
                     return t
@@ -207,7 +226,7 @@ class CovarianceParameter:
         if outside(inner):
             return inner
         step = 1.0
-        while not outside(inner + sign * step) and step < 1e3:
+        while not outside(inner + sign * step) and step < _FAR:
             step *= 2.0
         outer = inner + sign * step
         for _ in range(60):
@@ -241,7 +260,8 @@ def parameters_of(fit: Fit) -> list[CovarianceParameter]:
 
     def add(name: str, kind: Kind, i: int, j: int, x: float, held: bool) -> None:
         where = second if kind in ("sd", "corr", "sigma") else first
-        why = "held, not estimated" if held else ""
+        why = "not estimated: the likelihood has no maximum" if fit.unbounded else ""
+        why = "held, not estimated" if held else why
         if kind == "residual" and j in unseen:
             why = "not estimated: no group tells of it"
         random = kind in ("variance", "sd", "cov", "corr")

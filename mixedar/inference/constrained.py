@@ -317,12 +317,19 @@ class ConstrainedLikelihood:
     def _solve(self, y: Jet, wanted: Jet) -> None:
         """Set the coordinate that gives the held parameter its value."""
         parameter, here = self.parameter, slice(self.layout.k_cov, self.k_y - 1)
+        in_logs = parameter.link == "log"  # however small it is
+        wanted = np.log(wanted) if in_logs else wanted
         u = y.value[here]
+
+        def parameter_at(u: FloatArray) -> Jet:
+            found = parameter.structure.natural(u)[parameter.j]
+            return np.log(found) if in_logs else found
+
         u[parameter.at] = (
             parameter.u[parameter.at] if self._last is None else self._last
         )
         for _ in range(_MOST_STEPS):
-            natural = parameter.structure.natural(u)[parameter.j]
+            natural = parameter_at(u)
             miss = float(natural.value - wanted.value)
             slope = float(natural.first[parameter.at])
             if abs(miss) <= 1e-14 * max(1.0, abs(float(wanted.value))):
@@ -336,7 +343,7 @@ class ConstrainedLikelihood:
                 "the held parameter cannot have this value here"
             )
         # the held parameter stays while the others move
-        natural = parameter.structure.natural(u)[parameter.j]
+        natural = parameter_at(u)
         slopes, steepest = natural.first, natural.first[parameter.at]
         y.first[:, self._at] = (wanted.first - y.first[:, here] @ slopes) / steepest
         moved = y.first[:, here]

@@ -182,6 +182,7 @@ def _contrast_method(fit: Fit, method: DFMethod) -> ContrastMethod:
             "Kenward-Roger is defined for REML estimates, and this is an ML fit; refit "
             "with fit(reml=True), or use df='satterthwaite'"
         )
+    fit.check_maximum(f"df={method.name!r}")
     derivatives = fit.precision_derivatives
     w = parameter_covariance(derivatives, method.information)
     found: ContrastMethod

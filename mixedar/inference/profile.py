@@ -457,7 +457,7 @@ class ProfileEngine:
         level = float(stats.norm.isf(alpha / 2.0))
         low, high = path.end(level, -1.0), path.end(level, 1.0)
         notes = _notes(path, [low[1], high[1]], level)
-        return _at(parameter, *low), _at(parameter, *high), notes
+        return _at(parameter, *low, 0), _at(parameter, *high, 1), notes
 
     def _refined(self, path: ProfilePath, nodes: list[float]) -> list[float]:
         """Nodes with others between them where zeta rises fast."""
@@ -499,20 +499,21 @@ class ProfileEngine:
             ratio = -node.slope / (zeta * speed) if zeta * speed != 0.0 else np.nan
             rows.append([parameter.value(t), zeta, node.llf, ratio])
         grid, zeta, llf, slope = np.array(rows).T
-        low, high = (_at(parameter, limit, False) for limit in parameter.limits)
+        low, high = (
+            _at(parameter, limit, False, side)
+            for side, limit in enumerate(parameter.limits)
+        )
         notes = _notes(path, reached, level)
         curve = grid, zeta, llf, self.fit.llf, slope, (low, high), "; ".join(notes)
         return Profile(parameter.name, parameter.estimate, *curve)
 
 
-def _at(parameter: CovarianceParameter, t: float, reached: bool) -> float:
-    """The parameter at the end of a path; its whole range where that ends."""
+def _at(parameter: CovarianceParameter, t: float, reached: bool, side: int) -> float:
+    """The parameter at an end of a path (0, 1); its whole range where that ends."""
     if reached:
         return parameter.value(t)
     if parameter.kind == "residual":
-        low, high = parameter.limits
-        side = -1e3 if abs(t - low) <= abs(t - high) else 1e3
-        return parameter.value(side)
+        return parameter.range[side]
     if np.isinf(t):
         return 0.0 if parameter.path == "sigma" and t < 0.0 else t
     return parameter.value(t)

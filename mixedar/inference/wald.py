@@ -319,7 +319,9 @@ def _independent_rows(
     fit: Fit, matrix: FloatArray, difference: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Restrictions without those that follow from others, and their distances."""
-    middle = matrix @ fit.cov_beta @ matrix.T
+    middle = covariance_of(matrix, fit.cov_beta)
+    if np.isnan(middle).any():
+        raise NotComputedError(WITHOUT_ERROR)
     # rank on the scale of correlations: units of the coefficients do not matter
     lengths = np.sqrt(np.diag(middle))
     spectrum, vectors = np.linalg.eigh(middle / np.outer(lengths, lengths))

@@ -656,3 +656,34 @@ def test_models_from_arrays() -> None:
     own = [(one.name, one.severity) for one in arrays.diagnose().findings]
     assert own == kinds
     assert "unknown" not in {severity for _, severity in own}
+
+
+@pytest.mark.parametrize("groups", [5, 8])
+def test_searches_without_a_group_that_find_no_maximum(groups: int) -> None:
+    """Of a group fewer an unstructured covariance has a maximum, or it has none."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"id": np.repeat(np.arange(groups), 4)})
+    data["v"] = np.tile(np.arange(4), groups)
+    data["y"] = rng.normal(size=len(data)) + rng.normal(size=groups)[data.id]
+    arguments = {"groups": "id", "time": "v", "residual": "un", "re_formula": "0"}
+    fit = mar.mixedlm("y ~ C(v)", data, **arguments).fit()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        influence = fit.influence()
+    converged, refits = [], []
+    for group in range(groups):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            left = mar.mixedlm("y ~ C(v)", data[data.id != group], **arguments).fit()
+        converged.append(left.converged)
+        refits.append(left.fe_params)
+    assert influence.converged.tolist() == converged
+    assert influence.converged.index.tolist() == list(range(groups))
+    if groups == 8:
+        assert not caught
+        found = influence.params[fit.fe_params.index]
+        np.testing.assert_allclose(found, refits, atol=1e-5)
+    else:
+        (warning,) = caught
+        assert "without id = 0, 1, 2, 3, 4 no maximum" in str(warning.message)
+        assert warning.filename == __file__

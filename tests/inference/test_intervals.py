@@ -18,6 +18,8 @@ from helpers.effort import calls
 from helpers.reference_cases import case_names, load, oracle_parameters, oracle_problem
 from helpers.reference_fits import NAMES, RECORDED, fitted
 from mixedar import AR1
+from mixedar.api import VarConstPower, VarIdent
+from mixedar.datasets import load_orthodont
 from mixedar.exceptions import (
     BoundaryWarning,
     NotComputedError,
@@ -426,3 +428,55 @@ def test_profile_that_ends_before_the_level() -> None:
     # a variance of zero is not rejected at 1%, and every correlation with it
     profile = fitted("orthodont_rs_ar1_reml").profile("corr(subject, age)")
     np.testing.assert_allclose(profile.conf_int(0.01), [-1.0, 1.0])
+
+
+def test_a_parameter_of_several_coordinates_has_its_range() -> None:
+    # brute force over the power; a constant of zero is not rejected
+    rng = np.random.default_rng(4)
+    n, m = 12, 6
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), m)})
+    data["v"] = rng.uniform(0.2, 4, n * m)
+    data["y"] = rng.normal(size=n * m) * (1 + data.v**1.5)
+    free = VarConstPower("v")
+    model = mar.mixedlm("y ~ 1", data, groups="id", re_formula="0", weights=free)
+    fit = model.fit()
+    found = fit.conf_int_re(parameters="const").loc["const"]
+    assert found["lower"] == 0.0
+    assert "the lower end of the range is not rejected" in found["note"]
+    upper = found["upper"]
+
+    def profiled(const: float) -> float:
+        def lack(power: float) -> float:
+            held = VarConstPower("v", const=const, power=power, fixed=True)
+            return -float(model.with_residual("independent", weights=held).fit().llf)
+
+        return -float(optimize.minimize_scalar(lack, bracket=(1.0, 2.0)).fun)
+
+    np.testing.assert_allclose(fit.llf - profiled(upper), LR, atol=1e-4)
+    assert fit.llf - profiled(1e-9 * upper) < LR
+
+
+def test_a_constant_beside_a_power_at_the_end_of_its_range() -> None:
+    # however small the constant is there
+    data = load_orthodont()
+    weights = VarConstPower("age")
+    with pytest.warns(BoundaryWarning, match="power"):
+        fit = mar.mixedlm(
+            "distance ~ age", data, groups="subject", weights=weights
+        ).fit()
+    # nlme stops lower, at -223.471, as at the power alone
+    assert fit.converged
+    assert -223.3275 < fit.llf < -223.3260
+    at_8 = (data.age == 8).astype(int).rename("at_8")
+    step = mar.mixedlm(
+        "distance ~ age",
+        data.join(at_8),
+        groups="subject",
+        residual="independent",
+        weights=VarIdent("at_8"),
+    ).fit()  # what the power tends to
+    np.testing.assert_allclose(fit.llf, step.llf, atol=1e-4)
+    np.testing.assert_allclose(fit.fe_params, step.fe_params, rtol=1e-4)
+    found = fit.conf_int_re(parameters=["const", "power"])
+    assert found.lower["const"] > 0.0
+    assert found.estimate["const"] < found.upper["const"]

@@ -11,7 +11,11 @@ import pytest
 
 import mixedar.formula.api as mar
 from mixedar.api import AR1, VarIdent
-from mixedar.exceptions import ConvergenceWarning, ResponseError
+from mixedar.exceptions import (
+    ConvergenceWarning,
+    NotComputedError,
+    ResponseError,
+)
 
 
 def panel(seed: int = 0, n: int = 40, m: int = 4) -> pd.DataFrame:
@@ -150,3 +154,35 @@ def test_small_variation_is_variation(small: float) -> None:
     assert fit.converged
     assert not any("no maximum" in note for note in fit.boundary_notes)
     np.testing.assert_allclose(fit.params["sd[b]"], small, rtol=0.5)
+
+
+def test_the_search_ends_early_and_nothing_has_an_error() -> None:
+    """More occasions than groups: some combination of them does not vary."""
+    rng = np.random.default_rng(1)
+    n, m = 7, 8
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), m), "v": np.tile(range(m), n)})
+    data["y"] = rng.normal(size=n * m) + rng.normal(size=n)[data["id"]]
+    model = mar.mixedlm(
+        "y ~ C(v)", data, groups="id", time="v", residual="un", re_formula="0"
+    )
+    with pytest.warns(ConvergenceWarning, match="no standard errors"):
+        fit = model.fit(full_output=True)
+    assert fit.hist[0]["iterations"] < 100
+    assert fit.bse.isna().all()
+    assert fit.pvalues.isna().all()
+    assert fit.conf_int().isna().all(axis=None)
+    found = fit.conf_int_re()
+    assert found["lower"].isna().all()
+    assert found["note"].str.contains("no maximum").all()
+    tests = fit.anova()
+    assert tests["p"].isna().all()
+    assert tests["note"].str.contains("no standard error").all()
+    with pytest.raises(NotComputedError, match="no standard error"):
+        fit.t_test("Intercept = 0")
+    for df in ("satterthwaite", "kenward-roger"):
+        with pytest.raises(NotComputedError, match="needs a maximum"):
+            fit.with_df(df).pvalues  # noqa: B018
+    with pytest.raises(NotComputedError, match="needs a maximum"):
+        fit.influence()
+    assert "nan" not in str(fit.summary())
+    assert fit.get_prediction().summary_frame()["mean_se"].isna().all()

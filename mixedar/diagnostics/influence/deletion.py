@@ -409,6 +409,8 @@ class Deletions:
         In the coordinates of the search over all groups.
     iterations : ndarray of int, shape (m,)
         Newton steps that the covariance parameters took.
+    converged : ndarray of bool, shape (m,)
+        False where the search for the maximum without a group ended before.
     leverage : ndarray, shape (m,)
         Trace of the group's part of ``X (X'H^-1 X)^-1 X'H^-1``; the sum over
         the groups is p.
@@ -428,6 +430,7 @@ class Deletions:
     scale: FloatArray
     theta: FloatArray
     iterations: IntArray
+    converged: BoolArray
     leverage: FloatArray
     leverage_re: FloatArray
     shift: FloatArray
@@ -467,11 +470,12 @@ def delete_groups(
     if maxiter <= 1:
         wanted, maxiter = np.flatnonzero(found.iterations < 0), _ENOUGH
     for i in progress_bar(wanted.tolist(), progress, "groups"):
-        if np.isnan(found.scale[i]):
-            continue
+        if found.iterations[i] >= 0 and np.isnan(found.scale[i]):
+            continue  # the other groups do not determine the fixed effects
         try:
             _search(found, at, int(i), maxiter)
         except np.linalg.LinAlgError:
+            found.converged[i] = False
             for name in ("beta", "cov_beta", "cov_values", "residual_params", "scale"):
                 getattr(found, name)[i] = np.nan
     found.iterations[found.iterations < 0] = 0
@@ -510,6 +514,7 @@ def _several(at: DeletionCoordinates, where: slice, move: bool) -> Deletions:
         scale=scale,
         theta=at.theta + steps,
         iterations=iterations,
+        converged=np.ones(m, dtype=bool),
         rank=sizes,
         leverage=leverage,
         **statistics,
@@ -582,3 +587,4 @@ def _search(found: Deletions, at: DeletionCoordinates, i: int, maxiter: int) -> 
     found.scale[i] = scale
     found.theta[i] = search.theta
     found.iterations[i] = search.iterations + taken
+    found.converged[i] = search.converged

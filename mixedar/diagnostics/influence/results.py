@@ -33,6 +33,7 @@ Wiley, chapter 2.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,10 +51,12 @@ from mixedar.diagnostics.influence.deletion import (
 )
 from mixedar.diagnostics.influence.linked import LinkedCoordinates, are_apart
 from mixedar.exceptions import (
+    ConvergenceWarning,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
     check_flags,
+    listing,
     shown,
 )
 from mixedar.fit import Fit
@@ -157,6 +160,10 @@ class GroupInfluence(NamedInALine):
         Newton steps that the covariance parameters were allowed.
     iterations : Series
         Steps that were taken.
+    converged : Series
+        False where the search for the maximum without a group ended before it, or
+        could not begin (NaN then): such measures say little.  As many steps as it
+        takes are allowed unless `maxiter` says otherwise.
 
     Examples
     --------
@@ -183,6 +190,16 @@ class GroupInfluence(NamedInALine):
         self._names = list(fit.exog_names)
         self._names_theta = [*fit.names[fit.k_fe :], "scale"]
         self.iterations = pd.Series(self._found.iterations, self._index)
+        self.converged = pd.Series(self._found.converged, self._index)
+        lost = self._index[~self._found.converged]
+        if len(lost) and not 1 < maxiter < _ENOUGH:
+            warnings.warn(
+                f"without {self.by} = {listing(lost.tolist())} no maximum of the "
+                "likelihood was found: see influence.converged. Too many parameters "
+                "for so few groups, perhaps; take a simpler residual structure",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     # estimates ------------------------------------------------------------
 
@@ -574,6 +591,7 @@ def influence(
         )
     fit.data  # noqa: B018  raises if they were removed
     fit.check_scale_estimated("influence()")
+    fit.check_maximum("influence()")
     left_out = LeftOut.of(fit, by)
     m = len(left_out.levels)
     if m < 2:

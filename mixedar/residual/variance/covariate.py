@@ -179,8 +179,8 @@ def _number(name: str, argument: str, value: object, positive: bool) -> float:
 LIMIT = 20.0
 # The same for the logarithm of a standard deviation, from its middle ...
 _LARGEST_RANGE = 3.0 * LIMIT
-# ... and from zero: squares of its exponential still are numbers.
-_LARGEST = 15.0 * LIMIT
+# ... and from zero: squares of variances, which derivatives have, still are numbers.
+_LARGEST = 7.5 * LIMIT
 _NODES = 17
 
 
