@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixedar._types import ArrayOrJet, BoolArray, FloatArray
+from mixedar._types import ArrayOrJet, BoolArray, FloatArray, IntArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
-from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
+from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
 from mixedar.residual.base import (
     DataLayout,
     FormulaStructure,
@@ -235,30 +236,15 @@ class Unstructured(OccasionStructure):
         return (root / np.diag(root)[:, None])[self._pairs()]
 
     def natural(self, u: FloatArray) -> Jet:
-        # a correlation moves with two rows of the factor alone: few of all derivatives
         u = np.clip(np.asarray(u, dtype=np.float64), -_STEEP, _STEEP)
-        k, points = len(u), u.shape[1:]
-        rows, firsts, first = [], [], 0
-        for n in range(len(self.occasions)):
-            free = variables(u[first : first + n])
-            one = Jet.constant(np.ones((1, *points)), n)
-            entries = concatenate([free, one])
-            rows.append(entries / np.sqrt((entries * entries).sum()))
-            firsts.append(slice(first, first + n))
-            first += n
-        out = Jet.constant(np.empty(u.shape), k)
-        for place, (a, b) in enumerate(zip(*self._pairs(), strict=True)):
-            x, y = rows[a][: b + 1], rows[b]
-            i, j = firsts[a], firsts[b]
-            out.value[place] = (x.value * y.value).sum(axis=0)
-            out.first[i, place] = (x.first * y.value).sum(axis=1)
-            out.first[j, place] = (y.first * x.value).sum(axis=1)
-            out.second[i, i, place] = (x.second * y.value).sum(axis=2)
-            out.second[j, j, place] = (y.second * x.value).sum(axis=2)
-            cross = np.einsum("ic...,jc...->ij...", x.first, y.first)
-            out.second[i, j, place] = cross
-            out.second[j, i, place] = cross.swapaxes(0, 1)
-        return out
+        n, points = len(self.occasions), u.shape[1:]
+        high, low = self._pairs()
+        rows = np.zeros((n, n, *points))
+        rows[high, low] = u
+        rows[range(n), range(n)] = 1.0
+        size = np.sqrt((rows**2).sum(axis=1, keepdims=True))
+        rows /= size
+        return _products_of_rows(rows[high], rows[low], size[high], size[low])
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         # the first occasion that follows from those before, and all later ones
@@ -275,6 +261,59 @@ class Unstructured(OccasionStructure):
         if not same.any():
             return params[place]
         return params[place] * ~same + same
+
+
+@cache
+def _entries_of_rows(n: int) -> tuple[tuple[IntArray, ...], tuple[IntArray, ...]]:
+    """
+    Which parameters the entries of both rows of each pair of occasions are.
+
+    Parameter, pair and entry among the 2n of both rows; and the same for two entries.
+    """
+    ends, every = np.stack(np.tril_indices(n, -1), axis=1), np.arange(n)
+    free = (every < ends[:, :, None]).reshape(-1, 2 * n)
+    numbers = (ends * (ends - 1) // 2)[:, :, None] + every
+    numbers = numbers.reshape(-1, 2 * n)
+    pair, i = np.nonzero(free)
+    both, j, k = np.nonzero(free[:, :, None] & free[:, None, :])
+    return (numbers[pair, i], pair, i), (numbers[both, j], numbers[both, k], both, j, k)
+
+
+def _products_of_rows(
+    a: FloatArray, b: FloatArray, size_a: FloatArray, size_b: FloatArray
+) -> Jet:
+    """
+    ``rho = a'b`` of rows ``a = x / |x|``, ``b = y / |y|``, by the entries of x and y.
+
+    The last entry of a row, after which there are zeros, is held.  With
+    ``da / dx_p = (e_p - a a_p) / |x|`` the derivatives of ``rho``, times the lengths
+    of the rows, are ``b - rho a`` and ``3 rho a a' - a b' - b a' - rho I`` by x, and
+    ``I - a a' - b b' + rho a b'`` by x and y.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (k, n, ...)
+        Of the later and the earlier occasion of each pair.
+    size_a, size_b : ndarray, shape (k, 1, ...)
+    """
+    n, points = a.shape[1], a.shape[2:]
+    rho = (a * b).sum(axis=1)
+    r, one = rho[:, None, None], np.eye(n).reshape(n, n, *(1,) * len(points))
+    aa, ab, bb = (x[:, :, None] * y[:, None] for x, y in ((a, a), (a, b), (b, b)))
+    beside = ab + ab.swapaxes(1, 2) + r * one
+    bend = np.empty((len(a), 2 * n, 2 * n, *points))
+    bend[:, :n, :n], bend[:, n:, n:] = 3.0 * r * aa - beside, 3.0 * r * bb - beside
+    bend[:, :n, n:] = one - aa - bb + r * ab
+    bend[:, n:, :n] = bend[:, :n, n:].swapaxes(1, 2)
+    sizes = np.repeat(np.concatenate([size_a, size_b], axis=1), n, axis=1)
+    bend /= sizes[:, :, None] * sizes[:, None]
+    slope = np.concatenate([b, a], axis=1) - rho[:, None] * np.concatenate([a, b], 1)
+    slope /= sizes
+    (by, pair, i), (by_one, by_other, both, j, k) = _entries_of_rows(n)
+    out = Jet.constant(rho, len(rho))
+    out.first[by, pair] = slope[pair, i]
+    out.second[by_one, by_other, both] = bend[both, j, k]
+    return out
 
 
 _TOEPLITZ_LIMIT = 7.0
