@@ -25,13 +25,13 @@ from mixedar.exceptions import (
 )
 from mixedar.hypotheses.df import RobustMethod
 from mixedar.panel.algebra import (
-    TransformedRegression,
-    clustered_meat,
     inverse_gram,
-    rank_of_effects,
-    sum_factor,
 )
 from mixedar.panel.data import PanelData
+from mixedar.panel.transformed import (
+    TransformedRegression,
+    sum_factor,
+)
 
 _NAMES = ("classical", "robust", "clustered", "CR2", "hac", "driscoll-kraay")
 _OTHER_NAMES = {
@@ -176,6 +176,25 @@ def _check_times(
         raise TimeError(f"{what} needs time=, the column with the periods")
 
 
+def _check_summable(panel: PanelData, request: CovarianceRequest) -> None:
+    """Raise for covariances that need more than sums over rows or entities."""
+    name, cluster = request.cov_type, request.cluster
+    if name in ("classical", "robust"):
+        return
+    by_entity = isinstance(cluster, str) and cluster in ("entity", panel.entity_name)
+    if name == "clustered" and by_entity:
+        return
+    why = {
+        "CR2": "weighs each cluster by matrices of all its rows",
+        "clustered": "sums over clusters whose rows are in several batches",
+    }.get(name, "multiplies rows that are in several batches")
+    what = f"cluster={shown(cluster)}" if name == "clustered" else f"cov_type={name!r}"
+    raise UnsupportedError(
+        f"{what} of a source {why}; choose 'classical', 'robust', or 'clustered' by "
+        f"{panel.entity_name!r}, whose rows are read together, or pass a frame"
+    )
+
+
 def cluster_codes(
     panel: PanelData, request: CovarianceRequest, data: pd.DataFrame | None = None
 ) -> list[IntArray]:
@@ -205,6 +224,9 @@ def cluster_codes(
     TimeError
         If clusters are periods, or scores are lagged, and there are no times.
     """
+    if not panel.has_rows:
+        _check_summable(panel, request)
+        return []
     _check_times(panel, request, data)
     if request.cov_type not in ("clustered", "CR2"):
         return []
@@ -304,32 +326,32 @@ def sandwich(
     estimation with spatially dependent panel data, Review of Economics and
     Statistics 80, 549-560.
     """
-    x, df, clusters = regression.x, regression.df, regression.clusters
+    x, df = regression.x, regression.df
     if request.cov_type == "classical" and regression.classical is not None:
         return regression.classical, CovarianceInfo(df=df)
     bread = inverse_gram(x)
     if request.cov_type == "classical":
         variance = regression.resid @ regression.resid / regression.df_resid
         return variance * bread, CovarianceInfo(df=df)
-    scores = x * regression.resid[:, None]
     label = request.cov_type
     counts: tuple[int, ...] = ()
     factor = _row_factor(regression, request)
     if request.cov_type == "robust":
-        meat = scores.T @ scores
+        meat = regression.row_products()
         label = "robust (White)"
     elif request.cov_type == "clustered":
-        meat, counts = clustered_meat(scores, clusters, request.small_sample)
+        meat, counts = regression.cluster_products(request.small_sample)
         df = min(counts) - 1.0
     elif request.cov_type == "hac":
         count = len(np.unique(regression.time))
         kernel = Kernel.of(request, count, strict=False)
+        scores = regression.scores
         meat = _lagged(scores, regression.entity, regression.times, kernel)
         label = f"HAC, {request.kernel}"
     else:
         periods, rows = np.unique(regression.times, return_inverse=True)
         sums = np.zeros((len(periods), x.shape[1]))
-        np.add.at(sums, rows, scores)
+        np.add.at(sums, rows, regression.scores)
         kernel = Kernel.of(request, len(periods), strict=True)
         meat = _lagged(sums, None, periods, kernel)
         df = len(periods) - 1.0
@@ -362,7 +384,7 @@ def absent_periods(
 
 def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -> float:
     """The part of the small-sample factor that counts rows and coefficients."""
-    n, name = len(regression.x), request.small_sample
+    n, name = regression.nobs, request.small_sample
     if name is None:
         return 1.0
     summed = request.cov_type in ("clustered", "driscoll-kraay")
@@ -370,8 +392,7 @@ def _row_factor(regression: TransformedRegression, request: CovarianceRequest) -
         return n / regression.df_resid
     k = regression.k_plain
     if name == "stata" and regression.effects:
-        codes = regression.loose_effects(regression.clusters or [regression.entity])
-        k += rank_of_effects(codes) if codes else 1
+        k += regression.loose_rank
     return n / (n - k)
 
 

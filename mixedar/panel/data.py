@@ -14,18 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import (
-    check_columns,
-    check_distinct,
-    check_lengths,
-    group_codes,
+from mixedar.panel.algebra import (
+    dummy_effects,
+    rank_of_effects,
 )
-from mixedar.data.given import positive_weights
-from mixedar.data.time import TimeAxis, time_axis
-from mixedar.engine.rows import GroupedRows, group_rows
-from mixedar.exceptions import DuplicateTimeError, EmptyDataError, TimeError, shown
-from mixedar.panel.algebra import dummy_effects, rank_of_effects
-from mixedar.residual import AR1, CAR1
+from mixedar.panel.transformed import (
+    Transformation,
+    TransformedRegression,
+)
 from mixedar.summary import NamedInALine, in_a_line
 
 # Up to this many periods the normal equations of two-way effects are solved densely.
@@ -78,6 +74,8 @@ class PanelData(NamedInALine):
         Whether the times lie on a grid of equal steps.
     time_unit : str or None
         What one unit of time is; None for plain numbers.
+    time_step : float
+        Its length, in the numbers that times are read as.
     given_time, delta : object
         Times, in the caller's order, and their unit as they were given.
     n_dropped : int
@@ -106,6 +104,7 @@ class PanelData(NamedInALine):
     has_time: bool = True
     on_grid: bool = True
     time_unit: str | None = None
+    time_step: float = 1.0
     given_time: Any = None
     delta: object = None
     n_dropped: int = 0
@@ -136,6 +135,21 @@ class PanelData(NamedInALine):
         """Observations of each entity, shape (N,)."""
         return np.diff(self.offsets)
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows are there, and not only sums of them."""
+        return True
+
+    @cached_property
+    def ones(self) -> FloatArray:
+        """The column of a constant, shape (n,)."""
+        return np.ones(self.nobs)
+
+    @cached_property
+    def entity_ones(self) -> FloatArray:
+        """The same of a regression on means of entities, shape (N,)."""
+        return np.ones(self.n_entities)
+
     @cached_property
     def root(self) -> FloatArray | None:
         """Square roots of the weights, None without."""
@@ -160,6 +174,10 @@ class PanelData(NamedInALine):
             return np.asarray(values.mean(axis=0))
         return np.asarray(np.average(values, axis=0, weights=self.weights))
 
+    def centre(self, values: FloatArray) -> FloatArray:
+        """Values less their (weighted) mean, shape of `values`."""
+        return values - self.grand_mean(values)
+
     @property
     def n_times(self) -> EntitySizes:
         """Smallest, mean and largest number of observations of an entity."""
@@ -182,6 +200,16 @@ class PanelData(NamedInALine):
                 return j
         return None
 
+    @property
+    def level(self) -> float:
+        """Value of the constant column."""
+        return 0.0 if self.constant is None else float(self.x[0, self.constant])
+
+    @property
+    def has_constant_response(self) -> bool:
+        """Whether the response is the same in all rows."""
+        return bool((self.y == self.y[0]).all())
+
     @cached_property
     def slopes(self) -> IntArray:
         """Positions of the columns of `x` but the constant."""
@@ -201,6 +229,11 @@ class PanelData(NamedInALine):
     def singletons(self) -> list[Any]:
         """Labels of the entities with one observation."""
         return list(self.entity_labels[self.sizes == 1])
+
+    @property
+    def n_singletons(self) -> int:
+        """Number of entities with one observation."""
+        return len(self.singletons)
 
     @property
     def order_notes(self) -> list[str]:
@@ -356,6 +389,43 @@ class PanelData(NamedInALine):
         part = theta if values.ndim == 1 else theta[:, None]
         return values - self.per_row(part * self.entity_means(values))
 
+    def entity_mean(self, values: FloatArray) -> float:
+        """Mean over the entities of one value each, shape (N,)."""
+        return float(values.mean())
+
+    def entity_variance(self, values: FloatArray) -> float:
+        """Variance over the entities of one value each, shape (N,)."""
+        return float(np.var(values, ddof=1))
+
+    def entity_quantile(self, values: FloatArray, q: float) -> float:
+        """Quantile over the entities of one value each, shape (N,)."""
+        return float(np.quantile(values, q))
+
+    def regression(
+        self,
+        x: FloatArray,
+        resid: FloatArray,
+        used: IntArray | slice,
+        at: Transformation,
+        **parts: Any,
+    ) -> TransformedRegression:
+        """
+        The regression of transformed rows.
+
+        `used` are its rows in the panel; `at` says how they were transformed.
+        """
+        theta = at.theta if at.kind == "re" else None
+        return TransformedRegression(
+            x,
+            resid,
+            self.entity[used],
+            self.time[used],
+            self.times[used],
+            theta=None if theta is None else self.per_row(theta),
+            root=self.root,
+            **parts,
+        )
+
     def remove_effects(self, values: FloatArray, effects: Sequence[str]) -> FloatArray:
         """
         (Weighted) least-squares residuals of columns on the dummies of the effects.
@@ -423,167 +493,3 @@ class PanelData(NamedInALine):
             time = found[self.n_entities :].reshape(-1, *values.shape[1:])
         time = time - self.grand_mean(time[self.time])
         return self.entity_means(values - time[self.time]), time
-
-
-def make_panel(
-    endog: FloatArray,
-    exog: FloatArray,
-    names: Sequence[str],
-    entity: object,
-    time: object = None,
-    weights: Any = None,
-    *,
-    delta: object = None,
-    index: pd.Index | None = None,
-    endog_name: str = "y",
-    entity_name: str = "entity",
-    time_name: str = "time",
-    weights_name: str = "",
-    n_dropped: int = 0,
-) -> PanelData:
-    """
-    Validate arrays and sort them by entity and time.
-
-    Parameters
-    ----------
-    endog : ndarray, shape (n,)
-        Response.
-    exog : ndarray, shape (n, p)
-        Regressors.
-    names : sequence of str
-        Their names.
-    entity : array_like, shape (n,)
-        Labels of the entities.
-    time : array_like, shape (n,), optional
-        Times: numbers, dates or periods; the order of rows by default.
-    weights : array_like, shape (n,), optional
-        Inverse variances of the rows, up to a constant.
-    delta : number, str or duration, optional
-        The unit of time; the common step of the times of an entity by default.
-    index : pandas.Index, optional
-        Row labels; positions by default.
-    endog_name, entity_name, time_name, weights_name : str
-        For messages and summaries.
-    n_dropped : int
-        Rows that were left out before.
-
-    Returns
-    -------
-    PanelData
-
-    Raises
-    ------
-    EmptyDataError
-        If there are no rows.
-    LengthError
-        If arrays differ in length.
-    MissingDataError
-        If values are missing or infinite.
-    GroupError
-        If entity labels cannot be sorted.
-    TimeError
-        If times are neither numbers nor dates.
-    MagnitudeError
-        If numbers are so large or small that squares overflow.
-    DuplicateTimeError
-        If an entity is observed twice at one time.
-    """
-    n = len(endog)
-    if n == 0:
-        raise EmptyDataError("there are no observations; check subset= and missing=")
-    check_lengths(n, exog=exog, entity=entity, time=time)
-    check_distinct(names, "regressors'")
-    index = pd.RangeIndex(n) if index is None else index
-    check_columns(endog, [endog_name], "the response's", index)
-    check_columns(exog, list(names), "regressor", index)
-    codes, labels = group_codes(entity, entity_name)
-    if time is None:
-        if delta is not None:
-            raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
-        grouped, clock = _by_rows(codes, len(labels))
-    else:
-        names_of = [entity_name, time_name]
-        grouped, clock = _by_time(codes, labels, time, delta, names_of)
-    if weights is not None:
-        weights = positive_weights(weights, weights_name, index)
-        weights = grouped.sort(weights / weights.mean())
-    return PanelData(
-        y=grouped.sort(endog),
-        x=grouped.sort(exog),
-        names=tuple(names),
-        entity=np.repeat(np.arange(len(labels)), grouped.sizes),
-        entity_labels=labels,
-        order=grouped.order,
-        offsets=grouped.offsets,
-        index=index,
-        endog_name=endog_name,
-        entity_name=entity_name,
-        time_name="row" if time is None else time_name,
-        has_time=time is not None,
-        given_time=time,
-        delta=delta,
-        n_dropped=n_dropped,
-        weights=weights,
-        weights_name="" if weights is None else weights_name,
-        **clock,
-    )
-
-
-def _by_rows(codes: IntArray, entities: int) -> tuple[GroupedRows, dict[str, Any]]:
-    """The order of rows counts: sorted rows of an entity are 0, 1, 2, ..."""
-    grouped = group_rows(codes, None, None, entities)
-    period = np.arange(len(codes)) - np.repeat(grouped.offsets[:-1], grouped.sizes)
-    labels = np.arange(grouped.sizes.max())
-    times = period.astype(np.float64)
-    return grouped, {"time": period, "times": times, "time_labels": labels}
-
-
-def _by_time(
-    codes: IntArray, labels: NDArray[Any], time: Any, delta: object, names: list[str]
-) -> tuple[GroupedRows, dict[str, Any]]:
-    """
-    Rows by entity and time, and the fields of :class:`PanelData` on times.
-
-    Times are in units of `delta`, or of the common step of those of an entity; `names`
-    are those of entity and time.
-    """
-    axis, on_grid = _axis(time, names[1], delta)
-    grouped = group_rows(codes, axis.values, None, len(labels))
-    rows, series = grouped.duplicate(), pd.Series(time)
-    if rows is not None:
-        who, when = labels[codes[rows[0]]], series.iloc[rows[0]]
-        raise DuplicateTimeError(
-            f"{names[0]} {shown(who)} is observed twice at {names[1]} {shown(when)} "
-            f"(rows {rows[0]} and {rows[1]}, counted from 0); a panel has one "
-            "observation for each entity and time: aggregate, or check the columns "
-            "that were named as entity= and time="
-        )
-    step = 1.0
-    if on_grid:
-        unit = "auto" if delta is None else delta
-        step = axis.step(unit, grouped.gaps, True, names[1], "a panel")
-    period, levels = pd.factorize(axis.values, sort=True)
-    firsts = np.empty(len(levels), dtype=np.intp)
-    firsts[period[::-1]] = np.arange(len(period))[::-1]
-    return grouped, {
-        "time": grouped.sort(period.astype(np.intp)),
-        "times": grouped.sort(axis.values) / step,
-        "time_labels": series.iloc[firsts].to_numpy(),
-        "on_grid": on_grid,
-        "time_unit": axis.label(step),
-    }
-
-
-def _axis(time: object, name: str, delta: object) -> tuple[TimeAxis, bool]:
-    """Whole numbers where the times lie on a grid, real numbers elsewhere."""
-    # raises for what is neither numbers nor dates
-    real = time_axis(time, CAR1(), name)
-    try:
-        return time_axis(time, AR1(), name), True
-    except TimeError:
-        if delta is None:
-            return real, False
-        raise TimeError(
-            f"delta={delta!r}: the times {name!r} are on no grid of equal steps; count "
-            "them in periods, such as .dt.to_period('M') of dates, or leave delta= out"
-        ) from None

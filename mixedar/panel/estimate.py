@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.panel.algebra import TransformedRegression
 from mixedar.panel.covariance import CovarianceInfo
 from mixedar.panel.data import PanelData
+from mixedar.panel.transformed import (
+    TransformedRegression,
+)
 from mixedar.summary import NamedInALine
 
 Kind = Literal["fe", "re", "between", "fd", "pooled", "fe_ar1", "re_ar1"]
@@ -211,10 +213,11 @@ def squared_correlations(
     if estimate.rsquared is not None:
         return estimate.rsquared
     y, xb = panel.y, linear_prediction(panel, estimate)
+    rows, ones = panel.by_root, panel.by_root(panel.ones)
     return (
-        squared(panel.demean(y), panel.demean(xb), panel.weights),
-        squared(panel.entity_means(y), panel.entity_means(xb)),
-        squared(y, xb, panel.weights),
+        squared(rows(panel.demean(y)), rows(panel.demean(xb)), ones),
+        squared(panel.entity_means(y), panel.entity_means(xb), panel.entity_ones),
+        squared(rows(y), rows(xb), ones),
     )
 
 
@@ -225,7 +228,7 @@ def inclusive_rsquared(
     if estimate.kind not in ("fe", "pooled"):
         return np.nan, np.nan
     centred = estimate.kind == "fe" or panel.constant is not None
-    total = panel.by_root(panel.y - (panel.grand_mean(panel.y) if centred else 0.0))
+    total = panel.by_root(panel.centre(panel.y) if centred else panel.y)
     left = panel.by_root(resid)
     ratio = float(left @ left) / float(total @ total)
     return 1.0 - ratio, 1.0 - ratio * (panel.nobs - centred) / estimate.df_resid
@@ -244,22 +247,22 @@ def transformed_rsquared(panel: PanelData, estimate: PanelEstimate) -> float:
     return 1.0 - float(regression.resid @ regression.resid) / float(y @ y)
 
 
-def squared(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> float:
+def squared(a: FloatArray, b: FloatArray, ones: FloatArray | None = None) -> float:
     """
-    Squared (weighted) correlation; 0 if `b` does not vary, NaN if `a` does not.
+    Squared correlation; 0 if `b` does not vary, NaN if `a` does not.
 
     Parameters
     ----------
-    a, b, weights : ndarray, shape (n,)
+    a, b, ones : ndarray, shape (n,)
+        Weighted or turned, as `ones`, a constant, is.
 
     Returns
     -------
     float
     """
     scale = np.abs(b).max(initial=0.0)
-    a, b = (v - np.average(v, weights=weights) for v in (a, b))
-    if weights is not None:
-        a, b = np.sqrt(weights) * a, np.sqrt(weights) * b
+    ones = np.ones(len(a)) if ones is None else ones
+    a, b = (v - ones * ((ones @ v) / (ones @ ones)) for v in (a, b))
     total, explained = float(a @ a), float(b @ b)
     if total == 0.0:
         return np.nan

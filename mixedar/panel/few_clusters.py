@@ -48,9 +48,6 @@ from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.arguments import check_count, generator
 from mixedar.inference.sandwich import Sandwich, adjusted_products, equal_sizes
 from mixedar.panel.algebra import (
-    ONE_CLUSTER,
-    TransformedRegression,
-    determined_alone,
     inverse_gram,
     regress,
     swept,
@@ -63,6 +60,11 @@ from mixedar.panel.covariance import (
 )
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS, PanelEstimate
+from mixedar.panel.transformed import (
+    ONE_CLUSTER,
+    TransformedRegression,
+    determined_alone,
+)
 
 # Dummies of effects that clusters split, and rows of a cluster, that are reasonable.
 _MOST_DUMMIES, _LARGEST = 500, 5000

@@ -514,7 +514,7 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
         """
         residual, between = self.estimate.sigma2_e, self.estimate.sigma2_u
         if between is None and self._effects.entity is not None:
-            between = float(np.var(self._effects.entity, ddof=1))
+            between = self.panel.entity_variance(self._effects.entity)
         if residual is None or between is None:
             return None
         fraction = between / (between + residual) if between + residual > 0 else np.nan

@@ -55,7 +55,7 @@ def summarize(
     tables = [
         SummaryTable(coefficients, title="Coefficients", name="coefficients"),
         _components(parts),
-        _statistics(estimate),
+        _statistics(panel, estimate),
     ]
     header = {
         "Dep. variable:": yname or panel.endog_name,
@@ -109,7 +109,7 @@ def _components(parts: pd.Series | None) -> SummaryTable | None:
     )
 
 
-def _statistics(estimate: PanelEstimate) -> SummaryTable | None:
+def _statistics(panel: PanelData, estimate: PanelEstimate) -> SummaryTable | None:
     """Rho, theta and further numbers of the fit, one a row."""
     rows: dict[str, float] = {}
     if estimate.rho is not None:
@@ -120,7 +120,7 @@ def _statistics(estimate: PanelEstimate) -> SummaryTable | None:
         if np.ptp(theta) < 1e-12:
             quantiles = {"": 0.5}
         for name, q in quantiles.items():
-            rows[f"theta{name}"] = float(np.quantile(theta, q))
+            rows[f"theta{name}"] = panel.entity_quantile(theta, q)
     # with columns absorbed linearmodels tests another null than plm's pFtest
     test = None if estimate.absorbed else estimate.f_pooled
     if test is not None:

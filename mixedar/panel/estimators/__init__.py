@@ -36,16 +36,22 @@ from mixedar.exceptions import (
     listing,
     shown,
 )
-from mixedar.panel.algebra import Standardized, TransformedRegression
+from mixedar.panel.algebra import (
+    Standardized,
+)
 from mixedar.panel.covariance import (
     CovarianceRequest,
     absent_periods,
     cluster_codes,
     sandwich,
 )
-from mixedar.panel.data import PanelData, make_panel
+from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
 from mixedar.panel.few_clusters import bias_reduced, without_error
+from mixedar.panel.sorting import make_panel
+from mixedar.panel.transformed import (
+    Transformation,
+)
 from mixedar.summary import NamedInALine, in_a_line
 
 Model = TypeVar("Model", bound="PanelModel")
@@ -213,7 +219,7 @@ class PanelModel(NamedInALine, ABC):
 
     def _check_panel(self) -> None:
         panel = self.panel
-        if (panel.y == panel.y[0]).all():
+        if panel.has_constant_response:
             raise ResponseError(
                 f"the response {panel.endog_name!r} is constant; there is no variation "
                 "to model"
@@ -364,24 +370,22 @@ class PanelModel(NamedInALine, ABC):
         panel, self.columns = self.panel, columns
         self.check_residuals(resid)
         fixed, random = self.kind.startswith("fe"), self.kind.startswith("re")
-        theta = parts.get("theta") if self.kind == "re" else None
         # the mean of fixed effects is no further parameter
         means = np.flatnonzero(columns == (panel.constant if fixed else None))
         clusters = [codes[used] for codes in cluster_codes(panel, request, self.frame)]
-        regression = TransformedRegression(
+        ratio = parts.get("sigma2_u", 0.0) / parts["sigma2_e"] if random else 0.0
+        how = columns, standard.back, coef, parts.get("theta"), ratio
+        regression = panel.regression(
             x,
             resid,
-            panel.entity[used],
-            panel.time[used],
-            panel.times[used],
-            df_resid,
-            int(means[0]) if len(means) else None,
-            classical,
-            clusters,
+            used,
+            Transformation(self.kind, *how),
+            df_resid=df_resid,
+            constant=int(means[0]) if len(means) else None,
+            classical=classical,
+            clusters=clusters,
             effects=effects if fixed else (),
             use_t=not random,
-            theta=None if theta is None else panel.per_row(theta),
-            root=panel.root,
         )
         back, names = standard.back, [panel.names[j] for j in columns]
         if request.cov_type == "CR2":
@@ -401,7 +405,7 @@ class PanelModel(NamedInALine, ABC):
             cov=cov,
             info=info,
             df_resid=df_resid,
-            nobs=len(x),
+            nobs=regression.nobs,
             effects=effects,
             regression=regression,
             back=back,
@@ -410,7 +414,7 @@ class PanelModel(NamedInALine, ABC):
 
     def check_residuals(self, resid: FloatArray) -> None:
         """Raise if the model leaves nothing of the response."""
-        total = self.panel.y - self.panel.y.mean()
+        total = self.panel.centre(self.panel.y)
         if resid @ resid <= 1e-26 * (total @ total):
             raise ResponseError(
                 f"the response {self.panel.endog_name!r} is a combination of the "
@@ -423,7 +427,7 @@ class PanelModel(NamedInALine, ABC):
         if not found:
             return []
         return [
-            f"Entities with one observation: {len(found)} ({panel.entity_name} "
+            f"Entities with one observation: {panel.n_singletons} ({panel.entity_name} "
             f"{listing(found)}). They {meaning}."
         ]
 

@@ -105,7 +105,7 @@ class FixedEffects(LeastSquaresModel):
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:
         panel, (effects, method) = self.panel, _EFFECTS[self.effects]
         slopes, constant = panel.slopes, panel.constant
-        centred = panel.x[:, slopes] - panel.grand_mean(panel.x[:, slopes])
+        centred = panel.centre(panel.x[:, slopes])
         within = panel.remove_effects(centred, effects)
         found = varying_columns(centred, within)
         self._check_kept(found.kept, [panel.names[j] for j in slopes])
@@ -117,14 +117,17 @@ class FixedEffects(LeastSquaresModel):
         if constant is not None:
             position = int(np.searchsorted(columns, constant))
             columns = np.insert(columns, position, constant)
-            given = np.insert(given, position, 1.0, axis=1)
-            within = np.insert(within, position, 1.0, axis=1)
-        standard = standardize(given, position, center=False)
+            given = np.insert(given, position, panel.ones, axis=1)
+            within = np.insert(within, position, panel.ones, axis=1)
+        ones = None if panel.has_rows else panel.ones
+        standard = standardize(given, position, False, ones)
         within = within @ standard.back
-        # linearmodels takes every panel for one part, and near collinearity for more
+        # linearmodels takes every panel for one part, near collinearity for more, and
+        # each row for one observation
         lengths = column_sizes(within)
         alike = np.linalg.eigvalsh((within / lengths).T @ (within / lengths))[0]
-        if self._parts > 1 or panel.weights is not None or alike < _ALIKE:
+        own = not panel.has_rows or panel.weights is not None
+        if own or self._parts > 1 or alike < _ALIKE:
             fit = _regress_within(panel, standard.x, within, effects, position)
         else:
             fit = fit_within(panel, standard.x, effects)
@@ -220,13 +223,13 @@ def _regress_within(
 ) -> WithinFit:
     """Least squares of columns without the effects; `x` is as it was with them."""
     n, rank = panel.nobs, panel.count_effects(effects)
-    mean = panel.grand_mean(panel.y)
-    y = panel.remove_effects(panel.y[:, None] - mean, effects)[:, 0] + mean
+    mean = panel.ones * panel.grand_mean(panel.y)
+    y = panel.remove_effects((panel.y - mean)[:, None], effects)[:, 0] + mean
     fit = regress(panel.by_root(within), panel.by_root(y), tolerance=0.0)
     # the constant is the mean of the effects
     df_resid = n - rank - fit.rank + (constant is not None)
     scale = fit.ssr / df_resid
-    x = np.column_stack([np.ones(n), x])
+    x = np.column_stack([panel.ones, x])
     pooled = regress(panel.by_root(x), panel.by_root(panel.y))
     change = (pooled.ssr - fit.ssr) / (rank - 1)
     return WithinFit(
@@ -245,5 +248,5 @@ def _level(panel: PanelData, columns: IntArray, position: int) -> FloatArray:
     slopes = np.arange(len(columns)) != position
     back = np.eye(len(columns))
     back[position, slopes] = -panel.grand_mean(panel.x[:, columns[slopes]])
-    back[position] /= panel.x[0, columns[position]]
+    back[position] /= panel.level
     return back

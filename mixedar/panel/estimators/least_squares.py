@@ -119,9 +119,11 @@ class LeastSquaresModel(PanelModel):
         `constant` is its position in `x`, `columns` are those of the panel; from
         `rows` of the panel the rows before them are subtracted, None for levels.
         """
-        n, k = x.shape
+        panel, levels = self.panel, what == "observations"
+        n, k = panel.nobs if levels else len(x), x.shape[1]
         check_freedom(n - k, f"{n} {what}", f"{k} coefficients and a variance")
-        standard, panel = standardize(x, constant), self.panel
+        ones = None if panel.has_rows else panel.ones
+        standard = standardize(x, constant, ones=ones)
         x, y = panel.by_root(standard.x), panel.by_root(y)
         fit = regress(x, y, tolerance=0.0)
         scale = fit.ssr / (n - k)

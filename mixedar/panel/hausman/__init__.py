@@ -18,11 +18,7 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import (
     MEANS_TOLERANCE,
     RANK_TOLERANCE,
-    Correction,
-    TransformedRegression,
-    cluster_covariance,
     column_sizes,
-    determined_alone,
     regress,
     wald,
 )
@@ -37,6 +33,12 @@ from mixedar.panel.hausman.comparison import (
 )
 from mixedar.panel.hausman.mixed import hausman_mixed
 from mixedar.panel.results import PanelResults
+from mixedar.panel.transformed import (
+    Correction,
+    TransformedRegression,
+    cluster_covariance,
+    determined_alone,
+)
 
 _HAUSMAN = "Hausman (1978), Econometrica 46, 1251-1271"
 _STATA = _HAUSMAN + "; residual variances as Stata's option of this name"

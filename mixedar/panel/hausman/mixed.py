@@ -13,7 +13,7 @@ from mixedar._types import FloatArray
 from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.hypotheses.result import Distribution, TestText
 from mixedar.mixed import MixedLMAR, MixedLMARResults
-from mixedar.panel.data import PanelData, make_panel
+from mixedar.panel.data import PanelData
 from mixedar.panel.estimators.random_effects import entity_means
 from mixedar.panel.hausman.comparison import (
     MUNDLAK,
@@ -25,6 +25,7 @@ from mixedar.panel.hausman.comparison import (
     side_by_side,
 )
 from mixedar.panel.results import PanelResults
+from mixedar.panel.sorting import make_panel
 
 _TEXT = TestText(
     "Mundlak in the mixed model",

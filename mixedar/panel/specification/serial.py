@@ -12,8 +12,6 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
 from mixedar.panel.algebra import (
-    Correction,
-    cluster_covariance,
     column_sizes,
     regress,
     standardize,
@@ -24,6 +22,10 @@ from mixedar.panel.specification.regressions import (
     PanelRegressions,
     Tested,
     regressions_of,
+)
+from mixedar.panel.transformed import (
+    Correction,
+    cluster_covariance,
 )
 
 Convention = Literal["stata", "plm", "article"]
