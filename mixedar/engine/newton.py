@@ -41,6 +41,8 @@ class SearchPath:
         Minus the second derivatives by each parameter there.
     path : list of (ndarray, float)
         Points and log-likelihoods, if asked for.
+    idle : bool
+        Whether it was given up: on its way to a known maximum, or hopeless.
     """
 
     theta: FloatArray
@@ -51,6 +53,7 @@ class SearchPath:
     converged: bool
     curvature: FloatArray = field(default_factory=lambda: np.empty(0))
     path: tuple[tuple[FloatArray, float], ...] = ()
+    idle: bool = False
 
     def among(self, theta: FloatArray, some: BoolArray) -> SearchPath:
         """The same, of all parameters, where `some` were searched for."""
@@ -119,10 +122,10 @@ def newton(
     path = [(theta, current.llf)]
     polished, beyond = False, False
 
-    def ended(iteration: int, converged: bool) -> SearchPath:
+    def ended(iteration: int, converged: bool, idle: bool = False) -> SearchPath:
         kept = tuple(path) if keep_path else ()
         found = current.llf, iteration, evaluations, decrement, converged
-        return SearchPath(theta, *found, -np.diagonal(current.hessian), kept)
+        return SearchPath(theta, *found, -np.diagonal(current.hessian), kept, idle)
 
     for iteration in range(1, maxiter + 1):
         model = _Quadratic(theta, current)
@@ -134,7 +137,7 @@ def newton(
                 return ended(iteration, True)
             polished = True
         elif _is_idle(iteration, theta, current, decrement, known, hopeless):
-            return ended(iteration, False)
+            return ended(iteration, False, idle=True)
         if endless is not None and iteration % _ASKED == 0:
             before, beyond = beyond, endless(theta)
             if before and beyond:

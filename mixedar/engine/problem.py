@@ -374,7 +374,8 @@ class LikelihoodProblem:
             self.watch(point.llf)
         by_v = Jet(point.llf, point.gradient, point.hessian)
         found = substitute(by_v, self.entries(theta))
-        if not (np.isfinite(found.first).all() and np.isfinite(found.second).all()):
+        size = np.vdot(found.first, found.first) + np.vdot(found.second, found.second)
+        if not math.isfinite(size):
             raise np.linalg.LinAlgError("derivatives over- or underflow")
         return ThetaEvaluation(point.llf, found.first, found.second)
 

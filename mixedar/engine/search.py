@@ -125,7 +125,8 @@ def find_modes(
             search = climb(
                 evaluate, theta, known=known, hopeless=hopeless, endless=endless
             )
-            theta = _at_ends(problem, search)
+            # where a search is given up nothing is looked for
+            theta = search.theta if search.idle else _at_ends(problem, search)
             inside = theta == search.theta
             if not inside.all():
                 part = partial(_of_some, evaluate, theta, inside)
@@ -139,12 +140,20 @@ def find_modes(
     for theta in starts:
         if method != "newton":
             theta = _by_scipy(problem, theta, method, maxiter)
+        elif searches and searches[0].converged and n_scattered(problem) < SCATTERED:
+            # each step is dear: not the whole way to a maximum that is known
+            best = max(searches, key=lambda s: s.llf)
+            with suppress(np.linalg.LinAlgError):
+                begun = _begun(evaluate, theta)
+                if _leads(problem, begun, best):
+                    continue
+                theta = begun.theta
         follow(theta)
         last = searches[-1] if searches else None
         if endless and last and not last.converged and endless(last.theta):
             break
-    best = max(searches, key=lambda s: s.llf, default=None)
-    if method == "newton" and not alone and best is not None and best.converged:
+    highest = max(searches, key=lambda s: s.llf, default=None)
+    if method == "newton" and not alone and highest and highest.converged:
         for begun in _scattered(problem, evaluate, searches):
             best = max(searches, key=lambda s: s.llf)
             if not _leads(problem, begun, best):
@@ -199,18 +208,27 @@ def _scattered(
     for k in range(n_scattered(problem)):
         u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
         with suppress(np.linalg.LinAlgError):
-            search = newton(
-                evaluate,
-                np.concatenate([lam, u]),
-                gtol=ROUGH_GAIN,
-                maxiter=ROUGH_STEPS,
-                polish=False,
-                hopeless=best.llf,
-            )
+            search = _begun(evaluate, np.concatenate([lam, u]), best.llf)
             if not any(_near(search.theta, other.theta) for other in known):
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
     return found[:FOLLOWED]
+
+
+def _begun(
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    hopeless: float = -np.inf,
+) -> SearchPath:
+    """The first steps of a search."""
+    return newton(
+        evaluate,
+        theta,
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
 
 
 def n_scattered(problem: LikelihoodProblem) -> int:
@@ -223,7 +241,8 @@ def _leads(problem: LikelihoodProblem, begun: SearchPath, best: SearchPath) -> b
     """Whether a search promises no more than a maximum to which it only rises."""
     if begun.llf + begun.decrement > best.llf:
         return False
-    start, way = begun.theta, best.theta - begun.theta
+    start = problem.unsigned(begun.theta)
+    way = best.theta - start
     inner = [value_at(problem, start + share * way) for share in _ON_THE_WAY]
     return all(a < b for a, b in pairwise([begun.llf, *inner, best.llf]))
 
