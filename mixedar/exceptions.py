@@ -140,7 +140,7 @@ class SourceError(MixedARError):
 
 
 class MemoryBoundError(SourceError):
-    """More memory would be needed than ``memory=`` allows; the message says for what."""
+    """``memory=`` allows less than would be needed; the message says for what."""
 
 
 class MixedARWarning(UserWarning):

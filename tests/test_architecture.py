@@ -75,7 +75,7 @@ OTHERS = {
     "statsmodels",
     "tqdm",
 }
-LATE = ("dask", "duckdb", "linearmodels", "matplotlib", "polars", "sklearn", "tqdm")
+LATE = ("dask", "duckdb", "linearmodels", "matplotlib", "sklearn", "tqdm")
 ROOT = Path(mixedar.__file__).parent
 FILE_LINES, FUNCTION_LINES = 350, 60
 # Waiting to be taken apart; nothing is added here without a reason.
@@ -87,6 +87,7 @@ TWICE: set[str] = set()
 ALONE = {
     "mixedar.compare.maketables": "all that is known of the package maketables",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
+    "mixedar.data.formula.products": "designs of many rows, apart from the engines",
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
     "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",
@@ -95,6 +96,7 @@ ALONE = {
     "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.recipe": "how a model is written again, apart from its making",
+    "mixedar.mixed.streamed": "what is read of a source, before the model is made",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
     "mixedar.panel.summary": "what stands in which table",
@@ -108,6 +110,7 @@ ALONE = {
     "mixedar.report.html": "the form of a page",
     "mixedar.report.pdf": "the form of printed pages",
     "mixedar.report.pictures": "pictures alone",
+    "mixedar.streams.files": "all that is known of files",
 }
 # What these names stand for has a type, but where anything may come in.
 TYPED = ("fit", "fits", "results", "model", "structure")

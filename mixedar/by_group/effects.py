@@ -5,6 +5,7 @@ Predicted random effects and coefficients of every group, as frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from mixedar.exceptions import UnsupportedError, check_alpha, check_choice, chec
 from mixedar.fit import Fit
 from mixedar.fit.linked import effects_from, exog_left
 from mixedar.inference.df import contrast_method
+from mixedar.prediction.batches import random_effects
+from mixedar.streams import Source
 from mixedar.summary import ResultFrame
 
 # Columns that are whitened at a time.
@@ -189,20 +192,22 @@ def _quadratic(a: FloatArray, cov: FloatArray) -> FloatArray:
 
 def random_effects_frame(
     fit: Fit,
-    form: str = "wide",
+    form: str | Source = "wide",
     *,
     standard_errors: bool = False,
     beta: str = "known",
     alpha: float = 0.05,
-) -> pd.DataFrame:
+    to: object = None,
+) -> Any:
     """
     Predicted random effects of all groups.
 
     Parameters
     ----------
     fit : Fit
-    form : {"wide", "long"}
-        A row for each group, or for each group and effect.
+    form : {"wide", "long"} or Source
+        A row for each group, or for each group and effect.  Of a source, such as
+        ``mar.scan("data/*.parquet")``, groups come batch by batch, a row for each.
     standard_errors : bool
         For the wide form: whether to have them, in columns of two levels,
         ``"predicted"`` and ``"std_error"``, and the effects below.
@@ -211,13 +216,16 @@ def random_effects_frame(
         uncertainty of their estimates, as SAS' ``StdErrPred``.
     alpha : float
         1 - coverage of the intervals of the long form.
+    to : path, optional
+        Of a source: a Parquet file to write.
 
     Returns
     -------
     DataFrame
         Wide: shape (m, effects), indexed by the groups; NaN where a level of a
         variance component does not occur in a group.  Long: columns ``predicted``,
-        ``std_error``, ``lower``, ``upper``, indexed by group and effect.
+        ``std_error``, ``lower``, ``upper``, indexed by group and effect.  Of a source
+        an iterator of frames, or the path of the file.
 
     Raises
     ------
@@ -249,6 +257,8 @@ def random_effects_frame(
     >>> fit.random_effects_frame().shape
     (27, 2)
     """
+    if isinstance(form, Source):
+        return random_effects(fit, form, to)
     check_choice("form", form, ("wide", "long"))
     check_choice("beta", beta, ("known", "estimated"))
     check_flags(standard_errors=standard_errors)

@@ -348,6 +348,18 @@ def check_response(w: FloatArray, y_range: float, name: str) -> None:
         )
 
 
+def _runs(groups: Any) -> tuple[NDArray[np.intp], NDArray[Any]] | None:
+    """Numbers and labels of groups that are whole numbers and never fall."""
+    kind = getattr(groups, "dtype", None)
+    if not (isinstance(kind, np.dtype) and kind.kind in "iu" and len(groups)):
+        return None
+    numbers = np.asarray(groups)
+    if not (numbers[1:] >= numbers[:-1]).all():
+        return None
+    new = np.append(True, numbers[1:] != numbers[:-1])
+    return np.cumsum(new) - 1, numbers[new]
+
+
 def group_codes(
     groups: Any, name: str = "groups"
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
@@ -378,6 +390,9 @@ def group_codes(
             f"{np.ndim(groups)} dimensions"
         )
     groups = without_mask(groups)
+    sorted_already = _runs(groups)
+    if sorted_already is not None:
+        return sorted_already
     # a list may mix types, which an array would turn into text
     values: Any = groups if hasattr(groups, "dtype") else pd.Series(list(groups))
     if isinstance(values, (pd.Series, pd.Index)):

@@ -20,6 +20,7 @@ from mixedar.data.random_terms import RandomTerm, held_entries, relation_notes
 from mixedar.data.residual_model import (
     ResidualModel,
     as_columns,
+    check_weights,
     data_layout,
     residual_from_arrays,
     residual_from_names,
@@ -295,6 +296,11 @@ class ModelData:
         return True
 
     @property
+    def reference(self) -> pd.DataFrame | None:
+        """Rows whose means, ranges and levels are those of the data."""
+        return self.frame
+
+    @property
     def first_groups(self) -> ModelData:
         """The data of the first groups, or of more."""
         return self
@@ -533,6 +539,7 @@ def residual_for(
             data = {**columns, **as_columns(residual_data)}
         found = residual_from_arrays(residual, weights, data, arrays.nobs, arrays.index)
     else:
+        check_weights(weights, frame)
         wanted, namespace = residual_from_names(residual, weights), capture_namespace()
         values = {
             name: resolve("residual= or weights", column, frame).values

@@ -16,6 +16,8 @@ from mixedar.data.time import TimeAxis, counts_levels, natural_order, plain, tim
 from mixedar.exceptions import MissingDataError, TimeError, shown
 from mixedar.residual import ResidualStructure
 
+# Whole numbers of a smaller range are counted rather than looked up.
+_RANGE = 2**12
 # So many levels are listed in a message.
 _LEVELS = 12
 # So many times are tried one by one to find which does not fit.
@@ -85,6 +87,23 @@ def occasions_of(column: pd.Series, name: str) -> tuple[IntArray, pd.Series, str
     return np.asarray(found, dtype=np.intp), pd.Series(values), ""
 
 
+def factorized(column: pd.Series) -> tuple[IntArray, Any]:
+    """As ``column.factorize()``, fast for whole numbers of a small range."""
+    kind = column.dtype
+    if not (isinstance(kind, np.dtype) and kind.kind in "iu") or len(column) < _RANGE:
+        codes, values = column.factorize()
+        return codes, values
+    numbers = column.to_numpy()
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low >= _RANGE:
+        codes, values = column.factorize()
+        return codes, values
+    shifted = (numbers - numbers.dtype.type(low)).astype(np.intp, copy=False)
+    there = np.bincount(shifted, minlength=high - low + 1) > 0
+    place = np.cumsum(there) - 1
+    return place[shifted], np.flatnonzero(there).astype(kind) + numbers.dtype.type(low)
+
+
 def times_together(
     fitted: object, new: pd.Series, structure: ResidualStructure, name: str
 ) -> tuple[FloatArray, FloatArray]:
@@ -125,8 +144,8 @@ def times_together(
         return _levels_together(given, asked, name)
     _check_kind(known, asked, name)
     known, asked = _same_zone(known, asked, name)
-    codes, distinct = known.factorize()
-    asked_codes, asked_distinct = asked.factorize()
+    codes, distinct = factorized(known)
+    asked_codes, asked_distinct = factorized(asked)
     axis = time_axis(pd.Series(distinct), structure, name)
     joint = _joint(axis, distinct, asked_distinct, structure, name)
     if joint is None:

@@ -17,7 +17,13 @@ from mixedar.data.encode import Encoder, check_steps, combined_numbers
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.build import response_of
 from mixedar.data.formula.columns import ColumnStore
-from mixedar.data.formula.names import FormulaUse, formula_columns
+from mixedar.data.formula.names import (
+    FormulaUse,
+    formula_columns,
+    read_formula,
+    split_formula,
+)
+from mixedar.data.formula.spec import dump_variable, load_variable
 from mixedar.data.given import missing_error, subset_rows
 from mixedar.data.model_data import ModelData
 from mixedar.data.occasions import times_together
@@ -29,6 +35,7 @@ from mixedar.exceptions import (
     EmptyDataError,
     MissingDataError,
     StructureError,
+    UnsupportedError,
     shown,
 )
 
@@ -128,6 +135,8 @@ class RowReader:
         Condition for the rows that are used.
     namespace : mapping of str to object
         The caller's variables.
+    columns : tuple of str
+        All that is read.
     """
 
     data: ModelData
@@ -137,6 +146,46 @@ class RowReader:
     drop: tuple[str, ...]
     subset: str | None
     namespace: Mapping[str, Any]
+    columns: tuple[str, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
+        return {**vars(self), "namespace": stored}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored, formula = state["namespace"], state["response"].formula
+        namespace = {k: load_variable(k, v, formula) for k, v in stored.items() if v}
+        self.__dict__.update(state, namespace=namespace)
+
+    @classmethod
+    def of(cls, data: ModelData) -> RowReader:
+        """
+        The reader of a model by formulas.
+
+        Raises
+        ------
+        UnsupportedError
+            If groups share more than fixed effects.
+        """
+        spec = data.formula_spec
+        if data.terms or data.component_names or spec is None or data.formula is None:
+            raise UnsupportedError(
+                "other rows beside a fit are those of models by formulas with random "
+                "effects of one factor; predict them with get_prediction"
+            )
+        encoder, left = Encoder.of(data), split_formula(data.formula)[0]
+        response = read_formula(left or "", spec.namespace)
+        specs = [spec, data.re_spec, *data.variance_specs.values()]
+        inside = [name for one in specs if one is not None for name in one.variables]
+        named = [name for name in encoder.columns.values() if name is not None]
+        marks = [mark.column for mark in data.residual.marks]
+        known = set() if data.frame is None else set(data.frame.columns)
+        read = [*response.names, *inside, *named, *marks]
+        columns = [name for name in dict.fromkeys(read) if name in known]
+        key = data.groups_name
+        return cls(
+            data, encoder, response, key, (), None, spec.namespace, tuple(columns)
+        )
 
     def used(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that the model takes."""
@@ -174,14 +223,18 @@ class RowReader:
             endog = self._response(table)
             exog = self._spec.matrix(table)
             exog_re = self._random(table)
-        gone = ~np.isfinite(endog + exog.sum(axis=1) + exog_re.sum(axis=1))
-        if gone.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = endog.sum() + exog.sum() + exog_re.sum()
+        if not np.isfinite(total):
+            arrays = endog[:, None], exog, exog_re
+            gone = ~np.logical_and.reduce([np.isfinite(a).all(axis=1) for a in arrays])
             self._check(table, endog, exog, gone)
             return self.read(table[~gone])
         codes, labels = group_codes(table[self.key], self.key)
         offset = self.encoder.offsets(None, table) if self.encoder.has_offset else None
         grouped = sorted_rows(self.data, self.encoder, table, codes, len(labels))
-        return self.data.changed(
+        return replace(
+            self.data,
             endog=endog,
             exog=exog,
             exog_re=exog_re,

@@ -199,7 +199,10 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
         If a column that was numeric is not.
     """
     if isinstance(dtype, pd.CategoricalDtype):
-        codes, found = column.factorize()
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            codes, found = column.cat.codes.to_numpy(), column.dtype.categories
+        else:
+            codes, found = column.factorize()
         known = dtype.categories.astype(object)
         wanted = known.get_indexer(pd.Index(found).astype(object))
         codes = np.append(wanted, -1)[codes]  # -1 stays missing
@@ -213,6 +216,8 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
         array = pd.Categorical.from_codes(codes, dtype=dtype)
         return pd.Series(array, index=column.index, name=column.name, copy=False)
     column = numeric_values(column)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        return column
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         try:
             return pd.to_numeric(column)

@@ -44,6 +44,8 @@ _COPIES = 8
 _LAYOUT_ROWS = 2**20
 # So many groups are kept as they are, to look at residuals where a fit is at an edge.
 _FIRST_GROUPS = 400
+# Rows at most that stand for all in means and ranges of columns.
+_REFERENCE = 10**5
 # Differences inside a cluster that are rounding.
 _ROUNDING = 1e-12
 
@@ -60,12 +62,16 @@ class Totals:
     nobs, n_groups : int
     smallest, largest : int
         Rows of the smallest and the largest group.
-    low, high : ndarray, shape (p + 1,)
-        Least and greatest values of the fixed-effects design and the response.
+    low, high : float
+        The least and the greatest response.
+    value : ndarray, shape (p,)
+        Values of the columns of the fixed effects that are constant, NaN for others.
     read : int
         Rows of the source, those that were left out included.
     first : DataFrame
         The rows of the first groups.
+    numbers : DataFrame
+        Sums, least and greatest values of numeric columns, by name.
     """
 
     rows: ClusterRows
@@ -73,15 +79,17 @@ class Totals:
     n_groups: int
     smallest: int
     largest: int
-    low: FloatArray
-    high: FloatArray
+    low: float
+    high: float
+    value: FloatArray
     read: int
     first: pd.DataFrame
+    numbers: pd.DataFrame
 
     @classmethod
     def of(cls, data: ModelData, table: pd.DataFrame) -> Totals:
         """Of the data of whole groups that a table has."""
-        exog, y, sizes = data.exog, data.endog, data.group_sizes
+        y, sizes = data.endog, data.group_sizes
         ends = np.append(np.flatnonzero(np.diff(data.codes)) + 1, data.nobs)
         last = data.row_index[ends[:_FIRST_GROUPS][-1] - 1]
         return cls(
@@ -90,10 +98,12 @@ class Totals:
             data.n_groups,
             int(sizes.min()),
             int(sizes.max()),
-            np.append(exog.min(axis=0), y.min()),
-            np.append(exog.max(axis=0), y.max()),
+            float(y.min()),
+            float(y.max()),
+            _constants(data.exog),
             len(table),
             table.loc[:last],
+            _numbers(data),
         )
 
     @classmethod
@@ -119,11 +129,46 @@ class Totals:
             sum(part.n_groups for part in some),
             min(part.smallest for part in some),
             max(part.largest for part in some),
-            np.min([part.low for part in some], axis=0),
-            np.max([part.high for part in some], axis=0),
+            min(part.low for part in some),
+            max(part.high for part in some),
+            np.where(
+                np.ptp([p.value for p in some], axis=0) == 0.0, some[0].value, np.nan
+            ),
             read,
             some[0].first,
+            _merged_numbers([part.numbers for part in some]),
         )
+
+
+def _numbers(data: ModelData) -> pd.DataFrame:
+    """Sums and ranges of the numeric columns that the formula reads."""
+    spec, table = data.formula_spec, data.frame
+    assert spec is not None
+    assert table is not None
+    columns = {name: table[name] for name in spec.variables}
+    columns = {
+        k: c for k, c in columns.items() if getattr(c.dtype, "kind", "") in "iuf"
+    }
+    found = {k: (float(c.sum()), c.min(), c.max()) for k, c in columns.items()}
+    return pd.DataFrame.from_dict(found, "index", None, ["total", "low", "high"])
+
+
+def _merged_numbers(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    first = parts[0]
+    return first.assign(
+        total=sum(part["total"] for part in parts),
+        low=np.min([part["low"] for part in parts], axis=0),
+        high=np.max([part["high"] for part in parts], axis=0),
+    )
+
+
+def _constants(x: FloatArray) -> FloatArray:
+    """Values of the columns that are constant, NaN for others."""
+    out = x[0].copy()
+    for j, value in enumerate(x[0]):
+        if x[-1, j] != value or (x[:, j] != value).any():
+            out[j] = np.nan
+    return out
 
 
 def _check_memory(rows: ClusterRows, nobs: int, memory: int) -> None:
@@ -152,9 +197,9 @@ class _Row:
             return self
         raise NotComputedError(
             "this needs the rows of the data, which were read from a source and not "
-            "kept: ask for it batch by batch, as in fit.predict(source), "
-            "fit.residuals(source) and fit.random_effects(source), or of some groups "
-            "with fit.with_rows(frame)"
+            "kept: ask for it batch by batch, by fit.predict(source), "
+            "fit.residuals(source) or fit.random_effects_frame(source), of some groups "
+            "with fit.with_rows(frame), or fit a frame of a part of the data"
         )
 
     def __set__(self, data: ModelData, value: object) -> None:
@@ -247,7 +292,7 @@ class StreamedData(ModelData):
     @property
     def response_range(self) -> float:
         """Largest less smallest response."""
-        return float(self.totals.high[-1] - self.totals.low[-1])
+        return self.totals.high - self.totals.low
 
     @property
     def crosses_factors(self) -> bool:
@@ -258,6 +303,25 @@ class StreamedData(ModelData):
     def takes_row_order(self) -> bool:
         """Whether the residual structure reads times, and rows stand for them."""
         return self.order_of_rows
+
+    @cached_property
+    def reference(self) -> pd.DataFrame | None:
+        """Rows whose means, ranges and levels are those of the data."""
+        numbers, sample = self.totals.numbers, self.reader.data.frame
+        assert sample is not None
+        low, high = numbers["low"], numbers["high"]
+        mean = numbers["total"] / self.nobs
+        # so many rows that all but two of them can be near the mean
+        nearest = pd.concat([mean - low, high - mean], axis=1).min(axis=1)
+        wanted = ((high - low) / nearest.where(nearest > 0.0)).max()
+        n = max(len(sample), int(np.nan_to_num(min(wanted, _REFERENCE))) + 3)
+        out = sample.take(np.arange(n) % len(sample)).reset_index(drop=True)
+        for name in numbers.index:
+            rest = (n * mean[name] - low[name] - high[name]) / (n - 2)
+            values = np.full(n, rest)
+            values[:2] = low[name], high[name]
+            out[name] = values
+        return out
 
     @cached_property
     def first_groups(self) -> ModelData:
@@ -271,6 +335,16 @@ class StreamedData(ModelData):
         other = copy.copy(self)
         other.__dict__.update(changes)
         return other
+
+
+def encoder_of(data: ModelData) -> Encoder:
+    """What brings new rows on the scale of these data."""
+    return data.encoder if isinstance(data, StreamedData) else Encoder.of(data)
+
+
+def reader_of(data: ModelData) -> RowReader:
+    """What reads other rows as rows of the model of these data."""
+    return data.reader if isinstance(data, StreamedData) else RowReader.of(data)
 
 
 @dataclass(frozen=True)
@@ -370,6 +444,7 @@ class Stream:
             self.drop,
             self.subset,
             self.namespace,
+            self.columns,
         )
 
 
@@ -406,9 +481,8 @@ def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
     encoder = replace(reader.encoder, structure=residual)
     p = len(known.exog_names)
     random = known.k_re > 0
-    constant = totals.low[:p] == totals.high[:p]
     df = containment_of(
-        constant,
+        np.isfinite(totals.value),
         [_constant_within(rows)[:p]],
         [totals.n_groups],
         totals.nobs,

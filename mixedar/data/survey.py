@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar.data.occasions import factorized
 from mixedar.data.rows import without_categories
 from mixedar.exceptions import MemoryBoundError, shown
 from mixedar.streams import Source
@@ -143,6 +144,14 @@ def survey(
     return replace(found, values=values, head=head)
 
 
+def kept_together(source: Source, key: str) -> Source:
+    """The source, sorted unless the rows of each group follow one another."""
+    found = source.reduced(
+        lambda table: Survey.of(table, key, ()), Survey.merged, [key]
+    )
+    return source if found.together else source.sorted_by(key)
+
+
 def monotone(labels: pd.Series) -> tuple[bool, bool]:
     """Whether labels never fall, and whether they never rise; missing ones are last."""
     values = without_categories(labels).dropna()
@@ -151,8 +160,10 @@ def monotone(labels: pd.Series) -> tuple[bool, bool]:
 
 def _distinct(column: pd.Series) -> Any:
     """Distinct values of a column, sorted where they are no categories."""
-    found: Any = column.dropna().unique()
-    return found if isinstance(found, pd.Categorical) else pd.array(found)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        counts = np.bincount(column.cat.codes + 1, minlength=1)[1:]
+        return pd.Categorical.from_codes(np.flatnonzero(counts), dtype=column.dtype)
+    return pd.array(factorized(column)[1])
 
 
 def _union(parts: Sequence[Any], name: str) -> Any:

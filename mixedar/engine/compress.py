@@ -379,7 +379,8 @@ def _pseudo_clusters(
             where: slice | IntArray = slice(chunk[0], chunk[-1] + size)
         else:
             where = (chunk[:, None] + np.arange(size)).ravel()
-        out[:, :, :-1] = x[where].reshape(len(chunk), size, width - 1)
+        for j in range(width - 1):
+            out[:, :, j] = x[where, j].reshape(len(chunk), size)
         out[:, :, -1] = y[where].reshape(len(chunk), size)
         return out.reshape(len(chunk), size * width)
 

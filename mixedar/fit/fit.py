@@ -16,7 +16,7 @@ from mixedar._types import BoolArray, FloatArray
 from mixedar.data.encode import Encoder
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.model_data import ModelData
-from mixedar.data.streamed import StreamedData
+from mixedar.data.streamed import encoder_of
 from mixedar.data.vanishing import vanished
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate, Flat
@@ -237,8 +237,7 @@ class Fit(NamedInALine):
     @cached_property
     def encoder(self) -> Encoder:
         """Brings new rows on the scale of the fit."""
-        data = self.data
-        return data.encoder if isinstance(data, StreamedData) else Encoder.of(data)
+        return encoder_of(self.data)
 
     @cached_property
     def df_containment(self) -> FloatArray:

@@ -20,6 +20,7 @@ from mixedar.data.model_data import ModelData
 from mixedar.engine.residuals import correlation_of, is_correlated
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
+from mixedar.fit.beside import looked_at
 from mixedar.residual import Nesting, nesting
 from mixedar.residual.base import Mark
 from mixedar.residual.variance.base import FITTED
@@ -47,19 +48,26 @@ def matching_rows(fit: Fit, other: Fit) -> IntArray:
             "data cannot be checked"
         )
     first, second = fit.data, other.data
-    if len(first.endog) != len(second.endog):
+    if fit.nobs != other.nobs or len(first.endog) != len(second.endog):
         raise UnsupportedError(
-            f"the fits are to different data: {len(first.endog)} and "
-            f"{len(second.endog)} observations; drop the rows with missing values in "
+            f"the fits are to different data: {fit.nobs} and "
+            f"{other.nobs} observations; drop the rows with missing values in "
             "any model's variables first"
         )
     keys = _keys(first, second)
     found = same_rows(first.endog, first.index, second.endog, second.index, keys)
+    if fit.nobs > len(first.endog) and not np.isclose(_square(first), _square(second)):
+        found = None  # the first groups are the same, and others are not
     if found is None:
         raise UnsupportedError(
             "the fits have different responses; their likelihoods cannot be compared"
         )
     return found
+
+
+def _square(data: ModelData) -> float:
+    """Sum of squares of the response, of all rows that the likelihood is of."""
+    return float((data.compressed.w[:, -1] ** 2).sum())
 
 
 def _keys(a: ModelData, b: ModelData) -> list[Pair]:
@@ -149,6 +157,7 @@ def _inside(small: FloatArray, large: FloatArray) -> bool:
 
 def model_nesting(small: Fit, large: Fit) -> Nesting:
     """Whether one model is a case of another, and where in its space."""
+    small, large = looked_at(small), looked_at(large)
     rows = matching_rows(small, large)
     if not _inside(small.data.exog, large.data.exog[rows]):
         apart = "the fixed effects of one are not among those of the other"

@@ -34,6 +34,7 @@ from mixedar.exceptions import (
     check_flags,
 )
 from mixedar.fit import Fit
+from mixedar.fit.beside import looked_at
 from mixedar.fit.maximise import maximise
 from mixedar.fit.responses import Responses
 from mixedar.inference.arguments import (
@@ -361,7 +362,7 @@ def _check_comparable(
     fits: Sequence[Fit], labels: Sequence[str], refit: str | None
 ) -> None:
     """Raise unless the likelihoods are of the same data, and of the same kind."""
-    matched = []
+    fits, matched = [looked_at(one) for one in fits], []
     for one, label in zip(fits[1:], labels[1:], strict=True):
         try:
             matched.append(matching_rows(fits[0], one))

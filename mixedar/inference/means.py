@@ -264,7 +264,7 @@ def grid_of(
     fits: Sequence[Fit], asked: Asked, columns: Sequence[str], slope: str | None = None
 ) -> Grid:
     """The grid of the first fit's formula, over the rows of all fits."""
-    spec, data = _formula(fits, "slopes" if slope else "means")
+    spec, data = _formula(fits, "slopes" if slope else "means", asked.weights)
     for name in [*columns, *asked.at, *([slope] if slope else [])]:
         if name not in spec.variables:
             raise UnknownColumnError(
@@ -347,7 +347,9 @@ def common_matrix(fits: Sequence[Fit], grid: Grid, slope: str | None) -> FloatAr
     return found[0]
 
 
-def _formula(fits: Sequence[Fit], what: str) -> tuple[FormulaSpec, pd.DataFrame]:
+def _formula(
+    fits: Sequence[Fit], what: str, weights: str
+) -> tuple[FormulaSpec, pd.DataFrame]:
     """The formula of the first fit, and the rows of all."""
     frames = []
     for fit in fits:
@@ -356,13 +358,15 @@ def _formula(fits: Sequence[Fit], what: str) -> tuple[FormulaSpec, pd.DataFrame]
                 f"marginal {what} need a model from a formula; with arrays use t_test "
                 "with the rows of your own grid"
             )
-        if fit.data.offset is not None:
+        if fit.encoder.has_offset:
             raise UnsupportedError(
                 f"marginal {what} of a model with an offset depend on it: predict rows "
                 "with the offset that is meant, get_prediction(newdata)"
             )
-        assert fit.data.frame is not None
-        frames.append(fit.data.frame)
+        data = fit.data
+        frame = data.reference if weights == "equal" else data.frame
+        assert frame is not None
+        frames.append(frame)
     spec = fits[0].formula_spec
     assert spec is not None
     return spec, frames[0] if len(frames) == 1 else pd.concat(frames)

@@ -151,7 +151,7 @@ def _check_options(
 
 def _check_known(model: ParentModel, options: Iterable[str]) -> None:
     """Raise for data removed, and options that no fit of statsmodels has either."""
-    model.check_held()
+    model.check_held(rows=False)
     unknown = sorted(set(options) - _IGNORED)
     if unknown:
         raise TypeError(

@@ -20,7 +20,6 @@ from mixedar._lazy import Question
 from mixedar._types import FloatArray
 from mixedar.data.checks import apart
 from mixedar.data.elsewhere import OF_RESULTS, OtherWords
-from mixedar.diagnostics.residuals.normalized import studentized_residuals
 from mixedar.engine.search import Optimum
 from mixedar.exceptions import NoParameterError, check_choice
 from mixedar.fit import Fit
@@ -139,6 +138,8 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
     get_influence = Question("mixedar.diagnostics.influence.results", "influence")
     diagnose = Question("mixedar.diagnostics.checkup", of="")
     random_effects_frame = Question("mixedar.by_group.effects")
+    with_rows = Question("mixedar.prediction.batches")
+    residuals = Question("mixedar.diagnostics.residuals.normalized")
     coef_by_group = Question("mixedar.by_group.effects")
     ranef = Question("mixedar.by_group.factors")
     coef = Question("mixedar.by_group.factors")
@@ -619,48 +620,6 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
         """Raw residuals around :attr:`fittedvalues`, shape (n,)."""
         return self.fit.resid
 
-    def residuals(self, kind: str = "raw") -> pd.Series:
-        """
-        Within-group residuals.
-
-        Parameters
-        ----------
-        kind : {"raw", "pearson", "normalized", "studentized"}
-            Raw; divided by the row's residual standard deviation, which a
-            variance function changes from row to row; those whitened by the
-            residual correlation, in the order of time, which should look like
-            independent standard normal values; or divided by their own standard
-            errors, which the row's leverage on the fixed effects and the predicted
-            random effects makes smaller (internally studentized: SAS' ``Student``,
-            lme4's ``rstudent``).
-
-        Returns
-        -------
-        Series, in the caller's row order and index
-            Studentized, NaN where a row has no residual whatever its response.
-
-        Raises
-        ------
-        UnsupportedError
-            For another kind.
-
-        Examples
-        --------
-        >>> import mixedar.formula.api as mar
-        >>> from mixedar.datasets import load_orthodont
-        >>> teeth = load_orthodont()
-        >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
-        >>> fit = model.fit()
-        >>> fit.residuals("normalized").shape
-        (108,)
-        """
-        check_choice("kind", kind, ("raw", "pearson", "normalized", "studentized"))
-        if kind == "studentized":
-            values = studentized_residuals(self.fit)
-        else:
-            values = self.fit.residuals(kind)
-        return pd.Series(values, index=self.fit.data.index, name=kind)
-
     @cached_property
     def std_residual_quantiles(self) -> pd.Series:
         """Minimum, quartiles and maximum of the Pearson residuals."""
@@ -741,7 +700,8 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
         >>> bool(fit.bse["age"] > 0)
         True
         """
-        self.std_residual_quantiles  # noqa: B018  the summary needs them
+        if self.fit.has_data:
+            self.std_residual_quantiles  # noqa: B018  the summary needs them
         self.boundary_notes, self._smooth_tests  # noqa: B018
         for name in self._row_caches:
             self.__dict__.pop(name, None)

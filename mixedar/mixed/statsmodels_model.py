@@ -79,7 +79,7 @@ class ParentModel(MixedLM):
         >>> bool(model.loglike(fit.params_object) <= fit.llf + 1e-6)
         True
         """
-        self.check_held()
+        self.check_held(rows=False)
         point = self.point(params, has_fe=False)
         if self._penalised:
             return float(super().loglike(params, profile_fe))
@@ -113,7 +113,7 @@ class ParentModel(MixedLM):
         >>> model.score(fit.params_object).shape
         (2,)
         """
-        self.check_held()
+        self.check_held(rows=False)
         point = self.point(params, has_fe=not profile_fe)
         if self._penalised or self._is_parents:
             if not profile_fe:  # the parent reads packed fixed effects as covariances
@@ -153,7 +153,7 @@ class ParentModel(MixedLM):
         >>> model.hessian(fit.params_object)[0].shape
         (4, 4)
         """
-        self.check_held()
+        self.check_held(rows=False)
         point = self.point(params, has_fe=True, use_sqrt=False)
         if self._penalised or self._is_parents:
             return super().hessian(params)
@@ -201,12 +201,14 @@ class ParentModel(MixedLM):
             )
         return np.asarray(super().predict(beta, exog))
 
-    def check_held(self) -> None:
-        """Raise if the data were removed."""
+    def check_held(self, rows: bool = True) -> None:
+        """Raise if the data were removed, or rows are needed that were not kept."""
         if self.arrays is None:
             raise NotComputedError(
                 "the data were removed from this model by remove_data(); build it again"
             )
+        if rows:
+            self.arrays.endog  # noqa: B018  or why it is not there
 
     @property
     def _penalised(self) -> bool:
@@ -216,7 +218,7 @@ class ParentModel(MixedLM):
     def _is_parents(self) -> bool:
         """Whether this is a model that statsmodels has too."""
         plain = is_independent(self.residual) and not self.arrays.terms
-        plain = plain and not self.arrays.layout().compound
+        plain = plain and not self.arrays.layout().compound and self.arrays.has_rows
         return plain and self.scale is None and self.arrays.offset is None
 
     def point(
@@ -297,13 +299,8 @@ class ParentModel(MixedLM):
                 "log-likelihoods of packed parameters estimate the residual variance; "
                 "that of this model is known (scale=)"
             )
-        problem = LikelihoodProblem(
-            self.arrays.compressed,
-            self.nobs,
-            self.residual,
-            self._unrestricted,
-            reml=self.reml,
-        )
+        given = self.arrays.compressed, self.nobs, self.residual, self._unrestricted
+        problem = LikelihoodProblem(*given, reml=self.reml)
         theta = problem.theta_from(
             self._unrestricted.root_entries(point.cov_re, point.vcomp), point.residual
         )

@@ -39,6 +39,8 @@ from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.fit import Fit
 from mixedar.inference.arguments import positions
 from mixedar.mixed.statsmodels_model import MixedDistribution
+from mixedar.prediction.batches import predictions
+from mixedar.streams import Source
 from mixedar.summary import ResultFrame
 
 Table = TypeVar("Table")
@@ -179,7 +181,7 @@ class ParentResults(MixedLMResults):
 
     def predict(
         self, exog: Any = None, transform: bool = True, *args: Any, **kwargs: Any
-    ) -> pd.Series | FloatArray:
+    ) -> Any:
         """
         Population means: ``X beta``, smooths, and the offset of a model that has one.
 
@@ -188,18 +190,22 @@ class ParentResults(MixedLMResults):
         exog : DataFrame, dict or array_like, optional
             New data for the model's formula (also frames of polars, pyarrow and
             narwhals), or a design matrix, whose columns are matched by name if
-            they have names; the model's own rows by default.
+            they have names; the model's own rows by default.  Of a source, such as
+            ``mar.scan("new/*.parquet")``, rows come batch by batch.
         transform : bool
             Whether a model from a formula transforms `exog` by it.
         *args, **kwargs
             ``offset=`` of a model with an offset, a column or values; its column in
-            `exog` by default.
+            `exog` by default.  Of a source, ``level="group"`` predicts with the random
+            effects of the row's group given its responses, and ``to=`` names a Parquet
+            file to write.
 
         Returns
         -------
         Series or ndarray
             A pandas Series with the index of `exog`, if that is a table; NaN
-            where a value is missing.
+            where a value is missing.  Of a source an iterator of frames, or the path
+            of the file.
 
         Raises
         ------
@@ -218,6 +224,8 @@ class ParentResults(MixedLMResults):
         >>> len(fit.predict(teeth.head(3)))
         3
         """
+        if isinstance(exog, Source):
+            return predictions(self.fit, exog, *args, **kwargs)
         offset = kwargs.get("offset")
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)

@@ -5,6 +5,7 @@ What a model reads of a source, found before any of its rows.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,7 +103,7 @@ class Written:
             self.formulas.left,
             drop if self.words["missing"] == "drop" else (),
             None if subset is None else str(subset),
-            self.namespace,
+            self._variables(str(subset or "")),
         )
 
     @cached_property
@@ -153,6 +154,13 @@ class Written:
         """A frame with the columns of the source and no rows."""
         names = self.source.columns
         return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+
+    def _variables(self, condition: str) -> dict[str, object]:
+        """The caller's variables that rows are evaluated with."""
+        uses = self.formulas.uses()
+        names = set(re.findall(r"@(\w+)", condition))
+        names = names.union(*(use.names | use.functions for use in uses))
+        return {name: v for name, v in self.namespace.items() if name in names}
 
     def _check_formulas(self) -> None:
         """Raise for names that are no columns, and formulas that look at many rows."""

@@ -298,10 +298,11 @@ def _known_groups(
     fit: Fit, given: NewData, table: pd.DataFrame, terms: NewTerms | None, unknown: str
 ) -> tuple[pd.Series, IntArray]:
     """Labels of the groups of new rows, and their numbers, -1 where there are none."""
-    if not fit.has_data:
+    if fit.held_data is None:
         raise NotComputedError(
             "the data were removed from this fit; predictions for groups need them"
         )
+    fit.data.groups  # noqa: B018  or why there are none
     labels = fit.encoder.group_labels(given.groups, table)
     groups = fit.encoder.groups
     codes = groups.numbers(labels)
@@ -339,7 +340,7 @@ def _components(
 
 def _own_rows(fit: Fit, population: bool, timed: bool) -> NewRows:
     """The rows of the fit itself."""
-    if not fit.has_data:
+    if fit.held_data is None:
         raise NotComputedError(
             "the data were removed from this fit; pass newdata= to predict"
         )

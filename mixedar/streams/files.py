@@ -164,18 +164,15 @@ class FileSource(Source):
         """See :class:`Source`."""
         import pyarrow.dataset as ds
 
-        scanner = self.dataset.scanner(
-            columns=list(columns),
-            batch_size=rows,
-            batch_readahead=2,
-            fragment_readahead=1,
-            fragment_scan_options=(
-                ds.ParquetFragmentScanOptions(pre_buffer=False)
-                if self.kind == "parquet"
-                else None
-            ),
-        )
-        yield from scanner.to_batches()
+        options: dict[str, Any] = {"batch_size": rows, "batch_readahead": 2}
+        if self.kind == "parquet":
+            options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(
+                pre_buffer=False
+            )
+        for part in self.dataset.get_fragments():
+            with reading(part.path):
+                scanner = part.scanner(self.schema, columns=list(columns), **options)
+                yield from scanner.to_batches()
 
     def sorted_by(self, key: str) -> Source:
         """By DuckDB, if it is there."""

@@ -163,7 +163,7 @@ class Source(ABC):
         import pandas as pd
 
         self._check_same()
-        with self._shown() as seen, reading():
+        with self._shown() as seen, self._unchanged(), reading():
             rows = self._rows_of_batch(columns)
             tables = self.batches(columns, rows)
             if key is not None:
@@ -223,6 +223,15 @@ class Source(ABC):
         each = 8 * _COPIES * (len(columns) + 4)
         return int(min(_ROWS, max(_SHARE * self.memory / each, 1000)))
 
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Where an error is that of rows that have changed, if they have."""
+        try:
+            yield
+        except SourceError:
+            self._check_same()
+            raise
+
     def _check_same(self) -> None:
         now = self.stamp()
         if now != self.first_stamp:
@@ -262,14 +271,14 @@ def _changed(before: object, now: object) -> str:
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def reading(name: str = "the data") -> Iterator[None]:
     """Errors of the engines that read as the package's."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"the data cannot be read: {error}") from error
+        raise SourceError(f"{name} cannot be read: {error}") from error
 
 
 def whole(
@@ -334,7 +343,8 @@ def as_frame(table: pa.Table | pa.RecordBatch, key: str | None) -> pd.DataFrame:
         if is_text(field.type) and field.name != key:
             encoded = table.column(k).dictionary_encode()
             table = table.set_column(k, field.name, encoded)
-    return table.unify_dictionaries().to_pandas(types_mapper=None)
+    # one array a column: no copies into blocks of several
+    return table.unify_dictionaries().to_pandas(split_blocks=True)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -26,6 +26,7 @@ from mixedar.data.formula.columns import (
     unknown_name,
 )
 from mixedar.data.formula.names import FormulaUse, in_calls
+from mixedar.data.formula.products import FEW, DesignColumns, checked
 from mixedar.data.rows import (
     as_frame,
     check_matrix,
@@ -215,6 +216,7 @@ class FormulaSpec:
         self._stored: dict[str, bytes] = {}
         self._parsed = parsed
         self._spec: Any = None
+        self._columns: list[DesignColumns | None] = []
 
     # The engine -----------------------------------------------------------
 
@@ -300,7 +302,7 @@ class FormulaSpec:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_spec=None, _namespace=None, _parsed=None)
+        state.update(_spec=None, _namespace=None, _parsed=None, _columns=[])
         if self._namespace is not None:
             state["_stored"] = {k: dump_variable(v) for k, v in self._namespace.items()}
         return state
@@ -448,6 +450,12 @@ class FormulaSpec:
     def _evaluate(self, frame: pd.DataFrame) -> np.ndarray:
         if not self.rowwise:
             return self._apply(frame, drop=True)
+        if self.engine == "patsy" and len(frame) > FEW:
+            if not self._columns:
+                few, spec = frame.iloc[:FEW], self.engine_spec
+                self._columns = [checked(spec, few, self._apply(few, drop=False))]
+            if self._columns[0] is not None:
+                return self._columns[0].matrix(frame)
         if len(frame) <= BLOCK:
             return np.ascontiguousarray(self._apply(frame, drop=False))
         matrix = np.empty((len(frame), len(self.all_names)))

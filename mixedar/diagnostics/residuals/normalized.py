@@ -19,18 +19,24 @@ it dies off with the correlation.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.diagnostics.residuals.series import SeriesRows, series_rows
 from mixedar.diagnostics.residuals.shared import RowClusters, SharedEffects
 from mixedar.engine.residuals import ResidualMatrices, whiten_series
 from mixedar.engine.rows import GroupedRows
+from mixedar.exceptions import check_choice
 from mixedar.fit import Fit
 from mixedar.numeric.linalg import product, unique_rows
+from mixedar.prediction.batches import residuals_by_batch
+from mixedar.streams import Source
 
 # A piece of a series has at most so many rows, fewer if many pieces differ.
 _LENGTHS = (1024, 256, 64)
@@ -167,6 +173,58 @@ def covariance_factors(fit: Fit, kind: str) -> FloatArray:
     # F = (X - Z K Z'R^-1 X) T, with the same T
     f = product(x, found.t) - clusters.within(g, found.g, found.x)
     return np.concatenate([g, f], axis=1)
+
+
+def residuals(
+    fit: Fit, source: object = "raw", kind: str | None = None, to: object = None
+) -> pd.Series | Iterator[pd.DataFrame] | Path:
+    """
+    Within-group residuals.
+
+    Parameters
+    ----------
+    fit : Fit
+    source : Source, optional
+        Where rows are read from, batch by batch; the fit's own rows by default.  A
+        kind alone may stand here.
+    kind : {"raw", "pearson", "normalized", "studentized"}
+        Raw; divided by the row's residual standard deviation, which a variance
+        function changes from row to row; those whitened by the residual correlation,
+        in the order of time, which should look like independent standard normal
+        values; or divided by their own standard errors, which the row's leverage on
+        the fixed effects and the predicted random effects makes smaller (internally
+        studentized: SAS' ``Student``, lme4's ``rstudent``).
+    to : path, optional
+        Of a source: a Parquet file to write; its path is returned.
+
+    Returns
+    -------
+    Series, in the caller's row order and index
+        Studentized, NaN where a row has no residual whatever its response.  Of a
+        source an iterator of frames, or the path of the file.
+
+    Raises
+    ------
+    UnsupportedError
+        For another kind.
+
+    Examples
+    --------
+    >>> import mixedar.formula.api as mar
+    >>> from mixedar.datasets import load_orthodont
+    >>> teeth = load_orthodont()
+    >>> model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
+    >>> fit = model.fit()
+    >>> fit.residuals("normalized").shape
+    (108,)
+    """
+    if isinstance(source, Source):
+        return residuals_by_batch(fit, source, kind or "raw", to)
+    kind = str(source) if kind is None else kind
+    check_choice("kind", kind, ("raw", "pearson", "normalized", "studentized"))
+    own = kind == "studentized"
+    values = studentized_residuals(fit) if own else fit.residuals(kind)
+    return pd.Series(values, index=fit.data.index, name=kind)
 
 
 def studentized_residuals(fit: Fit) -> FloatArray:
