@@ -4,6 +4,7 @@ Linear restrictions on coefficients, from what a user wrote, and their tests.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +67,7 @@ def restrictions(
     MixedARError
         For text that cannot be read.
     UnknownColumnError
-        For labels that are no coefficients.
+        For names and labels that are no coefficients.
     UnsupportedError
         For another shape, for what is no numbers, and for hypotheses on
         covariance parameters.
@@ -115,13 +116,35 @@ def _read(
         for name in others:
             if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(hypothesis)):
                 raise _not_fixed(name) from error
-        why = "it is empty" if not hypothesis or hypothesis == "" else str(error)
-        raise MixedARError(
-            f"the hypothesis {hypothesis!r} cannot be read ({why}); the "
-            f"{what}s are {', '.join(names)}"
-        ) from error
+        raise _unreadable(hypothesis, names, what) from error
     matrix = np.atleast_2d(np.asarray(found.constraint_matrix, dtype=float))
     return matrix, np.ravel(np.asarray(found.constraint_values, dtype=float))
+
+
+def _unreadable(hypothesis: Any, names: Sequence[str], what: str) -> MixedARError:
+    """What is wrong with a hypothesis that cannot be read."""
+    there = f"the {what}s are {', '.join(names)}"
+    if not hypothesis:
+        return MixedARError(f"the hypothesis {hypothesis!r} is empty; {there}")
+    texts = [hypothesis] if isinstance(hypothesis, str) else list(hypothesis)
+    text = ", ".join(map(str, texts))
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w\[(:])", " ", text)
+    unknown = re.search(r"(?<![\w.])[^\W\d][\w.]*(?:\[[^\]]*\])?", text)
+    if unknown is None:
+        return MixedARError(
+            f"the hypothesis {hypothesis!r} cannot be read: a restriction is a sum of "
+            f"numbers times {what}s, one '=' and a number, as in "
+            f"'2 * {names[-1]} = 1', and several are separated by commas; {there}"
+        )
+    word = unknown[0]
+    near = difflib.get_close_matches(word, names, n=3)
+    near = near or [name for name in names if name.startswith(word)][:3]
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UnknownColumnError(
+        f"there is no {what} {word!r}, which the hypothesis {hypothesis!r} names; "
+        f"{there}.{hint}"
+    )
 
 
 def _not_fixed(name: str) -> UnsupportedError:

@@ -43,6 +43,7 @@ from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,
     ResidualModel,
+    check_weights,
     default_residual,
     residual_from_arrays,
     residual_from_names,
@@ -396,6 +397,7 @@ class MixedLMAR(NamedInALine, ParentModel):
             asked = formula, groups, re_formula, {**words, "subset": subset}
             stream = Written(source, *asked, found, namespace).read()
         table = as_frame(data) if stream is None else stream.sample
+        check_weights(weights, table)
         given_groups, groups = groups, one_factor("groups", groups, table)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))

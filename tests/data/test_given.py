@@ -337,6 +337,26 @@ def test_columns_of_structures_are_named_with_their_argument(model: Any) -> None
         )
 
 
+@pytest.mark.parametrize(
+    ("weights", "hint"),
+    [
+        ("ww", "'varIdent', 'varPower'"),
+        ("varpow", "mean the variance function 'varPower'"),
+        ("agee", "mean 'age'"),
+        (["varIdent", "ww"], "'varIdent', 'varPower'"),
+    ],
+)
+def test_texts_that_are_no_weights(weights: Any, hint: str) -> None:
+    message = f"weights=.* neither a column of the data nor a variance.*{hint}"
+    model = mar.mixedlm("distance ~ age", load_orthodont(), groups="subject")
+    with pytest.raises(UnknownColumnError, match=message):
+        mar.mixedlm(
+            "distance ~ age", load_orthodont(), groups="subject", weights=weights
+        )
+    with pytest.raises(UnknownColumnError, match=message):
+        model.with_residual("independent", weights=weights)
+
+
 def test_groups_of_several_columns_are_told_the_bars() -> None:
     teeth = load_orthodont().assign(site=lambda data: data["sex"])
     with pytest.raises(GroupError, match=r"add \(1 \| site/subject\)"):

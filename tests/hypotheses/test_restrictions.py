@@ -61,9 +61,15 @@ def test_what_is_read(
 @pytest.mark.parametrize(
     ("hypothesis", "error", "message"),
     [
-        ("nothing = 0", MixedARError, "the fixed effects are Intercept, arm"),
-        ("x = = 0", MixedARError, "cannot be read"),
-        ("", MixedARError, "it is empty"),
+        ("nothing = 0", UnknownColumnError, "the fixed effects are Intercept, arm"),
+        ("Intercpt = 0", UnknownColumnError, "'Intercpt', .* mean 'Intercept'"),
+        ("x = 0, arm = 2", UnknownColumnError, r"'arm', .* mean 'arm\[T\.b\]'"),
+        (["x", "log(z) = 1e3"], UnknownColumnError, "no fixed effect 'log'"),
+        ({"xx": 0.0}, UnknownColumnError, "no fixed effect 'xx'.* mean 'x'"),
+        ("x = = 0", MixedARError, "cannot be read: a restriction is a sum"),
+        ("x < 0", MixedARError, r"as in '2 \* x = 1', .* separated by commas"),
+        ("x = 0; x = 1e3", MixedARError, "cannot be read: a restriction is a sum"),
+        ("", MixedARError, "is empty"),
         ("rho = 0", UnsupportedError, "'rho' is a covariance parameter.*anova"),
         ([0, 0, 0, 0, 1], UnsupportedError, "should have 3 columns.*'rho' is a cov"),
         (pd.Series({"rho": 1.0, "x": 1.0}), UnsupportedError, "'rho' is a cov"),

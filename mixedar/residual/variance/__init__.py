@@ -7,6 +7,7 @@ weights; nlme's names, such as ``"varPower"``, are understood.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -122,6 +123,18 @@ def _from_text(text: str) -> VarianceFunction:
     return KnownWeights(name)
 
 
+def near_function(name: str) -> str:
+    """A variance function that a text may have meant, and otherwise which there are."""
+    near = difflib.get_close_matches(name.strip().lower(), _NAMES, n=1, cutoff=0.65)
+    if near:
+        cls = _NAMES[near[0]][0].__name__
+        return f" Did you mean the variance function {'v' + cls[1:]!r}?"
+    plain = [
+        repr("v" + cls.__name__[1:]) for cls, example in _NAMES.values() if not example
+    ]
+    return f" Variance functions without arguments: {', '.join(plain)}."
+
+
 def _named(name: str) -> VarianceFunction:
     cls, example = _NAMES.get(name.lower(), (None, "KnownWeights('w')"))
     if cls is None or example:
@@ -165,6 +178,7 @@ __all__ = [
     "VarPower",
     "VarianceFunction",
     "formulas_of",
+    "near_function",
     "resolve_variance",
     "with_columns",
 ]
