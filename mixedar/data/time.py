@@ -118,11 +118,9 @@ class TimeAxis:
     def _common(self, gaps: FloatArray, name: str) -> float:
         if not len(gaps):
             return 1.0
-        smallest = float(gaps[0])
-        for unit in (smallest, 1.0):
-            steps = gaps / unit
-            if (np.abs(steps - np.rint(steps)) <= GRID_TOLERANCE * steps).all():
-                return unit * float(np.gcd.reduce(np.rint(steps).astype(np.int64)))
+        step = common_step(gaps)
+        if step is not None:
+            return step
         raise TimeError(
             f"delta='auto': the times {name!r} of a series have no common step; pass "
             "the unit in which they count, or leave delta= out"
@@ -225,6 +223,22 @@ def natural_order(values: Iterable[str]) -> list[str]:
         return parts, text
 
     return sorted(values, key=key)
+
+
+def common_step(gaps: FloatArray) -> float | None:
+    """
+    The longest step of which all distances of times are multiples, if there is one.
+
+    Parameters
+    ----------
+    gaps : ndarray, shape (k,)
+        Positive.
+    """
+    for unit in (float(gaps.min(initial=np.inf)), 1.0):
+        steps = gaps / unit
+        if (np.abs(steps - np.rint(steps)) <= GRID_TOLERANCE * steps).all():
+            return unit * float(np.gcd.reduce(np.rint(steps).astype(np.int64)))
+    return None
 
 
 def time_axis(time: Any, structure: ResidualStructure, name: str = "time") -> TimeAxis:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
+from mixedar.data.time import common_step, time_axis
 from mixedar.data.variables import numbered_series, varies_in_groups
 from mixedar.exceptions import (
     TimeError,
@@ -21,6 +23,7 @@ from mixedar.exceptions import (
 from mixedar.fit import Fit
 from mixedar.prediction.predict import get_prediction
 from mixedar.prediction.results import PredictionResults
+from mixedar.residual import AR1
 from mixedar.residual.base import is_whole
 
 _OTHERWISE = (
@@ -114,24 +117,46 @@ def _ahead(times: pd.Series, last: np.ndarray, count: int) -> Any:
     """Times after those of the last rows, in the common step of all."""
     ends, ahead = times.iloc[last], np.tile(np.arange(1, count + 1), len(last))
     if isinstance(times.dtype, pd.PeriodDtype):
-        return pd.PeriodIndex(ends).repeat(count) + ahead
+        periods = pd.PeriodIndex(times)
+        step = _step(periods.asi8.astype(np.float64))
+        return periods[last].repeat(count) + ahead * round(step)
     if pd.api.types.is_datetime64_any_dtype(times.dtype):
-        known = pd.DatetimeIndex(times.unique()).sort_values()
-        freq = pd.DatetimeIndex(known, freq="infer").freq
-        if freq is None:
-            raise TimeError(f"forecast(): the dates have no common step; {_OTHERWISE}")
-        after = [pd.date_range(end, periods=count + 1, freq=freq)[1:] for end in ends]
+        offset = _offset(pd.DatetimeIndex(times.unique()).sort_values())
+        after = [pd.date_range(end, periods=count + 1, freq=offset)[1:] for end in ends]
         return np.concatenate(after)
     if not pd.api.types.is_numeric_dtype(times.dtype):
         raise TimeError(
             f"forecast(): after {times.name!r}, which is neither a number nor a date, "
             f"comes nothing that is known; {_OTHERWISE}"
         )
-    gaps = np.diff(np.unique(times.to_numpy(float)))
-    step = gaps.min(initial=np.inf)
-    multiples = gaps / step
-    if not len(gaps) or np.abs(multiples - np.rint(multiples)).max() > 1e-6:
-        raise TimeError(f"forecast(): the times have no common step; {_OTHERWISE}")
+    step = _step(times.to_numpy(float))
     values = ends.to_numpy(float).repeat(count) + step * ahead
     whole = pd.api.types.is_integer_dtype(times.dtype)
     return np.rint(values).astype(np.int64) if whole else values
+
+
+def _step(times: FloatArray) -> float:
+    gaps = np.diff(np.unique(times))
+    step = common_step(gaps) if len(gaps) else None
+    if step is None:
+        raise TimeError(f"forecast(): the times have no common step; {_OTHERWISE}")
+    return step
+
+
+def _offset(known: pd.DatetimeIndex) -> pd.offsets.BaseOffset:
+    """The frequency of dates, or the common step where some are left out."""
+    frequency = pd.DatetimeIndex(known, freq="infer").freq if len(known) > 2 else None
+    if frequency is not None:
+        return frequency
+    try:
+        axis = time_axis(known, AR1(), "time")
+    except TimeError as error:
+        raise TimeError(
+            f"forecast(): the dates have no common step; {_OTHERWISE}"
+        ) from error
+    step = round(_step(axis.values))
+    if axis.months is None:
+        return pd.offsets.Nano(step * (axis.nanoseconds or 1))
+    if known.is_month_end.all():
+        return pd.offsets.MonthEnd(step * axis.months)
+    return pd.offsets.DateOffset(months=step * axis.months)

@@ -65,6 +65,25 @@ def test_times_go_on_in_their_step(kind: str) -> None:
     assert_allclose(found.predicted_mean, plain, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["numbers", "periods", "months", "days"])
+def test_the_common_step_of_uneven_times(kind: str) -> None:
+    """The longest of which all gaps are multiples, shorter than the shortest gap."""
+    steps = np.array([0, 2, 5, 7])[TEETH["occ"] - 1]
+    first = pd.Timestamp("2020-01-15")
+    made: dict[str, Any] = {
+        "numbers": lambda k: 2 * k,
+        "periods": lambda k: pd.Period("2020-01", "M") + 3 * k,
+        "months": lambda k: first + pd.DateOffset(months=k),
+        "days": lambda k: first + pd.Timedelta(days=10 * k),
+    }
+    data = TEETH.assign(when=[made[kind](int(k)) for k in steps])
+    model = mar.mixedlm(
+        "distance ~ sex", data, groups="subject", re_formula="0", time="when"
+    )
+    ahead = model.fit().forecast(2).summary_frame().index.get_level_values("when")
+    assert list(ahead[:2]) == [made[kind](8), made[kind](9)]
+
+
 def test_series_go_on_by_themselves() -> None:
     noise = np.random.default_rng(1).normal(size=len(TEETH))
     other = TEETH.assign(side="r", distance=TEETH["distance"] + noise)
