@@ -313,17 +313,19 @@ class Target(PriorsByName):
         """
         Logarithm of the prior's integral over the parameters there are.
 
-        Below zero where the ranges of several residual correlations depend on one
-        another, as of correlation matrices, or a prior on the correlation that all
-        effects share goes below the least one: priors reach beyond.
+        Below zero where priors reach beyond: below zero of a standard deviation, the
+        least correlation that all effects may share, or where the ranges of several
+        residual correlations depend on one another, as of correlation matrices.
         """
-        outside = 0.0
-        if self.blocks and self.blocks[0].compound:
-            x = np.linspace(self.blocks[0].lowest, 1.0, 4001)
-            x = 0.5 * (x[1:] + x[:-1])
-            inside = np.exp(self.prior(self.corr_of[0][0]).log_density(x)).mean()
-            outside = float(np.log(min(inside * (1.0 - self.blocks[0].lowest), 1.0)))
-        if self.free_links.count("correlation") < 2:
+        bound = self.free_links.count("correlation") > 1
+        others = [*self.fit.exog_names, *(self.free_names if bound else [])]
+        shares = [
+            prior.share(*self.ranges.get(name, (0.0, np.inf)))
+            for name, prior in self.priors.items()
+            if isinstance(prior, Prior) and name not in others
+        ]
+        outside = float(np.log(shares).sum())
+        if not bound:
             return outside
 
         def density(u: FloatArray) -> FloatArray:

@@ -73,6 +73,8 @@ class PriorsByName:
         self.names += self.free_names
         if not fit.scale_known:
             self.names.append("sigma")
+        #: of the parameters with priors of one number, where it is not half a line
+        self.ranges: dict[str, tuple[float, float]] = {}
         self.priors = self._priors(dict(priors))
 
     def _priors(self, given: dict[str, object]) -> dict[str, Prior | LKJ]:
@@ -85,16 +87,21 @@ class PriorsByName:
             if name.startswith("sd(") or name == "sigma":
                 out[name] = wide
             elif name in self.loadings:
-                signed = Normal(0.0, wide.scale)
-                out[name] = wide if self.loadings[name] else signed
+                out[name] = wide
+                if not self.loadings[name]:
+                    out[name] = Normal(0.0, wide.scale)
+                    self.ranges[name] = (-np.inf, np.inf)
         for block, corr in zip(self.blocks, self.corr_of, strict=True):
+            self.ranges |= dict.fromkeys(corr, (-1.0, 1.0))
             if block.compound:
+                self.ranges[corr[0]] = (block.lowest, 1.0)
                 out[corr[0]] = Uniform(block.lowest, 1.0)
             elif corr:
                 out[self.lkj_name(block)] = LKJ(1.0)
         ends = self._ends()
         for name, link in zip(self.free_names, self.free_links, strict=True):
             out[name] = _default(link, *ends[name])
+            self.ranges[name] = _range(link, *ends[name][:2])
         corr_names = {name: k for k, part in enumerate(self.corr_of) for name in part}
         known = [*out, *corr_names, "innovation sd", *fit.exog_names]
         for name, prior in given.items():
@@ -188,6 +195,13 @@ class PriorsByName:
         if not isinstance(prior, Prior):
             return None
         return np.exp(prior.log_density(x))
+
+
+def _range(link: str, low: float, high: float) -> tuple[float, float]:
+    """Values that a parameter of the residual structure may have."""
+    if link in ("correlation", "share"):
+        return low, high
+    return (0.0, np.inf) if low >= 0.0 else (-np.inf, np.inf)
 
 
 def _default(link: str, low: float, high: float, value: float) -> Prior:

@@ -12,7 +12,9 @@ from scipy import stats
 from scipy.special import betaln, gammaln
 
 from mixedar._types import FloatArray
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import UnsupportedError, check_positive
+
+_POINTS = 4000  # of an integral over a range
 
 
 class Prior(ABC):
@@ -53,14 +55,38 @@ class Prior(ABC):
         """Whether it integrates to one."""
         return True
 
+    def share(self, low: float, high: float) -> float:
+        """
+        Probability of the range of a parameter, which a prior may reach beyond.
+
+        Parameters
+        ----------
+        low, high : float
+
+        Returns
+        -------
+        float
+            Of half a line, or all of it, one by default.
+
+        Examples
+        --------
+        >>> from mixedar.priors import Normal
+        >>> round(Normal(1, 2).share(0.0, float("inf")), 4)
+        0.6915
+        """
+        if not np.isfinite(high - low):
+            return 1.0
+        x = np.linspace(low, high, _POINTS + 1)
+        inside = np.exp(self.log_density(0.5 * (x[1:] + x[:-1])))
+        return float(min(inside.mean() * (high - low), 1.0))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
 def _positive(name: str, **values: float) -> None:
     for key, value in values.items():
-        if not (np.isfinite(value) and value > 0.0):
-            raise UnsupportedError(f"{name}: {key}={value!r} has to be positive")
+        check_positive(f"{name}: {key}", value)
 
 
 @dataclass(frozen=True)
@@ -215,6 +241,10 @@ class Normal(Prior):
         """See :class:`Prior`."""
         return np.asarray(stats.norm.logpdf(x, self.mean, self.sd))
 
+    def share(self, low: float, high: float) -> float:
+        """See :class:`Prior`."""
+        return float(np.diff(stats.norm.cdf([low, high], self.mean, self.sd))[0])
+
 
 @dataclass(frozen=True)
 class LogNormal(Prior):
@@ -284,6 +314,11 @@ class Uniform(Prior):
         inside = (x >= self.lower) & (x <= self.upper)
         return np.where(inside, height, -np.inf)
 
+    def share(self, low: float, high: float) -> float:
+        """See :class:`Prior`."""
+        overlap = min(high, self.upper) - max(low, self.lower)
+        return float(max(overlap, 0.0) / (self.upper - self.lower))
+
 
 @dataclass(frozen=True)
 class Beta(Prior):
@@ -314,6 +349,11 @@ class Beta(Prior):
             found = (self.a - 1.0) * np.log1p(x) + (self.b - 1.0) * np.log1p(-x)
         found = found - betaln(self.a, self.b) - (self.a + self.b - 1.0) * np.log(2.0)
         return np.where(np.abs(x) <= 1.0, found, -np.inf)
+
+    def share(self, low: float, high: float) -> float:
+        """See :class:`Prior`."""
+        ends = np.clip([0.5 * (1.0 + low), 0.5 * (1.0 + high)], 0.0, 1.0)
+        return float(np.diff(stats.beta.cdf(ends, self.a, self.b))[0])
 
 
 @dataclass(frozen=True)

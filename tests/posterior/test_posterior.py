@@ -287,6 +287,41 @@ def test_priors_integrate_to_one(prior: Prior, low: float, high: float) -> None:
     assert area == pytest.approx(1.0, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("prior", "low", "high", "share"),
+    [
+        (HalfT(3, 2), 0.0, np.inf, 1.0),
+        (HalfNormal(0.5), -1.0, 1.0, stats.halfnorm.cdf(2.0)),
+        (Exponential(2.0), -1.0, 1.0, 1.0 - np.exp(-2.0)),
+        (Normal(1, 2), 0.0, np.inf, stats.norm.cdf(0.5)),
+        (Uniform(-3, 1), -1.0, 1.0, 0.5),
+        (Beta(2, 3), 0.0, np.inf, 1.0 - stats.beta.cdf(0.5, 2, 3)),
+        (Beta(0.5, 0.5), -1.0, 1.0, 1.0),
+    ],
+)
+def test_what_a_range_has_of_a_prior(
+    prior: Prior, low: float, high: float, share: float
+) -> None:
+    assert prior.share(low, high) == pytest.approx(share, abs=1e-6)
+
+
+def test_priors_that_reach_beyond_a_parameter_count_within() -> None:
+    fit, names = model().fit().fit, ("sigma", "rho")
+    for beyond, within in (
+        ((Normal(0, 1), Uniform(-3, 1)), (HalfNormal(1), Uniform(-1, 1))),
+        ((Uniform(-5, 5), Normal(0, 9e9)), (Uniform(0, 5), Beta(1, 1))),
+    ):
+        wide, narrow = (
+            Target(fit, dict(zip(names, priors, strict=True)))
+            for priors in (beyond, within)
+        )
+        z = narrow.start((fit.theta, 1.4))[None]
+        gap = wide.log_density(z)[0] - wide.log_volume()
+        assert gap == pytest.approx(narrow.log_density(z)[0] - narrow.log_volume())
+    with pytest.raises(UnsupportedError, match="HalfT: scale='a' is not a positive"):
+        HalfT(3, "a")  # type: ignore[arg-type]
+
+
 def test_penalised_complexity_is_what_it_says() -> None:
     prior = PC(2.0, 0.05)
     assert np.exp(-prior.rate * 2.0) == pytest.approx(0.05)
