@@ -4,6 +4,7 @@ The door: what becomes a source.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mixedar.exceptions import SourceError, UnsupportedError, shown
@@ -21,6 +22,7 @@ def scan(
     *,
     connection: Any = None,
     format: str | None = None,  # noqa: A002  as in pyarrow.dataset
+    text: Sequence[str] = (),
     memory: str | int = MEMORY,
     progress: bool = False,
 ) -> Source:
@@ -32,11 +34,14 @@ def scan(
     data : str, path, list of these, relation or frame
         Files by name, folder or pattern (``"data/*.parquet"``), of Parquet or CSV,
         partitioned folders included; with `connection` the text of an SQL query; a
-        relation of DuckDB, or a lazy frame of polars.
+        relation of DuckDB, a lazy frame of polars, or a dataframe of Dask, whose rows
+        are then read by the workers of its cluster.
     connection : duckdb.DuckDBPyConnection, optional
         Where the query runs.
     format : {"parquet", "csv"}, optional
         By the names of the files, if it is not given.
+    text : sequence of str
+        Columns of CSV that are text, whatever they look like: labels such as ``01``.
     memory : str or int
         Bytes that the process may take, such as ``"2GB"``: batches are that small, and
         what does not fit raises an error that says what it is.
@@ -76,14 +81,15 @@ def scan(
     from mixedar.streams.files import FileSource, files_of
 
     paths, partitioned = files_of(data)
-    return FileSource.of(paths, partitioned, format, bound, progress)
+    return FileSource.of(paths, partitioned, format, bound, progress, text)
 
 
 def as_source(data: object, memory: int | None = None, progress: bool = False) -> Any:
     """
     The source that something is; None for what is in memory.
 
-    Relations of DuckDB, an SQL text with its connection in a tuple, lazy frames.
+    Relations of DuckDB, an SQL text with its connection in a tuple, lazy frames,
+    dataframes of Dask.
     """
     bound = bytes_of(MEMORY) if memory is None else memory
     if isinstance(data, Source):
@@ -99,6 +105,10 @@ def as_source(data: object, memory: int | None = None, progress: bool = False) -
         from mixedar.streams.engines import PolarsSource
 
         return PolarsSource(bound, progress, data)
+    if module == "dask" and hasattr(data, "map_partitions"):
+        from mixedar.streams.distributed import DaskSource
+
+        return DaskSource.of(data, bound, progress)
     return None
 
 
