@@ -41,7 +41,7 @@ _DENSE_PRODUCTS = 2**22
 # Beyond so many rows of a cluster, or entries of all matrices, those of a
 # tridiagonal precision are not written out.
 _LONG_DENSE = 40
-_MANY_DENSE = 2**16
+_MANY_DENSE = 2**13
 # Blocks by set of distinct gaps pay as long as there are few such sets.
 _MAX_GAP_SETS = 24
 # From this mean number of rows a matrix product for each cluster pays.

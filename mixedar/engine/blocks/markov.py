@@ -4,6 +4,9 @@ Clusters that share their set of distinct gaps in time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -307,8 +310,8 @@ class RowBlock(ProductBlock):
         )
 
 
-# Numbers in the weighted rows that are formed at a time.
-_NUMBERS = 2**18
+# Numbers in the weighted rows that are formed at a time: too few for threads.
+_NUMBERS = 2**17
 
 
 class ScaledBlock(ProductBlock):
@@ -338,22 +341,23 @@ class ScaledBlock(ProductBlock):
         self.clusters = np.arange(rows.n_clusters)
         self.weights = rows.weights
         self._structure = structure
-        self._starts = rows.offsets[:-1]
+        # clusters of one size lie together
+        self._order = np.argsort(np.diff(rows.offsets), kind="stable")
+        rows = rows.part(self._order)
+        self._offsets, self._q = rows.offsets, rows.z.shape[1]
         columns, inside = np.concatenate([rows.z, rows.w], axis=1), rows.gaps > 0.0
-        self._q = rows.z.shape[1]
         self._columns = np.ascontiguousarray(columns.T)
         self._before = np.ascontiguousarray(previous(columns, inside).T)
         row_weights = np.repeat(rows.weights, np.diff(rows.offsets))
-        self._gaps, which = distinct(rows.gaps[inside])
+        self._gaps, which = _if_fewer(rows.gaps[inside], *distinct(rows.gaps[inside]))
         self._gap_counts = np.bincount(which, row_weights[inside], len(self._gaps))
-        # the gap before each row, one behind the last where there is none
+        # where there is no neighbour the gap is one behind the last
         self._gap = np.full(len(inside) + 1, len(self._gaps))
         self._gap[:-1][inside] = which
         assert rows.marks is not None
-        no_time = np.zeros((len(rows.marks), 1))
-        self._kinds, self._kind = unique_rows(
-            np.concatenate([no_time, rows.marks], axis=1)
-        )
+        kinds = np.column_stack([np.zeros(len(rows.marks)), rows.marks])  # no time
+        self._kinds, self._kind = _if_fewer(kinds, *unique_rows(kinds))
+        self._kind_before = np.roll(self._kind, 1)
         self._kind_counts = np.bincount(self._kind, row_weights, len(self._kinds))
 
     def at(self, u: FloatArray, *, derivatives: bool) -> CrossProducts:
@@ -394,32 +398,78 @@ class ScaledBlock(ProductBlock):
         self, logs: Jet, around: FloatArray, between: FloatArray, logdet: FloatArray
     ) -> CrossProducts:
         """Weighted products of rows, a few at a time, with log-determinants."""
-        (c, n), q, orders = self._columns.shape, self._q, len(logdet)
-        zt = np.zeros((orders, c, q, len(self._starts)))
+        c, q, orders = len(self._columns), self._q, len(logdet)
+        zt = np.zeros((orders, c, q, len(self._order)))
         ww = np.zeros((orders, c - q, c - q))
-        step = max(_NUMBERS // (orders * c), 1)
-        for first in range(0, n, step):
-            rows = np.arange(first, min(first + step, n))
-            here = slice(first, rows[-1] + 1)
+        for here, runs in self._pieces(max(_NUMBERS // (orders * c), 1)):
             x, before = self._columns[:, here], self._before[:, here]
-            log, last = logs[self._kind[here]], logs[self._kind[rows - 1]]
-            by_gap = around[:, self._gap[here]] + around[:, self._gap[rows + 1]]
+            log, last = (
+                _take(logs, self._kind[here]),
+                _take(logs, self._kind_before[here]),
+            )
+            gap, after = self._gap[here], self._gap[here.start + 1 : here.stop + 1]
+            by_gap = around.take(gap, axis=1) + around.take(after, axis=1)
             by_gap[0] += 1.0
-            own = _weights(2.0 * log, by_gap)[:, None]
-            cross = _weights(log + last, between[:, self._gap[here]])[:, None]
-            begin, end = np.searchsorted(self._starts, [first, here.stop])
-            begin -= begin == len(self._starts) or self._starts[begin] > first
-            some = slice(begin, end)
-            starts = np.maximum(self._starts[some] - first, 0)
+            own = _weights(2.0 * log, by_gap)
+            cross = _weights(log + last, between.take(gap, axis=1))
             for a in range(q):
-                values = own * (x * x[a])
-                values += cross * (x * before[a] + before * x[a])
-                zt[:, :, a, some] += np.add.reduceat(values, starts, axis=2)
+                pairs = (own, x * x[a]), (cross, x * before[a] + before * x[a])
+                for some, size, rows in runs:
+                    for weights, values in pairs:
+                        sums = _sums_by_cluster(weights[:, rows], values[:, rows], size)
+                        zt[:, :, a, self._order[some]] += sums
             w = x[q:]
-            ww += _products(own * w, w)
-            half = _products(cross * w, before[q:])
+            ww += _products(own[:, None] * w, w)
+            half = _products(cross[:, None] * w, before[q:])
             ww += half + half.transpose(0, 2, 1)
         return CrossProducts(zt[:, :q], zt[:, q:], ww, logdet)
+
+    def _pieces(self, step: int) -> Iterator[tuple[slice, list[_Run]]]:
+        """Rows of some clusters, or a part of one, and runs of clusters of one size."""
+        offsets, first = self._offsets, 0
+        while first < len(offsets) - 1:
+            last = (
+                int(np.searchsorted(offsets, offsets[first] + step, side="right")) - 1
+            )
+            if last <= first:
+                for row in range(offsets[first], offsets[first + 1], step):
+                    size = min(step, offsets[first + 1] - row)
+                    run = slice(first, first + 1), size, slice(0, size)
+                    yield slice(row, row + size), [run]
+                first += 1
+                continue
+            starts, sizes = offsets[first:last], np.diff(offsets[first : last + 1])
+            edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1), last - first]
+            within = np.append(starts, offsets[last]) - starts[0]
+            runs = [
+                (slice(first + a, first + b), sizes[a], slice(within[a], within[b]))
+                for a, b in pairwise(edges)
+            ]
+            yield slice(starts[0], offsets[last]), runs
+            first = last
+
+
+# Clusters, their size, and their rows among those of a piece.
+_Run = tuple[slice, int, slice]
+
+
+def _if_fewer(
+    x: FloatArray, values: FloatArray, which: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """Distinct numbers or rows and each one's place; all of them if few are equal."""
+    return (values, which) if 2 * len(values) < len(x) else (x, np.arange(len(x)))
+
+
+def _take(jet: Jet, rows: IntArray) -> Jet:
+    """Some of the values, as indexing but faster."""
+    return Jet(*(x.take(rows, axis=-1) for x in (jet.value, jet.first, jet.second)))
+
+
+def _sums_by_cluster(weights: FloatArray, values: FloatArray, size: int) -> FloatArray:
+    """Weighted sums in clusters of one size, (o, n) and (c, n) to (o, c, m)."""
+    left = weights.reshape(len(weights), -1, size).transpose(1, 0, 2)
+    right = values.reshape(len(values), -1, size).transpose(1, 2, 0)
+    return np.matmul(left, right).transpose(1, 2, 0)
 
 
 def _weights(logs: Jet, by_gap: FloatArray) -> FloatArray:
