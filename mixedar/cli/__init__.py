@@ -21,7 +21,7 @@ import pandas as pd
 
 from mixedar import __version__
 from mixedar.by_group.factors import varcorr
-from mixedar.cli.files import as_json, as_options, parse_dates, read_table
+from mixedar.cli.files import as_json, as_options, parse_dates, read_data
 from mixedar.cli.no_eval import check_formula
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import read_formula
@@ -34,6 +34,7 @@ from mixedar.inference.df import contrast_method, covariance
 from mixedar.inference.wald import conf_int, pvalues, tvalues
 from mixedar.mixed import MixedLMAR, MixedLMARResults
 from mixedar.residual import resolve
+from mixedar.streams import Source
 from mixedar.summary.text import plain
 
 _DESCRIPTION = """\
@@ -119,7 +120,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         epilog=_FIT_EPILOG,
         formatter_class=raw,
     )
-    fit.add_argument("file", help=".csv, .tsv (also .gz and the like) or .parquet")
+    fit.add_argument(
+        "file",
+        help=".csv, .tsv (also .gz and the like) or .parquet; a folder or a pattern "
+        "(in quotes), 'data/*.parquet', is read batch by batch",
+    )
     fit.add_argument(
         "formula",
         help='response and fixed effects, such as "y ~ x", and random effects in bars, '
@@ -130,6 +135,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     output = fit.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON, missing as null")
     output.add_argument("--output", metavar="FILE", help="write here, not to stdout")
+    fit.add_argument(
+        "--memory", default="2GB", help="of a folder or pattern: bound; default: 2GB"
+    )
     fit.add_argument(
         "--no-eval",
         action="store_true",
@@ -308,11 +316,11 @@ def _fit(arguments: argparse.Namespace, messages: Sequence[str]) -> str:
     if arguments.no_eval:  # before anything reads them
         for formula in formulas:
             check_formula(formula)
-    data = read_table(arguments.file, _labels(arguments, formulas))
+    data = read_data(arguments.file, _labels(arguments, formulas), arguments.memory)
     if arguments.no_eval:
         for formula in formulas:
             check_formula(formula, data.columns)
-    if arguments.time in data.columns:
+    if not isinstance(data, Source) and arguments.time in data.columns:
         data[arguments.time] = parse_dates(data[arguments.time])
     model = MixedLMAR.from_formula(
         arguments.formula,
@@ -427,7 +435,9 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "vcomp": dict(zip(fit.effect_names[fit.k_re :], fit.vcomp, strict=False)),
         "residual_params": results.residual_params.to_dict(),
         "covariance_parameters": parameters.to_dict("index"),
-        "residual_quantiles": results.std_residual_quantiles.to_dict(),
+        "residual_quantiles": (
+            results.std_residual_quantiles.to_dict() if fit.has_data else None
+        ),
         "time_unit": fit.time_unit,
         "modes": [mode.estimate.llf for mode in fit.modes],
     }

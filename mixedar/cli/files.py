@@ -5,6 +5,7 @@ What the command line reads, and how it writes what Python says.
 from __future__ import annotations
 
 import ast
+import glob
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar.exceptions import MixedARError
+from mixedar.streams import Source, scan
 from mixedar.summary.text import plain
 
 _PARQUET = (".parquet", ".pq")
@@ -25,12 +27,26 @@ _ISO_DATE = r"\d{4}-\d{2}(-\d{2}([ T].*)?)?"
 # Arguments in Python that have an option, with a value that it can take; those whose
 # option has another name; and what is said of the others.
 _ARGUMENT = re.compile(
-    r"\b(groups|time|delta|residual|series|weights|missing|df|re_cov|re_formula"
+    r"\b(groups|time|delta|residual|series|weights|missing|memory|df|re_cov|re_formula"
     r"|vc_formula)"
     r"(?:=(?![\w\[])|(?<=formula)\b(?!=))('[^']*'|\"[^\"]*\"|\{[^{}]*\})?"
 )
 _RENAMED = {"re_cov": "re-cov", "re_formula": "re", "vc_formula": "vc"}
 _PYTHON = "this is Python; the options here are those of fit --help"
+
+
+def read_data(
+    path: str, labels: Iterable[str] = (), memory: str = "2GB"
+) -> pd.DataFrame | Source:
+    """
+    A file as a table; a folder, or the files of a pattern, as a source.
+
+    Labels of a source of CSV are text, so that ``01`` and ``1`` stay apart.
+    """
+    several = Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists())
+    if not several:
+        return read_table(path, labels)
+    return scan(path, memory=memory, text=sorted(labels))
 
 
 def read_table(path: str, labels: Iterable[str] = ()) -> pd.DataFrame:

@@ -78,11 +78,14 @@ class FileSource(Source):
     folder : str or None
         Whose folders within are named by values of columns, ``year=2020/part.parquet``.
     kind : {"parquet", "csv"}
+    text : tuple of str
+        Columns of CSV that are text, whatever they look like.
     """
 
     paths: tuple[str, ...]
     folder: str | None
     kind: str
+    text: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -92,6 +95,7 @@ class FileSource(Source):
         kind: str | None,
         memory: int,
         progress: bool,
+        text: Sequence[str] = (),
     ) -> FileSource:
         """The source, whose columns are looked at."""
         if kind is None:
@@ -111,7 +115,7 @@ class FileSource(Source):
                 "reading files in batches needs pyarrow, which is not installed; pip "
                 'install "mixedar[streams]"'
             ) from None
-        source = cls(memory, progress, tuple(paths), folder, kind)
+        source = cls(memory, progress, tuple(paths), folder, kind, tuple(text))
         source.first_stamp  # noqa: B018  files that change from now on are noticed
         with reading():
             source.schema  # noqa: B018
@@ -137,7 +141,10 @@ class FileSource(Source):
         tabs = Path(self.paths[0]).suffixes[:1] == [".tsv"]
         return ds.CsvFileFormat(
             pyarrow.csv.ParseOptions(delimiter="\t" if tabs else ","),
-            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                strings_can_be_null=True,
+                column_types=dict.fromkeys(self.text, pyarrow.string()),
+            ),
         )
 
     @property
