@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # An axis of correlations reaches so far at least: none of them is rounding noise.
 _LEAST = 0.02
+# Pairs below which an autocorrelation tells nothing.
+_FEWEST = 4
 
 
 def plot_acf(
@@ -54,9 +56,14 @@ def plot_acf(
     Returns
     -------
     matplotlib.axes.Axes
-        Lag 0, which is always one, is left out.
+        Lag 0, which is always one, is left out, and so are lags with fewer than four
+        pairs, whose 95 % bounds reach beyond one, or whose mean product does.
     """
     part = table[table["lag"] > 0.0]
+    told = (part["pairs"] >= _FEWEST) & (part["acf"].abs() <= 1.0)
+    if told.any() and not told.all():
+        x_label += f" ({(~told).sum()} of {len(told)} left out: too few pairs)"
+        part = part[told]
     lag, acf = part["lag"].to_numpy(), part["acf"].to_numpy()
     lower, upper = part["lower"].to_numpy(), part["upper"].to_numpy()
     ax = axes(ax)

@@ -449,6 +449,21 @@ def test_tiny_data() -> None:
     assert page["number of groups"].severity in ("ok", "note")
 
 
+@pytest.mark.parametrize("formula", ["(1 | s) + (1 | i)", "(1 | i) + (x | s)"])
+def test_the_scarcest_of_crossed_factors_counts(formula: str) -> None:
+    rng = np.random.default_rng(0)
+    s, i = np.divmod(np.arange(240), 6)
+    effects = rng.normal(size=40)[s] + rng.normal(size=6)[i]
+    data = pd.DataFrame({"s": s, "i": i, "x": rng.normal(size=240)})
+    data["y"] = effects + rng.normal(size=240)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        fit = mar.mixedlm(f"y ~ x + {formula}", data).fit()
+    found = diagnosis_design.number_of_groups(fit.fit)
+    assert (found.severity, found.value) == ("warning", 6.0)
+    assert "between levels of i are estimated from 6" in found.sentence
+
+
 def test_broken_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fit: Any) -> Any:
         raise ZeroDivisionError

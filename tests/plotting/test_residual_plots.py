@@ -17,6 +17,7 @@ import mixedar.formula.api as mar
 from helpers.fitted_models import reference_frame, shared
 from helpers.pictures import check_picture, growth, teeth
 from mixedar.datasets import load_bodyweight, load_growth, load_orthodont
+from mixedar.diagnostics.residuals.autocorrelation import autocorrelation
 from mixedar.diagnostics.residuals.series import distance_label
 from mixedar.exceptions import (
     LengthError,
@@ -24,6 +25,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.plotting import smooth_line
+from mixedar.plotting.correlation import plot_acf
 from mixedar.plotting.residuals import density
 
 
@@ -99,6 +101,26 @@ def points(ax: Axes) -> np.ndarray:
         if line.get_marker() not in ("None", None, "")
     ]
     return np.concatenate(found)
+
+
+def test_lags_with_few_pairs_are_not_drawn() -> None:
+    """Two groups alone are seen for long: mean products of few pairs are beyond one."""
+    rng = np.random.default_rng(3)
+    sizes = np.r_[np.full(12, 4), 9, 10]
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    time = np.concatenate([np.arange(k) for k in sizes])
+    values = rng.normal(size=len(group))
+    ends = np.flatnonzero(np.diff(np.r_[group, -1]))[-2:]
+    values[ends] = values[ends - sizes[-2:] + 2] = 9.0  # pairs at lags 7 and 8
+    table = autocorrelation(values, group, time, max_lag=9)
+    assert table["acf"].abs().max() > 1.0
+    ax = plot_acf(table)
+    told = (table["pairs"] >= 4) & (table["acf"].abs() <= 1.0)
+    assert ax.get_xlabel() == f"Lag ({9 - told[1:].sum()} of 9 left out: too few pairs)"
+    low, high = ax.get_xlim()
+    assert low < table["lag"][told][1:].min() <= table["lag"][told].max() < high
+    assert high < table["lag"][~told].max() + 1.0
+    assert max(map(abs, ax.get_ylim())) < 1.5
 
 
 def test_acf_is_drawn() -> None:

@@ -90,16 +90,26 @@ def _conditioning(
     return check.warning(condition, f"{text}, so much that digits are lost. {advice}.")
 
 
+def _scarcest(fit: Fit) -> tuple[int, str]:
+    """Levels of the factor of random effects that has the fewest, and what they are."""
+    terms = [term for term in fit.data.factor_terms if term.smooth is None]
+    found = [(len(term.levels), f"levels of {term.factor}") for term in terms]
+    if fit.k_re + fit.k_vc > 0 or not found:
+        found.append((fit.n_groups, "groups"))
+    return min(found)
+
+
 def number_of_groups(fit: Fit) -> Finding:
     """Whether there are so few groups that degrees of freedom matter."""
-    check, m = Check("number of groups", "groups"), fit.n_groups
-    random = fit.k_re + fit.k_vc > 0
+    m, what = _scarcest(fit)
+    check = Check("number of groups", what)
+    random = fit.k_re + fit.k_vc > 0 or what != "groups"
     if m < _VERY_FEW and random:
         return check.warning(
             float(m),
-            f"Variances between groups are estimated from {m} groups, which is next to "
-            "nothing. Treat them as unknown rather than as estimated: use "
-            "df='kenward-roger', or make the groups fixed effects.",
+            f"Variances between {what} are estimated from {m} of them, which is next "
+            "to nothing. Treat them as unknown rather than as estimated: use "
+            "df='kenward-roger', or make fixed effects of them.",
         )
     method = fit.df_method.name
     if method in _EXACT:
@@ -109,17 +119,17 @@ def number_of_groups(fit: Fit) -> Finding:
         exact = contrast_method(fit, "satterthwaite").single(each)
     except MixedARError as error:
         if m >= _FEW or not random:
-            return check.ok(float(m), f"There are {m} groups.")
+            return check.ok(float(m), f"There are {m} {what}.")
         return check.note(
-            float(m), f"With {m} groups degrees of freedom matter, but {error}."
+            float(m), f"With {m} {what} degrees of freedom matter, but {error}."
         )
     used = contrast_method(fit).single(each)
     ratio = stats.t.isf(0.025, np.maximum(exact, 1.0)) / stats.t.isf(0.025, used)
     k = int(np.argmax(ratio))
     excess = float(ratio[k]) - 1.0
     if excess < _NARROW:
-        return check.ok(float(m), f"There are {m} groups, enough for the tests.")
-    count = f"{m} groups" if m > 1 else "one group"
+        return check.ok(float(m), f"There are {m} {what}, enough for the tests.")
+    count = f"{m} {what}" if m > 1 or what != "groups" else "one group"
     advice = "'kenward-roger'" if fit.reml else "'satterthwaite'"
     return check.note(
         float(m),

@@ -139,7 +139,7 @@ def autocorrelation(
     Autocorrelation of values with mean zero, pooled over groups, by lag in time.
 
     The mean product of the pairs at a lag, divided by the mean square of all
-    values.  A lag is a distance in time: where an observation is missing, its
+    values: with few pairs it may lie beyond one.  A lag is a distance in time: where an observation is missing, its
     neighbours are two units apart.
 
     Parameters
@@ -192,6 +192,10 @@ def residual_acf(
 ) -> pd.DataFrame:
     """
     Autocorrelation of the residuals of a fit, by lag in time.
+
+    The mean product of the pairs at a lag, divided by the mean square of all
+    residuals, as nlme's ACF: with few pairs (column ``pairs``) it may lie beyond one.
+    Pictures leave such lags out and say so.
 
     Parameters
     ----------
