@@ -139,8 +139,8 @@ def autocorrelation(
     Autocorrelation of values with mean zero, pooled over groups, by lag in time.
 
     The mean product of the pairs at a lag, divided by the mean square of all
-    values: with few pairs it may lie beyond one.  A lag is a distance in time: where an observation is missing, its
-    neighbours are two units apart.
+    values: with few pairs it may lie beyond one.  A lag is a distance in time: where
+    an observation is missing, its neighbours are two units apart.
 
     Parameters
     ----------
