@@ -187,14 +187,22 @@ def test_kinds_of_times(name: str, kind: str) -> None:
         "float": visit * 0.1,
         "period": pd.Period("2020-01", freq="M") + visit,
     }[kind]
-    found = fit_of(CASES[name], data=data, time="when")
+    model = CASES[name].model(data, time="when")
+    if name in ("exp", "lin"):  # a range has the unit of the times
+        found = model.fit()
+        assert found.llf == pytest.approx(expected.llf, abs=1e-6)
+        return
+    # the parameters are the same, and so is the likelihood, which is flat there
+    begin = expected.params_object
+    found = model.fit(start_params=begin, do_cg=False, collected=[])
     assert found.llf == pytest.approx(expected.llf, abs=1e-6)
+    point = found.fit.problem.evaluate(found.fit.theta, derivatives=True)
+    np.testing.assert_allclose(point.gradient, 0.0, atol=1e-4)
     if kind == "category" and name in ("ad", "unr"):
         assert "rho(base, week 4)" in found.residual_params.index
-    if name != "exp" and name != "lin":
-        np.testing.assert_allclose(
-            found.residual_params, expected.residual_params, rtol=1e-4, atol=1e-5
-        )
+    np.testing.assert_allclose(
+        found.residual_params, expected.residual_params, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["arma11", "toep", "ar1", "un", "adh", "exp"])
@@ -209,18 +217,40 @@ def test_gaps_are_missing_visits(name: str) -> None:
     assert_same(found, fit_of(CASES[name], data=data[~lost]))
 
 
-@pytest.mark.parametrize("name", CASES)
+def refitted(fit: Any, response: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BoundaryWarning)
+        return fit.model.refit(response)
+
+
+@pytest.mark.parametrize("name", ["ar1", "toep", "un", "exp plane", "constant"])
 def test_another_response(name: str) -> None:
     fit = fitted(name)
     other = visits()["y"] + np.sin(np.arange(len(visits())))
     expected = fit_of(CASES[name], data=visits().assign(y=other))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BoundaryWarning)
-        found = fit.model.refit(other)
-    if CASES[name].weights is None or not hasattr(CASES[name].weights, "column"):
+    found = refitted(fit, other)
+    if name != "constant":
         assert_same(found, expected)
     assert found.llf == pytest.approx(expected.llf, abs=1e-6)
-    assert fit.model.fit is not None
+
+
+@every
+def test_a_response_moved_by_fixed_effects(name: str) -> None:
+    """Another sign, unit and mean, of which the fit is known."""
+    fit, data = fitted(name), visits()
+    moved = 3.0 + 0.5 * data["visit"]
+    found = refitted(fit, moved - 2.0 * data["y"])
+    by = pd.Series({"Intercept": 3.0, "arm[T.b]": 0.0, "visit": 0.5})
+    coefficients = by[fit.model.exog_names].to_numpy() - 2.0 * fit.fe_params
+    n = fit.nobs - fit.k_fe
+    assert found.llf == pytest.approx(fit.llf - n * np.log(2.0), abs=1e-6)
+    assert found.scale == pytest.approx(4.0 * fit.scale, rel=2e-5)
+    np.testing.assert_allclose(found.fe_params, coefficients, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.residual_params, fit.residual_params, rtol=2e-4, atol=1e-5
+    )
+    values = moved - 2.0 * fit.fittedvalues
+    np.testing.assert_allclose(found.fittedvalues, values, atol=1e-3)
 
 
 @every
