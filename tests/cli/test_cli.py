@@ -510,7 +510,9 @@ def test_process_exit_codes(tmp_path: Path) -> None:
     assert done.stderr == (
         "python -m mixedar: error: none.csv: there is no such file\n"
     )
-    assert run("fit", cwd=tmp_path).returncode == 2
+    with pytest.raises(SystemExit) as misused:
+        main(["fit"])
+    assert misused.value.code == 2
 
 
 def test_reader_that_goes_away() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 import pickle
 import re
-import subprocess
-import sys
 import warnings
 from functools import cache
 from importlib import import_module
@@ -750,17 +748,6 @@ def test_plot() -> None:
         table.plot(alpha=2)
     figure.canvas.draw()
     plt.close("all")
-
-
-def test_plot_loads_matplotlib_late() -> None:
-    code = (
-        "import sys, mixedar.api, mixedar.compare, mixedar.compare.frames\n"
-        "print('matplotlib' in sys.modules, 'linearmodels' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True
-    )
-    assert done.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("name", ["mixedar.compare", "mixedar.compare.frames"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,16 +183,6 @@ def test_who_is_warned_of_the_boundary() -> None:
     assert [type(each).__mro__[1] for each in found] == [BoundaryWarning]
     chosen = mar.select_residual(boundary, ["independent"])
     assert "singular" in chosen.table["note"].iloc[0]
-
-
-def test_importing_leaves_the_filters() -> None:
-    code = (
-        "import warnings; warnings.simplefilter('error'); "
-        "warnings.filterwarnings('ignore', 'mine'); before = list(warnings.filters); "
-        "import mixedar, mixedar.api, mixedar.formula.api as mar; mar.hausman; "
-        "assert warnings.filters == before, warnings.filters"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # Arguments that are none

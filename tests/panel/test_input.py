@@ -4,8 +4,6 @@ What panel estimators take: formulas, arrays, indexes, times; and bad input.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -277,21 +275,6 @@ def test_arguments(data: pd.DataFrame) -> None:
 def test_entities_and_times_swapped(data: pd.DataFrame) -> None:
     with pytest.raises(TimeError, match="'id'"):
         mar.fixed_effects("y ~ x1", data, "t", "id")
-
-
-def test_linearmodels_loads_when_it_is_used() -> None:
-    code = (
-        "import sys, mixedar.formula.api as mar\n"
-        "assert 'linearmodels' not in sys.modules\n"
-        "import pandas as pd\n"
-        "d = pd.DataFrame({'y': [1., 2, 4, 3], 'x': [1., 3, 2, 5],\n"
-        "                  'i': [1, 1, 2, 2], 't': [1, 2, 1, 2]})\n"
-        "m = mar.fixed_effects('y ~ x', d, 'i', 't')\n"
-        "assert 'linearmodels' not in sys.modules\n"
-        "m.fit()\n"
-        "assert 'linearmodels' in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_frozen_data(data: pd.DataFrame) -> None:

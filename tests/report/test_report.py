@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import subprocess
-import sys
 import warnings
 from functools import cache
 from html.parser import HTMLParser
@@ -205,17 +203,6 @@ def test_warnings_of_the_fit_are_in_the_report() -> None:
     assert fit.at_boundary
     html = fit.report(pictures=False)
     assert '<p class="warning">The random effects covariance is singular' in html
-
-
-def test_report_loads_matplotlib_late() -> None:
-    code = (
-        "import sys, mixedar.report.build, mixedar.report.pictures\n"
-        "print('matplotlib' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True
-    )
-    assert done.stdout.strip() == "False"
 
 
 # -- its order ------------------------------------------------------------------------
