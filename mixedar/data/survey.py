@@ -167,6 +167,8 @@ def _distinct(column: pd.Series) -> Any:
 
 
 def _union(parts: Sequence[Any], name: str) -> Any:
+    # categories of values that are all missing are of no type
+    parts = [part for part in parts if len(part)] or parts[:1]
     if all(isinstance(part, pd.Categorical) for part in parts):
         given: Any = list(parts)
         found = pd.api.types.union_categoricals(given, ignore_order=True).unique()

@@ -4,8 +4,6 @@ What a model reads of a source, found before any of its rows.
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,35 +13,20 @@ import pandas as pd
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import ModelFormulas, formula_columns, read_formulas
 from mixedar.data.formula.smooth_calls import read_smooths
+from mixedar.data.reading import (
+    check_condition,
+    check_rowwise,
+    named_column,
+    variables_of,
+)
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.streamed import Stream
 from mixedar.data.survey import survey
 from mixedar.exceptions import (
     GroupError,
-    UnknownColumnError,
     UnsupportedError,
-    listing,
-    shown,
 )
 from mixedar.streams import Source
-
-# What a condition on the columns of one row is made of.
-_OF_ONE_ROW = (
-    ast.Expression,
-    ast.BoolOp,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.Compare,
-    ast.Name,
-    ast.Constant,
-    ast.List,
-    ast.Tuple,
-    ast.operator,
-    ast.boolop,
-    ast.unaryop,
-    ast.cmpop,
-    ast.expr_context,
-)
 
 
 @dataclass(frozen=True)
@@ -90,8 +73,8 @@ class Written:
             If the model needs all rows at once.
         """
         drop, subset, key = self.used, self.words["subset"], self.key
-        self._check_formulas()
-        _check_condition(subset)
+        check_rowwise(self.formulas.uses(), self.source.columns, self.namespace)
+        check_condition(subset)
         condition = [c for c in self.source.columns if c in str(subset or "")]
         columns = tuple(dict.fromkeys([*drop, *condition]))
         seen = survey(self.source, columns, key, self._learned(columns))
@@ -103,7 +86,7 @@ class Written:
             self.formulas.left,
             drop if self.words["missing"] == "drop" else (),
             None if subset is None else str(subset),
-            self._variables(str(subset or "")),
+            variables_of(self.formulas.uses(), str(subset or ""), self.namespace),
         )
 
     @cached_property
@@ -135,16 +118,18 @@ class Written:
                 "groups= is missing: name the column with the group labels, or write "
                 "random effects into the formula, as in 'y ~ x + (1 | g)'"
             )
-        return _column("groups", groups)
+        return named_column("groups", groups)
 
     @cached_property
     def used(self) -> tuple[str, ...]:
         """Columns without whose values a row cannot be used."""
         roles = {role: self.words[role] for role in ("time", "series", "offset")}
-        named = [_column(k, value) for k, value in roles.items() if value is not None]
+        named = [
+            named_column(k, value) for k, value in roles.items() if value is not None
+        ]
         empty = self._empty
         read = self.found.needed(empty.columns, self.namespace).values()
-        others = [_column("weights", value) for value in read]
+        others = [named_column("weights", value) for value in read]
         self.source.check_columns([self.key, *named, *others])
         inside = formula_columns(self.formulas.uses(), empty, self.namespace)
         return tuple(dict.fromkeys([*map(str, inside), self.key, *named, *others]))
@@ -155,30 +140,6 @@ class Written:
         names = self.source.columns
         return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
 
-    def _variables(self, condition: str) -> dict[str, object]:
-        """The caller's variables that rows are evaluated with."""
-        uses = self.formulas.uses()
-        names = set(re.findall(r"@(\w+)", condition))
-        names = names.union(*(use.names | use.functions for use in uses))
-        return {name: v for name, v in self.namespace.items() if name in names}
-
-    def _check_formulas(self) -> None:
-        """Raise for names that are no columns, and formulas that look at many rows."""
-        known = self.source.columns
-        for use in self.formulas.uses():
-            lost = sorted(use.direct - set(known) - set(self.namespace))
-            if lost:
-                raise UnknownColumnError(
-                    f"{lost[0]!r} in the formula {use.formula!r} is neither a column "
-                    f"of the data nor a variable. Columns: {listing(known, 8)}."
-                )
-            if not use.is_rowwise(known):
-                raise UnsupportedError(
-                    f"the formula {use.formula!r} has a function that may look at "
-                    "several rows at once, which come in batches: make a column of it "
-                    "where the data are held, and name that"
-                )
-
     def _learned(self, columns: tuple[str, ...]) -> list[str]:
         """Columns whose distinct values have to be known before rows are encoded."""
         structure, time = self.found.structure, self.words["time"]
@@ -186,32 +147,5 @@ class Written:
         wanted = wanted.union(*(use.coded for use in self.formulas.uses()))
         wanted |= set(self.source.level_columns)
         if time is not None and (structure.uses_time or structure.marks):
-            wanted.add(_column("time", time))
+            wanted.add(named_column("time", time))
         return [c for c in columns if c in wanted - {self.key, self.words["series"]}]
-
-
-def _column(role: str, given: object) -> str:
-    """The column of an argument."""
-    if isinstance(given, str):
-        return given
-    raise UnsupportedError(
-        f"{role}= of a source is the name of one of its columns, not "
-        f"{type(given).__name__}"
-    )
-
-
-def _check_condition(subset: object) -> None:
-    """Raise unless a condition says of each row by itself whether it is used."""
-    if subset is None:
-        return
-    try:
-        nodes = list(ast.walk(ast.parse(str(subset).replace("@", ""), mode="eval")))
-    except SyntaxError:
-        nodes = []
-    rowwise = bool(nodes) and all(isinstance(node, _OF_ONE_ROW) for node in nodes)
-    if not (isinstance(subset, str) and rowwise):
-        raise UnsupportedError(
-            f"subset={shown(subset)}: of a source, rows are chosen by a condition on "
-            'the columns of each row, without functions, as in "age > 8 and sex == '
-            "'F'\"; choose others where the data are held"
-        )

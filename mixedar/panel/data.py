@@ -140,6 +140,9 @@ class PanelData(NamedInALine):
         """Whether the rows are there, and not only sums of them."""
         return True
 
+    def check_rows(self) -> None:
+        """Raise unless the rows are there."""
+
     @cached_property
     def ones(self) -> FloatArray:
         """The column of a constant, shape (n,)."""
@@ -229,6 +232,11 @@ class PanelData(NamedInALine):
     def singletons(self) -> list[Any]:
         """Labels of the entities with one observation."""
         return list(self.entity_labels[self.sizes == 1])
+
+    @property
+    def first_entity(self) -> Any:
+        """Label of the first entity."""
+        return self.entity_labels[0]
 
     @property
     def n_singletons(self) -> int:

@@ -60,6 +60,7 @@ from mixedar.panel.covariance import (
 )
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS, PanelEstimate
+from mixedar.panel.summed import SummedRegression
 from mixedar.panel.transformed import (
     ONE_CLUSTER,
     TransformedRegression,
@@ -95,29 +96,49 @@ def without_error(
     """
     none, notes = np.zeros(len(names), dtype=bool), []
     by_row = cov_type in ("robust", "hac")
-    units: Sequence[IntArray] = regression.clusters
-    if cov_type == "driscoll-kraay":
-        units = [regression.time]
-    elif by_row:
-        units = [np.arange(len(regression.x))]
-    for codes in units:
-        lost: dict[int, int] = {}
-        for row, directions in determined_alone(regression, codes):
+    for units in _alone(panel, regression, cov_type):
+        lost: dict[int, str] = {}
+        for whose, directions in units:
             # in units of the coefficients' spread, without rounding
             moved = np.abs(directions @ back.T) / np.sqrt(np.sum(back**2, axis=1))
             found = (moved > 1e-6 * moved.max(axis=1, keepdims=True)).any(axis=0)
-            lost |= dict.fromkeys(np.flatnonzero(found & ~none).tolist(), row)
+            lost |= dict.fromkeys(np.flatnonzero(found & ~none).tolist(), whose)
             none |= found
         if lost:
             first = max(lost)
             notes.append(
                 f"No standard error for {listing([names[j] for j in sorted(lost)])}: "
                 f"one {'observation' if by_row else 'cluster'} alone determines the "
-                f"coefficient ({names[first]}: that of "
-                f"{_whose(panel, regression, codes, lost[first])}), and its residuals "
-                "do not show the error. Use cov_type='classical', or leave it out."
+                f"coefficient ({names[first]}: that of {lost[first]}), and its "
+                "residuals do not show the error. Use cov_type='classical', or leave "
+                "it out."
             )
     return none, notes
+
+
+def _alone(
+    panel: PanelData, regression: TransformedRegression, cov_type: str
+) -> list[list[tuple[str, FloatArray]]]:
+    """Units of each dimension without which coefficients are not determined."""
+    by_row = cov_type in ("robust", "hac")
+    if isinstance(regression, SummedRegression):
+        if cov_type == "classical":
+            return []
+        scores = regression.of_rows if by_row else regression.of_entities
+        name = panel.entity_name
+        return [[(f"{name} {shown(one)}", lost) for one, lost in scores.alone]]
+    units: Sequence[IntArray] = regression.clusters
+    if cov_type == "driscoll-kraay":
+        units = [regression.time]
+    elif by_row:
+        units = [np.arange(len(regression.x))]
+    return [
+        [
+            (_whose(panel, regression, codes, row), directions)
+            for row, directions in determined_alone(regression, codes)
+        ]
+        for codes in units
+    ]
 
 
 def _whose(
@@ -425,6 +446,7 @@ def _clustered_rows(
     involved: BoolArray,
 ) -> tuple[ClusteredRows, FloatArray, float]:
     """Rows by cluster, the way from their coefficients, and Stata's factor."""
+    panel.check_rows()
     regression, back = estimate.regression, estimate.back
     if estimate.kind in _WITHOUT:
         raise UnsupportedError(

@@ -63,12 +63,10 @@ def known(
     """Numbers of the entities and periods of new rows, found in columns or index."""
     found = {}
     table = exog if isinstance(exog, (np.ndarray, list)) else as_frame(exog)
-    for effect, name, labels in (
-        ("entity", panel.entity_name, panel.entity_labels),
-        ("time", panel.time_name, panel.time_labels),
-    ):
+    for effect, name in (("entity", panel.entity_name), ("time", panel.time_name)):
         if effect not in effects:
             continue
+        labels = panel.entity_labels if effect == "entity" else panel.time_labels
         if isinstance(table, pd.DataFrame) and name in table.columns:
             values = pd.Index(np.asarray(table[name]))
         elif isinstance(table, pd.DataFrame) and name in table.index.names:

@@ -106,6 +106,16 @@ def test_fixed_effects_against_linearmodels(data: pd.DataFrame, effects: str) ->
     assert fit.scale == pytest.approx(float(other.s2))
 
 
+@pytest.mark.parametrize("effects", ["entity", "twoways"])
+def test_equal_weights_without_an_intercept(data: pd.DataFrame, effects: str) -> None:
+    formula, options = f"{FORMULA} - 1", {"effects": effects}
+    plain = mar.fixed_effects(formula, data, "id", "t", **options).fit()
+    ones = np.ones(len(data))
+    equal = mar.fixed_effects(formula, data, "id", "t", weights=ones, **options).fit()
+    assert_allclose(equal.bse, plain.bse, rtol=1e-9)
+    assert equal.llf == pytest.approx(plain.llf)
+
+
 def test_random_effects_are_weighted_gls(data: pd.DataFrame) -> None:
     for method in ("swamy-arora", "ml", "reml"):
         random = mar.random_effects(FORMULA, data, "id", "t", weights="wt")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -15,9 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import float_array
 from mixedar.data.designs import matrix_rows
-from mixedar.data.formula import FormulaSpec, build_design
+from mixedar.data.formula import FormulaSpec, as_namespace, build_design
 from mixedar.data.given import (
     as_rows,
     check_missing,
@@ -26,6 +25,7 @@ from mixedar.data.given import (
     row_labels,
     warn_dropped,
 )
+from mixedar.data.reading import Reading, named_column
 from mixedar.data.rows import as_frame, one_factor
 from mixedar.exceptions import (
     GroupError,
@@ -47,11 +47,14 @@ from mixedar.panel.covariance import (
 )
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS, Kind, PanelEstimate
+from mixedar.panel.estimators.arguments import from_index, name_of, regressors_of
 from mixedar.panel.few_clusters import bias_reduced, without_error
 from mixedar.panel.sorting import make_panel
+from mixedar.panel.streamed import read_panel
 from mixedar.panel.transformed import (
     Transformation,
 )
+from mixedar.streams import Source, as_source
 from mixedar.summary import NamedInALine, in_a_line
 
 Model = TypeVar("Model", bound="PanelModel")
@@ -149,6 +152,8 @@ class PanelModel(NamedInALine, ABC):
     _needs_entities = True
     #: Whether the estimator needs entities that are observed repeatedly.
     _needs_repeats = False
+    #: Whether it is computed from sums of rows that are read in batches.
+    _takes_sources = False
     #: Whether the estimator is defined for weighted rows.
     _takes_weights = False
 
@@ -164,14 +169,14 @@ class PanelModel(NamedInALine, ABC):
         missing: str = "none",
         **options: Any,
     ) -> None:
-        entity, time = _from_index(endog, entity, time)
+        entity, time = from_index(endog, entity, time)
         entity = one_factor("entity", entity)
         given = as_rows(
             endog=endog, exog=exog, entity=entity, time=time, weights=weights
         ).values()
         endog, exog, entity, time, weights = given
         y = response_vector(endog).copy()
-        x, names = _regressors(exog)
+        x, names = regressors_of(exog)
         index = row_labels(*given)
         index = pd.RangeIndex(len(y)) if index is None else index
         check_missing(missing)
@@ -189,10 +194,10 @@ class PanelModel(NamedInALine, ABC):
             time,
             weights,
             index=index,
-            endog_name=_name(endog, "y"),
-            entity_name=_name(entity, "entity"),
-            time_name=_name(time, "time"),
-            weights_name=_name(weights, "weights"),
+            endog_name=name_of(endog, "y"),
+            entity_name=name_of(entity, "entity"),
+            time_name=name_of(time, "time"),
+            weights_name=name_of(weights, "weights"),
             n_dropped=dropped,
             delta=delta,
         )
@@ -227,7 +232,7 @@ class PanelModel(NamedInALine, ABC):
         if self._needs_entities and panel.n_entities == 1:
             raise GroupError(
                 f"all rows belong to one {panel.entity_name}, "
-                f"{shown(panel.entity_labels[0])}: a panel needs several entities. "
+                f"{shown(panel.first_entity)}: a panel needs several entities. "
                 "Check the column named as entity=, or use a regression for time series"
             )
         if self._needs_repeats and panel.n_times.max == 1:
@@ -260,7 +265,10 @@ class PanelModel(NamedInALine, ABC):
         formula : str
             Response and regressors, such as ``"y ~ time + treatment"``; it has an
             intercept unless it says ``0 +``.
-        data : DataFrame
+        data : DataFrame or source
+            Rows of pooled least squares, fixed effects and random effects may be read
+            in batches, see ``mar.scan``; then `entity`, `time` and `subset` are
+            texts, and there are no `weights`.
         entity : str or array_like, optional
             Column of entity labels; by default level 0 of a MultiIndex.
         time : str or array_like, optional
@@ -302,8 +310,13 @@ class PanelModel(NamedInALine, ABC):
         >>> fit.params.round(2).to_dict()
         {'Intercept': -55.27, 'value': 0.11, 'capital': 0.31}
         """
+        source = as_source(data)
+        if source is not None:
+            rows = subset, missing, as_namespace(eval_env)
+            asked = cls._asked(source, formula, entity, time, rows)
+            return cls._of_source(asked, delta, weights, options)
         table = as_frame(data)
-        entity, time = _from_index(data, entity, time, table.columns)
+        entity, time = from_index(data, entity, time, table.columns)
         entity = one_factor("entity", entity, table)
         try:
             design = build_design(
@@ -330,7 +343,7 @@ class PanelModel(NamedInALine, ABC):
             None if weights is None else design.extra["weights"],
             index=design.index,
             endog_name=design.endog_name,
-            entity_name=_name(entity, design.groups_name),
+            entity_name=name_of(entity, design.groups_name),
             time_name=design.time_name or "time",
             weights_name=weights if isinstance(weights, str) else "weights",
             n_dropped=design.n_dropped,
@@ -343,6 +356,47 @@ class PanelModel(NamedInALine, ABC):
         self.data = FormulaRows(self, design.frame)
         self._init(panel, **options)
         return self
+
+    @classmethod
+    def _asked(
+        cls, source: Source, formula: str, entity: object, time: object, rows: Any
+    ) -> Reading:
+        """What is read of a source."""
+        if not cls._takes_sources:
+            raise UnsupportedError(
+                f"{ESTIMATORS[cls.kind].words} needs all rows in memory; of a source "
+                "there are pooled least squares, fixed effects and random effects"
+            )
+        entity, time = from_index(None, entity, time)
+        key = named_column("entity", entity)
+        named = {} if time is None else {"time": named_column("time", time)}
+        return Reading(source, formula, key, named, *rows)
+
+    @classmethod
+    def _of_source(
+        cls: type[Model],
+        asked: Reading,
+        delta: object,
+        weights: object,
+        options: dict[str, Any],
+    ) -> Model:
+        """The model of rows that are read in batches."""
+        if weights is not None:
+            raise UnsupportedError(
+                "weights= of a source are not defined for panels: pass a frame"
+            )
+        if delta is not None and not asked.named:
+            raise TimeError(f"delta={delta!r} is the unit of time=, which is missing")
+        self = cls.__new__(cls)
+        self._check_source(**options)
+        panel, self.formula_spec = read_panel(asked, delta)
+        self.formula = asked.formula
+        warn_dropped(panel.n_dropped, stacklevel=4)
+        self._init(panel, **options)
+        return self
+
+    def _check_source(self, **options: Any) -> None:
+        """Raise for options that need all rows, before any are read."""
 
     def _estimated(
         self,
@@ -495,57 +549,3 @@ class PanelModel(NamedInALine, ABC):
             assert self.formula_spec is not None
             return self.formula_spec.matrix(table), table.index
         return matrix_rows(exog, self.panel.names, lone=False)
-
-
-def _from_index(
-    data: object, entity: object, time: object, columns: Collection[Any] = ()
-) -> tuple[Any, Any]:
-    """Take what is not given from the levels of a MultiIndex, by name if it can be."""
-    index = row_labels(data)
-    names = list(index.names) if isinstance(index, pd.MultiIndex) else []
-
-    def level(k: int) -> Any:
-        assert index is not None
-        by_name = len(columns) and isinstance(names[k], str) and names[k] not in columns
-        return names[k] if by_name else index.get_level_values(k)
-
-    own = isinstance(entity, str) and entity in names and entity not in columns
-    if names and (entity is None or (own and time is None)):
-        if len(names) != 2:
-            raise GroupError(
-                f"the index of the data has {len(names)} levels "
-                f"({', '.join(map(str, names))}), and a panel has two: name those of "
-                "entities and periods as entity= and time="
-            )
-        place = names.index(entity) if own else 0
-        entity, time = level(place), level(1 - place) if time is None else time
-    if entity is None:
-        raise GroupError(
-            "entity= is missing: pass the name of the column with the labels of the "
-            "entities, or data with a MultiIndex (entity, time)"
-        )
-    return entity, time
-
-
-def _name(values: object, otherwise: str) -> str:
-    """The name of a column, if it has one."""
-    return str(getattr(values, "name", None) or otherwise)
-
-
-def _regressors(exog: object) -> tuple[FloatArray, Sequence[str]]:
-    try:
-        x = np.array(float_array(exog, "exog"), order="C")
-    except ResponseError as error:
-        raise UnsupportedError(str(error)) from None
-    x = x[:, None] if x.ndim == 1 else x
-    if isinstance(exog, pd.DataFrame):
-        return x, [str(name) for name in exog.columns]
-    if isinstance(exog, pd.Series) and exog.name is not None:
-        return x, [str(exog.name)]
-    # statsmodels' names: a constant is "const", the others x1, x2, ...
-    names = [f"x{j + 1}" for j in range(x.shape[1])]
-    constant = [j for j in range(x.shape[1]) if len(x) and np.ptp(x[:, j]) == 0.0]
-    if constant:
-        names = names[:-1]
-        names.insert(constant[0], "const")
-    return x, names

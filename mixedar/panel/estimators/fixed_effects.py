@@ -13,6 +13,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
     TimeError,
+    UnsupportedError,
     check_choice,
     listing,
     shown,
@@ -83,7 +84,16 @@ class FixedEffects(LeastSquaresModel):
     """
 
     kind = "fe"
-    _takes_weights = True
+    _takes_weights = _takes_sources = True
+
+    def _check_source(self, effects: str = "entity", **options: Any) -> None:
+        check_choice("effects", effects, tuple(_EFFECTS))
+        if effects != "entity":
+            raise UnsupportedError(
+                f"effects={effects!r} of a source: periods cut through all batches; "
+                "write their dummies into the formula, as in 'y ~ x + C(time)', and "
+                "leave effects= out"
+            )
 
     def _init(self, panel: PanelData, effects: str = "entity", **options: Any) -> None:
         check_choice("effects", effects, tuple(_EFFECTS))
@@ -224,7 +234,8 @@ def _regress_within(
     """Least squares of columns without the effects; `x` is as it was with them."""
     n, rank = panel.nobs, panel.count_effects(effects)
     mean = panel.ones * panel.grand_mean(panel.y)
-    y = panel.remove_effects((panel.y - mean)[:, None], effects)[:, 0] + mean
+    y = panel.remove_effects((panel.y - mean)[:, None], effects)[:, 0]
+    y = y if constant is None else y + mean
     fit = regress(panel.by_root(within), panel.by_root(y), tolerance=0.0)
     # the constant is the mean of the effects
     df_resid = n - rank - fit.rank + (constant is not None)

@@ -168,7 +168,7 @@ class PooledOLS(LeastSquaresModel):
 
     kind = "pooled"
     method = "Pooled least squares"
-    _takes_weights = True
+    _takes_weights = _takes_sources = True
     _needs_entities = False
 
     def _estimate(self, request: CovarianceRequest) -> PanelEstimate:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
     UnsupportedError,
@@ -30,6 +30,7 @@ from mixedar.panel.algebra import (
     column_sizes,
     gaussian_llf,
     independent_columns,
+    inverse_gram,
     regress,
     standardize,
 )
@@ -87,7 +88,7 @@ class RandomEffects(PanelModel):
     """
 
     kind = "re"
-    _takes_weights = True
+    _takes_weights = _takes_sources = True
 
     def fit(
         self,
@@ -157,6 +158,11 @@ class RandomEffects(PanelModel):
             raise UnsupportedError("cov_type='observed' needs method='ml'")
         cov_type = "classical" if observed else cov_type
         request = CovarianceRequest(cov_type, cluster, small_sample, kernel, bandwidth)
+        if method != "swamy-arora" and not self.panel.has_rows:
+            raise UnsupportedError(
+                f"method={method!r} of a source: the mixed model reads it, as in "
+                "mar.mixedlm(formula, source, groups=entity, residual='independent')"
+            )
         check_collinear(self.panel.x, self.panel.names, "the regressors")
         return PanelResults(self, self._gls(request, method, unbalanced, observed))
 
@@ -165,14 +171,17 @@ class RandomEffects(PanelModel):
     ) -> PanelEstimate:
         panel = self.panel
         k = panel.x.shape[1]
-        standard = standardize(panel.x, panel.constant)
+        rows = panel.has_rows
+        ones = None if rows else panel.ones
+        standard = standardize(panel.x, panel.constant, ones=ones)
         df_resid = panel.nobs - k
         parts = f"{k} coefficients and two variances"
         check_freedom(df_resid, f"{panel.nobs} observations", parts)
-        if method == "swamy-arora" and panel.weights is not None:
-            fit = _weighted_swamy_arora(panel, standard)
+        chang = unbalanced == "baltagi-chang"
+        if method == "swamy-arora" and rows and panel.weights is None:
+            fit = fit_swamy_arora(panel, standard.x, chang)
         elif method == "swamy-arora":
-            fit = fit_swamy_arora(panel, standard.x, unbalanced == "baltagi-chang")
+            fit = _swamy_arora(panel, standard, chang and bool(np.ptp(panel.sizes)))
         else:
             fit = fit_likelihood(panel, standard, method == "reml")
         x = panel.by_root(panel.quasi_demean(standard.x, fit.theta))
@@ -216,12 +225,14 @@ class RandomEffects(PanelModel):
         return estimate
 
 
-def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit:
+def _swamy_arora(
+    panel: PanelData, standard: Standardized, baltagi_chang: bool
+) -> RandomFit:
     """
-    Feasible GLS of weighted rows, errors having variances ``sigma2_e / w``.
+    Feasible GLS of weighted or summed rows, errors having variances ``sigma2_e / w``.
 
     The variances are Swamy and Arora's with sums of weights in place of numbers of
-    observations; linearmodels takes the numbers.
+    observations; linearmodels takes the numbers, and rows for observations.
     """
     x, n, count = standard.x, panel.nobs, panel.n_entities
     sizes = column_sizes(panel.by_root(x))
@@ -229,7 +240,7 @@ def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit
     within = regress(panel.by_root(panel.demean(x)), y, sizes)
     means = panel.entity_means(x), panel.entity_means(panel.y)
     # means that differ by rounding are no regressors
-    lengths = column_sizes(x - x.mean(axis=0)) * np.sqrt(count / n)
+    lengths = column_sizes(panel.centre(x)) * np.sqrt(count / n)
     between = regress(*means, lengths, MEANS_TOLERANCE)
     df_within, df_between = n - count - within.rank, count - between.rank
     if min(df_within, df_between) <= 0:
@@ -238,13 +249,32 @@ def _weighted_swamy_arora(panel: PanelData, standard: Standardized) -> RandomFit
             f"{n} observations of {count} entities; use fewer regressors"
         )
     sigma2_e = within.ssr / df_within
-    noise = float((1.0 / panel.entity_weights).mean()) * sigma2_e
+    noise = panel.entity_mean(1.0 / panel.entity_weights) * sigma2_e
     sigma2_u = max(0.0, between.ssr / df_between - noise)
+    if baltagi_chang:
+        found = _baltagi_chang(panel, *means, between.kept, df_between * sigma2_e)
+        sigma2_u = max(0.0, found)
     theta = 1.0 - np.sqrt(sigma2_e / (sigma2_e + panel.entity_weights * sigma2_u))
     x = panel.by_root(panel.quasi_demean(x, theta))
     fit = regress(x, panel.by_root(panel.quasi_demean(panel.y, theta)), tolerance=0.0)
     cov = fit.ssr / (n - fit.rank) * fit.bread
     return RandomFit(fit.params, cov, theta, sigma2_u, sigma2_e)
+
+
+def _baltagi_chang(
+    panel: PanelData, x: FloatArray, y: FloatArray, kept: BoolArray, noise: float
+) -> float:
+    """
+    Baltagi and Chang's variance of the effects, from means of entities.
+
+    `kept` are the columns that the means do not make collinear, `noise` is what the
+    errors add to the sum of squared residuals.
+    """
+    root = np.sqrt(panel.entity_weights)
+    x = x[:, kept] * root[:, None]
+    ssr, sums = regress(x, y * root, tolerance=0.0).ssr, x * root[:, None]
+    trace = float(np.trace(inverse_gram(x) @ (sums.T @ sums)))
+    return (ssr - noise) / (panel.nobs - trace)
 
 
 def fit_likelihood(panel: PanelData, standard: Standardized, reml: bool) -> RandomFit:

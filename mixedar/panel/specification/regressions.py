@@ -165,6 +165,7 @@ def regressions_of(fit: Tested) -> PanelRegressions:
             f"specification tests need a panel fit (fixed_effects, random_effects, "
             f"pooled, ...), not {type(fit).__name__}"
         )
+    fit.panel.check_rows()
     if fit.panel.weights is not None:
         raise UnsupportedError(
             "specification tests are defined here for fits without weights=; test the "

@@ -11,11 +11,7 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import Distribution, TestResult, TestText
-from mixedar.panel.algebra import (
-    column_sizes,
-    regress,
-    standardize,
-)
+from mixedar.panel.algebra import column_sizes, regress, standardize
 from mixedar.panel.estimators.ar1 import durbin_watson_lbi
 from mixedar.panel.estimators.random_effects import fit_likelihood
 from mixedar.panel.specification.regressions import (
@@ -23,10 +19,7 @@ from mixedar.panel.specification.regressions import (
     Tested,
     regressions_of,
 )
-from mixedar.panel.transformed import (
-    Correction,
-    cluster_covariance,
-)
+from mixedar.panel.transformed import Correction, cluster_covariance
 
 Convention = Literal["stata", "plm", "article"]
 Gaps = Literal["skip", "previous"]

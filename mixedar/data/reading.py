@@ -1,0 +1,327 @@
+"""
+What a formula reads of a source: found before any of its rows, and then row by row.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.data.formula import Design, FormulaSpec, build_design
+from mixedar.data.formula.build import response_of
+from mixedar.data.formula.columns import ColumnStore
+from mixedar.data.formula.names import (
+    FormulaUse,
+    ModelFormulas,
+    formula_columns,
+    read_formulas,
+)
+from mixedar.data.formula.spec import dump_variable, load_variable
+from mixedar.data.given import check_missing, missing_error, subset_rows
+from mixedar.data.survey import Survey, survey
+from mixedar.exceptions import (
+    EmptyDataError,
+    MissingDataError,
+    UnknownColumnError,
+    UnsupportedError,
+    listing,
+    shown,
+)
+from mixedar.streams import Source
+
+# What a condition on the columns of one row is made of.
+_OF_ONE_ROW = (
+    ast.Expression,
+    ast.BoolOp,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.Name,
+    ast.Constant,
+    ast.List,
+    ast.Tuple,
+    ast.operator,
+    ast.boolop,
+    ast.unaryop,
+    ast.cmpop,
+    ast.expr_context,
+)
+
+
+def named_column(role: str, given: object) -> str:
+    """The column of an argument."""
+    if isinstance(given, str):
+        return given
+    raise UnsupportedError(
+        f"{role}= of a source is the name of one of its columns, not "
+        f"{type(given).__name__}"
+    )
+
+
+def check_condition(subset: object) -> None:
+    """Raise unless a condition says of each row by itself whether it is used."""
+    if subset is None:
+        return
+    try:
+        nodes = list(ast.walk(ast.parse(str(subset).replace("@", ""), mode="eval")))
+    except SyntaxError:
+        nodes = []
+    rowwise = bool(nodes) and all(isinstance(node, _OF_ONE_ROW) for node in nodes)
+    if not (isinstance(subset, str) and rowwise):
+        raise UnsupportedError(
+            f"subset={shown(subset)}: of a source, rows are chosen by a condition on "
+            'the columns of each row, without functions, as in "age > 8 and sex == '
+            "'F'\"; choose others where the data are held"
+        )
+
+
+def check_rowwise(
+    uses: Sequence[FormulaUse], known: Sequence[str], namespace: Mapping[str, object]
+) -> None:
+    """Raise for names that are no columns, and formulas that look at many rows."""
+    for use in uses:
+        lost = sorted(use.direct - set(known) - set(namespace))
+        if lost:
+            raise UnknownColumnError(
+                f"{lost[0]!r} in the formula {use.formula!r} is neither a column "
+                f"of the data nor a variable. Columns: {listing(known, 8)}."
+            )
+        if not use.is_rowwise(known):
+            raise UnsupportedError(
+                f"the formula {use.formula!r} has a function that may look at "
+                "several rows at once, which come in batches: make a column of it "
+                "where the data are held, and name that"
+            )
+
+
+def variables_of(
+    uses: Sequence[FormulaUse], condition: str, namespace: Mapping[str, object]
+) -> dict[str, object]:
+    """The caller's variables that rows are evaluated with."""
+    names = set(re.findall(r"@(\w+)", condition))
+    names = names.union(*(use.names | use.functions for use in uses))
+    return {name: v for name, v in namespace.items() if name in names}
+
+
+class ReadRows(NamedTuple):
+    """
+    Rows that a formula has read.
+
+    Attributes
+    ----------
+    table : DataFrame
+        The rows that are used.
+    endog : ndarray, shape (n,)
+    exog : ndarray, shape (n, p)
+    given : DataFrame
+        Those of the condition, rows with missing values included.
+    """
+
+    table: pd.DataFrame
+    endog: FloatArray
+    exog: FloatArray
+    given: pd.DataFrame
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out because of missing values."""
+        return len(self.given) - len(self.table)
+
+
+@dataclass(frozen=True)
+class FormulaReader:
+    """
+    Reads rows of a table as the response and the regressors of a formula.
+
+    Attributes
+    ----------
+    spec : FormulaSpec
+        Of the regressors.
+    response : FormulaUse
+    drop : tuple of str
+        Columns of which rows with missing values are left out.
+    subset : str or None
+        Condition for the rows that are used.
+    namespace : mapping of str to object
+        The caller's variables.
+    """
+
+    spec: FormulaSpec
+    response: FormulaUse
+    drop: tuple[str, ...]
+    subset: str | None
+    namespace: Mapping[str, Any]
+
+    def __getstate__(self) -> dict[str, Any]:
+        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
+        return {**vars(self), "namespace": stored}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored, formula = state["namespace"], state["response"].formula
+        namespace = {k: load_variable(k, v, formula) for k, v in stored.items() if v}
+        self.__dict__.update(state, namespace=namespace)
+
+    def read(self, table: pd.DataFrame) -> ReadRows:
+        """
+        Response and regressors of the rows that are used.
+
+        Raises
+        ------
+        MissingDataError
+            If values are missing or infinite in rows that may not be left out.
+        """
+        table = self._chosen(table)
+        used = table.dropna(subset=list(self.drop)) if self.drop else table
+        if not len(used):
+            empty = np.empty((0, len(self.spec.column_names)))
+            return ReadRows(used, np.empty(0), empty, table)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            endog, exog = self._response(used), self.spec.matrix(used)
+        good = np.isfinite(endog) & np.isfinite(exog).all(axis=1)
+        if not good.all():
+            self._check(used, endog, exog, good)
+            used, endog, exog = used[good], endog[good], exog[good]
+        return ReadRows(used, endog, np.ascontiguousarray(exog), table)
+
+    def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows that the condition holds for."""
+        if self.subset is None:
+            return table
+        try:
+            return table.iloc[subset_rows(self.subset, table, self.namespace)]
+        except EmptyDataError:
+            return table.iloc[:0]
+
+    def _response(self, table: pd.DataFrame) -> FloatArray:
+        columns = formula_columns([self.response], table, self.namespace)
+        store = ColumnStore(columns, table.index, list(table.columns))
+        return response_of(self.response, store, self.namespace)[0]
+
+    def _check(
+        self, table: pd.DataFrame, endog: FloatArray, exog: FloatArray, good: Any
+    ) -> None:
+        """Raise unless rows that are not good may be left out."""
+        masks = {f"{name!r}": c.isna().to_numpy() for name, c in table.items()}
+        masks = {name: mask for name, mask in masks.items() if mask.any()}
+        if masks:
+            raise missing_error(masks.items(), table.index, "Missing")
+        values = np.column_stack([endog, exog])
+        if np.isinf(values).any():
+            names = ["the response", *map(repr, self.spec.column_names)]
+            infinite = [(n, np.isinf(v)) for n, v in zip(names, values.T, strict=True)]
+            found = [(name, mask) for name, mask in infinite if mask.any()]
+            raise missing_error(found, table.index, "Infinite")
+        if not self.drop:
+            raise MissingDataError("a formula gives no number in some of its rows")
+
+
+class Found(NamedTuple):
+    """
+    What the first reading of a source has found.
+
+    Attributes
+    ----------
+    source : Source
+        With the rows of each group together.
+    columns : tuple of str
+        All that is read.
+    survey : Survey
+    design : Design
+        Of a few rows in which all levels occur.
+    reader : FormulaReader
+    """
+
+    source: Source
+    columns: tuple[str, ...]
+    survey: Survey
+    design: Design
+    reader: FormulaReader
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    A formula of fixed effects, for rows that are not read yet.
+
+    Attributes
+    ----------
+    source : Source
+    formula : str
+    key : str
+        Column of the groups.
+    named : mapping of str to str
+        Columns of other arguments, by the name of the argument.
+    subset : object
+    missing : {"none", "raise", "drop"}
+    namespace : mapping of str to object
+        The caller's variables.
+    """
+
+    source: Source
+    formula: str
+    key: str
+    named: Mapping[str, str]
+    subset: object
+    missing: str
+    namespace: Mapping[str, Any]
+
+    def read(self) -> Found:
+        """
+        Read the source once, for what has to be known before rows are encoded.
+
+        Raises
+        ------
+        SourceError
+            If rows cannot be read, or those of a group are apart and nothing sorts
+            them.
+        UnsupportedError
+            If the formula, or the condition, needs all rows at once.
+        """
+        check_missing(self.missing)
+        uses = self.formulas.uses()
+        self.source.check_columns([self.key, *self.named.values()])
+        check_rowwise(uses, self.source.columns, self.namespace)
+        check_condition(self.subset)
+        empty = pd.DataFrame(columns=self.source.columns, dtype=float)
+        inside = map(str, formula_columns(uses, empty, self.namespace))
+        drop = tuple(dict.fromkeys([*inside, self.key, *self.named.values()]))
+        condition = [c for c in self.source.columns if c in str(self.subset or "")]
+        columns = tuple(dict.fromkeys([*drop, *condition]))
+        coded = set().union(*(use.coded for use in uses), self.named.values())
+        learned = [c for c in columns if c in {*coded, *self.source.level_columns}]
+        learned = [c for c in learned if c != self.key]
+        seen = survey(self.source, columns, self.key, learned)
+        design = build_design(
+            self.formula,
+            seen.sample(self.key),
+            groups=self.key,
+            re_formula="0",
+            time=self.named.get("time"),
+            eval_env=self.namespace,
+        )
+        return Found(
+            self.source if seen.together else self.source.sorted_by(self.key),
+            columns,
+            seen,
+            design,
+            FormulaReader(
+                design.model_spec,
+                self.formulas.left,
+                drop if self.missing == "drop" else (),
+                None if self.subset is None else str(self.subset),
+                variables_of(uses, str(self.subset or ""), self.namespace),
+            ),
+        )
+
+    @cached_property
+    def formulas(self) -> ModelFormulas:
+        """The formula, read."""
+        return read_formulas(self.formula, "0", None, self.namespace)

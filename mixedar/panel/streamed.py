@@ -1,0 +1,248 @@
+"""
+Panels of sources: two readings, one for levels and times and one for sums, and a third
+at the estimates where a covariance needs the scores of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedar._types import FloatArray
+from mixedar.data.formula import FormulaSpec
+from mixedar.data.reading import FormulaReader, Reading
+from mixedar.exceptions import EmptyDataError, SourceError
+from mixedar.panel.data import PanelData
+from mixedar.panel.sorting import make_panel, time_grid
+from mixedar.panel.summed import PanelSums, ScoreSums, SummedPanel, SummedRegression
+from mixedar.panel.transformed import Transformation
+from mixedar.streams import Source
+
+# Leverage without which nothing is left of a coefficient.
+_ALL = 1.0 - 1e-8
+
+
+@dataclass(frozen=True)
+class PanelReader:
+    """
+    Reads rows of a source as panels of whole entities.
+
+    Attributes
+    ----------
+    source : Source
+        With the rows of each entity together.
+    columns : tuple of str
+        All that is read.
+    rows : FormulaReader
+    entity : str
+    time : str or None
+    endog_name : str
+    """
+
+    source: Source
+    columns: tuple[str, ...]
+    rows: FormulaReader
+    entity: str
+    time: str | None
+    endog_name: str
+
+    def panel(self, table: pd.DataFrame) -> PanelData | int:
+        """The panel of the entities of a table; rows left out, if none is used."""
+        found = self.rows.read(table)
+        used = found.table
+        if not len(used):
+            return found.n_dropped
+        return make_panel(
+            found.endog,
+            found.exog,
+            self.rows.spec.column_names,
+            used[self.entity],
+            None if self.time is None else used[self.time],
+            index=used.index,
+            endog_name=self.endog_name,
+            entity_name=self.entity,
+            time_name=self.time or "time",
+            n_dropped=found.n_dropped,
+        )
+
+    def sums(self) -> PanelSums:
+        """All that is kept of the rows."""
+
+        def of(table: pd.DataFrame) -> PanelSums:
+            panel = self.panel(table)
+            if isinstance(panel, int):
+                return PanelSums.none(len(table), panel)
+            return PanelSums.of(panel, len(table))
+
+        return self.source.reduced(of, PanelSums.merged, self.columns, self.entity)
+
+    def scores(self, regression: SummedRegression, by_row: bool) -> ScoreSums:
+        """
+        Sums of the scores of rows or of entities, at the estimates.
+
+        Parameters
+        ----------
+        regression : SummedRegression
+        by_row : bool
+
+        Returns
+        -------
+        ScoreSums
+        """
+        at, slopes = regression.at, regression.slopes
+        gram = regression.x[:, slopes].T @ regression.x[:, slopes]
+        whiten = _whitening(gram)
+        k = len(at.columns)
+
+        def of(table: pd.DataFrame) -> ScoreSums:
+            panel = self.panel(table)
+            if isinstance(panel, int):
+                return ScoreSums(np.zeros((k, k)), [])
+            x, resid = transformed(panel, at, slopes)
+            scores = x * resid[:, None]
+            if not by_row:
+                scores = panel.entity_sums(scores)
+            meat = scores.T @ scores
+            if whiten is None:
+                return ScoreSums(meat, [])
+            found = _alone(panel, x[:, slopes] @ whiten, at.kind, by_row)
+            directions = np.zeros((len(whiten.T), k))
+            directions[:, slopes] = whiten.T
+            return ScoreSums(
+                meat, [(label, lost @ directions) for label, lost in found]
+            )
+
+        return self.source.reduced(of, ScoreSums.merged, self.columns, self.entity)
+
+
+def transformed(
+    panel: PanelData, at: Transformation, slopes: Sequence[int] | Any
+) -> tuple[FloatArray, FloatArray]:
+    """Regressors and residuals of the rows of a panel, as a regression has them."""
+    x, y = panel.x[:, at.columns] @ at.back, panel.y
+    if at.kind == "fe":
+        x, y = panel.demean(x), panel.demean(y)
+        resid = y - x[:, slopes] @ at.coef[slopes]
+        x[:, np.delete(np.arange(x.shape[1]), slopes)] = 1.0
+        return x, resid
+    if at.kind == "re":
+        theta = 1.0 - 1.0 / np.sqrt(1.0 + panel.sizes * at.ratio)
+        x, y = panel.quasi_demean(x, theta), panel.quasi_demean(y, theta)
+    return x, y - x @ at.coef
+
+
+def _whitening(gram: FloatArray) -> FloatArray | None:
+    """What makes columns with this cross-product orthonormal; None if nothing does."""
+    scale = np.sqrt(np.diag(gram))
+    if not len(gram) or not (scale > 0.0).all():
+        return None
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    if not values[0] > 0.0:
+        return None
+    return np.asarray(vectors / np.sqrt(values) / scale[:, None])
+
+
+def _alone(
+    panel: PanelData, white: FloatArray, kind: str, by_row: bool
+) -> list[tuple[Any, FloatArray]]:
+    """
+    Entities, or those of rows, without which a coefficient is not determined.
+
+    `white` are regressors whose cross-product in all rows is the identity.  A row that
+    leaves its entity takes its part of the mean with it.
+    """
+    leverage = np.einsum("ij,ij->i", white, white)
+    sizes = panel.per_row(panel.sizes)
+    if not by_row:
+        leverage = panel.entity_sums(leverage)
+    elif kind == "fe":
+        leverage = leverage * np.where(sizes > 1, sizes / np.maximum(sizes - 1, 1), 1.0)
+    out = []
+    for unit in np.flatnonzero(leverage > _ALL):
+        rows = slice(unit, unit + 1)
+        entity = panel.entity[unit] if by_row else unit
+        if not by_row:
+            rows = slice(panel.offsets[unit], panel.offsets[unit + 1])
+        own = white[rows].T @ white[rows]
+        if by_row:
+            own = own * (leverage[unit] / max(np.trace(own), np.finfo(float).tiny))
+        shares, vectors = np.linalg.eigh(np.eye(len(own)) - own)
+        lost = vectors[:, shares < 1.0 - _ALL].T
+        if len(lost):
+            out.append((panel.entity_labels[entity], lost))
+    return out
+
+
+def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]:
+    """
+    Read a source twice: what levels and times there are, and sums.
+
+    Parameters
+    ----------
+    asked : Reading
+        With the column of the entities as its key.
+    delta : number, str, duration or None
+        The unit of time.
+
+    Returns
+    -------
+    panel : SummedPanel
+    spec : FormulaSpec
+        Of the regressors.
+
+    Raises
+    ------
+    SourceError
+        If the rows cannot be read, or have changed between the readings.
+    EmptyDataError
+        If no row is left.
+    """
+    found, entity, time = asked.read(), asked.key, asked.named.get("time")
+    design = found.design
+    rows, name = found.reader, design.endog_name
+    reader = PanelReader(found.source, found.columns, rows, entity, time, name)
+    sums = reader.sums()
+    if sums.read != found.survey.rows:
+        raise SourceError(
+            f"the data have changed while they were read: {found.survey.rows:,} rows "
+            f"the first time and {sums.read:,} the second"
+        )
+    if not sums.nobs:
+        raise EmptyDataError("there are no observations; check subset= and missing=")
+    panel = SummedPanel.of(
+        sums,
+        reader=reader,
+        names=tuple(design.exog_names),
+        endog_name=name,
+        entity_name=entity,
+        delta=delta,
+        weights=None,
+        weights_name="",
+        **_clock(sums, time, delta),
+    )
+    return panel, rows.spec
+
+
+def _clock(sums: PanelSums, time: str | None, delta: object) -> Mapping[str, Any]:
+    """What a panel says of its periods."""
+    if time is None:
+        labels = np.arange(max(sums.counts))
+        known = {"time_name": "row", "has_time": False, "on_grid": True}
+        return {**known, "time_labels": labels, "time_unit": None, "time_step": 1.0}
+    axis, on_grid = time_grid(sums.periods, time, delta)
+    step = 1.0
+    if on_grid:
+        unit = "auto" if delta is None else delta
+        step = axis.step(unit, sums.gaps, True, time, "a panel")
+    return {
+        "time_name": time,
+        "has_time": True,
+        "on_grid": on_grid,
+        "time_labels": sums.periods.to_numpy()[np.argsort(axis.values)],
+        "time_unit": axis.label(step),
+        "time_step": step,
+    }
