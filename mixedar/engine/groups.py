@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.blocks import likelihood_blocks, product_blocks
+from mixedar.engine.blocks import (
+    ScaledBlock,
+    likelihood_blocks,
+    product_blocks,
+    scaled_block,
+)
 from mixedar.engine.blocks.base import ParameterPoint, ParameterPoints
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
@@ -277,7 +282,16 @@ def sums_apart(rows: ClusterRows, structure: ResidualStructure) -> SumsApart:
     """The cheapest way to the terms of each group."""
     if markov_of(structure) or is_independent(structure):
         return _ProductsApart(rows, structure)
+    scaled = scaled_block(_of_all_columns(rows), structure)
+    if scaled is not None:
+        return _ScaledApart(rows, structure, scaled)
     return _EngineApart(rows, structure)
+
+
+def _of_all_columns(rows: ClusterRows) -> ClusterRows:
+    """Every column takes part as one of Z, of which products are kept by group."""
+    columns = np.concatenate([rows.z, rows.w], axis=1)
+    return replace(rows, z=columns, w=np.ones((len(columns), 1)))
 
 
 @dataclass(frozen=True)
@@ -303,11 +317,8 @@ class _ProductsApart:
 
     def __init__(self, rows: ClusterRows, structure: ResidualStructure) -> None:
         self._q, self._m = rows.z.shape[1], rows.n_clusters
-        columns = np.concatenate([rows.z, rows.w], axis=1)
-        # every column takes part as one of Z, of which products are kept by group
-        everything = replace(rows, z=columns, w=np.ones((len(columns), 1)))
-        self._blocks = product_blocks(everything, structure)
-        self._rows, self._width = rows, columns.shape[1]
+        self._blocks = product_blocks(_of_all_columns(rows), structure)
+        self._rows, self._width = rows, rows.z.shape[1] + rows.w.shape[1]
         self._markov, self._k_free = markov_of(structure), structure.k_free
         self._gaps = np.unique(rows.gaps[rows.gaps > 0.0], return_inverse=True)
 
@@ -334,7 +345,7 @@ class _ProductsApart:
         if self._markov is not None:
             by_row[:, rows.gaps > 0.0] = logs[:, self._gaps[1]]
         logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
-        return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
+        return _split(gram, q, logdet)
 
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """See :class:`SumsApart`."""
@@ -347,17 +358,38 @@ class _ProductsApart:
         return cross.logdet + logdet, cross.ww - taken
 
     def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
-        cross, over = self._products(point.u, derivatives), Apart(self._m)
-        level = eliminate(cross.zz[0], cross.zw[0], point.factor)
-        d = cross.logdet[0] + level.logdet
-        s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
-        zw = level.zw_left.transpose(1, 0, 2)
-        if not derivatives:
-            return GroupSums.values(d, s, level.zz_left, zw)
-        found = slopes_of(level, cross, Directions(point.covariance.directions), over)
-        return GroupSums(
-            d, s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw
-        )
+        return _terms(self._products(point.u, derivatives), point, derivatives)
+
+
+@dataclass(frozen=True)
+class _ScaledApart(_EngineApart):
+    """All groups at once, whose rows have standard deviations of their own."""
+
+    block: ScaledBlock
+
+    def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
+        gram = self.block.at(point.u, derivatives=derivatives).zz
+        logdet = self.block.logdets(point.u, derivatives=derivatives)
+        cross = _split(gram, self.rows.z.shape[1], logdet)
+        return _terms(cross, point, derivatives)
+
+
+def _split(gram: FloatArray, q: int, logdet: FloatArray) -> CrossProducts:
+    """Products of all columns, of which q are those of the random effects."""
+    return CrossProducts(gram[:, :q, :q], gram[:, q:, :q], gram[:, q:, q:], logdet)
+
+
+def _terms(cross: CrossProducts, point: ParameterPoint, derivatives: bool) -> GroupSums:
+    """What is left of the sums of each group without its random effects."""
+    over = Apart(cross.zz.shape[-1])
+    level = eliminate(cross.zz[0], cross.zw[0], point.factor)
+    d = cross.logdet[0] + level.logdet
+    s = cross.ww[0] - over.pairs(level.reduced, level.reduced)
+    zw = level.zw_left.transpose(1, 0, 2)
+    if not derivatives:
+        return GroupSums.values(d, s, level.zz_left, zw)
+    found = slopes_of(level, cross, Directions(point.covariance.directions), over)
+    return GroupSums(d, s, found.d1, found.d2, found.s1, found.s2, level.zz_left, zw)
 
 
 def sums_by_engine(

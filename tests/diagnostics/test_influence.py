@@ -39,7 +39,7 @@ from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
 )
-from mixedar.residual.variance import VarIdent, VarPower
+from mixedar.residual.variance import VarConstPower, VarIdent, VarPower
 
 mpl.use("Agg")
 
@@ -109,7 +109,21 @@ def rows_without(problem: oracle.Problem, keep: Array) -> oracle.Problem:
 @SOME
 def test_terms_of_groups(name: str, reml: bool) -> None:
     # vectorised, against the likelihood's own sums one group after the other
-    fit = shared(name, reml)
+    check_terms_of_groups(shared(name, reml))
+
+
+@pytest.mark.parametrize("residual", ["car1", "ar1", "independent"])
+def test_terms_of_groups_with_standard_deviations(residual: str) -> None:
+    data = simulated.simulate(5, m=14, size=5, sd=(0.8, 0.4), keep=0.8)
+    data["v"] = np.exp(0.4 * np.random.default_rng(6).normal(size=len(data)))
+    arguments: dict[str, Any] = {"re_formula": "~x", "time": "t", "residual": residual}
+    model = mar.mixedlm(
+        "y ~ x", data, groups="id", weights=VarConstPower("v"), **arguments
+    )
+    check_terms_of_groups(model.fit())
+
+
+def check_terms_of_groups(fit: Any) -> None:
     at = DeletionCoordinates(fit.fit)
     problem = at.problem
     arguments = (

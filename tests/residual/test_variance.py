@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from helpers import contracts
 from helpers.cluster_cases import assert_same_sums, psi_of, sums_at
 from mixedar import AR1, CAR1, Independent
-from mixedar.engine.blocks import markov
+from mixedar.engine.blocks import scaled
 from mixedar.engine.blocks.dense import covariance_blocks
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
@@ -534,13 +534,13 @@ def test_scaled_neighbours_as_matrices_written_out(
     q: int, inner: Any, numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few rows are taken at a time."""
-    monkeypatch.setattr(markov, "_NUMBERS", numbers)
+    monkeypatch.setattr(scaled, "_NUMBERS", numbers)
     function, cov = VarConstPower("v"), RandomCovariance.free(q)
     rows = rows_with_marks(function, q)
     layout = layout_of(function, len(rows.z))
     structure: Any = Heteroscedastic(inner, function).bind_layout(layout)
     correlation = None if isinstance(inner, Independent) else inner
-    block = markov.ScaledBlock(rows, structure, correlation)
+    block = scaled.ScaledBlock(rows, structure, correlation)
     u = structure.to_unconstrained([*[0.4][: inner.k_params], 1.5, 0.8])
     psi = psi_of(cov, np.array([0.8, 0.2, 0.5]))
     found = sums_at([block], cov, psi, u)

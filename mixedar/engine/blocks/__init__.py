@@ -18,7 +18,8 @@ import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
 from mixedar.engine.blocks.dense import CovarianceBlock
-from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock, ScaledBlock
+from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock
+from mixedar.engine.blocks.scaled import ScaledBlock
 from mixedar.engine.blocks.series import SeriesBlock, matrix_blocks
 from mixedar.engine.blocks.short import DenseBlock
 from mixedar.engine.blocks.states import StateBlock, states_pay
@@ -148,15 +149,23 @@ def _formula_blocks(
 ) -> Sequence[LikelihoodBlock]:
     """Blocks for structures that are not first-order Markov with one variance."""
     longest = int(np.diff(rows.offsets).max())
-    inner = correlation_of(structure)
-    markov = markov_of(inner)
-    variances = variance_of(structure) is not None
-    tridiagonal = variances and (markov is not None or isinstance(inner, Independent))
     patterns = np.diff(rows.offsets)[rows.weights > 0.0]
     many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
-    if tridiagonal and many:
-        return [ScaledBlock(rows, structure, markov)]
-    return curvature_blocks(rows, structure)
+    scaled = scaled_block(rows, structure) if many else None
+    return curvature_blocks(rows, structure) if scaled is None else [scaled]
+
+
+def scaled_block(rows: ClusterRows, structure: ResidualStructure) -> ScaledBlock | None:
+    """
+    One block, if rows have standard deviations and neighbours tell everything else.
+
+    None otherwise.
+    """
+    inner = correlation_of(structure)
+    markov = markov_of(inner)
+    if variance_of(structure) is None or not (markov or is_independent(inner)):
+        return None
+    return ScaledBlock(rows, structure, markov)
 
 
 def curvature_blocks(
@@ -188,8 +197,10 @@ def curvature_blocks(
 __all__ = [
     "LikelihoodBlock",
     "ProductBlock",
+    "ScaledBlock",
     "compressed_blocks",
     "curvature_blocks",
     "likelihood_blocks",
     "product_blocks",
+    "scaled_block",
 ]
