@@ -141,10 +141,11 @@ def maximise(
         return replace(fit_at(data, problem, layout, modes), unseen=unseen)
 
     fit = search(data, None)
-    if optimise and fit.unbounded:
-        return _without_errors(fit)
-    if not (optimise and reads_fitted(data.residual)):
-        return with_flat(fit) if reml and optimise else fit
+    if not optimise:
+        return fit
+    if not reads_fitted(data.residual):
+        fit = with_flat(fit) if reml else fit
+        return _without_errors(fit) if fit.unbounded else fit
     tolerance = _TOLERANCE * float(np.std(data.endog))
     for step in range(1, _MOST):
         before = fit.fittedvalues
@@ -152,7 +153,7 @@ def maximise(
         # the second fit has coordinates of its own, the later ones share them
         fit = search(data, None if step == 1 else fit.theta)
         if np.abs(fit.fittedvalues - before).max() <= tolerance:
-            return fit
+            return _without_errors(fit) if fit.unbounded else fit
     return replace(fit, settled=False)
 
 
@@ -443,7 +444,8 @@ def _as_high(fit: Fit, start: FloatArray) -> Optimum | None:
         found = Optimum(estimate_at(fit.problem, path.theta), path)
     except np.linalg.LinAlgError:
         return None
-    return found if abs(path.llf - fit.llf) < _AS_HIGH and path.converged else None
+    reached = path.converged or path.decrement < _AS_HIGH
+    return found if reached and abs(path.llf - fit.llf) < _AS_HIGH else None
 
 
 def _taken_up(fit: Fit, other: Estimate) -> BoolArray:

@@ -21,6 +21,9 @@ from mixedar.summary import ResultFrame
 
 # Of differences by parameters that are of the order of one.
 _STEP = 1e-6
+# Why there is no interval of a share.
+_AT_END = "no interval: the share is 0 or 1, an end of its range"
+_NO_ERROR = "no interval: a variance is zero, or has no standard error (conf_int_re())"
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
         One entry for each factor or variance component, then ``adjusted``, their
         sum, and ``unadjusted``, the same as a share of the whole variance, that of
         the fixed effects included.  With `ci` the columns ``estimate``, ``se``,
-        ``lower`` and ``upper``.
+        ``lower``, ``upper`` and ``note``, why there is no interval.
 
     Raises
     ------
@@ -219,7 +222,7 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
     inbred animal counts with more than the variance of the factor.  Standard errors
     are those of the delta method, with the covariance of all parameters; intervals are
     normal on the logit scale.  They are NaN where a variance is zero, or has no
-    standard error: ``conf_int_re()`` says why.
+    standard error; the column ``note`` says which, ``conf_int_re()`` more.
 
     References
     ----------
@@ -269,6 +272,7 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
     )
     inside = (estimate > 0.0) & (estimate < 1.0)
     error = np.where(inside, error, np.nan)
+    why = np.where(inside, _NO_ERROR, _AT_END)
     half = stats.norm.isf((1.0 - ci) / 2.0) * error
     middle = np.where(inside, estimate, 0.5)
     half /= middle * (1.0 - middle)
@@ -278,5 +282,6 @@ def icc(fit: Fit, ci: float | None = None) -> pd.Series | pd.DataFrame:
             "se": error,
             "lower": expit(logit(middle) - half),
             "upper": expit(logit(middle) + half),
+            "note": np.where(np.isnan(error), why, ""),
         }
     )

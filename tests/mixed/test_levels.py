@@ -13,7 +13,12 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers import several_factors
-from mixedar.exceptions import GroupError, IdentificationError, UnsupportedError
+from mixedar.exceptions import (
+    BoundaryWarning,
+    GroupError,
+    IdentificationError,
+    UnsupportedError,
+)
 
 ROOT = Path(__file__).parent.parent / "reference" / "levels"
 CASES = sorted(path.stem for path in ROOT.glob("*.json"))
@@ -120,6 +125,25 @@ def test_r2_and_icc(name: str) -> None:
     close(shares["unadjusted"], expected["icc_unadjusted"], 1e-6)
     for factor, share in expected["icc_by_group"].items():
         close(shares[factor], share, 1e-6)
+
+
+def test_intervals_of_shares_say_why_there_is_none() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"s": np.repeat(np.arange(20), 6)})
+    frame["y"] = rng.normal(size=20)[frame["s"]] + rng.normal(size=120)
+    frame["i"] = np.tile(np.arange(6), 20)
+    frame["y"] -= frame.groupby("i")["y"].transform("mean")  # no variance between items
+    with pytest.warns(BoundaryWarning):
+        fit = mar.mixedlm("y ~ 1 + (1 | s) + (1 | i)", frame).fit()
+    found = fit.icc(ci=0.95)
+    assert found.loc["i", "estimate"] == 0.0
+    assert "end of its range" in found.loc["i", "note"]
+    assert (
+        found.loc[["s", "adjusted"], "lower"]
+        .isna()
+        .equals(found.loc[["s", "adjusted"], "note"] != "")
+    )
+    assert "end of its range" in str(found)
 
 
 def crossed(seed: int = 3) -> pd.DataFrame:
