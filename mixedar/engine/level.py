@@ -32,6 +32,10 @@ from mixedar.numeric.linalg import (
     trace_product,
 )
 
+# Up to this order, and up to so many pairs of their entries, products of all pairs of
+# entries of the groups' matrices are summed.
+_SMALL, _PAIRS = 8, 2**22
+
 
 @dataclass(frozen=True)
 class CrossProducts:
@@ -223,10 +227,12 @@ class Together:
 
     def traces(self, u: FloatArray, directions: FloatArray) -> FloatArray:
         """``tr(U E_k U E_l)`` of directions written out, shape (k, k, ...)."""
-        k, q, _ = directions.shape
-        if q > 8:
-            return Apart(u.shape[2]).traces(u, directions) @ self.weights
-        flat = u.reshape(q * q, u.shape[2])
+        (k, q, _), m = directions.shape, u.shape[2]
+        # products of pairs of entries once, or matrices for each direction
+        by_direction = k * q**2 * m * (q + k)
+        if q > _SMALL and (q**4 > _PAIRS or q**4 * (m + k) > by_direction):
+            return Apart(m).traces(u, directions) @ self.weights
+        flat = u.reshape(q * q, m)
         products = product(flat * self.weights, flat.T).reshape(q, q, q, q)
         pairs = products.transpose(1, 2, 3, 0).reshape(q * q, q * q)
         rows = directions.reshape(k, q * q)
