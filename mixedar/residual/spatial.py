@@ -26,6 +26,7 @@ from mixedar.exceptions import (
     check_flags,
 )
 from mixedar.numeric.autodiff import Jet, clip, stack
+from mixedar.numeric.interpolation import by_logarithm
 from mixedar.residual.base import (
     DataLayout,
     FormulaStructure,
@@ -469,6 +470,8 @@ def _nearest(
 
 
 _MATERN_LIMIT = 12.0
+_FEW = 2000  # distances, beyond which values at some are enough
+_TOGETHER = 1e-10  # distances by the range that are zero
 _SMOOTH = 3.0  # smoothness between exp(-3) and exp(3)
 _MOST_STATES = 4  # smoothness 7/2
 
@@ -589,38 +592,70 @@ class Matern(DistanceStructure):
     @staticmethod
     def _correlation(ratio: ArrayOrJet, v: ArrayOrJet) -> ArrayOrJet:
         if not isinstance(ratio, Jet):
-            return _matern(np.asarray(ratio), float(v))
+            held = float(v)
+            x = np.asarray(ratio)
+            return _at_few(lambda few: [_matern(few, held)], x, held)[0]
         x = ratio.value
         if not isinstance(v, Jet):
-            return ratio.map(*_by_distance(x, float(v)))
+            held = float(v)
+            return ratio.map(*_at_few(lambda few: _by_distance(few, held), x, held))
         v = v + np.zeros((1,) * x.ndim)
-        value = v.value
-        out = ratio.map(*_by_distance(x, value))
-        # no closed form by the order of a Bessel function: central differences
-        h = 1e-3 * value
-        sides = [_by_distance(x, value + s * h) for s in (-2, -1, 1, 2)]
-        here = _by_distance(x, value)[0]
-        f = [s[0] for s in sides]
-        d1 = (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * h)
-        d2 = (-f[0] + 16.0 * f[1] - 30.0 * here + 16.0 * f[2] - f[3]) / (12.0 * h * h)
-        g = [s[1] for s in sides]
-        mixed = (g[0] - 8.0 * g[1] + 8.0 * g[2] - g[3]) / (12.0 * h)
+        value, d_x, d_xx, d_v, d_vv, d_xv = _with_smoothness(x, v.value)
+        out = ratio.map(value, d_x, d_xx)
         cross = ratio.first[:, None] * v.first[None]
         return Jet(
             out.value,
-            out.first + d1 * v.first,
+            out.first + d_v * v.first,
             out.second
-            + d1 * v.second
-            + d2 * v.first[:, None] * v.first[None, :]
-            + mixed * (cross + cross.swapaxes(0, 1)),
+            + d_v * v.second
+            + d_vv * v.first[:, None] * v.first[None, :]
+            + d_xv * (cross + cross.swapaxes(0, 1)),
         )
+
+
+def _at_few(
+    function: Callable[[FloatArray], Sequence[FloatArray]],
+    x: FloatArray,
+    v: float | FloatArray,
+) -> FloatArray:
+    """Functions of many ratios by their values at few: Bessel functions are dear."""
+    if x.size <= _FEW or np.size(v) > 1 or np.all(v == 1.5):
+        return np.array(function(x))
+    apart = x >= _TOGETHER
+    found = by_logarithm(lambda few: np.array(function(few)), x[apart])
+    out = np.empty((len(found), *x.shape))
+    out[:, apart] = found
+    if not apart.all():
+        out[:, ~apart] = np.array(function(np.zeros(1)))
+    return out
+
+
+def _with_smoothness(x: FloatArray, v: FloatArray) -> FloatArray:
+    """
+    The correlation and its derivatives by ``x`` and ``v``.
+
+    In the order value, x, xx, v, vv, xv; shape (6, ...).
+    """
+    return _at_few(lambda few: _written_out(few, v), x, v)
+
+
+def _written_out(x: FloatArray, v: FloatArray) -> list[FloatArray]:
+    here, d_x, d_xx = _by_distance(x, v)
+    # no closed form by the order of a Bessel function: central differences
+    h = 1e-3 * v
+    sides = [_by_distance(x, v + s * h) for s in (-2, -1, 1, 2)]
+    f, g = ([side[i] for side in sides] for i in range(2))
+    d_v = (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * h)
+    d_vv = (-f[0] + 16.0 * f[1] - 30.0 * here + 16.0 * f[2] - f[3]) / (12.0 * h * h)
+    d_xv = (g[0] - 8.0 * g[1] + 8.0 * g[2] - g[3]) / (12.0 * h)
+    return [here, d_x, d_xx, d_v, d_vv, d_xv]
 
 
 def _matern(x: FloatArray, v: float | FloatArray) -> FloatArray:
     """The correlation; one at distance zero."""
     if np.all(v == 1.5):
         return (1.0 + x) * np.exp(-x)
-    small = x < 1e-10
+    small = x < _TOGETHER
     safe = np.where(small, 1.0, x)
     value = 2.0 ** (1.0 - v) / gamma(v) * safe**v * kv(v, safe)
     return np.where(small, 1.0, value)
@@ -633,7 +668,7 @@ def _by_distance(
     if np.all(v == 1.5):
         falls = np.exp(-x)
         return (1.0 + x) * falls, -x * falls, (x - 1.0) * falls
-    small = x < 1e-10
+    small = x < _TOGETHER
     safe = np.where(small, 1.0, x)
     c = 2.0 ** (1.0 - v) / gamma(v)
     power = c * safe**v
