@@ -25,6 +25,9 @@ from scipy.linalg import solve_triangular
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
+from mixedar.engine.blocks.dense import CovarianceBlock
+from mixedar.engine.blocks.pieces import in_pieces
+from mixedar.engine.blocks.series import SeriesBlock
 from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import (
     RandomCovariance,
@@ -156,7 +159,9 @@ class LikelihoodProblem:
         self.covariance = replace(covariance, fixed=fixed)
         self.k_cov_free = int(self.covariance.is_free.sum())
         self.typical_rows = None if self._by_sigma else _typical_rows(rows, structure)
-        self.blocks = self._blocks_of(rows)
+        inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
+        self.blocks = self.inner_blocks(inside)
+        self._pieces = self._cut(inside, self.blocks)
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
         self.shift = (
@@ -168,11 +173,6 @@ class LikelihoodProblem:
         self.scale = scale
         #: that of the scaled response
         self.log_scale = None if scale is None else math.log(scale) + 2.0 * unit
-
-    def _blocks_of(self, rows: ClusterRows) -> Sequence[LikelihoodBlock]:
-        return self.inner_blocks(
-            rows.transformed(self.z_map, self.w_map, self.term_maps)
-        )
 
     def inner_blocks(self, inside: ClusterRows) -> Sequence[LikelihoodBlock]:
         """Blocks of rows in internal coordinates."""
@@ -189,7 +189,22 @@ class LikelihoodProblem:
 
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
         """The same for `n` rows in internal coordinates."""
-        return self._with(self.inner_blocks(inside), n)
+        blocks = self.inner_blocks(inside)
+        return self._with(blocks, n, self._cut(inside, blocks))
+
+    def _cut(
+        self, inside: ClusterRows, blocks: Sequence[LikelihoodBlock]
+    ) -> ClusterRows | None:
+        """Pieces of series that are too long for their matrices to be cheap."""
+        if not isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
+            return None
+        return in_pieces(inside, self.structure)
+
+    def of_pieces(self) -> Self | None:
+        """The same with long series cut into pieces, where that is far less work."""
+        if self._pieces is None:
+            return None
+        return self._with(self.inner_blocks(self._pieces), self.n)
 
     def unrelated(self) -> Self | None:
         """The same with levels that are not related, where that is far less work."""
@@ -197,10 +212,15 @@ class LikelihoodProblem:
         easier = block.unrelated() if isinstance(block, SparseBlock) else None
         return None if easier is None else self._with([easier], self.n)
 
-    def _with(self, blocks: Sequence[LikelihoodBlock], n: int) -> Self:
+    def _with(
+        self,
+        blocks: Sequence[LikelihoodBlock],
+        n: int,
+        pieces: ClusterRows | None = None,
+    ) -> Self:
         """The same with other blocks, of `n` rows."""
-        other = copy.copy(self)
-        vars(other).update(n=n, blocks=blocks, _latest=Latest[ClusterSums]())
+        other, latest = copy.copy(self), Latest[ClusterSums]()
+        vars(other).update(n=n, blocks=blocks, _latest=latest, _pieces=pieces)
         return other
 
     @property
@@ -234,7 +254,7 @@ class LikelihoodProblem:
             return None
         positions, shares = self.typical_rows
         logs = self.structure.log_sd(positions, u[: self.structure.k_free])
-        return None if logs is None else embed((logs * shares).sum(), 0, len(u))
+        return None if logs is None else embed(logs.weighted(shares), 0, len(u))
 
     def factor(self, theta: FloatArray) -> FloatArray:
         """``Lambda`` relative to ``sigma``, in internal coordinates, shape (q, q)."""

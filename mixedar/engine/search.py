@@ -36,6 +36,8 @@ FAR = 1e5
 # Further starting points, how far from the usual ones, how many of them are followed,
 # and numbers that a step of all may take together.
 SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
+# What is left to gain where maxima of an easier likelihood are told apart.
+_FIRST_LOOK = 1e-6
 # Points between such a one and a maximum that say whether it would lead there.
 _ON_THE_WAY = (0.1, 0.3, 0.6)
 
@@ -113,7 +115,8 @@ def find_modes(
         llf = problem.evaluate(theta, derivatives=False).llf
         search = SearchPath(theta, llf, 0, 1, 0.0, True)
         return [Optimum(estimate_at(problem, theta), search)]
-    starts = [] if alone else starting_points(problem)
+    easier = None if alone else problem.of_pieces()
+    starts = [] if alone else _starts(problem, easier)
     if start is not None:
         starts.insert(0, start)
     searches: list[SearchPath] = []
@@ -153,23 +156,48 @@ def find_modes(
         if endless and last and not last.converged and endless(last.theta):
             break
     highest = max(searches, key=lambda s: s.llf, default=None)
-    if method == "newton" and not alone and highest and highest.converged:
+    thorough = method == "newton" and not alone and easier is None
+    if thorough and highest and highest.converged:
         for begun in _scattered(problem, evaluate, searches):
             best = max(searches, key=lambda s: s.llf)
             if not _leads(problem, begun, best):
                 follow(begun.theta, best.llf)
     if not searches:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
-    searches.sort(key=lambda s: (not s.converged, -s.llf))
-    best_unconverged = max(searches, key=lambda s: s.llf)
-    if best_unconverged.llf > searches[0].llf + 1e-6:
-        searches.insert(0, best_unconverged)
+    return _distinct(problem, searches)
+
+
+def _distinct(problem: LikelihoodProblem, searches: list[SearchPath]) -> list[Optimum]:
+    """The different ends of searches, maxima first, unless another one is higher."""
+    searches = sorted(searches, key=lambda s: (not s.converged, -s.llf))
+    best = max(searches, key=lambda s: s.llf)
+    if best.llf > searches[0].llf + 1e-6:
+        searches.insert(0, best)
     distinct: list[Optimum] = []
     for search in searches:
         if any(_same(search, other.search) for other in distinct):
             continue
         distinct.append(Optimum(estimate_at(problem, search.theta), search))
     return distinct
+
+
+def _starts(
+    problem: LikelihoodProblem, easier: LikelihoodProblem | None
+) -> list[FloatArray]:
+    """Starting points: maxima of an easier likelihood, if there is one."""
+    if easier is None:
+        return starting_points(problem)
+    first = problem.parameters.start_grid()[0]
+    found: list[FloatArray] = []
+    modes: list[Optimum] = []
+    with suppress(np.linalg.LinAlgError):
+        modes = find_modes(easier, gtol=_FIRST_LOOK)
+    for mode in modes:
+        lam, u = problem.split(mode.search.theta)
+        # what pieces cannot tell is at an end, where no gradient leads away
+        u = np.where(np.abs(u) < FAR, u, first)
+        found.append(np.concatenate([np.where(np.abs(lam) < 0.05, 0.05, lam), u]))
+    return found or starting_points(problem)
 
 
 def _of_some(

@@ -1,0 +1,85 @@
+"""
+Long series cut into pieces that are independent: a likelihood for a first look.
+
+An evaluation with matrices of order n costs n cubed.  Where rows far apart tell little
+of one another, pieces of neighbours have nearly the same maxima, at a cost linear in
+the rows (Vecchia, 1988; Stein, Chi and Welty, 2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mixedar._types import FloatArray, IntArray
+from mixedar.engine.compress import ClusterRows
+from mixedar.engine.residuals import correlation_marks
+from mixedar.residual import ResidualStructure
+
+# From this length on a series is long, and its pieces have at most so many rows.
+_LONG, _PIECE = 300, 100
+
+
+def in_pieces(rows: ClusterRows, structure: ResidualStructure) -> ClusterRows | None:
+    """
+    The same rows with long series cut, by time or by their places.
+
+    Parameters
+    ----------
+    rows : ClusterRows
+    structure : ResidualStructure
+        Bound to the data.
+
+    Returns
+    -------
+    ClusterRows or None
+        None if no series is long, or groups are replaced by their sums.
+    """
+    starts = np.append(np.flatnonzero(rows.gaps == 0.0), len(rows.gaps))
+    lengths = np.diff(starts)
+    if lengths.max() < _LONG or rows.terms or not (rows.weights > 0.0).all():
+        return None
+    places = _places(rows, structure)
+    pieces: list[IntArray] = []
+    for first, length in zip(starts[:-1], lengths, strict=True):
+        own = first + np.arange(length)
+        pieces.extend(_cut(own, places) if length >= _LONG else [own])
+    sizes = np.array([len(piece) for piece in pieces])
+    order = np.concatenate(pieces)
+    begins = np.cumsum(sizes) - sizes
+    gaps = rows.gaps[order]
+    if not structure.uses_time:
+        gaps = np.ones(len(gaps))
+    gaps[begins] = 0.0
+    cut = replace(
+        rows,
+        z=rows.z[order],
+        w=rows.w[order],
+        gaps=gaps,
+        marks=None if rows.marks is None else rows.marks[order],
+    )
+    if rows.z.shape[1]:
+        return cut
+    offsets = np.append(begins, len(gaps))  # without random effects nothing joins them
+    return replace(cut, offsets=offsets, weights=np.ones(len(begins)))
+
+
+def _places(rows: ClusterRows, structure: ResidualStructure) -> FloatArray:
+    """Coordinates by which rows are neighbours, shape (n, c)."""
+    if structure.uses_time or rows.marks is None:
+        return np.arange(len(rows.gaps), dtype=np.float64)[:, None]
+    return rows.marks[:, correlation_marks(structure)]
+
+
+def _cut(rows: IntArray, places: FloatArray) -> Iterator[IntArray]:
+    """Halves of halves, each along the coordinate in which rows are furthest apart."""
+    if len(rows) <= _PIECE:
+        yield rows
+        return
+    own = places[rows]
+    along = own[:, int(np.argmax(np.ptp(own, axis=0)))]
+    order, half = np.argsort(along, kind="stable"), len(rows) // 2
+    for part in (order[:half], order[half:]):
+        yield from _cut(rows[np.sort(part)], places)

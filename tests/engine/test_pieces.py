@@ -1,0 +1,61 @@
+"""Long series are looked at in pieces before the likelihood itself is searched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mixedar.engine.blocks.pieces import in_pieces
+from mixedar.engine.compress import ClusterRows
+from mixedar.residual import AR1, Exponential, Gaussian
+from mixedar.residual.base import DataLayout
+
+
+def rows_of(sizes, q, marks=None, weights=None):
+    rng, n = np.random.default_rng(2), int(sum(sizes))
+    gaps, offsets = np.ones(n), np.concatenate([[0], np.cumsum(sizes)])
+    gaps[offsets[:-1]] = 0.0
+    if weights is None:
+        weights = np.ones(len(sizes))
+    w = np.column_stack([np.arange(n), rng.normal(size=n)])
+    return ClusterRows(rng.normal(size=(n, q)), w, gaps, offsets, weights, marks)
+
+
+def bound(structure, marks):
+    labels = (None,) * marks.shape[1]
+    return structure.bind_layout(DataLayout(np.ones(1), 700, 700.0, marks, labels))
+
+
+def test_series_are_cut_in_the_order_of_time():
+    rows = rows_of([350, 20], q=1)
+    cut = in_pieces(rows, Gaussian(nugget=True).bind(rows.gaps))
+    np.testing.assert_array_equal(cut.w, rows.w)
+    np.testing.assert_array_equal(cut.offsets, rows.offsets)  # effects join the pieces
+    lengths = np.diff(np.append(np.flatnonzero(cut.gaps == 0.0), 370))
+    assert lengths.max() <= 100
+    assert lengths.sum() == 370
+    assert lengths[-1] == 20
+
+
+def test_places_are_cut_into_neighbours():
+    marks = np.random.default_rng(3).uniform(size=(700, 2))
+    structure = bound(Exponential(coords=("east", "north")), marks)
+    cut = in_pieces(rows_of([700], q=0, marks=marks), structure)
+    np.testing.assert_array_equal(np.sort(cut.w[:, 0]), np.arange(700))
+    np.testing.assert_array_equal(cut.marks, marks[cut.w[:, 0].astype(int)])
+    sizes = np.diff(cut.offsets)
+    assert sizes.max() <= 100
+    extents = [
+        np.ptp(cut.marks[a:b], axis=0).prod()
+        for a, b in zip(cut.offsets[:-1], cut.offsets[1:], strict=True)
+    ]
+    assert max(extents) < 0.25
+    assert (cut.gaps[cut.offsets[:-1]] == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights"), [([299, 20], None), ([350, 350], [2.0, 0.0])]
+)
+def test_short_series_and_sums_of_groups_stay(sizes, weights):
+    rows = rows_of(sizes, q=0, weights=None if weights is None else np.array(weights))
+    assert in_pieces(rows, AR1().bind(rows.gaps)) is None
