@@ -20,7 +20,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.kalman import Predictions, along_series, has_long_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
-from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.autodiff import Jet, concatenate
 from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import distinct, product, unique_rows
 from mixedar.residual import (
@@ -119,12 +119,8 @@ class ResidualMatrices:
 
     def _values(self, u: FloatArray) -> ResidualValues:
         found = self.structure.cell_values(self.cells, u)
-        k = found.k
-        table = Jet(
-            np.concatenate([[0.0, 1.0], found.value]),
-            np.concatenate([np.zeros((k, 2)), found.first], axis=1),
-            np.concatenate([np.zeros((k, k, 2)), found.second], axis=2),
-        )
+        held = Jet.constant(np.arange(_FIRST), found.k)
+        table = concatenate([held, found])
         log_sd = self.structure.log_sd(self.kinds, u) if self.heteroscedastic else None
         return ResidualValues(table, log_sd)
 
@@ -204,7 +200,7 @@ class ResidualMatrices:
             weight = weight * (sd[:, :, None] * sd[:, None, :])
         count = len(table.value)
         cells = _sums(lookup, weight, count)
-        out = _along(table.second, cells)
+        out = table.along(cells)
         if log_sd is None:
             return out
         kind = self.kind[some]
@@ -212,8 +208,8 @@ class ResidualMatrices:
         # weight * R by rows, and by pairs
         weighted = weight * table.value[lookup]
         by_kind = _sums(kind, weighted.sum(axis=2), len(self.kinds))
-        squares = log_sd.first[:, None] * log_sd.first[None, :]
-        out = out + 2.0 * _along(log_sd.second + squares, by_kind)
+        squares = product(log_sd.first * by_kind, log_sd.first.T)
+        out = out + 2.0 * (log_sd.along(by_kind) + squares)
         k = len(slopes)
         flat = slopes.reshape(k, -1)
         pairs = (weighted @ slopes[..., None])[..., 0]
@@ -229,12 +225,6 @@ def _sums(place: NDArray[Any], values: FloatArray, count: int) -> FloatArray:
     """Sums of values by their place in a table."""
     found = np.bincount(place.ravel(), values.ravel(), minlength=count)
     return np.asarray(found, dtype=np.float64)
-
-
-def _along(second: FloatArray, weights: FloatArray) -> FloatArray:
-    """Second derivatives, shape (k, k, l), summed with weights."""
-    k = len(second)
-    return product(second.reshape(k * k, -1), weights[:, None]).reshape(k, k)
 
 
 def share_values(parts: Sequence[ResidualMatrices]) -> None:

@@ -66,6 +66,16 @@ class Jet:
             self.value.sum(axis), self.first.sum(axis + 1), self.second.sum(axis + 2)
         )
 
+    def along(self, weights: FloatArray) -> FloatArray:
+        """Second derivatives summed with weights, of the values' shape; (k, k)."""
+        k = self.k
+        flat = self.second.reshape(k * k, weights.size)
+        return (flat @ weights.ravel()).reshape(k, k)
+
+    def weighted(self, weights: FloatArray) -> Jet:
+        """The sum of values of shape (n,), with weights."""
+        return Jet(self.value @ weights, self.first @ weights, self.along(weights))
+
     def map(self, value: Any, d1: Any, d2: Any) -> Jet:
         """A function of the values, given it and its first two derivatives."""
         return Jet(
@@ -136,6 +146,93 @@ class Jet:
 
     def __rpow__(self, base: Any) -> Jet:
         return _power(base, self)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+class Deferred(Jet):
+    """
+    Values whose second derivatives are not written out until they are asked for.
+
+    Of many parameters these are the most numbers by far, and mostly zeros.
+
+    Parameters
+    ----------
+    value : ndarray, shape s
+    first : ndarray, shape (k, *s)
+    along : callable
+        Second derivatives summed with weights of shape s, shape (k, k).
+    second : callable, optional
+        Second derivatives themselves, if there is a shorter way than one by one.
+    """
+
+    __slots__ = ("_along", "_second", "_written")
+
+    def __init__(
+        self,
+        value: Any,
+        first: Any,
+        along: Callable[[FloatArray], FloatArray],
+        second: Callable[[], FloatArray] | None = None,
+    ) -> None:
+        self.value = np.asarray(value, dtype=np.float64)
+        self.first = np.asarray(first, dtype=np.float64)
+        self._along, self._second = along, second
+        self._written: FloatArray | None = None
+
+    @property
+    def second(self) -> FloatArray:  # type: ignore[override]
+        """Second derivatives, shape (k, k, *s)."""
+        if self._written is None:
+            self._written = (
+                self._one_by_one() if self._second is None else self._second()
+            )
+        return self._written
+
+    def _one_by_one(self) -> FloatArray:
+        size = self.value.size
+        out = np.empty((self.k, self.k, size))
+        for place in range(size):
+            unit = np.zeros(size)
+            unit[place] = 1.0
+            out[:, :, place] = self._along(unit.reshape(self.shape))
+        return out.reshape(self.k, self.k, *self.shape)
+
+    def along(self, weights: FloatArray) -> FloatArray:
+        """Second derivatives summed with weights, (k, k)."""
+        return self._along(weights)
+
+    def __getitem__(self, index: Any) -> Jet:
+        inner = index if isinstance(index, tuple) else (index,)
+        every, size = slice(None), self.value.size
+        place = np.arange(size).reshape(self.shape)[inner].ravel()
+
+        def along(weights: FloatArray) -> FloatArray:
+            sums = np.zeros(size)
+            np.add.at(sums, place, weights.ravel())
+            return self._along(sums.reshape(self.shape))
+
+        def second() -> FloatArray:
+            return np.asarray(self.second[(every, every, *inner)])
+
+        return Deferred(self.value[inner], self.first[(every, *inner)], along, second)
+
+    def __add__(self, other: Any) -> Jet:
+        if isinstance(other, Jet) or np.shape(other) not in ((), self.shape):
+            return super().__add__(other)
+        return Deferred(self.value + other, self.first, self._along, self._second)
+
+    def __mul__(self, other: Any) -> Jet:
+        if isinstance(other, Jet) or np.shape(other) not in ((), self.shape):
+            return super().__mul__(other)
+        factor = np.asarray(other, dtype=np.float64)
+        return Deferred(
+            self.value * factor,
+            self.first * factor,
+            lambda weights: self._along(weights * factor),
+            lambda: self.second * factor,
+        )
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -358,11 +455,22 @@ def stack(parts: Sequence[Any], k: int) -> Jet:
 
 def concatenate(parts: Sequence[Jet]) -> Jet:
     """Jets of one number of parameters, one after the other (first axis)."""
-    return Jet(
-        np.concatenate([j.value for j in parts]),
-        np.concatenate([j.first for j in parts], axis=1),
-        np.concatenate([j.second for j in parts], axis=2),
-    )
+    value = np.concatenate([j.value for j in parts])
+    first = np.concatenate([j.first for j in parts], axis=1)
+
+    def second() -> FloatArray:
+        return np.concatenate([j.second for j in parts], axis=2)
+
+    if not any(isinstance(j, Deferred) for j in parts):
+        return Jet(value, first, second())
+    ends = np.cumsum([len(j) for j in parts])[:-1]
+
+    def along(weights: FloatArray) -> FloatArray:
+        pieces = np.split(weights, ends)
+        found = [j.along(own) for j, own in zip(parts, pieces, strict=True)]
+        return sum(found[1:], start=found[0])
+
+    return Deferred(value, first, along, second)
 
 
 def embed(jet: Jet, start: int, k: int) -> Jet:
@@ -379,11 +487,21 @@ def embed(jet: Jet, start: int, k: int) -> Jet:
     """
     if jet.k == k:
         return jet
-    out = Jet.constant(jet.value, k)
     here = slice(start, start + jet.k)
-    out.first[here] = jet.first
-    out.second[here, here] = jet.second
-    return out
+    first = np.zeros((k, *jet.shape))
+    first[here] = jet.first
+
+    def among_all(second: FloatArray) -> FloatArray:
+        out = np.zeros((k, k, *second.shape[2:]))
+        out[here, here] = second
+        return out
+
+    return Deferred(
+        jet.value,
+        first,
+        lambda weights: among_all(jet.along(weights)),
+        lambda: among_all(jet.second),
+    )
 
 
 def solve(matrix: Jet, right: Jet) -> Jet:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray, IntArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
-from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
+from mixedar.numeric.autodiff import Deferred, Jet, clip, concatenate
 from mixedar.residual.base import (
     DataLayout,
     FormulaStructure,
@@ -143,6 +143,29 @@ class AnteDependence(OccasionStructure):
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         return ~(np.abs(np.asarray(params)) < 1.0 - 1e-6)
+
+    def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
+        # that of two occasions lacks one factor by each parameter between, and two
+        # by each pair of these
+        low, high = cells.astype(np.intp).T
+        rho = np.tanh(np.clip(u, -_LIMIT, _LIMIT))
+        slope = (1.0 - rho) * (1.0 + rho)
+        n = len(self.occasions)
+        products = np.zeros((n, n))  # of the steps from one occasion to a later one
+        for a in range(n):
+            products[a, a:] = np.cumprod(np.append(1.0, rho[a:]))
+        before, behind = products[:, :-1], products[1:]
+        first = before[low].T * behind[:, high] * slope[:, None]
+
+        def along(weights: FloatArray) -> FloatArray:
+            pairs = np.zeros((n, n))
+            np.add.at(pairs, (low, high), weights)
+            sums = before.T @ pairs @ behind.T
+            bent = sums * products[1:, :-1] * np.outer(slope, slope)
+            bent = np.triu(bent, 1)
+            return bent + bent.T + np.diag(-2.0 * sums.diagonal() * rho * slope)
+
+        return Deferred(products[low, high], first, along)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
         low, high = cells.astype(np.intp).T
@@ -310,10 +333,24 @@ def _products_of_rows(
     slope = np.concatenate([b, a], axis=1) - rho[:, None] * np.concatenate([a, b], 1)
     slope /= sizes
     (by, pair, i), (by_one, by_other, both, j, k) = _entries_of_rows(n)
-    out = Jet.constant(rho, len(rho))
-    out.first[by, pair] = slope[pair, i]
-    out.second[by_one, by_other, both] = bend[both, j, k]
-    return out
+    count, bent = len(rho), bend[both, j, k]
+    first = np.zeros((count, *rho.shape))
+    first[by, pair] = slope[pair, i]
+
+    def second() -> FloatArray:
+        out = np.zeros((count, *first.shape))
+        out[by_one, by_other, both] = bent
+        return out
+
+    if points:
+        return Jet(rho, first, second())
+
+    def along(weights: FloatArray) -> FloatArray:
+        place = by_one * count + by_other
+        sums = np.bincount(place, bent * weights[both], minlength=count**2)
+        return np.asarray(sums, dtype=np.float64).reshape(count, count)
+
+    return Deferred(rho, first, along, second)
 
 
 _TOEPLITZ_LIMIT = 7.0
@@ -447,7 +484,7 @@ class Toeplitz(FormulaStructure):
             # beyond the bands definiteness depends on all lags: the likelihood
             # is not defined outside, and the search turns back
             return partial
-        return stack(_correlations([partial[i] for i in range(len(u))]), u.k)
+        return _correlations(partial)
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         rho = np.zeros(self.lags)
@@ -493,17 +530,15 @@ class Toeplitz(FormulaStructure):
         return params[np.where(inside, lag - 1, 0)] * inside + (lag == 0)
 
 
-def _correlations(partial: list[Jet]) -> list[Jet]:
+def _correlations(partial: Jet) -> Jet:
     """Autocorrelations of a series with given partial ones (Durbin-Levinson)."""
-    phi: list[Jet] = []
-    rho: list[Jet] = []
-    error: ArrayOrJet = 1.0
-    for last in partial:
-        value = last * error
-        for j, each in enumerate(phi):
-            value = value + each * rho[len(phi) - 1 - j]
-        rho.append(value)
-        phi = [a - last * b for a, b in zip(phi, phi[::-1], strict=True)] + [last]
+    rho = phi = partial[:1]
+    error: Jet = 1.0 - phi[0] * phi[0]
+    for k in range(1, len(partial)):
+        last = partial[k]
+        value = last * error + (phi * rho[::-1]).sum()
+        rho = concatenate([rho, value[None]])
+        phi = concatenate([phi - last * phi[::-1], partial[k : k + 1]])
         error = error * (1.0 - last * last)
     return rho
 
