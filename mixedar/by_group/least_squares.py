@@ -8,7 +8,7 @@ is that of ``p (p + 1)`` passes over the data, whatever the number of groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,14 @@ class GroupLeastSquares:
         """Residual degrees of freedom, shape (m,)."""
         return self.nobs - self.rank
 
+    def at(self, groups: IntArray) -> GroupLeastSquares:
+        """The solutions of some groups, without fitted values."""
+        found = {name: values[..., groups] for name, values in self._of_groups()}
+        return GroupLeastSquares(**found, fitted=np.empty(0))
+
+    def _of_groups(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        return ((name, v) for name, v in vars(self).items() if name != "fitted")
+
     def determined(self, x: FloatArray, groups: IntArray) -> BoolArray:
         """
         Whether ``x' beta`` follows from the rows of a group.
@@ -122,6 +130,15 @@ def fit_rows(
         fitted = np.empty(len(y))
         fitted[order] = found.fitted
     return replace(found, fitted=fitted if weights is None else fitted / root)
+
+
+def joined(parts: Sequence[GroupLeastSquares]) -> GroupLeastSquares:
+    """The solutions of all groups of several parts, without fitted values."""
+    found = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        for name in vars(parts[0])
+    }
+    return replace(GroupLeastSquares(**found), fitted=np.empty(0))
 
 
 def fit_groups(x: FloatArray, y: FloatArray, offsets: IntArray) -> GroupLeastSquares:

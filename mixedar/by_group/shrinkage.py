@@ -374,6 +374,11 @@ def _regressions(
         raise UnsupportedError(
             f"by_group= is a {type(by_group).__name__}; pass what by_group(...) returns"
         )
+    if not isinstance(by_group.model, ByGroupOLS):
+        raise UnsupportedError(
+            "by_group= was read from a source, whose rows are not kept; pass "
+            "regressions of a frame, or none"
+        )
     own = by_group.model
     if own.weights is not None:
         raise UnsupportedError(

@@ -295,7 +295,7 @@ class Reading:
         drop = tuple(dict.fromkeys([*inside, self.key, *self.named.values()]))
         condition = [c for c in self.source.columns if c in str(self.subset or "")]
         columns = tuple(dict.fromkeys([*drop, *condition]))
-        coded = set().union(*(use.coded for use in uses), self.named.values())
+        coded = set().union(*(use.coded for use in uses), [self.named.get("time")])
         learned = [c for c in columns if c in {*coded, *self.source.level_columns}]
         learned = [c for c in learned if c != self.key]
         seen = survey(self.source, columns, self.key, learned)

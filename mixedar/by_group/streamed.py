@@ -1,0 +1,186 @@
+"""
+Regressions by group of a source: each batch has its groups whole, and solves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, joined
+from mixedar.by_group.results import ByGroupResults
+from mixedar.data.checks import group_codes
+from mixedar.data.formula import FormulaSpec
+from mixedar.data.given import positive_weights, warn_dropped
+from mixedar.data.reading import FormulaReader, Reading, named_column
+from mixedar.exceptions import (
+    EmptyDataError,
+    GroupError,
+    NotComputedError,
+    SourceError,
+)
+from mixedar.streams import Source
+from mixedar.summary import NamedInALine, in_a_line
+
+
+class Solved(NamedTuple):
+    """
+    The regressions of some groups.
+
+    Attributes
+    ----------
+    labels : ndarray, shape (m,)
+    solution : GroupLeastSquares
+    read, n_dropped : int
+        Rows of the source, and those left out because of missing values.
+    """
+
+    labels: NDArray[Any]
+    solution: GroupLeastSquares
+    read: int
+    n_dropped: int
+
+    @classmethod
+    def merged(cls, parts: Sequence[Solved]) -> Solved:
+        """Of the groups of all parts."""
+        some = [part for part in parts if len(part.labels)] or parts[:1]
+        return cls(
+            np.concatenate([part.labels for part in some]),
+            joined([part.solution for part in some]),
+            sum(part.read for part in parts),
+            sum(part.n_dropped for part in parts),
+        )
+
+
+class _OfRows:
+    """What has one value a row, and is not there."""
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        raise NotComputedError(
+            "this needs the rows of the groups, which were read from a source and not "
+            "kept: predict(frame) gives fitted values of some rows, or fit a frame"
+        )
+
+    def __set__(self, owner: object, value: object) -> None:
+        """Nothing is kept."""
+
+
+@dataclass(eq=False)
+class StreamedGroups(NamedInALine):
+    """
+    Regressions by group of rows that were read and not kept.
+
+    Attributes
+    ----------
+    formula : str
+    formula_spec : FormulaSpec
+    endog_name, groups_name : str
+    exog_names : list of str
+    labels : ndarray, shape (m,)
+    solution : GroupLeastSquares
+    n_dropped : int
+    """
+
+    formula: str | None
+    formula_spec: FormulaSpec | None
+    endog_name: str
+    groups_name: str
+    exog_names: list[str]
+    labels: NDArray[Any]
+    solution: GroupLeastSquares
+    n_dropped: int
+    group_columns: list[str] | None = None
+
+    endog = _OfRows()
+    exog = _OfRows()
+    codes = _OfRows()
+    index = _OfRows()
+    weights = _OfRows()
+
+    def __repr__(self) -> str:
+        size = f"{self.solution.nobs.sum()} rows, {len(self.labels)} groups"
+        return in_a_line(self, self.formula, self.endog_name, size)
+
+    def fit(self, pool: bool = True) -> ByGroupResults:
+        """The results, by one residual standard deviation or each group's own."""
+        return ByGroupResults(self, self.solution, pool)
+
+
+def read_groups(
+    source: Source,
+    formula: str,
+    groups: object,
+    weights: object,
+    rows: tuple[object, str, Any],
+) -> StreamedGroups:
+    """
+    Read a source twice: what levels there are, and the regressions of its groups.
+
+    Parameters
+    ----------
+    source : Source
+    formula : str
+    groups, weights : str
+        Columns; `weights` may be None.
+    rows : tuple
+        Of `subset`, `missing` and the namespace.
+
+    Raises
+    ------
+    SourceError
+        If the rows cannot be read, or have changed between the readings.
+    EmptyDataError
+        If no row is left.
+    """
+    if groups is None:
+        raise GroupError("groups= is missing: name the column with the group labels")
+    key = named_column("groups", groups)
+    named = {} if weights is None else {"weights": named_column("weights", weights)}
+    found = Reading(source, formula, key, named, *rows).read()
+    reader, given = found.reader, named.get("weights")
+
+    def of(table: pd.DataFrame) -> Solved:
+        return _solved(reader, table, key, given)
+
+    solved = found.source.reduced(of, Solved.merged, found.columns, key)
+    if solved.read != found.survey.rows:
+        raise SourceError(
+            f"the data have changed while they were read: {found.survey.rows:,} rows "
+            f"the first time and {solved.read:,} the second"
+        )
+    if not solved.solution.nobs.sum():
+        raise EmptyDataError("there are no observations; check subset= and missing=")
+    warn_dropped(solved.n_dropped, stacklevel=4)
+    labels, solution = solved.labels, solved.solution
+    order = np.argsort(labels, kind="stable")
+    if (np.diff(order) != 1).any():
+        labels, solution = labels[order], solution.at(order)
+    design = found.design
+    names = design.endog_name, key, design.exog_names
+    return StreamedGroups(
+        formula, design.model_spec, *names, labels, solution, solved.n_dropped
+    )
+
+
+def _solved(
+    reader: FormulaReader, table: pd.DataFrame, key: str, weights: str | None
+) -> Solved:
+    """The regressions of the groups of a table."""
+    rows = reader.read(table)
+    # groups that have lost all their rows stay
+    given = rows.given[rows.given[key].notna()] if reader.drop else rows.given
+    codes, labels = group_codes(given[key], key)
+    if rows.n_dropped:
+        codes = codes[given.index.isin(rows.table.index)]
+    root = None
+    if weights is not None:
+        root = positive_weights(rows.table[weights], weights, rows.table.index)
+    found = fit_rows(rows.exog, rows.endog, codes, len(labels), root)
+    return Solved(labels, found, len(table), rows.n_dropped)
