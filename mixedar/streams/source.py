@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 # Rows of a batch: enough that Python's calls cost little beside the arithmetic, ...
-_ROWS = 2**19
+_ROWS = 2**18
 # ... and the share of the memory that a batch and what is made of it may take, with
 # so many copies of its columns.
 _SHARE, _COPIES = 0.25, 8
