@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.specs import MarginalSpec
 
-__all__ = ["STRUCTURE_WORKLOADS", "StructureWorkload", "structure_frame"]
+__all__ = ["MANY_WAVES", "STRUCTURE_WORKLOADS", "StructureWorkload", "structure_frame"]
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class StructureWorkload:
     clusters, waves : int
         At scale 1.
     residual : str
-        ``"un"`` or ``"arma11"``.
+        ``"un"``, ``"arma11"``, ``"toep"`` or ``"ante"``.
     seed : int
     keep : float
         Probability that a wave after the first is seen.
@@ -48,10 +48,19 @@ class StructureWorkload:
     @property
     def title(self) -> str:
         """One line for the report."""
-        what = {"un": "unstructured", "arma11": "ARMA(1,1)"}[self.residual]
+        what = _TITLES[self.residual]
         lost = "" if self.keep == 1.0 else ", with missing waves and drop-out"
         return f"{what}, {self.clusters:,} x {self.waves} at scale 1{lost}"
 
+
+_TITLES = {
+    "un": "unstructured",
+    "arma11": "ARMA(1,1)",
+    "toep": "Toeplitz",
+    "ante": "ante-dependence",
+}
+#: Waves from which the rivals' time grows beyond measuring.
+MANY_WAVES = 30
 
 #: Workload -> its size and model.
 STRUCTURE_WORKLOADS: Mapping[str, StructureWorkload] = {
@@ -59,6 +68,9 @@ STRUCTURE_WORKLOADS: Mapping[str, StructureWorkload] = {
     "arma4": StructureWorkload(100_000, 4, "arma11", 12),
     "un10": StructureWorkload(2_000, 10, "un", 13),
     "un10_dropout": StructureWorkload(2_000, 10, "un", 14, keep=0.9),
+    "un30": StructureWorkload(400, 30, "un", 15),
+    "toep60": StructureWorkload(100, 60, "toep", 16),
+    "ante60": StructureWorkload(200, 60, "ante", 17),
 }
 
 
@@ -90,7 +102,7 @@ def structure_frame(workload: StructureWorkload, clusters: int) -> pd.DataFrame:
     cluster = np.repeat(np.arange(clusters), waves)
     arm = cluster % 2
     cov = _covariance(waves)
-    if workload.residual == "arma11":  # a stationary process
+    if workload.residual in ("arma11", "toep"):  # a stationary process
         cov = cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
     noise = rng.standard_normal((clusters, waves)) @ np.linalg.cholesky(cov).T
     frame = pd.DataFrame(

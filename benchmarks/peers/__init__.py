@@ -28,7 +28,7 @@ from benchmarks.peers import (
 from benchmarks.peers.base import Peer
 from benchmarks.problems import LEVELS_RIVALS, PLAIN, SMOOTHS
 from benchmarks.related_problems import RELATED_WORKLOADS
-from benchmarks.structure_problems import STRUCTURE_WORKLOADS
+from benchmarks.structure_problems import MANY_WAVES, STRUCTURE_WORKLOADS
 
 __all__ = [
     "PANEL_PEERS",
@@ -87,6 +87,8 @@ def peers_of(workload: str) -> dict[str, Peer]:
         names = ("mixedar", *LEVELS_RIVALS[workload])
         return {name: PEERS[name] for name in names}
     if workload in STRUCTURE_WORKLOADS:
+        if STRUCTURE_WORKLOADS[workload].waves >= MANY_WAVES:
+            return {"mixedar": mixedar.PEER}
         return STRUCTURE_PEERS
     if workload in PLAIN:
         return PLAIN_PEERS

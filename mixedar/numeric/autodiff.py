@@ -427,7 +427,7 @@ def substitute(outer: Jet, inner: Jet) -> Jet:
     slopes[:, :n] = inner.first
     rest = outer.k - n
     slopes.ravel()[(k - rest) * outer.k + n :: outer.k + 1] = 1.0
-    second = slopes @ outer.second @ slopes.T + inner.second @ outer.first[:n]
+    second = slopes @ outer.second @ slopes.T + inner.along(outer.first[:n])
     return Jet(outer.value, slopes @ outer.first, second)
 
 

@@ -25,7 +25,10 @@ from benchmarks.peers.panel import PanelProgram  # noqa: E402
 from benchmarks.peers.rpeer import RPeer  # noqa: E402
 from benchmarks.runner import Limits, PeerRuns, run_workload  # noqa: E402
 from benchmarks.specs import LevelsSpec  # noqa: E402
-from benchmarks.structure_problems import STRUCTURE_WORKLOADS  # noqa: E402
+from benchmarks.structure_problems import (  # noqa: E402
+    MANY_WAVES,
+    STRUCTURE_WORKLOADS,
+)
 from benchmarks.worker import fit_once, refit_many  # noqa: E402
 
 AR1_MODEL = "y ~ time + treatment"
@@ -132,7 +135,17 @@ def test_mixedar_adapter_beats_the_model_without_correlation(name: str) -> None:
     assert plain["rho"] is None
 
 
-@pytest.mark.parametrize("name", STRUCTURE_WORKLOADS)
+MANY = [name for name, w in STRUCTURE_WORKLOADS.items() if w.waves >= MANY_WAVES]
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_waves_have_no_rivals(name: str) -> None:
+    problem = problems.build(name, 0.05)
+    assert list(peers_of(name)) == ["mixedar"]
+    assert problem.largest_cluster == STRUCTURE_WORKLOADS[name].waves
+
+
+@pytest.mark.parametrize("name", [n for n in STRUCTURE_WORKLOADS if n not in MANY])
 def test_structures_beat_independence(name: str) -> None:
     problem = problems.build(name, 0.05 if "10" in name else 0.002)
     ours = fit_once(_python_peer("mixedar"), problem, 0.0)
