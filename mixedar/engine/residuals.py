@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.kalman import Predictions, along_series, has_long_series
 from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
@@ -52,7 +52,8 @@ class ResidualValues:
     ----------
     table : Jet of shape (2 + l,)
         Zero, one, and the correlations of the cells.
-    log_sd : Jet of shape (m,), or None
+    log_sd : Jet of shape (m + 1,), or None
+        The last is zero, of what is no row.
     """
 
     table: Jet
@@ -70,10 +71,17 @@ class ResidualMatrices:
     gaps : ndarray, shape (g, n)
         0 where a series begins.
     marks : ndarray, shape (g, n, c)
+    there : ndarray of bool, shape (g, n), optional
+        Rows that there are, the first of each series among them.  What fills up a
+        shorter one is a series of its own, with a variance of one.
     """
 
     def __init__(
-        self, structure: ResidualStructure, gaps: FloatArray, marks: FloatArray
+        self,
+        structure: ResidualStructure,
+        gaps: FloatArray,
+        marks: FloatArray,
+        there: BoolArray | None = None,
     ) -> None:
         self.structure = structure
         g, n = gaps.shape
@@ -94,11 +102,12 @@ class ResidualMatrices:
         self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
         k = structure.k_free
         if structure.log_sd(positions[0, :1], np.zeros(k)) is not None:
-            flat = positions.reshape(g * n, -1)
             # distances in time count from each cluster's own beginning
-            flat = np.concatenate([np.zeros((g * n, 1)), flat[:, 1:]], axis=1)
-            self.kinds, kind = unique_rows(flat)
-            self.kind = kind.reshape(g, n)
+            positions[:, :, 0] = 0.0
+            inside = np.ones((g, n), dtype=bool) if there is None else there
+            self.kinds, kind = unique_rows(positions[inside])
+            self.kind = np.full((g, n), -1)  # the last of the deviations is one
+            self.kind[inside] = kind
 
     @property
     def heteroscedastic(self) -> bool:
@@ -121,8 +130,12 @@ class ResidualMatrices:
         found = self.structure.cell_values(self.cells, u)
         held = Jet.constant(np.arange(_FIRST), found.k)
         table = concatenate([held, found])
-        log_sd = self.structure.log_sd(self.kinds, u) if self.heteroscedastic else None
-        return ResidualValues(table, log_sd)
+        if not self.heteroscedastic:
+            return ResidualValues(table, None)
+        log_sd = self.structure.log_sd(self.kinds, u)
+        assert log_sd is not None
+        one = Jet.constant(np.zeros(1), log_sd.k)
+        return ResidualValues(table, concatenate([log_sd, one]))
 
     def scales(self, values: ResidualValues, some: slice) -> FloatArray | None:
         """Standard deviations of the rows, shape (g, n)."""
@@ -207,7 +220,8 @@ class ResidualMatrices:
         slopes = log_sd.first[:, kind]
         # weight * R by rows, and by pairs
         weighted = weight * table.value[lookup]
-        by_kind = _sums(kind, weighted.sum(axis=2), len(self.kinds))
+        kinds = len(log_sd.value)
+        by_kind = _sums(kind % kinds, weighted.sum(axis=2), kinds)
         squares = product(log_sd.first * by_kind, log_sd.first.T)
         out = out + 2.0 * (log_sd.along(by_kind) + squares)
         k = len(slopes)
@@ -249,7 +263,7 @@ def share_values(parts: Sequence[ResidualMatrices]) -> None:
         )
         part.lookup = places.astype(np.int32)[part.lookup]
         if part.heteroscedastic:
-            part.kind = kind[kind_at[i] : kind_at[i + 1]][part.kind]
+            part.kind = np.append(kind[kind_at[i] : kind_at[i + 1]], -1)[part.kind]
         if i:
             part.cells, part.kinds = cells[:0], kinds
             part.shared = first

@@ -49,6 +49,8 @@ _CHUNK = 2**19
 _KEPT = 2**24
 # Numbers in the products of pairs of rows and of columns that are kept.
 _PAIRS = 2**22
+# Numbers of short patterns in one block, with what pads them.
+_TOGETHER = 2**15
 # From this order on matrices are treated one by one.
 _ALONE = 64
 
@@ -57,7 +59,7 @@ def covariance_blocks(
     rows: ClusterRows, structure: ResidualStructure
 ) -> list[CovarianceBlock]:
     """
-    Blocks of clusters with one number of rows, for any structure.
+    Blocks of clusters with about one number of rows, for any structure.
 
     Parameters
     ----------
@@ -73,9 +75,13 @@ def covariance_blocks(
     members = np.diff(np.append(starts, rows.n_clusters))
     sizes = np.diff(rows.offsets)
     clusters, starts, members = _joined(rows, starts, members)
-    # patterns of about as many clusters go together, padded by empty ones
-    level = np.ceil(np.log2(members)).astype(int)
-    key = sizes[clusters[starts]] * 64 + level
+    # patterns of about as many clusters go together, padded by empty ones, and a few
+    # short ones all together, padded by empty rows
+    lengths, level = sizes[clusters[starts]], np.ceil(np.log2(members)).astype(int)
+    longest, width = int(lengths.max()), rows.w.shape[1]
+    each = longest * (structure.k_free + 3) + int(members.max()) * width
+    apart = len(starts) * longest * each > _TOGETHER
+    key = lengths * 64 + level if apart else np.zeros_like(lengths)
     blocks = []
     for value in np.unique(key):
         some = np.flatnonzero(key == value)
@@ -114,7 +120,7 @@ def _joined(
 
 class CovarianceBlock(LikelihoodBlock):
     """
-    Patterns of `n` rows.
+    Patterns of `n` rows, or fewer.
 
     Parameters
     ----------
@@ -136,17 +142,22 @@ class CovarianceBlock(LikelihoodBlock):
         self.structure = structure
         starts = np.cumsum(members) - members
         self.multiplicity = np.add.reduceat(rows.weights[clusters], starts)
-        first = rows.offsets[clusters]
-        n = int(rows.offsets[clusters[0] + 1] - first[0])
-        g, width, most = len(members), rows.w.shape[1], int(members.max())
-        index = first[starts, None] + np.arange(n)
+        first, sizes = rows.offsets[clusters], np.diff(rows.offsets)[clusters]
+        n, width = int(sizes.max()), rows.w.shape[1]
+        g, most = len(members), int(members.max())
+        there = np.arange(n) < sizes[starts, None]
+        # what is not there repeats the first row, and is taken out
+        step = np.where(there, np.arange(n), 0)
+        index = first[starts, None] + step
         marks = np.empty((g, n, 0)) if rows.marks is None else rows.marks[index]
-        self.matrices = ResidualMatrices(structure, rows.gaps[index], marks)
-        self.z = rows.z[index]
+        gaps = np.where(there, rows.gaps[index], 0.0)
+        self.matrices = ResidualMatrices(structure, gaps, marks, there)
+        self.z = rows.z[index] * there[:, :, None]
         self.w = np.zeros((g, n, most, width))
         for k in range(most):
             here = members > k
-            self.w[here, :, k] = rows.w[first[starts[here] + k, None] + np.arange(n)]
+            w = rows.w[first[starts[here] + k, None] + step[here]]
+            self.w[here, :, k] = w * there[here, :, None]
 
     def sums(self, point: ParameterPoint, *, derivatives: bool) -> ClusterSums:
         """Cluster sums at a point; see :meth:`LikelihoodBlock.sums`."""
