@@ -17,11 +17,10 @@ from mixedar.by_group.results import ByGroupResults
 from mixedar.data.checks import group_codes
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.given import positive_weights, warn_dropped
-from mixedar.data.reading import FormulaReader, Reading, named_column
+from mixedar.data.reading import FormulaReader, NotKept, Reading, named_column
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
-    NotComputedError,
     SourceError,
 )
 from mixedar.streams import Source
@@ -57,19 +56,10 @@ class Solved(NamedTuple):
         )
 
 
-class _OfRows:
-    """What has one value a row, and is not there."""
-
-    def __get__(self, owner: object, kind: type | None = None) -> Any:
-        if owner is None:
-            return self
-        raise NotComputedError(
-            "this needs the rows of the groups, which were read from a source and not "
-            "kept: predict(frame) gives fitted values of some rows, or fit a frame"
-        )
-
-    def __set__(self, owner: object, value: object) -> None:
-        """Nothing is kept."""
+_OF_ROWS = NotKept(
+    "this needs the rows of the groups, which were read from a source and not kept: "
+    "predict(frame) gives fitted values of some rows, or fit a frame"
+)
 
 
 @dataclass(eq=False)
@@ -98,11 +88,11 @@ class StreamedGroups(NamedInALine):
     n_dropped: int
     group_columns: list[str] | None = None
 
-    endog = _OfRows()
-    exog = _OfRows()
-    codes = _OfRows()
-    index = _OfRows()
-    weights = _OfRows()
+    endog = _OF_ROWS
+    exog = _OF_ROWS
+    codes = _OF_ROWS
+    index = _OF_ROWS
+    weights = _OF_ROWS
 
     def __repr__(self) -> str:
         size = f"{self.solution.nobs.sum()} rows, {len(self.labels)} groups"

@@ -30,6 +30,7 @@ from mixedar.data.survey import Survey, survey
 from mixedar.exceptions import (
     EmptyDataError,
     MissingDataError,
+    NotComputedError,
     UnknownColumnError,
     UnsupportedError,
     listing,
@@ -109,6 +110,28 @@ def variables_of(
     names = set(re.findall(r"@(\w+)", condition))
     names = names.union(*(use.names | use.functions for use in uses))
     return {name: v for name, v in namespace.items() if name in names}
+
+
+class NotKept:
+    """
+    An attribute that has one value a row, of rows that were read and not kept.
+
+    Parameters
+    ----------
+    message : str
+        What to do instead.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        raise NotComputedError(self.message)
+
+    def __set__(self, owner: object, value: object) -> None:
+        """Nothing is kept."""
 
 
 class ReadRows(NamedTuple):

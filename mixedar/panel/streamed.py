@@ -5,20 +5,27 @@ at the estimates where a covariance needs the scores of rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.reading import FormulaReader, Reading
 from mixedar.exceptions import EmptyDataError, SourceError
 from mixedar.panel.data import PanelData
 from mixedar.panel.sorting import make_panel, time_grid
-from mixedar.panel.summed import PanelSums, ScoreSums, SummedPanel, SummedRegression
+from mixedar.panel.summed import (
+    PanelSums,
+    RowsOf,
+    ScoreSums,
+    SummedPanel,
+    SummedRegression,
+)
 from mixedar.panel.transformed import Transformation
 from mixedar.streams import Source
 
@@ -94,22 +101,51 @@ class PanelReader:
         ScoreSums
         """
         at, slopes = regression.at, regression.slopes
-        gram = regression.x[:, slopes].T @ regression.x[:, slopes]
-        whiten = _whitening(gram)
-        k = len(at.columns)
+        rows = partial(transformed, at, slopes)
+        leaves = by_row and at.kind == "fe"
+        return self.score_sums(rows, regression.x, slopes, by_row, leaves)
+
+    def score_sums(
+        self,
+        rows: RowsOf,
+        x: FloatArray,
+        slopes: IntArray,
+        by_row: bool = False,
+        leaves: bool = False,
+    ) -> ScoreSums:
+        """
+        Sums of the scores of rows or of entities.
+
+        Parameters
+        ----------
+        rows : callable
+            Regressors and residuals of the rows of a panel.
+        x : ndarray, shape (m, k)
+            Regressors with the cross-product of those of all rows.
+        slopes : ndarray of int
+            Columns that may be determined by one row, or entity, alone.
+        by_row : bool
+        leaves : bool
+            Whether a row that is left out changes the mean of its entity.
+
+        Returns
+        -------
+        ScoreSums
+        """
+        whiten, k = _whitening(x[:, slopes].T @ x[:, slopes]), x.shape[1]
 
         def of(table: pd.DataFrame) -> ScoreSums:
             panel = self.panel(table)
             if isinstance(panel, int):
                 return ScoreSums(np.zeros((k, k)), [])
-            x, resid = transformed(panel, at, slopes)
+            x, resid = rows(panel)
             scores = x * resid[:, None]
             if not by_row:
                 scores = panel.entity_sums(scores)
             meat = scores.T @ scores
             if whiten is None:
                 return ScoreSums(meat, [])
-            found = _alone(panel, x[:, slopes] @ whiten, at.kind, by_row)
+            found = _alone(panel, x[:, slopes] @ whiten, by_row, leaves)
             directions = np.zeros((len(whiten.T), k))
             directions[:, slopes] = whiten.T
             return ScoreSums(
@@ -120,7 +156,7 @@ class PanelReader:
 
 
 def transformed(
-    panel: PanelData, at: Transformation, slopes: Sequence[int] | Any
+    at: Transformation, slopes: IntArray, panel: PanelData
 ) -> tuple[FloatArray, FloatArray]:
     """Regressors and residuals of the rows of a panel, as a regression has them."""
     x, y = panel.x[:, at.columns] @ at.back, panel.y
@@ -130,7 +166,7 @@ def transformed(
         x[:, np.delete(np.arange(x.shape[1]), slopes)] = 1.0
         return x, resid
     if at.kind == "re":
-        theta = 1.0 - 1.0 / np.sqrt(1.0 + panel.sizes * at.ratio)
+        theta = at.fractions(panel.sizes)
         x, y = panel.quasi_demean(x, theta), panel.quasi_demean(y, theta)
     return x, y - x @ at.coef
 
@@ -147,7 +183,7 @@ def _whitening(gram: FloatArray) -> FloatArray | None:
 
 
 def _alone(
-    panel: PanelData, white: FloatArray, kind: str, by_row: bool
+    panel: PanelData, white: FloatArray, by_row: bool, leaves: bool
 ) -> list[tuple[Any, FloatArray]]:
     """
     Entities, or those of rows, without which a coefficient is not determined.
@@ -159,7 +195,7 @@ def _alone(
     sizes = panel.per_row(panel.sizes)
     if not by_row:
         leverage = panel.entity_sums(leverage)
-    elif kind == "fe":
+    elif leaves:
         leverage = leverage * np.where(sizes > 1, sizes / np.maximum(sizes - 1, 1), 1.0)
     out = []
     for unit in np.flatnonzero(leverage > _ALL):

@@ -22,7 +22,7 @@ rows once more, at the estimates (:mod:`mixedar.panel.streamed`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -32,7 +32,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.exceptions import GroupError, NotComputedError
+from mixedar.data.reading import NotKept
+from mixedar.exceptions import GroupError, NotComputedError, UnsupportedError
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.data import EntitySizes, PanelData
 from mixedar.panel.transformed import (
@@ -51,16 +52,7 @@ _LACKING = (
 _NAMED = 8
 
 
-class _OfRows:
-    """An attribute that has one value a row or an entity, and is not there."""
-
-    def __get__(self, owner: object, kind: type | None = None) -> Any:
-        if owner is None:
-            return self
-        raise NotComputedError(_LACKING)
-
-    def __set__(self, owner: object, value: object) -> None:
-        """Nothing is kept."""
+_OF_ROWS = NotKept(_LACKING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,11 +178,18 @@ class ScoreSums:
         return cls(np.sum([part.meat for part in parts], axis=0), alone)
 
 
+#: Regressors and residuals of the rows of a panel.
+RowsOf = Callable[[PanelData], tuple[FloatArray, FloatArray]]
+
+
 class ScoreReader(Protocol):
     """What reads the rows of a panel once more."""
 
     def scores(self, regression: SummedRegression, by_row: bool) -> ScoreSums:
         """Sums of scores, of rows or of entities."""
+
+    def score_sums(self, rows: RowsOf, x: FloatArray, slopes: IntArray) -> ScoreSums:
+        """The same of entities, of any regressors and residuals."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -206,9 +205,9 @@ class SummedRegression(TransformedRegression):
         How rows become those of the regression.
     """
 
-    entity = _OfRows()
-    time = _OfRows()
-    times = _OfRows()
+    entity = _OF_ROWS
+    time = _OF_ROWS
+    times = _OF_ROWS
     panel: SummedPanel
     at: Transformation
 
@@ -277,14 +276,14 @@ class SummedPanel(PanelData):
     constant: int | None
     reader: ScoreReader
 
-    entity = _OfRows()
-    time = _OfRows()
-    times = _OfRows()
-    entity_labels = _OfRows()
-    order = _OfRows()
-    offsets = _OfRows()
-    index = _OfRows()
-    given_time = _OfRows()
+    entity = _OF_ROWS
+    time = _OF_ROWS
+    times = _OF_ROWS
+    entity_labels = _OF_ROWS
+    order = _OF_ROWS
+    offsets = _OF_ROWS
+    index = _OF_ROWS
+    given_time = _OF_ROWS
 
     @classmethod
     def of(cls, sums: PanelSums, **known: Any) -> SummedPanel:
@@ -459,3 +458,31 @@ class SummedPanel(PanelData):
         return SummedRegression(
             x, resid, *of_rows, root=self.ones, panel=self, at=at, **parts
         )
+
+
+def sums_agree(a: PanelData, b: PanelData) -> bool:
+    """
+    Refuse panels whose numbers of rows, or sums of the response, differ.
+
+    False if both have their rows, which say more.
+    """
+    if a.has_rows and b.has_rows:
+        return False
+    if not (isinstance(a, SummedPanel) and isinstance(b, SummedPanel)):
+        raise UnsupportedError(
+            "hausman: one fit is of a frame and the other of a source, whose rows are "
+            "not kept; fit both to the same"
+        )
+    same = a.sums.counts == b.sums.counts
+    if same:
+        sums = [(p.ones @ p.y, p.y @ p.y, p.demean(p.y) @ p.y) for p in (a, b)]
+        same = np.allclose(sums[0], sums[1], rtol=1e-10, atol=0.0)
+    if not same:
+        raise UnsupportedError(
+            f"hausman: the fits use different rows or responses ({a.endog_name!r} and "
+            f"{b.endog_name!r}): {a.nobs:,} rows of {a.n_entities:,} entities and "
+            f"{b.nobs:,} of {b.n_entities:,}, with other numbers of rows an entity or "
+            "other sums of the response; fit both to the same rows (missing values in "
+            "a regressor of one model drop rows from that model only)"
+        )
+    return True

@@ -53,6 +53,10 @@ class Transformation:
     theta: FloatArray | None = None
     ratio: float = 0.0
 
+    def fractions(self, sizes: IntArray) -> FloatArray:
+        """Fractions of the means of entities of these sizes, shape of `sizes`."""
+        return np.asarray(1.0 - 1.0 / np.sqrt(1.0 + sizes * self.ratio))
+
 
 @dataclass(frozen=True, eq=False)
 class TransformedRegression:
@@ -244,6 +248,11 @@ def cluster_covariance(
     ``G / (G - 1) * (n - 1) / (n - k)`` (Stata's).
     """
     n, k = x.shape
-    meat, _ = clustered_meat(x * resid[:, None], [cluster], correction)
-    cov = bread @ meat @ bread
-    return cov if correction == "HC0" else n / (n - k) * cov
+    meat, (groups,) = clustered_meat(x * resid[:, None], [cluster], None)
+    return cluster_factor(groups, n, k, correction) * bread @ meat @ bread
+
+
+def cluster_factor(groups: int, n: int, k: int, correction: Correction) -> float:
+    """Factor of a clustered covariance of n rows and k coefficients."""
+    rows = 1.0 if correction == "HC0" else n / (n - k)
+    return rows * sum_factor(groups, n, correction)

@@ -200,6 +200,46 @@ def test_what_needs_all_rows(
         door(FORMULA, rows, "id", "time", **options).fit(**fit)
 
 
+@pytest.fixture(scope="module")
+def pairs(rows: Source) -> list[tuple[Any, Any]]:
+    doors = mar.fixed_effects, mar.random_effects
+    formula = "y ~ x * flag + C(time)"
+    return [
+        tuple(door(formula, d, "id").fit() for door in doors) for d in (rows, FRAME)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("default", {}),
+        ("classical", {}),
+        ("auxiliary", {}),
+        ("auxiliary-robust", {"plain_constant": True}),
+        ("mundlak", {}),
+        ("mundlak-robust", {"estimator": "pooled", "correction": "HC1"}),
+    ],
+)
+def test_hausman(pairs: list[Any], method: str, options: dict[str, Any]) -> None:
+    there, here = (mar.hausman(*pair, method, **options) for pair in pairs)
+    for found, expected in zip(there.tests, here.tests, strict=True):
+        np.testing.assert_allclose(found.statistic, expected.statistic, rtol=1e-8)
+        assert found.df == expected.df
+    assert str(there.summary()) == str(here.summary())
+
+
+def test_hausman_of_other_rows(pairs: list[Any], rows: Source) -> None:
+    (fe, re), (_, here) = pairs
+    with pytest.raises(UnsupportedError, match="a frame and the other of a source"):
+        mar.hausman(fe, here)
+    formula = "y ~ x * flag + C(time)"
+    fewer = mar.random_effects(formula, rows, "id", subset="x < 1.5").fit()
+    with pytest.raises(UnsupportedError, match="different rows"):
+        mar.hausman(fe, fewer)
+    with pytest.raises(NotComputedError, match="read from a source"):
+        mar.hausman(fe, re, "bootstrap")
+
+
 def test_rows_are_not_kept(rows: Source) -> None:
     fit = mar.fixed_effects(FORMULA, rows, "id", "time").fit("clustered")
     questions: list[Callable[[], Any]] = [

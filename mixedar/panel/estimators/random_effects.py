@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mixedar._lazy import with_near_names
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
@@ -90,6 +91,7 @@ class RandomEffects(PanelModel):
     kind = "re"
     _takes_weights = _takes_sources = True
 
+    @with_near_names
     def fit(
         self,
         cov_type: str = "classical",

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, Seed, unwrapped
+from mixedar._types import BoolArray, FloatArray, Seed, unwrapped
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult
 from mixedar.inference.arguments import understands
@@ -18,10 +18,12 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.algebra import (
     MEANS_TOLERANCE,
     RANK_TOLERANCE,
+    Regression,
     column_sizes,
     regress,
     wald,
 )
+from mixedar.panel.data import PanelData
 from mixedar.panel.hausman.bootstrap import bootstrap
 from mixedar.panel.hausman.comparison import (
     MUNDLAK,
@@ -33,10 +35,12 @@ from mixedar.panel.hausman.comparison import (
 )
 from mixedar.panel.hausman.mixed import hausman_mixed
 from mixedar.panel.results import PanelResults
+from mixedar.panel.summed import SummedPanel, SummedRegression
 from mixedar.panel.transformed import (
     Correction,
     TransformedRegression,
     cluster_covariance,
+    cluster_factor,
     determined_alone,
 )
 
@@ -325,6 +329,38 @@ def augmented_test(pair: Pair, form: str, options: Augmentation) -> TestResult:
     return replace(first, details=details)
 
 
+@dataclass(frozen=True, eq=False)
+class Added:
+    """
+    What is added to quasi-demeaned regressors.
+
+    Attributes
+    ----------
+    auxiliary : bool
+        Deviations from the means of entities, or these means.
+    varying : ndarray of bool, shape (k,)
+        Of which regressors.
+    plain : list of int
+        Regressors that are not quasi-demeaned.
+    """
+
+    auxiliary: bool
+    varying: BoolArray
+    plain: list[int]
+
+    def rows(
+        self, panel: PanelData, x: FloatArray, y: FloatArray, fraction: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The design, regressors first, and the response of the rows of a panel."""
+        means = panel.entity_means(x)
+        kept = panel.per_row(fraction[:, None] * means)
+        base = x - kept
+        base[:, self.plain] = x[:, self.plain]
+        extra = panel.demean(x) if self.auxiliary else panel.per_row(means) - kept
+        design = np.column_stack([base, extra[:, self.varying]])
+        return panel.by_root(design), panel.by_root(panel.quasi_demean(y, fraction))
+
+
 def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float, int]:
     """
     Add deviations from, or means of, the entities and test their coefficients.
@@ -344,24 +380,18 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
     centred = bool(constant) and not plain_constant
     # slopes do not change, and large offsets cost no digits
     x = (panel.centred if centred else panel.x)[:, columns]
-    means = panel.per_row(panel.entity_means(x))
+    y = panel.centre(panel.y) if centred else panel.y
     sizes = column_sizes(x)
-    within = x - means
+    within = panel.demean(x)
     varying = column_sizes(within) > RANK_TOLERANCE * sizes
     varying &= np.any(within != 0.0, axis=0)
     varying[constant] = False
     fraction = pair.re.estimate.theta
     if fraction is None or (options.pooled and not auxiliary):
-        fraction = np.zeros(panel.n_entities)
-    kept_part = panel.per_row(fraction)[:, None] * means
-    base = x - kept_part
-    if plain_constant and constant:
-        base[:, constant] = x[:, constant]
-    extra = within if auxiliary else means - kept_part
-    design = np.column_stack([base, extra[:, varying]])
-    y = panel.y - panel.y.mean() if centred else panel.y
-    design = panel.by_root(design)
-    y = panel.by_root(panel.quasi_demean(y, fraction))
+        fraction = np.zeros(len(panel.entity_ones))
+    plain = constant if plain_constant else []
+    added = Added(auxiliary, varying, plain)
+    design, y = added.rows(panel, x, y, fraction)
     # as in `entity_means`; what is added carries so much of the means
     share = float((1.0 - fraction).max()) * MEANS_TOLERANCE / RANK_TOLERANCE
     fit = regress(design, y, np.append(sizes, sizes[varying] * max(share, 1.0)))
@@ -371,18 +401,50 @@ def _augmented(pair: Pair, form: str, options: Augmentation) -> tuple[int, float
         return 0, np.nan, 0
     cov = fit.ssr / (panel.nobs - fit.rank) * fit.bread
     if form.endswith("-robust"):
-        used = design if fit.kept.all() else design[:, fit.kept]
-        regression = TransformedRegression(
-            used, fit.resid, panel.entity, panel.time, panel.times, panel.nobs
-        )
-        for _, directions in determined_alone(regression, panel.entity):
+        alone, cov = _clustered(pair, fit, design, added, options)
+        for directions in alone:
             moved = np.abs(directions) / np.sqrt(np.diag(fit.bread))
             if (moved[:, last] > 1e-6 * moved.max()).any():
                 return tested, np.nan, 0
-        cov = cluster_covariance(
-            used, fit.resid, fit.bread, panel.entity, options.correction
-        )
     return tested, *wald(fit.params[last], cov[last, last])
+
+
+def _clustered(
+    pair: Pair, fit: Regression, design: FloatArray, added: Added, options: Augmentation
+) -> tuple[list[FloatArray], FloatArray]:
+    """
+    Directions that one entity alone determines, and the clustered covariance.
+
+    `design` and `fit` are of all rows, or of turned ones; then the rows are read once
+    more.
+    """
+    panel, estimate = pair.re.panel, pair.re.estimate
+    used = design if fit.kept.all() else design[:, fit.kept]
+    if not isinstance(panel, SummedPanel):
+        of_rows = panel.entity, panel.time, panel.times, panel.nobs
+        regression = TransformedRegression(used, fit.resid, *of_rows)
+        alone = [lost for _, lost in determined_alone(regression, panel.entity)]
+        given = fit.bread, panel.entity, options.correction
+        return alone, cluster_covariance(used, fit.resid, *given)
+    columns, summed = estimate.columns, estimate.regression
+    assert isinstance(summed, SummedRegression)
+    at, means = summed.at, np.zeros(len(columns) + 1)
+    if panel.constant in columns and not added.plain:
+        both = np.column_stack([panel.x[:, columns], panel.y])
+        means = panel.grand_mean(both)
+        means[:-1][columns == panel.constant] = 0.0
+    pooled = options.pooled and not added.auxiliary
+
+    def rows(part: PanelData) -> tuple[FloatArray, FloatArray]:
+        fraction = at.fractions(part.sizes) * (not pooled)
+        given = part.x[:, columns] - means[:-1], part.y - means[-1]
+        x, y = added.rows(part, *given, fraction)
+        x = x[:, fit.kept]
+        return x, y - x @ fit.params
+
+    sums = panel.reader.score_sums(rows, used, np.arange(fit.rank))
+    factor = cluster_factor(panel.n_entities, panel.nobs, fit.rank, options.correction)
+    return [lost for _, lost in sums.alone], factor * fit.bread @ sums.meat @ fit.bread
 
 
 __all__ = ["HausmanResult", "hausman"]

@@ -27,6 +27,7 @@ from mixedar.panel.algebra import RANK_TOLERANCE, column_sizes, independent_colu
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
+from mixedar.panel.summed import sums_agree
 from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable, in_words
 
 Form = Literal["classical", "sigmamore", "sigmaless"]
@@ -378,8 +379,7 @@ class Pair:
         """
         panel = self.fe.panel
         names = [name for name in self.fe.absorbed if name in self.re.params]
-        columns = panel.x[:, [panel.names.index(name) for name in names]]
-        columns = columns - columns.mean(axis=0)
+        columns = panel.centre(panel.x[:, [panel.names.index(n) for n in names]])
         within = panel.remove_effects(columns, self.fe.estimate.effects)
         varies = np.linalg.norm(within, axis=0) > 1e-7 * np.linalg.norm(columns, axis=0)
         moved = [name for name, one in zip(names, varies, strict=True) if one]
@@ -507,7 +507,7 @@ def check_unweighted(panel: PanelData) -> None:
 
 def check_samples(a: PanelData, b: PanelData, names: tuple[str, str]) -> None:
     """Refuse fits to different rows or responses; `names` is what to call them."""
-    if a is b:
+    if a is b or sums_agree(a, b):
         return
     rows = [(p.entity, p.time, p.entity_labels, p.time_labels) for p in (a, b)]
     if not all(map(np.array_equal, *rows)):
@@ -569,7 +569,7 @@ def common_names(
     extra = [name for name in names if name not in (*first, *fe.absorbed)]
     if extra:  # those that vary within entities beyond what the common ones do
         columns = [panel.names.index(name) for name in [*common, *extra]]
-        x = panel.x[:, columns] - panel.x[:, columns].mean(axis=0)
+        x = panel.centre(panel.x[:, columns])
         kept = independent_columns(r_factor(panel.demean(x) / column_sizes(x)))
         varies = kept[len(common) :]
         extra = [name for name, one in zip(extra, varies, strict=True) if one]
