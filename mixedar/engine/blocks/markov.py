@@ -112,7 +112,7 @@ class GapBlock(ProductBlock):
         found = self._structure.precision_coefficients(
             self._gaps, u, derivatives=derivatives
         )
-        return self._mixed(found, np.eye(len(found.alpha))[0])
+        return self._mixed(found, values=1)
 
     @property
     def numbers(self) -> int:  # type: ignore[override]
@@ -123,16 +123,14 @@ class GapBlock(ProductBlock):
         """Cross-products at many parameters; see :meth:`ProductBlock.many`."""
         if self._structure is None:
             return super().many(u)
-        return self._mixed(self._structure.precisions(self._gaps, u), np.ones(len(u)))
+        return self._mixed(self._structure.precisions(self._gaps, u), values=len(u))
 
-    def _mixed(
-        self, coefficients: PrecisionCoefficients, of_rows: FloatArray
-    ) -> CrossProducts:
-        """Products of rows, and of all gaps, times their coefficients."""
+    def _mixed(self, coefficients: PrecisionCoefficients, values: int) -> CrossProducts:
+        """Sums by coefficients, of which the first are values, not derivatives."""
         terms, columns, q, m = self._zt.shape
         orders = len(coefficients.alpha)
         mix = np.zeros((orders, terms))
-        mix[:, 0] = of_rows
+        mix[:values, 0] = 1.0
         mix[:, 1::2] = coefficients.alpha
         mix[:, 2::2] = coefficients.beta
         zt = product(mix, self._zt.reshape(terms, -1)).reshape(orders, columns, q, m)
