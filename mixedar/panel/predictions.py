@@ -10,13 +10,16 @@ American Statistical Association 57, 369-375).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.data.formula import FormulaSpec
 from mixedar.data.rows import as_frame
+from mixedar.data.survey import kept_together
 from mixedar.exceptions import (
     GroupError,
     MixedARError,
@@ -28,7 +31,9 @@ from mixedar.exceptions import (
 from mixedar.panel.algebra import connected_parts
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS, Effects, PanelEstimate
+from mixedar.panel.summed import SummedPanel
 from mixedar.prediction.results import PredictionResults
+from mixedar.streams import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +93,46 @@ def known(
             )
     nowhere = np.full(count, -1)
     return found.get("entity", nowhere), found.get("time", nowhere)
+
+
+def predicted_frames(
+    panel: PanelData,
+    estimate: PanelEstimate,
+    spec: FormulaSpec | None,
+    source: Source,
+    effects: bool,
+) -> Iterator[pd.DataFrame]:
+    """
+    Predictions of the rows of a source, batch by batch.
+
+    With `effects` entities are read whole, and their effects are those that their
+    responses tell; the fit is one of a source.  `spec` is that of the regressors.
+    """
+    reader = panel.reader if isinstance(panel, SummedPanel) else None
+    if spec is None or (effects and reader is None):
+        raise UnsupportedError(
+            "predict(source) is of models by formulas, with effects=True of those that "
+            "were fitted to a source; predict frames"
+        )
+    if effects:
+        check_effects(estimate)
+    names = [panel.entity_name, panel.time_name]
+    names = [name for name in names if name in source.columns]
+    read = list(dict.fromkeys([*names, *spec.variables]))
+    if reader is not None and effects:
+        source, read = kept_together(source, panel.entity_name), list(reader.columns)
+    source.check_columns(read)
+
+    def frames() -> Iterator[pd.DataFrame]:
+        for table in source.frames(read, panel.entity_name if effects else None):
+            if reader is None or not effects:
+                x = spec.matrix(table)[:, estimate.columns]
+                found = pd.Series(x @ estimate.params, table.index)
+            else:
+                found = reader.fitted(table, estimate)
+            yield table.loc[found.index, names].assign(predicted=found)
+
+    return frames()
 
 
 def predictions(

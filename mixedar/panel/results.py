@@ -4,8 +4,10 @@ Results of the panel estimators: one vocabulary for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -49,10 +51,13 @@ from mixedar.panel.predictions import (
     effects_of,
     known,
     panel_rows,
+    predicted_frames,
     predictions,
 )
 from mixedar.panel.summary import summarize
+from mixedar.prediction.batches import frames_or_file
 from mixedar.prediction.results import PredictionResults
+from mixedar.streams import Source, as_source
 from mixedar.summary import ResultFrame, ResultsSummary, Summarised, in_a_line
 
 
@@ -592,25 +597,33 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
         return self.panel.endog_name
 
     def predict(
-        self, exog: ArrayLike | pd.DataFrame | None = None, *, effects: bool = False
-    ) -> pd.Series | FloatArray:
+        self,
+        exog: ArrayLike | pd.DataFrame | Source | None = None,
+        *,
+        effects: bool = False,
+        to: str | PathLike[str] | None = None,
+    ) -> pd.Series | FloatArray | Iterator[pd.DataFrame] | Path:
         """
         Predict ``x b`` for new rows, with the estimated effects if wanted.
 
         Parameters
         ----------
-        exog : DataFrame or array_like, optional
+        exog : DataFrame, array_like or source, optional
             Data for the formula, or a matrix with the columns of the model's
             `exog`; the model's own rows by default.
         effects : bool
             Add the effects of the rows' entities and periods, which a DataFrame
-            names in the columns that the model has them from (Stata's ``xbu``).
+            names in the columns that the model has them from (Stata's ``xbu``).  Of
+            a source they are those that the responses of the entities tell.
+        to : path, optional
+            A Parquet file to write the predictions of a source to.
 
         Returns
         -------
         Series or ndarray
-            NaN where a value is missing, and where fixed effects do not know the
-            entity or the period; random effects predict an effect of zero there.
+            Of a source an iterator of DataFrames with ``predicted``, or `to`.  NaN
+            where a value is missing, and where fixed effects do not know the entity
+            or the period; random effects predict an effect of zero there.
 
         Raises
         ------
@@ -631,6 +644,10 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
         3
         """
         check_flags(effects=effects)
+        source = as_source(exog)
+        if source is not None:
+            how = self.model.formula_spec, source, effects
+            return frames_or_file(predicted_frames(self.panel, self.estimate, *how), to)
         if exog is None and not effects:
             return self.fitted_marginal
         rows, index = self._rows(exog, effects)

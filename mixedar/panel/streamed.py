@@ -6,7 +6,7 @@ at the estimates where a covariance needs the scores of rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.reading import FormulaReader, Reading
 from mixedar.exceptions import EmptyDataError, SourceError
 from mixedar.panel.data import PanelData
+from mixedar.panel.estimate import Effects, PanelEstimate
 from mixedar.panel.sorting import make_panel, time_grid
 from mixedar.panel.summed import (
     PanelSums,
@@ -86,6 +87,18 @@ class PanelReader:
             return PanelSums.of(panel, len(table))
 
         return self.source.reduced(of, PanelSums.merged, self.columns, self.entity)
+
+    def fitted(self, table: pd.DataFrame, estimate: PanelEstimate) -> pd.Series:
+        """Fitted values with effects, of the entities of a table."""
+        panel = self.panel(table)
+        if isinstance(panel, int):
+            return pd.Series(dtype=float, index=table.index[:0])
+        regression = estimate.regression
+        assert isinstance(regression, SummedRegression)
+        if estimate.theta is not None:
+            theta = regression.at.fractions(panel.sizes)
+            estimate = replace(estimate, theta=theta)
+        return panel.series(Effects.of(panel, estimate).fitted)
 
     def scores(self, regression: SummedRegression, by_row: bool) -> ScoreSums:
         """

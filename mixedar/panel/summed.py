@@ -36,6 +36,7 @@ from mixedar.data.reading import NotKept
 from mixedar.exceptions import GroupError, NotComputedError, UnsupportedError
 from mixedar.numeric.linalg import r_factor
 from mixedar.panel.data import EntitySizes, PanelData
+from mixedar.panel.estimate import PanelEstimate
 from mixedar.panel.transformed import (
     ONE_CLUSTER,
     Transformation,
@@ -182,8 +183,13 @@ class ScoreSums:
 RowsOf = Callable[[PanelData], tuple[FloatArray, FloatArray]]
 
 
-class ScoreReader(Protocol):
+class RowsReader(Protocol):
     """What reads the rows of a panel once more."""
+
+    columns: tuple[str, ...]
+
+    def fitted(self, table: pd.DataFrame, estimate: PanelEstimate) -> pd.Series:
+        """Fitted values with effects, of the entities of a table."""
 
     def scores(self, regression: SummedRegression, by_row: bool) -> ScoreSums:
         """Sums of scores, of rows or of entities."""
@@ -264,7 +270,7 @@ class SummedPanel(PanelData):
     sums : PanelSums
     part : int
         Number of rows of the first part.
-    reader : ScoreReader
+    reader : RowsReader
         Reads the rows once more, for the scores of a regression.
     """
 
@@ -274,7 +280,7 @@ class SummedPanel(PanelData):
     ones: FloatArray
     entity_ones: FloatArray
     constant: int | None
-    reader: ScoreReader
+    reader: RowsReader
 
     entity = _OF_ROWS
     time = _OF_ROWS

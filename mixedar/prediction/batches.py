@@ -164,7 +164,7 @@ def predictions(
             means = spec.matrix(table) @ fit.fe_params + encoder.offsets(None, table)
             yield table[shown].assign(predicted=means)
 
-    return _given(frames(), to)
+    return frames_or_file(frames(), to)
 
 
 def residuals_by_batch(
@@ -215,7 +215,7 @@ def random_effects(
             data, means = some.data, some.effects.means
             yield pd.DataFrame(means, data.group_index, list(data.random_names))
 
-    return _given(frames(), to)
+    return frames_or_file(frames(), to)
 
 
 def _in_batches(
@@ -234,7 +234,7 @@ def _in_batches(
             assert table is not None
             yield table[shown].assign(**{name: np.asarray(answer(some))})
 
-    return _given(frames(), to)
+    return frames_or_file(frames(), to)
 
 
 def _labels(fit: Fit, source: Source) -> list[str]:
@@ -254,7 +254,9 @@ def _batches(fit: Fit, source: Source) -> Iterator[Fit]:
             yield beside(fit, data)
 
 
-def _given(frames: Iterator[pd.DataFrame], to: Any) -> Iterator[pd.DataFrame] | Path:
+def frames_or_file(
+    frames: Iterator[pd.DataFrame], to: Any
+) -> Iterator[pd.DataFrame] | Path:
     """The frames, or the file into which they are written."""
     if to is None:
         return frames

@@ -267,6 +267,22 @@ def test_new_rows(rows: Source) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_predictions_batch_by_batch(rows: Source, door: Door, tmp_path: Path) -> None:
+    there, here = (door(FORMULA, d, "id", "time").fit() for d in (rows, FRAME))
+    found = pd.concat(there.predict(rows))
+    np.testing.assert_allclose(found["predicted"], here.fitted_marginal, rtol=1e-10)
+    np.testing.assert_array_equal(found[["id", "time"]], FRAME[["id", "time"]])
+    assert there.predict(rows, to=tmp_path / "out.parquet") == tmp_path / "out.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), found)
+    if door is mar.pooled:
+        with pytest.raises(UnsupportedError, match="no estimated effects"):
+            there.predict(rows, effects=True)
+        return
+    found = pd.concat(there.predict(rows, effects=True))
+    np.testing.assert_allclose(found["predicted"], here.fittedvalues, rtol=1e-9)
+
+
 def test_a_fit_can_be_stored(rows: Source) -> None:
     fit = mar.random_effects(FORMULA, rows, "id", "time").fit("clustered")
     again = pickle.loads(pickle.dumps(fit))
