@@ -88,6 +88,7 @@ ALONE = {
     "mixedar.compare.maketables": "all that is known of the package maketables",
     "mixedar.compare.foreign": "all that is known of other packages' fits",
     "mixedar.data.formula.products": "designs of many rows, apart from the engines",
+    "mixedar.data.totals": "sums of rows, apart from how they are read",
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
     "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",
@@ -96,7 +97,6 @@ ALONE = {
     "mixedar.inference.constrained": "the likelihood that paths climb",
     "mixedar.mixed.fit": "the search, apart from the model's arguments",
     "mixedar.mixed.recipe": "how a model is written again, apart from its making",
-    "mixedar.mixed.streamed": "what is read of a source, before the model is made",
     "mixedar.mixed.summary": "what stands in which table",
     "mixedar.panel.predictions": "rows with and without effects, and their errors",
     "mixedar.panel.summary": "what stands in which table",
@@ -111,6 +111,7 @@ ALONE = {
     "mixedar.report.pdf": "the form of printed pages",
     "mixedar.report.pictures": "pictures alone",
     "mixedar.streams.files": "all that is known of files",
+    "mixedar.streams.distributed": "all that is known of Dask",
 }
 # What these names stand for has a type, but where anything may come in.
 TYPED = ("fit", "fits", "results", "model", "structure")

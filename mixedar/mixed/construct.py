@@ -53,12 +53,10 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.mixed.statsmodels_model import ParentModel
+from mixedar.mixed.streamed import forget_sample
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
-
-# What a model has of its rows.
-_OF_ROWS = ("endog", "exog", "exog_re", "groups", "time", "series", "codes", "offset")
 
 
 class FormulaData(PandasData):
@@ -134,6 +132,11 @@ class WrittenEffects:
     bars: tuple[Bar, ...]
     smooths: tuple[SmoothCall, ...]
     options: dict[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `build_design` takes, by name."""
+        return {name: value for name, value in vars(self).items() if name != "options"}
 
 
 def written_effects(
@@ -381,10 +384,7 @@ def take_arrays(
         arrays = arrays.with_residual(found.structure, found.columns, found.specs)
     else:
         arrays = stream.summed(arrays, found)
-        model.nobs = model.n_totobs = arrays.nobs
-        model.n_groups = arrays.n_groups
-        for name in _OF_ROWS:  # those of the sample mean nothing
-            setattr(model, name, None)
+        forget_sample(model, arrays)
     take(model, arrays)
     _check_rows(model)
     check_parameters(model)

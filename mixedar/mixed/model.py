@@ -48,7 +48,7 @@ from mixedar.data.residual_model import (
     residual_from_arrays,
     residual_from_names,
 )
-from mixedar.data.rows import as_frame, one_factor
+from mixedar.data.rows import one_factor
 from mixedar.engine.residuals import is_correlated
 from mixedar.exceptions import (
     BoundaryWarning,
@@ -73,9 +73,8 @@ from mixedar.mixed.fit import fit_model
 from mixedar.mixed.recipe import Recipe
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
-from mixedar.mixed.streamed import Written
+from mixedar.mixed.streamed import table_of
 from mixedar.residual import ResidualStructure
-from mixedar.streams import as_source
 from mixedar.summary import NamedInALine, in_a_line
 
 if TYPE_CHECKING:
@@ -390,26 +389,21 @@ class MixedLMAR(NamedInALine, ParentModel):
         own = signature(cls.__init__).parameters
         _check_arguments(kwargs.keys() - own.keys(), missing)
         found = residual_from_names(default_residual(residual, time), weights)
-        namespace, source, stream = as_namespace(eval_env), as_source(data), None
+        namespace = as_namespace(eval_env)
         words: dict[str, Any] = {"vc_formula": vc_formula, "missing": missing}
         words |= {"time": time, "series": series, "offset": offset}
-        if source is not None:
-            asked = formula, groups, re_formula, {**words, "subset": subset}
-            stream = Written(source, *asked, found, namespace).read()
-        table = as_frame(data) if stream is None else stream.sample
+        asked = formula, groups, re_formula, {**words, "subset": subset}
+        table, stream = table_of(data, *asked, found, namespace)
         check_weights(weights, table)
         given_groups, groups = groups, one_factor("groups", groups, table)
         given = formula, table, groups, re_formula, vc_formula, kwargs
         written = written_effects(*given, correlated=is_correlated(found.structure))
         design = build_design(
-            written.formula,
-            table,
-            groups=written.groups,
-            re_formula=written.re_formula,
-            bars=written.bars,
-            smooths=written.smooths,
+            data=table,
             extra=found.needed(table.columns, namespace),
+            all_cells=stream is not None,
             subset=subset if stream is None else None,
+            **written.arguments,
             eval_env=namespace,
             **words,
         )

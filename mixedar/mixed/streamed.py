@@ -20,13 +20,49 @@ from mixedar.data.reading import (
     variables_of,
 )
 from mixedar.data.residual_model import ResidualModel
-from mixedar.data.streamed import Stream
+from mixedar.data.rows import as_frame
+from mixedar.data.streamed import Stream, StreamedData
 from mixedar.data.survey import survey
 from mixedar.exceptions import (
     GroupError,
     UnsupportedError,
 )
-from mixedar.streams import Source
+from mixedar.mixed.statsmodels_model import ParentModel
+from mixedar.streams import Source, as_source
+
+# What a model has of its rows.
+_OF_ROWS = ("endog", "exog", "exog_re", "groups", "time", "series", "codes", "offset")
+
+
+def table_of(
+    data: object,
+    formula: str,
+    groups: object,
+    re_formula: str | None,
+    words: Mapping[str, object],
+    found: ResidualModel,
+    namespace: Mapping[str, object],
+) -> tuple[pd.DataFrame, Stream | None]:
+    """
+    The rows of a model; of a source a sample of them, and how all are read.
+
+    Arguments but for the first as of :class:`Written`.
+    """
+    source = as_source(data)
+    if source is None:
+        return as_frame(data), None
+    asked = source, formula, groups, re_formula, words, found, namespace
+    stream = Written(*asked).read()
+    return stream.sample, stream
+
+
+def forget_sample(model: ParentModel, arrays: StreamedData) -> None:
+    """A model that was made of a sample is one of all rows, which are not kept."""
+    model.nobs = model.n_totobs = arrays.nobs
+    model.n_groups, model.k_fe = arrays.n_groups, arrays.k_fe
+    model.data.xnames = list(arrays.exog_names)
+    for name in _OF_ROWS:
+        setattr(model, name, None)
 
 
 @dataclass(frozen=True)

@@ -138,3 +138,17 @@ def test_a_source_says_what_it_is(folder: Path) -> None:
     assert isinstance(rows, Source)
     assert rows.memory == 500_000_000
     assert rows.columns == list(FRAME.columns)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_combinations_of_levels(tmp_path: Path, missing: bool) -> None:
+    """Levels that never meet lose their columns, and no others do."""
+    quarter = np.array(["w", "x", "y", "z"])[np.arange(len(FRAME)) * 7 % 11 % 4]
+    frame = FRAME.assign(quarter=quarter)
+    if missing:
+        frame = frame[(frame["arm"] != "drug") | (frame["quarter"] != "y")]
+    frame.to_parquet(tmp_path / "rows.parquet")
+    formula, rows = "y ~ arm * quarter + time", mar.scan(tmp_path)
+    check_equal(formula, rows, frame, groups="id", time="time")
+    model = mar.mixedlm(formula, rows, groups="id", time="time")
+    assert model.k_fe == (8 if missing else 9)

@@ -247,6 +247,7 @@ def build_design(
     require_groups: bool = True,
     bars: Sequence[Bar] = (),
     smooths: Sequence[SmoothCall] = (),
+    all_cells: bool = False,
 ) -> Design:
     """
     Evaluate the formulas of a model and align everything with their rows.
@@ -284,6 +285,8 @@ def build_design(
         Further random-effects terms.
     smooths : Sequence[SmoothCall], optional
         Smooths of covariates.
+    all_cells : bool, optional
+        Keep columns of combinations of levels that have no rows.
 
     Returns
     -------
@@ -323,12 +326,11 @@ def build_design(
     start = None if subset is None else subset_rows(subset, table, namespace)
     rows, parts = source.aligned(source.complete(start))
     terms, covariates = parts.terms[: len(bars)], parts.terms[len(bars) :]
-    parts = replace(parts, terms=terms).without_empty_cells()
-    kept = source.taken(rows)
+    parts, kept = replace(parts, terms=terms), source.taken(rows)
+    parts = parts if all_cells else parts.without_empty_cells()
     values = {role: variable.values for role, variable in kept.items()}
     group = kept.get("groups")
-    factors = [values.get(role) for role in labels]
-    learned = learned_smooths(smooths, covariates, factors)
+    learned = learned_smooths(smooths, covariates, [values.get(r) for r in labels])
     if learned:
         parts = parts.with_smooths(learned, group)
     return Design(
