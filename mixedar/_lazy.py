@@ -4,11 +4,17 @@ Names, and methods, that are loaded when they are first asked for.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
+from inspect import signature
 from types import MethodType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def lazy_names(
@@ -47,6 +53,27 @@ def load(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def with_near_names(function: Callable[P, T]) -> Callable[P, T]:
+    """The function; its error about an unknown argument names the one that is near."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            text = str(error)
+            found = re.search(r"unexpected keyword argument '(\w+)'$", text)
+            if found and found[1] in kwargs:
+                known = signature(function).parameters
+                near = difflib.get_close_matches(found[1], known, 1, 0.5)
+                error.args = (
+                    "".join([text, *(f". Did you mean {name}=?" for name in near)]),
+                )
+            raise
+
+    return call
+
+
 class Question:
     """
     A method that is a function, loaded when it is asked for.
@@ -74,7 +101,7 @@ class Question:
         @wraps(function)
         def method(results: Any, *args: Any, **kwargs: Any) -> Any:
             first = getattr(results, self.of) if self.of else results
-            return function(first, *args, **kwargs)
+            return with_near_names(function)(first, *args, **kwargs)
 
         method.__name__ = method.__qualname__ = self.method
         return method if results is None else MethodType(method, results)

@@ -7,6 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import pandas as pd
+
+from mixedar.data.rows import near_matches
+from mixedar.exceptions import UnknownColumnError
+from mixedar.residual.variance import KnownWeights, near_function, resolve_variance
+
 _RANDOM = (
     "random effects into the formula, as in 'y ~ x + (1 + x | id)', or pass "
     "groups='id', re_formula='~x'"
@@ -127,3 +133,24 @@ class OtherWords:
 def spelled_here(name: str, words: Mapping[str, str]) -> str:
     """A sentence on what an argument is here; may be empty."""
     return f". Here write {words[name]}" if name in words else ""
+
+
+def check_weights(weights: object, table: pd.DataFrame) -> None:
+    """
+    Raise for a text that is neither a column nor the name of a variance function.
+
+    Raises
+    ------
+    UnknownColumnError
+    """
+    several = weights if isinstance(weights, (list, tuple)) else [weights]
+    known = {*table.columns, *table.index.names}
+    for text in several:
+        if not isinstance(text, str):
+            continue
+        found = resolve_variance(text)
+        if isinstance(found, KnownWeights) and found.column not in known:
+            raise UnknownColumnError(
+                f"weights={text!r} is neither a column of the data nor a variance "
+                f"function.{near_matches(text, table.columns)}{near_function(text)}"
+            )

@@ -15,12 +15,12 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
 from mixedar.data.component_columns import ComponentColumns
+from mixedar.data.elsewhere import check_weights
 from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
 from mixedar.data.random_terms import RandomTerm, held_entries, relation_notes
 from mixedar.data.residual_model import (
     ResidualModel,
     as_columns,
-    check_weights,
     data_layout,
     residual_from_arrays,
     residual_from_names,

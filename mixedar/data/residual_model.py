@@ -24,7 +24,7 @@ from mixedar.data.formula.columns import ColumnStore
 from mixedar.data.formula.names import read_formula
 from mixedar.data.formula.spec import fit_formula
 from mixedar.data.occasions import occasions_of
-from mixedar.data.rows import Levels, count_within, near_matches
+from mixedar.data.rows import Levels, count_within
 from mixedar.data.time import TimeAxis, check_times, time_axis, time_column
 from mixedar.engine.residuals import (
     correlation_marks,
@@ -47,9 +47,7 @@ from mixedar.exceptions import (
 from mixedar.residual import DataLayout, Mark, ResidualStructure, combine, resolve
 from mixedar.residual.variance import (
     WEIGHTS,
-    KnownWeights,
     formulas_of,
-    near_function,
     resolve_variance,
     with_columns,
 )
@@ -170,27 +168,6 @@ def residual_from_names(
     if not given and WEIGHTS in columns:
         columns[WEIGHTS] = weights
     return ResidualModel(structure, columns, formulas_of(variance))
-
-
-def check_weights(weights: object, table: pd.DataFrame) -> None:
-    """
-    Raise for a text that is neither a column nor the name of a variance function.
-
-    Raises
-    ------
-    UnknownColumnError
-    """
-    several = weights if isinstance(weights, (list, tuple)) else [weights]
-    known = {*table.columns, *table.index.names}
-    for text in several:
-        if not isinstance(text, str):
-            continue
-        found = resolve_variance(text)
-        if isinstance(found, KnownWeights) and found.column not in known:
-            raise UnknownColumnError(
-                f"weights={text!r} is neither a column of the data nor a variance "
-                f"function.{near_matches(text, table.columns)}{near_function(text)}"
-            )
 
 
 def as_columns(data: object) -> Mapping[str, Any] | pd.DataFrame:

@@ -150,7 +150,10 @@ def newton(
         except np.linalg.LinAlgError:
             trial = None
         evaluations += 1
-        gain = -np.inf if trial is None else trial.llf - current.llf
+        gain = -np.inf
+        # derivatives over- or underflow before values do
+        if trial is not None and np.isfinite(trial.hessian).all():
+            gain = trial.llf - current.llf
         if not math.isfinite(gain):
             radius = 0.25 * min(radius, _length(scaled_step))
             continue

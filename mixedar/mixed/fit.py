@@ -16,6 +16,7 @@ from statsmodels.tools.sm_exceptions import (
 )
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
 from mixedar.data.elsewhere import OF_FITS, spelled_here
@@ -52,6 +53,7 @@ class FitConvergenceWarning(ConvergenceWarning, StatsmodelsConvergenceWarning):
     """The optimiser did not reach a maximum."""
 
 
+@with_near_names
 def fit_model(
     model: ParentModel,
     start_params: ArrayLike | MixedLMParams | None,
@@ -113,7 +115,7 @@ def fit_model(
     results.hist = [_history(m.search) for m in fit.modes] if full_output else None
     for warning in _verdict(results) if do_cg else ():
         if collected is None:
-            warnings.warn(warning, stacklevel=3)
+            warnings.warn(warning, stacklevel=4)
         else:
             collected.append(warning)
     wrapped = MixedLMARResultsWrapper(results)

@@ -25,7 +25,7 @@ from mixedar.data.checks import (
     check_scale,
     float_array,
 )
-from mixedar.data.elsewhere import OF_MODELS, spelled_here
+from mixedar.data.elsewhere import OF_MODELS, check_weights, spelled_here
 from mixedar.data.formula import (
     Design,
     as_namespace,
@@ -43,7 +43,6 @@ from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,
     ResidualModel,
-    check_weights,
     default_residual,
     residual_from_arrays,
     residual_from_names,

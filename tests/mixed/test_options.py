@@ -274,3 +274,23 @@ def test_dates_beyond_nanoseconds() -> None:
     early = np.datetime64("1500-12-30", "s") + DATA["t"].to_numpy().astype("m8[D]")
     with pytest.raises(TimeError, match="nanoseconds"):
         mar.mixedlm("y ~ x", DATA.assign(t=early), groups="id", time="t")
+
+
+@pytest.mark.parametrize(
+    ("near", "call"),
+    [
+        ("reml", lambda: model().fit(rmel=False)),
+        ("maxiter", lambda: model().fit(maxiters=3)),
+        ("alpha", lambda: mixed().conf_int_re(alfa=0.1)),
+        ("level", lambda: mixed().get_prediction(levels="group")),
+        ("max_lag", lambda: mixed().acf(maxlag=2)),
+        ("steps", lambda: mixed().forecast(step=2)),
+        ("cov_type", lambda: panel().model.fit(covtype="robust")),
+        ("cluster", lambda: panel("random_effects").model.fit(clusters="id")),
+    ],
+)
+def test_misspelt_arguments_name_the_near_one(
+    near: str, call: Callable[[], Any]
+) -> None:
+    with pytest.raises(TypeError, match=rf"unexpected .* Did you mean {near}=\?$"):
+        call()

@@ -198,7 +198,7 @@ class GroupInfluence(NamedInALine):
                 "likelihood was found: see influence.converged. Too many parameters "
                 "for so few groups, perhaps; take a simpler residual structure",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # estimates ------------------------------------------------------------
