@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray, Unchanged
+from mixedar._types import BoolArray, FloatArray, IntArray, Unchanged
 from mixedar.data.checks import apart
 from mixedar.data.component_columns import ComponentColumns
 from mixedar.data.elsewhere import check_weights
@@ -31,7 +31,12 @@ from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.residuals import needs_matrices, variance_of
 from mixedar.engine.rows import GroupedRows
-from mixedar.hypotheses.df import containment_df, is_nested, nested_levels
+from mixedar.hypotheses.df import (
+    constant_within,
+    containment_df,
+    is_nested,
+    nested_levels,
+)
 from mixedar.residual import ResidualStructure, combine
 from mixedar.residual.matrix import bind_to
 from mixedar.residual.variance.base import FITTED
@@ -284,6 +289,11 @@ class ModelData:
         levels = nested_levels(self.codes, self.components.levels, factors)
         random = self.k_re + self.k_vc + len(factors) > 0
         return containment_df(self.exog, levels, random)
+
+    @cached_property
+    def constant_columns(self) -> BoolArray:
+        """Which columns of the fixed effects vary in no group, shape (p,)."""
+        return constant_within(self.exog, self.codes)
 
     @cached_property
     def group_sizes(self) -> IntArray:

@@ -81,6 +81,7 @@ class StreamedData(ModelData):
     reader : RowReader
         Reads rows as rows of this model.
     df_containment : ndarray, shape (p,)
+    constant_columns : ndarray of bool, shape (p,)
     order_of_rows : bool
         Whether rows stand for times that the residual structure reads.
     """
@@ -344,9 +345,10 @@ def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
     encoder = replace(reader.encoder, structure=residual, formula_spec=spec)
     p = len(known.exog_names)
     random = known.k_re > 0
+    constant = _constant_within(rows)[:p]
     df = containment_of(
         np.isfinite(totals.value),
-        [_constant_within(rows)[:p]],
+        [constant],
         [totals.n_groups],
         totals.nobs,
         random,
@@ -358,6 +360,8 @@ def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
         encoder=encoder,
         reader=replace(reader, data=bound, encoder=encoder),
         df_containment=df,
+        # without random effects series are clusters, not groups
+        **({"constant_columns": constant} if random or known.series is None else {}),
         order_of_rows=known.takes_row_order,
     )
 

@@ -37,6 +37,8 @@ def beside(fit: Fit, data: ModelData) -> Fit:
     # tests go on with what the likelihood needs of the fitted rows
     data.__dict__["compressed"] = fit.data.compressed
     data.__dict__["df_containment"] = fit.df_containment
+    if fit.df_method.name == "between-within":
+        data.__dict__["constant_columns"] = fit.data.constant_columns
     kept = {k: v for k, v in fit.__dict__.items() if k not in (*ROW_CACHES, "encoder")}
     other = copy.copy(fit)
     other.__dict__.clear()

@@ -70,7 +70,7 @@ import math
 
 import numpy as np
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.precision import PrecisionDerivatives
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
@@ -119,16 +119,19 @@ def between_within_df(exog: FloatArray, groups: IntArray) -> FloatArray:
     tests with unbalanced repeated measures assuming several covariance
     structures, Journal of Statistical Computation and Simulation 37, 69-87.
     """
-    n, p = exog.shape
-    count = int(groups.max()) + 1
+    constant = constant_within(exog, groups)
+    return _between_within(constant, int(groups.max()) + 1, len(exog))
+
+
+def _between_within(constant: BoolArray, count: int, n: int) -> FloatArray:
+    """The same from the columns that vary in no group, and numbers of groups, rows."""
     if count == 1:
         raise NotComputedError(
             "between-within degrees of freedom need several groups, and there is one; "
             "use df='satterthwaite'"
         )
-    constant = constant_within(exog, groups)
     between = float(count - constant.sum())
-    return np.where(constant, between, n - p - between)
+    return np.where(constant, between, n - len(constant) - between)
 
 
 def contrast_method(
@@ -176,7 +179,8 @@ def _contrast_method(fit: Fit, method: DFMethod) -> ContrastMethod:
     if method.name in same:
         return ColumnDF(cov, np.full(fit.k_fe, float(same[method.name])))
     if method.name == "between-within":
-        return ColumnDF(cov, between_within_df(fit.data.exog, fit.data.codes))
+        constant = fit.data.constant_columns
+        return ColumnDF(cov, _between_within(constant, fit.n_groups, fit.nobs))
     if method.name == "kenward-roger" and not fit.reml:
         raise NotComputedError(
             "Kenward-Roger is defined for REML estimates, and this is an ML fit; refit "

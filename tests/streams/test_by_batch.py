@@ -112,7 +112,7 @@ def test_what_needs_rows_says_so(there: Any) -> None:
 
 
 def test_what_needs_no_rows_is_as_in_memory(there: Any, here: Any) -> None:
-    for df in ("satterthwaite", "kenward-roger"):
+    for df in ("satterthwaite", "kenward-roger", "between-within", "residual"):
         np.testing.assert_allclose(there.with_df(df).df, here.with_df(df).df, rtol=1e-7)
     np.testing.assert_allclose(
         there.conf_int_re(method="profile").select_dtypes("number"),
