@@ -71,9 +71,9 @@ def cluster_sums(
     covariance: RandomCovariance,
     factor: FloatArray,
     u: FloatArray,
+    term_factors: tuple[FloatArray, ...] = (),
     *,
     derivatives: bool,
-    term_factors: tuple[FloatArray, ...] = (),
 ) -> ClusterSums:
     """
     Sum ``log|H_i|`` and ``W_i' H_i^-1 W_i`` over the clusters.
@@ -86,10 +86,10 @@ def cluster_sums(
         ``Lambda`` with ``Psi = Lambda Lambda'``; it may be singular.
     u : ndarray, shape (k_free,)
         Unconstrained residual parameters.
-    derivatives : bool
-        Whether first and second derivatives are wanted.
     term_factors : tuple of ndarray
         ``Lambda`` of one level of each further term.
+    derivatives : bool
+        Whether first and second derivatives are wanted.
 
     Returns
     -------

@@ -321,12 +321,7 @@ class LikelihoodProblem:
 
         def compute() -> ClusterSums:
             point = self.point(theta)
-            return cluster_sums(
-                self.blocks,
-                *point[:3],
-                derivatives=derivatives,
-                term_factors=point.term_factors,
-            )
+            return cluster_sums(self.blocks, *point, derivatives=derivatives)
 
         # the estimates are read off where the search ended
         return self._latest.at(theta, compute, keep=lambda _: derivatives)
