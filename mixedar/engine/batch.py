@@ -418,8 +418,12 @@ class ManyPoints:
     @property
     def is_dear(self) -> bool:
         """Whether points are taken one by one, or large matrices of each factored."""
-        numbers = [block.numbers for block in self._problem.blocks]
-        return self._inverted is None and (0 in numbers or sum(numbers) > _DEAR)
+        numbers = sum(block.numbers for block in self._problem.blocks)
+        return self._inverted is None and (self._is_one_by_one or numbers > _DEAR)
+
+    @property
+    def _is_one_by_one(self) -> bool:
+        return not all(block.numbers for block in self._problem.blocks)
 
     def profiles(self, theta: FloatArray) -> Profiles:
         """
@@ -460,7 +464,7 @@ class ManyPoints:
         logdet, inner = np.full(m, np.nan), np.full((m, side, side), np.nan)
         points, blocks = self._points(theta), self._problem.blocks
         numbers = sum(block.numbers for block in blocks)
-        step = max(1, _CHUNK_OF_SUMS // max(numbers, 1))
+        step = 1 if self._is_one_by_one else max(1, _CHUNK_OF_SUMS // numbers)
         for first in range(0, m, step):
             some = slice(first, first + step)
             if self._add(points, some, logdet, inner):

@@ -273,6 +273,11 @@ class SumsApart(Protocol):
         """Derivatives have length 0 if they are not asked for."""
         ...
 
+    @property
+    def takes_many(self) -> bool:
+        """Whether points are taken together."""
+        ...
+
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """`d`, shape (b, m), and `s`, (b, p + 1, p + 1, m), at many points."""
         ...
@@ -300,6 +305,10 @@ class _EngineApart:
 
     rows: ClusterRows
     structure: ResidualStructure
+
+    @property
+    def takes_many(self) -> bool:
+        return False
 
     def __call__(self, point: ParameterPoint, *, derivatives: bool) -> GroupSums:
         return sums_by_engine(
@@ -346,6 +355,10 @@ class _ProductsApart:
             by_row[:, rows.gaps > 0.0] = logs[:, self._gaps[1]]
         logdet = np.add.reduceat(by_row, rows.offsets[:-1], axis=1)
         return _split(gram, q, logdet)
+
+    @property
+    def takes_many(self) -> bool:
+        return all(block.numbers for block in self._blocks)
 
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """See :class:`SumsApart`."""

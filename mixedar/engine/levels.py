@@ -319,11 +319,13 @@ class LevelsBlock(LikelihoodBlock):
         return CrossProducts(zz, zw, ww, logdet.sum(axis=1))
 
     @property
-    def numbers(self) -> int:  # type: ignore[override]
-        """How many numbers a point takes."""
-        side = self._q + self._width + 1
+    def numbers(self) -> int:
+        """See :class:`LikelihoodBlock`."""
+        inner = [block.numbers for block in self._whole]
+        if 0 in inner or not all(part.sums.takes_many for part in self._parts):
+            return 0
         own = sum(part.places.size for part in self._parts)
-        return self._n * side**2 + 2 * own + sum(block.numbers for block in self._whole)
+        return self._n * (self._q + self._width + 1) ** 2 + 2 * own + sum(inner)
 
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """``D`` and ``S`` at many points; see :meth:`LikelihoodBlock.values`."""
@@ -331,8 +333,9 @@ class LevelsBlock(LikelihoodBlock):
         d, cross = self._inner_values(points.of_groups(self._k_residual))
         left = cross[:, :, q:, q:].sum(axis=1)
         cross[:, :, q:, q:] = left[:, None]  # more than what the effects take off
+        roots = self._roots_between(points.u[:, self._k_residual :])
         for axis in (2, 3):
-            self._turn(np.moveaxis(cross, axis, 2), points)
+            self._turn(np.moveaxis(cross, axis, 2), points.term_factors, roots)
         cross[:, :, range(q), range(q)] += 1.0
         root = np.linalg.cholesky(cross.reshape(b * self._n, side, side))
         root = root.reshape(cross.shape)
@@ -341,24 +344,36 @@ class LevelsBlock(LikelihoodBlock):
         d = d + 2.0 * np.log(pivots).sum(axis=(1, 2))
         return d, left - taken @ taken.transpose(0, 2, 1)
 
-    def _turn(self, x: FloatArray, points: ParameterPoints) -> None:
-        """Multiply the terms' rows of x, (b, n, rows, ...), by ``Lambda'`` in place."""
-        own = points.u[:, self._k_residual :]
+    def _roots_between(self, u: FloatArray) -> list[FloatArray | None]:
+        """Roots of what relates levels at many parameters, or at all of them."""
+        roots: list[FloatArray | None] = []
         first = 0
-        for t, (factor, between) in enumerate(
-            zip(points.term_factors, self._between, strict=True)
-        ):
-            here, k = self._place(t), 0 if between is None else between.k_free
+        for one in self._between:
+            own = u[:, first : first + (0 if one is None else one.k_free)]
+            first += own.shape[1]
+            if one is None:
+                roots.append(None)
+            elif own.shape[1] == 0:
+                roots.append(one.at(own[0])[1][None])
+            else:
+                roots.append(np.stack([one.root(point) for point in own]))
+        return roots
+
+    def _turn(
+        self,
+        x: FloatArray,
+        factors: Sequence[FloatArray],
+        roots: Sequence[FloatArray | None],
+    ) -> None:
+        """Multiply the terms' rows of x, (b, n, rows, ...), by ``Lambda'`` in place."""
+        for t, (factor, root) in enumerate(zip(factors, roots, strict=True)):
+            here, back = self._place(t), factor.transpose(0, 2, 1)[:, None, None]
             some = x[:, :, here]
             split = some.reshape(*x.shape[:2], self._repeats[t], factor.shape[1], -1)
-            back = factor.transpose(0, 2, 1)[:, None, None]
             turned = split * back if len(factor[0]) == 1 else np.matmul(back, split)
-            if between is not None:
-                u = own[:, first : first + k]
-                wide = [between.root(one).T for one in (u if k else u[:1])]
-                flat = turned.reshape(len(x), len(wide[0]), -1)
-                turned = np.matmul(np.stack(wide), flat)
-            first += k
+            if root is not None:
+                flat = turned.reshape(len(x), root.shape[1], -1)
+                turned = np.matmul(root.transpose(0, 2, 1), flat)
             x[:, :, here] = turned.reshape(some.shape)
 
     def _inner_values(self, own: ParameterPoints) -> tuple[FloatArray, FloatArray]:

@@ -57,16 +57,19 @@ class EffectBlock:
         return bool(np.isnan(self.held[np.tril_indices(self.order)]).all())
 
     @cached_property
+    def _told(self) -> BoolArray:
+        """Which entries are held at another number than zero, shape (q, q)."""
+        return np.asarray(np.tril(np.nan_to_num(self.held)) != 0.0)
+
+    @cached_property
     def _unsigned(self) -> BoolArray:
         """Which columns of ``Lambda`` may change their sign, shape (q,)."""
-        told = np.tril(np.nan_to_num(self.held)) != 0.0
-        return np.isnan(self.held.diagonal()) & ~told.any(axis=0)
+        return np.isnan(self.held.diagonal()) & ~self._told.any(axis=0)
 
     @cached_property
     def _is_scaled(self) -> BoolArray:
         """Which effects have a standard deviation, shape (q,)."""
-        told = np.tril(np.nan_to_num(self.held)) != 0.0
-        return self._unsigned & ~told.any(axis=1)
+        return np.asarray(self._unsigned & ~self._told.any(axis=1))
 
     @cached_property
     def scaled(self) -> IntArray:
@@ -257,11 +260,14 @@ def rotated(
     """Lower triangles of blocks of ``Lambda`` in the coordinates of a map."""
     q = len(block_map)
     rows, columns = np.tril_indices(q)
+    if q == 0:
+        return entries
     if diagonal:  # columns keep their signs
         return np.asarray(entries / np.diagonal(block_map)[rows])
     block = np.zeros((len(entries), q, q))
     block[:, rows, columns] = entries
     inner = np.linalg.solve(block_map, block)
-    upper = np.asarray(np.linalg.qr(inner.transpose(0, 2, 1), mode="r"))
-    inner = upper.transpose(0, 2, 1)
+    if q > 1:
+        upper = np.asarray(np.linalg.qr(inner.transpose(0, 2, 1), mode="r"))
+        inner = upper.transpose(0, 2, 1)
     return np.asarray(inner[:, rows, columns])

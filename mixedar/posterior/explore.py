@@ -238,7 +238,7 @@ def explore(
     near = [z for z, value in modes if value > best - 12.0]
     points = _Components(counted, natural, len(starts[0]), rng)
     _adapt(points, near, tell, dear)
-    most = max(3000.0, 3.0 * n) if dear else 12.0 * n + 20000.0
+    most = max(3000.0, 6.0 * n) if dear else 12.0 * n + 20000.0
     wanted = (_ENOUGH_OF_DEAR if dear else _ENOUGH) * n
     for _ in range(_LAST_ROUNDS):
         tail = points.judged(tell)[1]

@@ -207,8 +207,10 @@ class ParameterPoints:
 class LikelihoodBlock(ABC):
     """Clusters whose part in the likelihood is computed together."""
 
-    #: how many numbers a point takes, where points are taken together
-    numbers: int = 0
+    @property
+    def numbers(self) -> int:
+        """How many numbers a point takes; 0 if points are taken one by one."""
+        return 0
 
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """
@@ -307,8 +309,8 @@ class SomeColumns(LikelihoodBlock):
         )
 
     @property
-    def numbers(self) -> int:  # type: ignore[override]
-        """How many numbers a point takes."""
+    def numbers(self) -> int:
+        """See :class:`LikelihoodBlock`."""
         return self._block.numbers
 
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:

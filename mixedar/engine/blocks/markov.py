@@ -115,8 +115,8 @@ class GapBlock(ProductBlock):
         return self._mixed(found, values=1)
 
     @property
-    def numbers(self) -> int:  # type: ignore[override]
-        """How many numbers a point takes."""
+    def numbers(self) -> int:
+        """See :class:`LikelihoodBlock`."""
         return 2 * self._zt[0].size + self._ww[0].size
 
     def many(self, u: FloatArray) -> CrossProducts:
