@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import panel_report, prepare, problems, report, run, worker  # noqa: E402
+from benchmarks.corners import CORNERS  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
 from benchmarks.panel_problems import PANEL_WORKLOADS  # noqa: E402
 from benchmarks.peers import PANEL_PEERS, PEERS, peers_of  # noqa: E402
@@ -415,3 +416,8 @@ def test_command_line_names_what_exists(capsys: pytest.CaptureFixture[str]) -> N
         run.main(["--peers", "nobody"])
     assert stopped.value.code == 2
     assert "there are mixedar, nlme" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(set(CORNERS) - {"report_weights"}))
+def test_corners_are_there(name: str) -> None:
+    assert CORNERS[name](0.1)() is not None
