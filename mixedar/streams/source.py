@@ -291,19 +291,21 @@ def whole(
     ------
     MemoryBoundError
         If the rows of one key take more than half of the memory.
+    SourceError
+        If the values of the key neither rise nor fall from first to last.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     parts: list[pa.RecordBatch] = []
-    count, wanted = 0, rows
+    count, wanted, order = 0, rows, _Order(key)
     for batch in batches:
         parts.append(batch)
         count += len(batch)
         if count < wanted:
             continue
         table = pa.Table.from_batches(parts)
-        values = table.column(key)
+        values = _comparable(table.column(key))
         other = pc.fill_null(pc.not_equal(values, values[-1]), True)
         start = _last_true(other) + 1
         if start == 0:
@@ -315,11 +317,54 @@ def whole(
                 )
             wanted = 2 * count
             continue
+        order.go_on(values.slice(0, start))
         yield table.slice(0, start)
         rest = table.slice(start)
         parts, count, wanted = rest.to_batches(), len(rest), rows
     if count:
-        yield pa.Table.from_batches(parts)
+        table = pa.Table.from_batches(parts)
+        order.go_on(_comparable(table.column(key)))
+        yield table
+
+
+class _Order:
+    """Whether the values of a key go on to rise, or to fall."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.rising, self.falling = key, True, True
+        self.last: pa.ChunkedArray | None = None
+
+    def go_on(self, values: pa.ChunkedArray) -> None:
+        """Further values; raise if they do neither."""
+        import pyarrow.compute as pc
+
+        pairs = [(values.slice(0, len(values) - 1), values.slice(1))]
+        if self.last is not None:
+            pairs.append((self.last, values.slice(0, 1)))
+        for before, after in pairs:
+            for name, holds in (
+                ("rising", pc.less_equal),
+                ("falling", pc.greater_equal),
+            ):
+                if getattr(self, name):
+                    ordered = pc.all(pc.fill_null(holds(before, after), True))
+                    setattr(self, name, ordered.as_py() is not False)
+        self.last = values.slice(len(values) - 1)
+        if not (self.rising or self.falling):
+            raise SourceError(
+                f"the rows of one {self.key!r} are not together any more: the data "
+                "have changed while they were read; fit again when nobody writes to "
+                "them"
+            )
+
+
+def _comparable(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of a key that have an order."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        return values.cast(values.type.value_type)
+    return values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values
 
 
 def _last_true(mask: Any) -> int:

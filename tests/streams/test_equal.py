@@ -152,3 +152,22 @@ def test_combinations_of_levels(tmp_path: Path, missing: bool) -> None:
     check_equal(formula, rows, frame, groups="id", time="time")
     model = mar.mixedlm(formula, rows, groups="id", time="time")
     assert model.k_fe == (8 if missing else 9)
+
+
+def test_groups_of_any_type(tmp_path: Path) -> None:
+    """Labels that fall, texts, truth values and categories are groups too."""
+    falling = FRAME.iloc[::-1].reset_index(drop=True)
+    labels = FRAME["id"].map("n{:03d}".format)
+    frames = [
+        (falling, "id"),
+        (FRAME.assign(id=labels), "id"),
+        (FRAME.assign(id=labels.astype("category")), "id"),
+        (FRAME.sort_values(["flag", "id", "time"], ignore_index=True), "flag"),
+    ]
+    for k, (frame, groups) in enumerate(frames):
+        frame.to_parquet(tmp_path / f"{k}.parquet")
+        options = {"groups": groups, "re_formula": "0" if groups == "flag" else None}
+        if groups == "flag":
+            options["series"] = "id"
+        rows = mar.scan(tmp_path / f"{k}.parquet")
+        check_equal("y ~ time", rows, frame, time="time", **options)

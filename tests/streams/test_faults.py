@@ -88,6 +88,7 @@ def test_a_file_that_changes_between_readings_is_named(
         ("arm", "'placebo'", UnsupportedError, "level 'placebo'"),
         ("y", "0.0", SourceError, "476 rows the first time and 477 the second"),
         ("time", "-1.5", TimeError, "-1.5"),
+        ("id", "3", SourceError, "'id' are not together any more"),
     ],
 )
 def test_what_appears_in_the_second_reading_is_named(
