@@ -5,24 +5,27 @@ Regressions by group of a source: each batch has its groups whole, and solves th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedar._types import FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows, joined
 from mixedar.by_group.results import ByGroupResults
 from mixedar.data.checks import group_codes
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.given import positive_weights, warn_dropped
-from mixedar.data.reading import FormulaReader, NotKept, Reading, named_column
+from mixedar.data.reading import FormulaReader, Found, NotKept, Reading, named_column
 from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     SourceError,
 )
+from mixedar.numeric.linalg import r_factor
 from mixedar.streams import Source
 from mixedar.summary import NamedInALine, in_a_line
 
@@ -35,12 +38,15 @@ class Solved(NamedTuple):
     ----------
     labels : ndarray, shape (m,)
     solution : GroupLeastSquares
+    rows : ndarray, shape (q, p)
+        With the cross-product of all regressors.
     read, n_dropped : int
         Rows of the source, and those left out because of missing values.
     """
 
     labels: NDArray[Any]
     solution: GroupLeastSquares
+    rows: FloatArray
     read: int
     n_dropped: int
 
@@ -51,6 +57,7 @@ class Solved(NamedTuple):
         return cls(
             np.concatenate([part.labels for part in some]),
             joined([part.solution for part in some]),
+            r_factor(np.vstack([part.rows for part in some])),
             sum(part.read for part in parts),
             sum(part.n_dropped for part in parts),
         )
@@ -134,12 +141,11 @@ def read_groups(
     key = named_column("groups", groups)
     named = {} if weights is None else {"weights": named_column("weights", weights)}
     found = Reading(source, formula, key, named, *rows).read()
-    reader, given = found.reader, named.get("weights")
-
-    def of(table: pd.DataFrame) -> Solved:
-        return _solved(reader, table, key, given)
-
-    solved = found.source.reduced(of, Solved.merged, found.columns, key)
+    solved, spec = _solved(found, key, named.get("weights")), found.reader.spec
+    spec = without_empty_cells(spec, solved.rows)[0]
+    if spec.empty_cells is not None:  # known once all rows have been seen
+        found = found._replace(reader=replace(found.reader, spec=spec))
+        solved = _solved(found, key, named.get("weights"))
     if solved.read != found.survey.rows:
         raise SourceError(
             f"the data have changed while they were read: {found.survey.rows:,} rows "
@@ -152,14 +158,20 @@ def read_groups(
     order = np.argsort(labels, kind="stable")
     if (np.diff(order) != 1).any():
         labels, solution = labels[order], solution.at(order)
-    design = found.design
-    names = design.endog_name, key, design.exog_names
-    return StreamedGroups(
-        formula, design.model_spec, *names, labels, solution, solved.n_dropped
-    )
+    names = found.design.endog_name, key, list(spec.column_names)
+    return StreamedGroups(formula, spec, *names, labels, solution, solved.n_dropped)
 
 
-def _solved(
+def _solved(found: Found, key: str, weights: str | None) -> Solved:
+    """The regressions of all groups of a source."""
+
+    def of(table: pd.DataFrame) -> Solved:
+        return _solved_batch(found.reader, table, key, weights)
+
+    return found.source.reduced(of, Solved.merged, found.columns, key)
+
+
+def _solved_batch(
     reader: FormulaReader, table: pd.DataFrame, key: str, weights: str | None
 ) -> Solved:
     """The regressions of the groups of a table."""
@@ -173,4 +185,4 @@ def _solved(
     if weights is not None:
         root = positive_weights(rows.table[weights], weights, rows.table.index)
     found = fit_rows(rows.exog, rows.endog, codes, len(labels), root)
-    return Solved(labels, found, len(table), rows.n_dropped)
+    return Solved(labels, found, r_factor(rows.exog), len(table), rows.n_dropped)

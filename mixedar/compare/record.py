@@ -18,6 +18,7 @@ from mixedar._types import FloatArray
 from mixedar.fit import Fit
 from mixedar.inference.explained import icc, r2
 from mixedar.mixed import MixedLMARResults
+from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import ESTIMATORS
 from mixedar.panel.results import PanelResults
 
@@ -407,13 +408,13 @@ def panel_record(fit: PanelResults) -> FitRecord:
         std_error=np.asarray(fit.bse, dtype=np.float64),
         df=fit.df.to_numpy(),
         components=tuple(_panel_components(fit)),
-        sample=Sample(fit.endog_name, panel.nobs, np.sort(panel.y), panel.index),
+        sample=_panel_sample(panel),
         nobs=fit.nobs,
         n_groups=fit.n_groups,
         df_resid=float(fit.df_resid),
         scale=fit.scale,
         likelihood=_panel_likelihood(fit),
-        theta=None if fit.estimate.theta is None else np.asarray(fit.estimate.theta),
+        theta=_theta(fit),
         rsquared={
             "within": fit.rsquared_within,
             "between": fit.rsquared_between,
@@ -422,6 +423,20 @@ def panel_record(fit: PanelResults) -> FitRecord:
         absorbed=tuple(fit.absorbed),
         notes=tuple(_panel_notes(fit)),
     )
+
+
+def _theta(fit: PanelResults) -> FloatArray | None:
+    """Fractions of the means; of a source the least, the median and the largest."""
+    theta, panel = fit.estimate.theta, fit.panel
+    if theta is None or panel.has_rows:
+        return theta
+    return np.array([panel.entity_quantile(theta, q) for q in (0.0, 0.5, 1.0)])
+
+
+def _panel_sample(panel: PanelData) -> Sample:
+    """Response and rows, unless these were read from a source and not kept."""
+    y, index = (np.sort(panel.y), panel.index) if panel.has_rows else (None, None)
+    return Sample(panel.endog_name, panel.nobs, y, index)
 
 
 def _estimator(fit: PanelResults) -> str:

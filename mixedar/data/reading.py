@@ -329,6 +329,7 @@ class Reading:
             re_formula="0",
             time=self.named.get("time"),
             eval_env=self.namespace,
+            all_cells=True,
         )
         return Found(
             self.source if seen.together else self.source.sorted_by(self.key),

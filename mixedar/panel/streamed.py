@@ -15,6 +15,7 @@ import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import FormulaSpec
+from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.reading import FormulaReader, Reading
 from mixedar.exceptions import EmptyDataError, SourceError
 from mixedar.panel.data import PanelData
@@ -251,8 +252,7 @@ def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]
         If no row is left.
     """
     found, entity, time = asked.read(), asked.key, asked.named.get("time")
-    design = found.design
-    rows, name = found.reader, design.endog_name
+    rows, name = found.reader, found.design.endog_name
     reader = PanelReader(found.source, found.columns, rows, entity, time, name)
     sums = reader.sums()
     if sums.read != found.survey.rows:
@@ -262,10 +262,14 @@ def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]
         )
     if not sums.nobs:
         raise EmptyDataError("there are no observations; check subset= and missing=")
+    spec = without_empty_cells(rows.spec, sums.regressors)[0]
+    if spec.empty_cells is not None:
+        sums = sums.taken(spec.empty_cells.kept)
+        reader = replace(reader, rows=replace(rows, spec=spec))
     panel = SummedPanel.of(
         sums,
         reader=reader,
-        names=tuple(design.exog_names),
+        names=tuple(spec.column_names),
         endog_name=name,
         entity_name=entity,
         delta=delta,
@@ -273,7 +277,7 @@ def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]
         weights_name="",
         **_clock(sums, time, delta),
     )
-    return panel, rows.spec
+    return panel, spec
 
 
 def _clock(sums: PanelSums, time: str | None, delta: object) -> Mapping[str, Any]:

@@ -155,6 +155,21 @@ class PanelSums:
             gaps=np.unique(np.concatenate([part.gaps for part in some])),
         )
 
+    @property
+    def regressors(self) -> FloatArray:
+        """Rows with the cross-product of the regressors, shape (m, p)."""
+        between = [np.sqrt(size) * rows for size, rows in self.between.items()]
+        means = [rows[:, 1:-1] for rows in between]
+        return np.ascontiguousarray(np.vstack([self.within[:, :-1], *means]))
+
+    def taken(self, columns: IntArray) -> PanelSums:
+        """Those of some regressors."""
+        own = np.append(columns, self.within.shape[1] - 1)
+        with_ones = np.append(0, own + 1)
+        parts = {size: rows[:, with_ones] for size, rows in self.between.items()}
+        value = self.value[own]
+        return replace(self, within=self.within[:, own], between=parts, value=value)
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreSums:

@@ -105,6 +105,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("y ~ far + year", {"time": "year"}),
     ("y ~ x + C(time)", {"time": "year", "delta": 1}),
     ("np.exp(y / 5) ~ x + real", {"time": "real"}),
+    ("y ~ x + C(time) * site", {"subset": "time != 2 or site != 'b'"}),
     ("y ~ x", {"subset": "x > -0.5 and arm == 'drug'", "time": "when"}),
 ]
 
@@ -133,7 +134,7 @@ def test_balanced_panels(tmp_path: Path, door: Door) -> None:
     frame = growth(30, 4, missing=0.0)
     data = scanned(frame, tmp_path), frame
     there, here = (
-        fitted(door, d, "y ~ x + C(time)", {"cov_type": "clustered"}, time="time")
+        fitted(door, d, "y ~ x + C(time) * arm", {"cov_type": "clustered"}, time="time")
         for d in data
     )
     check_equal(there, here)
@@ -187,6 +188,7 @@ def test_relations_of_duckdb_in_any_order() -> None:
         (mar.between, {}, {}, "between effects needs all rows"),
         (mar.first_difference, {}, {}, "first differences needs all rows"),
         (mar.random_effects, {"method": "ml"}, {}, "mar.mixedlm"),
+        (mar.mundlak, {}, {}, "OVER"),
         (mar.pooled, {"cov_type": "hac"}, {}, "in several batches"),
         (mar.pooled, {"cov_type": "CR2"}, {}, "matrices of all its rows"),
         (mar.pooled, {"cov_type": "clustered", "cluster": "time"}, {}, "by 'id'"),
@@ -238,6 +240,14 @@ def test_hausman_of_other_rows(pairs: list[Any], rows: Source) -> None:
         mar.hausman(fe, fewer)
     with pytest.raises(NotComputedError, match="read from a source"):
         mar.hausman(fe, re, "bootstrap")
+
+
+def test_fits_side_by_side(pairs: list[Any]) -> None:
+    there, here = (mar.compare(list(pair)) for pair in pairs)
+    assert str(there) == str(here)
+    for found, expected in zip(*pairs, strict=True):
+        for table in (mar.tidy, mar.glance):
+            pd.testing.assert_frame_equal(table(found), table(expected), rtol=1e-9)
 
 
 def test_rows_are_not_kept(rows: Source) -> None:

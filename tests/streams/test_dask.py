@@ -150,3 +150,20 @@ def test_a_partition_that_kills_its_workers_is_named(
     rows = rows.map_partitions(killing(tmp_path, 99), meta=FRAME)
     with pytest.raises(SourceError, match=r"partition 0 .*KilledWorker"):
         mar.mixedlm(FORMULA, rows, **OPTIONS)
+
+
+@pytest.mark.parametrize("door", [mar.fixed_effects, mar.random_effects])
+def test_panel_models(cluster: Any, door: Any) -> None:
+    rows = dd.from_pandas(FRAME, npartitions=7)
+    found, expected = (
+        door("y ~ time + np.exp(x)", data, "id", "time").fit("clustered")
+        for data in (rows, FRAME)
+    )
+    np.testing.assert_allclose(found.params, expected.params, rtol=1e-10)
+    np.testing.assert_allclose(found.bse, expected.bse, rtol=1e-10)
+
+
+def test_regressions_by_group(cluster: Any) -> None:
+    rows = dd.from_pandas(FRAME, npartitions=7)
+    found, expected = (mar.by_group("y ~ time", data, "id") for data in (rows, FRAME))
+    pd.testing.assert_frame_equal(found.params, expected.params, rtol=1e-10)

@@ -210,10 +210,7 @@ class PanelModel(NamedInALine, ABC):
 
     def _init(self, panel: PanelData, **options: Any) -> None:
         """Check and keep the panel; subclasses read their options here."""
-        if options:
-            raise UnsupportedError(
-                f"argument {min(options)!r} is not known to {type(self).__name__}"
-            )
+        self._check_options(**options)
         if panel.weights is not None and not self._takes_weights:
             raise UnsupportedError(
                 f"weights= is not defined for {ESTIMATORS[self.kind].words}; it is for "
@@ -397,6 +394,14 @@ class PanelModel(NamedInALine, ABC):
 
     def _check_source(self, **options: Any) -> None:
         """Raise for options that need all rows, before any are read."""
+        self._check_options(**options)
+
+    def _check_options(self, **options: Any) -> None:
+        """Raise for options that the class does not have."""
+        if options:
+            raise UnsupportedError(
+                f"argument {min(options)!r} is not known to {type(self).__name__}"
+            )
 
     def _estimated(
         self,

@@ -87,6 +87,7 @@ class FixedEffects(LeastSquaresModel):
     _takes_weights = _takes_sources = True
 
     def _check_source(self, effects: str = "entity", **options: Any) -> None:
+        super()._check_source(**options)
         check_choice("effects", effects, tuple(_EFFECTS))
         if effects != "entity":
             raise UnsupportedError(

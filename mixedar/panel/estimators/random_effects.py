@@ -42,6 +42,7 @@ from mixedar.panel.estimators import PanelModel
 from mixedar.panel.estimators.least_squares import PooledOLS
 from mixedar.panel.linearmodels import RandomFit, fit_swamy_arora
 from mixedar.panel.results import PanelResults
+from mixedar.streams import as_source
 
 _METHODS = {
     "swamy-arora": "Random effects, GLS (Swamy-Arora)",
@@ -485,6 +486,12 @@ def _augmented(
         PooledOLS if model == "pooled" else RandomEffects
     )
     rows = rows if model == "mixed" else rows | options
+    if as_source(given[1]) is not None:
+        raise UnsupportedError(
+            "means of entities are further columns, and those of a source are made "
+            "where the data are held (avg(x) OVER (PARTITION BY entity) in SQL); "
+            "hausman(fe, re, 'mundlak') of fits to the source tests the means"
+        )
     base = cls.from_formula(*given, **rows)
     panel = base.panel
     means, columns = entity_means(panel)
