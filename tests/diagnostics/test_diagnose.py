@@ -449,6 +449,25 @@ def test_tiny_data() -> None:
     assert page["number of groups"].severity in ("ok", "note")
 
 
+def test_labels_and_order_of_rows_do_not_matter() -> None:
+    """A frame that was filtered or shuffled has labels of its own."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"id": np.repeat(np.arange(24), 5), "t": np.tile(range(5), 24)})
+    data["arm"] = np.where(data["id"] % 2, "a", "b")
+    data["y"] = rng.normal(size=24)[data["id"]] + rng.normal(size=120)
+    other = data.set_index(data.index + 7).sample(frac=1.0, random_state=1)
+    both = other.set_index(["id", "t"], drop=False).rename_axis(["one", "two"])
+    expected, *found = (
+        mar.mixedlm("y ~ arm + t", frame, groups="id", time="t").fit().diagnose()
+        for frame in (data, other, both)
+    )
+    assert "time, group" in expected["equal variances"].sentence
+    for page in found:
+        frame = page.frame.loc[expected.frame.index]
+        np.testing.assert_allclose(frame["value"], expected.frame["value"], rtol=1e-5)
+        assert (frame["sentence"] == expected.frame["sentence"]).all()
+
+
 @pytest.mark.parametrize("formula", ["(1 | s) + (1 | i)", "(1 | i) + (x | s)"])
 def test_the_scarcest_of_crossed_factors_counts(formula: str) -> None:
     rng = np.random.default_rng(0)

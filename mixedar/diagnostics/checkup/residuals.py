@@ -424,12 +424,12 @@ def _variance_tests(data: ModelData) -> dict[str, dict[str, Any]]:
     """By what the variance may differ: in words, and as arguments of the test."""
     out: dict[str, dict[str, Any]] = {"fitted value": {"by": "fitted", "trend": True}}
     if data.time is not None:
-        out["time"] = {"by": pd.Series(data.time).reset_index(drop=True)}
+        out["time"] = {"by": pd.Series(np.asarray(data.time), data.index)}
     if data.n_groups >= 3:
         out["group"] = {"by": data.groups_name or "groups"}
     for name, values in zip(data.exog_names, data.exog.T, strict=True):
         if len(out) >= 3 + _MOST_FACTORS:
             break
         if len(np.unique(values[:50])) <= 2 and len(np.unique(values)) == 2:
-            out[f"{name!r}"] = {"by": pd.Series(values, name=str(name))}
+            out[f"{name!r}"] = {"by": pd.Series(values, data.index, name=str(name))}
     return out
