@@ -142,6 +142,8 @@ def _many_groups(scale: float, *, groups: int, question: str) -> Work:
     fit = _model(frame).fit()
     if question == "summary":
         return lambda: str(fit.summary())
+    if question == "effects":
+        return lambda: fit.random_effects[0]
     return lambda: pd.DataFrame(fit.random_effects).T
 
 
@@ -175,6 +177,7 @@ CORNERS: Mapping[str, Callable[[float], Work]] = {
     "report_weights": _report,
     "summary1m": lambda s: _many_groups(s, groups=1_000_000, question="summary"),
     "effects100k": lambda s: _many_groups(s, groups=100_000, question="effects"),
+    "all_effects100k": lambda s: _many_groups(s, groups=100_000, question="frame"),
 }
 
 

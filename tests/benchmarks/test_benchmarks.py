@@ -418,6 +418,8 @@ def test_command_line_names_what_exists(capsys: pytest.CaptureFixture[str]) -> N
     assert "there are mixedar, nlme" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(set(CORNERS) - {"report_weights"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(CORNERS) - {"report_weights", "all_effects100k"})
+)
 def test_corners_are_there(name: str) -> None:
     assert CORNERS[name](0.1)() is not None
