@@ -45,10 +45,11 @@ def boundary_notes(fit: Fit) -> list[str]:
     if fit.residual_at_boundary:
         at_end = at_end_values(fit)
         values = ", ".join(f"{name} = {value:.6g}" for name, value in at_end.items())
-        residual = set(at_end) <= set(fit.structure.param_names)
+        residual = set(at_end) <= set(fit.residual_names)
         whose = "The residual parameters" if residual else "Parameters"
         note = f"{whose} lie at the end of their range: {values}"
-        if "rho" in at_end and fit.structure.uses_time:
+        rho = dict(zip(fit.structure.param_names, fit.residual_names, strict=True))
+        if rho.get("rho") in at_end and fit.structure.uses_time:
             note += (
                 " for one unit of time (if that is much longer or shorter than "
                 "the gaps, count time in another)"
@@ -97,7 +98,7 @@ def at_end_values(fit: Fit) -> dict[str, float]:
 def unseen_notes(fit: Fit) -> list[str]:
     """What the likelihood does not depend on."""
     notes = [_unseen_note(fit, effect) for effect in fit.unseen]
-    names = list(compress(fit.structure.param_names, fit.unseen_correlations))
+    names = list(compress(fit.residual_names, fit.unseen_correlations))
     if names:
         notes.append(
             f"No group has both occasions of {', '.join(map(repr, names))}: the "

@@ -229,9 +229,9 @@ class Fit(NamedInALine):
         """
         if self.unbounded:
             raise NotComputedError(
-                f"{what} needs a maximum of the likelihood, and there is none: residual "
-                f"variation vanishes, {self.unbounded}; leave such rows out, or take a "
-                "simpler residual structure"
+                f"{what} needs a maximum of the likelihood, and there is none: "
+                f"residual variation vanishes, {self.unbounded}; leave such rows out, "
+                "or take a simpler residual structure"
             )
 
     @cached_property
@@ -391,6 +391,12 @@ class Fit(NamedInALine):
     def u(self) -> FloatArray:
         """Unconstrained residual parameters, shape (k_free,)."""
         return self.unconstrained[: self.structure.k_free]
+
+    @property
+    def residual_names(self) -> tuple[str, ...]:
+        """Names of the structure's parameters as results have them, (k_params,)."""
+        first = len(self.names) - len(self.estimate.residual_params)
+        return self.names[first : first + self.structure.k_params]
 
     @property
     def singular(self) -> bool:

@@ -236,7 +236,7 @@ def _smooths(fit: Fit) -> str:
 
 def _covariances(fit: Fit, frame: pd.DataFrame, alpha: float) -> str:
     """Standard deviations, correlations and residual parameters with intervals."""
-    residual = set(fit.structure.param_names)
+    residual = set(fit.residual_names)
     kept = [
         name
         for name in frame.index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def plain() -> Any:
 
 
 @pytest.mark.parametrize("name", ["rho", "scale", "sigma", "llf", "converged"])
-def test_covariates_called_like_parameters(name: str) -> None:
+def test_covariates_called_like_parameters(name: str, tmp_path: Path) -> None:
     expected = plain()
     fit = mar.mixedlm(f"y ~ {name}", DATA.rename(columns={"w": name}), **WHERE).fit()
     names = list(fit.params.index)
@@ -54,6 +55,11 @@ def test_covariates_called_like_parameters(name: str) -> None:
     assert_allclose(frame["scale"], expected.bootstrap(2, seed=1).to_frame()["scale"])
     assert mar.tidy(fit)["term"].is_unique
     assert_allclose(mar.glance(fit)["rho"], expected.rho)
+    page = fit.diagnose()["identifiability"]
+    assert page.severity == expected.diagnose()["identifiability"].severity
+    fit.report(tmp_path / "words.txt", format="text")
+    words = " ".join((tmp_path / "words.txt").read_text().split())
+    assert f"95% intervals: {rho} " in words
 
 
 def test_covariates_called_like_variances() -> None:

@@ -219,7 +219,7 @@ def _residual_parameter(fit: Fit, widened: dict[str, float]) -> tuple[str, str] 
     only = structure.k_free == structure.k_params == 1 and not structure.marks
     if not only or not structure.uses_time or len(gaps) == 0:
         return None
-    (name,) = structure.param_names
+    (name,) = fit.residual_names
     method = "profile" if len(fit.data.compressed.w) <= _CHEAP else "wald"
     interval = conf_int_re(fit, method, parameters=[name]).iloc[0]
     lower, upper = float(interval["lower"]), float(interval["upper"])
