@@ -40,7 +40,7 @@ from mixedar.engine.residuals import (
     whiten_series,
 )
 from mixedar.engine.rows import GroupedRows
-from mixedar.numeric.linalg import multiply_right, product
+from mixedar.numeric.linalg import distinct, multiply_right, product
 from mixedar.residual import ResidualStructure
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ class _ProductsApart:
         self._blocks = product_blocks(_of_all_columns(rows), structure)
         self._rows, self._width = rows, rows.z.shape[1] + rows.w.shape[1]
         self._markov, self._k_free = markov_of(structure), structure.k_free
-        self._gaps = np.unique(rows.gaps[rows.gaps > 0.0], return_inverse=True)
+        self._gaps = distinct(rows.gaps[rows.gaps > 0.0])
 
     def _products(self, u: FloatArray, derivatives: bool) -> CrossProducts:
         """Whitened cross-products and ``log|R|`` of every group by itself."""

@@ -20,6 +20,8 @@ from mixedar.residual import MarkovStructure, ResidualStructure
 
 # Numbers in the weighted rows that are formed at a time: too few for threads.
 _NUMBERS = 2**17
+# Clusters, their size, and their rows among those of a piece.
+_Run = tuple[slice, int, slice]
 
 
 class ScaledBlock(ProductBlock):
@@ -111,15 +113,13 @@ class ScaledBlock(ProductBlock):
         ww = np.zeros((orders, c - q, c - q))
         for here, runs in self._pieces(max(_NUMBERS // (orders * c), 1)):
             x, before = self._columns[:, here], self._before[:, here]
-            log, last = (
-                _take(logs, self._kind[here]),
-                _take(logs, self._kind_before[here]),
-            )
+            log = _take(logs, self._kind[here])
+            log_before = _take(logs, self._kind_before[here])
             gap, after = self._gap[here], self._gap[here.start + 1 : here.stop + 1]
             by_gap = around.take(gap, axis=1) + around.take(after, axis=1)
             by_gap[0] += 1.0
             own = _weights(2.0 * log, by_gap)
-            cross = _weights(log + last, between.take(gap, axis=1))
+            cross = _weights(log + log_before, between.take(gap, axis=1))
             for a in range(q):
                 pairs = (own, x * x[a]), (cross, x * before[a] + before * x[a])
                 for some, size, rows in runs:
@@ -136,9 +136,7 @@ class ScaledBlock(ProductBlock):
         """Rows of some clusters, or a part of one, and runs of clusters of one size."""
         offsets, first = self._offsets, 0
         while first < len(offsets) - 1:
-            last = (
-                int(np.searchsorted(offsets, offsets[first] + step, side="right")) - 1
-            )
+            last = int(np.searchsorted(offsets, offsets[first] + step, "right")) - 1
             if last <= first:
                 for row in range(offsets[first], offsets[first + 1], step):
                     size = min(step, offsets[first + 1] - row)
@@ -157,10 +155,6 @@ class ScaledBlock(ProductBlock):
             first = last
 
 
-# Clusters, their size, and their rows among those of a piece.
-_Run = tuple[slice, int, slice]
-
-
 def _if_fewer(
     x: FloatArray, values: FloatArray, which: IntArray
 ) -> tuple[FloatArray, IntArray]:
@@ -172,11 +166,11 @@ def _orders(log_sizes: Jet, by_gap: FloatArray, derivatives: bool) -> FloatArray
     """Log-determinants, of the sizes and the correlation, as in CrossProducts."""
     if not derivatives:
         return log_sizes.value[None] + by_gap
-    value, first, second = log_sizes.value, log_sizes.first, log_sizes.second
+    first, second = log_sizes.first.copy(), log_sizes.second.copy()
     free, lower = len(by_gap) // 2, np.tril_indices(len(first))
     first[:free] += by_gap[1:2]
     second[:free, :free] += by_gap[2:]
-    return np.array([value + by_gap[0], *first, *second[lower]])
+    return np.array([log_sizes.value + by_gap[0], *first, *second[lower]])
 
 
 def _take(jet: Jet, rows: IntArray) -> Jet:
