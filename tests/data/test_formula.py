@@ -262,7 +262,7 @@ VC = [
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("use_sparse", [False, True])
 def test_variance_components_are_the_parents(engine, vc_formula, shuffle, use_sparse):
-    data = make_data(n_groups=6, shuffle=shuffle)
+    data = make_data(n_groups=4, shuffle=shuffle)
     data["zz"] = data["k"] / 2
     design = build_design(
         "y ~ x",

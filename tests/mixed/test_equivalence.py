@@ -198,7 +198,7 @@ def test_without_time_residuals_are_independent_as_in_statsmodels() -> None:
     "options", [{"residual": "ar1"}, {"residual": "un", "re_formula": "0"}]
 )
 def test_row_order_for_time_is_said(options: dict[str, Any]) -> None:
-    data = simulate(4)
+    data = simulate(4, size=4)
     for time, said in ((None, True), ("t", False)):
         found = fit(data, time=time, **{"re_formula": "1", **options})
         assert ("No time= was given" in str(found.summary())) is said
