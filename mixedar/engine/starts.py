@@ -67,14 +67,14 @@ class Profiled(NamedTuple):
     ----------
     theta : ndarray, shape (..., k)
         Of one response or several.
-    lam : ndarray, shape (..., k - 1)
+    lam : ndarray, shape (..., k_cov)
         The best ``Lambda``, as far as can be seen from there.
     llf : ndarray, shape (...)
         What it would give.
     slope : ndarray, shape (...)
         Derivative of the profile by the first residual parameter, corrected to first
         order for what is left to gain in ``Lambda``.
-    turn : ndarray, shape (..., k - 1)
+    turn : ndarray, shape (..., k_cov)
         That of the best ``Lambda``.
     """
 
