@@ -49,9 +49,6 @@ _ROUNDING = 1e-12
 class _Row:
     """An attribute that has one value a row, and is not there."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
     def __get__(self, data: ModelData | None, owner: type | None = None) -> Any:
         if data is None:
             return self
@@ -273,6 +270,13 @@ class Stream:
             residual_data=found.columns,
             variance_specs=found.specs,
         )
+        kept = self.survey.together or self.source.keeps_order
+        if known.takes_row_order and not kept:
+            raise SourceError(
+                f"the rows of one {self.key!r} are apart and have to be sorted, and "
+                "without time= the residuals take the order of the rows, which is lost "
+                "then: name the column of the times, or hold the rows sorted"
+            )
         reader = self.reader(known)
         memory = self.source.memory
 

@@ -400,10 +400,10 @@ class MixedLMAR(NamedInALine, ParentModel):
         design = build_design(
             data=table,
             extra=found.needed(table.columns, namespace),
-            all_cells=stream is not None,
             subset=subset if stream is None else None,
-            **written.arguments,
+            all_cells=stream is not None,
             eval_env=namespace,
+            **written.arguments,
             **words,
         )
         found = found.evaluated(design.frame, design.extra, namespace)

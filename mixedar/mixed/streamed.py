@@ -13,6 +13,7 @@ import pandas as pd
 from mixedar.data.formula.bars import read_bars
 from mixedar.data.formula.names import ModelFormulas, formula_columns, read_formulas
 from mixedar.data.formula.smooth_calls import read_smooths
+from mixedar.data.given import warn_dropped
 from mixedar.data.reading import (
     check_condition,
     check_rowwise,
@@ -63,6 +64,9 @@ def forget_sample(model: ParentModel, arrays: StreamedData) -> None:
     model.data.xnames = list(arrays.exog_names)
     for name in _OF_ROWS:
         setattr(model, name, None)
+    dropped = arrays.totals.read - arrays.nobs
+    if dropped and arrays.reader.subset is None:
+        warn_dropped(dropped, stacklevel=6)
 
 
 @dataclass(frozen=True)

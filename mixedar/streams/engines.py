@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mixedar.exceptions import SourceError
 from mixedar.streams.source import Source
@@ -34,6 +34,8 @@ class DuckSource(Source):
     files : Source or None
         Where the rows come from, if this is only what sorts them.
     """
+
+    keeps_order: ClassVar[bool] = False
 
     relation: Any
     key: str | None = None
@@ -75,7 +77,10 @@ class DuckSource(Source):
             wanted = self.relation.select(*map(_quoted, columns))
             if self.key is not None:
                 wanted = wanted.order(_quoted(self.key))
-            yield from wanted.to_arrow_reader(rows)
+            if hasattr(wanted, "to_arrow_reader"):
+                yield from wanted.to_arrow_reader(rows)
+            else:  # before DuckDB 2
+                yield from wanted.fetch_arrow_reader(rows)
 
     def sorted_by(self, key: str) -> Source:
         """See :class:`Source`."""
@@ -109,7 +114,11 @@ class PolarsSource(Source):
             wanted = self.frame.select(list(columns))
             if self.key is not None:
                 wanted = wanted.sort(self.key, maintain_order=True)
-            for frame in wanted.collect_batches(chunk_size=rows, maintain_order=True):
+            if hasattr(wanted, "collect_batches"):
+                frames = wanted.collect_batches(chunk_size=rows, maintain_order=True)
+            else:  # before polars 1.34
+                frames = wanted.collect(engine="streaming").iter_slices(rows)
+            for frame in frames:
                 yield from frame.to_arrow().to_batches()
 
     def sorted_by(self, key: str) -> Source:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mixedar.exceptions import (
     MemoryBoundError,
@@ -68,6 +68,8 @@ class Source(ABC):
 
     memory: int
     progress: bool
+    #: whether rows of one key keep their order where rows are sorted
+    keeps_order: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -13,6 +13,7 @@ import pytest
 import mixedar.formula.api as mar
 from helpers.panels import growth
 from mixedar.api import AR1, VarExp, VarIdent
+from mixedar.exceptions import DroppedRowsWarning
 from mixedar.streams import Source, source
 
 FRAME = growth()
@@ -129,6 +130,8 @@ def test_missing_values_are_dropped_or_named(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "rows.parquet")
     rows = mar.scan(tmp_path / "rows.parquet")
     check_equal(FORMULA, rows, frame, missing="drop", **SLOPES)
+    with pytest.warns(DroppedRowsWarning, match="67 rows with missing values"):
+        mar.mixedlm(FORMULA, rows, missing="drop", **SLOPES)
     with pytest.raises(ValueError, match="missing values in 'x'"):
         mar.mixedlm(FORMULA, rows, **SLOPES)
 

@@ -146,6 +146,17 @@ def test_groups_that_are_apart_need_an_engine(
         mar.mixedlm(FORMULA, mar.scan(tmp_path), **OPTIONS)
 
 
+def test_an_order_of_rows_that_sorting_loses_is_not_taken(tmp_path: Path) -> None:
+    FRAME.to_parquet(tmp_path / "sorted.parquet")
+    FRAME.sort_values("time").to_parquet(tmp_path / "apart.parquet")
+    options = {"groups": "id", "residual": "ar1", "re_formula": "0"}
+    here = mar.mixedlm("y ~ x", FRAME, **options).fit()
+    there = mar.mixedlm("y ~ x", mar.scan(tmp_path / "sorted.parquet"), **options)
+    np.testing.assert_allclose(there.fit().params, here.params, rtol=1e-10)
+    with pytest.raises(SourceError, match="without time= the residuals take the order"):
+        mar.mixedlm("y ~ x", mar.scan(tmp_path / "apart.parquet"), **options)
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
