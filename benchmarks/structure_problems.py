@@ -28,7 +28,7 @@ class StructureWorkload:
     clusters, waves : int
         At scale 1.
     residual : str
-        ``"un"``, ``"arma11"``, ``"toep"`` or ``"ante"``.
+        ``"un"``, ``"arma11"``, ``"toep"``, ``"ante"`` or ``"cs"``.
     seed : int
     keep : float
         Probability that a wave after the first is seen.
@@ -58,6 +58,7 @@ _TITLES = {
     "arma11": "ARMA(1,1)",
     "toep": "Toeplitz",
     "ante": "ante-dependence",
+    "cs": "compound symmetry",
 }
 #: Waves from which the rivals' time grows beyond measuring.
 MANY_WAVES = 30
@@ -71,6 +72,8 @@ STRUCTURE_WORKLOADS: Mapping[str, StructureWorkload] = {
     "un30": StructureWorkload(400, 30, "un", 15),
     "toep60": StructureWorkload(100, 60, "toep", 16),
     "ante60": StructureWorkload(200, 60, "ante", 17),
+    "arma3000": StructureWorkload(5, 3_000, "arma11", 18),
+    "cs2000": StructureWorkload(3, 2_000, "cs", 19),
 }
 
 
@@ -102,7 +105,7 @@ def structure_frame(workload: StructureWorkload, clusters: int) -> pd.DataFrame:
     cluster = np.repeat(np.arange(clusters), waves)
     arm = cluster % 2
     cov = _covariance(waves)
-    if workload.residual in ("arma11", "toep"):  # a stationary process
+    if workload.residual in ("arma11", "toep", "cs"):  # a stationary process
         cov = cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
     noise = rng.standard_normal((clusters, waves)) @ np.linalg.cholesky(cov).T
     frame = pd.DataFrame(

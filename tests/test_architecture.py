@@ -92,6 +92,7 @@ ALONE = {
     "mixedar.diagnostics.influence.linked": "the algebra of levels that are linked",
     "mixedar.engine.batch_newton": "steps of many searches, apart from their starts",
     "mixedar.engine.batch_patterns": "matrices of clusters, apart from the likelihood",
+    "mixedar.engine.smoothing": "what states tell of new rows, apart from matrices",
     "mixedar.fit.population": "what all rows share, apart from the fit",
     "mixedar.fit.related": "what relates levels, apart from the fit",
     "mixedar.inference.constrained": "the likelihood that paths climb",
@@ -110,8 +111,8 @@ ALONE = {
     "mixedar.report.html": "the form of a page",
     "mixedar.report.pdf": "the form of printed pages",
     "mixedar.report.pictures": "pictures alone",
-    "mixedar.streams.files": "all that is known of files",
     "mixedar.streams.distributed": "all that is known of Dask",
+    "mixedar.streams.files": "all that is known of files",
 }
 # What these names stand for has a type, but where anything may come in.
 TYPED = ("fit", "fits", "results", "model", "structure")

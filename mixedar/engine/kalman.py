@@ -14,7 +14,7 @@ derivatives included, are linear recursions with ``G = F - g f / sqrt(S)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -63,14 +63,20 @@ class NeighbourCells:
     gaps : ndarray, shape (n,)
         0 where a series begins.
     marks : ndarray, shape (n, c), or None
+    begins : ndarray of bool, shape (n,), optional
+        Where a series begins, if rows of one may share their time.
     """
 
     def __init__(
-        self, structure: ResidualStructure, gaps: FloatArray, marks: FloatArray | None
+        self,
+        structure: ResidualStructure,
+        gaps: FloatArray,
+        marks: FloatArray | None,
+        begins: BoolArray | None = None,
     ) -> None:
         self._structure, n = structure, len(gaps)
         marks = np.empty((n, 0)) if marks is None else marks
-        self.begins = gaps == 0.0
+        self.begins = gaps == 0.0 if begins is None else begins
         here = np.flatnonzero(~self.begins)
         if not len(here):  # of rows by themselves any distance will do
             here, gaps = np.zeros(1, dtype=np.intp), np.ones(n)
@@ -99,7 +105,10 @@ class NeighbourCells:
         )
 
     def _by_row(self, x: Jet) -> Jet:
-        return x if self._which is None else x[..., self._which]
+        if self._which is None:
+            return x
+        parts = x.value, x.first, x.second
+        return Jet(*(np.take(part, self._which, axis=-1) for part in parts))
 
 
 def _where(rows: BoolArray, a: Jet, b: Jet) -> Jet:
@@ -157,6 +166,8 @@ class Predictions:
     Parameters
     ----------
     rows : RowStates
+    seen : ndarray of bool, shape (n,), optional
+        Which rows tell of their states; by default all of them.
 
     Attributes
     ----------
@@ -164,6 +175,9 @@ class Predictions:
         ``S``.
     known : ndarray, shape (d, d, n)
         Covariance of the state given the rows up to each.
+    steps : Conditioning
+        From what is known at a row to what is known at the next.
+    noise : ndarray, shape (n,)
 
     Raises
     ------
@@ -171,19 +185,24 @@ class Predictions:
         If a variance is not positive.
     """
 
-    def __init__(self, rows: RowStates) -> None:
+    def __init__(self, rows: RowStates, seen: BoolArray | None = None) -> None:
         self._rows, self.k = rows, rows.noise.k
-        self._f, q, noise = (x.value for x in (*rows[:2], rows.noise))
+        self._f, q, self.noise = (x.value for x in (*rows[:2], rows.noise))
         f = self._f
         with np.errstate(all="ignore"):
-            alone = q[0, 0] + noise
-            gain, seen = q[:, 0] / alone, f[0] / alone
-            self.known = Conditioning(
-                f - _outer(gain, f[0]), q - _outer(gain, q[0]), _outer(f[0], seen)
-            ).prefixes()
+            tells = 1.0 / (q[0, 0] + self.noise)
+            if seen is not None:
+                tells = np.where(seen, tells, 0.0)
+            gain, told = q[:, 0] * tells, f[0] * tells
+            self.steps = Conditioning(
+                f - _outer(gain, f[0]), q - _outer(gain, q[0]), _outer(f[0], told)
+            )
+            self.known = self.steps.prefixes()
             moved = bmm(bmm(f, _before(self.known)), f.transpose(1, 0, 2))
             ahead = moved + q
-            self.variance = ahead[0, 0] + noise
+            self.variance = ahead[0, 0] + self.noise
+            if seen is not None:
+                self.variance = np.where(seen, self.variance, 1.0)
             self._root = np.sqrt(self.variance)
         if not (self.variance > 0.0).all():
             raise np.linalg.LinAlgError("a covariance is not positive definite")
@@ -361,6 +380,24 @@ class Predictions:
         return out
 
 
+def smoothed_variances(rows: Predictions) -> FloatArray:
+    """
+    Variance of each row that is not seen given all those of its series that are.
+
+    What later rows tell of a state is information, which the same steps gather
+    backwards, with information and covariances in each other's place.
+    """
+    a, c, j = rows.steps
+    mirrored = Conditioning(a.swapaxes(0, 1), j, c)
+    backwards = Conditioning(*(x[..., ::-1] for x in mirrored)).prefixes()[..., ::-1]
+    state = Conditioning(_identity(a), np.zeros(a.shape), _after(backwards))
+    return state.applied(rows.known)[0, 0] + rows.noise
+
+
+def _identity(like: FloatArray) -> FloatArray:
+    return np.zeros(like.shape) + np.eye(len(like))[:, :, None]
+
+
 def has_long_series(grouped: GroupedRows, structure: ResidualStructure) -> bool:
     """Whether a structure with a state has series too long for matrices."""
     if not structure.n_states:
@@ -433,55 +470,86 @@ class _Slopes:
     def __init__(
         self, rows: RowStates, known: FloatArray, root: FloatArray, gain: FloatArray
     ) -> None:
-        self._rows, self._root, self._gain, k = rows, root, gain, rows.noise.k
-        f, noise, p = rows.transition, rows.noise, _before(known)
-        a, closed = gain / root, f.value - _outer(gain, f.value[0] / root)
-        recursion, back = _SymmetricRecursion(closed), f.value.swapaxes(0, 1)
-
-        def conditioned(x: FloatArray, of_noise: FloatArray) -> FloatArray:
-            left = x - _outer(a, x[0])
-            return left - _outer(left[:, 0], a) + _outer(a, a * of_noise)
-
-        def column(change: FloatArray, x: FloatArray) -> FloatArray:
-            """The first column of ``F change F' + x``."""
-            ahead = (change * f.value[0]).sum(axis=1)
-            return (f.value * ahead).sum(axis=1) + x[:, 0]
-
-        knowns, columns, logs = [], [], np.empty((k, len(root)))
-        for i in range(k):
-            x = _both(bmm(bmm(f.first[i], p), back)) + rows.innovation.first[i]
-            b = conditioned(x, noise.first[i])
-            knowns.append(_before(recursion.forward(b)))
-            columns.append(column(knowns[i], x))
-            logs[i] = (columns[i][0] + noise.first[i]) / root**2
-        self._rates = logs / 2.0
-        self._gains = [columns[i] / root - self._rates[i] * gain for i in range(k)]
-        self.turns = [
-            self._turn(f.first[i], self._gains[i], self._rates[i]) for i in range(k)
-        ]
-        self.bends: Pairs = {}
-        bent = -logs[:, None] * logs
-        for i, j in lower_pairs(k):
-            x = bmm(f.second[i, j], p) + bmm(f.first[i], knowns[j])
-            x += bmm(f.first[j], knowns[i])
-            x = bmm(x, back) + bmm(bmm(f.first[i], p), f.first[j].swapaxes(0, 1))
-            x = _both(x) + rows.innovation.second[i, j]
-            pull = [columns[m] - a * logs[m] * root**2 for m in (i, j)]
-            b = conditioned(x, noise.second[i, j]) - _both(_outer(*pull)) / root**2
-            top = column(_before(recursion.forward(b)), x)
-            change = (top[0] + noise.second[i, j]) / root**2
-            bent[i, j] = bent[j, i] = bent[i, j] + change
-            rate = (change - logs[i] * logs[j] / 2.0) / 2.0
-            turned = top / root - rate * gain
-            turned -= self._rates[i] * self._gains[j] + self._rates[j] * self._gains[i]
-            self.bends[i, j] = self._turn(f.second[i, j], turned, rate)
+        self._root, self._gain, k = root, gain, rows.noise.k
+        transition, noise, p = rows.transition, rows.noise, _before(known)
+        f, self._f = transition.value, transition.value[0]
+        recursion = _SymmetricRecursion(f - _outer(gain, f[0] / root))
+        # parameters, and pairs of them, along the last axis but one
+        first, i, j = _behind(transition.first), *np.tril_indices(k)
+        back = f.swapaxes(0, 1)
+        x = _both(_times(_times(first, p), back)) + _behind(rows.innovation.first)
+        b = self._conditioned(x, noise.first)
+        moved = _before(recursion.forward(b))
+        columns = self._column(f, moved, x)
+        changes = columns[0] + noise.first
+        logs = changes / root**2
+        rates = logs / 2.0
+        gains = columns / root - rates * gain[:, None]
+        self.turns = list(self._turns(first, gains, rates))
+        bent = np.empty((k, k, len(root)))
+        bends = (
+            transition.second[i, j],
+            rows.innovation.second[i, j],
+            noise.second[i, j],
+        )
+        second = _behind(bends[0])
+        of_i, of_j = (np.take(first, each, axis=2) for each in (i, j))
+        moved_i, moved_j = (np.take(moved, each, axis=2) for each in (i, j))
+        x = _times(second, p) + _times(of_i, moved_j) + _times(of_j, moved_i)
+        x = _times(x, back) + _times(_times(of_i, p), of_j.swapaxes(0, 1))
+        x = _both(x) + _behind(bends[1])
+        pull = columns - gain[:, None] * changes / root
+        b = self._conditioned(x, bends[2])
+        b -= _both(_outer(pull[:, i], pull[:, j])) / root**2
+        columns = self._column(f, _before(recursion.forward(b)), x)
+        change = (columns[0] + bends[2]) / root**2
+        bent[i, j] = bent[j, i] = change - logs[i] * logs[j]
+        rate = (change - logs[i] * logs[j] / 2.0) / 2.0
+        turned = columns / root - rate * gain[:, None]
+        turned -= rates[i] * gains[:, j] + rates[j] * gains[:, i]
+        found = self._turns(second, turned, rate)
+        self.bends: Pairs = dict(zip(lower_pairs(k), found, strict=True))
         self.logs = logs, bent
 
-    def _turn(self, f: FloatArray, gain: FloatArray, rate: FloatArray) -> FloatArray:
+    def _conditioned(self, x: FloatArray, of_noise: FloatArray) -> FloatArray:
+        """``M X M' + a a' dnoise``."""
+        a = (self._gain / self._root)[:, None]
+        left = x - _outer(a, x[0])
+        return left - _outer(left[:, 0], a) + _outer(a, a * of_noise)
+
+    def _column(self, f: FloatArray, change: FloatArray, x: FloatArray) -> FloatArray:
+        """The first column of ``F change F' + x``."""
+        ahead = (change * self._f[:, None]).sum(axis=1)
+        return (f[:, :, None] * ahead).sum(axis=1) + x[:, 0]
+
+    def _turns(
+        self, f: FloatArray, gains: FloatArray, rates: FloatArray
+    ) -> Iterator[FloatArray]:
         """What derivatives of ``F``, ``g`` and ``log S / 2`` do to state and error."""
-        bottom = np.concatenate([-f[0] / self._root, -rate[None]])
-        top = np.concatenate([f, gain[:, None]], axis=1)
-        return np.concatenate([top + _outer(self._gain, bottom), bottom[None]])
+        d, _, k, n = f.shape
+        # each has its rows side by side in memory
+        for i, out in enumerate(np.empty((k, d + 1, d + 1, n))):
+            out[d, :d], out[d, d] = f[0, :, i] / -self._root, -rates[i]
+            out[:d, :d], out[:d, d] = f[:, :, i], gains[:, i]
+            out[:d] += _outer(self._gain, out[d])
+            yield out
+
+
+def _behind(x: FloatArray) -> FloatArray:
+    """The axis of parameters before that of rows, which are side by side in memory."""
+    return np.ascontiguousarray(np.moveaxis(x, 0, -2))
+
+
+def _times(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Products of matrices, some with an axis of parameters before that of rows."""
+    if a.ndim < b.ndim:
+        a = a[:, :, None]
+    if b.ndim < a.ndim:
+        b = b[:, :, None]
+    out = a[:, :1] * b[:1]
+    for k in range(1, len(b)):
+        out += a[:, k : k + 1] * b[k : k + 1]
+    return out
 
 
 def lower_pairs(k: int) -> list[tuple[int, int]]:

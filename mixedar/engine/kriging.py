@@ -25,12 +25,15 @@ from mixedar.engine.residuals import (
     relative_sd,
     variance_of,
 )
+from mixedar.engine.smoothing import StateWeights, state_weights
 from mixedar.exceptions import StructureError, TimeError, shown
 from mixedar.numeric.linalg import unique_rows
 from mixedar.residual import MarkovStructure, ResidualStructure
 
 # Numbers that are computed at a time.
 _AT_ONCE = 2**20
+# From so many rows on series are followed by their states.
+_LONG = 40
 # Bytes of the matrices of one series, and of all weights together.
 _MOST_BYTES = 2 * 2**30
 # Variances below minus this are no rounding.
@@ -222,13 +225,13 @@ class Kriging:
 
     Attributes
     ----------
-    weights : sparse array, shape (k, n)
+    weights : sparse array, shape (k, n), or StateWeights
         One row a new residual.
     share : ndarray, shape (k,)
         Variance that remains, relative to ``sigma^2``.
     """
 
-    weights: sparse.csr_array
+    weights: sparse.csr_array | StateWeights
     share: FloatArray
 
 
@@ -275,22 +278,20 @@ def krige(
         )
     else:
         width = 1 + len(inner.marks)
-        found = Kriging(
-            *dense_weights(
-                inner,
-                values,
-                (series, positions[:, :width]),
-                (wanted, places[:, :width]),
-            )
-        )
+        rows = (series, positions[:, :width]), (wanted, places[:, :width])
+        long = inner.n_states and np.bincount(series).max() > _LONG
+        weights_of = state_weights if long else dense_weights
+        found = Kriging(*weights_of(inner, values, *rows))
     if variance_of(structure) is None:
         return found
+    # back from standardised residuals
     sd = relative_sd(structure, places[:, 1:], params)
+    before = relative_sd(structure, positions[:, 1:], params)
     weights = found.weights
-    if weights.nnz:
-        # back from standardised residuals
+    if isinstance(weights, StateWeights):
+        weights = weights.scaled(sd, before)
+    elif weights.nnz:
         weights.data *= np.repeat(sd, np.diff(weights.indptr))
-        before = relative_sd(structure, positions[:, 1:], params)
         weights.data /= before[weights.indices]
     return Kriging(weights, sd**2 * found.share)
 
@@ -309,6 +310,8 @@ def check_seen(
         moved = params.copy()
         moved[number] = 0.999 * params[number] + 1e-6
         there = krige(structure, moved, observed, asked).weights
+        if isinstance(weights, StateWeights) or isinstance(there, StateWeights):
+            return  # of distances in time, which are all known
         rows = np.flatnonzero(abs(there - weights).sum(axis=1))
         if len(rows):
             raise TimeError(

@@ -148,7 +148,7 @@ def find_modes(
             best = max(searches, key=lambda s: s.llf)
             with suppress(np.linalg.LinAlgError):
                 begun = _begun(evaluate, theta)
-                if _leads(problem, begun, best):
+                if _near(begun.theta, best.theta) or _leads(problem, begun, best):
                     continue
                 theta = begun.theta
         follow(theta)
@@ -261,7 +261,9 @@ def _begun(
 
 def n_scattered(problem: LikelihoodProblem) -> int:
     """How many of them."""
-    work = problem.n_rows * (problem.k_theta + 1) ** 2
+    k = problem.structure.k_free
+    by_blocks = sum(block.work(k) for block in problem.blocks)
+    work = max(problem.n_rows * (problem.k_theta + 1) ** 2, by_blocks)
     return min(SCATTERED, int(WORK / work))
 
 

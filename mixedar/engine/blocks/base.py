@@ -212,6 +212,10 @@ class LikelihoodBlock(ABC):
         """How many numbers a point takes; 0 if points are taken one by one."""
         return 0
 
+    def work(self, k: int) -> int:
+        """How many numbers derivatives by `k` residual parameters pass through."""
+        return 0
+
     def values(self, points: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """
         ``D`` and ``S`` at many points.

@@ -35,8 +35,8 @@ _ROWS, _NUMBERS = 2**14, 2**18
 # Operations on matrices that take the time of a few numbers of the recursions: those of
 # each order of derivatives whatever the rows, ...
 _EVERY_ORDER = 2.5e6
-# ... of a column of a row, and of the covariance of a row's state.
-_COLUMN, _STATE = 300.0, 2500.0
+# ... of a column of a row, of the covariance of a row's state, and of its derivatives.
+_COLUMN, _STATE, _SLOPE = 300.0, 2500.0, 1.5
 
 
 def states_pay(rows: ClusterRows, structure: ResidualStructure) -> bool:
@@ -46,8 +46,8 @@ def states_pay(rows: ClusterRows, structure: ResidualStructure) -> bool:
         return False
     n, columns = len(rows.gaps), rows.z.shape[1] + rows.w.shape[1]
     orders = 1 + k + k * (k + 1) // 2
-    cost = orders * (_EVERY_ORDER + _COLUMN * d * n * columns) + _STATE * d**2 * n
-    return cost < min(matrix_costs(rows, k))
+    each = _EVERY_ORDER + n * (_COLUMN * d * columns + _SLOPE * d**4)
+    return orders * each + _STATE * d**2 * n < min(matrix_costs(rows, k))
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ class StateBlock(ProductBlock):
             self._kinds, kind = unique_rows(np.concatenate([no_time, rows.marks], 1))
         marks = correlation_marks(structure)
         self._parts = list(_copies(rows, self._inner, marks, kind))
+
+    def work(self, k: int) -> int:
+        """Numbers of all states; see :meth:`LikelihoodBlock.work`."""
+        orders = 1 + k + k * (k + 1) // 2
+        return self._columns.size * orders * self._inner.n_states
 
     @cached_property
     def _values(self) -> Latest[CrossProducts]:
