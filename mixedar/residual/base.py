@@ -27,6 +27,10 @@ from mixedar.residual.states import StateSpace
 Link = Literal["identity", "log", "correlation", "share"]
 
 
+#: Methods that say which correlations a structure has.
+_CORRELATIONS = frozenset({"cells", "cell_values", "correlations", "decay"})
+
+
 @dataclass(frozen=True)
 class Mark:
     """
@@ -378,6 +382,13 @@ class ResidualStructure(Parametric):
     integer_time: ClassVar[bool] = False
     counts_steps: ClassVar[bool] = False
     needs_distinct_times: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls).keys()
+        # other correlations than its parent's do not pass through the parent's state
+        if own & _CORRELATIONS and not own & {"n_states", "state_space"}:
+            cls.n_states = 0  # type: ignore[method-assign, assignment]
 
     @property
     def uses_time(self) -> bool:

@@ -104,6 +104,9 @@ def check_start(name: str, rho: object, fixed: bool, lower: float) -> None:
 class MarkovStructure(ResidualStructure):
     """Structures with ``corr(e_s, e_t) = prod phi(d)`` over the steps between."""
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super(ResidualStructure, cls).__init_subclass__(**kwargs)  # its step tells all
+
     @abstractmethod
     def step(self, gaps: FloatArray, u: FloatArray) -> Step:
         """Correlation across gaps, with derivatives by the unconstrained parameter."""

@@ -86,6 +86,18 @@ class Wrong(Exponential):
         return found._replace(transition=found.transition * 0.9)
 
 
+class Faster(Exponential):
+    """Exponential in the square of the distance: the parent's state is not its own."""
+
+    def cells(self, a: Array, b: Array) -> Array:
+        return super().cells(a, b) ** 2
+
+
+def test_other_correlations_do_not_inherit_a_state() -> None:
+    assert Faster().n_states == 0
+    check_structure(Faster(), TIMES)
+
+
 def test_what_is_wrong_with_a_state() -> None:
     with pytest.raises(ContractError, match="innovation is not P - F P F'"):
         check_structure(Wrong(), TIMES)
