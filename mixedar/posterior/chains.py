@@ -89,6 +89,9 @@ def effective_sizes(chains: FloatArray) -> FloatArray:
         x = chains[:, :, j] - chains[:, :, j].mean()
         spectrum = np.abs(np.fft.rfft(x, size, axis=0)) ** 2
         cov = np.fft.irfft(spectrum, size, axis=0)[:n].mean(axis=1) / n
+        if not cov[0] > 0.0:  # chains that stand still
+            out[j] = 0.0
+            continue
         rho = cov / cov[0]
         pairs = rho[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
         stop = int(np.argmax(pairs < 0.0)) if (pairs < 0.0).any() else len(pairs)

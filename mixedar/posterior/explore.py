@@ -22,6 +22,7 @@ _RHAT = 1.02
 _WIDEST = 9.0  # variance of a coordinate of a first proposal
 _DONE = 0.75  # efficiency that no further round is made for
 _LEAST_ROUNDS = 3
+_POOR = 0.4  # efficiency of mixtures that are fitted anew
 _LAST_ROUNDS = 12  # of points where weights are largest, and more of all
 _ENOUGH = 0.995  # of the draws that each parameter's are worth
 _ENOUGH_OF_DEAR = 0.8  # the same where points cost much
@@ -241,7 +242,7 @@ def explore(
     most = max(3000.0, 6.0 * n) if dear else 12.0 * n + 20000.0
     wanted = (_ENOUGH_OF_DEAR if dear else _ENOUGH) * n
     for _ in range(_LAST_ROUNDS):
-        tail = points.judged(tell)[1]
+        efficiency, tail = points.judged(tell)
         _, bulk, tails = points.worth(n)
         least = min(bulk.min(), tails.min())
         tell(f"{n} draws are worth {least:.0f} independent ones")
@@ -251,7 +252,10 @@ def explore(
             break
         if tail > GOOD - 0.2 or points.weights.max() > _LARGEST / n:
             _add_local(points, max(len(points) // 40, 20 * points.k))
-        if not enough:
+        if not enough and efficiency < _POOR:  # more points tell what they suit
+            means, found, shares = _fitted(points)
+            points.draw(means, found, np.ceil(shares * missing).astype(np.intp))
+        elif not enough:
             _draw_more(points, missing)
     log_weights = points.log_weights
     tail = pareto_k(log_weights)
@@ -337,7 +341,7 @@ def _adapt(
 ) -> None:
     """Draw from mixtures, each fitted to the points of those before it."""
     k = points.k
-    size = max(250, 40 * k) if dear else max(1000, 150 * k)
+    size = max(250, 80 * k) if dear else max(1000, 150 * k)
     covs = [_curvature(points.density, mode) for mode in modes for _ in range(2)]
     scales = [1.2, 4.0] * len(modes)
     means = np.array([mode for mode in modes for _ in range(2)])

@@ -121,3 +121,26 @@ def test_a_density_that_is_nowhere_is_an_error() -> None:
 
     with pytest.raises(NotComputedError, match="priors"):
         explore(nowhere, [np.zeros(2)], 100, np.random.default_rng(1), quiet)
+
+
+def test_few_points_suffice_where_they_cost_much() -> None:
+    scale = np.geomspace(0.1, 10.0, 12)
+
+    def skewed(z: FloatArray) -> FloatArray:
+        x = z / scale
+        return np.asarray((2.0 * x - np.exp(x)).sum(axis=1))  # logarithms of gammas
+
+    start = [np.zeros(12)]
+    found = explore(skewed, start, 2000, np.random.default_rng(3), quiet, dear=True)
+    assert min(found.bulk.min(), found.tail.min()) > 1500
+    assert found.evaluations < 16_000
+
+
+def test_what_neither_points_nor_chains_explore_is_an_error() -> None:
+    def funnel(z: FloatArray) -> FloatArray:
+        neck = stats.norm.logpdf(z[:, 0], 0.0, 4.0)
+        rest = stats.norm.logpdf(z[:, 1:], 0.0, np.exp(z[:, :1])).sum(axis=1)
+        return np.asarray(neck + rest)
+
+    with pytest.raises(NotComputedError, match=r"R-hat is .* narrower priors"):
+        explore(funnel, [np.zeros(10)], 50, np.random.default_rng(1), quiet, dear=True)
