@@ -20,6 +20,7 @@ from mixedar.engine.residuals import (
     correlation_of,
     correlation_params,
     is_independent,
+    share_values,
 )
 from mixedar.exceptions import IdentificationError, StructureError
 from mixedar.numeric.linalg import product, r_factor, unique_rows
@@ -28,6 +29,7 @@ from mixedar.residual import ResidualStructure
 _ROWS = 12  # rows of a cluster that are looked at, ...
 _MANY_ROWS = 60  # ... and before an error is raised
 _SAMPLE = 40  # clusters of a first look, and of a second
+_TOGETHER = 5000  # entries of their covariances that are looked at together
 _ALL = 4000
 _LARGEST = 1e150
 _LONGEST_HELD = 200  # rows of a series that fixed correlations are checked for
@@ -312,7 +314,7 @@ def _null_directions(
     if _has_occasions(structure):  # their correlations themselves, one by one
         slopes = structure.natural(u).first[:, structure.is_free]
         to_natural = np.asarray(np.linalg.inv(slopes), dtype=np.float64)
-    parts = []
+    looks: list[tuple[FloatArray, ResidualMatrices]] = []
     seen: set[bytes] = set()
     for cluster in clusters:
         start, end = rows.offsets[cluster], rows.offsets[cluster + 1]
@@ -329,18 +331,23 @@ def _null_directions(
         if key in seen:
             continue
         seen.add(key)
-        lower = np.tril_indices(len(picked))
+        looks.append((z, ResidualMatrices(structure, gaps[None], marks[None])))
+    share_values([matrices for _, matrices in looks])
+    parts: list[FloatArray] = []
+    for z, matrices in looks:
+        lower = np.tril_indices(len(z))
         columns = [(z @ direction @ z.T)[lower] for direction in directions]
-        matrices = ResidualMatrices(structure, gaps[None], marks[None])
         found, every = matrices.values(u), slice(None)
         slopes = np.tensordot(to_natural, matrices.slopes(found, every)[:, 0], 1)
         columns += [slope[lower] for slope in slopes]
         if not scale_known:
             columns.append(matrices.matrices(found, every)[0][lower])
         parts.append(np.column_stack(columns))
+        if not np.abs(parts[-1]).max() < _LARGEST:
+            return np.eye(len(columns))  # a start beyond all numbers tells nothing
+        if sum(map(len, parts)) > _TOGETHER:
+            parts = [r_factor(np.concatenate(parts))]
     matrix = np.concatenate(parts)
-    if not np.abs(matrix).max() < _LARGEST:
-        return np.eye(matrix.shape[1])  # a start beyond all numbers tells nothing
     lengths = np.sqrt((matrix**2).sum(axis=0))
     # random effects and residuals may be of very different size
     k = len(free)

@@ -114,20 +114,29 @@ class ResidualMatrices:
         """Whether rows differ in their variances."""
         return len(self.kinds) > 0
 
-    def values(self, u: FloatArray) -> ResidualValues:
+    def values(self, u: FloatArray, *, derivatives: bool = True) -> ResidualValues:
         """
         What the matrices are looked up in.
 
         Parameters
         ----------
         u : ndarray, shape (k_free,)
+        derivatives : bool
+            Whether those of correlations are wanted.
         """
         if self.shared is not None:
-            return self.shared.values(u)
-        return self._latest.at(u, lambda: self._values(u))
+            return self.shared.values(u, derivatives=derivatives)
+        return self._latest.at(
+            u, lambda: self._values(u, derivatives), keep=lambda _: derivatives
+        )
 
-    def _values(self, u: FloatArray) -> ResidualValues:
-        found = self.structure.cell_values(self.cells, u)
+    def _values(self, u: FloatArray, derivatives: bool) -> ResidualValues:
+        if derivatives:
+            found = self.structure.cell_values(self.cells, u)
+        else:
+            params = self.structure.from_unconstrained(u)
+            correlations = self.structure.correlations(self.cells, params)
+            found = Jet.constant(np.broadcast_to(correlations, len(self.cells)), 0)
         held = Jet.constant(np.arange(_FIRST), found.k)
         table = concatenate([held, found])
         if not self.heteroscedastic:

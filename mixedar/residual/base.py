@@ -181,7 +181,10 @@ class Parametric(ABC):
         -------
         ndarray, shape (k_params,)
         """
-        return self.natural(np.asarray(u, dtype=np.float64)).value
+        u = np.asarray(u, dtype=np.float64)
+        if self.k_free and type(self).natural is Parametric.natural:
+            return self.from_variables(Jet.constant(u, 0)).value
+        return self.natural(u).value
 
     def from_variables(self, u: Jet) -> Jet:
         """
@@ -296,6 +299,12 @@ class Composite(Parametric):
         params = np.asarray(params, dtype=np.float64)
         return np.concatenate(
             [part.to_unconstrained(params[own]) for part, _, own in self.places()]
+        )
+
+    def from_unconstrained(self, u: ArrayLike) -> FloatArray:
+        u = np.asarray(u, dtype=np.float64)
+        return np.concatenate(
+            [part.from_unconstrained(u[free]) for part, free, _ in self.places()]
         )
 
     def natural(self, u: FloatArray) -> Jet:

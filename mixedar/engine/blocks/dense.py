@@ -150,6 +150,8 @@ class CovarianceBlock(LikelihoodBlock):
         step = np.where(there, np.arange(n), 0)
         index = first[starts, None] + step
         marks = np.empty((g, n, 0)) if rows.marks is None else rows.marks[index]
+        #: rows of the first cluster of each pattern, -1 where there is none
+        self.index = np.where(there, index, -1)
         gaps = np.where(there, rows.gaps[index], 0.0)
         self.matrices = ResidualMatrices(structure, gaps, marks, there)
         self.z = rows.z[index] * there[:, :, None]
@@ -264,17 +266,17 @@ class _Patterns:
             return products(products(back, self._outer(weight)), self.inverse)
         g, n, _, width = self.y.shape
         rows = products(back, self.y.reshape(g, n, -1))
-        return _weighted_outer(rows.reshape(g, n, -1, width), weight)
+        return weighted_outer(rows.reshape(g, n, -1, width), weight)
 
     def _outer(self, weight: FloatArray) -> FloatArray:
         """``Y weight Y'``, shape (g, n, n)."""
         if self.gram is None:
-            return _weighted_outer(self.y, weight)
+            return weighted_outer(self.y, weight)
         g, n = self.y.shape[:2]
         return product(self.gram, weight.reshape(-1, 1)).reshape(g, n, n)
 
 
-def _weighted_outer(rows: FloatArray, weight: FloatArray) -> FloatArray:
+def weighted_outer(rows: FloatArray, weight: FloatArray) -> FloatArray:
     """``Y weight Y'`` of rows of shape (g, n, M, width)."""
     g, n, _, width = rows.shape
     turned = product(rows.reshape(-1, width), weight).reshape(g, n, -1)
@@ -298,10 +300,26 @@ class PatternCurvature:
 
     def values(self) -> Iterator[tuple[FloatArray, float]]:
         """Whitened rows of chunks of patterns, (., width), and log-determinants."""
+        self._values = self.block.matrices.values(self.u, derivatives=False)
         for some in self._chunks(0):
             multiplicity = self.block.multiplicity[some]
             y, logs = _whitened_rows(self._covariances(some), self.block.w[some])
             yield y.reshape(-1, y.shape[-1]), float(multiplicity @ logs)
+
+    def inverses(
+        self,
+    ) -> Iterator[tuple[slice, FloatArray, FloatArray, FloatArray, float]]:
+        """
+        Chunks of patterns: which they are, ``L^-1``, ``H^-1``, ``Y`` and ``log|H|``.
+
+        The matrices have the shapes (g, n, n) and (g, n, M, width).
+        """
+        for some in self._chunks(0):
+            half, logs = inverse_roots(self._covariances(some))
+            w = self.block.w[some]
+            y = products(half, w.reshape(*w.shape[:2], -1)).reshape(w.shape)
+            inverse = products(half.transpose(0, 2, 1), half)
+            yield some, half, inverse, y, float(self.block.multiplicity[some] @ logs)
 
     def parts(self) -> Iterator[_Patterns]:
         """Chunks of patterns; small blocks are computed once."""
