@@ -25,9 +25,7 @@ from scipy.linalg import solve_triangular
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
-from mixedar.engine.blocks.dense import CovarianceBlock
-from mixedar.engine.blocks.pieces import in_pieces
-from mixedar.engine.blocks.series import SeriesBlock
+from mixedar.engine.blocks.pieces import pieces_of
 from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import (
     RandomCovariance,
@@ -161,7 +159,7 @@ class LikelihoodProblem:
         self.typical_rows = None if self._by_sigma else _typical_rows(rows, structure)
         inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
         self.blocks = self.inner_blocks(inside)
-        self._pieces = self._cut(inside, self.blocks)
+        self._pieces = pieces_of(self.blocks, inside, structure)
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
         self.shift = (
@@ -190,15 +188,7 @@ class LikelihoodProblem:
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
         """The same for `n` rows in internal coordinates."""
         blocks = self.inner_blocks(inside)
-        return self._with(blocks, n, self._cut(inside, blocks))
-
-    def _cut(
-        self, inside: ClusterRows, blocks: Sequence[LikelihoodBlock]
-    ) -> ClusterRows | None:
-        """Pieces of series that are too long for their matrices to be cheap."""
-        if not isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
-            return None
-        return in_pieces(inside, self.structure)
+        return self._with(blocks, n, pieces_of(blocks, inside, self.structure))
 
     def of_pieces(self) -> Self | None:
         """The same with long series cut into pieces, where that is far less work."""

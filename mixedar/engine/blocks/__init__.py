@@ -18,6 +18,7 @@ import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
 from mixedar.engine.blocks.dense import CovarianceBlock
+from mixedar.engine.blocks.grid import with_groups_summed
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock
 from mixedar.engine.blocks.scaled import ScaledBlock
 from mixedar.engine.blocks.series import SeriesBlock, matrix_blocks
@@ -152,7 +153,9 @@ def _formula_blocks(
     patterns = np.diff(rows.offsets)[rows.weights > 0.0]
     many = longest > _LONG_DENSE or (patterns**2).sum() > _MANY_DENSE
     scaled = scaled_block(rows, structure) if many else None
-    return curvature_blocks(rows, structure) if scaled is None else [scaled]
+    if scaled is not None:
+        return [scaled]
+    return with_groups_summed(rows, structure, curvature_blocks(rows, structure))
 
 
 def scaled_block(rows: ClusterRows, structure: ResidualStructure) -> ScaledBlock | None:

@@ -8,18 +8,30 @@ the rows (Vecchia, 1988; Stein, Chi and Welty, 2004).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.engine.blocks.base import LikelihoodBlock
+from mixedar.engine.blocks.dense import CovarianceBlock
+from mixedar.engine.blocks.series import SeriesBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.residuals import correlation_marks
 from mixedar.residual import ResidualStructure
 
 # From this length on a series is long, and its pieces have at most so many rows.
 _LONG, _PIECE = 300, 100
+
+
+def pieces_of(
+    blocks: Sequence[LikelihoodBlock], rows: ClusterRows, structure: ResidualStructure
+) -> ClusterRows | None:
+    """The rows of blocks in pieces, if the blocks write long matrices out."""
+    if not isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
+        return None
+    return in_pieces(rows, structure)
 
 
 def in_pieces(rows: ClusterRows, structure: ResidualStructure) -> ClusterRows | None:
