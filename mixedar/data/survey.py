@@ -153,7 +153,14 @@ def kept_together(source: Source, key: str) -> Source:
 
 
 def monotone(labels: pd.Series) -> tuple[bool, bool]:
-    """Whether labels never fall, and whether they never rise; missing ones are last."""
+    """
+    Whether labels never fall, and whether they never rise; missing ones are last.
+
+    Missing ones elsewhere may stand between the rows of a group, and divide it.
+    """
+    missing = labels.isna().to_numpy()
+    if not (missing[1:] >= missing[:-1]).all():
+        return False, False
     values = without_categories(labels).dropna()
     return bool(values.is_monotonic_increasing), bool(values.is_monotonic_decreasing)
 

@@ -56,6 +56,11 @@ _NAMED = 8
 _OF_ROWS = NotKept(_LACKING)
 
 
+def _first(labels: Sequence[Sequence[Any]]) -> list[Any]:
+    """The first of some labels."""
+    return sorted(one for part in labels for one in part)[:_NAMED]
+
+
 @dataclass(frozen=True, eq=False)
 class PanelSums:
     """
@@ -112,7 +117,7 @@ class PanelSums:
             dict(zip(sizes.tolist(), counts.tolist(), strict=True)),
             np.where((columns == columns[0]).all(axis=0), columns[0], np.nan),
             panel.entity_labels[0],
-            panel.singletons[:_NAMED],
+            _first([panel.singletons]),
             pd.Series(panel.time_labels),
             np.unique(panel.gaps) * panel.time_step,
         )
@@ -150,7 +155,7 @@ class PanelSums:
             counts={size: sum(p.counts.get(size, 0) for p in some) for size in sizes},
             value=np.where(np.ptp(values, axis=0) == 0.0, values[0], np.nan),
             first=some[0].first,
-            singletons=[one for part in some for one in part.singletons][:_NAMED],
+            singletons=_first([part.singletons for part in some]),
             periods=periods.drop_duplicates(),
             gaps=np.unique(np.concatenate([part.gaps for part in some])),
         )

@@ -154,6 +154,17 @@ def test_missing_values(tmp_path: Path, door: Door) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_missing_labels_do_not_divide_entities(tmp_path: Path, door: Door) -> None:
+    pytest.importorskip("duckdb")
+    frame = FRAME.assign(id="person " + FRAME["id"].astype(str).str.zfill(3))
+    frame.loc[frame.index % 11 == 0, "id"] = None
+    fit, options = {"cov_type": "clustered"}, {"time": "time", "missing": "drop"}
+    data = scanned(frame, tmp_path), frame
+    there, here = (fitted(door, d, FORMULA, fit, **options) for d in data)
+    check_equal(there, here)
+
+
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("cov_type", ["robust", "clustered"])
 def test_what_one_cluster_determines(tmp_path: Path, door: Door, cov_type: str) -> None:
     frame = FRAME.assign(one=0.0)
