@@ -56,6 +56,8 @@ class LinearRecursion:
         return self._solved(b, "T", False)
 
     def _solved(self, b: FloatArray, trans: str, overwrite: bool) -> FloatArray:
+        if b.size == 0:  # LAPACK's wrapper writes where there is nothing
+            return b
         d, inner = len(b), (*b.shape[1:], len(b))
         # the numbers of a row side by side; fresh memory is dearer than the arithmetic
         if d > 1:

@@ -82,6 +82,7 @@ def test_whitening_and_drawing(name: str) -> None:
         np.testing.assert_allclose(white[here], np.linalg.solve(root, x[here]), 1e-7)
         drawn = correlated_residuals(x, rows, structure, params)
         np.testing.assert_allclose(drawn[here], root @ x[here], 1e-9, 1e-11)
+    assert whiten_series(x[:, :0], rows, structure, u).shape == (3 * N, 0)
     one = whiten_series(x[:, 0], rows, structure, u)
     np.testing.assert_allclose(one, white[:, 0], rtol=1e-12)
 
@@ -105,6 +106,7 @@ def test_kriging(name: str) -> None:
     y = np.random.default_rng(2).normal(size=(3 * N, 2))
     np.testing.assert_allclose(weights @ y, expected @ y, 1e-8, 1e-10)
     np.testing.assert_allclose(weights @ y[:, 0], expected @ y[:, 0], 1e-8, 1e-10)
+    assert (weights @ y[:, :0]).shape == (8, 0)
     np.testing.assert_allclose(left, share, 1e-9, 1e-10)
 
 
