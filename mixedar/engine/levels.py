@@ -50,7 +50,7 @@ from mixedar.engine.linked import (
     place_within,
 )
 from mixedar.numeric.linalg import apply, inverse_cholesky
-from mixedar.relations.base import with_parameters
+from mixedar.relations.base import roots_at, with_parameters
 from mixedar.residual import ResidualStructure
 
 # From this share of the levels that clusters meet on all are columns of each, ...
@@ -333,7 +333,7 @@ class LevelsBlock(LikelihoodBlock):
         d, cross = self._inner_values(points.of_groups(self._k_residual))
         left = cross[:, :, q:, q:].sum(axis=1)
         cross[:, :, q:, q:] = left[:, None]  # more than what the effects take off
-        roots = self._roots_between(points.u[:, self._k_residual :])
+        roots = roots_at(self._between, points.u[:, self._k_residual :])
         for axis in (2, 3):
             self._turn(np.moveaxis(cross, axis, 2), points.term_factors, roots)
         cross[:, :, range(q), range(q)] += 1.0
@@ -343,21 +343,6 @@ class LevelsBlock(LikelihoodBlock):
         taken = root[:, :, q:, :q].transpose(0, 2, 1, 3).reshape(b, self._width, -1)
         d = d + 2.0 * np.log(pivots).sum(axis=(1, 2))
         return d, left - taken @ taken.transpose(0, 2, 1)
-
-    def _roots_between(self, u: FloatArray) -> list[FloatArray | None]:
-        """Roots of what relates levels at many parameters, or at all of them."""
-        roots: list[FloatArray | None] = []
-        first = 0
-        for one in self._between:
-            own = u[:, first : first + (0 if one is None else one.k_free)]
-            first += own.shape[1]
-            if one is None:
-                roots.append(None)
-            elif own.shape[1] == 0:
-                roots.append(one.at(own[0])[1][None])
-            else:
-                roots.append(np.stack([one.root(point) for point in own]))
-        return roots
 
     def _turn(
         self,

@@ -125,6 +125,20 @@ def with_parameters(
         first += count
 
 
+def roots_at(
+    between: Iterable[LevelCovariance | None], u: FloatArray
+) -> list[FloatArray | None]:
+    """Roots at many parameters, (m, l, l), or (1, l, l) of those without any."""
+    out: list[FloatArray | None] = []
+    first = 0
+    for one in between:
+        own = u[:, first : first + (0 if one is None else one.k_free)]
+        first += own.shape[1]
+        each = own if own.shape[1] else own[:1]
+        out.append(None if one is None else np.stack([one.root(x) for x in each]))
+    return out
+
+
 class KnownCovariance(WithoutParameters, LevelCovariance):
     """
     A covariance without parameters.
