@@ -36,6 +36,8 @@ FAR = 1e5
 # Further starting points, how far from the usual ones, how many of them are followed,
 # and numbers that a step of all may take together.
 SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
+# A standard deviation of so many standard errors may have another maximum at zero.
+_HARDLY = 3.0
 # What is left to gain where maxima of an easier likelihood are told apart.
 _FIRST_LOOK = 1e-6
 # Points between such a one and a maximum that say whether it would lead there.
@@ -158,7 +160,8 @@ def find_modes(
     highest = max(searches, key=lambda s: s.llf, default=None)
     thorough = method == "newton" and not alone and easier is None
     if thorough and highest and highest.converged:
-        for begun in _scattered(problem, evaluate, searches):
+        others = _scattered(problem, evaluate, searches)
+        for begun in (*others, *_without_one(problem, evaluate, highest)):
             best = max(searches, key=lambda s: s.llf)
             if not _leads(problem, begun, best):
                 follow(begun.theta, best.llf)
@@ -241,6 +244,34 @@ def _scattered(
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
     return found[:FOLLOWED]
+
+
+def _without_one(
+    problem: LikelihoodProblem,
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    best: SearchPath,
+) -> list[SearchPath]:
+    """
+    Searches, begun, from where a variance that is hardly above zero is zero.
+
+    With several variances there may be a maximum on either side; from zero, where the
+    likelihood is flat by symmetry, a search leaves only if it rises.
+    """
+    places, free = problem.covariance.places, problem.covariance.is_free
+    where = np.cumsum(free) - 1
+    found: list[SearchPath] = []
+    if len(places) < 3 or problem.n_linked > MANY_LINKED:
+        return found
+    spans = [place.entries for place in places]
+    alone = [s.start for s in spans if s.stop == s.start + 1 and free[s.start]]
+    for k in where[alone]:
+        if 0.0 < best.theta[k] ** 2 * best.curvature[k] < _HARDLY**2:
+            theta = np.where(np.arange(len(best.theta)) == k, 0.0, best.theta)
+            with suppress(np.linalg.LinAlgError):
+                search = _begun(evaluate, theta)
+                if not _near(search.theta, best.theta):
+                    found.append(search)
+    return found
 
 
 def _begun(
