@@ -164,7 +164,7 @@ def effect_layout(fit: Fit) -> tuple[IntArray, IntArray, IntArray, list[str]]:
         Names of the random effects; a level of a component is called
         ``component[level]``.
     """
-    data, m = fit.data, fit.n_groups
+    data, m = fit.data, fit.data.n_groups
     groups = [np.repeat(np.arange(m), fit.k_re)]
     columns = [np.tile(np.arange(fit.k_re), m)]
     codes = [columns[0]]
@@ -343,7 +343,7 @@ def coef_by_group(
     check_alpha(alpha)
     check_choice("form", form, ("wide", "long"))
     terms = group_terms(fit)
-    p, m = fit.k_fe, fit.n_groups
+    p, m = fit.k_fe, fit.data.n_groups
     alone = terms.fixed < 0
     names = [
         *fit.exog_names,
@@ -443,7 +443,7 @@ def _coefficient_variances(
     fit: Fit, columns: IntArray, place: IntArray, size: int
 ) -> FloatArray:
     """Variances of the errors of beta + b, shape (m, size)."""
-    p, m = fit.k_fe, fit.n_groups
+    p, m = fit.k_fe, fit.data.n_groups
     # the error of beta + b is (J - S A)(beta_hat - beta) + S (b_hat - b | beta)
     weights = np.zeros((m, size, p))
     weights[:, np.arange(p), np.arange(p)] = 1.0

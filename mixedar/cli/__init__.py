@@ -418,7 +418,7 @@ def _numbers(results: MixedLMARResults) -> dict[str, Any]:
         "method": fit.method,
         "residual": fit.structure.label,
         "converged": fit.converged,
-        "at_boundary": fit.singular or fit.residual_at_boundary,
+        "at_boundary": fit.singular or fit.estimate.residual_at_boundary,
         "boundary_notes": [as_options(note) for note in boundary_notes(fit)],
         "df_method": fit.df_method.name,
         "nobs": fit.nobs,

@@ -199,6 +199,7 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
         If a column that was numeric is not.
     """
     if isinstance(dtype, pd.CategoricalDtype):
+        found: Any
         if isinstance(column.dtype, pd.CategoricalDtype):
             codes, found = column.cat.codes.to_numpy(), column.dtype.categories
         else:

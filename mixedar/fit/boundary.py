@@ -42,7 +42,7 @@ def boundary_notes(fit: Fit) -> list[str]:
     singular = _singular_part(fit, plain) if fit.singular else ""
     if singular:
         notes.append(f"The random effects covariance is singular: {singular}")
-    if fit.residual_at_boundary:
+    if fit.estimate.residual_at_boundary:
         at_end = at_end_values(fit)
         values = ", ".join(f"{name} = {value:.6g}" for name, value in at_end.items())
         residual = set(at_end) <= set(fit.residual_names)

@@ -419,15 +419,10 @@ class Fit(NamedInALine):
         out[: self.structure.k_params] |= self.unseen_correlations
         return out
 
-    @property
-    def residual_at_boundary(self) -> bool:
-        """Whether a residual parameter is at the end of its range."""
-        return self.estimate.residual_at_boundary
-
     @cached_property
     def unbounded(self) -> str:
         """Residual variation without which the likelihood has no maximum, or empty."""
-        if self.modes[0].search.converged and not self.residual_at_boundary:
+        if self.modes[0].search.converged and not self.estimate.residual_at_boundary:
             return ""
         return vanished(self.data.first_groups, self.estimate, self.u)
 
@@ -465,13 +460,8 @@ class Fit(NamedInALine):
         data = self.data
         if not data.has_smooths:
             return Population.without_smooths(self.fe_params)
-        return Population.of(
-            data.terms,
-            self.fe_params,
-            self.term_effects,
-            self.term_posterior,
-            self.scale,
-        )
+        found = self.term_effects, self.term_posterior
+        return Population.of(data.terms, self.fe_params, *found, self.scale)
 
     @cached_property
     def eliminated_terms(self) -> Eliminated:

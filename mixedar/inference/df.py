@@ -209,7 +209,7 @@ def _boundary_notes(fit: Fit, method: DFMethod) -> list[str]:
         notes.append(
             f"{name} count all covariance parameters, those on the boundary too."
         )
-    if fit.residual_at_boundary:
+    if fit.estimate.residual_at_boundary:
         names = ", ".join(map(repr, at_end_values(fit)))
         which = f" {names}, which is at the end of its"
         if fit.estimate.at_end.sum() > 1:

@@ -111,7 +111,7 @@ def null_distribution(small: Fit, large: Fit) -> NullDistribution:
         return NullDistribution((), (), f"not nested: {found.apart}", False)
     if difference <= 0:
         return NullDistribution((), (), "no parameter is tested", False)
-    boundary = small.singular or small.residual_at_boundary
+    boundary = small.singular or small.estimate.residual_at_boundary
     edges, added = len(found.edges), found.edges.count(ZERO_VARIANCE)
     grew = large.layout.is_free.sum() > small.layout.is_free.sum()
     if edges == 0 and not found.irregular and not (grew and small.singular):

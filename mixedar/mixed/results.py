@@ -287,7 +287,7 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
     @property
     def at_boundary(self) -> bool:
         """Whether the maximum lies on the edge of the parameter space."""
-        return bool(self.fit.singular or self.fit.residual_at_boundary)
+        return bool(self.fit.singular or self.fit.estimate.residual_at_boundary)
 
     @cached_property
     def boundary_notes(self) -> list[str]:

@@ -562,7 +562,7 @@ def _table(
                 "AIC": criteria["aic"],
                 "BIC": criteria["bic"],
                 "converged": fit.converged,
-                "at_boundary": fit.singular or fit.residual_at_boundary,
+                "at_boundary": fit.singular or fit.estimate.residual_at_boundary,
             }
             row |= _nearest(name, fits, tests)
         rows.append(row)

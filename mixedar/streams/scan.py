@@ -70,7 +70,7 @@ def scan(
     ...     teeth = mar.scan(f"{folder}/*.parquet")
     ...     model = mar.mixedlm("distance ~ age", teeth, groups="subject", time="occ")
     >>> model.fit().params[["age", "rho"]].round(2).to_dict()
-    {'age': 0.66, 'rho': 0.64}
+    {'age': 0.66, 'rho': 0.05}
     """
     bound = bytes_of(memory)
     if connection is not None:

@@ -108,14 +108,14 @@ def boundary(fit: Fit) -> Finding:
             "standard errors of variances do not exist there; conf_int_re(method="
             "'profile') gives intervals"
         )
-    if fit.residual_at_boundary:
+    if fit.estimate.residual_at_boundary:
         advice.append(
             "a residual parameter at its limit hints at a missing random effect, a "
             "trend that is not in the fixed effects, or a unit of time that does not "
             "suit the data"
         )
     return check.found(
-        "warning" if fit.residual_at_boundary else "note",
+        "warning" if fit.estimate.residual_at_boundary else "note",
         float(len(notes)),
         f"{'; '.join(notes)}. That is a legitimate estimate, but: {'; '.join(advice)}.",
     )
