@@ -145,16 +145,10 @@ def newton(
         scaled_step = model.step(radius)
         step = scaled_step * model.scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
-        try:
-            trial = evaluate(theta + step)
-        except np.linalg.LinAlgError:
-            trial = None
+        trial = _tried(evaluate, theta + step)
         evaluations += 1
-        gain = -np.inf
-        # derivatives over- or underflow before values do
-        if trial is not None and np.isfinite(trial.hessian).all():
-            gain = trial.llf - current.llf
-        if not math.isfinite(gain):
+        gain = -np.inf if trial is None else trial.llf - current.llf
+        if trial is None or not math.isfinite(gain):
             radius = 0.25 * min(radius, _length(scaled_step))
             continue
         ratio = gain / predicted if predicted > 0.0 else 1.0
@@ -165,7 +159,6 @@ def newton(
             radius = min(2.0 * radius, 8.0)
         # close to the maximum rounding decides about gains; Newton is right
         if gain > 0.0 or (polished and gain > -100.0 * noise):
-            assert trial is not None
             theta, current = theta + step, trial
             if keep_path:
                 path.append((theta, current.llf))
@@ -174,6 +167,18 @@ def newton(
             return ended(iteration, decrement <= 1e4 * least)
     decrement = _Quadratic(theta, current).decrement
     return ended(maxiter, decrement <= 1e4 * max(gtol, noise))
+
+
+def _tried(
+    evaluate: Callable[[FloatArray], ThetaEvaluation], theta: FloatArray
+) -> ThetaEvaluation | None:
+    """A point where a step would lead, if it has derivatives."""
+    try:
+        trial = evaluate(theta)
+    except np.linalg.LinAlgError:
+        return None
+    # derivatives over- or underflow before values do
+    return trial if np.isfinite(trial.hessian).all() else None
 
 
 class _Quadratic:

@@ -113,10 +113,7 @@ def find_modes(
         return problem.evaluate(theta, derivatives=True)
 
     if problem.k_theta == 0:
-        theta = np.empty(0)
-        llf = problem.evaluate(theta, derivatives=False).llf
-        search = SearchPath(theta, llf, 0, 1, 0.0, True)
-        return [Optimum(estimate_at(problem, theta), search)]
+        return [_only_point(problem)]
     easier = None if alone else problem.of_pieces()
     starts = [] if alone else _starts(problem, easier)
     if start is not None:
@@ -148,11 +145,10 @@ def find_modes(
         elif searches and searches[0].converged and n_scattered(problem) < SCATTERED:
             # each step is dear: not the whole way to a maximum that is known
             best = max(searches, key=lambda s: s.llf)
-            with suppress(np.linalg.LinAlgError):
-                begun = _begun(evaluate, theta)
-                if _near(begun.theta, best.theta) or _leads(problem, begun, best):
-                    continue
-                theta = begun.theta
+            onward = _away_from(problem, evaluate, theta, best)
+            if onward is None:
+                continue
+            theta = onward
         follow(theta)
         last = searches[-1] if searches else None
         if endless and last and not last.converged and endless(last.theta):
@@ -160,14 +156,21 @@ def find_modes(
     highest = max(searches, key=lambda s: s.llf, default=None)
     thorough = method == "newton" and not alone and easier is None
     if thorough and highest and highest.converged:
-        others = _scattered(problem, evaluate, searches)
-        for begun in (*others, *_without_one(problem, evaluate, highest)):
+        for begun in _further(problem, evaluate, searches):
             best = max(searches, key=lambda s: s.llf)
             if not _leads(problem, begun, best):
                 follow(begun.theta, best.llf)
     if not searches:
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     return _distinct(problem, searches)
+
+
+def _only_point(problem: LikelihoodProblem) -> Optimum:
+    """The maximum where there is nothing to search."""
+    theta = np.empty(0)
+    llf = problem.evaluate(theta, derivatives=False).llf
+    search = SearchPath(theta, llf, 0, 1, 0.0, True)
+    return Optimum(estimate_at(problem, theta), search)
 
 
 def _distinct(problem: LikelihoodProblem, searches: list[SearchPath]) -> list[Optimum]:
@@ -246,6 +249,17 @@ def _scattered(
     return found[:FOLLOWED]
 
 
+def _further(
+    problem: LikelihoodProblem,
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    known: Sequence[SearchPath],
+) -> list[SearchPath]:
+    """Searches beyond the usual ones, begun, that may lead to other maxima."""
+    best = max(known, key=lambda s: s.llf)
+    scattered = _scattered(problem, evaluate, known)
+    return [*scattered, *_without_one(problem, evaluate, best)]
+
+
 def _without_one(
     problem: LikelihoodProblem,
     evaluate: Callable[[FloatArray], ThetaEvaluation],
@@ -296,6 +310,21 @@ def n_scattered(problem: LikelihoodProblem) -> int:
     by_blocks = sum(block.work(k) for block in problem.blocks)
     work = max(problem.n_rows * (problem.k_theta + 1) ** 2, by_blocks)
     return min(SCATTERED, int(WORK / work))
+
+
+def _away_from(
+    problem: LikelihoodProblem,
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    best: SearchPath,
+) -> FloatArray | None:
+    """Where the first steps from a point end; None if they lead to a known maximum."""
+    with suppress(np.linalg.LinAlgError):
+        begun = _begun(evaluate, theta)
+        if _near(begun.theta, best.theta) or _leads(problem, begun, best):
+            return None
+        return begun.theta
+    return theta
 
 
 def _leads(problem: LikelihoodProblem, begun: SearchPath, best: SearchPath) -> bool:
