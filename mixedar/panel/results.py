@@ -57,7 +57,7 @@ from mixedar.panel.predictions import (
 from mixedar.panel.summary import summarize
 from mixedar.prediction.batches import frames_or_file
 from mixedar.prediction.results import PredictionResults
-from mixedar.streams import Source, as_source
+from mixedar.streams import Source
 from mixedar.summary import ResultFrame, ResultsSummary, Summarised, in_a_line
 
 
@@ -644,9 +644,8 @@ class PanelResults(OtherWords, Summarised, metaclass=_StatsmodelsLike):
         3
         """
         check_flags(effects=effects)
-        source = as_source(exog)
-        if source is not None:
-            how = self.model.formula_spec, source, effects
+        if isinstance(exog, Source):
+            how = self.model.formula_spec, exog, effects
             return frames_or_file(predicted_frames(self.panel, self.estimate, *how), to)
         if exog is None and not effects:
             return self.fitted_marginal

@@ -114,15 +114,10 @@ class Nugget(WrappedStructure):
 
     def start_grid(self) -> Sequence[FloatArray]:
         grid = self.structure.start_grid()
-        return [
-            np.append(u, logit(share))
-            for u, share in [
-                (grid[0], 0.2),
-                (grid[-1], 0.4),
-                (grid[0], 0.02),
-                (grid[0], 0.9),
-            ]
-        ]
+        tried = [(grid[0], 0.2), (grid[-1], 0.4), (grid[0], 0.02), (grid[0], 0.9)]
+        # noise hides signs: what alternates has maxima of its own
+        tried += [(u, 0.8) for u in grid[1:] if len(u) and u[0] * grid[0][0] < 0.0][:1]
+        return [np.append(u, logit(share)) for u, share in tried]
 
     def to_unconstrained(self, params: ArrayLike) -> FloatArray:
         params = np.asarray(params, dtype=np.float64)
