@@ -396,11 +396,4 @@ def as_frame(table: pa.Table | pa.RecordBatch, key: str | None) -> pd.DataFrame:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column holds text."""
-    import pyarrow as pa
-
-    types = pa.types
-    return bool(
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-    )
+    return str(kind) in ("string", "large_string", "string_view")

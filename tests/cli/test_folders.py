@@ -51,6 +51,7 @@ def test_the_numbers_are_those_of_one_file(
 def test_labels_of_many_files_stay_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("duckdb")
     labels = ["01", "1", "1.10", "1.1", "02", "2"]
     rows = pd.DataFrame(
         {

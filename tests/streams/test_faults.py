@@ -147,6 +147,7 @@ def test_groups_that_are_apart_need_an_engine(
 
 
 def test_an_order_of_rows_that_sorting_loses_is_not_taken(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
     FRAME.to_parquet(tmp_path / "sorted.parquet")
     FRAME.sort_values("time").to_parquet(tmp_path / "apart.parquet")
     options = {"groups": "id", "residual": "ar1", "re_formula": "0"}
