@@ -25,6 +25,7 @@ NEEDS = {
     "inference.md": "marginaleffects",
     "latent-growth.md": "semopy",
     "scikit-learn.md": "sklearn",
+    "streams.md": "dask.dataframe",
 }
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
