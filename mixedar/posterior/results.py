@@ -434,7 +434,7 @@ def posterior(
     UnsupportedError
         If a prior is improper or does not suit its parameter.
     NotComputedError
-        If the posterior could not be explored.
+        If the likelihood has no maximum, or the posterior could not be explored.
 
     References
     ----------
@@ -458,6 +458,8 @@ def posterior(
             f"priors={shown(priors)} is no mapping of names to priors, such as "
             "{'sigma': HalfNormal(2)}"
         )
+    # beside such a likelihood no usual prior keeps the posterior proper
+    fit.check_maximum("posterior()")
     target = Target(fit, priors or {})
     starts = [
         target.start((mode.estimate.theta, float(np.sqrt(mode.estimate.scale))))

@@ -184,5 +184,7 @@ def test_the_search_ends_early_and_nothing_has_an_error() -> None:
             fit.with_df(df).pvalues  # noqa: B018
     with pytest.raises(NotComputedError, match="needs a maximum"):
         fit.influence()
+    with pytest.raises(NotComputedError, match="needs a maximum"):
+        fit.posterior(100)
     assert "nan" not in str(fit.summary())
     assert fit.get_prediction().summary_frame()["mean_se"].isna().all()
