@@ -15,7 +15,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.batch import ManyPoints, Profiles, levels_of
-from mixedar.exceptions import UnsupportedError
+from mixedar.exceptions import NotComputedError, UnsupportedError
 from mixedar.fit import Fit
 from mixedar.posterior.blocks import (
     EffectBlock,
@@ -29,9 +29,11 @@ from mixedar.posterior.priors import (
     Normal,
     Prior,
 )
+from mixedar.posterior.weighted import integral
 from mixedar.residual import many
 
 _FARTHEST = 40.0  # coordinates beyond which nothing is computed
+_PRIOR_POINTS = 20_000  # that tell what priors have of a range
 _CLOSEST = 1.0 - 1e-9  # partial correlations
 # of a coordinate, in search of a prior that is not zero
 _STEPS = np.concatenate([[0.0], np.linspace(-10.0, 10.0, 401)])
@@ -338,7 +340,12 @@ class Target(PriorsByName):
         start = np.clip(self.fit.unconstrained, -2.0, 2.0)
         rng = np.random.default_rng(0)
         found = explore(density, [start], 2000, rng, lambda text: None, dear=True)
-        return outside + found.log_normaliser
+        if found.proposal is None:
+            raise NotComputedError(
+                "what priors have of the range of correlations is not known: weighted "
+                "draws of the prior failed; give wider priors of correlations"
+            )
+        return outside + integral(density, found.proposal, _PRIOR_POINTS).log
 
     # The density -------------------------------------------------------------
 

@@ -9,14 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import gammaln
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import NotComputedError
 from mixedar.posterior.chains import differential_evolution, effective_sizes, r_hat
 from mixedar.posterior.psis import GOOD, pareto_k
+from mixedar.posterior.weighted import (
+    NOWHERE,
+    Components,
+    Density,
+    Natural,
+    Proposal,
+    log_sum,
+)
 
-_DF = 5.0  # of the proposals
 _ROUNDS = 8
 _RHAT = 1.02
 _WIDEST = 9.0  # variance of a coordinate of a first proposal
@@ -29,13 +35,7 @@ _ENOUGH_OF_DEAR = 0.8  # the same where points cost much
 _LARGEST = 2.0  # draws of one point, near which further ones are sought
 _FURTHER = 1.4  # times as many points a round
 _LEAST_SHARE = 1e-4  # of the average weight, of points that mixtures are fitted to
-_NOWHERE = -1e10  # what stands for the logarithm of zero
 _LOCAL = 3  # of these components a round
-
-#: Log-density of points, shape (m, k) to (m,).
-Density = Callable[[FloatArray], FloatArray]
-#: From coordinates to what is reported, row by row.
-Natural = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Draws:
         Tail of the importance weights; NaN of chains.
     r_hat : ndarray, shape (k,)
         Of chains; NaN of weighted draws.
-    log_normaliser, log_normaliser_se : float
-        Logarithm of the integral of the density, and its error; NaN of chains.
+    proposal : Proposal or None
+        What the weighted points were drawn from; None of chains.
     evaluations : int
     """
 
@@ -65,124 +65,8 @@ class Draws:
     tail: FloatArray
     pareto_k: float
     r_hat: FloatArray
-    log_normaliser: float
-    log_normaliser_se: float
+    proposal: Proposal | None
     evaluations: int
-
-
-class _Components:
-    """
-    Points drawn from Student's t distributions, weighted by all that they came from.
-
-    With ``q = sum_c n_c q_c / n``, the mixture of what was drawn from, the weights
-    ``f / q`` have no tail that one component had and another mends (Veach and Guibas,
-    1995; Cornuet et al., 2012, Adaptive multiple importance sampling, Scandinavian
-    Journal of Statistics 39, 798-812).
-    """
-
-    def __init__(
-        self, density: Density, natural: Natural, k: int, rng: np.random.Generator
-    ) -> None:
-        self.density, self.natural, self.rng, self.k = density, natural, rng, k
-        self.means: list[FloatArray] = []
-        self.roots: list[FloatArray] = []
-        self.counts: list[int] = []
-        self.z, self.value = np.empty((0, k)), np.empty(0)
-        #: what is reported of the points
-        self.x = np.empty((0, 0))
-        self.logs = np.empty((0, 0))  # components x points
-        #: logarithms of the weights, whose mean is the integral of the density
-        self.log_weights = np.empty(0)
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def draw(self, means: FloatArray, covs: FloatArray, counts: IntArray) -> None:
-        """Draw so many points from each of new components."""
-        first = len(self.means)
-        roots = np.linalg.cholesky(covs)
-        self.means += list(means)
-        self.roots += list(roots)
-        self.counts += [0] * len(means)
-        old = [self._log_density(c, self.z) for c in range(first, len(self.means))]
-        old_logs = np.reshape(old, (len(means), len(self.z)))
-        self.logs = np.vstack([self.logs.reshape(first, len(self.z)), old_logs])
-        self.draw_again(np.arange(first, len(self.means)), counts)
-
-    def draw_again(self, which: IntArray, counts: IntArray) -> None:
-        """Draw so many further points from each of some components."""
-        parts = []
-        for c, count in zip(which.tolist(), counts.tolist(), strict=True):
-            noise = self.rng.normal(size=(count, self.k))
-            noise /= np.sqrt(self.rng.chisquare(_DF, count) / _DF)[:, None]
-            parts.append(self.means[c] + noise @ self.roots[c].T)
-            self.counts[c] += count
-        z = np.vstack(parts)
-        logs = np.stack([self._log_density(c, z) for c in range(len(self.means))])
-        self.logs = np.hstack([self.logs, logs])
-        self.z = np.vstack([self.z, z])
-        x = self.natural(z)
-        self.x = np.vstack([self.x, x]) if len(self.x) else x
-        self.value = np.concatenate([self.value, self.density(z)])
-        counts = np.array(self.counts, dtype=np.float64)
-        shares = np.log(np.maximum(counts, 1e-300) / counts.sum())
-        self.log_weights = self.value - _log_sum(self.logs + shares[:, None])
-
-    def _log_density(self, c: int, z: FloatArray) -> FloatArray:
-        k, root = self.k, self.roots[c]
-        white = (z - self.means[c]) @ np.linalg.inv(root).T
-        constant = (
-            gammaln((_DF + k) / 2) - gammaln(_DF / 2) - k / 2 * np.log(_DF * np.pi)
-        )
-        logdet = np.log(np.diag(root)).sum()
-        tails = np.log1p((white**2).sum(axis=1) / _DF)
-        return np.asarray(constant - logdet - (_DF + k) / 2 * tails)
-
-    @property
-    def weights(self) -> FloatArray:
-        """The weights, with the sum one."""
-        logs = self.log_weights
-        return np.asarray(np.exp(logs - _log_sum(logs)))
-
-    def judged(self, tell: Callable[[str], None]) -> tuple[float, float]:
-        """Efficiency of the weights and shape of their tail, which are told too."""
-        efficiency, tail = _efficiency(self.log_weights), pareto_k(self.log_weights)
-        tell(f"{len(self)} points, efficiency {efficiency:.2f}, Pareto k {tail:.2f}")
-        return efficiency, tail
-
-    def worth(self, n: int) -> tuple[float, FloatArray, FloatArray]:
-        """
-        How many independent draws `n` draws of the points are worth.
-
-        Of a mean of draws the variance is that of the weighted mean, ``sum w^2 x^2``,
-        and what systematic resampling adds: a point is drawn ``n w`` times, rounded
-        down or up at random.  Without points drawn twice the sum of both is that of
-        `n` independent draws.
-
-        Returns
-        -------
-        float
-            Of a parameter that does not depend on the weights.
-        bulk, tail : ndarray, shape (k,)
-            Of the means of the parameters, and of their outer twentieths.
-        """
-        w, x = self.weights, self.x
-        rounded = n * w % 1.0
-        noise = w**2 + rounded * (1.0 - rounded) / n**2
-        bulk, tail = np.empty(x.shape[1]), np.empty(x.shape[1])
-
-        def size(x: FloatArray) -> float:
-            apart = (x - w @ x) ** 2
-            error = noise @ apart
-            return min(float(w @ apart / error), n) if error > 0.0 else float(n)
-
-        for j in range(x.shape[1]):
-            bulk[j] = size(x[:, j])
-            order = np.argsort(x[:, j])
-            below = np.empty(len(w))
-            below[order] = np.cumsum(w[order])
-            tail[j] = min(size((below <= q).astype(float)) for q in (0.05, 0.95))
-        return min(1.0 / noise.sum(), float(n)), bulk, tail
 
 
 def explore(
@@ -231,13 +115,13 @@ def explore(
     counted = _Counted(density)
     modes = [_mode(counted, start) for start in starts]
     best = max(value for _, value in modes)
-    if best <= _NOWHERE:
+    if best <= NOWHERE:
         raise NotComputedError(
             "posterior(): the posterior density is zero, or cannot be computed, near "
             "the maxima of the likelihood: do the priors leave them out?"
         )
     near = [z for z, value in modes if value > best - 12.0]
-    points = _Components(counted, natural, len(starts[0]), rng)
+    points = Components(counted, natural, len(starts[0]), rng)
     _adapt(points, near, tell, dear)
     most = max(3000.0, 6.0 * n) if dear else 12.0 * n + 20000.0
     wanted = (_ENOUGH_OF_DEAR if dear else _ENOUGH) * n
@@ -262,7 +146,6 @@ def explore(
     if tail > GOOD or not np.isfinite(log_weights).any():
         return _chains(counted, points, n, rng, tell, natural, dear)
     effective, bulk, tails = points.worth(n)
-    scaled = np.exp(log_weights - log_weights.max())
     return Draws(
         points.z[_resampled(points.weights, n, rng)],
         effective,
@@ -270,8 +153,7 @@ def explore(
         tails,
         tail,
         np.full(points.k, np.nan),
-        float(_log_sum(log_weights) - np.log(len(points))),
-        float(scaled.std() / scaled.mean() / np.sqrt(len(points))),
+        points.proposal,
         counted.count,
     )
 
@@ -294,7 +176,7 @@ def _mode(density: Density, start: FloatArray) -> tuple[FloatArray, float]:
 
     def function(z: FloatArray) -> tuple[float, FloatArray]:
         found = density(np.vstack([z, z + step, z - step]))
-        here = found[0] if np.isfinite(found[0]) else _NOWHERE
+        here = found[0] if np.isfinite(found[0]) else NOWHERE
         # no slope towards where there is nothing
         found = np.where(np.isfinite(found), found, here)
         return -here, -(found[1 : k + 1] - found[k + 1 :]) / 2e-4
@@ -326,15 +208,8 @@ def _curvature(density: Density, mode: FloatArray) -> FloatArray:
     return np.asarray((vectors / np.maximum(values, 1.0 / _WIDEST)) @ vectors.T)
 
 
-def _efficiency(log_weights: FloatArray) -> float:
-    """Effective draws by number of draws."""
-    w = np.exp(log_weights - max(log_weights.max(), _NOWHERE))
-    total = (w**2).sum()
-    return float(w.sum() ** 2 / total / len(w)) if total > 0.0 else 0.0
-
-
 def _adapt(
-    points: _Components,
+    points: Components,
     modes: Sequence[FloatArray],
     tell: Callable[[str], None],
     dear: bool,
@@ -357,7 +232,7 @@ def _adapt(
             _add_local(points, size // 3)
 
 
-def _draw_more(points: _Components, count: float) -> None:
+def _draw_more(points: Components, count: float) -> None:
     """Draw from all components, in the shares that suit the density best."""
     w = _flattened(points.weights, 0.25)
     drawn = np.array(points.counts) / sum(points.counts)
@@ -380,7 +255,7 @@ def _flattened(w: FloatArray, least: float) -> FloatArray:
     return np.asarray(out)
 
 
-def _add_local(points: _Components, size: int) -> None:
+def _add_local(points: Components, size: int) -> None:
     """Draw around the points of the largest weights."""
     w, z = points.weights, points.z
     spread = _spread(z, w)[1]
@@ -405,7 +280,7 @@ def _spread(z: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
     return centre, apart.T @ (w[:, None] * apart) + 1e-8 * np.eye(z.shape[1])
 
 
-def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _fitted(points: Components) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Means, covariances and shares of a mixture fitted to weighted points."""
     z, w = points.z, points.weights
     w = np.minimum(_flattened(w, 0.15), 20.0 / len(z))
@@ -423,7 +298,7 @@ def _fitted(points: _Components) -> tuple[FloatArray, FloatArray, FloatArray]:
                 for share, mean, cov in zip(shares, means, covs, strict=True)
             ]
         )
-        member = np.exp(logs - _log_sum(logs)) * w
+        member = np.exp(logs - log_sum(logs)) * w
         shares = np.maximum(member.sum(axis=1), 1e-6)
         means = (member @ z) / shares[:, None]
         for c in range(count):
@@ -447,12 +322,6 @@ def _log_normal(z: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
     return np.asarray(-np.log(np.diag(root)).sum() - 0.5 * (white**2).sum(axis=1))
 
 
-def _log_sum(logs: FloatArray) -> FloatArray:
-    """Logarithm of the sum of exponentials over the first axis."""
-    largest = logs.max(axis=0)
-    return np.asarray(largest + np.log(np.exp(logs - largest).sum(axis=0)))
-
-
 def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     """Systematic resampling, in random order."""
     at = (np.arange(n) + rng.random()) / n
@@ -463,7 +332,7 @@ def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArra
 
 def _chains(
     density: Density,
-    points: _Components,
+    points: Components,
     n: int,
     rng: np.random.Generator,
     tell: Callable[[str], None],
@@ -497,7 +366,6 @@ def _chains(
         np.minimum(tails, n),
         np.nan,
         found_r,
-        np.nan,
-        np.nan,
+        None,
         5 * steps * m // 4,
     )

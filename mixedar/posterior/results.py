@@ -28,7 +28,11 @@ from mixedar.fit import Fit
 from mixedar.inference.arguments import check_count, generator, understands
 from mixedar.posterior.coordinates import Points, Remembered, Target
 from mixedar.posterior.explore import Draws, explore
+from mixedar.posterior.weighted import Integral, integral
 from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
+
+# Points that tell the marginal likelihood, and where each costs much.
+_POINTS, _DEAR_POINTS = 8000, 1500
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +88,7 @@ class Posterior(Printed):
     @property
     def _is_weighted(self) -> bool:
         """Whether draws are weighted points, and not from chains."""
-        return not np.isnan(self.explored.log_normaliser)
+        return self.explored.proposal is not None
 
     @property
     def priors(self) -> dict[str, str]:
@@ -108,12 +112,31 @@ class Posterior(Printed):
         NotComputedError
             If chains explored the posterior, which do not tell it.
         """
-        if not self._is_weighted:
+        return self._integral.log - self.target.log_volume()
+
+    @property
+    def log_marginal_likelihood_se(self) -> float:
+        """
+        Monte Carlo standard error of the logarithm of the marginal likelihood.
+
+        Raises
+        ------
+        NotComputedError
+            As for ``log_marginal_likelihood``.
+        """
+        return self._integral.log_se
+
+    @cached_property
+    def _integral(self) -> Integral:
+        """Integral of likelihood and prior, over wherever the prior is."""
+        proposal = self.explored.proposal
+        if proposal is None:
             raise NotComputedError(
                 "the marginal likelihood is not known from chains, which explored this "
                 "posterior as weighted draws failed; give narrower priors"
             )
-        return self.explored.log_normaliser - self.target.log_volume()
+        most = _DEAR_POINTS if self.target.is_dear else _POINTS
+        return integral(lambda z: self.target.log_density(z)[0], proposal, most)
 
     def bayes_factor(self, other: Posterior) -> float:
         """

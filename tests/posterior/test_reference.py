@@ -86,7 +86,7 @@ def test_parameters_are_those_of_quadrature(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_marginal_likelihood_is_that_of_quadrature(case: str) -> None:
     record, post = solved(case)
-    error = post.explored.log_normaliser_se
+    error = post.log_marginal_likelihood_se
     expected = record["expected"]["log_marginal_likelihood"]
     assert error < 0.02
     assert abs(post.log_marginal_likelihood - expected) < ERRORS * error
