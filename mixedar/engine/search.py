@@ -268,8 +268,9 @@ def _without_one(
     """
     Searches, begun, from where a variance that is hardly above zero is zero.
 
-    With several variances there may be a maximum on either side; from zero, where the
-    likelihood is flat by symmetry, a search leaves only if it rises.
+    With several variances there may be a maximum on either side.  The others move while
+    this one is held; from zero, where the likelihood is flat by symmetry, a search then
+    leaves only if it rises.
     """
     places, free = problem.covariance.places, problem.covariance.is_free
     where = np.cumsum(free) - 1
@@ -280,9 +281,11 @@ def _without_one(
     alone = [s.start for s in spans if s.stop == s.start + 1 and free[s.start]]
     for k in where[alone]:
         if 0.0 < best.theta[k] ** 2 * best.curvature[k] < _HARDLY**2:
-            theta = np.where(np.arange(len(best.theta)) == k, 0.0, best.theta)
+            others = np.arange(len(best.theta)) != k
+            theta = np.where(others, best.theta, 0.0)
             with suppress(np.linalg.LinAlgError):
-                search = _begun(evaluate, theta)
+                part = partial(_of_some, evaluate, theta, others)
+                search = _begun(part, theta[others]).among(theta, others)
                 if not _near(search.theta, best.theta):
                     found.append(search)
     return found
