@@ -251,8 +251,6 @@ class DaskSource(Source):
             for k, future in enumerate(futures):
                 _named(future.result, k)
             raise
-        finally:
-            client.cancel(futures)
         return out
 
 
