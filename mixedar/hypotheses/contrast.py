@@ -15,6 +15,7 @@ from mixedar.summary import (
     ResultsSummary,
     Summarised,
     SummaryTable,
+    equation,
     format_values,
     in_words,
 )
@@ -46,7 +47,7 @@ class WaldTest(Summarised, ContrastResults):
         if self.effect is not None:
             return self.summary().as_text()
         symbol, value, df = self._joint()
-        parts = [f"{symbol} = {format_values([value], 'statistic')[0]}"]
+        parts = [equation(symbol, format_values([value], "statistic")[0])]
         parts += [in_words("p", float(self.pvalue)), *df]
         name = "F test" if symbol == "F" else "Wald test"
         return f"<{name}: {', '.join(parts)}>"

@@ -25,6 +25,14 @@ _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".tsv.bz2")
 
 
+def _named(data: Any) -> str:
+    """What kind of thing something is, or the first of a list that is no path."""
+    if not isinstance(data, (list, tuple)):
+        return type(data).__name__
+    others = [one for one in data if not isinstance(one, (str, os.PathLike))]
+    return f"a list with {shown(others[0])}" if others else "an empty list"
+
+
 def files_of(data: object) -> tuple[list[str], str | None]:
     """
     Files that are meant, in the order in which people count, and their folder.
@@ -39,9 +47,10 @@ def files_of(data: object) -> tuple[list[str], str | None]:
     given = data if isinstance(data, (list, tuple)) else [data]
     if not given or not all(isinstance(each, (str, os.PathLike)) for each in given):
         raise UnsupportedError(
-            "scan() takes files, a folder or a pattern, an SQL text with connection=, "
-            "a relation of DuckDB or a lazy frame of polars, not "
-            f"{type(data).__name__}"
+            "scan() takes files, a folder or a pattern, or a list of these, an SQL text "
+            "with connection=, a relation of DuckDB, a lazy frame of polars or a "
+            f"dataframe of Dask, not {_named(data)}; a frame in memory goes to the "
+            "model itself"
         )
     found: list[str] = []
     folders = []

@@ -12,7 +12,7 @@ from mixedar.summary.tables import (
     in_a_line,
     views_of,
 )
-from mixedar.summary.text import Format, format_values, in_words, kind_of
+from mixedar.summary.text import Format, equation, format_values, in_words, kind_of
 
 __all__ = [
     "Format",
@@ -22,6 +22,7 @@ __all__ = [
     "ResultsSummary",
     "Summarised",
     "SummaryTable",
+    "equation",
     "format_values",
     "in_a_line",
     "in_words",

@@ -141,7 +141,11 @@ def in_words(name: str, value: float) -> str:
     """A number as it reads in a sentence: ``rho = 0.31``, ``p < 0.001``."""
     if kind_of(name) != "pvalue":
         return f"{name} = {value:.4g}"
-    text = _pvalue(value)
+    return equation(name, _pvalue(value))
+
+
+def equation(name: str, text: str) -> str:
+    """A number as it is printed, after its name: ``F = 2.13``, ``F < 0.001``."""
     return f"{name} < {text[1:]}" if text.startswith("<") else f"{name} = {text}"
 
 

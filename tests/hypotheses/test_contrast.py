@@ -37,6 +37,11 @@ def test_joint_tests_print_in_a_line(fit: Any) -> None:
             one.summary_frame()
 
 
+def test_small_statistics_read_as_they_are_written(fit: Any) -> None:
+    near = float(fit.params["age"] + 0.01 * fit.bse["age"])
+    assert str(fit.f_test(f"age = {near!r}")).startswith("<F test: F < 0.001, p = 0.99")
+
+
 def test_single_tests_print_as_a_table(fit: Any) -> None:
     test = fit.t_test("age = 0")
     text = str(test)

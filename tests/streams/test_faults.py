@@ -273,3 +273,12 @@ def test_batches_shrink_with_the_memory(folder: Path) -> None:
     assert max(map(len, small.frames(["y", "x"]))) <= 1000
     assert isinstance(large, Source)
     assert source.bytes_of("1.5 GB") == 1_500_000_000
+
+
+def test_what_is_no_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="not DataFrame; a frame in memory goes"):
+        mar.scan(FRAME)
+    with pytest.raises(UnsupportedError, match="not a list with 3;"):
+        mar.scan([str(tmp_path), 3])
+    with pytest.raises(UnsupportedError, match="not an empty list"):
+        mar.scan([])
