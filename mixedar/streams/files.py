@@ -47,8 +47,8 @@ def files_of(data: object) -> tuple[list[str], str | None]:
     given = data if isinstance(data, (list, tuple)) else [data]
     if not given or not all(isinstance(each, (str, os.PathLike)) for each in given):
         raise UnsupportedError(
-            "scan() takes files, a folder or a pattern, or a list of these, an SQL text "
-            "with connection=, a relation of DuckDB, a lazy frame of polars or a "
+            "scan() takes files, a folder or a pattern, or a list of these, an SQL "
+            "text with connection=, a relation of DuckDB, a lazy frame of polars or a "
             f"dataframe of Dask, not {_named(data)}; a frame in memory goes to the "
             "model itself"
         )
