@@ -15,7 +15,7 @@ from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.variables import main_factor
 from mixedar.diagnostics.checkup import Diagnosis, diagnosis_of
 from mixedar.diagnostics.checkup.finding import sentence_case
-from mixedar.diagnostics.influence.results import GroupInfluence, influence
+from mixedar.diagnostics.influence.results import GroupInfluence, without_each
 from mixedar.fit.boundary import boundary_notes
 from mixedar.inference.anova import anova_terms
 from mixedar.inference.contrasts import MarginalMeans
@@ -98,7 +98,7 @@ class Contents:
     @cached_property
     def influence(self) -> GroupInfluence:
         """What each group does to the estimates."""
-        return influence(self.fit)
+        return without_each(self.fit)
 
     @cached_property
     def diagnosis(self) -> Diagnosis:

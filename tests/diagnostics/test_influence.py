@@ -701,3 +701,8 @@ def test_searches_without_a_group_that_find_no_maximum(groups: int) -> None:
         (warning,) = caught
         assert "without id = 0, 1, 2, 3, 4 no maximum" in str(warning.message)
         assert warning.filename == __file__
+        # the diagnosis says it, and does not warn
+        (finding,) = [
+            one for one in fit.diagnose().findings if one.name == "influential groups"
+        ]
+        assert "Without 5 of 5 groups no maximum was found" in finding.sentence

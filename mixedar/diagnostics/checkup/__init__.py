@@ -13,7 +13,7 @@ import pandas as pd
 
 from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined
-from mixedar.diagnostics.influence.results import GroupInfluence, influence
+from mixedar.diagnostics.influence.results import GroupInfluence, without_each
 from mixedar.diagnostics.residuals.score import ScoreTests
 from mixedar.exceptions import UnsupportedError, check_alpha
 from mixedar.fit import Fit
@@ -262,7 +262,7 @@ def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
             f"diagnose() is for fits of mixedlm, not for {name}; panel fits have "
             "panel_tests()"
         )
-    return diagnosis_of(fitted, cache(lambda: influence(fitted)), check_alpha(alpha))
+    return diagnosis_of(fitted, cache(lambda: without_each(fitted)), check_alpha(alpha))
 
 
 def diagnosis_of(

@@ -6,6 +6,7 @@ influential, odd units of time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -263,6 +264,18 @@ def outlying_groups(influence: GroupInfluence, alpha: float) -> Finding:
 
 def influential_groups(influence: GroupInfluence) -> Finding:
     """Whether an estimate rests on a single group."""
+    found, lost = _influential(influence), len(influence.unsettled)
+    if not lost:
+        return found
+    rough = (
+        f"Without {lost} of {len(influence.converged)} groups no maximum was found, so "
+        "that these changes are rough: fit.influence().converged says which."
+    )
+    return replace(found, sentence=f"{found.sentence} {rough}")
+
+
+def _influential(influence: GroupInfluence) -> Finding:
+    """The same, wherever the search without a group ended."""
     check = Check("influential groups", "largest change, in standard errors")
     # with the errors of the fit: those without the group vary too
     errors = np.sqrt(np.diag(covariance(influence.fit)))[: influence.fit.k_fe]

@@ -191,15 +191,12 @@ class GroupInfluence(NamedInALine):
         self._names_theta = [*fit.names[fit.k_fe :], "scale"]
         self.iterations = pd.Series(self._found.iterations, self._index)
         self.converged = pd.Series(self._found.converged, self._index)
-        lost = self._index[~self._found.converged]
-        if len(lost) and not 1 < maxiter < _ENOUGH:
-            warnings.warn(
-                f"without {self.by} = {listing(lost.tolist())} no maximum of the "
-                "likelihood was found: see influence.converged. Too many parameters "
-                "for so few groups, perhaps; take a simpler residual structure",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+
+    @property
+    def unsettled(self) -> pd.Index:
+        """Groups without which no maximum was found, though steps were not limited."""
+        limited = 1 < self.maxiter < _ENOUGH
+        return self._index[~self._found.converged & (not limited)]
 
     # estimates ------------------------------------------------------------
 
@@ -584,6 +581,27 @@ def influence(
     >>> fit.influence().cooks_distance.idxmax()
     'M13'
     """
+    found = without_each(fit, maxiter, by=by, progress=progress)
+    lost = found.unsettled.tolist()
+    if lost:
+        warnings.warn(
+            f"without {found.by} = {listing(lost)} no maximum of the likelihood was "
+            "found: see influence.converged. Too many parameters for so few groups, "
+            "perhaps; take a simpler residual structure",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return found
+
+
+def without_each(
+    fit: Fit,
+    maxiter: int | None = None,
+    *,
+    by: str | None = None,
+    progress: bool = False,
+) -> GroupInfluence:
+    """What :func:`influence` gives, for readers that say themselves what it lacks."""
     whole = isinstance(maxiter, (int, np.integer)) and not isinstance(maxiter, bool)
     if maxiter is not None and not (whole and maxiter >= 0):
         raise UnsupportedError(
