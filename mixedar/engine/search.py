@@ -25,8 +25,7 @@ from mixedar.engine.starts import (
     HARDLY_CURVED,
     HOPELESS,
     MANY_LINKED,
-    ROUGH_GAIN,
-    ROUGH_STEPS,
+    first_steps,
     starting_points,
     value_at,
 )
@@ -242,7 +241,7 @@ def _scattered(
     for k in range(n_scattered(problem)):
         u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
         with suppress(np.linalg.LinAlgError):
-            search = _begun(evaluate, np.concatenate([lam, u]), best.llf)
+            search = first_steps(evaluate, np.concatenate([lam, u]), best.llf)
             if not any(_near(search.theta, other.theta) for other in known):
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
@@ -285,26 +284,10 @@ def _without_one(
             theta = np.where(others, best.theta, 0.0)
             with suppress(np.linalg.LinAlgError):
                 part = partial(_of_some, evaluate, theta, others)
-                search = _begun(part, theta[others]).among(theta, others)
+                search = first_steps(part, theta[others]).among(theta, others)
                 if not _near(search.theta, best.theta):
                     found.append(search)
     return found
-
-
-def _begun(
-    evaluate: Callable[[FloatArray], ThetaEvaluation],
-    theta: FloatArray,
-    hopeless: float = -np.inf,
-) -> SearchPath:
-    """The first steps of a search."""
-    return newton(
-        evaluate,
-        theta,
-        gtol=ROUGH_GAIN,
-        maxiter=ROUGH_STEPS,
-        polish=False,
-        hopeless=hopeless,
-    )
 
 
 def n_scattered(problem: LikelihoodProblem) -> int:
@@ -323,7 +306,7 @@ def _away_from(
 ) -> FloatArray | None:
     """Where the first steps from a point end; None if they lead to a known maximum."""
     with suppress(np.linalg.LinAlgError):
-        begun = _begun(evaluate, theta)
+        begun = first_steps(evaluate, theta)
         if _near(begun.theta, best.theta) or _leads(problem, begun, best):
             return None
         return begun.theta

@@ -4,6 +4,7 @@ Where the search for maxima of the likelihood begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.linalg.lapack import dsyevd
 
 from mixedar._types import FloatArray, IntArray
-from mixedar.engine.newton import newton
+from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 
 # Starting random-effects variances, as shares of the residual variance.
@@ -47,6 +48,22 @@ def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
     if not np.isfinite(best_llf):
         raise np.linalg.LinAlgError("no starting value has a finite likelihood")
     return best
+
+
+def first_steps(
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    hopeless: float = -np.inf,
+) -> SearchPath:
+    """Where the first steps of a search lead, roughly."""
+    return newton(
+        evaluate,
+        theta,
+        gtol=ROUGH_GAIN,
+        maxiter=ROUGH_STEPS,
+        polish=False,
+        hopeless=hopeless,
+    )
 
 
 def value_at(
@@ -144,14 +161,7 @@ def _profile_point(
 
     # a standard deviation of zero is a saddle that no gradient leaves
     lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-    search = newton(
-        evaluate,
-        lam,
-        gtol=ROUGH_GAIN,
-        maxiter=ROUGH_STEPS,
-        polish=False,
-        hopeless=hopeless,
-    )
+    search = first_steps(evaluate, lam, hopeless)
     point, lam = last[search.theta.tobytes()], search.theta
     theta, llf, slope, turn = np.concatenate([lam, u]), point.llf, 0.0, np.zeros(k)
     if len(u):
@@ -239,13 +249,8 @@ def _of_unrelated_levels(
     easier = problem.unrelated()
     if easier is None:
         return None
-    search = newton(
-        partial(easier.evaluate, derivatives=True),
-        _by_values(easier, grid),
-        gtol=ROUGH_GAIN,
-        maxiter=ROUGH_STEPS,
-        polish=False,
-    )
+    evaluate = partial(easier.evaluate, derivatives=True)
+    search = first_steps(evaluate, _by_values(easier, grid))
     if search.curvature.min() < HARDLY_CURVED:  # a single row of each level
         return None
     lam, u = problem.split(search.theta)
