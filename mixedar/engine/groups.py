@@ -31,6 +31,7 @@ from mixedar.engine.level import (
     Directions,
     eliminate,
     eliminate_at_points,
+    lower_pairs,
     slopes_of,
 )
 from mixedar.engine.likelihood import cluster_sums
@@ -209,9 +210,8 @@ class GroupSums:
         """`d` and `s`, first derivatives, second ones by pairs, row by row."""
         yield self.d, self.s
         yield from zip(self.d1, self.s1, strict=True)
-        for i in range(len(self.d1)):
-            for j in range(i + 1):
-                yield self.d2[i, j], self.s2[i, j]
+        for pair in lower_pairs(len(self.d1)):
+            yield self.d2[pair], self.s2[pair]
 
 
 def chunks(rows: ClusterRows, k: int) -> Iterator[slice]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar.engine.level import lower_pairs
 from mixedar.engine.rows import GroupedRows
 from mixedar.numeric.autodiff import Jet
 from mixedar.numeric.linalg import bmm, unique_rows
@@ -550,11 +551,6 @@ def _times(a: FloatArray, b: FloatArray) -> FloatArray:
     for k in range(1, len(b)):
         out += a[:, k : k + 1] * b[k : k + 1]
     return out
-
-
-def lower_pairs(k: int) -> list[tuple[int, int]]:
-    """Pairs of parameters, row by row of the lower triangle."""
-    return [(i, j) for i in range(k) for j in range(i + 1)]
 
 
 class _SymmetricRecursion:

@@ -37,6 +37,16 @@ from mixedar.numeric.linalg import (
 _SMALL, _PAIRS = 8, 2**22
 
 
+def orders_of(k: int) -> int:
+    """How many orders there are: values, and derivatives by `k` parameters."""
+    return 1 + k + k * (k + 1) // 2
+
+
+def lower_pairs(k: int) -> list[tuple[int, int]]:
+    """Pairs of parameters, row by row of the lower triangle."""
+    return [(i, j) for i in range(k) for j in range(i + 1)]
+
+
 @dataclass(frozen=True)
 class CrossProducts:
     """
@@ -44,8 +54,7 @@ class CrossProducts:
 
     The first axis holds the values and, when asked for, the first derivatives
     by the `k` unconstrained residual parameters and the second derivatives by
-    pairs of them, row by row of the lower triangle: `orders` is 1, or
-    ``1 + k + k (k + 1) / 2``.
+    pairs of them, row by row of the lower triangle; see :func:`orders_of`.
 
     Attributes
     ----------
@@ -62,6 +71,16 @@ class CrossProducts:
     zw: FloatArray
     ww: FloatArray
     logdet: FloatArray
+
+    @classmethod
+    def zeros(cls, orders: int, q: int, width: int, m: int) -> CrossProducts:
+        """Sums to be added to, over `m` clusters but for their random effects."""
+        return cls(
+            np.zeros((orders, q, q, m)),
+            np.zeros((orders, width, q, m)),
+            np.zeros((orders, width, width)),
+            np.zeros(orders),
+        )
 
     @property
     def k(self) -> int:

@@ -37,6 +37,7 @@ from mixedar.engine.level import (
     RelatedDirections,
     RepeatedDirections,
     Together,
+    orders_of,
     slopes_of,
 )
 from mixedar.engine.likelihood import cluster_sums
@@ -298,7 +299,7 @@ class LevelsBlock(LikelihoodBlock):
             return self._inner_of_whole(own, derivatives)
         side = self._q + self._width + 1
         k = own.covariance.k_cov + len(own.u) if derivatives else 0
-        orders = 1 + k + k * (k + 1) // 2
+        orders = orders_of(k)
         total = np.zeros((orders, self._n * side * side))
         logdet = np.zeros((orders, self._n))
         for part in self._parts:

@@ -16,6 +16,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import ParameterPoints
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.groups import SumsApart
+from mixedar.engine.level import orders_of
 from mixedar.exceptions import UnsupportedError
 from mixedar.residual import ResidualStructure
 
@@ -116,8 +117,7 @@ def check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> N
     """Raise if the largest component is beyond what dense matrices can do."""
     q = rows.z.shape[1]
     k = q * (q + 1) // 2 + structure.k_free
-    orders = 1 + k + k * (k + 1) // 2
-    needed = 8.0 * width**2 * (2 * orders + 8) / 2**30
+    needed = 8.0 * width**2 * (2 * orders_of(k) + 8) / 2**30
     if width <= LARGEST and needed <= _MOST_GIB:
         return
     minutes = 12 * 2.0 * width**3 * (5 + 2 * k) / _SPEED / 60.0

@@ -28,8 +28,13 @@ from mixedar.engine.blocks.dense import (
     whitened,
 )
 from mixedar.engine.compress import ClusterRows
-from mixedar.engine.kalman import lower_pairs
-from mixedar.engine.level import CrossProducts, Together, eliminate
+from mixedar.engine.level import (
+    CrossProducts,
+    Together,
+    eliminate,
+    lower_pairs,
+    orders_of,
+)
 from mixedar.engine.residuals import ResidualMatrices, series_alike, share_values
 from mixedar.exceptions import StructureError
 from mixedar.numeric.linalg import product, trace_product
@@ -91,7 +96,7 @@ def matrix_costs(rows: ClusterRows, k_free: int) -> tuple[float, float]:
     if len(starts) == rows.n_clusters:
         return float(whole), np.inf
     lengths = np.diff(np.append(starts, len(rows.gaps))).astype(np.float64)
-    orders = 1 + k_free + k_free * (k_free + 1) // 2
+    orders = orders_of(k_free)
     apart = lengths * (lengths + q) * (q + width) + lengths * width**2
     return float(whole), float(_OVERHEAD * orders * apart.sum())
 
@@ -274,12 +279,7 @@ class SeriesBlock(ProductBlock):
             middles, logs = middles_of(white)
             orders, width = len(middles), part.columns.shape[2] - q
             if found is None:
-                found = CrossProducts(
-                    np.zeros((orders, q, q, m)),
-                    np.zeros((orders, width, q, m)),
-                    np.zeros((orders, width, width)),
-                    np.zeros(orders),
-                )
+                found = CrossProducts.zeros(orders, q, width, m)
             found.logdet[:] += logs @ part.multiplicity[patterns]
             for some in series:
                 which = part.which[some] - patterns.start
@@ -290,7 +290,7 @@ class SeriesBlock(ProductBlock):
 
     def _chunks(self, k: int) -> Iterator[tuple[_Series, slice, list[slice]]]:
         """Some of the distinct series, and their series, a few at a time."""
-        orders = 1 + k + k * (k + 1) // 2
+        orders = orders_of(k)
         for part in self._parts:
             g, (_, n, width) = len(part.multiplicity), part.columns.shape
             step = max(1, _CHUNK // (orders * n * n))

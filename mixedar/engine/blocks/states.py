@@ -21,8 +21,8 @@ from mixedar.engine.blocks.base import ParameterPoint, ProductBlock
 from mixedar.engine.blocks.markov import products
 from mixedar.engine.blocks.series import bends_of_groups, matrix_costs
 from mixedar.engine.compress import ClusterRows
-from mixedar.engine.kalman import NeighbourCells, Pairs, Predictions, lower_pairs
-from mixedar.engine.level import CrossProducts
+from mixedar.engine.kalman import NeighbourCells, Pairs, Predictions
+from mixedar.engine.level import CrossProducts, lower_pairs, orders_of
 from mixedar.engine.residuals import correlation_marks, correlation_of, variance_of
 from mixedar.numeric.autodiff import Jet, embed
 from mixedar.numeric.latest import Latest
@@ -45,9 +45,8 @@ def states_pay(rows: ClusterRows, structure: ResidualStructure) -> bool:
     if not d:
         return False
     n, columns = len(rows.gaps), rows.z.shape[1] + rows.w.shape[1]
-    orders = 1 + k + k * (k + 1) // 2
     each = _EVERY_ORDER + n * (_COLUMN * d * columns + _SLOPE * d**4)
-    return orders * each + _STATE * d**2 * n < min(matrix_costs(rows, k))
+    return orders_of(k) * each + _STATE * d**2 * n < min(matrix_costs(rows, k))
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,7 @@ class StateBlock(ProductBlock):
 
     def work(self, k: int) -> int:
         """Numbers of all states; see :meth:`LikelihoodBlock.work`."""
-        orders = 1 + k + k * (k + 1) // 2
-        return self._columns.size * orders * self._inner.n_states
+        return self._columns.size * orders_of(k) * self._inner.n_states
 
     @cached_property
     def _values(self) -> Latest[CrossProducts]:
@@ -130,7 +128,7 @@ class StateBlock(ProductBlock):
 
     def _at(self, u: FloatArray, k: int) -> CrossProducts:
         """The same with derivatives by `k` parameters, all or none."""
-        found, log_sd = self._empty(1 + k + k * (k + 1) // 2), self._log_sd(u)
+        found, log_sd = self._empty(orders_of(k)), self._log_sd(u)
         lower = np.tril_indices(k)
 
         def orders(jet: Jet) -> FloatArray:
@@ -179,13 +177,8 @@ class StateBlock(ProductBlock):
         return bends_of_groups(bent, found, point.factor, self.weights)
 
     def _empty(self, orders: int) -> CrossProducts:
-        q, m, width = self._q, len(self.weights), len(self._columns) - self._q
-        return CrossProducts(
-            np.zeros((orders, q, q, m)),
-            np.zeros((orders, width, q, m)),
-            np.zeros((orders, width, width)),
-            np.zeros(orders),
-        )
+        q, width = self._q, len(self._columns) - self._q
+        return CrossProducts.zeros(orders, q, width, len(self.weights))
 
     def _log_sd(self, u: FloatArray) -> Jet | None:
         """Logarithms of the standard deviations of the kinds of rows."""
@@ -213,7 +206,7 @@ class StateBlock(ProductBlock):
     def _few(self, part: _Copies, k: int) -> Iterator[slice]:
         """Some of the copies at a time."""
         copies, n = part.rows.shape
-        each = n * len(self._columns) * (1 + k + k * (k + 1) // 2)
+        each = n * len(self._columns) * orders_of(k)
         step = max(1, _NUMBERS // each)
         for first in range(0, copies, step):
             yield slice(first, min(first + step, copies))
