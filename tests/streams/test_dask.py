@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import mixedar.formula.api as mar
 from helpers.panels import growth
 from mixedar.exceptions import MixedARError, SourceError
+from mixedar.streams.distributed import Mapped
 
 dd = pytest.importorskip("dask.dataframe")
 distributed = pytest.importorskip("distributed")
@@ -89,6 +91,16 @@ def test_the_order_of_rows_is_kept_when_they_move(cluster: Any) -> None:
     rows = dd.from_pandas(apart.reset_index(drop=True), npartitions=5)
     there = mar.mixedlm(FORMULA, rows, **options).fit()
     np.testing.assert_allclose(there.params, here.params, rtol=1e-9)
+
+
+def test_of_a_partition_only_edges_and_results_travel() -> None:
+    frame = pd.DataFrame({"id": np.repeat(np.arange(20_000), 5), "y": 1.0})
+    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2, "a", "b"))
+    own = Mapped(len, sum, ("id", "y", "arm"), "id", cut=True, memory=10**9)
+    piece = own.piece(frame)
+    assert piece.results == [len(frame) - 10]
+    assert [len(edge) for edge in piece.edges] == [5, 5]
+    assert len(pickle.dumps(piece)) < 10_000
 
 
 def test_without_a_cluster(expected: Any) -> None:
