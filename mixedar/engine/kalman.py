@@ -106,10 +106,7 @@ class NeighbourCells:
         )
 
     def _by_row(self, x: Jet) -> Jet:
-        if self._which is None:
-            return x
-        parts = x.value, x.first, x.second
-        return Jet(*(np.take(part, self._which, axis=-1) for part in parts))
+        return x if self._which is None else x.take(self._which)
 
 
 def _where(rows: BoolArray, a: Jet, b: Jet) -> Jet:
@@ -142,9 +139,11 @@ def _outer(a: FloatArray, b: FloatArray) -> FloatArray:
     return a[:, None] * b[None]
 
 
-def _mixed(weights: FloatArray, sources: FloatArray) -> FloatArray:
+def _mixed(
+    weights: FloatArray, sources: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
     """Sums of columns, (m, c, n), with weights of each row, (m, n)."""
-    return np.einsum("mn,mcn->cn", weights, sources)
+    return np.einsum("mn,mcn->cn", weights, sources, out=out)
 
 
 def _applied(
@@ -154,7 +153,7 @@ def _applied(
     if out is None:
         out = np.empty((len(matrices), *sources.shape[1:]))
     for weights, mixed in zip(matrices, out, strict=True):
-        np.einsum("mn,mcn->cn", weights, sources, out=mixed)
+        _mixed(weights, sources, mixed)
     return out
 
 
@@ -237,8 +236,7 @@ class Predictions:
         """
         found = self._recursion.forward(b[:-1], overwrite=True)
         out[:-1, :, 0], out[:-1, :, 1:] = 0.0, found[..., :-1]
-        np.einsum("mn,mcn->cn", self._seen, out[:-1], out=out[-1])
-        np.subtract(b[-1], out[-1], out=out[-1])
+        np.subtract(b[-1], _mixed(self._seen, out[:-1], out[-1]), out=out[-1])
         return out
 
     def whiten_back(self, w: FloatArray) -> FloatArray:
@@ -390,7 +388,7 @@ def smoothed_variances(rows: Predictions) -> FloatArray:
     """
     a, c, j = rows.steps
     mirrored = Conditioning(a.swapaxes(0, 1), j, c)
-    backwards = Conditioning(*(x[..., ::-1] for x in mirrored)).prefixes()[..., ::-1]
+    backwards = mirrored.some(slice(None, None, -1)).prefixes()[..., ::-1]
     state = Conditioning(_identity(a), np.zeros(a.shape), _after(backwards))
     return state.applied(rows.known)[0, 0] + rows.noise
 

@@ -44,11 +44,11 @@ from mixedar.engine.likelihood import cluster_sums
 from mixedar.engine.linked import (
     LinkedClusters,
     MetLevels,
+    TermColumns,
     batches_by_size,
     check_size,
     components,
     compressed_alike,
-    place_within,
 )
 from mixedar.numeric.linalg import apply, inverse_cholesky
 from mixedar.relations.base import roots_at, with_parameters
@@ -125,15 +125,10 @@ class LevelsBlock(LikelihoodBlock):
         copies = [term.copies for term in terms]
         self._between = [term.between for term in terms]
         self._k_residual = structure.k_free
-        found = [place_within(of_level, self._n) for of_level in of_levels]
-        #: component of each level of each term, and its place there
+        #: component of each level of each term
         self.component_of = of_levels
-        self.place_of = [place for place, _ in found]
-        most = [most for _, most in found]
-        sizes = np.multiply(self._orders, most)
-        self._repeats = tuple(int(k) for k in np.multiply(most, copies))
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self._q, self._width = int(self._starts[-1]), rows.w.shape[1]
+        self._layout = TermColumns.of(self._orders, copies, of_levels, self._n)
+        self._q, self._width = self._layout.count, rows.w.shape[1]
         #: number of the terms' effects in a component
         self.n_columns = self._q
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
@@ -163,9 +158,9 @@ class LevelsBlock(LikelihoodBlock):
         w[:, self._q :] = rows.w
         for t, term in enumerate(rows.terms):
             if term.n_levels == 1:
-                w[:, self._place(t)] = term.columns
+                w[:, self._layout.of_term(t)] = term.columns
                 continue
-            where = self.columns_of(t)[term.codes]
+            where = self._layout.of_levels(t)[term.codes]
             w[np.arange(len(w))[:, None], where] = term.columns
         blocks: list[LikelihoodBlock] = []
         whole = replace(rows, w=w, terms=())
@@ -208,10 +203,10 @@ class LevelsBlock(LikelihoodBlock):
                 met_here = number[one.cluster] >= 0
                 whose = number[one.cluster[met_here]]
                 local = starts[t] + order * one.rank[met_here]
-                target = self._starts[t] + order * self.place_of[t][one.level[met_here]]
+                target = self._layout.of_levels(t)[one.level[met_here]]
                 for a in range(order):
                     w[row, own + a] = term.columns[:, a]
-                    place[whose, local + a] = target + a
+                    place[whose, local + a] = target[:, a]
             where = np.column_stack([component[members], place])
             kept, where = compressed_alike(replace(some, w=w, terms=()), where)
             of, place = where[:, 0], where[:, 1:]
@@ -222,30 +217,10 @@ class LevelsBlock(LikelihoodBlock):
             sums = sums_apart(kept, structure)
             yield LinkedClusters(sums, of, places.ravel(), kept.weights)
 
-    def _times(
-        self,
-        matrices: Sequence[FloatArray],
-        between: Sequence[FloatArray | None],
-        x: FloatArray,
-    ) -> FloatArray:
-        """``between kron matrix`` of each term times x of shape (q, ...)."""
-        out = np.empty_like(x)
-        for t, (matrix, wide) in enumerate(zip(matrices, between, strict=True)):
-            here = self._place(t)
-            own = np.matmul(matrix, x[here].reshape(self._repeats[t], len(matrix), -1))
-            if wide is not None:
-                own = wide @ own.reshape(len(wide), -1)
-            out[here] = own.reshape(x[here].shape)
-        return out
-
-    def _place(self, t: int) -> slice:
-        """Columns of a term."""
-        return slice(int(self._starts[t]), int(self._starts[t + 1]))
-
     def _directions(self, point: ParameterPoint) -> AnyDirections:
         """``dPsi`` of all entries of the terms, then of what relates their levels."""
         if not any(self._between):
-            blocks = zip(self._small, self._repeats, strict=True)
+            blocks = zip(self._small, self._layout.repeats, strict=True)
             return RepeatedDirections(tuple(blocks))
         entries: list[Kronecker] = []
         further: list[Kronecker] = []
@@ -254,7 +229,7 @@ class LevelsBlock(LikelihoodBlock):
         for t, (between, u) in enumerate(
             with_parameters(self._between, point.u[self._k_residual :])
         ):
-            here, factor = self._place(t), point.term_factors[t]
+            here, factor = self._layout.of_term(t), point.term_factors[t]
             if between is None:
                 entries += [Kronecker(here, None, e) for e in self._small[t]]
                 continue
@@ -279,14 +254,14 @@ class LevelsBlock(LikelihoodBlock):
         ]
         turned = [factor.T for factor in factors]
         back = [None if wide is None else wide.T for wide in between]
-        half = self._times(turned, back, zz).swapaxes(0, 1)
-        a = self._times(turned, back, np.ascontiguousarray(half)).swapaxes(0, 1)
+        half = self._layout.times(turned, back, zz).swapaxes(0, 1)
+        a = self._layout.times(turned, back, np.ascontiguousarray(half)).swapaxes(0, 1)
         diagonal = np.arange(self._q)
         a[diagonal, diagonal] += 1.0
         inverse_factor, logdet = inverse_cholesky(a)
         columns = np.ascontiguousarray(inverse_factor.swapaxes(0, 1))
         # C = A^-1/2 Lambda'
-        root = self._times(factors, between, columns).swapaxes(0, 1)
+        root = self._layout.times(factors, between, columns).swapaxes(0, 1)
         root = np.ascontiguousarray(root)
         return Level(zz, zw, root, apply(root, zw), logdet)
 
@@ -336,7 +311,7 @@ class LevelsBlock(LikelihoodBlock):
         cross[:, :, q:, q:] = left[:, None]  # more than what the effects take off
         roots = roots_at(self._between, points.u[:, self._k_residual :])
         for axis in (2, 3):
-            self._turn(np.moveaxis(cross, axis, 2), points.term_factors, roots)
+            self._layout.turn(np.moveaxis(cross, axis, 2), points.term_factors, roots)
         cross[:, :, range(q), range(q)] += 1.0
         root = np.linalg.cholesky(cross.reshape(b * self._n, side, side))
         root = root.reshape(cross.shape)
@@ -344,23 +319,6 @@ class LevelsBlock(LikelihoodBlock):
         taken = root[:, :, q:, :q].transpose(0, 2, 1, 3).reshape(b, self._width, -1)
         d = d + 2.0 * np.log(pivots).sum(axis=(1, 2))
         return d, left - taken @ taken.transpose(0, 2, 1)
-
-    def _turn(
-        self,
-        x: FloatArray,
-        factors: Sequence[FloatArray],
-        roots: Sequence[FloatArray | None],
-    ) -> None:
-        """Multiply the terms' rows of x, (b, n, rows, ...), by ``Lambda'`` in place."""
-        for t, (factor, root) in enumerate(zip(factors, roots, strict=True)):
-            here, back = self._place(t), factor.transpose(0, 2, 1)[:, None, None]
-            some = x[:, :, here]
-            split = some.reshape(*x.shape[:2], self._repeats[t], factor.shape[1], -1)
-            turned = split * back if len(factor[0]) == 1 else np.matmul(back, split)
-            if root is not None:
-                flat = turned.reshape(len(x), root.shape[1], -1)
-                turned = np.matmul(root.transpose(0, 2, 1), flat)
-            x[:, :, here] = turned.reshape(some.shape)
 
     def _inner_values(self, own: ParameterPoints) -> tuple[FloatArray, FloatArray]:
         """What the groups' effects leave at many points, (b, n, side, side)."""
@@ -388,8 +346,7 @@ class LevelsBlock(LikelihoodBlock):
 
     def columns_of(self, t: int) -> IntArray:
         """Columns of the effects of each level of a term, shape (levels, k)."""
-        first = self._starts[t] + self._orders[t] * self.place_of[t]
-        return np.asarray(first[:, None] + np.arange(self._orders[t]))
+        return self._layout.of_levels(t)
 
     def eliminated(self, point: ParameterPoint) -> Level:
         """The further terms' effects, one component after the other, eliminated."""

@@ -113,6 +113,90 @@ class MetLevels:
         return cls(count, rank[which.ravel()], whose, level, rank)
 
 
+@dataclass(frozen=True)
+class TermColumns:
+    """
+    Columns of the further terms' effects in a component, term after term.
+
+    Attributes
+    ----------
+    orders : tuple of int
+        Effects of a level of each term.
+    places : tuple of ndarray of int
+        Number of each level of each term among those of its component.
+    repeats : tuple of int
+        How often the covariance matrix of each term stands on the diagonal.
+    starts : ndarray of int, shape (terms + 1,)
+        First column of each term, and the number of all.
+    """
+
+    orders: tuple[int, ...]
+    places: tuple[IntArray, ...]
+    repeats: tuple[int, ...]
+    starts: IntArray
+
+    @classmethod
+    def of(
+        cls,
+        orders: tuple[int, ...],
+        copies: Sequence[int],
+        component: Sequence[IntArray],
+        n: int,
+    ) -> TermColumns:
+        """Of terms whose levels belong to so many components."""
+        places, most = zip(*(place_within(each, n) for each in component), strict=True)
+        repeats = tuple(int(k) for k in np.multiply(most, copies))
+        starts = np.concatenate([[0], np.cumsum(np.multiply(orders, most))])
+        return cls(orders, places, repeats, starts)
+
+    @property
+    def count(self) -> int:
+        """Number of columns."""
+        return int(self.starts[-1])
+
+    def of_term(self, t: int) -> slice:
+        """Columns of a term."""
+        return slice(int(self.starts[t]), int(self.starts[t + 1]))
+
+    def of_levels(self, t: int) -> IntArray:
+        """Columns of each level of a term, shape (levels, k)."""
+        first = self.starts[t] + self.orders[t] * self.places[t]
+        return np.asarray(first[:, None] + np.arange(self.orders[t]))
+
+    def times(
+        self,
+        matrices: Sequence[FloatArray],
+        between: Sequence[FloatArray | None],
+        x: FloatArray,
+    ) -> FloatArray:
+        """``between kron matrix`` of each term times x of shape (q, ...)."""
+        out = np.empty_like(x)
+        for t, (matrix, wide) in enumerate(zip(matrices, between, strict=True)):
+            here = self.of_term(t)
+            own = np.matmul(matrix, x[here].reshape(self.repeats[t], len(matrix), -1))
+            if wide is not None:
+                own = wide @ own.reshape(len(wide), -1)
+            out[here] = own.reshape(x[here].shape)
+        return out
+
+    def turn(
+        self,
+        x: FloatArray,
+        factors: Sequence[FloatArray],
+        roots: Sequence[FloatArray | None],
+    ) -> None:
+        """Multiply the terms' rows of x, (b, n, rows, ...), by ``Lambda'`` in place."""
+        for t, (factor, root) in enumerate(zip(factors, roots, strict=True)):
+            here, back = self.of_term(t), factor.transpose(0, 2, 1)[:, None, None]
+            some = x[:, :, here]
+            split = some.reshape(*x.shape[:2], self.repeats[t], factor.shape[1], -1)
+            turned = split * back if len(factor[0]) == 1 else np.matmul(back, split)
+            if root is not None:
+                flat = turned.reshape(len(x), root.shape[1], -1)
+                turned = np.matmul(root.transpose(0, 2, 1), flat)
+            x[:, :, here] = turned.reshape(some.shape)
+
+
 def check_size(rows: ClusterRows, structure: ResidualStructure, width: int) -> None:
     """Raise if the largest component is beyond what dense matrices can do."""
     q = rows.z.shape[1]

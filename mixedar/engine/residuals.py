@@ -580,9 +580,9 @@ def whiten_series(
             column[1:] -= phi[1:] * column[:-1]
             column /= sd
         return columns.T.reshape(x.shape)
-    out = x.copy()
     if has_long_series(grouped, structure):
         return along_series(Predictions.whiten, x, grouped, structure, u)
+    out = x.copy()
     for rows, roots, which in series_roots(grouped, structure, u):
         inverse = np.linalg.inv(roots)
         values = x[rows].reshape(*rows.shape, -1)

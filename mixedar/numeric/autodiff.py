@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 
 
 class Jet:
@@ -58,6 +58,11 @@ class Jet:
             self.first[(every, *inner)],
             self.second[(every, every, *inner)],
         )
+
+    def take(self, places: IntArray) -> Jet:
+        """Some of the values along the last axis, as indexing but faster."""
+        parts = self.value, self.first, self.second
+        return Jet(*(x.take(places, axis=-1) for x in parts))
 
     def sum(self, axis: int = 0) -> Jet:
         """Sum over an axis of the values."""

@@ -349,7 +349,7 @@ def _copies(
         by_count.setdefault(len(members), []).append(np.array(members))
     for patterns in by_count.values():
         ends = np.cumsum([pattern.shape[1] for pattern in patterns])
-        parts = np.searchsorted(np.unique(ends // _ROWS), ends // _ROWS)
+        parts = ends // _ROWS
         for part in np.unique(parts):
             some = [patterns[place] for place in np.flatnonzero(parts == part)]
             where = np.concatenate(some, axis=1)
