@@ -12,24 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import BoolArray, FloatArray, IntArray, Unchanged
+from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import apart
 from mixedar.data.component_columns import ComponentColumns
-from mixedar.data.elsewhere import check_weights
-from mixedar.data.formula import FormulaSpec, VarianceComponent, capture_namespace
+from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.random_terms import RandomTerm, held_entries, relation_notes
-from mixedar.data.residual_model import (
-    ResidualModel,
-    as_columns,
-    data_layout,
-    residual_from_arrays,
-    residual_from_names,
-    row_positions,
-)
-from mixedar.data.rows import Levels, resolve
+from mixedar.data.residual_model import data_layout, row_positions
+from mixedar.data.rows import Levels
 from mixedar.engine.compress import ClusterRows, compress
 from mixedar.engine.covariance import RandomCovariance
-from mixedar.engine.residuals import needs_matrices, variance_of
+from mixedar.engine.residuals import needs_matrices
 from mixedar.engine.rows import GroupedRows
 from mixedar.hypotheses.df import (
     constant_within,
@@ -37,7 +29,8 @@ from mixedar.hypotheses.df import (
     is_nested,
     nested_levels,
 )
-from mixedar.residual import ResidualStructure, combine
+from mixedar.numeric.moments import Moments
+from mixedar.residual import ResidualStructure
 from mixedar.residual.matrix import bind_to
 from mixedar.residual.variance.base import FITTED
 
@@ -194,6 +187,13 @@ class ModelData:
     def response(self) -> FloatArray:
         """The response less its offset, shape (n,)."""
         return self.endog if self.offset is None else self.endog - self.offset
+
+    @property
+    def moments(self) -> Moments:
+        """Of the columns of fixed effects and smooths, the offset, and the response."""
+        offset = np.zeros(self.nobs) if self.offset is None else self.offset
+        columns = self.exog, self.smooth_design, offset, self.response
+        return Moments.of(np.column_stack(columns))
 
     def mean(self, beta: FloatArray) -> FloatArray:
         """``X beta``, and the offset if there is one, shape (n,)."""
@@ -527,38 +527,3 @@ class ModelData:
 def reads_fitted(structure: ResidualStructure) -> bool:
     """Whether the residuals' variance depends on the fitted values."""
     return any(mark.column == FITTED for mark in structure.marks)
-
-
-def residual_for(
-    arrays: ModelData,
-    residual: str | type | ResidualStructure | None,
-    weights: object,
-    residual_data: object,
-) -> ResidualModel:
-    """Another structure for the rows of a model, and the columns that it reads."""
-    kept, columns, specs = None, dict(arrays.residual_data), {}
-    if isinstance(weights, Unchanged):
-        weights = None
-        if arrays.weighted:
-            # its formulas are columns already
-            kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
-    frame = arrays.frame
-    if frame is None or residual_data is not None:
-        data = columns
-        if residual_data is not None:
-            data = {**columns, **as_columns(residual_data)}
-        found = residual_from_arrays(residual, weights, data, arrays.nobs, arrays.index)
-    else:
-        check_weights(weights, frame)
-        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
-        values = {
-            name: resolve("residual= or weights", column, frame).values
-            for name, column in wanted.needed(frame.columns, namespace).items()
-        }
-        found = wanted.evaluated(frame, values, namespace)
-    if kept is None:
-        return found
-    read = {mark.column for mark in kept.marks}
-    columns = {name: values for name, values in columns.items() if name in read}
-    structure = combine(found.structure, kept)
-    return ResidualModel(structure, {**columns, **found.columns}, (), specs)

@@ -31,6 +31,7 @@ from mixedar.exceptions import (
     UnsupportedError,
 )
 from mixedar.hypotheses.df import containment_of
+from mixedar.numeric.moments import Moments
 from mixedar.residual import DataLayout
 from mixedar.residual.matrix import bind_to
 from mixedar.streams import Source
@@ -151,6 +152,11 @@ class StreamedData(ModelData):
     def response_range(self) -> float:
         """Largest less smallest response."""
         return self.totals.high - self.totals.low
+
+    @property
+    def moments(self) -> Moments:
+        """See :class:`ModelData`."""
+        return self.totals.moments
 
     @property
     def crosses_factors(self) -> bool:
@@ -381,7 +387,9 @@ def _without_empty_cells(known: ModelData, totals: Totals) -> tuple[ModelData, T
     names, exog = list(spec.column_names), known.exog[:, kept]
     known = known.changed(formula_spec=spec, exog_names=names, exog=exog)
     rows = replace(totals.rows, w=np.column_stack([x, w[:, -1]]))
-    return known, replace(totals, rows=rows, value=totals.value[kept])
+    moments = totals.moments.taken(np.append(kept, np.arange(-2, 0)))
+    totals = replace(totals, rows=rows, value=totals.value[kept], moments=moments)
+    return known, totals
 
 
 def layout_of(rows: ClusterRows, known: ModelData) -> DataLayout:

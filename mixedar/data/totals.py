@@ -14,6 +14,7 @@ from mixedar._types import FloatArray
 from mixedar.data.model_data import ModelData
 from mixedar.engine.compress import ClusterRows, merged
 from mixedar.exceptions import MemoryBoundError
+from mixedar.numeric.moments import Moments
 
 # What the likelihood makes of compressed rows takes so many times their memory.
 _COPIES = 8
@@ -43,6 +44,8 @@ class Totals:
         The rows of the first groups.
     numbers : DataFrame
         Sums, least and greatest values of numeric columns, by name.
+    moments : Moments
+        See :class:`ModelData`.
     """
 
     rows: ClusterRows
@@ -56,6 +59,7 @@ class Totals:
     read: int
     first: pd.DataFrame
     numbers: pd.DataFrame
+    moments: Moments
 
     @classmethod
     def of(cls, data: ModelData, table: pd.DataFrame) -> Totals:
@@ -75,6 +79,7 @@ class Totals:
             len(table),
             table.loc[:last],
             _numbers(data),
+            data.moments,
         )
 
     @classmethod
@@ -108,6 +113,7 @@ class Totals:
             read,
             some[0].first,
             _merged_numbers([part.numbers for part in some]),
+            Moments.merged([part.moments for part in some]),
         )
 
 

@@ -96,6 +96,11 @@ class ClusterRows:
         """Number of (pseudo-)clusters."""
         return len(self.weights)
 
+    @property
+    def counts(self) -> FloatArray:
+        """How often each row occurs, as far as `z`, gaps and marks go; shape (n,)."""
+        return np.repeat(self.weights, np.diff(self.offsets))
+
     def index(self, clusters: IntArray) -> IntArray:
         """Row numbers of some clusters, one after the other."""
         return rows_of(self.offsets[clusters], np.diff(self.offsets)[clusters])

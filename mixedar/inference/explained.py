@@ -49,14 +49,17 @@ class _Parts:
     def of(cls, fit: Fit, params: FloatArray) -> _Parts:
         """At residual parameters and those of what relates levels."""
         data, rows = fit.data, []
-        if data.exog_re is not None and fit.k_re:
-            squares = data.exog_re.T @ data.exog_re / data.nobs
+        z, counts = data.compressed.z, data.compressed.counts
+        if fit.k_re:
+            squares = z[:, : fit.k_re].T * counts @ z[:, : fit.k_re] / data.nobs
             own = fit.layout.directions[: fit.k_re2, : fit.k_re, : fit.k_re]
             rows.append((data.groups_name, np.tensordot(own, squares)))
-        for name, matrix in zip(
-            data.component_names, data.components.matrices, strict=True
+        ends = fit.k_re + np.cumsum([0, *data.components.sizes])
+        for name, start, end in zip(
+            data.component_names, ends[:-1], ends[1:], strict=True
         ):
-            rows.append((name, np.array([(matrix**2).sum(axis=1).mean()])))
+            square = counts @ (z[:, start:end] ** 2).sum(axis=1) / data.nobs
+            rows.append((name, np.array([square])))
         u = fit.parameters.to_unconstrained(params)[fit.structure.k_free :]
         related = with_parameters(fit.between, u)
         for term, (between, own) in zip(data.terms, related, strict=True):
@@ -73,10 +76,10 @@ class _Parts:
         for (name, found), start, end in zip(rows, ends[:-1], ends[1:], strict=True):
             if name in kept:
                 weights[kept.index(name), start:end] = found
-        marks = fit.data.grouped.marks
         own_params = params[: fit.structure.k_params]
-        sd = relative_sd(fit.structure, marks, own_params)
-        return cls(kept, weights, float(np.mean(np.square(sd))))
+        sd = relative_sd(fit.structure, data.compressed.marks, own_params)
+        own_counts = counts if len(sd) > 1 else None
+        return cls(kept, weights, float(np.average(sd**2, weights=own_counts)))
 
 
 def _entry_weights(z: FloatArray, copies: int, size: FloatArray | float) -> FloatArray:
@@ -101,9 +104,19 @@ def variance_shares(fit: Fit) -> pd.Series:
     """
     parts = _Parts.of(fit, fit.estimate.residual_params)
     own = parts.weights @ fit.estimate.cov_values
-    fixed = float(np.var(fit.fitted_marginal, ddof=1))
+    fixed = _mean_covariances(fit) @ _mean_weights(fit)
     values = [fixed, *own, fit.scale * parts.residual]
     return pd.Series(values, index=["fixed", *parts.names, "residual"])
+
+
+def _mean_weights(fit: Fit) -> FloatArray:
+    """Of the columns of :attr:`ModelData.moments` in the mean of the population."""
+    return np.concatenate([fit.fe_params, fit.population.smooths, [1.0, 0.0]])
+
+
+def _mean_covariances(fit: Fit) -> FloatArray:
+    """Covariances of these columns with that mean, over the rows."""
+    return np.asarray(fit.data.moments.cov @ _mean_weights(fit))
 
 
 def _slopes(fit: Fit) -> FloatArray:
@@ -117,8 +130,7 @@ def _slopes(fit: Fit) -> FloatArray:
     params = best.residual_params
     parts, k_cov = _Parts.of(fit, params), len(best.cov_values)
     out = np.zeros((len(parts.names) + 2, p + k_cov + len(params) + 1))
-    mean = fit.fitted_marginal - fit.fitted_marginal.mean()
-    out[0, :p] = 2.0 * mean @ fit.data.exog / (fit.nobs - 1)
+    out[0, :p] = 2.0 * _mean_covariances(fit)[:p]
     out[1:-1, p : p + k_cov] = parts.weights
     out[-1, -1] = parts.residual
     moving = fit.parameters.is_free & ~fit.params_known

@@ -39,7 +39,6 @@ from mixedar.data.given import (
     row_labels,
     warn_dropped,
 )
-from mixedar.data.model_data import residual_for
 from mixedar.data.residual_model import (
     DEFAULT_RESIDUAL,
     ResidualModel,
@@ -69,7 +68,7 @@ from mixedar.mixed.construct import (
     written_effects,
 )
 from mixedar.mixed.fit import fit_model
-from mixedar.mixed.recipe import Recipe
+from mixedar.mixed.recipe import Recipe, residual_for
 from mixedar.mixed.statsmodels_model import MixedDistribution, ParentModel
 from mixedar.mixed.statsmodels_results import MixedLMARResultsWrapper
 from mixedar.mixed.streamed import table_of

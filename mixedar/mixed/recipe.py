@@ -1,5 +1,5 @@
 """
-How a model was written, to write it again for other rows.
+How a model was written, to write it again: for other rows, with other residuals.
 """
 
 from __future__ import annotations
@@ -12,9 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from mixedar._types import Unchanged
+from mixedar.data.elsewhere import check_weights
+from mixedar.data.formula import capture_namespace
 from mixedar.data.formula.spec import dump_variable, load_variable
-from mixedar.data.residual_model import default_residual, residual_from_names
+from mixedar.data.model_data import ModelData
+from mixedar.data.residual_model import (
+    ResidualModel,
+    as_columns,
+    default_residual,
+    residual_from_arrays,
+    residual_from_names,
+)
+from mixedar.data.rows import resolve
+from mixedar.engine.residuals import variance_of
 from mixedar.exceptions import UnsupportedError
+from mixedar.residual import ResidualStructure, combine
 
 # Arguments with one value a row: of other rows they are known by name only.
 _BY_ROW = ("groups", "time", "series", "offset", "weights")
@@ -89,3 +102,38 @@ class Recipe:
                 namespace[name] = load_variable(name, content, formula)
         kept = {name: state[name] for name in ("options", "words")}
         self.__dict__.update(kept, namespace=namespace)
+
+
+def residual_for(
+    arrays: ModelData,
+    residual: str | type | ResidualStructure | None,
+    weights: object,
+    residual_data: object,
+) -> ResidualModel:
+    """Another structure for the rows of a model, and the columns that it reads."""
+    kept, columns, specs = None, dict(arrays.residual_data), {}
+    if isinstance(weights, Unchanged):
+        weights = None
+        if arrays.weighted:
+            # its formulas are columns already
+            kept, specs = variance_of(arrays.residual), dict(arrays.variance_specs)
+    frame = arrays.frame
+    if frame is None or residual_data is not None:
+        data = columns
+        if residual_data is not None:
+            data = {**columns, **as_columns(residual_data)}
+        found = residual_from_arrays(residual, weights, data, arrays.nobs, arrays.index)
+    else:
+        check_weights(weights, frame)
+        wanted, namespace = residual_from_names(residual, weights), capture_namespace()
+        values = {
+            name: resolve("residual= or weights", column, frame).values
+            for name, column in wanted.needed(frame.columns, namespace).items()
+        }
+        found = wanted.evaluated(frame, values, namespace)
+    if kept is None:
+        return found
+    read = {mark.column for mark in kept.marks}
+    columns = {name: values for name, values in columns.items() if name in read}
+    structure = combine(found.structure, kept)
+    return ResidualModel(structure, {**columns, **found.columns}, (), specs)

@@ -81,7 +81,7 @@ class PriorsByName:
         """A prior for each covariance parameter, and those of fixed effects."""
         fit = self.fit
         out: dict[str, Prior | LKJ] = {}
-        spread = float(np.std(fit.data.response, ddof=1))
+        spread = float(np.sqrt(fit.data.moments.cov[-1, -1]))  # of the response
         wide = HalfT(3.0, 2.5 * spread)
         for name in self.names:
             if name.startswith("sd(") or name == "sigma":

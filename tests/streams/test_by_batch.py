@@ -11,6 +11,7 @@ import pytest
 
 import mixedar.formula.api as mar
 from helpers.panels import growth
+from mixedar.api import VarIdent
 from mixedar.exceptions import EmptyDataError, NotComputedError, SourceError
 from mixedar.streams import Source, source
 
@@ -125,3 +126,29 @@ def test_what_needs_no_rows_is_as_in_memory(there: Any, here: Any) -> None:
         rtol=1e-9,
     )
     assert str(there.anova()) == str(here.anova())
+
+
+def test_shares_of_the_variance(there: Any, here: Any) -> None:
+    np.testing.assert_allclose(there.r2(), here.r2(), rtol=1e-10)
+    found, expected = (fit.icc(ci=0.9).drop(columns="note") for fit in (there, here))
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_shares_with_an_offset_and_variances_of_strata(rows: Source) -> None:
+    options: dict[str, Any] = {"groups": "id", "time": "time", "offset": "x"}
+    options["weights"] = VarIdent("arm")
+    found, expected = (
+        mar.mixedlm("y ~ time", data, **options).fit() for data in (rows, FRAME)
+    )
+    np.testing.assert_allclose(found.r2(), expected.r2(), rtol=1e-10)
+    np.testing.assert_allclose(found.icc(), expected.icc(), rtol=1e-10)
+
+
+def test_posterior(there: Any, here: Any) -> None:
+    found, expected = (fit.posterior(draws=200, seed=1) for fit in (there, here))
+    assert repr(found.priors) == repr(expected.priors)
+    np.testing.assert_allclose(
+        found.summary_frame(), expected.summary_frame(), rtol=1e-5, atol=1e-8
+    )
+    with pytest.raises(NotComputedError, match="read from a source"):
+        found.loo()
