@@ -19,6 +19,7 @@ from mixedar.data.model_data import ModelData
 from mixedar.engine.estimate import Estimate
 from mixedar.engine.residuals import ResidualMatrices
 from mixedar.exceptions import listing
+from mixedar.numeric.blocked import inverse_root
 
 _ROWS, _GROUPS = 60, 400  # that are looked at
 # A variance is gone that is so small beside the squares of the residuals of its rows,
@@ -48,7 +49,10 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
         looked += here.stop - here.start
         effects = z[here] @ estimate.psi @ z[here].T
         within = residual_covariance(data, np.arange(data.nobs)[here], u)
-        values, vectors = np.linalg.eigh(estimate.scale * (within + effects))
+        covariance = estimate.scale * (within + effects)
+        if _least(covariance) > _GONE * max(float((resid[here] ** 2).max()), typical):
+            continue
+        values, vectors = np.linalg.eigh(covariance)
         weights = vectors**2
         gone = values < _GONE * (resid[here] ** 2 @ weights)
         share[here] += weights[:, gone].sum(axis=1)
@@ -82,6 +86,15 @@ def vanished(data: ModelData, estimate: Estimate, u: FloatArray) -> str:
         f"that of a combination of the rows with {name} = {listing(involved)}, whose "
         "correlations become those of residuals that follow from one another"
     )
+
+
+def _least(covariance: FloatArray) -> float:
+    """Less than the variance in any direction: one over the sum of the precisions."""
+    try:
+        root, _ = inverse_root(covariance)
+    except np.linalg.LinAlgError:
+        return 0.0
+    return 1.0 / float((root**2).sum())
 
 
 def _fitted_exactly(

@@ -217,10 +217,20 @@ class _Patterns:
 
     def images(self) -> Iterator[FloatArray]:
         """``A_k Y`` of one parameter after the other, shape (g n M, width)."""
-        g, n, _, width = self.y.shape
+        g, n, most, width = self.y.shape
+        if most * width < n:
+            yield from self._few_images
+            return
         rows = self.y.reshape(g, n, -1)
         for slope in self.slopes:
             yield products(slope, rows).reshape(-1, width)
+
+    @cached_property
+    def _few_images(self) -> FloatArray:
+        """Them all, no more numbers than the slopes, shape (k, g n M, width)."""
+        k, (g, n, _, width) = len(self.slopes), self.y.shape
+        found = products(self.slopes, self.y.reshape(g, n, -1))
+        return found.reshape(k, -1, width)
 
     @cached_property
     def precision(self) -> FloatArray:
@@ -253,7 +263,7 @@ class _Patterns:
         repeated = self.slopes * self.multiplicity[:, None, None]
         out = -product(repeated.reshape(slopes.shape), slopes.T)
         if weight is not None:
-            images = np.array(list(self.images()))
+            images = self._few_images
             left = product(images.reshape(-1, width), weight)
             flat = images.reshape(len(images), -1)
             out += 2.0 * product(left.reshape(flat.shape), flat.T)
