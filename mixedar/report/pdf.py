@@ -93,8 +93,11 @@ class PdfPages:
     def _close(self) -> None:
         """Put the page into the file, numbered."""
         if self._page is not None:
+            from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
             self._write(0.5 * _PAGE[0], 30.0, str(self._number), ha="center")
-            self._pdf.savefig(self._page)
+            canvas = FigureCanvasPdf(self._page)
+            canvas.print_pdf(self._pdf)  # savefig would draw twice
         self._page = None
 
     def _need(self, height: float) -> Figure:
