@@ -91,6 +91,9 @@ def inverse_root(matrix: FloatArray) -> tuple[FloatArray, float]:
     numpy.linalg.LinAlgError
         If the matrix is not positive definite.
     """
+    if len(matrix) <= _ROWS:
+        half = _small_root(matrix)
+        return half, -2.0 * float(np.log(half.diagonal()).sum())
     inverse, logdet = np.zeros(matrix.shape), 0.0
     before: list[slice] = []
     for here, left, half in _steps(matrix):
@@ -118,7 +121,7 @@ def _steps(
     left = matrix if n <= _step(n) else matrix.copy()
     for here in _blocks(n):
         block = left[here, here]
-        half = inverse_root(block)[0] if len(block) > _ROWS else _small_root(block)
+        half = inverse_root(block)[0]
         yield here, left[here, : here.start], half
         below = slice(here.stop, n)
         left[below, here] = product(left[below, here], half.T)
