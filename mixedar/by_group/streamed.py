@@ -20,11 +20,7 @@ from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.given import positive_weights, warn_dropped
 from mixedar.data.reading import FormulaReader, Found, NotKept, Reading, named_column
-from mixedar.exceptions import (
-    EmptyDataError,
-    GroupError,
-    SourceError,
-)
+from mixedar.exceptions import EmptyDataError, GroupError
 from mixedar.numeric.linalg import r_factor
 from mixedar.streams import Source
 from mixedar.summary import NamedInALine, in_a_line
@@ -40,14 +36,13 @@ class Solved(NamedTuple):
     solution : GroupLeastSquares
     rows : ndarray, shape (q, p)
         With the cross-product of all regressors.
-    read, n_dropped : int
-        Rows of the source, and those left out because of missing values.
+    n_dropped : int
+        Rows left out because of missing values.
     """
 
     labels: NDArray[Any]
     solution: GroupLeastSquares
     rows: FloatArray
-    read: int
     n_dropped: int
 
     @classmethod
@@ -58,7 +53,6 @@ class Solved(NamedTuple):
             np.concatenate([part.labels for part in some]),
             joined([part.solution for part in some]),
             r_factor(np.vstack([part.rows for part in some])),
-            sum(part.read for part in parts),
             sum(part.n_dropped for part in parts),
         )
 
@@ -146,11 +140,6 @@ def read_groups(
     if spec.empty_cells is not None:  # known once all rows have been seen
         found = found._replace(reader=replace(found.reader, spec=spec))
         solved = _solved(found, key, named.get("weights"))
-    if solved.read != found.survey.rows:
-        raise SourceError(
-            f"the data have changed while they were read: {found.survey.rows:,} rows "
-            f"the first time and {solved.read:,} the second"
-        )
     if not solved.solution.nobs.sum():
         raise EmptyDataError("there are no observations; check subset= and missing=")
     warn_dropped(solved.n_dropped, stacklevel=4)
@@ -168,7 +157,8 @@ def _solved(found: Found, key: str, weights: str | None) -> Solved:
     def of(table: pd.DataFrame) -> Solved:
         return _solved_batch(found.reader, table, key, weights)
 
-    return found.source.reduced(of, Solved.merged, found.columns, key)
+    merge, seen = Solved.merged, found.survey.seen
+    return found.source.noted(of, merge, found.columns, key, seen)[0]
 
 
 def _solved_batch(
@@ -185,4 +175,4 @@ def _solved_batch(
     if weights is not None:
         root = positive_weights(rows.table[weights], weights, rows.table.index)
     found = fit_rows(rows.exog, rows.endog, codes, len(labels), root)
-    return Solved(labels, found, r_factor(rows.exog), len(table), rows.n_dropped)
+    return Solved(labels, found, r_factor(rows.exog), rows.n_dropped)

@@ -293,14 +293,11 @@ class Stream:
         def merge(parts: Sequence[Totals | int]) -> Totals | int:
             return Totals.merged(parts, memory)
 
-        totals = self.source.reduced(of, merge, self.columns, self.key)
+        totals, _ = self.source.noted(
+            of, merge, self.columns, self.key, self.survey.seen
+        )
         if isinstance(totals, int):
             raise EmptyDataError("no row is left: see subset= and missing=")
-        if totals.read != self.survey.rows:
-            raise SourceError(
-                f"the data have changed while they were read: {self.survey.rows:,} "
-                f"rows the first time and {totals.read:,} the second"
-            )
         return _bound(known, reader, totals)
 
     def reader(self, known: ModelData) -> RowReader:

@@ -14,7 +14,7 @@ import pandas as pd
 from mixedar.data.occasions import factorized
 from mixedar.data.rows import without_categories
 from mixedar.exceptions import MemoryBoundError, shown
-from mixedar.streams import Source
+from mixedar.streams import Seen, Source
 
 # First rows that are kept, to know what kind of values the columns hold, ...
 _HEAD = 100
@@ -29,7 +29,8 @@ class Survey:
 
     Attributes
     ----------
-    rows : int
+    seen : Seen
+        Number and sums of the rows.
     values : mapping of str to ndarray or Categorical
         Distinct values of some columns, missing ones left out.
     head : DataFrame
@@ -40,7 +41,7 @@ class Survey:
         Whether the labels of the groups never fall, or never rise.
     """
 
-    rows: int
+    seen: Seen
     values: Mapping[str, Any]
     head: pd.DataFrame
     first: Any
@@ -49,12 +50,14 @@ class Survey:
     falling: bool
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, key: str, learned: Collection[str]) -> Survey:
-        """Of some rows."""
+    def of(
+        cls, frame: pd.DataFrame, key: str, learned: Collection[str], summed: bool
+    ) -> Survey:
+        """Of some rows; `summed` as of :meth:`Seen.of`."""
         labels = frame[key]
         rising, falling = monotone(labels)
         return cls(
-            len(frame),
+            Seen.of(frame, key, summed),
             {name: _distinct(frame[name]) for name in learned},
             frame.iloc[:_HEAD],
             labels.iloc[0],
@@ -74,7 +77,7 @@ class Survey:
             for name in first.values
         }
         return cls(
-            sum(part.rows for part in parts),
+            Seen.merged([part.seen for part in parts]),
             values,
             first.head,
             first.first,
@@ -132,9 +135,10 @@ def survey(
     Survey
     """
     wanted = [name for name in columns if name == key or name in learned]
+    summed = not source.has_stamp
 
     def of(frame: pd.DataFrame) -> Survey:
-        return Survey.of(frame, key, learned)
+        return Survey.of(frame, key, learned, summed)
 
     found = source.reduced(of, Survey.merged, wanted)
     values, head = dict(found.values), source.head(columns, _HEAD)
@@ -147,7 +151,7 @@ def survey(
 def kept_together(source: Source, key: str) -> Source:
     """The source, sorted unless the rows of each group follow one another."""
     found = source.reduced(
-        lambda table: Survey.of(table, key, ()), Survey.merged, [key]
+        lambda table: Survey.of(table, key, (), False), Survey.merged, [key]
     )
     return source if found.together else source.sorted_by(key)
 

@@ -5,10 +5,10 @@ at the estimates where a covariance needs the scores of rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.reading import FormulaReader, Reading
-from mixedar.exceptions import EmptyDataError, SourceError
+from mixedar.exceptions import EmptyDataError
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import Effects, PanelEstimate
 from mixedar.panel.sorting import make_panel, time_grid
@@ -29,7 +29,9 @@ from mixedar.panel.summed import (
     SummedRegression,
 )
 from mixedar.panel.transformed import Transformation
-from mixedar.streams import Source
+from mixedar.streams import Seen, Source
+
+Kept = TypeVar("Kept")
 
 # Leverage without which nothing is left of a coefficient.
 _ALL = 1.0 - 1e-8
@@ -50,6 +52,8 @@ class PanelReader:
     entity : str
     time : str or None
     endog_name : str
+    seen : Seen
+        Number and sums of the rows of an earlier reading.
     """
 
     source: Source
@@ -58,6 +62,7 @@ class PanelReader:
     entity: str
     time: str | None
     endog_name: str
+    seen: Seen
 
     def panel(self, table: pd.DataFrame) -> PanelData | int:
         """The panel of the entities of a table; rows left out, if none is used."""
@@ -78,16 +83,25 @@ class PanelReader:
             n_dropped=found.n_dropped,
         )
 
-    def sums(self) -> PanelSums:
-        """All that is kept of the rows."""
+    def sums(self) -> tuple[PanelSums, PanelReader]:
+        """All that is kept of the rows, and what reads the same rows again."""
 
         def of(table: pd.DataFrame) -> PanelSums:
             panel = self.panel(table)
             if isinstance(panel, int):
-                return PanelSums.none(len(table), panel)
-            return PanelSums.of(panel, len(table))
+                return PanelSums.none(panel)
+            return PanelSums.of(panel)
 
-        return self.source.reduced(of, PanelSums.merged, self.columns, self.entity)
+        found, seen = self._noted(of, PanelSums.merged)
+        return found, replace(self, seen=seen)
+
+    def _noted(
+        self,
+        function: Callable[[pd.DataFrame], Kept],
+        merge: Callable[[Sequence[Kept]], Kept],
+    ) -> tuple[Kept, Seen]:
+        """What a function makes of the rows, if they have not changed."""
+        return self.source.noted(function, merge, self.columns, self.entity, self.seen)
 
     def fitted(self, table: pd.DataFrame, estimate: PanelEstimate) -> pd.Series:
         """Fitted values with effects, of the entities of a table."""
@@ -166,7 +180,7 @@ class PanelReader:
                 meat, [(label, lost @ directions) for label, lost in found]
             )
 
-        return self.source.reduced(of, ScoreSums.merged, self.columns, self.entity)
+        return self._noted(of, ScoreSums.merged)[0]
 
 
 def transformed(
@@ -253,13 +267,8 @@ def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]
     """
     found, entity, time = asked.read(), asked.key, asked.named.get("time")
     rows, name = found.reader, found.design.endog_name
-    reader = PanelReader(found.source, found.columns, rows, entity, time, name)
-    sums = reader.sums()
-    if sums.read != found.survey.rows:
-        raise SourceError(
-            f"the data have changed while they were read: {found.survey.rows:,} rows "
-            f"the first time and {sums.read:,} the second"
-        )
+    read = found.source, found.columns, rows, entity, time, name, found.survey.seen
+    sums, reader = PanelReader(*read).sums()
     if not sums.nobs:
         raise EmptyDataError("there are no observations; check subset= and missing=")
     spec = without_empty_cells(rows.spec, sums.regressors)[0]

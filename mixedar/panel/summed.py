@@ -68,8 +68,8 @@ class PanelSums:
 
     Attributes
     ----------
-    read, n_dropped : int
-        Rows of the source, and those of them left out because of missing values.
+    n_dropped : int
+        Rows left out because of missing values.
     nobs : int
     within : ndarray, shape (q, p + 1)
         Factor of the deviations of regressors and response from entity means.
@@ -89,7 +89,6 @@ class PanelSums:
         Distinct times between two observations of an entity.
     """
 
-    read: int
     n_dropped: int
     nobs: int
     within: FloatArray
@@ -102,14 +101,13 @@ class PanelSums:
     gaps: FloatArray
 
     @classmethod
-    def of(cls, panel: PanelData, read: int) -> PanelSums:
-        """Of the panel of whole entities that so many rows of a source have."""
+    def of(cls, panel: PanelData) -> PanelSums:
+        """Of the panel of whole entities."""
         columns = np.column_stack([panel.x, panel.y])
         means = np.column_stack([panel.entity_ones, panel.entity_means(columns)])
         sizes, counts = np.unique(panel.sizes, return_counts=True)
         parts = {size: r_factor(means[panel.sizes == size]) for size in sizes.tolist()}
         return cls(
-            read,
             panel.n_dropped,
             panel.nobs,
             r_factor(panel.demean(columns)),
@@ -123,12 +121,10 @@ class PanelSums:
         )
 
     @classmethod
-    def none(cls, read: int, n_dropped: int) -> PanelSums:
+    def none(cls, n_dropped: int) -> PanelSums:
         """Of rows of which none is used."""
         none, times = np.empty(0), pd.Series(dtype=float)
-        return cls(
-            read, n_dropped, 0, none[:, None], {}, {}, none, None, [], times, none
-        )
+        return cls(n_dropped, 0, none[:, None], {}, {}, none, None, [], times, none)
 
     @classmethod
     def merged(cls, parts: Sequence[PanelSums]) -> PanelSums:
@@ -136,7 +132,7 @@ class PanelSums:
         some = [part for part in parts if part.nobs]
         totals = {
             name: sum(getattr(part, name) for part in parts)
-            for name in ("read", "n_dropped", "nobs")
+            for name in ("n_dropped", "nobs")
         }
         if not some:
             return replace(parts[0], **totals)

@@ -7,6 +7,7 @@ results become one.
 """
 
 from mixedar.streams.scan import as_source, scan
+from mixedar.streams.seen import Seen
 from mixedar.streams.source import Source
 
-__all__ = ["Source", "as_source", "scan"]
+__all__ = ["Seen", "Source", "as_source", "scan"]

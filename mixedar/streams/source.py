@@ -20,6 +20,7 @@ from mixedar.exceptions import (
     listing,
     shown,
 )
+from mixedar.streams.seen import Seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,6 +220,47 @@ class Source(ABC):
         if not (merged or waiting):
             raise SourceError("the data have no rows")
         return merge([*merged, *waiting])
+
+    def noted(
+        self,
+        function: Callable[[pd.DataFrame], Result],
+        merge: Callable[[Sequence[Result]], Result],
+        columns: Sequence[str],
+        key: str,
+        before: Seen,
+    ) -> tuple[Result, Seen]:
+        """
+        As :meth:`reduced`, and what tells the rows from others.
+
+        Parameters
+        ----------
+        function, merge, columns, key
+            As for :meth:`reduced`.
+        before : Seen
+            Of an earlier reading.
+
+        Raises
+        ------
+        SourceError
+            If the rows have changed since, and as for :meth:`reduced`.
+        """
+        summed = not self.has_stamp
+
+        def both(frame: pd.DataFrame) -> tuple[Result, Seen]:
+            return function(frame), Seen.of(frame, key, summed)
+
+        def merged(parts: Sequence[tuple[Result, Seen]]) -> tuple[Result, Seen]:
+            results, seen = zip(*parts, strict=True)
+            return merge(results), Seen.merged(seen)
+
+        found, now = self.reduced(both, merged, columns, key)
+        before.check(now)
+        return found, now
+
+    @property
+    def has_stamp(self) -> bool:
+        """Whether something but the rows tells if they have changed."""
+        return self.first_stamp is not None
 
     def _rows_of_batch(self, columns: Sequence[str]) -> int:
         """Rows of a batch that the memory allows."""

@@ -113,6 +113,23 @@ def test_what_appears_in_the_second_reading_is_named(
         mar.mixedlm(FORMULA, rows, **OPTIONS)
 
 
+def test_values_that_change_between_readings_are_noticed() -> None:
+    connection = pytest.importorskip("duckdb").connect()
+    connection.register("frame", FRAME)
+    connection.sql("CREATE TABLE visits AS SELECT * FROM frame")
+    rows = connection.sql("SELECT * FROM visits")
+    fe = mar.fixed_effects("y ~ time + x", rows, "id", "time")
+    expected = mar.fixed_effects("y ~ time + x", FRAME, "id", "time").fit("clustered")
+    np.testing.assert_allclose(fe.fit("clustered").bse, expected.bse, rtol=1e-10)
+    # two persons exchange a response: neither counts nor sums of values tell
+    both = "(SELECT y FROM frame WHERE time = 1 AND id = {})"
+    for one, other in ((4, 5), (5, 4)):
+        now = both.format(other)
+        connection.sql(f"UPDATE visits SET y = {now} WHERE time = 1 AND id = {one}")
+    with pytest.raises(SourceError, match="other values of 'y'"):
+        fe.fit("clustered")
+
+
 def test_a_file_that_is_gone_is_named(folder: Path) -> None:
     rows = mar.scan(folder)
     (folder / "part-2.parquet").unlink()
