@@ -458,7 +458,7 @@ class ManyPoints:
             factors, of_terms = factors * unit, tuple(f * unit for f in of_terms)
         return ParameterPoints(covariance, factors, u, of_terms)
 
-    def _sums(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def sums(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``D`` and ``S`` at points; NaN where they cannot be computed."""
         m, side = len(theta), len(self._problem.w_map)
         logdet, inner = np.full(m, np.nan), np.full((m, side, side), np.nan)
@@ -494,7 +494,7 @@ class ManyPoints:
         """The same from sums of rows."""
         problem, m = self._problem, len(theta)
         p, w_map = len(problem.w_map) - 1, problem.w_map
-        logdet, inner = self._sums(theta)
+        logdet, inner = self.sums(theta)
         with np.errstate(all="ignore"):
             half, pivots, sound = inverse_choleskys(inner)
             # the map is triangular: y = X beta is [-beta, 1] times its last column

@@ -176,6 +176,47 @@ def gram_of_lower(lower: FloatArray) -> FloatArray:
     return out
 
 
+def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``L^-1`` of ``H = L L'``, shape (g, n, n), and ``log|H|``."""
+    if len(h) > 1 and h.shape[1] < _ROWS:
+        lower = np.linalg.cholesky(h)
+        pivots = np.diagonal(lower, axis1=1, axis2=2)
+        return np.linalg.inv(lower), np.asarray(2.0 * np.log(pivots).sum(axis=1))
+    found = [inverse_root(matrix) for matrix in h]
+    return np.array([half for half, _ in found]), np.array([log for _, log in found])
+
+
+def whitened_rows(h: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``L^-1`` times rows of shape (g, n, ...), and ``log|H|``."""
+    g, n = rows.shape[:2]
+    if n < _ROWS:
+        inverse, logs = inverse_roots(h)
+        return (inverse @ rows.reshape(g, n, -1)).reshape(rows.shape), logs
+    found = [
+        whitened_columns(*pair) for pair in zip(h, rows.reshape(g, n, -1), strict=True)
+    ]
+    return np.array([y for y, _ in found]).reshape(rows.shape), np.array(
+        [log for _, log in found]
+    )
+
+
+def whitened(inverse: FloatArray, matrices: FloatArray) -> FloatArray:
+    """``L^-1 M L^-T`` of symmetric matrices, (k, g, n, n), in their place."""
+    if inverse.shape[1] < _ROWS:
+        return inverse @ matrices @ inverse.transpose(0, 2, 1)
+    for of_one in matrices:
+        for place, lower in zip(of_one, inverse, strict=True):
+            place[:] = between(lower, place)
+    return matrices
+
+
+def grams_of_lower(lower: FloatArray) -> FloatArray:
+    """``C'C`` of lower triangular matrices, shape (g, n, n)."""
+    if lower.shape[1] < _ROWS:
+        return products(lower.transpose(0, 2, 1), lower)
+    return np.array([gram_of_lower(matrix) for matrix in lower])
+
+
 def _step(n: int) -> int:
     """Rows of the blocks of a matrix."""
     return _ROWS if n**3 < 8 * THREADS_PAY else -(-n // 2)

@@ -11,10 +11,11 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from mixedar._types import FloatArray
+from mixedar.engine.batch import ManyPoints
 from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.groups import sums_apart
 from mixedar.exceptions import UnsupportedError, check_choice
-from mixedar.fit.linked import group_levels
+from mixedar.fit.linked import group_levels, linked_rows
 from mixedar.inference.arguments import check_count
 from mixedar.posterior.psis import GOOD, smoothed
 from mixedar.posterior.results import Posterior
@@ -106,6 +107,8 @@ def log_likelihood(
     """
     Log-likelihood of each group given the parameters, random effects integrated out.
 
+    Of nested factors the parts are those of the outermost one's levels.
+
     Parameters
     ----------
     post : Posterior
@@ -120,7 +123,8 @@ def log_likelihood(
     Raises
     ------
     UnsupportedError
-        If random effects of several factors make groups depend on one another.
+        If crossed factors, related levels or smooths make all rows depend on one
+        another.
 
     Examples
     --------
@@ -132,20 +136,16 @@ def log_likelihood(
     (100, 27)
     """
     check_choice("by", by, ("group",))
+    count = min(check_count(draws, "draws"), len(post))
+    if post.fit.data.terms:
+        return _of_linked_groups(post, count)
     fit, points = post.fit, post.points
-    if fit.data.terms:
-        raise UnsupportedError(
-            "loo(): random effects of several factors, or smooths, bind groups "
-            "together, so that the likelihood has no parts of groups; compare such "
-            "models by log_marginal_likelihood"
-        )
     rows = fit.data.clusters(fit.data.response[:, None])
     apart, problem = sums_apart(rows, fit.structure), fit.problem
     group = np.searchsorted(fit.data.grouped.offsets, rows.offsets[:-1], "right") - 1
     first = np.flatnonzero(np.diff(group, prepend=-1))
     sizes = np.diff(rows.offsets)
     beta = post.draws.to_numpy()[:, : fit.k_fe]
-    count = min(check_count(draws, "draws"), len(post))
     out = np.empty((count, len(first)))
     for k in range(count):
         theta, variance = points.theta[k], points.sigma[k] ** 2
@@ -159,9 +159,38 @@ def log_likelihood(
     return pd.DataFrame(out, columns=group_levels(fit))
 
 
+def _of_linked_groups(post: Posterior, count: int) -> pd.DataFrame:
+    """The same of sets of groups that further factors bind together."""
+    fit, points = post.fit, post.points
+    clusters = linked_rows(fit, together=True)
+    if len(clusters) == 1:
+        raise UnsupportedError(
+            "loo(): random effects of several factors, or smooths, bind all rows "
+            "together, so that the likelihood has no parts; compare such models by "
+            "log_marginal_likelihood"
+        )
+    rows, problem = fit.data.compressed, fit.problem
+    group = np.searchsorted(fit.data.grouped.offsets, rows.offsets[:-1], "right") - 1
+    of_rows = clusters.of_groups[group]
+    theta, log_variance = points.theta[:count], 2.0 * np.log(points.sigma[:count])
+    beta = post.draws.to_numpy()[:count, : fit.k_fe]
+    # residuals as combinations of the scaled columns
+    left = np.column_stack([-beta, np.ones(count)]) @ np.linalg.inv(problem.w_map).T
+    out = np.empty((count, len(clusters)))
+    for k in range(len(clusters)):
+        part = rows.part(np.flatnonzero(of_rows == k))
+        logdet, sums = ManyPoints(problem.of_rows(part), part).sums(theta)
+        rss = np.einsum("da,dab,db->d", left, sums, left)
+        logs = len(part.w) * (np.log(2.0 * np.pi) + log_variance)
+        out[:, k] = -0.5 * (logs + logdet + rss * np.exp(-log_variance))
+    return pd.DataFrame(out, columns=pd.Index(clusters.labels, name=clusters.word))
+
+
 def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
     """
     Leave-one-group-out cross-validation by Pareto smoothed importance sampling.
+
+    Of nested factors the outermost one's levels are left out.
 
     Parameters
     ----------
@@ -177,7 +206,8 @@ def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
     Raises
     ------
     UnsupportedError
-        If random effects of several factors make groups depend on one another.
+        If crossed factors, related levels or smooths make all rows depend on one
+        another.
 
     References
     ----------

@@ -341,6 +341,33 @@ def test_other_structures_and_several_factors() -> None:
     assert spread.draws.shape[1] == 7
 
 
+def test_nested_factors_have_parts_of_the_outermost() -> None:
+    rng = np.random.default_rng(5)
+    school, room = np.repeat(np.arange(8), 12), np.repeat(np.arange(24), 4)
+    data = pd.DataFrame(
+        {"school": [f"s{k}" for k in school], "room": room, "t": np.tile(range(4), 24)}
+    )
+    y = rng.normal(size=8)[school] + rng.normal(size=24)[room] + rng.normal(size=96)
+    data["y"] = y + 0.5 * data["t"]
+    order, t = rng.permutation(96), data["t"].to_numpy()
+    nested = mar.mixedlm("y ~ t + (1 | school/room)", data.iloc[order], time="t")
+    post = nested.fit().posterior(200, rng=1)
+    found = post.log_likelihood(draws=20)
+    assert sorted(found.columns) == sorted(set(data["school"]))
+    for k in (0, 19):
+        draw = post.draws.iloc[k]
+        apart = np.abs(np.subtract.outer(t, t))
+        own = np.equal.outer(room, room)
+        cov = draw["sd(school:room)"] ** 2 * own + draw["sd(school)"] ** 2
+        cov = cov + draw["sigma"] ** 2 * own * draw["rho"] ** apart.astype(float)
+        resid = y + 0.5 * t - draw["Intercept"] - draw["t"] * t
+        for label in found.columns:
+            here = np.flatnonzero(data["school"] == label)
+            density = stats.multivariate_normal(np.zeros(12), cov[np.ix_(here, here)])
+            assert found.loc[k, label] == pytest.approx(density.logpdf(resid[here]))
+    assert len(post.loo(draws=200).table) == 8
+
+
 def machines() -> pd.DataFrame:
     """Return six workers on three machines each."""
     rng = np.random.default_rng(8)

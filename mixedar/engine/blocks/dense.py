@@ -34,11 +34,11 @@ from mixedar.engine.blocks.base import (
 from mixedar.engine.compress import ClusterRows, rows_of
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
 from mixedar.numeric.blocked import (
-    between,
-    gram_of_lower,
-    inverse_root,
+    grams_of_lower,
+    inverse_roots,
     products,
-    whitened_columns,
+    whitened,
+    whitened_rows,
 )
 from mixedar.numeric.linalg import product
 from mixedar.residual import ResidualStructure
@@ -51,8 +51,6 @@ _KEPT = 2**24
 _PAIRS = 2**22
 # Numbers of short patterns in one block, with what pads them.
 _TOGETHER = 2**15
-# From this order on matrices are treated one by one.
-_ALONE = 64
 
 
 def covariance_blocks(
@@ -235,9 +233,7 @@ class _Patterns:
     @cached_property
     def precision(self) -> FloatArray:
         """``H^-1``, shape (g, n, n)."""
-        if self.inverse.shape[1] < _ALONE:
-            return products(self.inverse.transpose(0, 2, 1), self.inverse)
-        return np.array([gram_of_lower(inverse) for inverse in self.inverse])
+        return grams_of_lower(self.inverse)
 
     def sandwiches(self) -> FloatArray:
         """``Y' A_k Y``, shape (k, width, width)."""
@@ -313,7 +309,7 @@ class PatternCurvature:
         self._values = self.block.matrices.values(self.u, derivatives=False)
         for some in self._chunks(0):
             multiplicity = self.block.multiplicity[some]
-            y, logs = _whitened_rows(self._covariances(some), self.block.w[some])
+            y, logs = whitened_rows(self._covariances(some), self.block.w[some])
             yield y.reshape(-1, y.shape[-1]), float(multiplicity @ logs)
 
     def inverses(
@@ -471,37 +467,3 @@ def _pair_products(y: FloatArray) -> FloatArray:
     pairs = flat @ flat.transpose(0, 2, 1)
     pairs = pairs.reshape(g, n, width, n, width).transpose(0, 1, 3, 2, 4)
     return pairs.reshape(g * n * n, width * width)
-
-
-def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``L^-1`` of ``H = L L'``, shape (g, n, n), and ``log|H|``."""
-    if len(h) > 1 and h.shape[1] < _ALONE:
-        lower = np.linalg.cholesky(h)
-        pivots = np.diagonal(lower, axis1=1, axis2=2)
-        return np.linalg.inv(lower), np.asarray(2.0 * np.log(pivots).sum(axis=1))
-    found = [inverse_root(matrix) for matrix in h]
-    return np.array([half for half, _ in found]), np.array([log for _, log in found])
-
-
-def _whitened_rows(h: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``L^-1`` times rows of shape (g, n, ...), and ``log|H|``."""
-    g, n = rows.shape[:2]
-    if n < _ALONE:
-        inverse, logs = inverse_roots(h)
-        return (inverse @ rows.reshape(g, n, -1)).reshape(rows.shape), logs
-    found = [
-        whitened_columns(*pair) for pair in zip(h, rows.reshape(g, n, -1), strict=True)
-    ]
-    return np.array([y for y, _ in found]).reshape(rows.shape), np.array(
-        [log for _, log in found]
-    )
-
-
-def whitened(inverse: FloatArray, matrices: FloatArray) -> FloatArray:
-    """``L^-1 M L^-T`` of symmetric matrices, (k, g, n, n), in their place."""
-    if inverse.shape[1] < _ALONE:
-        return inverse @ matrices @ inverse.transpose(0, 2, 1)
-    for of_one in matrices:
-        for place, lower in zip(of_one, inverse, strict=True):
-            place[:] = between(lower, place)
-    return matrices

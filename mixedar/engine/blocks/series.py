@@ -21,12 +21,7 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import ParameterPoint, ProductBlock
-from mixedar.engine.blocks.dense import (
-    CovarianceBlock,
-    covariance_blocks,
-    inverse_roots,
-    whitened,
-)
+from mixedar.engine.blocks.dense import CovarianceBlock, covariance_blocks
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import (
     CrossProducts,
@@ -37,6 +32,7 @@ from mixedar.engine.level import (
 )
 from mixedar.engine.residuals import ResidualMatrices, series_alike, share_values
 from mixedar.exceptions import StructureError
+from mixedar.numeric.blocked import inverse_roots, whitened
 from mixedar.numeric.linalg import product, trace_product
 from mixedar.residual import ResidualStructure
 

@@ -21,9 +21,9 @@ from mixedar.engine.blocks.base import (
     ParameterPoint,
     ProductBlock,
 )
-from mixedar.engine.blocks.dense import inverse_roots
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
+from mixedar.numeric.blocked import inverse_roots
 from mixedar.numeric.latest import Latest
 from mixedar.numeric.linalg import product
 from mixedar.residual import MarkovStructure
