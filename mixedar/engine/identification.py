@@ -28,6 +28,7 @@ from mixedar.residual import ResidualStructure
 
 _ROWS = 12  # rows of a cluster that are looked at, ...
 _MANY_ROWS = 60  # ... and before an error is raised
+_FEW = 3  # the largest, and as many of all sizes, mostly suffice
 _SAMPLE = 40  # clusters of a first look, and of a second
 _TOGETHER = 5000  # entries of their covariances that are looked at together
 _ALL = 4000
@@ -91,7 +92,11 @@ def check_identified(
         arguments = structure, covariance, free, clusters, z_map, limit, u
         return _null_directions(rows, *arguments, scale_known)
 
-    null = lost(start, first, _ROWS)
+    # what a few clusters tell apart, more of them do not confuse
+    spread = first[:: max(len(first) // _FEW, 1)]
+    null = lost(start, np.concatenate([first[:_FEW], spread]), _ROWS)
+    if null.shape[1] and len(first) > 2 * _FEW:
+        null = lost(start, first, _ROWS)
     if null.shape[1]:
         # equal variances or factors that cancel make the start a special point
         null = lost(_elsewhere(structure), first, _ROWS)
