@@ -87,23 +87,19 @@ def check_identified(
     else:
         first = patterns
     start = structure.start_grid()[0]
-
-    def lost(u: FloatArray, clusters: NDArray[np.intp], limit: int) -> FloatArray:
+    # equal variances or factors that cancel make the start a special point
+    other = _elsewhere(structure)
+    looks = [(start, first, _ROWS), (other, first, _ROWS)]
+    if len(first) > 2 * _FEW:  # what few tell apart, more of them do not confuse
+        few = np.concatenate([first[:_FEW], first[:: len(first) // _FEW]])
+        looks.insert(0, (start, few, _ROWS))
+    if len(patterns) > len(first) or sizes.max() > _ROWS:
+        looks.append((other, patterns[:_ALL], _MANY_ROWS))
+    for u, clusters, limit in looks:
         arguments = structure, covariance, free, clusters, z_map, limit, u
-        return _null_directions(rows, *arguments, scale_known)
-
-    # what a few clusters tell apart, more of them do not confuse
-    spread = first[:: max(len(first) // _FEW, 1)]
-    null = lost(start, np.concatenate([first[:_FEW], spread]), _ROWS)
-    if null.shape[1] and len(first) > 2 * _FEW:
-        null = lost(start, first, _ROWS)
-    if null.shape[1]:
-        # equal variances or factors that cancel make the start a special point
-        null = lost(_elsewhere(structure), first, _ROWS)
-    if null.shape[1] and (len(patterns) > len(first) or sizes.max() > _ROWS):
-        null = lost(_elsewhere(structure), patterns[:_ALL], _MANY_ROWS)
-    if null.shape[1] == 0:
-        return
+        null = _null_directions(rows, *arguments, scale_known)
+        if null.shape[1] == 0:
+            return
     labels = [names[int(k)] for k in free]
     labels += compress(names[k_cov:], structure.is_free)
     labels += [] if scale_known else ["residual variance"]
