@@ -146,6 +146,12 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of the syntax tree of a file."""
+    return tuple(ast.walk(parsed(path)))
+
+
 def folder(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
@@ -154,7 +160,7 @@ def imports(module: str) -> Iterator[str]:
     """Yield the modules that a module imports anywhere, in functions too."""
     path = PATHS[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -167,6 +173,7 @@ def imports(module: str) -> Iterator[str]:
                 yield inner if inner in PATHS else source
 
 
+@cache
 def own_imports(module: str) -> list[str]:
     """Return the imports that are modules of the package."""
     return [name for name in imports(module) if name in PATHS and name != module]
@@ -226,7 +233,7 @@ def test_files_and_functions_are_short() -> None:
             files.add(module)
         functions |= {
             f"{module}.{node.name}"
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             and code_lines(node, lines) > FUNCTION_LINES
         }
@@ -252,7 +259,7 @@ def test_a_file_serves_more_than_its_neighbour() -> None:
 def test_a_class_name_stands_for_one_thing() -> None:
     where: dict[str, set[str]] = defaultdict(set)
     for module, path in PATHS.items():
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 where[node.name].add(module)
     assert {name for name, modules in where.items() if len(modules) > 1} == TWICE
@@ -262,7 +269,7 @@ def test_fits_models_and_structures_have_types() -> None:
     found = {
         module
         for module, path in PATHS.items()
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.arg)
         and node.arg in TYPED
         and node.annotation is not None
@@ -345,7 +352,7 @@ def names_called(name: str) -> Iterator[str]:
     for module, path in PATHS.items():
         if folder(module) != name:
             continue
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 yield node.func.attr
 
@@ -366,16 +373,16 @@ KNOW_STRUCTURES = {"mixedar.engine.residuals", "mixedar.engine.blocks"}
 def test_structures_are_told_apart_in_one_place(module: str) -> None:
     if folder(module) == "residual" or module in KNOW_STRUCTURES:
         return
-    tree = parsed(PATHS[module])
+    every = nodes(PATHS[module])
     kinds = {cls.__name__ for cls in subclasses(ResidualStructure)}
     kinds &= {
         alias.name
-        for node in ast.walk(tree)
+        for node in every
         if isinstance(node, ast.ImportFrom)
         and (node.module or "").startswith("mixedar.residual")
         for alias in node.names
     }
-    for node in ast.walk(tree):
+    for node in every:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             named = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             told = node.func.id in ("isinstance", "issubclass")
@@ -403,7 +410,7 @@ def test_tests_mirror_folders() -> None:
 
 @pytest.mark.parametrize("path", FILES_OF_TESTS, ids=lambda path: path.name)
 def test_tests_share_by_helpers_and_look_at_no_clock(path: Path) -> None:
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         sources = []
         if isinstance(node, ast.Import):
             sources = [alias.name for alias in node.names]
