@@ -36,21 +36,28 @@ _LONG, _TOGETHER = 40, 2**15
 
 class RowStates(NamedTuple):
     """
-    The state space of each row: a series begins with nothing known.
+    The state space of each kind of row: a series begins with nothing known.
 
     Attributes
     ----------
-    transition, innovation : Jet of shape (d, d, n)
+    transition, innovation : Jet of shape (d, d, l)
         Zero, and the stationary covariance, where a series begins.
-    covariance : Jet of shape (d, n)
+    covariance : Jet of shape (d, l)
         Of the state with its own row's value, without noise.
-    noise : Jet of shape (n,)
+    noise : Jet of shape (l,)
+    kinds : ndarray of int, shape (n,), or None
+        Which of them each row is; by default each its own.
     """
 
     transition: Jet
     innovation: Jet
     covariance: Jet
     noise: Jet
+    kinds: IntArray | None
+
+    def by_row(self, x: FloatArray) -> FloatArray:
+        """What rows have, the last axis, from what their kinds have."""
+        return x if self.kinds is None else x.take(self.kinds, axis=-1)
 
 
 class NeighbourCells:
@@ -77,8 +84,8 @@ class NeighbourCells:
     ) -> None:
         self._structure, n = structure, len(gaps)
         marks = np.empty((n, 0)) if marks is None else marks
-        self.begins = gaps == 0.0 if begins is None else begins
-        here = np.flatnonzero(~self.begins)
+        begins = gaps == 0.0 if begins is None else begins
+        here = np.flatnonzero(~begins)
         if not len(here):  # of rows by themselves any distance will do
             here, gaps = np.zeros(1, dtype=np.intp), np.ones(n)
         # a first row sees what the next one does
@@ -86,27 +93,26 @@ class NeighbourCells:
         which = np.minimum(which, len(here) - 1)
         before = np.column_stack([np.zeros(len(here)), marks[here - 1]])
         cells = structure.cells(before, np.column_stack([gaps, marks])[here])
-        self._cells, place = unique_rows(cells)
-        self._which: IntArray | None = place[which]
-        if 2 * len(self._cells) > n:  # nothing is gained by looking them up
-            self._cells, self._which = cells[which], None
+        some, place = unique_rows(cells)
+        found, kinds = np.unique(2 * place[which] + begins, return_inverse=True)
+        self._cells, self._begins = some[found // 2], found % 2 == 1
+        self._kinds: IntArray | None = kinds
+        if 2 * len(found) > n:  # nothing is gained by looking them up
+            self._cells, self._begins, self._kinds = cells[which], begins, None
 
     def at(self, u: FloatArray, *, derivatives: bool) -> RowStates:
         """The states at unconstrained parameters."""
         found = self._structure.state_space(self._cells, u)
         transition, innovation, stationary, noise = (
-            self._by_row(part if derivatives else Jet.constant(part.value, 0))
-            for part in found
+            part if derivatives else Jet.constant(part.value, 0) for part in found
         )
         return RowStates(
-            _where(self.begins, 0.0 * transition, transition),
-            _where(self.begins, stationary, innovation),
+            _where(self._begins, 0.0 * transition, transition),
+            _where(self._begins, stationary, innovation),
             stationary[:, 0],
             noise,
+            self._kinds,
         )
-
-    def _by_row(self, x: Jet) -> Jet:
-        return x if self._which is None else x.take(self._which)
 
 
 def _where(rows: BoolArray, a: Jet, b: Jet) -> Jet:
@@ -187,7 +193,8 @@ class Predictions:
 
     def __init__(self, rows: RowStates, seen: BoolArray | None = None) -> None:
         self._rows, self.k = rows, rows.noise.k
-        self._f, q, self.noise = (x.value for x in (*rows[:2], rows.noise))
+        parts = rows.transition, rows.innovation, rows.noise
+        self._f, q, self.noise = (rows.by_row(x.value) for x in parts)
         f = self._f
         with np.errstate(all="ignore"):
             tells = 1.0 / (q[0, 0] + self.noise)
@@ -212,6 +219,10 @@ class Predictions:
     @cached_property
     def _recursion(self) -> LinearRecursion:
         return LinearRecursion(self._closed)
+
+    @cached_property
+    def _covariance(self) -> FloatArray:
+        return self._rows.by_row(self._rows.covariance.value)
 
     @cached_property
     def _open(self) -> LinearRecursion:
@@ -296,25 +307,26 @@ class Predictions:
 
     def times(self, x: FloatArray) -> FloatArray:
         """``R x`` of columns."""
-        p = self._rows.covariance.value
+        p = self._covariance
         back = _mixed(p, self._reach(x)) - p[0] * x
         return x + self._ahead(x)[0] + back
 
     def times_slopes(self, x: FloatArray) -> list[FloatArray]:
         """Derivatives of ``R`` times columns."""
-        p, out = self._rows.covariance, []
-        pushed = _before(self._ahead(x) + p.value[:, None] * x)
+        p, rows, out = self._covariance, self._rows, []
+        pushed = _before(self._ahead(x) + p[:, None] * x)
         reach = self._reach(x)
-        for f, of_p in zip(self._rows.transition.first, p.first, strict=True):
+        slopes = rows.transition.first, rows.covariance.first
+        for f, of_p in zip(*(rows.by_row(slope) for slope in slopes), strict=True):
             b = _applied(f, pushed) + _applied(self._f, _before(of_p[:, None] * x))
             turned = _after(_applied(f.swapaxes(0, 1), reach))
-            back = _mixed(of_p, reach) + _mixed(p.value, self._open.backward(turned))
+            back = _mixed(of_p, reach) + _mixed(p, self._open.backward(turned))
             out.append(self._open.forward(b)[0] + back - of_p[0] * x)
         return out
 
     def _ahead(self, x: FloatArray) -> FloatArray:
         """What rows before carry to each row's state, from their covariance with it."""
-        pushed = _before(self._rows.covariance.value[:, None] * x)
+        pushed = _before(self._covariance[:, None] * x)
         return self._open.forward(_applied(self._f, pushed))
 
     def _reach(self, x: FloatArray) -> FloatArray:
@@ -470,38 +482,38 @@ class _Slopes:
         self, rows: RowStates, known: FloatArray, root: FloatArray, gain: FloatArray
     ) -> None:
         self._root, self._gain, k = root, gain, rows.noise.k
-        transition, noise, p = rows.transition, rows.noise, _before(known)
-        f, self._f = transition.value, transition.value[0]
+        transition, innovation, _, noise = rows[:4]
+        p, f = _before(known), rows.by_row(transition.value)
+        self._f = f[0]
         recursion = _SymmetricRecursion(f - _outer(gain, f[0] / root))
         # parameters, and pairs of them, along the last axis but one
-        first, i, j = _behind(transition.first), *np.tril_indices(k)
-        back = f.swapaxes(0, 1)
-        x = _both(_times(_times(first, p), back)) + _behind(rows.innovation.first)
-        b = self._conditioned(x, noise.first)
+        first, of_noise, (i, j) = transition.first, noise.first, np.tril_indices(k)
+        first, of_noise = rows.by_row(_behind(first)), rows.by_row(of_noise)
+        back, pushed = f.swapaxes(0, 1), _times(first, p)
+        x = _both(_times(pushed, back)) + rows.by_row(_behind(innovation.first))
+        b = self._conditioned(x, of_noise)
         moved = _before(recursion.forward(b))
         columns = self._column(f, moved, x)
-        changes = columns[0] + noise.first
+        changes = columns[0] + of_noise
         logs = changes / root**2
         rates = logs / 2.0
         gains = columns / root - rates * gain[:, None]
         self.turns = list(self._turns(first, gains, rates))
         bent = np.empty((k, k, len(root)))
-        bends = (
-            transition.second[i, j],
-            rows.innovation.second[i, j],
-            noise.second[i, j],
+        second, new = (
+            rows.by_row(_behind(part.second[i, j])) for part in (transition, innovation)
         )
-        second = _behind(bends[0])
+        of_noise = rows.by_row(noise.second[i, j])
         of_i, of_j = (np.take(first, each, axis=2) for each in (i, j))
         moved_i, moved_j = (np.take(moved, each, axis=2) for each in (i, j))
         x = _times(second, p) + _times(of_i, moved_j) + _times(of_j, moved_i)
-        x = _times(x, back) + _times(_times(of_i, p), of_j.swapaxes(0, 1))
-        x = _both(x) + _behind(bends[1])
+        x = _times(x, back) + _times(np.take(pushed, i, axis=2), of_j.swapaxes(0, 1))
+        x = _both(x) + new
         pull = columns - gain[:, None] * changes / root
-        b = self._conditioned(x, bends[2])
+        b = self._conditioned(x, of_noise)
         b -= _both(_outer(pull[:, i], pull[:, j])) / root**2
         columns = self._column(f, _before(recursion.forward(b)), x)
-        change = (columns[0] + bends[2]) / root**2
+        change = (columns[0] + of_noise) / root**2
         bent[i, j] = bent[j, i] = change - logs[i] * logs[j]
         rate = (change - logs[i] * logs[j] / 2.0) / 2.0
         turned = columns / root - rate * gain[:, None]
