@@ -672,12 +672,12 @@ def test_models_from_arrays() -> None:
     assert "unknown" not in {severity for _, severity in own}
 
 
-@pytest.mark.parametrize("groups", [5, 8])
+@pytest.mark.parametrize("groups", [4, 7])
 def test_searches_without_a_group_that_find_no_maximum(groups: int) -> None:
     """Of a group fewer an unstructured covariance has a maximum, or it has none."""
     rng = np.random.default_rng(1)
-    data = pd.DataFrame({"id": np.repeat(np.arange(groups), 4)})
-    data["v"] = np.tile(np.arange(4), groups)
+    data = pd.DataFrame({"id": np.repeat(np.arange(groups), 3)})
+    data["v"] = np.tile(np.arange(3), groups)
     data["y"] = rng.normal(size=len(data)) + rng.normal(size=groups)[data.id]
     arguments = {"groups": "id", "time": "v", "residual": "un", "re_formula": "0"}
     fit = mar.mixedlm("y ~ C(v)", data, **arguments).fit()
@@ -693,16 +693,16 @@ def test_searches_without_a_group_that_find_no_maximum(groups: int) -> None:
         refits.append(left.fe_params)
     assert influence.converged.tolist() == converged
     assert influence.converged.index.tolist() == list(range(groups))
-    if groups == 8:
+    if groups == 7:
         assert not caught
         found = influence.params[fit.fe_params.index]
         np.testing.assert_allclose(found, refits, atol=1e-5)
     else:
         (warning,) = caught
-        assert "without id = 0, 1, 2, 3, 4 no maximum" in str(warning.message)
+        assert "without id = 0, 1, 2, 3 no maximum" in str(warning.message)
         assert warning.filename == __file__
         # the diagnosis says it, and does not warn
         (finding,) = [
             one for one in fit.diagnose().findings if one.name == "influential groups"
         ]
-        assert "Without 5 of 5 groups no maximum was found" in finding.sentence
+        assert "Without 4 of 4 groups no maximum was found" in finding.sentence
