@@ -152,11 +152,16 @@ def load(name: str) -> ReferenceCase:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """
-    Read a CSV with every number as the nearest double.
+    Read a CSV with every number as the nearest double; each caller has a copy.
 
     pandas' own parser rounds in the last place in some versions.  An empty cell
     is a missing value; a column that is not all numbers is text.
     """
+    return _typed_columns(path).copy()
+
+
+@cache
+def _typed_columns(path: Path) -> pd.DataFrame:
     text = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     return pd.DataFrame({name: _typed(text[name]) for name in text})
 
