@@ -166,6 +166,30 @@ def test_recursions_where_they_cost_less(groups: int, n: int, pay: bool) -> None
     assert not states_pay(rows, other)
 
 
+def test_columns_that_series_share() -> None:
+    structure, count, n = resolve(ARMA(2, 1)), 3, 50
+    rng, gaps = np.random.default_rng(8), np.ones((count, n))
+    gaps[:, 0] = 0.0
+    one, x = np.ones((count * n, 1)), rng.normal(size=(count * n, 1))
+    offsets, weights = np.arange(count + 1) * n, np.ones(count)
+
+    def products(by: Array) -> Any:
+        z, w = one * by, np.concatenate([one, x], axis=1) * by
+        rows = ClusterRows(z, w, gaps.ravel(), offsets, weights)
+        return StateBlock(rows, structure).at(
+            np.array([0.5, 0.3, -0.4]), derivatives=True
+        )
+
+    # an intercept is one column; with another size in each series it is not
+    size = np.array([1.0, 2.0, 3.0])
+    shared, apart = products(1.0), products(np.repeat(size, n)[:, None])
+    np.testing.assert_allclose(apart.zz, shared.zz * size**2, rtol=1e-11)
+    np.testing.assert_allclose(apart.zw, shared.zw * size**2, rtol=1e-9, atol=1e-9)
+    # Z is the first column of W
+    together = shared.zw[:, :, 0].sum(axis=-1)
+    np.testing.assert_allclose(together, shared.ww[:, 0], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("case", sorted(path.stem for path in REFERENCE.glob("*.json")))
 def test_likelihood_of_long_series(case: str) -> None:
     wanted = json.loads((REFERENCE / f"{case}.json").read_text())

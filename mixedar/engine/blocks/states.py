@@ -230,9 +230,11 @@ class StateBlock(ProductBlock):
         k: int,
     ) -> _White:
         y, kind = self._scaled(part, some, log_sd)
-        value, first, second = predictions.whitened(y, 2 if k else 0)
-        free = self._inner.k_free
-        if log_sd is not None and kind is not None and k > free:
+        order, free = 2 if k else 0, self._inner.k_free
+        if kind is None:
+            return _White(*_whitened_once(predictions, y, order))
+        value, first, second = predictions.whitened(y, order)
+        if log_sd is not None and k > free:
             slopes = log_sd.first[free:, kind]
             for a, slope in enumerate(slopes, free):
                 found, mixed, _ = predictions.whitened(_by_row(-slope, y), 1)
@@ -281,6 +283,24 @@ class StateBlock(ProductBlock):
                 sums = np.add.reduceat(by_series[..., order_of], first, axis=2)
                 found.zz[order][..., owner[order_of[first]]] += sums[:q]
                 found.zw[order][..., owner[order_of[first]]] += sums[q:]
+
+
+def _whitened_once(
+    predictions: Predictions, y: FloatArray, order: int
+) -> tuple[FloatArray, list[FloatArray], Pairs]:
+    """
+    The same as :meth:`Predictions.whitened`, with columns that are the same taken once.
+
+    An intercept is the same in all copies, and in ``Z`` as in ``W``.
+    """
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(column.tobytes(), len(places)) for column in y]
+    if len(places) == len(y):
+        return predictions.whitened(y, order)
+    _, once = np.unique(which, return_index=True)
+    value, first, second = predictions.whitened(y[once], order)
+    again = {pair: x[which] for pair, x in second.items()}
+    return value[which], [x[which] for x in first], again
 
 
 def _products(
