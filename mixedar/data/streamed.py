@@ -5,10 +5,10 @@ The second reading of a source: its rows compressed, and what is left to know of
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ from mixedar.streams import Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Result = TypeVar("Result")
 
 # Patterns are repeated as often as they occur up to so many rows.
 _LAYOUT_ROWS = 2**20
@@ -82,12 +84,15 @@ class StreamedData(ModelData):
     constant_columns : ndarray of bool, shape (p,)
     order_of_rows : bool
         Whether rows stand for times that the residual structure reads.
+    stream : Stream or None
+        The source, with what tells its rows from others; None of a saved fit.
     """
 
     totals: Totals
     encoder: Encoder
     reader: RowReader
     order_of_rows: bool
+    stream: Stream | None
 
     endog = _Row()
     exog = _Row()
@@ -194,10 +199,42 @@ class StreamedData(ModelData):
         assert found is not None
         return found
 
+    def again(
+        self,
+        function: Callable[[ModelData], Result],
+        merge: Callable[[Sequence[Result]], Result],
+    ) -> Result:
+        """
+        Read the rows once more.
+
+        Parameters
+        ----------
+        function : callable
+            Of the data of whole groups.
+        merge : callable
+            Of some results.
+
+        Raises
+        ------
+        NotComputedError
+            If the source is not known, since the fit was saved and loaded.
+        SourceError
+            If the rows have changed.
+        """
+        if self.stream is None:
+            raise NotComputedError(
+                "this reads the rows of the source once more, and a fit that was saved "
+                "does not know its source: ask before it is saved, or fit again"
+            )
+        return self.stream.again(self.reader, function, merge)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "stream": None}
+
     def changed(self, **changes: Any) -> Self:
         """The same with other values of some attributes."""
         other = copy.copy(self)
-        other.__dict__.update(changes)
+        other.__dict__.update({"stream": self.stream, **changes})
         return other
 
 
@@ -293,12 +330,32 @@ class Stream:
         def merge(parts: Sequence[Totals | int]) -> Totals | int:
             return Totals.merged(parts, memory)
 
-        totals, _ = self.source.noted(
+        totals, seen = self.source.noted(
             of, merge, self.columns, self.key, self.survey.seen
         )
         if isinstance(totals, int):
             raise EmptyDataError("no row is left: see subset= and missing=")
-        return _bound(known, reader, totals)
+        again = replace(self, survey=replace(self.survey, seen=seen))
+        return _bound(known, reader, totals, again)
+
+    def again(
+        self,
+        reader: RowReader,
+        function: Callable[[ModelData], Result],
+        merge: Callable[[Sequence[Result]], Result],
+    ) -> Result:
+        """What a function makes of the rows as a reader reads them, merged."""
+
+        def of(table: pd.DataFrame) -> list[Result]:
+            data = reader.read(table)
+            return [] if data is None else [function(data)]
+
+        def merged(parts: Sequence[list[Result]]) -> list[Result]:
+            some = [result for part in parts for result in part]
+            return [merge(some)] if some else []
+
+        seen = self.survey.seen
+        return self.source.noted(of, merged, self.columns, self.key, seen)[0][0]
 
     def reader(self, known: ModelData) -> RowReader:
         """Reads the rows by what the sample has learned."""
@@ -332,7 +389,9 @@ def _check_summable(sample: ModelData, found: ResidualModel) -> None:
         )
 
 
-def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
+def _bound(
+    known: ModelData, reader: RowReader, totals: Totals, stream: Stream
+) -> StreamedData:
     """The data with the structure bound to all rows, in their unit of time."""
     rows, unit, step = totals.rows, known.time_unit, 1.0
     if known.delta is not None and known.time is not None:
@@ -370,6 +429,7 @@ def _bound(known: ModelData, reader: RowReader, totals: Totals) -> StreamedData:
         # without random effects series are clusters, not groups
         **({"constant_columns": constant} if random or known.series is None else {}),
         order_of_rows=known.takes_row_order,
+        stream=stream,
     )
 
 

@@ -26,19 +26,28 @@ models, Journal of Business and Economic Statistics 36, 672-683.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.streamed import StreamedData
 from mixedar.engine.groups import group_products
 from mixedar.engine.level import Apart, eliminate
 from mixedar.engine.residuals import correlated_residuals
 from mixedar.exceptions import NotComputedError, UnsupportedError, listing
 from mixedar.fit import Fit
+from mixedar.fit.beside import beside
 from mixedar.fit.linked import Clusters, exog_left, linked_rows
 from mixedar.hypotheses.df import JointDF, RobustMethod
+from mixedar.inference.cluster_sums import (
+    EachCluster,
+    OfClusters,
+    SummedClusters,
+    adjusted_products,
+    equal_sizes,
+)
 
 #: The estimators and their factors, of m clusters, n rows and p columns.
 COV_TYPES = {
@@ -49,8 +58,8 @@ COV_TYPES = {
     "CR2": "unbiased under the model's covariance",
     "CR3": "jackknife",
 }
-# Numbers in a batch of dense cluster matrices.
-_BATCH = 2**22
+# Fixed effects up to which sums over clusters, p^4 numbers, are kept.
+_MOST_SUMMED = 40
 # Rows of a group up to which its dense matrices are reasonable.
 _LARGEST = 5000
 
@@ -69,8 +78,8 @@ class Sandwich(RobustMethod):
     bread : ndarray, shape (p, p)
         ``M``, without the residual variance.  With smooths this and what follows have
         rows and columns of their coefficients after those of the fixed effects.
-    quadratic, linear : ndarray, shape (p, p, m)
-        ``X'W A H A W X`` and ``X A W X`` of each cluster, ``W = H^-1``.
+    matrices : EachCluster or SummedClusters
+        What the distribution of `cov` takes of the clusters.
     clusters : str
         What the clusters are, in words.
     """
@@ -80,15 +89,11 @@ class Sandwich(RobustMethod):
         cov_type: str,
         cov: FloatArray,
         bread: FloatArray,
-        quadratic: FloatArray,
-        linear: FloatArray,
+        matrices: OfClusters,
         clusters: str = "groups",
     ) -> None:
-        self.cov_type, self.clusters = cov_type, f"{quadratic.shape[2]} {clusters}"
-        self.cov, self.bread = cov, bread
-        self.quadratic, self.linear = quadratic, linear
-        # half' half = M
-        self._half = np.asarray(np.linalg.cholesky(bread).T, dtype=np.float64)
+        self.cov_type, self.clusters = cov_type, f"{len(matrices)} {clusters}"
+        self.cov, self.bread, self.matrices = cov, bread, matrices
         self.notes = [
             f"{cov_type}: {COV_TYPES[cov_type]}; degrees of freedom are "
             "Satterthwaite's for the robust variance."
@@ -116,14 +121,10 @@ class Sandwich(RobustMethod):
     def single(self, matrix: FloatArray) -> FloatArray:
         """See :meth:`ContrastMethod.single`."""
         out = np.empty(len(matrix))
-        for k, row in enumerate(self._padded(matrix)):
-            weights = self.bread @ row
-            d = np.einsum("a,abm,b->m", weights, self.quadratic, weights)
-            h = self._half @ np.einsum("abm,b->am", self.linear, weights)
-            cross = (h * h).sum(axis=0)
-            variance = (d * d).sum() - 2.0 * (d * cross).sum() + ((h @ h.T) ** 2).sum()
-            total = (d - cross).sum()
-            out[k] = total**2 / variance if variance > 0.0 else np.nan
+        for k, row in enumerate(self._padded(matrix) @ self.bread):
+            found = self.matrices.contrasts(row[None], self.bread)
+            mean, variance = found.expected[0, 0], found.variance[0, 0] / 2.0
+            out[k] = mean**2 / variance if variance > 0.0 else np.nan
         return np.where((matrix[:, self.lost] != 0.0).any(axis=1), np.nan, out)
 
     def _padded(self, matrix: FloatArray) -> FloatArray:
@@ -155,26 +156,12 @@ class Sandwich(RobustMethod):
 
     def _wishart_df(self, matrix: FloatArray) -> float:
         """Degrees of freedom of the covariance of rows that are independent (HTZ)."""
-        q = len(matrix)
-        weights = matrix @ self.bread
-        d = np.einsum("sa,abm,tb->stm", weights, self.quadratic, weights)
-        h = np.einsum("xa,abm,sb->sxm", self._half, self.linear, weights, optimize=True)
-        expected = d.sum(axis=2) - np.einsum("sxm,txm->st", h, h)
+        q, weights = len(matrix), matrix @ self.bread
+        expected = self.matrices.contrasts(weights, self.bread).expected
         values, vectors = np.linalg.eigh(expected)
         root = (vectors / np.sqrt(values)) @ vectors.T
-        d = np.einsum("as,stm,bt->abm", root, d, root, optimize=True)
-        h = np.einsum("as,sxm->axm", root, h)
-        total = 0.0
-        for s in range(q):
-            for t in range(q):
-                ss, tt = (h[s] ** 2).sum(axis=0), (h[t] ** 2).sum(axis=0)
-                st = (h[s] * h[t]).sum(axis=0)
-                across = h[s] @ h[t].T
-                total += (d[s, s] * d[t, t] - d[s, s] * tt - d[t, t] * ss).sum()
-                total += (across**2).sum()
-                total += (d[s, t] ** 2 - 2.0 * d[s, t] * st).sum()
-                total += np.einsum("xy,yx->", across.T, across.T)
-        return float(q * (q + 1) / total)
+        found = self.matrices.contrasts(root.T @ weights, self.bread)
+        return float(q * (q + 1) / found.variance.sum())
 
 
 def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
@@ -210,9 +197,89 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         raise UnsupportedError(
             f"cov_type={cov_type!r}: choose {', '.join(map(repr, COV_TYPES))}"
         )
+    found = _scores(fit, name) if fit.data.has_rows else _summed_scores(fit, name)
+    m, n, p, bread = len(found.matrices), fit.nobs, fit.k_fe, found.mean.bread
+    factor = {
+        "CR1": m / (m - 1),
+        "CR1p": m / max(m - p, 1),
+        "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
+    }.get(name, 1.0)
+    cov = factor * (bread @ found.meat @ bread)
+    if len(cov) > p:  # the penalty's part
+        cov += fit.scale * (bread - bread @ found.weight @ bread)
+    own = cov[:p, :p].copy()
+    out = Sandwich(name, own, bread, found.matrices, found.plural)
+    if len(cov) > p:
+        out.shared = found.mean.whole(cov)
+    out.give_no_error(found.alone, fit.exog_names)
+    return out
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """
+    What a robust covariance takes of clusters.
+
+    Attributes
+    ----------
+    mean : _Mean
+    matrices : EachCluster or SummedClusters
+    meat, weight : ndarray, shape (p, p)
+        Sums of outer products of adjusted scores, and of ``X'H^-1 X``.
+    alone : mapping of int to str
+        Coefficients that one cluster alone determines, and its name.
+    plural : str
+        What the clusters are.
+    """
+
+    mean: _Mean
+    matrices: OfClusters
+    meat: FloatArray
+    weight: FloatArray
+    alone: Mapping[int, str]
+    plural: str
+
+    def summed(self) -> _Scores:
+        """With sums over clusters in the place of their matrices."""
+        assert isinstance(self.matrices, EachCluster)
+        sums = SummedClusters.of(self.matrices, self.mean.bread)
+        return replace(self, matrices=sums, mean=self.mean.without_rows())
+
+    @classmethod
+    def merged(cls, parts: Sequence[_Scores]) -> _Scores:
+        """Of the clusters of all parts."""
+        sums = [p.matrices for p in parts if isinstance(p.matrices, SummedClusters)]
+        alone = {k: name for part in reversed(parts) for k, name in part.alone.items()}
+        return replace(
+            parts[0],
+            matrices=SummedClusters.merged(sums),
+            meat=np.sum([part.meat for part in parts], axis=0),
+            weight=np.sum([part.weight for part in parts], axis=0),
+            alone=alone,
+        )
+
+
+def _summed_scores(fit: Fit, name: str) -> _Scores:
+    """Of the groups of a source, which is read once more."""
+    data = fit.data
+    assert isinstance(data, StreamedData)
+    if fit.k_fe > _MOST_SUMMED:
+        raise NotComputedError(
+            f"cluster-robust standard errors of a source: with {fit.k_fe} fixed "
+            f"effects, more than {_MOST_SUMMED}, their sums take too much memory; fit "
+            "a frame, or use the model's standard errors"
+        )
+    _check_number(fit, fit.n_groups, "groups", name)
+    return data.again(
+        lambda rows: _scores(beside(fit, rows), name, True).summed(), _Scores.merged
+    )
+
+
+def _scores(fit: Fit, name: str, part: bool = False) -> _Scores:
+    """Of the rows of a fit; of `part` of the clusters, or all."""
     clusters = linked_rows(fit)
-    m, n, p = len(clusters), fit.nobs, fit.k_fe
-    _check_number(fit, clusters, name)
+    if not part:
+        _check_number(fit, len(clusters), clusters.plural, name)
     mean = _mean_of(fit)
     bread = mean.bread
     weight, scores = _cluster_sums(fit, clusters, mean)
@@ -231,21 +298,9 @@ def sandwich(fit: Fit, cov_type: str = "CR2") -> Sandwich:
         scores = np.einsum("bam,bm->am", jump, scores)
         linear = np.einsum("abm,bcm->acm", weight, jump)
         quadratic = np.einsum("bam,bcm->acm", jump, linear)
-    factor = {
-        "CR1": m / (m - 1),
-        "CR1p": m / max(m - p, 1),
-        "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
-    }.get(name, 1.0)
-    steps = bread @ scores
-    cov = factor * (steps @ steps.T)
-    if len(cov) > p:  # the penalty's part
-        cov += fit.scale * (bread - bread @ weight.sum(axis=2) @ bread)
-    own = cov[:p, :p].copy()
-    found = Sandwich(name, own, bread, quadratic, linear, clusters.plural)
-    if len(cov) > p:
-        found.shared = mean.whole(cov)
-    found.give_no_error(alone, fit.exog_names)
-    return found
+    matrices = EachCluster(quadratic, linear)
+    meat, total = scores @ scores.T, weight.sum(axis=2)
+    return _Scores(mean, matrices, meat, total, alone, clusters.plural)
 
 
 @dataclass(frozen=True)
@@ -272,6 +327,10 @@ class _Mean:
     bread: FloatArray
     kept: IntArray
     order: int
+
+    def without_rows(self) -> _Mean:
+        """The same without what has one value a row."""
+        return replace(self, design=self.design[:0], resid=self.resid[:0])
 
     def whole(self, cov: FloatArray) -> FloatArray:
         """With zeros for the other coefficients."""
@@ -309,9 +368,9 @@ def _mean_of(fit: Fit) -> _Mean:
     return _Mean(design, resid, (inner + inner.T) / 2.0, kept, len(bread))
 
 
-def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
+def _check_number(fit: Fit, m: int, plural: str, name: str) -> None:
     """Raise if there are too few clusters."""
-    m, p, terms = len(clusters), fit.k_fe, fit.data.factor_terms
+    p, terms = fit.k_fe, fit.data.factor_terms
     if m == 1 and terms:
         factors = dict.fromkeys([fit.data.groups_name, *(t.factor for t in terms)])
         which = f"random effects of crossed factors ({listing(list(factors))})"
@@ -330,7 +389,7 @@ def _check_number(fit: Fit, clusters: Clusters, name: str) -> None:
     if m < 2 or (name == "CR1p" and m <= p):
         needed = 2 if m < 2 else p + 1
         raise NotComputedError(
-            f"{name} needs at least {needed} {clusters.plural} to cluster by; there "
+            f"{name} needs at least {needed} {plural} to cluster by; there "
             f"{'is' if m == 1 else 'are'} {m}"
         )
 
@@ -350,7 +409,7 @@ def _cluster_sums(
     products = group_products(columns, grouped, fit.structure, fit.u)
     q = design.shape[1]
     level = eliminate(products[:q, :q], products[q:, :q], fit.factor)
-    left = products[q:, q:] - Apart(fit.n_groups).pairs(level.reduced, level.reduced)
+    left = products[q:, q:] - Apart(data.n_groups).pairs(level.reduced, level.reduced)
     if not data.factor_terms:
         return left[:p, :p], left[:p, p]
     total = np.zeros((len(clusters), p, p + 1))
@@ -419,45 +478,6 @@ def _bias_reduced(
     return scores, quadratic, linear
 
 
-def adjusted_products(
-    x: FloatArray, e: FloatArray, h: FloatArray, bread: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """
-    ``X'W A e``, ``X'W A H A W X`` and ``X'A W X`` of m clusters of n rows for CR2.
-
-    `x` has the shape (m, n, p), `e` (m, n), the covariances `h` (m, n, n); clusters
-    come last in what is returned.
-    """
-    c = np.linalg.cholesky(h)
-    middle = h - x @ bread @ x.transpose(0, 2, 1)
-    b = c.transpose(0, 2, 1) @ middle @ c
-    values, vectors = np.linalg.eigh((b + b.transpose(0, 2, 1)) / 2.0)
-    # directions that the cluster's own coefficients take up are left out
-    keep = values > 1e-10 * values[:, -1:]
-    powers = np.where(keep, values, 1.0) ** -0.5 * keep
-    rotated = vectors.transpose(0, 2, 1) @ np.linalg.solve(c, x)
-    # E = C'A W X = C'C B^-1/2 C^-1 X
-    half = vectors @ (powers[:, :, None] * rotated)
-    adjusted = c @ half  # A W X
-    e_half = c.transpose(0, 2, 1) @ adjusted
-    return (
-        np.einsum("mna,mn->am", adjusted, e),
-        np.einsum("mna,mnb->abm", e_half, e_half),
-        np.einsum("mna,mnb->abm", x, adjusted),
-    )
-
-
-def equal_sizes(offsets: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-    """Clusters of equal size, and their sorted rows, shape (m, n)."""
-    sizes = np.diff(offsets)
-    for size in np.unique(sizes):
-        clusters = np.flatnonzero(sizes == size)
-        step = max(1, _BATCH // int(size) ** 2)
-        for first in range(0, len(clusters), step):
-            some = clusters[first : first + step]
-            yield some, offsets[some][:, None] + np.arange(size)
-
-
 class _Covariances:
     """
     Covariances of sorted rows, relative to the residual variance.
@@ -470,7 +490,7 @@ class _Covariances:
     def __init__(self, fit: Fit) -> None:
         data, grouped = fit.data, fit.data.grouped
         self._fit = fit
-        self._groups = np.repeat(np.arange(fit.n_groups), grouped.sizes)
+        self._groups = np.repeat(np.arange(data.n_groups), grouped.sizes)
         design = grouped.sort(data.random_design) @ fit.z_map
         #: levels of each factor, designs that have independent effects, and what
         #: relates the levels

@@ -46,7 +46,12 @@ from mixedar.exceptions import (
 from mixedar.hypotheses.df import JointDF, RobustMethod
 from mixedar.hypotheses.result import TestResult, TestText
 from mixedar.inference.arguments import check_count, generator
-from mixedar.inference.sandwich import Sandwich, adjusted_products, equal_sizes
+from mixedar.inference.cluster_sums import (
+    EachCluster,
+    adjusted_products,
+    equal_sizes,
+)
+from mixedar.inference.sandwich import Sandwich
 from mixedar.panel.algebra import (
     inverse_gram,
     regress,
@@ -296,7 +301,7 @@ def bias_reduced(
         scores[:, some], quadratic[:, :, some], linear[:, :, some] = found
     steps = rows.bread @ scores
     cov = steps @ steps.T
-    inner = Sandwich("CR2", cov, rows.bread, quadratic, linear)
+    inner = Sandwich("CR2", cov, rows.bread, EachCluster(quadratic, linear))
     method, label = SlopeMethod(inner, back @ rows.back), "CR2 (Bell-McCaffrey)"
     info = CovarianceInfo("CR2", None, (m,), np.nan, label, method)
     return rows.back @ cov @ rows.back.T, info

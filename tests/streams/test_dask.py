@@ -175,6 +175,13 @@ def test_panel_models(cluster: Any, door: Any) -> None:
     np.testing.assert_allclose(found.bse, expected.bse, rtol=1e-10)
 
 
+def test_robust_errors(cluster: Any, expected: Any) -> None:
+    found = mar.mixedlm(FORMULA, dd.from_pandas(FRAME, npartitions=7), **OPTIONS).fit()
+    robust = [fit.get_robustcov_results("CR2") for fit in (found, expected)]
+    np.testing.assert_allclose(robust[0].bse, robust[1].bse, rtol=1e-10)
+    np.testing.assert_allclose(robust[0].df, robust[1].df, rtol=1e-9)
+
+
 def test_regressions_by_group(cluster: Any) -> None:
     rows = dd.from_pandas(FRAME, npartitions=7)
     found, expected = (mar.by_group("y ~ time", data, "id") for data in (rows, FRAME))

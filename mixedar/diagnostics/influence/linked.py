@@ -37,7 +37,7 @@ from mixedar.engine.terms import RowsOfTerms, eliminated_terms
 from mixedar.exceptions import UnsupportedError
 from mixedar.fit import Fit
 from mixedar.fit.linked import linked_rows
-from mixedar.inference.sandwich import equal_sizes
+from mixedar.inference.cluster_sums import equal_sizes
 
 # Numbers in the inverse covariances of all groups.
 _MOST = 2**27
