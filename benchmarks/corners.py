@@ -110,6 +110,11 @@ def _wide_tests(scale: float) -> Work:
     return lambda: str(_model(frame, formula).fit().with_df("kenward-roger").summary())
 
 
+def _robust(scale: float) -> Work:
+    fit = _model(_rows(20, _size(1_000, scale))).fit()
+    return lambda: str(fit.get_robustcov_results("CR2").summary())
+
+
 def _means(scale: float) -> Work:
     frame = _rows(_size(2_000, scale), 6)
     levels = np.random.default_rng(_SEED + 3).integers(0, 120, len(frame))
@@ -174,6 +179,7 @@ CORNERS: Mapping[str, Callable[[float], Work]] = {
     "means120": _means,
     "anova60x2": _anova,
     "kr300": _wide_tests,
+    "cr2_20x1000": _robust,
     "report_weights": _report,
     "summary1m": lambda s: _many_groups(s, groups=1_000_000, question="summary"),
     "effects100k": lambda s: _many_groups(s, groups=100_000, question="effects"),

@@ -20,6 +20,14 @@ from mixedar._types import FloatArray, IntArray
 
 # Numbers in a batch of dense cluster matrices.
 _BATCH = 2**22
+# Rows, and rows for each column, from which clusters are adjusted by integrals.
+_LONG, _TALL = 100, 10
+# Share of information that a cluster must leave to the others for that.
+_LEFT = 1e-4
+# ... and what is none at all.
+_NOTHING = 1e-10
+# Step of the trapezoid rule, whose error is exp(-pi^2 / step), and how far it goes.
+_STEP, _FAR = 0.25, 40.0
 
 
 class ContrastSums(NamedTuple):
@@ -160,12 +168,21 @@ def adjusted_products(
     `x` has the shape (m, n, p), `e` (m, n), the covariances `h` (m, n, n); clusters
     come last in what is returned.
     """
+    n, p = x.shape[1:]
+    if n >= max(_LONG, _TALL * p) and (h == h[0]).all():
+        found = _adjusted_by_integral(x, e, h[0], bread)
+        if found is not None:
+            return found
     c = np.linalg.cholesky(h)
     middle = h - x @ bread @ x.transpose(0, 2, 1)
     b = c.transpose(0, 2, 1) @ middle @ c
     values, vectors = np.linalg.eigh((b + b.transpose(0, 2, 1)) / 2.0)
-    # directions that the cluster's own coefficients take up are left out
-    keep = values > 1e-10 * values[:, -1:]
+    # directions that the cluster's own coefficients take up are left out; they are
+    # counted where no scale of `h` comes in
+    own = np.linalg.solve(c, x) @ np.linalg.cholesky(bread)
+    left = np.linalg.eigvalsh(np.eye(p) - own.transpose(0, 2, 1) @ own)
+    gone = (left < _NOTHING).sum(axis=1)
+    keep = (np.arange(n) >= gone[:, None]) & (values > 0.0)
     powers = np.where(keep, values, 1.0) ** -0.5 * keep
     rotated = vectors.transpose(0, 2, 1) @ np.linalg.solve(c, x)
     # E = C'A W X = C'C B^-1/2 C^-1 X
@@ -176,6 +193,44 @@ def adjusted_products(
         np.einsum("mna,mn->am", adjusted, e),
         np.einsum("mna,mnb->abm", e_half, e_half),
         np.einsum("mna,mnb->abm", x, adjusted),
+    )
+
+
+def _adjusted_by_integral(
+    x: FloatArray, e: FloatArray, h: FloatArray, bread: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """
+    What :func:`adjusted_products` gives, of clusters that share their covariance.
+
+    With ``H = U D U'`` the matrix under the root is ``B = D^2 - Y Y'``, and
+
+        B^-1/2 = D^-1 + 2 / pi  int G Y (I - Y'G Y)^-1 Y'G dt,  G = (D^2 + t^2)^-1,
+
+    over t > 0; the trapezoid rule for log t converges exponentially.  None where a
+    cluster has nearly all information on a coefficient.
+    """
+    d, vectors = np.linalg.eigh(h)
+    turned = vectors.T @ x
+    y = np.sqrt(d)[:, None] * (turned @ np.linalg.cholesky(bread))
+    f = turned / np.sqrt(d)[:, None]
+    eye = np.eye(x.shape[2])
+    scaled = y / d[:, None]
+    if not np.linalg.eigvalsh(eye - scaled.swapaxes(1, 2) @ scaled).min() > _LEFT:
+        return None
+    rooted = f / d[:, None]  # B^-1/2 D^-1/2 U'X
+    # the integrand grows as t and falls as t^-3
+    nodes = np.arange(np.log(d[0]) - _FAR, np.log(d[-1]) + _FAR / 3.0, _STEP)
+    for t in np.exp(nodes):
+        part = y / (d**2 + t**2)[:, None]
+        rows = part.swapaxes(1, 2)
+        middle = np.linalg.solve(eye - rows @ y, rows @ f)
+        rooted += (2.0 / np.pi * _STEP * t) * (part @ middle)
+    adjusted = np.sqrt(d)[:, None] * rooted
+    halves = d[:, None] * rooted
+    return (
+        np.einsum("mna,mn->am", adjusted, e @ vectors),
+        (halves.swapaxes(1, 2) @ halves).transpose(1, 2, 0),
+        (turned.swapaxes(1, 2) @ adjusted).transpose(1, 2, 0),
     )
 
 
