@@ -93,6 +93,8 @@ def check_identified(
     if len(first) > 2 * _FEW:  # what few tell apart, more of them do not confuse
         few = np.concatenate([first[:_FEW], first[:: len(first) // _FEW]])
         looks.insert(0, (start, few, _ROWS))
+        if sizes.max() > _ROWS:  # occasions that never meet in some of the rows
+            looks.insert(1, (other, few, _MANY_ROWS))
     if len(patterns) > len(first) or sizes.max() > _ROWS:
         looks.append((other, patterns[:_ALL], _MANY_ROWS))
     for u, clusters, limit in looks:
