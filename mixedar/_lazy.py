@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
 from inspect import signature
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -53,6 +53,13 @@ def load(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def near_argument(name: str, function: Callable[..., Any]) -> str:
+    """A question for the argument of a function that is near a name; may be empty."""
+    known = set(signature(function).parameters) - {"kwargs", "options"}
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    return "".join(f". Did you mean {found}=?" for found in near)
+
+
 def with_near_names(function: Callable[P, T]) -> Callable[P, T]:
     """The function; its error about an unknown argument names the one that is near."""
 
@@ -64,14 +71,20 @@ def with_near_names(function: Callable[P, T]) -> Callable[P, T]:
             text = str(error)
             found = re.search(r"unexpected keyword argument '(\w+)'$", text)
             if found and found[1] in kwargs:
-                known = signature(function).parameters
-                near = difflib.get_close_matches(found[1], known, 1, 0.5)
-                error.args = (
-                    "".join([text, *(f". Did you mean {name}=?" for name in near)]),
-                )
+                error.args = (text + near_argument(found[1], function),)
             raise
 
     return call
+
+
+class NearNames:
+    """Methods whose errors about unknown arguments name the one that is near."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, member in list(vars(cls).items()):
+            if isinstance(member, FunctionType) and not name.startswith("_"):
+                setattr(cls, name, with_near_names(member))
 
 
 class Question:

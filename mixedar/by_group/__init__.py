@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows
 from mixedar.by_group.results import ByGroupResults
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@with_near_names
 def by_group(
     formula: str,
     data: object,

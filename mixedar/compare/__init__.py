@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar.compare.frames import (
     ACCEPTED,
     coefficients_frame,
@@ -321,6 +322,7 @@ class Comparison(ResultsSummary):
         return plot_coefficients(self.coefficients, ax, coefficients, alpha)
 
 
+@with_near_names
 def compare(
     fits: Mapping[str, object] | Sequence[object],
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import with_near_names
 from mixedar._types import unwrapped
 from mixedar.by_group import ByGroupResults
 from mixedar.compare.frames import read
@@ -17,6 +18,7 @@ from mixedar.mixed import MixedLMARResults
 from mixedar.panel.results import PanelResults
 
 
+@with_near_names
 def augment(fit: object, data: object = None) -> pd.DataFrame:
     """
     The rows that a model was fitted to, with fitted values and residuals.

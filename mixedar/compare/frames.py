@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar._types import unwrapped
 from mixedar.by_group import ByGroupResults
 from mixedar.compare.pooled import PooledResults
@@ -82,6 +83,7 @@ def _refusal(fit: object, what: str) -> str:
     return f"{what} is of type {name}{of}; accepted are {ACCEPTED}"
 
 
+@with_near_names
 def tidy(fit: object, alpha: float = 0.05) -> pd.DataFrame:
     """
     One row for each parameter of a fit.

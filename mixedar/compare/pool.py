@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, unwrapped
 from mixedar.by_group import ByGroupResults
 from mixedar.compare.frames import read
@@ -202,6 +203,7 @@ class PooledByGroup(Printed):
         return own if given is None else np.full_like(own, _given(given, np.nan))
 
 
+@with_near_names
 def pool(
     fits: Iterable[object], df: str | float | DFMethod | None = None
 ) -> PooledResults | PooledByGroup:

@@ -4,7 +4,6 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec, _convert_vc
 
-from mixedar._lazy import Question
+from mixedar._lazy import Question, near_argument
 from mixedar._types import UNCHANGED, FloatArray, Unchanged
 from mixedar.data.checks import (
     check_finite,
@@ -87,13 +86,11 @@ def _check_arguments(
 ) -> None:
     unknown = sorted(set(further) - _INTERNAL)
     if unknown:
-        known = signature(MixedLMAR.from_formula).parameters
-        near = difflib.get_close_matches(unknown[0], set(known) - {"kwargs"}, 1)
         raise UnsupportedError(
             f"argument {unknown[0]} not permitted for MixedLMAR initialization"
             + (
                 spelled_here(unknown[0], OF_MODELS)
-                or "".join(f". Did you mean {name}=?" for name in near)
+                or near_argument(unknown[0], MixedLMAR.from_formula)
             )
         )
     check_missing(missing)

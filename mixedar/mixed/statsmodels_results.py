@@ -213,6 +213,8 @@ class ParentResults(MixedLMResults):
             If `exog` lacks a column.
         LengthError
             If a matrix has more or fewer columns than the model.
+        UnsupportedError
+            For any other argument, such as ``level=`` of rows in memory.
 
         Examples
         --------
@@ -226,7 +228,14 @@ class ParentResults(MixedLMResults):
         """
         if isinstance(exog, Source):
             return predictions(self.fit, exog, *args, **kwargs)
-        offset = kwargs.get("offset")
+        offset = kwargs.pop("offset", None)
+        if args or kwargs:
+            what = next(iter(kwargs), "a third argument")
+            raise UnsupportedError(
+                f"predict() of rows in memory gives population means, and does not "
+                f"know {what}; get_prediction(newdata, level='group') adds the random "
+                "effects of the groups, and has standard errors"
+            )
         if exog is None:
             return pd.Series(self.fitted_marginal, index=self.fit.data.index)
         check_flags(transform=transform)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, Seed, unwrapped
 from mixedar.data.rows import as_frame
 from mixedar.diagnostics.simulation import simulate
@@ -66,6 +67,7 @@ class _Test:
     alternative: str
 
 
+@with_near_names
 @understands(seed="rng")
 def power(
     source: Any,

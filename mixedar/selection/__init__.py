@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar._types import UNCHANGED
 from mixedar.data.model_data import ModelData
 from mixedar.exceptions import (
@@ -88,6 +89,7 @@ class Candidate:
     note: str
 
 
+@with_near_names
 def select_residual(
     model: Model,
     structures: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_STRUCTURES,

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 from scipy.linalg import block_diag
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, IntArray, Seed, unwrapped
 from mixedar.data.checks import check_labels
 from mixedar.data.model_data import ModelData, reads_fitted
@@ -73,6 +74,7 @@ class Fold:
     test: IntArray
 
 
+@with_near_names
 @understands(seed="rng")
 def cross_validate(
     models: Any,

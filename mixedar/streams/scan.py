@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixedar._lazy import with_near_names
 from mixedar.exceptions import SourceError, UnsupportedError, shown
 from mixedar.streams.source import Source, bytes_of
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MEMORY = "2GB"
 
 
+@with_near_names
 def scan(
     data: str | PathLike[str] | list[str] | Any,
     *,

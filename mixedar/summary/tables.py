@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from statsmodels.iolib.summary2 import Summary
 
+from mixedar._lazy import NearNames
 from mixedar.exceptions import (
     UnknownColumnError,
     UnsupportedError,
@@ -50,7 +51,7 @@ _RULES = {"l": ":--", "c": ":-:", "r": "--:"}
 _LACKS = "{0} needs the package {1}: pip install 'mixedar[tables]'"
 
 
-class Summarised:
+class Summarised(NearNames):
     """Printed as its summary, in notebooks too; ``repr`` is a line of its own."""
 
     if TYPE_CHECKING:  # statsmodels' classes have metaclasses: no abstract method
@@ -76,7 +77,7 @@ class Printed(Summarised, ABC):
         return self.summary().as_text()
 
 
-class NamedInALine:
+class NamedInALine(NearNames):
     """In notebooks the line that ``repr`` gives."""
 
     def _repr_html_(self) -> str:

@@ -287,6 +287,12 @@ def test_dates_beyond_nanoseconds() -> None:
         ("steps", lambda: mixed().forecast(step=2)),
         ("cov_type", lambda: panel().model.fit(covtype="robust")),
         ("cluster", lambda: panel("random_effects").model.fit(clusters="id")),
+        ("alpha", lambda: panel().conf_int(alfa=0.1)),
+        ("use_f", lambda: panel().wald_test("x = 0", useF=True)),
+        ("alpha", lambda: mixed().conf_int(alfa=0.1)),
+        ("groups", lambda: mar.by_group("y ~ x", DATA, group="id")),
+        ("alpha", lambda: mar.by_group("y ~ x", DATA, groups="id").conf_int(alfa=0.1)),
+        ("alpha", lambda: mar.tidy(panel(), alfa=0.1)),
     ],
 )
 def test_misspelt_arguments_name_the_near_one(
@@ -294,3 +300,17 @@ def test_misspelt_arguments_name_the_near_one(
 ) -> None:
     with pytest.raises(TypeError, match=rf"unexpected .* Did you mean {near}=\?$"):
         call()
+
+
+def test_misspelt_arguments_of_panels_name_the_near_one() -> None:
+    match = "'weigths' is not known to FixedEffects. Did you mean weights="
+    with pytest.raises(UnsupportedError, match=match):
+        mar.fixed_effects("y ~ x", DATA, "id", "t", weigths="w")
+
+
+@pytest.mark.parametrize("further", [{"level": "group"}, {"offsets": "w"}])
+def test_predict_takes_no_argument_that_it_does_not_use(further: Any) -> None:
+    with pytest.raises(UnsupportedError, match=f"does not know {min(further)}; get_p"):
+        mixed().predict(DATA, **further)
+    with pytest.raises(UnsupportedError, match="a third argument"):
+        mixed().predict(DATA, True, "group")

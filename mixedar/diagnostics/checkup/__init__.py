@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar.diagnostics.checkup import design, residuals, search
 from mixedar.diagnostics.checkup.finding import SEVERITIES, Finding, joined
 from mixedar.diagnostics.influence.results import GroupInfluence, without_each
@@ -222,6 +223,7 @@ class Diagnosis(Printed):
         return self.summary().as_html()
 
 
+@with_near_names
 def diagnose(fit: Any, alpha: float = 0.01) -> Diagnosis:
     """
     Look at a fit from all sides and say in plain words what may be wrong.

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import near_argument
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.designs import matrix_rows
 from mixedar.data.formula import FormulaSpec, as_namespace, build_design
@@ -401,6 +402,7 @@ class PanelModel(NamedInALine, ABC):
         if options:
             raise UnsupportedError(
                 f"argument {min(options)!r} is not known to {type(self).__name__}"
+                + near_argument(min(options), type(self).from_formula)
             )
 
     def _estimated(

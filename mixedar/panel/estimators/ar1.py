@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
@@ -323,7 +322,6 @@ class FixedEffectsAR1(AR1Model):
     kind = "fe_ar1"
     method = "Fixed effects with AR(1) errors"
 
-    @with_near_names
     def fit(
         self,
         cov_type: str = "classical",
@@ -546,7 +544,6 @@ class RandomEffectsAR1(AR1Model):
     kind = "re_ar1"
     method = "Random effects with AR(1) errors, GLS (Baltagi-Wu)"
 
-    @with_near_names
     def fit(
         self,
         cov_type: str = "classical",

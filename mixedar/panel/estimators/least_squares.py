@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     IdentificationError,
@@ -39,7 +38,6 @@ from mixedar.panel.results import PanelResults
 class LeastSquaresModel(PanelModel):
     """A panel model whose fit has no options but those of the covariance."""
 
-    @with_near_names
     def fit(
         self,
         cov_type: str = "classical",

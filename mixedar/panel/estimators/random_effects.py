@@ -92,7 +92,6 @@ class RandomEffects(PanelModel):
     kind = "re"
     _takes_weights = _takes_sources = True
 
-    @with_near_names
     def fit(
         self,
         cov_type: str = "classical",
@@ -361,6 +360,7 @@ def entity_means(panel: PanelData) -> tuple[FloatArray, IntArray]:
     return between[:, columns] + (panel.x[0] - x[0])[columns], columns
 
 
+@with_near_names
 def mundlak(
     formula: str,
     data: object,
@@ -422,6 +422,7 @@ def mundlak(
     return _augmented(False, model, (formula, data, entity, time), rows, options)
 
 
+@with_near_names
 def within_between(
     formula: str,
     data: object,

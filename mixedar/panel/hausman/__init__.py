@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar._types import BoolArray, FloatArray, Seed, unwrapped
 from mixedar.exceptions import UnsupportedError, check_choice, check_flags
 from mixedar.hypotheses.result import TestResult
@@ -71,6 +72,7 @@ class Augmentation:
     plain_constant: bool
 
 
+@with_near_names
 @understands(seed="rng", reps="n_sim")
 def hausman(
     fe: PanelResults,
