@@ -247,6 +247,7 @@ class Posterior(Printed):
                 f"event={event!r}: {error}; the parameters are "
                 f"{', '.join(map(repr, self.draws))}"
             ) from error
+        # pandas raises NotImplementedError for Python that its eval() does not know
         except (SyntaxError, TypeError, ValueError, NotImplementedError) as error:
             raise UnsupportedError(
                 f"event={event!r} cannot be read: {error}"

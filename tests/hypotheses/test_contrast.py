@@ -33,6 +33,7 @@ def test_joint_tests_print_in_a_line(fit: Any) -> None:
     for one in (test, wald):
         assert "<0.001" in one.summary().as_latex()
         assert "&lt;0.001" in one._repr_html_()
+        # statsmodels' own error: its tables of a joint test have no rows
         with pytest.raises(NotImplementedError):
             one.summary_frame()
 
