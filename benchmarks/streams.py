@@ -5,8 +5,9 @@ Rows that do not fit into memory: a mixed model beside reading and grouping them
 
 writes groups of five rows to Parquet files (unless they are there) and measures, each
 in a process of its own: pyarrow reading the columns, DuckDB summing them by group, and
-``mixedlm`` with a random slope and AR(1) residuals.  Times are of the wall and of the
-processors; memory is the peak that the operating system counts.
+``mixedlm`` with a random slope and AR(1) residuals; the same with ``--dask`` on one
+worker of a Dask cluster, and on two.  Times are of the wall and of the processors
+(without workers); memory is the peak that the operating system counts.
 """
 
 from __future__ import annotations
@@ -90,9 +91,26 @@ fit = mar.mixedlm("y ~ time * arm + x", source, **options).fit()
 found = fit.params.round(4).to_dict(), fit.nobs, fit.converged
 """,
 }
+# Before the clock starts: as on a cluster that is there.
+CLUSTER = """
+import distributed, dask.dataframe
+import mixedar.formula.api as mar
+cluster = distributed.LocalCluster(
+    n_workers={workers}, threads_per_worker=1, dashboard_address=":0"
+)
+client = distributed.Client(cluster)
+client.run(exec, "import mixedar.formula.api")
+"""
+ON_CLUSTER = """
+frame = dask.dataframe.read_parquet(folder, split_row_groups=True)
+options = dict(groups="id", re_formula="~time", time="time")
+fit = mar.mixedlm("y ~ time * arm + x", frame, **options).fit()
+found = fit.params.round(4).to_dict(), fit.nobs, fit.converged
+"""
 MEASURE = """
 import json, resource, sys, time
-folder, work = sys.argv[1:]
+folder, before, work = sys.argv[1:]
+exec(before)
 wall, own = time.perf_counter(), time.process_time()
 exec(work)
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -101,9 +119,9 @@ print(found)
 """
 
 
-def measured(folder: Path, work: str) -> tuple[list[float], str]:
+def measured(folder: Path, work: str, before: str) -> tuple[list[float], str]:
     """Wall seconds, processor seconds, gigabytes; and what was found."""
-    command = [sys.executable, "-c", MEASURE, str(folder), work]
+    command = [sys.executable, "-c", MEASURE, str(folder), before, work]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     figures, found = done.stdout.splitlines()[-2:]
     return json.loads(figures), found
@@ -114,20 +132,28 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/streams"))
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--dask", action="store_true")
     asked = parser.parse_args()
+    workloads = {name: ("", work) for name, work in WORK.items()}
+    for workers in (1, 2) if asked.dask else ():
+        before = CLUSTER.format(workers=workers)
+        workloads[f"Dask, {workers} worker(s)"] = before, ON_CLUSTER
     folder = asked.folder / str(asked.groups)
     write(folder, asked.groups)
     print(f"{asked.groups * SIZE:,} rows, {asked.groups:,} groups")
     print(f"{'':22}{'wall s':>9}{'processor s':>13}{'GB':>7}")
     walls = {}
-    for name, work in WORK.items():
-        runs = [measured(folder, work) for _ in range(asked.repeat)]
+    for name, (before, work) in workloads.items():
+        runs = [measured(folder, work, before) for _ in range(asked.repeat)]
         (wall, own, used), found = min(runs, key=lambda run: run[0][0])
         walls[name] = wall
         print(f"{name:22}{wall:9.2f}{own:13.2f}{used:7.2f}", flush=True)
     print(found)
     base = walls["pyarrow reads"] + walls["DuckDB sums by group"]
     print(f"mixedlm / (reading + sums by group): {walls['mixedlm'] / base:.2f}")
+    if asked.dask:
+        ratio = walls["Dask, 1 worker(s)"] / walls["Dask, 2 worker(s)"]
+        print(f"Dask, one worker / two: {ratio:.2f}")
 
 
 if __name__ == "__main__":
