@@ -221,12 +221,16 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
         return column
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         try:
-            return pd.to_numeric(column)
+            numbers = pd.to_numeric(column)
+            # complex numbers would lose a part, and durations have no unit
+            if column.infer_objects().dtype.kind in "cmM":
+                raise TypeError("no real numbers")
         except (ValueError, TypeError) as error:
             raise MixedARError(
                 f"Column {name!r} was numeric when the model was built and is "
                 f"{column.dtype} now."
             ) from error
+        return numbers
     return column
 
 

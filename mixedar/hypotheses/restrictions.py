@@ -213,7 +213,7 @@ def _by_label(
 def _numbers(given: Any, expected: str) -> FloatArray:
     """Numbers as an array, masked ones as NaN."""
     try:
-        if np.asarray(given).dtype.kind in "SUMm":
+        if np.asarray(given).dtype.kind in "SUMmc":
             raise TypeError("no numbers")
         found = np.ma.masked_array(given, dtype=float)
     except (TypeError, ValueError) as error:

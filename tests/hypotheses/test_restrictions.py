@@ -79,6 +79,7 @@ def test_what_is_read(
         ([], UnsupportedError, r"the shape \(0,\)"),
         (None, UnsupportedError, "this one is None"),
         ([["a", "b", "c"]], UnsupportedError, "text, numbers, or a pair"),
+        ([[0, 0, 1 + 1j]], UnsupportedError, "text, numbers, or a pair"),
         ([[0, 0, 0]], NotComputedError, "its row is zero"),
         ([[0, np.nan, 1]], MissingDataError, "row 0 .* has nan for 'arm"),
         ([[1, 0, 0], [0, 0, np.inf]], MissingDataError, "row 1 .* has inf for 'x'"),

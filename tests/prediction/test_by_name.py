@@ -13,7 +13,7 @@ import mixedar.formula.api as mar
 from helpers.bad_data import make
 from mixedar import MixedLMAR
 from mixedar.by_group import ByGroupOLS
-from mixedar.exceptions import LengthError, UnknownColumnError
+from mixedar.exceptions import LengthError, MixedARError, UnknownColumnError
 from mixedar.panel import PooledOLS
 
 DATA = make(seed=5)
@@ -103,3 +103,25 @@ def test_panels_and_regressions_by_group() -> None:
     assert_allclose(own.predict(DESIGN[["x", "one"]], DATA["id"]), own.fittedvalues)
     with pytest.raises(UnknownColumnError, match="one are not there"):
         own.predict(DESIGN[["x", "w"]], DATA["id"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.ones(2) * (1 + 1j),
+        np.array([1 + 1j, 2.0], dtype=object),
+        np.array([1, 2], dtype="m8[D]"),
+        np.array(["2001-01-01", "2001-01-02"], dtype="M8[ns]"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mixedlm", "fixed_effects", "by_group"])
+def test_new_values_that_are_no_real_numbers(kind: str, values: Any) -> None:
+    if kind == "by_group":
+        fit = mar.by_group("y ~ x", DATA, groups="id")
+    elif kind == "mixedlm":
+        fit = mar.mixedlm("y ~ x", DATA, groups="id").fit()
+    else:
+        fit = mar.fixed_effects("y ~ x", DATA, "id", "t").fit()
+    new = pd.DataFrame({"x": values, "id": DATA["id"].iloc[:2].to_numpy()})
+    with pytest.raises(MixedARError, match="'x' was numeric when the model was built"):
+        fit.predict(new)
