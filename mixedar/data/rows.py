@@ -8,6 +8,7 @@ import difflib
 import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -220,17 +221,14 @@ def recode(column: pd.Series, dtype: object, name: object) -> pd.Series:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
         return column
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
-        try:
-            numbers = pd.to_numeric(column)
-            # complex numbers would lose a part, and durations have no unit
-            if column.infer_objects().dtype.kind in "cmM":
-                raise TypeError("no real numbers")
-        except (ValueError, TypeError) as error:
-            raise MixedARError(
-                f"Column {name!r} was numeric when the model was built and is "
-                f"{column.dtype} now."
-            ) from error
-        return numbers
+        # complex numbers would lose a part, and durations have no unit
+        with suppress(ValueError, TypeError):
+            if column.infer_objects().dtype.kind not in "cmM":
+                return pd.to_numeric(column)
+        raise MixedARError(
+            f"Column {name!r} was numeric when the model was built and is "
+            f"{column.dtype} now."
+        )
     return column
 
 

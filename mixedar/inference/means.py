@@ -15,6 +15,7 @@ import pandas as pd
 from mixedar._types import FloatArray
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.terms import levels_of_formula, terms_of_formula
+from mixedar.data.rows import recode
 from mixedar.exceptions import (
     NotComputedError,
     UnknownColumnError,
@@ -417,7 +418,8 @@ def _slopes(fit: Fit, grid: Grid, x: str) -> FloatArray:
     step = (high - low) / 1000.0
     if not step > 0.0:
         raise NotComputedError(f"{x!r} has one value: the mean has no slope along it")
-    here = grid.rows[x].to_numpy(dtype=float)
+    given = recode(grid.rows[x], np.dtype(float), x)
+    here = given.to_numpy(np.float64, na_value=np.nan)
     # differences do not leave the range of the data, where curves may not exist
     side = np.where(here - 2 * step < low, 1, np.where(here + 2 * step > high, -1, 0))
     side[(here < low) | (here > high)] = 0

@@ -13,7 +13,12 @@ import mixedar.formula.api as mar
 from helpers.bad_data import make
 from mixedar import MixedLMAR
 from mixedar.by_group import ByGroupOLS
-from mixedar.exceptions import LengthError, MixedARError, UnknownColumnError
+from mixedar.exceptions import (
+    LengthError,
+    MixedARError,
+    NotComputedError,
+    UnknownColumnError,
+)
 from mixedar.panel import PooledOLS
 
 DATA = make(seed=5)
@@ -125,3 +130,16 @@ def test_new_values_that_are_no_real_numbers(kind: str, values: Any) -> None:
     new = pd.DataFrame({"x": values, "id": DATA["id"].iloc[:2].to_numpy()})
     with pytest.raises(MixedARError, match="'x' was numeric when the model was built"):
         fit.predict(new)
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        (pd.array([1.0, pd.NA], dtype="Float64"), NotComputedError),
+        (np.array([1, 2], dtype="m8[D]"), MixedARError),
+    ],
+)
+def test_slopes_at_values_that_are_no_numbers(at: Any, error: type[Exception]) -> None:
+    fit = mar.mixedlm("y ~ x + I(x**2)", DATA, groups="id").fit()
+    with pytest.raises(error, match=r"not finite|'x' was numeric"):
+        fit.marginal_slopes("x", at={"x": at})
