@@ -77,27 +77,7 @@ def check_identified(
         _check_held(rows, structure)
     if len(free) + structure.k_free == 0:
         return
-    patterns = np.flatnonzero(rows.weights > 0.0)
-    sizes = np.diff(rows.offsets)[patterns]
-    patterns = patterns[np.argsort(-sizes, kind="stable")]
-    if len(patterns) > _SAMPLE:
-        # the largest clusters tell most; some of all sizes cover the others
-        others = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
-        first = np.concatenate([patterns[: _SAMPLE // 2], others])
-    else:
-        first = patterns
-    start = structure.start_grid()[0]
-    # equal variances or factors that cancel make the start a special point
-    other = _elsewhere(structure)
-    looks = [(start, first, _ROWS), (other, first, _ROWS)]
-    if len(first) > 2 * _FEW:  # what few tell apart, more of them do not confuse
-        few = np.concatenate([first[:_FEW], first[:: len(first) // _FEW]])
-        looks.insert(0, (start, few, _ROWS))
-        if sizes.max() > _ROWS:  # occasions that never meet in some of the rows
-            looks.insert(1, (other, few, _MANY_ROWS))
-    if len(patterns) > len(first) or sizes.max() > _ROWS:
-        looks.append((other, patterns[:_ALL], _MANY_ROWS))
-    for u, clusters, limit in looks:
+    for u, clusters, limit in _looks(rows, structure):
         arguments = structure, covariance, free, clusters, z_map, limit, u
         null = _null_directions(rows, *arguments, scale_known)
         if null.shape[1] == 0:
@@ -128,6 +108,33 @@ def check_identified(
         "formula), a simpler residual structure (residual='independent'), or hold a "
         "parameter fixed"
     )
+
+
+def _looks(
+    rows: ClusterRows, structure: ResidualStructure
+) -> list[tuple[FloatArray, IntArray, int]]:
+    """Points, clusters and how many rows of each, the cheapest first."""
+    patterns = np.flatnonzero(rows.weights > 0.0)
+    sizes = np.diff(rows.offsets)[patterns]
+    patterns = patterns[np.argsort(-sizes, kind="stable")]
+    if len(patterns) > _SAMPLE:
+        # the largest clusters tell most; some of all sizes cover the others
+        others = patterns[:: max(len(patterns) // (_SAMPLE // 2), 1)]
+        first = np.concatenate([patterns[: _SAMPLE // 2], others])
+    else:
+        first = patterns
+    start = structure.start_grid()[0]
+    # equal variances or factors that cancel make the start a special point
+    other = _elsewhere(structure)
+    looks = [(start, first, _ROWS), (other, first, _ROWS)]
+    if len(first) > 2 * _FEW:  # what few tell apart, more of them do not confuse
+        few = np.concatenate([first[:_FEW], first[:: len(first) // _FEW]])
+        looks.insert(0, (start, few, _ROWS))
+        if sizes.max() > _ROWS:  # occasions that never meet in some of the rows
+            looks.insert(1, (other, few, _MANY_ROWS))
+    if len(patterns) > len(first) or sizes.max() > _ROWS:
+        looks.append((other, patterns[:_ALL], _MANY_ROWS))
+    return looks
 
 
 def check_terms(
