@@ -192,8 +192,7 @@ class ModelData:
     def moments(self) -> Moments:
         """Of the columns of fixed effects and smooths, the offset, and the response."""
         offset = np.zeros(self.nobs) if self.offset is None else self.offset
-        columns = self.exog, self.smooth_design, offset, self.response
-        return Moments.of(np.column_stack(columns))
+        return Moments.of([self.exog, self.smooth_design, offset, self.response])
 
     def mean(self, beta: FloatArray) -> FloatArray:
         """``X beta``, and the offset if there is one, shape (n,)."""

@@ -11,6 +11,9 @@ import numpy as np
 
 from mixedar._types import FloatArray, IntArray
 
+# Rows that are summed at a time.
+_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -36,11 +39,19 @@ class Moments:
     products: FloatArray
 
     @classmethod
-    def of(cls, columns: FloatArray) -> Moments:
-        """Of columns, shape (n, k)."""
-        mean = columns.mean(axis=0)
-        away = columns - mean
-        return cls(len(columns), mean, away.T @ away)
+    def of(cls, columns: Sequence[FloatArray]) -> Moments:
+        """Of columns, each of shape (n,) or (n, k), side by side."""
+        n = len(columns[0])
+        some = np.column_stack([x[:: max(n // _ROWS, 1)] for x in columns])
+        middle, k = some.mean(axis=0), some.shape[1]
+        total, products = np.zeros(k), np.zeros((k, k))
+        for start in range(0, n, _ROWS):  # what a processor holds at a time
+            away = np.column_stack([x[start : start + _ROWS] for x in columns])
+            away -= middle
+            total += np.ones(len(away)) @ away
+            products += away.T @ away
+        shift = total / n
+        return cls(n, middle + shift, products - n * np.outer(shift, shift))
 
     @classmethod
     def merged(cls, parts: Sequence[Moments]) -> Moments:
