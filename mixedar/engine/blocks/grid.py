@@ -117,7 +117,7 @@ def grid_pays(blocks: Sequence[CovarianceBlock], k: int, n: int) -> bool:
     """
     sizes = [(len(block.z), block.z.shape[1]) for block in blocks]
     by_pattern = sum(g * (k * m**3 + k**2 * m**2) for g, m in sizes)
-    summed = (sum(g for g, _ in sizes) + k) * n**4 + k**2 * n**2
+    summed = (sum(g for g, _ in sizes) + k + 8) * n**4 / 4 + k**2 * n**2
     return by_pattern > max(2.0 * summed, _WORTH)
 
 
@@ -272,21 +272,22 @@ class GridCurvature:
 
     def contract(self, weight: FloatArray | None) -> FloatArray:
         """``d2D + <d2S, weight>``; see :class:`Curvature`."""
-        k, n = self.slopes.shape[:2]
-        bend, pairs = self.precision.copy(), np.zeros((n * n, n * n))
+        n = self.slopes.shape[1]
+        row, column = np.tril_indices(n)
+        bend, pairs = self.precision.copy(), np.zeros((len(row),) * 2)
         for groups in self.groups:
             for some in groups.pieces(n):
                 middle = -some.precision * some.count[:, None, None]
                 if weight is not None:
                     outer = weighted_outer(some.rows, weight)
                     bend -= some.total(outer, n)
-                    middle += 2.0 * outer
-                left = some.among(some.precision, n).reshape(-1, n * n)
-                pairs += product(left.T, some.among(middle, n).reshape(-1, n * n))
-        # sum P_ab B_cd as the form of H_da and H_bc
-        turned = pairs.reshape((n,) * 4).transpose(3, 0, 1, 2).reshape(n * n, n * n)
-        flat = self.slopes.reshape(k, -1)
-        out = product(product(flat, turned), flat.T)
+                    middle += outer + outer.transpose(0, 2, 1)
+                left, right = (
+                    some.among(x, n)[:, row, column] for x in (some.precision, middle)
+                )
+                pairs += product(left.T, right)
+        flat = self.slopes[:, row, column]
+        out = product(product(flat, _turned(pairs, n)), flat.T)
         free = len(self.values.table.first)
         if free:
             matrices = self.block.matrices
@@ -299,3 +300,21 @@ class GridCurvature:
         """``d2S``; see :class:`Curvature`."""
         first, *others = (part.arrays() for part in self.parts)
         return sum(others, start=first)
+
+
+def _turned(pairs: FloatArray, n: int) -> FloatArray:
+    """
+    ``sum P_ab B_cd`` of symmetric matrices as the form of ``H_da`` and ``H_bc``.
+
+    All matrices are given by their lower triangles, row by row.
+    """
+    lower = np.tril_indices(n)
+    number = np.empty((n, n), dtype=np.intp)
+    number[lower] = np.arange(len(pairs))
+    number.T[lower] = number[lower]
+    out = np.zeros_like(pairs)
+    for a in range(n):
+        part = pairs[number[a]][:, number]  # b, c, d
+        out[number[a]] += (part + part.transpose(1, 0, 2))[lower].T
+    out[:, np.diag(number)] *= 0.5
+    return out
