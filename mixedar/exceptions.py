@@ -10,13 +10,27 @@ that catches ``ValueError`` keeps working.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
+from inspect import currentframe
 from typing import Any
 
 import numpy as np
 
 # Characters beyond which a list or an array is not written out in a message.
 _LONG = 80
+# Whose lines are not the user's.
+_INSIDE = {"mixedar", "statsmodels"}
+
+
+def warn(warning: Warning) -> None:
+    """Issue a warning of the user's line, however many calls away that is."""
+    frame, level = currentframe(), 1
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _INSIDE:
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)
 
 
 def shown(value: Any) -> str:

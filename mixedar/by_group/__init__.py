@@ -217,7 +217,7 @@ class ByGroupOLS(NamedInALine):
             arrays = self.endog, self.exog, labels, self.index, weights
             kept, _, self.n_dropped = drop_missing(arrays)
             self.endog, self.exog, labels, self.index, weights = kept
-            warn_dropped(self.n_dropped, stacklevel=3)
+            warn_dropped(self.n_dropped)
         check_distinct(self.exog_names, "regressors'")
         if not len(self.endog):
             raise EmptyDataError(

@@ -142,7 +142,7 @@ def read_groups(
         solved = _solved(found, key, named.get("weights"))
     if not solved.solution.nobs.sum():
         raise EmptyDataError("there are no observations; check subset= and missing=")
-    warn_dropped(solved.n_dropped, stacklevel=4)
+    warn_dropped(solved.n_dropped)
     labels, solution = solved.labels, solved.solution
     order = np.argsort(labels, kind="stable")
     if (np.diff(order) != 1).any():

@@ -4,7 +4,6 @@ Arrays that users pass, one row an observation: aligned, complete, as numbers.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,7 @@ from mixedar.exceptions import (
     check_choice,
     listing,
     shown,
+    warn,
 )
 
 # So many rows are named in a message.
@@ -121,15 +121,12 @@ def _keep_components(
     return VCSpec(list(exog_vc.names), names, mats)
 
 
-def warn_dropped(count: int, stacklevel: int = 4) -> None:
+def warn_dropped(count: int) -> None:
     """Say how many rows were left out, if any were."""
     if count:
-        warnings.warn(
-            f"{count} row{'s' if count > 1 else ''} with missing values "
-            f"{'were' if count > 1 else 'was'} left out",
-            DroppedRowsWarning,
-            stacklevel=stacklevel,
-        )
+        rows = f"{count} rows" if count > 1 else "1 row"
+        were = "were" if count > 1 else "was"
+        warn(DroppedRowsWarning(f"{rows} with missing values {were} left out"))
 
 
 def subset_rows(

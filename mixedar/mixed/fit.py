@@ -4,7 +4,6 @@ From a model to its results: the search, its verdict and the warnings.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from mixedar.exceptions import (
     check_flags,
     check_positive,
     shown,
+    warn,
 )
 from mixedar.fit.boundary import unseen_notes
 from mixedar.fit.maximise import Start, maximise
@@ -115,7 +115,7 @@ def fit_model(
     results.hist = [_history(m.search) for m in fit.modes] if full_output else None
     for warning in _verdict(results) if do_cg else ():
         if collected is None:
-            warnings.warn(warning, stacklevel=4)
+            warn(warning)
         else:
             collected.append(warning)
     wrapped = MixedLMARResultsWrapper(results)

@@ -4,7 +4,6 @@ MixedLMAR: linear mixed models whose residuals are correlated in time.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
@@ -54,6 +53,7 @@ from mixedar.exceptions import (
     UnsupportedError,
     check_choice,
     check_flags,
+    warn,
 )
 from mixedar.fit.refit import Refits, refit_many
 from mixedar.mixed.construct import (
@@ -108,9 +108,7 @@ def _covariance_kind(re_cov: object) -> str:
 def _as_spec(exog_vc: Any) -> VCSpec:
     """Variance components as statsmodels holds them."""
     if isinstance(exog_vc, Mapping):
-        warnings.warn(
-            "Using deprecated variance components format", FutureWarning, stacklevel=3
-        )
+        warn(FutureWarning("Using deprecated variance components format"))
         return _convert_vc(exog_vc)
     return VCSpec([], [], []) if exog_vc is None else exog_vc
 
@@ -121,7 +119,7 @@ def _complete(
     """Arrays, and what the residuals read, without rows that miss a value."""
     given = [*rows.values(), *found.columns.values()]
     arrays, exog_vc, dropped = drop_missing(given, exog_vc, rows["groups"])
-    warn_dropped(dropped, stacklevel=5)
+    warn_dropped(dropped)
     k = len(rows)
     columns = dict(zip(found.columns, arrays[k:], strict=True))
     rows = dict(zip(rows, arrays[:k], strict=True))
@@ -545,7 +543,7 @@ class MixedLMAR(NamedInALine, ParentModel):
         for warning in found:
             # singular covariances are routine in a bootstrap; results say so
             if not isinstance(warning, BoundaryWarning):
-                warnings.warn(warning, stacklevel=2)
+                warn(warning)
         return fit
 
     def refit_many(

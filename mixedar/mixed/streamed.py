@@ -66,7 +66,7 @@ def forget_sample(model: ParentModel, arrays: StreamedData) -> None:
         setattr(model, name, None)
     dropped = arrays.totals.read - arrays.nobs
     if dropped and arrays.reader.subset is None:
-        warn_dropped(dropped, stacklevel=6)
+        warn_dropped(dropped)
 
 
 @dataclass(frozen=True)

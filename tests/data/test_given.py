@@ -391,3 +391,13 @@ def test_messages_do_not_write_out_whole_columns() -> None:
         with pytest.raises(MixedARError, match=f"of length {len(DATA)}") as caught:
             call()
         assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("estimator", [mar.mixedlm, mar.fixed_effects, mar.by_group])
+def test_a_warning_is_of_the_line_that_called(estimator) -> None:
+    frame = pd.DataFrame({"y": np.arange(12.0) % 5.0, "x": np.arange(12.0)})
+    frame["g"], frame.loc[3, "y"] = np.repeat(range(4), 3), np.nan
+    name = "entity" if estimator is mar.fixed_effects else "groups"
+    with pytest.warns(DroppedRowsWarning) as caught:
+        estimator("y ~ x", frame, **{name: "g"}, missing="drop")
+    assert caught[0].filename == __file__

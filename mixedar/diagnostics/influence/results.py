@@ -33,7 +33,6 @@ Wiley, chapter 2.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,6 +57,7 @@ from mixedar.exceptions import (
     check_flags,
     listing,
     shown,
+    warn,
 )
 from mixedar.fit import Fit
 from mixedar.fit.linked import group_levels, linked_rows
@@ -584,13 +584,12 @@ def influence(
     found = without_each(fit, maxiter, by=by, progress=progress)
     lost = found.unsettled.tolist()
     if lost:
-        warnings.warn(
+        text = (
             f"without {found.by} = {listing(lost)} no maximum of the likelihood was "
             "found: see influence.converged. Too many parameters for so few groups, "
-            "perhaps; take a simpler residual structure",
-            ConvergenceWarning,
-            stacklevel=4,
+            "perhaps; take a simpler residual structure"
         )
+        warn(ConvergenceWarning(text))
     return found
 
 

@@ -186,7 +186,7 @@ class PanelModel(NamedInALine, ABC):
             rows = [y, x, np.arange(len(y)), entity, time, weights]
             (y, x, kept, entity, time, weights), _, dropped = drop_missing(rows)
             index = index[kept]
-            warn_dropped(dropped, stacklevel=3)
+            warn_dropped(dropped)
         panel = make_panel(
             y,
             x,
@@ -331,7 +331,7 @@ class PanelModel(NamedInALine, ABC):
             # the design speaks of groups, the panel of entities
             message = re.sub(r"\bgroups(?=[=.]| and data)", "entity", str(error))
             raise type(error)(message) from None
-        warn_dropped(design.n_dropped, stacklevel=3)
+        warn_dropped(design.n_dropped)
         panel = make_panel(
             design.endog,
             np.ascontiguousarray(design.exog),
@@ -389,7 +389,7 @@ class PanelModel(NamedInALine, ABC):
         self._check_source(**options)
         panel, self.formula_spec = read_panel(asked, delta)
         self.formula = asked.formula
-        warn_dropped(panel.n_dropped, stacklevel=4)
+        warn_dropped(panel.n_dropped)
         self._init(panel, **options)
         return self
 
