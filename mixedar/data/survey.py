@@ -103,6 +103,8 @@ class Survey:
         for name in self.head:
             column = self.head[name]
             known = self.values.get(str(name))
+            if known is not None and known.dtype.kind == "f":
+                known = known[~np.isinf(known)]  # the rows' own reading refuses them
             if known is None or not len(known):
                 known = column.dropna().array
             if not len(known):

@@ -236,6 +236,8 @@ class Normal(Prior):
 
     def __post_init__(self) -> None:
         _positive("Normal", sd=self.sd)
+        if not np.isfinite(self.mean):
+            raise UnsupportedError(f"Normal: mean={self.mean!r} is not a finite number")
 
     def log_density(self, x: FloatArray) -> FloatArray:
         """See :class:`Prior`."""

@@ -322,6 +322,12 @@ def test_priors_that_reach_beyond_a_parameter_count_within() -> None:
         HalfT(3, "a")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mean", [np.nan, np.inf])
+def test_a_normal_prior_has_a_finite_mean(mean: float) -> None:
+    with pytest.raises(UnsupportedError, match="not a finite number"):
+        Normal(mean, 1.0)
+
+
 def test_penalised_complexity_is_what_it_says() -> None:
     prior = PC(2.0, 0.05)
     assert np.exp(-prior.rate * 2.0) == pytest.approx(0.05)

@@ -19,6 +19,7 @@ from mixedar.exceptions import (
     EmptyDataError,
     GroupError,
     MemoryBoundError,
+    MissingDataError,
     SourceError,
     TimeError,
     UnknownColumnError,
@@ -299,3 +300,13 @@ def test_what_is_no_source_is_named(tmp_path: Path) -> None:
         mar.scan([str(tmp_path), 3])
     with pytest.raises(UnsupportedError, match="not an empty list"):
         mar.scan([])
+
+
+def test_infinite_times_are_counted_in_the_rows_of_the_source(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(range(20), 3), "t": np.tile([0.0, 1, 2], 20)})
+    frame["y"] = rng.normal(size=60)
+    frame.loc[7, "t"] = np.inf
+    frame.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(MissingDataError, match="'t' is missing or infinite in row 7;"):
+        mar.mixedlm("y ~ 1", mar.scan(tmp_path), groups="g", time="t")
