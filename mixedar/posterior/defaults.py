@@ -160,6 +160,17 @@ class PriorsByName:
                 f"priors=: {prior!r} of {name!r} is improper: the data do not bound "
                 "parameters of the covariance, and the posterior would not integrate"
             )
+        low, high = self.ranges.get(name, (0.0, np.inf))
+        if not fixed and isinstance(prior, Beta) and np.isinf(high):
+            raise UnsupportedError(
+                f"priors=: {prior!r} is of correlations and shares; {name!r} takes "
+                "HalfT(df, scale), or another prior of what has no upper end"
+            )
+        if not fixed and prior.share(low, high) == 0.0:
+            raise UnsupportedError(
+                f"priors=: {prior!r} of {name!r} is zero wherever that can be, between "
+                f"{low:g} and {high:g}"
+            )
         if name == "innovation sd" and self.free_names != ["rho"]:
             raise UnsupportedError(
                 "priors=: 'innovation sd' is a parameter of AR(1) residuals alone"

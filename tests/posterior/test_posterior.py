@@ -322,6 +322,15 @@ def test_priors_that_reach_beyond_a_parameter_count_within() -> None:
         HalfT(3, "a")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "prior"),
+    [("sigma", Beta(2, 2)), ("sigma", Normal(-5, 0.1)), ("rho", Normal(5, 0.1))],
+)
+def test_priors_beyond_the_range_are_refused(name: str, prior: Any) -> None:
+    with pytest.raises(UnsupportedError, match=f"'{name}' (takes Half|is zero)"):
+        model().fit().posterior(100, {name: prior}, rng=1)
+
+
 @pytest.mark.parametrize("mean", [np.nan, np.inf])
 def test_a_normal_prior_has_a_finite_mean(mean: float) -> None:
     with pytest.raises(UnsupportedError, match="not a finite number"):
