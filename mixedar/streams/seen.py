@@ -76,13 +76,13 @@ class Seen:
 
 def _numbers(column: pd.Series) -> NDArray[np.uint64]:
     """A number for each value, the same for equal values of other types."""
-    dtype, values = column.dtype, column.array
+    dtype = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
         found = column.to_numpy(np.float64) + 0.0  # + 0.0 turns -0.0 into 0.0
         return found.view(np.uint64)
     if isinstance(dtype, np.dtype) and dtype.kind in "mM":
         return column.to_numpy().view(np.uint64)
-    codes, known = pd.factorize(values)  # -1 of missing values
+    codes, known = pd.factorize(column)  # -1 of missing values
     texts = np.array([str(value) for value in known], dtype=object)
     hashed = pd.util.hash_array(texts, categorize=False)
     return np.asarray(np.append(hashed, np.uint64(0))[codes])
