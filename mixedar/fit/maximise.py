@@ -412,13 +412,11 @@ def _without_error(fit: Fit) -> bool:
     sd, values = np.sqrt(np.diag(best.cov_theta)), np.abs(_values(best))
     wide = ~(sd <= _WIDE * np.maximum(values, best.scale))
     wide[: layout.k_cov] &= layout.is_free & (not best.singular)
-    # what is at the end of its range has no standard error for this reason
-    inner = fit.parameters.is_free & ~best.at_end
-    wide[layout.k_cov : -1] &= inner
+    wide[layout.k_cov : -1] &= fit.parameters.is_free
     # near an end of a range an estimate hardly moves, flat likelihood or not
     curvature = fit.modes[0].search.curvature
     faint = curvature[fit.problem.k_cov_free :] < _FAINT * curvature.max(initial=0.0)
-    return bool(wide.any() or (faint & inner[fit.parameters.is_free]).any())
+    return bool(wide.any() or faint.any())
 
 
 def _uncurved(fit: Fit) -> FloatArray:
