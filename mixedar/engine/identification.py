@@ -4,7 +4,7 @@ Whether the data can tell the covariance parameters apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress, pairwise
 
 import numpy as np
@@ -112,7 +112,7 @@ def check_identified(
 
 def _looks(
     rows: ClusterRows, structure: ResidualStructure
-) -> list[tuple[FloatArray, IntArray, int]]:
+) -> Iterator[tuple[FloatArray, IntArray, int]]:
     """Points, clusters and how many rows of each, the cheapest first."""
     patterns = np.flatnonzero(rows.weights > 0.0)
     sizes = np.diff(rows.offsets)[patterns]
@@ -126,15 +126,16 @@ def _looks(
     start = structure.start_grid()[0]
     # equal variances or factors that cancel make the start a special point
     other = _elsewhere(structure)
-    looks = [(start, first, _ROWS), (other, first, _ROWS)]
+    long = sizes.max() > _ROWS
     if len(first) > 2 * _FEW:  # what few tell apart, more of them do not confuse
         few = np.concatenate([first[:_FEW], first[:: len(first) // _FEW]])
-        looks.insert(0, (start, few, _ROWS))
-        if sizes.max() > _ROWS:  # occasions that never meet in some of the rows
-            looks.insert(1, (other, few, _MANY_ROWS))
-    if len(patterns) > len(first) or sizes.max() > _ROWS:
-        looks.append((other, patterns[:_ALL], _MANY_ROWS))
-    return looks
+        yield start, few, _ROWS
+        if long:  # occasions that never meet in some of the rows
+            yield other, few, _MANY_ROWS
+    yield start, first, _ROWS
+    yield other, first, _ROWS
+    if len(patterns) > len(first) or long:
+        yield other, patterns[:_ALL], _MANY_ROWS
 
 
 def check_terms(

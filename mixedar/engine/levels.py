@@ -121,20 +121,20 @@ class LevelsBlock(LikelihoodBlock):
             terms.append(replace(term, codes=codes.ravel(), between=between))
         rows = replace(rows, terms=tuple(terms))
         self._n, (of_clusters, *of_levels) = components(rows)
-        self._orders = tuple(term.columns.shape[1] for term in terms)
+        orders = tuple(term.columns.shape[1] for term in terms)
         copies = [term.copies for term in terms]
         self._between = [term.between for term in terms]
         self._k_residual = structure.k_free
         #: component of each level of each term
         self.component_of = of_levels
-        self._layout = TermColumns.of(self._orders, copies, of_levels, self._n)
+        self._layout = TermColumns.of(orders, copies, of_levels, self._n)
         self._q, self._width = self._layout.count, rows.w.shape[1]
         #: number of the terms' effects in a component
         self.n_columns = self._q
         clusters = np.repeat(np.arange(rows.n_clusters), np.diff(rows.offsets))
         met = [MetLevels.of(clusters, rows.n_clusters, term.codes) for term in terms]
         columns = self._width + sum(
-            order * one.count for order, one in zip(self._orders, met, strict=True)
+            order * one.count for order, one in zip(orders, met, strict=True)
         )
         side = self._q + self._width
         filled = float((columns**2).sum()) / (rows.n_clusters * side**2)
@@ -146,7 +146,7 @@ class LevelsBlock(LikelihoodBlock):
             self._parts = list(self._split(rows, structure, of_clusters, met, columns))
         directions = [
             RandomCovariance.free(order // k).directions
-            for order, k in zip(self._orders, copies, strict=True)
+            for order, k in zip(orders, copies, strict=True)
         ]
         self._small = directions
 
@@ -190,7 +190,7 @@ class LevelsBlock(LikelihoodBlock):
             number[members] = np.arange(len(members))
             widths = [
                 order * int(one.count[members].max())
-                for order, one in zip(self._orders, met, strict=True)
+                for order, one in zip(self._layout.orders, met, strict=True)
             ]
             starts = np.concatenate([[0], np.cumsum(widths)])
             w = np.zeros((len(here), starts[-1] + self._width))
@@ -198,7 +198,7 @@ class LevelsBlock(LikelihoodBlock):
             w[:, starts[-1] :] = some.w
             place[:, starts[-1] :] = self._q + np.arange(self._width)
             for t, (term, one) in enumerate(zip(some.terms, met, strict=True)):
-                order = self._orders[t]
+                order = self._layout.orders[t]
                 row, own = np.arange(len(here)), starts[t] + order * one.number[here]
                 met_here = number[one.cluster] >= 0
                 whose = number[one.cluster[met_here]]

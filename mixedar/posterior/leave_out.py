@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, IntArray
 from mixedar.engine.batch import ManyPoints
 from mixedar.engine.blocks.base import ParameterPoint
+from mixedar.engine.compress import ClusterRows
 from mixedar.engine.groups import sums_apart
 from mixedar.exceptions import UnsupportedError, check_choice
+from mixedar.fit import Fit
 from mixedar.fit.linked import group_levels, linked_rows
 from mixedar.inference.arguments import check_count
 from mixedar.posterior.psis import GOOD, smoothed
@@ -142,7 +144,7 @@ def log_likelihood(
     fit, points = post.fit, post.points
     rows = fit.data.clusters(fit.data.response[:, None])
     apart, problem = sums_apart(rows, fit.structure), fit.problem
-    group = np.searchsorted(fit.data.grouped.offsets, rows.offsets[:-1], "right") - 1
+    group = _groups_of(fit, rows)
     first = np.flatnonzero(np.diff(group, prepend=-1))
     sizes = np.diff(rows.offsets)
     beta = post.draws.to_numpy()[:, : fit.k_fe]
@@ -170,20 +172,25 @@ def _of_linked_groups(post: Posterior, count: int) -> pd.DataFrame:
             "log_marginal_likelihood"
         )
     rows, problem = fit.data.compressed, fit.problem
-    group = np.searchsorted(fit.data.grouped.offsets, rows.offsets[:-1], "right") - 1
-    of_rows = clusters.of_groups[group]
+    own = clusters.of_groups[_groups_of(fit, rows)]
     theta, log_variance = points.theta[:count], 2.0 * np.log(points.sigma[:count])
     beta = post.draws.to_numpy()[:count, : fit.k_fe]
     # residuals as combinations of the scaled columns
     left = np.column_stack([-beta, np.ones(count)]) @ np.linalg.inv(problem.w_map).T
     out = np.empty((count, len(clusters)))
     for k in range(len(clusters)):
-        part = rows.part(np.flatnonzero(of_rows == k))
+        part = rows.part(np.flatnonzero(own == k))
         logdet, sums = ManyPoints(problem.of_rows(part), part).sums(theta)
         rss = np.einsum("da,dab,db->d", left, sums, left)
         logs = len(part.w) * (np.log(2.0 * np.pi) + log_variance)
         out[:, k] = -0.5 * (logs + logdet + rss * np.exp(-log_variance))
     return pd.DataFrame(out, columns=pd.Index(clusters.labels, name=clusters.word))
+
+
+def _groups_of(fit: Fit, rows: ClusterRows) -> IntArray:
+    """Group of each cluster of rows; it may have several, of a series each."""
+    starts = fit.data.grouped.offsets
+    return np.searchsorted(starts, rows.offsets[:-1], "right") - 1
 
 
 def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
