@@ -34,6 +34,8 @@ class LeaveOneOut(Printed):
     table : DataFrame, a row a group
         ``elpd``, what the group counts for the ``p`` of parameters, and Pareto's ``k``
         of its weights.
+    word : str
+        What is left out one by one, as a plural: groups, or levels of a factor.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class LeaveOneOut(Printed):
     """
 
     table: pd.DataFrame
+    word: str = "groups"
 
     @property
     def elpd(self) -> float:
@@ -87,12 +90,12 @@ class LeaveOneOut(Printed):
         if len(bad):
             named = ", ".join(map(str, bad.index[:5]))
             notes.append(
-                f"Pareto k is above {GOOD} in {len(bad)} of {len(self.table)} groups "
-                f"({named}): without them the parameters are others, and elpd is not "
-                "reliable"
+                f"Pareto k is above {GOOD} in {len(bad)} of {len(self.table)} "
+                f"{self.word} ({named}): without them the parameters are others, and "
+                "elpd is not reliable"
             )
         header = {
-            "No. groups:": len(self.table),
+            f"No. {self.word}:": len(self.table),
             "Largest Pareto k:": f"{self.table['k'].max():.2f}",
         }
         return ResultsSummary(
@@ -242,4 +245,5 @@ def loo(post: Posterior, by: str = "group", draws: int = 1000) -> LeaveOneOut:
         elpd[j] = logsumexp(weights + column)
     whole = logsumexp(values, axis=0) - np.log(len(values))
     frame = {"elpd": elpd, "p": whole - elpd, "k": shape}
-    return LeaveOneOut(ResultFrame(frame, index=logs.columns))
+    word = linked_rows(post.fit).plural
+    return LeaveOneOut(ResultFrame(frame, index=logs.columns), word)

@@ -249,9 +249,8 @@ class Posterior(Printed):
             ) from error
         # pandas raises NotImplementedError for Python that its eval() does not know
         except (SyntaxError, TypeError, ValueError, NotImplementedError) as error:
-            raise UnsupportedError(
-                f"event={event!r} cannot be read: {error}"
-            ) from error
+            why = error.msg if isinstance(error, SyntaxError) else error
+            raise UnsupportedError(f"event={event!r} cannot be read: {why}") from error
         if not isinstance(found, pd.Series) or found.dtype != bool:
             raise UnsupportedError(
                 f"event={event!r} is neither true nor false of a draw; write a "

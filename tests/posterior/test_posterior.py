@@ -380,7 +380,9 @@ def test_nested_factors_have_parts_of_the_outermost() -> None:
             here = np.flatnonzero(data["school"] == label)
             density = stats.multivariate_normal(np.zeros(12), cov[np.ix_(here, here)])
             assert found.loc[k, label] == pytest.approx(density.logpdf(resid[here]))
-    assert len(post.loo(draws=200).table) == 8
+    loo = post.loo(draws=200)
+    assert len(loo.table) == 8
+    assert "No. levels of school:  8" in str(loo)
 
 
 def machines() -> pd.DataFrame:
