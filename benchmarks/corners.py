@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,62 @@ def _scaled_variance(scale: float, *, residual: str) -> Work:
     frame["size"] = np.exp(0.3 * rng.standard_normal(len(frame)))
     weights = VarIdent("arm") if irregular else VarPower("size")
     return lambda: _model(frame, residual=residual, weights=weights).fit()
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """Groups, rows of each, and the structure that is fitted to them alone."""
+
+    groups: int
+    size: int
+    name: str
+    arguments: tuple[int, ...] = ()
+    nugget: bool = False
+    irregular: bool = False
+    seen: float = 1.0
+
+    def work(self, scale: float) -> Work:
+        import mixedar.api
+
+        frame = _rows(self.groups, _size(self.size, scale), irregular=self.irregular)
+        seen = np.random.default_rng(_SEED + 4).uniform(size=len(frame)) < self.seen
+        options = {"nugget": True} if self.nugget else {}
+        residual = getattr(mixedar.api, self.name)(*self.arguments, **options)
+        kept = frame[seen]
+        return lambda: _model(kept, re_formula="0", residual=residual).fit()
+
+
+def _slopes(scale: float, *, number: int) -> Work:
+    frame = _rows(_size(400, scale), 20)
+    rng = np.random.default_rng(_SEED + 5)
+    names = [f"z{j}" for j in range(number)]
+    frame[names] = rng.standard_normal((len(frame), number))
+    own = 0.5 * rng.standard_normal((frame.g.max() + 1, number))
+    frame["y"] += (frame[names].to_numpy() * own[frame.g]).sum(axis=1)
+    return lambda: _model(frame, re_formula="1 + " + " + ".join(names)).fit()
+
+
+def _field(scale: float) -> Work:
+    import mixedar.formula.api as mar
+    from mixedar.api import Exponential
+
+    rng = np.random.default_rng(_SEED + 6)
+    places = rng.uniform(0.0, 10.0, (_size(1_600, scale), 2))
+    frame = pd.DataFrame(places, columns=["east", "north"])
+    frame["g"], frame["x"] = 0, rng.standard_normal(len(frame))
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
+    root = np.linalg.cholesky(np.exp(-0.5 * apart) + 1e-9 * np.eye(len(frame)))
+    frame["y"] = frame.x + root @ rng.standard_normal(len(frame))
+    residual = Exponential(coords=("east", "north"))
+    options = {"groups": "g", "re_formula": "0", "residual": residual}
+    return lambda: mar.mixedlm("y ~ x", frame, **options).fit()
+
+
+def _panel(scale: float) -> Work:
+    import mixedar.formula.api as mar
+
+    frame = _rows(_size(100_000, scale), 3)
+    return lambda: mar.random_effects("y ~ x", frame, entity="g", time="t").fit()
 
 
 def _irregular_question(scale: float, *, question: str) -> Work:
@@ -169,6 +226,23 @@ def _report(scale: float) -> Work:
     return write
 
 
+#: Corner -> a residual structure that fits all of the covariance by itself.
+_RESIDUALS: Mapping[str, _Residual] = {
+    "exp1000": _Residual(1, 1_000, "Exponential", irregular=True),
+    "exp_nugget1000": _Residual(1, 1_000, "Exponential", (), True, True),
+    "exp_nugget20x10000": _Residual(20, 10_000, "Exponential", (), True, True),
+    "gaussian_nugget1000": _Residual(1, 1_000, "Gaussian", (), True, True),
+    "matern500": _Residual(1, 500, "Matern", irregular=True),
+    "arma11_1000": _Residual(3, 1_000, "ARMA", (1, 1)),
+    "arma21_5x3000": _Residual(5, 3_000, "ARMA", (2, 1)),
+    "arma33_500": _Residual(3, 500, "ARMA", (3, 3)),
+    "ar1_nugget1000": _Residual(3, 1_000, "AR1", nugget=True),
+    "toeplitz5_1000": _Residual(3, 1_000, "Toeplitz", (5,)),
+    "toeplitz60_missed": _Residual(100, 60, "Toeplitz", seen=0.9),
+    "ante60_missed": _Residual(200, 60, "AnteDependence", seen=0.9),
+    "un30_missed": _Residual(400, 30, "Unstructured", seen=0.9),
+}
+
 #: Corner -> the work to be measured, made for a scale.
 CORNERS: Mapping[str, Callable[[float], Work]] = {
     "profiles500irr": lambda s: _irregular_question(s, question="profile"),
@@ -183,6 +257,11 @@ CORNERS: Mapping[str, Callable[[float], Work]] = {
     "report_weights": _report,
     "summary1m": lambda s: _many_groups(s, groups=1_000_000, question="summary"),
     "effects100k": lambda s: _many_groups(s, groups=100_000, question="effects"),
+    "slopes8": lambda s: _slopes(s, number=8),
+    "slopes12": lambda s: _slopes(s, number=12),
+    "field1600": _field,
+    "panel100k": _panel,
+    **{name: residual.work for name, residual in _RESIDUALS.items()},
     "all_effects100k": lambda s: _many_groups(s, groups=100_000, question="frame"),
 }
 

@@ -418,8 +418,16 @@ def test_command_line_names_what_exists(capsys: pytest.CaptureFixture[str]) -> N
     assert "there are mixedar, nlme" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(CORNERS) - {"report_weights", "all_effects100k"})
-)
+#: Corners that take seconds, or end at a boundary, with few rows too.
+_LONG = {
+    "all_effects100k",
+    "arma21_5x3000",
+    "arma33_500",
+    "exp_nugget20x10000",
+    "report_weights",
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(CORNERS) - _LONG))
 def test_corners_are_there(name: str) -> None:
     assert CORNERS[name](0.1)() is not None
