@@ -333,15 +333,23 @@ class RandomCovariance:
         """
         The free entries of ``Lambda`` that stand for all with the same ``Psi``.
 
-        The two eigenvalues of a root with compound symmetry have signs of their own,
-        which rows of a triangular root do not mix.
+        Columns of a triangular root have signs of their own, and so have the two
+        eigenvalues of one with compound symmetry.  What is held keeps its sign.
         """
-        if not self.compound or not self.is_free[:2].all():
-            return theta
-        (first, beside), k, out = theta[:2], self.k_re, theta.copy()
-        values = np.abs([first + (k - 1) * beside, first - beside])
-        out[:2] = alike_entries(k, values)
-        return out
+        out, own = self.entries(theta).copy(), slice(len(self.tril[0]))
+        rows, columns = self.effects
+        apart = rows == columns
+        turned = np.zeros(sum(self.blocks), dtype=bool)
+        turned[columns[apart]] = out[apart] < 0.0
+        turned[columns[~self.is_free & (out != 0.0)]] = False
+        signs = np.where(turned[columns], -1.0, 1.0)
+        if self.compound:
+            signs[own] = 1.0
+            if self.is_free[own].all():
+                (first, beside), k = out[own], self.k_re
+                values = np.abs([first + (k - 1) * beside, first - beside])
+                out[own] = alike_entries(k, values)
+        return (out * signs)[self.is_free]
 
     def in_units(self, block_map: FloatArray, entries: FloatArray) -> FloatArray:
         """Entries of the groups' block of ``Lambda`` in the coordinates of a map."""

@@ -25,7 +25,7 @@ from scipy.linalg import solve_triangular
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
-from mixedar.engine.blocks.pieces import pieces_of
+from mixedar.engine.blocks.pieces import first_look
 from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import (
     RandomCovariance,
@@ -159,7 +159,7 @@ class LikelihoodProblem:
         self.typical_rows = None if self._by_sigma else _typical_rows(rows, structure)
         inside = rows.transformed(self.z_map, self.w_map, self.term_maps)
         self.blocks = self.inner_blocks(inside)
-        self._pieces = pieces_of(self.blocks, inside, structure)
+        self._first_look = first_look(self.blocks, inside, structure, self.k_theta)
         # log|X'V^-1 X| changes by the map's determinant
         p = len(self.w_map) - 1
         self.shift = (
@@ -188,29 +188,34 @@ class LikelihoodProblem:
     def of_inner_rows(self, inside: ClusterRows, n: int) -> Self:
         """The same for `n` rows in internal coordinates."""
         blocks = self.inner_blocks(inside)
-        return self._with(blocks, n, pieces_of(blocks, inside, self.structure))
+        some = first_look(blocks, inside, self.structure, self.k_theta)
+        return self._with(blocks, n, len(inside.w), some)
 
-    def of_pieces(self) -> Self | None:
-        """The same with long series cut into pieces, where that is far less work."""
-        if self._pieces is None:
+    def for_first_look(self) -> Self | None:
+        """The same of pieces of long series or some groups, if that is far less."""
+        some = self._first_look
+        if some is None:
             return None
-        return self._with(self.inner_blocks(self._pieces), self.n)
+        n = round(float(some.counts.sum()))
+        return self._with(self.inner_blocks(some), n, len(some.w))
 
     def unrelated(self) -> Self | None:
         """The same with levels that are not related, where that is far less work."""
         block = self.blocks[0]
         easier = block.unrelated() if isinstance(block, SparseBlock) else None
-        return None if easier is None else self._with([easier], self.n)
+        return None if easier is None else self._with([easier], self.n, self.n_rows)
 
     def _with(
         self,
         blocks: Sequence[LikelihoodBlock],
         n: int,
-        pieces: ClusterRows | None = None,
+        n_rows: int,
+        some: ClusterRows | None = None,
     ) -> Self:
-        """The same with other blocks, of `n` rows."""
+        """The same with other blocks, of `n` observations in `n_rows` rows."""
         other, latest = copy.copy(self), Latest[ClusterSums]()
-        vars(other).update(n=n, blocks=blocks, _latest=latest, _pieces=pieces)
+        own = {"n": n, "n_rows": n_rows, "blocks": blocks, "_latest": latest}
+        vars(other).update(own, _first_look=some)
         return other
 
     @property

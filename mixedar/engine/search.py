@@ -37,8 +37,9 @@ FAR = 1e5
 SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
 # A standard deviation of so many standard errors may have another maximum at zero.
 _HARDLY = 3.0
-# What is left to gain where maxima of an easier likelihood are told apart.
-_FIRST_LOOK = 1e-6
+# What is left to gain where maxima of an easier likelihood are told apart, and an
+# unconstrained parameter on the way to an end of its range.
+_FIRST_LOOK, _TOWARDS = 1e-6, 4.0
 # Points between such a one and a maximum that say whether it would lead there.
 _ON_THE_WAY = (0.1, 0.3, 0.6)
 
@@ -113,7 +114,7 @@ def find_modes(
 
     if problem.k_theta == 0:
         return [_only_point(problem)]
-    easier = None if alone else problem.of_pieces()
+    easier = None if alone else problem.for_first_look()
     starts = [] if alone else _starts(problem, easier)
     if start is not None:
         starts.insert(0, start)
@@ -153,9 +154,12 @@ def find_modes(
         if endless and last and not last.converged and endless(last.theta):
             break
     highest = max(searches, key=lambda s: s.llf, default=None)
-    thorough = method == "newton" and not alone and easier is None
+    thorough = method == "newton" and not alone
     if thorough and highest and highest.converged:
-        for begun in _further(problem, evaluate, searches):
+        # some of the groups do not show all, as pieces of all rows do
+        shown = easier is not None and easier.n == problem.n
+        count = 0 if shown else n_scattered(problem)
+        for begun in _further(problem, evaluate, searches, count):
             best = max(searches, key=lambda s: s.llf)
             if not _leads(problem, begun, best):
                 follow(begun.theta, best.llf)
@@ -199,9 +203,14 @@ def _starts(
         modes = find_modes(easier, gtol=_FIRST_LOOK)
     for mode in modes:
         lam, u = problem.split(mode.search.theta)
-        # what pieces cannot tell is at an end, where no gradient leads away
-        u = np.where(np.abs(u) < FAR, u, first)
-        found.append(np.concatenate([np.where(np.abs(lam) < 0.05, 0.05, lam), u]))
+        lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+        # at an end no gradient leads away; what pieces cannot tell is at an end, too
+        inside = np.abs(u) < FAR
+        tried = [
+            np.concatenate([lam, np.where(inside, u, other)])
+            for other in ([first] if inside.all() else [first, np.sign(u) * _TOWARDS])
+        ]
+        found.append(max(tried, key=partial(value_at, problem)))
     return found or starting_points(problem)
 
 
@@ -223,11 +232,12 @@ def _scattered(
     problem: LikelihoodProblem,
     evaluate: Callable[[FloatArray], ThetaEvaluation],
     known: Sequence[SearchPath],
+    count: int,
 ) -> list[SearchPath]:
     """
     Searches beyond the usual ones, begun, for structures of several parameters.
 
-    Their likelihoods have maxima that no grid of few points finds.  From points
+    Their likelihoods have maxima that no grid of few points finds.  From `count` points
     scattered around the grid a few steps are taken; the most promising that end
     away from the known maxima are kept.
     """
@@ -238,11 +248,11 @@ def _scattered(
     lam, _ = problem.split(best.theta)
     lam = np.where(np.abs(lam) < 0.3, 0.3, lam)
     found = []
-    for k in range(n_scattered(problem)):
+    for k in range(count):
         u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
         with suppress(np.linalg.LinAlgError):
             search = first_steps(evaluate, np.concatenate([lam, u]), best.llf)
-            if not any(_near(search.theta, other.theta) for other in known):
+            if not any(_near(problem, search, other) for other in known):
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
     return found[:FOLLOWED]
@@ -252,10 +262,11 @@ def _further(
     problem: LikelihoodProblem,
     evaluate: Callable[[FloatArray], ThetaEvaluation],
     known: Sequence[SearchPath],
+    count: int,
 ) -> list[SearchPath]:
     """Searches beyond the usual ones, begun, that may lead to other maxima."""
     best = max(known, key=lambda s: s.llf)
-    scattered = _scattered(problem, evaluate, known)
+    scattered = _scattered(problem, evaluate, known, count)
     return [*scattered, *_without_one(problem, evaluate, best)]
 
 
@@ -285,13 +296,13 @@ def _without_one(
             with suppress(np.linalg.LinAlgError):
                 part = partial(_of_some, evaluate, theta, others)
                 search = first_steps(part, theta[others]).among(theta, others)
-                if not _near(search.theta, best.theta):
+                if not _near(problem, search, best):
                     found.append(search)
     return found
 
 
 def n_scattered(problem: LikelihoodProblem) -> int:
-    """How many of them."""
+    """How many of them are worth their work."""
     k = problem.structure.k_free
     by_blocks = sum(block.work(k) for block in problem.blocks)
     work = max(problem.n_rows * (problem.k_theta + 1) ** 2, by_blocks)
@@ -307,7 +318,7 @@ def _away_from(
     """Where the first steps from a point end; None if they lead to a known maximum."""
     with suppress(np.linalg.LinAlgError):
         begun = first_steps(evaluate, theta)
-        if _near(begun.theta, best.theta) or _leads(problem, begun, best):
+        if _near(problem, begun, best) or _leads(problem, begun, best):
             return None
         return begun.theta
     return theta
@@ -323,9 +334,9 @@ def _leads(problem: LikelihoodProblem, begun: SearchPath, best: SearchPath) -> b
     return all(a < b for a, b in pairwise([begun.llf, *inner, best.llf]))
 
 
-def _near(theta: FloatArray, other: FloatArray) -> bool:
-    away = np.abs(np.abs(theta) - np.abs(other))
-    return bool((away < 0.1 * np.maximum(np.abs(other), 1.0)).all())
+def _near(problem: LikelihoodProblem, begun: SearchPath, known: SearchPath) -> bool:
+    away = np.abs(problem.unsigned(begun.theta) - known.theta)
+    return bool((away < 0.1 * np.maximum(np.abs(known.theta), 1.0)).all())
 
 
 def _at_ends(problem: LikelihoodProblem, search: SearchPath) -> FloatArray:

@@ -125,7 +125,7 @@ class Refitter:
 
         def evaluate(theta: FloatArray) -> ThetaEvaluation:
             if known:
-                here = _shape(problem, theta)
+                here = problem.unsigned(theta)
                 for there in known:
                     near = _SAME * np.maximum(np.abs(there), 1.0)
                     if (np.abs(here - there) < near).all():
@@ -146,7 +146,7 @@ class Refitter:
                 continue
             if not search.converged:
                 continue
-            known.append(_shape(problem, search.theta))
+            known.append(problem.unsigned(search.theta))
             if best is None or search.llf > best.llf:
                 best = search
         if best is None or best.llf < at_least:
@@ -184,20 +184,6 @@ def _best_factor(
         return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
 
     return newton(evaluate, lam, gtol=0.05, maxiter=15, polish=False).theta
-
-
-def _shape(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
-    """
-    Coordinates of a point in which signs do not matter.
-
-    Columns of ``Lambda`` can change their signs without a change of ``Psi``.
-    """
-    lam, u = problem.split(problem.unsigned(theta))
-    cov = problem.covariance
-    factors = [cov.factor(lam), *cov.term_factors(lam)]
-    signs = [np.where(np.diagonal(factor) < 0.0, -1.0, 1.0) for factor in factors]
-    pairs = zip(factors, signs, strict=True)
-    return np.concatenate([*((factor * sign).ravel() for factor, sign in pairs), u])
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,14 +1,18 @@
-"""Long series are looked at in pieces before the likelihood itself is searched."""
+"""Pieces of series, or some groups, are looked at before the likelihood of all rows."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from mixedar.engine.blocks.pieces import in_pieces
+import mixedar.formula.api as mar
+from mixedar.engine.blocks.pieces import in_pieces, some_groups
 from mixedar.engine.compress import ClusterRows
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.residual import AR1, Exponential, Gaussian
 from mixedar.residual.base import DataLayout
+from mixedar.residual.variance import VarExp
 
 
 def rows_of(sizes, q, marks=None, weights=None):
@@ -59,3 +63,37 @@ def test_places_are_cut_into_neighbours():
 def test_short_series_and_sums_of_groups_stay(sizes, weights):
     rows = rows_of(sizes, q=0, weights=None if weights is None else np.array(weights))
     assert in_pieces(rows, AR1().bind(rows.gaps)) is None
+
+
+def test_some_of_very_many_groups():
+    rows = rows_of([20] * 4000, q=1)
+    some = some_groups(rows, k_theta=3)
+    assert 400 <= some.n_clusters <= 1000
+    assert some.w[-1, 0] > 0.9 * len(rows.w)  # from everywhere
+    np.testing.assert_array_equal(some.z, rows.z[some.w[:, 0].astype(int)])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "k_theta", "weights"),
+    [([20] * 1500, 3, None), ([20] * 4000, 30, None), ([20] * 4000, 3, 2.0)],
+)
+def test_all_groups_where_some_would_not_do(sizes, k_theta, weights):
+    many = None if weights is None else np.full(len(sizes), weights)
+    assert some_groups(rows_of(sizes, q=1, weights=many), k_theta) is None
+
+
+def test_the_likelihood_of_many_groups_is_seldom_evaluated(monkeypatch):
+    seen, evaluate = [], LikelihoodProblem.evaluate
+
+    def counted(self, theta, *, derivatives):
+        seen.append(self.n)
+        return evaluate(self, theta, derivatives=derivatives)
+
+    monkeypatch.setattr(LikelihoodProblem, "evaluate", counted)
+    rng, n = np.random.default_rng(8), 32_500
+    frame = pd.DataFrame({"g": np.arange(n) // 5, "x": rng.uniform(-1.0, 1.0, n)})
+    frame["y"] = rng.normal(size=n) * np.exp(0.5 * frame["x"])
+    frame["y"] += np.repeat(rng.normal(size=n // 5), 5)
+    model = mar.mixedlm("y ~ 1", frame, groups="g", weights=VarExp("x"))
+    assert model.fit().converged
+    assert 0 < seen.count(n) <= 15 < len(seen) - seen.count(n)

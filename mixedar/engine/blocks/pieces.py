@@ -1,9 +1,10 @@
 """
-Long series cut into pieces that are independent: a likelihood for a first look.
+Rows for a first look at where a likelihood has its maxima.
 
 An evaluation with matrices of order n costs n cubed.  Where rows far apart tell little
-of one another, pieces of neighbours have nearly the same maxima, at a cost linear in
-the rows (Vecchia, 1988; Stein, Chi and Welty, 2004).
+of one another, long series cut into pieces that are independent have nearly the same
+maxima, at a cost linear in the rows (Vecchia, 1988; Stein, Chi and Welty, 2004).  Of
+very many groups, a part has nearly the same maxima as all.
 """
 
 from __future__ import annotations
@@ -23,15 +24,50 @@ from mixedar.residual import ResidualStructure
 
 # From this length on a series is long, and its pieces have at most so many rows.
 _LONG, _PIECE = 300, 100
+# A part of the groups has at least so many rows, and groups, also by parameter; it is
+# looked at if all are so many times more.
+_ROWS, _GROUPS, _BY_PARAMETER, _TIMES = 8000, 400, 50, 4
 
 
-def pieces_of(
-    blocks: Sequence[LikelihoodBlock], rows: ClusterRows, structure: ResidualStructure
+def first_look(
+    blocks: Sequence[LikelihoodBlock],
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    k_theta: int,
 ) -> ClusterRows | None:
-    """The rows of blocks in pieces, if the blocks write long matrices out."""
-    if not isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
+    """
+    Rows of which a likelihood is far less work than of all, with nearly its maxima.
+
+    Parameters
+    ----------
+    blocks : sequence of LikelihoodBlock
+        Those of the rows.
+    rows : ClusterRows
+    structure : ResidualStructure
+    k_theta : int
+        Number of parameters that are searched for.
+
+    Returns
+    -------
+    ClusterRows or None
+    """
+    cut = None
+    if isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
+        cut = in_pieces(rows, structure)
+    return some_groups(rows, k_theta) if cut is None else cut
+
+
+def some_groups(rows: ClusterRows, k_theta: int) -> ClusterRows | None:
+    """
+    Groups from everywhere among the rows, enough for so many parameters.
+
+    None if they are more than a small part, or groups are replaced by their sums.
+    """
+    m = rows.n_clusters
+    least = max(_GROUPS, _BY_PARAMETER * k_theta, m * _ROWS // len(rows.gaps))
+    if m < _TIMES * least or rows.terms or not (rows.weights == 1.0).all():
         return None
-    return in_pieces(rows, structure)
+    return rows.part(slice(None, None, m // least))
 
 
 def in_pieces(rows: ClusterRows, structure: ResidualStructure) -> ClusterRows | None:
