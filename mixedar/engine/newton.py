@@ -17,6 +17,8 @@ from mixedar.engine.problem import ThetaEvaluation
 
 # Up to so many parameters the spectrum costs no more than a few factorisations.
 _SMALL = 8
+# So near to the end of its range a parameter is there.
+_AT_END = 1e-9
 # Steps after which it is asked whether there is a maximum at all.
 _ASKED = 15
 
@@ -80,6 +82,7 @@ def newton(
     polish: bool = True,
     hopeless: float = -np.inf,
     endless: Callable[[FloatArray], bool] | None = None,
+    ends: FloatArray | None = None,
 ) -> SearchPath:
     """
     Maximise by Newton's method within a trust region.
@@ -105,6 +108,8 @@ def newton(
     endless : callable, optional
         Whether the function rises for ever beyond a point.  Asked now and then; the
         search ends when it has been so twice.
+    ends : ndarray, shape (2, k), optional
+        The lowest and the highest value of each parameter.
 
     Returns
     -------
@@ -115,10 +120,9 @@ def newton(
     Nocedal, J. and Wright, S. J. (2006), Numerical Optimization, 2nd edition,
     Springer, algorithms 4.1 and 4.3.
     """
-    current = evaluate(theta)
-    evaluations = 1
-    radius = 1.0
-    decrement = np.inf
+    theta = theta if ends is None else np.clip(theta, *ends)
+    current, evaluations = evaluate(theta), 1
+    radius, decrement = 1.0, np.inf
     path = [(theta, current.llf)]
     polished, beyond = False, False
 
@@ -128,7 +132,7 @@ def newton(
         return SearchPath(theta, *found, -np.diagonal(current.hessian), kept, idle)
 
     for iteration in range(1, maxiter + 1):
-        model = _Quadratic(theta, current)
+        model = _Quadratic(theta, current, ends)
         decrement = model.decrement
         noise = 1e-15 * max(abs(current.llf), 1.0)
         least = max(gtol, noise)
@@ -165,7 +169,7 @@ def newton(
         elif polished or radius < 1e-12 or (polish and 0.0 <= predicted <= least):
             # within a smaller radius there is even less to gain
             return ended(iteration, decrement <= 1e4 * least)
-    decrement = _Quadratic(theta, current).decrement
+    decrement = _Quadratic(theta, current, ends).decrement
     return ended(maxiter, decrement <= 1e4 * max(gtol, noise))
 
 
@@ -187,13 +191,26 @@ class _Quadratic:
 
     Steps are measured relative to parameters that are large.  Where the likelihood
     is concave a Cholesky factor does; the spectrum is computed where it is not,
-    or where a step has to be cut short and there are few parameters.
+    or where a step has to be cut short and there are few parameters.  At the end of its
+    range a parameter stays where the gradient points outwards, or a step would leave.
     """
 
-    def __init__(self, theta: FloatArray, point: ThetaEvaluation) -> None:
+    def __init__(
+        self,
+        theta: FloatArray,
+        point: ThetaEvaluation,
+        ends: FloatArray | None = None,
+        stay: BoolArray | None = None,
+    ) -> None:
         self.scale = np.maximum(np.abs(theta), 1.0)
         self._matrix = point.hessian * (-self.scale * self.scale[:, None])
         self._gradient = point.gradient * self.scale
+        self._theta, self._point, self._ends = theta, point, ends
+        self._stay = self._leaving(point.gradient) if stay is None else stay
+        if self._stay.any():
+            self._gradient[self._stay] = 0.0
+            self._matrix[self._stay] = self._matrix[:, self._stay] = 0.0
+            self._matrix[self._stay, self._stay] = 1.0
         self._newton: FloatArray | None = None if len(theta) else theta
         if len(theta) == 0:
             return
@@ -226,7 +243,32 @@ class _Quadratic:
         return float(self._spectrum[0].min(initial=0.0))
 
     def step(self, radius: float) -> FloatArray:
-        """The step to the model's maximum within a radius, scaled."""
+        """The step to the model's maximum within a radius and the range, scaled."""
+        step = self._anywhere(radius)
+        if self._ends is None:
+            return step
+        leaving = self._leaving(step) & ~self._stay
+        if leaving.any():
+            stay = self._stay | leaving
+            return _Quadratic(self._theta, self._point, self._ends, stay).step(radius)
+        step = np.where(self._stay, 0.0, step)
+        moves = step != 0.0
+        left = np.where(step > 0.0, self._ends[1], self._ends[0]) - self._theta
+        # up to where the first parameter is at its end
+        share = (left[moves] / (step * self.scale)[moves]).min(initial=1.0)
+        return np.asarray(share * step)
+
+    def _leaving(self, way: FloatArray) -> BoolArray:
+        """Which parameters are at an end of their range that the way leads beyond."""
+        if self._ends is None:
+            return np.zeros(len(way), dtype=bool)
+        low, high = self._ends
+        above = (self._theta >= high - _AT_END) & (way > 0.0)
+        below = (self._theta <= low + _AT_END) & (way < 0.0)
+        return np.asarray(above | below)
+
+    def _anywhere(self, radius: float) -> FloatArray:
+        """The step within a radius, whatever the range."""
         if self._newton is not None:
             if _length(self._newton) <= radius:
                 return self._newton

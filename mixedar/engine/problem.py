@@ -233,6 +233,12 @@ class LikelihoodProblem:
         """Number of parameters of the optimiser."""
         return self.k_cov_free + self.parameters.k_free
 
+    @cached_property
+    def ends(self) -> FloatArray:
+        """The lowest and the highest value of each coordinate, shape (2, k_theta)."""
+        factors = np.outer([-np.inf, np.inf], np.ones(self.k_cov_free))
+        return np.concatenate([factors, self.parameters.ends], axis=1)
+
     def level(self, u: FloatArray) -> Jet | None:
         """
         Logarithm of the residuals' typical standard deviation, by ``sigma``.

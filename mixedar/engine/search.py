@@ -124,15 +124,13 @@ def find_modes(
         known = [s.theta for s in searches if s.converged]
         climb = partial(newton, gtol=gtol, maxiter=maxiter, keep_path=keep_path)
         try:
-            search = climb(
-                evaluate, theta, known=known, hopeless=hopeless, endless=endless
-            )
+            onward = partial(climb, known=known, hopeless=hopeless, endless=endless)
+            search = onward(evaluate, theta, ends=problem.ends)
             # where a search is given up nothing is looked for
             theta = search.theta if search.idle else _at_ends(problem, search)
             inside = theta == search.theta
             if not inside.all():
-                part = partial(_of_some, evaluate, theta, inside)
-                search = climb(part, theta[inside]).among(theta, inside)
+                search = _among_some(climb, problem, evaluate, theta, inside)
         except np.linalg.LinAlgError:
             return
         search = replace(search, theta=problem.unsigned(search.theta))
@@ -214,6 +212,18 @@ def _starts(
     return found or starting_points(problem)
 
 
+def _among_some(
+    climb: Callable[..., SearchPath],
+    problem: LikelihoodProblem,
+    evaluate: Callable[[FloatArray], ThetaEvaluation],
+    theta: FloatArray,
+    some: BoolArray,
+) -> SearchPath:
+    """A search among some of the parameters, while the others stay."""
+    part = partial(_of_some, evaluate, theta, some)
+    return climb(part, theta[some], ends=problem.ends[:, some]).among(theta, some)
+
+
 def _of_some(
     evaluate: Callable[[FloatArray], ThetaEvaluation],
     theta: FloatArray,
@@ -251,7 +261,8 @@ def _scattered(
     for k in range(count):
         u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
         with suppress(np.linalg.LinAlgError):
-            search = first_steps(evaluate, np.concatenate([lam, u]), best.llf)
+            theta = np.concatenate([lam, u])
+            search = first_steps(evaluate, theta, best.llf, problem.ends)
             if not any(_near(problem, search, other) for other in known):
                 found.append(search)
     found.sort(key=lambda s: -s.llf - min(s.decrement, HOPELESS))
@@ -294,8 +305,7 @@ def _without_one(
             others = np.arange(len(best.theta)) != k
             theta = np.where(others, best.theta, 0.0)
             with suppress(np.linalg.LinAlgError):
-                part = partial(_of_some, evaluate, theta, others)
-                search = first_steps(part, theta[others]).among(theta, others)
+                search = _among_some(first_steps, problem, evaluate, theta, others)
                 if not _near(problem, search, best):
                     found.append(search)
     return found
@@ -317,7 +327,7 @@ def _away_from(
 ) -> FloatArray | None:
     """Where the first steps from a point end; None if they lead to a known maximum."""
     with suppress(np.linalg.LinAlgError):
-        begun = first_steps(evaluate, theta)
+        begun = first_steps(evaluate, theta, ends=problem.ends)
         if _near(problem, begun, best) or _leads(problem, begun, best):
             return None
         return begun.theta

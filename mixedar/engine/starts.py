@@ -54,6 +54,7 @@ def first_steps(
     evaluate: Callable[[FloatArray], ThetaEvaluation],
     theta: FloatArray,
     hopeless: float = -np.inf,
+    ends: FloatArray | None = None,
 ) -> SearchPath:
     """Where the first steps of a search lead, roughly."""
     return newton(
@@ -63,6 +64,7 @@ def first_steps(
         maxiter=ROUGH_STEPS,
         polish=False,
         hopeless=hopeless,
+        ends=ends,
     )
 
 
@@ -250,7 +252,7 @@ def _of_unrelated_levels(
     if easier is None:
         return None
     evaluate = partial(easier.evaluate, derivatives=True)
-    search = first_steps(evaluate, _by_values(easier, grid))
+    search = first_steps(evaluate, _by_values(easier, grid), ends=easier.ends)
     if search.curvature.min() < HARDLY_CURVED:  # a single row of each level
         return None
     lam, u = problem.split(search.theta)

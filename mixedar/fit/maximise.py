@@ -36,7 +36,7 @@ _TOLERANCE = 1e-9
 # is looked for, and by how little lower; and rows of a group that are compared.
 _WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
 # Steps of a search for it: where it takes more there is a corner, nothing flat.
-_SOON = 20
+_SOON = 10
 # Eigenvalues of a covariance between levels that are none, relative to the largest.
 _RANK = 1e-10
 _FAINT = 1e-5
@@ -374,35 +374,35 @@ def with_flat(fit: Fit) -> Fit:
     and at some distance it is as high.
     """
     # a matrix of so many blocks does not vanish beside few columns
-    found = fit.modes[0].search.converged
-    if not (2 * fit.k_fe >= fit.n_groups and found and _without_error(fit)):
+    converged = fit.modes[0].search.converged
+    if not (2 * fit.k_fe >= fit.n_groups and converged and _without_error(fit)):
         return fit
     flat = _uncurved(fit)
-    if not any(_as_high(fit, fit.theta + _ASIDE * x) is not None for x in flat.T):
+    if all(_elsewhere(fit, x) is None for x in flat.T):
         return fit
     # from a place that does not depend on where the search began
-    middle = _as_high(fit, fit.theta - flat @ (flat.T @ fit.theta))
+    inside = np.clip(fit.theta, *fit.problem.ends)
+    middle = _as_high(fit, inside - flat @ (flat.T @ inside))
+    if middle is None and fit.estimate.at_end.any():
+        return fit  # to its end a range hardly matters, flat likelihood or not
     if middle is not None:
         modes = (middle, *fit.modes[1:])
         fit = replace(
             fit_at(fit.data, fit.problem, fit.layout, modes), unseen=fit.unseen
         )
-    own, dimension = _values(fit.estimate), 0
-    moved, columns = np.zeros(len(own), bool), np.zeros(fit.k_fe, bool)
-    for direction in _uncurved(fit).T:
-        other = _as_high(fit, fit.theta + _ASIDE * direction)
-        if other is not None:
-            change = np.abs(_values(other.estimate) - own)
-            moved |= change > 1e-3 * np.maximum(np.abs(own), 1e-3)
-            columns |= _taken_up(fit, other.estimate)
-            dimension += 1
+    found = [_elsewhere(fit, direction) for direction in _uncurved(fit).T]
+    others = [other.estimate for other in found if other is not None]
+    if not others:
+        return fit
+    moved = np.logical_or.reduce([_moved(fit, other) for other in others])
     if not moved.any():
         return fit
+    columns = np.logical_or.reduce([_taken_up(fit, other) for other in others])
     cov = fit.estimate.cov_theta.copy()
     cov[moved] = cov[:, moved] = np.nan
     best = replace(fit.modes[0], estimate=replace(fit.estimate, cov_theta=cov))
     names = tuple(compress(fit.exog_names, columns))
-    flat_part = Flat(moved, names, dimension)
+    flat_part = Flat(moved, names, len(others))
     return replace(fit, flat=flat_part, modes=(best, *fit.modes[1:]))
 
 
@@ -427,6 +427,23 @@ def _uncurved(fit: Fit) -> FloatArray:
     return np.asarray(vectors[:, none])
 
 
+def _elsewhere(fit: Fit, direction: FloatArray) -> Optimum | None:
+    """A maximum as high as that of the fit, begun some way along a direction."""
+    ends = fit.problem.ends
+    here = np.clip(fit.theta, *ends)
+    step = _ASIDE * direction * np.sign(direction[np.abs(direction).argmax()])
+    sides = [np.clip(here + way, *ends) for way in (step, -step)]
+    # to the side on which the range has more room
+    return _as_high(fit, max(sides, key=lambda x: float(np.abs(x - here).sum())))
+
+
+def _moved(fit: Fit, other: Estimate) -> BoolArray:
+    """Which values differ between the fit and another point."""
+    own = _values(fit.estimate)
+    change = np.abs(_values(other) - own)
+    return np.asarray(change > 1e-3 * np.maximum(np.abs(own), 1e-3))
+
+
 def _values(estimate: Estimate) -> FloatArray:
     """Variances and covariances, residual parameters, residual variance."""
     parts = estimate.cov_values, estimate.residual_params, [estimate.scale]
@@ -440,7 +457,14 @@ def _as_high(fit: Fit, start: FloatArray) -> Optimum | None:
         return fit.problem.evaluate(theta, derivatives=True)
 
     try:
-        path = newton(evaluate, start, gtol=1e-13, maxiter=_SOON, polish=False)
+        path = newton(
+            evaluate,
+            start,
+            gtol=1e-13,
+            maxiter=_SOON,
+            polish=False,
+            ends=fit.problem.ends,
+        )
         found = Optimum(estimate_at(fit.problem, path.theta), path)
     except np.linalg.LinAlgError:
         return None

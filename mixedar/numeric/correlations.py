@@ -1,5 +1,5 @@
 """
-Correlations as products of rows of unit length, with their derivatives.
+Correlations by rows of unit length, or by partial correlations, with derivatives.
 """
 
 from __future__ import annotations
@@ -83,3 +83,62 @@ def products_of_rows(
         return np.asarray(sums, dtype=np.float64).reshape(count, count)
 
     return Deferred(rho, first, along, second)
+
+
+def by_partial(partial: FloatArray) -> Jet:
+    """
+    Autocorrelations of a series by its partial ones (Durbin-Levinson).
+
+    Second derivatives of a weighted sum are first ones of its gradient, which the
+    recursion gives when it is followed backwards: n lags cost n cubed.
+
+    Parameters
+    ----------
+    partial : ndarray, shape (n,)
+
+    Returns
+    -------
+    Jet of shape (n,)
+    """
+    n = len(partial)
+    # values, and behind them their derivatives by each of the partial correlations
+    p, one = np.concatenate([partial[None], np.eye(n)]), np.zeros((n + 1, 1))
+    one[0] = 1.0
+    rho, phi, error = p[:, :1], [p[:, :1]], [one - _times(p[:, :1], p[:, :1])]
+    for k in range(1, n):
+        last, before, rest = p[:, k : k + 1], phi[-1], error[-1]
+        value = _times(last, rest) + _sum(_times(before, rho[:, ::-1]))
+        rho = np.concatenate([rho, value], axis=1)
+        left = before - _times(last, before[:, ::-1])
+        phi.append(np.concatenate([left, last], axis=1))
+        error.append(_times(rest, one - _times(last, last)))
+
+    def along(weights: FloatArray) -> FloatArray:
+        by_p, by_rho, by_phi = (np.zeros_like(p) for _ in range(3))
+        by_rho[0], by_error = weights, np.zeros_like(one)
+        for k in range(n - 1, 0, -1):
+            last, before, rest = p[:, k : k + 1], phi[k - 1], error[k - 1]
+            value, own, others = by_rho[:, k : k + 1], by_phi[:, k:], by_phi[:, :k]
+            turned = _sum(_times(others, before[:, ::-1]))
+            shrunk = 2.0 * _times(_times(last, rest), by_error)
+            by_p[:, k : k + 1] = own + _times(value, rest) - turned - shrunk
+            by_rho[:, :k] += _times(value, before[:, ::-1])
+            by_phi = others - _times(last, others[:, ::-1])
+            by_phi += _times(value, rho[:, k - 1 :: -1])
+            by_error = _times(value, last) + _times(by_error, one - _times(last, last))
+        by_p[:, :1] = by_rho[:, :1] + by_phi - 2.0 * _times(p[:, :1], by_error)
+        return np.asarray((by_p[1:] + by_p[1:].T) / 2.0)
+
+    return Deferred(rho[0], rho[1:], along)
+
+
+def _times(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Products of values that have their derivatives behind them (first axis)."""
+    out = a * b[:1] + a[:1] * b
+    out[0] *= 0.5
+    return np.asarray(out)
+
+
+def _sum(a: FloatArray) -> FloatArray:
+    """Their sums, shape (., 1)."""
+    return np.asarray(a.sum(axis=1, keepdims=True))

@@ -110,6 +110,7 @@ class AR1(Autoregression):
 
     code: ClassVar[str] = "ar1"
     label: ClassVar[str] = "AR(1)"
+    limit: ClassVar[float] = _LIMIT
     link: ClassVar[Link] = "correlation"
     integer_time: ClassVar[bool] = True
 
@@ -307,6 +308,10 @@ class CAR1(Autoregression):
     def _lowest(self) -> float:
         """Coordinate below which nothing changes, not even across small gaps."""
         return -_CAR1_LIMIT * max(self.reference_gap / self.smallest_gap, 1.0)
+
+    @property
+    def ends(self) -> FloatArray:
+        return np.array([[self._lowest], [_CAR1_LIMIT]])[:, : self.k_free]
 
     def _tried(self) -> Sequence[FloatArray]:
         return [np.array([logit(value)]) for value in (0.4, 0.05, 0.75, 0.95)]

@@ -81,6 +81,7 @@ class ARMA(Startable, FormulaStructure):
 
     code: ClassVar[str] = "arma"
     integer_time: ClassVar[bool] = True
+    limit: ClassVar[float] = _LIMIT
 
     def __post_init__(self) -> None:
         check_flags(fixed=self.fixed)

@@ -230,6 +230,21 @@ class Parametric(ABC):
         """
         return np.full(self.k_params, self.k_free > 0)
 
+    #: Unconstrained parameters stay what they are beyond plus and minus this.
+    limit: ClassVar[float] = np.inf
+
+    @property
+    def ends(self) -> FloatArray:
+        """
+        Unconstrained values beyond which parameters stay what they are.
+
+        Returns
+        -------
+        ndarray, shape (2, k_free)
+            The lowest and the highest, infinite where there is none.
+        """
+        return np.outer([-self.limit, self.limit], np.ones(self.k_free))
+
     def at_end(self, params: ArrayLike) -> BoolArray:
         """
         Which parameters lie at an end of their range, shape (k_params,).
@@ -319,6 +334,10 @@ class Composite(Parametric):
     @property
     def is_free(self) -> BoolArray:
         return np.concatenate([part.is_free for part in self.parts])
+
+    @property
+    def ends(self) -> FloatArray:
+        return np.concatenate([part.ends for part in self.parts], axis=1)
 
     def at_end(self, params: ArrayLike) -> BoolArray:
         params = np.asarray(params, dtype=np.float64)

@@ -384,3 +384,15 @@ def _check_extremes(structure: ResidualStructure, positions: FloatArray) -> None
                 f"correlations are not finite: {_text(params)}. Clip the unconstrained "
                 "values, as in autodiff.clip(u, -9.0, 9.0)",
             )
+    for end, size in zip(structure.ends, (-1e300, 1e300), strict=True):
+        known = np.isfinite(end)
+        there, beyond = (
+            np.asarray(structure.from_unconstrained(np.where(known, u, 0.0)))
+            for u in (end, size)
+        )
+        _require(
+            (there == beyond).all(),
+            f"beyond the limit of {_text(end)} parameters change: {_text(beyond)} "
+            f"instead of {_text(there)}. Clip the unconstrained values there, or leave "
+            "out `limit`",
+        )

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Deferred, Jet, clip, concatenate
-from mixedar.numeric.correlations import products_of_rows
+from mixedar.numeric.correlations import by_partial, products_of_rows
 from mixedar.residual.base import (
     DataLayout,
     FormulaStructure,
@@ -123,6 +123,7 @@ class AnteDependence(OccasionStructure):
 
     code: ClassVar[str] = "ad"
     label: ClassVar[str] = "ante-dependence"
+    limit: ClassVar[float] = _LIMIT
 
     @property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -349,6 +350,7 @@ class Toeplitz(FormulaStructure):
     link: ClassVar[Link] = "correlation"
     integer_time: ClassVar[bool] = True
     counts_steps: ClassVar[bool] = True
+    limit: ClassVar[float] = _TOEPLITZ_LIMIT
 
     def __post_init__(self) -> None:
         bands = self.bands
@@ -410,6 +412,19 @@ class Toeplitz(FormulaStructure):
         if self._banded:
             return np.arctanh(rho)
         return np.arctanh(_partial(rho))
+
+    def natural(self, u: FloatArray) -> Jet:
+        u = np.asarray(u, dtype=np.float64)
+        if self._banded or u.ndim > 1 or not len(u):
+            return super().natural(u)
+        partial = np.tanh(np.clip(u, -_TOEPLITZ_LIMIT, _TOEPLITZ_LIMIT))
+        slope, rho = (1.0 - partial) * (1.0 + partial), by_partial(partial)
+
+        def along(weights: FloatArray) -> FloatArray:
+            bent = rho.along(weights) * np.outer(slope, slope)
+            return bent - 2.0 * np.diag(partial * slope * (rho.first @ weights))
+
+        return Deferred(rho.value, rho.first * slope[:, None], along)
 
     def from_variables(self, u: Jet) -> Jet:
         partial = np.tanh(clip(u, -_TOEPLITZ_LIMIT, _TOEPLITZ_LIMIT))
@@ -544,6 +559,7 @@ class CompoundSymmetry(Startable, FormulaStructure):
 
     code: ClassVar[str] = "cs"
     label: ClassVar[str] = "compound symmetry"
+    limit: ClassVar[float] = _LIMIT
     param_names: ClassVar[tuple[str, ...]] = ("rho",)
 
     def __post_init__(self) -> None:

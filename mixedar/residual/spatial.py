@@ -94,6 +94,7 @@ class DistanceStructure(Startable, FormulaStructure):
     farthest: float = 1.0
 
     param_names: ClassVar[tuple[str, ...]] = ("range",)
+    limit: ClassVar[float] = _LIMIT
     # how much further than the reference the correlation reaches
     _reach: ClassVar[tuple[float, ...]] = (1.0, 4.0, 0.3)
 
@@ -469,7 +470,6 @@ def _nearest(
     return found if np.isfinite(found) else 1.0
 
 
-_MATERN_LIMIT = 12.0
 _FEW = 2000  # distances, beyond which values at some are enough
 _TOGETHER = 1e-10  # distances by the range that are zero
 _SMOOTH = 3.0  # smoothness between exp(-3) and exp(3)
@@ -561,7 +561,7 @@ class Matern(DistanceStructure):
         return np.log(params / np.array([self.reference, 1.0])[: len(params)])
 
     def from_variables(self, u: Jet) -> Jet:
-        scale = self.reference * np.exp(clip(u[0], -_MATERN_LIMIT, _MATERN_LIMIT))
+        scale = self.reference * np.exp(clip(u[0], -_LIMIT, _LIMIT))
         if self.smoothness is not None:
             return stack([scale], u.k)
         return stack([scale, np.exp(clip(u[1], -_SMOOTH, _SMOOTH))], u.k)
@@ -572,6 +572,10 @@ class Matern(DistanceStructure):
         if len(values) == 1:
             return found
         return np.append(found, not abs(np.log(values[1])) < _SMOOTH - 1e-3)
+
+    @property
+    def ends(self) -> FloatArray:
+        return np.outer([-1.0, 1.0], [_LIMIT, _SMOOTH][: self.k_free])
 
     @property
     def n_states(self) -> int:

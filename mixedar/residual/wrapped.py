@@ -152,6 +152,11 @@ class Nugget(WrappedStructure):
     def is_free(self) -> BoolArray:
         return np.append(self.structure.is_free, True)
 
+    @property
+    def ends(self) -> FloatArray:
+        own = np.array([[-_LIMIT], [_LIMIT]])
+        return np.concatenate([self.structure.ends, own], axis=1)
+
     def at_end(self, params: ArrayLike) -> BoolArray:
         params = np.asarray(params, dtype=np.float64)
         inside = 1e-6 < params[-1] < 1.0 - 1e-6

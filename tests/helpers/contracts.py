@@ -132,6 +132,14 @@ def check_extremes(structure: ResidualStructure) -> None:
             assert np.isfinite(R).all()
             if size > 10.0:
                 assert structure.at_boundary(params)
+    for end, sign in zip(structure.ends, (-1.0, 1.0), strict=True):
+        known = np.isfinite(end)
+        there, beyond, before = (
+            structure.from_unconstrained(np.where(known, u, 0.0))
+            for u in (end, sign * 1e300, end - sign)
+        )
+        np.testing.assert_array_equal(there, beyond)
+        assert not known.any() or (there != before).any()
 
 
 def check_starts(structure: ResidualStructure) -> None:
