@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedar._types import FloatArray, IntArray
+from mixedar.data.occasions import occasions_of
 from mixedar.exceptions import UnknownColumnError, UnsupportedError, listing, shown
 
 # A number with more values among groups does not divide them into strata.
@@ -134,13 +135,15 @@ class Plan:
                 "times= needs a column of times: name it in time= of the model"
             )
         column = self.frame[self.time]
-        known = np.sort(np.asarray(column.unique()))
+        codes, values, _ = occasions_of(column, self.time)
+        known = np.asarray(values)
         if np.ndim(times) == 0:
             count = int(times)
             if count <= len(known):
-                return self._with(self.frame[column.isin(known[:count])])
-            steps = np.diff(known)
-            if len(known) < 2 or not (steps == steps[0]).all():
+                return self._with(self.frame[codes < count])
+            text = isinstance(known[0], str)
+            steps = np.zeros(0) if text else np.diff(known)
+            if not len(steps) or not (steps == steps[0]).all():
                 raise UnsupportedError(
                     f"times={count}: the data have {len(known)} times, which do not "
                     "go on in equal steps; pass the times themselves"
@@ -175,7 +178,8 @@ class Plan:
         codes, strata = self.codes, self.strata
         order = np.arange(len(codes))
         if self.time is not None:
-            order = np.argsort(self.frame[self.time].to_numpy(), kind="stable")
+            places, _, _ = occasions_of(self.frame[self.time], self.time)
+            order = np.argsort(places, kind="stable")
         rank = np.empty(len(codes), dtype=np.intp)
         rank[order] = pd.Series(codes[order]).groupby(codes[order]).cumcount()
         length = np.bincount(codes)

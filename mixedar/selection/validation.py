@@ -21,7 +21,9 @@ from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray, IntArray, Seed, unwrapped
 from mixedar.data.checks import check_labels
 from mixedar.data.model_data import ModelData, reads_fitted
+from mixedar.data.occasions import occasions_of
 from mixedar.data.rows import Levels
+from mixedar.data.time import time_column
 from mixedar.data.vanishing import residual_covariance
 from mixedar.exceptions import (
     LengthError,
@@ -254,18 +256,13 @@ def _by_time(data: ModelData, folds: Any) -> Iterator[Fold]:
         raise UnsupportedError(
             'by="time" needs times: name their column in time= of the model'
         )
-    times = pd.Series(np.asarray(data.time))
-    distinct = np.sort(times.unique())
-    first, last = Levels(pd.Series(distinct[[0, -1]])).names
+    column = time_column(data.time, data.time_name or "time")
+    codes, distinct, _ = occasions_of(column, data.time_name or "time")
+    first, last = Levels(distinct.iloc[[0, -1]]).names
     if folds is not None and np.ndim(folds):
-        try:
-            starts = np.sort(np.asarray(folds).astype(distinct.dtype))
-        except (TypeError, ValueError):
-            raise UnsupportedError(
-                f"folds={shown(folds)}: blocks begin at times such as {last}"
-            ) from None
+        starts, places = _starts(folds, distinct, last)
     else:
-        later = distinct[max(len(distinct) // 2, 1) :]
+        later = np.arange(len(distinct))[max(len(distinct) // 2, 1) :]
         most = min(_TIMES, len(later)) if folds is None else folds
         whole = isinstance(most, (int, np.integer)) and not isinstance(most, bool)
         if not whole or not 1 <= most <= len(later):
@@ -273,15 +270,35 @@ def _by_time(data: ModelData, folds: Any) -> Iterator[Fold]:
                 f"folds={shown(folds)}: the later half of {len(distinct)} times has "
                 f"{len(later)} to forecast"
             )
-        starts = np.array([block[0] for block in np.array_split(later, most)])
-    if not len(starts) or starts[0] <= distinct[0] or starts[-1] > distinct[-1]:
+        places = np.array([block[0] for block in np.array_split(later, most)])
+        starts = distinct.iloc[places]
+    if not len(places) or places[0] < 1 or places[-1] >= len(distinct):
         raise UnsupportedError(
             f"folds=: blocks begin after {first} and no later than {last}, the first "
             "and the last time"
         )
-    block = np.searchsorted(starts, times.to_numpy(), side="right")
-    for k, name in enumerate(Levels(pd.Series(starts)).names):
+    block = np.searchsorted(places, codes, side="right")
+    for k, name in enumerate(Levels(starts).names):
         yield Fold(name, np.flatnonzero(block <= k), np.flatnonzero(block == k + 1))
+
+
+def _starts(folds: Any, distinct: pd.Series, last: str) -> tuple[pd.Series, IntArray]:
+    """Times at which blocks begin, in order, and their places among all times."""
+    labels = pd.Index(distinct)
+    try:
+        asked = pd.Series(np.asarray(folds).astype(np.asarray(distinct).dtype))
+        if labels.is_monotonic_increasing and not isinstance(labels[0], str):
+            places = labels.searchsorted(asked)
+        else:
+            places = labels.get_indexer(asked)
+            if (places < 0).any():
+                raise ValueError
+    except (TypeError, ValueError):
+        raise UnsupportedError(
+            f"folds={shown(folds)}: blocks begin at times such as {last}"
+        ) from None
+    order = np.argsort(places, kind="stable")
+    return asked.iloc[order], np.asarray(places)[order]
 
 
 def _scores(fit: Fit, data: ModelData, fold: Fold, by: str) -> pd.DataFrame:

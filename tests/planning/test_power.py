@@ -189,6 +189,23 @@ def test_plans_go_on_in_equal_steps() -> None:
         uneven.with_times(6)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_plans_follow_the_order_of_visits(ordered: bool) -> None:
+    visits = ["week 2", "week 4", "week 8", "week 12"]
+    numbers = arms(40, 4)
+    named = numbers["t"].map(dict(enumerate(visits)))
+    if ordered:
+        named = named.astype(pd.CategoricalDtype(visits, ordered=True))
+    plan = Plan(numbers.assign(visit=named), "id", "visit", frozenset({"arm"}))
+    assert set(plan.with_times(2).frame["t"]) == {0, 1}
+    left = plan.with_dropout(0.5, np.random.default_rng(1)).frame
+    last = left.groupby("id")["t"].max()
+    assert (last < 3).sum() == 20
+    assert (left.groupby("id")["t"].count() == last + 1).all()
+    with pytest.raises(UnsupportedError, match="equal steps"):
+        plan.with_times(6)
+
+
 def test_times_that_covariates_do_not_know_are_refused() -> None:
     fit = mar.mixedlm(TEETH, load_orthodont(), groups="subject", time="occ").fit()
     assert (

@@ -203,6 +203,23 @@ def test_folds_of_dates_are_called_by_them(teeth) -> None:
     np.testing.assert_allclose(found.rows["crps"], numbers.rows["crps"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_folds_of_visits_follow_their_order(teeth, ordered: bool) -> None:
+    visits = [f"week {week}" for week in (2, 4, 8, 12)]
+    named = teeth["occ"].map(dict(zip(range(1, 5), visits, strict=True)))
+    if ordered:
+        named = named.astype(pd.CategoricalDtype(visits, ordered=True))
+    options = {"residual": "independent", "re_formula": "1"}
+    numbers = mar.cross_validate(line(teeth, **options), by="time", folds=2)
+    model = line(teeth.assign(occ=named), **options)
+    for folds in (2, ["week 8", "week 12"]):
+        found = mar.cross_validate(model, by="time", folds=folds)
+        assert found.rows["fold"].unique().tolist() == ["week 8", "week 12"]
+        np.testing.assert_allclose(found.rows["crps"], numbers.rows["crps"], rtol=1e-6)
+    with pytest.raises(UnsupportedError, match="begin at times such as week 12"):
+        mar.cross_validate(model, by="time", folds=["week 9"])
+
+
 def test_another_structure_is_the_one_that_is_scored(teeth) -> None:
     independent = mar.cross_validate(line(teeth, residual="independent"), rng=1)
     changed = mar.cross_validate(line(teeth).with_residual("independent"), rng=1)
