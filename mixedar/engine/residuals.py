@@ -181,19 +181,21 @@ class ResidualMatrices:
         both = sd[:, :, None] * sd[:, None, :]
         return out * both + sums * (values.table.value[self.lookup[some]] * both)
 
-    def second(self, values: ResidualValues, some: slice, i: int, j: int) -> FloatArray:
-        """Second derivatives of the matrices by two parameters, shape (g, n, n)."""
+    def second(
+        self, values: ResidualValues, some: slice, i: IntArray, j: IntArray
+    ) -> FloatArray:
+        """Second derivatives of the matrices by pairs of parameters, (k, g, n, n)."""
         table, lookup = values.table, self.lookup[some]
-        out = table.second[i, j][lookup]
-        sd = self.scales(values, some)
-        if sd is None or values.log_sd is None:
+        out = table.second[i, j][:, lookup]
+        sd, logs = self.scales(values, some), values.log_sd
+        if sd is None or logs is None:
             return out
         kind = self.kind[some]
         one, other, bend = (
-            slopes[kind][:, :, None] + slopes[kind][:, None, :]
-            for slopes in (*values.log_sd.first[[i, j]], values.log_sd.second[i, j])
+            slopes[:, kind][..., :, None] + slopes[:, kind][..., None, :]
+            for slopes in (logs.first[i], logs.first[j], logs.second[i, j])
         )
-        out = out + table.first[i][lookup] * other + table.first[j][lookup] * one
+        out = out + table.first[i][:, lookup] * other + table.first[j][:, lookup] * one
         out += table.value[lookup] * (bend + one * other)
         return out * (sd[:, :, None] * sd[:, None, :])
 

@@ -194,22 +194,28 @@ def _starts(
     """Starting points: maxima of an easier likelihood, if there is one."""
     if easier is None:
         return starting_points(problem)
-    first = problem.parameters.start_grid()[0]
-    found: list[FloatArray] = []
     modes: list[Optimum] = []
     with suppress(np.linalg.LinAlgError):
         modes = find_modes(easier, gtol=_FIRST_LOOK)
-    for mode in modes:
-        lam, u = problem.split(mode.search.theta)
-        lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-        # at an end no gradient leads away; what pieces cannot tell is at an end, too
-        inside = np.abs(u) < FAR
-        tried = [
-            np.concatenate([lam, np.where(inside, u, other)])
-            for other in ([first] if inside.all() else [first, np.sign(u) * _TOWARDS])
-        ]
-        found.append(max(tried, key=partial(value_at, problem)))
+    found = [start_beside(problem, mode.search.theta) for mode in modes]
     return found or starting_points(problem)
+
+
+def start_beside(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """A start at a maximum of another likelihood, but for zeros and ends of ranges."""
+    lam, u = problem.split(theta)
+    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
+    low, high = np.clip(problem.parameters.ends, -FAR, FAR)
+    inside = (low + 1.0 < u) & (u < high - 1.0)
+    if inside.all():
+        return np.concatenate([lam, u])
+    # at an end no gradient leads away; what pieces cannot tell is at an end, too
+    first = problem.parameters.start_grid()[0]
+    tried = [
+        np.concatenate([lam, np.where(inside, u, other)])
+        for other in (first, np.sign(u) * _TOWARDS)
+    ]
+    return max(tried, key=partial(value_at, problem))
 
 
 def _among_some(

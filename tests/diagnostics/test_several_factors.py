@@ -19,6 +19,7 @@ from mixedar.diagnostics.residuals.normalized import (
 )
 from mixedar.diagnostics.residuals.series import series_rows
 from mixedar.diagnostics.simulation import simulated_residuals
+from mixedar.engine.problem import LikelihoodProblem
 from mixedar.exceptions import BoundaryWarning, UnsupportedError
 
 #: formula, groups, how one factor says the same
@@ -223,12 +224,20 @@ def test_draws_have_the_residuals_covariance() -> None:
     np.testing.assert_allclose(np.cov(draws), p, atol=0.06)
 
 
-def test_gain_of_a_slope_that_is_missing() -> None:
+def test_gain_of_a_slope_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = crossed_data()
     formula = "y ~ x + (1 | subj) + (x || item)"
     fit = mar.mixedlm(formula, data, groups="subj").fit()
     larger = mar.mixedlm("y ~ x + (x || subj) + (x || item)", data, groups="subj").fit()
+    seen, evaluate = [], LikelihoodProblem.evaluate
+
+    def counted(self, theta, *, derivatives):
+        seen.append(theta)
+        return evaluate(self, theta, derivatives=derivatives)
+
+    monkeypatch.setattr(LikelihoodProblem, "evaluate", counted)
     gain = gain_of_effect(fit.fit, data["x"].to_numpy())
+    assert 0 < len(seen) <= 12  # the search begins at the fit
     np.testing.assert_allclose(gain.llf, larger.llf - fit.llf, rtol=1e-4)
     sd = np.sqrt(larger.random_covariance("subj").loc["x", "x"])
     np.testing.assert_allclose(gain.value, sd, rtol=1e-3)

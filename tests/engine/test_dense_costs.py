@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import mixedar.formula.api as mar
 from mixedar.api import Gaussian
 from mixedar.engine.blocks import dense
+from mixedar.engine.blocks.base import ParameterPoint
 from mixedar.engine.blocks.dense import covariance_blocks
 from mixedar.engine.compress import ClusterRows
+from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.level import Apart, Together
 from mixedar.numeric.autodiff import Deferred
 from mixedar.residual import AnteDependence, Unstructured
@@ -104,3 +108,25 @@ def test_traces_by_pairs_of_entries_where_these_are_fewer(q, k, pays, monkeypatc
     np.testing.assert_allclose(
         found, expected, rtol=1e-9, atol=1e-9 * abs(expected).max()
     )
+
+
+@pytest.mark.parametrize("waves", [2, 4])
+def test_second_derivatives_by_products_of_pairs_of_rows(waves, monkeypatch):
+    keep = np.random.default_rng(8).random((30, waves)) < 0.7
+    keep[:, 0] = True
+    structure = Unstructured(occasions=named(waves))
+    u = 0.3 * np.random.default_rng(9).normal(size=structure.k_free)
+    point = ParameterPoint(RandomCovariance.free(0), np.empty((0, 0)), u, ())
+    rows = visits(30, waves, keep)
+    rng = np.random.default_rng(10)
+    rows = replace(rows, w=rng.normal(size=(len(rows.w), 7)))
+
+    def sums():
+        blocks = covariance_blocks(rows, structure)
+        return sum(dense.PatternCurvature(block, point).arrays() for block in blocks)
+
+    once, grams = sums(), []
+    monkeypatch.setattr(dense, "_PAIRS", 0)
+    monkeypatch.setattr(dense, "_pair_products", grams.append)
+    np.testing.assert_allclose(once, sums(), atol=1e-10)
+    assert not grams

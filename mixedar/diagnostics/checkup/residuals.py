@@ -63,6 +63,8 @@ _NO_TIME = (
 )
 # Columns of the design whose two values may differ in variance.
 _MOST_FACTORS = 4
+# The standard deviation of a new effect where its search begins.
+_NEW = 0.3
 # Covariates whose coefficients may vary, and groups in which they have to.
 _MOST_COVARIATES, _FEWEST_GROUPS = 8, 3
 
@@ -100,8 +102,10 @@ def gain_of_effect(fit: Fit, column: FloatArray) -> Gain | None:
     sizes, at = (*layout.vc_sizes, 1), layout.k_groups
     fixed = np.insert(layout.fixed, at, np.nan)
     rows = replace(data, components=parts).compressed
+    place = int(layout.is_free[:at].sum())
     layout = replace(layout, vc_sizes=sizes, fixed=fixed)
-    best = highest_maximum(fit, rows, fit.structure, layout)
+    starts = [np.insert(mode.search.theta, place, _NEW) for mode in fit.modes]
+    best = highest_maximum(fit, rows, fit.structure, layout, starts)
     if best is None:
         return None
     gain = max(best.llf - fit.llf, 0.0)

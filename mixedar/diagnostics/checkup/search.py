@@ -4,6 +4,7 @@ Checks of the maximum: found, inside the parameter space, alone, and sharp.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate
 from mixedar.engine.problem import LikelihoodProblem
-from mixedar.engine.search import find_modes
+from mixedar.engine.search import find_modes, start_beside
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.boundary import boundary_notes, plain_smooths
@@ -159,15 +160,28 @@ def _covariance_values(estimate: Estimate) -> FloatArray:
 
 
 def highest_maximum(
-    fit: Fit, rows: ClusterRows, structure: ResidualStructure, layout: RandomCovariance
+    fit: Fit,
+    rows: ClusterRows,
+    structure: ResidualStructure,
+    layout: RandomCovariance,
+    starts: Sequence[FloatArray] = (),
 ) -> Estimate | None:
-    """The highest maximum of another model, or None if it would take long."""
+    """
+    The highest maximum of another model, or None if it would take long.
+
+    Searches begin at `starts`, maxima of a model that is nearly the same, if given.
+    """
     if len(rows.w) > _CHEAP:
         return None
     problem = LikelihoodProblem(
         rows, fit.nobs, structure, layout, reml=fit.reml, scale=fit.problem.scale
     )
-    return find_modes(problem)[0].estimate
+    found = [
+        find_modes(problem, start=start_beside(problem, theta), alone=True)[0]
+        for theta in starts
+    ]
+    best = max(found or find_modes(problem)[:1], key=lambda mode: mode.search.llf)
+    return best.estimate
 
 
 def identifiability(fit: Fit) -> Finding:

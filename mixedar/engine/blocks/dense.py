@@ -32,6 +32,7 @@ from mixedar.engine.blocks.base import (
     ParameterPoint,
 )
 from mixedar.engine.compress import ClusterRows, rows_of
+from mixedar.engine.level import lower_pairs
 from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_values
 from mixedar.numeric.blocked import (
     grams_of_lower,
@@ -177,7 +178,7 @@ class CovarianceBlock(LikelihoodBlock):
             s += product(flat.T, flat)
             if k:
                 d1 += np.einsum("kgii,g->k", part.slopes, part.multiplicity)
-                s1 -= part.sandwiches()
+                s1 -= part.sandwiches(part.slopes)
         s1 = (s1 + s1.transpose(0, 2, 1)) / 2.0
         return ClusterSums(d, s, d1, s1, (curvature,) if k else ())
 
@@ -213,15 +214,15 @@ class _Patterns:
     slopes: FloatArray
     gram: FloatArray | None
 
-    def images(self) -> Iterator[FloatArray]:
-        """``A_k Y`` of one parameter after the other, shape (g n M, width)."""
+    def images(self, matrices: FloatArray) -> Iterator[FloatArray]:
+        """``A_k Y`` of one matrix after the other, shape (g n M, width)."""
         g, n, most, width = self.y.shape
-        if most * width < n:
+        if matrices is self.slopes and most * width < n:
             yield from self._few_images
             return
         rows = self.y.reshape(g, n, -1)
-        for slope in self.slopes:
-            yield products(slope, rows).reshape(-1, width)
+        for matrix in matrices:
+            yield products(matrix, rows).reshape(-1, width)
 
     @cached_property
     def _few_images(self) -> FloatArray:
@@ -235,14 +236,14 @@ class _Patterns:
         """``H^-1``, shape (g, n, n)."""
         return grams_of_lower(self.inverse)
 
-    def sandwiches(self) -> FloatArray:
-        """``Y' A_k Y``, shape (k, width, width)."""
-        k, width = len(self.slopes), self.y.shape[-1]
+    def sandwiches(self, matrices: FloatArray) -> FloatArray:
+        """``Y' A_k Y`` of matrices of the shape (k, g, n, n); (k, width, width)."""
+        k, width = len(matrices), self.y.shape[-1]
         if self.gram is not None:
-            found = product(self.slopes.reshape(k, -1), self.gram)
+            found = product(matrices.reshape(k, -1), self.gram)
             return found.reshape(k, width, width)
         rows, found = self.y.reshape(-1, width).T, np.empty((k, width, width))
-        for out, image in zip(found, self.images(), strict=True):
+        for out, image in zip(found, self.images(matrices), strict=True):
             out[:] = product(rows, image)
         return found
 
@@ -405,17 +406,19 @@ class PatternCurvature:
         width = self.block.w.shape[-1]
         out = np.zeros((self.k, self.k, width, width))
         for part in self.parts():
-            image = list(part.images())
-            for a in range(self.k):
-                for b in range(a + 1):
-                    both = product(image[a].T, image[b])
-                    out[a, b] += both + both.T
-                    if a != b:
-                        out[b, a] += both + both.T
+            if part.gram is not None:
+                for i, j in self._pairs(self.k, part):
+                    both = products(part.slopes[i], part.slopes[j])
+                    out[i, j] += part.sandwiches(both + both.swapaxes(-1, -2))
+                continue
+            image = list(part.images(part.slopes))
+            for a, b in lower_pairs(self.k):
+                both = product(image[a].T, image[b])
+                out[a, b] += both + both.T
         inner = slice(self.covariance.k_cov, None)
         if self.k > self.covariance.k_cov:
             out[inner, inner] -= self.bends()[0]
-        return out
+        return _mirrored(out)
 
     def bends(self) -> tuple[FloatArray, FloatArray]:
         """See :meth:`CovarianceBlock.bends`."""
@@ -424,25 +427,25 @@ class PatternCurvature:
         for part in self.parts():
             repeated = part.precision * part.multiplicity[:, None, None]
             self._add_bend(traces, part, repeated)
-            if k < width:
+            if k < (width if part.gram is None else 2 * width):
                 self._add_by_parameters(sandwiches, part)
             else:
                 self._add_by_columns(sandwiches, part)
-        return sandwiches, traces[-k:, -k:]
+        return _mirrored(sandwiches), traces[-k:, -k:]
+
+    def _pairs(self, k: int, part: _Patterns) -> Iterator[tuple[IntArray, IntArray]]:
+        """Pairs of parameters, row by row of the lower triangle, some at a time."""
+        i, j = np.tril_indices(k)
+        step = max(1, _CHUNK // part.precision.size)
+        for first in range(0, len(i), step):
+            yield i[first : first + step], j[first : first + step]
 
     def _add_by_parameters(self, out: FloatArray, part: _Patterns) -> None:
-        """Add sandwiches, pair by pair of parameters."""
-        g, n, _, width = part.y.shape
-        back = products(part.inverse.transpose(0, 2, 1), part.y.reshape(g, n, -1))
-        rows = back.reshape(-1, width).T
+        """Add sandwiches of the lower triangle, by pairs of parameters."""
         assert self._values is not None
-        for i in range(len(out)):
-            for j in range(i + 1):
-                bend = self.block.matrices.second(self._values, part.some, i, j)
-                found = product(rows, products(bend, back).reshape(-1, width))
-                out[i, j] += found
-                if i != j:
-                    out[j, i] += found
+        for i, j in self._pairs(len(out), part):
+            bends = self.block.matrices.second(self._values, part.some, i, j)
+            out[i, j] += part.sandwiches(whitened(part.inverse, bends))
 
     def _add_by_columns(self, out: FloatArray, part: _Patterns) -> None:
         """Add sandwiches, pair by pair of columns."""
@@ -458,6 +461,13 @@ class PatternCurvature:
                 out[:, :, a, b] += found[-k:, -k:]
                 if a != b:
                     out[:, :, b, a] += found[-k:, -k:]
+
+
+def _mirrored(lower: FloatArray) -> FloatArray:
+    """Both triangles of pairs of parameters from one, (k, k, width, width)."""
+    i, j = np.tril_indices(len(lower), -1)
+    lower[j, i] = lower[i, j]
+    return lower
 
 
 def _pair_products(y: FloatArray) -> FloatArray:

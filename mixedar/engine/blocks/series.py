@@ -142,11 +142,9 @@ class _Whitened:
 
     def bends(self) -> FloatArray:
         """``B_kl`` of the lower triangle, shape (pairs, g, n, n)."""
-        out = np.empty((self.k * (self.k + 1) // 2, *self.inverse.shape))
-        for place, (i, j) in enumerate(lower_pairs(self.k)):
-            bend = self._matrices.second(self._values, self._some, i, j)
-            out[place] = whitened(self.inverse, bend[None])[0]
-        return out
+        pairs = np.tril_indices(self.k)
+        bends = self._matrices.second(self._values, self._some, *pairs)
+        return whitened(self.inverse, bends)
 
     def middles(self) -> tuple[FloatArray, FloatArray]:
         """
