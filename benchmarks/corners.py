@@ -142,13 +142,6 @@ def _field(scale: float) -> Work:
     return lambda: mar.mixedlm("y ~ x", frame, **options).fit()
 
 
-def _panel(scale: float) -> Work:
-    import mixedar.formula.api as mar
-
-    frame = _rows(_size(100_000, scale), 3)
-    return lambda: mar.random_effects("y ~ x", frame, entity="g", time="t").fit()
-
-
 def _irregular_question(scale: float, *, question: str) -> Work:
     frame = _rows(_size(500, scale), 5, irregular=True)
     fit = _model(frame, residual="car1").fit()
@@ -260,7 +253,6 @@ CORNERS: Mapping[str, Callable[[float], Work]] = {
     "slopes8": lambda s: _slopes(s, number=8),
     "slopes12": lambda s: _slopes(s, number=12),
     "field1600": _field,
-    "panel100k": _panel,
     **{name: residual.work for name, residual in _RESIDUALS.items()},
     "all_effects100k": lambda s: _many_groups(s, groups=100_000, question="frame"),
 }

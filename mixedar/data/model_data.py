@@ -267,6 +267,13 @@ class ModelData:
         return any(term.shared for term in self.terms)
 
     @property
+    def has_any_smooths(self) -> bool:
+        """Whether there are smooths of all rows, of levels or of groups."""
+        terms = [term.smooth for term in self.terms]
+        components = [part.smooth for part in self.component_parts or ()]
+        return any(smooth is not None for smooth in (*terms, *components))
+
+    @property
     def smooth_design(self) -> FloatArray:
         """Columns of the smooths' coefficients, shape (n, q)."""
         parts = [term.design for term in self.terms if term.shared]

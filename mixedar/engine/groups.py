@@ -62,10 +62,11 @@ def group_products(
     """``X'R^-1 X`` of every group, shape (k, k, m); `x` in sorted order, (n, k)."""
     white = np.ascontiguousarray(whiten_series(x, grouped, structure, u).T)
     k, starts = len(white), grouped.offsets[:-1]
-    out = np.empty((k, k, grouped.n_groups))
+    out, products = np.empty((k, k, grouped.n_groups)), np.empty(len(x))
     for a in range(k):
         for b in range(a, k):
-            out[a, b] = out[b, a] = np.add.reduceat(white[a] * white[b], starts)
+            np.multiply(white[a], white[b], out=products)
+            out[a, b] = out[b, a] = np.add.reduceat(products, starts)
     return out
 
 

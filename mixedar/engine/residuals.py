@@ -22,7 +22,7 @@ from mixedar.engine.rows import GroupedRows
 from mixedar.exceptions import StructureError
 from mixedar.numeric.autodiff import Jet, concatenate
 from mixedar.numeric.latest import Latest
-from mixedar.numeric.linalg import distinct, product, unique_rows
+from mixedar.numeric.linalg import product, unique_rows
 from mixedar.residual import (
     AR1,
     CAR1,
@@ -572,16 +572,7 @@ def whiten_series(
     if isinstance(structure, Independent):
         return x.copy()
     if isinstance(structure, MarkovStructure):
-        inside = ~grouped.first_of_series
-        gaps, which = distinct(grouped.gaps[inside])
-        step = structure.step(gaps, u)
-        phi, sd = np.zeros(len(inside)), np.ones(len(inside))
-        phi[inside], sd[inside] = step.phi[which], np.sqrt(step.complement)[which]
-        columns = np.array(x.reshape(len(x), -1).T)
-        for column in columns:
-            column[1:] -= phi[1:] * column[:-1]
-            column /= sd
-        return columns.T.reshape(x.shape)
+        return structure.whitened(x, grouped.gaps, u)
     if has_long_series(grouped, structure):
         return along_series(Predictions.whiten, x, grouped, structure, u)
     out = x.copy()

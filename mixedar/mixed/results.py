@@ -315,8 +315,10 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
         return smooth_frame(self.fit)
 
     @cached_property
-    def _smooth_tests(self) -> pd.DataFrame:
-        """What of them the summary prints."""
+    def _smooth_tests(self) -> pd.DataFrame | None:
+        """What of them the summary prints, if there are any."""
+        if not self.fit.data.has_any_smooths:
+            return None
         from mixedar.prediction.smooth_table import smooth_tests
 
         return smooth_tests(self.fit)

@@ -24,12 +24,16 @@ import numpy as np
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet
+from mixedar.numeric.linalg import distinct
 from mixedar.residual.base import (
     ResidualStructure,
     WithoutParameters,
     check_number,
 )
 from mixedar.residual.states import StateSpace, single_state
+
+# Rows that are whitened while they are in cache.
+_ROWS = 2**16
 
 
 class Step(NamedTuple):
@@ -187,6 +191,35 @@ class MarkovStructure(ResidualStructure):
             logdet[1] = slope * d1
             logdet[2] = -2.0 * (1.0 + square) / omega**2 * d1_squared + slope * d2
         return PrecisionCoefficients(alpha, beta, logdet)
+
+    def whitened(self, x: FloatArray, gaps: FloatArray, u: FloatArray) -> FloatArray:
+        """
+        Multiply the rows of series by the inverse Cholesky factor of their R.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n,) or (n, k)
+        gaps : ndarray, shape (n,)
+            Distances to the row before; zero where a series begins.
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        ndarray, of the shape of `x`
+        """
+        columns = x.reshape(len(x), -1).T
+        out = np.empty(columns.shape)
+        out[:, :1] = columns[:, :1]
+        for first in range(1, len(x), _ROWS):
+            rows, before = (slice(k, k + _ROWS) for k in (first, first - 1))
+            inside = gaps[rows] != 0.0
+            values, which = distinct(gaps[rows][inside])
+            step = self.step(values, u)
+            phi, sd = np.zeros(len(inside)), np.ones(len(inside))
+            phi[inside], sd[inside] = step.phi[which], np.sqrt(step.complement)[which]
+            past = columns[:, before][:, : len(phi)]
+            out[:, rows] = (columns[:, rows] - phi * past) / sd
+        return out.T.reshape(x.shape)
 
 
 @dataclass(frozen=True)
