@@ -78,6 +78,30 @@ class LinearRecursion:
         return np.asarray(np.moveaxis(found.T.reshape(inner), -1, 0))
 
 
+class Filter:
+    """
+    ``x_t = b_t - sum_j c_j x_{t-j}`` with constant coefficients, from zeros on.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (q,)
+    n : int
+        Number of rows.
+    """
+
+    def __init__(self, coefficients: FloatArray, n: int) -> None:
+        self._bands = np.empty((1 + len(coefficients), n), order="F")
+        self._bands[0], self._bands[1:] = 1.0, coefficients[:, None]
+
+    def __call__(self, b: FloatArray) -> FloatArray:
+        """All ``x``, of the shape of `b`, (..., n); it may be `b` itself."""
+        if len(self._bands) == 1 or b.size == 0:
+            return b
+        right = b.reshape(-1, b.shape[-1]).T
+        found, _ = dtbtrs(self._bands, right, uplo="L", diag="U")
+        return np.asarray(found.T.reshape(b.shape))
+
+
 class Conditioning(NamedTuple):
     """
     Steps ``P -> C + A P (I + J P)^-1 A'`` of covariances, shapes (d, d, n).

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError, check_flags
-from mixedar.numeric.autodiff import Jet, clip, solve, stack
+from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
+from mixedar.numeric.matrices import matmul, solve
 from mixedar.residual.base import FormulaStructure, Startable, is_whole
-from mixedar.residual.states import StateSpace, forecast_states
+from mixedar.residual.states import Innovations, StateSpace, forecast_states
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000
@@ -197,6 +198,44 @@ class ARMA(Startable, FormulaStructure):
         phi = [params[i] for i in range(self.p)]
         return forecast_states(phi, gamma / gamma[0], impulse, cells[:, 0])
 
+    def innovations(self, u: FloatArray) -> Innovations:
+        p, d = self.p, max(self.p, self.q)
+        free = variables(np.asarray(u, dtype=np.float64))
+        at = free if self.k_free else Jet.constant(self._inverse(self.held), 0)
+        params = self.from_variables(at)
+        one = Jet.constant(np.ones(1), at.k)
+        ahead = Jet.constant(np.zeros(2 * d), at.k)
+        left = concatenate([one, -params[:p], ahead])
+        right = concatenate([one, params[p:], ahead])
+        # z = e / phi(B) of the rows before move row i by sum_l c_il z_{-l}; what is
+        # beyond the last coefficient, or before the first, is zero
+        lag = np.arange(d)
+        after, before = 1 + lag[:, None] + lag, lag - lag[:, None]
+        moved = matmul(right[after], left[before]) - matmul(left[after], right[before])
+        return Innovations(params[:p], params[p:], matmul(moved, _root(at[:p], d)))
+
+
+def _root(u: Jet, d: int) -> Jet:
+    """
+    Cholesky factor of `d` covariances of an autoregression (Levinson).
+
+    By Fisher's z of its partial autocorrelations; its innovations have variance one.
+    """
+    u = clip(u, -_LIMIT, _LIMIT)
+    partial, growth = np.tanh(u), (np.exp(u) + np.exp(-u)) / 2.0
+    k, p = u.k, len(u)
+    phi: list[Jet] = []
+    rows: list[Jet] = []
+    for m in range(d):
+        if 0 < m <= p:
+            phi = _with_lag(phi, partial[m - 1])
+        left = Jet.constant(np.arange(d) == m, k)
+        for i in range(m, p):
+            left = left * growth[i]
+        known = zip(phi, rows[::-1], strict=False)
+        rows.append(sum((a * row for a, row in known), start=left))
+    return stack(rows, k)
+
 
 def _to_partial(phi: FloatArray) -> FloatArray:
     """Partial autocorrelations of an autoregression (Levinson, backwards)."""
@@ -212,8 +251,13 @@ def _from_partial(partial: list[Jet]) -> list[Jet]:
     """Coefficients of the autoregression with given partial autocorrelations."""
     phi: list[Jet] = []
     for last in partial:
-        phi = [a - last * b for a, b in zip(phi, phi[::-1], strict=True)] + [last]
+        phi = _with_lag(phi, last)
     return phi
+
+
+def _with_lag(phi: list[Jet], last: Jet) -> list[Jet]:
+    """Coefficients with one lag more, of a given partial autocorrelation (Levinson)."""
+    return [a - last * b for a, b in zip(phi, phi[::-1], strict=True)] + [last]
 
 
 def _autocorrelations(params: Jet, p: int, q: int, most: int) -> Jet:

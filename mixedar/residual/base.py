@@ -21,7 +21,7 @@ from mixedar._lazy import Question
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import UnsupportedError
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed, variables
-from mixedar.residual.states import StateSpace
+from mixedar.residual.states import Innovations, StateSpace
 
 #: Scales for intervals: as it is, the logarithm, Fisher's z, or the logit.
 Link = Literal["identity", "log", "correlation", "share"]
@@ -29,6 +29,8 @@ Link = Literal["identity", "log", "correlation", "share"]
 
 #: Methods that say which correlations a structure has.
 _CORRELATIONS = frozenset({"cells", "cell_values", "correlations", "decay"})
+#: Methods that say which process it is, if it is one.
+_PROCESS = _CORRELATIONS | {"state_space", "natural", "from_variables"}
 
 
 @dataclass(frozen=True)
@@ -417,6 +419,8 @@ class ResidualStructure(Parametric):
         # other correlations than its parent's do not pass through the parent's state
         if own & _CORRELATIONS and not own & {"n_states", "state_space"}:
             cls.n_states = 0  # type: ignore[method-assign, assignment]
+        if own & _PROCESS and "innovations" not in own:
+            cls.innovations = ResidualStructure.innovations  # type: ignore[method-assign]
 
     @property
     def uses_time(self) -> bool:
@@ -514,6 +518,21 @@ class ResidualStructure(Parametric):
         StateSpace
         """
         raise UnsupportedError(f"{self.label} residuals have no state of few numbers")
+
+    def innovations(self, u: FloatArray) -> Innovations | None:
+        """
+        The same correlations, of rows one step apart, as an ARMA process has.
+
+        Parameters
+        ----------
+        u : ndarray, shape (k_free,)
+
+        Returns
+        -------
+        Innovations or None
+            None if it is not written as one.
+        """
+        return None
 
     #: ``correlation(where, params)``: the correlation matrix of the rows of a series.
     correlation = Question("mixedar.residual.matrix", of="")

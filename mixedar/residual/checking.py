@@ -91,6 +91,7 @@ def check_structure(
             _check_step(bound, np.diff(positions[:, 0]), u)
         if bound.n_states:
             _check_states(bound, positions, u)
+            _check_innovations(bound, u)
     _check_extremes(bound, positions)
     return bound
 
@@ -360,6 +361,43 @@ def _check_states(
             np.broadcast_to(structure.correlations(pairs, params), len(later)),
             "state_space(cells, u) tells other correlations than cell_values",
         )
+
+
+def _check_innovations(structure: ResidualStructure, u: FloatArray) -> None:
+    """An ARMA process has the same correlations, and its derivatives are its own."""
+    found = structure.innovations(u)
+    if found is None:
+        return
+    p, q, d = len(found.ar), len(found.ma), len(found.root)
+    _require(d == max(p, q), f"innovations(u).root has {d} rows, not {max(p, q)}")
+    for name in found._fields:
+        part = partial(_innovation, structure, name)
+        _check_jet(structure, part, u, f"innovations(u).{name}")
+    move, gain = np.eye(d, k=1), np.zeros(d)
+    move[:p, 0] = found.ar.value
+    gain[:p] += found.ar.value
+    gain[:q] += found.ma.value
+    root, innovation = found.root.value, float(found.variance.value)
+    _equal(
+        move @ root @ root.T @ move.T + np.outer(gain, gain),
+        root @ root.T,
+        "innovations(u).root is not that of a stationary state",
+    )
+    steps, state = np.arange(1.0, 2 * d + 2), move @ root @ root[0] + gain
+    told = np.empty(len(steps))
+    for k in range(len(steps)):
+        told[k], state = innovation * state[0], move @ state
+    _equal(
+        told,
+        structure.correlations(steps[:, None], structure.from_unconstrained(u)),
+        "innovations(u) tells other correlations than cell_values",
+    )
+
+
+def _innovation(structure: ResidualStructure, name: str, u: FloatArray) -> Jet:
+    """A part of the innovations by its name."""
+    found: Jet = getattr(structure.innovations(u), name)
+    return found
 
 
 def _part(

@@ -60,6 +60,32 @@ class StateSpace(NamedTuple):
         )
 
 
+class Innovations(NamedTuple):
+    """
+    A stationary ARMA process by what is new in each row, with derivatives.
+
+    ``y_t = sum phi_i y_{t-i} + e_t + sum theta_j e_{t-j}`` at every step.  Rows before
+    the first move row ``i`` by ``x_i`` of a state with covariance ``B B'``, in units of
+    the variance of ``e``, which is what is left of one.
+
+    Attributes
+    ----------
+    ar : Jet of shape (p,)
+    ma : Jet of shape (q,)
+    root : Jet of shape (d, d)
+        ``B``, where `d` is the larger one of `p` and `q`.
+    """
+
+    ar: Jet
+    ma: Jet
+    root: Jet
+
+    @property
+    def variance(self) -> Jet:
+        """Variance of ``e``, where that of a row is one."""
+        return 1.0 / ((self.root[0] * self.root[0]).sum() + 1.0)
+
+
 def joined(parts: Sequence[StateSpace], order: IntArray) -> StateSpace:
     """The pairs of all parts, one part's after the other's, in an order."""
     return StateSpace(

@@ -93,9 +93,35 @@ class Faster(Exponential):
         return super().cells(a, b) ** 2
 
 
+class Weaker(ARMA):
+    """ARMA with other correlations: the parent's filter does not make it white."""
+
+    def correlations(self, cells: Array, params: Array) -> Array:
+        return 0.9 * super().correlations(cells, params)
+
+
 def test_other_correlations_do_not_inherit_a_state() -> None:
     assert Faster().n_states == 0
     check_structure(Faster(), TIMES)
+    assert Weaker(2, 1).n_states == 0
+    assert Weaker(2, 1).innovations(np.zeros(3)) is None
+    check_structure(Weaker(2, 1), np.arange(6.0))
+
+
+class Held(ARMA):
+    """ARMA, whose state before the first row is less uncertain than it is."""
+
+    def innovations(self, u: Array) -> Any:
+        found = super().innovations(u)
+        return found._replace(root=0.9 * found.root)
+
+
+def test_what_is_new_in_each_row() -> None:
+    for orders in (1, 0), (0, 2), (2, 1), (1, 3), (3, 3):
+        check_structure(ARMA(*orders), np.arange(6.0))
+    check_structure(ARMA(1, 1, phi=[0.6], theta=[0.3], fixed=True), np.arange(6.0))
+    with pytest.raises(ContractError, match="not that of a stationary state"):
+        check_structure(Held(2, 1), np.arange(6.0))
 
 
 def test_what_is_wrong_with_a_state() -> None:

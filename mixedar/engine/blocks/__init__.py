@@ -18,6 +18,7 @@ import numpy as np
 
 from mixedar.engine.blocks.base import LikelihoodBlock, ProductBlock
 from mixedar.engine.blocks.dense import CovarianceBlock
+from mixedar.engine.blocks.even import EvenBlock, at_every_step
 from mixedar.engine.blocks.grid import with_groups_summed
 from mixedar.engine.blocks.markov import GapBlock, LongBlock, RowBlock
 from mixedar.engine.blocks.scaled import ScaledBlock
@@ -193,7 +194,8 @@ def curvature_blocks(
         If the matrices would be too large.
     """
     if states_pay(rows, structure):
-        return [StateBlock(rows, structure)]
+        even = at_every_step(rows, structure)
+        return [(EvenBlock if even else StateBlock)(rows, structure)]
     return matrix_blocks(rows, structure)
 
 
