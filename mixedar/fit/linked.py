@@ -106,7 +106,7 @@ def group_levels(fit: Fit) -> pd.Index:
     if len(columns) > 1 and frame is not None and set(columns) <= set(frame.columns):
         first = np.unique(data.codes, return_index=True)[1]
         return pd.MultiIndex.from_frame(frame[columns].iloc[first])
-    return pd.Index(data.group_labels, name=data.groups_name)
+    return data.group_index
 
 
 def effects_from(fit: Fit, columns: FloatArray) -> FloatArray:

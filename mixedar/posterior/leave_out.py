@@ -187,7 +187,8 @@ def _of_linked_groups(post: Posterior, count: int) -> pd.DataFrame:
         rss = np.einsum("da,dab,db->d", left, sums, left)
         logs = len(part.w) * (np.log(2.0 * np.pi) + log_variance)
         out[:, k] = -0.5 * (logs + logdet + rss * np.exp(-log_variance))
-    return pd.DataFrame(out, columns=pd.Index(clusters.labels, name=clusters.word))
+    labels = pd.Index(clusters.labels, name=clusters.word, tupleize_cols=False)
+    return pd.DataFrame(out, columns=labels)
 
 
 def _groups_of(fit: Fit, rows: ClusterRows) -> IntArray:

@@ -86,12 +86,12 @@ def forecast(
     lost = [c for c in frame.columns if c != name and varies_in_groups(frame[c], lines)]
     rows = frame.iloc[np.repeat(last, count)].drop(columns=lost)
     rows[name] = _ahead(frame[name], last, count)
-    labels = [np.array(data.group_labels, dtype=object)[data.codes[last]]]
+    labels = [data.group_index.take(data.codes[last])]
     names = [data.groups_name]
     if data.series is not None:
-        labels.append(np.asarray(pd.Series(data.series).iloc[last], dtype=object))
+        labels.append(pd.Index(pd.Series(data.series).iloc[last], tupleize_cols=False))
         names.append("series")
-    index = [pd.Index(one.repeat(count)).infer_objects() for one in labels]
+    index = [one.repeat(count) for one in labels]
     rows.index = pd.MultiIndex.from_arrays([*index, rows[name]], names=[*names, name])
     try:
         return get_prediction(fit, rows, level, **options)

@@ -266,8 +266,32 @@ def test_labels_that_are_tuples() -> None:
     np.testing.assert_allclose(
         fit.influence(1).cooks_distance, plain.influence(1).cooks_distance
     )
+    assert fit.ranef().index.tolist() == labels.unique().tolist()
+    other = plain.group_covariance(3)
+    np.testing.assert_allclose(fit.group_covariance(("g", 3)), other)
+    text = plain.residual_spread(DATA["id"].map("{:02d}".format))
+    np.testing.assert_allclose(fit.residual_spread(labels), text)
     panel_fit = mar.fixed_effects("y ~ x", DATA.assign(id=labels), "id", "t").fit()
     assert panel_fit.effects.index[0] == ("g", 0)
+
+
+def test_labels_that_are_tuples_go_on_and_are_left_out() -> None:
+    labels = pd.Series([("g", k) for k in DATA["id"]], DATA.index)
+    plain, fit = (
+        mar.mixedlm("y ~ 1", data, groups="id", time="t").fit()
+        for data in (DATA, DATA.assign(id=labels))
+    )
+    ahead = fit.forecast(2).summary_frame()
+    np.testing.assert_allclose(ahead, plain.forecast(2).summary_frame())
+    assert ahead.index.names == ["id", "t"]
+    assert ahead.index[0][0] == ("g", 0)
+    left = fit.posterior(50, rng=1).log_likelihood()
+    assert left.columns.tolist() == labels.unique().tolist()
+    schools = pd.Series([("s", k % 5) for k in DATA["id"]], DATA.index)
+    pupils = DATA.assign(school=schools, y=DATA["y"] + 2.0 * (DATA["id"] % 5))
+    nested = mar.mixedlm("y ~ 1 + (1 | school/id)", pupils)
+    left = nested.fit().posterior(20, rng=1).log_likelihood()
+    assert left.columns[0] == ("s", 0)
 
 
 def test_dates_beyond_nanoseconds() -> None:

@@ -205,7 +205,7 @@ def _spread(
         n = np.diff(residuals.rows.offsets)
         return _table(_sums_by_group(residuals), n, fit, alpha, fit.data.group_index)
     codes = residuals.rows.sort(strata.codes)
-    index = pd.Index(strata.labels, name=strata.name)
+    index = pd.Index(strata.labels, name=strata.name, tupleize_cols=False)
     sums = _sums_by_stratum(residuals, codes, len(index))
     return _table(sums, np.bincount(codes), fit, alpha, index)
 
