@@ -55,7 +55,7 @@ def load(module: str, name: str) -> Any:
 
 def near_argument(name: str, function: Callable[..., Any]) -> str:
     """A question for the argument of a function that is near a name; may be empty."""
-    known = set(signature(function).parameters) - {"kwargs", "options"}
+    known = set(signature(function).parameters) - {"self", "cls", "kwargs", "options"}
     near = difflib.get_close_matches(name, known, 1, 0.5)
     return "".join(f". Did you mean {found}=?" for found in near)
 
@@ -75,6 +75,12 @@ def with_near_names(function: Callable[P, T]) -> Callable[P, T]:
             raise
 
     return call
+
+
+def class_with_near_names(cls: type[T]) -> type[T]:
+    """The class; its error about an unknown argument names the one that is near."""
+    setattr(cls, "__init__", with_near_names(cls.__init__))  # noqa: B010
+    return cls
 
 
 class NearNames:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mixedar._lazy import with_near_names
+from mixedar._lazy import class_with_near_names, with_near_names
 from mixedar._types import FloatArray
 from mixedar.by_group.least_squares import GroupLeastSquares, fit_rows
 from mixedar.by_group.results import ByGroupResults
@@ -128,6 +128,7 @@ def by_group(
     return model.fit(pool)
 
 
+@class_with_near_names
 class ByGroupOLS(NamedInALine):
     """
     One regression for each group, with the same columns.

@@ -168,6 +168,7 @@ def _by_group(fit: ByGroupResults, alpha: float) -> pd.DataFrame:
     return out
 
 
+@with_near_names
 def glance(fit: object) -> pd.DataFrame:
     """
     One row for a fit as a whole.

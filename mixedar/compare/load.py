@@ -8,9 +8,11 @@ import pickle
 from os import PathLike
 from typing import Any
 
+from mixedar._lazy import with_near_names
 from mixedar.exceptions import UnsupportedError
 
 
+@with_near_names
 def load(path: str | PathLike[str]) -> Any:
     """
     Read a fit that was saved.

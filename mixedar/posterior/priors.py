@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import betaln, gammaln
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, check_positive
 
@@ -89,6 +90,7 @@ def _positive(name: str, **values: float) -> None:
         check_positive(f"{name}: {key}", value)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class HalfT(Prior):
     """
@@ -124,6 +126,7 @@ class HalfT(Prior):
         return np.where(x >= 0.0, found, -np.inf)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class HalfNormal(Prior):
     """
@@ -152,6 +155,7 @@ class HalfNormal(Prior):
         return np.where(x >= 0.0, found, -np.inf)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class ExponentialPrior(Prior):
     """
@@ -181,6 +185,7 @@ class ExponentialPrior(Prior):
         return np.where(x >= 0.0, np.log(self.rate) - self.rate * x, -np.inf)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class PC(ExponentialPrior):
     """
@@ -214,6 +219,7 @@ class PC(ExponentialPrior):
         object.__setattr__(self, "rate", -np.log(self.alpha) / self.u)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Normal(Prior):
     """
@@ -248,6 +254,7 @@ class Normal(Prior):
         return float(np.diff(stats.norm.cdf([low, high], self.mean, self.sd))[0])
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class LogNormal(Prior):
     """
@@ -280,6 +287,7 @@ class LogNormal(Prior):
         return np.where(x > 0.0, found, -np.inf)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Uniform(Prior):
     """
@@ -322,6 +330,7 @@ class Uniform(Prior):
         return float(max(overlap, 0.0) / (self.upper - self.lower))
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Beta(Prior):
     """
@@ -358,6 +367,7 @@ class Beta(Prior):
         return float(np.diff(stats.beta.cdf(ends, self.a, self.b))[0])
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class LKJ:
     """

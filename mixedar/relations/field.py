@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import StructureError, check_choice, listing
 from mixedar.numeric.autodiff import Jet
@@ -31,6 +32,7 @@ from mixedar.residual.spatial import (
 _FAR, _CLOSE = 1e3, 1e-9
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Field(Relation):
     """

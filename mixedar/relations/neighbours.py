@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import BoolArray, FloatArray
 from mixedar.exceptions import LengthError, StructureError, listing
 from mixedar.numeric.autodiff import Jet, clip
@@ -25,6 +26,7 @@ _NEAR_ONE = 1e-6
 _LAST = float(np.arctanh(1.0 - _NEAR_ONE / 2.0))
 
 
+@class_with_near_names
 class Neighbours(LabelledRelation):
     """
     A graph of neighbours.

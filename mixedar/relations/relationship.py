@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from mixedar._lazy import class_with_near_names, with_near_names
 from mixedar._types import FloatArray, IntArray
 from mixedar.exceptions import (
     LengthError,
@@ -33,6 +34,7 @@ _NEGATIVE = 1e-8  # an eigenvalue, relative to the largest
 _SPARSE = 500  # from so many on a precision stays sparse
 
 
+@class_with_near_names
 class Relationship(LabelledRelation):
     """
     A known covariance between the levels of a factor.
@@ -87,6 +89,7 @@ class Relationship(LabelledRelation):
         self._inverse = precision is not None
 
     @classmethod
+    @with_near_names
     def from_pedigree(
         cls,
         id: ArrayLike,  # noqa: A002  the field's name

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import TimeError, check_flags
 from mixedar.numeric.autodiff import Jet
@@ -52,6 +53,7 @@ class Autoregression(Startable, MarkovStructure):
         return np.power(float(params[0]), cells[:, 0])
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class AR1(Autoregression):
     """
@@ -235,6 +237,7 @@ class AR1(Autoregression):
 _CAR1_LIMIT = 18.0  # expit(18) = 1 - 1.5e-8
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class CAR1(Autoregression):
     """

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import TimeError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
@@ -20,6 +21,7 @@ _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
 _MOST_LAGS = 10_000
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class ARMA(Startable, FormulaStructure):
     """

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray
 from mixedar.exceptions import ContractError
 from mixedar.numeric.autodiff import Jet
@@ -29,6 +30,7 @@ _LOOSE = 1e-5
 _TIGHT = 1e-8
 
 
+@with_near_names
 def check_structure(
     structure: str | ResidualStructure | type,
     positions: ArrayLike,

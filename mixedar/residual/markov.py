@@ -21,6 +21,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import FloatArray
 from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet
@@ -222,6 +223,7 @@ class MarkovStructure(ResidualStructure):
         return out.T.reshape(x.shape)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Independent(WithoutParameters, ResidualStructure):
     """

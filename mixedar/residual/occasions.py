@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError, TimeError, UnsupportedError
 from mixedar.numeric.autodiff import Deferred, Jet, clip, concatenate
@@ -82,6 +83,7 @@ class OccasionStructure(FormulaStructure):
         return np.sort(pair, axis=1)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class AnteDependence(OccasionStructure):
     """
@@ -178,6 +180,7 @@ class AnteDependence(OccasionStructure):
         return out
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Unstructured(OccasionStructure):
     """
@@ -291,6 +294,7 @@ _TOEPLITZ_LIMIT = 7.0
 _MOST_LAGS = 60
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Toeplitz(FormulaStructure):
     """
@@ -504,6 +508,7 @@ def _partial(rho: FloatArray) -> FloatArray:
     return partial
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class CompoundSymmetry(Startable, FormulaStructure):
     """

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gamma, kv
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray, IntArray
 from mixedar.exceptions import (
     MagnitudeError,
@@ -207,6 +208,7 @@ class DistanceStructure(Startable, FormulaStructure):
         return damped_states(cells[:, 0] / self.natural(u)[0], self.n_states)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Exponential(DistanceStructure):
     """
@@ -263,6 +265,7 @@ class Exponential(DistanceStructure):
         return np.exp(-ratio)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Gaussian(DistanceStructure):
     """
@@ -303,6 +306,7 @@ class Gaussian(DistanceStructure):
         return np.exp(-(ratio * ratio))
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class RationalQuadratic(DistanceStructure):
     """
@@ -342,6 +346,7 @@ class RationalQuadratic(DistanceStructure):
         return 1.0 / (1.0 + ratio * ratio)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Spherical(DistanceStructure):
     """
@@ -383,6 +388,7 @@ class Spherical(DistanceStructure):
         return near * (1.0 - 1.5 * ratio + 0.5 * ratio * ratio * ratio)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Linear(DistanceStructure):
     """
@@ -476,6 +482,7 @@ _SMOOTH = 3.0  # smoothness between exp(-3) and exp(3)
 _MOST_STATES = 4  # smoothness 7/2
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class Matern(DistanceStructure):
     """

@@ -6,15 +6,18 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from inspect import isabstract, signature
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import mixedar.api as ma
 import mixedar.formula.api as mar
 from helpers.bad_data import make
-from mixedar import AR1, ARMA, MixedLMAR, VarIdent, VarPower
+from mixedar import AR1, ARMA, MixedLMAR, VarIdent, VarPower, priors
 from mixedar.exceptions import (
     BoundaryWarning,
     MixedARError,
@@ -39,6 +42,10 @@ def panel(kind: str = "fixed_effects") -> Any:
 
 def model() -> MixedLMAR:
     return mixed().model
+
+
+# Names that users do not construct.
+NO_CHOICE = {"TYPE_CHECKING", "ByGroupResults", "MixedLMARResults", "PanelResults"}
 
 
 CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -324,6 +331,37 @@ def test_misspelt_arguments_name_the_near_one(
 ) -> None:
     with pytest.raises(TypeError, match=rf"unexpected .* Did you mean {near}=\?$"):
         call()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in dir(ma) if name[0].isupper() and name not in NO_CHOICE),
+        *(f"priors.{name}" for name in priors.__all__),
+        "check_structure",
+        "glance",
+        "load",
+        "Relationship.from_pedigree",
+    ],
+)
+def test_misspelt_arguments_of_constructors_name_the_near_one(name: str) -> None:
+    function = attrgetter(name.removeprefix("priors."))(
+        priors if name.startswith("priors.") else ma
+    )
+    takes = signature(function).parameters.values()
+    kinds = {p.name: p.kind for p in takes}
+    named = [
+        k for k, v in kinds.items() if v in (v.POSITIONAL_OR_KEYWORD, v.KEYWORD_ONLY)
+    ]
+    if (
+        isabstract(function)
+        or not named
+        or any(v is v.VAR_KEYWORD for v in kinds.values())
+    ):
+        pytest.skip("takes no names of its own, or any")
+    asked = max(named, key=len)
+    with pytest.raises(TypeError, match=rf"unexpected .* Did you mean {asked}=\?$"):
+        function(**{f"{asked}_": 1})
 
 
 def test_misspelt_arguments_of_panels_name_the_near_one() -> None:

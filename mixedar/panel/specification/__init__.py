@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from mixedar._lazy import with_near_names
 from mixedar.exceptions import UnknownColumnError
 from mixedar.hypotheses.result import TestResult, results_frame, results_table
 from mixedar.panel.specification.effects import (
@@ -153,6 +154,7 @@ class PanelTests(Printed):
         return ResultsSummary("Specification tests", tables=tables, notes=notes)
 
 
+@with_near_names
 def panel_tests(fit: Tested) -> PanelTests:
     """
     Run the specification tests of a panel fit.

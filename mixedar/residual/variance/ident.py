@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet
@@ -36,6 +37,7 @@ from mixedar.residual.variance.covariate import (
 _LIMIT = 15.0  # of the logarithm of a ratio: exp(15) is 3 million
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarIdent(Startable, VarianceFunction):
     """
@@ -204,6 +206,7 @@ class KnownVariance(WithoutParameters, VarianceFunction):
         check_positive(what, self.column, values, zero=zero, negative=negative)
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarFixed(KnownVariance):
     """
@@ -255,6 +258,7 @@ class VarFixed(KnownVariance):
         return 0.5 * np.log(marks[:, 0])
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class KnownWeights(KnownVariance):
     """

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr, solve_triangular
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import RankDeficiencyError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, linear
@@ -23,6 +24,7 @@ from mixedar.residual.variance.base import (
 from mixedar.residual.variance.covariate import LIMIT, bounded, is_at_bound, unbounded
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarLogLinear(Startable, VarianceFunction):
     """

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError, UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack
@@ -34,6 +35,7 @@ from mixedar.residual.variance.covariate import (
 )
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarPower(LinearCovariate):
     """
@@ -138,6 +140,7 @@ def check_power(
 _LEAST = 1e-9
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarConstPower(CovariateVariance):
     """
@@ -337,6 +340,7 @@ class VarConstPower(CovariateVariance):
         return np.append(is_at_bound(share, LIMIT), none | is_at_bound(slope, LIMIT))
 
 
+@class_with_near_names
 @dataclass(frozen=True)
 class VarExp(LinearCovariate):
     """

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, FloatArray
 from mixedar.exceptions import IdentificationError, UnsupportedError
 from mixedar.numeric.autodiff import Jet
@@ -24,6 +25,7 @@ _INTERCEPTS = {"Intercept", "(Intercept)"}
 _SAMPLE = 2000
 
 
+@class_with_near_names
 @dataclass(frozen=True, init=False)
 class VarComb(Composite, VarianceFunction):
     """
