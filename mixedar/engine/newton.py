@@ -19,6 +19,8 @@ from mixedar.engine.problem import ThetaEvaluation
 _SMALL = 8
 # So near to the end of its range a parameter is there.
 _AT_END = 1e-9
+# Steps that repeat one another are taken so many at once.
+_ONWARD = 4.0
 # Steps after which it is asked whether there is a maximum at all.
 _ASKED = 15
 
@@ -124,7 +126,7 @@ def newton(
     current, evaluations = evaluate(theta), 1
     radius, decrement = 1.0, np.inf
     path = [(theta, current.llf)]
-    polished, beyond = False, False
+    polished, beyond, last = False, False, None
 
     def ended(iteration: int, converged: bool, idle: bool = False) -> SearchPath:
         kept = tuple(path) if keep_path else ()
@@ -147,20 +149,19 @@ def newton(
             if before and beyond:
                 return ended(iteration, False)
         scaled_step = model.step(radius)
+        onward, last = _repeats(scaled_step, last, radius), scaled_step
+        scaled_step = model.inside(_ONWARD * last) if onward else last
         step = scaled_step * model.scale
         predicted = float(current.gradient @ step + 0.5 * step @ current.hessian @ step)
         trial = _tried(evaluate, theta + step)
         evaluations += 1
         gain = -np.inf if trial is None else trial.llf - current.llf
-        if trial is None or not math.isfinite(gain):
-            radius = 0.25 * min(radius, _length(scaled_step))
+        if trial is None or not math.isfinite(gain) or (onward and gain <= 0.0):
+            radius = radius if onward else 0.25 * min(radius, _length(scaled_step))
+            last = None
             continue
         ratio = gain / predicted if predicted > 0.0 else 1.0
-        length = _length(scaled_step)
-        if ratio < 0.25:
-            radius = 0.25 * length
-        elif ratio > 0.75 and length > 0.85 * radius:
-            radius = min(2.0 * radius, 8.0)
+        radius = _next_radius(radius, ratio, _length(scaled_step))
         # close to the maximum rounding decides about gains; Newton is right
         if gain > 0.0 or (polished and gain > -100.0 * noise):
             theta, current = theta + step, trial
@@ -171,6 +172,25 @@ def newton(
             return ended(iteration, decrement <= 1e4 * least)
     decrement = _Quadratic(theta, current, ends).decrement
     return ended(maxiter, decrement <= 1e4 * max(gtol, noise))
+
+
+def _next_radius(radius: float, ratio: float, length: float) -> float:
+    """The trust region after a step that gained a share of what was predicted."""
+    if ratio < 0.25:
+        return 0.25 * length
+    return min(2.0 * radius, 8.0) if ratio > 0.75 and length > 0.85 * radius else radius
+
+
+def _repeats(step: FloatArray, last: FloatArray | None, radius: float) -> bool:
+    """
+    Whether a step is as long as the one before, though nothing keeps it short.
+
+    So it goes where the function approaches a limit exponentially.
+    """
+    if last is None:
+        return False
+    length = _length(step)
+    return length < 0.85 * radius and _length(step - last) < 0.25 * length
 
 
 def _tried(
@@ -245,27 +265,41 @@ class _Quadratic:
     def step(self, radius: float) -> FloatArray:
         """The step to the model's maximum within a radius and the range, scaled."""
         step = self._anywhere(radius)
-        if self._ends is None:
+        stays = bool(self._stay.any())
+        if not stays and self._stays_inside(step):
             return step
         leaving = self._leaving(step) & ~self._stay
         if leaving.any():
             stay = self._stay | leaving
             return _Quadratic(self._theta, self._point, self._ends, stay).step(radius)
-        step = np.where(self._stay, 0.0, step)
+        return self.inside(np.where(self._stay, 0.0, step) if stays else step)
+
+    def inside(self, step: FloatArray) -> FloatArray:
+        """A step up to where the first parameter is at the end of its range."""
+        if self._ends is None or self._stays_inside(step):
+            return step
         moves = step != 0.0
         left = np.where(step > 0.0, self._ends[1], self._ends[0]) - self._theta
-        # up to where the first parameter is at its end
         share = (left[moves] / (step * self.scale)[moves]).min(initial=1.0)
         return np.asarray(share * step)
 
+    def _stays_inside(self, step: FloatArray) -> bool:
+        """Whether no parameter leaves its range."""
+        if self._ends is None:
+            return True
+        (low, high), there = self._ends, self._theta + step * self.scale
+        return bool((low <= there).all() and (there <= high).all())
+
     def _leaving(self, way: FloatArray) -> BoolArray:
         """Which parameters are at an end of their range that the way leads beyond."""
+        none = np.zeros(len(way), dtype=bool)
         if self._ends is None:
-            return np.zeros(len(way), dtype=bool)
+            return none
         low, high = self._ends
-        above = (self._theta >= high - _AT_END) & (way > 0.0)
-        below = (self._theta <= low + _AT_END) & (way < 0.0)
-        return np.asarray(above | below)
+        above, below = self._theta >= high - _AT_END, self._theta <= low + _AT_END
+        if not (above | below).any():
+            return none
+        return np.asarray(above & (way > 0.0) | below & (way < 0.0))
 
     def _anywhere(self, radius: float) -> FloatArray:
         """The step within a radius, whatever the range."""

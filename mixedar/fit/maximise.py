@@ -40,6 +40,8 @@ _SOON = 10
 # Eigenvalues of a covariance between levels that are none, relative to the largest.
 _RANK = 1e-10
 _FAINT = 1e-5
+# How near, on the scale of the search, the end of a range is near.
+_NEAR = 1.0
 
 
 @dataclass(frozen=True)
@@ -383,27 +385,29 @@ def with_flat(fit: Fit) -> Fit:
     # from a place that does not depend on where the search began
     inside = np.clip(fit.theta, *fit.problem.ends)
     middle = _as_high(fit, inside - flat @ (flat.T @ inside))
-    if middle is None and fit.estimate.at_end.any():
-        return fit  # to its end a range hardly matters, flat likelihood or not
+    # near its end a parameter hardly matters, flat likelihood or not
+    again = middle is None or _near_end(fit, middle.search.theta)
+    if again and _near_end(fit, fit.theta):
+        return fit
+    centre = fit
     if middle is not None:
         modes = (middle, *fit.modes[1:])
-        fit = replace(
-            fit_at(fit.data, fit.problem, fit.layout, modes), unseen=fit.unseen
-        )
-    found = [_elsewhere(fit, direction) for direction in _uncurved(fit).T]
+        centre = fit_at(fit.data, fit.problem, fit.layout, modes)
+    found = [_elsewhere(centre, direction) for direction in _uncurved(centre).T]
     others = [other.estimate for other in found if other is not None]
-    if not others:
+    moved = [_moved(centre, other) for other in others]
+    if not np.any(moved):
         return fit
-    moved = np.logical_or.reduce([_moved(fit, other) for other in others])
-    if not moved.any():
-        return fit
-    columns = np.logical_or.reduce([_taken_up(fit, other) for other in others])
-    cov = fit.estimate.cov_theta.copy()
-    cov[moved] = cov[:, moved] = np.nan
-    best = replace(fit.modes[0], estimate=replace(fit.estimate, cov_theta=cov))
+    params = np.logical_or.reduce(moved)
+    columns = np.logical_or.reduce([_taken_up(centre, other) for other in others])
+    estimate = centre.estimate
+    cov = estimate.cov_theta.copy()
+    cov[params] = cov[:, params] = np.nan
+    best = replace(centre.modes[0], estimate=replace(estimate, cov_theta=cov))
     names = tuple(compress(fit.exog_names, columns))
-    flat_part = Flat(moved, names, len(others))
-    return replace(fit, flat=flat_part, modes=(best, *fit.modes[1:]))
+    flat_part = Flat(params, names, len(others))
+    modes = (best, *centre.modes[1:])
+    return replace(centre, flat=flat_part, unseen=fit.unseen, modes=modes)
 
 
 def _without_error(fit: Fit) -> bool:
@@ -435,6 +439,12 @@ def _elsewhere(fit: Fit, direction: FloatArray) -> Optimum | None:
     sides = [np.clip(here + way, *ends) for way in (step, -step)]
     # to the side on which the range has more room
     return _as_high(fit, max(sides, key=lambda x: float(np.abs(x - here).sum())))
+
+
+def _near_end(fit: Fit, theta: FloatArray) -> bool:
+    """Whether a parameter is near the end of its range."""
+    low, high = fit.problem.ends
+    return bool((np.minimum(theta - low, high - theta) < _NEAR).any())
 
 
 def _moved(fit: Fit, other: Estimate) -> BoolArray:

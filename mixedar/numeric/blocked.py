@@ -17,8 +17,9 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from mixedar._types import FloatArray
 from mixedar.numeric.linalg import THREADS_FROM, THREADS_PAY, product
 
-# Rows of a block.
-_ROWS = 64
+# Rows of a block, and of matrices from which on LAPACK takes them one by one: NumPy
+# inverts triangular matrices as any others.
+_ROWS, _ONE_BY_ONE = 64, 16
 
 
 def products(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -176,9 +177,20 @@ def gram_of_lower(lower: FloatArray) -> FloatArray:
     return out
 
 
+def outer_of_lower(lower: FloatArray) -> FloatArray:
+    """``C C'`` of a lower triangular matrix, shape (n, n)."""
+    out = np.empty(lower.shape)
+    for here in _blocks(len(lower)):
+        for some in _blocks(here.stop):
+            used = slice(0, some.stop)
+            found = product(lower[here, used], lower[some, used].T)
+            out[here, some], out[some, here] = found, found.T
+    return out
+
+
 def inverse_roots(h: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``L^-1`` of ``H = L L'``, shape (g, n, n), and ``log|H|``."""
-    if len(h) > 1 and h.shape[1] < _ROWS:
+    if len(h) > 1 and h.shape[1] < _ONE_BY_ONE:
         lower = np.linalg.cholesky(h)
         pivots = np.diagonal(lower, axis1=1, axis2=2)
         return np.linalg.inv(lower), np.asarray(2.0 * np.log(pivots).sum(axis=1))
@@ -208,6 +220,13 @@ def whitened(inverse: FloatArray, matrices: FloatArray) -> FloatArray:
         for place, lower in zip(of_one, inverse, strict=True):
             place[:] = between(lower, place)
     return matrices
+
+
+def outers_of_lower(lower: FloatArray) -> FloatArray:
+    """``C C'`` of lower triangular matrices, shape (g, n, n)."""
+    if lower.shape[1] < _ROWS:
+        return products(lower, lower.transpose(0, 2, 1))
+    return np.array([outer_of_lower(matrix) for matrix in lower])
 
 
 def grams_of_lower(lower: FloatArray) -> FloatArray:

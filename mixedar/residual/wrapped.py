@@ -13,7 +13,14 @@ from scipy.special import logit
 
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
 from mixedar.exceptions import StructureError
-from mixedar.numeric.autodiff import Jet, clip, concatenate, embed, variables
+from mixedar.numeric.autodiff import (
+    Deferred,
+    Jet,
+    clip,
+    concatenate,
+    embed,
+    variables,
+)
 from mixedar.residual.base import (
     Composite,
     DataLayout,
@@ -137,8 +144,26 @@ class Nugget(WrappedStructure):
 
     def cell_values(self, cells: FloatArray, u: FloatArray) -> Jet:
         u = np.asarray(u, dtype=np.float64)
-        inner = embed(self.structure.cell_values(cells, u[:-1]), 0, len(u))
-        return inner * (1.0 - self.share(variables(u)))
+        k = len(u) - 1
+        inner = self.structure.cell_values(cells, u[:-1])
+        left = 1.0 - self.share(variables(u[-1:]))
+
+        def written() -> Jet:
+            return embed(inner, 0, k + 1) * embed(left, k, k + 1)
+
+        if u.ndim > 1:
+            return written()
+        size, slope, bend = left.value[0], left.first[0, 0], left.second[0, 0, 0]
+
+        def along(weights: FloatArray) -> FloatArray:
+            out = np.empty((k + 1, k + 1))
+            out[:k, :k] = size * inner.along(weights)
+            out[k, :k] = out[:k, k] = slope * (inner.first @ weights)
+            out[k, k] = bend * (inner.value @ weights)
+            return out
+
+        first = np.concatenate([size * inner.first, slope * inner.value[None]])
+        return Deferred(size * inner.value, first, along, lambda: written().second)
 
     def state_space(self, cells: FloatArray, u: FloatArray) -> StateSpace:
         u = np.asarray(u, dtype=np.float64)

@@ -40,6 +40,19 @@ def test_roots_and_what_is_made_of_them(n, pay):
     np.testing.assert_allclose(between, inverse @ other @ inverse.T, atol=1e-12)
     gram = blocked.gram_of_lower(inverse)
     np.testing.assert_allclose(gram, np.linalg.inv(matrix), atol=1e-12)
+    outer = blocked.outer_of_lower(inverse)
+    np.testing.assert_allclose(outer, inverse @ inverse.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 20, 70])
+def test_roots_of_stacks(n):
+    stack = np.array([covariance(n, seed) for seed in range(4)])
+    inverse, logs = blocked.inverse_roots(stack)
+    lower = np.linalg.cholesky(stack)
+    np.testing.assert_allclose(inverse @ lower, [np.eye(n)] * 4, atol=1e-12)
+    np.testing.assert_allclose(logs, np.linalg.slogdet(stack)[1], rtol=1e-12)
+    outer = blocked.outers_of_lower(inverse)
+    np.testing.assert_allclose(outer, inverse @ inverse.transpose(0, 2, 1), atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [3, 100])

@@ -205,22 +205,26 @@ def test_likelihood_against_dense_matrices(name: str) -> None:
     np.testing.assert_allclose(sums.s, s, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("q", [0, 2])
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_of_the_likelihood(name: str) -> None:
+def test_derivatives_of_the_likelihood(name: str, q: int) -> None:
     structure, positions = bound(CASES[name])
     rows = rows_of(structure, positions, 12)
-    covariance = RandomCovariance.free(2, ())
+    rows = replace(rows, z=rows.z[:, :q])
+    covariance = RandomCovariance.free(q, ())
     blocks = covariance_blocks(rows, structure)
     u = points(structure)[-1]
-    psi = np.array([[0.8, 0.1], [0.1, 0.5]])
+    psi = np.array([[0.8, 0.1], [0.1, 0.5]])[:q, :q]
+    lower = np.tril_indices(q)
     weight = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.2], [0.1, -0.2, 0.7]])
 
     def at(v: Array, derivatives: bool = True) -> Any:
-        inner = np.array([[v[0], v[1]], [v[1], v[2]]])
+        inner, k = np.zeros((q, q)), len(lower[0])
+        inner[lower] = inner.T[lower] = v[:k]
         factor = np.linalg.cholesky(inner)
-        return cluster_sums(blocks, covariance, factor, v[3:], derivatives=derivatives)
+        return cluster_sums(blocks, covariance, factor, v[k:], derivatives=derivatives)
 
-    v = np.concatenate([[psi[0, 0], psi[1, 0], psi[1, 1]], u])
+    v = np.concatenate([psi[lower], u])
     here, h = at(v), step_of(name)
     np.testing.assert_allclose(
         here.second(weight),
@@ -333,7 +337,8 @@ def test_second_derivatives_of_matrices_alone(name: str, width: int) -> None:
         h = np.linalg.inv(one.matrices(values, slice(None))[0] + z @ z.T)
         for a in range(k):
             for b in range(k):
-                bend = h @ one.second(values, slice(None), a, b)[0]
+                pair = np.array([a]), np.array([b])
+                bend = h @ one.second(values, slice(None), *pair)[0, 0]
                 traces[a, b] += np.trace(bend)
                 sandwiches[a, b] += w[here].T @ bend @ h @ w[here]
     blocks = covariance_blocks(rows, structure)

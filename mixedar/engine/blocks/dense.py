@@ -37,6 +37,7 @@ from mixedar.engine.residuals import ResidualMatrices, ResidualValues, share_val
 from mixedar.numeric.blocked import (
     grams_of_lower,
     inverse_roots,
+    outers_of_lower,
     products,
     whitened,
     whitened_rows,
@@ -375,13 +376,29 @@ class PatternCurvature:
         gram = _pair_products(y) if self._by_pairs else None
         k_cov, slopes = covariance.k_cov, np.empty((0, g, n, n))
         if self.k > k_cov:
-            slopes = whitened(inverse, block.matrices.slopes(values, some))
+            slopes = self._slopes(some, values, inverse)
         if k_cov:
             white = products(inverse, z)
             by_psi = white @ covariance.directions[:, None]
             by_psi = products(by_psi, white.transpose(0, 2, 1))
             slopes = np.concatenate([by_psi, slopes])
         return _Patterns(some, multiplicity, logdet, inverse, y, slopes, gram)
+
+    def _slopes(
+        self, some: slice, values: ResidualValues, inverse: FloatArray
+    ) -> FloatArray:
+        """``A_k`` of the residual parameters, shape (k, g, n, n)."""
+        out = self.block.matrices.slopes(values, some)
+        factors = self.block.matrices.shrinking(values)
+        alike = np.flatnonzero(~np.isnan(factors) & (self.covariance.order == 0))
+        if not len(alike):
+            return whitened(inverse, out)
+        others = np.delete(np.arange(len(out)), alike)
+        out[others] = whitened(inverse, out[others])
+        # of R - I, the identity less what is left of it
+        left = np.eye(inverse.shape[1]) - outers_of_lower(inverse)
+        out[alike] = factors[alike, None, None, None] * left
+        return out
 
     def contract(self, weight: FloatArray | None) -> FloatArray:
         """``d2D + <d2S, weight>``; see :class:`Curvature`."""
