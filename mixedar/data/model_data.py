@@ -504,12 +504,11 @@ class ModelData:
     def changed(self, **changes: Any) -> Self:
         """The same rows and effects with other values of some attributes."""
         other = replace(self, **changes)
-        kept = {"random_design", "df_containment"}
-        if not changes.keys() & {"endog", "grouped"}:
-            kept.add("compressed")
-        other.__dict__.update(
-            {k: self.__dict__[k] for k in kept & self.__dict__.keys()}
-        )
+        # for all that share them, computed once
+        other.__dict__["random_design"] = self.random_design
+        other.__dict__["df_containment"] = self.df_containment
+        if "compressed" in self.__dict__ and not changes.keys() & {"endog", "grouped"}:
+            other.__dict__["compressed"] = self.compressed
         return other
 
     def effect_columns(self, group: int) -> tuple[list[int], list[str]]:

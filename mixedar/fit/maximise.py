@@ -7,7 +7,7 @@ until they stay (Pinheiro and Bates, 2000, section 5.2.1; Carroll and Ruppert, 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress, pairwise
@@ -264,8 +264,10 @@ def _likelihood(
     )
 
 
-def _without(layout: RandomCovariance, effects: Iterable[int]) -> RandomCovariance:
+def _without(layout: RandomCovariance, effects: Collection[int]) -> RandomCovariance:
     """The layout with some effects held at zero."""
+    if not effects:
+        return layout
     first, second = layout.effects
     hidden = np.isin(first, list(effects)) | np.isin(second, list(effects))
     return replace(layout, fixed=np.where(hidden, 0.0, layout.fixed))

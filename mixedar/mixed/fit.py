@@ -80,20 +80,23 @@ def fit_model(
     cov_type = _cov_type(cov_type)
     check_flags(reml=reml, do_cg=do_cg, full_output=full_output, progress=progress)
     _check_options(model, gtol, maxiter, free)
-    start, residual = _read_start(model, start_params)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
 
-    begin = None
-    if start_params is not None or not do_cg:
-        vcomp = start.vcomp if model.k_vc else np.empty(0)
-        model.check_compound(start)
-        layout = model.arrays.layout()
-        begin = Start(layout.root_entries(start.cov_re, vcomp), residual)
+    begin, layout = None, model.arrays.layout()
+    given = start_params is not None or not do_cg
+    if given or free is not None:
+        start, residual = _read_start(model, start_params)
+        if given:
+            vcomp = start.vcomp if model.k_vc else np.empty(0)
+            model.check_compound(start)
+            begin = Start(layout.root_entries(start.cov_re, vcomp), residual)
+        if free is not None:
+            layout = model.held(free, start)
     try:
         fit = maximise(
             model.arrays,
             reml=reml,
-            layout=model.layout(free, start),
+            layout=layout,
             start=begin,
             optimise=do_cg,
             method=_method(method),

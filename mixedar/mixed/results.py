@@ -193,13 +193,17 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
         self.vcomp = fit.vcomp
         self.bse_scale = fit.bse_scale
         self.structure = fit.structure
+
+    @cached_property
+    def params_object(self) -> MixedLMParams:
+        """The parameters as statsmodels packs them, and those of the residuals."""
         packed = MixedLMParams.from_components(
-            fe_params=best.beta,
+            fe_params=self.fe_params,
             cov_re=self.cov_re_unscaled,
-            vcomp=self.vcomp / best.scale,
+            vcomp=self.vcomp / self.fit.scale,
         )
-        packed.residual_params = best.residual_params
-        self.params_object = packed
+        packed.residual_params = self.fit.estimate.residual_params
+        return packed
 
     def __repr__(self) -> str:
         fit, formula = self.fit, getattr(self.model, "formula", None)

@@ -350,12 +350,8 @@ class ParentModel(MixedLM):
             self.arrays.layout(), fixed=np.full(self.k_re2 + self.k_vc, np.nan)
         )
 
-    def layout(
-        self, free: MixedLMParams | None, start: MixedLMParams
-    ) -> RandomCovariance:
-        """Which entries of the random-effects factor are estimated."""
-        if free is None:
-            return self.arrays.layout()
+    def held(self, free: MixedLMParams, start: MixedLMParams) -> RandomCovariance:
+        """The layout with what is not free held where it starts."""
         if self.arrays.layout().compound:
             raise UnsupportedError(
                 "free= says which single covariances are estimated, and the random "
