@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
-from mixedar.engine.blocks.pieces import in_pieces, some_groups
+from mixedar.engine.blocks.pieces import in_pieces, some_groups, some_runs
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.residual import AR1, Exponential, Gaussian
@@ -71,6 +71,34 @@ def test_some_of_very_many_groups():
     assert 400 <= some.n_clusters <= 1000
     assert some.w[-1, 0] > 0.9 * len(rows.w)  # from everywhere
     np.testing.assert_array_equal(some.z, rows.z[some.w[:, 0].astype(int)])
+
+
+def test_runs_of_long_series():
+    rows = rows_of([79_000, 20, 9_000], q=1)
+    time = np.cumsum(rows.gaps) - np.repeat(np.cumsum([0, -1, -1]), [79_000, 20, 9_000])
+    some = some_runs(rows)
+    kept = some.w[:, 0].astype(int)
+    assert 8000 <= len(kept) <= 0.15 * len(rows.w)
+    np.testing.assert_array_equal(some.z, rows.z[kept])
+    owner = np.searchsorted(rows.offsets, kept, side="right") - 1
+    np.testing.assert_array_equal(np.diff(some.offsets), np.bincount(owner))
+    starts = np.isin(kept, rows.offsets)
+    np.testing.assert_array_equal(some.gaps == 0.0, starts)
+    np.testing.assert_array_equal(
+        some.gaps[~starts], (time[kept] - time[np.roll(kept, 1)])[~starts]
+    )
+    # neighbours, and rows far apart
+    assert (some.gaps == 1.0).mean() > 0.9
+    assert some.gaps.max() > 100.0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights"),
+    [([70_000], None), ([60] * 1500, None), ([60_000, 60_000], [2.0, 0.0])],
+)
+def test_all_rows_where_runs_would_not_do(sizes, weights):
+    summed = None if weights is None else np.array(weights)
+    assert some_runs(rows_of(sizes, q=1, weights=summed)) is None
 
 
 @pytest.mark.parametrize(

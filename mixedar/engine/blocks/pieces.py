@@ -4,7 +4,7 @@ Rows for a first look at where a likelihood has its maxima.
 An evaluation with matrices of order n costs n cubed.  Where rows far apart tell little
 of one another, long series cut into pieces that are independent have nearly the same
 maxima, at a cost linear in the rows (Vecchia, 1988; Stein, Chi and Welty, 2004).  Of
-very many groups, a part has nearly the same maxima as all.
+very many groups, or rows of series, a part has nearly the same maxima as all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mixedar._types import FloatArray, IntArray
 from mixedar.engine.blocks.base import LikelihoodBlock
 from mixedar.engine.blocks.dense import CovarianceBlock
 from mixedar.engine.blocks.series import SeriesBlock
+from mixedar.engine.blocks.states import StateBlock
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.residuals import correlation_marks
 from mixedar.residual import ResidualStructure
@@ -27,6 +28,9 @@ _LONG, _PIECE = 300, 100
 # A part of the groups has at least so many rows, and groups, also by parameter; it is
 # looked at if all are so many times more.
 _ROWS, _GROUPS, _BY_PARAMETER, _TIMES = 8000, 400, 50, 4
+# A run of a series has so many neighbours; one of so many runs or more is looked at,
+# and together they are no larger a share of the rows than this.
+_RUN, _RUNS, _SHARE = 40, 10, 0.15
 
 
 def first_look(
@@ -54,6 +58,8 @@ def first_look(
     cut = None
     if isinstance(blocks[0], (CovarianceBlock, SeriesBlock)):
         cut = in_pieces(rows, structure)
+    elif isinstance(blocks[0], StateBlock):
+        cut = some_runs(rows)
     return some_groups(rows, k_theta) if cut is None else cut
 
 
@@ -68,6 +74,33 @@ def some_groups(rows: ClusterRows, k_theta: int) -> ClusterRows | None:
     if m < _TIMES * least or rows.terms or not (rows.weights == 1.0).all():
         return None
     return rows.part(slice(None, None, m // least))
+
+
+def some_runs(rows: ClusterRows) -> ClusterRows | None:
+    """
+    Runs of neighbours in each series, with all that is between them left out.
+
+    They show how rows near to one another and far apart vary together.  None if they
+    are more than a small part, or groups are replaced by their sums.
+    """
+    n = len(rows.gaps)
+    every, starts = n // _ROWS, np.flatnonzero(rows.gaps == 0.0)
+    if every < _RUNS or rows.terms or not (rows.weights == 1.0).all():
+        return None
+    place = np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+    kept = np.flatnonzero(place // _RUN % every == 0)
+    if len(kept) > _SHARE * n:
+        return None
+    gaps = np.diff(np.cumsum(rows.gaps)[kept], prepend=0.0)
+    gaps[place[kept] == 0] = 0.0
+    return replace(
+        rows,
+        z=rows.z[kept],
+        w=rows.w[kept],
+        gaps=gaps,
+        offsets=np.searchsorted(kept, rows.offsets),
+        marks=None if rows.marks is None else rows.marks[kept],
+    )
 
 
 def in_pieces(rows: ClusterRows, structure: ResidualStructure) -> ClusterRows | None:
