@@ -84,13 +84,13 @@ def as_frame(data: object) -> pd.DataFrame:
     )
 
 
-def near_matches(name: object, available: Iterable[Any]) -> str:
+def near_matches(name: object, available: Iterable[Any], what: str = "Columns:") -> str:
     """A sentence with the names close to `name`, or the first few names."""
     names = [str(candidate) for candidate in available]
     near = difflib.get_close_matches(str(name), names, n=3)
     if near:
         return f" Did you mean {' or '.join(map(repr, near))}?"
-    return f" Columns: {listing(names, 8)}." if names else ""
+    return f" {what} {listing(names, 8)}." if names else ""
 
 
 def table_column(table: pd.DataFrame, name: str | int, role: str = "") -> pd.Series:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import pandas as pd
 
 from mixedar._lazy import Question
 from mixedar._types import FloatArray, Seed
+from mixedar.data.rows import near_matches
 from mixedar.engine.batch import Profiles
 from mixedar.exceptions import (
+    MixedARError,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
@@ -242,21 +245,36 @@ class Posterior(Printed):
         said = re.sub(pattern, lambda m: known[m.group(1) or m.group(2)], event)
         try:
             found = self.draws.rename(columns=known).eval(said, engine="python")
-        except (NameError, KeyError, pd.errors.UndefinedVariableError) as error:
-            raise UnknownColumnError(
-                f"event={event!r}: {error}; the parameters are "
-                f"{', '.join(map(repr, self.draws))}"
-            ) from error
         # pandas raises NotImplementedError for Python that its eval() does not know
-        except (SyntaxError, TypeError, ValueError, NotImplementedError) as error:
-            why = error.msg if isinstance(error, SyntaxError) else error
-            raise UnsupportedError(f"event={event!r} cannot be read: {why}") from error
+        except (
+            *(NameError, KeyError, SyntaxError, TypeError, ValueError),
+            *(NotImplementedError, TokenError),
+        ) as error:
+            raise self._unreadable(event, re.sub(pattern, "", event)) from error
         if not isinstance(found, pd.Series) or found.dtype != bool:
             raise UnsupportedError(
                 f"event={event!r} is neither true nor false of a draw; write a "
                 "comparison, such as 'age > 0.5'"
             )
         return float(found.mean())
+
+    def _unreadable(self, event: str, rest: str) -> MixedARError:
+        """What is wrong with an event, from what is left without known names."""
+        rest = re.sub(r"'[^']*'|\"[^\"]*\"", "", rest)
+        word = r"`([^`]+)`|(?<![\w.])([^\W\d][\w.]*(?:\([^()]*\)|\[[^\]]*\])?)"
+        found = [quoted or name for quoted, name in re.findall(word, rest)]
+        for name in found:
+            function = hasattr(np, name.partition("(")[0])
+            if name in {"and", "or", "not", "in"} or function:
+                continue
+            near = near_matches(name, self.draws, "The parameters are")
+            return UnknownColumnError(
+                f"event={event!r}: {name!r} is no parameter.{near}"
+            )
+        return UnsupportedError(
+            f"event={event!r} cannot be read: write comparisons of parameters with "
+            f"numbers, such as '{self.draws.columns[-1]} > 0.5', joined by and, or"
+        )
 
     @cached_property
     def effective(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 import statsmodels.formula
 
 import mixedar.formula.api as mar
-from mixedar.exceptions import MixedARError, UnsupportedError
+from mixedar.exceptions import MixedARError, ResponseError, UnsupportedError
 
 WHERE = {"entity": "firm", "time": "year"}
 
@@ -136,6 +136,26 @@ def test_bars(data: pd.DataFrame) -> None:
         assert all(text in found for text in wanted)
     with pytest.raises(UnsupportedError, match=r"\(1 \| firm\)"):
         mar.mixedlm("y ~ size", data, groups="firm", re_formula="1 | firm")
+
+
+@pytest.mark.parametrize("effects", ["0", "-1", "- 1"])
+def test_bars_without_effects(data: pd.DataFrame, effects: str) -> None:
+    for factor in ("firm", "gr(firm, cov=A)"):
+        with pytest.raises(
+            UnsupportedError, match=r"no effect is left .* write \(1 \|"
+        ):
+            mar.mixedlm(f"y ~ size + ({effects} | {factor})", data)
+
+
+@pytest.mark.parametrize("formula", ["y ~ z", "y ~ I(2 * z)", "y ~ size + (z | firm)"])
+def test_complex_columns(data: pd.DataFrame, formula: str) -> None:
+    data = data.assign(z=data["size"] + 1j)
+    with pytest.raises(MixedARError, match=r"complex values; .* write np.real\(z\)"):
+        mar.mixedlm(formula, data, groups="firm")
+    with pytest.raises(ResponseError, match=r"take a part of it, such as numpy.real"):
+        mar.mixedlm("z ~ size", data, groups="firm")
+    taken = mar.mixedlm("y ~ np.real(z)", data, groups="firm").exog[:, 1]
+    np.testing.assert_array_equal(taken, data["size"])
 
 
 def test_bars_in_calls_are_pythons(data: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -111,8 +112,22 @@ def test_what_is_no_event_is_refused(post: Posterior, event: Any) -> None:
 
 
 def test_unknown_names_in_events_are_named(post: Posterior) -> None:
-    with pytest.raises(UnknownColumnError, match="weight"):
-        post.probability("weight > 0")
+    for event, name in {
+        "weight > 0": "'weight' is no parameter. The parameters are Intercept, ",
+        "sd(subjct) > 1": "'sd(subjct)' is no parameter. Did you mean 'sd(subject)'",
+        "`subject Var` > 1": "'subject Var' is no parameter",
+        "abs(age) > 0 and sd(g": "'sd' is no parameter",
+    }.items():
+        with pytest.raises(UnknownColumnError, match=re.escape(name)):
+            post.probability(event)
+
+
+@pytest.mark.parametrize(
+    "event", ["(age > 0", "age > 0)", "age > 'a'", "", "age > 0 or"]
+)
+def test_what_cannot_be_read_is_said_in_our_words(post: Posterior, event: str) -> None:
+    with pytest.raises(UnsupportedError, match="cannot be read: write comparisons of"):
+        post.probability(event)
 
 
 def test_groups_make_up_the_likelihood(post: Posterior) -> None:

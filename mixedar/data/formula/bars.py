@@ -197,6 +197,12 @@ def _check_intercepts(bars: Sequence[Bar]) -> None:
 def _read(piece: str, inside: str, at: int) -> list[Bar]:
     """The terms of one pair of brackets."""
     effects, rest = inside[:at].strip(), inside[at + 1 :]
+    if re.fullmatch(r"0|-\s*1", effects):
+        raise UnsupportedError(
+            f"{piece}: no effect is left that could be random; write (1 |{rest}) for "
+            "random intercepts, or leave the term out (groups= and re_formula='0' "
+            "name groups without random effects)"
+        )
     correlated = not rest.startswith("|")
     chain = rest.removeprefix("|").strip()
     while _is_bracketed(chain):

@@ -40,6 +40,8 @@ def made_numeric(values: pd.Series, column: str) -> str:
     days = days_of(values, column)
     if days:
         return f"convert it, for example with {days}"
+    if pd.api.types.is_complex_dtype(values):
+        return f"take a part of it, such as numpy.real({column}) or numpy.abs({column})"
     numbers = pd.to_numeric(values.astype(object), errors="coerce")
     text = values[numbers.isna() & values.notna()]
     if len(text):
@@ -296,6 +298,18 @@ def spelled_in_patterns(formula: str) -> str:
     text = re.sub(QUOTED, "", formula)
     found = next((here for sign, here in _PATTERNS if re.search(sign, text)), "")
     return f" Here write {found}." if found else ""
+
+
+def why_not_evaluated(said: object, formula: str) -> str:
+    """What an engine says of a formula that fails, and what to write instead."""
+    why = str(said).splitlines()[0].rstrip(".")
+    if "complex" in why:
+        why = (
+            "it has complex values; of a complex column z write np.real(z), "
+            "np.imag(z), np.abs(z) or np.angle(z)"
+        )
+    hint = spelled_in_patterns(formula)
+    return f"The formula {formula!r} cannot be evaluated: {why}.{hint}"
 
 
 def _arguments(name: str, formula: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from mixedar.data.formula.columns import (
     plain_columns,
     spelled_in_patterns,
     unknown_name,
+    why_not_evaluated,
 )
 from mixedar.data.formula.names import FormulaUse, in_calls
 from mixedar.data.formula.products import FEW, DesignColumns, checked
@@ -86,11 +87,7 @@ def engine_errors(use: FormulaUse, available: list[Any]) -> Iterator[None]:
             if name in known:
                 message = unknown_name(name, use.formula, available)
                 raise UnknownColumnError(message) from error
-        raise MixedARError(
-            f"The formula {use.formula!r} cannot be evaluated: "
-            f"{str(error).splitlines()[0].rstrip('.')}."
-            f"{spelled_in_patterns(use.formula)}"
-        ) from error
+        raise MixedARError(why_not_evaluated(error, use.formula)) from error
 
 
 def dump_variable(value: object) -> bytes:
@@ -285,7 +282,7 @@ class FormulaSpec:
     def _floats(self, matrix: object) -> np.ndarray:
         dtypes = getattr(matrix, "dtypes", [getattr(matrix, "dtype", None)])
         if any(getattr(dtype, "kind", "f") == "c" for dtype in dtypes):
-            raise MixedARError(f"The formula {self.formula!r} gives complex numbers.")
+            raise MixedARError(why_not_evaluated("complex numbers", self.formula))
         return np.asarray(matrix, dtype=float)
 
     # Names of the caller --------------------------------------------------
