@@ -157,8 +157,7 @@ def _solved(found: Found, key: str, weights: str | None) -> Solved:
     def of(table: pd.DataFrame) -> Solved:
         return _solved_batch(found.reader, table, key, weights)
 
-    merge, seen = Solved.merged, found.survey.seen
-    return found.source.noted(of, merge, found.columns, key, seen)[0]
+    return found.stream.again(of, Solved.merged)[0]
 
 
 def _solved_batch(
@@ -167,7 +166,7 @@ def _solved_batch(
     """The regressions of the groups of a table."""
     rows = reader.read(table)
     # groups that have lost all their rows stay
-    given = rows.given[rows.given[key].notna()] if reader.drop else rows.given
+    given = rows.given[rows.given[key].notna()] if reader.rows.drop else rows.given
     codes, labels = group_codes(given[key], key)
     if rows.n_dropped:
         codes = codes[given.index.isin(rows.table.index)]

@@ -4,9 +4,7 @@ Rows of other groups, as the data of a model: encoded by what it has learned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,24 +13,15 @@ from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.data.checks import check_finite, group_codes
 from mixedar.data.encode import Encoder, check_steps, combined_numbers
 from mixedar.data.formula import FormulaSpec
-from mixedar.data.formula.build import response_of
-from mixedar.data.formula.columns import ColumnStore
-from mixedar.data.formula.names import (
-    FormulaUse,
-    formula_columns,
-    read_formula,
-    split_formula,
-)
-from mixedar.data.formula.spec import dump_variable, load_variable
-from mixedar.data.given import missing_error, subset_rows
+from mixedar.data.formula.names import read_formula, split_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.occasions import times_together
+from mixedar.data.reading import UsedRows, check_no_missing
 from mixedar.data.residual_model import change_of_stratum
 from mixedar.data.rows import count_within
 from mixedar.engine.rows import GroupedRows, group_rows
 from mixedar.exceptions import (
     DuplicateTimeError,
-    EmptyDataError,
     MissingDataError,
     StructureError,
     UnsupportedError,
@@ -126,36 +115,18 @@ class RowReader:
         Of the rows of which the model has learned.
     encoder : Encoder
         Of these.
-    response : FormulaUse
     key : str
         Column of the groups.
-    drop : tuple of str
-        Columns of which rows with missing values are left out.
-    subset : str or None
-        Condition for the rows that are used.
-    namespace : mapping of str to object
-        The caller's variables.
     columns : tuple of str
         All that is read.
+    rows : UsedRows
     """
 
     data: ModelData
     encoder: Encoder
-    response: FormulaUse
     key: str
-    drop: tuple[str, ...]
-    subset: str | None
-    namespace: Mapping[str, Any]
     columns: tuple[str, ...]
-
-    def __getstate__(self) -> dict[str, Any]:
-        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
-        return {**vars(self), "namespace": stored}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        stored, formula = state["namespace"], state["response"].formula
-        namespace = {k: load_variable(k, v, formula) for k, v in stored.items() if v}
-        self.__dict__.update(state, namespace=namespace)
+    rows: UsedRows
 
     @classmethod
     def of(cls, data: ModelData) -> RowReader:
@@ -182,20 +153,8 @@ class RowReader:
         known = set() if data.frame is None else set(data.frame.columns)
         read = [*response.names, *inside, *named, *marks]
         columns = [name for name in dict.fromkeys(read) if name in known]
-        key = data.groups_name
-        return cls(
-            data, encoder, response, key, (), None, spec.namespace, tuple(columns)
-        )
-
-    def used(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table that the model takes."""
-        if self.subset is not None:
-            try:
-                rows = subset_rows(self.subset, table, self.namespace)
-            except EmptyDataError:
-                rows = np.empty(0, dtype=np.intp)
-            table = table.iloc[rows]
-        return table.dropna(subset=list(self.drop)) if self.drop else table
+        rows = UsedRows(response, (), None, spec.namespace)
+        return cls(data, encoder, data.groups_name, tuple(columns), rows)
 
     def read(self, table: pd.DataFrame) -> ModelData | None:
         """
@@ -216,11 +175,11 @@ class RowReader:
         MixedARError
             If values are missing, or such as the model did not learn.
         """
-        table = self.used(table)
+        table = self.rows.complete(self.rows.chosen(table))
         if not len(table):
             return None
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            endog = self._response(table)
+            endog = self.rows.responses(table)
             exog = self._spec.matrix(table)
             exog_re = self._random(table)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -260,11 +219,6 @@ class RowReader:
         name = self.encoder.columns[role]
         return None if name is None else table[name]
 
-    def _response(self, table: pd.DataFrame) -> FloatArray:
-        columns = formula_columns([self.response], table, self.namespace)
-        store = ColumnStore(columns, table.index, list(table.columns))
-        return response_of(self.response, store, self.namespace)[0]
-
     def _random(self, table: pd.DataFrame) -> FloatArray:
         """Design of the random effects, NaN in rows that miss a value."""
         spec = self.encoder.re_spec
@@ -276,11 +230,8 @@ class RowReader:
         self, table: pd.DataFrame, endog: FloatArray, exog: FloatArray, gone: BoolArray
     ) -> None:
         """Raise unless these rows may be left out."""
-        masks = {f"{name!r}": c.isna().to_numpy() for name, c in table.items()}
-        masks = {name: mask for name, mask in masks.items() if mask.any()}
-        if masks:
-            raise missing_error(masks.items(), table.index, "Missing")
-        if not self.drop or not np.isnan(endog + exog.sum(axis=1))[gone].all():
+        check_no_missing(table)
+        if not self.rows.drop or not np.isnan(endog + exog.sum(axis=1))[gone].all():
             check_finite(endog, [self.data.endog_name], "the response's", table.index)
             check_finite(exog, self.data.exog_names, "fixed-effects", table.index)
             what = "the result of a formula"

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,8 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.streams import Source
+
+Result = TypeVar("Result")
 
 # What a condition on the columns of one row is made of.
 _OF_ONE_ROW = (
@@ -134,6 +136,64 @@ class NotKept:
         """Nothing is kept."""
 
 
+@dataclass(frozen=True)
+class UsedRows:
+    """
+    Which rows of a table a model uses, and their responses.
+
+    Attributes
+    ----------
+    response : FormulaUse
+    drop : tuple of str
+        Columns of which rows with missing values are left out.
+    subset : str or None
+        Condition for the rows that are used.
+    namespace : mapping of str to object
+        The caller's variables.
+    """
+
+    response: FormulaUse
+    drop: tuple[str, ...]
+    subset: str | None
+    namespace: Mapping[str, Any]
+
+    def __getstate__(self) -> dict[str, Any]:
+        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
+        return {**vars(self), "namespace": stored}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored, formula = state["namespace"], state["response"].formula
+        namespace = {k: load_variable(k, v, formula) for k, v in stored.items() if v}
+        self.__dict__.update(state, namespace=namespace)
+
+    def chosen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows that the condition holds for."""
+        if self.subset is None:
+            return table
+        try:
+            return table.iloc[subset_rows(self.subset, table, self.namespace)]
+        except EmptyDataError:
+            return table.iloc[:0]
+
+    def complete(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows less those that may be left out because of missing values."""
+        return table.dropna(subset=list(self.drop)) if self.drop else table
+
+    def responses(self, table: pd.DataFrame) -> FloatArray:
+        """Responses of the rows, shape (n,)."""
+        columns = formula_columns([self.response], table, self.namespace)
+        store = ColumnStore(columns, table.index, list(table.columns))
+        return response_of(self.response, store, self.namespace)[0]
+
+
+def check_no_missing(table: pd.DataFrame) -> None:
+    """Raise for columns with missing values."""
+    masks = {f"{name!r}": c.isna().to_numpy() for name, c in table.items()}
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if masks:
+        raise missing_error(masks.items(), table.index, "Missing")
+
+
 class ReadRows(NamedTuple):
     """
     Rows that a formula has read.
@@ -168,29 +228,11 @@ class FormulaReader:
     ----------
     spec : FormulaSpec
         Of the regressors.
-    response : FormulaUse
-    drop : tuple of str
-        Columns of which rows with missing values are left out.
-    subset : str or None
-        Condition for the rows that are used.
-    namespace : mapping of str to object
-        The caller's variables.
+    rows : UsedRows
     """
 
     spec: FormulaSpec
-    response: FormulaUse
-    drop: tuple[str, ...]
-    subset: str | None
-    namespace: Mapping[str, Any]
-
-    def __getstate__(self) -> dict[str, Any]:
-        stored = {name: dump_variable(v) for name, v in self.namespace.items()}
-        return {**vars(self), "namespace": stored}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        stored, formula = state["namespace"], state["response"].formula
-        namespace = {k: load_variable(k, v, formula) for k, v in stored.items() if v}
-        self.__dict__.update(state, namespace=namespace)
+    rows: UsedRows
 
     def read(self, table: pd.DataFrame) -> ReadRows:
         """
@@ -201,54 +243,36 @@ class FormulaReader:
         MissingDataError
             If values are missing or infinite in rows that may not be left out.
         """
-        table = self._chosen(table)
-        used = table.dropna(subset=list(self.drop)) if self.drop else table
+        table = self.rows.chosen(table)
+        used = self.rows.complete(table)
         if not len(used):
             empty = np.empty((0, len(self.spec.column_names)))
             return ReadRows(used, np.empty(0), empty, table)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            endog, exog = self._response(used), self.spec.matrix(used)
+            endog, exog = self.rows.responses(used), self.spec.matrix(used)
         good = np.isfinite(endog) & np.isfinite(exog).all(axis=1)
         if not good.all():
-            self._check(used, endog, exog, good)
+            self._check(used, endog, exog)
             used, endog, exog = used[good], endog[good], exog[good]
         return ReadRows(used, endog, np.ascontiguousarray(exog), table)
 
-    def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows that the condition holds for."""
-        if self.subset is None:
-            return table
-        try:
-            return table.iloc[subset_rows(self.subset, table, self.namespace)]
-        except EmptyDataError:
-            return table.iloc[:0]
-
-    def _response(self, table: pd.DataFrame) -> FloatArray:
-        columns = formula_columns([self.response], table, self.namespace)
-        store = ColumnStore(columns, table.index, list(table.columns))
-        return response_of(self.response, store, self.namespace)[0]
-
-    def _check(
-        self, table: pd.DataFrame, endog: FloatArray, exog: FloatArray, good: Any
-    ) -> None:
-        """Raise unless rows that are not good may be left out."""
-        masks = {f"{name!r}": c.isna().to_numpy() for name, c in table.items()}
-        masks = {name: mask for name, mask in masks.items() if mask.any()}
-        if masks:
-            raise missing_error(masks.items(), table.index, "Missing")
+    def _check(self, table: pd.DataFrame, endog: FloatArray, exog: FloatArray) -> None:
+        """Raise unless rows in which a formula gives no number may be left out."""
+        check_no_missing(table)
         values = np.column_stack([endog, exog])
         if np.isinf(values).any():
             names = ["the response", *map(repr, self.spec.column_names)]
             infinite = [(n, np.isinf(v)) for n, v in zip(names, values.T, strict=True)]
             found = [(name, mask) for name, mask in infinite if mask.any()]
             raise missing_error(found, table.index, "Infinite")
-        if not self.drop:
+        if not self.rows.drop:
             raise MissingDataError("a formula gives no number in some of its rows")
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True)
+class Stream:
     """
-    What the first reading of a source has found.
+    A source that was read once: what it holds, and how its rows are read again.
 
     Attributes
     ----------
@@ -256,15 +280,126 @@ class Found(NamedTuple):
         With the rows of each group together.
     columns : tuple of str
         All that is read.
+    key : str
+        Of the groups.
     survey : Survey
+    rows : UsedRows
+    """
+
+    source: Source
+    columns: tuple[str, ...]
+    key: str
+    survey: Survey
+    rows: UsedRows
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        key: str,
+        formulas: ModelFormulas,
+        named: Sequence[str],
+        learned: Collection[str | None],
+        rows: tuple[object, object, Mapping[str, Any]],
+        unlearned: Collection[str | None] = (),
+    ) -> Stream:
+        """
+        Read a source once, for what has to be known before rows are encoded.
+
+        Parameters
+        ----------
+        source : Source
+        key : str
+            Column of the groups.
+        formulas : ModelFormulas
+        named : sequence of str
+            Columns of other arguments.
+        learned : collection of str
+            Columns of which the distinct values are wanted, beside levels of factors.
+        rows : tuple
+            Of `subset`, `missing` and the namespace.
+        unlearned : collection of str
+            Columns of which they are not, as those of the groups.
+
+        Raises
+        ------
+        SourceError
+            If rows cannot be read, or those of a group are apart and nothing sorts
+            them.
+        UnsupportedError
+            If the formulas, or the condition, need all rows at once.
+        """
+        subset, missing, namespace = rows
+        uses = formulas.uses()
+        source.check_columns([key, *named])
+        check_rowwise(uses, source.columns, namespace)
+        check_condition(subset)
+        empty = pd.DataFrame(columns=source.columns, dtype=float)
+        inside = map(str, formula_columns(uses, empty, namespace))
+        drop = tuple(dict.fromkeys([*inside, key, *named]))
+        condition = [c for c in source.columns if c in str(subset or "")]
+        columns = tuple(dict.fromkeys([*drop, *condition]))
+        coded = set().union(*(use.coded for use in uses))
+        wanted = {*coded, *source.level_columns, *learned} - {key, *unlearned}
+        seen = survey(source, columns, key, [c for c in columns if c in wanted])
+        return cls(
+            source if seen.together else source.sorted_by(key),
+            columns,
+            key,
+            seen,
+            UsedRows(
+                formulas.left,
+                drop if missing == "drop" else (),
+                None if subset is None else str(subset),
+                variables_of(uses, str(subset or ""), namespace),
+            ),
+        )
+
+    @cached_property
+    def sample(self) -> pd.DataFrame:
+        """Rows in which all that was learned occurs."""
+        return self.survey.sample(self.key)
+
+    def again(
+        self,
+        function: Callable[[pd.DataFrame], Result],
+        merge: Callable[[Sequence[Result]], Result],
+    ) -> tuple[Result, Stream]:
+        """
+        What a function makes of all rows, and the source with what was seen of them.
+
+        Parameters
+        ----------
+        function : callable
+            Of a table of whole groups.
+        merge : callable
+            Of some results.
+
+        Raises
+        ------
+        SourceError
+            If the rows have changed since.
+        """
+        survey = self.survey
+        found, seen = self.source.noted(
+            function, merge, self.columns, self.key, survey.seen
+        )
+        return found, replace(self, survey=replace(survey, seen=seen))
+
+
+class Found(NamedTuple):
+    """
+    What the first reading of a source has found for a formula.
+
+    Attributes
+    ----------
+    stream : Stream
     design : Design
         Of a few rows in which all levels occur.
     reader : FormulaReader
     """
 
-    source: Source
-    columns: tuple[str, ...]
-    survey: Survey
+    stream: Stream
     design: Design
     reader: FormulaReader
 
@@ -297,55 +432,24 @@ class Reading:
     namespace: Mapping[str, Any]
 
     def read(self) -> Found:
-        """
-        Read the source once, for what has to be known before rows are encoded.
-
-        Raises
-        ------
-        SourceError
-            If rows cannot be read, or those of a group are apart and nothing sorts
-            them.
-        UnsupportedError
-            If the formula, or the condition, needs all rows at once.
-        """
+        """Read the source once; raises as :meth:`Stream.of`."""
         check_missing(self.missing)
-        uses = self.formulas.uses()
-        self.source.check_columns([self.key, *self.named.values()])
-        check_rowwise(uses, self.source.columns, self.namespace)
-        check_condition(self.subset)
-        empty = pd.DataFrame(columns=self.source.columns, dtype=float)
-        inside = map(str, formula_columns(uses, empty, self.namespace))
-        drop = tuple(dict.fromkeys([*inside, self.key, *self.named.values()]))
-        condition = [c for c in self.source.columns if c in str(self.subset or "")]
-        columns = tuple(dict.fromkeys([*drop, *condition]))
-        coded = set().union(*(use.coded for use in uses), [self.named.get("time")])
-        learned = [c for c in columns if c in {*coded, *self.source.level_columns}]
-        learned = [c for c in learned if c != self.key]
-        seen = survey(self.source, columns, self.key, learned)
+        time = self.named.get("time")
+        stream = Stream.of(
+            self.source,
+            self.key,
+            read_formulas(self.formula, "0", None, self.namespace),
+            list(self.named.values()),
+            () if time is None else (time,),
+            (self.subset, self.missing, self.namespace),
+        )
         design = build_design(
             self.formula,
-            seen.sample(self.key),
+            stream.sample,
             groups=self.key,
             re_formula="0",
-            time=self.named.get("time"),
+            time=time,
             eval_env=self.namespace,
             all_cells=True,
         )
-        return Found(
-            self.source if seen.together else self.source.sorted_by(self.key),
-            columns,
-            seen,
-            design,
-            FormulaReader(
-                design.model_spec,
-                self.formulas.left,
-                drop if self.missing == "drop" else (),
-                None if self.subset is None else str(self.subset),
-                variables_of(uses, str(self.subset or ""), self.namespace),
-            ),
-        )
-
-    @cached_property
-    def formulas(self) -> ModelFormulas:
-        """The formula, read."""
-        return read_formulas(self.formula, "0", None, self.namespace)
+        return Found(stream, design, FormulaReader(design.model_spec, stream.rows))

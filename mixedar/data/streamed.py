@@ -5,8 +5,8 @@ The second reading of a source: its rows compressed, and what is left to know of
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from mixedar.data.encode import Encoder
-from mixedar.data.formula.names import FormulaUse
 from mixedar.data.formula.terms import without_empty_cells
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.data.other_rows import RowReader
+from mixedar.data.reading import NotKept, Stream
 from mixedar.data.residual_model import ResidualModel, layout_from, row_positions
 from mixedar.data.rows import Levels
-from mixedar.data.survey import Survey
 from mixedar.data.time import time_axis
 from mixedar.data.totals import Totals
 from mixedar.engine.compress import ClusterRows
@@ -34,7 +33,6 @@ from mixedar.hypotheses.df import containment_of
 from mixedar.numeric.moments import Moments
 from mixedar.residual import DataLayout
 from mixedar.residual.matrix import bind_to
-from mixedar.streams import Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,21 +47,12 @@ _REFERENCE = 10**5
 _ROUNDING = 1e-12
 
 
-class _Row:
-    """An attribute that has one value a row, and is not there."""
-
-    def __get__(self, data: ModelData | None, owner: type | None = None) -> Any:
-        if data is None:
-            return self
-        raise NotComputedError(
-            "this needs the rows of the data, which were read from a source and not "
-            "kept: ask for it batch by batch, by fit.predict(source), "
-            "fit.residuals(source) or fit.random_effects_frame(source), of some groups "
-            "with fit.with_rows(frame), or fit a frame of a part of the data"
-        )
-
-    def __set__(self, data: ModelData, value: object) -> None:
-        """Nothing is kept."""
+_OF_ROWS = NotKept(
+    "this needs the rows of the data, which were read from a source and not "
+    "kept: ask for it batch by batch, by fit.predict(source), "
+    "fit.residuals(source) or fit.random_effects_frame(source), of some groups "
+    "with fit.with_rows(frame), or fit a frame of a part of the data"
+)
 
 
 class StreamedData(ModelData):
@@ -94,25 +83,25 @@ class StreamedData(ModelData):
     order_of_rows: bool
     stream: Stream | None
 
-    endog = _Row()
-    exog = _Row()
-    exog_re = _Row()
-    codes = _Row()
-    grouped = _Row()
-    group_labels = _Row()
-    groups = _Row()
-    time = _Row()
-    series = _Row()
-    residual_data = _Row()
-    index = _Row()
-    offset = _Row()
-    frame = _Row()
+    endog = _OF_ROWS
+    exog = _OF_ROWS
+    exog_re = _OF_ROWS
+    codes = _OF_ROWS
+    grouped = _OF_ROWS
+    group_labels = _OF_ROWS
+    groups = _OF_ROWS
+    time = _OF_ROWS
+    series = _OF_ROWS
+    residual_data = _OF_ROWS
+    index = _OF_ROWS
+    offset = _OF_ROWS
+    frame = _OF_ROWS
 
     @classmethod
     def of(cls, sample: ModelData, **own: Any) -> StreamedData:
         """What `sample` knows beside its rows, and what is known of all rows."""
         out = object.__new__(cls)
-        rows = {name for name, kind in vars(cls).items() if isinstance(kind, _Row)}
+        rows = {name for name, kind in vars(cls).items() if kind is _OF_ROWS}
         kept = {k: v for k, v in vars(sample).items() if k not in rows}
         kept.pop("compressed", None), kept.pop("random_design", None)
         out.__dict__.update(kept, **own)
@@ -226,7 +215,17 @@ class StreamedData(ModelData):
                 "this reads the rows of the source once more, and a fit that was saved "
                 "does not know its source: ask before it is saved, or fit again"
             )
-        return self.stream.again(self.reader, function, merge)
+        reader = self.reader
+
+        def of(table: pd.DataFrame) -> list[Result]:
+            data = reader.read(table)
+            return [] if data is None else [function(data)]
+
+        def merged(parts: Sequence[list[Result]]) -> list[Result]:
+            some = [result for part in parts for result in part]
+            return [merge(some)] if some else []
+
+        return self.stream.again(of, merged)[0][0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "stream": None}
@@ -248,129 +247,61 @@ def reader_of(data: ModelData) -> RowReader:
     return data.reader if isinstance(data, StreamedData) else RowReader.of(data)
 
 
-@dataclass(frozen=True)
-class Stream:
+def summed(stream: Stream, sample: ModelData, found: ResidualModel) -> StreamedData:
     """
-    A source as a model reads it.
+    Read all rows and keep what the likelihood needs.
 
-    Attributes
+    Parameters
     ----------
-    source : Source
-        With the rows of each group together.
-    columns : tuple of str
-        All that is read.
-    key : str
-        Of the groups.
-    survey : Survey
-    response : FormulaUse
-    drop : tuple of str
-        Columns of which rows with missing values are left out.
-    subset : str or None
-    namespace : mapping of str to object
+    stream : Stream
+    sample : ModelData
+        Of the sample of the stream, without a residual structure.
+    found : ResidualModel
+        The structure, and what it reads of the sample.
+
+    Returns
+    -------
+    StreamedData
     """
-
-    source: Source
-    columns: tuple[str, ...]
-    key: str
-    survey: Survey
-    response: FormulaUse
-    drop: tuple[str, ...]
-    subset: str | None
-    namespace: Mapping[str, Any]
-
-    @cached_property
-    def sample(self) -> pd.DataFrame:
-        """Rows in which all that was learned occurs."""
-        return self.survey.sample(self.key)
-
-    def summed(self, sample: ModelData, found: ResidualModel) -> StreamedData:
-        """
-        Read all rows and keep what the likelihood needs.
-
-        Parameters
-        ----------
-        sample : ModelData
-            Of :attr:`sample`, without a residual structure.
-        found : ResidualModel
-            The structure, and what it reads of the sample.
-
-        Returns
-        -------
-        StreamedData
-        """
-        _check_summable(sample, found)
-        positions = row_positions(
-            found.structure,
-            sample.codes,
-            sample.group_labels,
-            sample.time,
-            sample.series,
-            found.columns,
+    _check_summable(sample, found)
+    positions = row_positions(
+        found.structure,
+        sample.codes,
+        sample.group_labels,
+        sample.time,
+        sample.series,
+        found.columns,
+    )
+    known = sample.changed(
+        **vars(positions),
+        residual=found.structure,
+        residual_data=found.columns,
+        variance_specs=found.specs,
+    )
+    kept = stream.survey.together or stream.source.keeps_order
+    if known.takes_row_order and not kept:
+        raise SourceError(
+            f"the rows of one {stream.key!r} are apart and have to be sorted, and "
+            "without time= the residuals take the order of the rows, which is lost "
+            "then: name the column of the times, or hold the rows sorted"
         )
-        known = sample.changed(
-            **vars(positions),
-            residual=found.structure,
-            residual_data=found.columns,
-            variance_specs=found.specs,
-        )
-        kept = self.survey.together or self.source.keeps_order
-        if known.takes_row_order and not kept:
-            raise SourceError(
-                f"the rows of one {self.key!r} are apart and have to be sorted, and "
-                "without time= the residuals take the order of the rows, which is lost "
-                "then: name the column of the times, or hold the rows sorted"
-            )
-        reader = self.reader(known)
-        memory = self.source.memory
+    encoder = Encoder.of(known)
+    none = Levels(pd.Series(encoder.groups.values.iloc[:0]))
+    encoder = replace(encoder, groups=none)
+    reader = RowReader(known, encoder, stream.key, stream.columns, stream.rows)
+    memory = stream.source.memory
 
-        def of(table: pd.DataFrame) -> Totals | int:
-            data = reader.read(table)
-            return len(table) if data is None else Totals.of(data, table)
+    def of(table: pd.DataFrame) -> Totals | int:
+        data = reader.read(table)
+        return len(table) if data is None else Totals.of(data, table)
 
-        def merge(parts: Sequence[Totals | int]) -> Totals | int:
-            return Totals.merged(parts, memory)
+    def merge(parts: Sequence[Totals | int]) -> Totals | int:
+        return Totals.merged(parts, memory)
 
-        totals, seen = self.source.noted(
-            of, merge, self.columns, self.key, self.survey.seen
-        )
-        if isinstance(totals, int):
-            raise EmptyDataError("no row is left: see subset= and missing=")
-        again = replace(self, survey=replace(self.survey, seen=seen))
-        return _bound(known, reader, totals, again)
-
-    def again(
-        self,
-        reader: RowReader,
-        function: Callable[[ModelData], Result],
-        merge: Callable[[Sequence[Result]], Result],
-    ) -> Result:
-        """What a function makes of the rows as a reader reads them, merged."""
-
-        def of(table: pd.DataFrame) -> list[Result]:
-            data = reader.read(table)
-            return [] if data is None else [function(data)]
-
-        def merged(parts: Sequence[list[Result]]) -> list[Result]:
-            some = [result for part in parts for result in part]
-            return [merge(some)] if some else []
-
-        seen = self.survey.seen
-        return self.source.noted(of, merged, self.columns, self.key, seen)[0][0]
-
-    def reader(self, known: ModelData) -> RowReader:
-        """Reads the rows by what the sample has learned."""
-        encoder = Encoder.of(known)
-        none = Levels(pd.Series(encoder.groups.values.iloc[:0]))
-        return RowReader(
-            known,
-            replace(encoder, groups=none),
-            self.response,
-            self.key,
-            self.drop,
-            self.subset,
-            self.namespace,
-            self.columns,
-        )
+    totals, stream = stream.again(of, merge)
+    if isinstance(totals, int):
+        raise EmptyDataError("no row is left: see subset= and missing=")
+    return _bound(known, reader, totals, stream)
 
 
 def _check_summable(sample: ModelData, found: ResidualModel) -> None:

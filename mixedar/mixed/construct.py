@@ -39,9 +39,9 @@ from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.given import response_vector
 from mixedar.data.model_data import ModelData
 from mixedar.data.random_terms import check_covariances, random_terms
+from mixedar.data.reading import Stream
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import RowVariable
-from mixedar.data.streamed import Stream
 from mixedar.engine.identification import check_identified, check_terms
 from mixedar.engine.problem import random_effects_map
 from mixedar.engine.rows import group_rows
@@ -53,7 +53,7 @@ from mixedar.exceptions import (
     shown,
 )
 from mixedar.mixed.statsmodels_model import ParentModel
-from mixedar.mixed.streamed import forget_sample
+from mixedar.mixed.streamed import sums_of_all
 from mixedar.residual.variance.base import VarianceFunction
 
 Model = TypeVar("Model", bound=ParentModel)
@@ -383,8 +383,7 @@ def take_arrays(
     if stream is None:
         arrays = arrays.with_residual(found.structure, found.columns, found.specs)
     else:
-        arrays = stream.summed(arrays, found)
-        forget_sample(model, arrays)
+        arrays = sums_of_all(model, stream, arrays, found)
     take(model, arrays)
     _check_rows(model)
     check_parameters(model)

@@ -11,19 +11,14 @@ from functools import cached_property
 import pandas as pd
 
 from mixedar.data.formula.bars import read_bars
-from mixedar.data.formula.names import ModelFormulas, formula_columns, read_formulas
+from mixedar.data.formula.names import ModelFormulas, read_formulas
 from mixedar.data.formula.smooth_calls import read_smooths
 from mixedar.data.given import warn_dropped
-from mixedar.data.reading import (
-    check_condition,
-    check_rowwise,
-    named_column,
-    variables_of,
-)
+from mixedar.data.model_data import ModelData
+from mixedar.data.reading import Stream, named_column
 from mixedar.data.residual_model import ResidualModel
 from mixedar.data.rows import as_frame
-from mixedar.data.streamed import Stream, StreamedData
-from mixedar.data.survey import survey
+from mixedar.data.streamed import StreamedData, summed
 from mixedar.exceptions import (
     GroupError,
     UnsupportedError,
@@ -57,16 +52,20 @@ def table_of(
     return stream.sample, stream
 
 
-def forget_sample(model: ParentModel, arrays: StreamedData) -> None:
-    """A model that was made of a sample is one of all rows, which are not kept."""
+def sums_of_all(
+    model: ParentModel, stream: Stream, sample: ModelData, found: ResidualModel
+) -> StreamedData:
+    """Sums of all rows, with which a model that was made of a sample is one of them."""
+    arrays = summed(stream, sample, found)
     model.nobs = model.n_totobs = arrays.nobs
     model.n_groups, model.k_fe = arrays.n_groups, arrays.k_fe
     model.data.xnames = list(arrays.exog_names)
     for name in _OF_ROWS:
         setattr(model, name, None)
     dropped = arrays.totals.read - arrays.nobs
-    if dropped and arrays.reader.subset is None:
+    if dropped and arrays.reader.rows.subset is None:
         warn_dropped(dropped)
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -97,36 +96,26 @@ class Written:
     namespace: Mapping[str, object]
 
     def read(self) -> Stream:
-        """
-        Read the source once, for what has to be known before rows are encoded.
-
-        Returns
-        -------
-        Stream
-
-        Raises
-        ------
-        SourceError
-            If rows cannot be read, or those of a group are apart and nothing sorts
-            them.
-        UnsupportedError
-            If the model needs all rows at once.
-        """
-        drop, subset, key = self.used, self.words["subset"], self.key
-        check_rowwise(self.formulas.uses(), self.source.columns, self.namespace)
-        check_condition(subset)
-        condition = [c for c in self.source.columns if c in str(subset or "")]
-        columns = tuple(dict.fromkeys([*drop, *condition]))
-        seen = survey(self.source, columns, key, self._learned(columns))
-        return Stream(
-            self.source if seen.together else self.source.sorted_by(key),
-            columns,
-            key,
-            seen,
-            self.formulas.left,
-            drop if self.words["missing"] == "drop" else (),
-            None if subset is None else str(subset),
-            variables_of(self.formulas.uses(), str(subset or ""), self.namespace),
+        """Read the source once; raises as :meth:`Stream.of`."""
+        words, structure = self.words, self.found.structure
+        named = {
+            role: named_column(role, words[role])
+            for role in ("time", "series", "offset")
+            if words[role] is not None
+        }
+        read = self.found.needed(self.source.columns, self.namespace).values()
+        others = [named_column("weights", value) for value in read]
+        learned = {mark.column for mark in structure.marks if mark.kind != "number"}
+        if structure.uses_time or structure.marks:
+            learned.add(named.get("time"))
+        return Stream.of(
+            self.source,
+            self.key,
+            self.formulas,
+            [*named.values(), *others],
+            learned,
+            (words["subset"], words["missing"], self.namespace),
+            [named.get("series")],
         )
 
     @cached_property
@@ -159,33 +148,3 @@ class Written:
                 "random effects into the formula, as in 'y ~ x + (1 | g)'"
             )
         return named_column("groups", groups)
-
-    @cached_property
-    def used(self) -> tuple[str, ...]:
-        """Columns without whose values a row cannot be used."""
-        roles = {role: self.words[role] for role in ("time", "series", "offset")}
-        named = [
-            named_column(k, value) for k, value in roles.items() if value is not None
-        ]
-        empty = self._empty
-        read = self.found.needed(empty.columns, self.namespace).values()
-        others = [named_column("weights", value) for value in read]
-        self.source.check_columns([self.key, *named, *others])
-        inside = formula_columns(self.formulas.uses(), empty, self.namespace)
-        return tuple(dict.fromkeys([*map(str, inside), self.key, *named, *others]))
-
-    @cached_property
-    def _empty(self) -> pd.DataFrame:
-        """A frame with the columns of the source and no rows."""
-        names = self.source.columns
-        return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
-
-    def _learned(self, columns: tuple[str, ...]) -> list[str]:
-        """Columns whose distinct values have to be known before rows are encoded."""
-        structure, time = self.found.structure, self.words["time"]
-        wanted = {mark.column for mark in structure.marks if mark.kind != "number"}
-        wanted = wanted.union(*(use.coded for use in self.formulas.uses()))
-        wanted |= set(self.source.level_columns)
-        if time is not None and (structure.uses_time or structure.marks):
-            wanted.add(named_column("time", time))
-        return [c for c in columns if c in wanted - {self.key, self.words["series"]}]

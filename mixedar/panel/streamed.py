@@ -5,10 +5,10 @@ at the estimates where a covariance needs the scores of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from mixedar._types import FloatArray, IntArray
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.terms import without_empty_cells
-from mixedar.data.reading import FormulaReader, Reading
+from mixedar.data.reading import FormulaReader, Reading, Stream
 from mixedar.exceptions import EmptyDataError
 from mixedar.panel.data import PanelData
 from mixedar.panel.estimate import Effects, PanelEstimate
@@ -29,9 +29,6 @@ from mixedar.panel.summed import (
     SummedRegression,
 )
 from mixedar.panel.transformed import Transformation
-from mixedar.streams import Seen, Source
-
-Kept = TypeVar("Kept")
 
 # Leverage without which nothing is left of a coefficient.
 _ALL = 1.0 - 1e-8
@@ -44,25 +41,22 @@ class PanelReader:
 
     Attributes
     ----------
-    source : Source
-        With the rows of each entity together.
-    columns : tuple of str
-        All that is read.
+    stream : Stream
+        By entities.
     rows : FormulaReader
-    entity : str
     time : str or None
     endog_name : str
-    seen : Seen
-        Number and sums of the rows of an earlier reading.
     """
 
-    source: Source
-    columns: tuple[str, ...]
+    stream: Stream
     rows: FormulaReader
-    entity: str
     time: str | None
     endog_name: str
-    seen: Seen
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that is read."""
+        return self.stream.columns
 
     def panel(self, table: pd.DataFrame) -> PanelData | int:
         """The panel of the entities of a table; rows left out, if none is used."""
@@ -74,11 +68,11 @@ class PanelReader:
             found.endog,
             found.exog,
             self.rows.spec.column_names,
-            used[self.entity],
+            used[self.stream.key],
             None if self.time is None else used[self.time],
             index=used.index,
             endog_name=self.endog_name,
-            entity_name=self.entity,
+            entity_name=self.stream.key,
             time_name=self.time or "time",
             n_dropped=found.n_dropped,
         )
@@ -92,16 +86,8 @@ class PanelReader:
                 return PanelSums.none(panel)
             return PanelSums.of(panel)
 
-        found, seen = self._noted(of, PanelSums.merged)
-        return found, replace(self, seen=seen)
-
-    def _noted(
-        self,
-        function: Callable[[pd.DataFrame], Kept],
-        merge: Callable[[Sequence[Kept]], Kept],
-    ) -> tuple[Kept, Seen]:
-        """What a function makes of the rows, if they have not changed."""
-        return self.source.noted(function, merge, self.columns, self.entity, self.seen)
+        found, stream = self.stream.again(of, PanelSums.merged)
+        return found, replace(self, stream=stream)
 
     def fitted(self, table: pd.DataFrame, estimate: PanelEstimate) -> pd.Series:
         """Fitted values with effects, of the entities of a table."""
@@ -180,7 +166,7 @@ class PanelReader:
                 meat, [(label, lost @ directions) for label, lost in found]
             )
 
-        return self._noted(of, ScoreSums.merged)[0]
+        return self.stream.again(of, ScoreSums.merged)[0]
 
 
 def transformed(
@@ -267,8 +253,7 @@ def read_panel(asked: Reading, delta: object) -> tuple[SummedPanel, FormulaSpec]
     """
     found, entity, time = asked.read(), asked.key, asked.named.get("time")
     rows, name = found.reader, found.design.endog_name
-    read = found.source, found.columns, rows, entity, time, name, found.survey.seen
-    sums, reader = PanelReader(*read).sums()
+    sums, reader = PanelReader(found.stream, rows, time, name).sums()
     if not sums.nobs:
         raise EmptyDataError("there are no observations; check subset= and missing=")
     spec = without_empty_cells(rows.spec, sums.regressors)[0]

@@ -202,7 +202,9 @@ RowsOf = Callable[[PanelData], tuple[FloatArray, FloatArray]]
 class RowsReader(Protocol):
     """What reads the rows of a panel once more."""
 
-    columns: tuple[str, ...]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that is read."""
 
     def fitted(self, table: pd.DataFrame, estimate: PanelEstimate) -> pd.Series:
         """Fitted values with effects, of the entities of a table."""
