@@ -11,14 +11,20 @@ from numpy.typing import ArrayLike
 
 from mixedar._lazy import class_with_near_names
 from mixedar._types import ArrayOrJet, BoolArray, FloatArray
-from mixedar.exceptions import TimeError, UnsupportedError, check_flags
+from mixedar.exceptions import UnsupportedError, check_flags
 from mixedar.numeric.autodiff import Jet, clip, concatenate, stack, variables
 from mixedar.numeric.matrices import matmul, solve
 from mixedar.residual.base import FormulaStructure, Startable, is_whole
-from mixedar.residual.states import Innovations, StateSpace, forecast_states
+from mixedar.residual.states import (
+    Innovations,
+    StateSpace,
+    forecast_correlations,
+    forecast_states,
+)
 
 _LIMIT = 7.0  # tanh(7) = 1 - 1.7e-6
-_MOST_LAGS = 10_000
+# Up to this lag autocorrelations follow one by one.
+_FAR = 100
 
 
 @class_with_near_names
@@ -176,18 +182,20 @@ class ARMA(Startable, FormulaStructure):
         return ~(np.abs(partial) < 1.0 - 5e-6)
 
     def correlations(self, cells: FloatArray, params: ArrayOrJet) -> ArrayOrJet:
-        lags = np.rint(cells[:, 0]).astype(np.intp)
-        most = int(lags.max(initial=0))
-        if most > _MOST_LAGS:
-            raise TimeError(
-                f"{self.label}: two times of a series are {most} steps apart, more "
-                f"than the {_MOST_LAGS} of which autocorrelations are computed; count "
-                "time in a larger unit, or use residual='car1'"
-            )
         if not isinstance(params, Jet):
-            params = Jet.constant(params, 0)
-            return _autocorrelations(params, self.p, self.q, most).value[lags]
-        return _autocorrelations(params, self.p, self.q, most)[lags]
+            return self._by_lag(cells[:, 0], Jet.constant(params, 0)).value
+        return self._by_lag(cells[:, 0], params)
+
+    def _by_lag(self, lags: FloatArray, params: Jet) -> Jet:
+        lags = np.rint(lags)
+        most = lags.max(initial=0.0)
+        if most <= _FAR:
+            some = _autocorrelations(params, self.p, self.q, int(most))
+            return some[lags.astype(np.intp)]
+        some = _autocorrelations(params, self.p, self.q, self.n_states - 1)
+        distinct, place = np.unique(lags, return_inverse=True)
+        phi = [params[i] for i in range(self.p)]
+        return forecast_correlations(phi, some, distinct)[place]
 
     @property
     def n_states(self) -> int:

@@ -187,10 +187,7 @@ def forecast_states(
         Whole numbers of steps between the rows.
     """
     d, k = len(rho), rho.k
-    zero, one = Jet.constant(0.0, k), Jet.constant(1.0, k)
-    rows = [[one if j == i + 1 else zero for j in range(d)] for i in range(d - 1)]
-    rows.append([zero] * (d - len(phi)) + list(phi)[::-1])
-    once = stack([stack(row, k) for row in rows], k)[:, :, None]
+    zero, once = Jet.constant(0.0, k), _one_ahead(phi, d, k)
     if impulse is None:
         stationary = _outer(rho, rho)
         moved = _times(once, rho[:, None, None])[:, 0]
@@ -205,6 +202,41 @@ def forecast_states(
         stationary = stationary - unknown
     here = StateSpace(once, innovation, stationary, zero)
     return _repeated(here, steps)
+
+
+def forecast_correlations(phi: Sequence[Jet], rho: Jet, lags: FloatArray) -> Jet:
+    """
+    Autocorrelations at any lags, by as many steps as their logarithm.
+
+    Parameters
+    ----------
+    phi, rho
+        As in :func:`forecast_states`.
+    lags : ndarray, shape (l,)
+        Whole numbers.
+
+    Returns
+    -------
+    Jet of shape (l,)
+    """
+    number = np.rint(lags).astype(np.int64)
+    far = _one_ahead(phi, len(rho), rho.k)
+    found = rho[:, None] + np.zeros(len(number))
+    while number.any():
+        odd = (number % 2).astype(np.float64)
+        moved = (far * found[None]).sum(axis=1)
+        found = moved * odd + found * (1.0 - odd)
+        number //= 2
+        far = _times(far, far)
+    return found[0]
+
+
+def _one_ahead(phi: Sequence[Jet], d: int, k: int) -> Jet:
+    """What forecasts of the next `d` values become a step later, (d, d, 1)."""
+    zero, one = Jet.constant(0.0, k), Jet.constant(1.0, k)
+    rows = [[one if j == i + 1 else zero for j in range(d)] for i in range(d - 1)]
+    rows.append([zero] * (d - len(phi)) + list(phi)[::-1])
+    return stack([stack(row, k) for row in rows], k)[:, :, None]
 
 
 def _outer(a: Jet, b: Jet) -> Jet:

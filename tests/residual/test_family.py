@@ -31,7 +31,7 @@ from mixedar.engine.residuals import (
     whiten_series,
 )
 from mixedar.engine.rows import GroupedRows
-from mixedar.exceptions import StructureError, TimeError, UnsupportedError
+from mixedar.exceptions import StructureError, UnsupportedError
 from mixedar.residual import (
     AR1,
     ARMA,
@@ -459,16 +459,25 @@ def test_names_of_other_programs(name: str, code: str) -> None:
         (lambda: CompoundSymmetry(1.0), UnsupportedError, "rho"),
         (lambda: bound(Toeplitz(), 1), StructureError, "two rows"),
         (lambda: bound(Unstructured(), 1), StructureError, "two occasions"),
-        (
-            lambda: ARMA(1, 1).correlation(np.array([0.0, 1e6]), [0.5, 0.1]),
-            TimeError,
-            "larger unit",
-        ),
     ],
 )
 def test_named_errors(make: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+@pytest.mark.parametrize("orders", [(1, 1), (2, 0), (1, 3)])
+def test_lags_of_any_length(orders: tuple[int, int]) -> None:
+    structure, lags = ARMA(*orders), np.array([0.0, 3.0, 1.0, 99.0, 100.0, 3.0])
+    u = structure.start_grid()[0] + 2.0
+    near = structure.cell_values(lags[:, None], u)
+    # where one is too far to be counted to, the others are what they were
+    far = structure.cell_values(np.append(lags, 1e9)[:, None], u)[:-1]
+    np.testing.assert_allclose(far.value, near.value, 1e-11)
+    np.testing.assert_allclose(far.first, near.first, 1e-9, 1e-11)
+    np.testing.assert_allclose(far.second, near.second, 1e-8, 1e-10)
+    ratio = ARMA(1, 1).correlations(np.array([[1e5], [1.0]]), np.array([0.9999, 0.5]))
+    assert ratio[0] / ratio[1] == pytest.approx(0.9999**99_999, rel=1e-9)
 
 
 def test_heterogeneous_names_are_compositions() -> None:
