@@ -337,13 +337,14 @@ def _check_states(
 ) -> None:
     """The state tells the same correlations, and its derivatives are its own."""
     cells = structure.cells(positions[:-1], positions[1:])
-    here, d, n = structure.state_space(cells, u), structure.n_states, len(cells)
+    states, d, n = partial(structure.state_space, cells), structure.n_states, len(cells)
+    here = states(u)
     for name, part, shape in zip(
         here._fields, here, ((d, d, n),) * 3 + ((n,),), strict=True
     ):
         what = f"state_space(cells, u).{name}"
         _require(part.shape == shape, f"{what} has the shape {part.shape}, not {shape}")
-        _check_jet(structure, partial(_part, structure, cells, name), u, what)
+        _check_jet(structure, partial(_part, states, name), u, what)
     f, q, p, noise = (part.value for part in here)
     _equal(p[0, 0] + noise, np.ones(n), "P[0, 0] and the noise are not one together")
     moved = np.einsum("abn,bcn,dcn->adn", f, p, f)
@@ -373,7 +374,7 @@ def _check_innovations(structure: ResidualStructure, u: FloatArray) -> None:
     p, q, d = len(found.ar), len(found.ma), len(found.root)
     _require(d == max(p, q), f"innovations(u).root has {d} rows, not {max(p, q)}")
     for name in found._fields:
-        part = partial(_innovation, structure, name)
+        part = partial(_part, structure.innovations, name)
         _check_jet(structure, part, u, f"innovations(u).{name}")
     move, gain = np.eye(d, k=1), np.zeros(d)
     move[:p, 0] = found.ar.value
@@ -396,17 +397,9 @@ def _check_innovations(structure: ResidualStructure, u: FloatArray) -> None:
     )
 
 
-def _innovation(structure: ResidualStructure, name: str, u: FloatArray) -> Jet:
-    """A part of the innovations by its name."""
-    found: Jet = getattr(structure.innovations(u), name)
-    return found
-
-
-def _part(
-    structure: ResidualStructure, cells: FloatArray, name: str, u: FloatArray
-) -> Jet:
-    """A part of the state space by its name."""
-    found: Jet = getattr(structure.state_space(cells, u), name)
+def _part(of: Callable[[FloatArray], object], name: str, u: FloatArray) -> Jet:
+    """A part of what is found at parameters, by its name."""
+    found: Jet = getattr(of(u), name)
     return found
 
 
