@@ -34,3 +34,16 @@ UNCHANGED: Final = Unchanged()
 def unwrapped(results: Any) -> Any:
     """Results without statsmodels' wrapper, which labels what they return."""
     return getattr(results, "_results", results)
+
+
+def without_mask(values: Any) -> Any:
+    """Masked values as missing ones; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    number = values.dtype.kind in "biuf"
+    # objects have a fill value of their own, '?', in place of None
+    plain = np.ma.filled(values.astype(float if number else object), 0)
+    plain[np.ma.getmaskarray(values)] = np.nan if number else None
+    return plain

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray
+from mixedar._types import FloatArray, without_mask
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -146,17 +146,6 @@ def as_pandas(values: Any) -> Any:
     if hasattr(values, "lazy") and hasattr(values, "collect"):
         values = values.collect()
     return values.to_pandas() if hasattr(values, "to_pandas") else values
-
-
-def without_mask(values: Any) -> Any:
-    """Masked values as missing ones; anything else as it is."""
-    if not isinstance(values, np.ma.MaskedArray):
-        return values
-    if not np.ma.is_masked(values):
-        return np.asarray(values)
-    number = values.dtype.kind in "biuf"
-    plain = values.astype(float if number else object)
-    return np.ma.filled(plain, np.nan if number else None)
 
 
 def check_finite(

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray, without_mask
 from mixedar.data.checks import (
     as_pandas,
     check_labels,
     check_lengths,
     float_array,
-    without_mask,
 )
 from mixedar.data.formula import FormulaSpec, VarianceComponent
 from mixedar.data.formula.columns import ColumnStore

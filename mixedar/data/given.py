@@ -12,14 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.regression.mixed_linear_model import VCSpec
 
-from mixedar._types import BoolArray, FloatArray
+from mixedar._types import BoolArray, FloatArray, without_mask
 from mixedar.data.checks import (
     as_pandas,
     check_finite,
     check_labels,
     check_lengths,
     float_array,
-    without_mask,
 )
 from mixedar.exceptions import (
     DroppedRowsWarning,
@@ -162,6 +161,8 @@ def subset_rows(
     EmptyDataError
         If no row is left.
     """
+    if np.ma.is_masked(subset):
+        subset = without_mask(subset.astype(object))
     index, chosen = table.index, as_pandas(subset)
     if chosen is not subset:
         chosen = np.asarray(chosen)  # rows of other packages have no labels

@@ -11,13 +11,12 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray, without_mask
 from mixedar.data.checks import (
     as_pandas,
     check_labels,
     check_lengths,
     group_codes,
-    without_mask,
 )
 from mixedar.data.formula import FormulaSpec
 from mixedar.data.formula.columns import ColumnStore

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedar._types import BoolArray, FloatArray, IntArray
-from mixedar.data.checks import as_pandas, check_labels, without_mask
+from mixedar._types import BoolArray, FloatArray, IntArray, without_mask
+from mixedar.data.checks import as_pandas, check_labels
 from mixedar.data.given import missing_rows
 from mixedar.exceptions import (
     GroupError,

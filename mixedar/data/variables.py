@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import check_labels, without_mask
+from mixedar._types import FloatArray, IntArray, without_mask
+from mixedar.data.checks import check_labels
 from mixedar.data.formula.terms import levels_of_formula
 from mixedar.data.model_data import ModelData
 from mixedar.data.occasions import in_natural_order

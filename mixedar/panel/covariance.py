@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixedar._types import FloatArray, IntArray
-from mixedar.data.checks import as_pandas, check_labels, without_mask
+from mixedar._types import FloatArray, IntArray, without_mask
+from mixedar.data.checks import as_pandas, check_labels
 from mixedar.exceptions import (
     LengthError,
     MissingDataError,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixedar._types import BoolArray, FloatArray, IntArray
+from mixedar._types import BoolArray, FloatArray, IntArray, without_mask
 from mixedar.exceptions import LengthError, StructureError, listing, shown
 from mixedar.relations.base import Relation
 
@@ -71,7 +71,9 @@ class LabelledMatrix:
                 f"{what} has no labels: pass a DataFrame with the levels as index and "
                 "columns, or labels= beside the matrix"
             )
-        found = sparse.csr_array(matrix, dtype=np.float64)
+        if np.iscomplexobj(matrix):
+            raise StructureError(f"{what} is complex; relations are real numbers")
+        found = sparse.csr_array(without_mask(matrix), dtype=np.float64)
         if found.ndim != 2 or found.shape[0] != found.shape[1]:
             raise LengthError(
                 f"{what} has the shape {found.shape}; it has to be square"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from mixedar._lazy import class_with_near_names, with_near_names
-from mixedar._types import FloatArray, IntArray
+from mixedar._types import FloatArray, IntArray, without_mask
 from mixedar.exceptions import (
     LengthError,
     StructureError,
@@ -210,7 +211,10 @@ def _pedigree(given: Mapping[str, ArrayLike]) -> tuple[pd.Index, IntArray]:
     if len(set(sizes.values())) > 1:
         raise LengthError(f"from_pedigree: lengths differ: {sizes}")
     frame = pd.DataFrame(
-        {name: np.asarray(values, dtype=object) for name, values in given.items()}
+        {
+            name: np.asarray(without_mask(values), dtype=object)
+            for name, values in given.items()
+        }
     )
     if frame["id"].isna().any():
         raise StructureError("from_pedigree: id has missing values")
@@ -223,7 +227,7 @@ def _pedigree(given: Mapping[str, ArrayLike]) -> tuple[pd.Index, IntArray]:
         column = frame[name]
         unknown = column.isna() | column.isin(["", "0"])
         if not any(value == 0 for value in known):
-            unknown |= column.map(lambda value: isinstance(value, int) and value == 0)
+            unknown |= column.map(lambda value: isinstance(value, Real) and value == 0)
         each.append(column.where(~unknown, None))
         known.update(dict.fromkeys(column[~unknown]))
     labels = pd.Index(list(known), tupleize_cols=False)

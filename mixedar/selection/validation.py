@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 from mixedar._lazy import with_near_names
-from mixedar._types import FloatArray, IntArray, Seed, unwrapped
+from mixedar._types import FloatArray, IntArray, Seed, unwrapped, without_mask
 from mixedar.data.checks import check_labels
 from mixedar.data.model_data import ModelData, reads_fitted
 from mixedar.data.occasions import occasions_of
@@ -27,6 +27,7 @@ from mixedar.data.time import time_column
 from mixedar.data.vanishing import residual_covariance
 from mixedar.exceptions import (
     LengthError,
+    MissingDataError,
     MixedARError,
     NotComputedError,
     UnsupportedError,
@@ -225,7 +226,7 @@ def _by_group(data: ModelData, folds: Any, rng: Seed) -> Iterator[Fold]:
     """Folds of whole groups."""
     codes, count = data.codes, data.n_groups
     if folds is not None and np.ndim(folds):
-        labels = np.asarray(folds)
+        labels = np.asarray(without_mask(folds))
         if len(labels) != data.nobs:
             raise LengthError(
                 f"folds= has {len(labels)} labels for {data.nobs} rows of the model"
@@ -233,6 +234,8 @@ def _by_group(data: ModelData, folds: Any, rng: Seed) -> Iterator[Fold]:
         assert data.frame is not None
         check_labels("folds", folds, data.frame.index, "the data of the model")
         part, names = pd.factorize(labels, sort=True)
+        if (part < 0).any():
+            raise MissingDataError("folds= has missing labels")
         if pd.DataFrame({"c": codes, "p": part}).groupby("c")["p"].nunique().max() > 1:
             raise UnsupportedError(
                 "folds= divides groups: rows of one group have different labels"
@@ -286,7 +289,10 @@ def _starts(folds: Any, distinct: pd.Series, last: str) -> tuple[pd.Series, IntA
     """Times at which blocks begin, in order, and their places among all times."""
     labels = pd.Index(distinct)
     try:
-        asked = pd.Series(np.asarray(folds).astype(np.asarray(distinct).dtype))
+        given = np.asarray(without_mask(folds))
+        if given.dtype.kind == "c" or pd.isna(given).any():
+            raise ValueError
+        asked = pd.Series(given.astype(np.asarray(distinct).dtype))
         if labels.is_monotonic_increasing and not isinstance(labels[0], str):
             places = labels.searchsorted(asked)
         else:

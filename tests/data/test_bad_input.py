@@ -320,6 +320,8 @@ def test_empty_data(data: pd.DataFrame) -> None:
         by_formula(data, subset=data["x"] > 100)
     with pytest.raises(LengthError, match="subset"):
         by_formula(data, subset=[True, False])
+    with pytest.raises(MissingDataError, match="subset"):
+        by_formula(data, subset=np.ma.array(data["x"] < 9.0, mask=data["x"] > 0.0))
     with pytest.raises(EmptyDataError):
         by_formula(data.iloc[:0])
     with pytest.raises(EmptyDataError):

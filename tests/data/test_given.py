@@ -220,6 +220,28 @@ def masked(column: pd.Series, row: int, value: Any) -> np.ma.MaskedArray:
     return np.ma.masked_array(values, mask=np.arange(len(values)) == row)
 
 
+def test_masked_labels_are_missing() -> None:
+    rng = np.random.default_rng(3)
+    y, x, t = rng.normal(size=40), np.ones((40, 1)), np.tile(np.arange(5), 8)
+    names = np.repeat(list("abcdefgh"), 5)
+    masked = np.ma.array(names, mask=np.arange(40) == 7)
+    for build in (
+        lambda: MixedLMAR(y, x, masked),
+        lambda: MixedLMAR(y, x, np.repeat([0, 1], 20), time=t, series=masked),
+        lambda: PooledOLS(y, x, masked, t),
+        lambda: ByGroupOLS(y, x, masked),
+        lambda: mar.mixedlm("y ~ 1", {"y": y}, groups=masked),
+    ):
+        with pytest.raises(MissingDataError, match="missing"):
+            build()
+    fit = mar.mixedlm("y ~ 1", {"y": y, "g": names}, groups="g", re_formula="0").fit()
+    with pytest.raises(MissingDataError, match="missing labels"):
+        mar.cross_validate(fit, folds=masked)
+    days = np.datetime64("2024-01-01") + t.astype("m8[D]")
+    with pytest.raises(MissingDataError, match="is missing in 1 rows"):
+        MixedLMAR(y, x, names, time=np.ma.array(days, mask=masked.mask))
+
+
 def test_masked_values_are_missing() -> None:
     y, n = masked(DATA["y"], 3, 1e6), len(DATA)
     x, ids = DESIGN.to_numpy(), DATA["id"].to_numpy()

@@ -43,6 +43,24 @@ def test_not_symmetric() -> None:
         Relationship(K)
 
 
+def test_masked_and_complex_values() -> None:
+    values = np.ma.array(0.5 * np.eye(6) + 0.5)
+    values[2, 2] = np.ma.masked
+    with pytest.raises(StructureError, match="the row of 'c' has a value that is miss"):
+        Relationship(values, labels=NAMES)
+    with pytest.raises(StructureError, match="is complex"):
+        CAR(np.eye(6) + 0j, labels=NAMES)
+    names = np.ma.array(["a", "b"], mask=[False, True])
+    with pytest.raises(StructureError, match="id has missing values"):
+        Relationship.from_pedigree(names, [None, None], [None, None])
+
+
+@pytest.mark.parametrize("none", [0, 0.0, np.int64(0), np.nan, None, "0"])
+def test_parents_that_are_none(none: Any) -> None:
+    family = Relationship.from_pedigree([1, 2, 3], [none, none, 1], [none, none, 2])
+    assert family.inbreeding.index.tolist() == [1, 2, 3]
+
+
 def test_not_semidefinite_names_the_eigenvalue() -> None:
     values = 0.5 * np.eye(6) + 0.5
     values[0, 1] = values[1, 0] = 2.0

@@ -218,6 +218,9 @@ def test_folds_of_visits_follow_their_order(teeth, ordered: bool) -> None:
         np.testing.assert_allclose(found.rows["crps"], numbers.rows["crps"], rtol=1e-6)
     with pytest.raises(UnsupportedError, match="begin at times such as week 12"):
         mar.cross_validate(model, by="time", folds=["week 9"])
+    for folds in ([3 + 1j], np.ma.array([3, 4], mask=[False, True]), [3.0, np.nan]):
+        with pytest.raises(UnsupportedError, match="begin at times such as 4"):
+            mar.cross_validate(line(teeth, **options), by="time", folds=folds)
 
 
 def test_another_structure_is_the_one_that_is_scored(teeth) -> None:

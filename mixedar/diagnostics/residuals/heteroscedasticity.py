@@ -96,6 +96,8 @@ def _stratify(fit: Fit, by: Any, n_bins: int) -> Stratification:
         )
     values = None
     dtype = column.dtype
+    if pd.api.types.is_complex_dtype(dtype):
+        raise UnsupportedError(f"by={name!r} is complex; take a part of it")
     if dtype.kind in "mM" or isinstance(dtype, (pd.PeriodDtype, pd.DatetimeTZDtype)):
         values = time_axis(column, fit.structure, name).values
     elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
