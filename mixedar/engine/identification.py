@@ -97,11 +97,13 @@ def check_identified(
     if len(named) > _NAMED + 1:
         # the residual variance is the last
         named[_NAMED - 1 : -1] = [f"{len(named) - _NAMED} others"]
-    culprits = ", ".join(named)
+    said = f"the data cannot tell apart {', '.join(named)}: they change the covariance"
+    said += " of the observations in the same way"
+    if len(named) == 1:
+        said = f"the covariance of the observations does not depend on {named[0]}"
     largest = int(np.diff(rows.offsets).max())
     raise IdentificationError(
-        f"the data cannot tell apart {culprits}: they change the covariance of the "
-        f"observations in the same way (the largest group has {largest} "
+        f"{said} (the largest group has {largest} "
         f"observation{'s' if largest != 1 else ''}"
         f"{': all groups are of size one' if largest == 1 else ''}). Use fewer random "
         "effects, or uncorrelated ones (re_cov='diagonal', or || for | in the "

@@ -36,6 +36,11 @@ from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 
 # Points that tell the marginal likelihood, and where each costs much.
 _POINTS, _DEAR_POINTS = 8000, 1500
+# What pandas raises for text that its eval() does not read, and Python for brackets.
+_UNREAD = (
+    *(NameError, KeyError, SyntaxError, TypeError, ValueError),
+    *(NotImplementedError, TokenError),
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -245,11 +250,7 @@ class Posterior(Printed):
         said = re.sub(pattern, lambda m: known[m.group(1) or m.group(2)], event)
         try:
             found = self.draws.rename(columns=known).eval(said, engine="python")
-        # pandas raises NotImplementedError for Python that its eval() does not know
-        except (
-            *(NameError, KeyError, SyntaxError, TypeError, ValueError),
-            *(NotImplementedError, TokenError),
-        ) as error:
+        except _UNREAD as error:
             raise self._unreadable(event, re.sub(pattern, "", event)) from error
         if not isinstance(found, pd.Series) or found.dtype != bool:
             raise UnsupportedError(

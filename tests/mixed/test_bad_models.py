@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 
+import mixedar.formula.api as mar
 from helpers.bad_data import (
     Builder,
     N,
@@ -392,3 +393,14 @@ def test_messages_speak_of_values_not_of_numpy_s_types(data: pd.DataFrame) -> No
     assert str(UnsupportedError(quoted)) == quoted
     awkward = repr('it\'s (a) "label"')
     assert str(UnsupportedError(f"np.str_({awkward})")) == awkward
+
+
+def test_a_covariance_of_effects_that_never_meet() -> None:
+    data = make(seed=1)
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    match = r"does not depend on 'arm\[a\] x arm\[b\] Cov' .*re_cov='diagonal'"
+    with pytest.raises(IdentificationError, match=match):
+        mar.mixedlm("y ~ x", data, groups="id", re_formula="0 + arm")
+    options = {"groups": "id", "re_formula": "0 + arm", "re_cov": "diagonal"}
+    fit = mar.mixedlm("y ~ x", data, **options).fit()
+    assert fit.converged
