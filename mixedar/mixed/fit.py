@@ -19,6 +19,7 @@ from mixedar._lazy import with_near_names
 from mixedar._types import FloatArray
 from mixedar.data.checks import float_array
 from mixedar.data.elsewhere import OF_FITS, spelled_here
+from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath
 from mixedar.engine.search import METHODS
 from mixedar.exceptions import (
@@ -82,16 +83,8 @@ def fit_model(
     _check_options(model, gtol, maxiter, free)
     model.reml = reml  # statsmodels' loglike reads it; results keep their own
 
-    begin, layout = None, model.arrays.layout()
     given = start_params is not None or not do_cg
-    if given or free is not None:
-        start, residual = _read_start(model, start_params)
-        if given:
-            vcomp = start.vcomp if model.k_vc else np.empty(0)
-            model.check_compound(start)
-            begin = Start(layout.root_entries(start.cov_re, vcomp), residual)
-        if free is not None:
-            layout = model.held(free, start)
+    begin, layout = _begin(model, start_params, given, free)
     try:
         fit = maximise(
             model.arrays,
@@ -184,6 +177,24 @@ def _method(method: str | Sequence[str] | None) -> str:
             f"method={method!r} is not known; there are {', '.join(sorted(METHODS))}"
         )
     return name
+
+
+def _begin(
+    model: ParentModel,
+    start_params: ArrayLike | MixedLMParams | None,
+    given: bool,
+    free: MixedLMParams | None,
+) -> tuple[Start | None, RandomCovariance]:
+    """Where the search begins, if that is given, and what it is free to change."""
+    begin, layout = None, model.arrays.layout()
+    if not given and free is None:
+        return begin, layout
+    start, residual = _read_start(model, start_params)
+    if given:
+        vcomp = start.vcomp if model.k_vc else np.empty(0)
+        model.check_compound(start)
+        begin = Start(layout.root_entries(start.cov_re, vcomp), residual)
+    return begin, layout if free is None else model.held(free, start)
 
 
 def _read_start(
