@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedar._types import FloatArray, without_mask
+from mixedar._types import BoolArray, FloatArray, without_mask
 from mixedar.exceptions import (
     GroupError,
     LengthError,
@@ -349,6 +349,12 @@ def _runs(groups: Any) -> tuple[NDArray[np.intp], NDArray[Any]] | None:
     return np.cumsum(new) - 1, numbers[new]
 
 
+def _first_row(found: BoolArray, values: Any) -> str:
+    """The first of some rows, by its label where the values have any."""
+    row = int(np.argmax(found))
+    return shown(values.index[row]) if isinstance(values, pd.Series) else str(row)
+
+
 def group_codes(
     groups: Any, name: str = "groups"
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
@@ -394,8 +400,8 @@ def group_codes(
             infinite = np.isinf(np.asarray(values, dtype=np.float64))
             if infinite.any():
                 raise MissingDataError(
-                    f"{name} has an infinite label in row {int(np.argmax(infinite))}; "
-                    "remove or rename it"
+                    f"{name} has an infinite label in row "
+                    f"{_first_row(infinite, groups)}; remove or rename it"
                 )
         try:
             # pandas 2's own function warns of arrays of columns, their method does not
@@ -411,7 +417,7 @@ def group_codes(
     if missing.any():
         raise MissingDataError(
             f"{name} has {int(missing.sum())} missing labels, first in row "
-            f"{int(np.argmax(missing))}; remove those rows or pass missing='drop'"
+            f"{_first_row(missing, groups)}; remove those rows or pass missing='drop'"
         )
     try:
         order = np.argsort(labels, kind="stable")

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -30,6 +31,7 @@ from mixedar.data.survey import Survey, survey
 from mixedar.exceptions import (
     EmptyDataError,
     MissingDataError,
+    MixedARError,
     NotComputedError,
     UnknownColumnError,
     UnsupportedError,
@@ -381,10 +383,24 @@ class Stream:
             If the rows have changed since.
         """
         survey = self.survey
-        found, seen = self.source.noted(
-            function, merge, self.columns, self.key, survey.seen
-        )
+        read = self.columns, self.key, survey.seen
+        order = "" if survey.together else f", sorted by {self.key!r}"
+        with _said_of_source(f"{self.source.counted}{order}"):
+            found, seen = self.source.noted(function, merge, *read)
         return found, replace(self, survey=replace(survey, seen=seen))
+
+
+@contextmanager
+def _said_of_source(counted: str) -> Iterator[None]:
+    """Let errors about new rows name the source, and say how its rows are counted."""
+    try:
+        yield
+    except MixedARError as error:
+        text = str(error).replace("the new rows", "the source")
+        if counted and re.search(r"\brows? \d", text):
+            text += f" (Rows are counted from 0{counted}.)"
+        error.args = (text,)
+        raise
 
 
 class Found(NamedTuple):

@@ -51,7 +51,8 @@ _OF_ROWS = NotKept(
     "this needs the rows of the data, which were read from a source and not "
     "kept: ask for it batch by batch, by fit.predict(source), "
     "fit.residuals(source) or fit.random_effects_frame(source), of some groups "
-    "with fit.with_rows(frame), or fit a frame of a part of the data"
+    "with fit.with_rows(frame); for what takes all rows at once (bootstrap, influence, "
+    "acf, variogram, pictures of rows) fit a frame of some of the groups"
 )
 
 

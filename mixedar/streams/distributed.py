@@ -7,12 +7,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from mixedar.exceptions import MixedARError, SourceError
+from mixedar.exceptions import MixedARError, SourceError, UnsupportedError
 from mixedar.streams.source import Source, reading
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class DaskSource(Source):
         The column whose rows are brought into one partition.
     """
 
+    counted: ClassVar[str] = " in each partition"
+
     frame: Any
     key: str | None = None
 
@@ -153,8 +155,17 @@ class DaskSource(Source):
         """See :class:`Source`."""
         import pyarrow as pa
 
-        kinds = self.frame.dtypes.items()
-        empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds})
+        kinds = dict(self.frame.dtypes)
+        for name, kind in kinds.items():
+            if pd.api.types.is_complex_dtype(kind):
+                raise UnsupportedError(
+                    f"the column {name!r} holds complex numbers, which are not read in "
+                    f"batches: leave it out, by frame.drop(columns={name!r}), and make "
+                    "columns of its parts if they are wanted"
+                )
+        empty = pd.DataFrame(
+            {name: pd.Series(dtype=kind) for name, kind in kinds.items()}
+        )
         found = pa.Schema.from_pandas(empty, preserve_index=False)
         for k, column in enumerate(found):
             if pa.types.is_null(column.type):  # of objects: text

@@ -64,9 +64,18 @@ def files_of(data: object) -> tuple[list[str], str | None]:
         # names that begin so are notes of the program that wrote the others
         inner = [name for name in inner if Path(name).name[0] not in "._"]
         if not inner:
-            raise SourceError(f"{each}: there are no such files")
+            raise SourceError(f"{shown(each)}: there are no such files{_hint(each)}")
         found += sorted(inner, key=_counting)
     return found, folders[0] if len(folders) == len(given) == 1 else None
+
+
+def _hint(path: str) -> str:
+    """What may be meant by a name that no file has."""
+    if not path.strip():
+        return "; name files, a folder, or a pattern such as 'data/*.parquet'"
+    if re.match(r"\s*(select|with|from)\s", path, re.IGNORECASE):
+        return "; an SQL query goes with connection=, a connection of DuckDB"
+    return ""
 
 
 def _counting(path: str) -> list[Any]:

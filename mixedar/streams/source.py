@@ -71,6 +71,8 @@ class Source(ABC):
     progress: bool
     #: whether rows of one key keep their order where rows are sorted
     keeps_order: ClassVar[bool] = True
+    #: where the numbers of rows begin anew
+    counted: ClassVar[str] = ""
 
     @property
     @abstractmethod

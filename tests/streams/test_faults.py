@@ -310,3 +310,43 @@ def test_infinite_times_are_counted_in_the_rows_of_the_source(tmp_path) -> None:
     frame.to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(MissingDataError, match="'t' is missing or infinite in row 7;"):
         mar.mixedlm("y ~ 1", mar.scan(tmp_path), groups="g", time="t")
+
+
+MISSING = [("id", "missing labels, first in row 475"), ("x", r"'x' \(row 28\d\)")]
+
+
+@pytest.mark.parametrize(("column", "words"), MISSING)
+def test_rows_are_named_as_they_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, column: str, words: str
+) -> None:
+    monkeypatch.setattr(source, "_ROWS", 67)
+    frame = FRAME.sample(frac=1.0, random_state=1).reset_index(drop=True)
+    frame = frame.astype({"id": float})
+    row = int(np.flatnonzero(frame["id"] == frame["id"].quantile(0.6))[0])
+    frame.loc[row, column] = np.nan
+    frame.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(MissingDataError, match=f"{words}.*counted from 0, sorted by"):
+        mar.mixedlm("y ~ time + x", mar.scan(tmp_path), **OPTIONS)
+
+
+def test_rows_of_a_source_are_no_new_rows(tmp_path: Path) -> None:
+    frame = FRAME.assign(time=FRAME["time"].where(FRAME.index != FRAME.index[7]))
+    frame.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(MissingDataError, match=r"in the source, time .* in row 7"):
+        mar.mixedlm("y ~ x", mar.scan(tmp_path), **OPTIONS)
+
+
+def test_names_without_files_say_what_may_be_meant() -> None:
+    with pytest.raises(SourceError, match="goes with connection="):
+        mar.scan("SELECT * FROM visits")
+    with pytest.raises(SourceError, match="name files, a folder, or a pattern"):
+        mar.scan("")
+
+
+def test_complex_columns_of_dask_are_refused_by_name() -> None:
+    dask = pytest.importorskip("dask.dataframe")
+    rows = dask.from_pandas(FRAME.assign(z=1j), npartitions=2)
+    with pytest.raises(UnsupportedError, match="'z' holds complex numbers"):
+        mar.mixedlm(FORMULA, rows, **OPTIONS)
+    model = mar.mixedlm(FORMULA, rows.drop(columns="z"), **OPTIONS)
+    assert model.nobs == len(FRAME)
