@@ -26,6 +26,7 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.level import CrossProducts, orders_of
 from mixedar.engine.residuals import variance_of
 from mixedar.numeric.autodiff import Jet, chain, concatenate, embed
+from mixedar.numeric.blocked import products
 from mixedar.numeric.matrices import matmul, transposed
 from mixedar.numeric.recursion import Filter
 from mixedar.residual import ResidualStructure
@@ -115,11 +116,11 @@ class EvenBlock(StateBlock):
 
         logs = orders(np.log(process.variance))
         for series in self._series:
-            logdet, products = _eliminated(series, process)
+            logdet, left = _eliminated(series, process)
             weights = self.weights[series.owner]
             found.logdet[:] += logs * (weights @ series.lengths)
             found.logdet[:] += orders(logdet) @ weights
-            by_series = orders(products / process.variance)
+            by_series = orders(left / process.variance)
             found.ww[:] += by_series[:, :, q:, q:].sum(axis=1)
             if q:
                 zz, zw = (np.moveaxis(x, -1, 0) for x in (found.zz, found.zw))
@@ -199,7 +200,7 @@ class _Filtered:
     def gram(self, errors: FloatArray) -> FloatArray:
         """``[K E]'[K E]``, shape (s, d + c, d + c)."""
         x = self._series.ended(self._beside(self._impulse, errors))
-        return x @ x.swapaxes(1, 2)
+        return products(x, x.swapaxes(1, 2))
 
     def products(self, x: FloatArray) -> Jet:
         """
@@ -214,7 +215,8 @@ class _Filtered:
         Jet of shape (s, d + c, d + c)
         """
         process, once = self._process, self._filter
-        errors = self.errors - x.swapaxes(1, 2) @ self._state(self._impulse)
+        state = self._state(self._impulse)
+        errors = self.errors - products(x.swapaxes(1, 2), state)
         if not process.root.k:
             return Jet.constant(self.gram(errors), 0)
         inputs = self._beside(0.0 * self._impulse, self._inputs)
@@ -226,14 +228,15 @@ class _Filtered:
         rows = self._series.ended(np.stack([here, *slopes], axis=1))
         count, orders, m, n = rows.shape
         flat = rows.reshape(count, -1, n)
-        pairs = (flat @ flat.swapaxes(1, 2)).reshape(count, orders, m, orders, m)
-        pairs = pairs.transpose(1, 3, 0, 2, 4)
+        pairs = products(flat, flat.swapaxes(1, 2))
+        pairs = pairs.reshape(count, orders, m, orders, m).transpose(1, 3, 0, 2, 4)
         bent = np.zeros((p + q, p + q, count, m, m))
         bends = once(inputs), 2.0 * self._beside(once(impulse), once(again))
         for first, order, bend in zip((0, p), (p, q), bends, strict=True):
             # pairs of parameters whose lags have a sum in common
             for lag in range(2, order + q + 1):
-                late = rows[:, 0, :, lag:] @ bend[..., : max(n - lag, 0)].swapaxes(1, 2)
+                early = bend[..., : max(n - lag, 0)].swapaxes(1, 2)
+                late = products(rows[:, 0, :, lag:], early)
                 for i in range(max(1, lag - q), min(order, lag - 1) + 1):
                     a, b = first + i - 1, p + lag - i - 1
                     bent[a, b] = bent[b, a] = late
