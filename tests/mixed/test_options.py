@@ -339,7 +339,6 @@ def test_misspelt_arguments_name_the_near_one(
         *(name for name in dir(ma) if name[0].isupper() and name not in NO_CHOICE),
         *(f"priors.{name}" for name in priors.__all__),
         "check_structure",
-        "check_structure",
         "glance",
         "load",
         "Relationship.from_pedigree",
