@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Number
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -92,6 +93,7 @@ def check_rowwise(
     uses: Sequence[FormulaUse], known: Sequence[str], namespace: Mapping[str, object]
 ) -> None:
     """Raise for names that are no columns, and formulas that look at many rows."""
+    numbers = {name for name, v in namespace.items() if isinstance(v, Number)}
     for use in uses:
         lost = sorted(use.direct - set(known) - set(namespace))
         if lost:
@@ -99,11 +101,12 @@ def check_rowwise(
                 f"{lost[0]!r} in the formula {use.formula!r} is neither a column "
                 f"of the data nor a variable. Columns: {listing(known, 8)}."
             )
-        if not use.is_rowwise(known):
+        if not use.is_rowwise({*known, *(use.direct & numbers)}):
             raise UnsupportedError(
                 f"the formula {use.formula!r} has a function that may look at "
                 "several rows at once, which come in batches: make a column of it "
-                "where the data are held, and name that"
+                "where the data are held, and name that, or write the numbers that it "
+                "takes of all rows, as in I(x - 3.5) for center(x)"
             )
 
 

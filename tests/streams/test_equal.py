@@ -20,6 +20,8 @@ FRAME = growth()
 SHUFFLED = FRAME.sample(frac=1.0, random_state=1).reset_index(drop=True)
 SLOPES: dict[str, Any] = {"groups": "id", "re_formula": "~time", "time": "time"}
 FORMULA = "y ~ time * arm + x"
+# A number that formulas take from here.
+CENTRE = 1.5
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("y ~ time * arm + (time | id)", {"time": "time"}),
     ("y ~ time * arm + (time || id)", {"time": "time"}),
     ("np.exp(y / 5) ~ C(time) * site + np.exp(x) + flag", SLOPES),
+    ("y ~ I(time - CENTRE) * arm", {**SLOPES, "re_formula": "1 + I(time - CENTRE)"}),
     (FORMULA, {"groups": "id", "time": "when"}),
     ("y ~ time", {"groups": "id", "time": "time", "delta": "auto"}),
     ("y ~ time", {"groups": "id", "time": "when", "delta": "auto"}),
