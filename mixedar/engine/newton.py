@@ -111,7 +111,7 @@ def newton(
         Whether the function rises for ever beyond a point.  Asked now and then; the
         search ends when it has been so twice.
     ends : ndarray, shape (2, k), optional
-        The lowest and the highest value of each parameter.
+        The lowest and the highest value of each parameter, infinite where it has none.
 
     Returns
     -------
@@ -122,7 +122,8 @@ def newton(
     Nocedal, J. and Wright, S. J. (2006), Numerical Optimization, 2nd edition,
     Springer, algorithms 4.1 and 4.3.
     """
-    theta = theta if ends is None else np.clip(theta, *ends)
+    ends = np.outer([-np.inf, np.inf], np.ones(len(theta))) if ends is None else ends
+    theta = np.clip(theta, *ends)
     current, evaluations = evaluate(theta), 1
     radius, decrement = 1.0, np.inf
     path = [(theta, current.llf)]
@@ -219,13 +220,15 @@ class _Quadratic:
         self,
         theta: FloatArray,
         point: ThetaEvaluation,
-        ends: FloatArray | None = None,
+        ends: FloatArray,
         stay: BoolArray | None = None,
     ) -> None:
         self.scale = np.maximum(np.abs(theta), 1.0)
         self._matrix = point.hessian * (-self.scale * self.scale[:, None])
         self._gradient = point.gradient * self.scale
         self._theta, self._point, self._ends = theta, point, ends
+        self._lowest = theta <= ends[0] + _AT_END
+        self._highest = theta >= ends[1] - _AT_END
         self._stay = self._leaving(point.gradient) if stay is None else stay
         if self._stay.any():
             self._gradient[self._stay] = 0.0
@@ -264,42 +267,27 @@ class _Quadratic:
 
     def step(self, radius: float) -> FloatArray:
         """The step to the model's maximum within a radius and the range, scaled."""
-        step = self._anywhere(radius)
-        stays = bool(self._stay.any())
-        if not stays and self._stays_inside(step):
-            return step
-        leaving = self._leaving(step) & ~self._stay
+        step = np.where(self._stay, 0.0, self._anywhere(radius))
+        leaving = self._leaving(step)
         if leaving.any():
             stay = self._stay | leaving
             return _Quadratic(self._theta, self._point, self._ends, stay).step(radius)
-        return self.inside(np.where(self._stay, 0.0, step) if stays else step)
+        return self.inside(step)
 
     def inside(self, step: FloatArray) -> FloatArray:
         """A step up to where the first parameter is at the end of its range."""
-        if self._ends is None or self._stays_inside(step):
+        (low, high), way = self._ends, step * self.scale
+        there = self._theta + way
+        if (low <= there).all() and (there <= high).all():
             return step
         moves = step != 0.0
-        left = np.where(step > 0.0, self._ends[1], self._ends[0]) - self._theta
-        share = (left[moves] / (step * self.scale)[moves]).min(initial=1.0)
+        left = np.where(step > 0.0, high, low) - self._theta
+        share = (left[moves] / way[moves]).min(initial=1.0)
         return np.asarray(share * step)
-
-    def _stays_inside(self, step: FloatArray) -> bool:
-        """Whether no parameter leaves its range."""
-        if self._ends is None:
-            return True
-        (low, high), there = self._ends, self._theta + step * self.scale
-        return bool((low <= there).all() and (there <= high).all())
 
     def _leaving(self, way: FloatArray) -> BoolArray:
         """Which parameters are at an end of their range that the way leads beyond."""
-        none = np.zeros(len(way), dtype=bool)
-        if self._ends is None:
-            return none
-        low, high = self._ends
-        above, below = self._theta >= high - _AT_END, self._theta <= low + _AT_END
-        if not (above | below).any():
-            return none
-        return np.asarray(above & (way > 0.0) | below & (way < 0.0))
+        return np.asarray(self._lowest & (way < 0.0) | self._highest & (way > 0.0))
 
     def _anywhere(self, radius: float) -> FloatArray:
         """The step within a radius, whatever the range."""
