@@ -12,14 +12,16 @@ import numpy as np
 from mixedar._types import BoolArray, FloatArray, IntArray
 from mixedar.engine.batch import LikelihoodBatch
 from mixedar.engine.batch_newton import Ascents, climb
-from mixedar.engine.search import AWAY, FAR, FOLLOWED, n_scattered
+from mixedar.engine.search import AWAY, FOLLOWED, n_scattered
 from mixedar.engine.starts import (
+    FAR,
     HARDLY_CURVED,
     HOPELESS,
     ROUGH_GAIN,
     ROUGH_STEPS,
     START_RATIOS,
     Profiled,
+    lifted,
     top_between,
 )
 
@@ -216,9 +218,7 @@ class BatchSearch:
     ) -> Profiled:
         """The likelihood nearly maximised over ``Lambda``, at a residual parameter."""
         m, k = lam.shape
-        # a standard deviation of zero is a saddle that no gradient leaves
-        lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-        theta = np.concatenate([lam, np.tile(u, (m, 1))], axis=1)
+        theta = np.concatenate([lifted(lam), np.tile(u, (m, 1))], axis=1)
         moving = np.zeros(theta.shape, dtype=bool)
         moving[:, :k] = True
         found = climb(
@@ -343,8 +343,7 @@ class BatchSearch:
             list(structure.start_grid()),
             np.random.default_rng(structure.k_free),
         )
-        lam = self.theta[some, : problem.k_cov_free]
-        lam = np.where(np.abs(lam) < 0.3, 0.3, lam)
+        lam = lifted(self.theta[some, : problem.k_cov_free], 0.3)
         best, promise, ends = self.llf[some], [], []
         for k in range(count):
             u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY

@@ -22,25 +22,26 @@ from mixedar.engine.estimate import Estimate, estimate_at
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.starts import (
+    FAR,
     HARDLY_CURVED,
     HOPELESS,
     MANY_LINKED,
     first_steps,
+    lifted,
+    start_beside,
     starting_points,
     value_at,
 )
 
-# Where every unconstrained parameter is at the end of its range.
-FAR = 1e5
 # Further starting points, how far from the usual ones, how many of them are followed,
 # and numbers that a step of all may take together.
 SCATTERED, AWAY, FOLLOWED, WORK = 10, 1.2, 3, 4e6
 # A standard deviation of so many standard errors may have another maximum at zero.
 _HARDLY = 3.0
-# What is left to gain where maxima of an easier likelihood are told apart, and an
-# unconstrained parameter on the way to an end of its range.
-_FIRST_LOOK, _TOWARDS = 1e-6, 4.0
-# Points between such a one and a maximum that say whether it would lead there.
+# What is left to gain where maxima of an easier likelihood are told apart.
+_FIRST_LOOK = 1e-6
+# Shares of the way from where a search was left to a maximum, which say whether it
+# would lead there.
 _ON_THE_WAY = (0.1, 0.3, 0.6)
 
 #: Optimisers by name: scipy's name, and whether it takes gradients.
@@ -201,23 +202,6 @@ def _starts(
     return found or starting_points(problem)
 
 
-def start_beside(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
-    """A start at a maximum of another likelihood, but for zeros and ends of ranges."""
-    lam, u = problem.split(theta)
-    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-    low, high = np.clip(problem.parameters.ends, -FAR, FAR)
-    inside = (low + 1.0 < u) & (u < high - 1.0)
-    if inside.all():
-        return np.concatenate([lam, u])
-    # at an end no gradient leads away; what pieces cannot tell is at an end, too
-    first = problem.parameters.start_grid()[0]
-    tried = [
-        np.concatenate([lam, np.where(inside, u, other)])
-        for other in (first, np.sign(u) * _TOWARDS)
-    ]
-    return max(tried, key=partial(value_at, problem))
-
-
 def _among_some(
     climb: Callable[..., SearchPath],
     problem: LikelihoodProblem,
@@ -261,8 +245,7 @@ def _scattered(
     if structure.k_free < 2 or problem.n_linked > MANY_LINKED:
         return []
     grid, rng = list(structure.start_grid()), np.random.default_rng(structure.k_free)
-    lam, _ = problem.split(best.theta)
-    lam = np.where(np.abs(lam) < 0.3, 0.3, lam)
+    lam = lifted(problem.split(best.theta)[0], 0.3)
     found = []
     for k in range(count):
         u = grid[k % len(grid)] + rng.normal(size=structure.k_free) * AWAY
@@ -351,6 +334,7 @@ def _leads(problem: LikelihoodProblem, begun: SearchPath, best: SearchPath) -> b
 
 
 def _near(problem: LikelihoodProblem, begun: SearchPath, known: SearchPath) -> bool:
+    """Whether a search is where a known maximum is, whatever the signs of roots."""
     away = np.abs(problem.unsigned(begun.theta) - known.theta)
     return bool((away < 0.1 * np.maximum(np.abs(known.theta), 1.0)).all())
 

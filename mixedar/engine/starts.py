@@ -30,6 +30,19 @@ ROUGH_STEPS = 8
 HOPELESS = 30.0
 # A second derivative by an unconstrained parameter that says that it hardly matters.
 HARDLY_CURVED = 1e-3
+# Where every unconstrained parameter is at the end of its range, ...
+FAR = 1e5
+# ... and where it is on the way there.
+_TOWARDS = 4.0
+
+
+def lifted(lam: FloatArray, least: float = 0.05) -> FloatArray:
+    """
+    Entries of ``Lambda`` from which a search can begin, none below a size.
+
+    A standard deviation of zero is a saddle that no gradient leaves.
+    """
+    return np.where(np.abs(lam) < least, least, lam)
 
 
 def _first_factor(problem: LikelihoodProblem, u: FloatArray) -> FloatArray:
@@ -161,9 +174,7 @@ def _profile_point(
         last[entries.tobytes()] = point
         return ThetaEvaluation(point.llf, point.gradient[:k], point.hessian[:k, :k])
 
-    # a standard deviation of zero is a saddle that no gradient leaves
-    lam = np.where(np.abs(lam) < 0.05, 0.05, lam)
-    search = first_steps(evaluate, lam, hopeless)
+    search = first_steps(evaluate, lifted(lam), hopeless)
     point, lam = last[search.theta.tobytes()], search.theta
     theta, llf, slope, turn = np.concatenate([lam, u]), point.llf, 0.0, np.zeros(k)
     if len(u):
@@ -226,6 +237,23 @@ def starting_points(problem: LikelihoodProblem) -> list[FloatArray]:
     return [theta for _, theta in chosen]
 
 
+def start_beside(problem: LikelihoodProblem, theta: FloatArray) -> FloatArray:
+    """A start at a maximum of another likelihood, but for zeros and ends of ranges."""
+    lam, u = problem.split(theta)
+    lam = lifted(lam)
+    low, high = np.clip(problem.parameters.ends, -FAR, FAR)
+    inside = (low + 1.0 < u) & (u < high - 1.0)
+    if inside.all():
+        return np.concatenate([lam, u])
+    # at an end no gradient leads away; what pieces cannot tell is at an end, too
+    first = problem.parameters.start_grid()[0]
+    tried = [
+        np.concatenate([lam, np.where(inside, u, other)])
+        for other in (first, np.sign(u) * _TOWARDS)
+    ]
+    return max(tried, key=partial(value_at, problem))
+
+
 def _separate_points(
     problem: LikelihoodProblem, grid: list[FloatArray]
 ) -> list[FloatArray]:
@@ -256,7 +284,7 @@ def _of_unrelated_levels(
     if search.curvature.min() < HARDLY_CURVED:  # a single row of each level
         return None
     lam, u = problem.split(search.theta)
-    return np.concatenate([np.where(np.abs(lam) < 0.3, 0.3, lam), u])
+    return np.concatenate([lifted(lam, 0.3), u])
 
 
 def _by_values(problem: LikelihoodProblem, grid: list[FloatArray]) -> FloatArray:

@@ -16,6 +16,7 @@ from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.newton import SearchPath, newton
 from mixedar.engine.problem import LikelihoodProblem, ThetaEvaluation
 from mixedar.engine.search import find_modes
+from mixedar.engine.starts import lifted
 from mixedar.exceptions import NotComputedError
 from mixedar.fit import Fit
 from mixedar.fit.parameters import CovarianceParameter
@@ -29,9 +30,6 @@ from mixedar.inference.arguments import (
 )
 from mixedar.summary import NamedInALine, ResultFrame
 
-# Random-effects standard deviations below, relative to the residual's, are
-# raised to it in starts: zero is a saddle that no gradient leaves.
-_SMALLEST = 0.05
 # A search that comes so near to a maximum found before ends there.  Different
 # maxima are further apart in the factor of the covariance; a nearer pair differs
 # by less than 0.001 in log-likelihood.
@@ -61,8 +59,8 @@ class Refitter:
     def __init__(self, fit: Fit) -> None:
         self.data, self.problem = fit.data, fit.problem
         lam, u = self.problem.split(fit.theta)
-        self.start = np.concatenate([_lifted(lam), np.clip(u, -4.0, 4.0)])
-        self.other_starts = _other_starts(self.problem, _lifted(lam))
+        self.start = np.concatenate([lifted(lam), np.clip(u, -4.0, 4.0)])
+        self.other_starts = _other_starts(self.problem, lifted(lam))
         self._to_user = self.problem.value_map()
         self._together = ManyResponses.of(self.data, self.problem)
         #: how many responses are best taken at once
@@ -156,10 +154,6 @@ class Refitter:
         return problem, best
 
 
-def _lifted(lam: FloatArray) -> FloatArray:
-    return np.where(np.abs(lam) < _SMALLEST, _SMALLEST, lam)
-
-
 def _other_starts(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArray]:
     """Rough maxima of the original likelihood, one for each start of ``u``."""
     out = []
@@ -170,7 +164,7 @@ def _other_starts(problem: LikelihoodProblem, lam: FloatArray) -> list[FloatArra
                 best = _best_factor(problem, lam, u)
             except np.linalg.LinAlgError:
                 continue
-        out.append(np.concatenate([_lifted(best), u]))
+        out.append(np.concatenate([lifted(best), u]))
     return out
 
 

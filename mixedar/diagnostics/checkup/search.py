@@ -21,7 +21,8 @@ from mixedar.engine.compress import ClusterRows
 from mixedar.engine.covariance import RandomCovariance
 from mixedar.engine.estimate import Estimate
 from mixedar.engine.problem import LikelihoodProblem
-from mixedar.engine.search import find_modes, start_beside
+from mixedar.engine.search import find_modes
+from mixedar.engine.starts import start_beside
 from mixedar.exceptions import MixedARError
 from mixedar.fit import Fit
 from mixedar.fit.boundary import boundary_notes, plain_smooths
