@@ -59,6 +59,22 @@ class ResidualValues:
     table: Jet
     log_sd: Jet | None
 
+    def shrinking(self) -> FloatArray:
+        """
+        Parameters that change all correlations by one factor, as a nugget does.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+            The derivative of the factor's logarithm, NaN for other parameters.
+        """
+        value, first = self.table.value[_FIRST:], self.table.first[:, _FIRST:]
+        if self.log_sd is not None or not value.any():
+            return np.full(len(first), np.nan)
+        factor = first @ value / (value @ value)
+        off = np.abs(first - factor[:, None] * value).max(axis=1)
+        return np.where(off <= 1e-14 * np.abs(factor), factor, np.nan)
+
 
 class ResidualMatrices:
     """
@@ -180,23 +196,6 @@ class ResidualMatrices:
         sums = log_slopes[:, :, :, None] + log_slopes[:, :, None, :]
         both = sd[:, :, None] * sd[:, None, :]
         return out * both + sums * (values.table.value[self.lookup[some]] * both)
-
-    @staticmethod
-    def shrinking(values: ResidualValues) -> FloatArray:
-        """
-        Parameters that change all correlations by one factor, as a nugget does.
-
-        Returns
-        -------
-        ndarray, shape (k,)
-            The derivative of the factor's logarithm, NaN for other parameters.
-        """
-        value, first = values.table.value[_FIRST:], values.table.first[:, _FIRST:]
-        if values.log_sd is not None or not value.any():
-            return np.full(len(first), np.nan)
-        factor = first @ value / (value @ value)
-        off = np.abs(first - factor[:, None] * value).max(axis=1)
-        return np.where(off <= 1e-14 * np.abs(factor), factor, np.nan)
 
     def second(
         self, values: ResidualValues, some: slice, i: IntArray, j: IntArray
