@@ -36,11 +36,11 @@ _TOLERANCE = 1e-9
 # is looked for, and by how little lower; and rows of a group that are compared.
 _WIDE, _NO_CURVATURE, _ASIDE, _AS_HIGH, _ROWS = 1e3, 1e-7, 0.5, 1e-6, 2000
 # Steps of a search for it: where it takes more there is a corner, nothing flat.
-_SOON = 10
+_SOON = 20
 # Eigenvalues of a covariance between levels that are none, relative to the largest.
 _RANK = 1e-10
 _FAINT = 1e-5
-# How near, on the scale of the search, the end of a range is near.
+# Up to this distance, in unconstrained values, the end of a range is near.
 _NEAR = 1.0
 
 
@@ -388,8 +388,8 @@ def with_flat(fit: Fit) -> Fit:
     inside = np.clip(fit.theta, *fit.problem.ends)
     middle = _as_high(fit, inside - flat @ (flat.T @ inside))
     # near its end a parameter hardly matters, flat likelihood or not
-    again = middle is None or _near_end(fit, middle.search.theta)
-    if again and _near_end(fit, fit.theta):
+    places = [fit.theta] if middle is None else [fit.theta, middle.search.theta]
+    if all(_near_end(fit, theta) for theta in places):
         return fit
     centre = fit
     if middle is not None:
