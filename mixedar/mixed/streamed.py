@@ -55,7 +55,7 @@ def table_of(
 def sums_of_all(
     model: ParentModel, stream: Stream, sample: ModelData, found: ResidualModel
 ) -> StreamedData:
-    """Sums of all rows, with which a model that was made of a sample is one of them."""
+    """Sums of all rows; the model, which was made of a sample, becomes one of all."""
     arrays = summed(stream, sample, found)
     model.nobs = model.n_totobs = arrays.nobs
     model.n_groups, model.k_fe = arrays.n_groups, arrays.k_fe

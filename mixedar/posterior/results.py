@@ -38,8 +38,13 @@ from mixedar.summary import Printed, ResultFrame, ResultsSummary, SummaryTable
 _POINTS, _DEAR_POINTS = 8000, 1500
 # What pandas raises for text that its eval() does not read, and Python for brackets.
 _UNREAD = (
-    *(NameError, KeyError, SyntaxError, TypeError, ValueError),
-    *(NotImplementedError, TokenError),
+    NameError,
+    KeyError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    TokenError,
 )
 
 

@@ -187,6 +187,7 @@ class ARMA(Startable, FormulaStructure):
         return self._by_lag(cells[:, 0], params)
 
     def _by_lag(self, lags: FloatArray, params: Jet) -> Jet:
+        """Autocorrelations at lags, with derivatives."""
         lags = np.rint(lags)
         most = lags.max(initial=0.0)
         if most <= _FAR:

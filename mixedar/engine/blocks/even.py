@@ -251,6 +251,3 @@ def _lagged(x: FloatArray, lag: int) -> FloatArray:
     out = np.zeros(x.shape)
     out[..., lag:] = x[..., : max(x.shape[-1] - lag, 0)]
     return out
-
-
-__all__ = ["EvenBlock"]

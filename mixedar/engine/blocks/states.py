@@ -381,6 +381,3 @@ def _copies(
                 np.cumsum([0, *sizes[:-1]]),
                 None if kind is None else kind[where],
             )
-
-
-__all__ = ["StateBlock"]
