@@ -304,9 +304,12 @@ class Stream:
         key: str,
         formulas: ModelFormulas,
         named: Sequence[str],
+        *,
         learned: Collection[str | None],
-        rows: tuple[object, object, Mapping[str, Any]],
         unlearned: Collection[str | None] = (),
+        subset: object,
+        missing: object,
+        namespace: Mapping[str, Any],
     ) -> Stream:
         """
         Read a source once, for what has to be known before rows are encoded.
@@ -321,10 +324,13 @@ class Stream:
             Columns of other arguments.
         learned : collection of str
             Columns of which the distinct values are wanted, beside levels of factors.
-        rows : tuple
-            Of `subset`, `missing` and the namespace.
         unlearned : collection of str
-            Columns of which they are not, as those of the groups.
+            Columns of which they are not, as of that of the groups.
+        subset : object
+            Condition for the rows that are used, or None.
+        missing : {"none", "raise", "drop"}
+        namespace : mapping of str to object
+            The caller's variables.
 
         Raises
         ------
@@ -334,7 +340,6 @@ class Stream:
         UnsupportedError
             If the formulas, or the condition, need all rows at once.
         """
-        subset, missing, namespace = rows
         uses = formulas.uses()
         source.check_columns([key, *named])
         check_rowwise(uses, source.columns, namespace)
@@ -459,8 +464,10 @@ class Reading:
             self.key,
             read_formulas(self.formula, "0", None, self.namespace),
             list(self.named.values()),
-            () if time is None else (time,),
-            (self.subset, self.missing, self.namespace),
+            learned=[time],
+            subset=self.subset,
+            missing=self.missing,
+            namespace=self.namespace,
         )
         design = build_design(
             self.formula,

@@ -113,9 +113,11 @@ class Written:
             self.key,
             self.formulas,
             [*named.values(), *others],
-            learned,
-            (words["subset"], words["missing"], self.namespace),
-            [named.get("series")],
+            learned=learned,
+            unlearned=[named.get("series")],
+            subset=words["subset"],
+            missing=words["missing"],
+            namespace=self.namespace,
         )
 
     @cached_property
