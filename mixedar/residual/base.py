@@ -112,6 +112,8 @@ class Parametric(ABC):
         Whether the parameters are held at their starting values.
     link : {"identity", "log", "correlation", "share"}
         Scale on which they are roughly normal, if it is the same for all.
+    limit : float
+        Beyond plus and minus this unconstrained value parameters stay what they are.
     """
 
     code: ClassVar[str]
@@ -119,6 +121,7 @@ class Parametric(ABC):
     param_names: ClassVar[tuple[str, ...]]
     fixed: bool = False
     link: ClassVar[Link] = "identity"
+    limit: ClassVar[float] = np.inf
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -231,9 +234,6 @@ class Parametric(ABC):
         Unconstrained ones stand in their order.
         """
         return np.full(self.k_params, self.k_free > 0)
-
-    #: Unconstrained parameters stay what they are beyond plus and minus this.
-    limit: ClassVar[float] = np.inf
 
     @property
     def ends(self) -> FloatArray:
