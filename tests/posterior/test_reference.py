@@ -95,7 +95,7 @@ def test_the_marginal_likelihood_is_that_of_quadrature(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_effects_and_forecasts_are_those_of_quadrature(case: str) -> None:
     record, post = solved(case)
-    thetas = 400
+    thetas = 200
     effects = post.ranef(thetas=thetas)
     first = list(record["expected"]["ranef"].values())
     rows = pd.DataFrame([row["row"] for row in record["expected"]["forecast_rows"]])
