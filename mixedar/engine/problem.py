@@ -25,7 +25,7 @@ from scipy.linalg import solve_triangular
 from mixedar._types import FloatArray
 from mixedar.engine.blocks import likelihood_blocks
 from mixedar.engine.blocks.base import ClusterSums, LikelihoodBlock, ParameterPoint
-from mixedar.engine.blocks.pieces import first_look
+from mixedar.engine.blocks.first_look import first_look
 from mixedar.engine.compress import ClusterRows, TermRows
 from mixedar.engine.covariance import (
     RandomCovariance,
@@ -192,7 +192,7 @@ class LikelihoodProblem:
         return self._with(blocks, n, len(inside.w), some)
 
     def for_first_look(self) -> Self | None:
-        """The same of pieces of long series or some groups, if that is far less."""
+        """The same of rows for a first look, if these are far less work."""
         some = self._first_look
         if some is None:
             return None
@@ -214,8 +214,8 @@ class LikelihoodProblem:
     ) -> Self:
         """The same with other blocks, of `n` observations in `n_rows` rows."""
         other, latest = copy.copy(self), Latest[ClusterSums]()
-        own = {"n": n, "n_rows": n_rows, "blocks": blocks, "_latest": latest}
-        vars(other).update(own, _first_look=some)
+        vars(other).update(n=n, n_rows=n_rows, blocks=blocks)
+        vars(other).update(_latest=latest, _first_look=some)
         return other
 
     @property

@@ -25,11 +25,11 @@ from mixedar.residual import ResidualStructure
 
 # From this length on a series is long, and its pieces have at most so many rows.
 _LONG, _PIECE = 300, 100
-# A part of the groups has at least so many rows, and groups, also by parameter; it is
-# looked at if all are so many times more.
+# A part of the groups has at least so many rows, so many groups, and so many groups for
+# each parameter; it is looked at if there are so many times as many groups.
 _ROWS, _GROUPS, _BY_PARAMETER, _TIMES = 8000, 400, 50, 4
-# A run of a series has so many neighbours; one of so many runs or more is looked at,
-# and together they are no larger a share of the rows than this.
+# A run has so many neighbours.  Runs are looked at if that is one of so many, or fewer,
+# and together no larger a share of the rows than this.
 _RUN, _RUNS, _SHARE = 40, 10, 0.15
 
 

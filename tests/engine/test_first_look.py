@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixedar.formula.api as mar
-from mixedar.engine.blocks.pieces import in_pieces, some_groups, some_runs
+from mixedar.engine.blocks.first_look import in_pieces, some_groups, some_runs
 from mixedar.engine.compress import ClusterRows
 from mixedar.engine.problem import LikelihoodProblem
 from mixedar.residual import AR1, Exponential, Gaussian
