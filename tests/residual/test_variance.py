@@ -446,7 +446,7 @@ def test_residual_covariance(case: Case, structure: Any) -> None:
 def rows_with_marks(function: VarianceFunction, q: int) -> ClusterRows:
     """Some clusters of one or more series each."""
     rng = np.random.default_rng(5)
-    sizes = rng.integers(1, 8, size=9)
+    sizes = rng.integers(1, 8, size=6)
     n = int(sizes.sum())
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     gaps = rng.integers(1, 3, size=n).astype(float)
