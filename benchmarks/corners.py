@@ -222,9 +222,11 @@ def _report(scale: float) -> Work:
 #: Corner -> a residual structure that fits all of the covariance by itself.
 _RESIDUALS: Mapping[str, _Residual] = {
     "exp1000": _Residual(1, 1_000, "Exponential", irregular=True),
-    "exp_nugget1000": _Residual(1, 1_000, "Exponential", (), True, True),
-    "exp_nugget20x10000": _Residual(20, 10_000, "Exponential", (), True, True),
-    "gaussian_nugget1000": _Residual(1, 1_000, "Gaussian", (), True, True),
+    "exp_nugget1000": _Residual(1, 1_000, "Exponential", nugget=True, irregular=True),
+    "exp_nugget20x10000": _Residual(
+        20, 10_000, "Exponential", nugget=True, irregular=True
+    ),
+    "gaussian_nugget1000": _Residual(1, 1_000, "Gaussian", nugget=True, irregular=True),
     "matern500": _Residual(1, 500, "Matern", irregular=True),
     "arma11_1000": _Residual(3, 1_000, "ARMA", (1, 1)),
     "arma21_5x3000": _Residual(5, 3_000, "ARMA", (2, 1)),
