@@ -1,5 +1,5 @@
 """
-The default of options that keep what an object has already.
+Types of arrays, arguments without wrappers and masks, and the option to keep what is.
 """
 
 from __future__ import annotations
