@@ -123,7 +123,7 @@ def newton(
     Springer, algorithms 4.1 and 4.3.
     """
     ends = np.outer([-np.inf, np.inf], np.ones(len(theta))) if ends is None else ends
-    theta = np.clip(theta, *ends)
+    theta = np.minimum(np.maximum(theta, ends[0]), ends[1])
     current, evaluations = evaluate(theta), 1
     radius, decrement = 1.0, np.inf
     path = [(theta, current.llf)]
@@ -227,10 +227,10 @@ class _Quadratic:
         self._matrix = point.hessian * (-self.scale * self.scale[:, None])
         self._gradient = point.gradient * self.scale
         self._theta, self._point, self._ends = theta, point, ends
-        self._lowest = theta <= ends[0] + _AT_END
-        self._highest = theta >= ends[1] - _AT_END
+        room = np.minimum(theta - ends[0], ends[1] - theta)
+        self._room = float((room / self.scale).min(initial=np.inf))
         self._stay = self._leaving(point.gradient) if stay is None else stay
-        if self._stay.any():
+        if self._stay is not None:
             self._gradient[self._stay] = 0.0
             self._matrix[self._stay] = self._matrix[:, self._stay] = 0.0
             self._matrix[self._stay, self._stay] = 1.0
@@ -267,27 +267,31 @@ class _Quadratic:
 
     def step(self, radius: float) -> FloatArray:
         """The step to the model's maximum within a radius and the range, scaled."""
-        step = np.where(self._stay, 0.0, self._anywhere(radius))
+        step = self._anywhere(radius)
+        if self._stay is not None:
+            step = np.where(self._stay, 0.0, step)
         leaving = self._leaving(step)
-        if leaving.any():
-            stay = self._stay | leaving
+        if leaving is not None:
+            stay = leaving if self._stay is None else self._stay | leaving
             return _Quadratic(self._theta, self._point, self._ends, stay).step(radius)
         return self.inside(step)
 
     def inside(self, step: FloatArray) -> FloatArray:
         """A step up to where the first parameter is at the end of its range."""
-        (low, high), way = self._ends, step * self.scale
-        there = self._theta + way
-        if (low <= there).all() and (there <= high).all():
+        if _length(step) <= self._room:
             return step
-        moves = step != 0.0
+        (low, high), way, moves = self._ends, step * self.scale, step != 0.0
         left = np.where(step > 0.0, high, low) - self._theta
         share = (left[moves] / way[moves]).min(initial=1.0)
         return np.asarray(share * step)
 
-    def _leaving(self, way: FloatArray) -> BoolArray:
-        """Which parameters are at an end of their range that the way leads beyond."""
-        return np.asarray(self._lowest & (way < 0.0) | self._highest & (way > 0.0))
+    def _leaving(self, way: FloatArray) -> BoolArray | None:
+        """Which parameters are at an end that the way leads beyond, if any are."""
+        if self._room > _AT_END:
+            return None
+        lowest, highest = (np.abs(self._theta - end) <= _AT_END for end in self._ends)
+        leaving = np.asarray(lowest & (way < 0.0) | highest & (way > 0.0))
+        return leaving if leaving.any() else None
 
     def _anywhere(self, radius: float) -> FloatArray:
         """The step within a radius, whatever the range."""
