@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from inspect import isabstract, signature
-from operator import attrgetter
+from inspect import Parameter, isabstract, signature
 from typing import Any
 
 import numpy as np
@@ -333,33 +332,29 @@ def test_misspelt_arguments_name_the_near_one(
         call()
 
 
+def longest_name(function: Callable[..., Any]) -> str | None:
+    """The longest name that an argument has; None if there is none, or any will do."""
+    kinds = {p.name: p.kind for p in signature(function).parameters.values()}
+    if isabstract(function) or Parameter.VAR_KEYWORD in kinds.values():
+        return None
+    named = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
+    return max((k for k, kind in kinds.items() if kind in named), key=len, default=None)
+
+
+CONSTRUCTORS = {
+    **{n: getattr(ma, n) for n in dir(ma) if n[0].isupper() and n not in NO_CHOICE},
+    **{f"priors.{n}": getattr(priors, n) for n in priors.__all__},
+    **{n: getattr(ma, n) for n in ("check_structure", "glance", "load")},
+    "Relationship.from_pedigree": ma.Relationship.from_pedigree,
+}
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        *(name for name in dir(ma) if name[0].isupper() and name not in NO_CHOICE),
-        *(f"priors.{name}" for name in priors.__all__),
-        "check_structure",
-        "glance",
-        "load",
-        "Relationship.from_pedigree",
-    ],
+    "name", [n for n, f in CONSTRUCTORS.items() if longest_name(f)]
 )
 def test_misspelt_arguments_of_constructors_name_the_near_one(name: str) -> None:
-    function = attrgetter(name.removeprefix("priors."))(
-        priors if name.startswith("priors.") else ma
-    )
-    takes = signature(function).parameters.values()
-    kinds = {p.name: p.kind for p in takes}
-    named = [
-        k for k, v in kinds.items() if v in (v.POSITIONAL_OR_KEYWORD, v.KEYWORD_ONLY)
-    ]
-    if (
-        isabstract(function)
-        or not named
-        or any(v is v.VAR_KEYWORD for v in kinds.values())
-    ):
-        pytest.skip("takes no names of its own, or any")
-    asked = max(named, key=len)
+    function = CONSTRUCTORS[name]
+    asked = longest_name(function)
     with pytest.raises(TypeError, match=rf"unexpected .* Did you mean {asked}=\?$"):
         function(**{f"{asked}_": 1})
 
