@@ -262,12 +262,12 @@ class ModelData:
         return tuple(term for term in self.terms if not term.shared)
 
     @property
-    def has_smooths(self) -> bool:
+    def has_shared_smooths(self) -> bool:
         """Whether there are smooths of all rows with coefficients that vary."""
         return any(term.shared for term in self.terms)
 
     @property
-    def has_any_smooths(self) -> bool:
+    def has_smooths(self) -> bool:
         """Whether there are smooths of all rows, of levels or of groups."""
         terms = [term.smooth for term in self.terms]
         components = [part.smooth for part in self.component_parts or ()]

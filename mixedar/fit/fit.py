@@ -450,7 +450,7 @@ class Fit(NamedInALine):
     @cached_property
     def fitted_marginal(self) -> FloatArray:
         """Mean of the population, smooths included, shape (n,)."""
-        if not self.data.has_smooths:
+        if not self.data.has_shared_smooths:
             return self.fitted_fixed
         return self.fitted_fixed + self.data.smooth_design @ self.population.smooths
 
@@ -458,7 +458,7 @@ class Fit(NamedInALine):
     def population(self) -> Population:
         """Coefficients that all rows share: fixed effects, and those of smooths."""
         data = self.data
-        if not data.has_smooths:
+        if not data.has_shared_smooths:
             return Population.without_smooths(self.fe_params)
         found = self.term_effects, self.term_posterior
         return Population.of(data.terms, self.fe_params, *found, self.scale)

@@ -67,7 +67,7 @@ def linked_rows(fit: Fit, *, together: bool = False) -> Clusters:
     """
     data = fit.data
     related = any(between is not None for between in fit.related.of_levels)
-    if together and (data.has_smooths or related):
+    if together and (data.has_shared_smooths or related):
         none = np.zeros(data.nobs, dtype=np.intp)
         return Clusters("cluster", ["of all rows"], none, none[: data.n_groups])
     if not data.factor_terms:

@@ -349,12 +349,12 @@ def _mean_of(fit: Fit) -> _Mean:
         With smooths beside random effects of several factors.
     """
     data = fit.data
-    if data.has_smooths and data.factor_terms:
+    if data.has_shared_smooths and data.factor_terms:
         raise NotComputedError(
             "cluster-robust standard errors: not known for smooths beside random "
             "effects of several factors; use with_df('satterthwaite')"
         )
-    if not data.has_smooths:
+    if not data.has_shared_smooths:
         bread = fit.cov_beta / fit.scale
         every = np.arange(fit.k_fe)
         resid = data.endog - fit.fitted_fixed

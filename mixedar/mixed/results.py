@@ -321,7 +321,7 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
     @cached_property
     def _smooth_tests(self) -> pd.DataFrame | None:
         """What of them the summary prints, if there are any."""
-        if not self.fit.data.has_any_smooths:
+        if not self.fit.data.has_smooths:
             return None
         from mixedar.prediction.smooth_table import smooth_tests
 
@@ -676,11 +676,11 @@ class MixedLMARResults(OtherWords, Summarised, ParentResults):
         from mixedar.mixed.summary import summarize  # only when it is printed
 
         has_quantiles = self.fit.has_data or "std_residual_quantiles" in self.__dict__
-        has_smooths = self.fit.has_data or "_smooth_tests" in self.__dict__
+        has_tests = self.fit.has_data or "_smooth_tests" in self.__dict__
         return summarize(
             self._with_df(df).fit,
             self.std_residual_quantiles if has_quantiles else None,
-            self._smooth_tests if has_smooths else None,
+            self._smooth_tests if has_tests else None,
             yname=yname,
             xname_fe=xname_fe,
             xname_re=xname_re,

@@ -283,7 +283,7 @@ def _columns_and_formulas(data: ModelData) -> list[str]:
 
     given = [_quoted(str(data.formula)), "data"]
     # smooths alone: nothing binds rows together, and the caller named no groups
-    additive = data.has_smooths and data.n_groups == data.nobs
+    additive = data.has_shared_smooths and data.n_groups == data.nobs
     if data.groups_name in {bar.name for bar in bars}:
         given.append(f"groups={_quoted(data.groups_name)}")
     elif bars or not additive:
