@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class ResidualValues:
     table: Jet
     log_sd: Jet | None
 
+    @cached_property
     def shrinking(self) -> FloatArray:
         """
         Parameters that change all correlations by one factor, as a nugget does.
@@ -116,8 +118,7 @@ class ResidualMatrices:
         self._latest = Latest[ResidualValues]()
         self.shared: ResidualMatrices | None = None
         self.kinds, self.kind = np.empty((0, 0)), np.empty((0, 0), dtype=np.intp)
-        k = structure.k_free
-        if structure.log_sd(positions[0, :1], np.zeros(k)) is not None:
+        if structure.log_sd(positions[0, :1], np.zeros(structure.k_free)) is not None:
             # distances in time count from each cluster's own beginning
             positions[:, :, 0] = 0.0
             inside = np.ones((g, n), dtype=bool) if there is None else there

@@ -389,7 +389,7 @@ class PatternCurvature:
     ) -> FloatArray:
         """``A_k`` of the residual parameters, shape (k, g, n, n)."""
         out = self.block.matrices.slopes(values, some)
-        factors = values.shrinking()
+        factors = values.shrinking
         alike = np.flatnonzero(~np.isnan(factors) & (self.covariance.order == 0))
         if not len(alike):
             return whitened(inverse, out)
