@@ -40,7 +40,8 @@ class ARMA(Startable, FormulaStructure):
     Parameters
     ----------
     p, q : int
-        Orders, not both zero.
+        Orders, not both zero; one where they are left out (zero in nlme's ``corARMA``):
+        a moving average alone is ``ARMA(0, 1)``.
     phi, theta : sequence of float, optional
         Starting values, of a stationary and invertible process.
     fixed : bool
